@@ -1,0 +1,222 @@
+//! Messages in plain types. What a foreign client may send is checked here: names that are too
+//! long, headers of odd types, bytes that are no text.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use lapin::{
+    Acker, BasicProperties, Channel,
+    message::Delivery,
+    options::{BasicAckOptions, BasicRejectOptions},
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+
+/// Headers as text by name.
+pub type Headers = BTreeMap<String, String>;
+
+/// A message to publish.
+#[derive(Debug, Clone, Default)]
+pub struct Outgoing {
+    /// The property `type`.
+    pub kind: Option<String>,
+    /// The property `content_type`; default `application/json`.
+    pub content_type: Option<String>,
+    /// The property `correlation_id`.
+    pub correlation_id: Option<String>,
+    /// The property `reply_to`.
+    pub reply_to: Option<String>,
+    /// The property `message_id`.
+    pub message_id: Option<String>,
+    /// The property `expiration`: the broker drops the message after this long.
+    pub expiration: Option<Duration>,
+    /// Written to disk by durable queues.
+    pub persistent: bool,
+    /// The headers.
+    pub headers: Headers,
+    /// The payload.
+    pub body: Vec<u8>,
+}
+
+impl Outgoing {
+    pub(super) fn properties(&self) -> BasicProperties {
+        let mut properties = BasicProperties::default()
+            .with_content_type(short(
+                self.content_type.as_deref().unwrap_or("application/json"),
+            ))
+            .with_delivery_mode(if self.persistent { 2 } else { 1 })
+            .with_timestamp(unix_now().as_secs());
+        if let Some(kind) = &self.kind {
+            properties = properties.with_type(short(kind));
+        }
+        if let Some(id) = &self.correlation_id {
+            properties = properties.with_correlation_id(short(id));
+        }
+        if let Some(queue) = &self.reply_to {
+            properties = properties.with_reply_to(short(queue));
+        }
+        if let Some(id) = &self.message_id {
+            properties = properties.with_message_id(short(id));
+        }
+        if let Some(expiration) = self.expiration {
+            properties = properties.with_expiration(short(&expiration.as_millis().to_string()));
+        }
+        if !self.headers.is_empty() {
+            let mut table = FieldTable::default();
+            for (name, value) in &self.headers {
+                table.insert(
+                    short(name),
+                    AMQPValue::LongString(LongString::from(value.as_str())),
+                );
+            }
+            properties = properties.with_headers(table);
+        }
+        properties
+    }
+}
+
+/// A delivered message, with the receipt that settles it.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The property `type`; empty when there is none.
+    pub kind: String,
+    /// The property `correlation_id`.
+    pub correlation_id: Option<String>,
+    /// The property `reply_to`.
+    pub reply_to: Option<String>,
+    /// The property `message_id`.
+    pub message_id: Option<String>,
+    /// The property `expiration`, if it is a number of milliseconds.
+    pub expiration: Option<Duration>,
+    /// The headers that are text or numbers.
+    pub headers: Headers,
+    /// The payload.
+    pub body: Vec<u8>,
+    /// Delivered before, to somebody who did not settle it.
+    pub redelivered: bool,
+    /// When it reached us.
+    pub received_at: Instant,
+    /// Settles it.
+    pub receipt: Receipt,
+}
+
+impl Incoming {
+    pub(super) fn new(delivery: Delivery, channel: &Arc<Channel>) -> Self {
+        let properties = &delivery.properties;
+        let text =
+            |property: &Option<ShortString>| property.as_ref().map(|text| text.as_str().to_owned());
+        Self {
+            kind: text(properties.kind()).unwrap_or_default(),
+            correlation_id: text(properties.correlation_id()),
+            reply_to: text(properties.reply_to()).filter(|queue| !queue.is_empty()),
+            message_id: text(properties.message_id()).filter(|id| !id.is_empty()),
+            expiration: text(properties.expiration())
+                .and_then(|millis| millis.parse().ok())
+                .map(Duration::from_millis),
+            headers: properties
+                .headers()
+                .as_ref()
+                .map(headers)
+                .unwrap_or_default(),
+            redelivered: delivery.redelivered,
+            received_at: Instant::now(),
+            receipt: Receipt {
+                acker: delivery.acker,
+                _channel: Arc::clone(channel),
+            },
+            body: delivery.data,
+        }
+    }
+}
+
+/// Settles one delivery. When the channel is gone there is nothing to settle: the broker has
+/// taken the message back and delivers it again.
+#[derive(Debug)]
+pub struct Receipt {
+    acker: Acker,
+    /// lapin closes a channel with its last handle, and the broker would take back what is unsettled.
+    _channel: Arc<Channel>,
+}
+
+impl Receipt {
+    /// The message is done with.
+    pub async fn ack(self) {
+        if let Err(error) = self.acker.ack(BasicAckOptions::default()).await {
+            tracing::debug!(%error, "can't ack; the message will be delivered again");
+        }
+    }
+
+    /// The message can't be used; a queue with a dead-letter exchange sends it there.
+    pub async fn reject(self) {
+        if let Err(error) = self
+            .acker
+            .reject(BasicRejectOptions { requeue: false })
+            .await
+        {
+            tracing::debug!(%error, "can't reject; the message will be delivered again");
+        }
+    }
+
+    /// Back to the queue, for somebody else or for later.
+    pub async fn requeue(self) {
+        if let Err(error) = self
+            .acker
+            .reject(BasicRejectOptions { requeue: true })
+            .await
+        {
+            tracing::debug!(%error, "can't requeue; the message will be delivered again");
+        }
+    }
+}
+
+fn headers(table: &FieldTable) -> Headers {
+    table
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), header_text(value)?)))
+        .collect()
+}
+
+fn header_text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
+        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
+        AMQPValue::Boolean(value) => Some(value.to_string()),
+        AMQPValue::ShortShortInt(value) => Some(value.to_string()),
+        AMQPValue::ShortShortUInt(value) => Some(value.to_string()),
+        AMQPValue::ShortInt(value) => Some(value.to_string()),
+        AMQPValue::ShortUInt(value) => Some(value.to_string()),
+        AMQPValue::LongInt(value) => Some(value.to_string()),
+        AMQPValue::LongUInt(value) => Some(value.to_string()),
+        AMQPValue::LongLongInt(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// AMQP short strings hold 255 bytes; lapin panics on more, so what is longer is cut.
+pub(super) fn short(text: &str) -> ShortString {
+    let mut end = text.len().min(255);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    ShortString::try_new(&text[..end]).unwrap_or_default()
+}
+
+/// Time since the Unix epoch by this machine's clock.
+pub(super) fn unix_now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_too_long_for_amqp_is_cut_at_a_character() {
+        assert_eq!(short(&"ä".repeat(200)).as_str().len(), 254);
+        assert_eq!(short("order.get").as_str(), "order.get");
+    }
+}

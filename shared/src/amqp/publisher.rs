@@ -1,0 +1,213 @@
+//! Publishing. [`Publisher`] waits for the broker's confirm and treats a returned message as an
+//! error; [`Replier`] sends answers, whose loss the caller's deadline covers.
+
+use std::time::Duration;
+
+use lapin::{
+    Channel, Confirmation, PublisherConfirm,
+    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use tokio::{
+    sync::Mutex,
+    time::{self, Instant},
+};
+
+use super::{
+    connection::{Away, Broker},
+    message::{Outgoing, short},
+};
+
+/// For the broker's confirm: quorum queues answer when most nodes have the message on disk.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why a message may not have been taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Nothing was sent.
+    #[error(transparent)]
+    Away(#[from] Away),
+    /// The broker refused it: a queue is full, or could not store it.
+    #[error("the broker refused the message")]
+    Refused,
+    /// No queue takes messages with this routing key.
+    #[error("no queue takes a message for {0}")]
+    Unroutable(String),
+    /// Sent, but neither confirmed nor refused: it may be there.
+    #[error("the broker did not confirm: {0}")]
+    Unconfirmed(String),
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// To this queue, which must be there.
+    Queue(&'a str),
+    /// To whoever subscribed at this exchange to this routing key, perhaps nobody.
+    Topic(&'a str, &'a str),
+}
+
+/// Publishes with confirms.
+pub struct Publisher(Lane);
+
+impl Publisher {
+    /// Publishes over `broker`.
+    pub fn new(broker: Broker) -> Self {
+        Self(Lane::new(broker, true))
+    }
+
+    /// Publishes `messages` in their order and waits for the broker's confirms; one result each.
+    pub async fn publish(
+        &self,
+        messages: &[(Target<'_>, Outgoing)],
+    ) -> Vec<Result<(), PublishError>> {
+        let mut confirms = Vec::with_capacity(messages.len());
+        for (target, message) in messages {
+            confirms.push(self.send(*target, message).await);
+        }
+        let deadline = Instant::now() + CONFIRM_TIMEOUT;
+        let mut results = Vec::with_capacity(messages.len());
+        for ((target, _), confirm) in messages.iter().zip(confirms) {
+            results.push(match confirm {
+                Ok(confirm) => confirmed(*target, time::timeout_at(deadline, confirm).await),
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
+    async fn send(
+        &self,
+        target: Target<'_>,
+        message: &Outgoing,
+    ) -> Result<PublisherConfirm, PublishError> {
+        let channel = self.0.channel().await?;
+        let (exchange, key, mandatory) = match target {
+            Target::Queue(queue) => ("", queue, true),
+            Target::Topic(exchange, key) => (exchange, key, false),
+        };
+        let options = BasicPublishOptions {
+            mandatory,
+            ..BasicPublishOptions::default()
+        };
+        channel
+            .basic_publish(
+                short(exchange),
+                short(key),
+                options,
+                &message.body,
+                message.properties(),
+            )
+            .await
+            .map_err(|error| PublishError::Unconfirmed(error.to_string()))
+    }
+
+    /// Messages that wait in `queue` for a consumer.
+    ///
+    /// # Errors
+    /// [`Away`], also when there is no such queue.
+    pub async fn depth(&self, queue: &str) -> Result<u32, Away> {
+        // A channel of its own: asking for a queue that is not there closes it.
+        let channel = self.0.broker.try_channel().await?;
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let declared = channel
+            .queue_declare(short(queue), options, FieldTable::default())
+            .await;
+        let _ = channel.close(200, "asked".into()).await;
+        declared
+            .map(|queue| queue.message_count())
+            .map_err(|error| Away(error.to_string()))
+    }
+
+    /// Why nothing can be published now, if so.
+    ///
+    /// # Errors
+    /// [`Away`] with the reason.
+    pub fn check(&self) -> Result<(), Away> {
+        self.0.broker.check()
+    }
+}
+
+fn confirmed(
+    target: Target<'_>,
+    confirm: Result<lapin::Result<Confirmation>, time::error::Elapsed>,
+) -> Result<(), PublishError> {
+    match confirm {
+        Ok(Ok(Confirmation::Ack(None) | Confirmation::NotRequested)) => Ok(()),
+        Ok(Ok(Confirmation::Ack(Some(_)))) => Err(PublishError::Unroutable(format!("{target:?}"))),
+        Ok(Ok(Confirmation::Nack(_))) => Err(PublishError::Refused),
+        Ok(Err(error)) => Err(PublishError::Unconfirmed(error.to_string())),
+        Err(_) => Err(PublishError::Unconfirmed(format!(
+            "not within {CONFIRM_TIMEOUT:?}"
+        ))),
+    }
+}
+
+/// Sends replies, without confirms.
+pub struct Replier(Lane);
+
+impl Replier {
+    /// Replies over `broker`.
+    pub fn new(broker: Broker) -> Self {
+        Self(Lane::new(broker, false))
+    }
+
+    /// Sends `message` to the queue that the caller listens on. A caller that went away has lost
+    /// its interest; a broker that went away makes it ask again.
+    pub async fn reply(&self, reply_to: &str, message: &Outgoing) {
+        let sent = async {
+            let channel = self.0.channel().await?;
+            let options = BasicPublishOptions::default();
+            channel
+                .basic_publish(
+                    "".into(),
+                    short(reply_to),
+                    options,
+                    &message.body,
+                    message.properties(),
+                )
+                .await
+                .map_err(|error| Away(error.to_string()))
+        };
+        if let Err(error) = sent.await {
+            tracing::debug!(%error, "a reply could not be sent");
+        }
+    }
+}
+
+/// A channel that is opened when it is first needed and again when it was closed.
+struct Lane {
+    broker: Broker,
+    with_confirms: bool,
+    channel: Mutex<Option<Channel>>,
+}
+
+impl Lane {
+    fn new(broker: Broker, with_confirms: bool) -> Self {
+        Self {
+            broker,
+            with_confirms,
+            channel: Mutex::new(None),
+        }
+    }
+
+    async fn channel(&self) -> Result<Channel, Away> {
+        self.broker.check()?;
+        let mut slot = self.channel.lock().await;
+        if let Some(channel) = slot.as_ref().filter(|channel| channel.status().connected()) {
+            return Ok(channel.clone());
+        }
+        let channel = self.broker.try_channel().await?;
+        if self.with_confirms {
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await
+                .map_err(|error| Away(error.to_string()))?;
+        }
+        *slot = Some(channel.clone());
+        Ok(channel)
+    }
+}

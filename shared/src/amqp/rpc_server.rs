@@ -1,0 +1,270 @@
+//! The worker's end of RPC: what a delivered message asks for, on whose behalf, until when; and
+//! the envelope that answers it.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    connection::Broker,
+    consumer,
+    message::{Headers, Incoming, Outgoing, Receipt, unix_now},
+    publisher::Replier,
+    topology::REQUEST_QUEUE,
+};
+use crate::{
+    body,
+    id::Storefront,
+    outcome::{Code, Failure, Outcome, Told},
+    request::{Caller, Request, Role},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Names of the headers of a request; all are optional.
+pub mod header {
+    /// `storefront`, `operator` or `admin`; default `storefront`.
+    pub const ROLE: &str = "role";
+    /// Whose data the caller sees; default `default`.
+    pub const STOREFRONT: &str = "storefront";
+    /// The credential's name.
+    pub const ACTOR: &str = "actor";
+    /// What the caller wants.
+    pub const INTENT: &str = "intent";
+    /// The HTTP request's id.
+    pub const REQUEST_ID: &str = "request_id";
+    /// Unix milliseconds after which nobody waits for the answer.
+    pub const DEADLINE: &str = "deadline";
+    /// The client's `Idempotency-Key`.
+    pub const IDEMPOTENCY_KEY: &str = "idempotency_key";
+    /// On a reply: `true` when this answer was given before.
+    pub const REPLAYED: &str = "idempotent_replayed";
+}
+
+/// Characters of a header's value that are kept.
+const MAX_HEADER: usize = 200;
+
+/// A request as it was delivered. What is wrong with it is known only after [`Delivered::read`].
+pub struct Delivered {
+    message: Incoming,
+}
+
+/// Where the answer goes, and the receipt that settles the request once it is answered.
+pub struct Asker {
+    reply_to: Option<String>,
+    correlation_id: Option<String>,
+    receipt: Receipt,
+}
+
+/// What a delivered message asks for.
+#[derive(Debug)]
+pub struct Asked {
+    /// What.
+    pub request: Request,
+    /// On whose behalf.
+    pub caller: Caller,
+    /// The client's own key, scoped to the caller by whoever uses it.
+    pub idempotency_key: Option<String>,
+    /// The message's id: the idempotency key of last resort.
+    pub message_id: Option<String>,
+    /// After this nobody waits for the answer.
+    pub deadline: Option<Instant>,
+}
+
+/// Requests from [`REQUEST_QUEUE`], until `stop`.
+pub fn requests(
+    broker: Broker,
+    prefetch: u16,
+    stop: CancellationToken,
+) -> mpsc::Receiver<Incoming> {
+    consumer::consume(broker, REQUEST_QUEUE, prefetch, stop)
+}
+
+impl From<Incoming> for Delivered {
+    fn from(message: Incoming) -> Self {
+        Self { message }
+    }
+}
+
+impl Delivered {
+    /// Reads the message; whatever is wrong with it becomes the answer.
+    pub fn read(self) -> (Asker, Result<Asked, Failure>) {
+        let Incoming {
+            kind,
+            correlation_id,
+            reply_to,
+            message_id,
+            expiration,
+            headers,
+            body,
+            received_at,
+            receipt,
+            ..
+        } = self.message;
+        let asker = Asker {
+            reply_to,
+            correlation_id,
+            receipt,
+        };
+        let asked = read(&kind, &body, &headers).map(|(request, caller)| Asked {
+            request,
+            caller,
+            idempotency_key: headers.get(header::IDEMPOTENCY_KEY).cloned(),
+            message_id,
+            deadline: deadline(&headers, expiration, received_at),
+        });
+        (asker, asked)
+    }
+}
+
+impl Asker {
+    /// Answers, then settles the request: a worker that dies in between is asked again and finds
+    /// what it did by the message's id.
+    pub async fn answer(self, replier: &Replier, told: Told) {
+        match &self.reply_to {
+            Some(reply_to) => {
+                replier
+                    .reply(reply_to, &envelope(self.correlation_id, told))
+                    .await
+            }
+            None => {
+                if let Err(failure) = told.outcome {
+                    tracing::warn!(%failure, "a request without reply_to failed");
+                }
+            }
+        }
+        self.receipt.ack().await;
+    }
+
+    /// Leaves the request unanswered and unsettled for another worker.
+    pub async fn leave(self) {
+        self.receipt.requeue().await;
+    }
+}
+
+fn envelope(correlation_id: Option<String>, told: Told) -> Outgoing {
+    let body = serde_json::to_vec(&Outcome::from(told.outcome)).unwrap_or_else(|error| {
+        format!(r#"{{"status":"FAILURE","error":{{"code":"INTERNAL","message":"{error}"}}}}"#)
+            .into_bytes()
+    });
+    let headers = if told.is_replay {
+        Headers::from([(header::REPLAYED.to_owned(), "true".to_owned())])
+    } else {
+        Headers::new()
+    };
+    Outgoing {
+        correlation_id,
+        headers,
+        body,
+        ..Outgoing::default()
+    }
+}
+
+fn read(pattern: &str, bytes: &[u8], headers: &Headers) -> Result<(Request, Caller), Failure> {
+    if pattern.is_empty() {
+        return Err(Failure::new(
+            Code::InvalidRequest,
+            format!(
+                "the property type must name the pattern: one of {}",
+                Request::PATTERNS.join(", ")
+            ),
+        ));
+    }
+    let caller = caller(pattern, headers)?;
+    let request = Request::read(pattern, body::parse(bytes)?)?;
+    Ok((request, caller))
+}
+
+fn caller(pattern: &str, headers: &Headers) -> Result<Caller, Failure> {
+    let wrong = |name: &str, error: String| {
+        Failure::new(Code::InvalidRequest, format!("header {name}: {error}"))
+    };
+    let role = match headers.get(header::ROLE) {
+        Some(role) => role.parse().map_err(|error| wrong(header::ROLE, error))?,
+        None => Role::Storefront,
+    };
+    let storefront = match headers.get(header::STOREFRONT) {
+        Some(name) => name
+            .parse()
+            .map_err(|error| wrong(header::STOREFRONT, error))?,
+        None => Storefront::default(),
+    };
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .map(|text| printable(text))
+            .filter(|text| !text.is_empty())
+    };
+    Ok(Caller {
+        role,
+        storefront,
+        actor: text(header::ACTOR).unwrap_or_else(|| "amqp".to_owned()),
+        intent: text(header::INTENT).unwrap_or_else(|| pattern.to_owned()),
+        request_id: text(header::REQUEST_ID).unwrap_or_else(|| Uuid::now_v7().to_string()),
+    })
+}
+
+/// Header values end up in logs and in the history: no control characters, no novels.
+fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_HEADER)
+        .collect()
+}
+
+/// The earlier of the two deadlines that a request may carry: ours, an absolute time, and the
+/// standard `expiration`, of which nobody knows how much is left, so it is counted from delivery.
+fn deadline(
+    headers: &Headers,
+    expiration: Option<Duration>,
+    received_at: Instant,
+) -> Option<Instant> {
+    let ours = headers
+        .get(header::DEADLINE)
+        .and_then(|millis| millis.parse().ok())
+        .map(|millis| {
+            let left = Duration::from_millis(millis).saturating_sub(unix_now());
+            Instant::now() + left.min(MAX_DEADLINE)
+        });
+    let theirs = expiration.map(|left| received_at + left.min(MAX_DEADLINE));
+    [ours, theirs].into_iter().flatten().min()
+}
+
+/// Nobody waits longer than a day.
+const MAX_DEADLINE: Duration = Duration::from_secs(86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_headers_the_caller_is_the_default_storefront() {
+        let caller = caller("order.get", &Headers::new()).unwrap();
+        assert_eq!(caller.role, Role::Storefront);
+        assert_eq!(caller.storefront.as_str(), "default");
+        assert_eq!(caller.intent, "order.get");
+        assert!(!caller.request_id.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_role_is_refused_and_control_characters_are_dropped() {
+        let headers = Headers::from([("role".to_owned(), "root".to_owned())]);
+        assert!(caller("order.get", &headers).is_err());
+        let headers = Headers::from([("actor".to_owned(), "a\n2026 ERROR forged".to_owned())]);
+        assert_eq!(
+            caller("order.get", &headers).unwrap().actor,
+            "a2026 ERROR forged"
+        );
+    }
+
+    #[test]
+    fn the_earlier_deadline_counts() {
+        let now = Instant::now();
+        let past = Headers::from([(header::DEADLINE.to_owned(), "1".to_owned())]);
+        assert!(deadline(&past, Some(Duration::from_secs(60)), now).unwrap() <= Instant::now());
+        assert_eq!(
+            deadline(&Headers::new(), Some(Duration::from_millis(7)), now),
+            Some(now + Duration::from_millis(7))
+        );
+        assert_eq!(deadline(&Headers::new(), None, now), None);
+    }
+}

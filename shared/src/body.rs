@@ -1,0 +1,320 @@
+//! Strict reading of JSON bodies: every error at once, each with its JSON pointer (RFC 6901).
+//!
+//! A reader names each field it takes; what it did not take is an unknown field and refused.
+//! `null` counts as absent.
+
+use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
+
+use serde_json::{Map, Value};
+
+use crate::outcome::{Code, Failure, Violation};
+
+/// Bodies above this are refused, over HTTP and over the broker alike.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// Parses `bytes` as JSON.
+///
+/// # Errors
+/// `PAYLOAD_TOO_LARGE` above [`MAX_BODY_BYTES`]; `INVALID_REQUEST` (400) naming line and column
+/// when it is not JSON.
+pub fn parse(bytes: &[u8]) -> Result<Value, Failure> {
+    if bytes.len() > MAX_BODY_BYTES {
+        return Err(too_large());
+    }
+    serde_json::from_slice(bytes).map_err(|error| {
+        Failure::new(
+            Code::InvalidRequest,
+            format!("the body is not valid JSON: {error}"),
+        )
+    })
+}
+
+/// The answer to a body above [`MAX_BODY_BYTES`].
+pub fn too_large() -> Failure {
+    Failure::new(
+        Code::PayloadTooLarge,
+        format!("the body exceeds {MAX_BODY_BYTES} bytes"),
+    )
+}
+
+/// Reads `value` as an object with `read`, which returns `None` when it reported a violation.
+///
+/// # Errors
+/// `INVALID_REQUEST` (422) with every violation.
+pub fn read<T>(
+    value: Value,
+    read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+) -> Result<T, Failure> {
+    let mut violations = Vec::new();
+    let result = read_object(String::new(), value, &mut violations, read);
+    match result {
+        Some(result) if violations.is_empty() => Ok(result),
+        _ => Err(Failure::violations(&violations)),
+    }
+}
+
+fn read_object<T>(
+    pointer: String,
+    value: Value,
+    violations: &mut Vec<Violation>,
+    read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+) -> Option<T> {
+    let Value::Object(map) = value else {
+        violations.push(Violation::new(pointer, "must be an object"));
+        return None;
+    };
+    let mut fields = Fields {
+        pointer,
+        map,
+        violations,
+    };
+    let result = read(&mut fields);
+    fields.refuse_the_rest();
+    result
+}
+
+/// The fields of one JSON object that have not been taken yet.
+pub struct Fields<'a> {
+    pointer: String,
+    map: Map<String, Value>,
+    violations: &'a mut Vec<Violation>,
+}
+
+impl Fields<'_> {
+    /// Takes a field that must be there.
+    pub fn required<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        if let Some(value) = self.take(name) {
+            return self.parse(name, value, parse);
+        }
+        self.report(name, "is required");
+        None
+    }
+
+    /// Takes a field that may be absent.
+    pub fn optional<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.take(name)?;
+        self.parse(name, value, parse)
+    }
+
+    /// Takes a list of objects, each read by `read`.
+    pub fn list<T>(
+        &mut self,
+        name: &str,
+        length: RangeInclusive<usize>,
+        mut read: impl FnMut(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let entries = match self.take(name) {
+            Some(Value::Array(entries)) if length.contains(&entries.len()) => entries,
+            Some(Value::Array(_)) => {
+                let detail = format!("must have {} to {} entries", length.start(), length.end());
+                self.report(name, detail);
+                return None;
+            }
+            Some(_) => {
+                self.report(name, "must be a list");
+                return None;
+            }
+            None => {
+                self.report(name, "is required");
+                return None;
+            }
+        };
+        let list = self.pointer_to(name);
+        let read: Vec<Option<T>> = entries
+            .into_iter()
+            .enumerate()
+            .map(|(index, entry)| {
+                read_object(format!("{list}/{index}"), entry, self.violations, &mut read)
+            })
+            .collect();
+        read.into_iter().collect()
+    }
+
+    /// Reports a rule that `name` breaks; for rules over several fields.
+    pub fn report(&mut self, name: &str, detail: impl Into<String>) {
+        let pointer = self.pointer_to(name);
+        self.violations.push(Violation::new(pointer, detail));
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.map.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn parse<T>(
+        &mut self,
+        name: &str,
+        value: Value,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(value)
+            .map_err(|detail| self.report(name, detail))
+            .ok()
+    }
+
+    fn pointer_to(&self, name: &str) -> String {
+        format!(
+            "{}/{}",
+            self.pointer,
+            name.replace('~', "~0").replace('/', "~1")
+        )
+    }
+
+    fn refuse_the_rest(&mut self) {
+        for name in std::mem::take(&mut self.map).keys() {
+            self.report(name, "is not a known field");
+        }
+    }
+}
+
+/// A string that parses as `T`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parsed<T: FromStr<Err: Display>>(value: Value) -> Result<T, String> {
+    string(value)?
+        .parse()
+        .map_err(|error: T::Err| error.to_string())
+}
+
+/// A string.
+///
+/// # Errors
+/// When it is something else.
+pub fn string(value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err("must be a string".to_owned()),
+    }
+}
+
+/// A string of `length` characters without control characters.
+pub fn text(length: RangeInclusive<usize>) -> impl Fn(Value) -> Result<String, String> {
+    move |value| {
+        let text = string(value)?;
+        if !length.contains(&text.chars().count()) {
+            return Err(format!(
+                "must have {} to {} characters",
+                length.start(),
+                length.end()
+            ));
+        }
+        if text.chars().any(char::is_control) {
+            return Err("must not contain control characters".to_owned());
+        }
+        Ok(text)
+    }
+}
+
+/// A whole number within `range`.
+pub fn integer(range: RangeInclusive<i64>) -> impl Fn(Value) -> Result<i64, String> {
+    move |value| match value.as_i64() {
+        Some(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!(
+            "must be a whole number from {} to {}",
+            range.start(),
+            range.end()
+        )),
+    }
+}
+
+/// `true` or `false`.
+///
+/// # Errors
+/// When it is something else.
+pub fn boolean(value: Value) -> Result<bool, String> {
+    value
+        .as_bool()
+        .ok_or_else(|| "must be true or false".to_owned())
+}
+
+/// An object of at most `max_bytes` when written as JSON, without NUL characters.
+pub fn object(max_bytes: usize) -> impl Fn(Value) -> Result<Map<String, Value>, String> {
+    move |value| {
+        let Value::Object(map) = value else {
+            return Err("must be an object".to_owned());
+        };
+        if serde_json::to_string(&map).map_or(usize::MAX, |text| text.len()) > max_bytes {
+            return Err(format!("must not exceed {max_bytes} bytes"));
+        }
+        if map
+            .iter()
+            .any(|(key, value)| key.contains('\0') || contains_nul(value))
+        {
+            return Err("must not contain NUL characters".to_owned());
+        }
+        Ok(map)
+    }
+}
+
+fn contains_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(contains_nul),
+        Value::Object(map) => map
+            .iter()
+            .any(|(key, value)| key.contains('\0') || contains_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pointers(failure: &Failure) -> Vec<String> {
+        let errors: Vec<Violation> =
+            serde_json::from_value(failure.errors().unwrap().clone()).unwrap();
+        errors.into_iter().map(|error| error.pointer).collect()
+    }
+
+    #[test]
+    fn every_error_of_a_body_is_reported_at_once() {
+        let body = json!({"name": 1, "lines": [{"n": 0}, {"n": 1}, 7, {"n": 2, "a/b": 1}], "x": 1});
+        let failure = read(body, |fields| {
+            let name = fields.required("name", string);
+            let missing = fields.required("missing", string);
+            let lines = fields.list("lines", 1..=9, |line| line.required("n", integer(1..=2)));
+            Some((name?, missing?, lines?))
+        })
+        .unwrap_err();
+        assert_eq!(
+            pointers(&failure),
+            [
+                "/name",
+                "/missing",
+                "/lines/0/n",
+                "/lines/2",
+                "/lines/3/a~1b",
+                "/x"
+            ]
+        );
+        assert_eq!(failure.http_status(), 422);
+    }
+
+    #[test]
+    fn malformed_json_names_line_and_column() {
+        let failure = parse(b"{\"a\": }").unwrap_err();
+        assert_eq!(failure.http_status(), 400);
+        assert!(failure.message.contains("line 1 column 7"), "{failure}");
+        assert!(parse(&[0xff, 0xfe]).is_err());
+        assert!(parse(b"").is_err());
+    }
+
+    #[test]
+    fn null_counts_as_absent() {
+        let absent = read(json!({"a": null}), |fields| {
+            Some(fields.optional("a", string))
+        });
+        assert_eq!(absent, Ok(None));
+    }
+}

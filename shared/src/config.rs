@@ -1,0 +1,148 @@
+//! Configuration from the environment. A wrong value is an error of one line that names the
+//! variable; every secret may come from a file by `NAME_FILE`.
+
+use std::{collections::HashMap, fmt::Display, str::FromStr, time::Duration};
+
+use anyhow::{Context, bail};
+
+/// The environment, read once: tests make their own.
+#[derive(Debug, Clone, Default)]
+pub struct Env(HashMap<String, String>);
+
+impl Env {
+    /// The process's environment.
+    pub fn from_process() -> Self {
+        Self(std::env::vars().collect())
+    }
+
+    /// An environment of just these variables.
+    pub fn from_pairs<const N: usize>(pairs: [(&str, &str); N]) -> Self {
+        Self(
+            pairs
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        )
+    }
+
+    /// The variable's value; empty counts as absent.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.0
+            .get(name)
+            .map(|value| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The variable's value, or else the contents of the file that `NAME_FILE` names.
+    ///
+    /// # Errors
+    /// When both are set, or the file can't be read.
+    pub fn secret(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let file_name = format!("{name}_FILE");
+        match (self.text(name), self.text(&file_name)) {
+            (Some(_), Some(_)) => bail!("{name} and {file_name} are both set: set one"),
+            (value, None) => Ok(value),
+            (None, Some(path)) => std::fs::read_to_string(&path)
+                .map(|text| Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+                .with_context(|| format!("{file_name}={path}: can't read the file")),
+        }
+    }
+
+    /// The variable's value as `T`, or `default`.
+    ///
+    /// # Errors
+    /// Names the variable and what is wrong with its value.
+    pub fn parsed<T: FromStr<Err: Display>>(&self, name: &str, default: &str) -> anyhow::Result<T> {
+        let value = self.text(name).unwrap_or_else(|| default.to_owned());
+        value
+            .parse()
+            .map_err(|error| anyhow::anyhow!("{name}={value:?}: {error}"))
+    }
+
+    /// A duration of whole seconds from 1 to a year.
+    ///
+    /// # Errors
+    /// Names the variable.
+    pub fn seconds(&self, name: &str, default: u64) -> anyhow::Result<Duration> {
+        self.number(name, default, 31_536_000)
+            .map(Duration::from_secs)
+    }
+
+    /// A duration of whole milliseconds from 1 to a day.
+    ///
+    /// # Errors
+    /// Names the variable.
+    pub fn millis(&self, name: &str, default: u64) -> anyhow::Result<Duration> {
+        self.number(name, default, 86_400_000)
+            .map(Duration::from_millis)
+    }
+
+    fn number(&self, name: &str, default: u64, max: u64) -> anyhow::Result<u64> {
+        let number: u64 = self.parsed(name, &default.to_string())?;
+        if (1..=max).contains(&number) {
+            return Ok(number);
+        }
+        bail!("{name}={number}: must be from 1 to {max}");
+    }
+
+    /// One of a few words.
+    ///
+    /// # Errors
+    /// Names the variable and the words.
+    pub fn choice<T: Copy>(
+        &self,
+        name: &str,
+        choices: &[(&str, T)],
+        default: &str,
+    ) -> anyhow::Result<T> {
+        let value = self.text(name).unwrap_or_else(|| default.to_owned());
+        if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == value) {
+            return Ok(*choice);
+        }
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        bail!("{name}={value:?}: must be one of {}", words.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_value_names_its_variable() {
+        let env = Env::from_pairs([("A", "x"), ("B", "0"), ("C", "purple")]);
+        for error in [
+            env.millis("A", 5).unwrap_err(),
+            env.seconds("B", 5).unwrap_err(),
+            env.choice("C", &[("pretty", 1), ("json", 2)], "pretty")
+                .unwrap_err(),
+        ] {
+            let line = error.to_string();
+            assert!(
+                ["A=", "B=", "C="].iter().any(|name| line.starts_with(name)),
+                "{line}"
+            );
+            assert!(!line.contains('\n'));
+        }
+        assert_eq!(env.millis("D", 5).unwrap(), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_file_but_not_from_both() {
+        let env = Env::from_pairs([("KEY_FILE", "/nonexistent/secret")]);
+        assert!(
+            env.secret("KEY")
+                .unwrap_err()
+                .to_string()
+                .contains("KEY_FILE")
+        );
+        let env = Env::from_pairs([("KEY_FILE", "/dev/null"), ("KEY", "k")]);
+        assert!(env.secret("KEY").is_err());
+        assert_eq!(
+            Env::from_pairs([("KEY", "k")])
+                .secret("KEY")
+                .unwrap()
+                .as_deref(),
+            Some("k")
+        );
+    }
+}

@@ -1,0 +1,397 @@
+//! Events: what happened, as stored, published and read by others.
+//!
+//! [`Fact`] is the closed set of what can happen. An [`Event`] is a fact with its place in the
+//! feed and in its subject's own sequence. [`CloudEvent`] is its form on `order-events` and in
+//! feeds ([CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    id::{CustomerId, EventId, ShipmentId, Sku, Storefront, Warehouse},
+    money::Currency,
+    order::{Address, CancelReason, LineItem, Shipment, StockItem},
+    product::NewProduct,
+};
+
+/// What happened. The tag is the event's type, and its routing key on `order-events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum Fact {
+    /// An order was accepted.
+    #[serde(rename = "order.created")]
+    OrderCreated(Box<OrderCreated>),
+    /// Its payment is authorized; it is being fulfilled.
+    #[serde(rename = "order.processing")]
+    OrderProcessing {},
+    /// All of its items left.
+    #[serde(rename = "order.shipped")]
+    OrderShipped {},
+    /// All of its items arrived.
+    #[serde(rename = "order.delivered")]
+    OrderDelivered {},
+    /// It will not be fulfilled.
+    #[serde(rename = "order.cancelled")]
+    OrderCancelled {
+        /// Why.
+        reason: CancelReason,
+        /// Why, in the words of whoever asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// It was soft-deleted.
+    #[serde(rename = "order.deleted")]
+    OrderDeleted {},
+    /// Its deletion was undone.
+    #[serde(rename = "order.restored")]
+    OrderRestored {},
+
+    /// The provider holds the money for us.
+    #[serde(rename = "payment.authorized")]
+    PaymentAuthorized {
+        /// Which provider.
+        provider: String,
+        /// The provider's id.
+        reference: String,
+        /// Minor units held.
+        amount: i64,
+    },
+    /// The provider refused.
+    #[serde(rename = "payment.declined")]
+    PaymentDeclined {
+        /// The provider's code.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// The money was taken.
+    #[serde(rename = "payment.captured")]
+    PaymentCaptured {
+        /// Minor units taken.
+        amount: i64,
+    },
+    /// The hold was given up; without a reference, there never was one.
+    #[serde(rename = "payment.voided")]
+    PaymentVoided {
+        /// The provider's id.
+        reference: Option<String>,
+    },
+    /// Money was given back.
+    #[serde(rename = "payment.refunded")]
+    PaymentRefunded {
+        /// Minor units given back by this refund.
+        amount: i64,
+    },
+
+    /// Stock is held for the order.
+    #[serde(rename = "stock.reserved")]
+    StockReserved {
+        /// What is held.
+        items: Vec<StockItem>,
+    },
+    /// Stock is no longer held for the order.
+    #[serde(rename = "stock.released")]
+    StockReleased {
+        /// What was held.
+        items: Vec<StockItem>,
+    },
+    /// Somebody counted.
+    #[serde(rename = "stock.adjusted")]
+    StockAdjusted {
+        /// Which product.
+        sku: Sku,
+        /// In which warehouse.
+        warehouse: Warehouse,
+        /// Units on the shelves now.
+        on_hand: i64,
+    },
+
+    /// The carrier knows of a parcel.
+    #[serde(rename = "shipment.created")]
+    ShipmentCreated {
+        /// The parcel.
+        shipment: Shipment,
+    },
+    /// A parcel was handed over: its items left the warehouse.
+    #[serde(rename = "shipment.shipped")]
+    ShipmentShipped {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+        /// What left.
+        items: Vec<StockItem>,
+        /// Who carries it.
+        carrier: String,
+        /// The carrier's id for it.
+        tracking_number: String,
+    },
+    /// A parcel is on its way.
+    #[serde(rename = "shipment.in_transit")]
+    ShipmentInTransit {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+    /// A parcel is on the last van.
+    #[serde(rename = "shipment.out_for_delivery")]
+    ShipmentOutForDelivery {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+    /// A parcel arrived.
+    #[serde(rename = "shipment.delivered")]
+    ShipmentDelivered {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+    /// A parcel could not be delivered.
+    #[serde(rename = "shipment.failed")]
+    ShipmentFailed {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+    /// A parcel came back.
+    #[serde(rename = "shipment.returned")]
+    ShipmentReturned {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+    /// A parcel was withdrawn before it left.
+    #[serde(rename = "shipment.cancelled")]
+    ShipmentCancelled {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+
+    /// A step failed and will be tried again.
+    #[serde(rename = "step.retried")]
+    StepRetried {
+        /// Which step.
+        step: String,
+        /// What went wrong.
+        error: String,
+        /// When it is tried again.
+        due_at: Timestamp,
+    },
+    /// A step failed for good; it waits for an operator.
+    #[serde(rename = "step.dead")]
+    StepDead {
+        /// Which step.
+        step: String,
+        /// What went wrong.
+        error: String,
+    },
+
+    /// A product can be ordered.
+    #[serde(rename = "product.created")]
+    ProductCreated {
+        /// The product.
+        product: NewProduct,
+    },
+    /// A product changed.
+    #[serde(rename = "product.updated")]
+    ProductUpdated {
+        /// The product as it is now.
+        product: NewProduct,
+    },
+    /// A product can no longer be ordered.
+    #[serde(rename = "product.deleted")]
+    ProductDeleted {},
+}
+
+/// All an order is made of at birth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderCreated {
+    /// For people.
+    pub number: i64,
+    /// Who sold it.
+    pub storefront: Storefront,
+    /// Who bought it.
+    pub customer_id: CustomerId,
+    /// The importing system's id.
+    pub external_id: Option<String>,
+    /// Of every amount.
+    pub currency: Currency,
+    /// Minor units.
+    pub total: i64,
+    /// What was bought.
+    pub items: Vec<LineItem>,
+    /// Where it goes.
+    pub shipping_address: Option<Address>,
+    /// Which provider is asked for the money.
+    pub payment_provider: String,
+    /// The provider's token.
+    pub payment_method: String,
+    /// The caller's own data.
+    pub metadata: Map<String, Value>,
+}
+
+impl Fact {
+    /// The event's type.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::OrderCreated(_) => "order.created",
+            Self::OrderProcessing {} => "order.processing",
+            Self::OrderShipped {} => "order.shipped",
+            Self::OrderDelivered {} => "order.delivered",
+            Self::OrderCancelled { .. } => "order.cancelled",
+            Self::OrderDeleted {} => "order.deleted",
+            Self::OrderRestored {} => "order.restored",
+            Self::PaymentAuthorized { .. } => "payment.authorized",
+            Self::PaymentDeclined { .. } => "payment.declined",
+            Self::PaymentCaptured { .. } => "payment.captured",
+            Self::PaymentVoided { .. } => "payment.voided",
+            Self::PaymentRefunded { .. } => "payment.refunded",
+            Self::StockReserved { .. } => "stock.reserved",
+            Self::StockReleased { .. } => "stock.released",
+            Self::StockAdjusted { .. } => "stock.adjusted",
+            Self::ShipmentCreated { .. } => "shipment.created",
+            Self::ShipmentShipped { .. } => "shipment.shipped",
+            Self::ShipmentInTransit { .. } => "shipment.in_transit",
+            Self::ShipmentOutForDelivery { .. } => "shipment.out_for_delivery",
+            Self::ShipmentDelivered { .. } => "shipment.delivered",
+            Self::ShipmentFailed { .. } => "shipment.failed",
+            Self::ShipmentReturned { .. } => "shipment.returned",
+            Self::ShipmentCancelled { .. } => "shipment.cancelled",
+            Self::StepRetried { .. } => "step.retried",
+            Self::StepDead { .. } => "step.dead",
+            Self::ProductCreated { .. } => "product.created",
+            Self::ProductUpdated { .. } => "product.updated",
+            Self::ProductDeleted {} => "product.deleted",
+        }
+    }
+}
+
+/// A fact with its place: the row of the outbox and audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// UUIDv7.
+    pub id: EventId,
+    /// The order's id, or the product's sku.
+    pub subject: String,
+    /// Counts up from 1 by subject.
+    pub sequence: u64,
+    /// When it was decided.
+    pub time: Timestamp,
+    /// Whose order; products belong to none.
+    pub storefront: Option<Storefront>,
+    /// On whose behalf, and why.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// What happened.
+    #[serde(flatten)]
+    pub fact: Fact,
+}
+
+/// Where a change came from; carried on every hop, stored with every event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Who: a credential's name, `shipper`, or `worker` for the flow itself.
+    pub actor: String,
+    /// What they wanted: `order.create`, `authorize_payment`…
+    pub intent: String,
+    /// The id of the HTTP request that started it.
+    pub request_id: String,
+    /// Which attempt of a step, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+}
+
+/// An event in the CloudEvents 1.0 JSON format.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CloudEvent {
+    /// Always `1.0`.
+    pub specversion: String,
+    /// Unique and sortable.
+    pub id: EventId,
+    /// Always `/orders`: this system.
+    pub source: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// To which order or product.
+    pub subject: String,
+    /// When.
+    pub time: Timestamp,
+    /// Always `application/json`.
+    pub datacontenttype: String,
+    /// Place among the subject's events, zero-padded so that text order is number order
+    /// ([sequence extension](https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/sequence.md)).
+    pub sequence: String,
+    /// Place in the feed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// Whose order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storefront: Option<Storefront>,
+    /// Who.
+    pub actor: String,
+    /// What they wanted.
+    pub intent: String,
+    /// The id of the HTTP request that started it.
+    pub requestid: String,
+    /// The facts.
+    pub data: Value,
+}
+
+impl CloudEvent {
+    /// `event` as others see it, at `position` of the feed.
+    pub fn new(event: &Event, position: i64) -> Self {
+        let data = match serde_json::to_value(&event.fact) {
+            Ok(Value::Object(mut fact)) => fact.remove("data").unwrap_or_default(),
+            _ => Value::Null,
+        };
+        Self {
+            specversion: "1.0".to_owned(),
+            id: event.id,
+            source: "/orders".to_owned(),
+            kind: event.fact.kind().to_owned(),
+            subject: event.subject.clone(),
+            time: event.time,
+            datacontenttype: "application/json".to_owned(),
+            sequence: format!("{:020}", event.sequence),
+            position: Some(position.to_string()),
+            storefront: event.storefront.clone(),
+            actor: event.origin.actor.clone(),
+            intent: event.origin.intent.clone(),
+            requestid: event.origin.request_id.clone(),
+            data,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_survives_its_json_and_becomes_a_cloud_event() {
+        let event = Event {
+            id: "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap(),
+            subject: "o-1".to_owned(),
+            sequence: 3,
+            time: "2026-01-31T12:00:00Z".parse().unwrap(),
+            storefront: Some(Storefront::default()),
+            origin: Origin {
+                actor: "worker".to_owned(),
+                intent: "authorize_payment".to_owned(),
+                request_id: "r-1".to_owned(),
+                attempt: Some(2),
+            },
+            fact: Fact::PaymentCaptured { amount: 5 },
+        };
+        let json = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+
+        let cloud = serde_json::to_value(CloudEvent::new(&event, 17)).unwrap();
+        assert_eq!(cloud["type"], "payment.captured");
+        assert_eq!(cloud["data"], serde_json::json!({"amount": 5}));
+        assert_eq!(cloud["specversion"], "1.0");
+        assert_eq!(cloud["position"], "17");
+    }
+
+    #[test]
+    fn the_tag_is_the_kind() {
+        let fact = Fact::OrderDeleted {};
+        assert_eq!(serde_json::to_value(&fact).unwrap()["type"], fact.kind());
+    }
+}

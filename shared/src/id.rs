@@ -1,0 +1,167 @@
+//! Identifiers: each kind its own type, parsed at the edge and carried inward.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(id)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                // Only the hyphenated form: one id has one spelling.
+                match Uuid::try_parse(text) {
+                    Ok(id) if text.len() == 36 => Ok(Self(id)),
+                    _ => Err("is not a UUID".to_owned()),
+                }
+            }
+        }
+    };
+}
+
+uuid_id!(
+    /// An order, UUIDv7.
+    OrderId
+);
+uuid_id!(
+    /// A customer, UUIDv7.
+    CustomerId
+);
+uuid_id!(
+    /// A shipment, UUIDv7.
+    ShipmentId
+);
+uuid_id!(
+    /// An event, UUIDv7: unique and sortable by time.
+    EventId
+);
+
+macro_rules! name_id {
+    ($(#[$doc:meta])* $name:ident, $max:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                check_name(text, $max)?;
+                Ok(Self(text.to_owned()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                check_name(&text, $max)?;
+                Ok(Self(text))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_id!(
+    /// A stock keeping unit: 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
+    Sku,
+    64
+);
+name_id!(
+    /// A warehouse, called what the first stock entry called it.
+    Warehouse,
+    64
+);
+name_id!(
+    /// A storefront: who sells. Its credential sees only what is its own.
+    Storefront,
+    64
+);
+
+impl Default for Storefront {
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+/// Names travel in URLs, headers and logs, so they are kept to characters that are safe in all three.
+fn check_name(text: &str, max: usize) -> Result<(), String> {
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if text.is_empty() || text.len() > max {
+        return Err(format!("must have 1 to {max} characters"));
+    }
+    // `.` and `..` mean something else in a path.
+    if !text.chars().all(is_safe) || text.chars().all(|c| c == '.') {
+        return Err("may only contain letters, digits, '.', '_' and '-'".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        assert!(
+            "0192f0c1-2345-7abc-8def-0123456789ab"
+                .parse::<OrderId>()
+                .is_ok()
+        );
+        for other in [
+            "",
+            "42",
+            "0192f0c123457abc8def0123456789ab",
+            "{0192f0c1-2345-7abc-8def-0123456789ab}",
+        ] {
+            assert!(other.parse::<OrderId>().is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn names_are_safe_in_urls_headers_and_logs() {
+        assert!("TSHIRT-black_M.2".parse::<Sku>().is_ok());
+        for bad in ["", "a b", "a/b", "..", "a\nb", "ä", &"x".repeat(65)] {
+            assert!(bad.parse::<Sku>().is_err(), "{bad:?}");
+        }
+    }
+}

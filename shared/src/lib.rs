@@ -1,0 +1,28 @@
+//! What `api-gateway` and `order-worker` both speak. No business rules live here.
+//!
+//! # Layout
+//!
+//! - [`outcome`]: the result envelope (`SUCCESS`/`FAILURE`) and its error codes.
+//! - [`request`]: every RPC request, one enum variant a pattern, and the caller it is made for.
+//! - [`order`], [`product`], [`customer`], [`event`]: representations on the wire.
+//! - [`id`], [`money`]: the small types they are made of.
+//! - [`body`]: strict reading of JSON bodies that reports every error at once.
+//! - [`page`]: lists and their cursors.
+//! - [`amqp`]: the only place that knows lapin: topology, connection, RPC, consumer, publisher.
+//! - [`config`]: environment variables, each wrong value named. [`telemetry`]: logs.
+//! - [`shutdown`]: one token from SIGTERM to every task.
+
+pub mod amqp;
+pub mod body;
+pub mod config;
+pub mod customer;
+pub mod event;
+pub mod id;
+pub mod money;
+pub mod order;
+pub mod outcome;
+pub mod page;
+pub mod product;
+pub mod request;
+pub mod shutdown;
+pub mod telemetry;

@@ -1,0 +1,125 @@
+//! Money: integer minor units beside a currency, and sums that can't overflow unseen.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The largest amount accepted anywhere, in minor units: far above any order, far below overflow,
+/// and exact as a JSON number in every client (below 2^53).
+pub const MAX_AMOUNT: i64 = 1_000_000_000_000;
+
+/// An ISO 4217 currency code: three capital letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// The code as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("XXX")
+    }
+}
+
+impl FromStr for Currency {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.as_bytes() {
+            &[a, b, c] if [a, b, c].iter().all(u8::is_ascii_uppercase) => Ok(Self([a, b, c])),
+            _ => Err("must be an ISO 4217 code such as EUR".to_owned()),
+        }
+    }
+}
+
+impl TryFrom<String> for Currency {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Currency> for String {
+    fn from(currency: Currency) -> Self {
+        currency.as_str().to_owned()
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An amount in minor units of its currency; two currencies never add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Money {
+    /// Minor units: cents for EUR, yen for JPY.
+    pub amount: i64,
+    /// Of which currency.
+    pub currency: Currency,
+}
+
+impl Money {
+    /// Nothing, in `currency`.
+    pub fn zero(currency: Currency) -> Self {
+        Self {
+            amount: 0,
+            currency,
+        }
+    }
+
+    /// `self + price × quantity`.
+    ///
+    /// # Errors
+    /// Says so when the currencies differ or the sum exceeds [`MAX_AMOUNT`].
+    pub fn plus(self, price: Money, quantity: u32) -> Result<Self, String> {
+        if self.currency != price.currency {
+            return Err(format!(
+                "is priced in {}, the order in {}",
+                price.currency, self.currency
+            ));
+        }
+        price
+            .amount
+            .checked_mul(i64::from(quantity))
+            .and_then(|line| self.amount.checked_add(line))
+            .filter(|sum| *sum <= MAX_AMOUNT)
+            .map(|amount| Self { amount, ..self })
+            .ok_or_else(|| format!("takes the total above {MAX_AMOUNT} minor units"))
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} minor units", self.amount, self.currency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eur(amount: i64) -> Money {
+        Money {
+            amount,
+            currency: "EUR".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn two_currencies_never_add_up() {
+        let usd = Money {
+            amount: 1,
+            currency: "USD".parse().unwrap(),
+        };
+        assert!(eur(1).plus(usd, 1).is_err());
+        assert_eq!(eur(1).plus(eur(250), 3), Ok(eur(751)));
+    }
+
+    #[test]
+    fn a_sum_that_would_overflow_is_an_error() {
+        assert!(eur(0).plus(eur(i64::MAX), 2).is_err());
+        assert!(eur(MAX_AMOUNT).plus(eur(1), 1).is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! Products and their stock on the wire.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    body::{self, Fields},
+    id::{Sku, Warehouse},
+    money::{Currency, MAX_AMOUNT},
+    order::{cursor, limit},
+};
+
+/// Image URLs of a product at most.
+pub const MAX_IMAGES: usize = 20;
+/// Units on hand in one warehouse at most.
+pub const MAX_ON_HAND: i64 = 1_000_000_000;
+
+/// A product as callers see it; shared by the storefronts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// What it is ordered by.
+    pub sku: Sku,
+    /// What people call it.
+    pub name: String,
+    /// Minor units each.
+    pub price: i64,
+    /// Of `price`.
+    pub currency: Currency,
+    /// Photos.
+    pub image_urls: Vec<String>,
+    /// By warehouse, in the order of their names.
+    pub stock: Vec<StockLevel>,
+    /// Soft-deleted: can't be ordered.
+    pub is_deleted: bool,
+    /// Counts the product's own changes and stock counts; also its `ETag`.
+    pub version: u64,
+    /// When it was first created.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+/// What one warehouse has of a product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StockLevel {
+    /// Which warehouse.
+    pub warehouse: Warehouse,
+    /// Units on the shelves.
+    pub on_hand: i64,
+    /// Of these, held for open orders.
+    pub reserved: i64,
+    /// `on_hand - reserved`.
+    pub available: i64,
+}
+
+/// `product.create`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewProduct {
+    /// What it will be ordered by.
+    pub sku: Sku,
+    /// What people call it.
+    pub name: String,
+    /// Minor units each.
+    pub price: i64,
+    /// Of `price`.
+    pub currency: Currency,
+    /// Photos.
+    #[serde(default)]
+    pub image_urls: Vec<String>,
+}
+
+impl NewProduct {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let sku = fields.required("sku", body::parsed);
+        let name = fields.required("name", name);
+        let price = fields.required("price", price);
+        let currency = fields.required("currency", body::parsed);
+        let image_urls = fields.optional("image_urls", image_urls);
+        Some(Self {
+            sku: sku?,
+            name: name?,
+            price: price?,
+            currency: currency?,
+            image_urls: image_urls.unwrap_or_default(),
+        })
+    }
+}
+
+/// `product.update`: what is given changes, the rest stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UpdateProduct {
+    /// Which product.
+    pub sku: Sku,
+    /// A new name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A new price, in minor units; orders keep the price they were created with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price: Option<i64>,
+    /// A new currency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub currency: Option<Currency>,
+    /// New photos.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_urls: Option<Vec<String>>,
+}
+
+impl UpdateProduct {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let sku = fields.required("sku", body::parsed);
+        let name = fields.optional("name", name);
+        let price = fields.optional("price", price);
+        let currency = fields.optional("currency", body::parsed);
+        let image_urls = fields.optional("image_urls", image_urls);
+        Some(Self {
+            sku: sku?,
+            name,
+            price,
+            currency,
+            image_urls,
+        })
+    }
+}
+
+/// `product.get`, `product.delete`: nothing but which product.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProductRef {
+    /// Which product.
+    pub sku: Sku,
+}
+
+impl ProductRef {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let sku = fields.required("sku", body::parsed);
+        Some(Self { sku: sku? })
+    }
+}
+
+/// `product.list`: by sku.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListProducts {
+    /// Soft-deleted ones too.
+    pub include_deleted: bool,
+    /// Entries at most.
+    pub limit: u32,
+    /// The sku the last page ended with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+impl ListProducts {
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let include_deleted = fields.optional("include_deleted", body::boolean);
+        let limit = limit(fields);
+        let cursor = cursor(fields);
+        Some(Self {
+            include_deleted: include_deleted.unwrap_or(false),
+            limit,
+            cursor,
+        })
+    }
+}
+
+/// `stock.set`: what was counted in a warehouse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SetStock {
+    /// Of which product.
+    pub sku: Sku,
+    /// In which warehouse.
+    pub warehouse: Warehouse,
+    /// Units on the shelves, reserved ones included.
+    pub on_hand: i64,
+}
+
+impl SetStock {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let sku = fields.required("sku", body::parsed);
+        let warehouse = fields.required("warehouse", body::parsed);
+        let on_hand = fields.required("on_hand", body::integer(0..=MAX_ON_HAND));
+        Some(Self {
+            sku: sku?,
+            warehouse: warehouse?,
+            on_hand: on_hand?,
+        })
+    }
+}
+
+fn name(value: Value) -> Result<String, String> {
+    body::text(1..=200)(value)
+}
+
+fn price(value: Value) -> Result<i64, String> {
+    body::integer(0..=MAX_AMOUNT)(value)
+}
+
+fn image_urls(value: Value) -> Result<Vec<String>, String> {
+    let Value::Array(urls) = value else {
+        return Err("must be a list of URLs".to_owned());
+    };
+    if urls.len() > MAX_IMAGES {
+        return Err(format!("must have at most {MAX_IMAGES} entries"));
+    }
+    urls.into_iter()
+        .map(|url| {
+            let url = body::text(1..=2000)(url).map_err(|error| format!("each entry {error}"))?;
+            // Only what a browser loads as a picture: `javascript:` and `data:` have no business here.
+            if url.starts_with("https://") || url.starts_with("http://") {
+                Ok(url)
+            } else {
+                Err("each entry must be an http(s) URL".to_owned())
+            }
+        })
+        .collect()
+}

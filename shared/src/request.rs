@@ -1,0 +1,295 @@
+//! Every RPC request, one enum variant a pattern, and the caller it is made for.
+//!
+//! On the wire a request is its pattern (the AMQP property `type`) and one JSON object: what the
+//! REST call takes, with path and query parameters as fields. Both processes read it with the same
+//! code, so a foreign AMQP client meets the same rules as a REST client.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    body,
+    customer::{BlockCustomer, CustomerRef, ListCustomers, NewCustomer},
+    id::Storefront,
+    order::{
+        CancelOrder, CreateOrder, GetOrder, ListOrders, OrderHistory, OrderRef, UpdateShipment,
+    },
+    outcome::{Code, Failure},
+    product::{ListProducts, NewProduct, ProductRef, SetStock, UpdateProduct},
+};
+
+macro_rules! requests {
+    ($($(#[$doc:meta])* $pattern:literal => $variant:ident($payload:ty),)+) => {
+        /// A request that the worker answers.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Request {
+            $($(#[$doc])* $variant($payload),)+
+        }
+
+        impl Request {
+            /// Every pattern there is.
+            pub const PATTERNS: &[&str] = &[$($pattern),+];
+
+            /// The pattern: the AMQP property `type`.
+            pub fn pattern(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $pattern,)+
+                }
+            }
+
+            /// The JSON object that travels.
+            ///
+            /// # Errors
+            /// `INTERNAL` if it can't be written as JSON, which no request type allows.
+            pub fn to_body(&self) -> Result<Vec<u8>, Failure> {
+                match self {
+                    $(Self::$variant(payload) => serde_json::to_vec(payload),)+
+                }
+                .map_err(|error| Failure::new(Code::Internal, format!("request can't be written: {error}")))
+            }
+
+            /// Reads the request that `pattern` and `body` stand for.
+            ///
+            /// # Errors
+            /// `INVALID_REQUEST` naming the unknown pattern or every field that is wrong.
+            pub fn read(pattern: &str, body: Value) -> Result<Self, Failure> {
+                match pattern {
+                    $($pattern => body::read(body, <$payload>::read).map(Self::$variant),)+
+                    unknown => Err(Failure::new(
+                        Code::InvalidRequest,
+                        format!("unknown pattern {unknown:?}; known are {}", Self::PATTERNS.join(", ")),
+                    )),
+                }
+            }
+        }
+    };
+}
+
+requests! {
+    /// Accepts an order: prices it, reserves its stock, starts its flow.
+    "order.create" => CreateOrder(CreateOrder),
+    /// One order.
+    "order.get" => GetOrder(GetOrder),
+    /// Orders, newest first.
+    "order.list" => ListOrders(ListOrders),
+    /// Cancels an order that has not left.
+    "order.cancel" => CancelOrder(CancelOrder),
+    /// Soft-deletes an order, cancelling it first where needed.
+    "order.delete" => DeleteOrder(OrderRef),
+    /// Undoes a soft deletion.
+    "order.restore" => RestoreOrder(OrderRef),
+    /// An order's events, oldest first.
+    "order.history" => OrderHistory(OrderHistory),
+    /// What the shipper tells about a parcel.
+    "shipment.update" => UpdateShipment(UpdateShipment),
+    /// A new product.
+    "product.create" => CreateProduct(NewProduct),
+    /// One product with its stock.
+    "product.get" => GetProduct(ProductRef),
+    /// Products by sku.
+    "product.list" => ListProducts(ListProducts),
+    /// Changes a product.
+    "product.update" => UpdateProduct(UpdateProduct),
+    /// Soft-deletes a product that nothing is reserved of.
+    "product.delete" => DeleteProduct(ProductRef),
+    /// What was counted in a warehouse.
+    "stock.set" => SetStock(SetStock),
+    /// A new customer.
+    "customer.create" => CreateCustomer(NewCustomer),
+    /// One customer.
+    "customer.get" => GetCustomer(CustomerRef),
+    /// Customers, newest first.
+    "customer.list" => ListCustomers(ListCustomers),
+    /// Blocks or unblocks a customer.
+    "customer.block" => BlockCustomer(BlockCustomer),
+}
+
+impl Request {
+    /// Whether the request only reads: asking twice, or in vain, changes nothing.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Self::GetOrder(_)
+            | Self::ListOrders(_)
+            | Self::OrderHistory(_)
+            | Self::GetProduct(_)
+            | Self::ListProducts(_)
+            | Self::GetCustomer(_)
+            | Self::ListCustomers(_) => true,
+            Self::CreateOrder(_)
+            | Self::CancelOrder(_)
+            | Self::DeleteOrder(_)
+            | Self::RestoreOrder(_)
+            | Self::UpdateShipment(_)
+            | Self::CreateProduct(_)
+            | Self::UpdateProduct(_)
+            | Self::DeleteProduct(_)
+            | Self::SetStock(_)
+            | Self::CreateCustomer(_)
+            | Self::BlockCustomer(_) => false,
+        }
+    }
+}
+
+/// On whose behalf a request is made; travels as AMQP headers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// What the credential allows.
+    pub role: Role,
+    /// Whose data a `storefront` sees; the default owner of what others create.
+    pub storefront: Storefront,
+    /// The credential's name.
+    pub actor: String,
+    /// What the caller wants: the pattern, unless the client names something finer.
+    pub intent: String,
+    /// The id of the HTTP request, on every log line and history row made on its behalf.
+    pub request_id: String,
+}
+
+impl Caller {
+    /// Whether what belongs to `owner` exists for this caller at all.
+    pub fn may_see(&self, owner: &Storefront) -> bool {
+        match self.role {
+            Role::Storefront => self.storefront == *owner,
+            Role::Operator | Role::Admin => true,
+        }
+    }
+
+    /// Refuses storefronts.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`.
+    pub fn must_operate(&self) -> Result<(), Failure> {
+        match self.role {
+            Role::Operator | Role::Admin => Ok(()),
+            Role::Storefront => Err(Failure::new(
+                Code::Forbidden,
+                "only an operator may do this",
+            )),
+        }
+    }
+
+    /// Whose the thing to be created is: the caller's own, or what an operator names.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` when a storefront names another.
+    pub fn owner(&self, named: Option<&Storefront>) -> Result<Storefront, Failure> {
+        match named {
+            None => Ok(self.storefront.clone()),
+            Some(named) if self.may_see(named) => Ok(named.clone()),
+            Some(named) => Err(Failure::new(
+                Code::Forbidden,
+                format!("this credential does not act for storefront {named}"),
+            )),
+        }
+    }
+}
+
+/// What a credential allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Its own storefront's orders, customers and events.
+    Storefront,
+    /// All storefronts; stock, restore, dead letters.
+    Operator,
+    /// An operator that also manages keys.
+    Admin,
+}
+
+impl Role {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Storefront => "storefront",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Storefront, Self::Operator, Self::Admin]
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| format!("unknown role {text:?}: must be storefront, operator or admin"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_request_survives_the_wire() {
+        let body = json!({
+            "customer_id": "0192f0c1-2345-7abc-8def-0123456789ab",
+            "items": [{"sku": "A", "quantity": 2}],
+            "shipping_address": {"city": "Köln"},
+            "expected_total": 500,
+            "metadata": {"cart": {"id": 7}},
+        });
+        let request = Request::read("order.create", body).unwrap();
+        let sent: Value = serde_json::from_slice(&request.to_body().unwrap()).unwrap();
+        assert_eq!(Request::read("order.create", sent).unwrap(), request);
+    }
+
+    #[test]
+    fn unknown_patterns_and_unknown_fields_are_named() {
+        let failure = Request::read("order.explode", json!({})).unwrap_err();
+        assert_eq!(failure.http_status(), 400);
+        assert!(failure.message.contains("order.explode"));
+
+        let failure = Request::read("order.delete", json!({"id": "x", "force": true})).unwrap_err();
+        let errors = failure.errors().unwrap().as_array().unwrap();
+        assert_eq!(errors[0]["pointer"], "/id");
+        assert_eq!(errors[1]["pointer"], "/force");
+    }
+
+    #[test]
+    fn quantities_and_card_numbers_are_checked() {
+        let order = |quantity: Value, method: &str| {
+            Request::read(
+                "order.create",
+                json!({
+                    "customer_id": "0192f0c1-2345-7abc-8def-0123456789ab",
+                    "items": [{"sku": "A", "quantity": quantity}],
+                    "payment_method": method,
+                }),
+            )
+        };
+        for bad in [
+            json!(0),
+            json!(-1),
+            json!(1.5),
+            json!("1"),
+            json!(1_000_001),
+            json!(1e30),
+        ] {
+            assert!(order(bad.clone(), "pm_ok").is_err(), "{bad}");
+        }
+        assert!(order(json!(1_000_000), "pm_ok").is_ok());
+        assert!(order(json!(1), "4242 4242 4242 4242").is_err());
+    }
+
+    #[test]
+    fn a_storefront_sees_and_names_only_itself() {
+        let caller = |role| Caller {
+            role,
+            storefront: "eu".parse().unwrap(),
+            actor: "a".to_owned(),
+            intent: "i".to_owned(),
+            request_id: "r".to_owned(),
+        };
+        let us = "us".parse().unwrap();
+        assert!(!caller(Role::Storefront).may_see(&us));
+        assert!(caller(Role::Storefront).owner(Some(&us)).is_err());
+        assert_eq!(caller(Role::Operator).owner(Some(&us)), Ok(us));
+    }
+}

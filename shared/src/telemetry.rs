@@ -1,0 +1,34 @@
+//! Logs: one line an event, to standard output, for people or for machines.
+
+use anyhow::Context;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Env;
+
+/// What is logged when `RUST_LOG` says nothing: our own story, and others' warnings.
+const DEFAULT_FILTER: &str = "info,lapin=error,sqlx=warn,hyper=warn";
+
+/// Starts logging as `LOG_FORMAT` (`pretty` or `json`) and `RUST_LOG` say.
+///
+/// # Errors
+/// Names the variable that has a wrong value.
+pub fn init(env: &Env) -> anyhow::Result<()> {
+    let filter = env
+        .text("RUST_LOG")
+        .unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    let filter = EnvFilter::builder()
+        .parse(&filter)
+        .with_context(|| format!("RUST_LOG={filter:?} is not a filter"))?;
+    let is_json = env.choice("LOG_FORMAT", &[("pretty", false), ("json", true)], "pretty")?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter);
+    if is_json {
+        logs.json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .init();
+    } else {
+        let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
+        logs.with_target(false).with_ansi(is_terminal).init();
+    }
+    Ok(())
+}
