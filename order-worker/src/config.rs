@@ -1,0 +1,103 @@
+//! The worker's configuration.
+//!
+//! | variable | default | meaning |
+//! |---|---|---|
+//! | `AMQP_URL` | `amqp://guest:guest@127.0.0.1:5672/%2f` | the broker; a secret |
+//! | `DATABASE_URL` | `sqlite://data/orders.db` | the orders; a secret |
+//! | `WORKER_HTTP_ADDR` | `127.0.0.1:8081` | `/livez` and `/readyz` |
+//! | `PAYMENT_PROVIDER` | `sandbox` | who holds the money |
+//! | `CARRIER` | `manual` | `sandbox`: parcels deliver themselves |
+//! | `SHIPPER_WEBHOOK_SECRET` | | signs the sandbox carrier's webhooks; a secret |
+//! | `SHIPPER_WEBHOOK_URL` | `http://127.0.0.1:8080/webhooks/shipper` | where the sandbox carrier sends them |
+//! | `RESERVATION_TTL_SECONDS` | `1800` | how long stock is held for a payment |
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+use jiff::SignedDuration;
+use shared::config::Env;
+
+use crate::{domain::decide::Rules, providers::sandbox::payment, store::sqlite};
+
+/// Where the broker is when nothing else is said.
+pub const DEFAULT_AMQP_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
+/// Where the database is when nothing else is said.
+pub const DEFAULT_DATABASE_URL: &str = "sqlite://data/orders.db";
+
+/// What the worker needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The broker.
+    pub amqp_url: String,
+    /// The orders.
+    pub database_url: String,
+    /// Where health is told.
+    pub http_addr: SocketAddr,
+    /// The sandbox carrier's webhooks; `None` with `CARRIER=manual`.
+    pub delivery: Option<Delivery>,
+    /// What the owner has laid down.
+    pub rules: Rules,
+}
+
+/// Where the sandbox carrier sends its webhooks, and what signs them.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The gateway's webhook.
+    pub webhook_url: String,
+    /// `whsec_…`
+    pub secret: String,
+}
+
+impl Config {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// Names the variable that has a wrong value.
+    pub fn read(env: &Env) -> anyhow::Result<Self> {
+        env.choice("PAYMENT_PROVIDER", &[("sandbox", ())], "sandbox")?;
+        let reservation_ttl = env.seconds("RESERVATION_TTL_SECONDS", 1800)?;
+        Ok(Self {
+            amqp_url: env
+                .secret("AMQP_URL")?
+                .unwrap_or_else(|| DEFAULT_AMQP_URL.to_owned()),
+            database_url: database_url(env)?,
+            http_addr: env.parsed("WORKER_HTTP_ADDR", "127.0.0.1:8081")?,
+            delivery: delivery(env)?,
+            rules: Rules {
+                reservation_ttl: SignedDuration::try_from(reservation_ttl)
+                    .context("RESERVATION_TTL_SECONDS")?,
+                payment_provider: payment::NAME.to_owned(),
+            },
+        })
+    }
+}
+
+/// Where the orders are; all that `migrate` and `verify` need.
+///
+/// # Errors
+/// Names the variable if its value is not usable.
+pub fn database_url(env: &Env) -> anyhow::Result<String> {
+    let url = env
+        .secret("DATABASE_URL")?
+        .unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
+    sqlite::path(&url)?;
+    Ok(url)
+}
+
+fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {
+    let delivers = env.choice("CARRIER", &[("manual", false), ("sandbox", true)], "manual")?;
+    let secret = env.secret("SHIPPER_WEBHOOK_SECRET")?;
+    let webhook_url = env
+        .text("SHIPPER_WEBHOOK_URL")
+        .unwrap_or_else(|| "http://127.0.0.1:8080/webhooks/shipper".to_owned());
+    match (delivers, secret) {
+        (false, _) => Ok(None),
+        (true, Some(secret)) => Ok(Some(Delivery {
+            webhook_url,
+            secret,
+        })),
+        (true, None) => {
+            bail!("CARRIER=sandbox: needs SHIPPER_WEBHOOK_SECRET, which signs its webhooks")
+        }
+    }
+}

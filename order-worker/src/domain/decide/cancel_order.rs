@@ -1,0 +1,84 @@
+//! Cancelling: possible until goods have left, and then final. Whatever is under way elsewhere is
+//! undone by steps that work whether it happened, is happening, or never will.
+
+use shared::{
+    event::{Fact, Origin},
+    order::{CancelOrder, CancelReason, OrderStatus, PaymentStatus},
+    outcome::Failure,
+    request::Caller,
+};
+
+use super::{is_customers_wish, visible};
+use crate::domain::{
+    decision::{Decision, Draft},
+    stamp::Stamp,
+    step::Step,
+    world::World,
+};
+
+pub(super) fn cancel_order(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    request: &CancelOrder,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let order = visible(world, caller, request.id)?;
+    if order.is_deleted {
+        return Err(Failure::not_found("order", request.id));
+    }
+    let mut draft = Draft::of(order, origin, stamp);
+    // Cancelled is cancelled, for whatever reason it first was.
+    if order.status != OrderStatus::Cancelled {
+        order.must_not_have_left("cancelled")?;
+        cancel(&mut draft, requested_by(caller), request.reason.clone())?;
+    }
+    Ok(draft.decide())
+}
+
+/// Whose wish a requested cancellation is.
+pub(super) fn requested_by(caller: &Caller) -> CancelReason {
+    if is_customers_wish(caller) {
+        CancelReason::CustomerRequest
+    } else {
+        CancelReason::OperatorRequest
+    }
+}
+
+/// Cancels an order that nothing has left of: gives its stock back, and has everything undone that
+/// partners may have been asked for.
+pub(super) fn cancel(
+    draft: &mut Draft<'_>,
+    reason: CancelReason,
+    note: Option<String>,
+) -> Result<(), Failure> {
+    let was_processing = draft.order.status == OrderStatus::Processing;
+    draft.record(Fact::OrderCancelled { reason, note })?;
+    if !draft.order.held.is_empty() {
+        let items = draft.order.held.clone();
+        draft.record(Fact::StockReleased { items })?;
+    }
+
+    draft.drop_step(Step::ExpireOrder);
+    draft.drop_step(Step::AuthorizePayment);
+    match draft.order.payment.status {
+        // Perhaps the provider is being asked at this moment.
+        PaymentStatus::Pending | PaymentStatus::Authorized => draft.follow_with(Step::VoidPayment),
+        PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
+            draft.follow_with(Step::RefundPayment)
+        }
+        PaymentStatus::Voided | PaymentStatus::Refunded | PaymentStatus::Failed => {}
+    }
+
+    let parcels: Vec<_> = draft.order.parcels().map(|parcel| parcel.id).collect();
+    for shipment_id in parcels {
+        draft.record(Fact::ShipmentCancelled { shipment_id })?;
+    }
+    if was_processing {
+        for warehouse in draft.order.warehouses() {
+            draft.drop_step(Step::RequestShipment(warehouse.clone()));
+            draft.follow_with(Step::CancelShipment(warehouse));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Accepting an order: it is priced from the catalogue and all of its stock is reserved, or none
+//! is and nothing is stored.
+
+use std::collections::HashMap;
+
+use shared::{
+    event::{Fact, OrderCreated, Origin},
+    id::{OrderId, Sku},
+    money::Money,
+    order::{CreateOrder, LineItem, StockItem},
+    outcome::{Failure, Violation},
+    request::Caller,
+};
+
+use super::Rules;
+use crate::domain::{
+    decision::{Decision, Draft, event},
+    product::Product,
+    stamp::Stamp,
+    step::Step,
+    stock::allocate,
+    world::World,
+};
+
+pub(super) fn create_order(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    wish: &CreateOrder,
+    rules: &Rules,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    // The order belongs to the caller's storefront, or to the one that an operator names.
+    let storefront = caller.owner(wish.storefront.as_ref())?;
+
+    // The customer is that storefront's, and not blocked.
+    match world
+        .customers
+        .get(&wish.customer_id)
+        .filter(|customer| customer.storefront == storefront)
+    {
+        None => {
+            return Err(Failure::violation(
+                "/customer_id",
+                "is not a customer of this storefront",
+            ));
+        }
+        Some(customer) if customer.is_blocked => {
+            return Err(Failure::violation("/customer_id", "is blocked"));
+        }
+        Some(_) => {}
+    }
+
+    // Every product can be ordered, in one currency; the total is the one the customer was shown.
+    let products = catalogue(world, wish)?;
+    let total = price(wish, &products)?;
+    if let Some(expected) = wish
+        .expected_total
+        .filter(|expected| *expected != total.amount)
+    {
+        let detail = format!("is {expected}, but the items cost {}", total.amount);
+        return Err(Failure::violation("/expected_total", detail));
+    }
+
+    // All of the stock is there.
+    let reserved = allocate(&wish.items, &world.shelves)?;
+    let items = reserved
+        .iter()
+        .filter_map(|item| line(item, &products))
+        .collect();
+
+    let created = OrderCreated {
+        number: world.next_number,
+        storefront: storefront.clone(),
+        customer_id: wish.customer_id,
+        external_id: None,
+        currency: total.currency,
+        total: total.amount,
+        items,
+        shipping_address: wish.shipping_address.clone(),
+        payment_provider: rules.payment_provider.clone(),
+        payment_method: wish.payment_method.clone(),
+        metadata: wish.metadata.clone(),
+    };
+    let id: OrderId = stamp.id();
+    let created = event(
+        id.to_string(),
+        1,
+        Some(storefront),
+        origin,
+        Fact::OrderCreated(Box::new(created)),
+        stamp,
+    );
+    let expires_at = stamp.now() + rules.reservation_ttl;
+    let mut draft = Draft::born(created, origin, stamp)?;
+    draft.record(Fact::StockReserved { items: reserved })?;
+    draft.follow_with(Step::AuthorizePayment);
+    draft.follow_later(Step::ExpireOrder, expires_at);
+    Ok(draft.decide())
+}
+
+/// The products wished for, by sku; or every one that can't be ordered.
+fn catalogue<'a>(
+    world: &'a World,
+    wish: &CreateOrder,
+) -> Result<HashMap<&'a Sku, &'a Product>, Failure> {
+    let mut products = HashMap::new();
+    let mut violations = Vec::new();
+    for (index, item) in wish.items.iter().enumerate() {
+        match world.products.get_key_value(&item.sku) {
+            Some((sku, product)) if !product.is_deleted => {
+                products.insert(sku, product);
+            }
+            Some(_) | None => {
+                violations.push(Violation::new(
+                    format!("/items/{index}/sku"),
+                    format!("no product {}", item.sku),
+                ));
+            }
+        }
+    }
+    if violations.is_empty() {
+        Ok(products)
+    } else {
+        Err(Failure::violations(&violations))
+    }
+}
+
+fn price(wish: &CreateOrder, products: &HashMap<&Sku, &Product>) -> Result<Money, Failure> {
+    let prices = wish.items.iter().enumerate().filter_map(|(index, item)| {
+        products
+            .get(&item.sku)
+            .map(|product| (index, product.price(), item.quantity.get()))
+    });
+    let mut total: Option<Money> = None;
+    for (index, price, quantity) in prices {
+        let sum = total.unwrap_or_else(|| Money::zero(price.currency));
+        let sum = sum
+            .plus(price, quantity)
+            .map_err(|detail| Failure::violation(format!("/items/{index}"), detail))?;
+        total = Some(sum);
+    }
+    total.ok_or_else(|| Failure::violation("/items", "must have at least one entry"))
+}
+
+fn line(item: &StockItem, products: &HashMap<&Sku, &Product>) -> Option<LineItem> {
+    products.get(&item.sku).map(|product| LineItem {
+        sku: item.sku.clone(),
+        name: product.details.name.clone(),
+        quantity: item.quantity,
+        unit_price: product.details.price,
+        warehouse: item.warehouse.clone(),
+    })
+}

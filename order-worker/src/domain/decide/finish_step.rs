@@ -1,0 +1,171 @@
+//! A step's handler brings its result back. The result counts only if that attempt of the step is
+//! still waited for: a cancel that came in between has removed the step, and wins.
+
+use shared::{
+    event::{Fact, Origin},
+    order::{CancelReason, OrderStatus},
+    outcome::{Code, Failure},
+};
+
+use super::{cancel_order::cancel, update_shipment::announce};
+use crate::domain::{
+    command::{Answer, StepResult, origin_of_step},
+    decision::{Changes, Decision, Draft},
+    order::Order,
+    stamp::Stamp,
+    step::{Step, StepKey, StepRow},
+    world::World,
+};
+
+pub(super) fn finish_step(
+    world: &World,
+    key: &StepKey,
+    attempt: u32,
+    result: &StepResult,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let awaited = world
+        .steps
+        .get(key)
+        .filter(|row| row.attempt == attempt && !row.is_dead);
+    let (Some(row), Some(order)) = (awaited, world.orders.get(&key.order_id)) else {
+        return Ok(Decision {
+            answer: Ok(Answer::Done),
+            changes: Changes::default(),
+        });
+    };
+    let origin = origin_of_step(&key.step, attempt, &row.request_id);
+    if let StepResult::Failed {
+        error,
+        is_transient,
+    } = result
+    {
+        return failed(order, row, &origin, error, *is_transient, stamp);
+    }
+
+    let mut draft = Draft::of(order, &origin, stamp);
+    draft.drop_step(key.step.clone());
+    match (&key.step, result) {
+        (
+            Step::AuthorizePayment,
+            StepResult::Authorized {
+                provider,
+                reference,
+                amount,
+            },
+        ) => {
+            draft.record(Fact::PaymentAuthorized {
+                provider: provider.clone(),
+                reference: reference.clone(),
+                amount: *amount,
+            })?;
+            draft.record(Fact::OrderProcessing {})?;
+            draft.drop_step(Step::ExpireOrder);
+            for warehouse in draft.order.warehouses() {
+                draft.follow_with(Step::RequestShipment(warehouse));
+            }
+        }
+        (Step::AuthorizePayment, StepResult::Declined { code, message }) => {
+            draft.record(Fact::PaymentDeclined {
+                code: code.clone(),
+                message: message.clone(),
+            })?;
+            cancel(
+                &mut draft,
+                CancelReason::PaymentDeclined,
+                Some(message.clone()),
+            )?;
+        }
+        (Step::CapturePayment, StepResult::Captured { amount }) => {
+            draft.record(Fact::PaymentCaptured { amount: *amount })?;
+        }
+        (Step::VoidPayment, StepResult::Voided { reference }) => {
+            draft.record(Fact::PaymentVoided {
+                reference: reference.clone(),
+            })?;
+        }
+        (Step::RefundPayment, StepResult::Refunded { amount }) => {
+            draft.record(Fact::PaymentRefunded { amount: *amount })?;
+        }
+        (
+            Step::RequestShipment(warehouse),
+            StepResult::Announced {
+                carrier,
+                tracking_number,
+            },
+        ) => {
+            announce(
+                &mut draft,
+                warehouse,
+                carrier.clone(),
+                tracking_number.clone(),
+            )?;
+        }
+        (Step::CancelShipment(_), StepResult::Withdrawn) => {}
+        (Step::ExpireOrder, StepResult::TimeIsUp) => {
+            if draft.order.status == OrderStatus::Pending {
+                cancel(&mut draft, CancelReason::Expired, None)?;
+            }
+        }
+        (
+            Step::AuthorizePayment
+            | Step::CapturePayment
+            | Step::VoidPayment
+            | Step::RefundPayment
+            | Step::RequestShipment(_)
+            | Step::CancelShipment(_)
+            | Step::ExpireOrder,
+            result,
+        ) => {
+            return Err(Failure::new(
+                Code::Internal,
+                format!("{} can't end in {result:?}", key.step),
+            ));
+        }
+    }
+    Ok(draft.decide())
+}
+
+/// Tries again later, or gives up and leaves the step to an operator.
+fn failed(
+    order: &Order,
+    row: &StepRow,
+    origin: &Origin,
+    error: &str,
+    is_transient: bool,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let jitter = stamp.jitter();
+    let delay = Some(row.key.step.retry())
+        .filter(|_| is_transient)
+        .and_then(|retry| retry.delay(row.attempt, jitter));
+    let mut draft = Draft::of(order, origin, stamp);
+    let (step, error) = (row.key.step.to_string(), error.to_owned());
+    let row = StepRow {
+        last_error: Some(error.clone()),
+        ..row.clone()
+    };
+    match delay {
+        Some(delay) => {
+            let due_at = draft.stamp().now() + delay;
+            draft.record(Fact::StepRetried {
+                step,
+                error,
+                due_at,
+            })?;
+            draft.put(StepRow {
+                attempt: row.attempt + 1,
+                due_at,
+                ..row
+            });
+        }
+        None => {
+            draft.record(Fact::StepDead { step, error })?;
+            draft.put(StepRow {
+                is_dead: true,
+                ..row
+            });
+        }
+    }
+    Ok(draft.decide())
+}

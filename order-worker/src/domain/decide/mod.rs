@@ -1,0 +1,121 @@
+//! One file a command; each a function from world and command to a decision.
+
+mod cancel_order;
+mod create_order;
+mod customers;
+mod delete_order;
+mod finish_step;
+mod products;
+mod update_shipment;
+
+use jiff::SignedDuration;
+use shared::{
+    id::OrderId,
+    outcome::{Failure, Told},
+    request::{Caller, Role},
+};
+
+use super::{
+    command::{Action, Command, origin_of_request},
+    decision::Decision,
+    order::Order,
+    stamp::Stamp,
+    world::World,
+};
+
+/// What the owner of the system has laid down.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How long stock is held for a payment that does not come.
+    pub reservation_ttl: SignedDuration,
+    /// Which provider is asked for the money.
+    pub payment_provider: String,
+}
+
+/// Decides `command` and makes the decision true in `world`; returns what the caller is told.
+pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mut Stamp) -> Told {
+    let idempotency = match command {
+        Command::Request { idempotency, .. } => idempotency.as_ref(),
+        Command::Finish { .. } => None,
+    };
+    if let Some(idempotency) = idempotency {
+        match world.answered_before(idempotency) {
+            Ok(Some(outcome)) => {
+                return Told {
+                    outcome,
+                    is_replay: idempotency.keeps_answer,
+                };
+            }
+            Ok(None) => {}
+            Err(conflict) => return Err(conflict).into(),
+        }
+    }
+    let Decision { answer, changes } = decide(world, command, rules, stamp);
+    world.apply(changes);
+    let outcome = answer.clone().and_then(|answer| world.render(&answer));
+    if let Some(idempotency) = idempotency {
+        world.record(idempotency, answer.ok(), &outcome);
+    }
+    outcome.into()
+}
+
+/// Decides `command`: changes nothing.
+pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp) -> Decision {
+    let decided = match command {
+        Command::Finish {
+            key,
+            attempt,
+            result,
+        } => finish_step::finish_step(world, key, *attempt, result, stamp),
+        Command::Request { caller, action, .. } => {
+            let origin = &origin_of_request(caller);
+            match action {
+                Action::CreateOrder(wish) => {
+                    create_order::create_order(world, caller, origin, wish, rules, stamp)
+                }
+                Action::CancelOrder(request) => {
+                    cancel_order::cancel_order(world, caller, origin, request, stamp)
+                }
+                Action::DeleteOrder(request) => {
+                    delete_order::delete_order(world, caller, origin, request.id, stamp)
+                }
+                Action::RestoreOrder(request) => {
+                    delete_order::restore_order(world, caller, origin, request.id, stamp)
+                }
+                Action::UpdateShipment(update) => {
+                    update_shipment::update_shipment(world, caller, origin, update, stamp)
+                }
+                Action::CreateProduct(new) => {
+                    products::create_product(world, caller, origin, new, stamp)
+                }
+                Action::UpdateProduct(update) => {
+                    products::update_product(world, caller, origin, update, stamp)
+                }
+                Action::DeleteProduct(product) => {
+                    products::delete_product(world, caller, origin, &product.sku, stamp)
+                }
+                Action::SetStock(count) => products::set_stock(world, caller, origin, count, stamp),
+                Action::CreateCustomer(new) => customers::create_customer(caller, new, stamp),
+                Action::BlockCustomer(request) => customers::block_customer(world, caller, request),
+            }
+        }
+    };
+    decided.unwrap_or_else(Decision::from)
+}
+
+/// The order, if it is there for this caller.
+fn visible<'a>(world: &'a World, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
+    world
+        .orders
+        .get(&id)
+        .filter(|order| caller.may_see(&order.storefront))
+        .ok_or_else(|| Failure::not_found("order", id))
+}
+
+/// Whether the change is the shop's own wish or its customer's.
+fn is_customers_wish(caller: &Caller) -> bool {
+    match caller.role {
+        Role::Storefront => true,
+        Role::Operator | Role::Admin => false,
+    }
+}

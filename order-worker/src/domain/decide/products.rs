@@ -1,0 +1,185 @@
+//! The catalogue and its shelves: the owner's business, not the storefronts'.
+
+use shared::{
+    event::{Fact, Origin},
+    id::Sku,
+    outcome::Failure,
+    product::{NewProduct, SetStock, UpdateProduct},
+    request::Caller,
+};
+
+use crate::domain::{
+    command::Answer,
+    decision::{Changes, Decision, event},
+    product::Product,
+    stamp::Stamp,
+    world::World,
+};
+
+pub(super) fn create_product(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    new: &NewProduct,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let now = stamp.now();
+    let product = match world.products.get(&new.sku) {
+        // A sku that was deleted may be taken up again; its history goes on.
+        Some(old) if old.is_deleted => Product {
+            details: new.clone(),
+            is_deleted: false,
+            ..old.clone()
+        },
+        Some(_) => {
+            return Err(Failure::invalid_state(format!(
+                "product {} exists",
+                new.sku
+            )));
+        }
+        None => Product {
+            details: new.clone(),
+            is_deleted: false,
+            version: 0,
+            created_at: now,
+            updated_at: now,
+        },
+    };
+    Ok(changed(
+        product,
+        origin,
+        Fact::ProductCreated {
+            product: new.clone(),
+        },
+        stamp,
+    ))
+}
+
+pub(super) fn update_product(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    update: &UpdateProduct,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let old = orderable(world, &update.sku)?;
+    let was = old.details.clone();
+    let details = NewProduct {
+        sku: was.sku.clone(),
+        name: update.name.clone().unwrap_or_else(|| was.name.clone()),
+        price: update.price.unwrap_or(was.price),
+        currency: update.currency.unwrap_or(was.currency),
+        image_urls: update
+            .image_urls
+            .clone()
+            .unwrap_or_else(|| was.image_urls.clone()),
+    };
+    if details == was {
+        return Ok(Decision {
+            answer: Ok(Answer::Product(was.sku)),
+            changes: Changes::default(),
+        });
+    }
+    let product = Product {
+        details: details.clone(),
+        ..old.clone()
+    };
+    Ok(changed(
+        product,
+        origin,
+        Fact::ProductUpdated { product: details },
+        stamp,
+    ))
+}
+
+pub(super) fn delete_product(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    sku: &Sku,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let old = orderable(world, sku)?;
+    // Open orders still need it.
+    let reserved: i64 = world.shelves.get(sku).map_or(0, |shelves| {
+        shelves.values().map(|shelf| shelf.reserved).sum()
+    });
+    if reserved > 0 {
+        return Err(Failure::invalid_state(format!(
+            "product {sku} has {reserved} units reserved for open orders"
+        )));
+    }
+    let product = Product {
+        is_deleted: true,
+        ..old.clone()
+    };
+    Ok(changed(product, origin, Fact::ProductDeleted {}, stamp))
+}
+
+pub(super) fn set_stock(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    count: &SetStock,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let SetStock {
+        sku,
+        warehouse,
+        on_hand,
+    } = count.clone();
+    let product = orderable(world, &sku)?.clone();
+    // What is promised must stay on the shelf.
+    let reserved = world
+        .shelves
+        .get(&sku)
+        .and_then(|shelves| shelves.get(&warehouse))
+        .map_or(0, |shelf| shelf.reserved);
+    if on_hand < reserved {
+        return Err(Failure::invalid_state(format!(
+            "{sku} in {warehouse}: {reserved} units are reserved, so on_hand can't be {on_hand}"
+        )));
+    }
+    Ok(changed(
+        product,
+        origin,
+        Fact::StockAdjusted {
+            sku,
+            warehouse,
+            on_hand,
+        },
+        stamp,
+    ))
+}
+
+fn orderable<'a>(world: &'a World, sku: &Sku) -> Result<&'a Product, Failure> {
+    world
+        .products
+        .get(sku)
+        .filter(|product| !product.is_deleted)
+        .ok_or_else(|| Failure::not_found("product", sku))
+}
+
+/// `product` changed by `fact`, one version on.
+fn changed(product: Product, origin: &Origin, fact: Fact, stamp: &mut Stamp) -> Decision {
+    let sku = product.details.sku.clone();
+    let product = Product {
+        version: product.version + 1,
+        updated_at: stamp.now(),
+        ..product
+    };
+    let event = event(sku.to_string(), product.version, None, origin, fact, stamp);
+    let changes = Changes {
+        events: vec![event],
+        products: vec![product],
+        ..Changes::default()
+    };
+    Decision {
+        answer: Ok(Answer::Product(sku)),
+        changes,
+    }
+}

@@ -1,0 +1,189 @@
+//! What a decision consists of, and the draft that it is written in.
+
+use shared::{
+    customer::Customer,
+    event::{Event, Fact, Origin},
+    id::Storefront,
+    outcome::Failure,
+};
+
+use super::{
+    command::Answer,
+    order::Order,
+    product::Product,
+    stamp::Stamp,
+    step::{Step, StepKey, StepRow},
+};
+
+/// What was decided. A refusal changes nothing: its `changes` are empty.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// What the caller is told.
+    pub answer: Result<Answer, Failure>,
+    /// What happened.
+    pub changes: Changes,
+}
+
+impl From<Failure> for Decision {
+    fn from(failure: Failure) -> Self {
+        Self {
+            answer: Err(failure),
+            changes: Changes::default(),
+        }
+    }
+}
+
+/// What happened: the events, the state they lead to, and the steps that follow.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Changes {
+    /// In the order in which they happened.
+    pub events: Vec<Event>,
+    /// Orders as they are now.
+    pub orders: Vec<Order>,
+    /// Products as they are now.
+    pub products: Vec<Product>,
+    /// Customers as they are now.
+    pub customers: Vec<Customer>,
+    /// Steps that follow, are put off, or are over.
+    pub steps: Vec<StepChange>,
+}
+
+/// What becomes of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepChange {
+    /// It is to be done, instead of an earlier row with the same key.
+    Put(StepRow),
+    /// It is over, if it was there.
+    Remove(StepKey),
+}
+
+/// A decision about one order, in the making: each fact recorded changes the order at once, so
+/// that what follows is decided on what just happened.
+pub struct Draft<'a> {
+    /// The order as it is by now.
+    pub order: Order,
+    origin: &'a Origin,
+    stamp: &'a mut Stamp,
+    changes: Changes,
+}
+
+impl<'a> Draft<'a> {
+    /// A draft that changes `order`.
+    pub fn of(order: &Order, origin: &'a Origin, stamp: &'a mut Stamp) -> Self {
+        Self {
+            order: order.clone(),
+            origin,
+            stamp,
+            changes: Changes::default(),
+        }
+    }
+
+    /// A draft that begins with the order that `created` makes.
+    ///
+    /// # Errors
+    /// `INTERNAL` if the event does not make one: a defect.
+    pub fn born(created: Event, origin: &'a Origin, stamp: &'a mut Stamp) -> Result<Self, Failure> {
+        let order = Order::born(&created).map_err(defect)?;
+        let changes = Changes {
+            events: vec![created],
+            ..Changes::default()
+        };
+        Ok(Self {
+            order,
+            origin,
+            stamp,
+            changes,
+        })
+    }
+
+    /// The stamp, for more ids.
+    pub fn stamp(&mut self) -> &mut Stamp {
+        self.stamp
+    }
+
+    /// This happened.
+    ///
+    /// # Errors
+    /// `INTERNAL` if it can't happen to the order: a defect.
+    pub fn record(&mut self, fact: Fact) -> Result<(), Failure> {
+        let event = event(
+            self.order.id.to_string(),
+            self.order.version + 1,
+            Some(self.order.storefront.clone()),
+            self.origin,
+            fact,
+            self.stamp,
+        );
+        self.order.apply(&event).map_err(defect)?;
+        self.changes.events.push(event);
+        Ok(())
+    }
+
+    /// This is to be done next, now or at `row.due_at`.
+    pub fn put(&mut self, row: StepRow) {
+        self.changes.steps.push(StepChange::Put(row));
+    }
+
+    /// This is to be done now.
+    pub fn follow_with(&mut self, step: Step) {
+        let now = self.stamp.now();
+        self.follow_later(step, now);
+    }
+
+    /// This is to be done at `due_at`.
+    pub fn follow_later(&mut self, step: Step, due_at: jiff::Timestamp) {
+        self.put(StepRow {
+            key: StepKey {
+                order_id: self.order.id,
+                step,
+            },
+            attempt: 1,
+            due_at,
+            is_dead: false,
+            last_error: None,
+            request_id: self.origin.request_id.clone(),
+        });
+    }
+
+    /// This needs no doing any more.
+    pub fn drop_step(&mut self, step: Step) {
+        self.changes.steps.push(StepChange::Remove(StepKey {
+            order_id: self.order.id,
+            step,
+        }));
+    }
+
+    /// The decision, answered with the order.
+    pub fn decide(self) -> Decision {
+        let answer = Ok(Answer::Order(self.order.id));
+        let mut changes = self.changes;
+        if !changes.events.is_empty() {
+            changes.orders.push(self.order);
+        }
+        Decision { answer, changes }
+    }
+}
+
+/// An event of `subject`, decided now.
+pub fn event(
+    subject: String,
+    sequence: u64,
+    storefront: Option<Storefront>,
+    origin: &Origin,
+    fact: Fact,
+    stamp: &mut Stamp,
+) -> Event {
+    Event {
+        id: stamp.id(),
+        subject,
+        sequence,
+        time: stamp.now(),
+        storefront,
+        origin: origin.clone(),
+        fact,
+    }
+}
+
+fn defect(misfit: super::order::Misfit) -> Failure {
+    Failure::new(shared::outcome::Code::Internal, misfit.to_string())
+}

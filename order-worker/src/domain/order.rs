@@ -1,0 +1,372 @@
+//! The order: its state, and how each event changes it. Folding an order's events gives its
+//! state; nothing else does.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use shared::{
+    event::{Event, Fact},
+    id::{CustomerId, OrderId, ShipmentId, Storefront, Warehouse},
+    money::{Currency, Money},
+    order::{
+        Address, CancelReason, InProgress, LineItem, Order as Representation, OrderStatus, Payment,
+        PaymentStatus, Shipment, ShipmentStatus, StockItem,
+    },
+    outcome::Failure,
+};
+
+use super::step::StepRow;
+
+/// Why a row of the event log does not fit the order it is applied to: a defect, or damage.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {sequence} ({kind}) does not follow version {version}: {why}")]
+pub struct Misfit {
+    sequence: u64,
+    kind: &'static str,
+    version: u64,
+    why: &'static str,
+}
+
+/// An order's whole state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// UUIDv7.
+    pub id: OrderId,
+    /// For people.
+    pub number: i64,
+    /// Who sold it.
+    pub storefront: Storefront,
+    /// Who bought it.
+    pub customer_id: CustomerId,
+    /// The importing system's id.
+    pub external_id: Option<String>,
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// Why it was cancelled.
+    pub cancel_reason: Option<CancelReason>,
+    /// Of every amount.
+    pub currency: Currency,
+    /// Minor units.
+    pub total: i64,
+    /// What was bought.
+    pub items: Vec<LineItem>,
+    /// What it still holds in the warehouses: reserved and neither shipped nor released.
+    pub held: Vec<StockItem>,
+    /// Where it goes.
+    pub shipping_address: Option<Address>,
+    /// The provider's token.
+    pub payment_method: String,
+    /// The money's side.
+    pub payment: Payment,
+    /// The goods' side.
+    pub shipments: Vec<Shipment>,
+    /// The caller's own data.
+    pub metadata: Map<String, Value>,
+    /// The last event's `sequence`.
+    pub version: u64,
+    /// Soft-deleted.
+    pub is_deleted: bool,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// When it was soft-deleted.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl Order {
+    /// The state that `events`, in their order, say.
+    ///
+    /// # Errors
+    /// The first event that does not fit.
+    pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<Option<Self>, Misfit> {
+        let mut order = None;
+        for event in events {
+            match &mut order {
+                None => order = Some(Self::born(event)?),
+                Some(order) => order.apply(event)?,
+            }
+        }
+        Ok(order)
+    }
+
+    /// The order that `event` says was created.
+    ///
+    /// # Errors
+    /// When it says something else.
+    pub fn born(event: &Event) -> Result<Self, Misfit> {
+        let misfit = |why| Misfit {
+            sequence: event.sequence,
+            kind: event.fact.kind(),
+            version: 0,
+            why,
+        };
+        let Fact::OrderCreated(created) = &event.fact else {
+            return Err(misfit("an order begins with order.created"));
+        };
+        if event.sequence != 1 {
+            return Err(misfit("an order begins with 1"));
+        }
+        let created = created.as_ref().clone();
+        Ok(Self {
+            id: event
+                .subject
+                .parse()
+                .map_err(|_| misfit("the subject is not an order's id"))?,
+            number: created.number,
+            storefront: created.storefront,
+            customer_id: created.customer_id,
+            external_id: created.external_id,
+            status: OrderStatus::Pending,
+            cancel_reason: None,
+            currency: created.currency,
+            total: created.total,
+            items: created.items,
+            held: Vec::new(),
+            shipping_address: created.shipping_address,
+            payment_method: created.payment_method,
+            payment: Payment {
+                status: PaymentStatus::Pending,
+                provider: created.payment_provider,
+                reference: None,
+                authorized: 0,
+                captured: 0,
+                refunded: 0,
+            },
+            shipments: Vec::new(),
+            metadata: created.metadata,
+            version: 1,
+            is_deleted: false,
+            created_at: event.time,
+            updated_at: event.time,
+            deleted_at: None,
+        })
+    }
+
+    /// Changes the order as `event` says.
+    ///
+    /// # Errors
+    /// When the event is not the next one of this order, or can't happen to an order.
+    pub fn apply(&mut self, event: &Event) -> Result<(), Misfit> {
+        let (version, kind) = (self.version, event.fact.kind());
+        let misfit = |why| Misfit {
+            sequence: event.sequence,
+            kind,
+            version,
+            why,
+        };
+        if event.sequence != version + 1 {
+            return Err(misfit("a gap"));
+        }
+        match &event.fact {
+            Fact::OrderProcessing {} => self.status = OrderStatus::Processing,
+            Fact::OrderShipped {} => self.status = OrderStatus::Shipped,
+            Fact::OrderDelivered {} => self.status = OrderStatus::Delivered,
+            Fact::OrderCancelled { reason, note: _ } => {
+                self.status = OrderStatus::Cancelled;
+                self.cancel_reason = Some(*reason);
+            }
+            Fact::OrderDeleted {} => {
+                self.is_deleted = true;
+                self.deleted_at = Some(event.time);
+            }
+            Fact::OrderRestored {} => {
+                self.is_deleted = false;
+                self.deleted_at = None;
+            }
+            Fact::PaymentAuthorized {
+                provider,
+                reference,
+                amount,
+            } => {
+                self.payment.status = PaymentStatus::Authorized;
+                self.payment.provider.clone_from(provider);
+                self.payment.reference = Some(reference.clone());
+                self.payment.authorized = *amount;
+            }
+            Fact::PaymentDeclined { .. } => self.payment.status = PaymentStatus::Failed,
+            Fact::PaymentCaptured { amount } => {
+                self.payment.status = PaymentStatus::Captured;
+                self.payment.captured += amount;
+            }
+            Fact::PaymentVoided { reference } => {
+                self.payment.status = PaymentStatus::Voided;
+                if reference.is_some() {
+                    self.payment.reference.clone_from(reference);
+                }
+            }
+            Fact::PaymentRefunded { amount } => {
+                self.payment.refunded += amount;
+                self.payment.status = if self.payment.refunded < self.payment.captured {
+                    PaymentStatus::PartiallyRefunded
+                } else {
+                    PaymentStatus::Refunded
+                };
+            }
+            Fact::StockReserved { items } => self.held.extend_from_slice(items),
+            Fact::StockReleased { items } => self.let_go(items),
+            Fact::ShipmentCreated { shipment } => self.shipments.push(shipment.clone()),
+            Fact::ShipmentShipped {
+                shipment_id,
+                items,
+                carrier,
+                tracking_number,
+            } => {
+                self.let_go(items);
+                let shipment = self
+                    .shipment_mut(*shipment_id)
+                    .ok_or_else(|| misfit("no such shipment"))?;
+                shipment.carrier.clone_from(carrier);
+                shipment.tracking_number.clone_from(tracking_number);
+                shipment.status = ShipmentStatus::Shipped;
+                shipment.shipped_at = Some(event.time);
+            }
+            Fact::ShipmentDelivered { shipment_id } => {
+                let shipment = self
+                    .shipment_mut(*shipment_id)
+                    .ok_or_else(|| misfit("no such shipment"))?;
+                shipment.status = ShipmentStatus::Delivered;
+                shipment.delivered_at = Some(event.time);
+            }
+            Fact::ShipmentInTransit { shipment_id }
+            | Fact::ShipmentOutForDelivery { shipment_id }
+            | Fact::ShipmentFailed { shipment_id }
+            | Fact::ShipmentReturned { shipment_id }
+            | Fact::ShipmentCancelled { shipment_id } => {
+                let status = match &event.fact {
+                    Fact::ShipmentInTransit { .. } => ShipmentStatus::InTransit,
+                    Fact::ShipmentOutForDelivery { .. } => ShipmentStatus::OutForDelivery,
+                    Fact::ShipmentFailed { .. } => ShipmentStatus::Failed,
+                    Fact::ShipmentReturned { .. } => ShipmentStatus::Returned,
+                    _ => ShipmentStatus::Cancelled,
+                };
+                self.shipment_mut(*shipment_id)
+                    .ok_or_else(|| misfit("no such shipment"))?
+                    .status = status;
+            }
+            // For the history; the order stays as it is.
+            Fact::StepRetried { .. } | Fact::StepDead { .. } => {}
+            Fact::OrderCreated(_) => return Err(misfit("it exists already")),
+            Fact::StockAdjusted { .. }
+            | Fact::ProductCreated { .. }
+            | Fact::ProductUpdated { .. }
+            | Fact::ProductDeleted {} => return Err(misfit("it is about a product")),
+        }
+        self.version = event.sequence;
+        self.updated_at = event.time;
+        Ok(())
+    }
+
+    /// `items` are no longer held.
+    fn let_go(&mut self, items: &[StockItem]) {
+        for item in items {
+            if let Some(index) = self.held.iter().position(|held| held == item) {
+                self.held.remove(index);
+            }
+        }
+    }
+
+    fn shipment_mut(&mut self, id: ShipmentId) -> Option<&mut Shipment> {
+        self.shipments.iter_mut().find(|shipment| shipment.id == id)
+    }
+
+    /// What it costs.
+    pub fn price(&self) -> Money {
+        Money {
+            amount: self.total,
+            currency: self.currency,
+        }
+    }
+
+    /// The warehouses that its items come from.
+    pub fn warehouses(&self) -> BTreeSet<Warehouse> {
+        self.items
+            .iter()
+            .map(|item| item.warehouse.clone())
+            .collect()
+    }
+
+    /// Parcels that were not withdrawn.
+    pub fn parcels(&self) -> impl Iterator<Item = &Shipment> {
+        self.shipments
+            .iter()
+            .filter(|shipment| shipment.status != ShipmentStatus::Cancelled)
+    }
+
+    /// What is held in `warehouse` and in no parcel yet.
+    pub fn unannounced(&self, warehouse: &Warehouse) -> Vec<StockItem> {
+        let mut left: Vec<StockItem> = self
+            .held
+            .iter()
+            .filter(|item| item.warehouse == *warehouse)
+            .cloned()
+            .collect();
+        for item in self
+            .parcels()
+            .filter(|parcel| parcel.shipped_at.is_none())
+            .flat_map(|parcel| &parcel.items)
+        {
+            if let Some(index) = left.iter().position(|held| held == item) {
+                left.remove(index);
+            }
+        }
+        left
+    }
+
+    /// Refuses what is only possible while nothing has left.
+    ///
+    /// # Errors
+    /// `INVALID_STATE`, saying where the order stands.
+    pub fn must_not_have_left(&self, verb: &str) -> Result<(), Failure> {
+        let is_under_way = match self.status {
+            OrderStatus::Shipped | OrderStatus::Delivered => true,
+            OrderStatus::Pending | OrderStatus::Processing | OrderStatus::Cancelled => {
+                self.parcels().any(|parcel| parcel.shipped_at.is_some())
+            }
+        };
+        if is_under_way {
+            let status = self.status.as_str();
+            return Err(Failure::invalid_state(format!(
+                "order {} is {status} and can't be {verb}: goods have left",
+                self.id
+            )));
+        }
+        Ok(())
+    }
+
+    /// The order as callers see it. `steps` are its rows that are not done.
+    pub fn represent<'a>(&self, steps: impl IntoIterator<Item = &'a StepRow>) -> Representation {
+        let next = steps
+            .into_iter()
+            .filter(|row| !row.key.step.is_timer())
+            .min_by_key(|row| (row.is_dead, row.due_at));
+        Representation {
+            id: self.id,
+            number: self.number,
+            storefront: self.storefront.clone(),
+            customer_id: self.customer_id,
+            external_id: self.external_id.clone(),
+            status: self.status,
+            cancel_reason: self.cancel_reason,
+            currency: self.currency,
+            total: self.total,
+            items: self.items.clone(),
+            shipping_address: self.shipping_address.clone(),
+            payment: self.payment.clone(),
+            shipments: self.shipments.clone(),
+            in_progress: next.map(|row| InProgress {
+                step: row.key.step.kind().to_owned(),
+                attempt: row.attempt,
+                due_at: row.due_at,
+            }),
+            metadata: self.metadata.clone(),
+            version: self.version,
+            is_deleted: self.is_deleted,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            deleted_at: self.deleted_at,
+        }
+    }
+}

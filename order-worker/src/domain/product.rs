@@ -1,0 +1,70 @@
+//! Products: shared by the storefronts; soft-deleted, never gone.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use shared::{
+    id::Warehouse,
+    money::Money,
+    product::{NewProduct, Product as Representation, StockLevel},
+};
+
+use super::stock::Shelf;
+
+/// A product without its stock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Product {
+    /// What its owner says about it.
+    pub details: NewProduct,
+    /// Can't be ordered.
+    pub is_deleted: bool,
+    /// The `sequence` of its last event.
+    pub version: u64,
+    /// When it was first created.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Product {
+    /// What one unit costs now.
+    pub fn price(&self) -> Money {
+        Money {
+            amount: self.details.price,
+            currency: self.details.currency,
+        }
+    }
+
+    /// The product as callers see it.
+    pub fn represent(&self, shelves: Option<&BTreeMap<Warehouse, Shelf>>) -> Representation {
+        let NewProduct {
+            sku,
+            name,
+            price,
+            currency,
+            image_urls,
+        } = self.details.clone();
+        let stock = shelves
+            .into_iter()
+            .flatten()
+            .map(|(warehouse, shelf)| StockLevel {
+                warehouse: warehouse.clone(),
+                on_hand: shelf.on_hand,
+                reserved: shelf.reserved,
+                available: shelf.available(),
+            });
+        Representation {
+            sku,
+            name,
+            price,
+            currency,
+            image_urls,
+            stock: stock.collect(),
+            is_deleted: self.is_deleted,
+            version: self.version,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Steps: what follows a decision and happens outside. A step is a row until its own result has
+//! been decided; its message on the queue only says that it is time.
+//!
+//! Each step that does something at a partner has an undo that is safe to run whether the step
+//! happened, is happening, or never will: it goes by the same idempotency key, and once the
+//! partner has answered it, the key is used up.
+//!
+//! | step | undo |
+//! |---|---|
+//! | `authorize_payment` | `void_payment` |
+//! | `capture_payment` | `refund_payment` |
+//! | `request_shipment:WAREHOUSE` | `cancel_shipment:WAREHOUSE` |
+//! | `expire_order` | (a timer; nothing to undo) |
+
+use std::{fmt, str::FromStr};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use shared::id::{OrderId, Warehouse};
+
+/// What is to be done for an order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Step {
+    /// Ask the provider to hold the order's total.
+    AuthorizePayment,
+    /// Take what the provider holds.
+    CapturePayment,
+    /// Give the hold up, or make sure that there never will be one.
+    VoidPayment,
+    /// Give back what was taken.
+    RefundPayment,
+    /// Announce the parcel from this warehouse to the carrier.
+    RequestShipment(Warehouse),
+    /// Withdraw it, or make sure that it never will be announced.
+    CancelShipment(Warehouse),
+    /// Time is up for the payment.
+    ExpireOrder,
+}
+
+impl Step {
+    /// The step without its warehouse: what logs, metrics and the queue's `type` call it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::AuthorizePayment => "authorize_payment",
+            Self::CapturePayment => "capture_payment",
+            Self::VoidPayment => "void_payment",
+            Self::RefundPayment => "refund_payment",
+            Self::RequestShipment(_) => "request_shipment",
+            Self::CancelShipment(_) => "cancel_shipment",
+            Self::ExpireOrder => "expire_order",
+        }
+    }
+
+    /// Whether the step only waits for a time: a reader is not told that a change is in flight.
+    pub fn is_timer(&self) -> bool {
+        matches!(self, Self::ExpireOrder)
+    }
+
+    /// How a failed attempt is followed up.
+    pub fn retry(&self) -> Retry {
+        match self {
+            // The customer waits, and the reservation's time runs.
+            Self::AuthorizePayment => Retry {
+                attempts: 8,
+                first: seconds(1),
+                longest: seconds(60),
+            },
+            // Money and parcels must be put right, if it takes a day.
+            Self::CapturePayment
+            | Self::VoidPayment
+            | Self::RefundPayment
+            | Self::CancelShipment(_) => Retry {
+                attempts: 20,
+                first: seconds(1),
+                longest: seconds(2 * 3600),
+            },
+            Self::RequestShipment(_) => Retry {
+                attempts: 15,
+                first: seconds(1),
+                longest: seconds(3600),
+            },
+            // Involves nobody else; only a defect makes it fail.
+            Self::ExpireOrder => Retry {
+                attempts: 5,
+                first: seconds(1),
+                longest: seconds(60),
+            },
+        }
+    }
+}
+
+const fn seconds(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds)
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
+        match self {
+            Self::RequestShipment(warehouse) | Self::CancelShipment(warehouse) => {
+                write!(f, ":{warehouse}")
+            }
+            Self::AuthorizePayment
+            | Self::CapturePayment
+            | Self::VoidPayment
+            | Self::RefundPayment
+            | Self::ExpireOrder => Ok(()),
+        }
+    }
+}
+
+impl FromStr for Step {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let warehouse = |name: &str| name.parse::<Warehouse>();
+        match text.split_once(':') {
+            None => match text {
+                "authorize_payment" => Ok(Self::AuthorizePayment),
+                "capture_payment" => Ok(Self::CapturePayment),
+                "void_payment" => Ok(Self::VoidPayment),
+                "refund_payment" => Ok(Self::RefundPayment),
+                "expire_order" => Ok(Self::ExpireOrder),
+                _ => Err(format!("unknown step {text:?}")),
+            },
+            Some(("request_shipment", name)) => warehouse(name).map(Self::RequestShipment),
+            Some(("cancel_shipment", name)) => warehouse(name).map(Self::CancelShipment),
+            Some(_) => Err(format!("unknown step {text:?}")),
+        }
+    }
+}
+
+impl TryFrom<String> for Step {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Step> for String {
+    fn from(step: Step) -> Self {
+        step.to_string()
+    }
+}
+
+/// Exponential backoff with jitter, bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts in all; after the last the step is dead and waits for an operator.
+    pub attempts: u32,
+    /// After the first failure.
+    pub first: SignedDuration,
+    /// Between two attempts at most.
+    pub longest: SignedDuration,
+}
+
+impl Retry {
+    /// How long after failed attempt number `attempt` (from 1) the next one is due; `None` when
+    /// that was the last. `jitter` from 0 to 1 spreads it over the upper half of the delay.
+    pub fn delay(self, attempt: u32, jitter: f64) -> Option<SignedDuration> {
+        if attempt >= self.attempts {
+            return None;
+        }
+        let doublings = i32::try_from(attempt.saturating_sub(1).min(30)).unwrap_or(30);
+        let delay =
+            (self.first.as_secs_f64() * 2f64.powi(doublings)).min(self.longest.as_secs_f64());
+        Some(SignedDuration::from_secs_f64(delay * (0.5 + jitter / 2.0)))
+    }
+}
+
+/// Which step of which order: the row's key, and the idempotency key at the partner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StepKey {
+    /// Of which order.
+    pub order_id: OrderId,
+    /// Which step.
+    pub step: Step,
+}
+
+impl fmt::Display for StepKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.order_id, self.step)
+    }
+}
+
+/// A step that has not been done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepRow {
+    /// Which.
+    pub key: StepKey,
+    /// The attempt it waits for, from 1; or, when dead, the last one made.
+    pub attempt: u32,
+    /// When that attempt is due.
+    pub due_at: Timestamp,
+    /// Tried in vain too often; waits for an operator.
+    pub is_dead: bool,
+    /// What the last attempt failed with.
+    pub last_error: Option<String>,
+    /// The request that led to it.
+    pub request_id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_survives_its_name() {
+        let warehouse: Warehouse = "berlin-1".parse().unwrap();
+        for step in [
+            Step::AuthorizePayment,
+            Step::CapturePayment,
+            Step::VoidPayment,
+            Step::RefundPayment,
+            Step::RequestShipment(warehouse.clone()),
+            Step::CancelShipment(warehouse),
+            Step::ExpireOrder,
+        ] {
+            assert_eq!(step.to_string().parse(), Ok(step));
+        }
+        assert!("make_coffee".parse::<Step>().is_err());
+        assert!("authorize_payment:x".parse::<Step>().is_err());
+    }
+
+    #[test]
+    fn delays_double_to_a_limit_and_attempts_end() {
+        let retry = Retry {
+            attempts: 4,
+            first: seconds(1),
+            longest: seconds(3),
+        };
+        assert_eq!(retry.delay(1, 1.0), Some(seconds(1)));
+        assert_eq!(retry.delay(2, 1.0), Some(seconds(2)));
+        assert_eq!(retry.delay(3, 1.0), Some(seconds(3)));
+        assert_eq!(retry.delay(3, 0.0), Some(SignedDuration::from_millis(1500)));
+        assert_eq!(retry.delay(4, 1.0), None);
+    }
+}

@@ -1,0 +1,229 @@
+//! Shelves, and which warehouses an order is taken from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+
+use serde_json::json;
+use shared::{
+    id::{Sku, Warehouse},
+    order::{NewItem, StockItem},
+    outcome::{Code, Failure},
+};
+
+/// What one warehouse has of one product. Always `0 ≤ reserved ≤ on_hand`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shelf {
+    /// Units on the shelves.
+    pub on_hand: i64,
+    /// Of these, held for open orders.
+    pub reserved: i64,
+}
+
+impl Shelf {
+    /// Units that can still be promised.
+    pub fn available(self) -> i64 {
+        self.on_hand - self.reserved
+    }
+
+    /// Whether the shelf is as it must be.
+    pub fn is_sound(self) -> bool {
+        0 <= self.reserved && self.reserved <= self.on_hand
+    }
+}
+
+/// All shelves of some products, by product and warehouse.
+pub type Shelves = BTreeMap<Sku, BTreeMap<Warehouse, Shelf>>;
+
+/// Chooses the shelves that `wishes` are taken from, in as few parcels as a simple rule finds: one
+/// warehouse for everything if there is one; else, again and again, the warehouse that fills the
+/// most units of what is left (by name among equals). One result an item and warehouse, in the
+/// order of the wishes; wishes for the same sku add up.
+///
+/// # Errors
+/// `OUT_OF_STOCK` naming each sku that falls short, with what was requested and is available.
+pub fn allocate(wishes: &[NewItem], shelves: &Shelves) -> Result<Vec<StockItem>, Failure> {
+    let mut wanted: BTreeMap<&Sku, i64> = BTreeMap::new();
+    for wish in wishes {
+        *wanted.entry(&wish.sku).or_default() += i64::from(wish.quantity.get());
+    }
+    refuse_shortage(&wanted, shelves)?;
+
+    let available = |sku: &Sku, warehouse: &Warehouse| {
+        shelves
+            .get(sku)
+            .and_then(|shelf| shelf.get(warehouse))
+            .map_or(0, |shelf| shelf.available().max(0))
+    };
+    let mut warehouses: BTreeSet<&Warehouse> = wanted
+        .keys()
+        .filter_map(|sku| shelves.get(*sku))
+        .flat_map(BTreeMap::keys)
+        .collect();
+    let mut taken: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
+    while wanted.values().any(|left| *left > 0) {
+        let fills = |warehouse: &Warehouse| -> i64 {
+            wanted
+                .iter()
+                .map(|(sku, left)| (*left).min(available(sku, warehouse)))
+                .sum()
+        };
+        // `max_by_key` takes the last of equals: reversed, the first by name.
+        let Some(best) = warehouses
+            .iter()
+            .rev()
+            .copied()
+            .max_by_key(|warehouse| fills(warehouse))
+        else {
+            break;
+        };
+        for (sku, left) in &mut wanted {
+            let take = (*left).min(available(sku, best));
+            if take > 0 {
+                *left -= take;
+                taken.insert((sku, best), take);
+            }
+        }
+        warehouses.remove(best);
+    }
+    Ok(split(wishes, taken))
+}
+
+fn refuse_shortage(wanted: &BTreeMap<&Sku, i64>, shelves: &Shelves) -> Result<(), Failure> {
+    let short: Vec<_> = wanted
+        .iter()
+        .filter_map(|(sku, requested)| {
+            let available: i64 = shelves.get(*sku).map_or(0, |shelf| {
+                shelf.values().map(|shelf| shelf.available().max(0)).sum()
+            });
+            (available < *requested)
+                .then(|| json!({ "sku": sku, "requested": requested, "available": available }))
+        })
+        .collect();
+    if short.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = short
+        .iter()
+        .filter_map(|entry| entry["sku"].as_str())
+        .collect();
+    Err(Failure::new(
+        Code::OutOfStock,
+        format!("not enough stock of {}", names.join(", ")),
+    )
+    .with(json!({ "skus": short })))
+}
+
+/// Deals what was taken out to the wishes, in their order.
+fn split(wishes: &[NewItem], mut taken: BTreeMap<(&Sku, &Warehouse), i64>) -> Vec<StockItem> {
+    let mut items = Vec::with_capacity(wishes.len());
+    for wish in wishes {
+        let mut left = i64::from(wish.quantity.get());
+        for ((_, warehouse), rest) in taken.iter_mut().filter(|((sku, _), _)| **sku == wish.sku) {
+            let take = left.min(*rest);
+            if let Some(quantity) = u32::try_from(take).ok().and_then(NonZeroU32::new) {
+                *rest -= take;
+                left -= take;
+                items.push(StockItem {
+                    sku: wish.sku.clone(),
+                    warehouse: (*warehouse).clone(),
+                    quantity,
+                });
+            }
+        }
+    }
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shelves(rows: &[(&str, &str, i64, i64)]) -> Shelves {
+        let mut shelves = Shelves::new();
+        for (sku, warehouse, on_hand, reserved) in rows {
+            let shelf = Shelf {
+                on_hand: *on_hand,
+                reserved: *reserved,
+            };
+            shelves
+                .entry(sku.parse().unwrap())
+                .or_default()
+                .insert(warehouse.parse().unwrap(), shelf);
+        }
+        shelves
+    }
+
+    fn wish(sku: &str, quantity: u32) -> NewItem {
+        NewItem {
+            sku: sku.parse().unwrap(),
+            quantity: NonZeroU32::new(quantity).unwrap(),
+        }
+    }
+
+    fn plan(items: &[StockItem]) -> Vec<(String, String, u32)> {
+        items
+            .iter()
+            .map(|item| {
+                (
+                    item.sku.to_string(),
+                    item.warehouse.to_string(),
+                    item.quantity.get(),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn one_warehouse_that_has_it_all_is_one_parcel() {
+        let shelves = shelves(&[
+            ("A", "east", 9, 0),
+            ("A", "west", 5, 0),
+            ("B", "west", 1, 0),
+        ]);
+        let items = allocate(&[wish("A", 5), wish("B", 1)], &shelves).unwrap();
+        assert_eq!(
+            plan(&items),
+            [
+                ("A".into(), "west".into(), 5),
+                ("B".into(), "west".into(), 1)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_is_split_when_no_warehouse_has_enough() {
+        let shelves = shelves(&[("A", "east", 3, 1), ("A", "west", 4, 0)]);
+        let items = allocate(&[wish("A", 5)], &shelves).unwrap();
+        assert_eq!(
+            plan(&items),
+            [
+                ("A".into(), "east".into(), 1),
+                ("A".into(), "west".into(), 4)
+            ]
+        );
+    }
+
+    #[test]
+    fn two_lines_of_one_sku_share_its_stock() {
+        let shelves = shelves(&[("A", "east", 3, 0)]);
+        assert!(allocate(&[wish("A", 2), wish("A", 1)], &shelves).is_ok());
+        assert!(allocate(&[wish("A", 2), wish("A", 2)], &shelves).is_err());
+    }
+
+    #[test]
+    fn shortage_names_every_sku_and_takes_nothing() {
+        let failure = allocate(
+            &[wish("A", 1), wish("B", 2), wish("C", 1)],
+            &shelves(&[("A", "e", 1, 1), ("B", "e", 1, 0), ("C", "e", 1, 0)]),
+        )
+        .unwrap_err();
+        assert_eq!(failure.code, Code::OutOfStock);
+        assert_eq!(
+            failure.details,
+            json!({"skus": [
+                {"sku": "A", "requested": 1, "available": 0},
+                {"sku": "B", "requested": 2, "available": 1},
+            ]})
+        );
+    }
+}

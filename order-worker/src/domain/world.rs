@@ -1,0 +1,244 @@
+//! The working set of a batch: the rows it names, as they are by now. Commands of one batch see
+//! what those before them decided.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::Value;
+use shared::{
+    customer::Customer,
+    event::{Event, Fact},
+    id::{CustomerId, OrderId, Sku, Warehouse},
+    order::StockItem,
+    outcome::{Code, Failure, Outcome},
+};
+
+use super::{
+    command::{Answer, Idempotency},
+    decision::{Changes, StepChange},
+    order::Order,
+    product::Product,
+    step::{StepKey, StepRow},
+    stock::{Shelf, Shelves},
+};
+
+/// What was answered under an idempotency key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    /// The digest of the request that was answered.
+    pub fingerprint: String,
+    /// What the answer is about; a failure is about nothing.
+    pub answer: Option<Answer>,
+    /// The answer word for word, where it is kept.
+    pub outcome: Option<Outcome<Value>>,
+}
+
+/// The working set, and what of it has changed since it was loaded.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// Orders by id.
+    pub orders: HashMap<OrderId, Order>,
+    /// Products by sku.
+    pub products: HashMap<Sku, Product>,
+    /// Their stock.
+    pub shelves: Shelves,
+    /// Customers by id.
+    pub customers: HashMap<CustomerId, Customer>,
+    /// Steps of the loaded orders that are not done.
+    pub steps: BTreeMap<StepKey, StepRow>,
+    /// Earlier answers by idempotency key.
+    pub recorded: HashMap<String, Recorded>,
+    /// What the next order is called.
+    pub next_number: i64,
+    /// What has changed.
+    pub dirty: Dirty,
+}
+
+/// What has changed since the world was loaded: this is what gets written.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Dirty {
+    /// In the order in which they happened.
+    pub events: Vec<Event>,
+    /// Their orders.
+    pub orders: BTreeSet<OrderId>,
+    /// Their products.
+    pub products: BTreeSet<Sku>,
+    /// Shelves that were counted, reserved from or taken from.
+    pub shelves: BTreeSet<(Sku, Warehouse)>,
+    /// Customers.
+    pub customers: BTreeSet<CustomerId>,
+    /// Steps that were put or removed: those in [`World::steps`] are there, the others are gone.
+    pub steps: BTreeSet<StepKey>,
+    /// New answers by idempotency key.
+    pub recorded: BTreeSet<String>,
+}
+
+impl Dirty {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl World {
+    /// Makes `changes` true.
+    ///
+    /// # Panics
+    /// When a shelf would hold less than nothing or promise more than it has. No decision leads
+    /// there; should one, it must not be written.
+    pub fn apply(&mut self, changes: Changes) {
+        for event in &changes.events {
+            match &event.fact {
+                Fact::OrderCreated(_) => self.next_number += 1,
+                Fact::StockReserved { items } => self.move_stock(items, 0, 1),
+                Fact::StockReleased { items } => self.move_stock(items, 0, -1),
+                Fact::ShipmentShipped { items, .. } => self.move_stock(items, -1, -1),
+                Fact::StockAdjusted {
+                    sku,
+                    warehouse,
+                    on_hand,
+                } => {
+                    self.change_shelf(sku, warehouse, |shelf| shelf.on_hand = *on_hand);
+                }
+                _ => {}
+            }
+        }
+        for order in changes.orders {
+            self.dirty.orders.insert(order.id);
+            self.orders.insert(order.id, order);
+        }
+        for product in changes.products {
+            self.dirty.products.insert(product.details.sku.clone());
+            self.products.insert(product.details.sku.clone(), product);
+        }
+        for customer in changes.customers {
+            self.dirty.customers.insert(customer.id);
+            self.customers.insert(customer.id, customer);
+        }
+        for step in changes.steps {
+            let key = match step {
+                StepChange::Put(row) => {
+                    let key = row.key.clone();
+                    self.steps.insert(key.clone(), row);
+                    key
+                }
+                StepChange::Remove(key) => {
+                    self.steps.remove(&key);
+                    key
+                }
+            };
+            self.dirty.steps.insert(key);
+        }
+        self.dirty.events.extend(changes.events);
+    }
+
+    fn move_stock(&mut self, items: &[StockItem], on_hand: i64, reserved: i64) {
+        for StockItem {
+            sku,
+            warehouse,
+            quantity,
+        } in items
+        {
+            let quantity = i64::from(quantity.get());
+            self.change_shelf(sku, warehouse, |shelf| {
+                shelf.on_hand += on_hand * quantity;
+                shelf.reserved += reserved * quantity;
+            });
+        }
+    }
+
+    fn change_shelf(&mut self, sku: &Sku, warehouse: &Warehouse, change: impl FnOnce(&mut Shelf)) {
+        let shelf = self
+            .shelves
+            .entry(sku.clone())
+            .or_default()
+            .entry(warehouse.clone())
+            .or_default();
+        change(shelf);
+        assert!(shelf.is_sound(), "{sku} in {warehouse}: {shelf:?}");
+        self.dirty.shelves.insert((sku.clone(), warehouse.clone()));
+    }
+
+    /// What was answered under this key before, if it was the same request.
+    ///
+    /// # Errors
+    /// `IDEMPOTENCY_CONFLICT` when it was another request.
+    pub fn answered_before(
+        &self,
+        idempotency: &Idempotency,
+    ) -> Result<Option<Result<Value, Failure>>, Failure> {
+        let Some(recorded) = self.recorded.get(&idempotency.key) else {
+            return Ok(None);
+        };
+        if recorded.fingerprint != idempotency.fingerprint {
+            return Err(Failure::new(
+                Code::IdempotencyConflict,
+                "this idempotency key was used with a different request",
+            ));
+        }
+        match (&recorded.outcome, &recorded.answer) {
+            (Some(outcome), _) => Ok(Some(outcome.clone().into())),
+            (None, Some(answer)) => Ok(Some(self.render(answer))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Keeps what was answered. A failure is kept only under a client's own key: it changed
+    /// nothing, so a redelivered request may as well be decided again.
+    pub fn record(
+        &mut self,
+        idempotency: &Idempotency,
+        answer: Option<Answer>,
+        outcome: &Result<Value, Failure>,
+    ) {
+        if answer.is_none() && !idempotency.keeps_answer {
+            return;
+        }
+        let recorded = Recorded {
+            fingerprint: idempotency.fingerprint.clone(),
+            answer,
+            outcome: idempotency.keeps_answer.then(|| outcome.clone().into()),
+        };
+        self.recorded.insert(idempotency.key.clone(), recorded);
+        self.dirty.recorded.insert(idempotency.key.clone());
+    }
+
+    /// The answer as the caller gets it.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the answer is about something that was not loaded: a defect.
+    pub fn render(&self, answer: &Answer) -> Result<Value, Failure> {
+        let value = match answer {
+            Answer::Order(id) => self
+                .orders
+                .get(id)
+                .map(|order| serde_json::to_value(order.represent(self.steps_of(*id)))),
+            Answer::Product(sku) => self
+                .products
+                .get(sku)
+                .map(|product| serde_json::to_value(product.represent(self.shelves.get(sku)))),
+            Answer::Customer(id) => self.customers.get(id).map(serde_json::to_value),
+            Answer::Done => Some(Ok(Value::Null)),
+        };
+        match value {
+            Some(Ok(value)) => Ok(value),
+            Some(Err(error)) => Err(Failure::new(Code::Internal, format!("{answer:?}: {error}"))),
+            None => Err(Failure::new(
+                Code::Internal,
+                format!("{answer:?} is not loaded"),
+            )),
+        }
+    }
+
+    /// The steps of an order that are not done.
+    pub fn steps_of(&self, order_id: OrderId) -> impl Iterator<Item = &StepRow> {
+        // Authorize is the first of the steps in their order.
+        let first = StepKey {
+            order_id,
+            step: super::step::Step::AuthorizePayment,
+        };
+        self.steps
+            .range(first..)
+            .map(|(_, row)| row)
+            .take_while(move |row| row.key.order_id == order_id)
+    }
+}

@@ -1,0 +1,46 @@
+//! `/livez` and `/readyz` of the worker.
+
+use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use serde_json::json;
+use shared::amqp::connection::Broker;
+
+use crate::store::Sqlite;
+
+/// What readiness depends on.
+#[derive(Clone)]
+pub struct Health {
+    /// Requests and steps come from here.
+    pub broker: Broker,
+    /// Orders are here.
+    pub store: Sqlite,
+}
+
+/// The worker's HTTP face.
+pub fn routes(health: Health) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
+        .route("/readyz", get(ready))
+        .with_state(health)
+}
+
+async fn ready(State(health): State<Health>) -> impl IntoResponse {
+    let broker = health.broker.check().map_err(|error| error.to_string());
+    let database = health
+        .store
+        .check()
+        .await
+        .map_err(|error| error.to_string());
+    let is_ready = broker.is_ok() && database.is_ok();
+    let status = if is_ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let word = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
+    let body = json!({
+        "status": if is_ready { "ready" } else { "not ready" },
+        "broker": word(broker),
+        "database": word(database),
+    });
+    (status, Json(body))
+}

@@ -1,0 +1,25 @@
+//! `order-worker` owns the orders: it decides commands in batches, each in one transaction, and
+//! drives every order through stock, payment and shipping over a durable queue.
+//!
+//! # Layout
+//!
+//! - [`domain`]: the business. Pure: no async, no I/O, no clock.
+//! - [`engine`]: batches: gather, load, decide, save, commit, answer.
+//! - [`store`]: the only place with SQL.
+//! - [`rpc`]: requests from callers. [`steps`]: one file a step of the flow, its undo beside it.
+//! - [`relay`]: the outbox and the timers: what was committed gets told.
+//! - [`providers`]: partners: who holds the money, who carries the goods.
+//! - [`verify`]: proves that the books are right.
+//! - [`serve`]: puts it all together; [`config`], [`health`].
+
+pub mod config;
+pub mod domain;
+pub mod engine;
+pub mod health;
+pub mod providers;
+pub mod relay;
+pub mod rpc;
+pub mod serve;
+pub mod steps;
+pub mod store;
+pub mod verify;

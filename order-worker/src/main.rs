@@ -1,0 +1,72 @@
+//! The `order-worker` command.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use order_worker::{
+    config::{self, Config},
+    serve::serve,
+    store::Sqlite,
+    verify::verify,
+};
+use shared::{config::Env, shutdown, telemetry};
+
+/// Owns the orders. Configured by environment variables; README.md lists them.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer requests and drive orders until SIGTERM (the default)
+    Serve,
+    /// Bring the database's schema up to date
+    Migrate,
+    /// Prove that the books are right; exit 0, or list what is wrong and exit 1
+    Verify,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse().command.unwrap_or(Command::Serve)).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("order-worker: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let env = Env::from_process();
+    match command {
+        Command::Serve => {
+            telemetry::init(&env)?;
+            // Others of our libraries bring TLS without a default; this is the one.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            serve(Config::read(&env)?, shutdown::on_signal()?).await?;
+        }
+        Command::Migrate => {
+            let url = config::database_url(&env)?;
+            Sqlite::open(&url).await?.close().await;
+            println!("{url} is up to date");
+        }
+        Command::Verify => {
+            let report = verify(&config::database_url(&env)?).await?;
+            for violation in &report.violations {
+                println!("{violation}");
+            }
+            let (orders, events, wrong) = (report.orders, report.events, report.violations.len());
+            println!("{orders} orders, {events} events: {wrong} violations");
+            return Ok(if wrong == 0 {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,223 @@
+//! The sandbox carrier: gives out tracking numbers, and as `CARRIER=sandbox` also delivers: every
+//! few seconds the parcel gets further, and the shipper webhook is told, signed, until it answers.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use serde_json::json;
+use shared::{id::OrderId, order::ShipmentUpdate};
+use sqlx::{Connection, Row};
+use standardwebhooks::Webhook;
+use tokio::time;
+
+use super::{Ledger, away};
+use crate::providers::{Label, PartnerError};
+
+/// What shipments call this carrier.
+pub const NAME: &str = "sandbox";
+/// What a parcel goes through, one after the other.
+const JOURNEY: [ShipmentUpdate; 4] = [
+    ShipmentUpdate::Shipped,
+    ShipmentUpdate::InTransit,
+    ShipmentUpdate::OutForDelivery,
+    ShipmentUpdate::Delivered,
+];
+/// Between two stops of the journey.
+const LEG_MS: i64 = 1_500;
+/// Before a webhook that was not taken is sent again.
+const RETRY_MS: i64 = 2_000;
+/// How often the carrier looks for parcels to move.
+const INTERVAL: Duration = Duration::from_millis(300);
+/// For the webhook's answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Parcels moved at once.
+const ROUND: i64 = 100;
+
+/// The carrier; keys are `ORDER_ID/request_shipment:WAREHOUSE`.
+#[derive(Clone)]
+pub struct SandboxCarrier {
+    ledger: Ledger,
+    /// Whether parcels move by themselves.
+    delivers: bool,
+}
+
+impl SandboxCarrier {
+    /// The carrier with this ledger.
+    pub fn new(ledger: Ledger, delivers: bool) -> Self {
+        Self { ledger, delivers }
+    }
+
+    /// Announces a parcel under `key`, once.
+    ///
+    /// # Errors
+    /// `Permanent` when the parcel was withdrawn.
+    pub async fn announce(&self, key: &str, order_id: OrderId) -> Result<Label, PartnerError> {
+        let mut connection = self.ledger.0.lock().await;
+        let next_at = self
+            .delivers
+            .then(|| Timestamp::now().as_millisecond() + LEG_MS);
+        let number = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
+        let row = sqlx::query(
+            "INSERT INTO parcels (key, order_id, tracking_number, next_at)
+             VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (key) DO UPDATE SET key = excluded.key
+             RETURNING tracking_number, is_cancelled",
+        )
+        .bind(key)
+        .bind(order_id.to_string())
+        .bind(format!("SBX{}", &number[12..]))
+        .bind(next_at)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(away)?;
+        if row.try_get(1).map_err(away)? {
+            return Err(PartnerError::Permanent(
+                "the parcel was withdrawn".to_owned(),
+            ));
+        }
+        Ok(Label {
+            carrier: NAME.to_owned(),
+            tracking_number: row.try_get(0).map_err(away)?,
+        })
+    }
+
+    /// Withdraws the parcel under `key`; if there is none, there never will be. One that has left
+    /// goes on.
+    ///
+    /// # Errors
+    /// `Transient`.
+    pub async fn withdraw(&self, key: &str, order_id: OrderId) -> Result<(), PartnerError> {
+        let mut connection = self.ledger.0.lock().await;
+        sqlx::query(
+            "INSERT INTO parcels (key, order_id, tracking_number, is_cancelled)
+             VALUES (?1, ?2, '', 1)
+             ON CONFLICT (key) DO UPDATE SET is_cancelled = 1, next_at = NULL WHERE stage = 0",
+        )
+        .bind(key)
+        .bind(order_id.to_string())
+        .execute(&mut *connection)
+        .await
+        .map(drop)
+        .map_err(away)
+    }
+
+    /// Delivers until it is dropped: moves parcels and tells `webhook_url`, signed with `secret`.
+    ///
+    /// # Errors
+    /// When the secret is not usable.
+    pub async fn deliver(
+        self,
+        client: reqwest::Client,
+        webhook_url: String,
+        secret: String,
+    ) -> anyhow::Result<()> {
+        let webhook = Webhook::new(&secret).context("SHIPPER_WEBHOOK_SECRET")?;
+        loop {
+            time::sleep(INTERVAL).await;
+            if let Err(error) = self.move_parcels(&client, &webhook_url, &webhook).await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the sandbox carrier could not move its parcels"
+                );
+            }
+        }
+    }
+
+    async fn move_parcels(
+        &self,
+        client: &reqwest::Client,
+        url: &str,
+        webhook: &Webhook,
+    ) -> anyhow::Result<()> {
+        let now = Timestamp::now().as_millisecond();
+        let due = {
+            let mut connection = self.ledger.0.lock().await;
+            sqlx::query(
+                "SELECT key, order_id, tracking_number, stage
+                 FROM parcels WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2",
+            )
+            .bind(now)
+            .bind(ROUND)
+            .fetch_all(&mut *connection)
+            .await?
+        };
+        for row in due {
+            let (key, order_id, number): (String, String, String) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let stage: i64 = row.try_get(3)?;
+            let Some(update) = usize::try_from(stage)
+                .ok()
+                .and_then(|stage| JOURNEY.get(stage))
+            else {
+                continue;
+            };
+            let body = json!({
+                "type": update.as_str(),
+                "timestamp": Timestamp::now(),
+                "data": {"order_id": order_id, "tracking_number": number, "carrier": NAME},
+            });
+            // The same parcel at the same stop is the same webhook, however often it is sent.
+            let told = tell(
+                client,
+                url,
+                webhook,
+                &format!("{number}-{stage}"),
+                &body.to_string(),
+            )
+            .await;
+            let next_at = Timestamp::now().as_millisecond();
+            let (stage, next_at) = match told {
+                Ok(()) if stage + 1 == i64::try_from(JOURNEY.len())? => (stage + 1, None),
+                Ok(()) => (stage + 1, Some(next_at + LEG_MS)),
+                Err(error) => {
+                    tracing::debug!(
+                        order_id,
+                        error = format!("{error:#}"),
+                        "the shipper webhook was not taken"
+                    );
+                    (stage, Some(next_at + RETRY_MS))
+                }
+            };
+            let mut connection = self.ledger.0.lock().await;
+            let mut ledger = connection.begin().await?;
+            // Withdrawn meanwhile: it stays.
+            sqlx::query(
+                "UPDATE parcels SET stage = ?2, next_at = ?3 WHERE key = ?1 AND is_cancelled = 0",
+            )
+            .bind(&key)
+            .bind(stage)
+            .bind(next_at)
+            .execute(&mut *ledger)
+            .await?;
+            ledger.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn tell(
+    client: &reqwest::Client,
+    url: &str,
+    webhook: &Webhook,
+    id: &str,
+    body: &str,
+) -> anyhow::Result<()> {
+    let timestamp = Timestamp::now().as_second();
+    let signature = webhook.sign(id, timestamp, body.as_bytes())?;
+    let response = client
+        .post(url)
+        .timeout(TIMEOUT)
+        .header("content-type", "application/json")
+        .header(standardwebhooks::HEADER_WEBHOOK_ID, id)
+        .header(
+            standardwebhooks::HEADER_WEBHOOK_TIMESTAMP,
+            timestamp.to_string(),
+        )
+        .header(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, signature)
+        .body(body.to_owned())
+        .send()
+        .await?;
+    response.error_for_status()?;
+    Ok(())
+}

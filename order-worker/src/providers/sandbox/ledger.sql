@@ -1,0 +1,34 @@
+CREATE TABLE IF NOT EXISTS payments (
+    key        TEXT    PRIMARY KEY,
+    reference  TEXT    NOT NULL UNIQUE,
+    -- asked (nothing held yet), authorized, declined, captured, voided
+    status     TEXT    NOT NULL,
+    amount     INTEGER NOT NULL,
+    currency   TEXT    NOT NULL,
+    captured   INTEGER NOT NULL DEFAULT 0,
+    refunded   INTEGER NOT NULL DEFAULT 0,
+    -- How often it was asked for under this key.
+    calls      INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+-- Each time money was really held, taken, let go or given back: one row, whatever the status says.
+CREATE TABLE IF NOT EXISTS movements (
+    id      INTEGER PRIMARY KEY,
+    payment TEXT    NOT NULL,
+    kind    TEXT    NOT NULL,
+    amount  INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX IF NOT EXISTS movements_by_payment ON movements (payment);
+
+CREATE TABLE IF NOT EXISTS parcels (
+    key             TEXT    PRIMARY KEY,
+    order_id        TEXT    NOT NULL,
+    tracking_number TEXT    NOT NULL,
+    is_cancelled    INTEGER NOT NULL DEFAULT 0,
+    -- How many webhooks were delivered, and when the next is due (Unix milliseconds; null: none).
+    stage           INTEGER NOT NULL DEFAULT 0,
+    next_at         INTEGER
+) STRICT;
+
+CREATE INDEX IF NOT EXISTS parcels_by_next_at ON parcels (next_at) WHERE next_at IS NOT NULL;

@@ -1,0 +1,339 @@
+//! Requests from callers: reads go to the readers' connections, the rest becomes commands.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use shared::{
+    amqp::{
+        connection::Broker,
+        publisher::Replier,
+        rpc_server::{Asked, Delivered, requests},
+    },
+    id::Storefront,
+    order::{GetOrder, ListOrders, OrderHistory},
+    outcome::{Code, Failure, Told},
+    page::Page,
+    request::{Caller, Request, Role},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    domain::{
+        command::{Action, Command, Idempotency},
+        order::Order,
+        step::StepRow,
+    },
+    engine::Engine,
+    store::{OrderCursor, Sqlite, StoreError},
+};
+
+/// Requests in hand at the same time.
+const PREFETCH: u16 = 1_000;
+
+/// Answers requests from the queue.
+#[derive(Clone)]
+pub struct Rpc {
+    store: Sqlite,
+    engine: Engine,
+    replier: Arc<Replier>,
+}
+
+impl Rpc {
+    /// Answers over `store` and `engine`.
+    pub fn new(store: Sqlite, engine: Engine, replier: Replier) -> Self {
+        Self {
+            store,
+            engine,
+            replier: Arc::new(replier),
+        }
+    }
+
+    /// Takes requests until `stop`; `tasks` tracks those in hand.
+    pub async fn run(self, broker: Broker, tasks: TaskTracker, stop: CancellationToken) {
+        let mut deliveries = requests(broker, PREFETCH, stop.clone());
+        while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
+            let rpc = self.clone();
+            tasks.spawn(async move {
+                let (asker, asked) = Delivered::from(delivery).read();
+                let told = match asked {
+                    Ok(asked) => rpc.carry_out(asked).await,
+                    Err(failure) => Err(failure).into(),
+                };
+                asker.answer(&rpc.replier, told).await;
+            });
+        }
+    }
+
+    async fn carry_out(&self, asked: Asked) -> Told {
+        let pattern = asked.request.pattern();
+        let caller = asked.caller.clone();
+        let told = self
+            .try_carry_out(asked)
+            .await
+            .unwrap_or_else(|failure| Err(failure).into());
+        tell(pattern, &caller, &told);
+        told
+    }
+
+    async fn try_carry_out(&self, asked: Asked) -> Result<Told, Failure> {
+        if asked
+            .deadline
+            .is_some_and(|deadline| deadline <= std::time::Instant::now())
+        {
+            return Err(Failure::new(
+                Code::Timeout,
+                "the deadline has passed; nothing was done",
+            ));
+        }
+        let idempotency = idempotency(&asked)?;
+        let deadline = asked.deadline.map(Into::into);
+        let (caller, request) = (asked.caller, asked.request);
+        match sort(request) {
+            Sorted::Change(action) => {
+                let command = Command::Request {
+                    caller,
+                    idempotency,
+                    action,
+                };
+                Ok(self.engine.decide(command, deadline).await?)
+            }
+            Sorted::Read(query) => Ok(self.read(&caller, query).await.into()),
+        }
+    }
+
+    async fn read(&self, caller: &Caller, query: Query) -> Result<Value, Failure> {
+        match query {
+            Query::Order(query) => self.order(caller, &query).await,
+            Query::Orders(query) => self.orders(caller, query).await,
+            Query::History(query) => self.history(caller, &query).await,
+            Query::Product(query) => {
+                let found = self.store.product(&query.sku).await.map_err(unreadable)?;
+                match found.filter(|(product, _)| !product.is_deleted) {
+                    Some((product, shelves)) => value(&product.represent(Some(&shelves))),
+                    None => Err(Failure::not_found("product", &query.sku)),
+                }
+            }
+            Query::Products(query) => {
+                let rows = self.store.products(&query).await.map_err(unreadable)?;
+                let rows = rows
+                    .iter()
+                    .map(|(product, shelves)| product.represent(Some(shelves)))
+                    .collect();
+                value(&Page::from_rows(rows, query.limit, |product| {
+                    product.sku.to_string()
+                }))
+            }
+            Query::Customer(query) => {
+                let found = self.store.customer(query.id).await.map_err(unreadable)?;
+                match found.filter(|customer| caller.may_see(&customer.storefront)) {
+                    Some(customer) => value(&customer),
+                    None => Err(Failure::not_found("customer", query.id)),
+                }
+            }
+            Query::Customers(mut query) => {
+                query.storefront = visible_storefront(caller, query.storefront);
+                let rows = self.store.customers(&query).await.map_err(unreadable)?;
+                value(&Page::from_rows(rows, query.limit, |customer| {
+                    customer.id.to_string()
+                }))
+            }
+        }
+    }
+
+    async fn visible(
+        &self,
+        caller: &Caller,
+        query: &GetOrder,
+    ) -> Result<(Order, Vec<StepRow>), Failure> {
+        if query.include_deleted {
+            caller.must_operate()?;
+        }
+        let found = self.store.order(query.id).await.map_err(unreadable)?;
+        found
+            .filter(|(order, _)| {
+                caller.may_see(&order.storefront) && (!order.is_deleted || query.include_deleted)
+            })
+            .ok_or_else(|| Failure::not_found("order", query.id))
+    }
+
+    async fn order(&self, caller: &Caller, query: &GetOrder) -> Result<Value, Failure> {
+        let (order, steps) = self.visible(caller, query).await?;
+        value(&order.represent(&steps))
+    }
+
+    async fn orders(&self, caller: &Caller, mut query: ListOrders) -> Result<Value, Failure> {
+        if query.include_deleted {
+            caller.must_operate()?;
+        }
+        query.storefront = visible_storefront(caller, query.storefront);
+        let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+        let rows = self.store.orders(&query, after).await.map_err(unreadable)?;
+        let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
+        let data: Vec<_> = page
+            .data
+            .iter()
+            .map(|(order, steps)| order.represent(steps))
+            .collect();
+        value(&Page {
+            data,
+            next_cursor: page.next_cursor,
+        })
+    }
+
+    async fn history(&self, caller: &Caller, query: &OrderHistory) -> Result<Value, Failure> {
+        self.visible(
+            caller,
+            &GetOrder {
+                id: query.id,
+                include_deleted: query.include_deleted,
+            },
+        )
+        .await?;
+        let after = match &query.cursor {
+            Some(cursor) => cursor.parse().map_err(|_| unknown_cursor())?,
+            None => 0,
+        };
+        let rows = self
+            .store
+            .history(&query.id.to_string(), after, query.limit + 1)
+            .await
+            .map_err(unreadable)?;
+        value(&Page::from_rows(rows, query.limit, |event| {
+            event.sequence.to_string()
+        }))
+    }
+}
+
+/// One line of the story.
+fn tell(pattern: &str, caller: &Caller, told: &Told) {
+    let Caller {
+        actor, request_id, ..
+    } = caller;
+    match &told.outcome {
+        Ok(value) => {
+            let id = value.get("id").and_then(Value::as_str);
+            let subject = value
+                .get("number")
+                .map(|number| format!(" #{number}"))
+                .unwrap_or_default();
+            tracing::info!(request_id, actor, id, "{pattern}{subject}");
+        }
+        Err(Failure { code, message, .. }) => {
+            tracing::info!(request_id, actor, %code, "{pattern} refused: {message}")
+        }
+    }
+}
+
+enum Sorted {
+    Change(Action),
+    Read(Query),
+}
+
+enum Query {
+    Order(GetOrder),
+    Orders(ListOrders),
+    History(OrderHistory),
+    Product(shared::product::ProductRef),
+    Products(shared::product::ListProducts),
+    Customer(shared::customer::CustomerRef),
+    Customers(shared::customer::ListCustomers),
+}
+
+fn sort(request: Request) -> Sorted {
+    match request {
+        Request::CreateOrder(request) => Sorted::Change(Action::CreateOrder(request)),
+        Request::CancelOrder(request) => Sorted::Change(Action::CancelOrder(request)),
+        Request::DeleteOrder(request) => Sorted::Change(Action::DeleteOrder(request)),
+        Request::RestoreOrder(request) => Sorted::Change(Action::RestoreOrder(request)),
+        Request::UpdateShipment(request) => Sorted::Change(Action::UpdateShipment(request)),
+        Request::CreateProduct(request) => Sorted::Change(Action::CreateProduct(request)),
+        Request::UpdateProduct(request) => Sorted::Change(Action::UpdateProduct(request)),
+        Request::DeleteProduct(request) => Sorted::Change(Action::DeleteProduct(request)),
+        Request::SetStock(request) => Sorted::Change(Action::SetStock(request)),
+        Request::CreateCustomer(request) => Sorted::Change(Action::CreateCustomer(request)),
+        Request::BlockCustomer(request) => Sorted::Change(Action::BlockCustomer(request)),
+        Request::GetOrder(request) => Sorted::Read(Query::Order(request)),
+        Request::ListOrders(request) => Sorted::Read(Query::Orders(request)),
+        Request::OrderHistory(request) => Sorted::Read(Query::History(request)),
+        Request::GetProduct(request) => Sorted::Read(Query::Product(request)),
+        Request::ListProducts(request) => Sorted::Read(Query::Products(request)),
+        Request::GetCustomer(request) => Sorted::Read(Query::Customer(request)),
+        Request::ListCustomers(request) => Sorted::Read(Query::Customers(request)),
+    }
+}
+
+/// The client's own key, or else the message's id. Both are the caller's: two storefronts may use
+/// the same key for different things.
+fn idempotency(asked: &Asked) -> Result<Option<Idempotency>, Failure> {
+    if asked.request.is_read() {
+        return Ok(None);
+    }
+    let Caller {
+        role, storefront, ..
+    } = &asked.caller;
+    let pattern = asked.request.pattern();
+    let scope = match role {
+        Role::Storefront => format!("{storefront}/{pattern}"),
+        Role::Operator | Role::Admin => format!("*/{pattern}"),
+    };
+    let (key, keeps_answer) = match (&asked.idempotency_key, &asked.message_id) {
+        (Some(key), _) => (format!("{scope}/key/{key}"), true),
+        (None, Some(id)) => (format!("{scope}/message/{id}"), false),
+        (None, None) => return Ok(None),
+    };
+    let digest = Sha256::digest(asked.request.to_body()?);
+    Ok(Some(Idempotency {
+        key,
+        fingerprint: BASE64_URL_SAFE_NO_PAD.encode(digest),
+        keeps_answer,
+    }))
+}
+
+/// Whose data a list shows: a storefront's own, whatever it asks for.
+fn visible_storefront(caller: &Caller, asked: Option<Storefront>) -> Option<Storefront> {
+    match caller.role {
+        Role::Storefront => Some(caller.storefront.clone()),
+        Role::Operator | Role::Admin => asked,
+    }
+}
+
+/// Opaque to callers: where the page ended.
+fn write_cursor(order: &Order) -> String {
+    let place = json!([order.created_at.as_millisecond(), order.number]);
+    BASE64_URL_SAFE_NO_PAD.encode(place.to_string())
+}
+
+fn read_cursor(cursor: &str) -> Result<OrderCursor, Failure> {
+    BASE64_URL_SAFE_NO_PAD
+        .decode(cursor)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .map(|(created_at_ms, number)| OrderCursor {
+            created_at_ms,
+            number,
+        })
+        .ok_or_else(unknown_cursor)
+}
+
+fn unknown_cursor() -> Failure {
+    Failure::violation("/cursor", "is not a cursor of this list")
+}
+
+fn value(representation: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(representation)
+        .map_err(|error| Failure::new(Code::Internal, error.to_string()))
+}
+
+/// Nothing was read, and nothing was done.
+fn unreadable(error: StoreError) -> Failure {
+    tracing::error!(%error, "a read failed");
+    match error {
+        StoreError::Damaged(_) => Failure::new(Code::Internal, "stored data can't be read"),
+        StoreError::Away(_) | StoreError::Unknown(_) | StoreError::GivenUp => {
+            Failure::new(Code::Unavailable, "the database is away")
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Puts the worker together and takes it apart again.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use jiff::Timestamp;
+use shared::amqp::{
+    connection::Broker,
+    publisher::{Publisher, Replier},
+};
+use tokio::{net::TcpListener, task::JoinSet, time};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::Config,
+    engine::Engine,
+    health::{self, Health},
+    providers::sandbox::{Ledger, carrier::SandboxCarrier, payment::SandboxPayments},
+    relay,
+    rpc::Rpc,
+    steps::{Partners, Steps},
+    store::Sqlite,
+};
+
+/// For what is in hand when the worker is asked to stop; the rest is delivered to another.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves until `stop`, then finishes what it holds.
+///
+/// # Errors
+/// When the database, the ledger or the address can't be used. A broker that is away is waited for.
+pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let store = Sqlite::open(&config.database_url).await?;
+    // Nobody knows what the last process got sent.
+    let late = store.release_leases(Timestamp::now()).await?;
+    let ledger = Ledger::open(&config.database_url).await?;
+    let listener = TcpListener::bind(config.http_addr)
+        .await
+        .with_context(|| format!("WORKER_HTTP_ADDR={}: can't listen", config.http_addr))?;
+    tracing::info!(health = %listener.local_addr()?, steps_to_resume = late, "order-worker starts");
+
+    // Acknowledgements must get through when the broker takes no messages: it then reads nothing
+    // at all from connections that publish.
+    let receiving = Broker::start(&config.amqp_url, "order-worker receiving")?;
+    let sending = Broker::start(&config.amqp_url, "order-worker sending")?;
+    let publisher = Arc::new(Publisher::new(sending.clone()));
+
+    let mut background = JoinSet::new();
+    let background_stop = CancellationToken::new();
+    let (outbox, relay) = relay::outbox();
+    relay.start(&store, publisher, &mut background, &background_stop);
+    let engine = Engine::start(store.clone(), config.rules, outbox);
+
+    let carrier = SandboxCarrier::new(ledger.clone(), config.delivery.is_some());
+    if let Some(delivery) = config.delivery {
+        let client = reqwest::Client::builder()
+            .build()
+            .context("can't make an HTTP client")?;
+        let delivering = carrier
+            .clone()
+            .deliver(client, delivery.webhook_url, delivery.secret);
+        let stop = background_stop.clone();
+        background.spawn(async move {
+            if let Some(Err(error)) = stop.run_until_cancelled(delivering).await {
+                tracing::error!(error = format!("{error:#}"), "the sandbox carrier stopped");
+            }
+        });
+    }
+    let health = Health {
+        broker: receiving.clone(),
+        store: store.clone(),
+    };
+    let app = health::routes(health);
+    let http_stop = background_stop.clone();
+    background.spawn(async move {
+        let server = axum::serve(listener, app).with_graceful_shutdown(http_stop.cancelled_owned());
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the health server stopped");
+        }
+    });
+
+    let in_hand = TaskTracker::new();
+    let rpc = Rpc::new(store.clone(), engine.clone(), Replier::new(sending.clone()));
+    let partners = Partners {
+        payments: SandboxPayments::new(ledger),
+        carrier,
+    };
+    let steps = Steps::new(store.clone(), engine.clone(), partners);
+    tokio::join!(
+        rpc.run(receiving.clone(), in_hand.clone(), stop.clone()),
+        steps.run(receiving.clone(), in_hand.clone(), stop.clone()),
+    );
+
+    // Asked to stop: no more is taken.
+    in_hand.close();
+    if time::timeout(STOP_TIMEOUT, in_hand.wait()).await.is_err() {
+        tracing::warn!(
+            in_hand = in_hand.len(),
+            "stopping with work in hand; it is done by the next worker"
+        );
+    }
+    background_stop.cancel();
+    while background.join_next().await.is_some() {}
+    drop(engine);
+    let closing = async {
+        tokio::join!(receiving.close(), sending.close());
+        store.close().await;
+    };
+    time::timeout(STOP_TIMEOUT, closing)
+        .await
+        .map_err(|_| anyhow!("the connections did not close in time"))?;
+    tracing::info!("order-worker stopped");
+    Ok(())
+}

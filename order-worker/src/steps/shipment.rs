@@ -1,0 +1,46 @@
+//! Announcing a parcel to the carrier, and withdrawing it. Both go by the key of the announcement:
+//! there is one for each order and warehouse.
+
+use shared::id::Warehouse;
+
+use crate::{
+    domain::{
+        command::StepResult,
+        order::Order,
+        step::{Step, StepKey},
+    },
+    providers::{Label, PartnerError, sandbox::carrier::SandboxCarrier},
+};
+
+fn key(order: &Order, warehouse: &Warehouse) -> String {
+    StepKey {
+        order_id: order.id,
+        step: Step::RequestShipment(warehouse.clone()),
+    }
+    .to_string()
+}
+
+pub(super) async fn request(
+    carrier: &SandboxCarrier,
+    order: &Order,
+    warehouse: &Warehouse,
+) -> Result<StepResult, PartnerError> {
+    let Label {
+        carrier,
+        tracking_number,
+    } = carrier.announce(&key(order, warehouse), order.id).await?;
+    Ok(StepResult::Announced {
+        carrier,
+        tracking_number,
+    })
+}
+
+/// Undoes [`request`], whether it happened, is happening, or never will.
+pub(super) async fn cancel(
+    carrier: &SandboxCarrier,
+    order: &Order,
+    warehouse: &Warehouse,
+) -> Result<StepResult, PartnerError> {
+    carrier.withdraw(&key(order, warehouse), order.id).await?;
+    Ok(StepResult::Withdrawn)
+}

@@ -1,0 +1,83 @@
+//! Rows and what they stand for.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use shared::event::{Event, Fact, Origin};
+use sqlx::{Row, sqlite::SqliteRow};
+
+use super::StoreError;
+use crate::domain::step::{StepKey, StepRow};
+
+pub(super) fn millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+pub(super) fn timestamp(millis: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(millis)
+        .map_err(|error| StoreError::Damaged(format!("time {millis}: {error}")))
+}
+
+pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+    what: &str,
+    text: &str,
+) -> Result<T, StoreError> {
+    text.parse()
+        .map_err(|error| StoreError::Damaged(format!("{what} {text:?}: {error}")))
+}
+
+pub(super) fn json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text)
+        .map_err(|error| StoreError::Damaged(format!("{what} {text}: {error}")))
+}
+
+pub(super) fn unsigned<T: TryFrom<i64>>(what: &str, number: i64) -> Result<T, StoreError> {
+    T::try_from(number).map_err(|_| StoreError::Damaged(format!("{what} {number} is out of range")))
+}
+
+/// Columns of `steps` in the order that [`step`] reads.
+pub(super) const STEP_COLUMNS: &str =
+    "order_id, step, attempt, due_at, publish_at, last_error, request_id";
+
+pub(super) fn step(row: &SqliteRow) -> Result<StepRow, StoreError> {
+    Ok(StepRow {
+        key: StepKey {
+            order_id: parse("order_id", row.try_get(0)?)?,
+            step: parse("step", row.try_get(1)?)?,
+        },
+        attempt: unsigned("attempt", row.try_get(2)?)?,
+        due_at: timestamp(row.try_get(3)?)?,
+        is_dead: row.try_get::<Option<i64>, _>(4)?.is_none(),
+        last_error: row.try_get(5)?,
+        request_id: row.try_get(6)?,
+    })
+}
+
+/// Columns of `events` in the order that [`event`] reads.
+pub(super) const EVENT_COLUMNS: &str = "position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data";
+
+/// The event and its position.
+pub(super) fn event(row: &SqliteRow) -> Result<(i64, Event), StoreError> {
+    let storefront: Option<&str> = row.try_get(5)?;
+    let (kind, data): (&str, &str) = (row.try_get(6)?, row.try_get(11)?);
+    let attempt: Option<i64> = row.try_get(10)?;
+    let fact: Fact = json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;
+    let event = Event {
+        id: parse("event id", row.try_get(1)?)?,
+        subject: row.try_get(2)?,
+        sequence: unsigned("sequence", row.try_get(3)?)?,
+        time: timestamp(row.try_get(4)?)?,
+        storefront: storefront
+            .map(|name| parse("storefront", name))
+            .transpose()?,
+        origin: Origin {
+            actor: row.try_get(7)?,
+            intent: row.try_get(8)?,
+            request_id: row.try_get(9)?,
+            attempt: attempt
+                .map(|attempt| unsigned("attempt", attempt))
+                .transpose()?,
+        },
+        fact,
+    };
+    Ok((row.try_get(0)?, event))
+}

@@ -1,0 +1,294 @@
+//! `order-worker verify`: proves that the books are right, over the whole database.
+//!
+//! - An order is what its events say: folding them gives the stored state.
+//! - Stock is conserved: `0 ≤ reserved ≤ on_hand`; reserved is what open orders hold; both are
+//!   what the events of all orders add up to.
+//! - No order is authorized and cancelled without a void; money is taken at most once an order; our
+//!   books equal the provider's, except where a step is still to be done.
+//! - No step is overdue.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use shared::{
+    event::{Event, Fact},
+    id::{OrderId, Sku, Warehouse},
+    order::{OrderStatus, PaymentStatus, StockItem},
+};
+
+use crate::{
+    domain::{
+        order::Order,
+        step::{Step, StepKey, StepRow},
+        stock::Shelf,
+    },
+    providers::sandbox::payment::{Booked, books},
+    store::Audit,
+};
+
+/// Orders folded at once.
+const PAGE: u32 = 500;
+/// A step whose message is this late is overdue: the sweeper looks several times a second.
+const GRACE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What was looked at, and what is wrong.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Orders looked at.
+    pub orders: u64,
+    /// Their events.
+    pub events: u64,
+    /// What is wrong, a line each.
+    pub violations: Vec<String>,
+}
+
+type Stock = BTreeMap<(Sku, Warehouse), Shelf>;
+
+/// Looks at everything in `database_url`, as it is at this moment.
+///
+/// # Errors
+/// When it can't be read; what is wrong with it is in the report.
+pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
+    let now = Timestamp::now();
+    // The provider's books first: what they show, our books show later, or a step still has to tell.
+    let books = books(database_url).await?;
+    let mut audit = Audit::open(database_url).await?;
+    let mut report = Report::default();
+
+    let steps = audit.all_steps().await?;
+    let mut held = Stock::new();
+    let mut ids = BTreeSet::new();
+    let mut number = 0;
+    loop {
+        let orders = audit.orders(number, PAGE).await?;
+        let Some(last) = orders.last() else { break };
+        number = last.number;
+        report.orders += orders.len() as u64;
+        folds(&mut audit, &orders, &mut report).await?;
+        for order in &orders {
+            ids.insert(order.id);
+            add(&mut held, &order.held, 0, 1);
+            payment(
+                order,
+                steps.get(&order.id).map_or(&[][..], Vec::as_slice),
+                &books,
+                &mut report,
+            );
+        }
+    }
+    for id in audit.orphans().await? {
+        report
+            .violations
+            .push(format!("order {id}: has events but no row"));
+    }
+    strangers(&books, &ids, &mut report);
+    stock(&mut audit, &held, &mut report).await?;
+    for overdue in audit.overdue_steps(now - GRACE).await? {
+        report.violations.push(match overdue.publish_at {
+            Some(at) if ids.contains(&overdue.row.key.order_id) => {
+                format!("step {}: overdue since {at}", overdue.row.key)
+            }
+            _ => format!("step {}: of an order that is not there", overdue.row.key),
+        });
+    }
+    Ok(report)
+}
+
+/// An order is what its events say.
+async fn folds(audit: &mut Audit, orders: &[Order], report: &mut Report) -> anyhow::Result<()> {
+    let subjects: Vec<String> = orders.iter().map(|order| order.id.to_string()).collect();
+    let mut histories: HashMap<String, Vec<Event>> = HashMap::new();
+    for event in audit.events(&subjects).await? {
+        report.events += 1;
+        histories
+            .entry(event.subject.clone())
+            .or_default()
+            .push(event);
+    }
+    for (order, subject) in orders.iter().zip(&subjects) {
+        let history = histories.remove(subject).unwrap_or_default();
+        match Order::fold(&history) {
+            Ok(Some(folded)) if folded == *order => {}
+            Ok(Some(folded)) => report.violations.push(format!(
+                "order {subject}: stored as {} version {}, but its events say {} version {}{}",
+                order.status.as_str(),
+                order.version,
+                folded.status.as_str(),
+                folded.version,
+                if folded.version == order.version {
+                    ", with other contents"
+                } else {
+                    ""
+                },
+            )),
+            Ok(None) => report
+                .violations
+                .push(format!("order {subject}: has no events")),
+            Err(misfit) => report.violations.push(format!("order {subject}: {misfit}")),
+        }
+    }
+    Ok(())
+}
+
+/// The money's side of one order, in our books and in the provider's.
+fn payment(order: &Order, steps: &[StepRow], books: &HashMap<String, Booked>, report: &mut Report) {
+    let id = order.id;
+    let key = StepKey {
+        order_id: id,
+        step: Step::AuthorizePayment,
+    }
+    .to_string();
+    let booked = books.get(&key).cloned().unwrap_or_default();
+    let mut wrong = |what: String| report.violations.push(format!("order {id}: {what}"));
+
+    if booked.authorizations > 1 {
+        wrong(format!(
+            "the provider held money {} times",
+            booked.authorizations
+        ));
+    }
+    if booked.captures > 1 {
+        wrong(format!("the provider took money {} times", booked.captures));
+    }
+    let has = |step: &Step| steps.iter().any(|row| row.key.step == *step);
+    let is_held = order.payment.status == PaymentStatus::Authorized;
+    if order.status == OrderStatus::Cancelled && is_held && !has(&Step::VoidPayment) {
+        wrong("cancelled, but its authorization was not voided".to_owned());
+    }
+    if order.payment.captured > order.payment.authorized {
+        wrong(format!(
+            "captured {} of {} authorized",
+            order.payment.captured, order.payment.authorized
+        ));
+    }
+    // A step still to be done, or dead and waiting for an operator, accounts for a difference.
+    if order.payment.provider != "sandbox" || steps.iter().any(|row| !row.key.step.is_timer()) {
+        return;
+    }
+    let expected = match order.payment.status {
+        PaymentStatus::Pending => "nothing",
+        PaymentStatus::Authorized => "authorized",
+        PaymentStatus::Captured | PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {
+            "captured"
+        }
+        PaymentStatus::Voided => "voided",
+        PaymentStatus::Failed => "declined",
+    };
+    let actual = match booked.status.as_str() {
+        "" | "asked" => "nothing",
+        status => status,
+    };
+    if expected != actual {
+        wrong(format!(
+            "its payment is {expected} in our books, but {actual} in the provider's"
+        ));
+    }
+    if (order.payment.captured, order.payment.refunded) != (booked.captured, booked.refunded) {
+        wrong(format!(
+            "captured {} and refunded {} in our books, but {} and {} in the provider's",
+            order.payment.captured, order.payment.refunded, booked.captured, booked.refunded
+        ));
+    }
+}
+
+/// Payments for orders that we don't know.
+fn strangers(books: &HashMap<String, Booked>, ids: &BTreeSet<OrderId>, report: &mut Report) {
+    for key in books.keys() {
+        let id = key
+            .split('/')
+            .next()
+            .and_then(|id| id.parse::<OrderId>().ok());
+        if id.is_none_or(|id| !ids.contains(&id)) {
+            report
+                .violations
+                .push(format!("payment {key}: of an order that is not there"));
+        }
+    }
+}
+
+/// Stock is conserved.
+async fn stock(audit: &mut Audit, held: &Stock, report: &mut Report) -> anyhow::Result<()> {
+    let mut told = Stock::new();
+    let mut position = 0;
+    loop {
+        let page = audit.stock_events(position, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        position = last.position;
+        for positioned in &page {
+            replay(&mut told, &positioned.event.fact);
+        }
+    }
+    let stored: Stock = audit
+        .shelves()
+        .await?
+        .into_iter()
+        .flat_map(|(sku, shelves): (Sku, BTreeMap<Warehouse, Shelf>)| {
+            shelves
+                .into_iter()
+                .map(move |(warehouse, shelf)| ((sku.clone(), warehouse), shelf))
+        })
+        .collect();
+    let everywhere: BTreeSet<_> = stored
+        .keys()
+        .chain(told.keys())
+        .chain(held.keys())
+        .collect();
+    for place in everywhere {
+        let of = |stock: &Stock| stock.get(place).copied().unwrap_or_default();
+        let (shelf, told, held) = (of(&stored), of(&told), of(held));
+        let mut wrong = |what: String| {
+            report
+                .violations
+                .push(format!("stock of {} in {}: {what}", place.0, place.1))
+        };
+        if !shelf.is_sound() {
+            wrong(format!(
+                "{} on hand, {} reserved",
+                shelf.on_hand, shelf.reserved
+            ));
+        }
+        if shelf.reserved != held.reserved {
+            wrong(format!(
+                "{} reserved, but open orders hold {}",
+                shelf.reserved, held.reserved
+            ));
+        }
+        if shelf != told {
+            wrong(format!(
+                "{} on hand, {} reserved, but the events add up to {} and {}",
+                shelf.on_hand, shelf.reserved, told.on_hand, told.reserved
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn replay(stock: &mut Stock, fact: &Fact) {
+    match fact {
+        Fact::StockReserved { items } => add(stock, items, 0, 1),
+        Fact::StockReleased { items } => add(stock, items, 0, -1),
+        Fact::ShipmentShipped { items, .. } => add(stock, items, -1, -1),
+        Fact::StockAdjusted {
+            sku,
+            warehouse,
+            on_hand,
+        } => {
+            stock
+                .entry((sku.clone(), warehouse.clone()))
+                .or_default()
+                .on_hand = *on_hand;
+        }
+        _ => {}
+    }
+}
+
+fn add(stock: &mut Stock, items: &[StockItem], on_hand: i64, reserved: i64) {
+    for item in items {
+        let quantity = i64::from(item.quantity.get());
+        let shelf = stock
+            .entry((item.sku.clone(), item.warehouse.clone()))
+            .or_default();
+        shelf.on_hand += on_hand * quantity;
+        shelf.reserved += reserved * quantity;
+    }
+}
