@@ -1,0 +1,217 @@
+//! What comes in: bodies, query strings, conditions; each read strictly, each error named.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Query, Request},
+    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
+};
+use serde_json::{Map, Value};
+use shared::{
+    body::{self, MAX_BODY_BYTES, too_large},
+    outcome::{Code, Failure},
+    request::Caller,
+};
+
+use crate::{app::Once, auth::Identity, problem::Problem, request_id::RequestId};
+
+/// Makes a `POST` that is sent again the same as one that is sent once.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Longer ones are refused.
+const MAX_IDEMPOTENCY_KEY: usize = 255;
+
+/// The body's bytes, up to the limit.
+pub(crate) struct RawBody(pub(crate) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let announced = parts
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok())
+            .and_then(|length| length.parse::<usize>().ok());
+        if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
+            return Err(too_large().into());
+        }
+        axum::body::to_bytes(body, MAX_BODY_BYTES)
+            .await
+            .map(Self)
+            .map_err(|error| {
+                let is_limit = std::error::Error::source(&error)
+                    .is_some_and(|source| source.to_string().contains("limit"));
+                if is_limit {
+                    too_large().into()
+                } else {
+                    Failure::new(
+                        Code::InvalidRequest,
+                        format!("the body could not be read: {error}"),
+                    )
+                    .into()
+                }
+            })
+    }
+}
+
+/// A JSON body; an absent one counts as `{}`.
+pub(crate) struct JsonBody(pub(crate) Value);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_json = is_json(request.headers());
+        let RawBody(bytes) = RawBody::from_request(request, state).await?;
+        if bytes.is_empty() {
+            return Ok(Self(Value::Object(Map::new())));
+        }
+        if !is_json {
+            let failure = Failure::new(
+                Code::InvalidRequest,
+                "Content-Type must be application/json",
+            );
+            return Err(Problem::with_status(
+                failure,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ));
+        }
+        Ok(Self(body::parse(&bytes)?))
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+impl JsonBody {
+    /// The body with what the path says.
+    pub(crate) fn with(self, path: &[(&str, &str)]) -> Result<Value, Problem> {
+        let Value::Object(mut body) = self.0 else {
+            return Err(Failure::violation("", "must be an object").into());
+        };
+        for (name, value) in path {
+            if body
+                .insert((*name).to_owned(), Value::from(*value))
+                .is_some()
+            {
+                return Err(Failure::violation(
+                    format!("/{name}"),
+                    "is not a known field: the path has it",
+                )
+                .into());
+            }
+        }
+        Ok(Value::Object(body))
+    }
+}
+
+/// The query string as an object, in the types that requests have.
+pub(crate) struct Parameters(pub(crate) Map<String, Value>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| {
+                Failure::new(
+                    Code::InvalidRequest,
+                    format!("the query string can't be read: {error}"),
+                )
+            })?;
+        let mut parameters = Map::new();
+        // An empty one counts as absent, as forms send it.
+        for (name, text) in pairs.into_iter().filter(|(_, text)| !text.is_empty()) {
+            let value = match (name.as_str(), text.as_str()) {
+                ("limit", number) => number
+                    .parse::<i64>()
+                    .map_or_else(|_| Value::from(number), Value::from),
+                ("include_deleted", "true") => Value::Bool(true),
+                ("include_deleted", "false") => Value::Bool(false),
+                (_, text) => Value::from(text),
+            };
+            if parameters.insert(name.clone(), value).is_some() {
+                return Err(Failure::violation(format!("/{name}"), "is given twice").into());
+            }
+        }
+        Ok(Self(parameters))
+    }
+}
+
+impl Parameters {
+    /// The parameters with what the path says.
+    pub(crate) fn with(self, name: &str, value: &str) -> Result<Value, Problem> {
+        JsonBody(Value::Object(self.0)).with(&[(name, value)])
+    }
+}
+
+/// Who calls and under which request id; the intent is the request's pattern.
+pub(crate) struct Who {
+    identity: Identity,
+    request_id: RequestId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Who {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let request_id = parts
+            .extensions
+            .get()
+            .cloned()
+            .unwrap_or_else(|| RequestId::of(&parts.headers));
+        Ok(Self {
+            identity: Identity::from_request_parts(parts, state).await?,
+            request_id,
+        })
+    }
+}
+
+impl Who {
+    /// The caller of `request`.
+    pub(crate) fn calls(self, request: &shared::request::Request) -> Caller {
+        let Identity {
+            role,
+            storefront,
+            actor,
+        } = self.identity;
+        let request_id = self.request_id.as_str().to_owned();
+        Caller {
+            role,
+            storefront,
+            actor,
+            intent: request.pattern().to_owned(),
+            request_id,
+        }
+    }
+}
+
+/// The client's `Idempotency-Key`.
+pub(crate) fn once(headers: &HeaderMap) -> Result<Once<'_>, Problem> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(Once::No);
+    };
+    match key.to_str() {
+        Ok(key) if (1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()) => Ok(Once::Key(key)),
+        _ => Err(Failure::new(
+            Code::InvalidRequest,
+            format!(
+                "Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters"
+            ),
+        )
+        .into()),
+    }
+}

@@ -1,0 +1,48 @@
+//! `X-Request-Id`: the client's if it sent a sane one, else ours.
+
+use axum::http::{HeaderMap, HeaderName};
+use uuid::Uuid;
+
+/// The header.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longer ones are not taken over.
+const MAX_LENGTH: usize = 128;
+
+/// The id under which everything is logged that is done for a request.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(String);
+
+impl RequestId {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let sent = headers
+            .get(REQUEST_ID)
+            .and_then(|value| value.to_str().ok());
+        Self(
+            sent.filter(|id| is_sane(id))
+                .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
+        )
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Safe in a log line, a header and a URL.
+fn is_sane(id: &str) -> bool {
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
+    (1..=MAX_LENGTH).contains(&id.len()) && id.chars().all(is_safe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sane_id_is_taken_over() {
+        assert!(is_sane("cart-42:7f.1_a"));
+        for bad in ["", "a b", "a\"b", "ä", "{}", &"x".repeat(129)] {
+            assert!(!is_sane(bad), "{bad:?}");
+        }
+    }
+}
