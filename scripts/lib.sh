@@ -32,7 +32,7 @@ apt_install() {
 need_rabbitmq() {
     # The scripts in /usr/sbin insist on the user rabbitmq; these run as whoever calls them.
     PATH="/usr/lib/rabbitmq/bin:$PATH:/usr/sbin"
-    [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || apt_install rabbitmq-server
+    command -v rabbitmq-server >/dev/null || apt_install rabbitmq-server
 }
 
 # free_port: a TCP port nobody listens on, and that no other caller of this function was given.
@@ -50,22 +50,24 @@ free_port() {
     done
 }
 
-# start_rabbitmq FOLDER: a broker of our own; sets RABBITMQ_PORT, RABBITMQ_PID and RABBITMQ_ENV_FILE,
-# which tools such as rabbitmqctl can source to reach it.
-start_rabbitmq() {
-    local folder=$1 server=/usr/lib/rabbitmq/bin/rabbitmq-server
-    [ -x "$server" ] || server=rabbitmq-server
+# prepare_rabbitmq FOLDER: a broker of our own that is not running yet; sets RABBITMQ_PORT.
+# FOLDER/env can be sourced by tools such as rabbitmqctl to reach it.
+prepare_rabbitmq() {
+    local folder=$1 ports
     mkdir -p "$folder"
-    free_port; RABBITMQ_PORT=$PORT
-    free_port; local dist_port=$PORT
-    free_port; local epmd_port=$PORT
-    RABBITMQ_ENV_FILE="$folder/env"
-    printf 'listeners.tcp.1 = 127.0.0.1:%s\nloopback_users.guest = true\nlog.console = false\nlog.file.level = warning\ndisk_free_limit.absolute = 100MB\n' \
-        "$RABBITMQ_PORT" >"$folder/rabbitmq.conf"
-    cat >"$RABBITMQ_ENV_FILE" <<EOF
+    free_port; RABBITMQ_PORT=$PORT; ports=$PORT
+    free_port; local dist_port=$PORT; ports="$ports $PORT"
+    free_port; local epmd_port=$PORT; ports="$ports $PORT"
+    printf '%s\n' "$ports" >"$folder/ports"
+    cat >"$folder/rabbitmq.conf" <<EOF
+listeners.tcp.1 = 127.0.0.1:$RABBITMQ_PORT
+log.console = false
+log.file.level = warning
+disk_free_limit.absolute = 100MB
+EOF
+    cat >"$folder/env" <<EOF
 export HOME='$folder'
-export ERL_EPMD_PORT=$epmd_port
-export ERL_EPMD_ADDRESS=127.0.0.1
+export ERL_EPMD_PORT=$epmd_port ERL_EPMD_ADDRESS=127.0.0.1
 export RABBITMQ_NODENAME=orders-$RABBITMQ_PORT@localhost
 export RABBITMQ_DIST_PORT=$dist_port
 export RABBITMQ_CONFIG_FILE='$folder/rabbitmq.conf'
@@ -73,13 +75,33 @@ export RABBITMQ_CONF_ENV_FILE='$folder/none'
 export RABBITMQ_MNESIA_BASE='$folder/data'
 export RABBITMQ_LOG_BASE='$folder/log'
 export RABBITMQ_ENABLED_PLUGINS_FILE='$folder/none'
-export RABBITMQ_PID_FILE='$folder/pid'
 EOF
-    ( . "$RABBITMQ_ENV_FILE"; exec "$server" ) >"$folder/out.log" 2>&1 &
-    RABBITMQ_PID=$!
-    STARTED="${STARTED:-} $RABBITMQ_PID"
-    EPMD_PORTS="${EPMD_PORTS:-} $epmd_port"
-    wait_for "the private RabbitMQ" 90 amqp_answers "$RABBITMQ_PORT" || { tail -20 "$folder/out.log" >&2; die "RabbitMQ did not start"; }
+}
+
+# run_rabbitmq FOLDER: becomes the broker. Told that somebody supervises it, its script does not
+# stay between us and the server: a signal reaches the server itself.
+run_rabbitmq() {
+    . "$1/env"
+    need_rabbitmq
+    NOTIFY_SOCKET=/dev/null exec rabbitmq-server
+}
+
+# forget_rabbitmq FOLDER: ends what a stopped broker leaves behind.
+forget_rabbitmq() {
+    [ -e "$1/ports" ] || return 0
+    local ports port
+    read -r ports <"$1/ports"
+    (. "$1/env"; epmd -kill >/dev/null 2>&1) || true
+    for port in $ports; do rmdir "${TMPDIR:-/tmp}/orders-port-$port" 2>/dev/null || true; done
+}
+
+# start_rabbitmq FOLDER: a running broker of our own; sets RABBITMQ_PORT.
+start_rabbitmq() {
+    prepare_rabbitmq "$1"
+    (run_rabbitmq "$1") >"$1/out.log" 2>&1 &
+    STARTED="${STARTED:-} $!"
+    RABBITMQ_FOLDERS="${RABBITMQ_FOLDERS:-} $1"
+    wait_for "the private RabbitMQ" 90 amqp_answers "$RABBITMQ_PORT" || { tail -20 "$1/out.log" >&2; die "RabbitMQ did not start"; }
 }
 
 # amqp_answers PORT: whether a broker greets there. A wrong greeting is answered with the right one.
@@ -114,16 +136,11 @@ stop() {
 }
 
 stop_all() {
-    local port
+    local pid pids='' folder port
     # The last started first.
-    local pids=
     for pid in ${STARTED:-}; do pids="$pid $pids"; done
     [ -z "$pids" ] || stop $pids
-    STARTED=
-    for port in ${EPMD_PORTS:-}; do
-        ERL_EPMD_PORT=$port ERL_EPMD_ADDRESS=127.0.0.1 epmd -kill >/dev/null 2>&1 || true
-    done
-    EPMD_PORTS=
+    for folder in ${RABBITMQ_FOLDERS:-}; do forget_rabbitmq "$folder"; done
     for port in ${RESERVED_PORTS:-}; do rmdir "${TMPDIR:-/tmp}/orders-port-$port" 2>/dev/null || true; done
-    RESERVED_PORTS=
+    STARTED='' RABBITMQ_FOLDERS='' RESERVED_PORTS=''
 }

@@ -1,10 +1,14 @@
 //! What comes in: bodies, query strings, conditions; each read strictly, each error named.
 
+use std::time::Duration;
+
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Query, Request},
     http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
 };
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use shared::{
     body::{self, MAX_BODY_BYTES, too_large},
@@ -18,6 +22,10 @@ use crate::{app::Once, auth::Identity, problem::Problem, request_id::RequestId};
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longer ones are refused.
 const MAX_IDEMPOTENCY_KEY: usize = 255;
+/// Of a body that is too large, this much is still read.
+const MAX_DRAINED_BYTES: usize = 16 * MAX_BODY_BYTES;
+/// And for this long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The body's bytes, up to the limit.
 pub(crate) struct RawBody(pub(crate) Bytes);
@@ -33,25 +41,42 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
             .and_then(|length| length.to_str().ok())
             .and_then(|length| length.parse::<usize>().ok());
         if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
+            drain(body).await;
             return Err(too_large().into());
         }
-        axum::body::to_bytes(body, MAX_BODY_BYTES)
-            .await
-            .map(Self)
-            .map_err(|error| {
-                let is_limit = std::error::Error::source(&error)
-                    .is_some_and(|source| source.to_string().contains("limit"));
-                if is_limit {
-                    too_large().into()
-                } else {
-                    Failure::new(
-                        Code::InvalidRequest,
-                        format!("the body could not be read: {error}"),
-                    )
-                    .into()
-                }
-            })
+        let mut bytes = Vec::with_capacity(announced.unwrap_or_default());
+        let mut body = body.into_data_stream();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(|error| {
+                Failure::new(
+                    Code::InvalidRequest,
+                    format!("the body could not be read: {error}"),
+                )
+            })?;
+            if bytes.len() + chunk.len() > MAX_BODY_BYTES {
+                drain(Body::from_stream(body)).await;
+                return Err(too_large().into());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Self(bytes.into()))
     }
+}
+
+/// Reads on for a while: a client that is still sending when the connection closes sees a reset
+/// instead of the answer.
+async fn drain(body: Body) {
+    let read = async {
+        let mut body = body.into_data_stream();
+        let mut left = MAX_DRAINED_BYTES;
+        while let Some(Ok(chunk)) = body.next().await {
+            left = left.saturating_sub(chunk.len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, read).await;
 }
 
 /// A JSON body; an absent one counts as `{}`.
@@ -114,6 +139,24 @@ impl JsonBody {
             }
         }
         Ok(Value::Object(body))
+    }
+}
+
+/// What the path says; what is no text names nothing.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(error) => Err(Failure::new(
+                Code::InvalidRequest,
+                format!("the path can't be read: {error}"),
+            )
+            .into()),
+        }
     }
 }
 

@@ -96,7 +96,7 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     let is_probe = request
         .extensions()
         .get::<MatchedPath>()
-        .is_some_and(|path| path.as_str().ends_with("z"));
+        .is_some_and(|path| path.as_str().ends_with('z'));
     let mut request = request;
     request.extensions_mut().insert(id.clone());
 

@@ -10,7 +10,9 @@ use crate::store::Sqlite;
 #[derive(Clone)]
 pub struct Health {
     /// Requests and steps come from here.
-    pub broker: Broker,
+    pub receiving: Broker,
+    /// Replies, steps and events go here.
+    pub sending: Broker,
     /// Orders are here.
     pub store: Sqlite,
 }
@@ -24,7 +26,11 @@ pub fn routes(health: Health) -> Router {
 }
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
-    let broker = health.broker.check().map_err(|error| error.to_string());
+    let broker = health
+        .receiving
+        .check()
+        .and_then(|()| health.sending.check());
+    let broker = broker.map_err(|away| away.to_string());
     let database = health
         .store
         .check()

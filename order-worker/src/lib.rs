@@ -10,9 +10,10 @@
 //! - [`relay`]: the outbox and the timers: what was committed gets told.
 //! - [`providers`]: partners: who holds the money, who carries the goods.
 //! - [`verify`]: proves that the books are right.
-//! - [`serve`]: puts it all together; [`config`], [`health`].
+//! - [`serve`]: puts it all together; [`config`], [`health`]. [`crash`]: dies on purpose, for tests.
 
 pub mod config;
+pub mod crash;
 pub mod domain;
 pub mod engine;
 pub mod health;

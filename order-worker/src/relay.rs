@@ -27,6 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    crash::{Point, point},
     domain::step::{Step, StepKey, StepRow},
     store::{Positioned, Sqlite, StoreError},
 };
@@ -44,7 +45,7 @@ const EVENTS: u32 = 200;
 /// Between attempts while the broker or the database is away.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two rounds of clearing away.
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_mins(1);
 /// Rows cleared away at once: a short transaction.
 const HOUSEKEEPING_ROWS: u32 = 5_000;
 
@@ -155,6 +156,7 @@ async fn send(publisher: &Publisher, steps: impl Iterator<Item = StepRow>) {
         .map(|row| (Target::Queue(STEP_QUEUE), step_message(&row)))
         .collect();
     let results = publisher.publish(&messages).await;
+    point(Point::AfterStepSent);
     let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     if let Some(error) = failed.first() {
         tracing::warn!(count = failed.len(), %error, "steps could not be sent; they will be sent again");
@@ -223,6 +225,7 @@ async fn publish_next(
         })
         .collect();
     let results = publisher.publish(&messages).await;
+    point(Point::AfterEventsPublished);
     // Up to the first that was not confirmed; it and those behind it go out again.
     let confirmed = results.iter().take_while(|result| result.is_ok()).count();
     if let Some(Err(error)) = results.get(confirmed) {

@@ -21,6 +21,7 @@ use shared::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    crash::{Point, point},
     domain::{
         command::{Action, Command, Idempotency},
         order::Order,
@@ -62,7 +63,15 @@ impl Rpc {
                     Ok(asked) => rpc.carry_out(asked).await,
                     Err(failure) => Err(failure).into(),
                 };
-                asker.answer(&rpc.replier, told).await;
+                let replied = asker.reply(&rpc.replier, told).await;
+                point(Point::AfterReply);
+                match replied {
+                    Ok(()) => asker.settle().await,
+                    Err(away) => {
+                        tracing::warn!(%away, "a request could not be answered");
+                        asker.leave().await;
+                    }
+                }
             });
         }
     }
@@ -222,7 +231,7 @@ fn tell(pattern: &str, caller: &Caller, told: &Told) {
             tracing::info!(request_id, actor, id, "{pattern}{subject}");
         }
         Err(Failure { code, message, .. }) => {
-            tracing::info!(request_id, actor, %code, "{pattern} refused: {message}")
+            tracing::info!(request_id, actor, %code, "{pattern} refused: {message}");
         }
     }
 }

@@ -67,7 +67,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         });
     }
     let health = Health {
-        broker: receiving.clone(),
+        receiving: receiving.clone(),
+        sending: sending.clone(),
         store: store.clone(),
     };
     let app = health::routes(health);

@@ -239,7 +239,7 @@ async fn stock(audit: &mut Audit, held: &Stock, report: &mut Report) -> anyhow::
         let mut wrong = |what: String| {
             report
                 .violations
-                .push(format!("stock of {} in {}: {what}", place.0, place.1))
+                .push(format!("stock of {} in {}: {what}", place.0, place.1));
         };
         if !shelf.is_sound() {
             wrong(format!(

@@ -473,6 +473,7 @@ pub struct ListOrders {
 }
 
 impl ListOrders {
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let status = fields.optional("status", body::parsed);
         let customer_id = fields.optional("customer_id", body::parsed);

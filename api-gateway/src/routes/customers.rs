@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::Response,
     routing::{get, post},
@@ -12,7 +12,7 @@ use shared::{customer::BlockCustomer, id::CustomerId, outcome::Failure, request:
 
 use crate::{
     app::{App, Once},
-    input::{JsonBody, Parameters, Who, once},
+    input::{JsonBody, Parameters, Path, Who, once},
     output::{answer, created},
     problem::Problem,
 };

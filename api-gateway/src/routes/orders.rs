@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::Response,
     routing::{get, post},
@@ -12,7 +12,7 @@ use shared::{id::OrderId, outcome::Failure, request::Request};
 
 use crate::{
     app::{App, Once},
-    input::{JsonBody, Parameters, Who, once},
+    input::{JsonBody, Parameters, Path, Who, once},
     output::{answer, conditional, created},
     problem::Problem,
 };

@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::Response,
     routing::{get, post, put},
@@ -16,7 +16,7 @@ use shared::{
 
 use crate::{
     app::{App, Once},
-    input::{JsonBody, Parameters, Who, once},
+    input::{JsonBody, Parameters, Path, Who, once},
     output::{answer, conditional, created},
     problem::Problem,
 };

@@ -14,6 +14,7 @@ use super::step::{Step, StepKey};
 
 /// One command of a batch.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "few exist at a time")]
 pub enum Command {
     /// A caller's request.
     Request {

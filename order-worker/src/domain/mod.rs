@@ -14,7 +14,7 @@
 //! - [`world`]: the working set, and how a decision changes it.
 //! - [`order`], [`shipment`]: the order's state, how events change it, and its rules.
 //! - [`stock`]: shelves, and which warehouses an order is taken from.
-//! - [`product`]: products.
+//! - [`product`]: what can be ordered.
 //! - [`step`]: what follows a decision, and when a failed step is tried again.
 //! - [`stamp`]: the time and the ids that a batch decides with.
 

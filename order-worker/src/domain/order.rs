@@ -209,42 +209,20 @@ impl Order {
             Fact::StockReleased { items } => self.let_go(items),
             Fact::ShipmentCreated { shipment } => self.shipments.push(shipment.clone()),
             Fact::ShipmentShipped {
-                shipment_id,
-                items,
-                carrier,
-                tracking_number,
+                shipment_id, items, ..
             } => {
                 self.let_go(items);
-                let shipment = self
-                    .shipment_mut(*shipment_id)
+                self.move_shipment(*shipment_id, event)
                     .ok_or_else(|| misfit("no such shipment"))?;
-                shipment.carrier.clone_from(carrier);
-                shipment.tracking_number.clone_from(tracking_number);
-                shipment.status = ShipmentStatus::Shipped;
-                shipment.shipped_at = Some(event.time);
             }
-            Fact::ShipmentDelivered { shipment_id } => {
-                let shipment = self
-                    .shipment_mut(*shipment_id)
-                    .ok_or_else(|| misfit("no such shipment"))?;
-                shipment.status = ShipmentStatus::Delivered;
-                shipment.delivered_at = Some(event.time);
-            }
-            Fact::ShipmentInTransit { shipment_id }
+            Fact::ShipmentDelivered { shipment_id }
+            | Fact::ShipmentInTransit { shipment_id }
             | Fact::ShipmentOutForDelivery { shipment_id }
             | Fact::ShipmentFailed { shipment_id }
             | Fact::ShipmentReturned { shipment_id }
             | Fact::ShipmentCancelled { shipment_id } => {
-                let status = match &event.fact {
-                    Fact::ShipmentInTransit { .. } => ShipmentStatus::InTransit,
-                    Fact::ShipmentOutForDelivery { .. } => ShipmentStatus::OutForDelivery,
-                    Fact::ShipmentFailed { .. } => ShipmentStatus::Failed,
-                    Fact::ShipmentReturned { .. } => ShipmentStatus::Returned,
-                    _ => ShipmentStatus::Cancelled,
-                };
-                self.shipment_mut(*shipment_id)
-                    .ok_or_else(|| misfit("no such shipment"))?
-                    .status = status;
+                self.move_shipment(*shipment_id, event)
+                    .ok_or_else(|| misfit("no such shipment"))?;
             }
             // For the history; the order stays as it is.
             Fact::StepRetried { .. } | Fact::StepDead { .. } => {}
@@ -268,8 +246,35 @@ impl Order {
         }
     }
 
-    fn shipment_mut(&mut self, id: ShipmentId) -> Option<&mut Shipment> {
-        self.shipments.iter_mut().find(|shipment| shipment.id == id)
+    /// One of its parcels is where `event` says; `None` if it is not one of its parcels.
+    fn move_shipment(&mut self, id: ShipmentId, event: &Event) -> Option<()> {
+        let shipment = self
+            .shipments
+            .iter_mut()
+            .find(|shipment| shipment.id == id)?;
+        shipment.status = match &event.fact {
+            Fact::ShipmentShipped {
+                carrier,
+                tracking_number,
+                ..
+            } => {
+                shipment.carrier.clone_from(carrier);
+                shipment.tracking_number.clone_from(tracking_number);
+                shipment.shipped_at = Some(event.time);
+                ShipmentStatus::Shipped
+            }
+            Fact::ShipmentDelivered { .. } => {
+                shipment.delivered_at = Some(event.time);
+                ShipmentStatus::Delivered
+            }
+            Fact::ShipmentInTransit { .. } => ShipmentStatus::InTransit,
+            Fact::ShipmentOutForDelivery { .. } => ShipmentStatus::OutForDelivery,
+            Fact::ShipmentFailed { .. } => ShipmentStatus::Failed,
+            Fact::ShipmentReturned { .. } => ShipmentStatus::Returned,
+            Fact::ShipmentCancelled { .. } => ShipmentStatus::Cancelled,
+            _ => return None,
+        };
+        Some(())
     }
 
     /// What it costs.

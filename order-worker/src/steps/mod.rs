@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
+    crash::{Point, point},
     domain::{
         command::{Command, StepResult},
         order::Order,
@@ -97,7 +98,10 @@ impl Steps {
         };
         let span = tracing::info_span!("step", step = %key.step, order_id = %key.order_id, attempt = message.attempt);
         match self.perform(&message, &key).instrument(span).await {
-            Ok(()) => delivery.receipt.ack().await,
+            Ok(()) => {
+                point(Point::AfterStepStored);
+                delivery.receipt.ack().await;
+            }
             Err(error) => {
                 tracing::warn!(%key, %error, "a step's result could not be stored; it is done again");
                 time::sleep(PAUSE).await;
@@ -122,6 +126,7 @@ impl Steps {
                     "no answer within {STEP_TIMEOUT:?}"
                 ))),
             };
+        point(Point::AfterPartner);
         tell(&row, &order, &result);
         match self.finish(&row, result).await {
             // Deciding the same result again would not end better: an operator must look.
@@ -223,7 +228,7 @@ fn tell(row: &StepRow, order: &Order, result: &StepResult) {
             tracing::warn!(%order_id, %step, attempt = row.attempt, %error, "order #{number}: {step} failed");
         }
         done => {
-            tracing::info!(%order_id, %step, attempt = row.attempt, result = ?done, "order #{number}: {step} done")
+            tracing::info!(%order_id, %step, attempt = row.attempt, result = ?done, "order #{number}: {step} done");
         }
     }
 }

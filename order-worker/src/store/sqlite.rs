@@ -17,15 +17,25 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::Mutex;
+use tokio::{
+    sync::Mutex,
+    time::{self, Instant},
+};
 
 use super::{StoreError, load, save};
-use crate::domain::{command::Needs, world::World};
+use crate::{
+    crash::{Point, point},
+    domain::{command::Needs, world::World},
+};
 
 /// Connections that read at the same time.
 const READERS: u32 = 4;
 /// For a lock held by a backup or a curious `sqlite3`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// For another worker on the same database to end.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between looks at whether it has.
+const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// The prefix of `DATABASE_URL`.
 const SCHEME: &str = "sqlite://";
 
@@ -52,7 +62,7 @@ impl Sqlite {
             fs::create_dir_all(folder)
                 .with_context(|| format!("can't create {}", folder.display()))?;
         }
-        let lock = exclusive(&path)?;
+        let lock = exclusive(&path).await?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -103,7 +113,9 @@ impl Sqlite {
             return Ok(result);
         }
         save::world(&mut transaction, &world, now).await?;
+        point(Point::BeforeCommit);
         transaction.commit().await.map_err(StoreError::Unknown)?;
+        point(Point::AfterCommit);
         Ok(result)
     }
 
@@ -141,22 +153,29 @@ pub fn path(url: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// SQLite would let two workers take turns; the flow's promises need one.
-fn exclusive(path: &Path) -> anyhow::Result<File> {
+/// SQLite would let two workers take turns; the flow's promises need one. A predecessor that is on
+/// its way out is waited for.
+async fn exclusive(path: &Path) -> anyhow::Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let lock_path = PathBuf::from(name);
     let lock = File::create(&lock_path)
         .with_context(|| format!("can't create {}", lock_path.display()))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => bail!(
-            "{} is in use by another order-worker; SQLite serves one worker process. \
-             Stop the other one first, or use PostgreSQL for several",
-            path.display()
-        ),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("can't lock {}", lock_path.display()))
+    let patience = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if Instant::now() < patience => {
+                time::sleep(LOCK_RETRY).await;
+            }
+            Err(TryLockError::WouldBlock) => bail!(
+                "{} is in use by another order-worker; SQLite serves one worker process. \
+                 Stop the other one first, or use PostgreSQL for several",
+                path.display()
+            ),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("can't lock {}", lock_path.display()));
+            }
         }
     }
 }

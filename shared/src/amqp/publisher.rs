@@ -21,6 +21,11 @@ use super::{
 /// For the broker's confirm: quorum queues answer when most nodes have the message on disk.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// For a reply to be sent; callers' deadlines are shorter.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between attempts to send a reply.
+const REPLY_RETRY: Duration = Duration::from_millis(50);
+
 /// Why a message may not have been taken.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -90,16 +95,21 @@ impl Publisher {
             mandatory,
             ..BasicPublishOptions::default()
         };
-        channel
-            .basic_publish(
-                short(exchange),
-                short(key),
-                options,
-                &message.body,
-                message.properties(),
-            )
-            .await
-            .map_err(|error| PublishError::Unconfirmed(error.to_string()))
+        let publish = channel.basic_publish(
+            short(exchange),
+            short(key),
+            options,
+            &message.body,
+            message.properties(),
+        );
+        match time::timeout(CONFIRM_TIMEOUT, publish).await {
+            Ok(published) => {
+                published.map_err(|error| PublishError::Unconfirmed(error.to_string()))
+            }
+            Err(_) => Err(PublishError::Unconfirmed(
+                "the connection takes nothing".to_owned(),
+            )),
+        }
     }
 
     /// Messages that wait in `queue` for a consumer.
@@ -155,25 +165,35 @@ impl Replier {
         Self(Lane::new(broker, false))
     }
 
-    /// Sends `message` to the queue that the caller listens on. A caller that went away has lost
-    /// its interest; a broker that went away makes it ask again.
-    pub async fn reply(&self, reply_to: &str, message: &Outgoing) {
+    /// Sends `message` to the queue that the caller listens on, as soon as the broker takes it.
+    ///
+    /// # Errors
+    /// [`Away`] if the broker did not within [`REPLY_TIMEOUT`]; then nobody waits any more.
+    pub async fn reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), Away> {
         let sent = async {
-            let channel = self.0.channel().await?;
-            let options = BasicPublishOptions::default();
-            channel
-                .basic_publish(
-                    "".into(),
-                    short(reply_to),
-                    options,
-                    &message.body,
-                    message.properties(),
-                )
-                .await
-                .map_err(|error| Away(error.to_string()))
+            while let Err(away) = self.try_reply(reply_to, message).await {
+                tracing::debug!(%away, "a reply waits for the broker");
+                time::sleep(REPLY_RETRY).await;
+            }
         };
-        if let Err(error) = sent.await {
-            tracing::debug!(%error, "a reply could not be sent");
+        time::timeout(REPLY_TIMEOUT, sent)
+            .await
+            .map_err(|_| Away("the reply was not taken in time".to_owned()))
+    }
+
+    async fn try_reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), Away> {
+        let channel = self.0.channel().await?;
+        let options = BasicPublishOptions::default();
+        let publish = channel.basic_publish(
+            "".into(),
+            short(reply_to),
+            options,
+            &message.body,
+            message.properties(),
+        );
+        match time::timeout(CONFIRM_TIMEOUT, publish).await {
+            Ok(published) => published.map(drop).map_err(|error| Away(error.to_string())),
+            Err(_) => Err(Away("the connection takes nothing".to_owned())),
         }
     }
 }

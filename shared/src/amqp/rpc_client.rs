@@ -137,7 +137,7 @@ impl RpcClient {
             return Err(unavailable("the connection was lost"));
         }
 
-        let properties = Outgoing {
+        let message = Outgoing {
             correlation_id: Some(correlation_id.to_string()),
             message_id: Some(
                 call.message_id
@@ -149,16 +149,17 @@ impl RpcClient {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
-        let confirm = lane
-            .channel
-            .basic_publish(
-                "".into(),
-                short(REQUEST_QUEUE),
-                options,
-                &properties.body,
-                properties.properties(),
-            )
+        let key = short(REQUEST_QUEUE);
+        let publish = lane.channel.basic_publish(
+            "".into(),
+            key,
+            options,
+            &message.body,
+            message.properties(),
+        );
+        let confirm = time::timeout_at(deadline, publish)
             .await
+            .map_err(|_| too_late(&call))?
             .map_err(|error| match error.kind() {
                 // Refused by lapin before anything was written.
                 ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
@@ -190,10 +191,7 @@ impl RpcClient {
                 Ok(Reply::ConnectionLost) | Err(_) => return Err(lost(request)),
             },
             Ok(failure) = refusal => return Err(failure),
-            () = time::sleep_until(deadline) => return Err(Failure::new(
-                Code::Timeout,
-                format!("no answer within {} ms", call.timeout.as_millis()),
-            )),
+            () = time::sleep_until(deadline) => return Err(too_late(&call)),
         };
         Ok(told)
     }
@@ -281,6 +279,11 @@ fn lost(request: &Request) -> Failure {
     }
 }
 
+fn too_late(call: &Call<'_>) -> Failure {
+    let waited_ms = call.timeout.as_millis();
+    Failure::new(Code::Timeout, format!("no answer within {waited_ms} ms"))
+}
+
 fn unavailable(message: impl Into<String>) -> Failure {
     Failure::new(Code::Unavailable, message)
 }
@@ -344,19 +347,18 @@ async fn listen_once(broker: &Broker, shared: &Shared, generation: u64) -> lapin
             .correlation_id()
             .as_ref()
             .and_then(|id| id.as_str().parse::<Uuid>().ok());
-        match id.and_then(|id| shared.pending.remove(&id)) {
-            Some((_, pending)) => {
-                let is_replay = reply
-                    .properties
-                    .headers()
-                    .as_ref()
-                    .is_some_and(|headers| headers.contains_key(header::REPLAYED));
-                let _ = pending.reply.send(Reply::Body {
-                    body: reply.data,
-                    is_replay,
-                });
-            }
-            None => tracing::debug!(?id, "dropped a reply that nobody waits for any more"),
+        if let Some((_, pending)) = id.and_then(|id| shared.pending.remove(&id)) {
+            let is_replay = reply
+                .properties
+                .headers()
+                .as_ref()
+                .is_some_and(|headers| headers.contains_key(header::REPLAYED));
+            let _ = pending.reply.send(Reply::Body {
+                body: reply.data,
+                is_replay,
+            });
+        } else {
+            tracing::debug!(?id, "dropped a reply that nobody waits for any more");
         }
     }
     Ok(())

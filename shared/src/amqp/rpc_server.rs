@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    connection::Broker,
+    connection::{Away, Broker},
     consumer,
     message::{Headers, Incoming, Outgoing, Receipt, unix_now},
     publisher::Replier,
@@ -117,27 +117,30 @@ impl Delivered {
 }
 
 impl Asker {
-    /// Answers, then settles the request: a worker that dies in between is asked again and finds
-    /// what it did by the message's id.
-    pub async fn answer(self, replier: &Replier, told: Told) {
-        match &self.reply_to {
-            Some(reply_to) => {
-                replier
-                    .reply(reply_to, &envelope(self.correlation_id, told))
-                    .await
-            }
-            None => {
-                if let Err(failure) = told.outcome {
-                    tracing::warn!(%failure, "a request without reply_to failed");
-                }
-            }
+    /// Sends the answer to where the asker listens, if it does.
+    ///
+    /// # Errors
+    /// [`Away`] when it could not be sent.
+    pub async fn reply(&self, replier: &Replier, told: Told) -> Result<(), Away> {
+        if let Some(reply_to) = &self.reply_to {
+            let envelope = envelope(self.correlation_id.clone(), told);
+            return replier.reply(reply_to, &envelope).await;
         }
-        self.receipt.ack().await;
+        if let Err(failure) = told.outcome {
+            tracing::warn!(%failure, "a request without reply_to failed");
+        }
+        Ok(())
     }
 
-    /// Leaves the request unanswered and unsettled for another worker.
+    /// Leaves the request to be asked again: it is done, but not answered.
     pub async fn leave(self) {
         self.receipt.requeue().await;
+    }
+
+    /// Settles the request, after it was answered: a worker that dies in between is asked again
+    /// and finds what it did by the message's id.
+    pub async fn settle(self) {
+        self.receipt.ack().await;
     }
 }
 
@@ -230,7 +233,7 @@ fn deadline(
 }
 
 /// Nobody waits longer than a day.
-const MAX_DEADLINE: Duration = Duration::from_secs(86_400);
+const MAX_DEADLINE: Duration = Duration::from_hours(24);
 
 #[cfg(test)]
 mod tests {
@@ -260,7 +263,7 @@ mod tests {
     fn the_earlier_deadline_counts() {
         let now = Instant::now();
         let past = Headers::from([(header::DEADLINE.to_owned(), "1".to_owned())]);
-        assert!(deadline(&past, Some(Duration::from_secs(60)), now).unwrap() <= Instant::now());
+        assert!(deadline(&past, Some(Duration::from_mins(1)), now).unwrap() <= Instant::now());
         assert_eq!(
             deadline(&Headers::new(), Some(Duration::from_millis(7)), now),
             Some(now + Duration::from_millis(7))

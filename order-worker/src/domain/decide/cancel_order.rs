@@ -65,7 +65,7 @@ pub(super) fn cancel(
         // Perhaps the provider is being asked at this moment.
         PaymentStatus::Pending | PaymentStatus::Authorized => draft.follow_with(Step::VoidPayment),
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
-            draft.follow_with(Step::RefundPayment)
+            draft.follow_with(Step::RefundPayment);
         }
         PaymentStatus::Voided | PaymentStatus::Refunded | PaymentStatus::Failed => {}
     }

@@ -145,27 +145,24 @@ fn failed(
         last_error: Some(error.clone()),
         ..row.clone()
     };
-    match delay {
-        Some(delay) => {
-            let due_at = draft.stamp().now() + delay;
-            draft.record(Fact::StepRetried {
-                step,
-                error,
-                due_at,
-            })?;
-            draft.put(StepRow {
-                attempt: row.attempt + 1,
-                due_at,
-                ..row
-            });
-        }
-        None => {
-            draft.record(Fact::StepDead { step, error })?;
-            draft.put(StepRow {
-                is_dead: true,
-                ..row
-            });
-        }
+    if let Some(delay) = delay {
+        let due_at = draft.stamp().now() + delay;
+        draft.record(Fact::StepRetried {
+            step,
+            error,
+            due_at,
+        })?;
+        draft.put(StepRow {
+            attempt: row.attempt + 1,
+            due_at,
+            ..row
+        });
+    } else {
+        draft.record(Fact::StepDead { step, error })?;
+        draft.put(StepRow {
+            is_dead: true,
+            ..row
+        });
     }
     Ok(draft.decide())
 }
