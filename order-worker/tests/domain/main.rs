@@ -1,0 +1,12 @@
+//! The business, without a database: properties over random histories, and the pains that users of
+//! other systems reported.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod pains;
+mod properties;
+mod shop;
