@@ -1,0 +1,113 @@
+//! Who may do what.
+
+use serde_json::json;
+
+use crate::harness::{System, order};
+
+const KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
+
+#[tokio::test]
+async fn without_a_known_key_nobody_gets_in() {
+    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    for key in [None, Some("key-of-nobody".to_owned())] {
+        system.key = key;
+        let reply = system.get("/v1/orders").await;
+        assert_eq!(reply.headers["www-authenticate"], "Bearer");
+        reply.expect_problem(401, "UNAUTHENTICATED");
+    }
+    assert_eq!(system.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn another_storefronts_things_answer_exactly_like_missing_ones() {
+    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    let act_as = |system: &mut System, key: &str| system.key = Some(key.to_owned());
+    act_as(&mut system, "key-of-operator");
+    system.stock("A", &[("main", 5)]).await;
+    act_as(&mut system, "key-of-eu");
+    let customer = system.customer().await;
+    let created = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    assert_eq!(created["storefront"], "eu");
+    let id = created["id"].as_str().unwrap();
+
+    act_as(&mut system, "key-of-us");
+    let missing = "0192f0c1-2345-7abc-8def-0123456789ab";
+    for (method, path) in [
+        ("GET", ""),
+        ("GET", "/history"),
+        ("POST", "/cancel"),
+        ("DELETE", ""),
+    ] {
+        let ask = async |id: &str| {
+            let method = method.parse().unwrap();
+            let reply =
+                crate::harness::send(system.request(method, &format!("/v1/orders/{id}{path}")))
+                    .await;
+            let mut problem = reply.expect_problem(404, "NOT_FOUND");
+            problem["request_id"] = json!(null);
+            problem.to_string().replace(id, "ID")
+        };
+        assert_eq!(ask(id).await, ask(missing).await, "{method} {path}");
+    }
+    system
+        .get(&format!("/v1/customers/{customer}"))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system
+        .post(&format!("/v1/customers/{customer}/block"), json!({}))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(
+        system.get("/v1/orders?storefront=eu").await.expect(200)["data"],
+        json!([])
+    );
+    assert_eq!(
+        system.get("/v1/customers").await.expect(200)["data"],
+        json!([])
+    );
+
+    act_as(&mut system, "key-of-operator");
+    system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(
+        system.get("/v1/orders?storefront=eu").await.expect(200)["data"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn the_catalogue_is_the_operators_business() {
+    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    system.key = Some("key-of-eu".to_owned());
+    system.get("/v1/products/A").await.expect(200);
+    let product = json!({"sku": "B", "name": "B", "price": 1, "currency": "EUR"});
+    system
+        .post("/v1/products", product)
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    system
+        .put("/v1/products/A/stock/main", json!({"on_hand": 9}))
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    system
+        .delete("/v1/products/A")
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    let mut wish = order(&system.customer().await, "A", 1);
+    wish["storefront"] = json!("us");
+    system
+        .post("/v1/orders", wish)
+        .await
+        .expect_problem(403, "FORBIDDEN");
+}

@@ -1,0 +1,186 @@
+//! The broker goes away and comes back, under load. A call answers within its deadline, 503 or
+//! 504 while the broker is away, and never hangs; the flow resumes by itself.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::harness::{System, order, order_paid_by, send, until};
+
+/// Orders that were acknowledged, and answers that were none.
+#[derive(Default)]
+struct Seen {
+    acknowledged: Vec<String>,
+    unanswered: usize,
+}
+
+/// Asks for orders one after the other until `enough`; each again with its key until acknowledged.
+async fn customer(system: &System, wish: &Value, enough: &AtomicBool, asked: &AtomicUsize) -> Seen {
+    let mut seen = Seen::default();
+    while !enough.load(Ordering::SeqCst) {
+        let key = Uuid::now_v7().to_string();
+        loop {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let request = system
+                .request(Method::POST, "/v1/orders")
+                .header("idempotency-key", &key)
+                .json(wish);
+            // `send` fails the test if there is no answer at all.
+            let reply = send(request).await;
+            match reply.status {
+                201 => {
+                    seen.acknowledged
+                        .push(reply.body["id"].as_str().unwrap().to_owned());
+                    break;
+                }
+                503 => {
+                    assert!(reply.headers.contains_key("retry-after"));
+                    reply.expect_problem(503, "UNAVAILABLE");
+                }
+                status => {
+                    assert_eq!(status, 504, "{}", reply.body);
+                    reply.expect_problem(504, "TIMEOUT");
+                }
+            }
+            seen.unanswered += 1;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    seen
+}
+
+/// Runs `faults` under load and checks that nothing was lost or doubled.
+async fn survives(
+    system: &mut System,
+    faults: impl AsyncFnOnce(&mut crate::harness::Broker, &AtomicUsize),
+) {
+    system.stock("A", &[("main", 1_000_000)]).await;
+    let wish = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
+    let mut broker = system.take_broker();
+    let (enough, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let load = join_all((0..6).map(|_| customer(system, &wish, &enough, &asked)));
+    let (seen, ()) = tokio::join!(load, async {
+        faults(&mut broker, &asked).await;
+        enough.store(true, Ordering::SeqCst);
+    });
+    system.broker = broker;
+    let unanswered: usize = seen.iter().map(|seen| seen.unanswered).sum();
+    let mut acknowledged: Vec<String> = seen
+        .into_iter()
+        .flat_map(|seen| seen.acknowledged)
+        .collect();
+    println!(
+        "{} orders acknowledged, {unanswered} calls answered 503 or 504",
+        acknowledged.len()
+    );
+    assert!(unanswered > 0, "the fault was felt");
+
+    let mut orders: Vec<String> = system
+        .quiet()
+        .await
+        .iter()
+        .map(|order| order["id"].as_str().unwrap().to_owned())
+        .collect();
+    orders.sort();
+    acknowledged.sort();
+    assert_eq!(orders, acknowledged, "none lost, none twice");
+    let authorized = format!("authorize {}", acknowledged.len());
+    assert_eq!(
+        system.ledger("SELECT kind, count(*) FROM movements GROUP BY kind"),
+        authorized
+    );
+    system.assert_verified();
+}
+
+/// Waits until `more` further calls were made.
+async fn calls(asked: &AtomicUsize, more: usize) {
+    let target = asked.load(Ordering::SeqCst) + more;
+    until("calls to be made", async || {
+        asked.load(Ordering::SeqCst) >= target
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarted_and_killed_under_load_it_costs_no_order() {
+    let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
+    survives(&mut system, async |broker, asked| {
+        for fault in ["restarted", "killed"] {
+            calls(asked, 50).await;
+            println!("broker {fault}");
+            match fault {
+                "restarted" => tokio::task::block_in_place(|| broker.stop()),
+                _ => broker.kill(),
+            }
+            calls(asked, 50).await;
+            broker.start();
+        }
+        calls(asked, 100).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_its_data_wiped_it_costs_no_order() {
+    let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
+    survives(&mut system, async |broker, asked| {
+        calls(asked, 50).await;
+        broker.kill();
+        broker.wipe();
+        calls(asked, 50).await;
+        broker.start();
+        calls(asked, 100).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn while_it_is_away_the_gateway_says_so_at_once_and_recovers_by_itself() {
+    let mut system = System::start_with_own_broker(&[]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let wish = order(&system.customer().await, "A", 1);
+    system.broker.kill();
+    until("the loss to be noticed", async || {
+        system.get("/readyz").await.status == 503
+    })
+    .await;
+    assert_eq!(system.get("/livez").await.status, 200);
+    let reply = system.post("/v1/orders", wish.clone()).await;
+    assert!(reply.headers.contains_key("retry-after"));
+    reply.expect_problem(503, "UNAVAILABLE");
+    system
+        .get("/v1/orders")
+        .await
+        .expect_problem(503, "UNAVAILABLE");
+    system.broker.start();
+    until("the gateway to recover", async || {
+        system.get("/readyz").await.status == 200
+    })
+    .await;
+    until("an order to be taken", async || {
+        system.post("/v1/orders", wish.clone()).await.status == 201
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn both_processes_start_before_it_does() {
+    let mut system = System::start_with_own_broker(&[]).await;
+    system.worker.kill();
+    system.gateway.kill();
+    system.broker.kill();
+    system.launch_worker();
+    let gateway = system.launch_gateway();
+    system.broker.start();
+    system.gateway_is_up(gateway).await;
+    until("the worker to answer", async || {
+        system.get("/v1/orders").await.status == 200
+    })
+    .await;
+}

@@ -1,0 +1,189 @@
+//! Every error is a problem document that says what is wrong and where.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{System, order, send};
+
+#[tokio::test]
+async fn malformed_requests_are_told_what_is_wrong() {
+    let system = System::start().await;
+    let post = |body: Vec<u8>, kind: &str| {
+        send(
+            system
+                .request(Method::POST, "/v1/orders")
+                .header("content-type", kind)
+                .body(body),
+        )
+    };
+    let problem = post(b"{\"items\": [}".to_vec(), "application/json")
+        .await
+        .expect_problem(400, "INVALID_REQUEST");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("line 1 column"),
+        "{problem}"
+    );
+    post(vec![0xff, 0xfe, 0x00], "application/json")
+        .await
+        .expect_problem(400, "INVALID_REQUEST");
+    post(b"null".to_vec(), "application/json")
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    post(b"[1]".to_vec(), "application/json")
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    post("[".repeat(100_000).into_bytes(), "application/json")
+        .await
+        .expect_problem(400, "INVALID_REQUEST");
+    post(b"a=b".to_vec(), "application/x-www-form-urlencoded")
+        .await
+        .expect_problem(415, "INVALID_REQUEST");
+    post(vec![b' '; 1024 * 1024 + 1], "application/json")
+        .await
+        .expect_problem(413, "PAYLOAD_TOO_LARGE");
+    // Without a length beforehand.
+    let chunks =
+        futures_util::stream::iter((0..40).map(|_| Ok::<_, std::io::Error>(vec![b' '; 32 * 1024])));
+    let body = reqwest::Body::wrap_stream(chunks);
+    let chunked = system
+        .request(Method::POST, "/v1/orders")
+        .header("content-type", "application/json")
+        .body(body);
+    send(chunked).await.expect_problem(413, "PAYLOAD_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn every_broken_rule_is_reported_at_once_with_its_pointer() {
+    let system = System::start().await;
+    let wish = json!({
+        "customer_id": "ada",
+        "items": [{"sku": "A", "quantity": 0}, {"sku": "a b", "quantity": 1, "colour": "red"}, {"quantity": 1e99}],
+        "payment_method": "4242424242424242",
+        "expected_total": -1,
+        "surprise": true,
+    });
+    let problem = system
+        .post("/v1/orders", wish)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    let pointers: Vec<_> = problem["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| error["pointer"].as_str().unwrap().to_owned())
+        .collect();
+    for expected in [
+        "/customer_id",
+        "/items/0/quantity",
+        "/items/1/sku",
+        "/items/1/colour",
+        "/items/2/sku",
+        "/items/2/quantity",
+        "/payment_method",
+        "/expected_total",
+        "/surprise",
+    ] {
+        assert!(
+            pointers.contains(&expected.to_owned()),
+            "{expected} in {pointers:?}"
+        );
+    }
+    let none = json!({"customer_id": "0192f0c1-2345-7abc-8def-0123456789ab", "items": []});
+    system
+        .post("/v1/orders", none)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    let customer = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let many = vec![json!({"sku": "A", "quantity": 1}); 501];
+    system
+        .post(
+            "/v1/orders",
+            json!({"customer_id": customer, "items": many}),
+        )
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    let nul = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], "metadata": {"a": "\u{0}"}});
+    system
+        .post("/v1/orders", nul)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+}
+
+#[tokio::test]
+async fn unknown_routes_and_wrong_methods_are_problems_too() {
+    let system = System::start().await;
+    system
+        .get("/v2/orders")
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system
+        .get("/v1/orders/42")
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system
+        .get("/v1/orders/%00")
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system
+        .get("/v1/orders/%ff")
+        .await
+        .expect_problem(400, "INVALID_REQUEST");
+    let reply = send(system.request(Method::PUT, "/v1/orders")).await;
+    assert!(reply.headers["allow"].to_str().unwrap().contains("POST"));
+    reply.expect_problem(405, "INVALID_REQUEST");
+    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    system
+        .get(&format!("/v1/orders/{unknown}"))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system
+        .get(&format!("/v1/orders/{unknown}/history"))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system
+        .get("/v1/products/none")
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system
+        .put("/v1/products/none/stock/main", json!({"on_hand": 1}))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_sane_request_id_is_taken_over_and_goes_all_the_way() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 1)]).await;
+    let wish = order(&system.customer().await, "A", 1);
+    let create = system
+        .request(Method::POST, "/v1/orders")
+        .header("x-request-id", "cart-42")
+        .json(&wish);
+    let reply = send(create).await;
+    assert_eq!(reply.headers["x-request-id"], "cart-42");
+    let created = reply.expect(201);
+    system.quiet().await;
+    let history = system
+        .get(&format!(
+            "/v1/orders/{}/history",
+            created["id"].as_str().unwrap()
+        ))
+        .await
+        .expect(200);
+    assert!(
+        history["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|event| event["request_id"] == "cart-42"),
+        "{history}"
+    );
+
+    let insane = system
+        .request(Method::GET, "/v1/orders")
+        .header("x-request-id", "a b");
+    assert_ne!(send(insane).await.headers["x-request-id"], "a b");
+}

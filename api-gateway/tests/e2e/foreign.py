@@ -1,0 +1,140 @@
+"""A foreign AMQP client: pika, which none of us wrote.
+
+foreign.py talk|garbage|expire URL CUSTOMER
+"""
+
+import json
+import sys
+import time
+import uuid
+
+import pika
+
+REQUESTS, STEPS, DEAD = "order-request-queue", "order-worker-queue", "order-dead-letter-queue"
+
+
+class Client:
+    def __init__(self, url):
+        self.connection = pika.BlockingConnection(pika.URLParameters(url))
+        self.channel = self.connection.channel()
+        self.channel.confirm_delivery()
+        self.replies = self.channel.queue_declare("", exclusive=True).method.queue
+
+    def send(self, kind, body, queue=REQUESTS, reply=True, **properties):
+        self.channel.basic_publish(
+            "",
+            queue,
+            body if isinstance(body, bytes) else json.dumps(body).encode(),
+            pika.BasicProperties(
+                type=kind,
+                content_type="application/json",
+                reply_to=self.replies if reply else None,
+                correlation_id=str(uuid.uuid4()),
+                **properties,
+            ),
+            mandatory=True,
+        )
+
+    def receive(self, queue, seconds=30):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            method, properties, body = self.channel.basic_get(queue, auto_ack=True)
+            if method:
+                return properties, body
+            self.connection.sleep(0.05)
+        sys.exit(f"nothing arrived on {queue}")
+
+    def call(self, kind, body, **properties):
+        self.send(kind, body, **properties)
+        return json.loads(self.receive(self.replies)[1])
+
+
+def wish(customer, **more):
+    return {"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], **more}
+
+
+def check(condition, what):
+    if not condition:
+        sys.exit(f"not as it should be: {what}")
+
+
+def talk(client, customer):
+    events = client.channel.queue_declare("", exclusive=True).method.queue
+    client.channel.queue_bind(events, "order-events", "order.*")
+
+    created = client.call("order.create", wish(customer))
+    check(created["status"] == "SUCCESS" and created["value"]["storefront"] == "default", created)
+    order = created["value"]["id"]
+    got = client.call("order.get", {"id": order})
+    check(got["status"] == "SUCCESS" and got["value"]["id"] == order, got)
+    listed = client.call("order.list", {"limit": 5})
+    check([entry["id"] for entry in listed["value"]["data"]] == [order], listed)
+
+    properties, body = client.receive(events)
+    event = json.loads(body)
+    check(properties.content_type == "application/cloudevents+json", properties)
+    check(event["specversion"] == "1.0" and event["type"] == "order.created", event)
+    check(event["subject"] == order and event["intent"] == "order.create", event)
+
+    # The same message again, as the broker would deliver it: one order.
+    first = client.call("order.create", wish(customer), message_id="m-1")
+    again = client.call("order.create", wish(customer), message_id="m-1")
+    check(first["value"]["id"] == again["value"]["id"], (first, again))
+
+    short = client.call("order.create", wish(customer, items=[{"sku": "A", "quantity": 99}]))
+    check(short["status"] == "FAILURE" and short["error"]["code"] == "OUT_OF_STOCK", short)
+    foreign = client.call("order.get", {"id": order}, headers={"storefront": "other"})
+    check(foreign["error"]["code"] == "NOT_FOUND", foreign)
+    forbidden = client.call("stock.set", {"sku": "A", "warehouse": "main", "on_hand": 5})
+    check(forbidden["error"]["code"] == "FORBIDDEN", forbidden)
+    cancelled = client.call("order.cancel", {"id": order, "reason": "why not"})
+    check(cancelled["value"]["status"] == "cancelled", cancelled)
+    check(cancelled["value"]["cancel_reason"] == "customer_request", cancelled)
+    print("talked")
+
+
+def garbage(client, customer):
+    nonsense = [
+        ("empty", b""),
+        ("no text", b"\xff\xfe\x00\x80"),
+        ("no JSON", b'{"customer_id": '),
+        ("wrong JSON", b"[1, 2, 3]"),
+        ("deep JSON", b"[" * 200_000),
+        ("10 MiB", b"x" * (10 * 1024 * 1024)),
+    ]
+    for what, body in nonsense:
+        answer = client.call("order.create", body)
+        check(answer["status"] == "FAILURE", (what, answer))
+        check(answer["error"]["code"] in ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE"), (what, answer))
+        client.send("order.create", body, reply=False)
+    for kind in ("order.explode", "", "x" * 255, "order.create\n"):
+        answer = client.call(kind, {})
+        check(answer["error"]["code"] == "INVALID_REQUEST", (kind, answer))
+    for headers in ({"role": "root"}, {"storefront": "a/b"}):
+        answer = client.call("order.list", {}, headers=headers)
+        check(answer["error"]["code"] == "INVALID_REQUEST", (headers, answer))
+    odd = {"deadline": "soon", "actor": {"a": [1, None]}, "request_id": "\n" * 5000, "intent": 7}
+    answer = client.call("order.list", {}, headers=odd, expiration="60000")
+    check(answer["status"] == "SUCCESS", answer)
+    client.send("order.create", wish(customer), reply=False)
+
+    steps = nonsense + [("unknown step", json.dumps({"order_id": str(uuid.uuid4()), "step": "dance", "attempt": 1}).encode())]
+    for what, body in steps:
+        client.send("authorize_payment", body, queue=STEPS)
+        check(client.receive(DEAD)[1] == body, what)
+    # A step of an order that is not there is no garbage, but done with.
+    stranger = {"order_id": str(uuid.uuid4()), "step": "authorize_payment", "attempt": 1}
+    client.send("authorize_payment", stranger, queue=STEPS)
+
+    check(client.call("order.create", wish(customer))["status"] == "SUCCESS", "the worker went on")
+    print("survived")
+
+
+def expire(client, customer):
+    client.send("order.create", wish(customer, metadata={"expires": True}), expiration="50")
+    client.send("order.create", wish(customer, metadata={"expires": False}), expiration="600000")
+    client.connection.sleep(0.5)
+    print("expired")
+
+
+{"talk": talk, "garbage": garbage, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])

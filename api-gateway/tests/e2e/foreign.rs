@@ -1,0 +1,48 @@
+//! Others on the broker: a client that none of us wrote, and garbage.
+
+use crate::harness::{System, python, until};
+
+#[tokio::test]
+async fn a_foreign_client_asks_and_listens_as_the_contract_says() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let said = python("foreign.py", &["talk", &system.broker.url(), &customer]);
+    assert!(said.contains("talked"), "{said}");
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn garbage_is_answered_or_dead_lettered_and_the_worker_goes_on() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let said = python("foreign.py", &["garbage", &system.broker.url(), &customer]);
+    assert!(said.contains("survived"), "{said}");
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_request_whose_expiration_has_passed_is_not_executed() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    system.worker.kill();
+    let said = python("foreign.py", &["expire", &system.broker.url(), &customer]);
+    assert!(said.contains("expired"), "{said}");
+    system.restart_worker().await;
+    until("the worker to answer", async || {
+        system.get("/v1/orders").await.status == 200
+    })
+    .await;
+    let orders = system.orders().await;
+    assert_eq!(
+        orders.len(),
+        1,
+        "only the one that had not expired: {orders:?}"
+    );
+    assert_eq!(orders[0]["metadata"]["expires"], false);
+    system.assert_verified();
+}

@@ -1,0 +1,721 @@
+//! The real thing, started for one test: gateway and worker as processes, a database of their own
+//! in a temporary folder, and a vhost of their own on the test run's broker, or a broker of their
+//! own where the test is about the broker.
+
+use std::{
+    env,
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use reqwest::{Method, header::HeaderMap};
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+/// Signs the shipper's webhooks.
+pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+/// What any condition may take: generous, because machines differ; a test fails after it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What scripts/test.sh tells the tests.
+fn setting(name: &str) -> String {
+    env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: run the tests with scripts/test.sh"))
+}
+
+/// A broker to test with.
+pub(crate) enum Broker {
+    /// A vhost of the test run's broker.
+    Vhost { url: String },
+    /// One that is this test's alone, to be stopped and killed.
+    Own {
+        folder: PathBuf,
+        port: String,
+        server: Option<Child>,
+    },
+}
+
+impl Broker {
+    /// A vhost that no other test has.
+    fn vhost() -> Self {
+        let (folder, port) = (setting("TEST_FOLDER"), setting("TEST_AMQP_PORT"));
+        for number in 1.. {
+            let taken = Path::new(&folder).join(format!("vhost-{number}"));
+            if fs::create_dir(&taken).is_ok() {
+                return Self::Vhost {
+                    url: format!("amqp://guest:guest@127.0.0.1:{port}/t{number}"),
+                };
+            }
+            assert!(taken.exists(), "{} can't be made", taken.display());
+        }
+        unreachable!("numbers don't end");
+    }
+
+    /// A broker of this test's own, running.
+    fn own(folder: &Path) -> Self {
+        let folder = folder.join("rabbitmq");
+        let prepared = Command::new("bash")
+            .args([
+                "-c",
+                r#". "$0"; need_rabbitmq; prepare_rabbitmq "$1"; echo "$RABBITMQ_PORT""#,
+            ])
+            .arg(setting("TEST_LIB"))
+            .arg(&folder)
+            .output()
+            .unwrap();
+        let port = String::from_utf8(prepared.stdout)
+            .unwrap()
+            .trim()
+            .to_owned();
+        let mut broker = Self::Own {
+            folder,
+            port,
+            server: None,
+        };
+        broker.start();
+        broker
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Vhost { url } => url.clone(),
+            Self::Own { port, .. } => format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
+        }
+    }
+
+    /// Starts it, or starts it again.
+    pub(crate) fn start(&mut self) {
+        let Self::Own { folder, server, .. } = self else {
+            panic!("not this test's broker")
+        };
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join("out.log"))
+            .unwrap();
+        let child = Command::new("bash")
+            .args(["-c", r#". "$0"; run_rabbitmq "$1""#])
+            .arg(setting("TEST_LIB"))
+            .arg(&*folder)
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        *server = Some(child);
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        let Self::Own {
+            server: Some(child),
+            ..
+        } = self
+        else {
+            panic!("not this test's running broker")
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Takes all of its data away.
+    pub(crate) fn wipe(&mut self) {
+        let Self::Own { folder, .. } = self else {
+            panic!("not this test's broker")
+        };
+        fs::remove_dir_all(folder.join("data")).unwrap();
+    }
+
+    /// An orderly end, as of a restart.
+    pub(crate) fn stop(&mut self) {
+        let Self::Own {
+            server: Some(child),
+            ..
+        } = self
+        else {
+            panic!("not this test's running broker")
+        };
+        terminate(child);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Self::Own { folder, server, .. } = self {
+            if let Some(child) = server {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            let forget = r#". "$0"; forget_rabbitmq "$1""#;
+            let _ = Command::new("bash")
+                .args(["-c", forget])
+                .arg(setting("TEST_LIB"))
+                .arg(folder)
+                .status();
+        }
+    }
+}
+
+/// SIGTERM, and the end.
+fn terminate(child: &mut Child) {
+    let _ = Command::new("kill").arg(child.id().to_string()).status();
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        assert!(
+            Instant::now() < end,
+            "a process did not stop when it was asked to"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One of ours, running.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    fn start(program: &str, log: PathBuf, variables: &[(String, String)]) -> Self {
+        let binary = Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        let child = Command::new(binary)
+            .env_clear()
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    /// The last value that was logged under `field`, since `from` bytes of the log.
+    fn logged(&self, field: &str, from: u64) -> Option<String> {
+        let text = fs::read(&self.log).unwrap();
+        let text = String::from_utf8_lossy(&text[usize::try_from(from).unwrap().min(text.len())..])
+            .into_owned();
+        text.lines().rev().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            line.get(field)?.as_str().map(str::to_owned)
+        })
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the end.
+    pub(crate) fn terminate(&mut self) {
+        terminate(&mut self.child);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(40)..];
+            eprintln!("--- the end of {}\n{}", self.log.display(), tail.join("\n"));
+        }
+    }
+}
+
+/// Gateway, worker, broker and database.
+pub(crate) struct System {
+    pub(crate) worker: Process,
+    pub(crate) gateway: Process,
+    pub(crate) broker: Broker,
+    pub(crate) folder: PathBuf,
+    pub(crate) client: reqwest::Client,
+    /// Sent with every request.
+    pub(crate) key: Option<String>,
+    base: String,
+    variables: Vec<(String, String)>,
+}
+
+impl System {
+    /// Everything as it is by default.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With these variables besides.
+    pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
+        let folder = folder();
+        Self::assemble(folder, Broker::vhost(), variables).await
+    }
+
+    /// With a broker that can be stopped and killed.
+    pub(crate) async fn start_with_own_broker(variables: &[(&str, &str)]) -> Self {
+        let folder = folder();
+        let broker = Broker::own(&folder);
+        Self::assemble(folder, broker, variables).await
+    }
+
+    async fn assemble(folder: PathBuf, broker: Broker, more: &[(&str, &str)]) -> Self {
+        // Client::new needs a TLS provider, though nothing here speaks TLS.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut variables: Vec<(String, String)> = [
+            ("PATH", env::var("PATH").unwrap()),
+            ("AMQP_URL", broker.url()),
+            (
+                "DATABASE_URL",
+                format!("sqlite://{}/orders.db", folder.display()),
+            ),
+            ("HTTP_ADDR", "127.0.0.1:0".to_owned()),
+            ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
+            ("SHIPPER_WEBHOOK_SECRET", SECRET.to_owned()),
+            ("LOG_FORMAT", "json".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        variables.extend(
+            more.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let worker = Process::start("order-worker", folder.join("worker.log"), &variables);
+        let gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
+        let client = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .build()
+            .unwrap();
+        let mut system = Self {
+            worker,
+            gateway,
+            broker,
+            folder,
+            client,
+            key: None,
+            base: String::new(),
+            variables,
+        };
+        system.gateway_is_up(0).await;
+        system.worker_is_up(0).await;
+        system
+    }
+
+    /// Sets a variable for processes that start from now on.
+    pub(crate) fn set(&mut self, name: &str, value: Option<&str>) {
+        self.variables.retain(|(known, _)| known != name);
+        self.variables
+            .extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
+    pub(crate) fn database_url(&self) -> String {
+        format!("sqlite://{}/orders.db", self.folder.display())
+    }
+
+    /// Starts a worker in place of the dead one.
+    pub(crate) async fn restart_worker(&mut self) {
+        let from = self.launch_worker();
+        self.worker_is_up(from).await;
+    }
+
+    /// The same, without waiting for it to be ready.
+    pub(crate) fn launch_worker(&mut self) -> u64 {
+        let log = self.folder.join("worker.log");
+        let from = fs::metadata(&log).unwrap().len();
+        self.worker = Process::start("order-worker", log, &self.variables);
+        from
+    }
+
+    /// The broker, to be killed while requests are under way.
+    pub(crate) fn take_broker(&mut self) -> Broker {
+        std::mem::replace(&mut self.broker, Broker::Vhost { url: String::new() })
+    }
+
+    /// The worker, to be killed while requests are under way.
+    pub(crate) fn take_worker(&mut self) -> Process {
+        let nothing = Command::new("true").spawn().unwrap();
+        std::mem::replace(
+            &mut self.worker,
+            Process {
+                child: nothing,
+                log: self.folder.join("worker.log"),
+            },
+        )
+    }
+
+    /// A worker for the place of the dead one, without what made that one die.
+    pub(crate) fn spawn_replacement_worker(&self) -> Process {
+        let variables: Vec<_> = self
+            .variables
+            .iter()
+            .filter(|(name, _)| name != "CRASH_AT")
+            .cloned()
+            .collect();
+        Process::start("order-worker", self.folder.join("worker.log"), &variables)
+    }
+
+    /// Starts a gateway in place of the dead one.
+    pub(crate) async fn restart_gateway(&mut self) {
+        let from = self.launch_gateway();
+        self.gateway_is_up(from).await;
+    }
+
+    /// The same, without waiting for it to be ready.
+    pub(crate) fn launch_gateway(&mut self) -> u64 {
+        let log = self.folder.join("gateway.log");
+        let from = fs::metadata(&log).unwrap().len();
+        self.gateway = Process::start("api-gateway", log, &self.variables);
+        from
+    }
+
+    async fn worker_is_up(&self, from: u64) {
+        until("the worker to be ready", async || {
+            let Some(address) = self.worker.logged("health", from) else {
+                return false;
+            };
+            self.is_ready(&format!("http://{address}")).await
+        })
+        .await;
+    }
+
+    pub(crate) async fn gateway_is_up(&mut self, from: u64) {
+        until("the gateway to listen", async || {
+            self.gateway.logged("address", from).is_some()
+        })
+        .await;
+        self.base = format!("http://{}", self.gateway.logged("address", from).unwrap());
+        until("the gateway to be ready", async || {
+            self.is_ready(&self.base).await
+        })
+        .await;
+    }
+
+    async fn is_ready(&self, base: &str) -> bool {
+        let answer = self.client.get(format!("{base}/readyz")).send().await;
+        answer.is_ok_and(|answer| answer.status() == 200)
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// A request that is not sent yet.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, self.url(path));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        send(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        send(self.request(Method::POST, path).json(&body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
+        send(self.request(Method::PUT, path).json(&body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        send(self.request(Method::DELETE, path)).await
+    }
+
+    /// A product at 10.00 EUR with this much stock in each warehouse.
+    pub(crate) async fn stock(&self, sku: &str, shelves: &[(&str, i64)]) {
+        let product =
+            json!({"sku": sku, "name": format!("A {sku}"), "price": 1000, "currency": "EUR"});
+        self.post("/v1/products", product).await.expect(201);
+        for (warehouse, on_hand) in shelves {
+            self.put(
+                &format!("/v1/products/{sku}/stock/{warehouse}"),
+                json!({"on_hand": on_hand}),
+            )
+            .await
+            .expect(200);
+        }
+    }
+
+    /// A new customer's id.
+    pub(crate) async fn customer(&self) -> String {
+        let reply = self
+            .post(
+                "/v1/customers",
+                json!({"name": "Ada", "email": "ada@example.com"}),
+            )
+            .await
+            .expect(201);
+        reply["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The stock of a product with one warehouse: on hand and reserved.
+    pub(crate) async fn shelf(&self, sku: &str) -> (i64, i64) {
+        let product = self.get(&format!("/v1/products/{sku}")).await.expect(200);
+        let shelf = &product["stock"][0];
+        (
+            shelf["on_hand"].as_i64().unwrap(),
+            shelf["reserved"].as_i64().unwrap(),
+        )
+    }
+
+    /// The order, once `condition` holds.
+    pub(crate) async fn order_until(
+        &self,
+        id: &str,
+        what: &str,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let path = format!("/v1/orders/{id}");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.get(&path).await;
+            if reply.status == 200 && condition(&reply.body) {
+                return reply.body;
+            }
+            assert!(
+                Instant::now() < end,
+                "order never came to be {what}: {} {}",
+                reply.status,
+                reply.body
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Types of the order's events.
+    pub(crate) async fn history(&self, id: &str) -> Vec<String> {
+        let history = self
+            .get(&format!("/v1/orders/{id}/history?limit=200"))
+            .await
+            .expect(200);
+        history["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["type"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// What the shipper sends, signed.
+    pub(crate) async fn webhook(&self, id: &str, kind: &str, order: &str) -> Reply {
+        let data = json!({"order_id": order, "carrier": "DHL"});
+        self.webhook_with(
+            id,
+            &json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": data}),
+        )
+        .await
+    }
+
+    pub(crate) async fn webhook_with(&self, id: &str, body: &Value) -> Reply {
+        let (body, now) = (body.to_string(), Timestamp::now().as_second());
+        let signature = Webhook::new(SECRET)
+            .unwrap()
+            .sign(id, now, body.as_bytes())
+            .unwrap();
+        send(self.signed(id, &now.to_string(), &signature, body)).await
+    }
+
+    pub(crate) fn signed(
+        &self,
+        id: &str,
+        timestamp: &str,
+        signature: &str,
+        body: String,
+    ) -> reqwest::RequestBuilder {
+        self.client
+            .post(self.url("/webhooks/shipper"))
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(body)
+    }
+
+    /// Every order there is.
+    pub(crate) async fn orders(&self) -> Vec<Value> {
+        let (mut orders, mut path) = (Vec::new(), "/v1/orders?limit=200".to_owned());
+        loop {
+            let page = self.get(&path).await.expect(200);
+            orders.extend(page["data"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("/v1/orders?limit=200&cursor={cursor}"),
+                None => return orders,
+            }
+        }
+    }
+
+    /// Until no order has a step under way.
+    pub(crate) async fn quiet(&self) -> Vec<Value> {
+        until("all steps to be done", async || {
+            self.orders()
+                .await
+                .iter()
+                .all(|order| order["in_progress"].is_null())
+        })
+        .await;
+        self.orders().await
+    }
+
+    /// `order-worker verify`: its exit status and what it said.
+    pub(crate) fn verify(&self) -> (bool, String) {
+        let binary = Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name("order-worker");
+        let output = Command::new(binary)
+            .arg("verify")
+            .env_clear()
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    }
+
+    /// The books are right.
+    pub(crate) fn assert_verified(&self) {
+        let (is_right, report) = self.verify();
+        assert!(is_right, "order-worker verify:\n{report}");
+    }
+
+    /// Asks the provider's own ledger, with SQL.
+    pub(crate) fn ledger(&self, sql: &str) -> String {
+        let script = "import sqlite3, sys\nfor row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]): print(*row)";
+        let output = Command::new("python3")
+            .args(["-c", script])
+            .arg(self.folder.join("orders.sandbox.db"))
+            .arg(sql)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Reply {
+    /// The body, if the status is this one.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body
+    }
+
+    /// Checks that this is a complete problem document with this status and code.
+    #[track_caller]
+    pub(crate) fn expect_problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(
+            (self.status, self.body["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.body
+        );
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.body["status"], status);
+        for member in ["type", "title", "detail", "request_id"] {
+            assert!(self.body[member].is_string(), "{member} of {}", self.body);
+        }
+        assert_eq!(
+            self.headers["x-request-id"],
+            self.body["request_id"].as_str().unwrap()
+        );
+        self.body
+    }
+}
+
+pub(crate) async fn send(request: reqwest::RequestBuilder) -> Reply {
+    try_send(request).await.unwrap()
+}
+
+pub(crate) async fn try_send(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let bytes = response.bytes().await?;
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    Ok(Reply {
+        status,
+        headers,
+        body,
+    })
+}
+
+/// Runs a Python script of tests/e2e; what it prints.
+pub(crate) fn python(script: &str, arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/e2e")
+        .join(script);
+    let output = Command::new("python3")
+        .arg(script)
+        .args(arguments)
+        .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
+        .output()
+        .unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{out}\n{err}");
+    out.into_owned()
+}
+
+/// Waits for a condition, not for a time.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A wish for one line.
+pub(crate) fn order(customer: &str, sku: &str, quantity: u32) -> Value {
+    json!({"customer_id": customer, "items": [{"sku": sku, "quantity": quantity}]})
+}
+
+/// The same, paid in this way.
+pub(crate) fn order_paid_by(customer: &str, sku: &str, quantity: u32, method: &str) -> Value {
+    let mut order = order(customer, sku, quantity);
+    order["payment_method"] = json!(method);
+    order
+}
+
+/// The parcel is announced: all that happens without the shipper.
+pub(crate) fn is_announced(order: &Value) -> bool {
+    order["status"] == "processing" && order["shipments"][0]["status"] == "label_created"
+}
+
+fn folder() -> PathBuf {
+    let folder =
+        Path::new(&setting("TEST_FOLDER")).join(format!("system-{}", uuid::Uuid::now_v7()));
+    fs::create_dir(&folder).unwrap();
+    File::create(folder.join("worker.log"))
+        .unwrap()
+        .flush()
+        .unwrap();
+    folder
+}

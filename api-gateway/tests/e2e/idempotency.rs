@@ -1,0 +1,114 @@
+//! Asking twice is the same as asking once.
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Reply, System, order, send};
+
+async fn create(system: &System, key: &str, body: &Value) -> Reply {
+    send(
+        system
+            .request(Method::POST, "/v1/orders")
+            .header("idempotency-key", key)
+            .json(body),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn one_key_from_twenty_connections_makes_one_order_even_across_restarts() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let wish = order(&system.customer().await, "A", 1);
+    let replies = join_all((0..20).map(|_| create(&system, "key-1", &wish))).await;
+    let first_time = replies
+        .iter()
+        .filter(|reply| !reply.headers.contains_key("idempotent-replayed"))
+        .count();
+    assert_eq!(first_time, 1);
+    let bodies: Vec<Value> = replies.into_iter().map(|reply| reply.expect(201)).collect();
+    assert!(bodies.iter().all(|body| *body == bodies[0]));
+    let order = system.quiet().await;
+    assert_eq!(order.len(), 1);
+    assert_ne!(
+        order[0]["version"], bodies[0]["version"],
+        "the order has gone on meanwhile"
+    );
+
+    system.worker.terminate();
+    system.gateway.terminate();
+    system.restart_worker().await;
+    system.restart_gateway().await;
+    let replayed = create(&system, "key-1", &wish).await;
+    assert_eq!(replayed.headers["idempotent-replayed"], "true");
+    assert_eq!(
+        replayed.headers["location"],
+        format!("/v1/orders/{}", bodies[0]["id"].as_str().unwrap())
+    );
+    assert_eq!(
+        replayed.expect(201),
+        bodies[0],
+        "the first answer, word for word"
+    );
+    assert_eq!(system.orders().await.len(), 1);
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_key_with_another_body_is_refused() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    create(&system, "key-1", &order(&customer, "A", 1))
+        .await
+        .expect(201);
+    create(&system, "key-1", &order(&customer, "A", 2))
+        .await
+        .expect_problem(422, "IDEMPOTENCY_CONFLICT");
+    create(&system, "key-2", &order(&customer, "A", 2))
+        .await
+        .expect(201);
+    for bad in ["", &"x".repeat(256)] {
+        create(&system, bad, &order(&customer, "A", 1))
+            .await
+            .expect_problem(400, "INVALID_REQUEST");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_replayed_too() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 0)]).await;
+    let wish = order(&system.customer().await, "A", 1);
+    create(&system, "key-1", &wish)
+        .await
+        .expect_problem(409, "OUT_OF_STOCK");
+    system
+        .put("/v1/products/A/stock/main", json!({"on_hand": 5}))
+        .await
+        .expect(200);
+    let replayed = create(&system, "key-1", &wish).await;
+    assert_eq!(replayed.headers["idempotent-replayed"], "true");
+    replayed.expect_problem(409, "OUT_OF_STOCK");
+    create(&system, "key-2", &wish).await.expect(201);
+}
+
+#[tokio::test]
+async fn two_storefronts_may_use_the_same_key() {
+    let mut system = System::start_with(&[(
+        "API_KEYS",
+        "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator",
+    )])
+    .await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    let mut ids = Vec::new();
+    for key in ["key-of-eu", "key-of-us"] {
+        system.key = Some(key.to_owned());
+        let wish = order(&system.customer().await, "A", 1);
+        let created = create(&system, "key-1", &wish).await.expect(201);
+        ids.push(created["id"].clone());
+    }
+    assert_ne!(ids[0], ids[1]);
+}

@@ -1,0 +1,263 @@
+//! kill -9 of the worker, between any two effects and at any moment: every acknowledged order is
+//! there and reaches its end, and nothing is done twice.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::harness::{System, order, order_paid_by, try_send};
+
+/// Where the worker can be told to die: `order_worker::crash::Point`.
+const POINTS: [&str; 7] = [
+    "before_commit",
+    "after_commit",
+    "after_reply",
+    "after_step_sent",
+    "after_partner",
+    "after_step_stored",
+    "after_events_published",
+];
+const METHODS: [&str; 4] = [
+    "pm_ok",
+    "pm_declined",
+    "pm_flaky",
+    "pm_timeout_after_charge",
+];
+
+/// Creates an order, asking again with the same key until there is an answer; its id.
+async fn create(system: &System, wish: Value) -> String {
+    let key = Uuid::now_v7().to_string();
+    loop {
+        let request = system
+            .request(Method::POST, "/v1/orders")
+            .header("idempotency-key", &key)
+            .json(&wish);
+        match try_send(request).await.unwrap() {
+            reply if reply.status == 201 => return reply.body["id"].as_str().unwrap().to_owned(),
+            reply => assert!(
+                [503, 504].contains(&reply.status),
+                "{} {}",
+                reply.status,
+                reply.body
+            ),
+        }
+    }
+}
+
+/// Every acknowledged order is there and at its end, the shipper's part included; each paid once.
+async fn assert_all_is_well(system: &System, acknowledged: &[String]) {
+    let orders = system.quiet().await;
+    let mut ids: Vec<_> = orders
+        .iter()
+        .map(|order| order["id"].as_str().unwrap().to_owned())
+        .collect();
+    let mut expected = acknowledged.to_vec();
+    ids.sort();
+    expected.sort();
+    assert_eq!(
+        ids, expected,
+        "what is acknowledged is there, and nothing else"
+    );
+    for order in &orders {
+        match order["status"].as_str().unwrap() {
+            "cancelled" => assert_eq!(order["cancel_reason"], "payment_declined"),
+            "processing" => {
+                assert_eq!(order["shipments"].as_array().unwrap().len(), 1, "{order}");
+                let id = order["id"].as_str().unwrap();
+                system
+                    .webhook(&format!("delivered-{id}"), "shipment.delivered", id)
+                    .await
+                    .expect(200);
+            }
+            status => assert_eq!(status, "delivered"),
+        }
+    }
+    let delivered = system.quiet().await;
+    let paid = delivered
+        .iter()
+        .filter(|order| order["payment"]["status"] == "captured")
+        .count();
+    assert_eq!(
+        paid,
+        delivered
+            .iter()
+            .filter(|order| order["status"] == "delivered")
+            .count()
+    );
+    // By the provider's own record.
+    let once = format!("authorize {paid}\ncapture {paid}");
+    assert_eq!(
+        system.ledger("SELECT kind, count(*) FROM movements GROUP BY kind ORDER BY kind"),
+        once
+    );
+    assert_eq!(
+        system.ledger("SELECT payment FROM movements GROUP BY payment, kind HAVING count(*) > 1"),
+        ""
+    );
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn killed_between_any_two_effects_nothing_is_lost_or_done_twice() {
+    let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
+    system.stock("A", &[("main", 1000)]).await;
+    let customer = system.customer().await;
+    let mut acknowledged = Vec::new();
+    for round in 1..=2 {
+        for point in POINTS {
+            let before = deaths(&system);
+            system.worker.kill();
+            system.set("CRASH_AT", Some(&format!("{point}:{round}")));
+            system.launch_worker();
+            // Orders are asked for until the worker has died of one, and another takes its place.
+            let mut replacement = None;
+            while replacement.is_none() {
+                let wishes =
+                    METHODS.map(|method| create(&system, order_paid_by(&customer, "A", 1, method)));
+                let mut orders = pin!(join_all(wishes));
+                let mut answered = None;
+                tokio::select! {
+                    ids = &mut orders => answered = Some(ids),
+                    () = died(&system, before) => {}
+                }
+                if deaths(&system) > before {
+                    println!(
+                        "killed {point}, time {round}; all answered before: {}",
+                        answered.is_some()
+                    );
+                    replacement = Some(system.spawn_replacement_worker());
+                }
+                acknowledged.extend(match answered {
+                    Some(ids) => ids,
+                    None => orders.await,
+                });
+            }
+            system.worker = replacement.unwrap();
+        }
+    }
+    system.set("CRASH_AT", None);
+    assert_all_is_well(&system, &acknowledged).await;
+}
+
+/// Until the worker's log tells of more deaths than `before`.
+async fn died(system: &System, before: usize) {
+    while deaths(system) == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn deaths(system: &System) -> usize {
+    let log = std::fs::read_to_string(system.folder.join("worker.log"));
+    log.unwrap_or_default().matches("as CRASH_AT says").count()
+}
+
+#[tokio::test]
+async fn killed_at_random_moments_nothing_is_lost_or_done_twice() {
+    let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
+    system.stock("A", &[("main", 1000)]).await;
+    let customer = system.customer().await;
+    let mut acknowledged = Vec::new();
+    for round in 1..=12 {
+        let moment = Duration::from_millis(u64::from(Uuid::now_v7().as_bytes()[15]) * 2);
+        println!("round {round}: killed after {} ms", moment.as_millis());
+        let mut worker = system.take_worker();
+        let wishes = (0..8).map(|n| {
+            create(
+                &system,
+                order_paid_by(&customer, "A", 1, METHODS[n % METHODS.len()]),
+            )
+        });
+        let kill = async {
+            tokio::time::sleep(moment).await;
+            worker.kill();
+            system.spawn_replacement_worker()
+        };
+        let (ids, replacement) = tokio::join!(join_all(wishes), kill);
+        acknowledged.extend(ids);
+        system.worker = replacement;
+    }
+    assert_all_is_well(&system, &acknowledged).await;
+}
+
+#[tokio::test]
+async fn a_create_without_a_key_survives_the_death_between_commit_and_reply_as_one_order() {
+    let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "30000")]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    system.worker.kill();
+    system.set("CRASH_AT", Some("after_commit"));
+    system.launch_worker();
+    let (reply, replacement) =
+        tokio::join!(system.post("/v1/orders", order(&customer, "A", 1)), async {
+            died(&system, 0).await;
+            system.spawn_replacement_worker()
+        });
+    let created = reply.expect(201);
+    system.worker = replacement;
+    let orders = system.quiet().await;
+    assert_eq!(
+        orders.len(),
+        1,
+        "the redelivered request found the order that was there"
+    );
+    assert_eq!(orders[0]["id"], created["id"]);
+    assert_eq!(system.shelf("A").await, (10, 1));
+    system.assert_verified();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_stop_the_worker_finishes_what_it_holds() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 1000)]).await;
+    let customer = system.customer().await;
+    let mut acknowledged = Vec::new();
+    for _ in 0..3 {
+        let mut worker = system.take_worker();
+        let wishes = (0..20).map(|_| create(&system, order(&customer, "A", 1)));
+        let stop = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::task::block_in_place(|| worker.terminate());
+            system.spawn_replacement_worker()
+        };
+        let (ids, replacement) = tokio::join!(join_all(wishes), stop);
+        acknowledged.extend(ids);
+        system.worker = replacement;
+    }
+    assert_all_is_well(&system, &acknowledged).await;
+}
+
+#[tokio::test]
+async fn a_gateway_killed_between_request_and_reply_costs_nothing_but_an_answer() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let body = order(&customer, "A", 1);
+    for round in 0..5 {
+        let key = format!("key-{round}");
+        let request = system
+            .request(Method::POST, "/v1/orders")
+            .header("idempotency-key", &key)
+            .json(&body);
+        let asked = tokio::spawn(try_send(request));
+        tokio::time::sleep(Duration::from_millis(round * 3)).await;
+        system.gateway.kill();
+        let _ = asked.await.unwrap();
+        system.restart_gateway().await;
+        let again = system
+            .request(Method::POST, "/v1/orders")
+            .header("idempotency-key", &key)
+            .json(&body);
+        try_send(again).await.unwrap().expect(201);
+    }
+    assert_eq!(system.quiet().await.len(), 5);
+    assert_eq!(system.shelf("A").await, (10, 5));
+    let unknown = json!({"data": [], "next_cursor": null});
+    assert_eq!(
+        system.get("/v1/orders?status=cancelled").await.expect(200),
+        unknown
+    );
+    system.assert_verified();
+}

@@ -1,0 +1,153 @@
+//! Lists: filters, cursors, and the empty one.
+
+use serde_json::{Value, json};
+
+use crate::harness::{System, order, order_paid_by};
+
+fn ids(page: &Value) -> Vec<String> {
+    page["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|order| order["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn orders_are_listed_newest_first_by_pages() {
+    let system = System::start().await;
+    let empty = system.get("/v1/orders").await.expect(200);
+    assert_eq!(empty, json!({"data": [], "next_cursor": null}));
+
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let mut created = Vec::new();
+    for _ in 0..7 {
+        let order = system
+            .post("/v1/orders", order(&customer, "A", 1))
+            .await
+            .expect(201);
+        created.push(order["id"].as_str().unwrap().to_owned());
+    }
+    created.reverse();
+    let (mut listed, mut path, mut pages) = (Vec::new(), "/v1/orders?limit=3".to_owned(), 0);
+    loop {
+        let page = system.get(&path).await.expect(200);
+        listed.extend(ids(&page));
+        pages += 1;
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            break;
+        };
+        path = format!("/v1/orders?limit=3&cursor={cursor}");
+    }
+    assert_eq!((listed, pages), (created, 3));
+    for bad in [
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "cursor=nonsense",
+        "status=lost",
+        "unknown=1",
+        "customer_id=1",
+        "created_after=yesterday",
+    ] {
+        system
+            .get(&format!("/v1/orders?{bad}"))
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
+    }
+}
+
+#[tokio::test]
+async fn orders_are_filtered_by_what_they_are() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    system.stock("B", &[("main", 100)]).await;
+    let (ada, bob) = (system.customer().await, system.customer().await);
+    let declined = system
+        .post("/v1/orders", order_paid_by(&ada, "A", 1, "pm_declined"))
+        .await
+        .expect(201);
+    let plain = system
+        .post("/v1/orders", order(&bob, "A", 1))
+        .await
+        .expect(201);
+    let both = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 1}]);
+    let mixed = system
+        .post("/v1/orders", json!({"customer_id": bob, "items": both}))
+        .await
+        .expect(201);
+    system.quiet().await;
+    let [declined, plain, mixed] =
+        [declined, plain, mixed].map(|order| order["id"].as_str().unwrap().to_owned());
+
+    let list =
+        async |query: &str| ids(&system.get(&format!("/v1/orders?{query}")).await.expect(200));
+    assert_eq!(list("status=cancelled").await, [declined.as_str()]);
+    assert_eq!(list("status=processing").await, [mixed.as_str(), &plain]);
+    assert_eq!(
+        list(&format!("customer_id={bob}")).await,
+        [mixed.as_str(), &plain]
+    );
+    assert_eq!(
+        list(&format!("customer_id={bob}&sku=B")).await,
+        [mixed.as_str()]
+    );
+    assert_eq!(list("sku=B").await, [mixed.as_str()]);
+    assert_eq!(list("sku=A&limit=1").await, [mixed.as_str()]);
+    assert_eq!(list("storefront=default").await.len(), 3);
+    assert_eq!(list("storefront=other").await, Vec::<String>::new());
+    assert_eq!(list("created_after=2020-01-01T00:00:00Z").await.len(), 3);
+    assert_eq!(
+        list("created_before=2020-01-01T00:00:00Z").await,
+        Vec::<String>::new()
+    );
+    let created_at = system.get(&format!("/v1/orders/{plain}")).await.expect(200);
+    let created_at = created_at["created_at"].as_str().unwrap();
+    assert!(
+        list(&format!("created_after={created_at}"))
+            .await
+            .contains(&plain)
+    );
+    assert!(
+        !list(&format!("created_before={created_at}"))
+            .await
+            .contains(&plain)
+    );
+}
+
+#[tokio::test]
+async fn a_history_is_paged_oldest_first() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 1)]).await;
+    let created = system
+        .post("/v1/orders", order(&system.customer().await, "A", 1))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    system.quiet().await;
+    let first = system
+        .get(&format!("/v1/orders/{id}/history?limit=2"))
+        .await
+        .expect(200);
+    assert_eq!(first["data"][0]["type"], "order.created");
+    assert_eq!(first["data"][0]["intent"], "order.create");
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let next = system
+        .get(&format!("/v1/orders/{id}/history?limit=2&cursor={cursor}"))
+        .await
+        .expect(200);
+    assert_eq!(next["data"][0]["sequence"], 3);
+    assert_eq!(
+        (&next["data"][0]["actor"], &next["data"][0]["attempt"]),
+        (&json!("worker"), &json!(1))
+    );
+    assert_eq!(
+        next["data"][0]["request_id"], first["data"][0]["request_id"],
+        "the request that started it"
+    );
+    system
+        .get(&format!("/v1/orders/{id}/history?cursor=x"))
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+}

@@ -1,0 +1,22 @@
+//! The system as its users meet it: real processes, a real broker, a real database. Each test
+//! starts its own and can run beside any other. Run by `scripts/test.sh`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod auth;
+mod broker;
+mod configuration;
+mod customers;
+mod errors;
+mod foreign;
+mod harness;
+mod idempotency;
+mod kills;
+mod lists;
+mod orders;
+mod products;
+mod webhooks;

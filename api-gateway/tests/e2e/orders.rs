@@ -1,0 +1,526 @@
+//! The life of an order.
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::harness::{System, is_announced, order, order_paid_by, send, until};
+
+#[tokio::test]
+async fn an_order_goes_from_the_click_to_the_door() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+
+    let wish = json!({
+        "customer_id": customer,
+        "items": [{"sku": "A", "quantity": 3}],
+        "shipping_address": {"name": "Ada", "line1": "Ringstr. 1", "city": "Köln", "country": "DE"},
+        "expected_total": 3000,
+        "metadata": {"cart": 7},
+    });
+    let reply = system.post("/v1/orders", wish).await;
+    assert_eq!(reply.headers["etag"], "\"2\"");
+    let location = reply.headers["location"].to_str().unwrap().to_owned();
+    let created = reply.expect(201);
+    let id = created["id"].as_str().unwrap();
+    assert_eq!(location, format!("/v1/orders/{id}"));
+    assert_eq!(created["status"], "pending");
+    assert_eq!(
+        (&created["total"], &created["currency"]),
+        (&json!(3000), &json!("EUR"))
+    );
+    assert_eq!(created["in_progress"]["step"], "authorize_payment");
+    assert_eq!(
+        created["items"],
+        json!([{"sku": "A", "name": "A A", "quantity": 3, "unit_price": 1000, "warehouse": "main"}])
+    );
+    assert_eq!(system.shelf("A").await, (10, 3));
+
+    let processing = system.order_until(id, "announced", is_announced).await;
+    assert_eq!(processing["payment"]["status"], "authorized");
+    assert_eq!(processing["payment"]["authorized"], 3000);
+    assert!(
+        !processing["shipments"][0]["tracking_number"]
+            .as_str()
+            .unwrap()
+            .is_empty()
+    );
+
+    system
+        .webhook("m-1", "shipment.shipped", id)
+        .await
+        .expect(200);
+    assert_eq!(system.shelf("A").await, (7, 0));
+    let paid = system
+        .order_until(id, "captured", |order| {
+            order["payment"]["status"] == "captured"
+        })
+        .await;
+    assert_eq!(
+        (&paid["status"], &paid["payment"]["captured"]),
+        (&json!("shipped"), &json!(3000))
+    );
+
+    system
+        .webhook("m-2", "shipment.delivered", id)
+        .await
+        .expect(200);
+    let delivered = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(delivered["status"], "delivered");
+    assert_eq!(delivered["shipments"][0]["status"], "delivered");
+    assert_eq!(delivered["metadata"], json!({"cart": 7}));
+    assert_eq!(
+        system.history(id).await,
+        [
+            "order.created",
+            "stock.reserved",
+            "payment.authorized",
+            "order.processing",
+            "shipment.created",
+            "shipment.shipped",
+            "order.shipped",
+            "payment.captured",
+            "shipment.delivered",
+            "order.delivered",
+        ]
+    );
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn many_items_from_several_warehouses_become_several_parcels() {
+    let system = System::start().await;
+    system.stock("A", &[("east", 2), ("west", 5)]).await;
+    system.stock("B", &[("east", 9)]).await;
+    let customer = system.customer().await;
+    let items = json!([{"sku": "A", "quantity": 6}, {"sku": "B", "quantity": 1}]);
+    let created = system
+        .post(
+            "/v1/orders",
+            json!({"customer_id": customer, "items": items}),
+        )
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    let lines: Vec<_> = created["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| {
+            (
+                line["sku"].as_str().unwrap(),
+                line["warehouse"].as_str().unwrap(),
+                line["quantity"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [("A", "east", 1), ("A", "west", 5), ("B", "east", 1)]
+    );
+
+    let order = system
+        .order_until(id, "in two parcels", |order| {
+            order["shipments"]
+                .as_array()
+                .is_some_and(|all| all.len() == 2)
+        })
+        .await;
+    let first = order["shipments"][0]["id"].as_str().unwrap();
+    let update = |id: &str, parcel: &str| {
+        let data = json!({"order_id": created["id"], "shipment_id": parcel});
+        (
+            id.to_owned(),
+            json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data}),
+        )
+    };
+    let (message, body) = update("m-1", first);
+    system.webhook_with(&message, &body).await.expect(200);
+    let half = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(half["status"], "processing", "one parcel is still here");
+    assert_eq!(half["payment"]["captured"], 0);
+
+    system
+        .webhook("m-2", "shipment.delivered", id)
+        .await
+        .expect(200);
+    let order = system
+        .order_until(id, "captured", |order| {
+            order["payment"]["status"] == "captured"
+        })
+        .await;
+    assert_eq!(order["status"], "delivered");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn the_last_unit_is_sold_once() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 1)]).await;
+    let customer = system.customer().await;
+    let wishes = (0..20).map(|_| system.post("/v1/orders", order(&customer, "A", 1)));
+    let (won, lost): (Vec<_>, Vec<_>) = join_all(wishes)
+        .await
+        .into_iter()
+        .partition(|reply| reply.status == 201);
+    assert_eq!((won.len(), lost.len()), (1, 19));
+    for reply in lost {
+        let problem = reply.expect_problem(409, "OUT_OF_STOCK");
+        assert_eq!(
+            problem["skus"],
+            json!([{"sku": "A", "requested": 1, "available": 0}])
+        );
+    }
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn an_order_is_refused_whole_when_one_item_is_short() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    system.stock("B", &[("main", 1)]).await;
+    let customer = system.customer().await;
+    let items = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 2}]);
+    let reply = system
+        .post(
+            "/v1/orders",
+            json!({"customer_id": customer, "items": items}),
+        )
+        .await;
+    reply.expect_problem(409, "OUT_OF_STOCK");
+    assert_eq!(
+        (system.shelf("A").await, system.shelf("B").await),
+        ((5, 0), (1, 0))
+    );
+    assert!(system.orders().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_declined_card_cancels_the_order_and_gives_the_stock_back() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 1)]).await;
+    let customer = system.customer().await;
+    let created = system
+        .post(
+            "/v1/orders",
+            order_paid_by(&customer, "A", 1, "pm_declined"),
+        )
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    let order = system
+        .order_until(id, "cancelled", |order| order["status"] == "cancelled")
+        .await;
+    assert_eq!(
+        (&order["cancel_reason"], &order["payment"]["status"]),
+        (&json!("payment_declined"), &json!("failed"))
+    );
+    assert_eq!(system.shelf("A").await, (1, 0));
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_or_loses_its_answer_is_asked_again_and_charges_once() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 9)]).await;
+    let customer = system.customer().await;
+    for method in ["pm_flaky", "pm_timeout_after_charge"] {
+        let created = system
+            .post("/v1/orders", order_paid_by(&customer, "A", 1, method))
+            .await
+            .expect(201);
+        let id = created["id"].as_str().unwrap();
+        system.order_until(id, "announced", is_announced).await;
+        assert!(
+            system
+                .history(id)
+                .await
+                .contains(&"step.retried".to_owned()),
+            "{method}"
+        );
+        let history = system
+            .get(&format!("/v1/orders/{id}/history"))
+            .await
+            .expect(200);
+        let authorized = history["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|event| event["type"] == "payment.authorized");
+        let attempts = if method == "pm_flaky" { 3 } else { 2 };
+        assert_eq!(authorized.unwrap()["attempt"], attempts, "{method}");
+    }
+    assert_eq!(
+        system.ledger("SELECT kind, count(*) FROM movements GROUP BY kind"),
+        "authorize 2"
+    );
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn cancel_wins_against_a_payment_that_is_under_way() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 1)]).await;
+    let customer = system.customer().await;
+    let created = system
+        .post("/v1/orders", order_paid_by(&customer, "A", 1, "pm_slow"))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    // The provider holds the money, and has not answered yet.
+    until("the money to be held", async || {
+        system.ledger("SELECT kind FROM movements") == "authorize"
+    })
+    .await;
+    let cancelled = system
+        .post(
+            &format!("/v1/orders/{id}/cancel"),
+            json!({"reason": "changed my mind"}),
+        )
+        .await
+        .expect(200);
+    assert_eq!(
+        (&cancelled["status"], &cancelled["cancel_reason"]),
+        (&json!("cancelled"), &json!("operator_request"))
+    );
+    assert_eq!(system.shelf("A").await, (1, 0));
+
+    let voided = system
+        .order_until(id, "voided", |order| order["payment"]["status"] == "voided")
+        .await;
+    assert_eq!(voided["status"], "cancelled");
+    system.quiet().await;
+    let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(order["status"], "cancelled");
+    assert_eq!(
+        system.ledger("SELECT kind FROM movements ORDER BY id"),
+        "authorize\nvoid"
+    );
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn an_order_can_be_cancelled_until_it_has_left() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+
+    let first = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    let first = first["id"].as_str().unwrap();
+    system.order_until(first, "announced", is_announced).await;
+    let cancelled = system
+        .post(&format!("/v1/orders/{first}/cancel"), json!({}))
+        .await
+        .expect(200);
+    assert_eq!(cancelled["shipments"][0]["status"], "cancelled");
+    let again = system
+        .post(&format!("/v1/orders/{first}/cancel"), json!({}))
+        .await
+        .expect(200);
+    assert_eq!(
+        again["cancel_reason"], cancelled["cancel_reason"],
+        "cancelled is cancelled"
+    );
+    system
+        .order_until(first, "voided", |order| {
+            order["payment"]["status"] == "voided"
+        })
+        .await;
+
+    let second = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    let second = second["id"].as_str().unwrap();
+    system.order_until(second, "announced", is_announced).await;
+    system
+        .webhook("m-1", "shipment.shipped", second)
+        .await
+        .expect(200);
+    let problem = system
+        .post(&format!("/v1/orders/{second}/cancel"), json!({}))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    assert!(
+        problem["detail"].as_str().unwrap().contains("shipped"),
+        "{problem}"
+    );
+    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    system
+        .post(&format!("/v1/orders/{unknown}/cancel"), json!({}))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_deleted_order_is_gone_for_all_but_operators_and_can_be_restored() {
+    let system =
+        System::start_with(&[("API_KEYS", "storefront=shop-key-1;operator=operator-key")]).await;
+    let mut system = system;
+    system.key = Some("operator-key".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let created = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    let path = format!("/v1/orders/{id}");
+    system.order_until(id, "announced", is_announced).await;
+
+    let deleted = system.delete(&path).await;
+    assert_eq!(deleted.status, 204);
+    assert_eq!(system.delete(&path).await.status, 204, "deleted is deleted");
+    system.get(&path).await.expect_problem(404, "NOT_FOUND");
+    assert!(system.orders().await.is_empty());
+    let order = system
+        .get(&format!("{path}?include_deleted=true"))
+        .await
+        .expect(200);
+    assert_eq!(
+        (&order["status"], &order["is_deleted"]),
+        (&json!("cancelled"), &json!(true))
+    );
+    assert!(order["deleted_at"].is_string());
+    assert_eq!(
+        system.shelf("A").await,
+        (5, 0),
+        "an open order is cancelled first"
+    );
+    let listed = system
+        .get("/v1/orders?include_deleted=true")
+        .await
+        .expect(200);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+
+    system.key = Some("shop-key-1".to_owned());
+    system
+        .get(&format!("{path}?include_deleted=true"))
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    system
+        .get("/v1/orders?include_deleted=true")
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    system
+        .post(&format!("{path}/restore"), json!({}))
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    system.key = Some("operator-key".to_owned());
+    let restored = system
+        .post(&format!("{path}/restore"), json!({}))
+        .await
+        .expect(200);
+    assert_eq!(
+        (&restored["is_deleted"], &restored["deleted_at"]),
+        (&json!(false), &json!(null))
+    );
+    system.get(&path).await.expect(200);
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn an_order_on_its_way_cant_be_deleted_but_a_delivered_one_can() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let created = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    system.order_until(id, "announced", is_announced).await;
+    system
+        .webhook("m-1", "shipment.shipped", id)
+        .await
+        .expect(200);
+    system
+        .delete(&format!("/v1/orders/{id}"))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    system
+        .webhook("m-2", "shipment.delivered", id)
+        .await
+        .expect(200);
+    assert_eq!(system.delete(&format!("/v1/orders/{id}")).await.status, 204);
+}
+
+#[tokio::test]
+async fn an_order_that_is_not_paid_in_time_expires() {
+    let system = System::start_with(&[("RESERVATION_TTL_SECONDS", "1")]).await;
+    system.stock("A", &[("main", 1)]).await;
+    let customer = system.customer().await;
+    // Paid after two failures, which takes longer than the reservation is held.
+    let created = system
+        .post("/v1/orders", order_paid_by(&customer, "A", 1, "pm_flaky"))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    let order = system
+        .order_until(id, "cancelled", |order| order["status"] == "cancelled")
+        .await;
+    assert_eq!(order["cancel_reason"], "expired");
+    assert_eq!(system.shelf("A").await, (1, 0));
+    system
+        .order_until(id, "voided", |order| order["payment"]["status"] == "voided")
+        .await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn the_sandbox_carrier_delivers_by_its_own_webhooks() {
+    let mut system = System::start().await;
+    let url = system.url("/webhooks/shipper");
+    system.worker.terminate();
+    system.set("CARRIER", Some("sandbox"));
+    system.set("SHIPPER_WEBHOOK_URL", Some(&url));
+    system.restart_worker().await;
+    system.stock("A", &[("main", 1)]).await;
+    let customer = system.customer().await;
+    let created = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    system
+        .order_until(id, "delivered and paid", |order| {
+            order["status"] == "delivered" && order["payment"]["status"] == "captured"
+        })
+        .await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_client_that_has_this_version_gets_304() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 1)]).await;
+    let customer = system.customer().await;
+    let created = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    system.order_until(id, "announced", is_announced).await;
+    let path = format!("/v1/orders/{id}");
+    let tag = system.get(&path).await.headers["etag"].clone();
+    let ask = |tag: &str| {
+        send(
+            system
+                .request(reqwest::Method::GET, &path)
+                .header("if-none-match", tag),
+        )
+    };
+    assert_eq!(ask(tag.to_str().unwrap()).await.status, 304);
+    assert_eq!(
+        ask(&format!("\"0\", W/{}", tag.to_str().unwrap()))
+            .await
+            .status,
+        304
+    );
+    assert_eq!(ask("\"1\"").await.status, 200);
+}

@@ -1,0 +1,153 @@
+//! The catalogue and its stock.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::harness::{System, order, send};
+
+#[tokio::test]
+async fn a_product_is_created_changed_and_deleted() {
+    let system = System::start().await;
+    let image = "https://img.example.com/a.jpg";
+    let new = json!({"sku": "A", "name": "Anchor", "price": 250, "currency": "EUR", "image_urls": [image]});
+    let reply = system.post("/v1/products", new.clone()).await;
+    assert_eq!(reply.headers["location"], "/v1/products/A");
+    let product = reply.expect(201);
+    assert_eq!(
+        (
+            &product["stock"],
+            &product["version"],
+            &product["is_deleted"]
+        ),
+        (&json!([]), &json!(1), &json!(false))
+    );
+    system
+        .post("/v1/products", new.clone())
+        .await
+        .expect_problem(409, "INVALID_STATE");
+
+    let patch = system
+        .request(Method::PATCH, "/v1/products/A")
+        .json(&json!({"price": 300}));
+    let changed = send(patch).await.expect(200);
+    assert_eq!(
+        (&changed["price"], &changed["name"], &changed["version"]),
+        (&json!(300), &json!("Anchor"), &json!(2))
+    );
+    let stocked = system
+        .put("/v1/products/A/stock/main", json!({"on_hand": 4}))
+        .await
+        .expect(200);
+    assert_eq!(
+        stocked["stock"],
+        json!([{"warehouse": "main", "on_hand": 4, "reserved": 0, "available": 4}])
+    );
+
+    let created = system
+        .post("/v1/orders", order(&system.customer().await, "A", 3))
+        .await
+        .expect(201);
+    system
+        .delete("/v1/products/A")
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    system
+        .put("/v1/products/A/stock/main", json!({"on_hand": 2}))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    system
+        .put("/v1/products/A/stock/main", json!({"on_hand": 3}))
+        .await
+        .expect(200);
+    let id = created["id"].as_str().unwrap();
+    system
+        .post(&format!("/v1/orders/{id}/cancel"), json!({}))
+        .await
+        .expect(200);
+
+    assert_eq!(system.delete("/v1/products/A").await.status, 204);
+    system
+        .get("/v1/products/A")
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system
+        .delete("/v1/products/A")
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    let listed = system.get("/v1/products").await.expect(200);
+    assert_eq!(listed["data"], json!([]));
+    let listed = system
+        .get("/v1/products?include_deleted=true")
+        .await
+        .expect(200);
+    assert_eq!(listed["data"][0]["is_deleted"], true);
+    let customer = system.customer().await;
+    let problem = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/items/0/sku");
+
+    system.post("/v1/products", new).await.expect(201);
+    let revived = system.get("/v1/products/A").await.expect(200);
+    assert_eq!(
+        revived["stock"][0]["on_hand"], 3,
+        "its shelves were never gone"
+    );
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn an_order_keeps_the_price_of_its_day() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let before = system
+        .post("/v1/orders", order(&customer, "A", 2))
+        .await
+        .expect(201);
+    send(
+        system
+            .request(Method::PATCH, "/v1/products/A")
+            .json(&json!({"price": 1500})),
+    )
+    .await
+    .expect(200);
+    let id = before["id"].as_str().unwrap();
+    assert_eq!(
+        system.get(&format!("/v1/orders/{id}")).await.expect(200)["total"],
+        2000
+    );
+    let mut wish = order(&customer, "A", 2);
+    wish["expected_total"] = json!(2000);
+    let problem = system
+        .post("/v1/orders", wish)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/expected_total");
+}
+
+#[tokio::test]
+async fn one_order_has_one_currency() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    system
+        .post(
+            "/v1/products",
+            json!({"sku": "B", "name": "B", "price": 1, "currency": "USD"}),
+        )
+        .await
+        .expect(201);
+    system
+        .put("/v1/products/B/stock/main", json!({"on_hand": 5}))
+        .await
+        .expect(200);
+    let items = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 1}]);
+    let wish = json!({"customer_id": system.customer().await, "items": items});
+    let problem = system
+        .post("/v1/orders", wish)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/items/1");
+}

@@ -1,0 +1,208 @@
+//! The shipper's webhooks.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use crate::harness::{SECRET, System, is_announced, order, python, send};
+
+/// A system with one order whose parcel is announced.
+async fn with_order() -> (System, String) {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let created = system
+        .post("/v1/orders", order(&system.customer().await, "A", 1))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap().to_owned();
+    system.order_until(&id, "announced", is_announced).await;
+    (system, id)
+}
+
+fn body(kind: &str, order: &str) -> Value {
+    json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": {"order_id": order}})
+}
+
+#[tokio::test]
+async fn a_forged_stale_or_unsigned_webhook_is_refused() {
+    let (system, id) = with_order().await;
+    let body = body("shipment.shipped", &id).to_string();
+    let now = Timestamp::now().as_second();
+    let sign = |secret: &str, time: i64| {
+        Webhook::new(secret)
+            .unwrap()
+            .sign("m-1", time, body.as_bytes())
+            .unwrap()
+    };
+    let send_signed = async |time: i64, signature: &str, body: &str| {
+        send(system.signed("m-1", &time.to_string(), signature, body.to_owned())).await
+    };
+    let forged = sign("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", now);
+    send_signed(now, &forged, &body)
+        .await
+        .expect_problem(401, "UNAUTHENTICATED");
+    let stale = now - 3600;
+    send_signed(stale, &sign(SECRET, stale), &body)
+        .await
+        .expect_problem(401, "UNAUTHENTICATED");
+    let early = now + 3600;
+    send_signed(early, &sign(SECRET, early), &body)
+        .await
+        .expect_problem(401, "UNAUTHENTICATED");
+    let other_body = body.replace("shipped", "delivered");
+    send_signed(now, &sign(SECRET, now), &other_body)
+        .await
+        .expect_problem(401, "UNAUTHENTICATED");
+    send_signed(now, "v1,", &body)
+        .await
+        .expect_problem(401, "UNAUTHENTICATED");
+    let unsigned = system
+        .client
+        .post(system.url("/webhooks/shipper"))
+        .body(body.clone());
+    send(unsigned).await.expect_problem(401, "UNAUTHENTICATED");
+    assert_eq!(
+        system.get(&format!("/v1/orders/{id}")).await.expect(200)["status"],
+        "processing"
+    );
+    // While a secret is rotated, there are two signatures.
+    send_signed(now, &format!("{forged} {}", sign(SECRET, now)), &body)
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn a_webhook_that_comes_twice_is_done_once() {
+    let (system, id) = with_order().await;
+    let replies = futures_util::future::join_all(
+        (0..10).map(|_| system.webhook("m-1", "shipment.shipped", &id)),
+    )
+    .await;
+    assert!(replies.iter().all(|reply| reply.status == 200));
+    // The same news under another id is old news.
+    system
+        .webhook("m-2", "shipment.shipped", &id)
+        .await
+        .expect(200);
+    system.quiet().await;
+    let history = system.history(&id).await;
+    let count = |kind: &str| history.iter().filter(|event| *event == kind).count();
+    assert_eq!(
+        (count("shipment.shipped"), count("payment.captured")),
+        (1, 1),
+        "{history:?}"
+    );
+    assert_eq!(
+        system.ledger("SELECT kind FROM movements ORDER BY id"),
+        "authorize\ncapture"
+    );
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn delivered_before_shipped_means_that_both_happened() {
+    let (system, id) = with_order().await;
+    system
+        .webhook("m-2", "shipment.delivered", &id)
+        .await
+        .expect(200);
+    system
+        .webhook("m-1", "shipment.shipped", &id)
+        .await
+        .expect(200);
+    let order = system
+        .order_until(&id, "captured", |order| {
+            order["payment"]["status"] == "captured"
+        })
+        .await;
+    assert_eq!(order["status"], "delivered");
+    let history = system.history(&id).await;
+    for event in [
+        "shipment.shipped",
+        "order.shipped",
+        "shipment.delivered",
+        "order.delivered",
+    ] {
+        assert!(
+            history.contains(&event.to_owned()),
+            "{event} in {history:?}"
+        );
+    }
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_refused_may_come_again_under_its_id() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let slow = json!({
+        "customer_id": system.customer().await, "items": [{"sku": "A", "quantity": 1}], "payment_method": "pm_slow"
+    });
+    let created = system.post("/v1/orders", slow).await.expect(201);
+    let id = created["id"].as_str().unwrap();
+    system
+        .webhook("m-1", "shipment.shipped", id)
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    system.order_until(id, "announced", is_announced).await;
+    system
+        .webhook("m-1", "shipment.shipped", id)
+        .await
+        .expect(200);
+    system
+        .post(&format!("/v1/orders/{id}/cancel"), json!({}))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+}
+
+#[tokio::test]
+async fn what_a_webhook_gets_wrong_is_named() {
+    let (system, id) = with_order().await;
+    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    system
+        .webhook_with("m-1", &body("shipment.shipped", unknown))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    let problem = system
+        .webhook_with("m-2", &body("shipment.lost", &id))
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/type");
+    system
+        .webhook_with("m-3", &json!({"type": "shipment.shipped"}))
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    system
+        .webhook_with("m-4", &json!([]))
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    let mut named = body("shipment.shipped", &id);
+    named["data"]["shipment_id"] = json!(unknown);
+    system
+        .webhook_with("m-5", &named)
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    // Fields that only the shipper knows are passed over.
+    let mut chatty = body("shipment.shipped", &id);
+    chatty["data"]["driver"] = json!("Joe");
+    chatty["version"] = json!(3);
+    system.webhook_with("m-6", &chatty).await.expect(200);
+}
+
+#[tokio::test]
+async fn another_implementation_signs_what_we_accept() {
+    let (system, id) = with_order().await;
+    let signed = python(
+        "sign.py",
+        &[SECRET, "m-1", &body("shipment.shipped", &id).to_string()],
+    );
+    let (time, signature) = signed.trim().split_once(' ').unwrap();
+    send(system.signed(
+        "m-1",
+        time,
+        signature,
+        body("shipment.shipped", &id).to_string(),
+    ))
+    .await
+    .expect(200);
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# All tests, on servers of their own.
+set -euo pipefail
+
+usage() {
+    cat <<'EOF'
+Usage: scripts/test.sh [FILTER]
+
+Runs every test (or those whose name contains FILTER) against a private RabbitMQ on a free port,
+with all data in a temporary folder. It neither needs nor disturbs anything that runs.
+
+Installs what is missing: RabbitMQ, Python and pip from the distribution's packages, and the Python
+packages of scripts/test-requirements.txt into a folder under target/.
+Uses cargo nextest where it is installed, cargo test elsewhere.
+EOF
+}
+
+case ${1:-} in
+    -h | --help) usage; exit 0 ;;
+    -*) usage >&2; exit 2 ;;
+esac
+
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+WORK=$(mktemp -d)
+trap 'stop_all; rm -rf "$WORK"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
+need_rabbitmq
+command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || apt_install python3 python3-pip
+
+# A foreign AMQP client and others that none of us wrote.
+export TEST_PYTHONPATH="$PWD/target/test-python"
+if ! cmp -s scripts/test-requirements.txt "$TEST_PYTHONPATH/installed.txt"; then
+    say "installing Python packages ..."
+    rm -rf "$TEST_PYTHONPATH"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+        --target "$TEST_PYTHONPATH" -r scripts/test-requirements.txt
+    cp scripts/test-requirements.txt "$TEST_PYTHONPATH/installed.txt"
+fi
+
+say "building ..."
+cargo build --quiet --workspace --tests --bins
+
+# Each test takes a vhost that no other has: one call makes them all.
+VHOSTS=100
+start_rabbitmq "$WORK/rabbitmq"
+(. "$WORK/rabbitmq/env"
+rabbitmqctl --quiet eval "
+    [begin
+        Name = list_to_binary(\"t\" ++ integer_to_list(N)),
+        ok = rabbit_vhost:add(Name, <<\"test\">>),
+        ok = rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, Name, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)
+    end || N <- lists:seq(1, $VHOSTS)], ok.") >/dev/null
+
+export TEST_AMQP_PORT=$RABBITMQ_PORT TEST_FOLDER="$WORK" TEST_LIB="$PWD/scripts/lib.sh"
+if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --no-tests=fail --no-fail-fast "$@"
+else
+    cargo test --workspace --no-fail-fast "$@"
+fi
