@@ -10,7 +10,7 @@ use shared::{
     amqp::{
         connection::Broker,
         publisher::Replier,
-        rpc_server::{Asked, Delivered, requests},
+        rpc_server::{Asked, Delivered, Identity, requests},
     },
     id::Storefront,
     order::{GetOrder, ListOrders, OrderHistory},
@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     crash::{Point, point},
     domain::{
-        command::{Action, Command, Idempotency},
+        command::{Action, Command, Idempotency, Trust},
         order::Order,
         step::StepRow,
     },
@@ -288,16 +288,34 @@ fn idempotency(asked: &Asked) -> Result<Option<Idempotency>, Failure> {
         Role::Storefront => format!("{storefront}/{pattern}"),
         Role::Operator | Role::Admin => format!("*/{pattern}"),
     };
-    let (key, keeps_answer) = match (&asked.idempotency_key, &asked.message_id) {
-        (Some(key), _) => (format!("{scope}/key/{key}"), true),
-        (None, Some(id)) => (format!("{scope}/message/{id}"), false),
+    let (key, trust) = match (&asked.idempotency_key, &asked.identity) {
+        (Some(key), _) => (format!("{scope}/key/{key}"), Trust::Client),
+        (None, Some(Identity::Named(id))) => (format!("{scope}/message/{id}"), Trust::Message),
+        (
+            None,
+            Some(Identity::Waiting {
+                place,
+                is_redelivered,
+            }),
+        ) => {
+            let trust = if *is_redelivered {
+                Trust::Message
+            } else {
+                Trust::FirstDelivery
+            };
+            (format!("{scope}/delivery/{place}"), trust)
+        }
         (None, None) => return Ok(None),
     };
-    let digest = Sha256::digest(asked.request.to_body()?);
+    let fingerprint = match &asked.request {
+        // A webhook is what its id says, however often and in whatever words it is repeated.
+        Request::UpdateShipment(_) => String::new(),
+        request => BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(request.to_body()?)),
+    };
     Ok(Some(Idempotency {
         key,
-        fingerprint: BASE64_URL_SAFE_NO_PAD.encode(digest),
-        keeps_answer,
+        fingerprint,
+        trust,
     }))
 }
 

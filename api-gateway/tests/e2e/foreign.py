@@ -1,6 +1,6 @@
 """A foreign AMQP client: pika, which none of us wrote.
 
-foreign.py talk|garbage|expire URL CUSTOMER
+foreign.py talk|garbage|poison|expire URL CUSTOMER
 """
 
 import json
@@ -20,7 +20,7 @@ class Client:
         self.channel.confirm_delivery()
         self.replies = self.channel.queue_declare("", exclusive=True).method.queue
 
-    def send(self, kind, body, queue=REQUESTS, reply=True, **properties):
+    def send(self, kind, body, queue=REQUESTS, reply=True, correlation=None, **properties):
         self.channel.basic_publish(
             "",
             queue,
@@ -29,7 +29,7 @@ class Client:
                 type=kind,
                 content_type="application/json",
                 reply_to=self.replies if reply else None,
-                correlation_id=str(uuid.uuid4()),
+                correlation_id=correlation or str(uuid.uuid4()),
                 **properties,
             ),
             mandatory=True,
@@ -81,6 +81,10 @@ def talk(client, customer):
     again = client.call("order.create", wish(customer), message_id="m-1")
     check(first["value"]["id"] == again["value"]["id"], (first, again))
 
+    # The same correlation id is no statement: two requests, two orders.
+    twice = [client.call("order.create", wish(customer), correlation="c-1") for _ in range(2)]
+    check(twice[0]["value"]["id"] != twice[1]["value"]["id"], twice)
+
     short = client.call("order.create", wish(customer, items=[{"sku": "A", "quantity": 99}]))
     check(short["status"] == "FAILURE" and short["error"]["code"] == "OUT_OF_STOCK", short)
     foreign = client.call("order.get", {"id": order}, headers={"storefront": "other"})
@@ -130,6 +134,31 @@ def garbage(client, customer):
     print("survived")
 
 
+def poison(client, customer):
+    """Properties that are no text: legal to the broker, and the end of many a client's connection."""
+    encode = pika.data.encode_short_string
+
+    def encode_anything(pieces, value):
+        if value != "POISON":
+            return encode(pieces, value)
+        pieces.extend([b"\x03", b"\xff\xfe\x80"])
+        return 4
+
+    pika.data.encode_short_string = encode_anything
+    for queue in (REQUESTS, STEPS):
+        client.send("POISON", {}, queue=queue, reply=False)
+    for _ in range(20):
+        client.send("order.create", wish(customer), reply=True)
+    for _ in range(20):
+        answer = json.loads(client.receive(client.replies, 60)[1])
+        check(answer["status"] == "SUCCESS", answer)
+    end = time.monotonic() + 60
+    while client.channel.queue_declare(DEAD, passive=True).method.message_count == 0:
+        check(time.monotonic() < end, "the step is dead-lettered")
+        client.connection.sleep(0.1)
+    print("survived")
+
+
 def expire(client, customer):
     client.send("order.create", wish(customer, metadata={"expires": True}), expiration="50")
     client.send("order.create", wish(customer, metadata={"expires": False}), expiration="600000")
@@ -137,4 +166,4 @@ def expire(client, customer):
     print("expired")
 
 
-{"talk": talk, "garbage": garbage, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])
+{"talk": talk, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])

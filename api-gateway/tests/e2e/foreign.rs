@@ -13,6 +13,19 @@ async fn a_foreign_client_asks_and_listens_as_the_contract_says() {
     system.assert_verified();
 }
 
+/// nest 11641: one message that it did not know froze a worker for good.
+#[tokio::test]
+async fn one_message_that_no_client_can_decode_does_not_freeze_the_worker() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let said = python("foreign.py", &["poison", &system.broker.url(), &customer]);
+    assert!(said.contains("survived"), "{said}");
+    assert_eq!(system.quiet().await.len(), 20);
+    system.assert_verified();
+}
+
+/// nest 11641.
 #[tokio::test]
 async fn garbage_is_answered_or_dead_lettered_and_the_worker_goes_on() {
     let system = System::start().await;

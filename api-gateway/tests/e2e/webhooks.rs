@@ -79,6 +79,10 @@ async fn a_webhook_that_comes_twice_is_done_once() {
     )
     .await;
     assert!(replies.iter().all(|reply| reply.status == 200));
+    // A webhook is what its id says, in whatever words it is repeated.
+    let mut reworded = body("shipment.shipped", &id);
+    reworded["timestamp"] = json!("2026-01-31T12:00:01Z");
+    system.webhook_with("m-1", &reworded).await.expect(200);
     // The same news under another id is old news.
     system
         .webhook("m-2", "shipment.shipped", &id)

@@ -70,9 +70,20 @@ pub struct Idempotency {
     pub key: String,
     /// A digest of the request: the same key with another request is a mistake.
     pub fingerprint: String,
-    /// Whether the first answer is kept word for word, failures included: so for a client's own
-    /// key. A message's id only has to lead to the same thing.
-    pub keeps_answer: bool,
+    /// Whose word it is that asking under this key again means the same.
+    pub trust: Trust,
+}
+
+/// Whose word it is that asking under a key again means the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// The client's: the first answer is kept word for word, failures included.
+    Client,
+    /// The message's: it only has to lead to the same thing. A failure changed nothing, so a
+    /// message that comes again may as well be decided again.
+    Message,
+    /// Nobody's yet: this is no redelivery, but there may be one.
+    FirstDelivery,
 }
 
 /// What came of a step.

@@ -13,7 +13,7 @@ use shared::{
 };
 
 use super::{
-    command::{Answer, Idempotency},
+    command::{Answer, Idempotency, Trust},
     decision::{Changes, StepChange},
     order::Order,
     product::Product,
@@ -166,7 +166,8 @@ impl World {
         &self,
         idempotency: &Idempotency,
     ) -> Result<Option<Result<Value, Failure>>, Failure> {
-        let Some(recorded) = self.recorded.get(&idempotency.key) else {
+        let known = self.recorded.get(&idempotency.key);
+        let Some(recorded) = known.filter(|_| idempotency.trust != Trust::FirstDelivery) else {
             return Ok(None);
         };
         if recorded.fingerprint != idempotency.fingerprint {
@@ -190,13 +191,14 @@ impl World {
         answer: Option<Answer>,
         outcome: &Result<Value, Failure>,
     ) {
-        if answer.is_none() && !idempotency.keeps_answer {
+        let keeps_answer = idempotency.trust == Trust::Client;
+        if answer.is_none() && !keeps_answer {
             return;
         }
         let recorded = Recorded {
             fingerprint: idempotency.fingerprint.clone(),
             answer,
-            outcome: idempotency.keeps_answer.then(|| outcome.clone().into()),
+            outcome: keeps_answer.then(|| outcome.clone().into()),
         };
         self.recorded.insert(idempotency.key.clone(), recorded);
         self.dirty.recorded.insert(idempotency.key.clone());

@@ -15,7 +15,12 @@ use std::{
 };
 
 use shared::{
-    amqp::{connection::Broker, consumer::consume, message::Incoming, topology::STEP_QUEUE},
+    amqp::{
+        connection::Broker,
+        consumer::{Undecodable, consume},
+        message::Incoming,
+        topology::STEP_QUEUE,
+    },
     outcome::Told,
 };
 use tokio::time;
@@ -76,7 +81,13 @@ impl Steps {
 
     /// Takes steps until `stop`; `tasks` tracks those under way.
     pub async fn run(self, broker: Broker, tasks: TaskTracker, stop: CancellationToken) {
-        let mut deliveries = consume(broker, STEP_QUEUE, PREFETCH, stop.clone());
+        let mut deliveries = consume(
+            broker,
+            STEP_QUEUE,
+            PREFETCH,
+            Undecodable::LeaveToDeliveryLimit,
+            stop.clone(),
+        );
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
             tasks.spawn(self.clone().handle(delivery));
         }

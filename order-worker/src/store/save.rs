@@ -256,7 +256,7 @@ async fn recorded(
         .collect::<Result<_, StoreError>>()?;
     write(
         connection,
-        "INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
+        "INSERT OR REPLACE INTO idempotency (key, fingerprint, answer, outcome, expires_at)
          SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1)",
         rows,
     )

@@ -1,14 +1,15 @@
 //! Deliveries with bounded prefetch and manual acknowledgement, from a queue that may go away and
 //! come back.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    Channel, ErrorKind,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -16,23 +17,87 @@ use super::{
     message::{Incoming, short},
 };
 
+/// What becomes of a message that lapin itself can't decode: AMQP's short strings (`type`, header
+/// names…) may be any bytes to the broker, but have to be UTF-8 to lapin, which gives the whole
+/// connection up. The broker would deliver the message again, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undecodable {
+    /// The queue has a delivery limit: the broker takes it out by itself.
+    LeaveToDeliveryLimit,
+    /// It is taken out unseen. Messages before it are taken out with it and handled, but not
+    /// delivered again should this process die meanwhile.
+    Discard,
+}
+
+/// How often a channel is looked at while a call waits.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Messages taken out at most in the search for one that can't be decoded: as many as may have been
+/// delivered together with it.
+const MAX_SEARCHED: usize = 2_000;
+
 /// Consumes `queue` until `stop`: then takes no more, while what was delivered can still be
 /// settled. At most `prefetch` deliveries are unsettled at any moment.
 pub fn consume(
     broker: Broker,
     queue: &'static str,
     prefetch: u16,
+    undecodable: Undecodable,
     stop: CancellationToken,
 ) -> mpsc::Receiver<Incoming> {
     let (sender, receiver) = mpsc::channel(usize::from(prefetch).max(1));
     tokio::spawn(async move {
         while !stop.is_cancelled() && !sender.is_closed() {
-            if let Err(error) = consume_once(&broker, queue, prefetch, &stop, &sender).await {
-                tracing::debug!(queue, %error, "consumer interrupted; starting it again");
+            let Err(error) = consume_once(&broker, queue, prefetch, &stop, &sender).await else {
+                continue;
+            };
+            tracing::debug!(queue, %error, "consumer interrupted; starting it again");
+            let is_undecodable = matches!(error.kind(), ErrorKind::ParsingError(_));
+            if is_undecodable && undecodable == Undecodable::Discard {
+                discard(&broker, queue, &sender).await;
             }
         }
     });
     receiver
+}
+
+/// Takes messages out without acknowledging until one kills the connection: the broker has then
+/// forgotten it.
+async fn discard(broker: &Broker, queue: &str, sender: &mpsc::Sender<Incoming>) {
+    let channel = Arc::new(broker.channel().await);
+    for _ in 0..MAX_SEARCHED {
+        let get = channel.basic_get(short(queue), BasicGetOptions { no_ack: true });
+        match unless_closed(&channel, get).await {
+            Some(Ok(Some(message))) => {
+                if sender
+                    .send(Incoming::settled(message.delivery, &channel))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+            Some(Ok(None)) => return,
+            None | Some(Err(_)) => {
+                tracing::warn!(queue, "discarded a message that can't be decoded");
+                return;
+            }
+        }
+    }
+}
+
+/// What `call` gives, or nothing when the channel is gone: a call whose answer can't be decoded is
+/// never woken by lapin.
+async fn unless_closed<T>(channel: &Channel, call: impl Future<Output = T>) -> Option<T> {
+    let closed = async {
+        while channel.status().connected() {
+            time::sleep(CHECK_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        result = call => Some(result),
+        () = closed => None,
+    }
 }
 
 /// Consumes until the channel ends or it is time to stop.
@@ -50,17 +115,19 @@ async fn consume_once(
     else {
         return Ok(());
     };
-    channel
-        .basic_qos(prefetch, BasicQosOptions::default())
-        .await?;
-    let mut deliveries = channel
-        .basic_consume(
-            short(queue),
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        )
-        .await?;
+    let subscribe = async {
+        channel
+            .basic_qos(prefetch, BasicQosOptions::default())
+            .await?;
+        let options = BasicConsumeOptions::default();
+        channel
+            .basic_consume(short(queue), "".into(), options, FieldTable::default())
+            .await
+    };
+    let Some(deliveries) = unless_closed(&channel, subscribe).await else {
+        return Ok(());
+    };
+    let mut deliveries = deliveries?;
     tracing::debug!(queue, "consuming");
     loop {
         let delivery = tokio::select! {

@@ -14,6 +14,9 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 
+/// For an acknowledgement to be written to the connection.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Headers as text by name.
 pub type Headers = BTreeMap<String, String>;
 
@@ -104,6 +107,23 @@ pub struct Incoming {
 
 impl Incoming {
     pub(super) fn new(delivery: Delivery, channel: &Arc<Channel>) -> Self {
+        let receipt = Receipt {
+            acker: Some(delivery.acker.clone()),
+            _channel: Arc::clone(channel),
+        };
+        Self::with_receipt(delivery, receipt)
+    }
+
+    /// A message that the broker has forgotten already.
+    pub(super) fn settled(delivery: Delivery, channel: &Arc<Channel>) -> Self {
+        let receipt = Receipt {
+            acker: None,
+            _channel: Arc::clone(channel),
+        };
+        Self::with_receipt(delivery, receipt)
+    }
+
+    fn with_receipt(delivery: Delivery, receipt: Receipt) -> Self {
         let properties = &delivery.properties;
         let text =
             |property: &Option<ShortString>| property.as_ref().map(|text| text.as_str().to_owned());
@@ -122,10 +142,7 @@ impl Incoming {
                 .unwrap_or_default(),
             redelivered: delivery.redelivered,
             received_at: Instant::now(),
-            receipt: Receipt {
-                acker: delivery.acker,
-                _channel: Arc::clone(channel),
-            },
+            receipt,
             body: delivery.data,
         }
     }
@@ -135,7 +152,8 @@ impl Incoming {
 /// taken the message back and delivers it again.
 #[derive(Debug)]
 pub struct Receipt {
-    acker: Acker,
+    /// `None` when there is nothing to settle.
+    acker: Option<Acker>,
     /// lapin closes a channel with its last handle, and the broker would take back what is unsettled.
     _channel: Arc<Channel>,
 }
@@ -143,31 +161,33 @@ pub struct Receipt {
 impl Receipt {
     /// The message is done with.
     pub async fn ack(self) {
-        if let Err(error) = self.acker.ack(BasicAckOptions::default()).await {
-            tracing::debug!(%error, "can't ack; the message will be delivered again");
+        if let Some(acker) = &self.acker {
+            settle(acker.ack(BasicAckOptions::default())).await;
         }
     }
 
     /// The message can't be used; a queue with a dead-letter exchange sends it there.
     pub async fn reject(self) {
-        if let Err(error) = self
-            .acker
-            .reject(BasicRejectOptions { requeue: false })
-            .await
-        {
-            tracing::debug!(%error, "can't reject; the message will be delivered again");
+        if let Some(acker) = &self.acker {
+            settle(acker.reject(BasicRejectOptions { requeue: false })).await;
         }
     }
 
     /// Back to the queue, for somebody else or for later.
     pub async fn requeue(self) {
-        if let Err(error) = self
-            .acker
-            .reject(BasicRejectOptions { requeue: true })
-            .await
-        {
-            tracing::debug!(%error, "can't requeue; the message will be delivered again");
+        if let Some(acker) = &self.acker {
+            settle(acker.reject(BasicRejectOptions { requeue: true })).await;
         }
+    }
+}
+
+async fn settle(call: impl Future<Output = lapin::Result<bool>>) {
+    match tokio::time::timeout(SETTLE_TIMEOUT, call).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "can't settle a message; it will be delivered again");
+        }
+        Err(_) => tracing::debug!("can't settle a message in time; it will be delivered again"),
     }
 }
 

@@ -64,10 +64,26 @@ pub struct Asked {
     pub caller: Caller,
     /// The client's own key, scoped to the caller by whoever uses it.
     pub idempotency_key: Option<String>,
-    /// The message's id: the idempotency key of last resort.
-    pub message_id: Option<String>,
+    /// Tells this message from every other.
+    pub identity: Option<Identity>,
     /// After this nobody waits for the answer.
     pub deadline: Option<Instant>,
+}
+
+/// The idempotency key of last resort: what was done for a message is found again when the broker
+/// delivers it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// The sender named the message: the same name is the same message, however it comes.
+    Named(String),
+    /// The sender did not, but told where it waits and for what. Who reuses a correlation id means
+    /// another request, so this tells only of redeliveries.
+    Waiting {
+        /// Reply queue and correlation id.
+        place: String,
+        /// Whether the broker delivered the message before.
+        is_redelivered: bool,
+    },
 }
 
 /// Requests from [`REQUEST_QUEUE`], until `stop`.
@@ -76,7 +92,14 @@ pub fn requests(
     prefetch: u16,
     stop: CancellationToken,
 ) -> mpsc::Receiver<Incoming> {
-    consumer::consume(broker, REQUEST_QUEUE, prefetch, stop)
+    // A classic queue has no delivery limit.
+    consumer::consume(
+        broker,
+        REQUEST_QUEUE,
+        prefetch,
+        consumer::Undecodable::Discard,
+        stop,
+    )
 }
 
 impl From<Incoming> for Delivered {
@@ -96,10 +119,18 @@ impl Delivered {
             expiration,
             headers,
             body,
-            received_at,
-            receipt,
             ..
         } = self.message;
+        let (received_at, is_redelivered) = (self.message.received_at, self.message.redelivered);
+        let identity = match (message_id, &reply_to, &correlation_id) {
+            (Some(id), _, _) => Some(Identity::Named(id)),
+            (None, Some(queue), Some(id)) => Some(Identity::Waiting {
+                place: format!("{queue}/{id}"),
+                is_redelivered,
+            }),
+            (None, _, _) => None,
+        };
+        let receipt = self.message.receipt;
         let asker = Asker {
             reply_to,
             correlation_id,
@@ -109,7 +140,7 @@ impl Delivered {
             request,
             caller,
             idempotency_key: headers.get(header::IDEMPOTENCY_KEY).cloned(),
-            message_id,
+            identity,
             deadline: deadline(&headers, expiration, received_at),
         });
         (asker, asked)

@@ -16,7 +16,7 @@ use shared::{
 };
 
 use super::{
-    command::{Action, Command, origin_of_request},
+    command::{Action, Command, Trust, origin_of_request},
     decision::Decision,
     order::Order,
     stamp::Stamp,
@@ -43,7 +43,7 @@ pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mu
             Ok(Some(outcome)) => {
                 return Told {
                     outcome,
-                    is_replay: idempotency.keeps_answer,
+                    is_replay: idempotency.trust == Trust::Client,
                 };
             }
             Ok(None) => {}
