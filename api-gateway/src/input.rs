@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRequest, FromRequestParts, Query, Request},
+    extract::{FromRequest, FromRequestParts, Query},
     http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
 };
 use futures_util::StreamExt;
@@ -12,11 +12,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use shared::{
     body::{self, MAX_BODY_BYTES, too_large},
-    outcome::{Code, Failure},
-    request::Caller,
+    outcome::{Code, Failure, Told},
+    request::{Caller, Request},
 };
 
-use crate::{app::Once, auth::Identity, problem::Problem, request_id::RequestId};
+use crate::{
+    app::{App, Once},
+    auth::Identity,
+    problem::Problem,
+    request_id::RequestId,
+};
 
 /// Makes a `POST` that is sent again the same as one that is sent once.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -33,7 +38,7 @@ pub(crate) struct RawBody(pub(crate) Bytes);
 impl<S: Send + Sync> FromRequest<S> for RawBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+    async fn from_request(request: axum::extract::Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         let announced = parts
             .headers
@@ -85,7 +90,7 @@ pub(crate) struct JsonBody(pub(crate) Value);
 impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
         let is_json = is_json(request.headers());
         let RawBody(bytes) = RawBody::from_request(request, state).await?;
         if bytes.is_empty() {
@@ -201,44 +206,56 @@ impl Parameters {
     }
 }
 
-/// Who calls and under which request id; the intent is the request's pattern.
-pub(crate) struct Who {
+/// Asks the worker on the caller's behalf.
+pub(crate) struct Asker {
+    app: App,
     identity: Identity,
     request_id: RequestId,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Who {
+impl FromRequestParts<App> for Asker {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let request_id = parts
             .extensions
             .get()
             .cloned()
             .unwrap_or_else(|| RequestId::of(&parts.headers));
+        let identity = Identity::from_request_parts(parts, app).await?;
         Ok(Self {
-            identity: Identity::from_request_parts(parts, state).await?,
+            app: app.clone(),
+            identity,
             request_id,
         })
     }
 }
 
-impl Who {
-    /// The caller of `request`.
-    pub(crate) fn calls(self, request: &shared::request::Request) -> Caller {
+impl Asker {
+    /// Has the worker carry out what `pattern` and `body` stand for.
+    ///
+    /// # Errors
+    /// What is wrong with the body; whatever the worker says is in what is [`Told`].
+    pub(crate) async fn ask(
+        self,
+        pattern: &str,
+        body: Value,
+        once: Once<'_>,
+    ) -> Result<Told, Problem> {
+        let request = Request::read(pattern, body)?;
         let Identity {
             role,
             storefront,
             actor,
         } = self.identity;
-        let request_id = self.request_id.as_str().to_owned();
-        Caller {
+        let caller = Caller {
             role,
             storefront,
             actor,
-            intent: request.pattern().to_owned(),
-            request_id,
-        }
+            intent: pattern.to_owned(),
+            request_id: self.request_id.as_str().to_owned(),
+        };
+        Ok(self.app.call(&caller, &request, once).await)
     }
 }
 

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Env;
 
 /// What is logged when `RUST_LOG` says nothing: our own story, and others' warnings.
-const DEFAULT_FILTER: &str = "info,lapin=error,sqlx=warn,hyper=warn";
+const DEFAULT_FILTER: &str = "info,lapin=off,sqlx=warn,hyper=warn";
 
 /// Starts logging as `LOG_FORMAT` (`pretty` or `json`) and `RUST_LOG` say.
 ///

@@ -2,17 +2,16 @@
 
 use axum::{
     Router,
-    extract::State,
     http::{HeaderMap, StatusCode},
     response::Response,
     routing::{get, post},
 };
-use serde_json::Value;
-use shared::{customer::BlockCustomer, id::CustomerId, outcome::Failure, request::Request};
+use serde_json::{Value, json};
+use shared::{id::CustomerId, outcome::Failure};
 
 use crate::{
     app::{App, Once},
-    input::{JsonBody, Parameters, Path, Who, once},
+    input::{Asker, JsonBody, Parameters, Path, once},
     output::{answer, created},
     problem::Problem,
 };
@@ -26,78 +25,60 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 /// Adds a customer.
-async fn create(
-    State(app): State<App>,
-    who: Who,
-    headers: HeaderMap,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let request = Request::read("customer.create", body.0)?;
-    let told = app
-        .call(&who.calls(&request), &request, once(&headers)?)
-        .await;
+async fn create(asker: Asker, headers: HeaderMap, body: JsonBody) -> Result<Response, Problem> {
+    let told = asker
+        .ask("customer.create", body.0, once(&headers)?)
+        .await?;
     Ok(created("/v1/customers", "id", told))
 }
 
 /// Customers, newest first.
-async fn list(
-    State(app): State<App>,
-    who: Who,
-    parameters: Parameters,
-) -> Result<Response, Problem> {
-    let request = Request::read("customer.list", Value::Object(parameters.0))?;
-    Ok(answer(
-        StatusCode::OK,
-        app.call(&who.calls(&request), &request, Once::No).await,
-    ))
+async fn list(asker: Asker, parameters: Parameters) -> Result<Response, Problem> {
+    let told = asker
+        .ask("customer.list", Value::Object(parameters.0), Once::No)
+        .await?;
+    Ok(answer(StatusCode::OK, told))
 }
 
 /// One customer.
-async fn read(
-    State(app): State<App>,
-    who: Who,
-    Path(id): Path<String>,
-    parameters: Parameters,
-) -> Result<Response, Problem> {
-    customer(&id)?;
-    let request = Request::read("customer.get", parameters.with("id", &id)?)?;
-    Ok(answer(
-        StatusCode::OK,
-        app.call(&who.calls(&request), &request, Once::No).await,
-    ))
+async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<Response, Problem> {
+    let told = asker
+        .ask(
+            "customer.get",
+            parameters.with("id", customer(&id)?)?,
+            Once::No,
+        )
+        .await?;
+    Ok(answer(StatusCode::OK, told))
 }
 
 /// Refuses the customer's orders from now on.
-async fn block(
-    State(app): State<App>,
-    who: Who,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    set_blocked(&app, who, &id, true).await
+async fn block(asker: Asker, id: Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    set_blocked(asker, &id, &headers, true).await
 }
 
 /// Takes the customer's orders again.
-async fn unblock(
-    State(app): State<App>,
-    who: Who,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    set_blocked(&app, who, &id, false).await
+async fn unblock(asker: Asker, id: Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    set_blocked(asker, &id, &headers, false).await
 }
 
-async fn set_blocked(app: &App, who: Who, id: &str, is_blocked: bool) -> Result<Response, Problem> {
-    let request = Request::BlockCustomer(BlockCustomer {
-        id: customer(id)?,
-        is_blocked,
-    });
+async fn set_blocked(
+    asker: Asker,
+    id: &Path<String>,
+    headers: &HeaderMap,
+    is_blocked: bool,
+) -> Result<Response, Problem> {
+    let body = json!({"id": customer(id)?, "is_blocked": is_blocked});
     Ok(answer(
         StatusCode::OK,
-        app.call(&who.calls(&request), &request, Once::No).await,
+        asker.ask("customer.block", body, once(headers)?).await?,
     ))
 }
 
 /// What is not a customer's id is the id of no customer.
-fn customer(id: &str) -> Result<CustomerId, Problem> {
-    id.parse()
-        .map_err(|_| Failure::not_found("customer", id).into())
+fn customer(Path(id): &Path<String>) -> Result<&str, Problem> {
+    match id.parse::<CustomerId>() {
+        Ok(_) => Ok(id),
+        Err(_) => Err(Failure::not_found("customer", id).into()),
+    }
 }

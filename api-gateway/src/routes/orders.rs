@@ -2,17 +2,16 @@
 
 use axum::{
     Router,
-    extract::State,
     http::{HeaderMap, StatusCode},
     response::Response,
     routing::{get, post},
 };
 use serde_json::Value;
-use shared::{id::OrderId, outcome::Failure, request::Request};
+use shared::{id::OrderId, outcome::Failure};
 
 use crate::{
     app::{App, Once},
-    input::{JsonBody, Parameters, Path, Who, once},
+    input::{Asker, JsonBody, Parameters, Path, once},
     output::{answer, conditional, created},
     problem::Problem,
 };
@@ -27,110 +26,94 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 /// Accepts an order: priced from the catalogue, all of its stock reserved, or refused.
-async fn create(
-    State(app): State<App>,
-    who: Who,
-    headers: HeaderMap,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let request = Request::read("order.create", body.0)?;
-    let told = app
-        .call(&who.calls(&request), &request, once(&headers)?)
-        .await;
+async fn create(asker: Asker, headers: HeaderMap, body: JsonBody) -> Result<Response, Problem> {
+    let told = asker.ask("order.create", body.0, once(&headers)?).await?;
     Ok(created("/v1/orders", "id", told))
 }
 
 /// Orders, newest first.
-async fn list(
-    State(app): State<App>,
-    who: Who,
-    parameters: Parameters,
-) -> Result<Response, Problem> {
-    let request = Request::read("order.list", Value::Object(parameters.0))?;
-    Ok(answer(
-        StatusCode::OK,
-        app.call(&who.calls(&request), &request, Once::No).await,
-    ))
+async fn list(asker: Asker, parameters: Parameters) -> Result<Response, Problem> {
+    let told = asker
+        .ask("order.list", Value::Object(parameters.0), Once::No)
+        .await?;
+    Ok(answer(StatusCode::OK, told))
 }
 
 /// One order.
 async fn read(
-    State(app): State<App>,
-    who: Who,
-    Path(id): Path<String>,
+    asker: Asker,
+    id: Path<String>,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let request = Request::read("order.get", parameters.with("id", order(&id)?)?)?;
-    Ok(conditional(
-        &headers,
-        app.call(&who.calls(&request), &request, Once::No).await,
-    ))
+    let told = asker
+        .ask("order.get", parameters.with("id", order(&id)?)?, Once::No)
+        .await?;
+    Ok(conditional(&headers, told))
 }
 
 /// Cancels an order that has not left.
 async fn cancel(
-    State(app): State<App>,
-    who: Who,
-    Path(id): Path<String>,
+    asker: Asker,
+    id: Path<String>,
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let request = Request::read("order.cancel", body.with(&[("id", order(&id)?)])?)?;
-    Ok(answer(
-        StatusCode::OK,
-        app.call(&who.calls(&request), &request, once(&headers)?)
-            .await,
-    ))
+    let told = asker
+        .ask(
+            "order.cancel",
+            body.with(&[("id", order(&id)?)])?,
+            once(&headers)?,
+        )
+        .await?;
+    Ok(answer(StatusCode::OK, told))
 }
 
 /// Soft-deletes an order, cancelling it first where needed.
-async fn delete(
-    State(app): State<App>,
-    who: Who,
-    Path(id): Path<String>,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let request = Request::read("order.delete", body.with(&[("id", order(&id)?)])?)?;
-    Ok(answer(
-        StatusCode::NO_CONTENT,
-        app.call(&who.calls(&request), &request, Once::No).await,
-    ))
+async fn delete(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+    let told = asker
+        .ask("order.delete", body.with(&[("id", order(&id)?)])?, Once::No)
+        .await?;
+    Ok(answer(StatusCode::NO_CONTENT, told))
 }
 
 /// Undoes a deletion.
 async fn restore(
-    State(app): State<App>,
-    who: Who,
-    Path(id): Path<String>,
+    asker: Asker,
+    id: Path<String>,
     headers: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let request = Request::read("order.restore", body.with(&[("id", order(&id)?)])?)?;
-    Ok(answer(
-        StatusCode::OK,
-        app.call(&who.calls(&request), &request, once(&headers)?)
-            .await,
-    ))
+    let told = asker
+        .ask(
+            "order.restore",
+            body.with(&[("id", order(&id)?)])?,
+            once(&headers)?,
+        )
+        .await?;
+    Ok(answer(StatusCode::OK, told))
 }
 
 /// An order's events, oldest first.
 async fn history(
-    State(app): State<App>,
-    who: Who,
-    Path(id): Path<String>,
+    asker: Asker,
+    id: Path<String>,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
-    let request = Request::read("order.history", parameters.with("id", order(&id)?)?)?;
-    Ok(answer(
-        StatusCode::OK,
-        app.call(&who.calls(&request), &request, Once::No).await,
-    ))
+    let told = asker
+        .ask(
+            "order.history",
+            parameters.with("id", order(&id)?)?,
+            Once::No,
+        )
+        .await?;
+    Ok(answer(StatusCode::OK, told))
 }
 
 /// What is not an order's id is the id of no order.
-fn order(id: &str) -> Result<&str, Problem> {
-    id.parse::<OrderId>()
-        .map(|_| id)
-        .map_err(|_| Failure::not_found("order", id).into())
+fn order(Path(id): &Path<String>) -> Result<&str, Problem> {
+    match id.parse::<OrderId>() {
+        Ok(_) => Ok(id),
+        Err(_) => Err(Failure::not_found("order", id).into()),
+    }
 }

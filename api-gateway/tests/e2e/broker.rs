@@ -169,6 +169,19 @@ async fn while_it_is_away_the_gateway_says_so_at_once_and_recovers_by_itself() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_is_short_of_memory_calls_are_refused_at_once_and_nothing_is_lost() {
+    let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
+    survives(&mut system, async |broker, asked| {
+        calls(asked, 50).await;
+        broker.control(&["set_vm_memory_high_watermark", "0"]);
+        calls(asked, 50).await;
+        broker.control(&["set_vm_memory_high_watermark", "0.4"]);
+        calls(asked, 100).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn both_processes_start_before_it_does() {
     let mut system = System::start_with_own_broker(&[]).await;

@@ -108,6 +108,25 @@ impl Broker {
         *server = Some(child);
     }
 
+    /// `rabbitmqctl`.
+    pub(crate) fn control(&self, arguments: &[&str]) {
+        let Self::Own { folder, .. } = self else {
+            panic!("not this test's broker")
+        };
+        let status = Command::new("bash")
+            .args([
+                "-c",
+                r#". "$0"; need_rabbitmq; . "$1/env"; shift; rabbitmqctl --quiet "$@""#,
+            ])
+            .arg(setting("TEST_LIB"))
+            .arg(folder)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "rabbitmqctl {arguments:?}");
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self) {
         let Self::Own {

@@ -11,15 +11,10 @@ use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use super::{
     StoreError,
     outbox::Positioned,
-    row::{event, json, millis, parse, step, timestamp},
+    row::{event, json, millis, select_events, select_steps, shelf, step, timestamp},
     sqlite::path,
 };
-use crate::domain::{
-    order::Order,
-    product::Product,
-    step::StepRow,
-    stock::{Shelf, Shelves},
-};
+use crate::domain::{order::Order, product::Product, step::StepRow, stock::Shelves};
 
 /// A step that is not as it should be.
 #[derive(Debug, Clone)]
@@ -81,12 +76,10 @@ impl Audit {
     /// # Errors
     /// When the database is away, or a row can't be understood.
     pub async fn events(&mut self, subjects: &[String]) -> Result<Vec<Event>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data
-             FROM events
-             WHERE subject IN (SELECT value FROM json_each(?1))
-             ORDER BY subject, sequence",
-        )
+        let rows = sqlx::query(select_events!(
+            "WHERE subject IN (SELECT value FROM json_each(?1))
+             ORDER BY subject, sequence"
+        ))
         .bind(serde_json::to_string(subjects).unwrap_or_default())
         .fetch_all(&mut self.snapshot)
         .await?;
@@ -104,14 +97,10 @@ impl Audit {
         position: i64,
         limit: u32,
     ) -> Result<Vec<Positioned>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data
-             FROM events
-             WHERE position > ?1
+        let rows = sqlx::query(select_events!("WHERE position > ?1
                AND type IN ('stock.reserved', 'stock.released', 'stock.adjusted', 'shipment.shipped')
              ORDER BY position
-             LIMIT ?2",
-        )
+             LIMIT ?2"))
         .bind(position)
         .bind(limit)
         .fetch_all(&mut self.snapshot)
@@ -144,15 +133,7 @@ impl Audit {
             .await?;
         let mut shelves = Shelves::new();
         for row in rows {
-            let shelf = Shelf {
-                on_hand: row.try_get(2)?,
-                reserved: row.try_get(3)?,
-            };
-            let (sku, warehouse) = (
-                parse("sku", row.try_get(0)?)?,
-                parse("warehouse", row.try_get(1)?)?,
-            );
-            shelves.entry(sku).or_default().insert(warehouse, shelf);
+            shelf(&row, &mut shelves)?;
         }
         Ok(shelves)
     }
@@ -180,12 +161,8 @@ impl Audit {
         &mut self,
         deadline: Timestamp,
     ) -> Result<Vec<StepAudit>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT order_id, step, attempt, due_at, publish_at, last_error, request_id
-             FROM steps
-             WHERE publish_at < ?1 OR NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = steps.order_id)
-             ORDER BY due_at",
-        )
+        let rows = sqlx::query(select_steps!("WHERE publish_at < ?1 OR NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = steps.order_id)
+             ORDER BY due_at"))
         .bind(millis(deadline))
         .fetch_all(&mut self.snapshot)
         .await?;
@@ -206,11 +183,9 @@ impl Audit {
     /// # Errors
     /// When the database is away, or a row can't be understood.
     pub async fn all_steps(&mut self) -> Result<HashMap<OrderId, Vec<StepRow>>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT order_id, step, attempt, due_at, publish_at, last_error, request_id FROM steps",
-        )
-        .fetch_all(&mut self.snapshot)
-        .await?;
+        let rows = sqlx::query(select_steps!(""))
+            .fetch_all(&mut self.snapshot)
+            .await?;
         let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
         for row in &rows {
             let row = step(row)?;

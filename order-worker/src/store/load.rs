@@ -8,13 +8,12 @@ use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     StoreError,
-    row::{json, parse, step},
+    row::{json, select_steps, shelf, step},
 };
 use crate::domain::{
     command::Needs,
     order::Order,
     product::Product,
-    stock::Shelf,
     world::{Recorded, World},
 };
 
@@ -101,11 +100,9 @@ async fn orders(
         let order: Order = json("order", row.try_get(0)?)?;
         world.orders.insert(order.id, order);
     }
-    let rows = sqlx::query(
-        "SELECT order_id, step, attempt, due_at, publish_at, last_error, request_id
-         FROM steps
-         WHERE order_id IN (SELECT value FROM json_each(?1))",
-    )
+    let rows = sqlx::query(select_steps!(
+        "WHERE order_id IN (SELECT value FROM json_each(?1))"
+    ))
     .bind(&ids)
     .fetch_all(connection)
     .await?;
@@ -130,19 +127,7 @@ async fn shelves(
     .fetch_all(connection)
     .await?;
     for row in rows {
-        let shelf = Shelf {
-            on_hand: row.try_get(2)?,
-            reserved: row.try_get(3)?,
-        };
-        let (sku, warehouse) = (
-            parse("sku", row.try_get(0)?)?,
-            parse("warehouse", row.try_get(1)?)?,
-        );
-        world
-            .shelves
-            .entry(sku)
-            .or_default()
-            .insert(warehouse, shelf);
+        shelf(&row, &mut world.shelves)?;
     }
     Ok(())
 }

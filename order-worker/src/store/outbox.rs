@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::{
     Sqlite, StoreError,
-    row::{event, millis, step, timestamp},
+    row::{event, millis, select_events, step, timestamp},
     save::STEP_LEASE,
 };
 use crate::domain::step::StepRow;
@@ -86,13 +86,11 @@ impl Sqlite {
         position: i64,
         limit: u32,
     ) -> Result<Vec<Positioned>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data
-             FROM events
-             WHERE position > ?1
+        let rows = sqlx::query(select_events!(
+            "WHERE position > ?1
              ORDER BY position
-             LIMIT ?2",
-        )
+             LIMIT ?2"
+        ))
         .bind(position)
         .bind(limit)
         .fetch_all(&self.readers)

@@ -14,13 +14,13 @@ use sqlx::{QueryBuilder, Row, sqlite::SqliteRow};
 
 use super::{
     Sqlite, StoreError,
-    row::{EVENT_COLUMNS, STEP_COLUMNS, event, json, millis, parse, step},
+    row::{event, json, millis, select_events, select_steps, shelf, step},
 };
 use crate::domain::{
     order::Order,
     product::Product,
     step::{StepKey, StepRow},
-    stock::Shelf,
+    stock::{Shelf, Shelves},
 };
 
 /// Where a list of orders goes on: after the order with this creation time and number.
@@ -50,13 +50,10 @@ impl Sqlite {
             .fetch_optional(&mut *snapshot)
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let rows = sqlx::query(
-            "SELECT order_id, step, attempt, due_at, publish_at, last_error, request_id
-             FROM steps WHERE order_id = ?1",
-        )
-        .bind(id.to_string())
-        .fetch_all(&mut *snapshot)
-        .await?;
+        let rows = sqlx::query(select_steps!("WHERE order_id = ?1"))
+            .bind(id.to_string())
+            .fetch_all(&mut *snapshot)
+            .await?;
         let steps = rows.iter().map(step).collect::<Result<_, _>>()?;
         Ok(Some((json("order", row.try_get(0)?)?, steps)))
     }
@@ -144,13 +141,14 @@ impl Sqlite {
             .map(|row| json("order", row.try_get(0)?))
             .collect::<Result<_, _>>()?;
         let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
-        let mut sql = QueryBuilder::new("SELECT ");
-        sql.push(STEP_COLUMNS)
-            .push(" FROM steps WHERE order_id IN (SELECT value FROM json_each(");
-        sql.push_bind(serde_json::to_string(&ids).unwrap_or_default())
-            .push("))");
+        let rows = sqlx::query(select_steps!(
+            "WHERE order_id IN (SELECT value FROM json_each(?1))"
+        ))
+        .bind(serde_json::to_string(&ids).unwrap_or_default())
+        .fetch_all(&mut *snapshot)
+        .await?;
         let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
-        for row in sql.build().fetch_all(&mut *snapshot).await? {
+        for row in rows {
             let row = step(&row)?;
             steps.entry(row.key.order_id).or_default().push(row);
         }
@@ -171,14 +169,14 @@ impl Sqlite {
         sequence: u64,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
-        let mut sql = QueryBuilder::new("SELECT ");
-        sql.push(EVENT_COLUMNS)
-            .push(" FROM events WHERE subject = ")
-            .push_bind(subject.to_owned());
-        sql.push(" AND sequence > ")
-            .push_bind(i64::try_from(sequence).unwrap_or(i64::MAX));
-        sql.push(" ORDER BY sequence LIMIT ").push_bind(limit);
-        let rows = sql.build().fetch_all(&self.readers).await?;
+        let rows = sqlx::query(select_events!(
+            "WHERE subject = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3"
+        ))
+        .bind(subject)
+        .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await?;
         rows.iter()
             .map(|row| event(row).map(|(_, event)| event))
             .collect()
@@ -237,10 +235,7 @@ impl Sqlite {
             .collect())
     }
 
-    async fn shelves_of(
-        &self,
-        skus: &[&Sku],
-    ) -> Result<HashMap<Sku, BTreeMap<Warehouse, Shelf>>, StoreError> {
+    async fn shelves_of(&self, skus: &[&Sku]) -> Result<Shelves, StoreError> {
         let rows = sqlx::query(
             "SELECT sku, warehouse, on_hand, reserved
              FROM shelves
@@ -249,17 +244,9 @@ impl Sqlite {
         .bind(serde_json::to_string(skus).unwrap_or_default())
         .fetch_all(&self.readers)
         .await?;
-        let mut shelves: HashMap<Sku, BTreeMap<Warehouse, Shelf>> = HashMap::new();
+        let mut shelves = Shelves::new();
         for row in rows {
-            let shelf = Shelf {
-                on_hand: row.try_get(2)?,
-                reserved: row.try_get(3)?,
-            };
-            let warehouse = parse("warehouse", row.try_get(1)?)?;
-            shelves
-                .entry(parse("sku", row.try_get(0)?)?)
-                .or_default()
-                .insert(warehouse, shelf);
+            shelf(&row, &mut shelves)?;
         }
         Ok(shelves)
     }

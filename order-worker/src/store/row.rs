@@ -6,7 +6,10 @@ use shared::event::{Event, Fact, Origin};
 use sqlx::{Row, sqlite::SqliteRow};
 
 use super::StoreError;
-use crate::domain::step::{StepKey, StepRow};
+use crate::domain::{
+    step::{StepKey, StepRow},
+    stock::{Shelf, Shelves},
+};
 
 pub(super) fn millis(time: Timestamp) -> i64 {
     time.as_millisecond()
@@ -34,9 +37,30 @@ pub(super) fn unsigned<T: TryFrom<i64>>(what: &str, number: i64) -> Result<T, St
     T::try_from(number).map_err(|_| StoreError::Damaged(format!("{what} {number} is out of range")))
 }
 
-/// Columns of `steps` in the order that [`step`] reads.
-pub(super) const STEP_COLUMNS: &str =
-    "order_id, step, attempt, due_at, publish_at, last_error, request_id";
+/// The statement that gives the rows that [`step`] reads.
+macro_rules! select_steps {
+    ($rest:literal) => {
+        concat!(
+            "SELECT order_id, step, attempt, due_at, publish_at, last_error, request_id FROM steps ",
+            $rest
+        )
+    };
+}
+pub(super) use select_steps;
+
+/// Reads `sku, warehouse, on_hand, reserved` into `shelves`.
+pub(super) fn shelf(row: &SqliteRow, shelves: &mut Shelves) -> Result<(), StoreError> {
+    let (sku, warehouse) = (
+        parse("sku", row.try_get(0)?)?,
+        parse("warehouse", row.try_get(1)?)?,
+    );
+    let shelf = Shelf {
+        on_hand: row.try_get(2)?,
+        reserved: row.try_get(3)?,
+    };
+    shelves.entry(sku).or_default().insert(warehouse, shelf);
+    Ok(())
+}
 
 pub(super) fn step(row: &SqliteRow) -> Result<StepRow, StoreError> {
     Ok(StepRow {
@@ -52,8 +76,17 @@ pub(super) fn step(row: &SqliteRow) -> Result<StepRow, StoreError> {
     })
 }
 
-/// Columns of `events` in the order that [`event`] reads.
-pub(super) const EVENT_COLUMNS: &str = "position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data";
+/// The statement that gives the rows that [`event`] reads.
+macro_rules! select_events {
+    ($rest:literal) => {
+        concat!(
+            "SELECT position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data
+             FROM events ",
+            $rest
+        )
+    };
+}
+pub(super) use select_events;
 
 /// The event and its position.
 pub(super) fn event(row: &SqliteRow) -> Result<(i64, Event), StoreError> {
