@@ -19,4 +19,5 @@ mod kills;
 mod lists;
 mod orders;
 mod products;
+mod verify;
 mod webhooks;
