@@ -40,6 +40,13 @@ impl Config {
                 "API_KEYS is not set: without keys HTTP_ADDR must be a loopback address, not {http_addr}"
             );
         }
+        // What is asked for and not there must not be missing silently.
+        env.choice("RATE_LIMIT", &[("off", ())], "off")?;
+        for name in ["JWT_SECRET", "JWT_JWKS_URL"] {
+            if env.secret(name)?.is_some() {
+                bail!("{name}: tokens are not supported yet; use API_KEYS");
+            }
+        }
         Ok(Self {
             amqp_url: amqp_url
                 .unwrap_or_else(|| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned()),
@@ -87,6 +94,8 @@ mod tests {
         for (name, value) in [
             ("HTTP_ADDR", "localhost"),
             ("API_KEYS", "root=a-long-key"),
+            ("RATE_LIMIT", "5/s"),
+            ("JWT_SECRET", "hunter2"),
             ("SHIPPER_WEBHOOK_SECRET", "hunter2"),
             ("SHIPPER_WEBHOOK_SECRET", "whsec_!"),
             ("REQUEST_TIMEOUT_MS", "soon"),

@@ -8,10 +8,10 @@
 //! | `PAYMENT_PROVIDER` | `sandbox` | who holds the money |
 //! | `CARRIER` | `manual` | `sandbox`: parcels deliver themselves |
 //! | `SHIPPER_WEBHOOK_SECRET` | | signs the sandbox carrier's webhooks; a secret |
-//! | `SHIPPER_WEBHOOK_URL` | `http://127.0.0.1:8080/webhooks/shipper` | where the sandbox carrier sends them |
+//! | `SHIPPER_WEBHOOK_URL` | `http://HTTP_ADDR/webhooks/shipper` | where the sandbox carrier sends them |
 //! | `RESERVATION_TTL_SECONDS` | `1800` | how long stock is held for a payment |
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, bail};
 use jiff::SignedDuration;
@@ -55,6 +55,8 @@ impl Config {
     /// Names the variable that has a wrong value.
     pub fn read(env: &Env) -> anyhow::Result<Self> {
         env.choice("PAYMENT_PROVIDER", &[("sandbox", ())], "sandbox")?;
+        // Asked for and not there must not be missing silently.
+        env.choice("ORDER_APPROVAL", &[("auto", ())], "auto")?;
         let reservation_ttl = env.seconds("RESERVATION_TTL_SECONDS", 1800)?;
         Ok(Self {
             amqp_url: env
@@ -87,9 +89,10 @@ pub fn database_url(env: &Env) -> anyhow::Result<String> {
 fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {
     let delivers = env.choice("CARRIER", &[("manual", false), ("sandbox", true)], "manual")?;
     let secret = env.secret("SHIPPER_WEBHOOK_SECRET")?;
-    let webhook_url = env
-        .text("SHIPPER_WEBHOOK_URL")
-        .unwrap_or_else(|| "http://127.0.0.1:8080/webhooks/shipper".to_owned());
+    let webhook_url = match env.text("SHIPPER_WEBHOOK_URL") {
+        Some(url) => url,
+        None => format!("http://{}/webhooks/shipper", gateway(env)?),
+    };
     match (delivers, secret) {
         (false, _) => Ok(None),
         (true, Some(secret)) => Ok(Some(Delivery {
@@ -100,4 +103,13 @@ fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {
             bail!("CARRIER=sandbox: needs SHIPPER_WEBHOOK_SECRET, which signs its webhooks")
         }
     }
+}
+
+/// Where the gateway listens, seen from here: both are often started with the same variables.
+fn gateway(env: &Env) -> anyhow::Result<SocketAddr> {
+    let mut address: SocketAddr = env.parsed("HTTP_ADDR", "127.0.0.1:8080")?;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    Ok(address)
 }
