@@ -25,7 +25,6 @@ use shared::{
 };
 use tokio::time;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::Instrument;
 
 use crate::{
     crash::{Point, point},
@@ -107,8 +106,7 @@ impl Steps {
         let Some(_claim) = self.claim(&key) else {
             return delivery.receipt.ack().await;
         };
-        let span = tracing::info_span!("step", step = %key.step, order_id = %key.order_id, attempt = message.attempt);
-        match self.perform(&message, &key).instrument(span).await {
+        match self.perform(&message, &key).await {
             Ok(()) => {
                 point(Point::AfterStepStored);
                 delivery.receipt.ack().await;
