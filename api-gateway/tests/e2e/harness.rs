@@ -4,8 +4,8 @@
 
 use std::{
     env,
-    fs::{self, File, OpenOptions},
-    io::Write,
+    fs::{self, OpenOptions},
+    ops::Deref,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -256,12 +256,13 @@ pub(crate) struct System {
     pub(crate) worker: Process,
     pub(crate) gateway: Process,
     pub(crate) broker: Broker,
-    pub(crate) folder: PathBuf,
     pub(crate) client: reqwest::Client,
     /// Sent with every request.
     pub(crate) key: Option<String>,
     base: String,
     variables: Vec<(String, String)>,
+    /// The last to go: the processes and the broker work in it.
+    pub(crate) folder: Folder,
 }
 
 impl System {
@@ -272,18 +273,18 @@ impl System {
 
     /// With these variables besides.
     pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
-        let folder = folder();
+        let folder = Folder::new();
         Self::assemble(folder, Broker::vhost(), variables).await
     }
 
     /// With a broker that can be stopped and killed.
     pub(crate) async fn start_with_own_broker(variables: &[(&str, &str)]) -> Self {
-        let folder = folder();
+        let folder = Folder::new();
         let broker = Broker::own(&folder);
         Self::assemble(folder, broker, variables).await
     }
 
-    async fn assemble(folder: PathBuf, broker: Broker, more: &[(&str, &str)]) -> Self {
+    async fn assemble(folder: Folder, broker: Broker, more: &[(&str, &str)]) -> Self {
         // Client::new needs a TLS provider, though nothing here speaks TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut variables: Vec<(String, String)> = [
@@ -621,10 +622,30 @@ impl System {
     }
 }
 
-impl Drop for System {
+/// A folder of a test's own, taken away after it unless the test failed.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let folder =
+            Path::new(&setting("TEST_FOLDER")).join(format!("system-{}", uuid::Uuid::now_v7()));
+        fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+}
+
+impl Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            let _ = fs::remove_dir_all(&self.folder);
+            let _ = fs::remove_dir_all(&self.0);
         }
     }
 }
@@ -726,15 +747,4 @@ pub(crate) fn order_paid_by(customer: &str, sku: &str, quantity: u32, method: &s
 /// The parcel is announced: all that happens without the shipper.
 pub(crate) fn is_announced(order: &Value) -> bool {
     order["status"] == "processing" && order["shipments"][0]["status"] == "label_created"
-}
-
-fn folder() -> PathBuf {
-    let folder =
-        Path::new(&setting("TEST_FOLDER")).join(format!("system-{}", uuid::Uuid::now_v7()));
-    fs::create_dir(&folder).unwrap();
-    File::create(folder.join("worker.log"))
-        .unwrap()
-        .flush()
-        .unwrap();
-    folder
 }
