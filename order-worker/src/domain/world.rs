@@ -184,7 +184,8 @@ impl World {
     }
 
     /// Keeps what was answered. A failure is kept only under a client's own key: it changed
-    /// nothing, so a redelivered request may as well be decided again.
+    /// nothing, so a redelivered request may as well be decided again. A defect of ours is no
+    /// answer to keep.
     pub fn record(
         &mut self,
         idempotency: &Idempotency,
@@ -192,7 +193,8 @@ impl World {
         outcome: &Result<Value, Failure>,
     ) {
         let keeps_answer = idempotency.trust == Trust::Client;
-        if answer.is_none() && !keeps_answer {
+        let is_defect = matches!(outcome, Err(failure) if failure.code == Code::Internal);
+        if is_defect || (answer.is_none() && !keeps_answer) {
             return;
         }
         let recorded = Recorded {
