@@ -103,7 +103,7 @@ impl Steps {
         let key = message.key();
         // A step may be sent twice; the second is done with when the first is under way here,
         // because that one is not acknowledged before it is through.
-        let Some(_claim) = self.claim(&key) else {
+        let Some(claim) = self.claim(&key) else {
             return delivery.receipt.ack().await;
         };
         match self.perform(&message, &key).await {
@@ -114,6 +114,8 @@ impl Steps {
             Err(error) => {
                 tracing::warn!(%key, %error, "a step's result could not be stored; it is done again");
                 time::sleep(PAUSE).await;
+                // Before the message is back: or it would be taken for a second one.
+                drop(claim);
                 delivery.receipt.requeue().await;
             }
         }
