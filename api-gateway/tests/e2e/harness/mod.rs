@@ -2,12 +2,14 @@
 //! in a temporary folder, and a vhost of their own on the test run's broker, or a broker of their
 //! own where the test is about the broker.
 
+mod broker;
+mod process;
+
 use std::{
-    env,
-    fs::{self, OpenOptions},
+    env, fs,
     ops::Deref,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -15,6 +17,8 @@ use jiff::Timestamp;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
+
+pub(crate) use self::{broker::Broker, process::Process};
 
 /// Signs the shipper's webhooks.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -25,230 +29,6 @@ const PATIENCE: Duration = Duration::from_mins(1);
 fn setting(name: &str) -> String {
     env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run the tests with scripts/test.sh"))
-}
-
-/// A broker to test with.
-pub(crate) enum Broker {
-    /// A vhost of the test run's broker.
-    Vhost { url: String },
-    /// One that is this test's alone, to be stopped and killed.
-    Own {
-        folder: PathBuf,
-        port: String,
-        server: Option<Child>,
-    },
-}
-
-impl Broker {
-    /// A vhost that no other test has.
-    fn vhost() -> Self {
-        let (folder, port) = (setting("TEST_FOLDER"), setting("TEST_AMQP_PORT"));
-        for number in 1.. {
-            let taken = Path::new(&folder).join(format!("vhost-{number}"));
-            if fs::create_dir(&taken).is_ok() {
-                return Self::Vhost {
-                    url: format!("amqp://guest:guest@127.0.0.1:{port}/t{number}"),
-                };
-            }
-            assert!(taken.exists(), "{} can't be made", taken.display());
-        }
-        unreachable!("numbers don't end");
-    }
-
-    /// A broker of this test's own, running.
-    fn own(folder: &Path) -> Self {
-        let folder = folder.join("rabbitmq");
-        let prepared = Command::new("bash")
-            .args([
-                "-c",
-                r#". "$0"; need_rabbitmq; prepare_rabbitmq "$1"; echo "$RABBITMQ_PORT""#,
-            ])
-            .arg(setting("TEST_LIB"))
-            .arg(&folder)
-            .output()
-            .unwrap();
-        let port = String::from_utf8(prepared.stdout)
-            .unwrap()
-            .trim()
-            .to_owned();
-        let mut broker = Self::Own {
-            folder,
-            port,
-            server: None,
-        };
-        broker.start();
-        broker
-    }
-
-    pub(crate) fn url(&self) -> String {
-        match self {
-            Self::Vhost { url } => url.clone(),
-            Self::Own { port, .. } => format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
-        }
-    }
-
-    /// Starts it, or starts it again.
-    pub(crate) fn start(&mut self) {
-        let Self::Own { folder, server, .. } = self else {
-            panic!("not this test's broker")
-        };
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(folder.join("out.log"))
-            .unwrap();
-        let child = Command::new("bash")
-            .args(["-c", r#". "$0"; run_rabbitmq "$1""#])
-            .arg(setting("TEST_LIB"))
-            .arg(&*folder)
-            .stdout(log)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        *server = Some(child);
-    }
-
-    /// `rabbitmqctl`.
-    pub(crate) fn control(&self, arguments: &[&str]) {
-        let Self::Own { folder, .. } = self else {
-            panic!("not this test's broker")
-        };
-        let status = Command::new("bash")
-            .args([
-                "-c",
-                r#". "$0"; need_rabbitmq; . "$1/env"; shift; rabbitmqctl --quiet "$@""#,
-            ])
-            .arg(setting("TEST_LIB"))
-            .arg(folder)
-            .args(arguments)
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success(), "rabbitmqctl {arguments:?}");
-    }
-
-    /// kill -9.
-    pub(crate) fn kill(&mut self) {
-        let Self::Own {
-            server: Some(child),
-            ..
-        } = self
-        else {
-            panic!("not this test's running broker")
-        };
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    /// Takes all of its data away.
-    pub(crate) fn wipe(&mut self) {
-        let Self::Own { folder, .. } = self else {
-            panic!("not this test's broker")
-        };
-        fs::remove_dir_all(folder.join("data")).unwrap();
-    }
-
-    /// An orderly end, as of a restart.
-    pub(crate) fn stop(&mut self) {
-        let Self::Own {
-            server: Some(child),
-            ..
-        } = self
-        else {
-            panic!("not this test's running broker")
-        };
-        terminate(child);
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        if let Self::Own { folder, server, .. } = self {
-            if let Some(child) = server {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-            let forget = r#". "$0"; forget_rabbitmq "$1""#;
-            let _ = Command::new("bash")
-                .args(["-c", forget])
-                .arg(setting("TEST_LIB"))
-                .arg(folder)
-                .status();
-        }
-    }
-}
-
-/// SIGTERM, and the end.
-fn terminate(child: &mut Child) {
-    let _ = Command::new("kill").arg(child.id().to_string()).status();
-    let end = Instant::now() + PATIENCE;
-    while child.try_wait().unwrap().is_none() {
-        assert!(
-            Instant::now() < end,
-            "a process did not stop when it was asked to"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// One of ours, running.
-pub(crate) struct Process {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(program: &str, log: PathBuf, variables: &[(String, String)]) -> Self {
-        let binary = Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program);
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .unwrap();
-        let child = Command::new(binary)
-            .env_clear()
-            .envs(variables.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Self { child, log }
-    }
-
-    /// The last value that was logged under `field`, since `from` bytes of the log.
-    fn logged(&self, field: &str, from: u64) -> Option<String> {
-        let text = fs::read(&self.log).unwrap();
-        let text = String::from_utf8_lossy(&text[usize::try_from(from).unwrap().min(text.len())..])
-            .into_owned();
-        text.lines().rev().find_map(|line| {
-            let line: Value = serde_json::from_str(line).ok()?;
-            line.get(field)?.as_str().map(str::to_owned)
-        })
-    }
-
-    /// kill -9.
-    pub(crate) fn kill(&mut self) {
-        let _ = self.child.kill();
-        self.child.wait().unwrap();
-    }
-
-    /// SIGTERM, and the end.
-    pub(crate) fn terminate(&mut self) {
-        terminate(&mut self.child);
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-        if std::thread::panicking() {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(40)..];
-            eprintln!("--- the end of {}\n{}", self.log.display(), tail.join("\n"));
-        }
-    }
 }
 
 /// Gateway, worker, broker and database.
@@ -358,14 +138,7 @@ impl System {
 
     /// The worker, to be killed while requests are under way.
     pub(crate) fn take_worker(&mut self) -> Process {
-        let nothing = Command::new("true").spawn().unwrap();
-        std::mem::replace(
-            &mut self.worker,
-            Process {
-                child: nothing,
-                log: self.folder.join("worker.log"),
-            },
-        )
+        std::mem::replace(&mut self.worker, Process::nothing())
     }
 
     /// A worker for the place of the dead one, without what made that one die.

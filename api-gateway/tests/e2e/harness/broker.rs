@@ -1,0 +1,160 @@
+//! A broker to test with: shared by a vhost, or a test's own.
+
+use std::{
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use super::{process::terminate, setting};
+
+/// A broker to test with.
+pub(crate) enum Broker {
+    /// A vhost of the test run's broker.
+    Vhost { url: String },
+    /// One that is this test's alone, to be stopped and killed.
+    Own {
+        folder: PathBuf,
+        port: String,
+        server: Option<Child>,
+    },
+}
+
+impl Broker {
+    /// A vhost that no other test has.
+    pub(super) fn vhost() -> Self {
+        let (folder, port) = (setting("TEST_FOLDER"), setting("TEST_AMQP_PORT"));
+        for number in 1.. {
+            let taken = Path::new(&folder).join(format!("vhost-{number}"));
+            if fs::create_dir(&taken).is_ok() {
+                return Self::Vhost {
+                    url: format!("amqp://guest:guest@127.0.0.1:{port}/t{number}"),
+                };
+            }
+            assert!(taken.exists(), "{} can't be made", taken.display());
+        }
+        unreachable!("numbers don't end");
+    }
+
+    /// A broker of this test's own, running.
+    pub(super) fn own(folder: &Path) -> Self {
+        let folder = folder.join("rabbitmq");
+        let prepared = Command::new("bash")
+            .args([
+                "-c",
+                r#". "$0"; need_rabbitmq; prepare_rabbitmq "$1"; echo "$RABBITMQ_PORT""#,
+            ])
+            .arg(setting("TEST_LIB"))
+            .arg(&folder)
+            .output()
+            .unwrap();
+        let port = String::from_utf8(prepared.stdout)
+            .unwrap()
+            .trim()
+            .to_owned();
+        let mut broker = Self::Own {
+            folder,
+            port,
+            server: None,
+        };
+        broker.start();
+        broker
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Vhost { url } => url.clone(),
+            Self::Own { port, .. } => format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
+        }
+    }
+
+    /// Starts it, or starts it again.
+    pub(crate) fn start(&mut self) {
+        let Self::Own { folder, server, .. } = self else {
+            panic!("not this test's broker")
+        };
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join("out.log"))
+            .unwrap();
+        let child = Command::new("bash")
+            .args(["-c", r#". "$0"; run_rabbitmq "$1""#])
+            .arg(setting("TEST_LIB"))
+            .arg(&*folder)
+            .stdout(log)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        *server = Some(child);
+    }
+
+    /// `rabbitmqctl`.
+    pub(crate) fn control(&self, arguments: &[&str]) {
+        let Self::Own { folder, .. } = self else {
+            panic!("not this test's broker")
+        };
+        let status = Command::new("bash")
+            .args([
+                "-c",
+                r#". "$0"; need_rabbitmq; . "$1/env"; shift; rabbitmqctl --quiet "$@""#,
+            ])
+            .arg(setting("TEST_LIB"))
+            .arg(folder)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "rabbitmqctl {arguments:?}");
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        let Self::Own {
+            server: Some(child),
+            ..
+        } = self
+        else {
+            panic!("not this test's running broker")
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Takes all of its data away.
+    pub(crate) fn wipe(&mut self) {
+        let Self::Own { folder, .. } = self else {
+            panic!("not this test's broker")
+        };
+        fs::remove_dir_all(folder.join("data")).unwrap();
+    }
+
+    /// An orderly end, as of a restart.
+    pub(crate) fn stop(&mut self) {
+        let Self::Own {
+            server: Some(child),
+            ..
+        } = self
+        else {
+            panic!("not this test's running broker")
+        };
+        terminate(child);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Self::Own { folder, server, .. } = self {
+            if let Some(child) = server {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            let forget = r#". "$0"; forget_rabbitmq "$1""#;
+            let _ = Command::new("bash")
+                .args(["-c", forget])
+                .arg(setting("TEST_LIB"))
+                .arg(folder)
+                .status();
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! One of our programs, running.
+
+use std::{
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// SIGTERM, and the end.
+pub(super) fn terminate(child: &mut Child) {
+    let _ = Command::new("kill").arg(child.id().to_string()).status();
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        assert!(
+            Instant::now() < end,
+            "a process did not stop when it was asked to"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// One of ours, running.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    pub(super) fn start(program: &str, log: PathBuf, variables: &[(String, String)]) -> Self {
+        let binary = Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        let child = Command::new(binary)
+            .env_clear()
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    /// One that does nothing, to stand in for one that was taken.
+    pub(super) fn nothing() -> Self {
+        Self {
+            child: Command::new("true").spawn().unwrap(),
+            log: PathBuf::new(),
+        }
+    }
+
+    /// The last value that was logged under `field`, since `from` bytes of the log.
+    pub(super) fn logged(&self, field: &str, from: u64) -> Option<String> {
+        let text = fs::read(&self.log).unwrap();
+        let text = String::from_utf8_lossy(&text[usize::try_from(from).unwrap().min(text.len())..])
+            .into_owned();
+        text.lines().rev().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            line.get(field)?.as_str().map(str::to_owned)
+        })
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the end.
+    pub(crate) fn terminate(&mut self) {
+        terminate(&mut self.child);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(40)..];
+            eprintln!("--- the end of {}\n{}", self.log.display(), tail.join("\n"));
+        }
+    }
+}
