@@ -9,10 +9,8 @@ use crate::store::Sqlite;
 /// What readiness depends on.
 #[derive(Clone)]
 pub struct Health {
-    /// Requests and steps come from here.
-    pub receiving: Broker,
-    /// Replies, steps and events go here.
-    pub sending: Broker,
+    /// The connections that requests and steps come from, and that replies, steps and events go to.
+    pub brokers: [Broker; 3],
     /// Orders are here.
     pub store: Sqlite,
 }
@@ -26,10 +24,7 @@ pub fn routes(health: Health) -> Router {
 }
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
-    let broker = health
-        .receiving
-        .check()
-        .and_then(|()| health.sending.check());
+    let broker = health.brokers.iter().try_for_each(Broker::check);
     let broker = broker.map_err(|away| away.to_string());
     let database = health
         .store

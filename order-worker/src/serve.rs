@@ -40,8 +40,10 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     tracing::info!(health = %listener.local_addr()?, steps_to_resume = late, "order-worker starts");
 
     // Acknowledgements must get through when the broker takes no messages: it then reads nothing
-    // at all from connections that publish.
-    let receiving = Broker::start(&config.amqp_url, "order-worker receiving")?;
+    // at all from connections that publish. And what ends one consumer's connection, such as a
+    // message that can't be decoded, must not take the other's with it.
+    let asking = Broker::start(&config.amqp_url, "order-worker requests")?;
+    let stepping = Broker::start(&config.amqp_url, "order-worker steps")?;
     let sending = Broker::start(&config.amqp_url, "order-worker sending")?;
     let publisher = Arc::new(Publisher::new(sending.clone()));
 
@@ -66,9 +68,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             }
         });
     }
+    let brokers = [asking.clone(), stepping.clone(), sending.clone()];
     let health = Health {
-        receiving: receiving.clone(),
-        sending: sending.clone(),
+        brokers,
         store: store.clone(),
     };
     let app = health::routes(health);
@@ -88,8 +90,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     };
     let steps = Steps::new(store.clone(), engine.clone(), partners);
     tokio::join!(
-        rpc.run(receiving.clone(), in_hand.clone(), stop.clone()),
-        steps.run(receiving.clone(), in_hand.clone(), stop.clone()),
+        rpc.run(asking.clone(), in_hand.clone(), stop.clone()),
+        steps.run(stepping.clone(), in_hand.clone(), stop.clone()),
     );
 
     // Asked to stop: no more is taken.
@@ -104,7 +106,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     while background.join_next().await.is_some() {}
     drop(engine);
     let closing = async {
-        tokio::join!(receiving.close(), sending.close());
+        tokio::join!(asking.close(), stepping.close(), sending.close());
         store.close().await;
     };
     time::timeout(STOP_TIMEOUT, closing)

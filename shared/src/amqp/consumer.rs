@@ -25,7 +25,8 @@ pub enum Undecodable {
     /// The queue has a delivery limit: the broker takes it out by itself.
     LeaveToDeliveryLimit,
     /// It is taken out unseen. Messages before it are taken out with it and handled, but not
-    /// delivered again should this process die meanwhile.
+    /// delivered again should this process die meanwhile. The connection must serve this queue
+    /// alone: a message that another queue's end takes down with it would be lost.
     Discard,
 }
 
