@@ -1,6 +1,11 @@
 //! `order-worker verify` finds what is wrong: each invariant is damaged by hand, and named.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use crate::harness::{System, is_announced, order, order_paid_by};
 
@@ -124,6 +129,40 @@ async fn every_kind_of_damage_is_named() {
         copy_databases(&pristine, &system.folder);
         system.assert_verified();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_at_work_is_found_right_at_any_moment() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100_000)]).await;
+    let customer = system.customer().await;
+    let enough = AtomicBool::new(false);
+    let buy = async |buyer: usize| {
+        for number in 0.. {
+            if enough.load(Ordering::SeqCst) {
+                return;
+            }
+            let created = system
+                .post("/v1/orders", order(&customer, "A", 1))
+                .await
+                .expect(201);
+            let id = created["id"].as_str().unwrap();
+            system.order_until(id, "announced", is_announced).await;
+            system
+                .webhook(&format!("m-{buyer}-{number}"), "shipment.delivered", id)
+                .await
+                .expect(200);
+        }
+    };
+    let buyers = futures_util::future::join_all((0..6).map(buy));
+    tokio::join!(buyers, async {
+        for _ in 0..200 {
+            tokio::task::block_in_place(|| system.assert_verified());
+        }
+        enough.store(true, Ordering::SeqCst);
+    });
+    system.quiet().await;
+    system.assert_verified();
 }
 
 fn copy_databases(from: &Path, to: &Path) {
