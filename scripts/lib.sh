@@ -114,6 +114,72 @@ amqp_answers() {
     [ "$greeting" = AMQP ]
 } 2>/dev/null
 
+# need_postgres: sets POSTGRES_BIN, where the newest PostgreSQL's programs are.
+need_postgres() {
+    find_postgres || { apt_install postgresql; find_postgres; } || die "please install PostgreSQL"
+}
+
+find_postgres() {
+    local bin
+    POSTGRES_BIN=
+    for bin in "$(dirname "$(readlink -f "$(command -v initdb || echo .)")")" \
+        $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V); do
+        if [ -x "$bin/initdb" ] && [ -x "$bin/pg_isready" ]; then POSTGRES_BIN=$bin; fi
+    done
+    [ -n "$POSTGRES_BIN" ]
+}
+
+# as_postgres COMMAND...: becomes the command, as a user that PostgreSQL accepts: it refuses root.
+as_postgres() {
+    if [ "$(id -u)" = 0 ]; then
+        exec setpriv --reuid=postgres --regid=postgres --clear-groups env HOME=/tmp "$@"
+    fi
+    exec "$@"
+}
+
+# prepare_postgres FOLDER: a server of our own that is not running yet, with the superuser
+# "orders" and no password, on this machine alone; sets POSTGRES_PORT.
+prepare_postgres() {
+    local folder=$1
+    mkdir -p "$folder"
+    if [ "$(id -u)" = 0 ]; then chown postgres:postgres "$folder"; fi
+    free_port; POSTGRES_PORT=$PORT
+    printf '%s\n' "$PORT" >"$folder/port"
+    (as_postgres "$POSTGRES_BIN/initdb" --pgdata="$folder/data" --username=orders --auth=trust \
+        --encoding=UTF8 --locale=C.UTF-8 --no-sync) >"$folder/initdb.log" 2>&1 ||
+        { tail -5 "$folder/initdb.log" >&2; die "can't make a PostgreSQL database"; }
+    cat >>"$folder/data/postgresql.conf" <<EOF
+listen_addresses = '127.0.0.1'
+port = $POSTGRES_PORT
+unix_socket_directories = '$folder'
+max_connections = 300
+EOF
+}
+
+# run_postgres FOLDER: becomes the server.
+run_postgres() {
+    as_postgres "$POSTGRES_BIN/postgres" -D "$1/data"
+}
+
+# forget_postgres FOLDER: gives its port back.
+forget_postgres() {
+    [ -e "$1/port" ] || return 0
+    rmdir "${TMPDIR:-/tmp}/orders-port-$(cat "$1/port")" 2>/dev/null || true
+}
+
+# start_postgres FOLDER: a running server of our own; sets POSTGRES_PORT.
+start_postgres() {
+    prepare_postgres "$1"
+    (run_postgres "$1") >"$1/out.log" 2>&1 &
+    STARTED="${STARTED:-} $!"
+    wait_for "the private PostgreSQL" 60 postgres_answers "$POSTGRES_PORT" ||
+        { tail -20 "$1/out.log" >&2; die "PostgreSQL did not start"; }
+}
+
+postgres_answers() {
+    "$POSTGRES_BIN/pg_isready" --quiet --host=127.0.0.1 --port="$1"
+}
+
 # wait_for WHAT SECONDS COMMAND...
 wait_for() {
     local what=$1 seconds=$2; shift 2

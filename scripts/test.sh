@@ -6,11 +6,13 @@ usage() {
     cat <<'EOF'
 Usage: scripts/test.sh [FILTER]
 
-Runs every test (or those whose name contains FILTER) against a private RabbitMQ on a free port,
-with all data in a temporary folder. It neither needs nor disturbs anything that runs.
+Runs every test (or those whose name contains FILTER) against a private RabbitMQ and a private
+PostgreSQL on free ports, with all data in a temporary folder; the tests of the whole system once
+over SQLite and once over PostgreSQL (STORES="sqlite postgres"). It neither needs nor disturbs
+anything that runs.
 
-Installs what is missing: RabbitMQ, Python and pip from the distribution's packages, and the Python
-packages of scripts/test-requirements.txt into a folder under target/.
+Installs what is missing: RabbitMQ, PostgreSQL, Python and pip from the distribution's packages, and
+the Python packages of scripts/test-requirements.txt into a folder under target/.
 Uses cargo nextest where it is installed, cargo test elsewhere.
 EOF
 }
@@ -23,12 +25,15 @@ esac
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 WORK=$(mktemp -d)
+# PostgreSQL runs as a user of its own.
+chmod 711 "$WORK"
 trap 'stop_all; rm -rf "$WORK"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
 command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
 need_rabbitmq
+need_postgres
 command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || apt_install python3 python3-pip
 
 # A foreign AMQP client and others that none of us wrote.
@@ -45,7 +50,7 @@ say "building ..."
 cargo build --quiet --workspace --tests --bins
 
 # Each test takes a vhost that no other has: one call makes them all.
-VHOSTS=100
+VHOSTS=200
 start_rabbitmq "$WORK/rabbitmq"
 (. "$WORK/rabbitmq/env"
 rabbitmqctl --quiet eval "
@@ -55,9 +60,25 @@ rabbitmqctl --quiet eval "
         ok = rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, Name, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)
     end || N <- lists:seq(1, $VHOSTS)], ok.") >/dev/null
 
+start_postgres "$WORK/postgres"
+
 export TEST_AMQP_PORT=$RABBITMQ_PORT TEST_FOLDER="$WORK" TEST_LIB="$PWD/scripts/lib.sh"
-if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --workspace --no-tests=fail --no-fail-fast "$@"
-else
-    cargo test --workspace --no-fail-fast "$@"
-fi
+export TEST_POSTGRES_PORT=$POSTGRES_PORT TEST_POSTGRES_BIN="$POSTGRES_BIN"
+
+# run CARGO-OPTIONS -- FILTER...
+run() {
+    if cargo nextest --version >/dev/null 2>&1; then
+        cargo nextest run --no-fail-fast "$@"
+    else
+        cargo test --no-fail-fast "$@"
+    fi
+}
+failed=
+what=--workspace
+for store in ${STORES:-sqlite postgres}; do
+    say "testing over $store ..."
+    TEST_STORE=$store run $what "$@" || failed="$failed $store"
+    # What does not involve a store has been tested.
+    what='--package api-gateway --test e2e'
+done
+[ -z "$failed" ] || die "failed over:$failed"

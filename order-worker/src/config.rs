@@ -3,7 +3,8 @@
 //! | variable | default | meaning |
 //! |---|---|---|
 //! | `AMQP_URL` | `amqp://guest:guest@127.0.0.1:5672/%2f` | the broker; a secret |
-//! | `DATABASE_URL` | `sqlite://data/orders.db` | the orders; a secret |
+//! | `DATABASE_URL` | `sqlite://data/orders.db` | the orders: `sqlite://PATH` or `postgres://…`; a secret |
+//! | `DATABASE_READ_URL` | | a replica of the PostgreSQL database, for callers' reads; a secret |
 //! | `WORKER_HTTP_ADDR` | `127.0.0.1:8081` | `/livez` and `/readyz` |
 //! | `PAYMENT_PROVIDER` | `sandbox` | who holds the money |
 //! | `CARRIER` | `manual` | `sandbox`: parcels deliver themselves |
@@ -17,7 +18,7 @@ use anyhow::{Context, bail};
 use jiff::SignedDuration;
 use shared::config::Env;
 
-use crate::{domain::decide::Rules, providers::sandbox::payment, store::sqlite};
+use crate::{domain::decide::Rules, providers::sandbox::payment, store};
 
 /// Where the broker is when nothing else is said.
 pub const DEFAULT_AMQP_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
@@ -31,6 +32,8 @@ pub struct Config {
     pub amqp_url: String,
     /// The orders.
     pub database_url: String,
+    /// A replica that callers' reads go to.
+    pub database_read_url: Option<String>,
     /// Where health is told.
     pub http_addr: SocketAddr,
     /// The sandbox carrier's webhooks; `None` with `CARRIER=manual`.
@@ -63,6 +66,7 @@ impl Config {
                 .secret("AMQP_URL")?
                 .unwrap_or_else(|| DEFAULT_AMQP_URL.to_owned()),
             database_url: database_url(env)?,
+            database_read_url: env.secret("DATABASE_READ_URL")?,
             http_addr: env.parsed("WORKER_HTTP_ADDR", "127.0.0.1:8081")?,
             delivery: delivery(env)?,
             rules: Rules {
@@ -82,7 +86,7 @@ pub fn database_url(env: &Env) -> anyhow::Result<String> {
     let url = env
         .secret("DATABASE_URL")?
         .unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
-    sqlite::path(&url)?;
+    store::check_urls(&url, env.secret("DATABASE_READ_URL")?.as_deref())?;
     Ok(url)
 }
 

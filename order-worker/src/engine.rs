@@ -3,56 +3,77 @@
 //! Commands that wait at the same moment are decided together in one transaction; while one batch
 //! commits, the next gathers. No timer is involved: a command that comes alone is decided alone.
 //! Nothing is answered, and no step or event leaves, before the commit.
+//!
+//! While the database is away the batch is held and tried again, until its callers' time is up:
+//! they are told a moment before that nothing was done, or that it is unknown. Who could not be
+//! served in time is told so at once.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use shared::outcome::{Code, Failure, Told};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{self, Instant},
 };
 use uuid::Uuid;
 
 use crate::{
     domain::{
-        command::{Command, Needs},
+        command::{Command, Needs, Trust},
         decide::{Rules, carry_out},
         stamp::Stamp,
         step::StepRow,
         world::World,
     },
     relay::Outbox,
-    store::{Sqlite, StoreError},
+    store::{Store, StoreError},
 };
 
 /// Commands of one batch at most: bounds how long the first one waits for the last.
 const MAX_BATCH: usize = 256;
 /// Commands that may wait for their batch; the consumers' prefetch is the tighter bound.
 const QUEUE: usize = 2048;
+/// Between attempts while the database is away: doubles from the first to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// Before its deadline a caller that waits in vain is told, so that the answer still arrives: this
+/// part of the time it had left, but no longer than the second.
+const MARGIN: (u32, Duration) = (8, Duration::from_millis(300));
 
 /// Takes commands; clones share one engine, which ends when the last clone is gone.
 #[derive(Clone)]
-pub struct Engine(mpsc::Sender<Submission>);
+pub struct Engine {
+    submissions: mpsc::Sender<Submission>,
+    /// Microseconds that a batch takes, lately.
+    pace_us: Arc<AtomicU64>,
+}
 
 struct Submission {
     command: Command,
     deadline: Option<Instant>,
     answer: oneshot::Sender<Result<Told, Undecided>>,
+    ticket: Arc<Ticket>,
+    /// A commit of it was not answered.
+    may_be_done: bool,
 }
 
 /// Why a command was not decided.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Undecided {
-    /// Certain that nothing was done: the database is away.
+    /// Certain that nothing was done: the database is away, or there is too much to do.
     #[error("{0}")]
     Away(String),
     /// It may have been done: the database did not answer the commit.
     #[error("{0}")]
     Unknown(String),
-    /// Nobody waits for it any more; nothing was done.
-    #[error("the deadline has passed")]
-    TooLate,
     /// It can't be decided: a defect, of which nothing was kept.
     #[error("{0}")]
     Defect(String),
@@ -63,77 +84,244 @@ impl From<Undecided> for Failure {
         let message = undecided.to_string();
         match undecided {
             Undecided::Away(_) => Self::new(Code::Unavailable, message),
-            Undecided::Unknown(_) | Undecided::TooLate => Self::new(Code::Timeout, message),
+            Undecided::Unknown(_) => Self::new(Code::Timeout, message),
             Undecided::Defect(_) => Self::new(Code::Internal, message),
         }
     }
 }
 
-impl Engine {
-    /// Starts deciding over `store`.
-    pub fn start(store: Sqlite, rules: Rules, outbox: Outbox) -> Self {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(run(store, rules, outbox, receiver));
-        Self(sender)
+/// Whose a command is: a caller may take it back as long as no batch has it.
+#[derive(Default)]
+struct Ticket(AtomicU8);
+
+impl Ticket {
+    const WAITING: u8 = 0;
+    const TAKEN: u8 = 1;
+    const WITHDRAWN: u8 = 2;
+
+    /// Into a batch; not if it was withdrawn.
+    fn take(&self) -> bool {
+        self.go(Self::WAITING, Self::TAKEN)
     }
 
-    /// Has `command` decided, unless `deadline` passes before its turn comes.
+    /// Out of a batch of which nothing was done.
+    fn put_back(&self) {
+        self.go(Self::TAKEN, Self::WAITING);
+    }
+
+    /// Nothing was done, and nothing will be.
+    fn withdraw(&self) -> bool {
+        self.go(Self::WAITING, Self::WITHDRAWN)
+    }
+
+    fn go(&self, from: u8, to: u8) -> bool {
+        self.0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+impl Engine {
+    /// Starts deciding over `store`.
+    pub fn start(store: Store, rules: Rules, outbox: Outbox) -> Self {
+        let (submissions, receiver) = mpsc::channel(QUEUE);
+        let pace_us = Arc::new(AtomicU64::new(0));
+        let decider = Decider {
+            store,
+            rules,
+            outbox,
+            pace_us: Arc::clone(&pace_us),
+        };
+        tokio::spawn(decider.run(receiver));
+        Self {
+            submissions,
+            pace_us,
+        }
+    }
+
+    /// Has `command` decided before `deadline`.
     ///
     /// # Errors
-    /// [`Undecided`].
+    /// [`Undecided`], in time for the caller to hear of it.
     pub async fn decide(
         &self,
         command: Command,
         deadline: Option<Instant>,
     ) -> Result<Told, Undecided> {
-        let stopped = || Undecided::Away("the worker is stopping".to_owned());
-        let (answer, decided) = oneshot::channel();
+        let (answer, mut decided) = oneshot::channel();
+        let ticket = Arc::new(Ticket::default());
+        let last_moment = deadline.map(last_moment);
+        if last_moment.is_some_and(|moment| Instant::now() + self.expected_wait() > moment) {
+            return Err(overloaded());
+        }
         let submission = Submission {
             command,
             deadline,
             answer,
+            ticket: Arc::clone(&ticket),
+            may_be_done: false,
         };
-        self.0.send(submission).await.map_err(|_| stopped())?;
-        decided.await.unwrap_or_else(|_| Err(stopped()))
+        self.submissions
+            .try_send(submission)
+            .map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(_) => overloaded(),
+                mpsc::error::TrySendError::Closed(_) => stopping(),
+            })?;
+        let (Some(deadline), Some(last_moment)) = (deadline, last_moment) else {
+            return decided.await.unwrap_or_else(|_| Err(stopping()));
+        };
+        if let Ok(decided) = time::timeout_at(last_moment, &mut decided).await {
+            return decided.unwrap_or_else(|_| Err(stopping()));
+        }
+        if ticket.withdraw() {
+            return Err(Undecided::Away(
+                "the database did not take it in time; nothing was done".to_owned(),
+            ));
+        }
+        match time::timeout_at(deadline, decided).await {
+            Ok(decided) => decided.unwrap_or_else(|_| Err(stopping())),
+            Err(_) => Err(Undecided::Unknown("not decided in time".to_owned())),
+        }
+    }
+
+    /// How long a command that comes now waits for its answer, as things go.
+    fn expected_wait(&self) -> Duration {
+        let waiting = self.submissions.max_capacity() - self.submissions.capacity();
+        let batches = u64::try_from(waiting / MAX_BATCH).unwrap_or(u64::MAX);
+        Duration::from_micros(batches.saturating_mul(self.pace_us.load(Ordering::Relaxed)))
     }
 }
 
-async fn run(
-    store: Sqlite,
+/// When a caller has to be told, to hear of it by `deadline`.
+fn last_moment(deadline: Instant) -> Instant {
+    let left = deadline.saturating_duration_since(Instant::now());
+    deadline
+        .checked_sub((left / MARGIN.0).min(MARGIN.1))
+        .unwrap_or(deadline)
+}
+
+fn overloaded() -> Undecided {
+    Undecided::Away("too many requests are waiting; nothing was done".to_owned())
+}
+
+fn stopping() -> Undecided {
+    Undecided::Away("the worker is stopping".to_owned())
+}
+
+/// What decides.
+struct Decider {
+    store: Store,
     rules: Rules,
     outbox: Outbox,
-    mut submissions: mpsc::Receiver<Submission>,
-) {
-    let mut gathered = Vec::with_capacity(MAX_BATCH);
-    while submissions.recv_many(&mut gathered, MAX_BATCH).await > 0 {
-        let batch = refuse_late(&mut gathered);
-        match decide_batch(&store, &rules, &outbox, &batch).await {
-            Ok(outcomes) => answer(batch, outcomes),
-            // One of them can't be decided: alone, each harms only itself.
-            Err(Undecided::Defect(_)) if batch.len() > 1 => {
-                for submission in batch {
-                    let alone = vec![submission];
-                    let outcomes = decide_batch(&store, &rules, &outbox, &alone).await;
-                    answer_alike(alone, outcomes);
-                }
-            }
-            Err(undecided) => answer_alike(batch, Err(undecided)),
-        }
-    }
+    pace_us: Arc<AtomicU64>,
 }
 
-/// Answers those whose deadline has passed, and takes the others.
-fn refuse_late(gathered: &mut Vec<Submission>) -> Vec<Submission> {
-    let now = Instant::now();
-    let mut batch = Vec::with_capacity(gathered.len());
-    for submission in gathered.drain(..) {
-        if submission.deadline.is_some_and(|deadline| deadline <= now) {
-            let _ = submission.answer.send(Err(Undecided::TooLate));
-        } else {
-            batch.push(submission);
+impl Decider {
+    async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
+        let mut gathered = Vec::new();
+        while submissions.recv_many(&mut gathered, MAX_BATCH).await > 0 {
+            let began = Instant::now();
+            self.see_through(mem::take(&mut gathered)).await;
+            self.note_pace(began.elapsed());
         }
     }
-    batch
+
+    /// Half of what a batch takes lately is what the last one took.
+    fn note_pace(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let pace = self.pace_us.load(Ordering::Relaxed) / 2 + took / 2;
+        self.pace_us.store(pace, Ordering::Relaxed);
+    }
+
+    /// Decides the batch, however long the database is away.
+    async fn see_through(&self, mut batch: Vec<Submission>) {
+        let mut pause = BACKOFF.0;
+        loop {
+            batch.retain(|submission| submission.may_be_done || submission.ticket.take());
+            if batch.is_empty() {
+                return;
+            }
+            match self.decide_batch(&batch).await {
+                Ok(outcomes) => {
+                    if batch.iter().any(|submission| submission.may_be_done) {
+                        self.resend().await;
+                    }
+                    return answer(batch, outcomes);
+                }
+                // One of them can't be decided: alone, each harms only itself.
+                Err(Undecided::Defect(_)) if batch.len() > 1 => {
+                    for submission in batch {
+                        if !submission.may_be_done {
+                            submission.ticket.put_back();
+                        }
+                        Box::pin(self.see_through(vec![submission])).await;
+                    }
+                    return;
+                }
+                Err(defect @ Undecided::Defect(_)) => return refuse(batch, &defect),
+                Err(Undecided::Away(_)) => {
+                    for submission in batch.iter().filter(|submission| !submission.may_be_done) {
+                        submission.ticket.put_back();
+                    }
+                }
+                Err(unknown @ Undecided::Unknown(_)) => {
+                    let (again, not_again) = batch.into_iter().partition(is_safe_to_repeat);
+                    refuse(not_again, &unknown);
+                    batch = again;
+                    repeat_knowingly(&mut batch);
+                }
+            }
+            // Without a deadline a command waits as long as somebody waits for it.
+            time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF.1);
+            let now = Instant::now();
+            batch.retain(|submission| {
+                !submission.answer.is_closed()
+                    && submission.deadline.is_none_or(|deadline| now < deadline)
+            });
+        }
+    }
+
+    /// Steps of a commit that was not answered were not sent.
+    async fn resend(&self) {
+        if let Err(error) = self.store.release_leases(Timestamp::now()).await {
+            tracing::warn!(%error, "steps of an unanswered commit are sent when their lease is over");
+        }
+    }
+
+    async fn decide_batch(&self, batch: &[Submission]) -> Result<Vec<Told>, Undecided> {
+        let mut needs = Needs::default();
+        for submission in batch {
+            needs.add(&submission.command);
+        }
+        let stamp = Stamp::new(Timestamp::now(), seed());
+        let now = stamp.now();
+        let decided = self
+            .store
+            .transact(&needs, now, |world| {
+                let mut stamp = stamp.clone();
+                let outcomes = batch
+                    .iter()
+                    .map(|submission| {
+                        let carried_out =
+                            || carry_out(world, &submission.command, &self.rules, &mut stamp);
+                        catch_unwind(AssertUnwindSafe(carried_out)).ok()
+                    })
+                    .collect::<Option<Vec<_>>>()?;
+                Some((outcomes, due(world, now), !world.dirty.events.is_empty()))
+            })
+            .await;
+        match decided {
+            Ok((outcomes, steps, has_events)) => {
+                self.outbox.steps(steps);
+                if has_events {
+                    self.outbox.events();
+                }
+                Ok(outcomes)
+            }
+            Err(error) => Err(undecided(error)),
+        }
+    }
 }
 
 fn answer(batch: Vec<Submission>, outcomes: Vec<Told>) {
@@ -142,53 +330,32 @@ fn answer(batch: Vec<Submission>, outcomes: Vec<Told>) {
     }
 }
 
-fn answer_alike(batch: Vec<Submission>, outcomes: Result<Vec<Told>, Undecided>) {
-    match outcomes {
-        Ok(outcomes) => answer(batch, outcomes),
-        Err(undecided) => {
-            for submission in batch {
-                let _ = submission.answer.send(Err(undecided.clone()));
-            }
-        }
+fn refuse(batch: Vec<Submission>, why: &Undecided) {
+    for submission in batch {
+        let _ = submission.answer.send(Err(why.clone()));
     }
 }
 
-async fn decide_batch(
-    store: &Sqlite,
-    rules: &Rules,
-    outbox: &Outbox,
-    batch: &[Submission],
-) -> Result<Vec<Told>, Undecided> {
-    if batch.is_empty() {
-        return Ok(Vec::new());
+/// Whether deciding the command again, after it may have been done, finds that it was.
+fn is_safe_to_repeat(submission: &Submission) -> bool {
+    match &submission.command {
+        Command::Finish { .. } => true,
+        Command::Request { idempotency, .. } => idempotency.is_some(),
     }
-    let mut needs = Needs::default();
+}
+
+/// A first delivery that may have been done is none any more.
+fn repeat_knowingly(batch: &mut [Submission]) {
     for submission in batch {
-        needs.add(&submission.command);
-    }
-    let mut stamp = Stamp::new(Timestamp::now(), seed());
-    let now = stamp.now();
-    let decided = store
-        .transact(needs, now, |world| {
-            let outcomes = batch
-                .iter()
-                .map(|submission| {
-                    let carried_out = || carry_out(world, &submission.command, rules, &mut stamp);
-                    catch_unwind(AssertUnwindSafe(carried_out)).ok()
-                })
-                .collect::<Option<Vec<_>>>()?;
-            Some((outcomes, due(world, now), !world.dirty.events.is_empty()))
-        })
-        .await;
-    match decided {
-        Ok((outcomes, steps, has_events)) => {
-            outbox.steps(steps);
-            if has_events {
-                outbox.events();
-            }
-            Ok(outcomes)
+        submission.may_be_done = true;
+        if let Command::Request {
+            idempotency: Some(idempotency),
+            ..
+        } = &mut submission.command
+            && idempotency.trust == Trust::FirstDelivery
+        {
+            idempotency.trust = Trust::Message;
         }
-        Err(error) => Err(undecided(error)),
     }
 }
 
@@ -205,11 +372,15 @@ fn undecided(error: StoreError) -> Undecided {
             Undecided::Defect("the request could not be decided".to_owned())
         }
         StoreError::Away(_) => {
-            tracing::error!(%error, "a batch was not saved; nothing of it was done");
+            tracing::error!(%error, "a batch was not saved; nothing of it was done; trying again");
             Undecided::Away("the database is away".to_owned())
         }
+        StoreError::Conflict(_) => {
+            tracing::warn!(%error, "a batch met others again and again; trying again");
+            Undecided::Away("the database is too busy".to_owned())
+        }
         StoreError::Unknown(_) => {
-            tracing::error!(%error, "it is unknown whether a batch was saved");
+            tracing::error!(%error, "it is unknown whether a batch was saved; looking again");
             Undecided::Unknown("the database did not answer the commit".to_owned())
         }
     }

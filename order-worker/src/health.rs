@@ -4,7 +4,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, response::IntoRespons
 use serde_json::json;
 use shared::amqp::connection::Broker;
 
-use crate::store::Sqlite;
+use crate::store::Store;
 
 /// What readiness depends on.
 #[derive(Clone)]
@@ -12,7 +12,7 @@ pub struct Health {
     /// The connections that requests and steps come from, and that replies, steps and events go to.
     pub brokers: [Broker; 3],
     /// Orders are here.
-    pub store: Sqlite,
+    pub store: Store,
 }
 
 /// The worker's HTTP face.

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use order_worker::{
     config::{self, Config},
     serve::serve,
-    store::Sqlite,
+    store::{Store, place},
     verify::verify,
 };
 use shared::{config::Env, shutdown, telemetry};
@@ -51,8 +51,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Migrate => {
             let url = config::database_url(&env)?;
-            Sqlite::open(&url).await?.close().await;
-            println!("{url} is up to date");
+            Store::open(&url, None).await?.close().await;
+            println!("{} is up to date", place(&url));
         }
         Command::Verify => {
             let report = verify(&config::database_url(&env)?).await?;

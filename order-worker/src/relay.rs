@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     crash::{Point, point},
     domain::step::{Step, StepKey, StepRow},
-    store::{Positioned, Sqlite, StoreError},
+    store::{Positioned, Store, StoreError},
 };
 
 /// Batches of steps that wait to be sent; beyond, the sweeper sends them later.
@@ -42,6 +42,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 const ENOUGH_WAITING: u32 = 1_000;
 /// Events published at once.
 const EVENTS: u32 = 200;
+/// Between attempts to get the turn to publish events while another worker has it.
+const TURN_INTERVAL: Duration = Duration::from_millis(50);
 /// Between attempts while the broker or the database is away.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two rounds of clearing away.
@@ -116,7 +118,7 @@ impl Relay {
     /// Starts telling what is committed, until `stop`.
     pub fn start(
         self,
-        store: &Sqlite,
+        store: &Store,
         publisher: Arc<Publisher>,
         tasks: &mut JoinSet<()>,
         stop: &CancellationToken,
@@ -183,37 +185,39 @@ fn step_message(row: &StepRow) -> Outgoing {
     }
 }
 
-async fn publish_events(store: Sqlite, publisher: Arc<Publisher>, news: Arc<Notify>) {
-    let mut position = loop {
-        match store.published_position().await {
-            Ok(position) => break position,
-            Err(error) => wait_out(&error).await,
-        }
-    };
+async fn publish_events(store: Store, publisher: Arc<Publisher>, news: Arc<Notify>) {
     loop {
         if publisher.check().is_err() {
             time::sleep(SWEEP_INTERVAL).await;
             continue;
         }
-        match publish_next(&store, &publisher, position).await {
-            Ok(Some(published)) => position = published,
-            Ok(None) => {
+        match publish_next(&store, &publisher).await {
+            Ok(Published::Some) => {}
+            Ok(Published::None) => {
                 let _ = time::timeout(PAUSE, news.notified()).await;
             }
+            Ok(Published::ByAnother) => time::sleep(TURN_INTERVAL).await,
             Err(error) => wait_out(&error).await,
         }
     }
 }
 
-/// Publishes the next events after `position`; returns how far it got, or nothing if there are none.
-async fn publish_next(
-    store: &Sqlite,
-    publisher: &Publisher,
-    position: i64,
-) -> Result<Option<i64>, StoreError> {
-    let events = store.events_after(position, EVENTS).await?;
+enum Published {
+    Some,
+    None,
+    /// Another worker has the turn.
+    ByAnother,
+}
+
+/// Publishes the next events.
+async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published, StoreError> {
+    let Some(mut turn) = store.publishing().await? else {
+        return Ok(Published::ByAnother);
+    };
+    let position = turn.position;
+    let events = turn.events(EVENTS).await?;
     if events.is_empty() {
-        return Ok(None);
+        return Ok(Published::None);
     }
     let messages: Vec<_> = events
         .iter()
@@ -228,18 +232,18 @@ async fn publish_next(
     point(Point::AfterEventsPublished);
     // Up to the first that was not confirmed; it and those behind it go out again.
     let confirmed = results.iter().take_while(|result| result.is_ok()).count();
-    if let Some(Err(error)) = results.get(confirmed) {
-        tracing::warn!(%error, "events could not be published; they will be published again");
-        time::sleep(PAUSE).await;
-    }
     let reached = confirmed
         .checked_sub(1)
         .and_then(|last| events.get(last))
         .map_or(position, |event| event.position);
     if reached > position {
-        store.set_published_position(reached).await?;
+        turn.published(reached).await?;
     }
-    Ok(Some(reached))
+    if let Some(Err(error)) = results.get(confirmed) {
+        tracing::warn!(%error, "events could not be published; they will be published again");
+        time::sleep(PAUSE).await;
+    }
+    Ok(Published::Some)
 }
 
 fn event_message(Positioned { position, event }: &Positioned) -> Outgoing {
@@ -257,7 +261,7 @@ fn event_message(Positioned { position, event }: &Positioned) -> Outgoing {
     }
 }
 
-async fn sweep(store: Sqlite, publisher: Arc<Publisher>) {
+async fn sweep(store: Store, publisher: Arc<Publisher>) {
     loop {
         time::sleep(SWEEP_INTERVAL).await;
         // A step is claimed only when it can be sent: a claim puts it off by its lease.
@@ -271,7 +275,7 @@ async fn sweep(store: Sqlite, publisher: Arc<Publisher>) {
     }
 }
 
-async fn sweep_once(store: &Sqlite, publisher: &Publisher) -> Result<(), StoreError> {
+async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreError> {
     let now = Timestamp::now();
     if store.next_due_step().await?.is_none_or(|due| due > now) {
         return Ok(());
@@ -289,7 +293,7 @@ async fn sweep_once(store: &Sqlite, publisher: &Publisher) -> Result<(), StoreEr
     Ok(())
 }
 
-async fn clear_away(store: Sqlite) {
+async fn clear_away(store: Store) {
     loop {
         match store
             .forget_old_answers(Timestamp::now(), HOUSEKEEPING_ROWS)

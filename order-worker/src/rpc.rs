@@ -28,7 +28,7 @@ use crate::{
         step::StepRow,
     },
     engine::Engine,
-    store::{OrderCursor, Sqlite, StoreError},
+    store::{OrderCursor, Store, StoreError},
 };
 
 /// Requests in hand at the same time.
@@ -37,14 +37,14 @@ const PREFETCH: u16 = 1_000;
 /// Answers requests from the queue.
 #[derive(Clone)]
 pub struct Rpc {
-    store: Sqlite,
+    store: Store,
     engine: Engine,
     replier: Arc<Replier>,
 }
 
 impl Rpc {
     /// Answers over `store` and `engine`.
-    pub fn new(store: Sqlite, engine: Engine, replier: Replier) -> Self {
+    pub fn new(store: Store, engine: Engine, replier: Replier) -> Self {
         Self {
             store,
             engine,
@@ -359,8 +359,9 @@ fn unreadable(error: StoreError) -> Failure {
     tracing::error!(%error, "a read failed");
     match error {
         StoreError::Damaged(_) => Failure::new(Code::Internal, "stored data can't be read"),
-        StoreError::Away(_) | StoreError::Unknown(_) | StoreError::GivenUp => {
-            Failure::new(Code::Unavailable, "the database is away")
-        }
+        StoreError::Away(_)
+        | StoreError::Unknown(_)
+        | StoreError::Conflict(_)
+        | StoreError::GivenUp => Failure::new(Code::Unavailable, "the database is away"),
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     relay,
     rpc::Rpc,
     steps::{Partners, Steps},
-    store::Sqlite,
+    store::Store,
 };
 
 /// For what is in hand when the worker is asked to stop; the rest is delivered to another.
@@ -30,7 +30,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the database, the ledger or the address can't be used. A broker that is away is waited for.
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let store = Sqlite::open(&config.database_url).await?;
+    let store = Store::open(&config.database_url, config.database_read_url.as_deref()).await?;
     // Nobody knows what the last process got sent.
     let late = store.release_leases(Timestamp::now()).await?;
     let ledger = Ledger::open(&config.database_url).await?;

@@ -48,7 +48,10 @@ fn without_keys_only_loopback_is_served() {
 #[tokio::test]
 async fn a_second_worker_on_one_sqlite_database_is_refused() {
     let system = System::start().await;
-    let url = system.database_url();
+    if !system.store.is_sqlite() {
+        return;
+    }
+    let url = system.store.url();
     let variables = [
         ("DATABASE_URL", url.as_str()),
         ("WORKER_HTTP_ADDR", "127.0.0.1:0"),

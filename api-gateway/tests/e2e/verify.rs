@@ -1,70 +1,115 @@
 //! `order-worker verify` finds what is wrong: each invariant is damaged by hand, and named.
 
-use std::{
-    fs,
-    path::Path,
-    process::Command,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::{System, is_announced, order, order_paid_by};
+use crate::harness::{Book, System, is_announced, order, order_paid_by};
 
-/// Damage to the orders' database: what is done, and what must be named.
-const ORDERS: [(&str, &str); 11] = [
-    (
-        "UPDATE orders SET state = json_set(state, '$.total', 1) WHERE number = 1",
-        "with other contents",
-    ),
-    (
-        "UPDATE orders SET state = json_set(state, '$.version', 99) WHERE number = 1",
-        "but its events say",
-    ),
-    (
+/// What is done to the books, and what must be named.
+struct Damage {
+    book: Book,
+    sqlite: &'static str,
+    postgres: &'static str,
+    named: &'static str,
+}
+
+const fn damage(book: Book, sql: &'static str, named: &'static str) -> Damage {
+    Damage {
+        book,
+        sqlite: sql,
+        postgres: sql,
+        named,
+    }
+}
+
+const DAMAGES: [Damage; 17] = [
+    Damage {
+        book: Book::Orders,
+        sqlite: "UPDATE orders SET state = json_set(state, '$.total', 1) WHERE number = 1",
+        postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{total}', '1')::text WHERE number = 1",
+        named: "with other contents",
+    },
+    Damage {
+        book: Book::Orders,
+        sqlite: "UPDATE orders SET state = json_set(state, '$.version', 99) WHERE number = 1",
+        postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{version}', '99')::text WHERE number = 1",
+        named: "but its events say",
+    },
+    damage(
+        Book::Orders,
         "DELETE FROM events WHERE sequence = 3 AND subject = (SELECT id FROM orders WHERE number = 1)",
         "a gap",
     ),
-    (
+    damage(
+        Book::Orders,
         "DELETE FROM events WHERE subject = (SELECT id FROM orders WHERE number = 1)",
         "has no events",
     ),
-    (
+    damage(
+        Book::Orders,
         "DELETE FROM orders WHERE number = 1",
         "has events but no row",
     ),
-    (
+    damage(
+        Book::Orders,
         "UPDATE shelves SET reserved = reserved + 1",
         "but open orders hold",
     ),
-    (
+    damage(
+        Book::Orders,
         "UPDATE shelves SET on_hand = on_hand + 5",
         "but the events add up to",
     ),
-    (
-        "PRAGMA ignore_check_constraints = ON; UPDATE shelves SET reserved = on_hand + 1",
-        "on hand, 101 reserved",
-    ),
-    (
-        "INSERT INTO steps SELECT id, 'capture_payment', 1, 1, 1, NULL, 'r' FROM orders WHERE number = 1",
+    Damage {
+        book: Book::Orders,
+        sqlite: "PRAGMA ignore_check_constraints = ON; UPDATE shelves SET reserved = on_hand + 1",
+        postgres: "ALTER TABLE shelves DROP CONSTRAINT shelves_check; UPDATE shelves SET reserved = on_hand + 1",
+        named: "on hand, 101 reserved",
+    },
+    damage(
+        Book::Orders,
+        "INSERT INTO steps (order_id, step, attempt, failures, due_at, publish_at, request_id)
+         SELECT id, 'capture_payment', 1, 0, 1, 1, 'r' FROM orders WHERE number = 1",
         "capture_payment: overdue since 1970",
     ),
-    (
-        "INSERT INTO steps VALUES ('0192f0c1-2345-7abc-8def-0123456789ab', 'capture_payment', 1, 1, NULL, NULL, 'r')",
+    damage(
+        Book::Orders,
+        "INSERT INTO steps (order_id, step, attempt, failures, due_at, request_id)
+         VALUES ('0192f0c1-2345-7abc-8def-0123456789ab', 'capture_payment', 1, 0, 1, 'r')",
         "of an order that is not there",
     ),
-    (
-        "UPDATE orders SET state = json_set(state, '$.payment.status', 'authorized') WHERE status = 'cancelled'",
-        "cancelled, but its authorization was not voided",
+    Damage {
+        book: Book::Orders,
+        sqlite: "UPDATE orders SET state = json_set(state, '$.payment.status', 'authorized') WHERE status = 'cancelled'",
+        postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{payment,status}', '\"authorized\"')::text WHERE status = 'cancelled'",
+        named: "cancelled, but its authorization was not voided",
+    },
+    damage(
+        Book::Ledger,
+        "INSERT INTO movements (payment, kind, amount) SELECT payment, kind, amount FROM movements WHERE kind = 'authorize'",
+        "held money 2 times",
     ),
-];
-
-/// Damage to the provider's books.
-const LEDGER: [(&str, &str); 6] = [
-    ("INSERT INTO movements SELECT NULL, payment, kind, amount FROM movements WHERE kind = 'authorize'", "held money 2 times"),
-    ("INSERT INTO movements SELECT NULL, payment, kind, amount FROM movements WHERE kind = 'capture'", "took money 2 times"),
-    ("UPDATE payments SET status = 'authorized' WHERE status = 'voided'", "is voided in our books, but authorized"),
-    ("UPDATE payments SET captured = captured - 1 WHERE status = 'captured'", "captured 1000 and refunded 0 in our books, but 999"),
-    ("DELETE FROM payments WHERE status = 'captured'", "is captured in our books, but nothing"),
-    (
+    damage(
+        Book::Ledger,
+        "INSERT INTO movements (payment, kind, amount) SELECT payment, kind, amount FROM movements WHERE kind = 'capture'",
+        "took money 2 times",
+    ),
+    damage(
+        Book::Ledger,
+        "UPDATE payments SET status = 'authorized' WHERE status = 'voided'",
+        "is voided in our books, but authorized",
+    ),
+    damage(
+        Book::Ledger,
+        "UPDATE payments SET captured = captured - 1 WHERE status = 'captured'",
+        "captured 1000 and refunded 0 in our books, but 999",
+    ),
+    damage(
+        Book::Ledger,
+        "DELETE FROM payments WHERE status = 'captured'",
+        "is captured in our books, but nothing",
+    ),
+    damage(
+        Book::Ledger,
         "INSERT INTO payments (key, reference, status, amount, currency)
          VALUES ('0192f0c1-2345-7abc-8def-0123456789ab/authorize_payment', 'x', 'authorized', 1, 'EUR')",
         "of an order that is not there",
@@ -115,20 +160,21 @@ async fn every_kind_of_damage_is_named() {
     system.assert_verified();
     system.worker.terminate();
 
-    let pristine = system.folder.join("pristine");
-    fs::create_dir(&pristine).unwrap();
-    copy_databases(&system.folder, &pristine);
-    let damages = ORDERS
-        .iter()
-        .map(|damage| ("orders.db", damage))
-        .chain(LEDGER.iter().map(|damage| ("orders.sandbox.db", damage)));
-    for (database, (damage, expected)) in damages {
-        change(&system.folder.join(database), damage);
-        let (is_right, report) = system.verify();
-        assert!(!is_right && report.contains(expected), "{damage}\n{report}");
-        copy_databases(&pristine, &system.folder);
-        system.assert_verified();
+    for damage in DAMAGES {
+        let damaged = system.store.copy(&system.folder);
+        let sql = if damaged.is_sqlite() {
+            damage.sqlite
+        } else {
+            damage.postgres
+        };
+        damaged.run(damage.book, sql);
+        let (is_right, report) = system.verify_store(&damaged);
+        assert!(
+            !is_right && report.contains(damage.named),
+            "{sql}\n{report}"
+        );
     }
+    system.assert_verified();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,28 +209,4 @@ async fn a_system_at_work_is_found_right_at_any_moment() {
     });
     system.quiet().await;
     system.assert_verified();
-}
-
-fn copy_databases(from: &Path, to: &Path) {
-    for database in ["orders.db", "orders.sandbox.db"] {
-        for log in ["-wal", "-shm"] {
-            let _ = fs::remove_file(to.join(format!("{database}{log}")));
-        }
-        fs::copy(from.join(database), to.join(database)).unwrap();
-    }
-}
-
-fn change(database: &Path, sql: &str) {
-    let script = "import sqlite3, sys\nsqlite3.connect(sys.argv[1]).executescript(sys.argv[2])";
-    let output = Command::new("python3")
-        .args(["-c", script])
-        .arg(database)
-        .arg(sql)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{sql}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

@@ -159,12 +159,16 @@ pub enum Answer {
 pub struct Needs {
     /// With their steps, and the shelves they hold stock on.
     pub orders: Vec<OrderId>,
-    /// With all of their shelves.
+    /// To be ordered: with all of their shelves.
     pub products: Vec<Sku>,
+    /// To be changed, or their shelves counted: with all of their shelves.
+    pub changed_products: Vec<Sku>,
     /// The customers.
     pub customers: Vec<CustomerId>,
     /// What was answered before.
     pub idempotency_keys: Vec<String>,
+    /// How many orders there may be more.
+    pub new_orders: u32,
 }
 
 impl Needs {
@@ -187,6 +191,7 @@ impl Needs {
         };
         match action {
             Action::CreateOrder(wish) => {
+                self.new_orders += 1;
                 self.customers.push(wish.customer_id);
                 self.products
                     .extend(wish.items.iter().map(|item| item.sku.clone()));
@@ -198,7 +203,7 @@ impl Needs {
             Action::CreateProduct(NewProduct { sku, .. })
             | Action::UpdateProduct(UpdateProduct { sku, .. })
             | Action::DeleteProduct(ProductRef { sku })
-            | Action::SetStock(SetStock { sku, .. }) => self.products.push(sku.clone()),
+            | Action::SetStock(SetStock { sku, .. }) => self.changed_products.push(sku.clone()),
             Action::CreateCustomer(_) => {}
             Action::BlockCustomer(BlockCustomer { id, .. }) => self.customers.push(*id),
         }

@@ -138,6 +138,7 @@ impl<'a> Draft<'a> {
                 step,
             },
             attempt: 1,
+            failures: 0,
             due_at,
             is_dead: false,
             last_error: None,

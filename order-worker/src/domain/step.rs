@@ -157,13 +157,13 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// How long after failed attempt number `attempt` (from 1) the next one is due; `None` when
-    /// that was the last. `jitter` from 0 to 1 spreads it over the upper half of the delay.
-    pub fn delay(self, attempt: u32, jitter: f64) -> Option<SignedDuration> {
-        if attempt >= self.attempts {
+    /// How long after failure number `failures` (from 1) the next attempt is due; `None` when
+    /// there is none. `jitter` from 0 to 1 spreads it over the upper half of the delay.
+    pub fn delay(self, failures: u32, jitter: f64) -> Option<SignedDuration> {
+        if failures >= self.attempts {
             return None;
         }
-        let doublings = i32::try_from(attempt.saturating_sub(1).min(30)).unwrap_or(30);
+        let doublings = i32::try_from(failures.saturating_sub(1).min(30)).unwrap_or(30);
         let delay =
             (self.first.as_secs_f64() * 2f64.powi(doublings)).min(self.longest.as_secs_f64());
         Some(SignedDuration::from_secs_f64(delay * (0.5 + jitter / 2.0)))
@@ -190,9 +190,12 @@ impl fmt::Display for StepKey {
 pub struct StepRow {
     /// Which.
     pub key: StepKey,
-    /// The attempt it waits for, from 1; or, when dead, the last one made.
+    /// The attempt it waits for, from 1; or, when dead, the last one made. Never the same twice, so
+    /// that a late result of an earlier attempt is known for what it is.
     pub attempt: u32,
-    /// When that attempt is due.
+    /// How often it failed since it was put, or redriven.
+    pub failures: u32,
+    /// When that attempt is due; or, when dead, since when it is.
     pub due_at: Timestamp,
     /// Tried in vain too often; waits for an operator.
     pub is_dead: bool,

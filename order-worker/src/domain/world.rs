@@ -1,7 +1,7 @@
 //! The working set of a batch: the rows it names, as they are by now. Commands of one batch see
 //! what those before them decided.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use serde_json::Value;
 use shared::{
@@ -47,8 +47,8 @@ pub struct World {
     pub steps: BTreeMap<StepKey, StepRow>,
     /// Earlier answers by idempotency key.
     pub recorded: HashMap<String, Recorded>,
-    /// What the next order is called.
-    pub next_number: i64,
+    /// What the next orders are called.
+    pub numbers: VecDeque<i64>,
     /// What has changed.
     pub dirty: Dirty,
 }
@@ -88,7 +88,9 @@ impl World {
     pub fn apply(&mut self, changes: Changes) {
         for event in &changes.events {
             match &event.fact {
-                Fact::OrderCreated(_) => self.next_number += 1,
+                Fact::OrderCreated(_) => {
+                    self.numbers.pop_front();
+                }
                 Fact::StockReserved { items } => self.move_stock(items, 0, 1),
                 Fact::StockReleased { items } => self.move_stock(items, 0, -1),
                 Fact::ShipmentShipped { items, .. } => self.move_stock(items, -1, -1),

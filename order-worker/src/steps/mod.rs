@@ -39,7 +39,7 @@ use crate::{
         sandbox::{carrier::SandboxCarrier, payment::SandboxPayments},
     },
     relay::StepMessage,
-    store::Sqlite,
+    store::Store,
 };
 
 /// Steps under way at the same time.
@@ -61,7 +61,7 @@ pub struct Partners {
 /// Handles steps from the queue.
 #[derive(Clone)]
 pub struct Steps {
-    store: Sqlite,
+    store: Store,
     engine: Engine,
     partners: Partners,
     under_way: Arc<Mutex<HashSet<StepKey>>>,
@@ -69,7 +69,7 @@ pub struct Steps {
 
 impl Steps {
     /// Handles steps over `store`, `engine` and `partners`.
-    pub fn new(store: Sqlite, engine: Engine, partners: Partners) -> Self {
+    pub fn new(store: Store, engine: Engine, partners: Partners) -> Self {
         Self {
             store,
             engine,

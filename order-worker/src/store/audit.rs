@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use anyhow::Context;
 use jiff::Timestamp;
 use shared::{event::Event, id::OrderId};
-use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{
     StoreError,
+    database::{Session, Sql, among, arguments, list},
     outbox::Positioned,
-    row::{event, json, millis, select_events, select_steps, shelf, step, timestamp},
-    sqlite::path,
+    place, postgres,
+    row::{event, json, millis, read_step, select_events, select_steps, shelf, timestamp},
+    sqlite,
 };
 use crate::domain::{order::Order, product::Product, step::StepRow, stock::Shelves};
 
@@ -25,10 +26,10 @@ pub struct StepAudit {
     pub publish_at: Option<Timestamp>,
 }
 
-/// One moment of the whole database: what is written meanwhile is not seen. The worker may be
+/// One moment of the whole database: what is written meanwhile is not seen. Workers may be
 /// running; nothing is locked.
 pub struct Audit {
-    snapshot: SqliteConnection,
+    snapshot: Session,
 }
 
 impl Audit {
@@ -37,21 +38,17 @@ impl Audit {
     /// # Errors
     /// When it is not there or can't be read.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
-        let path = path(url)?;
-        let options = SqliteConnectOptions::new().filename(&path).read_only(true);
-        let context = || format!("can't read {}", path.display());
-        let mut snapshot = SqliteConnection::connect_with(&options)
-            .await
-            .with_context(context)?;
-        sqlx::raw_sql("BEGIN")
-            .execute(&mut snapshot)
-            .await
-            .with_context(context)?;
+        let mut snapshot = if postgres::is_meant(url) {
+            postgres::auditing(url).await?
+        } else {
+            sqlite::auditing(&sqlite::path(url)?).await?
+        };
+        let begin = Sql::dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
+        let context = || format!("can't read {}", place(url));
+        snapshot.control(begin).await.with_context(context)?;
         // The snapshot begins with the first read.
-        sqlx::query("SELECT count(*) FROM relay")
-            .execute(&mut snapshot)
-            .await
-            .with_context(context)?;
+        let first = snapshot.fetch("SELECT position FROM relay", Vec::new());
+        first.await.with_context(context)?;
         Ok(Self { snapshot })
     }
 
@@ -60,15 +57,14 @@ impl Audit {
     /// # Errors
     /// When the database is away, or a row can't be understood.
     pub async fn orders(&mut self, number: i64, limit: u32) -> Result<Vec<Order>, StoreError> {
-        let rows =
-            sqlx::query("SELECT state FROM orders WHERE number > ?1 ORDER BY number LIMIT ?2")
-                .bind(number)
-                .bind(limit)
-                .fetch_all(&mut self.snapshot)
-                .await?;
-        rows.iter()
-            .map(|row| json("order", row.try_get(0)?))
-            .collect()
+        let rows = self
+            .snapshot
+            .fetch(
+                "SELECT state FROM orders WHERE number > $1 ORDER BY number LIMIT $2",
+                arguments![number, limit],
+            )
+            .await?;
+        rows.iter().map(|row| json("order", row.text(0)?)).collect()
     }
 
     /// All events of `subjects`, by subject and sequence.
@@ -76,13 +72,11 @@ impl Audit {
     /// # Errors
     /// When the database is away, or a row can't be understood.
     pub async fn events(&mut self, subjects: &[String]) -> Result<Vec<Event>, StoreError> {
-        let rows = sqlx::query(select_events!(
-            "WHERE subject IN (SELECT value FROM json_each(?1))
-             ORDER BY subject, sequence"
-        ))
-        .bind(serde_json::to_string(subjects).unwrap_or_default())
-        .fetch_all(&mut self.snapshot)
-        .await?;
+        let sql = among!(
+            select_events!("WHERE subject"),
+            "ORDER BY subject, sequence"
+        );
+        let rows = self.snapshot.fetch(sql, vec![list(subjects)]).await?;
         rows.iter()
             .map(|row| event(row).map(|(_, event)| event))
             .collect()
@@ -97,14 +91,18 @@ impl Audit {
         position: i64,
         limit: u32,
     ) -> Result<Vec<Positioned>, StoreError> {
-        let rows = sqlx::query(select_events!("WHERE position > ?1
-               AND type IN ('stock.reserved', 'stock.released', 'stock.adjusted', 'shipment.shipped')
-             ORDER BY position
-             LIMIT ?2"))
-        .bind(position)
-        .bind(limit)
-        .fetch_all(&mut self.snapshot)
-        .await?;
+        let rows = self
+            .snapshot
+            .fetch(
+                select_events!(
+                    "WHERE position > $1
+                       AND type IN ('stock.reserved', 'stock.released', 'stock.adjusted', 'shipment.shipped')
+                     ORDER BY position
+                     LIMIT $2"
+                ),
+                arguments![position, limit],
+            )
+            .await?;
         rows.iter()
             .map(|row| event(row).map(|(position, event)| Positioned { position, event }))
             .collect()
@@ -115,11 +113,12 @@ impl Audit {
     /// # Errors
     /// When the database is away, or a row can't be understood.
     pub async fn products(&mut self) -> Result<Vec<Product>, StoreError> {
-        let rows = sqlx::query("SELECT state FROM products ORDER BY sku")
-            .fetch_all(&mut self.snapshot)
+        let rows = self
+            .snapshot
+            .fetch("SELECT state FROM products ORDER BY sku", Vec::new())
             .await?;
         rows.iter()
-            .map(|row| json("product", row.try_get(0)?))
+            .map(|row| json("product", row.text(0)?))
             .collect()
     }
 
@@ -128,8 +127,12 @@ impl Audit {
     /// # Errors
     /// When the database is away, or a row can't be understood.
     pub async fn shelves(&mut self) -> Result<Shelves, StoreError> {
-        let rows = sqlx::query("SELECT sku, warehouse, on_hand, reserved FROM shelves")
-            .fetch_all(&mut self.snapshot)
+        let rows = self
+            .snapshot
+            .fetch(
+                "SELECT sku, warehouse, on_hand, reserved FROM shelves",
+                Vec::new(),
+            )
             .await?;
         let mut shelves = Shelves::new();
         for row in rows {
@@ -143,14 +146,16 @@ impl Audit {
     /// # Errors
     /// When the database is away.
     pub async fn orphans(&mut self) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT subject FROM events
-             WHERE type = 'order.created' AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = events.subject)
-             ORDER BY position",
-        )
-        .fetch_all(&mut self.snapshot)
-        .await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+        let rows = self
+            .snapshot
+            .fetch(
+                "SELECT subject FROM events
+                 WHERE type = 'order.created' AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = events.subject)
+                 ORDER BY position",
+                Vec::new(),
+            )
+            .await?;
+        rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
     }
 
     /// Steps that should have been sent before `deadline`, and steps of orders that are not there.
@@ -161,17 +166,21 @@ impl Audit {
         &mut self,
         deadline: Timestamp,
     ) -> Result<Vec<StepAudit>, StoreError> {
-        let rows = sqlx::query(select_steps!("WHERE publish_at < ?1 OR NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = steps.order_id)
-             ORDER BY due_at"))
-        .bind(millis(deadline))
-        .fetch_all(&mut self.snapshot)
-        .await?;
+        let rows = self
+            .snapshot
+            .fetch(
+                select_steps!(
+                    "WHERE publish_at < $1 OR NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = steps.order_id)
+                     ORDER BY due_at"
+                ),
+                arguments![millis(deadline)],
+            )
+            .await?;
         rows.iter()
             .map(|row| {
-                let publish_at: Option<i64> = row.try_get(4)?;
-                let publish_at = publish_at.map(timestamp).transpose()?;
+                let publish_at = row.maybe_integer(5)?.map(timestamp).transpose()?;
                 Ok(StepAudit {
-                    row: step(row)?,
+                    row: read_step(row)?,
                     publish_at,
                 })
             })
@@ -183,12 +192,10 @@ impl Audit {
     /// # Errors
     /// When the database is away, or a row can't be understood.
     pub async fn all_steps(&mut self) -> Result<HashMap<OrderId, Vec<StepRow>>, StoreError> {
-        let rows = sqlx::query(select_steps!(""))
-            .fetch_all(&mut self.snapshot)
-            .await?;
+        let rows = self.snapshot.fetch(select_steps!(""), Vec::new()).await?;
         let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
         for row in &rows {
-            let row = step(row)?;
+            let row = read_step(row)?;
             steps.entry(row.key.order_id).or_default().push(row);
         }
         Ok(steps)

@@ -1,14 +1,18 @@
-//! Loading a batch's world: one statement a table, whatever the size of the batch.
+//! Loading a batch's world: one statement a table, whatever the size of the batch. What the batch
+//! may change is locked as it is loaded, table by table and by key, the same order for everybody;
+//! SQLite has one writer, whose transaction locks everything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use serde::Serialize;
-use shared::{customer::Customer, id::Sku};
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use shared::{
+    customer::Customer,
+    id::{CustomerId, OrderId, Sku},
+};
 
 use super::{
     StoreError,
-    row::{json, select_steps, shelf, step},
+    database::{Session, Sql, among, arguments, list},
+    row::{json, read_step, select_steps, shelf},
 };
 use crate::domain::{
     command::Needs,
@@ -17,19 +21,32 @@ use crate::domain::{
     world::{Recorded, World},
 };
 
+/// Which rows were there: the others are inserted, so that two workers can't both make one.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) orders: HashSet<OrderId>,
+    pub(super) products: HashSet<Sku>,
+    pub(super) customers: HashSet<CustomerId>,
+    pub(super) idempotency_keys: HashSet<String>,
+}
+
 pub(super) async fn world(
-    connection: &mut SqliteConnection,
+    session: &mut Session,
     mut needs: Needs,
-) -> Result<World, StoreError> {
+) -> Result<(World, Known), StoreError> {
     let mut world = World::default();
     if !needs.idempotency_keys.is_empty() {
-        recorded(connection, &mut world, &mut needs).await?;
+        recorded(session, &mut world, &mut needs).await?;
     }
     if !needs.orders.is_empty() {
-        orders(connection, &mut world, &needs).await?;
+        orders(session, &mut world, &needs).await?;
     }
     // Shelves of what is ordered, and of what the loaded orders hold.
-    let mut skus: BTreeSet<&Sku> = needs.products.iter().collect();
+    let mut skus: BTreeSet<&Sku> = needs
+        .products
+        .iter()
+        .chain(&needs.changed_products)
+        .collect();
     skus.extend(
         world
             .orders
@@ -38,130 +55,145 @@ pub(super) async fn world(
             .map(|item| &item.sku),
     );
     if !skus.is_empty() {
-        let skus = list(&skus)?;
-        shelves(connection, &mut world, &skus).await?;
-        products(connection, &mut world, &skus).await?;
+        let skus: Vec<Sku> = skus.into_iter().cloned().collect();
+        // Who changes a product or counts its shelves waits for others who do; who orders it waits
+        // for its shelves alone.
+        if !needs.changed_products.is_empty() {
+            changed_products(session, &mut world, &needs.changed_products).await?;
+        }
+        shelves(session, &mut world, &skus).await?;
+        products(session, &mut world, &skus).await?;
     }
     if !needs.customers.is_empty() {
-        customers(connection, &mut world, &needs).await?;
+        customers(session, &mut world, &needs).await?;
     }
-    world.next_number = sqlx::query("SELECT coalesce(max(number), 0) + 1 FROM orders")
-        .fetch_one(connection)
-        .await?
-        .try_get(0)?;
-    Ok(world)
-}
-
-/// The keys of a set as one parameter.
-fn list(keys: &impl Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(keys).map_err(|error| StoreError::Damaged(error.to_string()))
+    if needs.new_orders > 0 {
+        numbers(session, &mut world, needs.new_orders).await?;
+    }
+    let known = Known {
+        orders: world.orders.keys().copied().collect(),
+        products: world.products.keys().cloned().collect(),
+        customers: world.customers.keys().copied().collect(),
+        idempotency_keys: world.recorded.keys().cloned().collect(),
+    };
+    Ok((world, known))
 }
 
 async fn recorded(
-    connection: &mut SqliteConnection,
+    session: &mut Session,
     world: &mut World,
     needs: &mut Needs,
 ) -> Result<(), StoreError> {
-    let rows = sqlx::query(
-        "SELECT key, fingerprint, answer, outcome
-         FROM idempotency
-         WHERE key IN (SELECT value FROM json_each(?1))",
-    )
-    .bind(list(&needs.idempotency_keys)?)
-    .fetch_all(connection)
-    .await?;
-    for row in rows {
-        let (answer, outcome): (Option<&str>, Option<&str>) = (row.try_get(2)?, row.try_get(3)?);
+    let sql = among!(
+        "SELECT key, fingerprint, answer, outcome FROM idempotency WHERE key",
+        ""
+    );
+    let keys = list(&needs.idempotency_keys);
+    for row in session.fetch(sql, vec![keys]).await? {
+        let (answer, outcome) = (row.maybe_text(2)?, row.maybe_text(3)?);
         let recorded = Recorded {
-            fingerprint: row.try_get(1)?,
+            fingerprint: row.text(1)?.to_owned(),
             answer: answer.map(|text| json("answer", text)).transpose()?,
             outcome: outcome.map(|text| json("outcome", text)).transpose()?,
         };
         if let (Some(answer), None) = (&recorded.answer, &recorded.outcome) {
             needs.add_answer(answer);
         }
-        world.recorded.insert(row.try_get(0)?, recorded);
+        world.recorded.insert(row.text(0)?.to_owned(), recorded);
     }
     Ok(())
 }
 
-async fn orders(
-    connection: &mut SqliteConnection,
-    world: &mut World,
-    needs: &Needs,
-) -> Result<(), StoreError> {
-    let ids = list(&needs.orders)?;
-    let rows =
-        sqlx::query("SELECT state FROM orders WHERE id IN (SELECT value FROM json_each(?1))")
-            .bind(&ids)
-            .fetch_all(&mut *connection)
-            .await?;
-    for row in rows {
-        let order: Order = json("order", row.try_get(0)?)?;
+async fn orders(session: &mut Session, world: &mut World, needs: &Needs) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM orders WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    let ids = list(&needs.orders);
+    for row in session.fetch(sql, vec![ids.clone()]).await? {
+        let order: Order = json("order", row.text(0)?)?;
         world.orders.insert(order.id, order);
     }
-    let rows = sqlx::query(select_steps!(
-        "WHERE order_id IN (SELECT value FROM json_each(?1))"
-    ))
-    .bind(&ids)
-    .fetch_all(connection)
-    .await?;
-    for row in rows {
-        let step = step(&row)?;
+    let sql = among!(select_steps!("WHERE order_id"), "");
+    for row in session.fetch(sql, vec![ids]).await? {
+        let step = read_step(&row)?;
         world.steps.insert(step.key.clone(), step);
     }
     Ok(())
 }
 
-async fn shelves(
-    connection: &mut SqliteConnection,
-    world: &mut World,
-    skus: &str,
-) -> Result<(), StoreError> {
-    let rows = sqlx::query(
-        "SELECT sku, warehouse, on_hand, reserved
-         FROM shelves
-         WHERE sku IN (SELECT value FROM json_each(?1))",
-    )
-    .bind(skus)
-    .fetch_all(connection)
-    .await?;
-    for row in rows {
+async fn shelves(session: &mut Session, world: &mut World, skus: &[Sku]) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT sku, warehouse, on_hand, reserved FROM shelves
+         WHERE sku IN (SELECT value FROM json_each($1))",
+        "SELECT sku, warehouse, on_hand, reserved FROM shelves
+         WHERE sku = ANY($1) ORDER BY sku, warehouse FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(skus)]).await? {
         shelf(&row, &mut world.shelves)?;
     }
     Ok(())
 }
 
-async fn products(
-    connection: &mut SqliteConnection,
+async fn changed_products(
+    session: &mut Session,
     world: &mut World,
-    skus: &str,
+    skus: &[Sku],
 ) -> Result<(), StoreError> {
-    let rows =
-        sqlx::query("SELECT state FROM products WHERE sku IN (SELECT value FROM json_each(?1))")
-            .bind(skus)
-            .fetch_all(connection)
-            .await?;
-    for row in rows {
-        let product: Product = json("product", row.try_get(0)?)?;
+    let sql = Sql::dialects(
+        "SELECT state FROM products WHERE sku IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM products WHERE sku = ANY($1) ORDER BY sku FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(skus)]).await? {
+        let product: Product = json("product", row.text(0)?)?;
+        world.products.insert(product.details.sku.clone(), product);
+    }
+    Ok(())
+}
+
+/// After their shelves: who deletes a product locks these too, so what is read here stays true.
+async fn products(
+    session: &mut Session,
+    world: &mut World,
+    skus: &[Sku],
+) -> Result<(), StoreError> {
+    let others = skus.iter().filter(|sku| !world.products.contains_key(sku));
+    let others = list(others);
+    let sql = among!("SELECT state FROM products WHERE sku", "");
+    for row in session.fetch(sql, vec![others]).await? {
+        let product: Product = json("product", row.text(0)?)?;
         world.products.insert(product.details.sku.clone(), product);
     }
     Ok(())
 }
 
 async fn customers(
-    connection: &mut SqliteConnection,
+    session: &mut Session,
     world: &mut World,
     needs: &Needs,
 ) -> Result<(), StoreError> {
-    let rows: Vec<SqliteRow> =
-        sqlx::query("SELECT state FROM customers WHERE id IN (SELECT value FROM json_each(?1))")
-            .bind(list(&needs.customers)?)
-            .fetch_all(connection)
-            .await?;
-    for row in rows {
-        let customer: Customer = json("customer", row.try_get(0)?)?;
+    let sql = among!("SELECT state FROM customers WHERE id", "");
+    for row in session.fetch(sql, vec![list(&needs.customers)]).await? {
+        let customer: Customer = json("customer", row.text(0)?)?;
         world.customers.insert(customer.id, customer);
     }
+    Ok(())
+}
+
+/// Numbers for orders to come: in SQLite without gaps, in PostgreSQL drawn from a sequence.
+async fn numbers(session: &mut Session, world: &mut World, count: u32) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT coalesce(max(number), 0) + 1 FROM orders",
+        "SELECT nextval('order_numbers') FROM generate_series(1, $1)",
+    );
+    let rows = session.fetch(sql, arguments![count]).await?;
+    let drawn = rows
+        .iter()
+        .map(|row| row.integer(0))
+        .collect::<Result<Vec<_>, _>>()?;
+    world.numbers = match drawn[..] {
+        [first] => (first..first + i64::from(count)).collect(),
+        _ => drawn.into(),
+    };
     Ok(())
 }

@@ -1,51 +1,270 @@
 //! The store: the only place with SQL. The database is the only truth.
 //!
-//! A batch of commands is one transaction ([`Sqlite::transact`]): load what it names, decide, write
-//! what changed, commit once. Reads go over their own connections and never wait behind a write.
+//! A batch of commands is one transaction ([`Store::transact`]): load what it names, decide, write
+//! what changed, commit once. Reads go over other connections and never wait behind a write.
 //!
-//! - [`sqlite`]: opening, exclusive use, migrations, the transaction.
+//! - `sqlite`, `postgres`: opening, exclusive use or locks, migrations, connections.
+//! - `database`: the two behind one: statements, arguments, rows.
 //! - `load`, `save`: the two halves of a batch, set-wise: a constant number of statements.
 //! - `read`: what callers ask for.
 //! - `outbox`: steps to send, events to publish, housekeeping.
 //! - `audit`: whole-database reads for `order-worker verify`.
 
 mod audit;
+pub(crate) mod database;
+mod error;
 mod load;
 mod outbox;
+pub(crate) mod postgres;
 mod read;
 mod row;
 mod save;
-pub mod sqlite;
+pub(crate) mod sqlite;
 
-pub use audit::{Audit, StepAudit};
-pub use outbox::Positioned;
-pub use read::{OrderAndSteps, OrderCursor, ProductAndShelves};
-pub use sqlite::Sqlite;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Why the store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Certain that nothing was changed.
-    #[error("the database is away: {0}")]
-    Away(#[source] sqlx::Error),
-    /// The commit was not answered: what was decided may be there or not.
-    #[error("the database did not answer the commit: {0}")]
-    Unknown(#[source] sqlx::Error),
-    /// Whoever decided gave up; nothing was changed.
-    #[error("the batch was given up")]
-    GivenUp,
-    /// A row can't be understood.
-    #[error("the database is damaged: {0}")]
-    Damaged(String),
+use anyhow::bail;
+use jiff::Timestamp;
+
+pub use self::{
+    audit::{Audit, StepAudit},
+    error::StoreError,
+    outbox::{Positioned, Publishing},
+    read::{OrderAndSteps, OrderCursor, ProductAndShelves},
+};
+use self::{database::Session, postgres::Postgres, sqlite::Sqlite};
+use crate::{
+    crash::{Point, point},
+    domain::{command::Needs, world::World},
+};
+
+/// How often a batch is decided again because another worker was there first.
+const CONFLICTS: u32 = 10;
+
+/// Where the orders are; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    database: Arc<Database>,
+    /// Why the last write failed; none when it did not.
+    trouble: Arc<Mutex<Option<String>>>,
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-                Self::Damaged(error.to_string())
+enum Database {
+    Sqlite(Sqlite),
+    Postgres(Box<Postgres>),
+}
+
+impl Store {
+    /// Opens the database that `url` names (`sqlite://path` or `postgres://…`) and brings its schema
+    /// up to date. Callers' reads go to `read_url`, a replica of a PostgreSQL database, if given.
+    ///
+    /// # Errors
+    /// When it can't be used: it is away, in use by another process (SQLite), or its schema is
+    /// newer than this program.
+    pub async fn open(url: &str, read_url: Option<&str>) -> anyhow::Result<Self> {
+        check_urls(url, read_url)?;
+        let database = if postgres::is_meant(url) {
+            Database::Postgres(Box::new(Postgres::open(url, read_url).await?))
+        } else {
+            Database::Sqlite(Sqlite::open(url).await?)
+        };
+        Ok(Self {
+            database: Arc::new(database),
+            trouble: Arc::default(),
+        })
+    }
+
+    /// Runs `decide` over the rows that `needs` names, writes what it changed and commits, all in
+    /// one transaction. `decide` is not called when the rows can't be loaded; when it returns
+    /// `None`, nothing is written. It is called again, over rows loaded anew, when another worker
+    /// changed the same rows first.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] when the commit was not answered; any other error means that
+    /// nothing was changed.
+    pub async fn transact<T>(
+        &self,
+        needs: &Needs,
+        now: Timestamp,
+        mut decide: impl FnMut(&mut World) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let result = match &*self.database {
+            Database::Sqlite(sqlite) => {
+                let mut session = sqlite.writer().await;
+                transaction(&mut session, "BEGIN IMMEDIATE", needs, now, &mut decide).await
             }
-            other => Self::Away(other),
+            Database::Postgres(postgres) => {
+                let mut conflicts = 0;
+                loop {
+                    let mut session = postgres.writer().await?;
+                    let result = transaction(&mut session, "BEGIN", needs, now, &mut decide).await;
+                    match &result {
+                        Err(StoreError::Away(_) | StoreError::Unknown(_)) => {}
+                        _ => postgres.keep(session).await,
+                    }
+                    match result {
+                        Err(StoreError::Conflict(why)) if conflicts < CONFLICTS => {
+                            conflicts += 1;
+                            tracing::debug!(
+                                why,
+                                conflicts,
+                                "another worker was there first; deciding again"
+                            );
+                        }
+                        result => break result,
+                    }
+                }
+            }
+        };
+        self.note(&result);
+        result
+    }
+
+    /// Remembers why writing fails, for [`Store::check`].
+    fn note<T>(&self, result: &Result<T, StoreError>) {
+        let trouble = match result {
+            Err(error @ (StoreError::Away(_) | StoreError::Unknown(_))) => Some(error.to_string()),
+            _ => None,
+        };
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Whether the database answers, and takes writes as far as is known: after a write that
+    /// failed, one is tried.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        let is_troubled = {
+            let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            trouble.is_some()
+        };
+        if is_troubled {
+            let written = self.write_probe().await;
+            self.note(&written);
+            written
+        } else {
+            let mut session = self.primary().await?;
+            session.control("SELECT 1").await
         }
+    }
+
+    /// Writes, and changes nothing.
+    async fn write_probe(&self) -> Result<(), StoreError> {
+        let mut session = self.writer().await?;
+        let probe = "UPDATE relay SET position = position WHERE name = 'probe'";
+        session.execute(probe, Vec::new()).await.map(drop)
+    }
+
+    /// A connection for what must see every commit that was answered.
+    async fn primary(&self) -> Result<Session, StoreError> {
+        match &*self.database {
+            Database::Sqlite(sqlite) => sqlite.reader().await,
+            Database::Postgres(postgres) => postgres::pooled(&postgres.pool).await,
+        }
+    }
+
+    /// A connection for what callers ask.
+    async fn reader(&self) -> Result<Session, StoreError> {
+        match &*self.database {
+            Database::Sqlite(sqlite) => sqlite.reader().await,
+            Database::Postgres(postgres) => postgres::pooled(&postgres.readers).await,
+        }
+    }
+
+    /// A connection for single statements that write.
+    async fn writer(&self) -> Result<Session, StoreError> {
+        match &*self.database {
+            Database::Sqlite(sqlite) => Ok(sqlite.writer().await),
+            Database::Postgres(postgres) => postgres::pooled(&postgres.pool).await,
+        }
+    }
+
+    /// Closes the connections.
+    pub async fn close(self) {
+        match Arc::into_inner(self.database) {
+            Some(Database::Sqlite(sqlite)) => sqlite.close().await,
+            Some(Database::Postgres(postgres)) => postgres.close().await,
+            None => {}
+        }
+    }
+}
+
+async fn transaction<T>(
+    session: &mut Session,
+    begin: &'static str,
+    needs: &Needs,
+    now: Timestamp,
+    decide: &mut impl FnMut(&mut World) -> Option<T>,
+) -> Result<T, StoreError> {
+    session.control(begin).await?;
+    let written = decide_and_write(session, needs, now, decide).await;
+    let result = match written {
+        Ok((result, true)) => {
+            point(Point::BeforeCommit);
+            let committed = session.control("COMMIT").await;
+            committed.map(|()| result).map_err(StoreError::in_commit)
+        }
+        Ok((result, false)) => {
+            session.control("ROLLBACK").await?;
+            return Ok(result);
+        }
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(result) => {
+            point(Point::AfterCommit);
+            Ok(result)
+        }
+        Err(error) => {
+            // What can't be rolled back is rolled back by the database when it misses us.
+            let _ = session.control("ROLLBACK").await;
+            Err(error)
+        }
+    }
+}
+
+/// The result, and whether there is something to commit.
+async fn decide_and_write<T>(
+    session: &mut Session,
+    needs: &Needs,
+    now: Timestamp,
+    decide: &mut impl FnMut(&mut World) -> Option<T>,
+) -> Result<(T, bool), StoreError> {
+    let (mut world, known) = load::world(session, needs.clone()).await?;
+    let result = decide(&mut world).ok_or(StoreError::GivenUp)?;
+    if world.dirty.is_empty() {
+        return Ok((result, false));
+    }
+    save::world(session, &world, &known, now).await?;
+    Ok((result, true))
+}
+
+/// Whether these can be the values of `DATABASE_URL` and `DATABASE_READ_URL`.
+///
+/// # Errors
+/// Names the variable that is wrong, without showing a password.
+pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
+    use anyhow::Context;
+
+    if !postgres::is_meant(url) {
+        sqlite::path(url).with_context(|| format!("DATABASE_URL={url:?}"))?;
+        if read_url.is_some() {
+            bail!("DATABASE_READ_URL: only a PostgreSQL database has a replica to read from");
+        }
+        return Ok(());
+    }
+    postgres::options(url).context("DATABASE_URL")?;
+    if let Some(read_url) = read_url {
+        postgres::options(read_url).context("DATABASE_READ_URL")?;
+    }
+    Ok(())
+}
+
+/// What to call the database that `url` names, without its password.
+pub fn place(url: &str) -> String {
+    match postgres::options(url) {
+        Ok(options) if postgres::is_meant(url) => postgres::place(&options),
+        _ => url.to_owned(),
     }
 }

@@ -1,13 +1,14 @@
 //! What the relay needs: steps whose time has come, events that nobody was told of yet; and
-//! clearing away what nobody will ask for again.
+//! clearing away what nobody will ask for again. Safe on any number of workers at once.
 
 use jiff::Timestamp;
 use shared::event::Event;
-use sqlx::Row;
 
 use super::{
-    Sqlite, StoreError,
-    row::{event, millis, select_events, step, timestamp},
+    Database, Store, StoreError,
+    database::{Session, Sql, arguments},
+    postgres,
+    row::{event, millis, read_step, select_events, timestamp},
     save::STEP_LEASE,
 };
 use crate::domain::step::StepRow;
@@ -21,7 +22,52 @@ pub struct Positioned {
     pub event: Event,
 }
 
-impl Sqlite {
+/// The turn to publish events: one worker has it at a time. It ends with [`Publishing::published`],
+/// when it is dropped, and when its worker dies.
+pub struct Publishing {
+    store: Store,
+    /// In PostgreSQL, the transaction that holds the turn.
+    session: Session,
+    /// How far events have been published.
+    pub position: i64,
+}
+
+impl Publishing {
+    /// Up to `limit` events that are not published yet, in the order of commits.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn events(&mut self, limit: u32) -> Result<Vec<Positioned>, StoreError> {
+        let rows = self
+            .session
+            .fetch(
+                select_events!("WHERE position > $1 ORDER BY position LIMIT $2"),
+                arguments![self.position, limit],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| event(row).map(|(position, event)| Positioned { position, event }))
+            .collect()
+    }
+
+    /// Everything up to `position` has been published.
+    ///
+    /// # Errors
+    /// When the database is away; then the same events are published again, under the same ids.
+    pub async fn published(mut self, position: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE relay SET position = $1 WHERE name = 'events'";
+        let done = arguments![position];
+        match &*self.store.database {
+            Database::Sqlite(sqlite) => sqlite.writer().await.execute(sql, done).await.map(drop),
+            Database::Postgres(_) => {
+                self.session.execute(sql, done).await?;
+                self.session.commit().await
+            }
+        }
+    }
+}
+
+impl Store {
     /// Takes up to `limit` steps whose message is to be sent by now; each is due again after the
     /// lease, should nothing come of it.
     ///
@@ -32,21 +78,24 @@ impl Sqlite {
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<StepRow>, StoreError> {
-        let mut writer = self.writer.lock().await;
-        let rows = sqlx::query(
-            "UPDATE steps
-             SET publish_at = ?2
+        // What another worker has in hand is left to it.
+        let sql = Sql::dialects(
+            "UPDATE steps SET publish_at = $2
              WHERE (order_id, step) IN (
-                 SELECT order_id, step FROM steps WHERE publish_at <= ?1 ORDER BY publish_at LIMIT ?3
+                 SELECT order_id, step FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT $3
              )
-             RETURNING order_id, step, attempt, due_at, publish_at, last_error, request_id",
-        )
-        .bind(millis(now))
-        .bind(millis(now + STEP_LEASE))
-        .bind(limit)
-        .fetch_all(&mut *writer)
-        .await?;
-        rows.iter().map(step).collect()
+             RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id",
+            "UPDATE steps SET publish_at = $2
+             WHERE (order_id, step) IN (
+                 SELECT order_id, step FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT $3
+                 FOR UPDATE SKIP LOCKED
+             )
+             RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id",
+        );
+        let claim = arguments![millis(now), millis(now + STEP_LEASE), limit];
+        let mut session = self.writer().await?;
+        let rows = session.fetch(sql, claim).await?;
+        rows.iter().map(read_step).collect()
     }
 
     /// Makes every step whose time has come due to be sent at once, whether its message is thought
@@ -56,14 +105,16 @@ impl Sqlite {
     /// # Errors
     /// When the database is away.
     pub async fn release_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let mut writer = self.writer.lock().await;
-        let done = sqlx::query(
-            "UPDATE steps SET publish_at = due_at WHERE publish_at > ?1 AND due_at <= ?1",
-        )
-        .bind(millis(now))
-        .execute(&mut *writer)
-        .await?;
-        Ok(done.rows_affected())
+        let sql = Sql::dialects(
+            "UPDATE steps SET publish_at = due_at WHERE publish_at > $1 AND due_at <= $1",
+            "UPDATE steps SET publish_at = due_at
+             WHERE (order_id, step) IN (
+                 SELECT order_id, step FROM steps WHERE publish_at > $1 AND due_at <= $1
+                 FOR UPDATE SKIP LOCKED
+             )",
+        );
+        let mut session = self.writer().await?;
+        session.execute(sql, arguments![millis(now)]).await
     }
 
     /// When the next step is to be sent; `None` when there is none.
@@ -71,60 +122,38 @@ impl Sqlite {
     /// # Errors
     /// When the database is away.
     pub async fn next_due_step(&self) -> Result<Option<Timestamp>, StoreError> {
-        let row = sqlx::query("SELECT min(publish_at) FROM steps WHERE publish_at IS NOT NULL")
-            .fetch_one(&self.readers)
+        let mut session = self.primary().await?;
+        let row = session
+            .fetch_one(
+                "SELECT min(publish_at) FROM steps WHERE publish_at IS NOT NULL",
+                Vec::new(),
+            )
             .await?;
-        row.try_get::<Option<i64>, _>(0)?.map(timestamp).transpose()
+        row.maybe_integer(0)?.map(timestamp).transpose()
     }
 
-    /// Up to `limit` events after `position`, in the order of commits.
+    /// The turn to publish events, unless another worker has it.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn events_after(
-        &self,
-        position: i64,
-        limit: u32,
-    ) -> Result<Vec<Positioned>, StoreError> {
-        let rows = sqlx::query(select_events!(
-            "WHERE position > ?1
-             ORDER BY position
-             LIMIT ?2"
-        ))
-        .bind(position)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        rows.iter()
-            .map(|row| event(row).map(|(position, event)| Positioned { position, event }))
-            .collect()
-    }
-
-    /// How far events have been published.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn published_position(&self) -> Result<i64, StoreError> {
-        let row = sqlx::query("SELECT position FROM relay WHERE name = 'events'")
-            .fetch_optional(&self.readers)
-            .await?;
-        Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
-    }
-
-    /// Everything up to `position` has been published.
-    ///
-    /// # Errors
-    /// When the database is away; then the same events are published again, under the same ids.
-    pub async fn set_published_position(&self, position: i64) -> Result<(), StoreError> {
-        let mut writer = self.writer.lock().await;
-        sqlx::query(
-            "INSERT INTO relay (name, position) VALUES ('events', ?1)
-             ON CONFLICT (name) DO UPDATE SET position = excluded.position",
-        )
-        .bind(position)
-        .execute(&mut *writer)
-        .await?;
-        Ok(())
+    pub async fn publishing(&self) -> Result<Option<Publishing>, StoreError> {
+        let mut session = match &*self.database {
+            Database::Sqlite(sqlite) => sqlite.reader().await?,
+            Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
+        };
+        let sql = Sql::dialects(
+            "SELECT position FROM relay WHERE name = 'events'",
+            "SELECT position FROM relay WHERE name = 'events' FOR UPDATE SKIP LOCKED",
+        );
+        let rows = session.fetch(sql, Vec::new()).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        Ok(Some(Publishing {
+            store: self.clone(),
+            position: row.integer(0)?,
+            session,
+        }))
     }
 
     /// Forgets up to `limit` answers that nobody will ask for again; tells how many.
@@ -132,15 +161,15 @@ impl Sqlite {
     /// # Errors
     /// When the database is away.
     pub async fn forget_old_answers(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
-        let mut writer = self.writer.lock().await;
-        let done = sqlx::query(
+        let sql = Sql::dialects(
             "DELETE FROM idempotency
-             WHERE key IN (SELECT key FROM idempotency WHERE expires_at < ?1 LIMIT ?2)",
-        )
-        .bind(millis(now))
-        .bind(limit)
-        .execute(&mut *writer)
-        .await?;
-        Ok(done.rows_affected())
+             WHERE key IN (SELECT key FROM idempotency WHERE expires_at < $1 LIMIT $2)",
+            "DELETE FROM idempotency
+             WHERE key IN (
+                 SELECT key FROM idempotency WHERE expires_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+             )",
+        );
+        let mut session = self.writer().await?;
+        session.execute(sql, arguments![millis(now), limit]).await
     }
 }

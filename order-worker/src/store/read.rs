@@ -1,6 +1,6 @@
-//! What callers ask for, over the readers' connections.
+//! What callers ask for. Each answer is one statement, and so one moment of the database.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{collections::BTreeMap, fmt::Write};
 
 use jiff::Timestamp;
 use shared::{
@@ -10,17 +10,17 @@ use shared::{
     order::ListOrders,
     product::ListProducts,
 };
-use sqlx::{QueryBuilder, Row, sqlite::SqliteRow};
 
 use super::{
-    Sqlite, StoreError,
-    row::{event, json, millis, select_events, select_steps, shelf, step},
+    Store, StoreError,
+    database::{Argument, Row, Session, arguments},
+    row::{event, json, millis, parse, read_step_at, select_events},
 };
 use crate::domain::{
     order::Order,
     product::Product,
     step::{StepKey, StepRow},
-    stock::{Shelf, Shelves},
+    stock::Shelf,
 };
 
 /// Where a list of orders goes on: after the order with this creation time and number.
@@ -38,32 +38,26 @@ pub type OrderAndSteps = (Order, Vec<StepRow>);
 /// A product with its stock by warehouse.
 pub type ProductAndShelves = (Product, BTreeMap<Warehouse, Shelf>);
 
-impl Sqlite {
+const ORDER_AND_STEPS: &str = "
+    SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id
+    FROM orders LEFT JOIN steps ON steps.order_id = orders.id
+    WHERE orders.id = $1";
+
+impl Store {
     /// One order.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn order(&self, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
-        let mut snapshot = self.readers.begin().await?;
-        let row = sqlx::query("SELECT state FROM orders WHERE id = ?1")
-            .bind(id.to_string())
-            .fetch_optional(&mut *snapshot)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let rows = sqlx::query(select_steps!("WHERE order_id = ?1"))
-            .bind(id.to_string())
-            .fetch_all(&mut *snapshot)
-            .await?;
-        let steps = rows.iter().map(step).collect::<Result<_, _>>()?;
-        Ok(Some((json("order", row.try_get(0)?)?, steps)))
+        one_order(self.reader().await?, id).await
     }
 
-    /// One step that is not done, and its order.
+    /// One step that is not done, and its order: as of the last commit, wherever callers' reads go.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn step(&self, key: &StepKey) -> Result<Option<(StepRow, Order)>, StoreError> {
-        let found = self.order(key.order_id).await?;
+        let found = one_order(self.primary().await?, key.order_id).await?;
         Ok(found.and_then(|(order, steps)| {
             let row = steps.into_iter().find(|row| row.key == *key)?;
             Some((row, order))
@@ -79,84 +73,9 @@ impl Sqlite {
         filter: &ListOrders,
         after: Option<OrderCursor>,
     ) -> Result<Vec<OrderAndSteps>, StoreError> {
-        // By sku, the list is read off order_items; else off the index of the narrowest filter.
-        let (from, time) = match &filter.sku {
-            Some(_) => (
-                "order_items AS line JOIN orders USING (number)",
-                "line.created_at",
-            ),
-            None => ("orders", "orders.created_at"),
-        };
-        let mut sql = QueryBuilder::new("SELECT orders.state FROM ");
-        sql.push(from).push(" WHERE true");
-        if let Some(sku) = &filter.sku {
-            sql.push(" AND line.sku = ").push_bind(sku.to_string());
-        }
-        if let Some(status) = filter.status {
-            sql.push(" AND orders.status = ").push_bind(status.as_str());
-        }
-        if let Some(customer) = filter.customer_id {
-            sql.push(" AND orders.customer_id = ")
-                .push_bind(customer.to_string());
-        }
-        if let Some(storefront) = &filter.storefront {
-            sql.push(" AND orders.storefront = ")
-                .push_bind(storefront.to_string());
-        }
-        if let Some(after) = filter.created_after {
-            sql.push(" AND ")
-                .push(time)
-                .push(" >= ")
-                .push_bind(ceil_millis(after));
-        }
-        if let Some(before) = filter.created_before {
-            sql.push(" AND ")
-                .push(time)
-                .push(" < ")
-                .push_bind(ceil_millis(before));
-        }
-        if !filter.include_deleted {
-            sql.push(" AND orders.is_deleted = 0");
-        }
-        if let Some(OrderCursor {
-            created_at_ms,
-            number,
-        }) = after
-        {
-            sql.push(" AND (").push(time).push(", number) < (");
-            sql.push_bind(created_at_ms)
-                .push(", ")
-                .push_bind(number)
-                .push(")");
-        }
-        sql.push(" ORDER BY ")
-            .push(time)
-            .push(" DESC, number DESC LIMIT ")
-            .push_bind(filter.limit + 1);
-
-        let mut snapshot = self.readers.begin().await?;
-        let rows = sql.build().fetch_all(&mut *snapshot).await?;
-        let orders: Vec<Order> = rows
-            .iter()
-            .map(|row| json("order", row.try_get(0)?))
-            .collect::<Result<_, _>>()?;
-        let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
-        let rows = sqlx::query(select_steps!(
-            "WHERE order_id IN (SELECT value FROM json_each(?1))"
-        ))
-        .bind(serde_json::to_string(&ids).unwrap_or_default())
-        .fetch_all(&mut *snapshot)
-        .await?;
-        let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
-        for row in rows {
-            let row = step(&row)?;
-            steps.entry(row.key.order_id).or_default().push(row);
-        }
-        Ok(orders
-            .into_iter()
-            .map(|order| (steps.remove(&order.id).unwrap_or_default(), order))
-            .map(swap)
-            .collect())
+        let (sql, arguments) = select_orders(filter, after);
+        let mut session = self.reader().await?;
+        orders_and_steps(&session.fetch(sql, arguments).await?)
     }
 
     /// Up to `limit` events of `subject` after its `sequence`.
@@ -169,14 +88,14 @@ impl Sqlite {
         sequence: u64,
         limit: u32,
     ) -> Result<Vec<Event>, StoreError> {
-        let rows = sqlx::query(select_events!(
-            "WHERE subject = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3"
-        ))
-        .bind(subject)
-        .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
+        let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+        let mut session = self.reader().await?;
+        let rows = session
+            .fetch(
+                select_events!("WHERE subject = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"),
+                arguments![subject, sequence, limit],
+            )
+            .await?;
         rows.iter()
             .map(|row| event(row).map(|(_, event)| event))
             .collect()
@@ -187,14 +106,16 @@ impl Sqlite {
     /// # Errors
     /// When the database is away.
     pub async fn product(&self, sku: &Sku) -> Result<Option<ProductAndShelves>, StoreError> {
-        let row = sqlx::query("SELECT state FROM products WHERE sku = ?1")
-            .bind(sku.as_str())
-            .fetch_optional(&self.readers)
+        let mut session = self.reader().await?;
+        let rows = session
+            .fetch(
+                "SELECT products.sku, state, warehouse, on_hand, reserved
+                 FROM products LEFT JOIN shelves ON shelves.sku = products.sku
+                 WHERE products.sku = $1",
+                arguments![sku.as_str()],
+            )
             .await?;
-        let Some(row) = row else { return Ok(None) };
-        let product: Product = json("product", row.try_get(0)?)?;
-        let mut shelves = self.shelves_of(&[sku]).await?;
-        Ok(Some((product, shelves.remove(sku).unwrap_or_default())))
+        Ok(products_and_shelves(&rows)?.pop())
     }
 
     /// Up to `filter.limit + 1` products by sku.
@@ -205,50 +126,22 @@ impl Sqlite {
         &self,
         filter: &ListProducts,
     ) -> Result<Vec<ProductAndShelves>, StoreError> {
-        let mut sql = QueryBuilder::new("SELECT state FROM products WHERE true");
+        let mut sql = Statement::new("SELECT sku, state FROM products WHERE true");
         if !filter.include_deleted {
-            sql.push(" AND is_deleted = 0");
+            sql.push(" AND NOT is_deleted");
         }
         if let Some(sku) = &filter.cursor {
-            sql.push(" AND sku > ").push_bind(sku.clone());
+            sql.push(" AND sku > ").bind(sku.clone());
         }
-        sql.push(" ORDER BY sku LIMIT ").push_bind(filter.limit + 1);
-        let rows = sql.build().fetch_all(&self.readers).await?;
-        let products: Vec<Product> = rows
-            .iter()
-            .map(|row| json("product", row.try_get(0)?))
-            .collect::<Result<_, _>>()?;
-        let skus: Vec<&Sku> = products
-            .iter()
-            .map(|product| &product.details.sku)
-            .collect();
-        let mut shelves = self.shelves_of(&skus).await?;
-        Ok(products
-            .into_iter()
-            .map(|product| {
-                (
-                    shelves.remove(&product.details.sku).unwrap_or_default(),
-                    product,
-                )
-            })
-            .map(swap)
-            .collect())
-    }
-
-    async fn shelves_of(&self, skus: &[&Sku]) -> Result<Shelves, StoreError> {
-        let rows = sqlx::query(
-            "SELECT sku, warehouse, on_hand, reserved
-             FROM shelves
-             WHERE sku IN (SELECT value FROM json_each(?1))",
-        )
-        .bind(serde_json::to_string(skus).unwrap_or_default())
-        .fetch_all(&self.readers)
-        .await?;
-        let mut shelves = Shelves::new();
-        for row in rows {
-            shelf(&row, &mut shelves)?;
-        }
-        Ok(shelves)
+        sql.push(" ORDER BY sku LIMIT ").bind(filter.limit + 1);
+        let (page, arguments) = sql.finish();
+        let sql = format!(
+            "SELECT page.sku, state, warehouse, on_hand, reserved
+             FROM ({page}) AS page LEFT JOIN shelves ON shelves.sku = page.sku
+             ORDER BY page.sku"
+        );
+        let mut session = self.reader().await?;
+        products_and_shelves(&session.fetch(sql, arguments).await?)
     }
 
     /// One customer.
@@ -256,11 +149,15 @@ impl Sqlite {
     /// # Errors
     /// When the database is away.
     pub async fn customer(&self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
-        let row = sqlx::query("SELECT state FROM customers WHERE id = ?1")
-            .bind(id.to_string())
-            .fetch_optional(&self.readers)
+        let mut session = self.reader().await?;
+        let rows = session
+            .fetch(
+                "SELECT state FROM customers WHERE id = $1",
+                arguments![id.to_string()],
+            )
             .await?;
-        row.map(|row| json("customer", row.try_get(0)?)).transpose()
+        let row = rows.first();
+        row.map(|row| json("customer", row.text(0)?)).transpose()
     }
 
     /// Up to `filter.limit + 1` customers, newest first.
@@ -268,25 +165,159 @@ impl Sqlite {
     /// # Errors
     /// When the database is away.
     pub async fn customers(&self, filter: &ListCustomers) -> Result<Vec<Customer>, StoreError> {
-        let mut sql = QueryBuilder::new("SELECT state FROM customers WHERE true");
+        let mut sql = Statement::new("SELECT state FROM customers WHERE true");
         if let Some(storefront) = &filter.storefront {
-            sql.push(" AND storefront = ")
-                .push_bind(storefront.to_string());
+            sql.push(" AND storefront = ").bind(storefront.to_string());
         }
         if let Some(id) = &filter.cursor {
-            sql.push(" AND id < ").push_bind(id.clone());
+            sql.push(" AND id < ").bind(id.clone());
         }
-        sql.push(" ORDER BY id DESC LIMIT ")
-            .push_bind(filter.limit + 1);
-        let rows: Vec<SqliteRow> = sql.build().fetch_all(&self.readers).await?;
+        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
+        let (sql, arguments) = sql.finish();
+        let mut session = self.reader().await?;
+        let rows = session.fetch(sql, arguments).await?;
         rows.iter()
-            .map(|row| json("customer", row.try_get(0)?))
+            .map(|row| json("customer", row.text(0)?))
             .collect()
     }
 }
 
-fn swap<A, B>((a, b): (A, B)) -> (B, A) {
-    (b, a)
+async fn one_order(mut session: Session, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
+    let rows = session
+        .fetch(ORDER_AND_STEPS, arguments![id.to_string()])
+        .await?;
+    Ok(orders_and_steps(&rows)?.pop())
+}
+
+/// The statement for a page of orders with their steps, and its arguments.
+fn select_orders(filter: &ListOrders, after: Option<OrderCursor>) -> (String, Vec<Argument>) {
+    // By sku, the list is read off order_items; else off the index of the narrowest filter.
+    let (from, time) = match &filter.sku {
+        Some(_) => (
+            "order_items AS line JOIN orders USING (number)",
+            "line.created_at",
+        ),
+        None => ("orders", "orders.created_at"),
+    };
+    let mut sql = Statement::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
+    sql.push(from).push(" WHERE true");
+    if let Some(sku) = &filter.sku {
+        sql.push(" AND line.sku = ").bind(sku.to_string());
+    }
+    if let Some(status) = filter.status {
+        sql.push(" AND orders.status = ").bind(status.as_str());
+    }
+    if let Some(customer) = filter.customer_id {
+        sql.push(" AND orders.customer_id = ")
+            .bind(customer.to_string());
+    }
+    if let Some(storefront) = &filter.storefront {
+        sql.push(" AND orders.storefront = ")
+            .bind(storefront.to_string());
+    }
+    if let Some(after) = filter.created_after {
+        sql.push(" AND ")
+            .push(time)
+            .push(" >= ")
+            .bind(ceil_millis(after));
+    }
+    if let Some(before) = filter.created_before {
+        sql.push(" AND ")
+            .push(time)
+            .push(" < ")
+            .bind(ceil_millis(before));
+    }
+    if !filter.include_deleted {
+        sql.push(" AND NOT orders.is_deleted");
+    }
+    if let Some(OrderCursor {
+        created_at_ms,
+        number,
+    }) = after
+    {
+        sql.push(" AND (").push(time).push(", number) < (");
+        sql.bind(created_at_ms).push(", ").bind(number).push(")");
+    }
+    sql.push(" ORDER BY ")
+        .push(time)
+        .push(" DESC, number DESC LIMIT ")
+        .bind(filter.limit + 1);
+    let (page, arguments) = sql.finish();
+    let sql = format!(
+        "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id
+         FROM ({page}) AS page LEFT JOIN steps ON steps.order_id = page.id
+         ORDER BY page.created_at DESC, page.number DESC"
+    );
+    (sql, arguments)
+}
+
+/// Rows of an order's id and state, and of one of its steps or nulls; an order's rows are together.
+fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
+    let mut orders: Vec<OrderAndSteps> = Vec::new();
+    let mut last = "";
+    for row in rows {
+        let id = row.text(0)?;
+        if id != last {
+            orders.push((json("order", row.text(1)?)?, Vec::new()));
+            last = id;
+        }
+        if let (Some((_, steps)), Some(_)) = (orders.last_mut(), row.maybe_text(2)?) {
+            steps.push(read_step_at(row, 2)?);
+        }
+    }
+    Ok(orders)
+}
+
+/// Rows of a product's sku and state, and of one of its shelves or nulls; a product's rows are
+/// together.
+fn products_and_shelves(rows: &[Row]) -> Result<Vec<ProductAndShelves>, StoreError> {
+    let mut products: Vec<ProductAndShelves> = Vec::new();
+    let mut last = "";
+    for row in rows {
+        let sku = row.text(0)?;
+        if sku != last {
+            products.push((json("product", row.text(1)?)?, BTreeMap::new()));
+            last = sku;
+        }
+        if let (Some((_, shelves)), Some(warehouse)) = (products.last_mut(), row.maybe_text(2)?) {
+            let shelf = Shelf {
+                on_hand: row.integer(3)?,
+                reserved: row.integer(4)?,
+            };
+            shelves.insert(parse("warehouse", warehouse)?, shelf);
+        }
+    }
+    Ok(products)
+}
+
+/// A statement in the making, with the arguments that were bound so far.
+pub(super) struct Statement {
+    text: String,
+    arguments: Vec<Argument>,
+}
+
+impl Statement {
+    pub(super) fn new(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    pub(super) fn bind(&mut self, value: impl Into<Argument>) -> &mut Self {
+        self.arguments.push(value.into());
+        let _ = write!(self.text, "${}", self.arguments.len());
+        self
+    }
+
+    pub(super) fn finish(self) -> (String, Vec<Argument>) {
+        (self.text, self.arguments)
+    }
 }
 
 /// The first whole millisecond at or after `time`: what is stored is cut to milliseconds.

@@ -3,9 +3,8 @@
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use shared::event::{Event, Fact, Origin};
-use sqlx::{Row, sqlite::SqliteRow};
 
-use super::StoreError;
+use super::{StoreError, database::Row};
 use crate::domain::{
     step::{StepKey, StepRow},
     stock::{Shelf, Shelves},
@@ -37,11 +36,11 @@ pub(super) fn unsigned<T: TryFrom<i64>>(what: &str, number: i64) -> Result<T, St
     T::try_from(number).map_err(|_| StoreError::Damaged(format!("{what} {number} is out of range")))
 }
 
-/// The statement that gives the rows that [`step`] reads.
+/// The statement that gives the rows that [`read_step`] reads.
 macro_rules! select_steps {
     ($rest:literal) => {
         concat!(
-            "SELECT order_id, step, attempt, due_at, publish_at, last_error, request_id FROM steps ",
+            "SELECT order_id, step, attempt, failures, due_at, publish_at, last_error, request_id FROM steps ",
             $rest
         )
     };
@@ -49,30 +48,36 @@ macro_rules! select_steps {
 pub(super) use select_steps;
 
 /// Reads `sku, warehouse, on_hand, reserved` into `shelves`.
-pub(super) fn shelf(row: &SqliteRow, shelves: &mut Shelves) -> Result<(), StoreError> {
+pub(super) fn shelf(row: &Row, shelves: &mut Shelves) -> Result<(), StoreError> {
     let (sku, warehouse) = (
-        parse("sku", row.try_get(0)?)?,
-        parse("warehouse", row.try_get(1)?)?,
+        parse("sku", row.text(0)?)?,
+        parse("warehouse", row.text(1)?)?,
     );
     let shelf = Shelf {
-        on_hand: row.try_get(2)?,
-        reserved: row.try_get(3)?,
+        on_hand: row.integer(2)?,
+        reserved: row.integer(3)?,
     };
     shelves.entry(sku).or_default().insert(warehouse, shelf);
     Ok(())
 }
 
-pub(super) fn step(row: &SqliteRow) -> Result<StepRow, StoreError> {
+pub(super) fn read_step(row: &Row) -> Result<StepRow, StoreError> {
+    read_step_at(row, 0)
+}
+
+/// Reads a step whose columns begin at `first`.
+pub(super) fn read_step_at(row: &Row, first: usize) -> Result<StepRow, StoreError> {
     Ok(StepRow {
         key: StepKey {
-            order_id: parse("order_id", row.try_get(0)?)?,
-            step: parse("step", row.try_get(1)?)?,
+            order_id: parse("order_id", row.text(first)?)?,
+            step: parse("step", row.text(first + 1)?)?,
         },
-        attempt: unsigned("attempt", row.try_get(2)?)?,
-        due_at: timestamp(row.try_get(3)?)?,
-        is_dead: row.try_get::<Option<i64>, _>(4)?.is_none(),
-        last_error: row.try_get(5)?,
-        request_id: row.try_get(6)?,
+        attempt: unsigned("attempt", row.integer(first + 2)?)?,
+        failures: unsigned("failures", row.integer(first + 3)?)?,
+        due_at: timestamp(row.integer(first + 4)?)?,
+        is_dead: row.maybe_integer(first + 5)?.is_none(),
+        last_error: row.maybe_text(first + 6)?.map(str::to_owned),
+        request_id: row.text(first + 7)?.to_owned(),
     })
 }
 
@@ -89,28 +94,28 @@ macro_rules! select_events {
 pub(super) use select_events;
 
 /// The event and its position.
-pub(super) fn event(row: &SqliteRow) -> Result<(i64, Event), StoreError> {
-    let storefront: Option<&str> = row.try_get(5)?;
-    let (kind, data): (&str, &str) = (row.try_get(6)?, row.try_get(11)?);
-    let attempt: Option<i64> = row.try_get(10)?;
+pub(super) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
+    let (kind, data) = (row.text(6)?, row.text(11)?);
     let fact: Fact = json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;
+    let storefront = row.maybe_text(5)?;
+    let attempt = row.maybe_integer(10)?;
     let event = Event {
-        id: parse("event id", row.try_get(1)?)?,
-        subject: row.try_get(2)?,
-        sequence: unsigned("sequence", row.try_get(3)?)?,
-        time: timestamp(row.try_get(4)?)?,
+        id: parse("event id", row.text(1)?)?,
+        subject: row.text(2)?.to_owned(),
+        sequence: unsigned("sequence", row.integer(3)?)?,
+        time: timestamp(row.integer(4)?)?,
         storefront: storefront
             .map(|name| parse("storefront", name))
             .transpose()?,
         origin: Origin {
-            actor: row.try_get(7)?,
-            intent: row.try_get(8)?,
-            request_id: row.try_get(9)?,
+            actor: row.text(7)?.to_owned(),
+            intent: row.text(8)?.to_owned(),
+            request_id: row.text(9)?.to_owned(),
             attempt: attempt
                 .map(|attempt| unsigned("attempt", attempt))
                 .transpose()?,
         },
         fact,
     };
-    Ok((row.try_get(0)?, event))
+    Ok((row.integer(0)?, event))
 }

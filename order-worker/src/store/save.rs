@@ -1,13 +1,19 @@
-//! Writing what a batch changed: one statement a table, its rows as one JSON parameter.
+//! Writing what a batch changed: one statement a table. Rows that were there are updated, the
+//! others inserted: should another worker have inserted the same one meanwhile, the batch fails on
+//! its key and is decided again.
 
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
-use shared::{event::Fact, id::OrderId};
-use sqlx::SqliteConnection;
+use serde::Serialize;
+use serde_json::json;
 
-use super::{StoreError, row::millis};
+use super::{
+    StoreError,
+    database::{Kind, Session, Write},
+    load::Known,
+    row::millis,
+};
 use crate::domain::world::World;
 
 /// A step's message is sent right after the commit; if nothing has come of it after this long, the
@@ -19,63 +25,89 @@ pub(super) const STEP_LEASE: SignedDuration = SignedDuration::from_secs(30);
 const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 pub(super) async fn world(
-    connection: &mut SqliteConnection,
+    session: &mut Session,
     world: &World,
+    known: &Known,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let dirty = &world.dirty;
     if !dirty.orders.is_empty() {
-        orders(connection, world).await?;
+        orders(session, world, known).await?;
     }
     if !dirty.shelves.is_empty() {
-        shelves(connection, world).await?;
+        shelves(session, world).await?;
     }
     if !dirty.products.is_empty() {
-        products(connection, world).await?;
+        products(session, world, known).await?;
     }
     if !dirty.customers.is_empty() {
-        customers(connection, world).await?;
+        customers(session, world, known).await?;
     }
     if !dirty.steps.is_empty() {
-        steps(connection, world, now).await?;
+        steps(session, world, now).await?;
     }
     if !dirty.recorded.is_empty() {
-        recorded(connection, world, now).await?;
+        recorded(session, world, known, now).await?;
     }
+    // The last of all: see the table feed.
     if !dirty.events.is_empty() {
-        events(connection, world).await?;
-    }
-    Ok(())
-}
-
-/// Runs `sql` once with all `rows`, each an array of its columns.
-async fn write(
-    connection: &mut SqliteConnection,
-    sql: &'static str,
-    rows: Vec<Value>,
-) -> Result<(), StoreError> {
-    if !rows.is_empty() {
-        sqlx::query(sql)
-            .bind(Value::Array(rows).to_string())
-            .execute(connection)
-            .await?;
+        events(session, world).await?;
     }
     Ok(())
 }
 
 /// A column that holds JSON, as text.
-fn text(value: &impl serde::Serialize) -> Result<String, StoreError> {
+fn text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
-async fn orders(connection: &mut SqliteConnection, world: &World) -> Result<(), StoreError> {
-    let born: BTreeSet<OrderId> = world
-        .dirty
-        .events
-        .iter()
-        .filter(|event| matches!(event.fact, Fact::OrderCreated(_)))
-        .filter_map(|event| event.subject.parse().ok())
-        .collect();
+const INSERT_ORDERS: Write = Write {
+    sqlite: "
+        INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
+        SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
+        FROM json_each($1)",
+    postgres: "
+        INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
+        SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[],
+                             $6::boolean[], $7::bigint[], $8::text[])",
+    columns: &[
+        Kind::Integer,
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Boolean,
+        Kind::Integer,
+        Kind::Text,
+    ],
+};
+
+const INSERT_ITEMS: Write = Write {
+    sqlite: "
+        INSERT INTO order_items (sku, created_at, number)
+        SELECT value->>0, value->>1, value->>2 FROM json_each($1)",
+    postgres: "
+        INSERT INTO order_items (sku, created_at, number)
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])",
+    columns: &[Kind::Text, Kind::Integer, Kind::Integer],
+};
+
+const UPDATE_ORDERS: Write = Write {
+    sqlite: "
+        UPDATE orders
+        SET status = changed.value->>1, is_deleted = changed.value->>2, state = changed.value->>3
+        FROM json_each($1) AS changed
+        WHERE orders.number = changed.value->>0",
+    postgres: "
+        UPDATE orders
+        SET status = changed.status, is_deleted = changed.is_deleted, state = changed.state
+        FROM unnest($1::bigint[], $2::text[], $3::boolean[], $4::text[])
+             AS changed (number, status, is_deleted, state)
+        WHERE orders.number = changed.number",
+    columns: &[Kind::Integer, Kind::Text, Kind::Boolean, Kind::Text],
+};
+
+async fn orders(session: &mut Session, world: &World, known: &Known) -> Result<(), StoreError> {
     let (mut new, mut changed, mut items) = (Vec::new(), Vec::new(), Vec::new());
     for order in world
         .dirty
@@ -85,7 +117,9 @@ async fn orders(connection: &mut SqliteConnection, world: &World) -> Result<(), 
     {
         let state = text(order)?;
         let created_at = millis(order.created_at);
-        if born.contains(&order.id) {
+        if known.orders.contains(&order.id) {
+            changed.push(json!([order.number, order.status, order.is_deleted, state]));
+        } else {
             new.push(json!([
                 order.number,
                 order.id,
@@ -101,98 +135,156 @@ async fn orders(connection: &mut SqliteConnection, world: &World) -> Result<(), 
                 skus.into_iter()
                     .map(|sku| json!([sku, created_at, order.number])),
             );
-        } else {
-            changed.push(json!([order.number, order.status, order.is_deleted, state]));
         }
     }
-    write(
-        connection,
-        "INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
-         SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
-         FROM json_each(?1)",
-        new,
-    )
-    .await?;
-    write(
-        connection,
-        "INSERT INTO order_items (sku, created_at, number)
-         SELECT value->>0, value->>1, value->>2 FROM json_each(?1)",
-        items,
-    )
-    .await?;
-    write(
-        connection,
-        "UPDATE orders
-         SET status = changed.value->>1, is_deleted = changed.value->>2, state = changed.value->>3
-         FROM json_each(?1) AS changed
-         WHERE orders.number = changed.value->>0",
-        changed,
-    )
-    .await
+    session.write(INSERT_ORDERS, new).await?;
+    session.write(INSERT_ITEMS, items).await?;
+    session.write(UPDATE_ORDERS, changed).await
 }
 
-async fn shelves(connection: &mut SqliteConnection, world: &World) -> Result<(), StoreError> {
+/// A shelf is known by its product, whose row was locked before a new shelf is put up.
+const PUT_SHELVES: Write = Write {
+    sqlite: "
+        INSERT INTO shelves (sku, warehouse, on_hand, reserved)
+        SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each($1) WHERE true
+        ON CONFLICT (sku, warehouse) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved",
+    postgres: "
+        INSERT INTO shelves (sku, warehouse, on_hand, reserved)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+        ON CONFLICT (sku, warehouse) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved",
+    columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer],
+};
+
+async fn shelves(session: &mut Session, world: &World) -> Result<(), StoreError> {
     let rows = world.dirty.shelves.iter().filter_map(|(sku, warehouse)| {
         let shelf = world.shelves.get(sku)?.get(warehouse)?;
         Some(json!([sku, warehouse, shelf.on_hand, shelf.reserved]))
     });
-    write(
-        connection,
-        "INSERT INTO shelves (sku, warehouse, on_hand, reserved)
-         SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each(?1) WHERE true
-         ON CONFLICT (sku, warehouse) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved",
-        rows.collect(),
-    )
-    .await
+    session.write(PUT_SHELVES, rows.collect()).await
 }
 
-async fn products(connection: &mut SqliteConnection, world: &World) -> Result<(), StoreError> {
-    let rows = world
-        .dirty
-        .products
-        .iter()
-        .filter_map(|sku| world.products.get(sku))
-        .map(|product| {
-            Ok(json!([
-                product.details.sku,
-                product.is_deleted,
-                text(product)?
-            ]))
-        })
-        .collect::<Result<_, StoreError>>()?;
-    write(
-        connection,
-        "INSERT INTO products (sku, is_deleted, state)
-         SELECT value->>0, value->>1, value->>2 FROM json_each(?1) WHERE true
-         ON CONFLICT (sku) DO UPDATE SET is_deleted = excluded.is_deleted, state = excluded.state",
-        rows,
-    )
-    .await
+const INSERT_PRODUCTS: Write = Write {
+    sqlite: "
+        INSERT INTO products (sku, is_deleted, state)
+        SELECT value->>0, value->>1, value->>2 FROM json_each($1)",
+    postgres: "
+        INSERT INTO products (sku, is_deleted, state)
+        SELECT * FROM unnest($1::text[], $2::boolean[], $3::text[])",
+    columns: &[Kind::Text, Kind::Boolean, Kind::Text],
+};
+
+const UPDATE_PRODUCTS: Write = Write {
+    sqlite: "
+        UPDATE products
+        SET is_deleted = changed.value->>1, state = changed.value->>2
+        FROM json_each($1) AS changed
+        WHERE products.sku = changed.value->>0",
+    postgres: "
+        UPDATE products
+        SET is_deleted = changed.is_deleted, state = changed.state
+        FROM unnest($1::text[], $2::boolean[], $3::text[]) AS changed (sku, is_deleted, state)
+        WHERE products.sku = changed.sku",
+    columns: &[Kind::Text, Kind::Boolean, Kind::Text],
+};
+
+async fn products(session: &mut Session, world: &World, known: &Known) -> Result<(), StoreError> {
+    let (mut new, mut changed) = (Vec::new(), Vec::new());
+    for sku in &world.dirty.products {
+        let Some(product) = world.products.get(sku) else {
+            continue;
+        };
+        let row = json!([sku, product.is_deleted, text(product)?]);
+        if known.products.contains(sku) {
+            changed.push(row);
+        } else {
+            new.push(row);
+        }
+    }
+    session.write(INSERT_PRODUCTS, new).await?;
+    session.write(UPDATE_PRODUCTS, changed).await
 }
 
-async fn customers(connection: &mut SqliteConnection, world: &World) -> Result<(), StoreError> {
-    let rows = world
-        .dirty
-        .customers
-        .iter()
-        .filter_map(|id| world.customers.get(id))
-        .map(|customer| Ok(json!([customer.id, customer.storefront, text(customer)?])))
-        .collect::<Result<_, StoreError>>()?;
-    write(
-        connection,
-        "INSERT INTO customers (id, storefront, state)
-         SELECT value->>0, value->>1, value->>2 FROM json_each(?1) WHERE true
-         ON CONFLICT (id) DO UPDATE SET state = excluded.state",
-        rows,
-    )
-    .await
+const INSERT_CUSTOMERS: Write = Write {
+    sqlite: "
+        INSERT INTO customers (id, storefront, state)
+        SELECT value->>0, value->>1, value->>2 FROM json_each($1)",
+    postgres: "
+        INSERT INTO customers (id, storefront, state)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[])",
+    columns: &[Kind::Text, Kind::Text, Kind::Text],
+};
+
+const UPDATE_CUSTOMERS: Write = Write {
+    sqlite: "
+        UPDATE customers
+        SET state = changed.value->>2
+        FROM json_each($1) AS changed
+        WHERE customers.id = changed.value->>0",
+    postgres: "
+        UPDATE customers
+        SET state = changed.state
+        FROM unnest($1::text[], $2::text[], $3::text[]) AS changed (id, storefront, state)
+        WHERE customers.id = changed.id",
+    columns: &[Kind::Text, Kind::Text, Kind::Text],
+};
+
+async fn customers(session: &mut Session, world: &World, known: &Known) -> Result<(), StoreError> {
+    let (mut new, mut changed) = (Vec::new(), Vec::new());
+    for id in &world.dirty.customers {
+        let Some(customer) = world.customers.get(id) else {
+            continue;
+        };
+        let row = json!([id, customer.storefront, text(customer)?]);
+        if known.customers.contains(id) {
+            changed.push(row);
+        } else {
+            new.push(row);
+        }
+    }
+    session.write(INSERT_CUSTOMERS, new).await?;
+    session.write(UPDATE_CUSTOMERS, changed).await
 }
 
-async fn steps(
-    connection: &mut SqliteConnection,
-    world: &World,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+const DELETE_STEPS: Write = Write {
+    sqlite: "
+        DELETE FROM steps
+        WHERE (order_id, step) IN (SELECT value->>0, value->>1 FROM json_each($1))",
+    postgres: "
+        DELETE FROM steps
+        USING unnest($1::text[], $2::text[]) AS gone (order_id, step)
+        WHERE steps.order_id = gone.order_id AND steps.step = gone.step",
+    columns: &[Kind::Text, Kind::Text],
+};
+
+/// A step is known by its order, whose row is locked.
+const PUT_STEPS: Write = Write {
+    sqlite: "
+        INSERT OR REPLACE INTO steps
+            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id)
+        SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
+        FROM json_each($1)",
+    postgres: "
+        INSERT INTO steps
+            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
+                             $6::bigint[], $7::text[], $8::text[])
+        ON CONFLICT (order_id, step) DO UPDATE
+        SET attempt = excluded.attempt, failures = excluded.failures, due_at = excluded.due_at,
+            publish_at = excluded.publish_at, last_error = excluded.last_error,
+            request_id = excluded.request_id",
+    columns: &[
+        Kind::Text,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Text,
+        Kind::Text,
+    ],
+};
+
+async fn steps(session: &mut Session, world: &World, now: Timestamp) -> Result<(), StoreError> {
     let (mut put, mut gone) = (Vec::new(), Vec::new());
     for key in &world.dirty.steps {
         match world.steps.get(key) {
@@ -206,6 +298,7 @@ async fn steps(
                     key.order_id,
                     key.step,
                     row.attempt,
+                    row.failures,
                     millis(row.due_at),
                     publish_at,
                     row.last_error,
@@ -215,55 +308,107 @@ async fn steps(
             None => gone.push(json!([key.order_id, key.step])),
         }
     }
-    write(
-        connection,
-        "DELETE FROM steps
-         WHERE (order_id, step) IN (SELECT value->>0, value->>1 FROM json_each(?1))",
-        gone,
-    )
-    .await?;
-    write(
-        connection,
-        "INSERT OR REPLACE INTO steps (order_id, step, attempt, due_at, publish_at, last_error, request_id)
-         SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 FROM json_each(?1)",
-        put,
-    )
-    .await
+    session.write(DELETE_STEPS, gone).await?;
+    session.write(PUT_STEPS, put).await
 }
 
+const INSERT_IDEMPOTENCY: Write = Write {
+    sqlite: "
+        INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
+        SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each($1)",
+    postgres: "
+        INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])",
+    columns: IDEMPOTENCY,
+};
+
+const UPDATE_IDEMPOTENCY: Write = Write {
+    sqlite: "
+        INSERT OR REPLACE INTO idempotency (key, fingerprint, answer, outcome, expires_at)
+        SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each($1)",
+    postgres: "
+        INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+        ON CONFLICT (key) DO UPDATE
+        SET fingerprint = excluded.fingerprint, answer = excluded.answer,
+            outcome = excluded.outcome, expires_at = excluded.expires_at",
+    columns: IDEMPOTENCY,
+};
+
+const IDEMPOTENCY: &[Kind] = &[
+    Kind::Text,
+    Kind::Text,
+    Kind::Text,
+    Kind::Text,
+    Kind::Integer,
+];
+
 async fn recorded(
-    connection: &mut SqliteConnection,
+    session: &mut Session,
     world: &World,
+    known: &Known,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let expires_at = millis(now + IDEMPOTENCY_TTL);
-    let rows = world
-        .dirty
-        .recorded
-        .iter()
-        .filter_map(|key| Some((key, world.recorded.get(key)?)))
-        .map(|(key, recorded)| {
-            let answer = recorded.answer.as_ref().map(text).transpose()?;
-            let outcome = recorded.outcome.as_ref().map(text).transpose()?;
-            Ok(json!([
-                key,
-                recorded.fingerprint,
-                answer,
-                outcome,
-                expires_at
-            ]))
-        })
-        .collect::<Result<_, StoreError>>()?;
-    write(
-        connection,
-        "INSERT OR REPLACE INTO idempotency (key, fingerprint, answer, outcome, expires_at)
-         SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1)",
-        rows,
-    )
-    .await
+    let (mut new, mut changed) = (Vec::new(), Vec::new());
+    for key in &world.dirty.recorded {
+        let Some(recorded) = world.recorded.get(key) else {
+            continue;
+        };
+        let answer = recorded.answer.as_ref().map(text).transpose()?;
+        let outcome = recorded.outcome.as_ref().map(text).transpose()?;
+        let row = json!([key, recorded.fingerprint, answer, outcome, expires_at]);
+        if known.idempotency_keys.contains(key) {
+            changed.push(row);
+        } else {
+            new.push(row);
+        }
+    }
+    session.write(INSERT_IDEMPOTENCY, new).await?;
+    session.write(UPDATE_IDEMPOTENCY, changed).await
 }
 
-async fn events(connection: &mut SqliteConnection, world: &World) -> Result<(), StoreError> {
+/// SQLite has one writer: the next position is one more than the last. PostgreSQL's workers take
+/// turns at the end of the feed, from here until their commit.
+const INSERT_EVENTS: Write = Write {
+    sqlite: "
+        INSERT INTO events
+            (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data)
+        SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5,
+               value->>6, value->>7, value->>8, value->>9, value->>10
+        FROM json_each($1)
+        ORDER BY key",
+    postgres: "
+        WITH turn AS (
+            UPDATE feed SET position = position + cardinality($1::text[])
+            WHERE name = 'events'
+            RETURNING position - cardinality($1::text[]) AS before
+        )
+        INSERT INTO events
+            (position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data)
+        SELECT turn.before + new.ordinality, new.id, new.subject, new.sequence, new.time, new.storefront,
+               new.type, new.actor, new.intent, new.request_id, new.attempt, new.data
+        FROM turn,
+             unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
+                    $7::text[], $8::text[], $9::text[], $10::bigint[], $11::text[])
+             WITH ORDINALITY
+             AS new (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data, ordinality)",
+    columns: &[
+        Kind::Text,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Text,
+    ],
+};
+
+async fn events(session: &mut Session, world: &World) -> Result<(), StoreError> {
     let rows = world
         .dirty
         .events
@@ -286,16 +431,5 @@ async fn events(connection: &mut SqliteConnection, world: &World) -> Result<(), 
             ]))
         })
         .collect::<Result<_, StoreError>>()?;
-    // One writer: the next position is one more than the last, and rows arrive in order.
-    write(
-        connection,
-        "INSERT INTO events
-             (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data)
-         SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5,
-                value->>6, value->>7, value->>8, value->>9, value->>10
-         FROM json_each(?1)
-         ORDER BY key",
-        rows,
-    )
-    .await
+    session.write(INSERT_EVENTS, rows).await
 }

@@ -11,7 +11,6 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use jiff::Timestamp;
 use sqlx::{
     Connection, SqlSafeStr, SqliteConnection, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
@@ -22,10 +21,9 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{StoreError, load, save};
-use crate::{
-    crash::{Point, point},
-    domain::{command::Needs, world::World},
+use super::{
+    StoreError,
+    database::{self, Session},
 };
 
 /// Connections that read at the same time.
@@ -40,12 +38,11 @@ const LOCK_RETRY: Duration = Duration::from_millis(50);
 const SCHEME: &str = "sqlite://";
 
 /// A SQLite database that this process alone writes to.
-#[derive(Clone)]
-pub struct Sqlite {
-    pub(super) writer: Arc<Mutex<SqliteConnection>>,
-    pub(super) readers: SqlitePool,
+pub(super) struct Sqlite {
+    writer: Arc<Mutex<SqliteConnection>>,
+    readers: SqlitePool,
     /// Held while the store is open.
-    _lock: Arc<File>,
+    _lock: File,
 }
 
 impl Sqlite {
@@ -53,7 +50,7 @@ impl Sqlite {
     ///
     /// # Errors
     /// When another process uses it, it can't be opened, or its schema is newer than this program.
-    pub async fn open(url: &str) -> anyhow::Result<Self> {
+    pub(super) async fn open(url: &str) -> anyhow::Result<Self> {
         let path = path(url)?;
         if let Some(folder) = path
             .parent()
@@ -84,52 +81,24 @@ impl Sqlite {
         Ok(Self {
             writer: Arc::new(Mutex::new(writer)),
             readers,
-            _lock: Arc::new(lock),
+            _lock: lock,
         })
     }
 
-    /// Runs `decide` over the rows that `needs` names, writes what it changed and commits, all in
-    /// one transaction. `decide` is not called when the rows can't be loaded; when it returns
-    /// `None`, nothing is written.
-    ///
-    /// # Errors
-    /// [`StoreError::Unknown`] when the commit was not answered; any other error means that
-    /// nothing was changed.
-    pub async fn transact<T>(
-        &self,
-        needs: Needs,
-        now: Timestamp,
-        decide: impl FnOnce(&mut World) -> Option<T>,
-    ) -> Result<T, StoreError> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-        let mut world = load::world(&mut transaction, needs).await?;
-        let Some(result) = decide(&mut world) else {
-            transaction.rollback().await?;
-            return Err(StoreError::GivenUp);
-        };
-        if world.dirty.is_empty() {
-            transaction.rollback().await?;
-            return Ok(result);
-        }
-        save::world(&mut transaction, &world, now).await?;
-        point(Point::BeforeCommit);
-        transaction.commit().await.map_err(StoreError::Unknown)?;
-        point(Point::AfterCommit);
-        Ok(result)
+    /// The connection that writes, when it is free.
+    pub(super) async fn writer(&self) -> Session {
+        let writer = Arc::clone(&self.writer).lock_owned().await;
+        Session::Sqlite(database::Sqlite::Locked(writer))
     }
 
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.readers).await?;
-        Ok(())
+    /// A connection that reads.
+    pub(super) async fn reader(&self) -> Result<Session, StoreError> {
+        let reader = self.readers.acquire().await?;
+        Ok(Session::Sqlite(database::Sqlite::Pooled(reader)))
     }
 
     /// Closes the connections, so that the write-ahead log is folded into the file.
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         self.readers.close().await;
         if let Some(writer) = Arc::into_inner(self.writer)
             && let Err(error) = writer.into_inner().close().await
@@ -139,17 +108,26 @@ impl Sqlite {
     }
 }
 
+/// A connection for reading all of a database, which must be there.
+pub(crate) async fn auditing(path: &Path) -> anyhow::Result<Session> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true);
+    let connection = SqliteConnection::connect_with(&options)
+        .await
+        .with_context(|| format!("can't read {}", path.display()))?;
+    Ok(Session::Sqlite(database::Sqlite::Own(Box::new(connection))))
+}
+
 /// The file that `url` names.
 ///
 /// # Errors
 /// When it names none.
-pub fn path(url: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn path(url: &str) -> anyhow::Result<PathBuf> {
     match url
         .strip_prefix(SCHEME)
         .map(|path| path.split('?').next().unwrap_or_default())
     {
         Some(path) if !path.is_empty() && path != ":memory:" => Ok(PathBuf::from(path)),
-        _ => bail!("DATABASE_URL={url:?}: must be sqlite://PATH of a file"),
+        _ => bail!("must be sqlite://PATH of a file, or postgres://…"),
     }
 }
 
@@ -182,11 +160,18 @@ async fn exclusive(path: &Path) -> anyhow::Result<File> {
 
 /// Append-only: what was released is never edited.
 fn migrations() -> Migrator {
-    let scripts = [(
-        1,
-        "initial",
-        include_str!("migrations/sqlite/0001_initial.sql"),
-    )];
+    let scripts = [
+        (
+            1,
+            "initial",
+            include_str!("migrations/sqlite/0001_initial.sql"),
+        ),
+        (
+            2,
+            "dead letters",
+            include_str!("migrations/sqlite/0002_dead_letters.sql"),
+        ),
+    ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(
             version,

@@ -59,7 +59,7 @@ impl Shop {
     pub(crate) fn with_stock(stock: &[(&str, &str, i64)]) -> Self {
         let mut shop = Self {
             world: World {
-                next_number: 1,
+                numbers: (1..=10_000).collect(),
                 ..World::default()
             },
             provider: BTreeMap::new(),

@@ -4,6 +4,7 @@
 
 mod broker;
 mod process;
+mod store;
 
 use std::{
     env, fs,
@@ -18,7 +19,11 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-pub(crate) use self::{broker::Broker, process::Process};
+pub(crate) use self::{
+    broker::Broker,
+    process::Process,
+    store::{Book, Store},
+};
 
 /// Signs the shipper's webhooks.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -36,6 +41,7 @@ pub(crate) struct System {
     pub(crate) worker: Process,
     pub(crate) gateway: Process,
     pub(crate) broker: Broker,
+    pub(crate) store: Store,
     pub(crate) client: reqwest::Client,
     /// Sent with every request.
     pub(crate) key: Option<String>,
@@ -65,15 +71,13 @@ impl System {
     }
 
     async fn assemble(folder: Folder, broker: Broker, more: &[(&str, &str)]) -> Self {
+        let store = Store::new(&folder);
         // Client::new needs a TLS provider, though nothing here speaks TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut variables: Vec<(String, String)> = [
             ("PATH", env::var("PATH").unwrap()),
             ("AMQP_URL", broker.url()),
-            (
-                "DATABASE_URL",
-                format!("sqlite://{}/orders.db", folder.display()),
-            ),
+            ("DATABASE_URL", store.url()),
             ("HTTP_ADDR", "127.0.0.1:0".to_owned()),
             ("WORKER_HTTP_ADDR", "127.0.0.1:0".to_owned()),
             ("SHIPPER_WEBHOOK_SECRET", SECRET.to_owned()),
@@ -95,6 +99,7 @@ impl System {
             worker,
             gateway,
             broker,
+            store,
             folder,
             client,
             key: None,
@@ -111,10 +116,6 @@ impl System {
         self.variables.retain(|(known, _)| known != name);
         self.variables
             .extend(value.map(|value| (name.to_owned(), value.to_owned())));
-    }
-
-    pub(crate) fn database_url(&self) -> String {
-        format!("sqlite://{}/orders.db", self.folder.display())
     }
 
     /// Starts a worker in place of the dead one.
@@ -358,11 +359,17 @@ impl System {
 
     /// `order-worker verify`: its exit status and what it said.
     pub(crate) fn verify(&self) -> (bool, String) {
+        self.verify_store(&self.store)
+    }
+
+    /// The same of another database.
+    pub(crate) fn verify_store(&self, store: &Store) -> (bool, String) {
         let binary = Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name("order-worker");
         let output = Command::new(binary)
             .arg("verify")
             .env_clear()
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .env("DATABASE_URL", store.url())
             .output()
             .unwrap();
         (
@@ -379,19 +386,7 @@ impl System {
 
     /// Asks the provider's own ledger, with SQL.
     pub(crate) fn ledger(&self, sql: &str) -> String {
-        let script = "import sqlite3, sys\nfor row in sqlite3.connect(sys.argv[1]).execute(sys.argv[2]): print(*row)";
-        let output = Command::new("python3")
-            .args(["-c", script])
-            .arg(self.folder.join("orders.sandbox.db"))
-            .arg(sql)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        self.store.run(Book::Ledger, sql)
     }
 }
 

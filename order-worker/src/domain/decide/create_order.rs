@@ -8,7 +8,7 @@ use shared::{
     id::{OrderId, Sku},
     money::Money,
     order::{CreateOrder, LineItem, StockItem},
-    outcome::{Failure, Violation},
+    outcome::{Code, Failure, Violation},
     request::Caller,
 };
 
@@ -69,8 +69,10 @@ pub(super) fn create_order(
         .filter_map(|item| line(item, &products))
         .collect();
 
+    let number = world.numbers.front().copied();
     let created = OrderCreated {
-        number: world.next_number,
+        number: number
+            .ok_or_else(|| Failure::new(Code::Internal, "no number was drawn for the order"))?,
         storefront: storefront.clone(),
         customer_id: wish.customer_id,
         external_id: None,

@@ -138,10 +138,11 @@ fn failed(
     let jitter = stamp.jitter();
     let delay = Some(row.key.step.retry())
         .filter(|_| is_transient)
-        .and_then(|retry| retry.delay(row.attempt, jitter));
+        .and_then(|retry| retry.delay(row.failures + 1, jitter));
     let mut draft = Draft::of(order, origin, stamp);
     let (step, error) = (row.key.step.to_string(), error.to_owned());
     let row = StepRow {
+        failures: row.failures + 1,
         last_error: Some(error.clone()),
         ..row.clone()
     };
@@ -158,9 +159,11 @@ fn failed(
             ..row
         });
     } else {
+        let due_at = draft.stamp().now();
         draft.record(Fact::StepDead { step, error })?;
         draft.put(StepRow {
             is_dead: true,
+            due_at,
             ..row
         });
     }

@@ -7,12 +7,14 @@ use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::json;
 use shared::{id::OrderId, order::ShipmentUpdate};
-use sqlx::{Connection, Row};
 use standardwebhooks::Webhook;
 use tokio::time;
 
 use super::{Ledger, away};
-use crate::providers::{Label, PartnerError};
+use crate::{
+    providers::{Label, PartnerError},
+    store::database::{Sql, arguments},
+};
 
 /// What shipments call this carrier.
 pub const NAME: &str = "sandbox";
@@ -27,6 +29,8 @@ const JOURNEY: [ShipmentUpdate; 4] = [
 const LEG_MS: i64 = 1_500;
 /// Before a webhook that was not taken is sent again.
 const RETRY_MS: i64 = 2_000;
+/// For a parcel to be told of, before somebody else does.
+const LEASE_MS: i64 = 15_000;
 /// How often the carrier looks for parcels to move.
 const INTERVAL: Duration = Duration::from_millis(300);
 /// For the webhook's answer.
@@ -53,32 +57,35 @@ impl SandboxCarrier {
     /// # Errors
     /// `Permanent` when the parcel was withdrawn.
     pub async fn announce(&self, key: &str, order_id: OrderId) -> Result<Label, PartnerError> {
-        let mut connection = self.ledger.0.lock().await;
         let next_at = self
             .delivers
             .then(|| Timestamp::now().as_millisecond() + LEG_MS);
         let number = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
-        let row = sqlx::query(
-            "INSERT INTO parcels (key, order_id, tracking_number, next_at)
-             VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (key) DO UPDATE SET key = excluded.key
-             RETURNING tracking_number, is_cancelled",
-        )
-        .bind(key)
-        .bind(order_id.to_string())
-        .bind(format!("SBX{}", &number[12..]))
-        .bind(next_at)
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(away)?;
-        if row.try_get(1).map_err(away)? {
+        let rows = self
+            .ledger
+            .fetch(
+                "INSERT INTO parcels (key, order_id, tracking_number, next_at)
+                 VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (key) DO UPDATE SET key = excluded.key
+                 RETURNING tracking_number, is_cancelled",
+                arguments![
+                    key,
+                    order_id.to_string(),
+                    format!("SBX{}", &number[12..]),
+                    next_at
+                ],
+            )
+            .await
+            .map_err(away)?;
+        let row = rows.first().ok_or_else(|| away(sqlx::Error::RowNotFound))?;
+        if row.boolean(1).map_err(away)? {
             return Err(PartnerError::Permanent(
                 "the parcel was withdrawn".to_owned(),
             ));
         }
         Ok(Label {
             carrier: NAME.to_owned(),
-            tracking_number: row.try_get(0).map_err(away)?,
+            tracking_number: row.text(0).map_err(away)?.to_owned(),
         })
     }
 
@@ -88,18 +95,14 @@ impl SandboxCarrier {
     /// # Errors
     /// `Transient`.
     pub async fn withdraw(&self, key: &str, order_id: OrderId) -> Result<(), PartnerError> {
-        let mut connection = self.ledger.0.lock().await;
-        sqlx::query(
+        let withdrawn = self.ledger.fetch(
             "INSERT INTO parcels (key, order_id, tracking_number, is_cancelled)
-             VALUES (?1, ?2, '', 1)
-             ON CONFLICT (key) DO UPDATE SET is_cancelled = 1, next_at = NULL WHERE stage = 0",
-        )
-        .bind(key)
-        .bind(order_id.to_string())
-        .execute(&mut *connection)
-        .await
-        .map(drop)
-        .map_err(away)
+             VALUES ($1, $2, '', true)
+             ON CONFLICT (key) DO UPDATE SET is_cancelled = true, next_at = NULL
+             WHERE parcels.stage = 0",
+            arguments![key, order_id.to_string()],
+        );
+        withdrawn.await.map(drop).map_err(away)
     }
 
     /// Delivers until it is dropped: moves parcels and tells `webhook_url`, signed with `secret`.
@@ -131,21 +134,29 @@ impl SandboxCarrier {
         webhook: &Webhook,
     ) -> anyhow::Result<()> {
         let now = Timestamp::now().as_millisecond();
-        let due = {
-            let mut connection = self.ledger.0.lock().await;
-            sqlx::query(
-                "SELECT key, order_id, tracking_number, stage
-                 FROM parcels WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2",
+        // Whoever takes a parcel tells of it; should nothing come of that, it is told again.
+        let due = self
+            .ledger
+            .fetch(
+                Sql::dialects(
+                    "UPDATE parcels SET next_at = $2
+                     WHERE key IN (
+                         SELECT key FROM parcels WHERE next_at <= $1 ORDER BY next_at LIMIT $3
+                     )
+                     RETURNING key, order_id, tracking_number, stage",
+                    "UPDATE parcels SET next_at = $2
+                     WHERE key IN (
+                         SELECT key FROM parcels WHERE next_at <= $1 ORDER BY next_at LIMIT $3
+                         FOR UPDATE SKIP LOCKED
+                     )
+                     RETURNING key, order_id, tracking_number, stage",
+                ),
+                arguments![now, now + LEASE_MS, ROUND],
             )
-            .bind(now)
-            .bind(ROUND)
-            .fetch_all(&mut *connection)
-            .await?
-        };
+            .await?;
         for row in due {
-            let (key, order_id, number): (String, String, String) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let stage: i64 = row.try_get(3)?;
+            let (key, order_id, number) = (row.text(0)?, row.text(1)?, row.text(2)?);
+            let stage = row.integer(3)?;
             let Some(update) = usize::try_from(stage)
                 .ok()
                 .and_then(|stage| JOURNEY.get(stage))
@@ -179,18 +190,12 @@ impl SandboxCarrier {
                     (stage, Some(next_at + RETRY_MS))
                 }
             };
-            let mut connection = self.ledger.0.lock().await;
-            let mut ledger = connection.begin().await?;
             // Withdrawn meanwhile: it stays.
-            sqlx::query(
-                "UPDATE parcels SET stage = ?2, next_at = ?3 WHERE key = ?1 AND is_cancelled = 0",
-            )
-            .bind(&key)
-            .bind(stage)
-            .bind(next_at)
-            .execute(&mut *ledger)
-            .await?;
-            ledger.commit().await?;
+            let moved = self.ledger.fetch(
+                "UPDATE parcels SET stage = $2, next_at = $3 WHERE key = $1 AND NOT is_cancelled",
+                arguments![key, stage, next_at],
+            );
+            moved.await?;
         }
         Ok(())
     }

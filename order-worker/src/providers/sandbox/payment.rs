@@ -10,17 +10,16 @@
 //!
 //! Any other token is declined as unknown.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
 use shared::money::Money;
-use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use uuid::Uuid;
 
-use super::{Ledger, away};
+use super::{Ledger, auditing, away};
 use crate::{
     providers::{Authorization, PartnerError},
-    store::sqlite,
+    store::database::{Argument, Row, Session, arguments},
 };
 
 /// What orders and events call this provider.
@@ -93,11 +92,7 @@ impl SandboxPayments {
         price: Money,
         method: &str,
     ) -> Result<(Payment, bool), PartnerError> {
-        let mut connection = self.0.0.lock().await;
-        let mut ledger = connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(away)?;
+        let mut ledger = self.0.begin(key).await?;
         let known = find(&mut ledger, key).await?;
         let calls = known.as_ref().map_or(0, |payment| payment.calls) + 1;
         let status = match known.as_ref().map(|payment| payment.status.as_str()) {
@@ -116,20 +111,21 @@ impl SandboxPayments {
         let reference = known
             .as_ref()
             .map_or_else(new_reference, |payment| payment.reference.clone());
-        sqlx::query(
+        change(
+            &mut ledger,
             "INSERT INTO payments (key, reference, status, amount, currency, calls)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (key) DO UPDATE SET status = excluded.status, calls = excluded.calls",
+            arguments![
+                key,
+                reference.as_str(),
+                status,
+                price.amount,
+                price.currency.as_str(),
+                calls
+            ],
         )
-        .bind(key)
-        .bind(&reference)
-        .bind(status)
-        .bind(price.amount)
-        .bind(price.currency.as_str())
-        .bind(calls)
-        .execute(&mut *ledger)
-        .await
-        .map_err(away)?;
+        .await?;
         if is_held_now {
             moved(&mut ledger, &reference, "authorize", price.amount).await?;
         }
@@ -153,11 +149,7 @@ impl SandboxPayments {
     /// # Errors
     /// `Permanent` when the money was taken: that is for a refund.
     pub async fn void(&self, key: &str) -> Result<Option<String>, PartnerError> {
-        let mut connection = self.0.0.lock().await;
-        let mut ledger = connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(away)?;
+        let mut ledger = self.0.begin(key).await?;
         let known = find(&mut ledger, key).await?;
         let reference = known
             .as_ref()
@@ -169,29 +161,22 @@ impl SandboxPayments {
                 )));
             }
             Some("authorized") => {
-                moved(
-                    &mut ledger,
-                    &reference,
-                    "void",
-                    known.as_ref().map_or(0, |payment| payment.amount),
-                )
-                .await?;
+                let amount = known.as_ref().map_or(0, |payment| payment.amount);
+                moved(&mut ledger, &reference, "void", amount).await?;
                 true
             }
             // Asked twice.
             Some("voided") => was_held(&mut ledger, &reference).await?,
             _ => false,
         };
-        sqlx::query(
+        change(
+            &mut ledger,
             "INSERT INTO payments (key, reference, status, amount, currency)
-             VALUES (?1, ?2, 'voided', 0, 'XXX')
+             VALUES ($1, $2, 'voided', 0, 'XXX')
              ON CONFLICT (key) DO UPDATE SET status = 'voided'",
+            arguments![key, reference.as_str()],
         )
-        .bind(key)
-        .bind(&reference)
-        .execute(&mut *ledger)
-        .await
-        .map_err(away)?;
+        .await?;
         ledger.commit().await.map_err(away)?;
         Ok(held.then_some(reference))
     }
@@ -201,11 +186,7 @@ impl SandboxPayments {
     /// # Errors
     /// `Permanent` when nothing is held.
     pub async fn capture(&self, key: &str) -> Result<i64, PartnerError> {
-        let mut connection = self.0.0.lock().await;
-        let mut ledger = connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(away)?;
+        let mut ledger = self.0.begin(key).await?;
         let Some(payment) = find(&mut ledger, key).await? else {
             return Err(PartnerError::Permanent(
                 "there is no such payment".to_owned(),
@@ -220,11 +201,12 @@ impl SandboxPayments {
                 )));
             }
         }
-        sqlx::query("UPDATE payments SET status = 'captured', captured = amount WHERE key = ?1")
-            .bind(key)
-            .execute(&mut *ledger)
-            .await
-            .map_err(away)?;
+        change(
+            &mut ledger,
+            "UPDATE payments SET status = 'captured', captured = amount WHERE key = $1",
+            arguments![key],
+        )
+        .await?;
         moved(&mut ledger, &payment.reference, "capture", payment.amount).await?;
         ledger.commit().await.map_err(away)?;
         Ok(payment.amount)
@@ -235,11 +217,7 @@ impl SandboxPayments {
     /// # Errors
     /// `Permanent` when nothing was taken.
     pub async fn refund(&self, key: &str) -> Result<i64, PartnerError> {
-        let mut connection = self.0.0.lock().await;
-        let mut ledger = connection
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(away)?;
+        let mut ledger = self.0.begin(key).await?;
         let Some(payment) = find(&mut ledger, key)
             .await?
             .filter(|payment| payment.status == "captured")
@@ -250,11 +228,12 @@ impl SandboxPayments {
         };
         let left = payment.captured - payment.refunded;
         if left > 0 {
-            sqlx::query("UPDATE payments SET refunded = captured WHERE key = ?1")
-                .bind(key)
-                .execute(&mut *ledger)
-                .await
-                .map_err(away)?;
+            change(
+                &mut ledger,
+                "UPDATE payments SET refunded = captured WHERE key = $1",
+                arguments![key],
+            )
+            .await?;
             moved(&mut ledger, &payment.reference, "refund", left).await?;
             ledger.commit().await.map_err(away)?;
         }
@@ -277,51 +256,61 @@ fn new_reference() -> String {
     format!("sandbox_{}", Uuid::now_v7().simple())
 }
 
-async fn find(ledger: &mut SqliteConnection, key: &str) -> Result<Option<Payment>, PartnerError> {
-    let row = sqlx::query(
-        "SELECT reference, status, amount, captured, refunded, calls FROM payments WHERE key = ?1",
-    )
-    .bind(key)
-    .fetch_optional(ledger)
-    .await
-    .map_err(away)?;
-    row.map(|row| {
+async fn change(
+    ledger: &mut Session,
+    sql: &'static str,
+    arguments: Vec<Argument>,
+) -> Result<(), PartnerError> {
+    ledger.execute(sql, arguments).await.map(drop).map_err(away)
+}
+
+async fn find(ledger: &mut Session, key: &str) -> Result<Option<Payment>, PartnerError> {
+    let rows = ledger
+        .fetch(
+            "SELECT reference, status, amount, captured, refunded, calls FROM payments WHERE key = $1",
+            arguments![key],
+        )
+        .await
+        .map_err(away)?;
+    let payment = |row: &Row| {
         Ok(Payment {
-            reference: row.try_get(0)?,
-            status: row.try_get(1)?,
-            amount: row.try_get(2)?,
-            captured: row.try_get(3)?,
-            refunded: row.try_get(4)?,
-            calls: row.try_get(5)?,
+            reference: row.text(0)?.to_owned(),
+            status: row.text(1)?.to_owned(),
+            amount: row.integer(2)?,
+            captured: row.integer(3)?,
+            refunded: row.integer(4)?,
+            calls: row.integer(5)?,
         })
-    })
-    .transpose()
-    .map_err(away)
+    };
+    rows.first()
+        .map(payment)
+        .transpose()
+        .map_err(|error: sqlx::Error| away(error))
 }
 
 async fn moved(
-    ledger: &mut SqliteConnection,
+    ledger: &mut Session,
     payment: &str,
     kind: &str,
     amount: i64,
 ) -> Result<(), PartnerError> {
-    sqlx::query("INSERT INTO movements (payment, kind, amount) VALUES (?1, ?2, ?3)")
-        .bind(payment)
-        .bind(kind)
-        .bind(amount)
-        .execute(ledger)
-        .await
-        .map(drop)
-        .map_err(away)
+    change(
+        ledger,
+        "INSERT INTO movements (payment, kind, amount) VALUES ($1, $2, $3)",
+        arguments![payment, kind, amount],
+    )
+    .await
 }
 
-async fn was_held(ledger: &mut SqliteConnection, payment: &str) -> Result<bool, PartnerError> {
-    sqlx::query("SELECT 1 FROM movements WHERE payment = ?1 AND kind = 'authorize'")
-        .bind(payment)
-        .fetch_optional(ledger)
+async fn was_held(ledger: &mut Session, payment: &str) -> Result<bool, PartnerError> {
+    let rows = ledger
+        .fetch(
+            "SELECT 1 FROM movements WHERE payment = $1 AND kind = 'authorize'",
+            arguments![payment],
+        )
         .await
-        .map(|row| row.is_some())
-        .map_err(away)
+        .map_err(away)?;
+    Ok(!rows.is_empty())
 }
 
 /// A payment as the provider's own books show it.
@@ -339,39 +328,34 @@ pub struct Booked {
     pub refunded: i64,
 }
 
-/// The provider's books beside `database_url`, by key; empty if there are none.
+/// The provider's books of `database_url`, by key; empty if there are none.
 ///
 /// # Errors
 /// When they can't be read.
 pub async fn books(database_url: &str) -> anyhow::Result<HashMap<String, Booked>> {
-    let path = Ledger::path(&sqlite::path(database_url)?);
-    if !Path::exists(&path) {
+    let Some(mut ledger) = auditing(database_url).await? else {
         return Ok(HashMap::new());
-    }
-    let context = || format!("can't read the sandbox's ledger {}", path.display());
-    let options = SqliteConnectOptions::new().filename(&path).read_only(true);
-    let mut connection = SqliteConnection::connect_with(&options)
+    };
+    let rows = ledger
+        .fetch(
+            "SELECT key, status, captured, refunded,
+                    (SELECT count(*) FROM movements WHERE payment = reference AND kind = 'authorize'),
+                    (SELECT count(*) FROM movements WHERE payment = reference AND kind = 'capture')
+             FROM payments",
+            Vec::new(),
+        )
         .await
-        .with_context(context)?;
-    let rows = sqlx::query(
-        "SELECT key, status, captured, refunded,
-                (SELECT count(*) FROM movements WHERE payment = reference AND kind = 'authorize'),
-                (SELECT count(*) FROM movements WHERE payment = reference AND kind = 'capture')
-         FROM payments",
-    )
-    .fetch_all(&mut connection)
-    .await
-    .with_context(context)?;
-    rows.into_iter()
+        .context("can't read the sandbox's ledger")?;
+    rows.iter()
         .map(|row| {
             let booked = Booked {
-                status: row.try_get(1)?,
-                captured: row.try_get(2)?,
-                refunded: row.try_get(3)?,
-                authorizations: row.try_get(4)?,
-                captures: row.try_get(5)?,
+                status: row.text(1)?.to_owned(),
+                captured: row.integer(2)?,
+                refunded: row.integer(3)?,
+                authorizations: row.integer(4)?,
+                captures: row.integer(5)?,
             };
-            Ok((row.try_get(0)?, booked))
+            Ok((row.text(0)?.to_owned(), booked))
         })
         .collect()
 }

@@ -1,0 +1,128 @@
+//! The database to test with: `TEST_STORE` says which kind.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::setting;
+
+/// A database of this test's own.
+#[derive(Clone)]
+pub(crate) enum Store {
+    /// Files in the test's folder.
+    Sqlite { folder: PathBuf },
+    /// A database on the test run's server.
+    Postgres { name: String },
+}
+
+/// Whose tables.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Book {
+    Orders,
+    /// The sandbox partners'.
+    Ledger,
+}
+
+impl Store {
+    pub(super) fn new(folder: &Path) -> Self {
+        match setting("TEST_STORE").as_str() {
+            "sqlite" => Self::Sqlite {
+                folder: folder.to_owned(),
+            },
+            "postgres" => {
+                let name = format!("t{}", uuid::Uuid::now_v7().simple());
+                psql("postgres", &format!("CREATE DATABASE {name}"));
+                Self::Postgres { name }
+            }
+            other => panic!("TEST_STORE={other}: must be sqlite or postgres"),
+        }
+    }
+
+    pub(crate) fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite { .. })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite { folder } => format!("sqlite://{}/orders.db", folder.display()),
+            Self::Postgres { name } => postgres_url(name),
+        }
+    }
+
+    /// Runs SQL behind the system's back; rows a line each, columns apart by blanks.
+    pub(crate) fn run(&self, book: Book, sql: &str) -> String {
+        match self {
+            Self::Sqlite { folder } => {
+                // One statement gives rows; several are a script.
+                let script = "import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+if ';' in sys.argv[2]: db.executescript(sys.argv[2])
+else:
+    for row in db.execute(sys.argv[2]): print(*row)";
+                let file = match book {
+                    Book::Orders => "orders.db",
+                    Book::Ledger => "orders.sandbox.db",
+                };
+                let mut python = Command::new("python3");
+                python.args(["-c", script]).arg(folder.join(file)).arg(sql);
+                printed(python)
+            }
+            Self::Postgres { name } => {
+                let path = match book {
+                    Book::Orders => "public",
+                    Book::Ledger => "sandbox",
+                };
+                psql(name, &format!("SET search_path = {path}; {sql}"))
+            }
+        }
+    }
+
+    /// A copy of it as it is, to go back to. Nobody may be using it.
+    pub(crate) fn copy(&self, folder: &Path) -> Self {
+        match self {
+            Self::Sqlite { folder: original } => {
+                let folder = folder.join(format!("copy-{}", uuid::Uuid::now_v7()));
+                fs::create_dir(&folder).unwrap();
+                for entry in fs::read_dir(original).unwrap().map(Result::unwrap) {
+                    let name = entry.file_name();
+                    if name.to_string_lossy().starts_with("orders.") {
+                        fs::copy(entry.path(), folder.join(name)).unwrap();
+                    }
+                }
+                Self::Sqlite { folder }
+            }
+            Self::Postgres { name: original } => {
+                let name = format!("t{}", uuid::Uuid::now_v7().simple());
+                psql(
+                    "postgres",
+                    &format!("CREATE DATABASE {name} TEMPLATE {original}"),
+                );
+                Self::Postgres { name }
+            }
+        }
+    }
+}
+
+fn postgres_url(database: &str) -> String {
+    let port = setting("TEST_POSTGRES_PORT");
+    format!("postgres://orders@127.0.0.1:{port}/{database}")
+}
+
+fn psql(database: &str, sql: &str) -> String {
+    let mut psql = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
+    psql.args(["-qAtX", "-F", " ", "-v", "ON_ERROR_STOP=1", "-c", sql])
+        .arg(postgres_url(database));
+    printed(psql)
+}
+
+fn printed(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}

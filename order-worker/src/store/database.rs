@@ -1,0 +1,463 @@
+//! Two databases behind one: statements with their arguments, and the rows they give.
+//!
+//! Most statements are the same text for both. Where the dialects differ, [`Sql`] carries both.
+//! Sets travel as one argument: to SQLite as a JSON array, to PostgreSQL as an array.
+
+use std::{io, mem, time::Duration};
+
+use serde_json::Value;
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Executor, PgConnection, Row as _, SqlSafeStr, SqlStr,
+    SqliteConnection,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgRow},
+    sqlite::{SqliteArguments, SqliteRow},
+};
+use tokio::{sync::OwnedMutexGuard, time};
+
+use super::StoreError;
+
+/// A statement in both dialects.
+#[derive(Clone)]
+pub(crate) struct Sql {
+    sqlite: SqlStr,
+    postgres: SqlStr,
+}
+
+impl Sql {
+    /// The same statement in each dialect.
+    pub(crate) fn dialects(sqlite: &'static str, postgres: &'static str) -> Self {
+        Self {
+            sqlite: sqlite.into_sql_str(),
+            postgres: postgres.into_sql_str(),
+        }
+    }
+}
+
+impl From<&'static str> for Sql {
+    fn from(both: &'static str) -> Self {
+        Self::dialects(both, both)
+    }
+}
+
+/// Of a statement put together from texts of this program: values are always arguments.
+impl From<String> for Sql {
+    fn from(both: String) -> Self {
+        let both = AssertSqlSafe(both).into_sql_str();
+        Self {
+            sqlite: both.clone(),
+            postgres: both,
+        }
+    }
+}
+
+/// The statement `before … after` with "is one of the values of argument 1" in between.
+macro_rules! among {
+    ($before:expr, $after:expr) => {
+        crate::store::database::Sql::dialects(
+            concat!($before, " IN (SELECT value FROM json_each($1)) ", $after),
+            concat!($before, " = ANY($1) ", $after),
+        )
+    };
+}
+pub(crate) use among;
+
+/// An argument of a statement.
+#[derive(Debug, Clone)]
+pub(crate) enum Argument {
+    Integer(Option<i64>),
+    Boolean(bool),
+    Text(Option<String>),
+    List(Vec<String>),
+}
+
+impl From<i64> for Argument {
+    fn from(value: i64) -> Self {
+        Self::Integer(Some(value))
+    }
+}
+
+impl From<Option<i64>> for Argument {
+    fn from(value: Option<i64>) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<u32> for Argument {
+    fn from(value: u32) -> Self {
+        Self::Integer(Some(value.into()))
+    }
+}
+
+impl From<bool> for Argument {
+    fn from(value: bool) -> Self {
+        Self::Boolean(value)
+    }
+}
+
+impl From<&str> for Argument {
+    fn from(value: &str) -> Self {
+        Self::Text(Some(value.to_owned()))
+    }
+}
+
+impl From<String> for Argument {
+    fn from(value: String) -> Self {
+        Self::Text(Some(value))
+    }
+}
+
+impl From<Option<String>> for Argument {
+    fn from(value: Option<String>) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// A set of names as one argument.
+pub(crate) fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Argument {
+    Argument::List(values.into_iter().map(|value| value.to_string()).collect())
+}
+
+/// The arguments of a statement.
+macro_rules! arguments {
+    ($($value:expr),* $(,)?) => {
+        vec![$(crate::store::database::Argument::from($value)),*]
+    };
+}
+pub(crate) use arguments;
+
+/// A row of a result.
+pub(crate) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Row {
+    pub(crate) fn integer(&self, column: usize) -> Result<i64, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+
+    pub(crate) fn maybe_integer(&self, column: usize) -> Result<Option<i64>, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+
+    pub(crate) fn boolean(&self, column: usize) -> Result<bool, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+
+    pub(crate) fn text(&self, column: usize) -> Result<&str, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+
+    pub(crate) fn maybe_text(&self, column: usize) -> Result<Option<&str>, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+    }
+}
+
+/// A connection, on loan or one's own.
+pub(crate) enum Session {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+/// A connection to SQLite.
+pub(crate) enum Sqlite {
+    Own(Box<SqliteConnection>),
+    /// The one that writes, while nobody else does.
+    Locked(OwnedMutexGuard<SqliteConnection>),
+    Pooled(PoolConnection<sqlx::Sqlite>),
+    /// In a transaction, which is rolled back when it is dropped.
+    Transaction(sqlx::Transaction<'static, sqlx::Sqlite>),
+}
+
+impl Sqlite {
+    fn connection(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::Locked(connection) => connection,
+            Self::Pooled(connection) => connection,
+            Self::Transaction(transaction) => transaction,
+        }
+    }
+}
+
+/// A connection to PostgreSQL. One that did not answer in time is given up: what is on its way
+/// through it can't be told from what comes next.
+pub(crate) enum Postgres {
+    Own(Box<PgConnection>),
+    /// Reads everything there is, which takes as long as it takes.
+    Auditing(Box<PgConnection>),
+    Pooled(PoolConnection<sqlx::Postgres>),
+    /// In a transaction, which is rolled back when it is dropped.
+    Transaction(sqlx::Transaction<'static, sqlx::Postgres>),
+    GivenUp,
+}
+
+impl Session {
+    /// The rows that `sql` gives.
+    pub(crate) async fn fetch(
+        &mut self,
+        sql: impl Into<Sql>,
+        arguments: Vec<Argument>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let sql = sql.into();
+        match self {
+            Self::Sqlite(connection) => {
+                let query = sqlx::query_with(sql.sqlite, to_sqlite(arguments)?);
+                let rows = query.fetch_all(connection.connection()).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(postgres) => {
+                let query = sqlx::query_with(sql.postgres, to_postgres(arguments)?);
+                let patience = postgres.patience();
+                let rows = query.fetch_all(postgres.connection()?);
+                let rows = time::timeout(patience, rows).await;
+                Ok(postgres
+                    .settle(rows)?
+                    .into_iter()
+                    .map(Row::Postgres)
+                    .collect())
+            }
+        }
+    }
+
+    /// The first row that `sql` gives.
+    pub(crate) async fn fetch_one(
+        &mut self,
+        sql: impl Into<Sql>,
+        arguments: Vec<Argument>,
+    ) -> Result<Row, StoreError> {
+        let rows = self.fetch(sql, arguments).await?;
+        rows.into_iter()
+            .next()
+            .ok_or_else(|| StoreError::Damaged("a row is missing".to_owned()))
+    }
+
+    /// Runs `sql`; tells how many rows it changed.
+    pub(crate) async fn execute(
+        &mut self,
+        sql: impl Into<Sql>,
+        arguments: Vec<Argument>,
+    ) -> Result<u64, StoreError> {
+        let sql = sql.into();
+        match self {
+            Self::Sqlite(connection) => {
+                let query = sqlx::query_with(sql.sqlite, to_sqlite(arguments)?);
+                Ok(query
+                    .execute(connection.connection())
+                    .await?
+                    .rows_affected())
+            }
+            Self::Postgres(postgres) => {
+                let query = sqlx::query_with(sql.postgres, to_postgres(arguments)?);
+                let patience = postgres.patience();
+                let done = query.execute(postgres.connection()?);
+                let done = time::timeout(patience, done).await;
+                Ok(postgres.settle(done)?.rows_affected())
+            }
+        }
+    }
+
+    /// Runs a statement that begins or ends a transaction.
+    pub(crate) async fn control(&mut self, sql: impl Into<Sql>) -> Result<(), StoreError> {
+        let sql = sql.into();
+        match self {
+            Self::Sqlite(connection) => {
+                let connection = connection.connection();
+                connection.execute(sqlx::raw_sql(sql.sqlite)).await?;
+            }
+            Self::Postgres(postgres) => {
+                let done = postgres.connection()?.execute(sqlx::raw_sql(sql.postgres));
+                let done = time::timeout(STATEMENT_TIMEOUT, done).await;
+                postgres.settle(done)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Session {
+    /// Commits a session that was begun as a transaction.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(Sqlite::Transaction(transaction)) => Ok(transaction.commit().await?),
+            Self::Postgres(Postgres::Transaction(transaction)) => {
+                let committed = time::timeout(STATEMENT_TIMEOUT, transaction.commit()).await;
+                Ok(committed.map_err(|_| gone("the database did not answer"))??)
+            }
+            Self::Sqlite(_) | Self::Postgres(_) => Ok(()),
+        }
+    }
+}
+
+/// For the answer to one statement. The server gives a statement up before (`statement_timeout`);
+/// this is for a server, or a network, that is silent.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(12);
+/// For the answer to one statement of `order-worker verify`.
+const AUDIT_TIMEOUT: Duration = Duration::from_hours(1);
+
+impl Postgres {
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Auditing(_) => AUDIT_TIMEOUT,
+            Self::Own(_) | Self::Pooled(_) | Self::Transaction(_) | Self::GivenUp => {
+                STATEMENT_TIMEOUT
+            }
+        }
+    }
+
+    fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        match self {
+            Self::Own(connection) | Self::Auditing(connection) => Ok(connection),
+            Self::Pooled(connection) => Ok(connection),
+            Self::Transaction(transaction) => Ok(transaction),
+            Self::GivenUp => Err(gone("the connection was given up")),
+        }
+    }
+
+    /// What an answer in time holds; without one, the connection is given up.
+    fn settle<T>(
+        &mut self,
+        answer: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
+    ) -> Result<T, sqlx::Error> {
+        answer.unwrap_or_else(|_| {
+            // In the pool it would be waited for.
+            if let Self::Pooled(connection) = mem::replace(self, Self::GivenUp) {
+                drop(connection.detach());
+            }
+            Err(gone("the database did not answer"))
+        })
+    }
+}
+
+fn gone(why: &str) -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
+}
+
+fn to_sqlite(arguments: Vec<Argument>) -> Result<SqliteArguments, StoreError> {
+    let mut bound = SqliteArguments::default();
+    for argument in arguments {
+        match argument {
+            Argument::Integer(value) => bound.add(value),
+            Argument::Boolean(value) => bound.add(value),
+            Argument::Text(value) => bound.add(value),
+            Argument::List(values) => bound.add(Value::from(values).to_string()),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(bound)
+}
+
+fn to_postgres(arguments: Vec<Argument>) -> Result<PgArguments, StoreError> {
+    let mut bound = PgArguments::default();
+    for argument in arguments {
+        match argument {
+            Argument::Integer(value) => bound.add(value),
+            Argument::Boolean(value) => bound.add(value),
+            Argument::Text(value) => bound.add(value.map(without_nul)),
+            Argument::List(values) => bound.add(values),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(bound)
+}
+
+/// PostgreSQL's texts hold any character but this one.
+fn without_nul(text: String) -> String {
+    if text.contains('\0') {
+        text.replace('\0', "\u{fffd}")
+    } else {
+        text
+    }
+}
+
+/// A statement that writes many rows at once. To SQLite they go as one JSON array of rows, to
+/// PostgreSQL as an array a column.
+#[derive(Clone, Copy)]
+pub(crate) struct Write {
+    /// Takes the rows as `json_each($1)`.
+    pub(crate) sqlite: &'static str,
+    /// Takes the columns as `unnest($1, $2, …)`.
+    pub(crate) postgres: &'static str,
+    /// What the columns hold.
+    pub(crate) columns: &'static [Kind],
+}
+
+/// What a column holds; any may be null.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Integer,
+    Boolean,
+    Text,
+}
+
+impl Session {
+    /// Writes `rows`, each an array of its columns; none is no statement.
+    pub(crate) async fn write(&mut self, write: Write, rows: Vec<Value>) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        match self {
+            Self::Sqlite(connection) => {
+                sqlx::query(write.sqlite)
+                    .bind(Value::Array(rows).to_string())
+                    .execute(connection.connection())
+                    .await?;
+            }
+            Self::Postgres(postgres) => {
+                let query = sqlx::query_with(write.postgres, columns(write.columns, rows)?);
+                let patience = postgres.patience();
+                let done = query.execute(postgres.connection()?);
+                let done = time::timeout(patience, done).await;
+                postgres.settle(done)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn columns(kinds: &[Kind], rows: Vec<Value>) -> Result<PgArguments, StoreError> {
+    let mut cells: Vec<Vec<Value>> = kinds
+        .iter()
+        .map(|_| Vec::with_capacity(rows.len()))
+        .collect();
+    for row in rows {
+        let Value::Array(row) = row else { continue };
+        for (column, cell) in cells.iter_mut().zip(row) {
+            column.push(cell);
+        }
+    }
+    let mut bound = PgArguments::default();
+    for (kind, column) in kinds.iter().zip(cells) {
+        let cells = column.into_iter();
+        match kind {
+            Kind::Integer => bound.add(cells.map(|cell| cell.as_i64()).collect::<Vec<_>>()),
+            Kind::Boolean => bound.add(cells.map(|cell| cell.as_bool()).collect::<Vec<_>>()),
+            Kind::Text => bound.add(cells.map(text).collect::<Vec<_>>()),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(bound)
+}
+
+fn text(cell: Value) -> Option<String> {
+    match cell {
+        Value::String(text) => Some(without_nul(text)),
+        _ => None,
+    }
+}
