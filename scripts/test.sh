@@ -79,6 +79,6 @@ for store in ${STORES:-sqlite postgres}; do
     say "testing over $store ..."
     TEST_STORE=$store run $what "$@" || failed="$failed $store"
     # What does not involve a store has been tested.
-    what='--package api-gateway --test e2e'
+    what='--workspace --test e2e'
 done
 [ -z "$failed" ] || die "failed over:$failed"

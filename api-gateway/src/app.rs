@@ -60,6 +60,7 @@ pub(crate) fn router(app: App, keys: Keys) -> Router {
         .merge(routes::orders::routes())
         .merge(routes::products::routes())
         .merge(routes::customers::routes())
+        .merge(routes::dead_letters::routes())
         .layer(middleware::from_fn_with_state(keys, auth::authenticate));
     Router::new()
         .nest("/v1", v1)

@@ -18,11 +18,15 @@ pub enum Point {
     AfterStepStored,
     /// Events are published, but how far is not stored.
     AfterEventsPublished,
+    /// A dead letter is archived, but its message is not acknowledged.
+    AfterArchived,
+    /// A dead letter is sent again, but still archived.
+    AfterRedriven,
 }
 
 impl Point {
     /// Every point.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::BeforeCommit,
         Self::AfterCommit,
         Self::AfterReply,
@@ -30,6 +34,8 @@ impl Point {
         Self::AfterPartner,
         Self::AfterStepStored,
         Self::AfterEventsPublished,
+        Self::AfterArchived,
+        Self::AfterRedriven,
     ];
 
     /// What `CRASH_AT` calls it.
@@ -42,6 +48,8 @@ impl Point {
             Self::AfterPartner => "after_partner",
             Self::AfterStepStored => "after_step_stored",
             Self::AfterEventsPublished => "after_events_published",
+            Self::AfterArchived => "after_archived",
+            Self::AfterRedriven => "after_redriven",
         }
     }
 }

@@ -8,12 +8,14 @@
 //! - [`store`]: the only place with SQL.
 //! - [`rpc`]: requests from callers. [`steps`]: one file a step of the flow, its undo beside it.
 //! - [`relay`]: the outbox and the timers: what was committed gets told.
+//! - [`dead_letters`]: what could not be done, until an operator has seen to it.
 //! - [`providers`]: partners: who holds the money, who carries the goods.
 //! - [`verify`]: proves that the books are right.
 //! - [`serve`]: puts it all together; [`config`], [`health`]. [`crash`]: dies on purpose, for tests.
 
 pub mod config;
 pub mod crash;
+pub mod dead_letters;
 pub mod domain;
 pub mod engine;
 pub mod health;

@@ -12,6 +12,7 @@ use shared::{
         publisher::Replier,
         rpc_server::{Asked, Delivered, Identity, requests},
     },
+    dead_letter::{DeadLetterRef, ListDeadLetters},
     id::Storefront,
     order::{GetOrder, ListOrders, OrderHistory},
     outcome::{Code, Failure, Told},
@@ -22,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     crash::{Point, point},
+    dead_letters::DeadLetters,
     domain::{
         command::{Action, Command, Idempotency, Trust},
         order::Order,
@@ -39,15 +41,17 @@ const PREFETCH: u16 = 1_000;
 pub struct Rpc {
     store: Store,
     engine: Engine,
+    dead_letters: DeadLetters,
     replier: Arc<Replier>,
 }
 
 impl Rpc {
     /// Answers over `store` and `engine`.
-    pub fn new(store: Store, engine: Engine, replier: Replier) -> Self {
+    pub fn new(store: Store, engine: Engine, dead_letters: DeadLetters, replier: Replier) -> Self {
         Self {
             store,
             engine,
+            dead_letters,
             replier: Arc::new(replier),
         }
     }
@@ -110,6 +114,18 @@ impl Rpc {
                 Ok(self.engine.decide(command, deadline).await?)
             }
             Sorted::Read(query) => Ok(self.read(&caller, query).await.into()),
+            Sorted::DeadLetter(request) => {
+                let outcome = match request {
+                    DeadLetterRequest::List(query) => self.dead_letters.list(&caller, &query).await,
+                    DeadLetterRequest::Redrive(letter) => {
+                        self.dead_letters.redrive(caller, &letter).await
+                    }
+                    DeadLetterRequest::Discard(letter) => {
+                        self.dead_letters.discard(caller, &letter).await
+                    }
+                };
+                Ok(outcome.into())
+            }
         }
     }
 
@@ -239,6 +255,14 @@ fn tell(pattern: &str, caller: &Caller, told: &Told) {
 enum Sorted {
     Change(Action),
     Read(Query),
+    /// Of dead letters some are orders' and some are not.
+    DeadLetter(DeadLetterRequest),
+}
+
+enum DeadLetterRequest {
+    List(ListDeadLetters),
+    Redrive(DeadLetterRef),
+    Discard(DeadLetterRef),
 }
 
 enum Query {
@@ -271,6 +295,13 @@ fn sort(request: Request) -> Sorted {
         Request::ListProducts(request) => Sorted::Read(Query::Products(request)),
         Request::GetCustomer(request) => Sorted::Read(Query::Customer(request)),
         Request::ListCustomers(request) => Sorted::Read(Query::Customers(request)),
+        Request::ListDeadLetters(query) => Sorted::DeadLetter(DeadLetterRequest::List(query)),
+        Request::RedriveDeadLetter(letter) => {
+            Sorted::DeadLetter(DeadLetterRequest::Redrive(letter))
+        }
+        Request::DiscardDeadLetter(letter) => {
+            Sorted::DeadLetter(DeadLetterRequest::Discard(letter))
+        }
     }
 }
 

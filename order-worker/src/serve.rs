@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::Config,
+    dead_letters::{self, DeadLetters},
     engine::Engine,
     health::{self, Health},
     providers::sandbox::{Ledger, carrier::SandboxCarrier, payment::SandboxPayments},
@@ -50,7 +51,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let mut background = JoinSet::new();
     let background_stop = CancellationToken::new();
     let (outbox, relay) = relay::outbox();
-    relay.start(&store, publisher, &mut background, &background_stop);
+    relay.start(
+        &store,
+        Arc::clone(&publisher),
+        &mut background,
+        &background_stop,
+    );
     let engine = Engine::start(store.clone(), config.rules, outbox);
 
     let carrier = SandboxCarrier::new(ledger.clone(), config.delivery.is_some());
@@ -83,7 +89,16 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     });
 
     let in_hand = TaskTracker::new();
-    let rpc = Rpc::new(store.clone(), engine.clone(), Replier::new(sending.clone()));
+    let burying = Broker::start(&config.amqp_url, "order-worker dead letters")?;
+    let archiving = dead_letters::archive(store.clone(), burying.clone(), stop.clone());
+    background.spawn(archiving);
+    let dead_letters = DeadLetters::new(store.clone(), engine.clone(), publisher);
+    let rpc = Rpc::new(
+        store.clone(),
+        engine.clone(),
+        dead_letters,
+        Replier::new(sending.clone()),
+    );
     let partners = Partners {
         payments: SandboxPayments::new(ledger),
         carrier,
@@ -106,7 +121,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     while background.join_next().await.is_some() {}
     drop(engine);
     let closing = async {
-        tokio::join!(asking.close(), stepping.close(), sending.close());
+        tokio::join!(
+            asking.close(),
+            stepping.close(),
+            sending.close(),
+            burying.close()
+        );
         store.close().await;
     };
     time::timeout(STOP_TIMEOUT, closing)

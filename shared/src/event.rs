@@ -181,6 +181,19 @@ pub enum Fact {
         error: String,
     },
 
+    /// An operator had a dead step tried again.
+    #[serde(rename = "step.redriven")]
+    StepRedriven {
+        /// Which step.
+        step: String,
+    },
+    /// An operator let a dead step be.
+    #[serde(rename = "step.discarded")]
+    StepDiscarded {
+        /// Which step.
+        step: String,
+    },
+
     /// A product can be ordered.
     #[serde(rename = "product.created")]
     ProductCreated {
@@ -254,6 +267,8 @@ impl Fact {
             Self::ShipmentCancelled { .. } => "shipment.cancelled",
             Self::StepRetried { .. } => "step.retried",
             Self::StepDead { .. } => "step.dead",
+            Self::StepRedriven { .. } => "step.redriven",
+            Self::StepDiscarded { .. } => "step.discarded",
             Self::ProductCreated { .. } => "product.created",
             Self::ProductUpdated { .. } => "product.updated",
             Self::ProductDeleted {} => "product.deleted",

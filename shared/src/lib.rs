@@ -16,6 +16,7 @@ pub mod amqp;
 pub mod body;
 pub mod config;
 pub mod customer;
+pub mod dead_letter;
 pub mod event;
 pub mod id;
 pub mod money;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::{
     body,
     customer::{BlockCustomer, CustomerRef, ListCustomers, NewCustomer},
+    dead_letter::{DeadLetterRef, ListDeadLetters},
     id::Storefront,
     order::{
         CancelOrder, CreateOrder, GetOrder, ListOrders, OrderHistory, OrderRef, UpdateShipment,
@@ -104,6 +105,12 @@ requests! {
     "customer.list" => ListCustomers(ListCustomers),
     /// Blocks or unblocks a customer.
     "customer.block" => BlockCustomer(BlockCustomer),
+    /// Dead letters, the latest first.
+    "dead_letter.list" => ListDeadLetters(ListDeadLetters),
+    /// Has a dead letter tried again.
+    "dead_letter.redrive" => RedriveDeadLetter(DeadLetterRef),
+    /// Forgets a dead letter.
+    "dead_letter.discard" => DiscardDeadLetter(DeadLetterRef),
 }
 
 impl Request {
@@ -116,7 +123,8 @@ impl Request {
             | Self::GetProduct(_)
             | Self::ListProducts(_)
             | Self::GetCustomer(_)
-            | Self::ListCustomers(_) => true,
+            | Self::ListCustomers(_)
+            | Self::ListDeadLetters(_) => true,
             Self::CreateOrder(_)
             | Self::CancelOrder(_)
             | Self::DeleteOrder(_)
@@ -127,7 +135,9 @@ impl Request {
             | Self::DeleteProduct(_)
             | Self::SetStock(_)
             | Self::CreateCustomer(_)
-            | Self::BlockCustomer(_) => false,
+            | Self::BlockCustomer(_)
+            | Self::RedriveDeadLetter(_)
+            | Self::DiscardDeadLetter(_) => false,
         }
     }
 }

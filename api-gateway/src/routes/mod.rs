@@ -1,6 +1,7 @@
 //! One file a resource. A handler reads its input, names the request, and hands it to the worker.
 
 pub(crate) mod customers;
+pub(crate) mod dead_letters;
 pub(crate) mod health;
 pub(crate) mod orders;
 pub(crate) mod products;

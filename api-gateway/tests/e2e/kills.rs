@@ -108,7 +108,7 @@ async fn killed_between_any_two_effects_nothing_is_lost_or_done_twice() {
     let mut acknowledged = Vec::new();
     for round in 1..=2 {
         for point in POINTS {
-            let before = deaths(&system);
+            let before = system.deaths();
             system.worker.kill();
             system.set("CRASH_AT", Some(&format!("{point}:{round}")));
             system.launch_worker();
@@ -123,7 +123,7 @@ async fn killed_between_any_two_effects_nothing_is_lost_or_done_twice() {
                     ids = &mut orders => answered = Some(ids),
                     () = died(&system, before) => {}
                 }
-                if deaths(&system) > before {
+                if system.deaths() > before {
                     println!(
                         "killed {point}, time {round}; all answered before: {}",
                         answered.is_some()
@@ -144,14 +144,9 @@ async fn killed_between_any_two_effects_nothing_is_lost_or_done_twice() {
 
 /// Until the worker's log tells of more deaths than `before`.
 async fn died(system: &System, before: usize) {
-    while deaths(system) == before {
+    while system.deaths() == before {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-fn deaths(system: &System) -> usize {
-    let log = std::fs::read_to_string(system.folder.join("worker.log"));
-    log.unwrap_or_default().matches("as CRASH_AT says").count()
 }
 
 #[tokio::test]

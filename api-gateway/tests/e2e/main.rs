@@ -11,6 +11,7 @@ mod auth;
 mod broker;
 mod configuration;
 mod customers;
+mod dead_letters;
 mod errors;
 mod foreign;
 mod harness;

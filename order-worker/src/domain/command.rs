@@ -61,6 +61,10 @@ pub enum Action {
     CreateCustomer(NewCustomer),
     /// Blocks or unblocks a customer.
     BlockCustomer(BlockCustomer),
+    /// Has a dead step tried again.
+    RedriveStep(StepKey),
+    /// Lets a dead step be.
+    DiscardStep(StepKey),
 }
 
 /// Makes asking twice the same as asking once.
@@ -205,6 +209,7 @@ impl Needs {
             | Action::DeleteProduct(ProductRef { sku })
             | Action::SetStock(SetStock { sku, .. }) => self.changed_products.push(sku.clone()),
             Action::CreateCustomer(_) => {}
+            Action::RedriveStep(key) | Action::DiscardStep(key) => self.orders.push(key.order_id),
             Action::BlockCustomer(BlockCustomer { id, .. }) => self.customers.push(*id),
         }
     }

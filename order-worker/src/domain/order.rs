@@ -225,7 +225,10 @@ impl Order {
                     .ok_or_else(|| misfit("no such shipment"))?;
             }
             // For the history; the order stays as it is.
-            Fact::StepRetried { .. } | Fact::StepDead { .. } => {}
+            Fact::StepRetried { .. }
+            | Fact::StepDead { .. }
+            | Fact::StepRedriven { .. }
+            | Fact::StepDiscarded { .. } => {}
             Fact::OrderCreated(_) => return Err(misfit("it exists already")),
             Fact::StockAdjusted { .. }
             | Fact::ProductCreated { .. }

@@ -23,7 +23,7 @@ use shared::{
     },
     outcome::Told,
 };
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -39,15 +39,19 @@ use crate::{
         sandbox::{carrier::SandboxCarrier, payment::SandboxPayments},
     },
     relay::StepMessage,
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// Steps under way at the same time.
 const PREFETCH: u16 = 128;
 /// A partner that has not answered by then is asked again later. Below the lease of a step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
-/// Before a delivery goes back to the queue while the database is away.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Between attempts while the database is away.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long a delivery is held while the database is away, before it goes back to the queue. Going
+/// back counts towards the queue's delivery limit; being held counts towards the broker's patience
+/// with consumers, half an hour by default.
+const HOLD: Duration = Duration::from_mins(10);
 
 /// What steps work with.
 #[derive(Clone)]
@@ -113,7 +117,6 @@ impl Steps {
             }
             Err(error) => {
                 tracing::warn!(%key, %error, "a step's result could not be stored; it is done again");
-                time::sleep(PAUSE).await;
                 // Before the message is back: or it would be taken for a second one.
                 drop(claim);
                 delivery.receipt.requeue().await;
@@ -123,7 +126,7 @@ impl Steps {
 
     /// Performs the step, if that attempt is still waited for.
     async fn perform(&self, message: &StepMessage, key: &StepKey) -> anyhow::Result<()> {
-        let Some((row, order)) = self.store.step(key).await? else {
+        let Some((row, order)) = self.read(key).await? else {
             return Ok(());
         };
         if row.attempt != message.attempt || row.is_dead {
@@ -153,6 +156,20 @@ impl Steps {
                 self.give_up(&row, defect.to_string()).await
             }
             decided => decided.map(drop).map_err(Into::into),
+        }
+    }
+
+    /// The step and its order, as soon as the database tells.
+    async fn read(&self, key: &StepKey) -> Result<Option<(StepRow, Order)>, StoreError> {
+        let patience = Instant::now() + HOLD;
+        loop {
+            match self.store.step(key).await {
+                Err(error @ StoreError::Away(_)) if Instant::now() < patience => {
+                    tracing::debug!(%key, %error, "a step waits for the database");
+                    time::sleep(PAUSE).await;
+                }
+                told => return told,
+            }
         }
     }
 

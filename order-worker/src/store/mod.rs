@@ -8,10 +8,12 @@
 //! - `load`, `save`: the two halves of a batch, set-wise: a constant number of statements.
 //! - `read`: what callers ask for.
 //! - `outbox`: steps to send, events to publish, housekeeping.
+//! - `dead_letters`: steps that are dead, messages that were archived.
 //! - `audit`: whole-database reads for `order-worker verify`.
 
 mod audit;
 pub(crate) mod database;
+mod dead_letters;
 mod error;
 mod load;
 mod outbox;

@@ -22,7 +22,7 @@ pub const EVENTS_EXCHANGE: &str = "order-events";
 const REQUEST_QUEUE_LENGTH: i32 = 10_000;
 /// Deliveries of one step message before it counts as poison. A rolling restart costs one or two;
 /// and a step whose message is dropped here is sent again from its row, so nothing is lost.
-const STEP_DELIVERY_LIMIT: i32 = 20;
+const DELIVERY_LIMIT: i32 = 20;
 
 /// Declares everything; repeating it changes nothing.
 ///
@@ -50,7 +50,7 @@ pub async fn declare(connection: &Connection) -> anyhow::Result<()> {
         STEP_QUEUE,
         &[
             ("x-queue-type", text("quorum")),
-            ("x-delivery-limit", AMQPValue::LongInt(STEP_DELIVERY_LIMIT)),
+            ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
             ("x-dead-letter-exchange", text(DEAD_LETTER_EXCHANGE)),
             // A dead letter leaves this queue only when the other one has it.
             ("x-dead-letter-strategy", text("at-least-once")),
@@ -61,7 +61,11 @@ pub async fn declare(connection: &Connection) -> anyhow::Result<()> {
     queue(
         &channel,
         DEAD_LETTER_QUEUE,
-        &[("x-queue-type", text("quorum"))],
+        &[
+            ("x-queue-type", text("quorum")),
+            // RabbitMQ 4 has this limit for every quorum queue: what nobody can take is dropped.
+            ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
+        ],
     )
     .await?;
     channel

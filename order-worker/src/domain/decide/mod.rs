@@ -3,6 +3,7 @@
 mod cancel_order;
 mod create_order;
 mod customers;
+mod dead_steps;
 mod delete_order;
 mod finish_step;
 mod products;
@@ -97,6 +98,12 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
                 Action::SetStock(count) => products::set_stock(world, caller, origin, count, stamp),
                 Action::CreateCustomer(new) => customers::create_customer(caller, new, stamp),
                 Action::BlockCustomer(request) => customers::block_customer(world, caller, request),
+                Action::RedriveStep(key) => {
+                    dead_steps::redrive_step(world, caller, origin, key, stamp)
+                }
+                Action::DiscardStep(key) => {
+                    dead_steps::discard_step(world, caller, origin, key, stamp)
+                }
             }
         }
     };

@@ -1,0 +1,306 @@
+//! Dead letters: what could not be done is kept, shown, and done again when an operator says so.
+//!
+//! A step that failed too often is a row in `steps`. A message that could not be used, or that was
+//! delivered too often, comes from `order-dead-letter-queue` and is archived as it came. A message
+//! that lapin itself can't decode kills this queue's connection, alone on it and taken one by one,
+//! until the broker's delivery limit ends it.
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::{
+    amqp::{
+        connection::Broker,
+        consumer::{Undecodable, consume},
+        message::{Headers, Incoming, Outgoing},
+        publisher::{Publisher, Target},
+        topology::{DEAD_LETTER_QUEUE, STEP_QUEUE},
+    },
+    dead_letter::{Dead, DeadLetter, DeadLetterRef, ListDeadLetters},
+    outcome::{Code, Failure, Told},
+    page::Page,
+    request::Caller,
+};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    crash::{Point, point},
+    domain::{
+        command::{Action, Command},
+        step::StepKey,
+    },
+    engine::Engine,
+    relay::StepMessage,
+    store::{Store, StoreError},
+};
+
+/// One at a time: one that can't be decoded must not be redelivered with others.
+const PREFETCH: u16 = 1;
+/// Bytes of a payload that are kept.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Characters of a payload that a list shows.
+const SHOWN: usize = 2_000;
+/// Between attempts while the database is away.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Headers that RabbitMQ adds when it dead-letters a message.
+const ADDED: [&str; 4] = [
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+];
+
+/// A message as it came: what it takes to send it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchivedMessage {
+    kind: String,
+    message_id: Option<String>,
+    correlation_id: Option<String>,
+    reply_to: Option<String>,
+    headers: Headers,
+    body: String,
+    is_base64: bool,
+    is_cut: bool,
+}
+
+/// Archives what comes to the dead-letter queue, until `stop`.
+pub async fn archive(store: Store, broker: Broker, stop: CancellationToken) {
+    let mut deliveries = consume(
+        broker,
+        DEAD_LETTER_QUEUE,
+        PREFETCH,
+        Undecodable::LeaveToDeliveryLimit,
+        stop.clone(),
+    );
+    while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
+        let (queue, reason, message) = describe(&delivery);
+        let archived = async {
+            while let Err(error) = store
+                .archive(&queue, &reason, &message, Timestamp::now())
+                .await
+            {
+                tracing::error!(%error, "a dead letter waits for the database");
+                time::sleep(PAUSE).await;
+            }
+        };
+        // What is not archived by then is delivered again.
+        if stop.run_until_cancelled(archived).await.is_none() {
+            return;
+        }
+        tracing::warn!(
+            queue,
+            reason,
+            message_id = delivery.message_id,
+            "archived a dead letter"
+        );
+        point(Point::AfterArchived);
+        delivery.receipt.ack().await;
+    }
+}
+
+fn describe(delivery: &Incoming) -> (String, String, ArchivedMessage) {
+    let header = |name: &str| delivery.headers.get(name).cloned();
+    let queue = header("x-first-death-queue").unwrap_or_else(|| STEP_QUEUE.to_owned());
+    let mut reason = header("x-first-death-reason").unwrap_or_else(|| "unknown".to_owned());
+    if let Err(error) = serde_json::from_slice::<StepMessage>(&delivery.body) {
+        reason = format!("{reason}: {error}");
+    }
+    let mut headers = delivery.headers.clone();
+    headers.retain(|name, _| !ADDED.contains(&name.as_str()));
+    let is_cut = delivery.body.len() > MAX_BODY_BYTES;
+    let kept = &delivery.body[..delivery.body.len().min(MAX_BODY_BYTES)];
+    let (body, is_base64) = match std::str::from_utf8(kept) {
+        Ok(text) => (text.to_owned(), false),
+        Err(_) => (BASE64_STANDARD.encode(kept), true),
+    };
+    let message = ArchivedMessage {
+        kind: delivery.kind.clone(),
+        message_id: delivery.message_id.clone(),
+        correlation_id: delivery.correlation_id.clone(),
+        reply_to: delivery.reply_to.clone(),
+        headers,
+        body,
+        is_base64,
+        is_cut,
+    };
+    (queue, reason, message)
+}
+
+impl ArchivedMessage {
+    fn outgoing(self) -> Result<Outgoing, Failure> {
+        if self.is_cut {
+            return Err(Failure::invalid_state(format!(
+                "the message was larger than {MAX_BODY_BYTES} bytes and was not kept whole"
+            )));
+        }
+        let body = if self.is_base64 {
+            BASE64_STANDARD
+                .decode(&self.body)
+                .map_err(|error| Failure::new(Code::Internal, error.to_string()))?
+        } else {
+            self.body.into_bytes()
+        };
+        Ok(Outgoing {
+            kind: Some(self.kind),
+            content_type: None,
+            correlation_id: self.correlation_id,
+            reply_to: self.reply_to,
+            message_id: self.message_id,
+            expiration: None,
+            persistent: true,
+            headers: self.headers,
+            body,
+        })
+    }
+
+    /// As an operator sees it.
+    pub fn represent(self, queue: String) -> Dead {
+        let is_long = self.body.chars().count() > SHOWN;
+        Dead::Message {
+            queue,
+            message_type: self.kind,
+            message_id: self.message_id,
+            headers: self.headers,
+            body: if is_long {
+                self.body.chars().take(SHOWN).collect()
+            } else {
+                self.body
+            },
+            is_base64: self.is_base64,
+            is_cut: self.is_cut,
+        }
+    }
+}
+
+/// What operators do with dead letters.
+#[derive(Clone)]
+pub struct DeadLetters {
+    store: Store,
+    engine: Engine,
+    publisher: Arc<Publisher>,
+}
+
+/// Which of the two kinds an id names.
+enum Named {
+    Step(StepKey),
+    Message(Uuid),
+}
+
+impl DeadLetters {
+    /// Over `store` and `engine`; messages are sent again by `publisher`.
+    pub fn new(store: Store, engine: Engine, publisher: Arc<Publisher>) -> Self {
+        Self {
+            store,
+            engine,
+            publisher,
+        }
+    }
+
+    /// Those there are, the latest first.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` to storefronts, `UNAVAILABLE`.
+    pub async fn list(&self, caller: &Caller, query: &ListDeadLetters) -> Result<Value, Failure> {
+        caller.must_operate()?;
+        let after = match &query.cursor {
+            Some(cursor) => Some(read_cursor(cursor)?),
+            None => None,
+        };
+        let letters = self
+            .store
+            .dead_letters(after.as_ref(), query.limit + 1)
+            .await
+            .map_err(away)?;
+        let page = Page::from_rows(letters, query.limit, write_cursor);
+        serde_json::to_value(page).map_err(|error| Failure::new(Code::Internal, error.to_string()))
+    }
+
+    /// Has it tried again.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `INVALID_STATE` if it was not kept whole,
+    /// `UNAVAILABLE`.
+    pub async fn redrive(&self, caller: Caller, letter: &DeadLetterRef) -> Result<Value, Failure> {
+        match named(&caller, letter)? {
+            Named::Step(key) => self.decide(caller, Action::RedriveStep(key)).await?,
+            Named::Message(id) => {
+                let found = self.store.dead_message(id).await.map_err(away)?;
+                let (queue, message) =
+                    found.ok_or_else(|| Failure::not_found("dead letter", id))?;
+                let messages = [(Target::Queue(&queue), message.outgoing()?)];
+                let sent = self.publisher.publish(&messages).await;
+                if let Some(Err(error)) = sent.into_iter().next() {
+                    return Err(Failure::new(Code::Unavailable, error.to_string()));
+                }
+                // Should we die here it stays, and may be redriven once more: a step that is sent
+                // twice is done once.
+                point(Point::AfterRedriven);
+                self.store.remove_dead_message(id).await.map_err(away)?;
+            }
+        }
+        Ok(json!({"id": letter.id, "status": "redriven"}))
+    }
+
+    /// Forgets it.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `UNAVAILABLE`.
+    pub async fn discard(&self, caller: Caller, letter: &DeadLetterRef) -> Result<Value, Failure> {
+        match named(&caller, letter)? {
+            Named::Step(key) => self.decide(caller, Action::DiscardStep(key)).await?,
+            Named::Message(id) => {
+                if !self.store.remove_dead_message(id).await.map_err(away)? {
+                    return Err(Failure::not_found("dead letter", id));
+                }
+            }
+        }
+        Ok(json!({"id": letter.id, "status": "discarded"}))
+    }
+
+    async fn decide(&self, caller: Caller, action: Action) -> Result<(), Failure> {
+        let command = Command::Request {
+            caller,
+            idempotency: None,
+            action,
+        };
+        let Told { outcome, .. } = self.engine.decide(command, None).await?;
+        outcome.map(drop)
+    }
+}
+
+fn named(caller: &Caller, DeadLetterRef { id }: &DeadLetterRef) -> Result<Named, Failure> {
+    caller.must_operate()?;
+    let step = id.split_once(':').and_then(|(order_id, step)| {
+        Some(Named::Step(StepKey {
+            order_id: order_id.parse().ok()?,
+            step: step.parse().ok()?,
+        }))
+    });
+    let message = || id.parse().ok().map(Named::Message);
+    step.or_else(message)
+        .ok_or_else(|| Failure::not_found("dead letter", id))
+}
+
+/// Where a list of dead letters goes on: Unix milliseconds, and the id.
+pub type DeadLetterCursor = (i64, String);
+
+fn write_cursor(letter: &DeadLetter) -> String {
+    format!("{}_{}", letter.died_at.as_millisecond(), letter.id)
+}
+
+fn read_cursor(cursor: &str) -> Result<DeadLetterCursor, Failure> {
+    cursor
+        .split_once('_')
+        .and_then(|(died_at, id)| Some((died_at.parse().ok()?, id.to_owned())))
+        .ok_or_else(|| Failure::violation("/cursor", "is not a cursor of this list"))
+}
+
+fn away(error: StoreError) -> Failure {
+    tracing::error!(%error, "dead letters can't be reached");
+    Failure::new(Code::Unavailable, "the database is away")
+}

@@ -1,0 +1,71 @@
+//! Dead steps: an operator has them tried again, or lets them be.
+
+use shared::{
+    event::{Fact, Origin},
+    outcome::Failure,
+    request::Caller,
+};
+
+use crate::domain::{
+    decision::{Decision, Draft},
+    order::Order,
+    stamp::Stamp,
+    step::{StepKey, StepRow},
+    world::World,
+};
+
+/// Tries the step again, now, with all of its retries before it. It is the same step under the same
+/// key at the partner, so what was done before is not done again.
+pub(super) fn redrive_step(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    key: &StepKey,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let (row, order) = dead(world, caller, key)?;
+    let mut draft = Draft::of(order, origin, stamp);
+    draft.record(Fact::StepRedriven {
+        step: key.step.to_string(),
+    })?;
+    let due_at = draft.stamp().now();
+    draft.put(StepRow {
+        key: key.clone(),
+        attempt: row.attempt + 1,
+        failures: 0,
+        due_at,
+        is_dead: false,
+        last_error: row.last_error.clone(),
+        request_id: origin.request_id.clone(),
+    });
+    Ok(draft.decide())
+}
+
+/// Lets the step be: somebody has put right by hand what it was for. If not, `order-worker verify`
+/// goes on to name it.
+pub(super) fn discard_step(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    key: &StepKey,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let (_, order) = dead(world, caller, key)?;
+    let mut draft = Draft::of(order, origin, stamp);
+    draft.record(Fact::StepDiscarded {
+        step: key.step.to_string(),
+    })?;
+    draft.drop_step(key.step.clone());
+    Ok(draft.decide())
+}
+
+fn dead<'a>(
+    world: &'a World,
+    caller: &Caller,
+    key: &StepKey,
+) -> Result<(&'a StepRow, &'a Order), Failure> {
+    caller.must_operate()?;
+    let row = world.steps.get(key).filter(|row| row.is_dead);
+    row.zip(world.orders.get(&key.order_id))
+        .ok_or_else(|| Failure::not_found("dead letter", format!("{}:{}", key.order_id, key.step)))
+}

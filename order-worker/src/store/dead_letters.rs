@@ -1,0 +1,126 @@
+//! Dead letters: steps that are dead, and messages that were archived.
+
+use jiff::Timestamp;
+use shared::dead_letter::{Dead, DeadLetter};
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    database::{Row, arguments},
+    row::{json, millis, parse, timestamp, unsigned},
+};
+use crate::dead_letters::{ArchivedMessage, DeadLetterCursor};
+
+impl Store {
+    /// Keeps a message as it came from `queue`.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn archive(
+        &self,
+        queue: &str,
+        reason: &str,
+        message: &ArchivedMessage,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let message = serde_json::to_string(message)
+            .map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let id = Uuid::now_v7().to_string();
+        let mut session = self.writer().await?;
+        session
+            .execute(
+                "INSERT INTO dead_letters (id, received_at, queue, reason, message)
+                 VALUES ($1, $2, $3, $4, $5)",
+                arguments![id, millis(now), queue, reason, message],
+            )
+            .await
+            .map(drop)
+    }
+
+    /// Up to `limit` dead letters of both kinds after the cursor, the latest first.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn dead_letters(
+        &self,
+        after: Option<&DeadLetterCursor>,
+        limit: u32,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let (died_at, id) = after.cloned().unwrap_or((i64::MAX, String::new()));
+        let mut session = self.reader().await?;
+        let rows = session
+            .fetch(
+                "SELECT died_at, id, reason, order_id, step, attempt, request_id, queue, message
+                 FROM (
+                     SELECT due_at AS died_at, order_id || ':' || step AS id, last_error AS reason,
+                            order_id, step, attempt, request_id, NULL AS queue, NULL AS message
+                     FROM steps
+                     WHERE publish_at IS NULL AND due_at <= $1
+                     UNION ALL
+                     SELECT received_at, id, reason, NULL, NULL, NULL, NULL, queue, message
+                     FROM dead_letters
+                     WHERE received_at <= $1
+                 ) AS letters
+                 WHERE died_at < $1 OR id < $2
+                 ORDER BY died_at DESC, id DESC
+                 LIMIT $3",
+                arguments![died_at, id, limit],
+            )
+            .await?;
+        rows.iter().map(dead_letter).collect()
+    }
+
+    /// An archived message and the queue that it came from.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn dead_message(
+        &self,
+        id: Uuid,
+    ) -> Result<Option<(String, ArchivedMessage)>, StoreError> {
+        let mut session = self.primary().await?;
+        let rows = session
+            .fetch(
+                "SELECT queue, message FROM dead_letters WHERE id = $1",
+                arguments![id.to_string()],
+            )
+            .await?;
+        let message = |row: &Row| Ok((row.text(0)?.to_owned(), json("message", row.text(1)?)?));
+        rows.first().map(message).transpose()
+    }
+
+    /// Forgets an archived message; tells whether it was there.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn remove_dead_message(&self, id: Uuid) -> Result<bool, StoreError> {
+        let mut session = self.writer().await?;
+        let removed = session
+            .execute(
+                "DELETE FROM dead_letters WHERE id = $1",
+                arguments![id.to_string()],
+            )
+            .await?;
+        Ok(removed > 0)
+    }
+}
+
+fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
+    let what = match (row.maybe_text(7)?, row.maybe_text(8)?) {
+        (Some(queue), Some(message)) => {
+            json::<ArchivedMessage>("message", message)?.represent(queue.to_owned())
+        }
+        _ => Dead::Step {
+            order_id: parse("order_id", row.text(3)?)?,
+            step: row.text(4)?.to_owned(),
+            attempts: unsigned("attempt", row.integer(5)?)?,
+            request_id: row.text(6)?.to_owned(),
+        },
+    };
+    Ok(DeadLetter {
+        id: row.text(1)?.to_owned(),
+        died_at: timestamp(row.integer(0)?)?,
+        reason: row.maybe_text(2)?.unwrap_or_default().to_owned(),
+        what,
+    })
+}
