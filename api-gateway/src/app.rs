@@ -2,13 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, http::StatusCode, middleware, response::IntoResponse};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
 use shared::{
     amqp::rpc_client::{Call, RpcClient},
     outcome::{Code, Failure, Told},
     request::{Caller, Request},
 };
 use standardwebhooks::Webhook;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
@@ -23,6 +30,8 @@ pub(crate) struct App {
     pub(crate) rpc: RpcClient,
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) request_timeout: Duration,
+    /// Cancelled when the gateway is asked to stop.
+    pub(crate) stopping: CancellationToken,
 }
 
 /// What makes asking twice the same as asking once.
@@ -54,6 +63,21 @@ impl App {
     }
 }
 
+/// Tells clients not to send the next request this way.
+async fn close_when_stopping(
+    State(stopping): State<CancellationToken>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if stopping.is_cancelled() {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// Every route.
 pub(crate) fn router(app: App, keys: Keys) -> Router {
     let v1 = Router::new()
@@ -74,5 +98,9 @@ pub(crate) fn router(app: App, keys: Keys) -> Router {
         })
         .layer(CatchPanicLayer::custom(problem::on_panic))
         .layer(middleware::from_fn(problem::finish))
+        .layer(middleware::from_fn_with_state(
+            app.stopping.clone(),
+            close_when_stopping,
+        ))
         .with_state(app)
 }

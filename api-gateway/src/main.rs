@@ -32,6 +32,11 @@ use tokio::{net::TcpListener, time};
 /// For requests in hand when the gateway is asked to stop, beyond their own timeout.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Between being asked to stop and closing connections: meanwhile requests are still answered, each
+/// as the last of its connection, so that no client sends one into a connection that is closing;
+/// and load balancers see that it is not ready.
+const DRAIN: Duration = Duration::from_secs(1);
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run().await {
@@ -62,12 +67,17 @@ async fn run() -> anyhow::Result<()> {
         rpc: RpcClient::new(broker.clone()),
         shipper_webhook: config.shipper_webhook,
         request_timeout: config.request_timeout,
+        stopping: stop.clone(),
     };
-    let server = axum::serve(listener, router(app, config.keys))
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let stopping = stop.clone();
+    let drained = async move {
+        stopping.cancelled().await;
+        time::sleep(DRAIN).await;
+    };
+    let server = axum::serve(listener, router(app, config.keys)).with_graceful_shutdown(drained);
     let bound = async {
         stop.cancelled().await;
-        time::sleep(config.request_timeout + STOP_TIMEOUT).await;
+        time::sleep(DRAIN + config.request_timeout + STOP_TIMEOUT).await;
     };
     tokio::select! {
         served = server => served.context("the server stopped")?,

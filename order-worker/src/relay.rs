@@ -6,7 +6,7 @@
 //! - Events are published to `order-events` in the order of commits; how far, is remembered. After
 //!   a crash some are published twice, under the same ids.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ const TURN_INTERVAL: Duration = Duration::from_millis(50);
 /// Between attempts while the broker or the database is away.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two rounds of clearing away.
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_mins(1);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(30);
 /// Rows cleared away at once: a short transaction.
 const HOUSEKEEPING_ROWS: u32 = 5_000;
 
@@ -124,7 +124,7 @@ impl Relay {
         stop: &CancellationToken,
     ) {
         let (steps, events, sweeper) = (Arc::clone(&publisher), Arc::clone(&publisher), publisher);
-        spawn(tasks, stop, send_steps(self.steps, steps));
+        spawn(tasks, stop, send_steps(self.steps, store.clone(), steps));
         spawn(
             tasks,
             stop,
@@ -146,22 +146,37 @@ fn spawn(
     });
 }
 
-async fn send_steps(mut batches: mpsc::Receiver<Vec<StepRow>>, publisher: Arc<Publisher>) {
+async fn send_steps(
+    mut batches: mpsc::Receiver<Vec<StepRow>>,
+    store: Store,
+    publisher: Arc<Publisher>,
+) {
     let mut batch = Vec::new();
     while batches.recv_many(&mut batch, STEP_BATCHES).await > 0 {
-        send(&publisher, batch.drain(..).flatten()).await;
+        let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
+        send(&store, &publisher, &steps).await;
     }
 }
 
-async fn send(publisher: &Publisher, steps: impl Iterator<Item = StepRow>) {
+async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
     let messages: Vec<_> = steps
-        .map(|row| (Target::Queue(STEP_QUEUE), step_message(&row)))
+        .iter()
+        .map(|row| (Target::Queue(STEP_QUEUE), step_message(row)))
         .collect();
     let results = publisher.publish(&messages).await;
     point(Point::AfterStepSent);
-    let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
-    if let Some(error) = failed.first() {
+    let failed: Vec<_> = steps
+        .iter()
+        .zip(results)
+        .filter_map(|(step, result)| Some((step, result.err()?)))
+        .collect();
+    if let Some((_, error)) = failed.first() {
         tracing::warn!(count = failed.len(), %error, "steps could not be sent; they will be sent again");
+        let failed: Vec<_> = failed.iter().map(|(step, _)| *step).collect();
+        // Not before their lease is over, should the database be away as well.
+        if let Err(error) = store.release_steps(&failed).await {
+            tracing::warn!(%error, "steps that could not be sent wait for their lease to end");
+        }
     }
 }
 
@@ -288,13 +303,23 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
     {
         let steps = store.claim_due_steps(now, SWEEP).await?;
         tracing::debug!(count = steps.len(), "sending steps whose time has come");
-        send(publisher, steps.into_iter()).await;
+        send(store, publisher, &steps).await;
     }
     Ok(())
 }
 
 async fn clear_away(store: Store) {
     loop {
+        match store.mend_clock(Timestamp::now()).await {
+            Ok(0) => {}
+            Ok(steps) => {
+                tracing::warn!(
+                    steps,
+                    "the clock went back; what was put off by it is due as it should be"
+                );
+            }
+            Err(error) => wait_out(&error).await,
+        }
         match store
             .forget_old_answers(Timestamp::now(), HOUSEKEEPING_ROWS)
             .await

@@ -18,7 +18,12 @@ pub(crate) fn routes() -> Router<App> {
 }
 
 async fn ready(State(app): State<App>) -> Response {
-    match app.rpc.check() {
+    let broker = app.rpc.check();
+    if app.stopping.is_cancelled() {
+        let told = json!({"status": "stopping", "broker": broker.err().unwrap_or("ok".to_owned())});
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response();
+    }
+    match broker {
         Ok(()) => Json(json!({"status": "ready", "broker": "ok"})).into_response(),
         Err(reason) => (
             StatusCode::SERVICE_UNAVAILABLE,

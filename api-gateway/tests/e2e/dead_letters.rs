@@ -228,7 +228,7 @@ async fn killed_while_it_archives_or_redrives_nothing_is_lost() {
     system.launch_worker();
     let said = python("foreign.py", &["reject", &system.broker.url(), "-"]);
     assert!(said.contains("sent"), "{said}");
-    until("the worker to die", async || system.deaths() == 1).await;
+    until("the worker to die", async || system.worker.has_ended()).await;
     system.set("CRASH_AT", None);
     system.restart_worker().await;
     // It was not acknowledged, so it came again.

@@ -19,6 +19,7 @@ mod idempotency;
 mod kills;
 mod lists;
 mod orders;
+mod overload;
 mod products;
 mod verify;
 mod webhooks;

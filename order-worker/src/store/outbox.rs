@@ -1,17 +1,18 @@
 //! What the relay needs: steps whose time has come, events that nobody was told of yet; and
 //! clearing away what nobody will ask for again. Safe on any number of workers at once.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use shared::event::Event;
 
 use super::{
     Database, Store, StoreError,
-    database::{Session, Sql, arguments},
+    database::{Kind, Session, Sql, Write, arguments},
     postgres,
     row::{event, millis, read_step, select_events, timestamp},
     save::STEP_LEASE,
 };
-use crate::domain::step::StepRow;
+use crate::domain::step::{StepKey, StepRow};
 
 /// An event and its place in the feed.
 #[derive(Debug, Clone)]
@@ -67,6 +68,24 @@ impl Publishing {
     }
 }
 
+/// How far workers' clocks may differ without its being taken for a jump.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
+
+/// Unless the step has gone on meanwhile.
+const RELEASE_STEPS: Write = Write {
+    sqlite: "
+        UPDATE steps SET publish_at = due_at
+        FROM json_each($1) AS failed
+        WHERE order_id = failed.value->>0 AND step = failed.value->>1
+          AND attempt = failed.value->>2 AND publish_at IS NOT NULL",
+    postgres: "
+        UPDATE steps SET publish_at = due_at
+        FROM unnest($1::text[], $2::text[], $3::bigint[]) AS failed (order_id, step, attempt)
+        WHERE steps.order_id = failed.order_id AND steps.step = failed.step
+          AND steps.attempt = failed.attempt AND publish_at IS NOT NULL",
+    columns: &[Kind::Text, Kind::Text, Kind::Integer],
+};
+
 impl Store {
     /// Takes up to `limit` steps whose message is to be sent by now; each is due again after the
     /// lease, should nothing come of it.
@@ -80,12 +99,12 @@ impl Store {
     ) -> Result<Vec<StepRow>, StoreError> {
         // What another worker has in hand is left to it.
         let sql = Sql::dialects(
-            "UPDATE steps SET publish_at = $2
+            "UPDATE steps SET publish_at = $2, put_at = $1
              WHERE (order_id, step) IN (
                  SELECT order_id, step FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT $3
              )
              RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id",
-            "UPDATE steps SET publish_at = $2
+            "UPDATE steps SET publish_at = $2, put_at = $1
              WHERE (order_id, step) IN (
                  SELECT order_id, step FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT $3
                  FOR UPDATE SKIP LOCKED
@@ -115,6 +134,38 @@ impl Store {
         );
         let mut session = self.writer().await?;
         session.execute(sql, arguments![millis(now)]).await
+    }
+
+    /// Makes these steps due to be sent at once: their message could not be.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn release_steps(&self, steps: &[&StepRow]) -> Result<(), StoreError> {
+        let rows = steps.iter().map(|row| {
+            let StepKey { order_id, step } = &row.key;
+            json!([order_id, step, row.attempt])
+        });
+        self.writer()
+            .await?
+            .write(RELEASE_STEPS, rows.collect())
+            .await
+    }
+
+    /// Steps that were put at a time that is yet to come, because the clock went back since, are due
+    /// as long from now as they were then; tells how many there were.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn mend_clock(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let mut session = self.writer().await?;
+        session
+            .execute(
+                "UPDATE steps
+                 SET publish_at = $1 + due_at - put_at, due_at = $1 + due_at - put_at, put_at = $1
+                 WHERE put_at > $2 AND publish_at IS NOT NULL",
+                arguments![millis(now), millis(now + CLOCK_TOLERANCE)],
+            )
+            .await
     }
 
     /// When the next step is to be sent; `None` when there is none.

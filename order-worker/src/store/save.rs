@@ -260,18 +260,18 @@ const DELETE_STEPS: Write = Write {
 const PUT_STEPS: Write = Write {
     sqlite: "
         INSERT OR REPLACE INTO steps
-            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id)
-        SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
+            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at)
+        SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8
         FROM json_each($1)",
     postgres: "
         INSERT INTO steps
-            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id)
+            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at)
         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
-                             $6::bigint[], $7::text[], $8::text[])
+                             $6::bigint[], $7::text[], $8::text[], $9::bigint[])
         ON CONFLICT (order_id, step) DO UPDATE
         SET attempt = excluded.attempt, failures = excluded.failures, due_at = excluded.due_at,
             publish_at = excluded.publish_at, last_error = excluded.last_error,
-            request_id = excluded.request_id",
+            request_id = excluded.request_id, put_at = excluded.put_at",
     columns: &[
         Kind::Text,
         Kind::Text,
@@ -281,6 +281,7 @@ const PUT_STEPS: Write = Write {
         Kind::Integer,
         Kind::Text,
         Kind::Text,
+        Kind::Integer,
     ],
 };
 
@@ -302,7 +303,8 @@ async fn steps(session: &mut Session, world: &World, now: Timestamp) -> Result<(
                     millis(row.due_at),
                     publish_at,
                     row.last_error,
-                    row.request_id
+                    row.request_id,
+                    millis(now)
                 ]));
             }
             None => gone.push(json!([key.order_id, key.step])),

@@ -168,8 +168,8 @@ fn migrations() -> Migrator {
         ),
         (
             2,
-            "dead letters",
-            include_str!("migrations/sqlite/0002_dead_letters.sql"),
+            "dead letters and clocks",
+            include_str!("migrations/sqlite/0002_dead_letters_and_clocks.sql"),
         ),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {

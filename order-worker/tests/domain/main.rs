@@ -10,3 +10,4 @@
 mod pains;
 mod properties;
 mod shop;
+mod simulation;

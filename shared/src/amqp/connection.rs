@@ -42,21 +42,19 @@ enum Link {
 pub struct Away(pub String);
 
 impl Broker {
-    /// Starts connecting to `url` and keeps at it; returns at once. `name` is shown by the broker.
+    /// Starts connecting to one of `urls`, and keeps at it; returns at once. They are apart by
+    /// commas: the nodes of a cluster. `name` is shown by the broker.
     ///
     /// # Errors
-    /// When `url` is not an AMQP URL.
-    pub fn start(url: &str, name: &str) -> anyhow::Result<Self> {
-        let mut uri: AMQPUri = url
-            .parse()
-            .map_err(|error| anyhow!("AMQP_URL is not an AMQP URL: {error}"))?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    /// When one is not an AMQP URL.
+    pub fn start(urls: &str, name: &str) -> anyhow::Result<Self> {
+        let nodes = urls.split(',').map(node).collect::<anyhow::Result<_>>()?;
         let (sender, link) = watch::channel(Link::Down {
             reason: "not connected yet".into(),
         });
         let stop = CancellationToken::new();
         let supervisor = Arc::new(stop.clone().drop_guard());
-        tokio::spawn(supervise(uri, name.to_owned(), sender, stop));
+        tokio::spawn(supervise(nodes, name.to_owned(), sender, stop));
         Ok(Self { link, supervisor })
     }
 
@@ -119,12 +117,30 @@ impl Broker {
     }
 }
 
-async fn supervise(uri: AMQPUri, name: String, link: watch::Sender<Link>, stop: CancellationToken) {
+fn node(url: &str) -> anyhow::Result<AMQPUri> {
+    let mut uri: AMQPUri = url
+        .trim()
+        .parse()
+        .map_err(|error| anyhow!("AMQP_URL is not an AMQP URL: {error}"))?;
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    Ok(uri)
+}
+
+/// Connects to one node after the other.
+async fn supervise(
+    nodes: Vec<AMQPUri>,
+    name: String,
+    link: watch::Sender<Link>,
+    stop: CancellationToken,
+) {
     let mut pause = BACKOFF.0;
     let mut has_told = false;
-    while !stop.is_cancelled() {
+    for uri in nodes.iter().cycle() {
+        if stop.is_cancelled() {
+            return;
+        }
         let attempt = stop
-            .run_until_cancelled(time::timeout(CONNECT_TIMEOUT, connect(&uri, &name)))
+            .run_until_cancelled(time::timeout(CONNECT_TIMEOUT, connect(uri, &name)))
             .await;
         let reason = match attempt {
             None => return,

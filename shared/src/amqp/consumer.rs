@@ -30,6 +30,9 @@ pub enum Undecodable {
     Discard,
 }
 
+/// Between attempts to consume a queue that can't be consumed.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
 /// How often a channel is looked at while a call waits.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -56,6 +59,9 @@ pub fn consume(
             let is_undecodable = matches!(error.kind(), ErrorKind::ParsingError(_));
             if is_undecodable && undecodable == Undecodable::Discard {
                 discard(&broker, queue, &sender).await;
+            } else if broker.check().is_ok() {
+                // The connection is well, but the queue is not: deleted, or its node is down.
+                stop.run_until_cancelled(time::sleep(RETRY_INTERVAL)).await;
             }
         }
     });

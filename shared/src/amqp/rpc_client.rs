@@ -19,7 +19,7 @@ use lapin::{
 };
 use serde_json::Value;
 use tokio::{
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     time::{self, Instant},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -39,6 +39,10 @@ use crate::{
 /// RabbitMQ's pseudo-queue for direct replies.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
+/// Calls under way at a time: more would only wait longer than they can. What the worker takes at a
+/// time is as much.
+const MAX_IN_FLIGHT: usize = 1_000;
+
 /// Calls the worker; clones share one channel.
 #[derive(Clone)]
 pub struct RpcClient {
@@ -47,9 +51,9 @@ pub struct RpcClient {
     _listener: Arc<DropGuard>,
 }
 
-#[derive(Default)]
 struct Shared {
     pending: DashMap<Uuid, Pending>,
+    in_flight: Semaphore,
     lane: RwLock<Option<Lane>>,
 }
 
@@ -88,7 +92,11 @@ pub struct Call<'a> {
 impl RpcClient {
     /// Calls over `broker`.
     pub fn new(broker: Broker) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            pending: DashMap::new(),
+            in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            lane: RwLock::default(),
+        });
         let stop = CancellationToken::new();
         tokio::spawn(listen(broker.clone(), Arc::clone(&shared), stop.clone()));
         Self {
@@ -117,6 +125,11 @@ impl RpcClient {
     async fn try_call(&self, request: &Request, call: Call<'_>) -> Result<Told, Failure> {
         let deadline = Instant::now() + call.timeout;
         let lane = self.lane()?;
+        let _permit = self
+            .shared
+            .in_flight
+            .try_acquire()
+            .map_err(|_| unavailable("too many requests are under way").with(retry_after()))?;
         let message = outgoing(request, &call)?;
 
         let correlation_id = Uuid::now_v7();

@@ -245,22 +245,33 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// The earlier of the two deadlines that a request may carry: ours, an absolute time, and the
-/// standard `expiration`, of which nobody knows how much is left, so it is counted from delivery.
+/// The earlier of the two deadlines that a request may carry: ours, a time of day, and the standard
+/// `expiration`, of which nobody knows how much is left, so it is counted from delivery.
+///
+/// The broker drops a request that has waited longer than its `expiration`. So one that comes later
+/// than that by our clock does not come late: the sender's clock or ours is wrong, and only
+/// `expiration` counts.
 fn deadline(
     headers: &Headers,
     expiration: Option<Duration>,
     received_at: Instant,
 ) -> Option<Instant> {
+    let theirs = expiration.map(|left| left.min(MAX_DEADLINE));
     let ours = headers
         .get(header::DEADLINE)
         .and_then(|millis| millis.parse().ok())
-        .map(|millis| {
-            let left = Duration::from_millis(millis).saturating_sub(unix_now());
-            Instant::now() + left.min(MAX_DEADLINE)
+        .map(Duration::from_millis)
+        .and_then(|time| {
+            let now = unix_now();
+            let is_by_another_clock =
+                theirs.is_some_and(|expiration| now.saturating_sub(time) > expiration);
+            (!is_by_another_clock).then(|| time.saturating_sub(now).min(MAX_DEADLINE))
         });
-    let theirs = expiration.map(|left| received_at + left.min(MAX_DEADLINE));
-    [ours, theirs].into_iter().flatten().min()
+    [ours, theirs]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|left| received_at + left)
 }
 
 /// Nobody waits longer than a day.
@@ -293,8 +304,17 @@ mod tests {
     #[test]
     fn the_earlier_deadline_counts() {
         let now = Instant::now();
-        let past = Headers::from([(header::DEADLINE.to_owned(), "1".to_owned())]);
-        assert!(deadline(&past, Some(Duration::from_mins(1)), now).unwrap() <= Instant::now());
+        let minute = Duration::from_mins(1);
+        let passed = unix_now()
+            .saturating_sub(Duration::from_secs(2))
+            .as_millis();
+        let passed = Headers::from([(header::DEADLINE.to_owned(), passed.to_string())]);
+        assert!(deadline(&passed, Some(minute), now).unwrap() <= Instant::now());
+        // An hour ago: the broker would have dropped it, so the clocks differ. And in an hour.
+        for millis in [1, (unix_now() + Duration::from_hours(1)).as_millis()] {
+            let odd = Headers::from([(header::DEADLINE.to_owned(), millis.to_string())]);
+            assert_eq!(deadline(&odd, Some(minute), now), Some(now + minute));
+        }
         assert_eq!(
             deadline(&Headers::new(), Some(Duration::from_millis(7)), now),
             Some(now + Duration::from_millis(7))

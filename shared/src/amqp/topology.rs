@@ -37,16 +37,6 @@ pub async fn declare(connection: &Connection) -> anyhow::Result<()> {
     exchange(&channel, EVENTS_EXCHANGE, ExchangeKind::Topic).await?;
     queue(
         &channel,
-        REQUEST_QUEUE,
-        &[
-            ("x-queue-type", text("classic")),
-            ("x-max-length", AMQPValue::LongInt(REQUEST_QUEUE_LENGTH)),
-            ("x-overflow", text("reject-publish")),
-        ],
-    )
-    .await?;
-    queue(
-        &channel,
         STEP_QUEUE,
         &[
             ("x-queue-type", text("quorum")),
@@ -81,7 +71,47 @@ pub async fn declare(connection: &Connection) -> anyhow::Result<()> {
     channel
         .close(200, "declared".into())
         .await
-        .context("can't close the channel")
+        .context("can't close the channel")?;
+    declare_requests(connection).await
+}
+
+/// The request queue lives on one node of a cluster. While that is down nobody can ask, but steps
+/// go on.
+async fn declare_requests(connection: &Connection) -> anyhow::Result<()> {
+    let channel = connection
+        .create_channel()
+        .await
+        .context("can't open a channel")?;
+    let arguments = [
+        ("x-queue-type", text("classic")),
+        ("x-max-length", AMQPValue::LongInt(REQUEST_QUEUE_LENGTH)),
+        ("x-overflow", text("reject-publish")),
+    ];
+    match queue(&channel, REQUEST_QUEUE, &arguments).await {
+        Ok(()) => channel
+            .close(200, "declared".into())
+            .await
+            .context("can't close the channel"),
+        Err(error) if is_down(&error) => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the request queue's node is down"
+            );
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// "Home node of durable queue is down or inaccessible".
+fn is_down(error: &anyhow::Error) -> bool {
+    const NOT_FOUND: u16 = 404;
+    error
+        .downcast_ref::<lapin::Error>()
+        .is_some_and(|error| match error.kind() {
+            ErrorKind::ProtocolError(amqp) => amqp.get_id() == NOT_FOUND,
+            _ => false,
+        })
 }
 
 async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> anyhow::Result<()> {

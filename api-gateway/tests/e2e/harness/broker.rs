@@ -37,7 +37,7 @@ impl Broker {
     }
 
     /// A broker of this test's own, running.
-    pub(super) fn own(folder: &Path) -> Self {
+    pub(crate) fn own(folder: &Path) -> Self {
         let folder = folder.join("rabbitmq");
         let prepared = Command::new("bash")
             .args([
@@ -64,7 +64,15 @@ impl Broker {
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Vhost { url } => url.clone(),
-            Self::Own { port, .. } => format!("amqp://guest:guest@127.0.0.1:{port}/%2f"),
+            Self::Own { .. } => format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port()),
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Self::Vhost { .. } => setting("TEST_AMQP_PORT").parse().unwrap(),
+            Self::Own { port, .. } => port.parse().unwrap(),
         }
     }
 

@@ -31,7 +31,7 @@ pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What scripts/test.sh tells the tests.
-fn setting(name: &str) -> String {
+pub(crate) fn setting(name: &str) -> String {
     env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run the tests with scripts/test.sh"))
 }
@@ -370,8 +370,7 @@ impl System {
 
     /// The same of another database.
     pub(crate) fn verify_store(&self, store: &Store) -> (bool, String) {
-        let binary = Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name("order-worker");
-        let output = Command::new(binary)
+        let output = Command::new(Process::binary("order-worker"))
             .arg("verify")
             .env_clear()
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
@@ -400,7 +399,7 @@ impl System {
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder =
             Path::new(&setting("TEST_FOLDER")).join(format!("system-{}", uuid::Uuid::now_v7()));
         fs::create_dir(&folder).unwrap();

@@ -11,9 +11,15 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
+fn signal(child: &Child, name: &str) {
+    let _ = Command::new("kill")
+        .args([&format!("-{name}"), &child.id().to_string()])
+        .status();
+}
+
 /// SIGTERM, and the end.
 pub(super) fn terminate(child: &mut Child) {
-    let _ = Command::new("kill").arg(child.id().to_string()).status();
+    signal(child, "TERM");
     let end = Instant::now() + PATIENCE;
     while child.try_wait().unwrap().is_none() {
         assert!(
@@ -31,8 +37,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(program: &str, log: PathBuf, variables: &[(String, String)]) -> Self {
-        let binary = Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program);
+    /// Where one of our programs is.
+    pub(crate) fn binary(program: &str) -> PathBuf {
+        Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program)
+    }
+
+    pub(crate) fn start(program: &str, log: PathBuf, variables: &[(String, String)]) -> Self {
+        let binary = Self::binary(program);
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -66,6 +77,16 @@ impl Process {
             let line: Value = serde_json::from_str(line).ok()?;
             line.get(field)?.as_str().map(str::to_owned)
         })
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Sends it a signal, by name.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
     }
 
     /// kill -9.

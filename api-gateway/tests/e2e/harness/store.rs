@@ -14,7 +14,7 @@ pub(crate) enum Store {
     /// Files in the test's folder.
     Sqlite { folder: PathBuf },
     /// A database on the test run's server.
-    Postgres { name: String },
+    Postgres { port: u16, name: String },
 }
 
 /// Whose tables.
@@ -32,11 +32,21 @@ impl Store {
                 folder: folder.to_owned(),
             },
             "postgres" => {
+                let port = setting("TEST_POSTGRES_PORT").parse().unwrap();
                 let name = format!("t{}", uuid::Uuid::now_v7().simple());
-                psql("postgres", &format!("CREATE DATABASE {name}"));
-                Self::Postgres { name }
+                let server = Self::at(port, "postgres");
+                server.run(Book::Orders, &format!("CREATE DATABASE {name}"));
+                Self::at(port, &name)
             }
             other => panic!("TEST_STORE={other}: must be sqlite or postgres"),
+        }
+    }
+
+    /// A database on the PostgreSQL server at this port.
+    pub(crate) fn at(port: u16, name: &str) -> Self {
+        Self::Postgres {
+            port,
+            name: name.to_owned(),
         }
     }
 
@@ -47,7 +57,9 @@ impl Store {
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite { folder } => format!("sqlite://{}/orders.db", folder.display()),
-            Self::Postgres { name } => postgres_url(name),
+            Self::Postgres { port, name } => {
+                format!("postgres://orders@127.0.0.1:{port}/{name}")
+            }
         }
     }
 
@@ -69,12 +81,16 @@ else:
                 python.args(["-c", script]).arg(folder.join(file)).arg(sql);
                 printed(python)
             }
-            Self::Postgres { name } => {
+            Self::Postgres { .. } => {
                 let path = match book {
-                    Book::Orders => "public",
-                    Book::Ledger => "sandbox",
+                    Book::Orders => "-csearch_path=public",
+                    Book::Ledger => "-csearch_path=sandbox",
                 };
-                psql(name, &format!("SET search_path = {path}; {sql}"))
+                let mut psql = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
+                psql.args(["-qAtX", "-F", " ", "-v", "ON_ERROR_STOP=1", "-c", sql])
+                    .arg(self.url())
+                    .env("PGOPTIONS", path);
+                printed(psql)
             }
         }
     }
@@ -93,28 +109,20 @@ else:
                 }
                 Self::Sqlite { folder }
             }
-            Self::Postgres { name: original } => {
+            Self::Postgres {
+                port,
+                name: original,
+            } => {
                 let name = format!("t{}", uuid::Uuid::now_v7().simple());
-                psql(
-                    "postgres",
+                let server = Self::at(*port, "postgres");
+                server.run(
+                    Book::Orders,
                     &format!("CREATE DATABASE {name} TEMPLATE {original}"),
                 );
-                Self::Postgres { name }
+                Self::at(*port, &name)
             }
         }
     }
-}
-
-fn postgres_url(database: &str) -> String {
-    let port = setting("TEST_POSTGRES_PORT");
-    format!("postgres://orders@127.0.0.1:{port}/{database}")
-}
-
-fn psql(database: &str, sql: &str) -> String {
-    let mut psql = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
-    psql.args(["-qAtX", "-F", " ", "-v", "ON_ERROR_STOP=1", "-c", sql])
-        .arg(postgres_url(database));
-    printed(psql)
 }
 
 fn printed(mut command: Command) -> String {

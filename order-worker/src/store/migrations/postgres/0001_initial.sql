@@ -63,6 +63,8 @@ CREATE TABLE steps (
     publish_at BIGINT,
     last_error TEXT,
     request_id TEXT   NOT NULL,
+    -- By the clock of whoever put it: a time that is yet to come tells that the clock went back.
+    put_at     BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (order_id, step)
 );
 

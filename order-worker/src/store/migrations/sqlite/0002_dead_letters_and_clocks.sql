@@ -3,6 +3,9 @@
 ALTER TABLE steps ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
 UPDATE steps SET failures = attempt - 1;
 
+-- By the clock of whoever put it: a time that is yet to come tells that the clock went back.
+ALTER TABLE steps ADD COLUMN put_at INTEGER NOT NULL DEFAULT 0;
+
 DROP INDEX dead_steps;
 CREATE INDEX dead_steps ON steps (due_at, order_id, step) WHERE publish_at IS NULL;
 

@@ -1,0 +1,107 @@
+//! The faults, one function each: does its harm while the load goes on, puts everything right
+//! again, and tells how often it did it.
+
+mod broker;
+mod database;
+mod messages;
+mod processes;
+
+use std::{future::Future, pin::Pin};
+
+use crate::{
+    load::{Load, Random},
+    stack::{Kind, Stack},
+};
+
+/// What a fault may do: it has the system to itself, and sees how the load gets on.
+pub(crate) struct Scene<'a> {
+    pub(crate) stack: &'a mut Stack,
+    pub(crate) load: &'a Load,
+    pub(crate) random: &'a mut Random,
+}
+
+type Run = for<'a> fn(Scene<'a>) -> Pin<Box<dyn Future<Output = usize> + 'a>>;
+
+/// Something that goes wrong.
+pub(crate) struct Fault {
+    pub(crate) name: &'static str,
+    pub(crate) needs: Needs,
+    pub(crate) run: Run,
+}
+
+/// What a fault can happen to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    Anything,
+    Sqlite,
+    /// A database in a folder of its own file system, which takes root to make.
+    SmallDisk,
+    Postgres,
+    Cluster,
+}
+
+impl Needs {
+    /// Whether it can happen to this kind of store.
+    pub(crate) fn fits(self, kind: Kind) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::Sqlite | Self::SmallDisk => kind == Kind::Sqlite,
+            Self::Postgres | Self::Cluster => kind == Kind::Postgres,
+        }
+    }
+}
+
+macro_rules! faults {
+    ($($needs:ident $name:literal => $run:expr,)+) => {
+        /// Every fault.
+        pub(crate) const FAULTS: &[Fault] = &[$(Fault {
+            name: $name,
+            needs: Needs::$needs,
+            run: |scene| Box::pin($run(scene)),
+        }),+];
+    };
+}
+
+faults! {
+    Anything "worker killed before a commit" => |s| processes::worker_dies(s, "before_commit"),
+    Anything "worker killed between commit and telling" => |s| processes::worker_dies(s, "after_commit"),
+    Anything "worker killed between reply and acknowledgement" => |s| processes::worker_dies(s, "after_reply"),
+    Anything "worker killed after sending steps" => |s| processes::worker_dies(s, "after_step_sent"),
+    Anything "worker killed after the partner's answer" => |s| processes::worker_dies(s, "after_partner"),
+    Anything "worker killed after storing a step's result" => |s| processes::worker_dies(s, "after_step_stored"),
+    Anything "worker killed after publishing events" => |s| processes::worker_dies(s, "after_events_published"),
+    Anything "worker killed at random" => processes::workers_killed,
+    Anything "worker stalls past the broker's patience" => processes::worker_stalls,
+    Anything "worker asked to stop" => processes::workers_stopped,
+    Anything "gateway killed between request and reply" => processes::gateways_killed,
+    Anything "gateway asked to stop" => processes::gateways_stopped,
+    Anything "rolling restart of everything of ours" => processes::rolling_restart,
+    Anything "power cut: everything killed at once" => processes::power_cut,
+    Anything "clock jumps an hour" => processes::clock_jumps,
+    Anything "broker restarted" => broker::restarted,
+    Anything "broker killed" => broker::killed,
+    Anything "broker killed and its data wiped" => broker::wiped,
+    Anything "broker short of memory" => broker::short_of_memory,
+    Anything "broker closes every connection" => broker::closes_connections,
+    Anything "queues deleted" => broker::queues_deleted,
+    Anything "connections to the broker cut mid-frame" => broker::cut,
+    Anything "2 s of latency to the broker" => broker::slow,
+    Anything "silence between us and the broker" => broker::silent,
+    Cluster "leader of a three-node cluster killed" => broker::leader_killed,
+    Anything "steps delivered to all workers at once" => messages::doubled_steps,
+    Anything "requests delivered twice" => messages::doubled_requests,
+    Anything "webhooks doubled and reordered" => messages::webhooks,
+    Anything "garbage on the queues" => messages::garbage,
+    Sqlite "database locked by another process" => database::locked_file,
+    SmallDisk "disk full" => database::disk_full,
+    SmallDisk "disk read-only" => database::disk_read_only,
+    Postgres "database killed" => database::killed,
+    Postgres "database fails over to a standby" => database::fails_over,
+    Postgres "database ends every connection" => database::ends_connections,
+    Postgres "connections to the database cut mid-frame" => database::cut,
+    Postgres "2 s of latency to the database" => database::slow,
+    Postgres "silence between us and the database" => database::silent,
+    Postgres "database read-only" => database::read_only,
+    Postgres "tables locked" => database::locked_tables,
+    Postgres "slow commits" => database::slow_commits,
+}

@@ -1,0 +1,129 @@
+//! The broker and the network to it.
+
+use std::time::Duration;
+
+use tokio::{task, time};
+
+use super::Scene;
+use crate::proxy::Weather;
+
+pub(super) async fn restarted(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(10).await;
+    let broker = stack.broker.as_mut().unwrap();
+    task::block_in_place(|| broker.stop());
+    broker.start();
+    stack.healthy().await;
+    1
+}
+
+pub(super) async fn killed(scene: Scene<'_>) -> usize {
+    let Scene {
+        stack,
+        load,
+        random,
+    } = scene;
+    load.progress(10).await;
+    random.moment(100).await;
+    let broker = stack.broker.as_mut().unwrap();
+    broker.kill();
+    broker.start();
+    stack.healthy().await;
+    1
+}
+
+pub(super) async fn wiped(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(10).await;
+    let broker = stack.broker.as_mut().unwrap();
+    broker.kill();
+    broker.wipe();
+    broker.start();
+    stack.healthy().await;
+    1
+}
+
+/// It reads nothing any more from who publishes.
+pub(super) async fn short_of_memory(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(10).await;
+    stack.control(&["set_vm_memory_high_watermark", "0"]);
+    time::sleep(Duration::from_secs(2)).await;
+    stack.control(&["set_vm_memory_high_watermark", "0.4"]);
+    stack.healthy().await;
+    1
+}
+
+pub(super) async fn closes_connections(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    for _ in 0..3 {
+        load.progress(10).await;
+        stack.control(&["close_all_connections", "an operator says so"]);
+    }
+    stack.healthy().await;
+    3
+}
+
+/// Somebody cleans up who should not have.
+pub(super) async fn queues_deleted(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(10).await;
+    for queue in ["order-worker-queue", "order-request-queue"] {
+        stack.control(&["delete_queue", queue]);
+        // They are declared anew with the next connection, which an operator can hasten.
+        stack.control(&["close_all_connections", "declare your queues again"]);
+        stack.healthy().await;
+        load.progress(10).await;
+    }
+    2
+}
+
+pub(super) async fn cut(scene: Scene<'_>) -> usize {
+    let Scene {
+        stack,
+        load,
+        random,
+    } = scene;
+    for _ in 0..6 {
+        load.progress(3).await;
+        random.moment(100).await;
+        stack.amqp.cut();
+    }
+    stack.amqp.set(Weather::Fine);
+    stack.healthy().await;
+    6
+}
+
+pub(super) async fn slow(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(5).await;
+    stack.amqp.set(Weather::Slow(Duration::from_secs(2)));
+    time::sleep(Duration::from_secs(6)).await;
+    stack.amqp.set(Weather::Fine);
+    stack.healthy().await;
+    1
+}
+
+pub(super) async fn silent(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(5).await;
+    stack.amqp.set(Weather::Silent);
+    time::sleep(Duration::from_secs(5)).await;
+    stack.amqp.set(Weather::Fine);
+    stack.healthy().await;
+    1
+}
+
+pub(super) async fn leader_killed(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    for _ in 0..2 {
+        load.progress(20).await;
+        let cluster = stack.cluster.as_mut().unwrap();
+        let number = task::block_in_place(|| cluster.kill_leader());
+        time::sleep(Duration::from_secs(3)).await;
+        cluster.revive(number).await;
+        stack.healthy().await;
+    }
+    load.progress(20).await;
+    2
+}

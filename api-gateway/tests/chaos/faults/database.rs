@@ -1,0 +1,207 @@
+//! The database, its disk, and the network to it.
+
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tokio::{task, time};
+
+use super::Scene;
+use crate::{harness::until, proxy::Weather, stack::Stack};
+
+/// Until the worker says that its database does not do, and why.
+async fn told_of_trouble(stack: &Stack) {
+    until("the worker to tell of its database's trouble", async || {
+        let readiness = stack.worker_readiness(0).await;
+        readiness.is_some_and(|told| told["database"] != "ok")
+    })
+    .await;
+}
+
+/// By a curious person's shell, for longer than we wait for the lock.
+pub(super) async fn locked_file(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(10).await;
+    let script = "import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+db.execute('BEGIN IMMEDIATE'); time.sleep(8)";
+    let mut shell = Command::new("python3")
+        .args(["-c", script])
+        .arg(stack.data.join("orders.db"))
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    task::block_in_place(|| shell.wait()).unwrap();
+    stack.healthy().await;
+    1
+}
+
+/// Nothing more fits, then there is room again.
+pub(super) async fn disk_full(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(10).await;
+    let filler = stack.data.join("filler");
+    let full = Command::new("dd")
+        .args(["if=/dev/zero", "bs=64k"])
+        .arg(format!("of={}", filler.display()))
+        .stderr(Stdio::null())
+        .status();
+    assert!(!full.unwrap().success(), "the disk has an end");
+    told_of_trouble(stack).await;
+    time::sleep(Duration::from_secs(2)).await;
+    std::fs::remove_file(filler).unwrap();
+    stack.healthy().await;
+    1
+}
+
+pub(super) async fn disk_read_only(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(10).await;
+    let remount = |how: &str| {
+        let mounted = Command::new("mount")
+            .args(["-o", &format!("remount,{how}")])
+            .arg(&stack.data)
+            .status();
+        mounted.unwrap().success()
+    };
+    // Files that are open for writing forbid it: the worker starts on a disk that is read-only,
+    // and must say so and not pretend.
+    stack.workers[0].kill();
+    assert!(remount("ro"), "the disk can't be made read-only");
+    let mut worker = stack.spawn_worker(0);
+    until("the worker to refuse", async || worker.has_ended()).await;
+    assert!(remount("rw"), "the disk can't be made writable");
+    stack.restart_worker(0);
+    stack.healthy().await;
+    1
+}
+
+pub(super) async fn killed(scene: Scene<'_>) -> usize {
+    let Scene {
+        stack,
+        load,
+        random,
+    } = scene;
+    for _ in 0..3 {
+        load.progress(10).await;
+        random.moment(100).await;
+        let postgres = stack.postgres.as_mut().unwrap();
+        postgres.kill();
+        postgres.run().await;
+    }
+    stack.healthy().await;
+    3
+}
+
+/// The primary dies; a standby that has every acknowledged commit takes its place.
+pub(super) async fn fails_over(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    let primary = stack.postgres.as_mut().unwrap();
+    let standby = primary.standby().await;
+    load.progress(20).await;
+    primary.kill();
+    standby.promote();
+    stack.database.redirect(standby.port);
+    stack.postgres = Some(standby);
+    stack.database.set(Weather::Fine);
+    stack.healthy().await;
+    1
+}
+
+pub(super) async fn ends_connections(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    for _ in 0..5 {
+        load.progress(5).await;
+        stack.postgres.as_ref().unwrap().sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name = 'order-worker'",
+        );
+    }
+    stack.healthy().await;
+    5
+}
+
+pub(super) async fn cut(scene: Scene<'_>) -> usize {
+    let Scene {
+        stack,
+        load,
+        random,
+    } = scene;
+    for _ in 0..8 {
+        load.progress(3).await;
+        random.moment(100).await;
+        stack.database.cut();
+    }
+    stack.database.set(Weather::Fine);
+    stack.healthy().await;
+    8
+}
+
+pub(super) async fn slow(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(5).await;
+    stack.database.set(Weather::Slow(Duration::from_secs(2)));
+    time::sleep(Duration::from_secs(6)).await;
+    stack.database.set(Weather::Fine);
+    stack.healthy().await;
+    1
+}
+
+pub(super) async fn silent(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(5).await;
+    stack.database.set(Weather::Silent);
+    time::sleep(Duration::from_secs(5)).await;
+    stack.database.set(Weather::Fine);
+    stack.healthy().await;
+    1
+}
+
+/// As of a primary that was made a standby.
+pub(super) async fn read_only(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(10).await;
+    let postgres = stack.postgres.as_ref().unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE application_name = 'order-worker'";
+    postgres.sql("ALTER SYSTEM SET default_transaction_read_only = on");
+    postgres.sql("SELECT pg_reload_conf()");
+    told_of_trouble(stack).await;
+    postgres.sql(
+        "SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only",
+    );
+    postgres.sql("SELECT pg_reload_conf()");
+    postgres.sql(end);
+    stack.healthy().await;
+    1
+}
+
+/// As of a careless migration.
+pub(super) async fn locked_tables(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(10).await;
+    let postgres = stack.postgres.as_ref().unwrap();
+    task::block_in_place(|| {
+        postgres
+            .sql("BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT")
+    });
+    stack.healthy().await;
+    1
+}
+
+/// Each commit takes a tenth of a second longer.
+pub(super) async fn slow_commits(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    let postgres = stack.postgres.as_ref().unwrap();
+    for setting in ["commit_delay = 100000", "commit_siblings = 0"] {
+        postgres.sql(&format!("ALTER SYSTEM SET {setting}"));
+    }
+    postgres.sql("SELECT pg_reload_conf()");
+    load.progress(60).await;
+    for setting in ["commit_delay", "commit_siblings"] {
+        postgres.sql(&format!("ALTER SYSTEM RESET {setting}"));
+    }
+    postgres.sql("SELECT pg_reload_conf()");
+    1
+}

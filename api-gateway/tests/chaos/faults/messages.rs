@@ -1,0 +1,113 @@
+//! Messages: doubled, reordered, and such as nobody should have sent.
+
+use serde_json::{Value, json};
+use shared::amqp::{
+    connection::Broker,
+    message::Outgoing,
+    publisher::{Publisher, Target},
+    topology::{REQUEST_QUEUE, STEP_QUEUE},
+};
+
+use super::Scene;
+use crate::{harness::until, stack::Stack};
+
+/// Publishes past our processes.
+async fn publisher(stack: &Stack) -> Publisher {
+    let url = stack.broker.as_ref().unwrap().url();
+    let broker = Broker::start(&url, "chaos").unwrap();
+    until("the broker", async || broker.check().is_ok()).await;
+    Publisher::new(broker)
+}
+
+async fn publish(publisher: &Publisher, queue: &str, message: Outgoing, times: usize) {
+    let messages: Vec<_> = (0..times)
+        .map(|_| (Target::Queue(queue), message.clone()))
+        .collect();
+    for result in publisher.publish(&messages).await {
+        result.unwrap();
+    }
+}
+
+fn message(kind: &str, body: &Value) -> Outgoing {
+    Outgoing {
+        kind: Some(kind.to_owned()),
+        persistent: true,
+        body: body.to_string().into_bytes(),
+        ..Outgoing::default()
+    }
+}
+
+/// The same attempt of the same step, eight times at once: workers race each other for it.
+pub(super) async fn doubled_steps(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    let publisher = publisher(stack).await;
+    let mut times = 0;
+    for _ in 0..20 {
+        load.progress(1).await;
+        let newest = load.told().orders.last().unwrap().id.clone();
+        for step in ["authorize_payment", "request_shipment:main", "void_payment"] {
+            let body = json!({"order_id": newest, "step": step, "attempt": 1});
+            publish(&publisher, STEP_QUEUE, message("step", &body), 8).await;
+            times += 8;
+        }
+    }
+    times
+}
+
+/// The same message, as a broker delivers it that lost our acknowledgement.
+pub(super) async fn doubled_requests(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    let publisher = publisher(stack).await;
+    for number in 0..30 {
+        load.progress(1).await;
+        let key = format!("{}-foreign-{number}", load.run_name());
+        let request = Outgoing {
+            message_id: Some(key.clone()),
+            ..message(
+                "order.create",
+                &json!({
+                    "customer_id": stack.customer,
+                    "items": [{"sku": "HOT", "quantity": 1}],
+                    "metadata": {"key": key},
+                }),
+            )
+        };
+        publish(&publisher, REQUEST_QUEUE, request, 3).await;
+    }
+    90
+}
+
+/// The load does nothing else: each is sent twice, and delivered before shipped.
+pub(super) async fn webhooks(scene: Scene<'_>) -> usize {
+    let Scene { load, .. } = scene;
+    let before = load.told().delivered.len();
+    while load.told().delivered.len() < before + 60 {
+        load.progress(5).await;
+    }
+    load.told().delivered.len() - before
+}
+
+pub(super) async fn garbage(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    let publisher = publisher(stack).await;
+    let bodies: [&[u8]; 6] = [
+        b"",
+        b"\xff\xfe\x00",
+        b"{\"order_id\":",
+        b"[[[[[[[[",
+        b"{\"order_id\": \"x\", \"step\": \"dance\", \"attempt\": 1}",
+        b"null",
+    ];
+    for body in bodies {
+        load.progress(2).await;
+        for queue in [REQUEST_QUEUE, STEP_QUEUE] {
+            let message = Outgoing {
+                kind: Some("order.create".to_owned()),
+                body: body.to_vec(),
+                ..Outgoing::default()
+            };
+            publish(&publisher, queue, message, 3).await;
+        }
+    }
+    36
+}

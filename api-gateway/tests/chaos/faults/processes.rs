@@ -1,0 +1,206 @@
+//! Our own processes: killed, frozen, asked to stop, with a clock gone mad.
+
+use std::{fs, time::Duration};
+
+use tokio::{task, time};
+
+use super::Scene;
+use crate::harness::until;
+
+/// A worker dies at a point of its own choosing, as by kill -9, and another takes its place.
+pub(super) async fn worker_dies(scene: Scene<'_>, point: &str) -> usize {
+    let Scene {
+        stack,
+        load,
+        random,
+    } = scene;
+    for _ in 0..2 {
+        load.progress(3).await;
+        // The only one, so that it is sure to get there.
+        for worker in &mut stack.workers {
+            worker.kill();
+        }
+        let plan = format!("{point}:{}", 1 + random.below(15));
+        stack.workers[0] = stack.spawn_worker_with(0, &[("CRASH_AT", &plan)]);
+        until("the worker to die", async || stack.workers[0].has_ended()).await;
+        for number in 0..stack.workers.len() {
+            stack.restart_worker(number);
+        }
+        stack.healthy().await;
+    }
+    2
+}
+
+pub(super) async fn workers_killed(scene: Scene<'_>) -> usize {
+    let Scene { stack, random, .. } = scene;
+    for round in 0..6 {
+        random.moment(300).await;
+        stack.restart_worker(round % stack.workers.len());
+    }
+    stack.healthy().await;
+    6
+}
+
+/// Frozen for longer than the broker waits for an acknowledgement: what it holds goes to others,
+/// and when it wakes up it does not know.
+pub(super) async fn worker_stalls(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    let patience = |consumer: u32, tick: u32| {
+        let set = format!(
+            "application:set_env(rabbit, consumer_timeout, {consumer}),
+             application:set_env(rabbit, channel_tick_interval, {tick})."
+        );
+        stack.control(&["eval", &set]);
+        // It holds for channels that open from now on.
+        stack.control(&["close_all_connections", "new terms"]);
+    };
+    patience(4_000, 1_000);
+    stack.healthy().await;
+    load.progress(5).await;
+    stack.workers[0].signal("STOP");
+    time::sleep(Duration::from_secs(7)).await;
+    stack.workers[0].signal("CONT");
+    load.progress(10).await;
+    patience(1_800_000, 60_000);
+    stack.healthy().await;
+    1
+}
+
+pub(super) async fn workers_stopped(scene: Scene<'_>) -> usize {
+    let Scene {
+        stack,
+        load,
+        random,
+    } = scene;
+    for number in 0..stack.workers.len() {
+        load.progress(5).await;
+        random.moment(100).await;
+        // Fails if it does not end by itself.
+        task::block_in_place(|| stack.workers[number].terminate());
+        stack.restart_worker(number);
+    }
+    stack.healthy().await;
+    stack.workers.len()
+}
+
+pub(super) async fn gateways_killed(scene: Scene<'_>) -> usize {
+    let Scene {
+        stack,
+        load,
+        random,
+    } = scene;
+    for round in 0..6 {
+        load.progress(3).await;
+        random.moment(30).await;
+        stack.restart_gateway(round % 2);
+    }
+    stack.healthy().await;
+    6
+}
+
+/// What it had taken is answered: nobody may be left without knowing.
+pub(super) async fn gateways_stopped(scene: Scene<'_>) -> usize {
+    let Scene {
+        stack,
+        load,
+        random,
+    } = scene;
+    let unclear = load.unclear();
+    for number in 0..2 {
+        load.progress(5).await;
+        random.moment(50).await;
+        task::block_in_place(|| stack.gateways[number].terminate());
+        stack.restart_gateway(number);
+        stack.healthy().await;
+    }
+    if load.unclear() > unclear {
+        let lost = load.unclear() - unclear;
+        load.told().wrong.push(format!(
+            "{lost} requests were not answered by a gateway asked to stop"
+        ));
+    }
+    2
+}
+
+/// One after the other, as an upgrade does it: no request fails but by a 503 that can be repeated.
+pub(super) async fn rolling_restart(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    let unclear = load.unclear();
+    for number in 0..stack.workers.len() {
+        task::block_in_place(|| stack.workers[number].terminate());
+        stack.restart_worker(number);
+        stack.healthy().await;
+        load.progress(5).await;
+    }
+    for number in 0..2 {
+        task::block_in_place(|| stack.gateways[number].terminate());
+        stack.restart_gateway(number);
+        stack.healthy().await;
+        load.progress(5).await;
+    }
+    if load.unclear() > unclear {
+        let lost = load.unclear() - unclear;
+        load.told()
+            .wrong
+            .push(format!("{lost} requests failed during a rolling restart"));
+    }
+    stack.workers.len() + 2
+}
+
+pub(super) async fn power_cut(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(10).await;
+    if let Some(broker) = &mut stack.broker {
+        broker.kill();
+    }
+    if let Some(postgres) = &mut stack.postgres {
+        postgres.kill();
+    }
+    for process in stack.workers.iter_mut().chain(&mut stack.gateways) {
+        process.kill();
+    }
+    if let Some(postgres) = &mut stack.postgres {
+        postgres.run().await;
+    }
+    if let Some(broker) = &mut stack.broker {
+        broker.start();
+    }
+    for number in 0..stack.workers.len() {
+        stack.workers[number] = stack.spawn_worker(number);
+    }
+    for number in 0..2 {
+        stack.gateways[number] = stack.spawn_gateway(number);
+    }
+    stack.healthy().await;
+    load.progress(10).await;
+    1
+}
+
+/// The workers' clocks, not the gateways': forth by an hour, back again, back by another.
+pub(super) async fn clock_jumps(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    let Some(library) = crate::stack::optional("TEST_FAKETIME") else {
+        return 0;
+    };
+    let file = stack.folder.join("clock");
+    fs::write(&file, "+0\n").unwrap();
+    stack.worker_variables = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
+        ("FAKETIME_NO_CACHE", "1"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("DONT_FAKE_MONOTONIC", "1"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    for number in 0..stack.workers.len() {
+        stack.restart_worker(number);
+    }
+    stack.healthy().await;
+    for clock in ["+3600", "+0", "-3600"] {
+        load.progress(20).await;
+        fs::write(&file, format!("{clock}\n")).unwrap();
+    }
+    load.progress(20).await;
+    3
+}

@@ -1,0 +1,336 @@
+//! What customers, operators and carriers do meanwhile: they order, ask again with the same key
+//! when they got no answer, cancel, and send webhooks twice and in the wrong order. They keep
+//! what they were told.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+use tokio::time;
+
+use crate::harness::{Reply, SECRET, try_send};
+
+/// Customers that order at the same time.
+const CUSTOMERS: u64 = 8;
+/// For any answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Before asking again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What was told, by those who were told.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) orders: Vec<Acknowledged>,
+    /// Order ids.
+    pub(crate) cancelled: Vec<String>,
+    pub(crate) delivered: Vec<String>,
+    /// Answers that no customer should ever get.
+    pub(crate) wrong: Vec<String>,
+    /// The same key was answered with another order.
+    pub(crate) doubled: usize,
+}
+
+/// An order that was acknowledged.
+pub(crate) struct Acknowledged {
+    pub(crate) key: String,
+    pub(crate) id: String,
+    pub(crate) total: i64,
+}
+
+/// Load on a system, until it is told to end.
+#[derive(Clone)]
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    bases: Vec<String>,
+    customer: String,
+    /// Tells the keys of this run from those of every other.
+    run: String,
+    told: Mutex<Told>,
+    is_over: AtomicBool,
+    acknowledged: AtomicUsize,
+    refused: AtomicUsize,
+    unclear: AtomicUsize,
+}
+
+impl Load {
+    pub(crate) fn new(bases: Vec<String>, customer: String, run: String) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                bases,
+                customer,
+                run,
+                told: Mutex::default(),
+                is_over: AtomicBool::new(false),
+                acknowledged: AtomicUsize::new(0),
+                refused: AtomicUsize::new(0),
+                unclear: AtomicUsize::new(0),
+            }),
+        }
+    }
+
+    /// Orders until [`Load::end`]; each customer has its last order acknowledged before it goes.
+    pub(crate) async fn run(&self, seed: u64) {
+        let customers = (0..CUSTOMERS).map(|number| {
+            let customer = Customer {
+                shared: Arc::clone(&self.shared),
+                client: reqwest::Client::builder()
+                    .timeout(PATIENCE)
+                    .build()
+                    .unwrap(),
+                random: Random::new(seed.wrapping_mul(1000).wrapping_add(number)),
+                number,
+                orders: Vec::new(),
+            };
+            tokio::spawn(customer.shop())
+        });
+        for ended in join_all(customers).await {
+            ended.unwrap();
+        }
+    }
+
+    pub(crate) fn end(&self) {
+        self.shared.is_over.store(true, Ordering::SeqCst);
+    }
+
+    /// What this run's keys begin with.
+    pub(crate) fn run_name(&self) -> &str {
+        &self.shared.run
+    }
+
+    /// Orders that were acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.shared.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Waits until this many more orders are acknowledged, which shows that the system is at work.
+    pub(crate) async fn progress(&self, more: usize) {
+        let goal = self.acknowledged() + more;
+        while self.acknowledged() < goal {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Times that nothing was done, for certain: 503, or no connection.
+    pub(crate) fn refused(&self) -> usize {
+        self.shared.refused.load(Ordering::SeqCst)
+    }
+
+    /// Times that nobody knew: 504, or the connection broke.
+    pub(crate) fn unclear(&self) -> usize {
+        self.shared.unclear.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.shared.told.lock().unwrap()
+    }
+}
+
+struct Customer {
+    shared: Arc<Shared>,
+    client: reqwest::Client,
+    random: Random,
+    number: u64,
+    orders: Vec<String>,
+}
+
+impl Customer {
+    async fn shop(mut self) {
+        for number in 0.. {
+            if self.shared.is_over.load(Ordering::SeqCst) {
+                return;
+            }
+            let key = format!("{}-{}-{number}", self.shared.run, self.number);
+            let wish = self.wish(&key);
+            let Some(id) = self.order(&key, &wish).await else {
+                continue;
+            };
+            // A page that is sent twice.
+            if self.random.chance(20) {
+                self.order(&key, &wish).await;
+            }
+            if self.random.chance(10) {
+                self.cancel(&id).await;
+            }
+            self.orders.push(id);
+            if self.random.chance(30) {
+                let earlier = self.random.below(self.orders.len() as u64);
+                let earlier = self.orders[usize::try_from(earlier).unwrap()].clone();
+                self.deliver(&earlier).await;
+            }
+            time::sleep(Duration::from_millis(self.random.below(20))).await;
+        }
+    }
+
+    fn wish(&mut self, key: &str) -> Value {
+        let mut items = vec![json!({"sku": "HOT", "quantity": 1})];
+        if self.random.chance(50) {
+            let sku = format!("S{}", self.random.below(10));
+            let at = usize::from(self.random.chance(50));
+            items.insert(
+                at,
+                json!({"sku": sku, "quantity": self.random.below(3) + 1}),
+            );
+        }
+        let method = match self.random.below(20) {
+            0..12 => "pm_ok",
+            12..14 => "pm_declined",
+            14..17 => "pm_flaky",
+            17..19 => "pm_timeout_after_charge",
+            _ => "pm_slow",
+        };
+        json!({
+            "customer_id": self.shared.customer,
+            "items": items,
+            "payment_method": method,
+            "metadata": {"key": key},
+        })
+    }
+
+    /// Asks until there is an answer; the order's id, if it is one.
+    async fn order(&mut self, key: &str, wish: &Value) -> Option<String> {
+        loop {
+            let request = self.post("/v1/orders").header("idempotency-key", key);
+            let Some(reply) = self.ask(request.json(wish)).await else {
+                continue;
+            };
+            if reply.status != 201 {
+                self.wrong(&reply);
+                return None;
+            }
+            let id = reply.body["id"].as_str().unwrap().to_owned();
+            let mut told = self.shared.told.lock().unwrap();
+            let known = told.orders.iter().rev().find(|order| order.key == key);
+            match known.map(|order| order.id == id) {
+                Some(true) => {}
+                Some(false) => told.doubled += 1,
+                None => {
+                    told.orders.push(Acknowledged {
+                        key: key.to_owned(),
+                        id: id.clone(),
+                        total: reply.body["total"].as_i64().unwrap(),
+                    });
+                    self.shared.acknowledged.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+            return Some(id);
+        }
+    }
+
+    async fn cancel(&mut self, id: &str) {
+        loop {
+            let request = self.post(&format!("/v1/orders/{id}/cancel"));
+            match self.ask(request.json(&json!({}))).await {
+                Some(reply) if reply.status == 200 => {
+                    return self
+                        .shared
+                        .told
+                        .lock()
+                        .unwrap()
+                        .cancelled
+                        .push(id.to_owned());
+                }
+                // It has left.
+                Some(reply) if reply.status == 409 => return,
+                Some(reply) => return self.wrong(&reply),
+                None => {}
+            }
+        }
+    }
+
+    /// Delivered, and only then shipped; both twice.
+    async fn deliver(&mut self, id: &str) {
+        for kind in ["delivered", "delivered", "shipped", "shipped"] {
+            let webhook = format!("{kind}-{id}");
+            let now = Timestamp::now();
+            let body = json!({
+                "type": format!("shipment.{kind}"), "timestamp": now, "data": {"order_id": id},
+            })
+            .to_string();
+            let signature = Webhook::new(SECRET).unwrap();
+            let signature = signature.sign(&webhook, now.as_second(), body.as_bytes());
+            let request = self
+                .post("/webhooks/shipper")
+                .header("webhook-id", &webhook)
+                .header("webhook-timestamp", now.as_second().to_string())
+                .header("webhook-signature", signature.unwrap())
+                .body(body);
+            match self.ask(request).await {
+                Some(reply) if reply.status == 200 && kind == "delivered" => {
+                    self.shared
+                        .told
+                        .lock()
+                        .unwrap()
+                        .delivered
+                        .push(id.to_owned());
+                }
+                // Not announced yet, or cancelled: the carrier would come again.
+                Some(reply) if reply.status == 200 || reply.status == 409 => {}
+                Some(reply) => self.wrong(&reply),
+                None => {}
+            }
+        }
+    }
+
+    fn post(&mut self, path: &str) -> reqwest::RequestBuilder {
+        let gateway = self.random.below(self.shared.bases.len() as u64);
+        let base = &self.shared.bases[usize::try_from(gateway).unwrap()];
+        self.client.post(format!("{base}{path}"))
+    }
+
+    /// An answer that is one; none when asking again is due, after a pause.
+    async fn ask(&mut self, request: reqwest::RequestBuilder) -> Option<Reply> {
+        let counter = match try_send(request).await {
+            Ok(reply) if reply.status == 503 => &self.shared.refused,
+            Ok(reply) if reply.status == 504 => &self.shared.unclear,
+            Ok(reply) => return Some(reply),
+            Err(error) if error.is_connect() => &self.shared.refused,
+            Err(_) => &self.shared.unclear,
+        };
+        counter.fetch_add(1, Ordering::SeqCst);
+        time::sleep(PAUSE).await;
+        None
+    }
+
+    fn wrong(&self, reply: &Reply) {
+        let mut told = self.shared.told.lock().unwrap();
+        told.wrong.push(format!("{} {}", reply.status, reply.body));
+    }
+}
+
+/// `SplitMix64`: the same seed, the same choices.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// From 0 to one less than `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// A moment up to `most` milliseconds away.
+    pub(crate) async fn moment(&mut self, most: u64) {
+        time::sleep(Duration::from_millis(self.below(most))).await;
+    }
+}

@@ -1,0 +1,232 @@
+//! Load while things go wrong, then the reckoning: every acknowledged answer is compared with what
+//! is stored, and `order-worker verify` proves the books. Run by `scripts/chaos.sh`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a run that can't go on ends by panicking"
+)]
+
+mod faults;
+#[expect(dead_code, reason = "the other tests use the rest")]
+#[path = "../e2e/harness/mod.rs"]
+mod harness;
+mod load;
+mod proxy;
+mod servers;
+mod stack;
+
+use std::{
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use self::{
+    faults::{FAULTS, Fault, Needs, Scene},
+    load::{Load, Random},
+    stack::{Findings, Kind, Stack, optional},
+};
+
+/// A line of the table.
+struct Line {
+    store: &'static str,
+    fault: &'static str,
+    times: usize,
+    acknowledged: usize,
+    refused: usize,
+    unclear: usize,
+    findings: Findings,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let seed: u64 = optional("CHAOS_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let minutes: u64 = optional("CHAOS_MINUTES").map_or(0, |minutes| minutes.parse().unwrap());
+    let only = optional("CHAOS_FAULT").unwrap_or_default();
+    let stores = optional("CHAOS_STORES").unwrap_or_else(|| "sqlite postgres".to_owned());
+    let is_quick = optional("CHAOS_QUICK").is_some();
+    println!("seed {seed}");
+    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    let mut lines = Vec::new();
+    for round in 0.. {
+        for kind in [Kind::Sqlite, Kind::Postgres] {
+            if !stores
+                .split_whitespace()
+                .any(|store| store == kind.argument())
+            {
+                continue;
+            }
+            let chosen = FAULTS
+                .iter()
+                .filter(|fault| fault.needs.fits(kind) && fault.name.contains(&only))
+                .filter(|fault| !is_quick || is_for_quick(fault, kind));
+            let (apart, together): (Vec<_>, Vec<_>) =
+                chosen.partition(|fault| matches!(fault.needs, Needs::Cluster | Needs::SmallDisk));
+            if !together.is_empty() {
+                let mut stack = Stack::start(kind, false).await;
+                for fault in together {
+                    lines.push(inject(&mut stack, fault, seed + round).await);
+                }
+            }
+            for fault in apart {
+                lines.extend(inject_apart(kind, fault, seed + round).await);
+            }
+        }
+        if Instant::now() >= end {
+            break;
+        }
+    }
+    print_table(&lines);
+    if lines.iter().all(|line| line.findings.is_clean()) && !lines.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Half of what can happen to either store happens to one of them.
+fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
+    if fault.needs != Needs::Anything {
+        return true;
+    }
+    let number = FAULTS.iter().position(|other| other.name == fault.name);
+    let is_even = number.unwrap_or_default() % 2 == 0;
+    is_even == (kind == Kind::Sqlite)
+}
+
+/// A fault that needs a system made for it.
+async fn inject_apart(kind: Kind, fault: &Fault, seed: u64) -> Option<Line> {
+    let mut stack = Stack::start(kind, fault.needs == Needs::Cluster).await;
+    if fault.needs == Needs::SmallDisk {
+        // The database moves to a disk of 24 MiB.
+        let disk = stack.data.clone();
+        stack.workers[0].terminate();
+        let kept = stack.folder.join("kept");
+        std::fs::rename(&disk, &kept).unwrap();
+        std::fs::create_dir(&disk).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"])
+            .arg(&disk)
+            .status();
+        if !mounted.is_ok_and(|status| status.success()) {
+            println!("{}: skipped, a disk can't be mounted here", fault.name);
+            return None;
+        }
+        for file in std::fs::read_dir(&kept).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), disk.join(file.file_name())).unwrap();
+        }
+        stack.restart_worker(0);
+        stack.healthy().await;
+        let line = inject(&mut stack, fault, seed).await;
+        stack.workers[0].kill();
+        let _ = Command::new("umount").arg(&disk).status();
+        return Some(line);
+    }
+    Some(inject(&mut stack, fault, seed).await)
+}
+
+/// Lets the fault happen under load, waits until all is quiet, and looks.
+async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> Line {
+    let run = uuid::Uuid::now_v7().simple().to_string();
+    let load = Load::new(stack.bases(), stack.customer.clone(), run);
+    let mut random = Random::new(seed);
+    let began = Instant::now();
+    let running = load.run(seed);
+    let injecting = async {
+        load.progress(10).await;
+        let times = (fault.run)(Scene {
+            stack: &mut *stack,
+            load: &load,
+            random: &mut random,
+        })
+        .await;
+        // It works again, for everybody.
+        load.progress(10).await;
+        load.end();
+        times
+    };
+    let ((), times) = tokio::join!(running, injecting);
+    let findings = stack.examine(&load).await;
+    let line = Line {
+        store: stack.kind.name(),
+        fault: fault.name,
+        times,
+        acknowledged: load.acknowledged(),
+        refused: load.refused(),
+        unclear: load.unclear(),
+        findings,
+    };
+    print_progress(&line, began.elapsed());
+    line
+}
+
+fn print_progress(line: &Line, took: Duration) {
+    let verdict = if line.findings.is_clean() {
+        "ok"
+    } else {
+        "NOT OK"
+    };
+    println!(
+        "{verdict}: {}, {}: {} times, {} orders, {:.1} s",
+        line.store,
+        line.fault,
+        line.times,
+        line.acknowledged,
+        took.as_secs_f64()
+    );
+    let Findings {
+        lost,
+        doubled,
+        stuck,
+        wrong,
+    } = &line.findings;
+    for (what, list) in [
+        ("lost", lost),
+        ("doubled", doubled),
+        ("stuck", stuck),
+        ("wrong", wrong),
+    ] {
+        for entry in list.iter().take(5) {
+            println!("    {what}: {entry}");
+        }
+    }
+}
+
+/// The table of README.md and docs/, in Markdown.
+fn print_table(lines: &[Line]) {
+    println!(
+        "\n| store | fault | times | orders acknowledged | 503 | unclear | lost | doubled | stuck | verify |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|");
+    for line in lines {
+        let Findings {
+            lost,
+            doubled,
+            stuck,
+            wrong,
+        } = &line.findings;
+        println!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            line.store,
+            line.fault,
+            line.times,
+            line.acknowledged,
+            line.refused,
+            line.unclear,
+            lost.len(),
+            doubled.len(),
+            stuck.len(),
+            if wrong.is_empty() { "ok" } else { "NOT OK" }
+        );
+    }
+    let total = |of: fn(&Line) -> usize| lines.iter().map(of).sum::<usize>();
+    println!(
+        "\n{} faults, {} times, {} orders acknowledged: {} lost, {} doubled, {} stuck",
+        lines.len(),
+        total(|line| line.times),
+        total(|line| line.acknowledged),
+        total(|line| line.findings.lost.len()),
+        total(|line| line.findings.doubled.len()),
+        total(|line| line.findings.stuck.len()),
+    );
+}

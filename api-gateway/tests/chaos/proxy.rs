@@ -1,0 +1,141 @@
+//! A network between our processes and their servers that can be cut, slowed down and silenced.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    time,
+};
+
+/// How the network is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Weather {
+    Fine,
+    /// Each piece arrives this much later.
+    Slow(Duration),
+    /// Nothing arrives, and nobody is told.
+    Silent,
+    /// The next piece arrives in part, then the connection is gone. Counts the cuts.
+    Cut(u32),
+}
+
+/// Forwards connections to a server.
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
+    weather: watch::Sender<Weather>,
+    target: Arc<Mutex<u16>>,
+}
+
+impl Proxy {
+    /// To `target`, a port of this machine.
+    pub(crate) async fn start(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (weather, seen) = watch::channel(Weather::Fine);
+        let target = Arc::new(Mutex::new(target));
+        let to = Arc::clone(&target);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let port = *to.lock().unwrap();
+                tokio::spawn(forward(client, port, seen.clone()));
+            }
+        });
+        Self {
+            port,
+            weather,
+            target,
+        }
+    }
+
+    pub(crate) fn set(&self, weather: Weather) {
+        self.weather.send_replace(weather);
+    }
+
+    /// New connections go there; the old ones are cut.
+    pub(crate) fn redirect(&self, target: u16) {
+        *self.target.lock().unwrap() = target;
+        self.cut();
+    }
+
+    /// Cuts every connection in the middle of a frame.
+    pub(crate) fn cut(&self) {
+        self.weather.send_modify(|weather| {
+            *weather = match weather {
+                Weather::Cut(times) => Weather::Cut(*times + 1),
+                _ => Weather::Cut(1),
+            }
+        });
+    }
+}
+
+async fn forward(client: TcpStream, port: u16, weather: watch::Receiver<Weather>) {
+    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
+        return;
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let ((from_client, to_client), (from_server, to_server)) =
+        (client.into_split(), server.into_split());
+    // Where one direction ends, both do.
+    tokio::select! {
+        _ = pump(from_client, to_server, weather.clone()) => {}
+        _ = pump(from_server, to_client, weather) => {}
+    }
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut weather: watch::Receiver<Weather>,
+) -> io::Result<()> {
+    // A connection that begins in a cut is not cut by it.
+    weather.mark_unchanged();
+    let mut is_cut = false;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = tokio::select! {
+            count = from.read(&mut buffer) => count?,
+            Ok(()) = weather.changed() => {
+                is_cut = matches!(*weather.borrow_and_update(), Weather::Cut(_));
+                if is_cut {
+                    // An idle connection has no next piece to wait for.
+                    let next = time::timeout(Duration::from_millis(50), from.read(&mut buffer));
+                    match next.await {
+                        Ok(count) => count?,
+                        Err(_) => return Ok(()),
+                    }
+                } else {
+                    continue;
+                }
+            }
+        };
+        if count == 0 {
+            return Ok(());
+        }
+        if is_cut {
+            return to.write_all(&buffer[..count / 2]).await;
+        }
+        let now = *weather.borrow();
+        match now {
+            Weather::Fine | Weather::Cut(_) => {}
+            Weather::Slow(delay) => time::sleep(delay).await,
+            Weather::Silent => {
+                weather
+                    .wait_for(|weather| *weather != Weather::Silent)
+                    .await
+                    .map_err(io::Error::other)?;
+                // What was swallowed is lost: the connection is of no use any more.
+                return Ok(());
+            }
+        }
+        to.write_all(&buffer[..count]).await?;
+    }
+}

@@ -1,0 +1,283 @@
+//! Servers of our own, to be killed: PostgreSQL with a standby, and a cluster of RabbitMQ nodes.
+
+use std::{
+    fmt::Write,
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use crate::harness::{setting, until};
+
+/// Runs a line of bash with the scripts' library at hand; `$1`… are `arguments`.
+fn bash(line: &str, arguments: &[&Path]) -> Command {
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &format!(r#". "$0"; find_postgres; {line}"#)])
+        .arg(setting("TEST_LIB"))
+        .args(arguments);
+    bash
+}
+
+fn output(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {error}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn spawn(mut command: Command, log: &Path) -> Child {
+    let log = OpenOptions::new().create(true).append(true).open(log);
+    let log = log.unwrap();
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// A PostgreSQL server.
+pub(crate) struct Postgres {
+    folder: PathBuf,
+    pub(crate) port: u16,
+    options: Vec<String>,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    pub(crate) async fn start(folder: &Path) -> Self {
+        let folder = folder.join("postgres");
+        let port = output(bash(
+            r#"prepare_postgres "$1"; echo "$POSTGRES_PORT""#,
+            &[&folder],
+        ));
+        let mut postgres = Self {
+            folder,
+            port: port.parse().unwrap(),
+            options: Vec::new(),
+            server: None,
+        };
+        postgres.run().await;
+        postgres
+    }
+
+    /// Starts it, or starts it again after a kill.
+    pub(crate) async fn run(&mut self) {
+        let line = format!(
+            r#"as_postgres "$POSTGRES_BIN/postgres" -D "$1/data" -p {} {}"#,
+            self.port,
+            self.options.join(" ")
+        );
+        self.server = Some(spawn(
+            bash(&line, &[&self.folder]),
+            &self.folder.join("out.log"),
+        ));
+        until("PostgreSQL", async || self.try_sql("SELECT 1").is_some()).await;
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            // The postmaster's children end when they miss it.
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
+    }
+
+    /// A standby that has every commit before it is answered.
+    pub(crate) async fn standby(&self) -> Self {
+        let folder = self.folder.with_extension("standby");
+        let mut prepare = bash(
+            r#"mkdir -p "$1"; [ "$(id -u)" != 0 ] || chown postgres:postgres "$1"
+               free_port; echo "$PORT"; echo "$PORT" >"$1/port"
+               (as_postgres "$POSTGRES_BIN/pg_basebackup" --host=127.0.0.1 --port="$2" \
+                   --username=orders --checkpoint=fast --no-sync -R -D "$1/data") >"$1/backup.log" 2>&1"#,
+            &[&folder],
+        );
+        prepare.arg(self.port.to_string());
+        let port = output(prepare);
+        let options = ["-k", "''", "-c", "synchronous_standby_names=''"];
+        let mut standby = Self {
+            folder,
+            port: port.parse().unwrap(),
+            options: options.map(str::to_owned).into(),
+            server: None,
+        };
+        standby.run().await;
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.sql("SELECT pg_reload_conf()");
+        until("the standby to follow", async || {
+            self.sql("SELECT sync_state FROM pg_stat_replication") == "sync"
+        })
+        .await;
+        standby
+    }
+
+    pub(crate) fn promote(&self) {
+        self.sql("SELECT pg_promote()");
+    }
+
+    /// One statement in the orders' database.
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        self.try_sql(sql).unwrap_or_else(|| panic!("{sql} failed"))
+    }
+
+    fn try_sql(&self, sql: &str) -> Option<String> {
+        let url = format!("postgres://orders@127.0.0.1:{}/postgres", self.port);
+        let output = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"))
+            .args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql, &url])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        output.status.success().then(|| text.trim().to_owned())
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = bash(r#"forget_postgres "$1""#, &[&self.folder]).status();
+    }
+}
+
+/// A RabbitMQ node of a cluster.
+struct Node {
+    folder: PathBuf,
+    port: u16,
+    name: String,
+    server: Option<Child>,
+}
+
+/// Three RabbitMQ nodes that hold each other's quorum queues.
+pub(crate) struct Cluster {
+    nodes: Vec<Node>,
+}
+
+impl Cluster {
+    pub(crate) async fn start(folder: &Path) -> Self {
+        let mut nodes: Vec<Node> = Vec::new();
+        for number in 0..3 {
+            let folder = folder.join(format!("node-{number}"));
+            let port = output(bash(
+                r#"need_rabbitmq; prepare_rabbitmq "$1"; echo "$RABBITMQ_PORT""#,
+                &[&folder],
+            ));
+            nodes.push(Node {
+                name: format!("orders-{port}@localhost"),
+                port: port.parse().unwrap(),
+                folder,
+                server: None,
+            });
+        }
+        // One name service and one secret for all, and everybody's name.
+        let epmd = fs::read_to_string(nodes[0].folder.join("env")).unwrap();
+        let epmd = epmd
+            .lines()
+            .find(|line| line.contains("EPMD_PORT"))
+            .unwrap();
+        for node in &nodes {
+            let env = fs::read_to_string(node.folder.join("env")).unwrap();
+            fs::write(node.folder.join("env"), format!("{env}{epmd}\n")).unwrap();
+            let config = fs::read_to_string(node.folder.join("rabbitmq.conf")).unwrap();
+            let mut config = format!(
+                "{config}cluster_formation.peer_discovery_backend = classic_config\n\
+                 cluster_partition_handling = pause_minority\n"
+            );
+            for (number, peer) in nodes.iter().enumerate() {
+                let number = number + 1;
+                let line = format!("cluster_formation.classic_config.nodes.{number}");
+                writeln!(config, "{line} = {}", peer.name).unwrap();
+            }
+            fs::write(node.folder.join("rabbitmq.conf"), config).unwrap();
+            output(bash(
+                r#"echo chaos >"$1/.erlang.cookie"; chmod 400 "$1/.erlang.cookie""#,
+                &[&node.folder],
+            ));
+        }
+        let mut cluster = Self { nodes };
+        for node in &mut cluster.nodes {
+            node.run();
+        }
+        until("the nodes to find each other", async || {
+            cluster.running() == 3
+        })
+        .await;
+        cluster
+    }
+
+    /// Every node's address.
+    pub(crate) fn url(&self) -> String {
+        let urls = self
+            .nodes
+            .iter()
+            .map(|node| format!("amqp://guest:guest@127.0.0.1:{}/%2f", node.port));
+        urls.collect::<Vec<_>>().join(",")
+    }
+
+    fn running(&self) -> usize {
+        let script = "length(rabbit_nodes:list_running()).";
+        let counts = self
+            .nodes
+            .iter()
+            .map(|node| node.control(&["eval", script]));
+        let counts = counts.map(|count| count.and_then(|count| count.parse().ok()).unwrap_or(0));
+        counts.min().unwrap_or(0)
+    }
+
+    /// Kills the node that leads the queue of steps; which it was.
+    pub(crate) fn kill_leader(&mut self) -> usize {
+        let leaders = self.nodes.iter().find_map(|node| {
+            node.server.as_ref()?;
+            node.control(&["list_queues", "--no-table-headers", "name", "leader"])
+        });
+        let leaders = leaders.unwrap();
+        let leader = leaders
+            .lines()
+            .find_map(|line| line.strip_prefix("order-worker-queue"))
+            .unwrap()
+            .trim();
+        let number = self.nodes.iter().position(|node| node.name == leader);
+        let number = number.unwrap();
+        self.nodes[number].kill();
+        number
+    }
+
+    pub(crate) async fn revive(&mut self, number: usize) {
+        self.nodes[number].run();
+        until("the node to come back", async || self.running() == 3).await;
+    }
+}
+
+impl Node {
+    fn run(&mut self) {
+        let run = bash(r#"run_rabbitmq "$1""#, &[&self.folder]);
+        self.server = Some(spawn(run, &self.folder.join("out.log")));
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
+    }
+
+    fn control(&self, arguments: &[&str]) -> Option<String> {
+        let mut control = bash(
+            r#"need_rabbitmq; . "$1/env"; shift; rabbitmqctl --quiet "$@""#,
+            &[&self.folder],
+        );
+        let output = control.args(arguments).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        output.status.success().then(|| text.trim().to_owned())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+        for node in &self.nodes {
+            let _ = bash(r#"need_rabbitmq; forget_rabbitmq "$1""#, &[&node.folder]).status();
+        }
+    }
+}

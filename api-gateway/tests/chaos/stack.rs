@@ -1,0 +1,370 @@
+//! The system as it is run for real: two gateways, a worker or two, a broker, a database; with a
+//! network in between that can be disturbed.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    env, fs,
+    net::TcpListener,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Book, Broker, Folder, Process, SECRET, Store, send, until},
+    load::{Acknowledged, Load},
+    proxy::Proxy,
+    servers::{Cluster, Postgres},
+};
+
+/// Where the orders are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    /// What `--store` calls it.
+    pub(crate) fn argument(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        }
+    }
+}
+
+/// Everything that runs.
+pub(crate) struct Stack {
+    pub(crate) kind: Kind,
+    pub(crate) gateways: Vec<Process>,
+    pub(crate) workers: Vec<Process>,
+    pub(crate) broker: Option<Broker>,
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) postgres: Option<Postgres>,
+    pub(crate) amqp: Proxy,
+    pub(crate) database: Proxy,
+    pub(crate) store: Store,
+    client: reqwest::Client,
+    gateway_ports: Vec<u16>,
+    worker_ports: Vec<u16>,
+    amqp_url: String,
+    /// More variables for workers that start from now on.
+    pub(crate) worker_variables: Vec<(String, String)>,
+    pub(crate) customer: String,
+    /// Where a SQLite database is.
+    pub(crate) data: PathBuf,
+    /// The last to go.
+    pub(crate) folder: Folder,
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// What an end of the load leaves to be found.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Findings {
+    pub(crate) lost: Vec<String>,
+    pub(crate) doubled: Vec<String>,
+    pub(crate) stuck: Vec<String>,
+    /// What `order-worker verify` says, and answers that nobody should get.
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Findings {
+    pub(crate) fn is_clean(&self) -> bool {
+        [&self.lost, &self.doubled, &self.stuck, &self.wrong]
+            .iter()
+            .all(|list| list.is_empty())
+    }
+}
+
+impl Stack {
+    pub(crate) async fn start(kind: Kind, is_clustered: bool) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = Folder::new();
+        let data = folder.join("data");
+        fs::create_dir(&data).unwrap();
+        let (broker, cluster) = if is_clustered {
+            (None, Some(Cluster::start(&folder).await))
+        } else {
+            (Some(Broker::own(&folder)), None)
+        };
+        let amqp = Proxy::start(broker.as_ref().map_or(0, Broker::port)).await;
+        let amqp_url = match &cluster {
+            Some(cluster) => cluster.url(),
+            None => format!("amqp://guest:guest@127.0.0.1:{}/%2f", amqp.port),
+        };
+        let postgres = match kind {
+            Kind::Postgres => Some(Postgres::start(&folder).await),
+            Kind::Sqlite => None,
+        };
+        let database = Proxy::start(postgres.as_ref().map_or(0, |server| server.port)).await;
+        let store = match kind {
+            Kind::Sqlite => Store::Sqlite {
+                folder: data.clone(),
+            },
+            Kind::Postgres => Store::at(database.port, "postgres"),
+        };
+        let workers = if kind == Kind::Sqlite { 1 } else { 2 };
+        let mut stack = Self {
+            kind,
+            gateways: Vec::new(),
+            workers: Vec::new(),
+            broker,
+            cluster,
+            postgres,
+            amqp,
+            database,
+            store,
+            client: reqwest::Client::builder()
+                .timeout(Duration::from_secs(30))
+                .build()
+                .unwrap(),
+            gateway_ports: (0..2).map(|_| free_port()).collect(),
+            worker_ports: (0..workers).map(|_| free_port()).collect(),
+            amqp_url,
+            worker_variables: Vec::new(),
+            customer: String::new(),
+            data,
+            folder,
+        };
+        stack.workers = (0..workers)
+            .map(|number| stack.spawn_worker(number))
+            .collect();
+        stack.gateways = (0..2).map(|number| stack.spawn_gateway(number)).collect();
+        stack.healthy().await;
+        stack.stock().await;
+        stack
+    }
+
+    pub(crate) fn spawn_worker(&self, number: usize) -> Process {
+        self.spawn_worker_with(number, &[])
+    }
+
+    pub(crate) fn spawn_worker_with(&self, number: usize, more: &[(&str, &str)]) -> Process {
+        let mut variables = self.variables();
+        variables.extend(self.worker_variables.clone());
+        variables.extend(more.iter().map(|(name, value)| pair(name, value)));
+        let address = format!("127.0.0.1:{}", self.worker_ports[number]);
+        variables.push(pair("WORKER_HTTP_ADDR", &address));
+        let log = self.folder.join(format!("worker-{number}.log"));
+        Process::start("order-worker", log, &variables)
+    }
+
+    pub(crate) fn spawn_gateway(&self, number: usize) -> Process {
+        let mut variables = self.variables();
+        let address = format!("127.0.0.1:{}", self.gateway_ports[number]);
+        variables.push(pair("HTTP_ADDR", &address));
+        variables.push(pair("REQUEST_TIMEOUT_MS", "4000"));
+        let log = self.folder.join(format!("gateway-{number}.log"));
+        Process::start("api-gateway", log, &variables)
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        vec![
+            pair("PATH", &env::var("PATH").unwrap()),
+            pair("AMQP_URL", &self.amqp_url),
+            pair("DATABASE_URL", &self.store.url()),
+            pair("SHIPPER_WEBHOOK_SECRET", SECRET),
+            pair("LOG_FORMAT", "json"),
+        ]
+    }
+
+    pub(crate) fn restart_worker(&mut self, number: usize) {
+        self.workers[number].kill();
+        self.workers[number] = self.spawn_worker(number);
+    }
+
+    pub(crate) fn restart_gateway(&mut self, number: usize) {
+        self.gateways[number].kill();
+        self.gateways[number] = self.spawn_gateway(number);
+    }
+
+    /// Until everything is ready.
+    pub(crate) async fn healthy(&self) {
+        let ports = self.gateway_ports.iter().chain(&self.worker_ports);
+        for port in ports {
+            let url = format!("http://127.0.0.1:{port}/readyz");
+            until("everything to be ready", async || {
+                let answer = self.client.get(&url).send().await;
+                answer.is_ok_and(|answer| answer.status() == 200)
+            })
+            .await;
+        }
+        for base in self.bases() {
+            let url = format!("{base}/v1/orders?limit=1");
+            until("a worker to answer", async || {
+                let answer = self.client.get(&url).send().await;
+                answer.is_ok_and(|answer| answer.status() == 200)
+            })
+            .await;
+        }
+    }
+
+    /// Whether the worker says that it is ready.
+    pub(crate) async fn worker_readiness(&self, number: usize) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}/readyz", self.worker_ports[number]);
+        let answer = self.client.get(url).send().await.ok()?;
+        answer.json().await.ok()
+    }
+
+    pub(crate) fn bases(&self) -> Vec<String> {
+        let ports = self.gateway_ports.iter();
+        ports
+            .map(|port| format!("http://127.0.0.1:{port}"))
+            .collect()
+    }
+
+    async fn stock(&mut self) {
+        let base = &self.bases()[0];
+        let skus = (0..10).map(|number| format!("S{number}"));
+        for sku in skus.chain(["HOT".to_owned()]) {
+            let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
+            let create = self.client.post(format!("{base}/v1/products"));
+            send(create.json(&product)).await.expect(201);
+            let shelf = self
+                .client
+                .put(format!("{base}/v1/products/{sku}/stock/main"));
+            send(shelf.json(&json!({"on_hand": 10_000_000})))
+                .await
+                .expect(200);
+        }
+        let customer = self.client.post(format!("{base}/v1/customers"));
+        let customer = customer.json(&json!({"name": "Ada", "email": "ada@example.com"}));
+        let customer = send(customer).await.expect(201);
+        customer["id"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut self.customer);
+    }
+
+    /// Waits until all is done, and compares what was told with what is there.
+    pub(crate) async fn examine(&self, load: &Load) -> Findings {
+        let mut findings = Findings {
+            stuck: self.stuck().await,
+            ..Findings::default()
+        };
+        let stored = self.stored(load.run_name());
+        let told = load.told();
+        let cancelled: BTreeSet<&String> = told.cancelled.iter().collect();
+        let delivered: BTreeSet<&String> = told.delivered.iter().collect();
+        findings.wrong.extend(told.wrong.iter().cloned());
+        for order in &told.orders {
+            let stored = stored.get(&order.id).unwrap_or(&Value::Null);
+            if let Err(why) = compare(order, stored, &cancelled, &delivered) {
+                findings.lost.push(format!("{}: {why}", order.id));
+            }
+        }
+        if told.doubled > 0 {
+            let doubled = format!("{} keys were answered with two orders", told.doubled);
+            findings.doubled.push(doubled);
+        }
+        drop(told);
+        let key = self.key();
+        let twice = format!(
+            "SELECT {key} FROM orders WHERE {key} IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
+        );
+        let twice = self.store.run(Book::Orders, &twice);
+        findings.doubled.extend(twice.lines().map(str::to_owned));
+        let (is_right, report) = self.verify();
+        if !is_right {
+            findings.wrong.extend(report.lines().map(str::to_owned));
+        }
+        findings
+    }
+
+    /// The key that an order was asked for with, in SQL.
+    fn key(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite => "json_extract(state, '$.metadata.key')",
+            Kind::Postgres => "state::jsonb #>> '{metadata,key}'",
+        }
+    }
+
+    /// The orders of one run of the load, by id.
+    fn stored(&self, run: &str) -> HashMap<String, Value> {
+        let key = self.key();
+        let sql = format!("SELECT state FROM orders WHERE {key} LIKE '{run}-%'");
+        let states = self.store.run(Book::Orders, &sql);
+        let orders = states.lines().map(|state| {
+            let order: Value = serde_json::from_str(state).unwrap();
+            (order["id"].as_str().unwrap().to_owned(), order)
+        });
+        orders.collect()
+    }
+
+    /// Steps and orders that do not come to their end.
+    async fn stuck(&self) -> Vec<String> {
+        let left = "SELECT order_id || ' ' || step FROM steps WHERE step <> 'expire_order'
+            UNION ALL SELECT id || ' is pending' FROM orders WHERE status = 'pending'";
+        let end = Instant::now() + Duration::from_secs(100);
+        loop {
+            let left = self.store.run(Book::Orders, left);
+            if left.is_empty() || Instant::now() > end {
+                return left.lines().map(str::to_owned).collect();
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn verify(&self) -> (bool, String) {
+        let output = std::process::Command::new(Process::binary("order-worker"))
+            .arg("verify")
+            .env_clear()
+            .env("DATABASE_URL", self.store.url())
+            .output()
+            .unwrap();
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), report + &error)
+    }
+
+    pub(crate) fn control(&self, arguments: &[&str]) {
+        self.broker.as_ref().unwrap().control(arguments);
+    }
+}
+
+fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// Whether what was told of an order still holds.
+fn compare(
+    order: &Acknowledged,
+    stored: &Value,
+    cancelled: &BTreeSet<&String>,
+    delivered: &BTreeSet<&String>,
+) -> Result<(), String> {
+    if stored["metadata"]["key"] != order.key.as_str() || stored["total"] != order.total {
+        return Err(format!("acknowledged as {}, stored as {stored}", order.key));
+    }
+    let status = stored["status"].as_str().unwrap_or_default();
+    let expected = match (cancelled.contains(&order.id), delivered.contains(&order.id)) {
+        (true, true) => return Err("both cancelled and delivered".to_owned()),
+        (true, false) => &["cancelled"][..],
+        (false, true) => &["delivered"],
+        (false, false) => &["processing", "shipped", "delivered", "cancelled"],
+    };
+    if expected.contains(&status) {
+        Ok(())
+    } else {
+        Err(format!("is {status}, but should be one of {expected:?}"))
+    }
+}
+
+/// A setting that need not be there.
+pub(crate) fn optional(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}

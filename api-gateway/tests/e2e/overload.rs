@@ -1,0 +1,50 @@
+//! More than can be done: what is too much is refused at once, and what was taken is answered.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+
+use crate::harness::{System, order, try_send, until};
+
+/// More than a gateway has under way at a time.
+const REQUESTS: usize = 1_300;
+/// So many are too many.
+const TOO_MANY: usize = REQUESTS - 1_000;
+
+#[tokio::test]
+async fn what_is_too_much_is_refused_at_once_and_what_was_taken_is_answered() {
+    let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
+    system.stock("A", &[("main", 10_000)]).await;
+    let body = order(&system.customer().await, "A", 1);
+    system.worker.signal("STOP");
+    let refused = AtomicUsize::new(0);
+    let asked = join_all((0..REQUESTS).map(async |_| {
+        let request = system.request(Method::POST, "/v1/orders").json(&body);
+        let reply = try_send(request).await.unwrap();
+        if reply.status == 201 {
+            return;
+        }
+        refused.fetch_add(1, Ordering::SeqCst);
+        assert!(reply.headers.contains_key("retry-after"));
+        reply.expect_problem(503, "UNAVAILABLE");
+    }));
+    // The refusals come while the worker does nothing; the others wait for it.
+    let thaw = async {
+        until("the gateway to refuse", async || {
+            refused.load(Ordering::SeqCst) >= TOO_MANY
+        })
+        .await;
+        system.worker.signal("CONT");
+    };
+    tokio::join!(asked, thaw);
+    let refused = refused.into_inner();
+    println!("{} taken, {refused} refused", REQUESTS - refused);
+    let orders = system.quiet().await;
+    assert_eq!(
+        orders.len(),
+        REQUESTS - refused,
+        "who was refused has no order"
+    );
+    system.assert_verified();
+}
