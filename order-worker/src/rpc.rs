@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use shared::{
     amqp::{
         connection::Broker,
+        consumer::give_back,
         publisher::Replier,
         rpc_server::{Asked, Delivered, Identity, requests},
     },
@@ -78,6 +79,8 @@ impl Rpc {
                 }
             });
         }
+        // Another worker has them answered in time.
+        give_back(deliveries).await;
     }
 
     async fn carry_out(&self, asked: Asked) -> Told {

@@ -125,6 +125,7 @@ impl Postgres {
         let url = format!("postgres://orders@127.0.0.1:{}/postgres", self.port);
         let output = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"))
             .args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql, &url])
+            .env("PGOPTIONS", "-c default_transaction_read_only=off")
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();

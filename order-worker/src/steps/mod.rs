@@ -17,7 +17,7 @@ use std::{
 use shared::{
     amqp::{
         connection::Broker,
-        consumer::{Undecodable, consume},
+        consumer::{Undecodable, consume, give_back},
         message::Incoming,
         topology::STEP_QUEUE,
     },
@@ -94,6 +94,7 @@ impl Steps {
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
             tasks.spawn(self.clone().handle(delivery));
         }
+        give_back(deliveries).await;
     }
 
     async fn handle(self, delivery: Incoming) {

@@ -40,6 +40,14 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// delivered together with it.
 const MAX_SEARCHED: usize = 2_000;
 
+/// Gives back what was passed on and nobody has begun to handle.
+pub async fn give_back(mut deliveries: mpsc::Receiver<Incoming>) {
+    deliveries.close();
+    while let Some(delivery) = deliveries.recv().await {
+        delivery.receipt.requeue().await;
+    }
+}
+
 /// Consumes `queue` until `stop`: then takes no more, while what was delivered can still be
 /// settled. At most `prefetch` deliveries are unsettled at any moment.
 pub fn consume(
@@ -140,7 +148,14 @@ async fn consume_once(
         let delivery = tokio::select! {
             biased;
             () = stop.cancelled() => {
-                return channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default()).await;
+                let cancel = channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default());
+                cancel.await?;
+                // What came before the cancel and was not passed on is somebody else's now, and must
+                // not wait until this channel closes.
+                while let Some(Ok(delivery)) = deliveries.next().await {
+                    Incoming::new(delivery, &channel).receipt.requeue().await;
+                }
+                return Ok(());
             }
             delivery = deliveries.next() => delivery,
         };

@@ -168,9 +168,7 @@ pub(super) async fn read_only(scene: Scene<'_>) -> usize {
     postgres.sql("ALTER SYSTEM SET default_transaction_read_only = on");
     postgres.sql("SELECT pg_reload_conf()");
     told_of_trouble(stack).await;
-    postgres.sql(
-        "SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only",
-    );
+    postgres.sql("ALTER SYSTEM RESET default_transaction_read_only");
     postgres.sql("SELECT pg_reload_conf()");
     postgres.sql(end);
     stack.healthy().await;

@@ -1,0 +1,63 @@
+//! What a million orders cost, and what more workers bring: figures for docs/OPERATIONS.md. Run by
+//! `scripts/scale.sh`, over the store and the engine, without broker and gateway.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a run that can't go on ends by panicking"
+)]
+
+mod books;
+mod figures;
+mod workers;
+
+use std::env;
+
+use order_worker::{store::Store, verify::verify};
+
+use self::{
+    books::Books,
+    figures::{Figures, print_figures},
+};
+
+fn setting(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[tokio::main]
+async fn main() {
+    // A worker of its own process, started below.
+    if let Some(url) = setting("SCALE_WORKER") {
+        return workers::work(&url).await;
+    }
+    let orders: usize = setting("SCALE_ORDERS").map_or(1_000_000, |text| text.parse().unwrap());
+    for (name, url) in [
+        ("SQLite", setting("SCALE_SQLITE")),
+        ("PostgreSQL", setting("SCALE_POSTGRES")),
+    ] {
+        let Some(url) = url else { continue };
+        let few = measured(&url, 1_000).await;
+        let many = measured(&url, orders).await;
+        print_figures(name, &[few, many]);
+    }
+    if let Some(url) = setting("SCALE_POSTGRES_WORKERS") {
+        workers::compare(&url).await;
+    }
+}
+
+/// Loads until there are `orders`, and measures.
+async fn measured(url: &str, orders: usize) -> Figures {
+    let store = Store::open(url, None).await.unwrap();
+    let mut books = Books::open(store.clone()).await;
+    books.fill(orders).await;
+    books.balance(url).await;
+    let mut figures = Figures::take(&store, &books, orders).await;
+    let began = std::time::Instant::now();
+    let report = verify(url).await.unwrap();
+    figures.verify = began.elapsed();
+    figures.orders = usize::try_from(report.orders).unwrap();
+    assert!(report.violations.is_empty(), "{:?}", report.violations);
+    drop(books);
+    store.close().await;
+    figures
+}

@@ -1,0 +1,127 @@
+//! What more workers bring: processes that decide over one PostgreSQL database at the same time,
+//! each as fast as it can; and a product that all of them sell.
+
+use std::{
+    env,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use order_worker::{engine::Engine, relay::outbox, store::Store, verify::verify};
+use serde_json::json;
+
+use crate::{
+    books::{Books, SKUS, command, commit, customers, rules},
+    setting,
+};
+
+/// How long each is measured.
+const SECONDS: u64 = 5;
+/// Requests that wait for a worker at the same time.
+const WAITING: usize = 64;
+/// Units of the product that everybody wants.
+const HOT: i64 = 3_000;
+
+/// A worker: creates orders until time is up or all is sold, and prints how many.
+pub(crate) async fn work(url: &str) {
+    let store = Store::open(url, None).await.unwrap();
+    let (outbox, _relay) = outbox();
+    let engine = Engine::start(store.clone(), rules(), outbox);
+    let customer = customers(&store, 1).await[0];
+    let sku = setting("SCALE_SKU");
+    let (sold, number) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let end = Instant::now() + Duration::from_secs(SECONDS);
+    let mut buyers = tokio::task::JoinSet::new();
+    for _ in 0..WAITING {
+        let (engine, sold, number) = (engine.clone(), Arc::clone(&sold), Arc::clone(&number));
+        let sku = sku.clone();
+        buyers.spawn(async move {
+            while Instant::now() < end {
+                let number = number.fetch_add(1, Ordering::Relaxed);
+                let other = format!("S{}", number % SKUS);
+                let sku = sku.as_deref().unwrap_or(&other);
+                let wish = json!({
+                    "customer_id": customer, "items": [{"sku": sku, "quantity": 1}],
+                });
+                let told = engine.decide(command("order.create", wish), None).await;
+                if told.unwrap().outcome.is_err() {
+                    return;
+                }
+                sold.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    while buyers.join_next().await.is_some() {}
+    println!("{}", sold.load(Ordering::Relaxed));
+}
+
+/// Orders that so many workers made, by this process started anew.
+fn run(url: &str, workers: usize, sku: Option<&str>) -> usize {
+    let children: Vec<_> = (0..workers)
+        .map(|_| {
+            let mut worker = Command::new(env::current_exe().unwrap());
+            worker.env("SCALE_WORKER", url).stdout(Stdio::piped());
+            if let Some(sku) = sku {
+                worker.env("SCALE_SKU", sku);
+            }
+            worker.spawn().unwrap()
+        })
+        .collect();
+    let sold = children.into_iter().map(|child| {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "a worker failed");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.trim().parse::<usize>().unwrap()
+    });
+    sold.sum()
+}
+
+pub(crate) async fn compare(url: &str) {
+    let store = Store::open(url, None).await.unwrap();
+    drop(Books::open(store.clone()).await);
+    println!("\n| PostgreSQL: orders a second | each its product | one product for all |");
+    println!("|---|---|---|");
+    for workers in [1, 2, 4] {
+        let spread = run(url, workers, None) as u64 / SECONDS;
+        let hot = run(url, workers, Some("S0")) as u64 / SECONDS;
+        println!("| {workers} workers | {spread} | {hot} |");
+    }
+    // Everybody wants the last ones.
+    put_up_hot(&store).await;
+    let sold = run(url, 4, Some("HOT"));
+    let hot = store
+        .product(&"HOT".parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    let shelf = hot.1.values().next().unwrap();
+    println!(
+        "\n4 workers, {HOT} units: {sold} sold, {} reserved",
+        shelf.reserved
+    );
+    assert_eq!(
+        (sold, shelf.reserved),
+        (3_000, HOT),
+        "each unit is sold once"
+    );
+    // Nobody works on their steps here.
+    let report = verify(url).await.unwrap();
+    let wrong: Vec<_> = report
+        .violations
+        .iter()
+        .filter(|violation| !violation.contains("overdue"))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    store.close().await;
+}
+
+async fn put_up_hot(store: &Store) {
+    let product = json!({"sku": "HOT", "name": "HOT", "price": 1000, "currency": "EUR"});
+    let shelf = json!({"sku": "HOT", "warehouse": "main", "on_hand": HOT});
+    commit(store, &[command("product.create", product)]).await;
+    commit(store, &[command("stock.set", shelf)]).await;
+}
