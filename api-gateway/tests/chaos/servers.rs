@@ -7,6 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use serde_json::Value;
+
 use crate::harness::{setting, until};
 
 /// Runs a line of bash with the scripts' library at hand; `$1`… are `arguments`.
@@ -214,14 +216,16 @@ impl Cluster {
         urls.collect::<Vec<_>>().join(",")
     }
 
+    /// Nodes that every node sees running.
     fn running(&self) -> usize {
-        let script = "length(rabbit_nodes:list_running()).";
-        let counts = self
-            .nodes
-            .iter()
-            .map(|node| node.control(&["eval", script]));
-        let counts = counts.map(|count| count.and_then(|count| count.parse().ok()).unwrap_or(0));
-        counts.min().unwrap_or(0)
+        let seen = self.nodes.iter().map(|node| {
+            let status = node.control(&["cluster_status", "--formatter", "json"])?;
+            let status: Value = serde_json::from_str(&status).ok()?;
+            Some(status["running_nodes"].as_array()?.len())
+        });
+        seen.map(Option::unwrap_or_default)
+            .min()
+            .unwrap_or_default()
     }
 
     /// Kills the node that leads the queue of steps; which it was.
