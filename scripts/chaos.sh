@@ -58,5 +58,10 @@ say "building ..."
 cargo build --quiet --workspace --bins
 cargo test --quiet --workspace --test chaos --no-run
 
+say "simulating in memory, a crash possible between any two effects ..."
+if [ -n "${CHAOS_QUICK:-}" ]; then seeds=2000; else seeds=20000; fi
+SIMULATION_SEEDS=$seeds cargo test --quiet --workspace --test domain simulation -- --nocapture |
+    grep -E 'seeds|SIMULATION_SEED|panicked' || die "the simulation failed"
+
 export TEST_FAKETIME TEST_FOLDER="$WORK" TEST_LIB="$PWD/scripts/lib.sh" TEST_POSTGRES_BIN="$POSTGRES_BIN"
 cargo test --quiet --workspace --test chaos

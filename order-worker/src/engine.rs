@@ -371,7 +371,7 @@ fn undecided(error: StoreError) -> Undecided {
             tracing::error!(%error, "a batch can't be loaded or saved");
             Undecided::Defect("the request could not be decided".to_owned())
         }
-        StoreError::Away(_) => {
+        StoreError::Away(_) | StoreError::Refusing(_) => {
             tracing::error!(%error, "a batch was not saved; nothing of it was done; trying again");
             Undecided::Away("the database is away".to_owned())
         }

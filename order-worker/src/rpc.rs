@@ -394,6 +394,7 @@ fn unreadable(error: StoreError) -> Failure {
     match error {
         StoreError::Damaged(_) => Failure::new(Code::Internal, "stored data can't be read"),
         StoreError::Away(_)
+        | StoreError::Refusing(_)
         | StoreError::Unknown(_)
         | StoreError::Conflict(_)
         | StoreError::GivenUp => Failure::new(Code::Unavailable, "the database is away"),

@@ -20,18 +20,44 @@ use crate::{
     relay,
     rpc::Rpc,
     steps::{Partners, Steps},
-    store::Store,
+    store::{self, Store},
 };
 
 /// For what is in hand when the worker is asked to stop; the rest is delivered to another.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Between attempts to reach a database server that is away.
+const DATABASE_RETRY: Duration = Duration::from_secs(1);
+
+/// The store, as soon as there is one: a server that starts after us is waited for, as the broker
+/// is.
+async fn open(config: &Config) -> anyhow::Result<Store> {
+    let mut has_told = false;
+    loop {
+        let opened = Store::open(&config.database_url, config.database_read_url.as_deref()).await;
+        match opened {
+            Err(error) if store::is_away(&config.database_url, &error) => {
+                if !has_told {
+                    let error = format!("{error:#}");
+                    tracing::warn!(error, "can't reach the database; trying again");
+                }
+                has_told = true;
+                time::sleep(DATABASE_RETRY).await;
+            }
+            opened => return opened,
+        }
+    }
+}
 
 /// Serves until `stop`, then finishes what it holds.
 ///
 /// # Errors
 /// When the database, the ledger or the address can't be used. A broker that is away is waited for.
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let store = Store::open(&config.database_url, config.database_read_url.as_deref()).await?;
+    let Some(store) = stop.run_until_cancelled(open(&config)).await else {
+        return Ok(());
+    };
+    let store = store?;
     // Nobody knows what the last process got sent.
     let late = store.release_leases(Timestamp::now()).await?;
     let ledger = Ledger::open(&config.database_url).await?;

@@ -20,6 +20,7 @@ mod kills;
 mod lists;
 mod orders;
 mod overload;
+mod postgres;
 mod products;
 mod verify;
 mod webhooks;

@@ -165,7 +165,9 @@ impl Steps {
         let patience = Instant::now() + HOLD;
         loop {
             match self.store.step(key).await {
-                Err(error @ StoreError::Away(_)) if Instant::now() < patience => {
+                Err(error @ (StoreError::Away(_) | StoreError::Refusing(_)))
+                    if Instant::now() < patience =>
+                {
                     tracing::debug!(%key, %error, "a step waits for the database");
                     time::sleep(PAUSE).await;
                 }

@@ -3,9 +3,12 @@
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// Certain that nothing was changed; it may work later.
+    /// No answer; nothing was changed, unless it was a commit.
     #[error("the database is away: {0}")]
     Away(String),
+    /// The database itself says that it can't for now: full, read-only, locked. Nothing was changed.
+    #[error("the database takes nothing: {0}")]
+    Refusing(String),
     /// The commit was not answered: what was decided may be there or not.
     #[error("the database did not answer the commit: {0}")]
     Unknown(String),
@@ -31,19 +34,29 @@ impl StoreError {
     }
 }
 
-/// Classes of PostgreSQL's error codes that tell of the server's or the network's state: not
-/// connected, out of resources, operator intervention, system error.
+/// Classes of PostgreSQL's error codes that tell of a server on its way down, or of the network: not
+/// connected, operator intervention, system error. A commit may have been done before.
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
-const AWAY_CLASSES: [&str; 4] = ["08", "53", "57", "58"];
+const AWAY_CLASSES: [&str; 3] = ["08", "57", "58"];
+/// Out of resources: disk full, too many connections.
+const REFUSING_CLASS: &str = "53";
 /// Read-only (a standby, or a primary on its way down), idle in transaction for too long, a lock
 /// that was not to be had in time.
-const AWAY_CODES: [&str; 4] = ["25006", "25P03", "25P02", "55P03"];
+const REFUSING_CODES: [&str; 4] = ["25006", "25P03", "25P02", "55P03"];
 /// Serialization failure, deadlock, unique key taken.
 const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 
 /// SQLite's result codes of the same meaning: busy, locked, out of memory, read-only, interrupted,
-/// I/O error, disk full, can't open. <https://www.sqlite.org/rescode.html>
-const SQLITE_AWAY: [i32; 8] = [5, 6, 7, 8, 9, 10, 13, 14];
+/// disk full, can't open. <https://www.sqlite.org/rescode.html>
+const SQLITE_REFUSING: [i32; 7] = [5, 6, 7, 8, 9, 13, 14];
+/// An I/O error: nobody knows what is on the disk.
+const SQLITE_AWAY: i32 = 10;
+
+/// Whether PostgreSQL's error code tells of a server that can't be used for now.
+pub(super) fn is_server_down(code: &str) -> bool {
+    let class = code.get(..2).unwrap_or_default();
+    AWAY_CLASSES.contains(&class) || class == REFUSING_CLASS
+}
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
@@ -62,22 +75,22 @@ impl From<sqlx::Error> for StoreError {
             .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
             .is_some();
         if is_postgres {
-            let is_away = AWAY_CODES.contains(&&*code)
-                || code
-                    .get(..2)
-                    .is_some_and(|class| AWAY_CLASSES.contains(&class));
+            let class = code.get(..2).unwrap_or_default();
             match () {
                 () if CONFLICT_CODES.contains(&&*code) => Self::Conflict(why),
-                () if is_away => Self::Away(why),
+                () if AWAY_CLASSES.contains(&class) => Self::Away(why),
+                () if class == REFUSING_CLASS || REFUSING_CODES.contains(&&*code) => {
+                    Self::Refusing(why)
+                }
                 () => Self::Damaged(why),
             }
         } else {
             // The low byte is the primary result code.
             let primary = code.parse::<i32>().unwrap_or_default() & 0xff;
-            if SQLITE_AWAY.contains(&primary) {
-                Self::Away(why)
-            } else {
-                Self::Damaged(why)
+            match () {
+                () if SQLITE_REFUSING.contains(&primary) => Self::Refusing(why),
+                () if primary == SQLITE_AWAY => Self::Away(why),
+                () => Self::Damaged(why),
             }
         }
     }

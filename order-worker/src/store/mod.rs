@@ -23,7 +23,10 @@ mod row;
 mod save;
 pub(crate) mod sqlite;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use anyhow::bail;
 use jiff::Timestamp;
@@ -40,6 +43,8 @@ use crate::{
     domain::{command::Needs, world::World},
 };
 
+/// How long a failed write says that the next one will fail.
+const TROUBLE: Duration = Duration::from_secs(3);
 /// How often a batch is decided again because another worker was there first.
 const CONFLICTS: u32 = 10;
 
@@ -47,8 +52,8 @@ const CONFLICTS: u32 = 10;
 #[derive(Clone)]
 pub struct Store {
     database: Arc<Database>,
-    /// Why the last write failed; none when it did not.
-    trouble: Arc<Mutex<Option<String>>>,
+    /// When and why the last write failed; none when it did not.
+    trouble: Arc<Mutex<Option<(Instant, StoreError)>>>,
 }
 
 enum Database {
@@ -101,7 +106,10 @@ impl Store {
                     let mut session = postgres.writer().await?;
                     let result = transaction(&mut session, "BEGIN", needs, now, &mut decide).await;
                     match &result {
-                        Err(StoreError::Away(_) | StoreError::Unknown(_)) => {}
+                        // It may lead to a server that is none any more, or only a standby.
+                        Err(
+                            StoreError::Away(_) | StoreError::Refusing(_) | StoreError::Unknown(_),
+                        ) => {}
                         _ => postgres.keep(session).await,
                     }
                     match result {
@@ -125,29 +133,32 @@ impl Store {
     /// Remembers why writing fails, for [`Store::check`].
     fn note<T>(&self, result: &Result<T, StoreError>) {
         let trouble = match result {
-            Err(error @ (StoreError::Away(_) | StoreError::Unknown(_))) => Some(error.to_string()),
+            Err(
+                error @ (StoreError::Away(_) | StoreError::Refusing(_) | StoreError::Unknown(_)),
+            ) => Some((Instant::now(), error.clone())),
             _ => None,
         };
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    /// Whether the database answers, and takes writes as far as is known: after a write that
-    /// failed, one is tried.
+    /// Whether the database answers, and takes writes as far as is known. When the last write
+    /// failed and nobody has tried for a while, this does.
     ///
     /// # Errors
     /// When it does not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let is_troubled = {
+        let trouble = {
             let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            trouble.is_some()
+            trouble.clone()
         };
-        if is_troubled {
-            let written = self.write_probe().await;
-            self.note(&written);
-            written
-        } else {
-            let mut session = self.primary().await?;
-            session.control("SELECT 1").await
+        match trouble {
+            None => self.primary().await?.control("SELECT 1").await,
+            Some((since, error)) if since.elapsed() < TROUBLE => Err(error),
+            Some(_) => {
+                let written = self.write_probe().await;
+                self.note(&written);
+                written
+            }
         }
     }
 
@@ -261,6 +272,18 @@ pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
         postgres::options(read_url).context("DATABASE_READ_URL")?;
     }
     Ok(())
+}
+
+/// Whether opening failed because a database server is away, and may succeed later.
+pub fn is_away(url: &str, error: &anyhow::Error) -> bool {
+    let is_away = match error.downcast_ref::<sqlx::Error>() {
+        Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => true,
+        Some(sqlx::Error::Database(told)) => {
+            error::is_server_down(&told.code().unwrap_or_default())
+        }
+        _ => false,
+    };
+    postgres::is_meant(url) && is_away
 }
 
 /// What to call the database that `url` names, without its password.

@@ -4,7 +4,7 @@
 //! workers run beside each other: what one changes it locks first, table by table and by key within
 //! each, so that nobody waits in a circle. Connections are made anew when they are lost.
 
-use std::{str::FromStr, time::Duration};
+use std::{io, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
 use sqlx::{
@@ -170,10 +170,14 @@ pub(super) fn place(options: &PgConnectOptions) -> String {
 }
 
 async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {
-    time::timeout(CONNECT_TIMEOUT, options.connect())
-        .await
-        .map_err(|_| anyhow::anyhow!("no connection within {CONNECT_TIMEOUT:?}"))?
-        .map_err(Into::into)
+    let connected = time::timeout(CONNECT_TIMEOUT, options.connect()).await;
+    let connected = connected.unwrap_or_else(|_| {
+        Err(sqlx::Error::Io(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no connection within {CONNECT_TIMEOUT:?}"),
+        )))
+    });
+    Ok(connected?)
 }
 
 /// A commit that is answered before it is on disk could be lost after it was acknowledged.

@@ -83,12 +83,15 @@ pub(super) async fn killed(scene: Scene<'_>) -> usize {
         load,
         random,
     } = scene;
-    for _ in 0..3 {
+    for round in 0..3 {
         load.progress(10).await;
         random.moment(100).await;
-        let postgres = stack.postgres.as_mut().unwrap();
-        postgres.kill();
-        postgres.run().await;
+        stack.postgres.as_mut().unwrap().kill();
+        if round == 1 {
+            // It waits for its database.
+            stack.restart_worker(0);
+        }
+        stack.postgres.as_mut().unwrap().run().await;
     }
     stack.healthy().await;
     3

@@ -26,7 +26,7 @@ pub(crate) enum Book {
 }
 
 impl Store {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         match setting("TEST_STORE").as_str() {
             "sqlite" => Self::Sqlite {
                 folder: folder.to_owned(),

@@ -1,0 +1,101 @@
+//! What only PostgreSQL brings: many workers, and a replica to read from. Over SQLite there is
+//! nothing to see here.
+
+use std::process::Command;
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::harness::{Book, Folder, Process, Store, System, is_announced, order};
+
+fn migrate(store: &Store) -> std::process::Child {
+    Command::new(Process::binary("order-worker"))
+        .arg("migrate")
+        .env_clear()
+        .env("DATABASE_URL", store.url())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn ten_workers_may_start_on_an_empty_database_at_once() {
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    if store.is_sqlite() {
+        return;
+    }
+    let workers: Vec<_> = (0..10).map(|_| migrate(&store)).collect();
+    for mut worker in workers {
+        assert!(worker.wait().unwrap().success());
+    }
+    let applied = store.run(Book::Orders, "SELECT count(*) FROM _sqlx_migrations");
+    assert_eq!(applied, "1");
+}
+
+#[tokio::test]
+async fn callers_read_from_the_replica_and_steps_from_the_primary() {
+    let folder = Folder::new();
+    let replica = Store::new(&folder);
+    if replica.is_sqlite() {
+        return;
+    }
+    // One that lags behind for ever.
+    assert!(migrate(&replica).wait().unwrap().success());
+    let system = System::start_with(&[("DATABASE_READ_URL", &replica.url())]).await;
+    system
+        .post(
+            "/v1/products",
+            json!({"sku": "A", "name": "A", "price": 1000, "currency": "EUR"}),
+        )
+        .await
+        .expect(201);
+    system
+        .put("/v1/products/A/stock/main", json!({"on_hand": 5}))
+        .await
+        .expect(200);
+    let created = system
+        .post("/v1/orders", order(&system.customer().await, "A", 1))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    system
+        .get(&format!("/v1/orders/{id}"))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    crate::harness::until("the flow to go on", async || {
+        system.store.run(Book::Orders, "SELECT status FROM orders") == "processing"
+    })
+    .await;
+    system.assert_verified();
+}
+
+/// What is numbered by several workers at a time is numbered once, and what one of them told is
+/// known to the other.
+#[tokio::test]
+async fn two_workers_share_the_work() {
+    let mut system = System::start().await;
+    if system.store.is_sqlite() {
+        return;
+    }
+    let other = system.spawn_replacement_worker();
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let wishes = (0..60).map(async |_| {
+        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        created.expect(201)["id"].as_str().unwrap().to_owned()
+    });
+    let ids = join_all(wishes).await;
+    for id in &ids {
+        system.order_until(id, "announced", is_announced).await;
+    }
+    assert_eq!(system.shelf("A").await, (100, 60));
+    let numbers = "SELECT count(DISTINCT number) FROM orders";
+    assert_eq!(system.store.run(Book::Orders, numbers), "60");
+    // Each of them has taken part, and either can go.
+    system.worker.terminate();
+    system.worker = other;
+    let cancel = format!("/v1/orders/{}/cancel", ids[0]);
+    system.post(&cancel, json!({})).await.expect(200);
+    system.quiet().await;
+    system.assert_verified();
+}
