@@ -6,12 +6,13 @@ usage() {
     cat <<'EOF'
 Usage: scripts/chaos.sh [--quick] [--minutes N] [--seed N] [--store sqlite|postgres] [--fault TEXT]
 
-Runs two gateways, a worker (two on PostgreSQL), a broker and a database of their own, with customers
-who order, cancel and ask again; kills, freezes, cuts off, slows down and fills up one after the
+Runs, over either store at the same time, two gateways, a worker (two on PostgreSQL), a broker and a
+database of their own, with customers who order, cancel and ask again; kills, freezes, cuts off, slows down and fills up one after the
 other; then waits for quiet, runs `order-worker verify`, and compares every acknowledged answer with
 what is stored. Prints a table; exits 0 if nothing was lost, doubled or stuck.
 
-  --quick        about three minutes: what can happen to either store happens to one of them
+  --quick        about three minutes: what can happen to either store happens to one of them, and
+                 what takes long to get over does not happen
   --minutes N    goes on for at least N minutes, with another seed each round
   --seed N       the customers' choices and the moments of the faults (default: by the clock; printed)
   --store NAME   only over this store
