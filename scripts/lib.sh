@@ -4,6 +4,16 @@
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
+# make_work_folder: sets WORK, a temporary folder that goes with everything that was started.
+make_work_folder() {
+    WORK=$(mktemp -d)
+    # PostgreSQL runs as a user of its own.
+    chmod 711 "$WORK"
+    trap 'stop_all; rm -rf "$WORK"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
 # as_root COMMAND...: for installing packages.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"

@@ -24,12 +24,7 @@ esac
 
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-WORK=$(mktemp -d)
-# PostgreSQL runs as a user of its own.
-chmod 711 "$WORK"
-trap 'stop_all; rm -rf "$WORK"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+make_work_folder
 
 command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
 need_rabbitmq

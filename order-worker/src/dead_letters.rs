@@ -24,14 +24,14 @@ use shared::{
     page::Page,
     request::Caller,
 };
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
     crash::{Point, point},
     domain::{
-        command::{Action, Command},
+        command::{Action, Command, Idempotency},
         step::StepKey,
     },
     engine::Engine,
@@ -225,9 +225,9 @@ impl DeadLetters {
     /// # Errors
     /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `INVALID_STATE` if it was not kept whole,
     /// `UNAVAILABLE`.
-    pub async fn redrive(&self, caller: Caller, letter: &DeadLetterRef) -> Result<Value, Failure> {
-        match named(&caller, letter)? {
-            Named::Step(key) => self.decide(caller, Action::RedriveStep(key)).await?,
+    pub async fn redrive(&self, asked: Asking, letter: &DeadLetterRef) -> Result<Told, Failure> {
+        let is_replay = match named(&asked.caller, letter)? {
+            Named::Step(key) => self.decide(asked, Action::RedriveStep(key)).await?,
             Named::Message(id) => {
                 let found = self.store.dead_message(id).await.map_err(away)?;
                 let (queue, message) =
@@ -241,36 +241,57 @@ impl DeadLetters {
                 // twice is done once.
                 point(Point::AfterRedriven);
                 self.store.remove_dead_message(id).await.map_err(away)?;
+                false
             }
-        }
-        Ok(json!({"id": letter.id, "status": "redriven"}))
+        };
+        let outcome = Ok(json!({"id": letter.id, "status": "redriven"}));
+        Ok(Told { outcome, is_replay })
     }
 
     /// Forgets it.
     ///
     /// # Errors
     /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `UNAVAILABLE`.
-    pub async fn discard(&self, caller: Caller, letter: &DeadLetterRef) -> Result<Value, Failure> {
-        match named(&caller, letter)? {
-            Named::Step(key) => self.decide(caller, Action::DiscardStep(key)).await?,
+    pub async fn discard(&self, asked: Asking, letter: &DeadLetterRef) -> Result<Told, Failure> {
+        let is_replay = match named(&asked.caller, letter)? {
+            Named::Step(key) => self.decide(asked, Action::DiscardStep(key)).await?,
             Named::Message(id) => {
                 if !self.store.remove_dead_message(id).await.map_err(away)? {
                     return Err(Failure::not_found("dead letter", id));
                 }
+                false
             }
-        }
-        Ok(json!({"id": letter.id, "status": "discarded"}))
+        };
+        let outcome = Ok(json!({"id": letter.id, "status": "discarded"}));
+        Ok(Told { outcome, is_replay })
     }
 
-    async fn decide(&self, caller: Caller, action: Action) -> Result<(), Failure> {
+    /// Whether it was decided before.
+    async fn decide(&self, asked: Asking, action: Action) -> Result<bool, Failure> {
+        let Asking {
+            caller,
+            idempotency,
+            deadline,
+        } = asked;
         let command = Command::Request {
             caller,
-            idempotency: None,
+            idempotency,
             action,
         };
-        let Told { outcome, .. } = self.engine.decide(command, None).await?;
-        outcome.map(drop)
+        let Told { outcome, is_replay } = self.engine.decide(command, deadline).await?;
+        outcome.map(|_| is_replay)
     }
+}
+
+/// Who asks, until when, and what makes asking twice the same as asking once.
+#[derive(Debug, Clone)]
+pub struct Asking {
+    /// Who.
+    pub caller: Caller,
+    /// The key, if there is one.
+    pub idempotency: Option<Idempotency>,
+    /// Until when.
+    pub deadline: Option<Instant>,
 }
 
 fn named(caller: &Caller, DeadLetterRef { id }: &DeadLetterRef) -> Result<Named, Failure> {

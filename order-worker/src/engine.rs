@@ -375,9 +375,10 @@ fn undecided(error: StoreError) -> Undecided {
             tracing::error!(%error, "a batch was not saved; nothing of it was done; trying again");
             Undecided::Away("the database is away".to_owned())
         }
+        // In the way of others it can't be for so long: it is in its own way.
         StoreError::Conflict(_) => {
-            tracing::warn!(%error, "a batch met others again and again; trying again");
-            Undecided::Away("the database is too busy".to_owned())
+            tracing::error!(%error, "a batch can't be saved beside what is there");
+            Undecided::Defect("the request could not be decided".to_owned())
         }
         StoreError::Unknown(_) => {
             tracing::error!(%error, "it is unknown whether a batch was saved; looking again");

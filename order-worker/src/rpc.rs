@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     crash::{Point, point},
-    dead_letters::DeadLetters,
+    dead_letters::{Asking, DeadLetters},
     domain::{
         command::{Action, Command, Idempotency, Trust},
         order::Order,
@@ -118,16 +118,22 @@ impl Rpc {
             }
             Sorted::Read(query) => Ok(self.read(&caller, query).await.into()),
             Sorted::DeadLetter(request) => {
-                let outcome = match request {
-                    DeadLetterRequest::List(query) => self.dead_letters.list(&caller, &query).await,
+                let asking = Asking {
+                    caller,
+                    idempotency,
+                    deadline,
+                };
+                match request {
+                    DeadLetterRequest::List(query) => {
+                        Ok(self.dead_letters.list(&asking.caller, &query).await.into())
+                    }
                     DeadLetterRequest::Redrive(letter) => {
-                        self.dead_letters.redrive(caller, &letter).await
+                        self.dead_letters.redrive(asking, &letter).await
                     }
                     DeadLetterRequest::Discard(letter) => {
-                        self.dead_letters.discard(caller, &letter).await
+                        self.dead_letters.discard(asking, &letter).await
                     }
-                };
-                Ok(outcome.into())
+                }
             }
         }
     }

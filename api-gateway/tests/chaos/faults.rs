@@ -4,6 +4,7 @@
 mod broker;
 mod database;
 mod messages;
+mod network;
 mod processes;
 
 use std::{future::Future, pin::Pin};
@@ -84,9 +85,9 @@ faults! {
     Anything "broker short of memory" => broker::short_of_memory,
     Anything "broker closes every connection" => broker::closes_connections,
     Anything "queues deleted" => broker::queues_deleted,
-    Anything "connections to the broker cut mid-frame" => broker::cut,
-    Anything "2 s of latency to the broker" => broker::slow,
-    Anything "silence between us and the broker" => broker::silent,
+    Anything "connections to the broker cut mid-frame" => |s| network::cut(s, |stack| &stack.amqp),
+    Anything "2 s of latency to the broker" => |s| network::slow(s, |stack| &stack.amqp),
+    Anything "silence between us and the broker" => |s| network::silent(s, |stack| &stack.amqp),
     Cluster "leader of a three-node cluster killed" => broker::leader_killed,
     Anything "steps delivered to all workers at once" => messages::doubled_steps,
     Anything "requests delivered twice" => messages::doubled_requests,
@@ -98,9 +99,9 @@ faults! {
     Postgres "database killed" => database::killed,
     Postgres "database fails over to a standby" => database::fails_over,
     Postgres "database ends every connection" => database::ends_connections,
-    Postgres "connections to the database cut mid-frame" => database::cut,
-    Postgres "2 s of latency to the database" => database::slow,
-    Postgres "silence between us and the database" => database::silent,
+    Postgres "connections to the database cut mid-frame" => |s| network::cut(s, |stack| &stack.database),
+    Postgres "2 s of latency to the database" => |s| network::slow(s, |stack| &stack.database),
+    Postgres "silence between us and the database" => |s| network::silent(s, |stack| &stack.database),
     Postgres "database read-only" => database::read_only,
     Postgres "tables locked" => database::locked_tables,
     Postgres "slow commits" => database::slow_commits,

@@ -69,7 +69,16 @@ async fn a_dead_step_says_why_and_once_redriven_is_done_once() {
     .await;
 
     ledger_status(&system, &id, "authorized");
-    system.post(&redrive, json!({})).await.expect(200);
+    // Sent twice under one key, it is one redrive.
+    for times in 0..2 {
+        let request = system
+            .request(Method::POST, &redrive)
+            .header("idempotency-key", "again");
+        let reply = send(request).await;
+        let replayed = reply.headers.contains_key("idempotent-replayed");
+        assert_eq!(replayed, times > 0);
+        assert_eq!(reply.expect(200)["status"], "redriven");
+    }
     system
         .order_until(&id, "paid for", |order| {
             order["payment"]["status"] == "captured"

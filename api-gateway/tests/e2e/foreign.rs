@@ -42,8 +42,10 @@ async fn a_request_whose_expiration_has_passed_is_not_executed() {
     let said = python("foreign.py", &["expire", &system.broker.url(), &customer]);
     assert!(said.contains("expired"), "{said}");
     system.restart_worker().await;
-    until("the worker to answer", async || {
-        system.get("/v1/orders").await.status == 200
+    // It comes behind the one that has expired.
+    until("the other to be executed", async || {
+        let listed = system.get("/v1/orders").await;
+        listed.status == 200 && listed.body["data"] != serde_json::json!([])
     })
     .await;
     let orders = system.orders().await;

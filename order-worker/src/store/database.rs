@@ -186,7 +186,7 @@ pub(crate) enum Sqlite {
 }
 
 impl Sqlite {
-    fn connection(&mut self) -> &mut SqliteConnection {
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
         match self {
             Self::Own(connection) => connection,
             Self::Locked(connection) => connection,
@@ -312,7 +312,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(12);
 const AUDIT_TIMEOUT: Duration = Duration::from_hours(1);
 
 impl Postgres {
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         match self {
             Self::Auditing(_) => AUDIT_TIMEOUT,
             Self::Own(_) | Self::Pooled(_) | Self::Transaction(_) | Self::GivenUp => {
@@ -321,7 +321,7 @@ impl Postgres {
         }
     }
 
-    fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         match self {
             Self::Own(connection) | Self::Auditing(connection) => Ok(connection),
             Self::Pooled(connection) => Ok(connection),
@@ -331,7 +331,7 @@ impl Postgres {
     }
 
     /// What an answer in time holds; without one, the connection is given up.
-    fn settle<T>(
+    pub(super) fn settle<T>(
         &mut self,
         answer: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
     ) -> Result<T, sqlx::Error> {
@@ -378,86 +378,10 @@ fn to_postgres(arguments: Vec<Argument>) -> Result<PgArguments, StoreError> {
 }
 
 /// PostgreSQL's texts hold any character but this one.
-fn without_nul(text: String) -> String {
+pub(super) fn without_nul(text: String) -> String {
     if text.contains('\0') {
         text.replace('\0', "\u{fffd}")
     } else {
         text
-    }
-}
-
-/// A statement that writes many rows at once. To SQLite they go as one JSON array of rows, to
-/// PostgreSQL as an array a column.
-#[derive(Clone, Copy)]
-pub(crate) struct Write {
-    /// Takes the rows as `json_each($1)`.
-    pub(crate) sqlite: &'static str,
-    /// Takes the columns as `unnest($1, $2, …)`.
-    pub(crate) postgres: &'static str,
-    /// What the columns hold.
-    pub(crate) columns: &'static [Kind],
-}
-
-/// What a column holds; any may be null.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Kind {
-    Integer,
-    Boolean,
-    Text,
-}
-
-impl Session {
-    /// Writes `rows`, each an array of its columns; none is no statement.
-    pub(crate) async fn write(&mut self, write: Write, rows: Vec<Value>) -> Result<(), StoreError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        match self {
-            Self::Sqlite(connection) => {
-                sqlx::query(write.sqlite)
-                    .bind(Value::Array(rows).to_string())
-                    .execute(connection.connection())
-                    .await?;
-            }
-            Self::Postgres(postgres) => {
-                let query = sqlx::query_with(write.postgres, columns(write.columns, rows)?);
-                let patience = postgres.patience();
-                let done = query.execute(postgres.connection()?);
-                let done = time::timeout(patience, done).await;
-                postgres.settle(done)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn columns(kinds: &[Kind], rows: Vec<Value>) -> Result<PgArguments, StoreError> {
-    let mut cells: Vec<Vec<Value>> = kinds
-        .iter()
-        .map(|_| Vec::with_capacity(rows.len()))
-        .collect();
-    for row in rows {
-        let Value::Array(row) = row else { continue };
-        for (column, cell) in cells.iter_mut().zip(row) {
-            column.push(cell);
-        }
-    }
-    let mut bound = PgArguments::default();
-    for (kind, column) in kinds.iter().zip(cells) {
-        let cells = column.into_iter();
-        match kind {
-            Kind::Integer => bound.add(cells.map(|cell| cell.as_i64()).collect::<Vec<_>>()),
-            Kind::Boolean => bound.add(cells.map(|cell| cell.as_bool()).collect::<Vec<_>>()),
-            Kind::Text => bound.add(cells.map(text).collect::<Vec<_>>()),
-        }
-        .map_err(sqlx::Error::Encode)?;
-    }
-    Ok(bound)
-}
-
-fn text(cell: Value) -> Option<String> {
-    match cell {
-        Value::String(text) => Some(without_nul(text)),
-        _ => None,
     }
 }

@@ -4,7 +4,7 @@
 //! what changed, commit once. Reads go over other connections and never wait behind a write.
 //!
 //! - `sqlite`, `postgres`: opening, exclusive use or locks, migrations, connections.
-//! - `database`: the two behind one: statements, arguments, rows.
+//! - `database`: the two behind one: statements, arguments, rows; `bulk`: many rows at once.
 //! - `load`, `save`: the two halves of a batch, set-wise: a constant number of statements.
 //! - `read`: what callers ask for.
 //! - `outbox`: steps to send, events to publish, housekeeping.
@@ -12,6 +12,7 @@
 //! - `audit`: whole-database reads for `order-worker verify`.
 
 mod audit;
+mod bulk;
 pub(crate) mod database;
 mod dead_letters;
 mod error;
@@ -30,6 +31,10 @@ use std::{
 
 use anyhow::bail;
 use jiff::Timestamp;
+use sqlx::{
+    SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
 
 pub use self::{
     audit::{Audit, StepAudit},
@@ -201,6 +206,20 @@ impl Store {
             None => {}
         }
     }
+}
+
+/// Migrations by version and name. Append-only: what was released is never edited.
+fn migrator(scripts: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(
+            *version,
+            (*name).into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    };
+    Migrator::with_migrations(scripts.iter().map(migration).collect())
 }
 
 async fn transaction<T>(

@@ -7,7 +7,8 @@ use shared::event::Event;
 
 use super::{
     Database, Store, StoreError,
-    database::{Kind, Session, Sql, Write, arguments},
+    bulk::{Kind, Write},
+    database::{Session, Sql, arguments},
     postgres,
     row::{event, millis, read_step, select_events, timestamp},
     save::STEP_LEASE,

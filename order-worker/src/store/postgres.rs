@@ -8,8 +8,8 @@ use std::{io, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, Row, SqlSafeStr,
-    migrate::{Migration, MigrationType, Migrator},
+    ConnectOptions, Connection, PgConnection, PgPool, Row,
+    migrate::Migrator,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -18,6 +18,7 @@ use tokio::{sync::Mutex, time};
 use super::{
     StoreError,
     database::{self, Session},
+    migrator,
 };
 
 /// The prefixes of `DATABASE_URL`.
@@ -195,21 +196,10 @@ async fn durable(connection: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Append-only: what was released is never edited.
 fn migrations() -> Migrator {
-    let scripts = [(
+    migrator(&[(
         1,
         "initial",
         include_str!("migrations/postgres/0001_initial.sql"),
-    )];
-    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
-        Migration::new(
-            version,
-            name.into(),
-            MigrationType::Simple,
-            sql.into_sql_str(),
-            false,
-        )
-    };
-    Migrator::with_migrations(scripts.map(migration).into())
+    )])
 }

@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     StoreError,
-    database::{Kind, Session, Write},
+    bulk::{Kind, Write},
+    database::Session,
     load::Known,
     row::millis,
 };
@@ -59,6 +60,19 @@ pub(super) async fn world(
 /// A column that holds JSON, as text.
 fn text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+/// Updates the rows that were there, and inserts the others.
+async fn put(
+    session: &mut Session,
+    insert: Write,
+    update: Write,
+    rows: Vec<(bool, Value)>,
+) -> Result<(), StoreError> {
+    let (known, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(is_known, _)| *is_known);
+    let rows = |rows: Vec<(bool, Value)>| rows.into_iter().map(|(_, row)| row).collect();
+    session.write(insert, rows(new)).await?;
+    session.write(update, rows(known)).await
 }
 
 const INSERT_ORDERS: Write = Write {
@@ -188,20 +202,15 @@ const UPDATE_PRODUCTS: Write = Write {
 };
 
 async fn products(session: &mut Session, world: &World, known: &Known) -> Result<(), StoreError> {
-    let (mut new, mut changed) = (Vec::new(), Vec::new());
-    for sku in &world.dirty.products {
-        let Some(product) = world.products.get(sku) else {
-            continue;
-        };
-        let row = json!([sku, product.is_deleted, text(product)?]);
-        if known.products.contains(sku) {
-            changed.push(row);
-        } else {
-            new.push(row);
-        }
-    }
-    session.write(INSERT_PRODUCTS, new).await?;
-    session.write(UPDATE_PRODUCTS, changed).await
+    let dirty = world.dirty.products.iter();
+    let rows = dirty.filter_map(|sku| Some((sku, world.products.get(sku)?)));
+    let rows = rows
+        .map(|(sku, product)| {
+            let row = json!([sku, product.is_deleted, text(product)?]);
+            Ok((known.products.contains(sku), row))
+        })
+        .collect::<Result<_, StoreError>>()?;
+    put(session, INSERT_PRODUCTS, UPDATE_PRODUCTS, rows).await
 }
 
 const INSERT_CUSTOMERS: Write = Write {
@@ -229,20 +238,15 @@ const UPDATE_CUSTOMERS: Write = Write {
 };
 
 async fn customers(session: &mut Session, world: &World, known: &Known) -> Result<(), StoreError> {
-    let (mut new, mut changed) = (Vec::new(), Vec::new());
-    for id in &world.dirty.customers {
-        let Some(customer) = world.customers.get(id) else {
-            continue;
-        };
-        let row = json!([id, customer.storefront, text(customer)?]);
-        if known.customers.contains(id) {
-            changed.push(row);
-        } else {
-            new.push(row);
-        }
-    }
-    session.write(INSERT_CUSTOMERS, new).await?;
-    session.write(UPDATE_CUSTOMERS, changed).await
+    let dirty = world.dirty.customers.iter();
+    let rows = dirty.filter_map(|id| Some((id, world.customers.get(id)?)));
+    let rows = rows
+        .map(|(id, customer)| {
+            let row = json!([id, customer.storefront, text(customer)?]);
+            Ok((known.customers.contains(id), row))
+        })
+        .collect::<Result<_, StoreError>>()?;
+    put(session, INSERT_CUSTOMERS, UPDATE_CUSTOMERS, rows).await
 }
 
 const DELETE_STEPS: Write = Write {
@@ -352,22 +356,17 @@ async fn recorded(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let expires_at = millis(now + IDEMPOTENCY_TTL);
-    let (mut new, mut changed) = (Vec::new(), Vec::new());
-    for key in &world.dirty.recorded {
-        let Some(recorded) = world.recorded.get(key) else {
-            continue;
-        };
-        let answer = recorded.answer.as_ref().map(text).transpose()?;
-        let outcome = recorded.outcome.as_ref().map(text).transpose()?;
-        let row = json!([key, recorded.fingerprint, answer, outcome, expires_at]);
-        if known.idempotency_keys.contains(key) {
-            changed.push(row);
-        } else {
-            new.push(row);
-        }
-    }
-    session.write(INSERT_IDEMPOTENCY, new).await?;
-    session.write(UPDATE_IDEMPOTENCY, changed).await
+    let dirty = world.dirty.recorded.iter();
+    let rows = dirty.filter_map(|key| Some((key, world.recorded.get(key)?)));
+    let rows = rows
+        .map(|(key, recorded)| {
+            let answer = recorded.answer.as_ref().map(text).transpose()?;
+            let outcome = recorded.outcome.as_ref().map(text).transpose()?;
+            let row = json!([key, recorded.fingerprint, answer, outcome, expires_at]);
+            Ok((known.idempotency_keys.contains(key), row))
+        })
+        .collect::<Result<_, StoreError>>()?;
+    put(session, INSERT_IDEMPOTENCY, UPDATE_IDEMPOTENCY, rows).await
 }
 
 /// SQLite has one writer: the next position is one more than the last. PostgreSQL's workers take

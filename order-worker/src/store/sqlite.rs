@@ -12,8 +12,8 @@ use std::{
 
 use anyhow::{Context, bail};
 use sqlx::{
-    Connection, SqlSafeStr, SqliteConnection, SqlitePool,
-    migrate::{Migration, MigrationType, Migrator},
+    Connection, SqliteConnection, SqlitePool,
+    migrate::Migrator,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::{
@@ -24,6 +24,7 @@ use tokio::{
 use super::{
     StoreError,
     database::{self, Session},
+    migrator,
 };
 
 /// Connections that read at the same time.
@@ -158,9 +159,8 @@ async fn exclusive(path: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Append-only: what was released is never edited.
 fn migrations() -> Migrator {
-    let scripts = [
+    migrator(&[
         (
             1,
             "initial",
@@ -171,15 +171,5 @@ fn migrations() -> Migrator {
             "dead letters and clocks",
             include_str!("migrations/sqlite/0002_dead_letters_and_clocks.sql"),
         ),
-    ];
-    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
-        Migration::new(
-            version,
-            name.into(),
-            MigrationType::Simple,
-            sql.into_sql_str(),
-            false,
-        )
-    };
-    Migrator::with_migrations(scripts.map(migration).into())
+    ])
 }

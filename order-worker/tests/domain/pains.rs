@@ -1,7 +1,7 @@
 //! What users of other systems reported, each as a test that it can't happen here.
 
 use order_worker::domain::{
-    command::{Command, StepResult},
+    command::{Action, Command, StepResult},
     decision::Draft,
     stamp::Stamp,
     step::{Step, StepKey},
@@ -198,6 +198,51 @@ fn a_step_that_fails_for_good_is_dead_and_says_why() {
     );
     shop.settle();
     assert_eq!(shop.world.orders[&id].payment.status, PaymentStatus::Voided);
+}
+
+/// What was dead and is redriven is a new attempt: it has all of its retries before it, and what
+/// comes late of the old one is void.
+#[test]
+fn a_redriven_step_starts_afresh_and_its_past_is_void() {
+    let mut shop = Shop::with_stock(&[("A", "main", 1)]);
+    let id = shop.order(&[("A", 1)]).unwrap();
+    let key = StepKey {
+        order_id: id,
+        step: Step::AuthorizePayment,
+    };
+    let attempts = Step::AuthorizePayment.retry().attempts;
+    for _ in 0..attempts {
+        shop.perform(&key, Mood::Busy);
+        // The last answer comes a second time, much later.
+        shop.arrive(0, true);
+    }
+    assert!(shop.world.steps[&key].is_dead);
+    shop.operate(Action::RedriveStep(key.clone())).unwrap();
+    let row = shop.world.steps[&key].clone();
+    assert_eq!(
+        (row.attempt, row.failures, row.is_dead),
+        (attempts + 1, 0, false)
+    );
+    while !shop.answers.is_empty() {
+        shop.arrive(0, false);
+    }
+    assert_eq!(
+        shop.world.steps[&key], row,
+        "what came late changed nothing"
+    );
+    for _ in 1..attempts {
+        shop.perform(&key, Mood::Busy);
+        shop.arrive(0, false);
+        assert!(!shop.world.steps[&key].is_dead);
+    }
+    shop.settle();
+    shop.check_settled();
+    let none = shop.operate(Action::RedriveStep(key)).unwrap_err();
+    assert_eq!(
+        none.code,
+        Code::NotFound,
+        "only what is dead can be redriven"
+    );
 }
 
 /// A result of another step than it can come from is a defect; it changes nothing.

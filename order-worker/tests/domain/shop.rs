@@ -54,6 +54,17 @@ pub(crate) struct Shop {
     clock: i64,
 }
 
+/// Whoever may do everything.
+pub(crate) fn operator() -> Caller {
+    Caller {
+        role: Role::Operator,
+        storefront: shared::id::Storefront::default(),
+        actor: "test".to_owned(),
+        intent: "test".to_owned(),
+        request_id: "r".to_owned(),
+    }
+}
+
 impl Shop {
     /// With this much of each product, in one or two warehouses.
     pub(crate) fn with_stock(stock: &[(&str, &str, i64)]) -> Self {
@@ -103,15 +114,13 @@ impl Shop {
             Request::CreateCustomer(request) => Action::CreateCustomer(request),
             other => panic!("{} is not asked here", other.pattern()),
         };
-        let caller = Caller {
-            role: Role::Operator,
-            storefront: shared::id::Storefront::default(),
-            actor: "test".to_owned(),
-            intent: pattern.to_owned(),
-            request_id: "r".to_owned(),
-        };
+        self.operate(action)
+    }
+
+    /// The same for what is not asked by a request alone.
+    pub(crate) fn operate(&mut self, action: Action) -> Result<Value, Failure> {
         self.carry_out(&Command::Request {
-            caller,
+            caller: operator(),
             idempotency: None,
             action,
         })

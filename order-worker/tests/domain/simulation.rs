@@ -14,14 +14,9 @@ use order_worker::domain::{
     step::{StepKey, StepRow},
 };
 use serde_json::json;
-use shared::{
-    id::{OrderId, Storefront},
-    order::OrderStatus,
-    outcome::Told,
-    request::{Caller, Request, Role},
-};
+use shared::{id::OrderId, order::OrderStatus, outcome::Told, request::Request};
 
-use crate::shop::{Mood, Shop};
+use crate::shop::{Mood, Shop, operator};
 
 /// Seeds of a usual run.
 const SEEDS: u64 = 300;
@@ -403,16 +398,6 @@ fn wake(row: &StepRow) -> Wake {
     Wake {
         key: row.key.clone(),
         attempt: row.attempt,
-    }
-}
-
-fn operator() -> Caller {
-    Caller {
-        role: Role::Operator,
-        storefront: Storefront::default(),
-        actor: "test".to_owned(),
-        intent: "order.create".to_owned(),
-        request_id: "r".to_owned(),
     }
 }
 

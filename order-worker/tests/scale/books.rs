@@ -240,6 +240,14 @@ impl Books {
     }
 }
 
+/// What PostgreSQL does by itself after a while.
+pub(crate) async fn analyze(url: &str) {
+    if url.starts_with("postgres") {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        connection.execute(sqlx::raw_sql("ANALYZE")).await.unwrap();
+    }
+}
+
 const SQLITE_LEDGER: &str = "
     DELETE FROM payments;
     DELETE FROM movements;
@@ -267,5 +275,4 @@ const POSTGRES_LEDGER: &str = "
     SELECT reference, 'authorize', 1000 FROM sandbox.payments WHERE status <> 'declined';
     INSERT INTO sandbox.movements (payment, kind, amount)
     SELECT reference, 'capture', 1000 FROM sandbox.payments WHERE status = 'captured';
-    ANALYZE;
 ";

@@ -50,8 +50,9 @@ async fn measured(url: &str, orders: usize) -> Figures {
     let store = Store::open(url, None).await.unwrap();
     let mut books = Books::open(store.clone()).await;
     books.fill(orders).await;
-    books.balance(url).await;
+    books::analyze(url).await;
     let mut figures = Figures::take(&store, &books, orders).await;
+    books.balance(url).await;
     let began = std::time::Instant::now();
     let report = verify(url).await.unwrap();
     figures.verify = began.elapsed();

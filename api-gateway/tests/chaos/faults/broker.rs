@@ -1,11 +1,10 @@
-//! The broker and the network to it.
+//! The broker.
 
 use std::time::Duration;
 
 use tokio::{task, time};
 
 use super::Scene;
-use crate::proxy::Weather;
 
 pub(super) async fn restarted(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
@@ -76,42 +75,6 @@ pub(super) async fn queues_deleted(scene: Scene<'_>) -> usize {
         load.progress(10).await;
     }
     2
-}
-
-pub(super) async fn cut(scene: Scene<'_>) -> usize {
-    let Scene {
-        stack,
-        load,
-        random,
-    } = scene;
-    for _ in 0..6 {
-        load.progress(3).await;
-        random.moment(100).await;
-        stack.amqp.cut();
-    }
-    stack.amqp.set(Weather::Fine);
-    stack.healthy().await;
-    6
-}
-
-pub(super) async fn slow(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
-    load.progress(5).await;
-    stack.amqp.set(Weather::Slow(Duration::from_secs(2)));
-    time::sleep(Duration::from_secs(6)).await;
-    stack.amqp.set(Weather::Fine);
-    stack.healthy().await;
-    1
-}
-
-pub(super) async fn silent(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
-    load.progress(5).await;
-    stack.amqp.set(Weather::Silent);
-    time::sleep(Duration::from_secs(5)).await;
-    stack.amqp.set(Weather::Fine);
-    stack.healthy().await;
-    1
 }
 
 pub(super) async fn leader_killed(scene: Scene<'_>) -> usize {

@@ -1,4 +1,4 @@
-//! The database, its disk, and the network to it.
+//! The database and its disk.
 
 use std::{
     process::{Command, Stdio},
@@ -123,42 +123,6 @@ pub(super) async fn ends_connections(scene: Scene<'_>) -> usize {
     }
     stack.healthy().await;
     5
-}
-
-pub(super) async fn cut(scene: Scene<'_>) -> usize {
-    let Scene {
-        stack,
-        load,
-        random,
-    } = scene;
-    for _ in 0..8 {
-        load.progress(3).await;
-        random.moment(100).await;
-        stack.database.cut();
-    }
-    stack.database.set(Weather::Fine);
-    stack.healthy().await;
-    8
-}
-
-pub(super) async fn slow(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
-    load.progress(5).await;
-    stack.database.set(Weather::Slow(Duration::from_secs(2)));
-    time::sleep(Duration::from_secs(6)).await;
-    stack.database.set(Weather::Fine);
-    stack.healthy().await;
-    1
-}
-
-pub(super) async fn silent(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
-    load.progress(5).await;
-    stack.database.set(Weather::Silent);
-    time::sleep(Duration::from_secs(5)).await;
-    stack.database.set(Weather::Fine);
-    stack.healthy().await;
-    1
 }
 
 /// As of a primary that was made a standby.
