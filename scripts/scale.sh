@@ -11,7 +11,7 @@ decisions as a real one, and prints what creating, reading, listing by each filt
 verifying cost at both sizes. Then has 1, 2 and 4 workers decide over one PostgreSQL database, each
 order its own product, or all the same. All without broker and gateway, in release builds.
 
-A million orders take about 8 GB in the temporary folder and, by store, some ten minutes.
+A million orders take about 6 GB in the temporary folder and, by store, some ten minutes.
 EOF
 }
 
@@ -30,11 +30,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-WORK=$(mktemp -d)
-chmod 711 "$WORK"
-trap 'stop_all; rm -rf "$WORK"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+make_work_folder
 
 command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
 say "building ..."

@@ -34,8 +34,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between being asked to stop and closing connections: meanwhile requests are still answered, each
 /// as the last of its connection, so that no client sends one into a connection that is closing;
-/// and load balancers see that it is not ready.
-const DRAIN: Duration = Duration::from_secs(1);
+/// and load balancers see that it is not ready. Connections that are used less often than this may
+/// still meet: HTTP/1.1 has no other way to say goodbye (RFC 9112, section 9.3.1).
+const DRAIN: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -240,11 +240,12 @@ impl Books {
     }
 }
 
-/// What PostgreSQL does by itself after a while.
-pub(crate) async fn analyze(url: &str) {
+/// What PostgreSQL does by itself a minute later.
+pub(crate) async fn tidy(url: &str) {
     if url.starts_with("postgres") {
         let mut connection = PgConnection::connect(url).await.unwrap();
-        connection.execute(sqlx::raw_sql("ANALYZE")).await.unwrap();
+        let tidy = sqlx::raw_sql("VACUUM ANALYZE");
+        connection.execute(tidy).await.unwrap();
     }
 }
 

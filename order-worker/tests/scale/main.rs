@@ -50,7 +50,7 @@ async fn measured(url: &str, orders: usize) -> Figures {
     let store = Store::open(url, None).await.unwrap();
     let mut books = Books::open(store.clone()).await;
     books.fill(orders).await;
-    books::analyze(url).await;
+    books::tidy(url).await;
     let mut figures = Figures::take(&store, &books, orders).await;
     books.balance(url).await;
     let began = std::time::Instant::now();

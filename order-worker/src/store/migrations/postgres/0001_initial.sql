@@ -52,7 +52,8 @@ CREATE TABLE customers (
 
 CREATE INDEX customers_by_storefront ON customers (storefront, id);
 
--- What is still to be done. A row goes when its result is decided.
+-- What is still to be done. A row goes when its result is decided: as in any queue, what is gone has
+-- to be cleared away often, or the next one is looked for among it.
 CREATE TABLE steps (
     order_id   TEXT   COLLATE "C" NOT NULL,
     step       TEXT   COLLATE "C" NOT NULL,
@@ -66,6 +67,9 @@ CREATE TABLE steps (
     -- By the clock of whoever put it: a time that is yet to come tells that the clock went back.
     put_at     BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (order_id, step)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_cost_delay = 0
 );
 
 CREATE INDEX steps_by_publish_at ON steps (publish_at) WHERE publish_at IS NOT NULL;
