@@ -80,6 +80,7 @@ export HOME='$folder'
 export ERL_EPMD_PORT=$epmd_port ERL_EPMD_ADDRESS=127.0.0.1
 export RABBITMQ_NODENAME=orders-$RABBITMQ_PORT@localhost
 export RABBITMQ_DIST_PORT=$dist_port
+export ERL_CRASH_DUMP='$folder/erl_crash.dump'
 export RABBITMQ_CONFIG_FILE='$folder/rabbitmq.conf'
 export RABBITMQ_CONF_ENV_FILE='$folder/none'
 export RABBITMQ_MNESIA_BASE='$folder/data'
