@@ -40,8 +40,8 @@ use crate::{
 
 /// Commands of one batch at most: bounds how long the first one waits for the last.
 const MAX_BATCH: usize = 256;
-/// Commands that may wait for their batch; the consumers' prefetch is the tighter bound.
-const QUEUE: usize = 2048;
+/// Commands that may wait for their batch: more would wait longer than their callers do.
+const QUEUE: usize = 8192;
 /// Between attempts while the database is away: doubles from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Before its deadline a caller that waits in vain is told, so that the answer still arrives: this

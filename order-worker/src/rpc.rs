@@ -1,8 +1,9 @@
 //! Requests from callers: reads go to the readers' connections, the rest becomes commands.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -11,7 +12,8 @@ use shared::{
         connection::Broker,
         consumer::give_back,
         publisher::Replier,
-        rpc_server::{Asked, Delivered, Identity, requests},
+        message::Incoming,
+        rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
     },
     dead_letter::{DeadLetterRef, ListDeadLetters},
     id::Storefront,
@@ -34,8 +36,8 @@ use crate::{
     store::{OrderCursor, Store, StoreError},
 };
 
-/// Requests in hand at the same time.
-const PREFETCH: u16 = 1_000;
+/// Messages in hand at the same time, each of one request or many.
+const PREFETCH: u16 = 256;
 
 /// Answers requests from the queue.
 #[derive(Clone)]
@@ -61,26 +63,50 @@ impl Rpc {
     pub async fn run(self, broker: Broker, tasks: TaskTracker, stop: CancellationToken) {
         let mut deliveries = requests(broker, PREFETCH, stop.clone());
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
-            let rpc = self.clone();
-            tasks.spawn(async move {
-                let (asker, asked) = Delivered::from(delivery).read();
-                let told = match asked {
-                    Ok(asked) => rpc.carry_out(asked).await,
-                    Err(failure) => Err(failure).into(),
-                };
-                let replied = asker.reply(&rpc.replier, told).await;
-                point(Point::AfterReply);
-                match replied {
-                    Ok(()) => asker.settle().await,
-                    Err(away) => {
-                        tracing::warn!(%away, "a request could not be answered");
-                        asker.leave().await;
-                    }
-                }
-            });
+            tasks.spawn(self.clone().answer(delivery));
         }
         // Another worker has them answered in time.
         give_back(deliveries).await;
+    }
+
+    /// Answers all that a message asks: what is answered at the same moment goes back together, and
+    /// nobody waits for the slowest.
+    async fn answer(self, delivery: Incoming) {
+        let (asker, questions) = Delivered::from(delivery).read();
+        let mut answers: FuturesUnordered<_> = questions
+            .into_iter()
+            .map(|question| self.answer_one(question))
+            .collect();
+        let mut replied = Ok(());
+        while let Some(first) = answers.next().await {
+            let mut ready = vec![first];
+            while let Some(Some(next)) = answers.next().now_or_never() {
+                ready.push(next);
+            }
+            replied = replied.and(asker.reply(&self.replier, ready).await);
+            point(Point::AfterReply);
+        }
+        match replied {
+            Ok(()) => asker.settle().await,
+            Err(away) => {
+                tracing::warn!(%away, "a request could not be answered");
+                asker.leave().await;
+            }
+        }
+    }
+
+    /// A panic over one question harms no other.
+    async fn answer_one(&self, Question { whose, asked }: Question) -> Answered {
+        let told = match asked {
+            Ok(asked) => AssertUnwindSafe(self.carry_out(asked))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| {
+                    Err(Failure::new(Code::Internal, "the request could not be carried out")).into()
+                }),
+            Err(failure) => Err(failure).into(),
+        };
+        Answered { whose, told }
     }
 
     async fn carry_out(&self, asked: Asked) -> Told {
@@ -350,7 +376,7 @@ fn idempotency(asked: &Asked) -> Result<Option<Idempotency>, Failure> {
     let fingerprint = match &asked.request {
         // A webhook is what its id says, however often and in whatever words it is repeated.
         Request::UpdateShipment(_) => String::new(),
-        request => BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(request.to_body()?)),
+        request => BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(request.to_body()?.get())),
     };
     Ok(Some(Idempotency {
         key,

@@ -7,7 +7,10 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
 use crate::{
     body,
@@ -44,9 +47,9 @@ macro_rules! requests {
             ///
             /// # Errors
             /// `INTERNAL` if it can't be written as JSON, which no request type allows.
-            pub fn to_body(&self) -> Result<Vec<u8>, Failure> {
+            pub fn to_body(&self) -> Result<Box<RawValue>, Failure> {
                 match self {
-                    $(Self::$variant(payload) => serde_json::to_vec(payload),)+
+                    $(Self::$variant(payload) => to_raw_value(payload),)+
                 }
                 .map_err(|error| Failure::new(Code::Internal, format!("request can't be written: {error}")))
             }
@@ -246,7 +249,7 @@ mod tests {
             "metadata": {"cart": {"id": 7}},
         });
         let request = Request::read("order.create", body).unwrap();
-        let sent: Value = serde_json::from_slice(&request.to_body().unwrap()).unwrap();
+        let sent: Value = serde_json::from_str(request.to_body().unwrap().get()).unwrap();
         assert_eq!(Request::read("order.create", sent).unwrap(), request);
     }
 

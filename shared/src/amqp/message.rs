@@ -132,9 +132,7 @@ impl Incoming {
             correlation_id: text(properties.correlation_id()),
             reply_to: text(properties.reply_to()).filter(|queue| !queue.is_empty()),
             message_id: text(properties.message_id()).filter(|id| !id.is_empty()),
-            expiration: text(properties.expiration())
-                .and_then(|millis| millis.parse().ok())
-                .map(Duration::from_millis),
+            expiration: text(properties.expiration()).as_deref().and_then(milliseconds),
             headers: properties
                 .headers()
                 .as_ref()
@@ -212,6 +210,11 @@ fn header_text(value: &AMQPValue) -> Option<String> {
         AMQPValue::LongLongInt(value) => Some(value.to_string()),
         _ => None,
     }
+}
+
+/// The property `expiration` says its milliseconds as text.
+pub(super) fn milliseconds(text: &str) -> Option<Duration> {
+    text.parse().ok().map(Duration::from_millis)
 }
 
 /// AMQP short strings hold 255 bytes; lapin panics on more, so what is longer is cut.

@@ -5,10 +5,11 @@
 //! - [`message`]: messages in and out, in plain types.
 //! - [`publisher`]: publishing with confirms, and replies without.
 //! - [`consumer`]: deliveries with bounded prefetch and manual acknowledgement.
-//! - [`rpc_client`], [`rpc_server`]: requests and their envelopes.
+//! - [`rpc_client`], [`rpc_server`]: requests and their envelopes; [`batch`]: many in one message.
 //!
 //! lapin's own recovery is switched off; docs/decisions/0002-own-reconnect.md tells why.
 
+pub mod batch;
 pub mod connection;
 pub mod consumer;
 pub mod message;

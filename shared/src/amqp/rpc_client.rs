@@ -4,6 +4,11 @@
 //! (<https://www.rabbitmq.com/docs/direct-reply-to>). A call ends at its deadline at the latest.
 //! When the connection goes, every pending call fails at once and truthfully: `UNAVAILABLE` when
 //! nothing can have been done, `TIMEOUT` when it may have.
+//!
+//! Calls that wait at the same moment travel together ([`line`], [`super::batch`]); reads and the
+//! rest apart, so that a read never waits behind a write.
+
+mod line;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -14,10 +19,11 @@ use dashmap::DashMap;
 use futures_util::StreamExt;
 use lapin::{
     Channel, Confirmation, ErrorKind,
+    message::Delivery,
     options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions},
     types::FieldTable,
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use tokio::{
     sync::{Semaphore, oneshot},
     time::{self, Instant},
@@ -25,7 +31,9 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use self::line::{Line, Place, Weighed};
 use super::{
+    batch::{self, Answer, BATCH, Entry},
     connection::Broker,
     message::{Headers, Outgoing, short, unix_now},
     rpc_server::header,
@@ -39,22 +47,28 @@ use crate::{
 /// RabbitMQ's pseudo-queue for direct replies.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// Calls under way at a time: more would only wait longer than they can. What the worker takes at a
-/// time is as much.
+/// Calls under way at a time: more would only wait longer than they can.
 const MAX_IN_FLIGHT: usize = 1_000;
+/// A message whose answers take longer makes room for the next: what takes long at the worker must
+/// not hold up the rest.
+const STRAGGLER: Duration = Duration::from_millis(20);
+/// For a message to be written to the connection; then the broker counts as blocked.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Calls the worker; clones share one channel.
 #[derive(Clone)]
 pub struct RpcClient {
     broker: Broker,
     shared: Arc<Shared>,
-    _listener: Arc<DropGuard>,
+    _tasks: Arc<DropGuard>,
 }
 
 struct Shared {
     pending: DashMap<Uuid, Pending>,
     in_flight: Semaphore,
     lane: RwLock<Option<Lane>>,
+    reads: Arc<Line<Waiting>>,
+    changes: Arc<Line<Waiting>>,
 }
 
 /// The channel that requests go out on and replies come in on.
@@ -65,13 +79,32 @@ struct Lane {
     generation: u64,
 }
 
+/// A call that has not been sent yet.
+struct Waiting {
+    correlation_id: Uuid,
+    message_id: String,
+    pattern: &'static str,
+    headers: Headers,
+    body: Box<RawValue>,
+    deadline: Instant,
+}
+
+/// A call that was not answered yet.
 struct Pending {
-    generation: u64,
     reply: oneshot::Sender<Reply>,
+    /// How it was sent; none as long as it was not.
+    sent: Option<Sent>,
+}
+
+struct Sent {
+    generation: u64,
+    place: Arc<Place<Waiting>>,
 }
 
 enum Reply {
     Body { body: Vec<u8>, is_replay: bool },
+    /// Certain that it did not get to the worker.
+    NotSent(Failure),
     ConnectionLost,
 }
 
@@ -96,13 +129,19 @@ impl RpcClient {
             pending: DashMap::new(),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             lane: RwLock::default(),
+            reads: Line::new(),
+            changes: Line::new(),
         });
         let stop = CancellationToken::new();
         tokio::spawn(listen(broker.clone(), Arc::clone(&shared), stop.clone()));
+        for line in [&shared.reads, &shared.changes] {
+            let sending = send_waiting(broker.clone(), Arc::clone(&shared), Arc::clone(line));
+            tokio::spawn(stop.clone().run_until_cancelled_owned(sending));
+        }
         Self {
             broker,
             shared,
-            _listener: Arc::new(stop.drop_guard()),
+            _tasks: Arc::new(stop.drop_guard()),
         }
     }
 
@@ -111,7 +150,8 @@ impl RpcClient {
     /// # Errors
     /// The reason.
     pub fn check(&self) -> Result<(), String> {
-        self.lane().map(drop).map_err(|failure| failure.message)
+        let lane = self.shared.lane(&self.broker);
+        lane.map(drop).map_err(|failure| failure.message)
     }
 
     /// Sends `request` and waits for its outcome: the worker's, or `UNAVAILABLE` when the request
@@ -124,112 +164,53 @@ impl RpcClient {
 
     async fn try_call(&self, request: &Request, call: Call<'_>) -> Result<Told, Failure> {
         let deadline = Instant::now() + call.timeout;
-        let lane = self.lane()?;
+        self.shared.lane(&self.broker)?;
         let _permit = self
             .shared
             .in_flight
             .try_acquire()
             .map_err(|_| unavailable("too many requests are under way").with(retry_after()))?;
-        let message = outgoing(request, &call)?;
 
         let correlation_id = Uuid::now_v7();
-        let (sender, reply) = oneshot::channel();
-        self.shared.pending.insert(
+        let message_id = call
+            .message_id
+            .map_or_else(|| correlation_id.to_string(), str::to_owned);
+        let waiting = Waiting {
             correlation_id,
-            Pending {
-                generation: lane.generation,
-                reply: sender,
-            },
-        );
-        let _forget = Forget {
+            message_id,
+            pattern: request.pattern(),
+            headers: headers(&call),
+            body: request.to_body()?,
+            deadline,
+        };
+        let (sender, reply) = oneshot::channel();
+        let pending = Pending {
+            reply: sender,
+            sent: None,
+        };
+        self.shared.pending.insert(correlation_id, pending);
+        let forget = Forget {
             pending: &self.shared.pending,
             correlation_id,
         };
-        // The listener may have swept this generation between taking the lane and the insert.
-        if self.generation() != Some(lane.generation) {
-            return Err(unavailable("the connection was lost"));
+        let line = if request.is_read() {
+            &self.shared.reads
+        } else {
+            &self.shared.changes
+        };
+        if let Some((waiting, place)) = line.enter(waiting) {
+            self.shared.send(&self.broker, vec![waiting], place).await;
         }
-
-        let message = Outgoing {
-            correlation_id: Some(correlation_id.to_string()),
-            message_id: Some(
-                call.message_id
-                    .map_or_else(|| correlation_id.to_string(), str::to_owned),
-            ),
-            ..message
-        };
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..BasicPublishOptions::default()
-        };
-        let key = short(REQUEST_QUEUE);
-        let publish = lane.channel.basic_publish(
-            "".into(),
-            key,
-            options,
-            &message.body,
-            message.properties(),
-        );
-        let confirm = time::timeout_at(deadline, publish)
-            .await
-            .map_err(|_| too_late(&call))?
-            .map_err(|error| match error.kind() {
-                // Refused by lapin before anything was written.
-                ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
-                    unavailable("the connection was lost")
-                }
-                _ => lost(request),
-            })?;
-
-        // A refusal comes by the confirm, an outcome by the reply; a confirm that arrives first
-        // says nothing yet, and one that is dropped unresolved would be kept by lapin for ever.
-        let (refused, refusal) = oneshot::channel();
-        tokio::spawn(async move {
-            match confirm.await {
-                Ok(Confirmation::Nack(_)) => {
-                    let _ = refused
-                        .send(unavailable("too many requests are waiting").with(retry_after()));
-                }
-                Ok(Confirmation::Ack(Some(_))) => {
-                    let _ = refused.send(unavailable(format!("the broker has no {REQUEST_QUEUE}")));
-                }
-                Ok(_) | Err(_) => {}
-            }
-        });
-
-        let told = tokio::select! {
-            biased;
-            reply = reply => match reply {
-                Ok(Reply::Body { body, is_replay }) => Told { outcome: decode(&body), is_replay },
-                Ok(Reply::ConnectionLost) | Err(_) => return Err(lost(request)),
-            },
-            Ok(failure) = refusal => return Err(failure),
-            () = time::sleep_until(deadline) => return Err(too_late(&call)),
-        };
-        Ok(told)
-    }
-
-    fn lane(&self) -> Result<Lane, Failure> {
-        self.broker
-            .check()
-            .map_err(|away| unavailable(away.to_string()))?;
-        let lane = self
-            .shared
-            .lane
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        lane.filter(|lane| lane.channel.status().connected())
-            .ok_or_else(|| unavailable("the broker is away: no channel yet"))
-    }
-
-    fn generation(&self) -> Option<u64> {
-        self.shared
-            .lane
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .map(|lane| lane.generation)
+        match time::timeout_at(deadline, reply).await {
+            Ok(Ok(Reply::Body { body, is_replay })) => Ok(Told {
+                outcome: decode(&body),
+                is_replay,
+            }),
+            Ok(Ok(Reply::NotSent(failure))) => Err(failure),
+            Ok(Ok(Reply::ConnectionLost) | Err(_)) => Err(lost(request)),
+            Err(_) if forget.was_sent() => Err(too_late(&call)),
+            Err(_) => Err(unavailable("the broker did not take the request in time")),
+        }
     }
 }
 
@@ -239,13 +220,200 @@ struct Forget<'a> {
     correlation_id: Uuid,
 }
 
+impl Forget<'_> {
+    /// Takes it away now, so that it is not sent any more; tells whether it was.
+    fn was_sent(&self) -> bool {
+        let pending = self.pending.remove(&self.correlation_id);
+        pending.is_none_or(|(_, pending)| pending.sent.is_some())
+    }
+}
+
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         self.pending.remove(&self.correlation_id);
     }
 }
 
-fn outgoing(request: &Request, call: &Call<'_>) -> Result<Outgoing, Failure> {
+impl Weighed for Waiting {
+    fn bytes(&self) -> usize {
+        self.body.get().len()
+    }
+}
+
+/// Sends what waits in `line`, message by message.
+async fn send_waiting(broker: Broker, shared: Arc<Shared>, line: Arc<Line<Waiting>>) {
+    loop {
+        let (calls, place) = line.next().await;
+        shared.send(&broker, calls, place).await;
+    }
+}
+
+impl Shared {
+    fn lane(&self, broker: &Broker) -> Result<Lane, Failure> {
+        broker
+            .check()
+            .map_err(|away| unavailable(away.to_string()))?;
+        let lane = self
+            .lane
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        lane.filter(|lane| lane.channel.status().connected())
+            .ok_or_else(|| unavailable("the broker is away: no channel yet"))
+    }
+
+    fn generation(&self) -> Option<u64> {
+        self.lane
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|lane| lane.generation)
+    }
+
+    /// Sends `calls` as one message; whatever comes of it is told to them.
+    async fn send(
+        self: &Arc<Self>,
+        broker: &Broker,
+        mut calls: Vec<Waiting>,
+        place: Arc<Place<Waiting>>,
+    ) {
+        let lane = match self.lane(broker) {
+            Ok(lane) => lane,
+            Err(failure) => return self.not_sent(&calls, &failure),
+        };
+        // Whoever has given up meanwhile is left out.
+        let now = Instant::now();
+        calls.retain(|call| {
+            let pending = self.pending.get_mut(&call.correlation_id);
+            let Some(mut pending) = pending.filter(|_| call.deadline > now) else {
+                return false;
+            };
+            pending.sent = Some(Sent {
+                generation: lane.generation,
+                place: Arc::clone(&place),
+            });
+            true
+        });
+        if calls.is_empty() {
+            return;
+        }
+        // The listener may have swept this generation since the lane was taken.
+        if self.generation() != Some(lane.generation) {
+            return self.not_sent(&calls, &unavailable("the connection was lost"));
+        }
+        let message = message(&calls, now);
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let publish = lane.channel.basic_publish(
+            "".into(),
+            short(REQUEST_QUEUE),
+            options,
+            &message.body,
+            message.properties(),
+        );
+        let confirm = match time::timeout(PUBLISH_TIMEOUT, publish).await {
+            Ok(Ok(confirm)) => confirm,
+            Ok(Err(error)) => {
+                return match error.kind() {
+                    // Refused by lapin before anything was written.
+                    ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
+                        self.not_sent(&calls, &unavailable("the connection was lost"));
+                    }
+                    _ => self.connection_lost(calls.iter().map(|call| call.correlation_id)),
+                };
+            }
+            Err(_) => return self.connection_lost(calls.iter().map(|call| call.correlation_id)),
+        };
+        // A refusal comes by the confirm, an outcome by the reply; a confirm that is dropped
+        // unresolved would be kept by lapin for ever.
+        let shared = Arc::clone(self);
+        tokio::spawn(async move {
+            let refusal = async {
+                match confirm.await {
+                    Ok(Confirmation::Nack(_)) => {
+                        Some(unavailable("too many requests are waiting").with(retry_after()))
+                    }
+                    Ok(Confirmation::Ack(Some(_))) => {
+                        Some(unavailable(format!("the broker has no {REQUEST_QUEUE}")))
+                    }
+                    Ok(_) | Err(_) => None,
+                }
+            };
+            let making_room = async {
+                time::sleep(STRAGGLER).await;
+                place.free();
+            };
+            if let (Some(failure), ()) = tokio::join!(refusal, making_room) {
+                shared.not_sent(&calls, &failure);
+            }
+        });
+    }
+
+    fn not_sent(&self, calls: &[Waiting], failure: &Failure) {
+        for call in calls {
+            self.tell(call.correlation_id, Reply::NotSent(failure.clone()));
+        }
+    }
+
+    fn connection_lost(&self, calls: impl IntoIterator<Item = Uuid>) {
+        for correlation_id in calls {
+            self.tell(correlation_id, Reply::ConnectionLost);
+        }
+    }
+
+    /// Tells a call what came of it, and makes room for the next message.
+    fn tell(&self, correlation_id: Uuid, reply: Reply) {
+        let Some((_, pending)) = self.pending.remove(&correlation_id) else {
+            tracing::debug!(%correlation_id, "dropped a reply that nobody waits for any more");
+            return;
+        };
+        let _ = pending.reply.send(reply);
+        if let Some(sent) = pending.sent {
+            sent.place.free();
+        }
+    }
+}
+
+/// The message that carries `calls`: a plain one for one.
+fn message(calls: &[Waiting], now: Instant) -> Outgoing {
+    let expiration = |call: &Waiting| {
+        let left = call.deadline.saturating_duration_since(now);
+        left.max(Duration::from_millis(1))
+    };
+    let common = Outgoing {
+        reply_to: Some(DIRECT_REPLY_TO.to_owned()),
+        // What is left of the deadline: the broker drops the request when nobody waits any more.
+        expiration: calls.iter().map(expiration).max(),
+        ..Outgoing::default()
+    };
+    if let [call] = calls {
+        return Outgoing {
+            kind: Some(call.pattern.to_owned()),
+            correlation_id: Some(call.correlation_id.to_string()),
+            message_id: Some(call.message_id.clone()),
+            headers: call.headers.clone(),
+            body: call.body.get().as_bytes().to_vec(),
+            ..common
+        };
+    }
+    let entries = calls.iter().map(|call| Entry {
+        kind: call.pattern.into(),
+        correlation_id: Some(call.correlation_id.to_string().into()),
+        message_id: Some(call.message_id.as_str().into()),
+        expiration: Some(expiration(call).as_millis().to_string().into()),
+        headers: call.headers.clone(),
+        body: &call.body,
+    });
+    Outgoing {
+        kind: Some(BATCH.to_owned()),
+        body: batch::json(&entries.collect::<Vec<_>>()),
+        ..common
+    }
+}
+
+fn headers(call: &Call<'_>) -> Headers {
     let caller = call.caller;
     let deadline_ms = (unix_now() + call.timeout).as_millis();
     let mut headers = Headers::from([
@@ -259,15 +427,7 @@ fn outgoing(request: &Request, call: &Call<'_>) -> Result<Outgoing, Failure> {
     if let Some(key) = call.idempotency_key {
         headers.insert(header::IDEMPOTENCY_KEY.to_owned(), key.to_owned());
     }
-    Ok(Outgoing {
-        kind: Some(request.pattern().to_owned()),
-        reply_to: Some(DIRECT_REPLY_TO.to_owned()),
-        // What is left of the deadline: the broker drops the request when nobody waits any more.
-        expiration: Some(call.timeout.max(Duration::from_millis(1))),
-        headers,
-        body: request.to_body()?,
-        ..Outgoing::default()
-    })
+    headers
 }
 
 fn decode(body: &[u8]) -> Result<Value, Failure> {
@@ -315,20 +475,20 @@ async fn listen(broker: Broker, shared: Arc<Shared>, stop: CancellationToken) {
             return;
         };
         *shared.lane.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let is_lost = |pending: &Pending| {
+            let sent = pending.sent.as_ref();
+            sent.is_some_and(|sent| sent.generation <= generation)
+        };
         let lost: Vec<Uuid> = shared
             .pending
             .iter()
-            .filter(|entry| entry.generation <= generation)
+            .filter(|entry| is_lost(entry))
             .map(|entry| *entry.key())
             .collect();
         if let Err(error) = ended {
             tracing::debug!(%error, pending = lost.len(), "reply channel ended");
         }
-        for id in lost {
-            if let Some((_, pending)) = shared.pending.remove(&id) {
-                let _ = pending.reply.send(Reply::ConnectionLost);
-            }
-        }
+        shared.connection_lost(lost);
     }
 }
 
@@ -354,25 +514,33 @@ async fn listen_once(broker: &Broker, shared: &Shared, generation: u64) -> lapin
         generation,
     });
     while let Some(reply) = replies.next().await {
-        let reply = reply?;
-        let id = reply
-            .properties
-            .correlation_id()
-            .as_ref()
-            .and_then(|id| id.as_str().parse::<Uuid>().ok());
-        if let Some((_, pending)) = id.and_then(|id| shared.pending.remove(&id)) {
-            let is_replay = reply
-                .properties
-                .headers()
-                .as_ref()
-                .is_some_and(|headers| headers.contains_key(header::REPLAYED));
-            let _ = pending.reply.send(Reply::Body {
-                body: reply.data,
-                is_replay,
-            });
-        } else {
-            tracing::debug!(?id, "dropped a reply that nobody waits for any more");
-        }
+        hand_out(shared, reply?);
     }
     Ok(())
+}
+
+/// Gives a reply, or each of a batch of them, to whoever waits for it.
+fn hand_out(shared: &Shared, reply: Delivery) {
+    let properties = &reply.properties;
+    let is_batch = properties.kind().as_ref().is_some_and(|kind| kind.as_str() == BATCH);
+    if is_batch {
+        let answers: Vec<Answer<'_, &RawValue>> = match serde_json::from_slice(&reply.data) {
+            Ok(answers) => answers,
+            Err(error) => return tracing::error!(%error, "a batch of replies can't be read"),
+        };
+        for answer in answers {
+            let id = answer.correlation_id.as_deref().and_then(|id| id.parse().ok());
+            let reply = Reply::Body {
+                body: answer.body.get().as_bytes().to_vec(),
+                is_replay: answer.headers.contains_key(header::REPLAYED),
+            };
+            shared.tell(id.unwrap_or_default(), reply);
+        }
+        return;
+    }
+    let id = properties.correlation_id().as_ref().and_then(|id| id.as_str().parse().ok());
+    let headers = properties.headers().as_ref();
+    let is_replay = headers.is_some_and(|headers| headers.contains_key(header::REPLAYED));
+    let body = reply.data;
+    shared.tell(id.unwrap_or_default(), Reply::Body { body, is_replay });
 }

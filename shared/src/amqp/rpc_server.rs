@@ -1,12 +1,19 @@
 //! The worker's end of RPC: what a delivered message asks for, on whose behalf, until when; and
 //! the envelope that answers it.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use serde_json::value::RawValue;
 
 use super::{
+    batch::{self, Answer, BATCH, Entry, MAX_PARTS, Remains},
     connection::{Away, Broker},
     consumer,
-    message::{Headers, Incoming, Outgoing, Receipt, unix_now},
+    message::{Headers, Incoming, Outgoing, Receipt, milliseconds, unix_now},
     publisher::Replier,
     topology::REQUEST_QUEUE,
 };
@@ -43,15 +50,35 @@ pub mod header {
 /// Characters of a header's value that are kept.
 const MAX_HEADER: usize = 200;
 
-/// A request as it was delivered. What is wrong with it is known only after [`Delivered::read`].
+/// A delivered message: one request, or a batch of them.
 pub struct Delivered {
     message: Incoming,
 }
 
-/// Where the answer goes, and the receipt that settles the request once it is answered.
+/// A request of a message.
+pub struct Question {
+    /// Whom to answer.
+    pub whose: Whose,
+    /// What it asks; whatever is wrong with it becomes the answer.
+    pub asked: Result<Asked, Failure>,
+}
+
+/// Which of a message's requests an answer belongs to: its `correlation_id`.
+pub struct Whose(Option<String>);
+
+/// What is told to whom.
+pub struct Answered {
+    /// Whose question it was.
+    pub whose: Whose,
+    /// The answer.
+    pub told: Told,
+}
+
+/// Where the answers go, and the receipt that settles the message once all are given.
 pub struct Asker {
     reply_to: Option<String>,
-    correlation_id: Option<String>,
+    /// Answers travel as the questions came: alone, or together.
+    is_batch: bool,
     receipt: Receipt,
 }
 
@@ -109,87 +136,194 @@ impl From<Incoming> for Delivered {
 }
 
 impl Delivered {
-    /// Reads the message; whatever is wrong with it becomes the answer.
-    pub fn read(self) -> (Asker, Result<Asked, Failure>) {
-        let Incoming {
-            kind,
-            correlation_id,
-            reply_to,
-            message_id,
-            expiration,
-            headers,
-            body,
-            ..
-        } = self.message;
-        let (received_at, is_redelivered) = (self.message.received_at, self.message.redelivered);
-        let identity = match (message_id, &reply_to, &correlation_id) {
-            (Some(id), _, _) => Some(Identity::Named(id)),
+    /// Reads the message: one question, or as many as the batch has parts.
+    pub fn read(self) -> (Asker, Vec<Question>) {
+        let message = self.message;
+        let is_batch = message.kind == BATCH;
+        let (asker, questions) = match parts_of(&message) {
+            Ok(None) => (is_batch, vec![alone(&message)]),
+            Ok(Some(parts)) => (
+                is_batch,
+                parts.into_iter().map(|part| entry(&message, part)).collect(),
+            ),
+            // Nobody can be told apart: one answer for all, as to a message that can't be read.
+            Err(failure) => (
+                false,
+                vec![Question {
+                    whose: Whose(message.correlation_id.clone()),
+                    asked: Err(failure),
+                }],
+            ),
+        };
+        let asker = Asker {
+            reply_to: message.reply_to,
+            is_batch: asker,
+            receipt: message.receipt,
+        };
+        (asker, questions)
+    }
+}
+
+/// The parts of a batch; none if it is no batch.
+fn parts_of(message: &Incoming) -> Result<Option<Vec<&RawValue>>, Failure> {
+    if message.kind != BATCH {
+        return Ok(None);
+    }
+    let unreadable = |error: String| {
+        Failure::new(Code::InvalidRequest, format!("the batch can't be read: {error}"))
+    };
+    let parts = batch::parts(&message.body).map_err(|error| unreadable(error.to_string()))?;
+    if parts.len() > MAX_PARTS {
+        return Err(unreadable(format!("more than {MAX_PARTS} requests")));
+    }
+    Ok(Some(parts))
+}
+
+/// The request of a message of its own.
+fn alone(message: &Incoming) -> Question {
+    let properties = Properties {
+        kind: &message.kind,
+        correlation_id: message.correlation_id.as_deref(),
+        message_id: message.message_id.as_deref(),
+        expiration: message.expiration,
+        headers: &message.headers,
+    };
+    Question {
+        whose: Whose(message.correlation_id.clone()),
+        asked: guarded(|| properties.read(message, &message.body)),
+    }
+}
+
+/// The request of a batch's part.
+fn entry(message: &Incoming, part: &RawValue) -> Question {
+    let entry: Entry = match serde_json::from_str(part.get()) {
+        Ok(entry) => entry,
+        Err(error) => {
+            let remains = serde_json::from_str(part.get());
+            let correlation_id = remains.ok().and_then(|Remains { correlation_id }| correlation_id);
+            return Question {
+                whose: Whose(correlation_id.map(Cow::into_owned)),
+                asked: Err(Failure::new(
+                    Code::InvalidRequest,
+                    format!("the batch's entry can't be read: {error}"),
+                )),
+            };
+        }
+    };
+    let properties = Properties {
+        kind: &entry.kind,
+        correlation_id: entry.correlation_id.as_deref(),
+        message_id: entry.message_id.as_deref().filter(|id| !id.is_empty()),
+        expiration: entry.expiration.as_deref().and_then(milliseconds),
+        headers: &entry.headers,
+    };
+    Question {
+        asked: guarded(|| properties.read(message, entry.body.get().as_bytes())),
+        whose: Whose(entry.correlation_id.map(Cow::into_owned)),
+    }
+}
+
+/// Reading panics on no input that we know of; should there be one, it harms no other request.
+fn guarded(read: impl FnOnce() -> Result<Asked, Failure>) -> Result<Asked, Failure> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        Err(Failure::new(
+            Code::Internal,
+            "the request could not be read",
+        ))
+    })
+}
+
+/// What AMQP's properties, or a batch's entry, say of a request.
+struct Properties<'a> {
+    kind: &'a str,
+    correlation_id: Option<&'a str>,
+    message_id: Option<&'a str>,
+    expiration: Option<Duration>,
+    headers: &'a Headers,
+}
+
+impl Properties<'_> {
+    /// Reads the request in `body` that came with `message`.
+    fn read(&self, message: &Incoming, body: &[u8]) -> Result<Asked, Failure> {
+        let identity = match (self.message_id, &message.reply_to, self.correlation_id) {
+            (Some(id), _, _) => Some(Identity::Named(id.to_owned())),
             (None, Some(queue), Some(id)) => Some(Identity::Waiting {
                 place: format!("{queue}/{id}"),
-                is_redelivered,
+                is_redelivered: message.redelivered,
             }),
             (None, _, _) => None,
         };
-        let receipt = self.message.receipt;
-        let asker = Asker {
-            reply_to,
-            correlation_id,
-            receipt,
-        };
-        let asked = read(&kind, &body, &headers).map(|(request, caller)| Asked {
+        let (request, caller) = read(self.kind, body, self.headers)?;
+        Ok(Asked {
             request,
             caller,
-            idempotency_key: headers.get(header::IDEMPOTENCY_KEY).cloned(),
+            idempotency_key: self.headers.get(header::IDEMPOTENCY_KEY).cloned(),
             identity,
-            deadline: deadline(&headers, expiration, received_at),
-        });
-        (asker, asked)
+            deadline: deadline(self.headers, self.expiration, message.received_at),
+        })
     }
 }
 
 impl Asker {
-    /// Sends the answer to where the asker listens, if it does.
+    /// Sends the answers to where the asker listens, if it does.
     ///
     /// # Errors
-    /// [`Away`] when it could not be sent.
-    pub async fn reply(&self, replier: &Replier, told: Told) -> Result<(), Away> {
-        if let Some(reply_to) = &self.reply_to {
-            let envelope = envelope(self.correlation_id.clone(), told);
-            return replier.reply(reply_to, &envelope).await;
+    /// [`Away`] when they could not be sent.
+    pub async fn reply(&self, replier: &Replier, answers: Vec<Answered>) -> Result<(), Away> {
+        let Some(reply_to) = &self.reply_to else {
+            for failure in answers.iter().filter_map(|answer| answer.told.outcome.as_ref().err()) {
+                tracing::warn!(%failure, "a request without reply_to failed");
+            }
+            return Ok(());
+        };
+        if self.is_batch {
+            return replier.reply(reply_to, &together(answers)).await;
         }
-        if let Err(failure) = told.outcome {
-            tracing::warn!(%failure, "a request without reply_to failed");
+        for answer in answers {
+            replier.reply(reply_to, &envelope(answer)).await?;
         }
         Ok(())
     }
 
-    /// Leaves the request to be asked again: it is done, but not answered.
+    /// Leaves the message to be delivered again: what it asks for is done, but not answered.
     pub async fn leave(self) {
         self.receipt.requeue().await;
     }
 
-    /// Settles the request, after it was answered: a worker that dies in between is asked again
-    /// and finds what it did by the message's id.
+    /// Settles the message, after all of it was answered: a worker that dies in between is asked
+    /// again and finds what it did by the requests' ids.
     pub async fn settle(self) {
         self.receipt.ack().await;
     }
 }
 
-fn envelope(correlation_id: Option<String>, told: Told) -> Outgoing {
-    let body = serde_json::to_vec(&Outcome::from(told.outcome)).unwrap_or_else(|error| {
-        format!(r#"{{"status":"FAILURE","error":{{"code":"INTERNAL","message":"{error}"}}}}"#)
-            .into_bytes()
+fn together(answers: Vec<Answered>) -> Outgoing {
+    let answers = answers.into_iter().map(|Answered { whose, told }| Answer {
+        correlation_id: whose.0.map(Cow::Owned),
+        headers: reply_headers(told.is_replay),
+        body: Outcome::from(told.outcome),
     });
-    let headers = if told.is_replay {
+    Outgoing {
+        kind: Some(BATCH.to_owned()),
+        body: batch::json(&answers.collect::<Vec<_>>()),
+        ..Outgoing::default()
+    }
+}
+
+fn envelope(Answered { whose, told }: Answered) -> Outgoing {
+    Outgoing {
+        correlation_id: whose.0,
+        headers: reply_headers(told.is_replay),
+        body: batch::json(&Outcome::from(told.outcome)),
+        ..Outgoing::default()
+    }
+}
+
+fn reply_headers(is_replay: bool) -> Headers {
+    if is_replay {
         Headers::from([(header::REPLAYED.to_owned(), "true".to_owned())])
     } else {
         Headers::new()
-    };
-    Outgoing {
-        correlation_id,
-        headers,
-        body,
-        ..Outgoing::default()
     }
 }
 

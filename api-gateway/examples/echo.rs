@@ -1,0 +1,140 @@
+//! The ordinary design, to measure against: an axum gateway that sends each request as one message
+//! over RabbitMQ to a service, which answers with one message and stores nothing. What it reaches is
+//! the ceiling of a gateway and a worker that pay the broker for every request.
+//!
+//! `echo gateway` listens on `HTTP_ADDR`, `echo service` answers; both use the broker at `AMQP_URL`.
+//! Run by `scripts/bench.sh`.
+
+use std::{env, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
+use dashmap::DashMap;
+use futures_util::StreamExt;
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties,
+    options::QueueDeclareOptions,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use tokio::{net::TcpListener, sync::oneshot, time};
+use uuid::Uuid;
+
+const QUEUE: &str = "echo-request-queue";
+const REPLIES: &str = "amq.rabbitmq.reply-to";
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// As many as our own worker has in hand.
+const PREFETCH: u16 = 1_000;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let url = env::var("AMQP_URL").context("AMQP_URL")?;
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    channel
+        .queue_declare(QUEUE.into(), options, FieldTable::default())
+        .await?;
+    match env::args().nth(1).as_deref() {
+        Some("gateway") => gateway(channel).await,
+        Some("service") => service(channel).await,
+        _ => bail!("echo gateway, or echo service"),
+    }
+}
+
+#[derive(Clone)]
+struct Rpc {
+    channel: Channel,
+    pending: Arc<DashMap<String, oneshot::Sender<Vec<u8>>>>,
+}
+
+async fn gateway(channel: Channel) -> anyhow::Result<()> {
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    let mut replies = channel
+        .basic_consume(REPLIES.into(), "".into(), options, FieldTable::default())
+        .await?;
+    let pending: Arc<DashMap<String, oneshot::Sender<Vec<u8>>>> = Arc::default();
+    let waiting = Arc::clone(&pending);
+    tokio::spawn(async move {
+        while let Some(Ok(reply)) = replies.next().await {
+            let id = reply.properties.correlation_id().as_ref();
+            let waiter = id.and_then(|id| waiting.remove(id.as_str()));
+            if let Some((_, waiter)) = waiter {
+                let _ = waiter.send(reply.data);
+            }
+        }
+    });
+    let address = env::var("HTTP_ADDR").context("HTTP_ADDR")?;
+    let app = Router::new()
+        .route("/v1/orders", post(create))
+        .with_state(Rpc { channel, pending });
+    Ok(axum::serve(TcpListener::bind(address).await?, app).await?)
+}
+
+async fn create(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode, Vec<u8>), StatusCode> {
+    // Parsed, as any gateway does before it passes something on.
+    serde_json::from_slice::<serde_json::Value>(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+    let id = Uuid::now_v7().to_string();
+    let (sender, reply) = oneshot::channel();
+    rpc.pending.insert(id.clone(), sender);
+    let properties = BasicProperties::default()
+        .with_correlation_id(id.as_str().into())
+        .with_reply_to(REPLIES.into())
+        .with_content_type("application/json".into());
+    let published = rpc.channel.basic_publish(
+        "".into(),
+        QUEUE.into(),
+        BasicPublishOptions::default(),
+        &body,
+        properties,
+    );
+    let away = |_| StatusCode::SERVICE_UNAVAILABLE;
+    let answered = async {
+        published.await.map_err(away)?;
+        reply.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+    };
+    let answer = time::timeout(TIMEOUT, answered).await;
+    rpc.pending.remove(&id);
+    Ok((
+        StatusCode::CREATED,
+        answer.map_err(|_| StatusCode::GATEWAY_TIMEOUT)??,
+    ))
+}
+
+async fn service(channel: Channel) -> anyhow::Result<()> {
+    channel
+        .basic_qos(PREFETCH, BasicQosOptions::default())
+        .await?;
+    let mut requests = channel
+        .basic_consume(
+            QUEUE.into(),
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
+        .await?;
+    println!("serving");
+    while let Some(request) = requests.next().await {
+        let (request, channel) = (request?, channel.clone());
+        tokio::spawn(async move {
+            let mut properties = BasicProperties::default();
+            if let Some(id) = request.properties.correlation_id() {
+                properties = properties.with_correlation_id(id.clone());
+            }
+            if let Some(reply_to) = request.properties.reply_to().clone() {
+                let options = BasicPublishOptions::default();
+                let reply =
+                    channel.basic_publish("".into(), reply_to, options, &request.data, properties);
+                reply.await?;
+            }
+            request.acker.ack(BasicAckOptions::default()).await
+        });
+    }
+    Ok(())
+}

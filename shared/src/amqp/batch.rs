@@ -1,0 +1,88 @@
+//! Many requests in one message, and their answers in another.
+//!
+//! The broker's cost is by message, whatever is in it. So requests that wait at the same moment
+//! travel together: a message of `type` [`BATCH`] whose body is a JSON array of [`Entry`]s. An entry
+//! carries, as fields, what a message of its own would carry as properties, and its body as it is:
+//!
+//! ```json
+//! [{"type": "order.get", "correlation_id": "c1", "message_id": "m1", "expiration": "5000",
+//!   "headers": {"request_id": "r1"}, "body": {"id": "0192f0c1-…"}},
+//!  {"type": "order.cancel", "correlation_id": "c2", …}]
+//! ```
+//!
+//! Whoever sends a batch is answered in batches, on the message's `reply_to`: arrays of [`Answer`]s,
+//! in any order and any division, each as soon as it is there. An entry that can't be read is
+//! answered like a message that can't be read, and harms no other. A request that comes alone is a
+//! plain message, so that other clients see nothing of all this; they may send batches, too.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::message::Headers;
+
+/// The property `type` of a message that holds several.
+pub const BATCH: &str = "batch";
+/// Requests of one batch at most.
+pub const MAX_PARTS: usize = 1_000;
+
+/// One request of a batch; the fields are AMQP's properties.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Entry<'a> {
+    /// The pattern.
+    #[serde(rename = "type", borrow, default)]
+    pub kind: Cow<'a, str>,
+    /// Comes back with the answer.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Cow<'a, str>>,
+    /// Under which the request is done once.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<Cow<'a, str>>,
+    /// Milliseconds, as text, as AMQP has it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub expiration: Option<Cow<'a, str>>,
+    /// On whose behalf, until when.
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub headers: Headers,
+    /// What the pattern takes.
+    #[serde(borrow)]
+    pub body: &'a RawValue,
+}
+
+/// One answer of a batch; `B` is its envelope, or a part of JSON that holds one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer<'a, B> {
+    /// Whose.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Cow<'a, str>>,
+    /// What would be a reply's headers.
+    #[serde(default, skip_serializing_if = "Headers::is_empty")]
+    pub headers: Headers,
+    /// The envelope.
+    pub body: B,
+}
+
+/// What can still be told of an entry that can't be read: whom to answer.
+#[derive(Debug, Deserialize)]
+pub(super) struct Remains<'a> {
+    #[serde(borrow, default)]
+    pub(super) correlation_id: Option<Cow<'a, str>>,
+}
+
+/// The parts of a batch's body, each still unread.
+///
+/// # Errors
+/// When it is not a JSON array.
+pub(super) fn parts(body: &[u8]) -> serde_json::Result<Vec<&RawValue>> {
+    serde_json::from_slice(body)
+}
+
+/// What goes onto the wire.
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_else(|error| {
+        // Not of plain data, and all of it is.
+        tracing::error!(%error, "an answer can't be written");
+        Vec::new()
+    })
+}

@@ -1,0 +1,179 @@
+//! The line in front of the broker: a few messages are under way at a time, and what comes meanwhile
+//! gathers into the next. No timer holds anything back: whoever finds a free place goes at once and
+//! alone.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+/// Messages under way at a time. Fewer leave the other end idle between two; with more, each carries
+/// less, and the broker's cost is by message.
+const WINDOW: usize = 4;
+/// Requests of one message at most: as many as the worker decides at once.
+const MAX_REQUESTS: usize = 256;
+/// A message that has this many bytes takes no more requests.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// What waits to be sent.
+pub(super) trait Weighed {
+    /// Bytes it adds to a message.
+    fn bytes(&self) -> usize;
+}
+
+/// The line.
+pub(super) struct Line<T> {
+    state: Mutex<State<T>>,
+    /// There may be a free place for somebody who waits.
+    news: Notify,
+}
+
+struct State<T> {
+    under_way: usize,
+    waiting: VecDeque<T>,
+}
+
+/// A message's place among those under way: free again with its first answer, and when nobody waits
+/// for one any more.
+pub(super) struct Place<T> {
+    line: Arc<Line<T>>,
+    is_free: AtomicBool,
+}
+
+impl<T: Weighed> Line<T> {
+    pub(super) fn new() -> Arc<Self> {
+        let state = State {
+            under_way: 0,
+            waiting: VecDeque::new(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            news: Notify::new(),
+        })
+    }
+
+    /// Gives `item` back with a place if it can go now; else it waits for [`Line::next`].
+    pub(super) fn enter(self: &Arc<Self>, item: T) -> Option<(T, Arc<Place<T>>)> {
+        let mut state = self.state();
+        if state.under_way < WINDOW && state.waiting.is_empty() {
+            state.under_way += 1;
+            Some((item, self.place()))
+        } else {
+            state.waiting.push_back(item);
+            None
+        }
+    }
+
+    /// The next message's items, as soon as there are some and a place for it.
+    pub(super) async fn next(self: &Arc<Self>) -> (Vec<T>, Arc<Place<T>>) {
+        loop {
+            if let Some(batch) = self.take() {
+                return (batch, self.place());
+            }
+            self.news.notified().await;
+        }
+    }
+
+    fn take(&self) -> Option<Vec<T>> {
+        let mut state = self.state();
+        if state.under_way == WINDOW || state.waiting.is_empty() {
+            return None;
+        }
+        state.under_way += 1;
+        let mut bytes = 0;
+        let fits = |item: &T| {
+            let fits = bytes < MAX_BYTES;
+            bytes += item.bytes();
+            fits
+        };
+        let waiting = state.waiting.iter().take(MAX_REQUESTS);
+        let count = waiting.map(fits).take_while(|fits| *fits).count();
+        Some(state.waiting.drain(..count).collect())
+    }
+
+    fn place(self: &Arc<Self>) -> Arc<Place<T>> {
+        Arc::new(Place {
+            line: Arc::clone(self),
+            is_free: AtomicBool::new(false),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Place<T> {
+    /// Leaves the place to the next message.
+    pub(super) fn free(&self) {
+        if self.is_free.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut state = self
+            .line
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        state.under_way -= 1;
+        if !state.waiting.is_empty() {
+            self.line.news.notify_one();
+        }
+    }
+}
+
+impl<T> Drop for Place<T> {
+    fn drop(&mut self) {
+        self.free();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Item(usize);
+
+    impl Weighed for Item {
+        fn bytes(&self) -> usize {
+            self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn who_finds_a_place_goes_alone_and_the_rest_goes_together() {
+        let line = Line::new();
+        let mut places: Vec<_> = (0..WINDOW)
+            .map(|_| line.enter(Item(1)).expect("a free place").1)
+            .collect();
+        for _ in 0..MAX_REQUESTS + 1 {
+            assert!(line.enter(Item(1)).is_none());
+        }
+        assert!(line.take().is_none());
+        // Freed twice, it is one place.
+        let first = places.remove(0);
+        first.free();
+        drop(first);
+        let (batch, _place) = line.next().await;
+        assert_eq!(batch.len(), MAX_REQUESTS);
+        assert!(line.take().is_none());
+        drop(places);
+        assert_eq!(line.next().await.0.len(), 1);
+    }
+
+    #[test]
+    fn a_message_does_not_grow_beyond_its_bytes_but_takes_any_single_request() {
+        let line = Line::new();
+        let places: Vec<_> = (0..WINDOW).map(|_| line.enter(Item(1))).collect();
+        for bytes in [MAX_BYTES - 1, 3 * MAX_BYTES, 1, 2 * MAX_BYTES] {
+            line.enter(Item(bytes));
+        }
+        drop(places);
+        let sizes: Vec<_> = std::iter::from_fn(|| line.take()).map(|batch| batch.len()).collect();
+        assert_eq!(sizes, [2, 2]);
+    }
+}
