@@ -35,7 +35,7 @@ use crate::{
         step::StepKey,
     },
     engine::Engine,
-    relay::StepMessage,
+    steps::message::StepMessage,
     store::{Store, StoreError},
 };
 
@@ -107,7 +107,7 @@ fn describe(delivery: &Incoming) -> (String, String, ArchivedMessage) {
     let header = |name: &str| delivery.headers.get(name).cloned();
     let queue = header("x-first-death-queue").unwrap_or_else(|| STEP_QUEUE.to_owned());
     let mut reason = header("x-first-death-reason").unwrap_or_else(|| "unknown".to_owned());
-    if let Err(error) = serde_json::from_slice::<StepMessage>(&delivery.body) {
+    if let (_, Some(error)) = StepMessage::read(delivery) {
         reason = format!("{reason}: {error}");
     }
     let mut headers = delivery.headers.clone();

@@ -9,7 +9,6 @@
 //! served in time is told so at once.
 
 use std::{
-    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -18,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use shared::outcome::{Code, Failure, Told};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -34,7 +33,7 @@ use crate::{
         step::StepRow,
         world::World,
     },
-    relay::Outbox,
+    relay::{Outbox, Rush},
     store::{Store, StoreError},
 };
 
@@ -42,6 +41,14 @@ use crate::{
 const MAX_BATCH: usize = 256;
 /// Commands that may wait for their batch: more would wait longer than their callers do.
 const QUEUE: usize = 8192;
+/// While callers wait, a batch takes the result of one step for so many of them…
+const CALLERS_A_STEP: usize = 4;
+/// …but at least so many, as long as there are.
+const MIN_STEPS: usize = 4;
+/// How often a step that waits for a rush to be over looks whether it is.
+const RUSH_CHECK: Duration = Duration::from_millis(5);
+/// A step that waits longer than this waits no more behind callers.
+const LATE: SignedDuration = SignedDuration::from_secs(10);
 /// Between attempts while the database is away: doubles from the first to the last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Before its deadline a caller that waits in vain is told, so that the answer still arrives: this
@@ -51,7 +58,8 @@ const MARGIN: (u32, Duration) = (8, Duration::from_millis(300));
 /// Takes commands; clones share one engine, which ends when the last clone is gone.
 #[derive(Clone)]
 pub struct Engine {
-    submissions: mpsc::Sender<Submission>,
+    requests: mpsc::Sender<Submission>,
+    results: mpsc::Sender<Submission>,
     /// Microseconds that a batch takes, lately.
     pace_us: Arc<AtomicU64>,
 }
@@ -63,6 +71,25 @@ struct Submission {
     ticket: Arc<Ticket>,
     /// A commit of it was not answered.
     may_be_done: bool,
+    /// A step's result, and long overdue.
+    is_late: bool,
+}
+
+type Decided = oneshot::Receiver<Result<Told, Undecided>>;
+
+impl Submission {
+    fn new(command: Command, deadline: Option<Instant>) -> (Self, Decided) {
+        let (answer, decided) = oneshot::channel();
+        let submission = Self {
+            command,
+            deadline,
+            answer,
+            ticket: Arc::default(),
+            may_be_done: false,
+            is_late: false,
+        };
+        (submission, decided)
+    }
 }
 
 /// Why a command was not decided.
@@ -124,17 +151,26 @@ impl Ticket {
 impl Engine {
     /// Starts deciding over `store`.
     pub fn start(store: Store, rules: Rules, outbox: Outbox) -> Self {
-        let (submissions, receiver) = mpsc::channel(QUEUE);
+        let (requests, callers) = mpsc::channel(QUEUE);
+        let (results, steps) = mpsc::channel(QUEUE);
         let pace_us = Arc::new(AtomicU64::new(0));
+        let rush = outbox.rush();
         let decider = Decider {
             store,
             rules,
             outbox,
             pace_us: Arc::clone(&pace_us),
         };
-        tokio::spawn(decider.run(receiver));
+        let intake = Intake {
+            callers,
+            steps,
+            is_late: false,
+            rush,
+        };
+        tokio::spawn(decider.run(intake));
         Self {
-            submissions,
+            requests,
+            results,
             pace_us,
         }
     }
@@ -148,20 +184,13 @@ impl Engine {
         command: Command,
         deadline: Option<Instant>,
     ) -> Result<Told, Undecided> {
-        let (answer, mut decided) = oneshot::channel();
-        let ticket = Arc::new(Ticket::default());
         let last_moment = deadline.map(last_moment);
         if last_moment.is_some_and(|moment| Instant::now() + self.expected_wait() > moment) {
             return Err(overloaded());
         }
-        let submission = Submission {
-            command,
-            deadline,
-            answer,
-            ticket: Arc::clone(&ticket),
-            may_be_done: false,
-        };
-        self.submissions
+        let (submission, mut decided) = Submission::new(command, deadline);
+        let ticket = Arc::clone(&submission.ticket);
+        self.requests
             .try_send(submission)
             .map_err(|refused| match refused {
                 mpsc::error::TrySendError::Full(_) => overloaded(),
@@ -184,9 +213,23 @@ impl Engine {
         }
     }
 
+    /// Has the result of a step that was due at `due_at` decided, however long that takes.
+    ///
+    /// # Errors
+    /// [`Undecided`].
+    pub async fn finish(&self, command: Command, due_at: Timestamp) -> Result<Told, Undecided> {
+        let (mut submission, decided) = Submission::new(command, None);
+        submission.is_late = Timestamp::now().duration_since(due_at) > LATE;
+        self.results
+            .send(submission)
+            .await
+            .map_err(|_| stopping())?;
+        decided.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
     /// How long a command that comes now waits for its answer, as things go.
     fn expected_wait(&self) -> Duration {
-        let waiting = self.submissions.max_capacity() - self.submissions.capacity();
+        let waiting = self.requests.max_capacity() - self.requests.capacity();
         let batches = u64::try_from(waiting / MAX_BATCH).unwrap_or(u64::MAX);
         Duration::from_micros(batches.saturating_mul(self.pace_us.load(Ordering::Relaxed)))
     }
@@ -208,6 +251,62 @@ fn stopping() -> Undecided {
     Undecided::Away("the worker is stopping".to_owned())
 }
 
+/// Where batches are gathered: callers first, as long as the flow of what they ordered does not fall
+/// behind too far.
+struct Intake {
+    callers: mpsc::Receiver<Submission>,
+    steps: mpsc::Receiver<Submission>,
+    /// Results of steps are long overdue: they take their turn like callers.
+    is_late: bool,
+    rush: Arc<Rush>,
+}
+
+impl Intake {
+    /// What waits now, or comes next; empty when nobody will come any more.
+    async fn gather(&mut self) -> Vec<Submission> {
+        let mut batch = Vec::new();
+        loop {
+            self.take(&mut batch);
+            if !batch.is_empty() {
+                return batch;
+            }
+            // In a rush, steps go along with callers only.
+            let is_for_all = self.is_late || !self.rush.is_on();
+            tokio::select! {
+                Some(caller) = self.callers.recv() => batch.push(caller),
+                Some(step) = self.steps.recv(), if is_for_all => batch.push(step),
+                () = time::sleep(RUSH_CHECK), if !is_for_all => {}
+                else => return batch,
+            }
+        }
+    }
+
+    /// Adds to `batch` what waits.
+    fn take(&mut self, batch: &mut Vec<Submission>) {
+        while batch.len() < MAX_BATCH
+            && let Ok(caller) = self.callers.try_recv()
+        {
+            batch.push(caller);
+        }
+        let share = match batch.len() {
+            _ if self.is_late => MAX_BATCH,
+            0 if self.rush.is_on() => 0,
+            0 => MAX_BATCH,
+            callers => (callers / CALLERS_A_STEP).max(MIN_STEPS),
+        };
+        let callers = batch.len();
+        while batch.len() < callers + share
+            && let Ok(step) = self.steps.try_recv()
+        {
+            batch.push(step);
+        }
+        let mut steps = batch[callers..].iter().peekable();
+        if steps.peek().is_some() {
+            self.is_late = steps.any(|step| step.is_late);
+        }
+    }
+}
+
 /// What decides.
 struct Decider {
     store: Store,
@@ -217,11 +316,14 @@ struct Decider {
 }
 
 impl Decider {
-    async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
-        let mut gathered = Vec::new();
-        while submissions.recv_many(&mut gathered, MAX_BATCH).await > 0 {
+    async fn run(self, mut intake: Intake) {
+        loop {
+            let batch = intake.gather().await;
+            if batch.is_empty() {
+                return;
+            }
             let began = Instant::now();
-            self.see_through(mem::take(&mut gathered)).await;
+            self.see_through(batch).await;
             self.note_pace(began.elapsed());
         }
     }
@@ -313,6 +415,10 @@ impl Decider {
             .await;
         match decided {
             Ok((outcomes, steps, has_events)) => {
+                let is_caller = |submission: &&Submission| {
+                    matches!(submission.command, Command::Request { .. })
+                };
+                self.outbox.served(batch.iter().filter(is_caller).count());
                 self.outbox.steps(steps);
                 if has_events {
                     self.outbox.events();

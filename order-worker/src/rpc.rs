@@ -11,8 +11,8 @@ use shared::{
     amqp::{
         connection::Broker,
         consumer::give_back,
-        publisher::Replier,
         message::Incoming,
+        publisher::Replier,
         rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
     },
     dead_letter::{DeadLetterRef, ListDeadLetters},
@@ -102,7 +102,11 @@ impl Rpc {
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|_| {
-                    Err(Failure::new(Code::Internal, "the request could not be carried out")).into()
+                    Err(Failure::new(
+                        Code::Internal,
+                        "the request could not be carried out",
+                    ))
+                    .into()
                 }),
             Err(failure) => Err(failure).into(),
         };

@@ -16,7 +16,7 @@ use crate::{
     dead_letters::{self, DeadLetters},
     engine::Engine,
     health::{self, Health},
-    providers::sandbox::{Ledger, carrier::SandboxCarrier, payment::SandboxPayments},
+    providers::sandbox::{Ledger, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
     relay,
     rpc::Rpc,
     steps::{Partners, Steps},
@@ -60,7 +60,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let store = store?;
     // Nobody knows what the last process got sent.
     let late = store.release_leases(Timestamp::now()).await?;
-    let ledger = Ledger::open(&config.database_url).await?;
+    let sandbox = Sandbox::open(Ledger::open(&config.database_url).await?);
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("WORKER_HTTP_ADDR={}: can't listen", config.http_addr))?;
@@ -85,7 +85,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     );
     let engine = Engine::start(store.clone(), config.rules, outbox);
 
-    let carrier = SandboxCarrier::new(ledger.clone(), config.delivery.is_some());
+    let carrier = SandboxCarrier::new(sandbox.clone(), config.delivery.is_some());
     if let Some(delivery) = config.delivery {
         let client = reqwest::Client::builder()
             .build()
@@ -126,7 +126,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         Replier::new(sending.clone()),
     );
     let partners = Partners {
-        payments: SandboxPayments::new(ledger),
+        payments: SandboxPayments::new(sandbox),
         carrier,
     };
     let steps = Steps::new(store.clone(), engine.clone(), partners);

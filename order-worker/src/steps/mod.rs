@@ -5,15 +5,17 @@
 //! One file a pair of step and undo: [`payment`], [`shipment`]; [`expiry`] is a timer.
 
 mod expiry;
+pub mod message;
 mod payment;
 mod shipment;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use shared::{
     amqp::{
         connection::Broker,
@@ -23,9 +25,13 @@ use shared::{
     },
     outcome::Told,
 };
-use tokio::time::{self, Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{self, Instant},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::message::StepMessage;
 use crate::{
     crash::{Point, point},
     domain::{
@@ -38,12 +44,13 @@ use crate::{
         PartnerError,
         sandbox::{carrier::SandboxCarrier, payment::SandboxPayments},
     },
-    relay::StepMessage,
     store::{Store, StoreError},
 };
 
-/// Steps under way at the same time.
+/// Messages in hand at the same time, each of one step or several.
 const PREFETCH: u16 = 128;
+/// Steps under way at the same time.
+const AT_ONCE: usize = 1_000;
 /// A partner that has not answered by then is asked again later. Below the lease of a step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between attempts while the database is away.
@@ -69,6 +76,7 @@ pub struct Steps {
     engine: Engine,
     partners: Partners,
     under_way: Arc<Mutex<HashSet<StepKey>>>,
+    at_once: Arc<Semaphore>,
 }
 
 impl Steps {
@@ -79,6 +87,7 @@ impl Steps {
             engine,
             partners,
             under_way: Arc::default(),
+            at_once: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
@@ -97,42 +106,54 @@ impl Steps {
         give_back(deliveries).await;
     }
 
+    /// Performs all steps of a message, at the same time; it is settled with the last of them.
     async fn handle(self, delivery: Incoming) {
-        let message: StepMessage = match serde_json::from_slice(&delivery.body) {
-            Ok(message) => message,
-            Err(error) => {
-                tracing::warn!(%error, message_id = delivery.message_id, "a step can't be read; it goes to the dead letters");
-                return delivery.receipt.reject().await;
-            }
-        };
-        let key = message.key();
+        let (messages, unreadable) = StepMessage::read(&delivery);
         // A step may be sent twice; the second is done with when the first is under way here,
         // because that one is not acknowledged before it is through.
-        let Some(claim) = self.claim(&key) else {
-            return delivery.receipt.ack().await;
-        };
-        match self.perform(&message, &key).await {
-            Ok(()) => {
-                point(Point::AfterStepStored);
-                delivery.receipt.ack().await;
-            }
-            Err(error) => {
-                tracing::warn!(%key, %error, "a step's result could not be stored; it is done again");
-                // Before the message is back: or it would be taken for a second one.
-                drop(claim);
+        let claimed: Vec<_> = messages
+            .into_iter()
+            .filter_map(|message| Some((self.claim(&message.key())?, message)))
+            .collect();
+        let performed = self.perform_all(claimed).await;
+        match (performed, unreadable) {
+            (Err(error), _) => {
+                tracing::warn!(%error, "a step's result could not be stored; it is done again");
                 delivery.receipt.requeue().await;
             }
+            (Ok(()), Some(error)) => {
+                let message_id = &delivery.message_id;
+                tracing::warn!(%error, message_id, "a step can't be read; it goes to the dead letters");
+                delivery.receipt.reject().await;
+            }
+            (Ok(()), None) => delivery.receipt.ack().await,
         }
     }
 
-    /// Performs the step, if that attempt is still waited for.
-    async fn perform(&self, message: &StepMessage, key: &StepKey) -> anyhow::Result<()> {
-        let Some((row, order)) = self.read(key).await? else {
-            return Ok(());
-        };
-        if row.attempt != message.attempt || row.is_dead {
-            return Ok(());
+    /// Performs those of the steps that are still waited for, at that attempt; those that were done
+    /// before are found to be.
+    async fn perform_all(&self, claimed: Vec<(Claim, StepMessage)>) -> anyhow::Result<()> {
+        let keys: Vec<_> = claimed.iter().map(|(claim, _)| claim.key.clone()).collect();
+        let found = self.read(&keys).await?;
+        let mut found: HashMap<_, _> = found
+            .into_iter()
+            .map(|(row, order)| (row.key.clone(), (row, order)))
+            .collect();
+        let performing = claimed.into_iter().filter_map(|(claim, message)| {
+            let (row, order) = found.remove(&claim.key)?;
+            let is_awaited = row.attempt == message.attempt && !row.is_dead;
+            is_awaited.then(|| self.perform(claim, row, order))
+        });
+        let mut performing: FuturesUnordered<_> = performing.collect();
+        let mut all = Ok(());
+        while let Some(performed) = performing.next().await {
+            all = all.and(performed);
         }
+        all
+    }
+
+    async fn perform(&self, _claim: Claim, row: StepRow, order: Order) -> anyhow::Result<()> {
+        let _permit = self.at_once.acquire().await?;
         let result =
             match time::timeout(STEP_TIMEOUT, self.partners.ask(&row.key.step, &order)).await {
                 Ok(Ok(result)) => result,
@@ -143,7 +164,7 @@ impl Steps {
             };
         point(Point::AfterPartner);
         tell(&row, &order, &result);
-        match self.finish(&row, result).await {
+        let finished = match self.finish(&row, result).await {
             // Deciding the same result again would not end better: an operator must look.
             Ok(Told {
                 outcome: Err(failure),
@@ -157,18 +178,22 @@ impl Steps {
                 self.give_up(&row, defect.to_string()).await
             }
             decided => decided.map(drop).map_err(Into::into),
+        };
+        if finished.is_ok() {
+            point(Point::AfterStepStored);
         }
+        finished
     }
 
-    /// The step and its order, as soon as the database tells.
-    async fn read(&self, key: &StepKey) -> Result<Option<(StepRow, Order)>, StoreError> {
+    /// The steps and their orders, as soon as the database tells.
+    async fn read(&self, keys: &[StepKey]) -> Result<Vec<(StepRow, Order)>, StoreError> {
         let patience = Instant::now() + HOLD;
         loop {
-            match self.store.step(key).await {
+            match self.store.steps(keys).await {
                 Err(error @ (StoreError::Away(_) | StoreError::Refusing(_)))
                     if Instant::now() < patience =>
                 {
-                    tracing::debug!(%key, %error, "a step waits for the database");
+                    tracing::debug!(%error, "steps wait for the database");
                     time::sleep(PAUSE).await;
                 }
                 told => return told,
@@ -182,7 +207,7 @@ impl Steps {
             attempt: row.attempt,
             result,
         };
-        self.engine.decide(command, None).await
+        self.engine.finish(command, row.due_at).await
     }
 
     async fn give_up(&self, row: &StepRow, error: String) -> anyhow::Result<()> {

@@ -41,7 +41,7 @@ impl Audit {
         let mut snapshot = if postgres::is_meant(url) {
             postgres::auditing(url).await?
         } else {
-            sqlite::auditing(&sqlite::path(url)?).await?
+            sqlite::auditing(&sqlite::path(url)?)?
         };
         let begin = Sql::dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
         let context = || format!("can't read {}", place(url));

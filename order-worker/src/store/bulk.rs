@@ -1,19 +1,18 @@
 //! Writing many rows with one statement.
 
-use serde_json::Value;
 use sqlx::{Arguments as _, postgres::PgArguments};
 use tokio::time;
 
 use super::{
     StoreError,
-    database::{Session, without_nul},
+    database::{Argument, Session, without_nul},
 };
 
-/// A statement that writes many rows at once. To SQLite they go as one JSON array of rows, to
-/// PostgreSQL as an array a column.
+/// A statement that writes many rows. SQLite runs it once for each, which is cheap without a way to
+/// go; to PostgreSQL they go at once, as an array a column.
 #[derive(Clone, Copy)]
 pub(crate) struct Write {
-    /// Takes the rows as `json_each($1)`.
+    /// Takes a row as `$1, $2, …`.
     pub(crate) sqlite: &'static str,
     /// Takes the columns as `unnest($1, $2, …)`.
     pub(crate) postgres: &'static str,
@@ -30,18 +29,17 @@ pub(crate) enum Kind {
 }
 
 impl Session {
-    /// Writes `rows`, each an array of its columns; none is no statement.
-    pub(crate) async fn write(&mut self, write: Write, rows: Vec<Value>) -> Result<(), StoreError> {
+    /// Writes `rows`; none is no statement.
+    pub(crate) async fn write(
+        &mut self,
+        write: Write,
+        rows: Vec<Vec<Argument>>,
+    ) -> Result<(), StoreError> {
         if rows.is_empty() {
             return Ok(());
         }
         match self {
-            Self::Sqlite(connection) => {
-                sqlx::query(write.sqlite)
-                    .bind(Value::Array(rows).to_string())
-                    .execute(connection.connection())
-                    .await?;
-            }
+            Self::Sqlite(connection) => connection.execute_all(write.sqlite, &rows)?,
             Self::Postgres(postgres) => {
                 let query = sqlx::query_with(write.postgres, columns(write.columns, rows)?);
                 let patience = postgres.patience();
@@ -54,13 +52,12 @@ impl Session {
     }
 }
 
-fn columns(kinds: &[Kind], rows: Vec<Value>) -> Result<PgArguments, StoreError> {
-    let mut cells: Vec<Vec<Value>> = kinds
+fn columns(kinds: &[Kind], rows: Vec<Vec<Argument>>) -> Result<PgArguments, StoreError> {
+    let mut cells: Vec<Vec<Argument>> = kinds
         .iter()
         .map(|_| Vec::with_capacity(rows.len()))
         .collect();
     for row in rows {
-        let Value::Array(row) = row else { continue };
         for (column, cell) in cells.iter_mut().zip(row) {
             column.push(cell);
         }
@@ -69,8 +66,8 @@ fn columns(kinds: &[Kind], rows: Vec<Value>) -> Result<PgArguments, StoreError> 
     for (kind, column) in kinds.iter().zip(cells) {
         let cells = column.into_iter();
         match kind {
-            Kind::Integer => bound.add(cells.map(|cell| cell.as_i64()).collect::<Vec<_>>()),
-            Kind::Boolean => bound.add(cells.map(|cell| cell.as_bool()).collect::<Vec<_>>()),
+            Kind::Integer => bound.add(cells.map(integer).collect::<Vec<_>>()),
+            Kind::Boolean => bound.add(cells.map(boolean).collect::<Vec<_>>()),
             Kind::Text => bound.add(cells.map(text).collect::<Vec<_>>()),
         }
         .map_err(sqlx::Error::Encode)?;
@@ -78,9 +75,23 @@ fn columns(kinds: &[Kind], rows: Vec<Value>) -> Result<PgArguments, StoreError> 
     Ok(bound)
 }
 
-fn text(cell: Value) -> Option<String> {
+fn integer(cell: Argument) -> Option<i64> {
     match cell {
-        Value::String(text) => Some(without_nul(text)),
-        _ => None,
+        Argument::Integer(value) => value,
+        Argument::Boolean(_) | Argument::Text(_) | Argument::List(_) => None,
+    }
+}
+
+fn boolean(cell: Argument) -> Option<bool> {
+    match cell {
+        Argument::Boolean(value) => Some(value),
+        Argument::Integer(_) | Argument::Text(_) | Argument::List(_) => None,
+    }
+}
+
+fn text(cell: Argument) -> Option<String> {
+    match cell {
+        Argument::Text(text) => text.map(without_nul),
+        Argument::Integer(_) | Argument::Boolean(_) | Argument::List(_) => None,
     }
 }

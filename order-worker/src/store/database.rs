@@ -2,20 +2,20 @@
 //!
 //! Most statements are the same text for both. Where the dialects differ, [`Sql`] carries both.
 //! Sets travel as one argument: to SQLite as a JSON array, to PostgreSQL as an array.
+//!
+//! SQLite answers within the call; its sessions never keep a task waiting.
 
 use std::{io, mem, time::Duration};
 
-use serde_json::Value;
+use rusqlite::types::Value;
 use sqlx::{
     Arguments as _, AssertSqlSafe, Executor, PgConnection, Row as _, SqlSafeStr, SqlStr,
-    SqliteConnection,
     pool::PoolConnection,
     postgres::{PgArguments, PgRow},
-    sqlite::{SqliteArguments, SqliteRow},
 };
-use tokio::{sync::OwnedMutexGuard, time};
+use tokio::time;
 
-use super::StoreError;
+use super::{StoreError, sqlite};
 
 /// A statement in both dialects.
 #[derive(Clone)]
@@ -107,6 +107,12 @@ impl From<String> for Argument {
     }
 }
 
+impl From<Option<&str>> for Argument {
+    fn from(value: Option<&str>) -> Self {
+        Self::Text(value.map(str::to_owned))
+    }
+}
+
 impl From<Option<String>> for Argument {
     fn from(value: Option<String>) -> Self {
         Self::Text(value)
@@ -128,72 +134,59 @@ pub(crate) use arguments;
 
 /// A row of a result.
 pub(crate) enum Row {
-    Sqlite(SqliteRow),
+    Sqlite(Vec<Value>),
     Postgres(PgRow),
 }
 
 impl Row {
-    pub(crate) fn integer(&self, column: usize) -> Result<i64, sqlx::Error> {
+    pub(crate) fn integer(&self, column: usize) -> Result<i64, StoreError> {
+        self.maybe_integer(column)?
+            .ok_or_else(|| odd(column, "an integer"))
+    }
+
+    pub(crate) fn maybe_integer(&self, column: usize) -> Result<Option<i64>, StoreError> {
         match self {
-            Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
+            Self::Sqlite(row) => match row.get(column) {
+                Some(Value::Integer(value)) => Ok(Some(*value)),
+                Some(Value::Null) => Ok(None),
+                _ => Err(odd(column, "an integer")),
+            },
+            Self::Postgres(row) => Ok(row.try_get(column)?),
         }
     }
 
-    pub(crate) fn maybe_integer(&self, column: usize) -> Result<Option<i64>, sqlx::Error> {
+    pub(crate) fn boolean(&self, column: usize) -> Result<bool, StoreError> {
         match self {
-            Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
+            Self::Sqlite(_) => Ok(self.integer(column)? != 0),
+            Self::Postgres(row) => Ok(row.try_get(column)?),
         }
     }
 
-    pub(crate) fn boolean(&self, column: usize) -> Result<bool, sqlx::Error> {
-        match self {
-            Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
-        }
+    pub(crate) fn text(&self, column: usize) -> Result<&str, StoreError> {
+        self.maybe_text(column)?
+            .ok_or_else(|| odd(column, "a text"))
     }
 
-    pub(crate) fn text(&self, column: usize) -> Result<&str, sqlx::Error> {
+    pub(crate) fn maybe_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
         match self {
-            Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
+            Self::Sqlite(row) => match row.get(column) {
+                Some(Value::Text(text)) => Ok(Some(text)),
+                Some(Value::Null) => Ok(None),
+                _ => Err(odd(column, "a text")),
+            },
+            Self::Postgres(row) => Ok(row.try_get(column)?),
         }
     }
+}
 
-    pub(crate) fn maybe_text(&self, column: usize) -> Result<Option<&str>, sqlx::Error> {
-        match self {
-            Self::Sqlite(row) => row.try_get(column),
-            Self::Postgres(row) => row.try_get(column),
-        }
-    }
+fn odd(column: usize, what: &str) -> StoreError {
+    StoreError::Damaged(format!("column {column} is not {what}"))
 }
 
 /// A connection, on loan or one's own.
 pub(crate) enum Session {
-    Sqlite(Sqlite),
+    Sqlite(sqlite::Connection),
     Postgres(Postgres),
-}
-
-/// A connection to SQLite.
-pub(crate) enum Sqlite {
-    Own(Box<SqliteConnection>),
-    /// The one that writes, while nobody else does.
-    Locked(OwnedMutexGuard<SqliteConnection>),
-    Pooled(PoolConnection<sqlx::Sqlite>),
-    /// In a transaction, which is rolled back when it is dropped.
-    Transaction(sqlx::Transaction<'static, sqlx::Sqlite>),
-}
-
-impl Sqlite {
-    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
-        match self {
-            Self::Own(connection) => connection,
-            Self::Locked(connection) => connection,
-            Self::Pooled(connection) => connection,
-            Self::Transaction(transaction) => transaction,
-        }
-    }
 }
 
 /// A connection to PostgreSQL. One that did not answer in time is given up: what is on its way
@@ -218,8 +211,7 @@ impl Session {
         let sql = sql.into();
         match self {
             Self::Sqlite(connection) => {
-                let query = sqlx::query_with(sql.sqlite, to_sqlite(arguments)?);
-                let rows = query.fetch_all(connection.connection()).await?;
+                let rows = connection.fetch(sql.sqlite.as_str(), &arguments)?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(postgres) => {
@@ -256,13 +248,7 @@ impl Session {
     ) -> Result<u64, StoreError> {
         let sql = sql.into();
         match self {
-            Self::Sqlite(connection) => {
-                let query = sqlx::query_with(sql.sqlite, to_sqlite(arguments)?);
-                Ok(query
-                    .execute(connection.connection())
-                    .await?
-                    .rows_affected())
-            }
+            Self::Sqlite(connection) => connection.execute(sql.sqlite.as_str(), &arguments),
             Self::Postgres(postgres) => {
                 let query = sqlx::query_with(sql.postgres, to_postgres(arguments)?);
                 let patience = postgres.patience();
@@ -277,10 +263,7 @@ impl Session {
     pub(crate) async fn control(&mut self, sql: impl Into<Sql>) -> Result<(), StoreError> {
         let sql = sql.into();
         match self {
-            Self::Sqlite(connection) => {
-                let connection = connection.connection();
-                connection.execute(sqlx::raw_sql(sql.sqlite)).await?;
-            }
+            Self::Sqlite(connection) => connection.run(sql.sqlite.as_str())?,
             Self::Postgres(postgres) => {
                 let done = postgres.connection()?.execute(sqlx::raw_sql(sql.postgres));
                 let done = time::timeout(STATEMENT_TIMEOUT, done).await;
@@ -295,12 +278,12 @@ impl Session {
     /// Commits a session that was begun as a transaction.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(Sqlite::Transaction(transaction)) => Ok(transaction.commit().await?),
+            Self::Sqlite(mut connection) => connection.run("COMMIT"),
             Self::Postgres(Postgres::Transaction(transaction)) => {
                 let committed = time::timeout(STATEMENT_TIMEOUT, transaction.commit()).await;
                 Ok(committed.map_err(|_| gone("the database did not answer"))??)
             }
-            Self::Sqlite(_) | Self::Postgres(_) => Ok(()),
+            Self::Postgres(_) => Ok(()),
         }
     }
 }
@@ -347,20 +330,6 @@ impl Postgres {
 
 fn gone(why: &str) -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
-}
-
-fn to_sqlite(arguments: Vec<Argument>) -> Result<SqliteArguments, StoreError> {
-    let mut bound = SqliteArguments::default();
-    for argument in arguments {
-        match argument {
-            Argument::Integer(value) => bound.add(value),
-            Argument::Boolean(value) => bound.add(value),
-            Argument::Text(value) => bound.add(value),
-            Argument::List(values) => bound.add(Value::from(values).to_string()),
-        }
-        .map_err(sqlx::Error::Encode)?;
-    }
-    Ok(bound)
 }
 
 fn to_postgres(arguments: Vec<Argument>) -> Result<PgArguments, StoreError> {

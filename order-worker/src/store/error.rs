@@ -71,27 +71,30 @@ impl From<sqlx::Error> for StoreError {
             };
         };
         let code = database.code().unwrap_or_default();
-        let is_postgres = database
-            .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-            .is_some();
-        if is_postgres {
-            let class = code.get(..2).unwrap_or_default();
-            match () {
-                () if CONFLICT_CODES.contains(&&*code) => Self::Conflict(why),
-                () if AWAY_CLASSES.contains(&class) => Self::Away(why),
-                () if class == REFUSING_CLASS || REFUSING_CODES.contains(&&*code) => {
-                    Self::Refusing(why)
-                }
-                () => Self::Damaged(why),
+        let class = code.get(..2).unwrap_or_default();
+        match () {
+            () if CONFLICT_CODES.contains(&&*code) => Self::Conflict(why),
+            () if AWAY_CLASSES.contains(&class) => Self::Away(why),
+            () if class == REFUSING_CLASS || REFUSING_CODES.contains(&&*code) => {
+                Self::Refusing(why)
             }
-        } else {
-            // The low byte is the primary result code.
-            let primary = code.parse::<i32>().unwrap_or_default() & 0xff;
-            match () {
-                () if SQLITE_REFUSING.contains(&primary) => Self::Refusing(why),
-                () if primary == SQLITE_AWAY => Self::Away(why),
-                () => Self::Damaged(why),
-            }
+            () => Self::Damaged(why),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let why = error.to_string();
+        // The low byte is the primary result code.
+        let primary = error
+            .sqlite_error()
+            .map(|error| error.extended_code & 0xff)
+            .unwrap_or_default();
+        match () {
+            () if SQLITE_REFUSING.contains(&primary) => Self::Refusing(why),
+            () if primary == SQLITE_AWAY => Self::Away(why),
+            () => Self::Damaged(why),
         }
     }
 }

@@ -12,7 +12,7 @@
 //! - `audit`: whole-database reads for `order-worker verify`.
 
 mod audit;
-mod bulk;
+pub(crate) mod bulk;
 pub(crate) mod database;
 mod dead_letters;
 mod error;
@@ -30,11 +30,9 @@ use std::{
 };
 
 use anyhow::bail;
+use futures_util::FutureExt;
 use jiff::Timestamp;
-use sqlx::{
-    SqlSafeStr,
-    migrate::{Migration, MigrationType, Migrator},
-};
+use tokio::task;
 
 pub use self::{
     audit::{Audit, StepAudit},
@@ -103,7 +101,11 @@ impl Store {
         let result = match &*self.database {
             Database::Sqlite(sqlite) => {
                 let mut session = sqlite.writer().await;
-                transaction(&mut session, "BEGIN IMMEDIATE", needs, now, &mut decide).await
+                let transaction =
+                    transaction(&mut session, "BEGIN IMMEDIATE", needs, now, &mut decide);
+                // It waits for nothing but the disk.
+                let done = task::block_in_place(|| transaction.now_or_never());
+                done.unwrap_or_else(|| Err(StoreError::Damaged("SQLite kept us waiting".into())))
             }
             Database::Postgres(postgres) => {
                 let mut conflicts = 0;
@@ -177,7 +179,7 @@ impl Store {
     /// A connection for what must see every commit that was answered.
     async fn primary(&self) -> Result<Session, StoreError> {
         match &*self.database {
-            Database::Sqlite(sqlite) => sqlite.reader().await,
+            Database::Sqlite(sqlite) => sqlite.reader(),
             Database::Postgres(postgres) => postgres::pooled(&postgres.pool).await,
         }
     }
@@ -185,7 +187,7 @@ impl Store {
     /// A connection for what callers ask.
     async fn reader(&self) -> Result<Session, StoreError> {
         match &*self.database {
-            Database::Sqlite(sqlite) => sqlite.reader().await,
+            Database::Sqlite(sqlite) => sqlite.reader(),
             Database::Postgres(postgres) => postgres::pooled(&postgres.readers).await,
         }
     }
@@ -201,25 +203,11 @@ impl Store {
     /// Closes the connections.
     pub async fn close(self) {
         match Arc::into_inner(self.database) {
-            Some(Database::Sqlite(sqlite)) => sqlite.close().await,
+            Some(Database::Sqlite(sqlite)) => sqlite.close(),
             Some(Database::Postgres(postgres)) => postgres.close().await,
             None => {}
         }
     }
-}
-
-/// Migrations by version and name. Append-only: what was released is never edited.
-fn migrator(scripts: &[(i64, &'static str, &'static str)]) -> Migrator {
-    let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
-        Migration::new(
-            *version,
-            (*name).into(),
-            MigrationType::Simple,
-            sql.into_sql_str(),
-            false,
-        )
-    };
-    Migrator::with_migrations(scripts.iter().map(migration).collect())
 }
 
 async fn transaction<T>(

@@ -2,7 +2,6 @@
 //! clearing away what nobody will ask for again. Safe on any number of workers at once.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 use shared::event::Event;
 
 use super::{
@@ -76,9 +75,7 @@ const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
 const RELEASE_STEPS: Write = Write {
     sqlite: "
         UPDATE steps SET publish_at = due_at
-        FROM json_each($1) AS failed
-        WHERE order_id = failed.value->>0 AND step = failed.value->>1
-          AND attempt = failed.value->>2 AND publish_at IS NOT NULL",
+        WHERE order_id = $1 AND step = $2 AND attempt = $3 AND publish_at IS NOT NULL",
     postgres: "
         UPDATE steps SET publish_at = due_at
         FROM unnest($1::text[], $2::text[], $3::bigint[]) AS failed (order_id, step, attempt)
@@ -144,7 +141,7 @@ impl Store {
     pub async fn release_steps(&self, steps: &[&StepRow]) -> Result<(), StoreError> {
         let rows = steps.iter().map(|row| {
             let StepKey { order_id, step } = &row.key;
-            json!([order_id, step, row.attempt])
+            arguments![order_id.to_string(), step.to_string(), row.attempt]
         });
         self.writer()
             .await?
@@ -190,7 +187,7 @@ impl Store {
     /// When the database is away.
     pub async fn publishing(&self) -> Result<Option<Publishing>, StoreError> {
         let mut session = match &*self.database {
-            Database::Sqlite(sqlite) => sqlite.reader().await?,
+            Database::Sqlite(sqlite) => sqlite.reader()?,
             Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
         };
         let sql = Sql::dialects(

@@ -8,8 +8,8 @@ use std::{io, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, Row,
-    migrate::Migrator,
+    ConnectOptions, Connection, PgConnection, PgPool, Row, SqlSafeStr,
+    migrate::{Migration, MigrationType, Migrator},
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -18,7 +18,6 @@ use tokio::{sync::Mutex, time};
 use super::{
     StoreError,
     database::{self, Session},
-    migrator,
 };
 
 /// The prefixes of `DATABASE_URL`.
@@ -196,10 +195,16 @@ async fn durable(connection: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The schema's versions. Append-only: what was released is never edited.
 fn migrations() -> Migrator {
-    migrator(&[(
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        let sql = sql.into_sql_str();
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    };
+    let scripts = [(
         1,
         "initial",
         include_str!("migrations/postgres/0001_initial.sql"),
-    )])
+    )];
+    Migrator::with_migrations(scripts.map(migration).into())
 }

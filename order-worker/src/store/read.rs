@@ -1,6 +1,9 @@
 //! What callers ask for. Each answer is one statement, and so one moment of the database.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt::Write,
+};
 
 use jiff::Timestamp;
 use shared::{
@@ -13,7 +16,7 @@ use shared::{
 
 use super::{
     Store, StoreError,
-    database::{Argument, Row, Session, arguments},
+    database::{Argument, Row, Session, among, arguments, list},
     row::{event, json, millis, parse, read_step_at, select_events},
 };
 use crate::domain::{
@@ -52,16 +55,28 @@ impl Store {
         one_order(self.reader().await?, id).await
     }
 
-    /// One step that is not done, and its order: as of the last commit, wherever callers' reads go.
+    /// Those of these steps that are not done, and their orders: as of the last commit, wherever
+    /// callers' reads go.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn step(&self, key: &StepKey) -> Result<Option<(StepRow, Order)>, StoreError> {
-        let found = one_order(self.primary().await?, key.order_id).await?;
-        Ok(found.and_then(|(order, steps)| {
-            let row = steps.into_iter().find(|row| row.key == *key)?;
-            Some((row, order))
-        }))
+    pub async fn steps(&self, keys: &[StepKey]) -> Result<Vec<(StepRow, Order)>, StoreError> {
+        let mut session = self.primary().await?;
+        let ids = list(keys.iter().map(|key| key.order_id));
+        let sql = among!(
+            "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id
+             FROM orders JOIN steps ON steps.order_id = orders.id
+             WHERE orders.id",
+            "ORDER BY orders.id"
+        );
+        let rows = session.fetch(sql, vec![ids]).await?;
+        let wanted: HashSet<_> = keys.iter().collect();
+        let found = orders_and_steps(&rows)?;
+        let found = found.into_iter().flat_map(|(order, steps)| {
+            let steps = steps.into_iter().filter(|row| wanted.contains(&row.key));
+            steps.map(move |row| (row, order.clone()))
+        });
+        Ok(found.collect())
     }
 
     /// Up to `filter.limit + 1` orders, newest first.

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::{Value, json};
+use shared::id::Storefront;
 
 use super::{
     StoreError,
     bulk::{Kind, Write},
-    database::Session,
+    database::{Argument, Session, arguments},
     load::Known,
     row::millis,
 };
@@ -67,10 +67,10 @@ async fn put(
     session: &mut Session,
     insert: Write,
     update: Write,
-    rows: Vec<(bool, Value)>,
+    rows: Vec<(bool, Vec<Argument>)>,
 ) -> Result<(), StoreError> {
     let (known, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(is_known, _)| *is_known);
-    let rows = |rows: Vec<(bool, Value)>| rows.into_iter().map(|(_, row)| row).collect();
+    let rows = |rows: Vec<(bool, Vec<Argument>)>| rows.into_iter().map(|(_, row)| row).collect();
     session.write(insert, rows(new)).await?;
     session.write(update, rows(known)).await
 }
@@ -78,8 +78,7 @@ async fn put(
 const INSERT_ORDERS: Write = Write {
     sqlite: "
         INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
-        SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
-        FROM json_each($1)",
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     postgres: "
         INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[],
@@ -99,7 +98,7 @@ const INSERT_ORDERS: Write = Write {
 const INSERT_ITEMS: Write = Write {
     sqlite: "
         INSERT INTO order_items (sku, created_at, number)
-        SELECT value->>0, value->>1, value->>2 FROM json_each($1)",
+        VALUES ($1, $2, $3)",
     postgres: "
         INSERT INTO order_items (sku, created_at, number)
         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])",
@@ -109,9 +108,8 @@ const INSERT_ITEMS: Write = Write {
 const UPDATE_ORDERS: Write = Write {
     sqlite: "
         UPDATE orders
-        SET status = changed.value->>1, is_deleted = changed.value->>2, state = changed.value->>3
-        FROM json_each($1) AS changed
-        WHERE orders.number = changed.value->>0",
+        SET status = $2, is_deleted = $3, state = $4
+        WHERE number = $1",
     postgres: "
         UPDATE orders
         SET status = changed.status, is_deleted = changed.is_deleted, state = changed.state
@@ -132,22 +130,27 @@ async fn orders(session: &mut Session, world: &World, known: &Known) -> Result<(
         let state = text(order)?;
         let created_at = millis(order.created_at);
         if known.orders.contains(&order.id) {
-            changed.push(json!([order.number, order.status, order.is_deleted, state]));
-        } else {
-            new.push(json!([
+            changed.push(arguments![
                 order.number,
-                order.id,
-                order.storefront,
-                order.customer_id,
-                order.status,
+                order.status.as_str(),
+                order.is_deleted,
+                state
+            ]);
+        } else {
+            new.push(arguments![
+                order.number,
+                order.id.to_string(),
+                order.storefront.as_str(),
+                order.customer_id.to_string(),
+                order.status.as_str(),
                 order.is_deleted,
                 created_at,
                 state
-            ]));
+            ]);
             let skus: BTreeSet<_> = order.items.iter().map(|item| &item.sku).collect();
             items.extend(
                 skus.into_iter()
-                    .map(|sku| json!([sku, created_at, order.number])),
+                    .map(|sku| arguments![sku.as_str(), created_at, order.number]),
             );
         }
     }
@@ -160,7 +163,7 @@ async fn orders(session: &mut Session, world: &World, known: &Known) -> Result<(
 const PUT_SHELVES: Write = Write {
     sqlite: "
         INSERT INTO shelves (sku, warehouse, on_hand, reserved)
-        SELECT value->>0, value->>1, value->>2, value->>3 FROM json_each($1) WHERE true
+        VALUES ($1, $2, $3, $4)
         ON CONFLICT (sku, warehouse) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved",
     postgres: "
         INSERT INTO shelves (sku, warehouse, on_hand, reserved)
@@ -172,7 +175,12 @@ const PUT_SHELVES: Write = Write {
 async fn shelves(session: &mut Session, world: &World) -> Result<(), StoreError> {
     let rows = world.dirty.shelves.iter().filter_map(|(sku, warehouse)| {
         let shelf = world.shelves.get(sku)?.get(warehouse)?;
-        Some(json!([sku, warehouse, shelf.on_hand, shelf.reserved]))
+        Some(arguments![
+            sku.as_str(),
+            warehouse.as_str(),
+            shelf.on_hand,
+            shelf.reserved
+        ])
     });
     session.write(PUT_SHELVES, rows.collect()).await
 }
@@ -180,7 +188,7 @@ async fn shelves(session: &mut Session, world: &World) -> Result<(), StoreError>
 const INSERT_PRODUCTS: Write = Write {
     sqlite: "
         INSERT INTO products (sku, is_deleted, state)
-        SELECT value->>0, value->>1, value->>2 FROM json_each($1)",
+        VALUES ($1, $2, $3)",
     postgres: "
         INSERT INTO products (sku, is_deleted, state)
         SELECT * FROM unnest($1::text[], $2::boolean[], $3::text[])",
@@ -190,9 +198,8 @@ const INSERT_PRODUCTS: Write = Write {
 const UPDATE_PRODUCTS: Write = Write {
     sqlite: "
         UPDATE products
-        SET is_deleted = changed.value->>1, state = changed.value->>2
-        FROM json_each($1) AS changed
-        WHERE products.sku = changed.value->>0",
+        SET is_deleted = $2, state = $3
+        WHERE sku = $1",
     postgres: "
         UPDATE products
         SET is_deleted = changed.is_deleted, state = changed.state
@@ -206,7 +213,7 @@ async fn products(session: &mut Session, world: &World, known: &Known) -> Result
     let rows = dirty.filter_map(|sku| Some((sku, world.products.get(sku)?)));
     let rows = rows
         .map(|(sku, product)| {
-            let row = json!([sku, product.is_deleted, text(product)?]);
+            let row = arguments![sku.as_str(), product.is_deleted, text(product)?];
             Ok((known.products.contains(sku), row))
         })
         .collect::<Result<_, StoreError>>()?;
@@ -216,7 +223,7 @@ async fn products(session: &mut Session, world: &World, known: &Known) -> Result
 const INSERT_CUSTOMERS: Write = Write {
     sqlite: "
         INSERT INTO customers (id, storefront, state)
-        SELECT value->>0, value->>1, value->>2 FROM json_each($1)",
+        VALUES ($1, $2, $3)",
     postgres: "
         INSERT INTO customers (id, storefront, state)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[])",
@@ -226,9 +233,8 @@ const INSERT_CUSTOMERS: Write = Write {
 const UPDATE_CUSTOMERS: Write = Write {
     sqlite: "
         UPDATE customers
-        SET state = changed.value->>2
-        FROM json_each($1) AS changed
-        WHERE customers.id = changed.value->>0",
+        SET state = $3
+        WHERE id = $1",
     postgres: "
         UPDATE customers
         SET state = changed.state
@@ -242,7 +248,11 @@ async fn customers(session: &mut Session, world: &World, known: &Known) -> Resul
     let rows = dirty.filter_map(|id| Some((id, world.customers.get(id)?)));
     let rows = rows
         .map(|(id, customer)| {
-            let row = json!([id, customer.storefront, text(customer)?]);
+            let row = arguments![
+                id.to_string(),
+                customer.storefront.as_str(),
+                text(customer)?
+            ];
             Ok((known.customers.contains(id), row))
         })
         .collect::<Result<_, StoreError>>()?;
@@ -252,7 +262,7 @@ async fn customers(session: &mut Session, world: &World, known: &Known) -> Resul
 const DELETE_STEPS: Write = Write {
     sqlite: "
         DELETE FROM steps
-        WHERE (order_id, step) IN (SELECT value->>0, value->>1 FROM json_each($1))",
+        WHERE order_id = $1 AND step = $2",
     postgres: "
         DELETE FROM steps
         USING unnest($1::text[], $2::text[]) AS gone (order_id, step)
@@ -265,8 +275,7 @@ const PUT_STEPS: Write = Write {
     sqlite: "
         INSERT OR REPLACE INTO steps
             (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at)
-        SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8
-        FROM json_each($1)",
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     postgres: "
         INSERT INTO steps
             (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at)
@@ -299,19 +308,19 @@ async fn steps(session: &mut Session, world: &World, now: Timestamp) -> Result<(
                     (false, true) => Some(millis(now + STEP_LEASE)),
                     (false, false) => Some(millis(row.due_at)),
                 };
-                put.push(json!([
-                    key.order_id,
-                    key.step,
+                put.push(arguments![
+                    key.order_id.to_string(),
+                    key.step.to_string(),
                     row.attempt,
                     row.failures,
                     millis(row.due_at),
                     publish_at,
-                    row.last_error,
-                    row.request_id,
+                    row.last_error.as_deref(),
+                    row.request_id.as_str(),
                     millis(now)
-                ]));
+                ]);
             }
-            None => gone.push(json!([key.order_id, key.step])),
+            None => gone.push(arguments![key.order_id.to_string(), key.step.to_string()]),
         }
     }
     session.write(DELETE_STEPS, gone).await?;
@@ -321,7 +330,7 @@ async fn steps(session: &mut Session, world: &World, now: Timestamp) -> Result<(
 const INSERT_IDEMPOTENCY: Write = Write {
     sqlite: "
         INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
-        SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each($1)",
+        VALUES ($1, $2, $3, $4, $5)",
     postgres: "
         INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])",
@@ -331,7 +340,7 @@ const INSERT_IDEMPOTENCY: Write = Write {
 const UPDATE_IDEMPOTENCY: Write = Write {
     sqlite: "
         INSERT OR REPLACE INTO idempotency (key, fingerprint, answer, outcome, expires_at)
-        SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each($1)",
+        VALUES ($1, $2, $3, $4, $5)",
     postgres: "
         INSERT INTO idempotency (key, fingerprint, answer, outcome, expires_at)
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[])
@@ -362,7 +371,13 @@ async fn recorded(
         .map(|(key, recorded)| {
             let answer = recorded.answer.as_ref().map(text).transpose()?;
             let outcome = recorded.outcome.as_ref().map(text).transpose()?;
-            let row = json!([key, recorded.fingerprint, answer, outcome, expires_at]);
+            let row = arguments![
+                key.as_str(),
+                recorded.fingerprint.as_str(),
+                answer,
+                outcome,
+                expires_at
+            ];
             Ok((known.idempotency_keys.contains(key), row))
         })
         .collect::<Result<_, StoreError>>()?;
@@ -375,10 +390,7 @@ const INSERT_EVENTS: Write = Write {
     sqlite: "
         INSERT INTO events
             (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data)
-        SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5,
-               value->>6, value->>7, value->>8, value->>9, value->>10
-        FROM json_each($1)
-        ORDER BY key",
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     postgres: "
         WITH turn AS (
             UPDATE feed SET position = position + cardinality($1::text[])
@@ -417,19 +429,19 @@ async fn events(session: &mut Session, world: &World) -> Result<(), StoreError> 
         .map(|event| {
             let fact = serde_json::to_value(&event.fact)
                 .map_err(|error| StoreError::Damaged(error.to_string()))?;
-            Ok(json!([
-                event.id,
-                event.subject,
-                event.sequence,
+            Ok(arguments![
+                event.id.to_string(),
+                event.subject.as_str(),
+                i64::try_from(event.sequence).unwrap_or(i64::MAX),
                 millis(event.time),
-                event.storefront,
+                event.storefront.as_ref().map(Storefront::as_str),
                 event.fact.kind(),
-                event.origin.actor,
-                event.origin.intent,
-                event.origin.request_id,
-                event.origin.attempt,
+                event.origin.actor.as_str(),
+                event.origin.intent.as_str(),
+                event.origin.request_id.as_str(),
+                event.origin.attempt.map(i64::from),
                 fact["data"].to_string()
-            ]))
+            ])
         })
         .collect::<Result<_, StoreError>>()?;
     session.write(INSERT_EVENTS, rows).await

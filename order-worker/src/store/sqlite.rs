@@ -2,35 +2,44 @@
 //!
 //! WAL with `synchronous=FULL`: a commit that was answered survives a power cut. One connection
 //! writes; readers see the last commit and never wait.
+//!
+//! Statements are run where they are asked for, not by a thread of their own: what a batch does
+//! takes less time than telling another thread about each of its statements. Whoever writes tells
+//! the runtime that the thread is taken for the time of the disk ([`tokio::task::block_in_place`]).
 
 use std::{
     fs::{self, File, TryLockError},
+    mem,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use sqlx::{
-    Connection, SqliteConnection, SqlitePool,
-    migrate::Migrator,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+use rusqlite::{
+    Connection as Raw, OpenFlags, Statement, ToSql,
+    types::{ToSqlOutput, Value, ValueRef},
 };
+use rusqlite_migration::{M, Migrations};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, OwnedMutexGuard},
+    task,
     time::{self, Instant},
 };
 
 use super::{
     StoreError,
-    database::{self, Session},
-    migrator,
+    database::{Argument, Session},
 };
 
-/// Connections that read at the same time.
-const READERS: u32 = 4;
+/// Connections that are kept for the next reader.
+const READERS: usize = 4;
 /// For a lock held by a backup or a curious `sqlite3`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Readers wait for nobody but a database that is just being opened.
+const READER_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
+/// Statements that stay prepared.
+const STATEMENTS: usize = 128;
 /// For another worker on the same database to end.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between looks at whether it has.
@@ -40,10 +49,154 @@ const SCHEME: &str = "sqlite://";
 
 /// A SQLite database that this process alone writes to.
 pub(super) struct Sqlite {
-    writer: Arc<Mutex<SqliteConnection>>,
-    readers: SqlitePool,
+    writer: Arc<Mutex<Raw>>,
+    readers: Arc<Readers>,
     /// Held while the store is open.
     _lock: File,
+}
+
+/// Connections that read.
+struct Readers {
+    path: PathBuf,
+    idle: StdMutex<Vec<Raw>>,
+}
+
+/// A connection to SQLite.
+pub(crate) enum Connection {
+    /// One's own, that reads all of it.
+    Auditing(Box<Raw>),
+    /// The one that writes, while nobody else does. A transaction that is still open when it is
+    /// dropped is rolled back.
+    Writing(OwnedMutexGuard<Raw>),
+    Reading(Reader),
+}
+
+/// A connection on loan from [`Readers`].
+pub(crate) struct Reader {
+    /// Always there; taken out on the way back.
+    connection: Option<Raw>,
+    readers: Arc<Readers>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut idle = self
+            .readers
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READERS {
+            idle.extend(self.connection.take());
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Self::Writing(writer) = self
+            && !writer.is_autocommit()
+            && let Err(error) = task::block_in_place(|| writer.execute_batch("ROLLBACK"))
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
+    }
+}
+
+impl Connection {
+    /// The rows that `sql` gives.
+    pub(super) fn fetch(
+        &mut self,
+        sql: &str,
+        arguments: &[Argument],
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let columns = statement.column_count();
+            bind(&mut statement, arguments)?;
+            let mut rows = statement.raw_query();
+            let mut read = Vec::new();
+            while let Some(row) = rows.next()? {
+                let cells = (0..columns).map(|column| row.get(column));
+                read.push(cells.collect::<rusqlite::Result<_>>()?);
+            }
+            Ok(read)
+        })
+    }
+
+    /// Runs `sql`; tells how many rows it changed.
+    pub(super) fn execute(&mut self, sql: &str, arguments: &[Argument]) -> Result<u64, StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            bind(&mut statement, arguments)?;
+            let changed = statement.raw_execute()?;
+            Ok(u64::try_from(changed).unwrap_or_default())
+        })
+    }
+
+    /// Runs `sql` for each of `rows`.
+    pub(super) fn execute_all(
+        &mut self,
+        sql: &str,
+        rows: &[Vec<Argument>],
+    ) -> Result<(), StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            for row in rows {
+                bind(&mut statement, row)?;
+                statement.raw_execute()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs statements without arguments and results.
+    pub(super) fn run(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.with(|connection| connection.execute_batch(sql))
+    }
+
+    fn with<T>(&mut self, work: impl FnOnce(&Raw) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let done = match self {
+            Self::Auditing(connection) => work(connection),
+            // It may wait for the disk.
+            Self::Writing(writer) => task::block_in_place(|| work(writer)),
+            Self::Reading(Reader {
+                connection: Some(connection),
+                ..
+            }) => work(connection),
+            Self::Reading(_) => return Err(StoreError::Damaged("a reader was given back".into())),
+        };
+        Ok(done?)
+    }
+}
+
+/// Binds `$1`, `$2`…, which to SQLite are names.
+fn bind(statement: &mut Statement<'_>, arguments: &[Argument]) -> rusqlite::Result<()> {
+    const NAMES: [&str; 16] = [
+        "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14",
+        "$15", "$16",
+    ];
+    for (name, argument) in NAMES.iter().zip(arguments) {
+        // One that the statement has no use for is none of its parameters.
+        if let Some(index) = statement.parameter_index(name)? {
+            statement.raw_bind_parameter(index, argument)?;
+        }
+    }
+    Ok(())
+}
+
+impl ToSql for Argument {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Integer(value) => ToSqlOutput::Owned(value.map_or(Value::Null, Value::Integer)),
+            Self::Boolean(value) => ToSqlOutput::Owned(Value::Integer((*value).into())),
+            Self::Text(None) => ToSqlOutput::Owned(Value::Null),
+            Self::Text(Some(text)) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::List(values) => {
+                let list = serde_json::Value::from(values.clone()).to_string();
+                ToSqlOutput::Owned(Value::Text(list))
+            }
+        })
+    }
 }
 
 impl Sqlite {
@@ -61,24 +214,12 @@ impl Sqlite {
                 .with_context(|| format!("can't create {}", folder.display()))?;
         }
         let lock = exclusive(&path).await?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT);
-        let mut writer = SqliteConnection::connect_with(&options)
-            .await
-            .with_context(|| format!("can't open {}", path.display()))?;
-        migrations()
-            .run(&mut writer)
-            .await
-            .with_context(|| format!("can't migrate {}", path.display()))?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_with(options.create_if_missing(false).read_only(true))
-            .await
-            .with_context(|| format!("can't read {}", path.display()))?;
+        let mut writer = writing(&path)?;
+        migrate(&mut writer).with_context(|| format!("can't migrate {}", path.display()))?;
+        let readers = Arc::new(Readers {
+            path,
+            idle: StdMutex::default(),
+        });
         Ok(Self {
             writer: Arc::new(Mutex::new(writer)),
             readers,
@@ -89,33 +230,66 @@ impl Sqlite {
     /// The connection that writes, when it is free.
     pub(super) async fn writer(&self) -> Session {
         let writer = Arc::clone(&self.writer).lock_owned().await;
-        Session::Sqlite(database::Sqlite::Locked(writer))
+        Session::Sqlite(Connection::Writing(writer))
     }
 
     /// A connection that reads.
-    pub(super) async fn reader(&self) -> Result<Session, StoreError> {
-        let reader = self.readers.acquire().await?;
-        Ok(Session::Sqlite(database::Sqlite::Pooled(reader)))
+    pub(super) fn reader(&self) -> Result<Session, StoreError> {
+        let idle = self.readers.idle.lock();
+        let idle = idle.unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => reading(&self.readers.path, READER_BUSY_TIMEOUT)?,
+        };
+        Ok(Session::Sqlite(Connection::Reading(Reader {
+            connection: Some(connection),
+            readers: Arc::clone(&self.readers),
+        })))
     }
 
     /// Closes the connections, so that the write-ahead log is folded into the file.
-    pub(super) async fn close(self) {
-        self.readers.close().await;
+    pub(super) fn close(self) {
+        let mut idle = self.readers.idle.lock();
+        drop(mem::take(
+            &mut *idle.as_deref_mut().unwrap_or(&mut Vec::new()),
+        ));
         if let Some(writer) = Arc::into_inner(self.writer)
-            && let Err(error) = writer.into_inner().close().await
+            && let Err((_, error)) = writer.into_inner().close()
         {
             tracing::warn!(%error, "the database did not close cleanly; it recovers at the next start");
         }
     }
 }
 
+/// A connection that writes to the file at `path`, which is made if it is not there.
+///
+/// # Errors
+/// When it can't be opened.
+pub(crate) fn writing(path: &Path) -> anyhow::Result<Raw> {
+    let open = || {
+        let connection = Raw::open(path)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        Ok::<_, rusqlite::Error>(connection)
+    };
+    open().with_context(|| format!("can't open {}", path.display()))
+}
+
+fn reading(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Raw> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Raw::open_with_flags(path, flags)?;
+    connection.busy_timeout(busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(connection)
+}
+
 /// A connection for reading all of a database, which must be there.
-pub(crate) async fn auditing(path: &Path) -> anyhow::Result<Session> {
-    let options = SqliteConnectOptions::new().filename(path).read_only(true);
-    let connection = SqliteConnection::connect_with(&options)
-        .await
-        .with_context(|| format!("can't read {}", path.display()))?;
-    Ok(Session::Sqlite(database::Sqlite::Own(Box::new(connection))))
+pub(crate) fn auditing(path: &Path) -> anyhow::Result<Session> {
+    let connection =
+        reading(path, BUSY_TIMEOUT).with_context(|| format!("can't read {}", path.display()))?;
+    Ok(Session::Sqlite(Connection::Auditing(Box::new(connection))))
 }
 
 /// The file that `url` names.
@@ -159,17 +333,27 @@ async fn exclusive(path: &Path) -> anyhow::Result<File> {
     }
 }
 
-fn migrations() -> Migrator {
-    migrator(&[
-        (
-            1,
-            "initial",
-            include_str!("migrations/sqlite/0001_initial.sql"),
-        ),
-        (
-            2,
-            "dead letters and clocks",
-            include_str!("migrations/sqlite/0002_dead_letters_and_clocks.sql"),
-        ),
-    ])
+/// The schema's versions. Append-only: what was released is never edited.
+const MIGRATIONS: &[M<'_>] = &[
+    M::up(include_str!("migrations/sqlite/0001_initial.sql")),
+    M::up(include_str!(
+        "migrations/sqlite/0002_dead_letters_and_clocks.sql"
+    )),
+];
+
+fn migrate(connection: &mut Raw) -> anyhow::Result<()> {
+    adopt(connection)?;
+    Migrations::from_slice(MIGRATIONS).to_latest(connection)?;
+    Ok(())
+}
+
+/// The first versions of this program kept the schema's version in a table of sqlx's.
+fn adopt(connection: &Raw) -> rusqlite::Result<()> {
+    let count = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
+    let is_old = count("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")? > 0;
+    if is_old && count("PRAGMA user_version")? == 0 {
+        let version = count("SELECT max(version) FROM _sqlx_migrations")?;
+        connection.pragma_update(None, "user_version", version)?;
+    }
+    Ok(())
 }

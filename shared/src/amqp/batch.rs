@@ -74,12 +74,12 @@ pub(super) struct Remains<'a> {
 ///
 /// # Errors
 /// When it is not a JSON array.
-pub(super) fn parts(body: &[u8]) -> serde_json::Result<Vec<&RawValue>> {
+pub fn parts(body: &[u8]) -> serde_json::Result<Vec<&RawValue>> {
     serde_json::from_slice(body)
 }
 
 /// What goes onto the wire.
-pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
+pub fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_else(|error| {
         // Not of plain data, and all of it is.
         tracing::error!(%error, "an answer can't be written");

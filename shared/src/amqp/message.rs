@@ -132,7 +132,9 @@ impl Incoming {
             correlation_id: text(properties.correlation_id()),
             reply_to: text(properties.reply_to()).filter(|queue| !queue.is_empty()),
             message_id: text(properties.message_id()).filter(|id| !id.is_empty()),
-            expiration: text(properties.expiration()).as_deref().and_then(milliseconds),
+            expiration: text(properties.expiration())
+                .as_deref()
+                .and_then(milliseconds),
             headers: properties
                 .headers()
                 .as_ref()

@@ -102,7 +102,10 @@ struct Sent {
 }
 
 enum Reply {
-    Body { body: Vec<u8>, is_replay: bool },
+    Body {
+        body: Vec<u8>,
+        is_replay: bool,
+    },
     /// Certain that it did not get to the worker.
     NotSent(Failure),
     ConnectionLost,
@@ -522,14 +525,20 @@ async fn listen_once(broker: &Broker, shared: &Shared, generation: u64) -> lapin
 /// Gives a reply, or each of a batch of them, to whoever waits for it.
 fn hand_out(shared: &Shared, reply: Delivery) {
     let properties = &reply.properties;
-    let is_batch = properties.kind().as_ref().is_some_and(|kind| kind.as_str() == BATCH);
+    let is_batch = properties
+        .kind()
+        .as_ref()
+        .is_some_and(|kind| kind.as_str() == BATCH);
     if is_batch {
         let answers: Vec<Answer<'_, &RawValue>> = match serde_json::from_slice(&reply.data) {
             Ok(answers) => answers,
             Err(error) => return tracing::error!(%error, "a batch of replies can't be read"),
         };
         for answer in answers {
-            let id = answer.correlation_id.as_deref().and_then(|id| id.parse().ok());
+            let id = answer
+                .correlation_id
+                .as_deref()
+                .and_then(|id| id.parse().ok());
             let reply = Reply::Body {
                 body: answer.body.get().as_bytes().to_vec(),
                 is_replay: answer.headers.contains_key(header::REPLAYED),
@@ -538,7 +547,10 @@ fn hand_out(shared: &Shared, reply: Delivery) {
         }
         return;
     }
-    let id = properties.correlation_id().as_ref().and_then(|id| id.as_str().parse().ok());
+    let id = properties
+        .correlation_id()
+        .as_ref()
+        .and_then(|id| id.as_str().parse().ok());
     let headers = properties.headers().as_ref();
     let is_replay = headers.is_some_and(|headers| headers.contains_key(header::REPLAYED));
     let body = reply.data;

@@ -144,7 +144,10 @@ impl Delivered {
             Ok(None) => (is_batch, vec![alone(&message)]),
             Ok(Some(parts)) => (
                 is_batch,
-                parts.into_iter().map(|part| entry(&message, part)).collect(),
+                parts
+                    .into_iter()
+                    .map(|part| entry(&message, part))
+                    .collect(),
             ),
             // Nobody can be told apart: one answer for all, as to a message that can't be read.
             Err(failure) => (
@@ -170,7 +173,10 @@ fn parts_of(message: &Incoming) -> Result<Option<Vec<&RawValue>>, Failure> {
         return Ok(None);
     }
     let unreadable = |error: String| {
-        Failure::new(Code::InvalidRequest, format!("the batch can't be read: {error}"))
+        Failure::new(
+            Code::InvalidRequest,
+            format!("the batch can't be read: {error}"),
+        )
     };
     let parts = batch::parts(&message.body).map_err(|error| unreadable(error.to_string()))?;
     if parts.len() > MAX_PARTS {
@@ -200,7 +206,9 @@ fn entry(message: &Incoming, part: &RawValue) -> Question {
         Ok(entry) => entry,
         Err(error) => {
             let remains = serde_json::from_str(part.get());
-            let correlation_id = remains.ok().and_then(|Remains { correlation_id }| correlation_id);
+            let correlation_id = remains
+                .ok()
+                .and_then(|Remains { correlation_id }| correlation_id);
             return Question {
                 whose: Whose(correlation_id.map(Cow::into_owned)),
                 asked: Err(Failure::new(
@@ -271,7 +279,10 @@ impl Asker {
     /// [`Away`] when they could not be sent.
     pub async fn reply(&self, replier: &Replier, answers: Vec<Answered>) -> Result<(), Away> {
         let Some(reply_to) = &self.reply_to else {
-            for failure in answers.iter().filter_map(|answer| answer.told.outcome.as_ref().err()) {
+            for failure in answers
+                .iter()
+                .filter_map(|answer| answer.told.outcome.as_ref().err())
+            {
                 tracing::warn!(%failure, "a request without reply_to failed");
             }
             return Ok(());

@@ -10,7 +10,7 @@ use shared::{id::OrderId, order::ShipmentUpdate};
 use standardwebhooks::Webhook;
 use tokio::time;
 
-use super::{Ledger, away};
+use super::{Sandbox, books::Books};
 use crate::{
     providers::{Label, PartnerError},
     store::database::{Sql, arguments},
@@ -41,15 +41,15 @@ const ROUND: i64 = 100;
 /// The carrier; keys are `ORDER_ID/request_shipment:WAREHOUSE`.
 #[derive(Clone)]
 pub struct SandboxCarrier {
-    ledger: Ledger,
+    sandbox: Sandbox,
     /// Whether parcels move by themselves.
     delivers: bool,
 }
 
 impl SandboxCarrier {
-    /// The carrier with this ledger.
-    pub fn new(ledger: Ledger, delivers: bool) -> Self {
-        Self { ledger, delivers }
+    /// The carrier with these books.
+    pub fn new(sandbox: Sandbox, delivers: bool) -> Self {
+        Self { sandbox, delivers }
     }
 
     /// Announces a parcel under `key`, once.
@@ -60,33 +60,12 @@ impl SandboxCarrier {
         let next_at = self
             .delivers
             .then(|| Timestamp::now().as_millisecond() + LEG_MS);
-        let number = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
-        let rows = self
-            .ledger
-            .fetch(
-                "INSERT INTO parcels (key, order_id, tracking_number, next_at)
-                 VALUES ($1, $2, $3, $4)
-                 ON CONFLICT (key) DO UPDATE SET key = excluded.key
-                 RETURNING tracking_number, is_cancelled",
-                arguments![
-                    key,
-                    order_id.to_string(),
-                    format!("SBX{}", &number[12..]),
-                    next_at
-                ],
-            )
-            .await
-            .map_err(away)?;
-        let row = rows.first().ok_or_else(|| away(sqlx::Error::RowNotFound))?;
-        if row.boolean(1).map_err(away)? {
-            return Err(PartnerError::Permanent(
-                "the parcel was withdrawn".to_owned(),
-            ));
-        }
-        Ok(Label {
-            carrier: NAME.to_owned(),
-            tracking_number: row.text(0).map_err(away)?.to_owned(),
-        })
+        let this = key.to_owned();
+        let announce = move |books: &mut Books| {
+            let number = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
+            books.announce(&this, order_id, format!("SBX{}", &number[12..]), next_at)
+        };
+        self.sandbox.teller.enter(key, announce).await?
     }
 
     /// Withdraws the parcel under `key`; if there is none, there never will be. One that has left
@@ -95,14 +74,9 @@ impl SandboxCarrier {
     /// # Errors
     /// `Transient`.
     pub async fn withdraw(&self, key: &str, order_id: OrderId) -> Result<(), PartnerError> {
-        let withdrawn = self.ledger.fetch(
-            "INSERT INTO parcels (key, order_id, tracking_number, is_cancelled)
-             VALUES ($1, $2, '', true)
-             ON CONFLICT (key) DO UPDATE SET is_cancelled = true, next_at = NULL
-             WHERE parcels.stage = 0",
-            arguments![key, order_id.to_string()],
-        );
-        withdrawn.await.map(drop).map_err(away)
+        let this = key.to_owned();
+        let withdraw = move |books: &mut Books| books.withdraw(&this, order_id);
+        self.sandbox.teller.enter(key, withdraw).await
     }
 
     /// Delivers until it is dropped: moves parcels and tells `webhook_url`, signed with `secret`.
@@ -136,6 +110,7 @@ impl SandboxCarrier {
         let now = Timestamp::now().as_millisecond();
         // Whoever takes a parcel tells of it; should nothing come of that, it is told again.
         let due = self
+            .sandbox
             .ledger
             .fetch(
                 Sql::dialects(
@@ -191,7 +166,7 @@ impl SandboxCarrier {
                 }
             };
             // Withdrawn meanwhile: it stays.
-            let moved = self.ledger.fetch(
+            let moved = self.sandbox.ledger.fetch(
                 "UPDATE parcels SET stage = $2, next_at = $3 WHERE key = $1 AND NOT is_cancelled",
                 arguments![key, stage, next_at],
             );

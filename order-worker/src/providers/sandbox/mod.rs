@@ -5,33 +5,55 @@
 //! - [`payment`]: holds, takes and gives back money.
 //! - [`carrier`]: gives out tracking numbers; as `CARRIER=sandbox` it also delivers, calling the
 //!   shipper webhook as it goes.
+//! - `books`: what each call does to the ledger; `teller`: has it written.
 
+mod books;
 pub mod carrier;
 pub mod payment;
+mod teller;
 
-use std::path::{Path, PathBuf};
-
-use anyhow::Context;
-use sqlx::{
-    Connection, PgPool, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use anyhow::Context;
+use sqlx::PgPool;
+use tokio::sync::Mutex;
+
+use self::teller::Teller;
 use super::PartnerError;
 use crate::store::{
     StoreError,
-    database::{self, Session, Sql, arguments},
+    database::{self, Session, Sql},
     postgres, sqlite,
 };
 
-/// The sandbox's books: a file beside a SQLite database, a schema of its own in PostgreSQL.
+/// The sandbox partners' house: clones share it.
 #[derive(Clone)]
-pub struct Ledger(Books);
+pub struct Sandbox {
+    ledger: Ledger,
+    teller: Teller,
+}
+
+impl Sandbox {
+    /// Opens for business with these books.
+    pub fn open(ledger: Ledger) -> Self {
+        Self {
+            teller: Teller::start(ledger.clone()),
+            ledger,
+        }
+    }
+}
+
+/// Where the sandbox's books are: a file beside a SQLite database, a schema of its own in PostgreSQL.
+#[derive(Clone)]
+pub struct Ledger(Place);
 
 #[derive(Clone)]
-enum Books {
+enum Place {
     /// One connection, so that nobody meets a locked file.
-    Sqlite(SqlitePool),
+    Sqlite(Arc<Mutex<rusqlite::Connection>>),
     Postgres(PgPool),
 }
 
@@ -43,30 +65,14 @@ impl Ledger {
     pub async fn open(database_url: &str) -> anyhow::Result<Self> {
         if postgres::is_meant(database_url) {
             let pool = postgres::pool_in(database_url, "sandbox")?;
-            return Ok(Self(Books::Postgres(pool)));
+            return Ok(Self(Place::Postgres(pool)));
         }
         let path = Self::path(&sqlite::path(database_url)?);
-        let context = || format!("can't open the sandbox's ledger {}", path.display());
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            // After an error that SQLite has rolled back by itself, such as a full disk, sqlx takes
-            // the transaction for one that is still open.
-            .after_release(|connection, _| {
-                Box::pin(async move { Ok(!connection.is_in_transaction()) })
-            })
-            .connect_with(options)
-            .await
-            .with_context(context)?;
-        sqlx::raw_sql(include_str!("ledger.sql"))
-            .execute(&pool)
-            .await
-            .with_context(context)?;
-        Ok(Self(Books::Sqlite(pool)))
+        let connection = sqlite::writing(&path)?;
+        connection
+            .execute_batch(include_str!("ledger.sql"))
+            .with_context(|| format!("can't open the sandbox's ledger {}", path.display()))?;
+        Ok(Self(Place::Sqlite(Arc::new(Mutex::new(connection)))))
     }
 
     /// `orders.db` has its ledger in `orders.sandbox.db`.
@@ -74,19 +80,15 @@ impl Ledger {
         database.with_extension("sandbox.db")
     }
 
-    /// A transaction about what goes by `key`; of several at once, one after the other.
-    async fn begin(&self, key: &str) -> Result<Session, PartnerError> {
+    /// A transaction.
+    async fn begin(&self) -> Result<Session, PartnerError> {
         match &self.0 {
-            Books::Sqlite(pool) => {
-                let transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(away)?;
-                Ok(Session::Sqlite(database::Sqlite::Transaction(transaction)))
-            }
-            Books::Postgres(pool) => {
-                let mut session = postgres::transaction(pool).await.map_err(away)?;
-                let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
-                session.execute(lock, arguments![key]).await.map_err(away)?;
+            Place::Sqlite(connection) => {
+                let mut session = writing(connection).await;
+                session.control("BEGIN IMMEDIATE").await.map_err(away)?;
                 Ok(session)
             }
+            Place::Postgres(pool) => postgres::transaction(pool).await.map_err(away),
         }
     }
 
@@ -97,11 +99,16 @@ impl Ledger {
         arguments: Vec<database::Argument>,
     ) -> Result<Vec<database::Row>, StoreError> {
         let mut session = match &self.0 {
-            Books::Sqlite(pool) => Session::Sqlite(database::Sqlite::Pooled(pool.acquire().await?)),
-            Books::Postgres(pool) => postgres::pooled(pool).await?,
+            Place::Sqlite(connection) => writing(connection).await,
+            Place::Postgres(pool) => postgres::pooled(pool).await?,
         };
         session.fetch(sql, arguments).await
     }
+}
+
+async fn writing(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
+    let connection = Arc::clone(connection).lock_owned().await;
+    Session::Sqlite(sqlite::Connection::Writing(connection))
 }
 
 /// The ledger of `database_url` for reading all of it; none if there never was one.
@@ -115,7 +122,7 @@ async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
     if !path.exists() {
         return Ok(None);
     }
-    sqlite::auditing(&path).await.map(Some)
+    sqlite::auditing(&path).map(Some)
 }
 
 /// The ledger's own troubles are the partner's: try again.

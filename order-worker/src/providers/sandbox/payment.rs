@@ -16,37 +16,22 @@ use anyhow::Context;
 use shared::money::Money;
 use uuid::Uuid;
 
-use super::{Ledger, auditing, away};
-use crate::{
-    providers::{Authorization, PartnerError},
-    store::database::{Argument, Row, Session, arguments},
-};
+use super::{Sandbox, auditing, books::Books};
+use crate::providers::{Authorization, PartnerError};
 
 /// What orders and events call this provider.
 pub const NAME: &str = "sandbox";
 /// How long `pm_slow` takes to answer.
 const SLOW: Duration = Duration::from_secs(3);
-/// How often `pm_flaky` fails.
-const FLAKY_FAILURES: i64 = 2;
 
 /// The provider; keys are `ORDER_ID/authorize_payment`.
 #[derive(Clone)]
-pub struct SandboxPayments(Ledger);
-
-/// A row of the ledger.
-struct Payment {
-    reference: String,
-    status: String,
-    amount: i64,
-    captured: i64,
-    refunded: i64,
-    calls: i64,
-}
+pub struct SandboxPayments(Sandbox);
 
 impl SandboxPayments {
-    /// The provider with this ledger.
-    pub fn new(ledger: Ledger) -> Self {
-        Self(ledger)
+    /// The provider with these books.
+    pub fn new(sandbox: Sandbox) -> Self {
+        Self(sandbox)
     }
 
     /// Holds `price` under `key`, once.
@@ -59,88 +44,22 @@ impl SandboxPayments {
         price: Money,
         method: &str,
     ) -> Result<Authorization, PartnerError> {
-        let (payment, is_first) = self.hold(key, price, method).await?;
-        match (method, payment.status.as_str()) {
-            ("pm_flaky", "asked") => Err(PartnerError::Transient(
-                "the provider answered 503".to_owned(),
-            )),
-            (_, "declined") => Err(declined(method)),
-            (_, "voided") => Err(PartnerError::Declined {
-                code: "payment_voided".to_owned(),
-                message: "the payment was given up".to_owned(),
-            }),
-            ("pm_timeout_after_charge", _) if is_first => Err(PartnerError::Transient(
-                "the provider's answer was lost".to_owned(),
-            )),
-            (method, _) => {
-                // The money is held at once; only the answer dawdles.
-                if method == "pm_slow" && is_first {
-                    tokio::time::sleep(SLOW).await;
-                }
-                Ok(Authorization {
-                    reference: payment.reference,
-                    amount: payment.amount,
-                })
+        let (this, asked) = (key.to_owned(), method.to_owned());
+        let authorize =
+            move |books: &mut Books| books.authorize(&this, price, &asked, new_reference());
+        let (result, is_first) = self.0.teller.enter(key, authorize).await?;
+        let authorization = result?;
+        match method {
+            "pm_timeout_after_charge" if is_first => {
+                return Err(PartnerError::Transient(
+                    "the provider's answer was lost".to_owned(),
+                ));
             }
+            // The money is held at once; only the answer dawdles.
+            "pm_slow" if is_first => tokio::time::sleep(SLOW).await,
+            _ => {}
         }
-    }
-
-    /// The ledger's part of authorizing: the payment, and whether this call was the key's first.
-    async fn hold(
-        &self,
-        key: &str,
-        price: Money,
-        method: &str,
-    ) -> Result<(Payment, bool), PartnerError> {
-        let mut ledger = self.0.begin(key).await?;
-        let known = find(&mut ledger, key).await?;
-        let calls = known.as_ref().map_or(0, |payment| payment.calls) + 1;
-        let status = match known.as_ref().map(|payment| payment.status.as_str()) {
-            Some(settled) if settled != "asked" => settled,
-            _ => match method {
-                "pm_ok" | "pm_slow" | "pm_timeout_after_charge" => "authorized",
-                "pm_flaky" if calls <= FLAKY_FAILURES => "asked",
-                "pm_flaky" => "authorized",
-                _ => "declined",
-            },
-        };
-        let is_held_now = status == "authorized"
-            && known
-                .as_ref()
-                .is_none_or(|payment| payment.status == "asked");
-        let reference = known
-            .as_ref()
-            .map_or_else(new_reference, |payment| payment.reference.clone());
-        change(
-            &mut ledger,
-            "INSERT INTO payments (key, reference, status, amount, currency, calls)
-             VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (key) DO UPDATE SET status = excluded.status, calls = excluded.calls",
-            arguments![
-                key,
-                reference.as_str(),
-                status,
-                price.amount,
-                price.currency.as_str(),
-                calls
-            ],
-        )
-        .await?;
-        if is_held_now {
-            moved(&mut ledger, &reference, "authorize", price.amount).await?;
-        }
-        let payment = Payment {
-            reference,
-            status: status.to_owned(),
-            amount: known
-                .as_ref()
-                .map_or(price.amount, |payment| payment.amount),
-            captured: 0,
-            refunded: 0,
-            calls,
-        };
-        ledger.commit().await.map_err(away)?;
-        Ok((payment, calls == 1))
+        Ok(authorization)
     }
 
     /// Lets go of what is held under `key`; if nothing is, nothing ever will be. Returns the
@@ -149,36 +68,9 @@ impl SandboxPayments {
     /// # Errors
     /// `Permanent` when the money was taken: that is for a refund.
     pub async fn void(&self, key: &str) -> Result<Option<String>, PartnerError> {
-        let mut ledger = self.0.begin(key).await?;
-        let known = find(&mut ledger, key).await?;
-        let reference = known
-            .as_ref()
-            .map_or_else(new_reference, |payment| payment.reference.clone());
-        let held = match known.as_ref().map(|payment| payment.status.as_str()) {
-            Some("captured") => {
-                return Err(PartnerError::Permanent(format!(
-                    "{reference} was captured and can't be voided"
-                )));
-            }
-            Some("authorized") => {
-                let amount = known.as_ref().map_or(0, |payment| payment.amount);
-                moved(&mut ledger, &reference, "void", amount).await?;
-                true
-            }
-            // Asked twice.
-            Some("voided") => was_held(&mut ledger, &reference).await?,
-            _ => false,
-        };
-        change(
-            &mut ledger,
-            "INSERT INTO payments (key, reference, status, amount, currency)
-             VALUES ($1, $2, 'voided', 0, 'XXX')
-             ON CONFLICT (key) DO UPDATE SET status = 'voided'",
-            arguments![key, reference.as_str()],
-        )
-        .await?;
-        ledger.commit().await.map_err(away)?;
-        Ok(held.then_some(reference))
+        let this = key.to_owned();
+        let void = move |books: &mut Books| books.void(&this, new_reference());
+        self.0.teller.enter(key, void).await?
     }
 
     /// Takes what is held under `key`, once; returns the minor units taken.
@@ -186,30 +78,9 @@ impl SandboxPayments {
     /// # Errors
     /// `Permanent` when nothing is held.
     pub async fn capture(&self, key: &str) -> Result<i64, PartnerError> {
-        let mut ledger = self.0.begin(key).await?;
-        let Some(payment) = find(&mut ledger, key).await? else {
-            return Err(PartnerError::Permanent(
-                "there is no such payment".to_owned(),
-            ));
-        };
-        match payment.status.as_str() {
-            "captured" => return Ok(payment.captured),
-            "authorized" => {}
-            status => {
-                return Err(PartnerError::Permanent(format!(
-                    "the payment is {status} and can't be captured"
-                )));
-            }
-        }
-        change(
-            &mut ledger,
-            "UPDATE payments SET status = 'captured', captured = amount WHERE key = $1",
-            arguments![key],
-        )
-        .await?;
-        moved(&mut ledger, &payment.reference, "capture", payment.amount).await?;
-        ledger.commit().await.map_err(away)?;
-        Ok(payment.amount)
+        let this = key.to_owned();
+        let capture = move |books: &mut Books| books.capture(&this);
+        self.0.teller.enter(key, capture).await?
     }
 
     /// Gives back what was taken under `key`, once; returns the minor units given back.
@@ -217,100 +88,14 @@ impl SandboxPayments {
     /// # Errors
     /// `Permanent` when nothing was taken.
     pub async fn refund(&self, key: &str) -> Result<i64, PartnerError> {
-        let mut ledger = self.0.begin(key).await?;
-        let Some(payment) = find(&mut ledger, key)
-            .await?
-            .filter(|payment| payment.status == "captured")
-        else {
-            return Err(PartnerError::Permanent(
-                "nothing was captured that could be refunded".to_owned(),
-            ));
-        };
-        let left = payment.captured - payment.refunded;
-        if left > 0 {
-            change(
-                &mut ledger,
-                "UPDATE payments SET refunded = captured WHERE key = $1",
-                arguments![key],
-            )
-            .await?;
-            moved(&mut ledger, &payment.reference, "refund", left).await?;
-            ledger.commit().await.map_err(away)?;
-        }
-        Ok(payment.captured)
-    }
-}
-
-fn declined(method: &str) -> PartnerError {
-    let (code, message) = match method {
-        "pm_declined" => ("card_declined", "the card was declined"),
-        _ => ("unknown_payment_method", "the payment method is not known"),
-    };
-    PartnerError::Declined {
-        code: code.to_owned(),
-        message: message.to_owned(),
+        let this = key.to_owned();
+        let refund = move |books: &mut Books| books.refund(&this);
+        self.0.teller.enter(key, refund).await?
     }
 }
 
 fn new_reference() -> String {
     format!("sandbox_{}", Uuid::now_v7().simple())
-}
-
-async fn change(
-    ledger: &mut Session,
-    sql: &'static str,
-    arguments: Vec<Argument>,
-) -> Result<(), PartnerError> {
-    ledger.execute(sql, arguments).await.map(drop).map_err(away)
-}
-
-async fn find(ledger: &mut Session, key: &str) -> Result<Option<Payment>, PartnerError> {
-    let rows = ledger
-        .fetch(
-            "SELECT reference, status, amount, captured, refunded, calls FROM payments WHERE key = $1",
-            arguments![key],
-        )
-        .await
-        .map_err(away)?;
-    let payment = |row: &Row| {
-        Ok(Payment {
-            reference: row.text(0)?.to_owned(),
-            status: row.text(1)?.to_owned(),
-            amount: row.integer(2)?,
-            captured: row.integer(3)?,
-            refunded: row.integer(4)?,
-            calls: row.integer(5)?,
-        })
-    };
-    rows.first()
-        .map(payment)
-        .transpose()
-        .map_err(|error: sqlx::Error| away(error))
-}
-
-async fn moved(
-    ledger: &mut Session,
-    payment: &str,
-    kind: &str,
-    amount: i64,
-) -> Result<(), PartnerError> {
-    change(
-        ledger,
-        "INSERT INTO movements (payment, kind, amount) VALUES ($1, $2, $3)",
-        arguments![payment, kind, amount],
-    )
-    .await
-}
-
-async fn was_held(ledger: &mut Session, payment: &str) -> Result<bool, PartnerError> {
-    let rows = ledger
-        .fetch(
-            "SELECT 1 FROM movements WHERE payment = $1 AND kind = 'authorize'",
-            arguments![payment],
-        )
-        .await
-        .map_err(away)?;
-    Ok(!rows.is_empty())
 }
 
 /// A payment as the provider's own books show it.

@@ -173,7 +173,9 @@ mod tests {
             line.enter(Item(bytes));
         }
         drop(places);
-        let sizes: Vec<_> = std::iter::from_fn(|| line.take()).map(|batch| batch.len()).collect();
+        let sizes: Vec<_> = std::iter::from_fn(|| line.take())
+            .map(|batch| batch.len())
+            .collect();
         assert_eq!(sizes, [2, 2]);
     }
 }

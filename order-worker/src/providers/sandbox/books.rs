@@ -1,0 +1,293 @@
+//! What the sandbox partners' books say of the payments and parcels of one transaction, and how
+//! each call changes them. Pure: the [`teller`](super::teller) loads and writes.
+
+use std::collections::{BTreeSet, HashMap};
+
+use shared::{id::OrderId, money::Money};
+
+use crate::providers::{Authorization, Label, PartnerError};
+
+/// How often `pm_flaky` fails.
+const FLAKY_FAILURES: i64 = 2;
+
+/// A row of the payments.
+#[derive(Debug, Clone)]
+pub(super) struct Payment {
+    pub(super) reference: String,
+    pub(super) status: Status,
+    pub(super) amount: i64,
+    pub(super) currency: String,
+    pub(super) captured: i64,
+    pub(super) refunded: i64,
+    /// How often it was asked for.
+    pub(super) calls: i64,
+    /// Whether money was ever held.
+    pub(super) was_held: bool,
+}
+
+/// Where a payment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    /// Nothing is held yet.
+    Asked,
+    Authorized,
+    Declined,
+    Captured,
+    Voided,
+}
+
+impl Status {
+    const ALL: [Self; 5] = [
+        Self::Asked,
+        Self::Authorized,
+        Self::Declined,
+        Self::Captured,
+        Self::Voided,
+    ];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Authorized => "authorized",
+            Self::Declined => "declined",
+            Self::Captured => "captured",
+            Self::Voided => "voided",
+        }
+    }
+
+    pub(super) fn read(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// A row of the parcels.
+#[derive(Debug, Clone)]
+pub(super) struct Parcel {
+    pub(super) order_id: String,
+    pub(super) tracking_number: String,
+    pub(super) is_cancelled: bool,
+    /// Webhooks that were delivered.
+    pub(super) stage: i64,
+    /// When the next one is due, in Unix milliseconds.
+    pub(super) next_at: Option<i64>,
+}
+
+/// Money that was really held, taken, let go or given back.
+#[derive(Debug)]
+pub(super) struct Movement {
+    pub(super) payment: String,
+    pub(super) kind: &'static str,
+    pub(super) amount: i64,
+}
+
+/// What was loaded, and what has changed since.
+#[derive(Default)]
+pub(super) struct Books {
+    pub(super) payments: HashMap<String, Payment>,
+    pub(super) parcels: HashMap<String, Parcel>,
+    pub(super) changed_payments: BTreeSet<String>,
+    pub(super) changed_parcels: BTreeSet<String>,
+    pub(super) movements: Vec<Movement>,
+}
+
+impl Books {
+    /// Holds `price` under `key`, once: what came of it, and whether this was the key's first call.
+    pub(super) fn authorize(
+        &mut self,
+        key: &str,
+        price: Money,
+        method: &str,
+        reference: String,
+    ) -> (Result<Authorization, PartnerError>, bool) {
+        let payment = self
+            .payments
+            .entry(key.to_owned())
+            .or_insert_with(|| Payment {
+                reference,
+                status: Status::Asked,
+                amount: price.amount,
+                currency: price.currency.as_str().to_owned(),
+                captured: 0,
+                refunded: 0,
+                calls: 0,
+                was_held: false,
+            });
+        payment.calls += 1;
+        if payment.status == Status::Asked {
+            payment.status = match method {
+                "pm_ok" | "pm_slow" | "pm_timeout_after_charge" => Status::Authorized,
+                "pm_flaky" if payment.calls <= FLAKY_FAILURES => Status::Asked,
+                "pm_flaky" => Status::Authorized,
+                _ => Status::Declined,
+            };
+            if payment.status == Status::Authorized {
+                payment.was_held = true;
+                self.movements
+                    .push(movement(payment, "authorize", payment.amount));
+            }
+        }
+        self.changed_payments.insert(key.to_owned());
+        let result = match payment.status {
+            Status::Asked => Err(PartnerError::Transient(
+                "the provider answered 503".to_owned(),
+            )),
+            Status::Declined => Err(declined(method)),
+            Status::Voided => Err(PartnerError::Declined {
+                code: "payment_voided".to_owned(),
+                message: "the payment was given up".to_owned(),
+            }),
+            Status::Authorized | Status::Captured => Ok(Authorization {
+                reference: payment.reference.clone(),
+                amount: payment.amount,
+            }),
+        };
+        (result, payment.calls == 1)
+    }
+
+    /// Lets go of what is held under `key`; if nothing is, nothing ever will be.
+    pub(super) fn void(
+        &mut self,
+        key: &str,
+        reference: String,
+    ) -> Result<Option<String>, PartnerError> {
+        let payment = self
+            .payments
+            .entry(key.to_owned())
+            .or_insert_with(|| Payment {
+                reference,
+                status: Status::Asked,
+                amount: 0,
+                currency: "XXX".to_owned(),
+                captured: 0,
+                refunded: 0,
+                calls: 0,
+                was_held: false,
+            });
+        match payment.status {
+            Status::Captured => {
+                return Err(PartnerError::Permanent(format!(
+                    "{} was captured and can't be voided",
+                    payment.reference
+                )));
+            }
+            Status::Authorized => self
+                .movements
+                .push(movement(payment, "void", payment.amount)),
+            Status::Asked | Status::Declined | Status::Voided => {}
+        }
+        payment.status = Status::Voided;
+        self.changed_payments.insert(key.to_owned());
+        Ok(payment.was_held.then(|| payment.reference.clone()))
+    }
+
+    /// Takes what is held under `key`, once.
+    pub(super) fn capture(&mut self, key: &str) -> Result<i64, PartnerError> {
+        let Some(payment) = self.payments.get_mut(key) else {
+            return Err(PartnerError::Permanent(
+                "there is no such payment".to_owned(),
+            ));
+        };
+        match payment.status {
+            Status::Captured => return Ok(payment.captured),
+            Status::Authorized => {}
+            Status::Asked | Status::Declined | Status::Voided => {
+                return Err(PartnerError::Permanent(format!(
+                    "the payment is {} and can't be captured",
+                    payment.status.as_str()
+                )));
+            }
+        }
+        payment.status = Status::Captured;
+        payment.captured = payment.amount;
+        self.movements
+            .push(movement(payment, "capture", payment.amount));
+        self.changed_payments.insert(key.to_owned());
+        Ok(payment.captured)
+    }
+
+    /// Gives back what was taken under `key`, once.
+    pub(super) fn refund(&mut self, key: &str) -> Result<i64, PartnerError> {
+        let payment = self.payments.get_mut(key);
+        let Some(payment) = payment.filter(|payment| payment.status == Status::Captured) else {
+            return Err(PartnerError::Permanent(
+                "nothing was captured that could be refunded".to_owned(),
+            ));
+        };
+        let left = payment.captured - payment.refunded;
+        if left > 0 {
+            payment.refunded = payment.captured;
+            self.movements.push(movement(payment, "refund", left));
+            self.changed_payments.insert(key.to_owned());
+        }
+        Ok(payment.captured)
+    }
+
+    /// Announces a parcel under `key`, once; `next_at` is when it moves, if it does by itself.
+    pub(super) fn announce(
+        &mut self,
+        key: &str,
+        order_id: OrderId,
+        tracking_number: String,
+        next_at: Option<i64>,
+    ) -> Result<Label, PartnerError> {
+        if !self.parcels.contains_key(key) {
+            let parcel = Parcel {
+                order_id: order_id.to_string(),
+                tracking_number,
+                is_cancelled: false,
+                stage: 0,
+                next_at,
+            };
+            self.parcels.insert(key.to_owned(), parcel);
+            self.changed_parcels.insert(key.to_owned());
+        }
+        match self.parcels.get(key) {
+            Some(parcel) if !parcel.is_cancelled => Ok(Label {
+                carrier: super::carrier::NAME.to_owned(),
+                tracking_number: parcel.tracking_number.clone(),
+            }),
+            _ => Err(PartnerError::Permanent(
+                "the parcel was withdrawn".to_owned(),
+            )),
+        }
+    }
+
+    /// Withdraws the parcel under `key`; if there is none, there never will be. One that has left
+    /// goes on.
+    pub(super) fn withdraw(&mut self, key: &str, order_id: OrderId) {
+        let parcel = self
+            .parcels
+            .entry(key.to_owned())
+            .or_insert_with(|| Parcel {
+                order_id: order_id.to_string(),
+                tracking_number: String::new(),
+                is_cancelled: false,
+                stage: 0,
+                next_at: None,
+            });
+        if parcel.stage == 0 {
+            parcel.is_cancelled = true;
+            parcel.next_at = None;
+            self.changed_parcels.insert(key.to_owned());
+        }
+    }
+}
+
+fn movement(payment: &Payment, kind: &'static str, amount: i64) -> Movement {
+    Movement {
+        payment: payment.reference.clone(),
+        kind,
+        amount,
+    }
+}
+
+fn declined(method: &str) -> PartnerError {
+    let (code, message) = match method {
+        "pm_declined" => ("card_declined", "the card was declined"),
+        _ => ("unknown_payment_method", "the payment method is not known"),
+    };
+    PartnerError::Declined {
+        code: code.to_owned(),
+        message: message.to_owned(),
+    }
+}

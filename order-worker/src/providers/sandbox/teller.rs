@@ -1,0 +1,239 @@
+//! Writes the sandbox's books, as the engine writes ours: calls that wait at the same moment are one
+//! transaction, and nobody is answered before its commit.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Ledger, away,
+    books::{Books, Parcel, Payment, Status},
+};
+use crate::{
+    providers::PartnerError,
+    store::{
+        StoreError,
+        bulk::{Kind, Write},
+        database::{Session, Sql, arguments, list},
+    },
+};
+
+/// Calls of one transaction at most.
+const MAX_CALLS: usize = 256;
+/// Calls that may wait; steps under way are the tighter bound.
+const QUEUE: usize = 1_024;
+
+/// Takes calls; clones share one teller.
+#[derive(Clone)]
+pub(super) struct Teller(mpsc::Sender<Call>);
+
+/// What a call does to the books; it gives what answers the call after the commit.
+type Entry = Box<dyn FnOnce(&mut Books) -> Box<dyn FnOnce(Committed) + Send> + Send>;
+type Committed = Result<(), PartnerError>;
+
+struct Call {
+    key: String,
+    entry: Entry,
+}
+
+impl Teller {
+    /// Starts writing `ledger`'s books; it ends with the last clone.
+    pub(super) fn start(ledger: Ledger) -> Self {
+        let (sender, mut calls) = mpsc::channel(QUEUE);
+        tokio::spawn(async move {
+            let mut waiting = Vec::new();
+            while calls.recv_many(&mut waiting, MAX_CALLS).await > 0 {
+                write(&ledger, waiting.drain(..).collect()).await;
+            }
+        });
+        Self(sender)
+    }
+
+    /// Has `entry` made about what goes by `key`.
+    ///
+    /// # Errors
+    /// `Transient` when it is not known to be written.
+    pub(super) async fn enter<T: Send + 'static>(
+        &self,
+        key: &str,
+        entry: impl FnOnce(&mut Books) -> T + Send + 'static,
+    ) -> Result<T, PartnerError> {
+        let (sender, answer) = oneshot::channel();
+        let entry: Entry = Box::new(move |books| {
+            let entered = entry(books);
+            Box::new(move |committed| {
+                let _ = sender.send(committed.map(|()| entered));
+            })
+        });
+        let call = Call {
+            key: key.to_owned(),
+            entry,
+        };
+        let gone = |_| PartnerError::Transient("the sandbox is closed".to_owned());
+        self.0.send(call).await.map_err(|_| gone(()))?;
+        answer.await.map_err(|_| gone(()))?
+    }
+}
+
+async fn write(ledger: &Ledger, calls: Vec<Call>) {
+    let (keys, entries): (Vec<_>, Vec<_>) =
+        calls.into_iter().map(|call| (call.key, call.entry)).unzip();
+    let mut answers = Vec::with_capacity(entries.len());
+    let committed = transact(ledger, &keys, |books| {
+        answers.extend(entries.into_iter().map(|entry| entry(books)));
+    })
+    .await;
+    // Calls that did not get as far find their answer gone.
+    for answer in answers {
+        answer(committed.clone());
+    }
+}
+
+async fn transact(
+    ledger: &Ledger,
+    keys: &[String],
+    enter: impl FnOnce(&mut Books),
+) -> Result<(), PartnerError> {
+    let mut session = ledger.begin().await?;
+    let mut books = load(&mut session, keys).await.map_err(away)?;
+    enter(&mut books);
+    save(&mut session, books).await.map_err(away)?;
+    session.commit().await.map_err(away)
+}
+
+async fn load(session: &mut Session, keys: &[String]) -> Result<Books, StoreError> {
+    // Of several workers at the same key, one after the other, also if there is no row yet.
+    if matches!(session, Session::Postgres(_)) {
+        let lock = "SELECT pg_advisory_xact_lock(hash)
+                    FROM (SELECT DISTINCT hashtextextended(key, 0) AS hash
+                          FROM unnest($1::text[]) AS key ORDER BY hash) AS hashes";
+        session.fetch(lock, vec![list(keys)]).await?;
+    }
+    let mut books = Books::default();
+    let sql = Sql::dialects(
+        "SELECT key, reference, status, amount, currency, captured, refunded, calls,
+                EXISTS (SELECT 1 FROM movements WHERE payment = reference AND kind = 'authorize')
+         FROM payments WHERE key IN (SELECT value FROM json_each($1))",
+        "SELECT key, reference, status, amount, currency, captured, refunded, calls,
+                EXISTS (SELECT 1 FROM movements WHERE payment = reference AND kind = 'authorize')
+         FROM payments WHERE key = ANY($1)",
+    );
+    for row in session.fetch(sql, vec![list(keys)]).await? {
+        let status = row.text(2)?;
+        let payment = Payment {
+            reference: row.text(1)?.to_owned(),
+            status: Status::read(status)
+                .ok_or_else(|| StoreError::Damaged(format!("payment status {status:?}")))?,
+            amount: row.integer(3)?,
+            currency: row.text(4)?.to_owned(),
+            captured: row.integer(5)?,
+            refunded: row.integer(6)?,
+            calls: row.integer(7)?,
+            was_held: row.boolean(8)?,
+        };
+        books.payments.insert(row.text(0)?.to_owned(), payment);
+    }
+    let sql = Sql::dialects(
+        "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at
+         FROM parcels WHERE key IN (SELECT value FROM json_each($1))",
+        "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at
+         FROM parcels WHERE key = ANY($1) ORDER BY key FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(keys)]).await? {
+        let parcel = Parcel {
+            order_id: row.text(1)?.to_owned(),
+            tracking_number: row.text(2)?.to_owned(),
+            is_cancelled: row.boolean(3)?,
+            stage: row.integer(4)?,
+            next_at: row.maybe_integer(5)?,
+        };
+        books.parcels.insert(row.text(0)?.to_owned(), parcel);
+    }
+    Ok(books)
+}
+
+async fn save(session: &mut Session, books: Books) -> Result<(), StoreError> {
+    let payments = books.changed_payments.iter();
+    let payments = payments.filter_map(|key| Some((key, books.payments.get(key)?)));
+    let payments = payments.map(|(key, payment)| {
+        arguments![
+            key.as_str(),
+            payment.reference.as_str(),
+            payment.status.as_str(),
+            payment.amount,
+            payment.currency.as_str(),
+            payment.captured,
+            payment.refunded,
+            payment.calls
+        ]
+    });
+    session.write(PUT_PAYMENTS, payments.collect()).await?;
+    let movements = books.movements.iter();
+    let movements = movements
+        .map(|movement| arguments![movement.payment.as_str(), movement.kind, movement.amount]);
+    session.write(INSERT_MOVEMENTS, movements.collect()).await?;
+    let parcels = books.changed_parcels.iter();
+    let parcels = parcels.filter_map(|key| Some((key, books.parcels.get(key)?)));
+    let parcels = parcels.map(|(key, parcel)| {
+        arguments![
+            key.as_str(),
+            parcel.order_id.as_str(),
+            parcel.tracking_number.as_str(),
+            parcel.is_cancelled,
+            parcel.next_at
+        ]
+    });
+    session.write(PUT_PARCELS, parcels.collect()).await
+}
+
+const PUT_PAYMENTS: Write = Write {
+    sqlite: "
+        INSERT INTO payments (key, reference, status, amount, currency, captured, refunded, calls)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        ON CONFLICT (key) DO UPDATE
+        SET status = excluded.status, captured = excluded.captured, refunded = excluded.refunded,
+            calls = excluded.calls",
+    postgres: "
+        INSERT INTO payments (key, reference, status, amount, currency, captured, refunded, calls)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[],
+                             $6::bigint[], $7::bigint[], $8::bigint[])
+        ON CONFLICT (key) DO UPDATE
+        SET status = excluded.status, captured = excluded.captured, refunded = excluded.refunded,
+            calls = excluded.calls",
+    columns: &[
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Integer,
+    ],
+};
+
+const INSERT_MOVEMENTS: Write = Write {
+    sqlite: "
+        INSERT INTO movements (payment, kind, amount)
+        VALUES ($1, $2, $3)",
+    postgres: "
+        INSERT INTO movements (payment, kind, amount)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])",
+    columns: &[Kind::Text, Kind::Text, Kind::Integer],
+};
+
+const PUT_PARCELS: Write = Write {
+    sqlite: "
+        INSERT INTO parcels (key, order_id, tracking_number, is_cancelled, next_at)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (key) DO UPDATE SET is_cancelled = excluded.is_cancelled, next_at = excluded.next_at",
+    postgres: "
+        INSERT INTO parcels (key, order_id, tracking_number, is_cancelled, next_at)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::bigint[])
+        ON CONFLICT (key) DO UPDATE SET is_cancelled = excluded.is_cancelled, next_at = excluded.next_at",
+    columns: &[
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Boolean,
+        Kind::Integer,
+    ],
+};
