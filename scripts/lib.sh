@@ -86,6 +86,8 @@ export RABBITMQ_CONF_ENV_FILE='$folder/none'
 export RABBITMQ_MNESIA_BASE='$folder/data'
 export RABBITMQ_LOG_BASE='$folder/log'
 export RABBITMQ_ENABLED_PLUGINS_FILE='$folder/none'
+# Its schedulers sleep when there is nothing to do, instead of spinning on cores that others need.
+export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='+sbwt none +sbwtdcpu none +sbwtdio none'
 EOF
 }
 

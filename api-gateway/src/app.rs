@@ -47,7 +47,7 @@ pub(crate) enum Once<'a> {
 
 impl App {
     /// Has the worker carry out `request`.
-    pub(crate) async fn call(&self, caller: &Caller, request: &Request, once: Once<'_>) -> Told {
+    pub(crate) async fn call(&self, caller: Caller, request: &Request, once: Once<'_>) -> Told {
         let (idempotency_key, message_id) = match once {
             Once::No => (None, None),
             Once::Key(key) => (Some(key), None),

@@ -255,7 +255,7 @@ impl Asker {
             intent: pattern.to_owned(),
             request_id: self.request_id.as_str().to_owned(),
         };
-        Ok(self.app.call(&caller, &request, once).await)
+        Ok(self.app.call(caller, &request, once).await)
     }
 }
 

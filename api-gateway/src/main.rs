@@ -29,6 +29,10 @@ use shared::{
 };
 use tokio::{net::TcpListener, time};
 
+/// Most of what either process does is making and forgetting small things on two threads.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// For requests in hand when the gateway is asked to stop, beyond their own timeout.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,12 +1,13 @@
 //! What goes out: the worker's answer with the headers that HTTP has for it.
 
+use std::borrow::Cow;
+
 use axum::{
-    Json,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::Value;
-use shared::outcome::Told;
+use serde::Deserialize;
+use shared::outcome::{Json, Told};
 
 use crate::problem::Problem;
 
@@ -19,8 +20,11 @@ pub(crate) fn answer(status: StatusCode, told: Told) -> Response {
     let mut response = match told.outcome {
         Ok(_) if status == StatusCode::NO_CONTENT => status.into_response(),
         Ok(value) => {
-            let tag = etag(&value);
-            let mut response = (status, Json(value)).into_response();
+            let tag = Known::of(&value).etag();
+            let content_type = HeaderValue::from_static("application/json");
+            let body = value.text().to_owned();
+            let mut response =
+                (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
             if let Some(tag) = tag {
                 response.headers_mut().insert(header::ETAG, tag);
             }
@@ -36,15 +40,10 @@ pub(crate) fn answer(status: StatusCode, told: Told) -> Response {
     response
 }
 
-/// Answers 201 with the `Location` of what was created: `collection` and its `name`.
-pub(crate) fn created(collection: &str, name: &str, told: Told) -> Response {
-    let id = told
-        .outcome
-        .as_ref()
-        .ok()
-        .and_then(|value| value.get(name))
-        .and_then(Value::as_str);
-    let location = id.and_then(|id| HeaderValue::from_str(&format!("{collection}/{id}")).ok());
+/// Answers 201 with the `Location` of what was created in `collection`.
+pub(crate) fn created(collection: &str, told: Told) -> Response {
+    let value = told.outcome.as_ref().ok();
+    let location = value.and_then(|value| Known::of(value).location(collection));
     let mut response = answer(StatusCode::CREATED, told);
     if let Some(location) = location {
         response.headers_mut().insert(header::LOCATION, location);
@@ -77,8 +76,29 @@ fn matches(known: &HeaderValue, tag: &HeaderValue) -> bool {
         .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
-/// What has a version is tagged with it.
-fn etag(value: &Value) -> Option<HeaderValue> {
-    let version = value.get("version")?.as_u64()?;
-    HeaderValue::from_str(&format!("\"{version}\"")).ok()
+/// What headers say of a value; the rest of it is passed on as it came.
+#[derive(Default, Deserialize)]
+struct Known<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    sku: Option<Cow<'a, str>>,
+    version: Option<u64>,
+}
+
+impl<'a> Known<'a> {
+    fn of(value: &'a Json) -> Self {
+        serde_json::from_str(value.text()).unwrap_or_default()
+    }
+
+    /// What has a version is tagged with it.
+    fn etag(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&format!("\"{}\"", self.version?)).ok()
+    }
+
+    /// Where it is: by its id, or its sku.
+    fn location(&self, collection: &str) -> Option<HeaderValue> {
+        let name = self.id.as_ref().or(self.sku.as_ref())?;
+        HeaderValue::from_str(&format!("{collection}/{name}")).ok()
+    }
 }

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use shared::{
     amqp::{
         connection::Broker,
@@ -20,7 +20,7 @@ use shared::{
         topology::{DEAD_LETTER_QUEUE, STEP_QUEUE},
     },
     dead_letter::{Dead, DeadLetter, DeadLetterRef, ListDeadLetters},
-    outcome::{Code, Failure, Told},
+    outcome::{Code, Failure, Json, Told},
     page::Page,
     request::Caller,
 };
@@ -205,7 +205,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// `FORBIDDEN` to storefronts, `UNAVAILABLE`.
-    pub async fn list(&self, caller: &Caller, query: &ListDeadLetters) -> Result<Value, Failure> {
+    pub async fn list(&self, caller: &Caller, query: &ListDeadLetters) -> Result<Json, Failure> {
         caller.must_operate()?;
         let after = match &query.cursor {
             Some(cursor) => Some(read_cursor(cursor)?),
@@ -217,7 +217,7 @@ impl DeadLetters {
             .await
             .map_err(away)?;
         let page = Page::from_rows(letters, query.limit, write_cursor);
-        serde_json::to_value(page).map_err(|error| Failure::new(Code::Internal, error.to_string()))
+        Json::of(&page)
     }
 
     /// Has it tried again.
@@ -244,7 +244,7 @@ impl DeadLetters {
                 false
             }
         };
-        let outcome = Ok(json!({"id": letter.id, "status": "redriven"}));
+        let outcome = Json::of(&json!({"id": letter.id, "status": "redriven"}));
         Ok(Told { outcome, is_replay })
     }
 
@@ -262,7 +262,7 @@ impl DeadLetters {
                 false
             }
         };
-        let outcome = Ok(json!({"id": letter.id, "status": "discarded"}));
+        let outcome = Json::of(&json!({"id": letter.id, "status": "discarded"}));
         Ok(Told { outcome, is_replay })
     }
 

@@ -9,6 +9,7 @@
 //! served in time is told so at once.
 
 use std::{
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -20,7 +21,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use shared::outcome::{Code, Failure, Told};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{self, Instant},
 };
 use uuid::Uuid;
@@ -33,6 +34,7 @@ use crate::{
         step::StepRow,
         world::World,
     },
+    own_thread,
     relay::{Outbox, Rush},
     store::{Store, StoreError},
 };
@@ -42,11 +44,11 @@ const MAX_BATCH: usize = 256;
 /// Commands that may wait for their batch: more would wait longer than their callers do.
 const QUEUE: usize = 8192;
 /// While callers wait, a batch takes the result of one step for so many of them…
-const CALLERS_A_STEP: usize = 4;
+const CALLERS_A_STEP: usize = 16;
 /// …but at least so many, as long as there are.
 const MIN_STEPS: usize = 4;
 /// How often a step that waits for a rush to be over looks whether it is.
-const RUSH_CHECK: Duration = Duration::from_millis(5);
+const RUSH_CHECK: Duration = Duration::from_millis(1);
 /// A step that waits longer than this waits no more behind callers.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
 /// Between attempts while the database is away: doubles from the first to the last.
@@ -62,6 +64,7 @@ pub struct Engine {
     results: mpsc::Sender<Submission>,
     /// Microseconds that a batch takes, lately.
     pace_us: Arc<AtomicU64>,
+    ended: watch::Receiver<()>,
 }
 
 struct Submission {
@@ -150,7 +153,10 @@ impl Ticket {
 
 impl Engine {
     /// Starts deciding over `store`.
-    pub fn start(store: Store, rules: Rules, outbox: Outbox) -> Self {
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub fn start(store: Store, rules: Rules, outbox: Outbox) -> io::Result<Self> {
         let (requests, callers) = mpsc::channel(QUEUE);
         let (results, steps) = mpsc::channel(QUEUE);
         let pace_us = Arc::new(AtomicU64::new(0));
@@ -167,12 +173,17 @@ impl Engine {
             is_late: false,
             rush,
         };
-        tokio::spawn(decider.run(intake));
-        Self {
+        let (running, ended) = watch::channel(());
+        own_thread::spawn("engine", async move {
+            decider.run(intake).await;
+            drop(running);
+        })?;
+        Ok(Self {
             requests,
             results,
             pace_us,
-        }
+            ended,
+        })
     }
 
     /// Has `command` decided before `deadline`.
@@ -225,6 +236,13 @@ impl Engine {
             .await
             .map_err(|_| stopping())?;
         decided.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Waits until the last clone is gone, and what it was given is decided.
+    pub async fn end(self) {
+        let mut ended = self.ended.clone();
+        drop(self);
+        while ended.changed().await.is_ok() {}
     }
 
     /// How long a command that comes now waits for its answer, as things go.

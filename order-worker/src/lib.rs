@@ -19,6 +19,7 @@ pub mod dead_letters;
 pub mod domain;
 pub mod engine;
 pub mod health;
+mod own_thread;
 pub mod providers;
 pub mod relay;
 pub mod rpc;

@@ -11,6 +11,10 @@ use order_worker::{
 };
 use shared::{config::Env, shutdown, telemetry};
 
+/// Most of what either process does is making and forgetting small things on two threads.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Owns the orders. Configured by environment variables; README.md lists them.
 #[derive(Parser)]
 #[command(version)]

@@ -36,7 +36,7 @@ use crate::{
     crash::{Point, point},
     domain::step::StepRow,
     steps::message::messages,
-    store::{Positioned, Store, StoreError},
+    store::{Store, StoreError},
 };
 
 /// Batches of steps that wait to be sent; beyond, the sweeper sends them later.
@@ -49,11 +49,15 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 const ENOUGH_WAITING: u32 = 1_000;
 /// Events published at once.
 const EVENTS: u32 = 500;
-/// So many callers in one batch are a rush, which is over when there was none for [`RUSH_MS`].
+/// So many callers at once are a crowd, behind which the next is expected within this time…
 const CROWD: usize = 8;
-const RUSH_MS: u64 = 50;
+const NEXT_CROWD: Duration = Duration::from_millis(50);
+/// …and behind a few callers the next one within this time.
+const NEXT_CALLER: Duration = Duration::from_millis(3);
+/// No rest is longer.
+const LONGEST_REST: Duration = Duration::from_millis(200);
 /// In a rush, publishing rests so many times as long as it worked…
-const REST: u32 = 3;
+const REST: u32 = 9;
 /// …unless the events are older than this.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
 /// Between attempts to get the turn to publish events while another worker has it.
@@ -73,39 +77,56 @@ pub struct Outbox {
     rush: Arc<Rush>,
 }
 
-/// When callers last came in numbers: what can wait then makes way for them.
+/// When callers last came: what can wait makes way for them.
 pub struct Rush {
     start: Instant,
-    last_ms: AtomicU64,
+    /// Microseconds after the start until which the rush goes on.
+    until_us: AtomicU64,
 }
 
 impl Rush {
-    fn note(&self) {
-        self.last_ms.store(self.now_ms(), Ordering::Relaxed);
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            until_us: AtomicU64::new(0),
+        }
+    }
+
+    /// So many callers were served at once.
+    fn note(&self, callers: usize) {
+        let lasts = match callers {
+            0 => return,
+            few if few < CROWD => NEXT_CALLER,
+            _ => NEXT_CROWD,
+        };
+        let until = self.start.elapsed() + lasts;
+        let until_us = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
+        self.until_us.fetch_max(until_us, Ordering::Relaxed);
+    }
+
+    /// In a rush, rests after having worked for so long.
+    async fn rest(&self, worked: Duration) {
+        if self.is_on() {
+            time::sleep((worked * REST).min(LONGEST_REST)).await;
+        }
     }
 
     /// Whether it goes on.
     pub fn is_on(&self) -> bool {
-        let last_ms = self.last_ms.load(Ordering::Relaxed);
-        last_ms > 0 && self.now_ms() - last_ms < RUSH_MS
-    }
-
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let now_us = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        now_us < self.until_us.load(Ordering::Relaxed)
     }
 }
 
 impl Outbox {
-    /// Whether callers come in numbers.
+    /// Whether there is a rush.
     pub fn rush(&self) -> Arc<Rush> {
         Arc::clone(&self.rush)
     }
 
     /// So many callers were served at once.
     pub fn served(&self, callers: usize) {
-        if callers >= CROWD {
-            self.rush.note();
-        }
+        self.rush.note(callers);
     }
 
     /// These steps are due.
@@ -133,10 +154,7 @@ pub struct Relay {
 pub fn outbox() -> (Outbox, Relay) {
     let (sender, steps) = mpsc::channel(STEP_BATCHES);
     let events = Arc::new(Notify::new());
-    let rush = Arc::new(Rush {
-        start: Instant::now(),
-        last_ms: AtomicU64::new(0),
-    });
+    let rush = Arc::new(Rush::new());
     (
         Outbox {
             steps: sender,
@@ -161,7 +179,11 @@ impl Relay {
         stop: &CancellationToken,
     ) {
         let (steps, events, sweeper) = (Arc::clone(&publisher), Arc::clone(&publisher), publisher);
-        spawn(tasks, stop, send_steps(self.steps, store.clone(), steps));
+        spawn(
+            tasks,
+            stop,
+            send_steps(self.steps, store.clone(), steps, Arc::clone(&self.rush)),
+        );
         spawn(
             tasks,
             stop,
@@ -187,11 +209,15 @@ async fn send_steps(
     mut batches: mpsc::Receiver<Vec<StepRow>>,
     store: Store,
     publisher: Arc<Publisher>,
+    rush: Arc<Rush>,
 ) {
     let mut batch = Vec::new();
     while batches.recv_many(&mut batch, STEP_BATCHES).await > 0 {
         let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
+        let began = Instant::now();
         send(&store, &publisher, &steps).await;
+        // Meanwhile the next message fills.
+        rush.rest(began.elapsed()).await;
     }
 }
 
@@ -231,8 +257,8 @@ async fn publish_events(
         match publish_next(&store, &publisher).await {
             Ok(Published::Some { oldest }) => {
                 let is_late = Timestamp::now().duration_since(oldest) > LATE;
-                if rush.is_on() && !is_late {
-                    time::sleep(began.elapsed() * REST).await;
+                if !is_late {
+                    rush.rest(began.elapsed()).await;
                 }
             }
             Ok(Published::None) => {
@@ -260,16 +286,14 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
     };
     let position = turn.position;
     let events = turn.events(EVENTS).await?;
-    let Some(oldest) = events.first().map(|event| event.event.time) else {
+    let Some(oldest) = events.first().map(|(_, event)| event.time) else {
         return Ok(Published::None);
     };
     let messages: Vec<_> = events
         .iter()
-        .map(|positioned| {
-            (
-                Target::Topic(EVENTS_EXCHANGE, positioned.event.fact.kind()),
-                event_message(positioned),
-            )
+        .map(|(_, event)| {
+            let target = Target::Topic(EVENTS_EXCHANGE, &event.kind);
+            (target, event_message(event))
         })
         .collect();
     let results = publisher.publish(&messages).await;
@@ -279,7 +303,7 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
     let reached = confirmed
         .checked_sub(1)
         .and_then(|last| events.get(last))
-        .map_or(position, |event| event.position);
+        .map_or(position, |(position, _)| *position);
     if reached > position {
         turn.published(reached).await?;
     }
@@ -290,17 +314,17 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
     Ok(Published::Some { oldest })
 }
 
-fn event_message(Positioned { position, event }: &Positioned) -> Outgoing {
+fn event_message(event: &CloudEvent) -> Outgoing {
     Outgoing {
-        kind: Some(event.fact.kind().to_owned()),
+        kind: Some(event.kind.clone()),
         content_type: Some("application/cloudevents+json".to_owned()),
         message_id: Some(event.id.to_string()),
         persistent: true,
         headers: BTreeMap::from([
-            ("intent".to_owned(), event.origin.intent.clone()),
-            ("request_id".to_owned(), event.origin.request_id.clone()),
+            ("intent".to_owned(), event.intent.clone()),
+            ("request_id".to_owned(), event.requestid.clone()),
         ]),
-        body: serde_json::to_vec(&CloudEvent::new(event, *position)).unwrap_or_default(),
+        body: serde_json::to_vec(event).unwrap_or_default(),
         ..Outgoing::default()
     }
 }

@@ -4,7 +4,6 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::{
@@ -18,7 +17,7 @@ use shared::{
     dead_letter::{DeadLetterRef, ListDeadLetters},
     id::Storefront,
     order::{GetOrder, ListOrders, OrderHistory},
-    outcome::{Code, Failure, Told},
+    outcome::{Code, Failure, Json, Told},
     page::Page,
     request::{Caller, Request, Role},
 };
@@ -168,7 +167,7 @@ impl Rpc {
         }
     }
 
-    async fn read(&self, caller: &Caller, query: Query) -> Result<Value, Failure> {
+    async fn read(&self, caller: &Caller, query: Query) -> Result<Json, Failure> {
         match query {
             Query::Order(query) => self.order(caller, &query).await,
             Query::Orders(query) => self.orders(caller, query).await,
@@ -176,7 +175,7 @@ impl Rpc {
             Query::Product(query) => {
                 let found = self.store.product(&query.sku).await.map_err(unreadable)?;
                 match found.filter(|(product, _)| !product.is_deleted) {
-                    Some((product, shelves)) => value(&product.represent(Some(&shelves))),
+                    Some((product, shelves)) => Json::of(&product.represent(Some(&shelves))),
                     None => Err(Failure::not_found("product", &query.sku)),
                 }
             }
@@ -186,21 +185,21 @@ impl Rpc {
                     .iter()
                     .map(|(product, shelves)| product.represent(Some(shelves)))
                     .collect();
-                value(&Page::from_rows(rows, query.limit, |product| {
+                Json::of(&Page::from_rows(rows, query.limit, |product| {
                     product.sku.to_string()
                 }))
             }
             Query::Customer(query) => {
                 let found = self.store.customer(query.id).await.map_err(unreadable)?;
                 match found.filter(|customer| caller.may_see(&customer.storefront)) {
-                    Some(customer) => value(&customer),
+                    Some(customer) => Json::of(&customer),
                     None => Err(Failure::not_found("customer", query.id)),
                 }
             }
             Query::Customers(mut query) => {
                 query.storefront = visible_storefront(caller, query.storefront);
                 let rows = self.store.customers(&query).await.map_err(unreadable)?;
-                value(&Page::from_rows(rows, query.limit, |customer| {
+                Json::of(&Page::from_rows(rows, query.limit, |customer| {
                     customer.id.to_string()
                 }))
             }
@@ -223,12 +222,12 @@ impl Rpc {
             .ok_or_else(|| Failure::not_found("order", query.id))
     }
 
-    async fn order(&self, caller: &Caller, query: &GetOrder) -> Result<Value, Failure> {
+    async fn order(&self, caller: &Caller, query: &GetOrder) -> Result<Json, Failure> {
         let (order, steps) = self.visible(caller, query).await?;
-        value(&order.represent(&steps))
+        Json::of(&order.represent(&steps))
     }
 
-    async fn orders(&self, caller: &Caller, mut query: ListOrders) -> Result<Value, Failure> {
+    async fn orders(&self, caller: &Caller, mut query: ListOrders) -> Result<Json, Failure> {
         if query.include_deleted {
             caller.must_operate()?;
         }
@@ -241,13 +240,13 @@ impl Rpc {
             .iter()
             .map(|(order, steps)| order.represent(steps))
             .collect();
-        value(&Page {
+        Json::of(&Page {
             data,
             next_cursor: page.next_cursor,
         })
     }
 
-    async fn history(&self, caller: &Caller, query: &OrderHistory) -> Result<Value, Failure> {
+    async fn history(&self, caller: &Caller, query: &OrderHistory) -> Result<Json, Failure> {
         self.visible(
             caller,
             &GetOrder {
@@ -265,7 +264,7 @@ impl Rpc {
             .history(&query.id.to_string(), after, query.limit + 1)
             .await
             .map_err(unreadable)?;
-        value(&Page::from_rows(rows, query.limit, |event| {
+        Json::of(&Page::from_rows(rows, query.limit, |event| {
             event.sequence.to_string()
         }))
     }
@@ -277,7 +276,10 @@ fn tell(pattern: &str, caller: &Caller, told: &Told) {
         actor, request_id, ..
     } = caller;
     match &told.outcome {
-        Ok(value) => {
+        // It is looked into only for those who read it.
+        Ok(_) if !tracing::enabled!(tracing::Level::INFO) => {}
+        Ok(json) => {
+            let value = json.value();
             let id = value.get("id").and_then(Value::as_str);
             let subject = value
                 .get("number")
@@ -417,11 +419,6 @@ fn read_cursor(cursor: &str) -> Result<OrderCursor, Failure> {
 
 fn unknown_cursor() -> Failure {
     Failure::violation("/cursor", "is not a cursor of this list")
-}
-
-fn value(representation: &impl Serialize) -> Result<Value, Failure> {
-    serde_json::to_value(representation)
-        .map_err(|error| Failure::new(Code::Internal, error.to_string()))
 }
 
 /// Nothing was read, and nothing was done.

@@ -60,7 +60,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let store = store?;
     // Nobody knows what the last process got sent.
     let late = store.release_leases(Timestamp::now()).await?;
-    let sandbox = Sandbox::open(Ledger::open(&config.database_url).await?);
+    let sandbox = Sandbox::open(Ledger::open(&config.database_url)?)?;
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("WORKER_HTTP_ADDR={}: can't listen", config.http_addr))?;
@@ -83,7 +83,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         &mut background,
         &background_stop,
     );
-    let engine = Engine::start(store.clone(), config.rules, outbox);
+    let engine = Engine::start(store.clone(), config.rules, outbox)?;
 
     let carrier = SandboxCarrier::new(sandbox.clone(), config.delivery.is_some());
     if let Some(delivery) = config.delivery {
@@ -145,8 +145,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     }
     background_stop.cancel();
     while background.join_next().await.is_some() {}
-    drop(engine);
     let closing = async {
+        engine.end().await;
         tokio::join!(
             asking.close(),
             stepping.close(),

@@ -6,12 +6,16 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 /// The envelope, tagged by `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "status")]
+#[serde(tag = "status", try_from = "Envelope<T>")]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
 pub enum Outcome<T> {
     /// The request was carried out.
     #[serde(rename = "SUCCESS")]
@@ -25,6 +29,91 @@ pub enum Outcome<T> {
         /// Why.
         error: Failure,
     },
+}
+
+/// The envelope as it is read: in one pass, so that its value can be left as it is.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
+struct Envelope<T> {
+    status: Status,
+    // `null` is a value like any other.
+    #[serde(default, deserialize_with = "present")]
+    value: Option<T>,
+    #[serde(default)]
+    error: Option<Failure>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Status {
+    Success,
+    Failure,
+}
+
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    value: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+impl<T> TryFrom<Envelope<T>> for Outcome<T> {
+    type Error = &'static str;
+
+    fn try_from(envelope: Envelope<T>) -> Result<Self, Self::Error> {
+        match envelope {
+            Envelope {
+                status: Status::Success,
+                value: Some(value),
+                ..
+            } => Ok(Self::Success { value }),
+            Envelope {
+                status: Status::Failure,
+                error: Some(error),
+                ..
+            } => Ok(Self::Failure { error }),
+            Envelope {
+                status: Status::Success,
+                ..
+            } => Err("SUCCESS without a value"),
+            Envelope {
+                status: Status::Failure,
+                ..
+            } => Err("FAILURE without an error"),
+        }
+    }
+}
+
+/// A value as JSON, which nobody on its way has to look into.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    /// `value` as JSON.
+    ///
+    /// # Errors
+    /// `INTERNAL` if it can't be written as JSON, which no representation allows.
+    pub fn of(value: &impl Serialize) -> Result<Self, Failure> {
+        to_raw_value(value).map(Self).map_err(|error| {
+            Failure::new(Code::Internal, format!("a value can't be written: {error}"))
+        })
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        self.0.get()
+    }
+
+    /// The value itself.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(self.text()).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
 }
 
 impl<T> From<Result<T, Failure>> for Outcome<T> {
@@ -49,13 +138,13 @@ impl<T> From<Outcome<T>> for Result<T, Failure> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
     /// The answer.
-    pub outcome: Result<Value, Failure>,
+    pub outcome: Result<Json, Failure>,
     /// Whether it was given before, under the same idempotency key.
     pub is_replay: bool,
 }
 
-impl From<Result<Value, Failure>> for Told {
-    fn from(outcome: Result<Value, Failure>) -> Self {
+impl From<Result<Json, Failure>> for Told {
+    fn from(outcome: Result<Json, Failure>) -> Self {
         Self {
             outcome,
             is_replay: false,
@@ -252,6 +341,33 @@ mod tests {
             serde_json::to_value(&failure).unwrap(),
             json!({"status": "FAILURE", "error": {"code": "OUT_OF_STOCK", "message": "none left"}})
         );
+    }
+
+    #[test]
+    fn an_envelope_is_read_in_whatever_order_and_its_value_is_left_as_it_is() {
+        let read = |text| serde_json::from_str::<Outcome<Json>>(text);
+        let Ok(Outcome::Success { value }) =
+            read(r#"{"value":{"b": 1, "a":2},"status":"SUCCESS"}"#)
+        else {
+            panic!("not a success")
+        };
+        assert_eq!(value.text(), r#"{"b": 1, "a":2}"#);
+        assert_eq!(
+            read(r#"{"status":"SUCCESS","value":null}"#).unwrap(),
+            Outcome::Success {
+                value: Json::of(&Value::Null).unwrap()
+            }
+        );
+        let failure = read(r#"{"status":"FAILURE","error":{"code":"TIMEOUT","message":"late"}}"#);
+        assert!(matches!(failure, Ok(Outcome::Failure { error }) if error.code == Code::Timeout));
+        for odd in [
+            r#"{"status":"SUCCESS"}"#,
+            r#"{"status":"FAILURE","value":1}"#,
+            "{}",
+            "7",
+        ] {
+            assert!(read(odd).is_err(), "{odd}");
+        }
     }
 
     #[test]

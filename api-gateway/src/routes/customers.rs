@@ -29,7 +29,7 @@ async fn create(asker: Asker, headers: HeaderMap, body: JsonBody) -> Result<Resp
     let told = asker
         .ask("customer.create", body.0, once(&headers)?)
         .await?;
-    Ok(created("/v1/customers", "id", told))
+    Ok(created("/v1/customers", told))
 }
 
 /// Customers, newest first.

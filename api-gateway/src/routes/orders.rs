@@ -28,7 +28,7 @@ pub(crate) fn routes() -> Router<App> {
 /// Accepts an order: priced from the catalogue, all of its stock reserved, or refused.
 async fn create(asker: Asker, headers: HeaderMap, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("order.create", body.0, once(&headers)?).await?;
-    Ok(created("/v1/orders", "id", told))
+    Ok(created("/v1/orders", told))
 }
 
 /// Orders, newest first.

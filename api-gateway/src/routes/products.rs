@@ -32,7 +32,7 @@ pub(crate) fn routes() -> Router<App> {
 /// Adds a product.
 async fn create(asker: Asker, headers: HeaderMap, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("product.create", body.0, once(&headers)?).await?;
-    Ok(created("/v1/products", "sku", told))
+    Ok(created("/v1/products", told))
 }
 
 /// Products by sku.

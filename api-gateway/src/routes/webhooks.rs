@@ -67,7 +67,7 @@ async fn shipper(
         intent: request.pattern().to_owned(),
         request_id: request_id.as_str().to_owned(),
     };
-    match app.call(&caller, &request, Once::Webhook(id)).await {
+    match app.call(caller, &request, Once::Webhook(id)).await {
         Told { outcome: Ok(_), .. } => {
             Ok((StatusCode::OK, Json(json!({"status": "ok"}))).into_response())
         }

@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use serde_json::Value;
 use shared::{
     customer::Customer,
     event::{Event, Fact},
     id::{CustomerId, OrderId, Sku, Warehouse},
     order::StockItem,
-    outcome::{Code, Failure, Outcome},
+    outcome::{Code, Failure, Json, Outcome},
 };
 
 use super::{
@@ -29,7 +28,7 @@ pub struct Recorded {
     /// What the answer is about; a failure is about nothing.
     pub answer: Option<Answer>,
     /// The answer word for word, where it is kept.
-    pub outcome: Option<Outcome<Value>>,
+    pub outcome: Option<Outcome<Json>>,
 }
 
 /// The working set, and what of it has changed since it was loaded.
@@ -167,7 +166,7 @@ impl World {
     pub fn answered_before(
         &self,
         idempotency: &Idempotency,
-    ) -> Result<Option<Result<Value, Failure>>, Failure> {
+    ) -> Result<Option<Result<Json, Failure>>, Failure> {
         let known = self.recorded.get(&idempotency.key);
         let Some(recorded) = known.filter(|_| idempotency.trust != Trust::FirstDelivery) else {
             return Ok(None);
@@ -192,7 +191,7 @@ impl World {
         &mut self,
         idempotency: &Idempotency,
         answer: Option<Answer>,
-        outcome: &Result<Value, Failure>,
+        outcome: &Result<Json, Failure>,
     ) {
         let keeps_answer = idempotency.trust == Trust::Client;
         let is_defect = matches!(outcome, Err(failure) if failure.code == Code::Internal);
@@ -212,27 +211,25 @@ impl World {
     ///
     /// # Errors
     /// `INTERNAL` when the answer is about something that was not loaded: a defect.
-    pub fn render(&self, answer: &Answer) -> Result<Value, Failure> {
-        let value = match answer {
+    pub fn render(&self, answer: &Answer) -> Result<Json, Failure> {
+        let rendered = match answer {
             Answer::Order(id) => self
                 .orders
                 .get(id)
-                .map(|order| serde_json::to_value(order.represent(self.steps_of(*id)))),
+                .map(|order| Json::of(&order.represent(self.steps_of(*id)))),
             Answer::Product(sku) => self
                 .products
                 .get(sku)
-                .map(|product| serde_json::to_value(product.represent(self.shelves.get(sku)))),
-            Answer::Customer(id) => self.customers.get(id).map(serde_json::to_value),
-            Answer::Done => Some(Ok(Value::Null)),
+                .map(|product| Json::of(&product.represent(self.shelves.get(sku)))),
+            Answer::Customer(id) => self.customers.get(id).map(Json::of),
+            Answer::Done => Some(Json::of(&())),
         };
-        match value {
-            Some(Ok(value)) => Ok(value),
-            Some(Err(error)) => Err(Failure::new(Code::Internal, format!("{answer:?}: {error}"))),
-            None => Err(Failure::new(
+        rendered.unwrap_or_else(|| {
+            Err(Failure::new(
                 Code::Internal,
                 format!("{answer:?} is not loaded"),
-            )),
-        }
+            ))
+        })
     }
 
     /// The steps of an order that are not done.

@@ -2,14 +2,12 @@
 //! together may travel together, as requests do ([`shared::amqp::batch`]); each is performed, and
 //! its result committed, by itself.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use shared::{
     amqp::{
-        batch::{self, BATCH, Entry},
-        message::{Headers, Incoming, Outgoing},
+        batch::{self, BATCH, CallHeaders, Entry},
+        message::{Incoming, Outgoing},
     },
     id::OrderId,
 };
@@ -77,7 +75,7 @@ pub fn messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)
             [row] => Outgoing {
                 kind: Some(row.key.step.kind().to_owned()),
                 message_id: Some(name(row)),
-                headers: headers(row),
+                headers: headers(row).into_headers(),
                 body: serde_json::to_vec(&step(row)).unwrap_or_default(),
                 ..Outgoing::default()
             },
@@ -125,9 +123,10 @@ fn name(row: &StepRow) -> String {
     format!("{}#{}", row.key, row.attempt)
 }
 
-fn headers(row: &StepRow) -> Headers {
-    BTreeMap::from([
-        ("intent".to_owned(), row.key.step.kind().to_owned()),
-        ("request_id".to_owned(), row.request_id.clone()),
-    ])
+fn headers(row: &StepRow) -> CallHeaders<'_> {
+    CallHeaders {
+        intent: Some(row.key.step.kind().into()),
+        request_id: Some(row.request_id.as_str().into()),
+        ..CallHeaders::default()
+    }
 }

@@ -48,7 +48,7 @@ use crate::{
 };
 
 /// Messages in hand at the same time, each of one step or several.
-const PREFETCH: u16 = 128;
+const PREFETCH: u16 = 32;
 /// Steps under way at the same time.
 const AT_ONCE: usize = 1_000;
 /// A partner that has not answered by then is asked again later. Below the lease of a step.

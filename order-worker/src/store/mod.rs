@@ -30,9 +30,7 @@ use std::{
 };
 
 use anyhow::bail;
-use futures_util::FutureExt;
 use jiff::Timestamp;
-use tokio::task;
 
 pub use self::{
     audit::{Audit, StepAudit},
@@ -101,11 +99,7 @@ impl Store {
         let result = match &*self.database {
             Database::Sqlite(sqlite) => {
                 let mut session = sqlite.writer().await;
-                let transaction =
-                    transaction(&mut session, "BEGIN IMMEDIATE", needs, now, &mut decide);
-                // It waits for nothing but the disk.
-                let done = task::block_in_place(|| transaction.now_or_never());
-                done.unwrap_or_else(|| Err(StoreError::Damaged("SQLite kept us waiting".into())))
+                transaction(&mut session, "BEGIN IMMEDIATE", needs, now, &mut decide).await
             }
             Database::Postgres(postgres) => {
                 let mut conflicts = 0;

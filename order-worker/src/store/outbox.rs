@@ -2,14 +2,14 @@
 //! clearing away what nobody will ask for again. Safe on any number of workers at once.
 
 use jiff::{SignedDuration, Timestamp};
-use shared::event::Event;
+use shared::event::{CloudEvent, Event};
 
 use super::{
     Database, Store, StoreError,
     bulk::{Kind, Write},
     database::{Session, Sql, arguments},
     postgres,
-    row::{event, millis, read_step, select_events, timestamp},
+    row::{cloud_event, millis, read_step, select_events, timestamp},
     save::STEP_LEASE,
 };
 use crate::domain::step::{StepKey, StepRow};
@@ -38,7 +38,7 @@ impl Publishing {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn events(&mut self, limit: u32) -> Result<Vec<Positioned>, StoreError> {
+    pub async fn events(&mut self, limit: u32) -> Result<Vec<(i64, CloudEvent)>, StoreError> {
         let rows = self
             .session
             .fetch(
@@ -46,9 +46,7 @@ impl Publishing {
                 arguments![self.position, limit],
             )
             .await?;
-        rows.iter()
-            .map(|row| event(row).map(|(position, event)| Positioned { position, event }))
-            .collect()
+        rows.iter().map(cloud_event).collect()
     }
 
     /// Everything up to `position` has been published.

@@ -28,14 +28,24 @@ const POOL: u32 = 8;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a connection of the engine's own.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Milliseconds before the server gives up: on a statement, on a lock, and on a transaction whose
-/// worker is gone without a word.
-const TIMEOUTS_MS: [(&str, &str); 4] = [
+/// What our connections set.
+const SETTINGS: [(&str, &str); 9] = [
+    // Milliseconds before the server gives up: on a statement, on a lock, and on a transaction
+    // whose worker is gone without a word.
     ("statement_timeout", "10000"),
     ("lock_timeout", "8000"),
     ("idle_in_transaction_session_timeout", "30000"),
     // Seconds: of silence before the server asks whether the worker's host is still there.
     ("tcp_keepalives_idle", "10"),
+    // Statements are the same all day, each with one good plan: planning them anew takes longer than
+    // running them, and compiling them longer still.
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    // That plan goes by the keys' indexes, also if it is made while a table is still empty, or just
+    // after it has grown: what is right for a table of ten rows stays in use for ten thousand.
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
 ];
 
 /// A PostgreSQL database.
@@ -63,12 +73,12 @@ impl Postgres {
             .await
             .with_context(|| format!("can't migrate the database {place}"))?;
         let _ = migrating.close().await;
-        let options = patient.options(TIMEOUTS_MS);
+        let options = patient.options(SETTINGS);
         let pool = pool(options.clone());
         let readers = match read_url {
             Some(url) => {
                 let options = self::options(url).context("DATABASE_READ_URL")?;
-                self::pool(options.options(TIMEOUTS_MS))
+                self::pool(options.options(SETTINGS))
             }
             None => pool.clone(),
         };
@@ -135,7 +145,7 @@ pub(crate) async fn auditing(url: &str) -> anyhow::Result<Session> {
 
 /// A pool of connections that look for their tables in `schema`.
 pub(crate) fn pool_in(url: &str, schema: &str) -> anyhow::Result<PgPool> {
-    let options = options(url)?.options(TIMEOUTS_MS);
+    let options = options(url)?.options(SETTINGS);
     Ok(pool(options.options([("search_path", schema)])))
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use shared::event::{Event, Fact, Origin};
+use shared::event::{CloudEvent, Event, Fact, Origin, SOURCE, SPEC_VERSION};
 
 use super::{StoreError, database::Row};
 use crate::domain::{
@@ -92,6 +92,31 @@ macro_rules! select_events {
     };
 }
 pub(super) use select_events;
+
+/// The event as others see it, and its position.
+pub(super) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), StoreError> {
+    let position = row.integer(0)?;
+    let storefront = row.maybe_text(5)?;
+    let event = CloudEvent {
+        specversion: SPEC_VERSION.into(),
+        id: parse("event id", row.text(1)?)?,
+        source: SOURCE.into(),
+        kind: row.text(6)?.to_owned(),
+        subject: row.text(2)?.to_owned(),
+        time: timestamp(row.integer(4)?)?,
+        datacontenttype: "application/json".into(),
+        sequence: format!("{:020}", row.integer(3)?),
+        position: Some(position.to_string()),
+        storefront: storefront
+            .map(|name| parse("storefront", name))
+            .transpose()?,
+        actor: row.text(7)?.to_owned(),
+        intent: row.text(8)?.to_owned(),
+        requestid: row.text(9)?.to_owned(),
+        data: json("event", row.text(11)?)?,
+    };
+    Ok((position, event))
+}
 
 /// The event and its position.
 pub(super) fn event(row: &Row) -> Result<(i64, Event), StoreError> {

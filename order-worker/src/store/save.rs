@@ -427,8 +427,8 @@ async fn events(session: &mut Session, world: &World) -> Result<(), StoreError> 
         .events
         .iter()
         .map(|event| {
-            let fact = serde_json::to_value(&event.fact)
-                .map_err(|error| StoreError::Damaged(error.to_string()))?;
+            let data = event.fact.data();
+            let data = data.map_err(|failure| StoreError::Damaged(failure.to_string()))?;
             Ok(arguments![
                 event.id.to_string(),
                 event.subject.as_str(),
@@ -440,7 +440,7 @@ async fn events(session: &mut Session, world: &World) -> Result<(), StoreError> 
                 event.origin.intent.as_str(),
                 event.origin.request_id.as_str(),
                 event.origin.attempt.map(i64::from),
-                fact["data"].to_string()
+                data.text()
             ])
         })
         .collect::<Result<_, StoreError>>()?;

@@ -22,6 +22,7 @@ use rusqlite::{
 };
 use rusqlite_migration::{M, Migrations};
 use tokio::{
+    runtime::{Handle, RuntimeFlavor},
     sync::{Mutex, OwnedMutexGuard},
     task,
     time::{self, Instant},
@@ -38,6 +39,11 @@ const READERS: usize = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers wait for nobody but a database that is just being opened.
 const READER_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
+/// Pages that the writer keeps in memory: the ends of all indexes, and more.
+const CACHE_KIB: i64 = 24 * 1024;
+/// The write-ahead log is folded into the file when it has so many pages: a page that many commits
+/// change is then written there once.
+const CHECKPOINT_PAGES: i64 = 4_000;
 /// Statements that stay prepared.
 const STATEMENTS: usize = 128;
 /// For another worker on the same database to end.
@@ -95,7 +101,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if let Self::Writing(writer) = self
             && !writer.is_autocommit()
-            && let Err(error) = task::block_in_place(|| writer.execute_batch("ROLLBACK"))
+            && let Err(error) = apart(|| writer.execute_batch("ROLLBACK"))
         {
             tracing::error!(%error, "a transaction could not be rolled back");
         }
@@ -158,7 +164,7 @@ impl Connection {
         let done = match self {
             Self::Auditing(connection) => work(connection),
             // It may wait for the disk.
-            Self::Writing(writer) => task::block_in_place(|| work(writer)),
+            Self::Writing(writer) => apart(|| work(writer)),
             Self::Reading(Reader {
                 connection: Some(connection),
                 ..
@@ -166,6 +172,16 @@ impl Connection {
             Self::Reading(_) => return Err(StoreError::Damaged("a reader was given back".into())),
         };
         Ok(done?)
+    }
+}
+
+/// Does what may wait for the disk. A thread that is shared is left to nobody else meanwhile.
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
+        task::block_in_place(work)
+    } else {
+        work()
     }
 }
 
@@ -272,6 +288,8 @@ pub(crate) fn writing(path: &Path) -> anyhow::Result<Raw> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         Ok::<_, rusqlite::Error>(connection)
     };
     open().with_context(|| format!("can't open {}", path.display()))

@@ -125,6 +125,7 @@ impl Shop {
             action,
         })
         .outcome
+        .map(|value| value.value())
     }
 
     pub(crate) fn order(&mut self, items: &[(&str, u32)]) -> Result<OrderId, Failure> {

@@ -273,7 +273,7 @@ impl Simulation {
             action: Action::CreateOrder(wish),
         });
         let Told { outcome, .. } = told;
-        let id = outcome.map(|order| order["id"].as_str().unwrap().parse().unwrap());
+        let id = outcome.map(|order| order.value()["id"].as_str().unwrap().parse().unwrap());
         (id.map_err(drop), self.due())
     }
 

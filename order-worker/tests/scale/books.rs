@@ -19,7 +19,7 @@ use shared::{
     outcome::Told,
     request::{Caller, Request, Role},
 };
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
+use sqlx::{Connection, Executor, PgConnection};
 
 /// Commands of one transaction.
 const BATCH: usize = 1_000;
@@ -82,7 +82,9 @@ pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
         Some(told.collect::<Vec<Told>>())
     });
     let told = decided.await.unwrap();
-    told.into_iter().map(|told| told.outcome.unwrap()).collect()
+    told.into_iter()
+        .map(|told| told.outcome.unwrap().value())
+        .collect()
 }
 
 /// A catalogue with this much of each product.
@@ -223,13 +225,11 @@ impl Books {
     pub(crate) async fn balance(&self, url: &str) {
         if let Some(path) = url.strip_prefix("sqlite://") {
             // The worker makes it, with its tables.
-            Ledger::open(url).await.unwrap();
+            Ledger::open(url).unwrap();
             let ledger = Ledger::path(Path::new(path));
-            let ledger = format!("sqlite://{}", ledger.display());
-            let mut connection = SqliteConnection::connect(&ledger).await.unwrap();
+            let connection = rusqlite::Connection::open(ledger).unwrap();
             let sql = format!("ATTACH '{path}' AS books; {SQLITE_LEDGER}");
-            let sql = sqlx::raw_sql(AssertSqlSafe(sql));
-            connection.execute(sql).await.unwrap();
+            connection.execute_batch(&sql).unwrap();
         } else {
             let mut connection = PgConnection::connect(url).await.unwrap();
             connection

@@ -30,7 +30,7 @@ const HOT: i64 = 3_000;
 pub(crate) async fn work(url: &str) {
     let store = Store::open(url, None).await.unwrap();
     let (outbox, _relay) = outbox();
-    let engine = Engine::start(store.clone(), rules(), outbox);
+    let engine = Engine::start(store.clone(), rules(), outbox).unwrap();
     let customer = customers(&store, 1).await[0];
     let sku = setting("SCALE_SKU");
     let (sold, number) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::message::Headers;
+use super::{message::Headers, rpc_server::header};
 
 /// The property `type` of a message that holds several.
 pub const BATCH: &str = "batch";
@@ -43,11 +43,72 @@ pub struct Entry<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<Cow<'a, str>>,
     /// On whose behalf, until when.
-    #[serde(default, skip_serializing_if = "Headers::is_empty")]
-    pub headers: Headers,
+    #[serde(borrow, default)]
+    pub headers: CallHeaders<'a>,
     /// What the pattern takes.
     #[serde(borrow)]
     pub body: &'a RawValue,
+}
+
+/// The headers of a request, all optional; [`super::rpc_server::header`] says what they mean.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct CallHeaders<'a> {
+    /// See there.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Cow<'a, str>>,
+    /// See there.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub storefront: Option<Cow<'a, str>>,
+    /// See there.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Cow<'a, str>>,
+    /// See there.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Cow<'a, str>>,
+    /// See there.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Cow<'a, str>>,
+    /// See there.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Cow<'a, str>>,
+    /// See there.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<Cow<'a, str>>,
+}
+
+impl<'a> CallHeaders<'a> {
+    /// Those of a message of its own.
+    pub fn of(headers: &'a Headers) -> Self {
+        let text = |name: &str| headers.get(name).map(|text| Cow::Borrowed(text.as_str()));
+        Self {
+            role: text(header::ROLE),
+            storefront: text(header::STOREFRONT),
+            actor: text(header::ACTOR),
+            intent: text(header::INTENT),
+            request_id: text(header::REQUEST_ID),
+            deadline: text(header::DEADLINE),
+            idempotency_key: text(header::IDEMPOTENCY_KEY),
+        }
+    }
+
+    /// For a message of its own.
+    pub fn into_headers(self) -> Headers {
+        let named = [
+            (header::ROLE, self.role),
+            (header::STOREFRONT, self.storefront),
+            (header::ACTOR, self.actor),
+            (header::INTENT, self.intent),
+            (header::REQUEST_ID, self.request_id),
+            (header::DEADLINE, self.deadline),
+            (header::IDEMPOTENCY_KEY, self.idempotency_key),
+        ];
+        let there = named
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, text?)));
+        there
+            .map(|(name, text)| (name.to_owned(), text.into_owned()))
+            .collect()
+    }
 }
 
 /// One answer of a batch; `B` is its envelope, or a part of JSON that holds one.

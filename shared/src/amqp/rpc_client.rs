@@ -33,14 +33,14 @@ use uuid::Uuid;
 
 use self::line::{Line, Place, Weighed};
 use super::{
-    batch::{self, Answer, BATCH, Entry},
+    batch::{self, Answer, BATCH, CallHeaders, Entry},
     connection::Broker,
-    message::{Headers, Outgoing, short, unix_now},
+    message::{Outgoing, short, unix_now},
     rpc_server::header,
     topology::REQUEST_QUEUE,
 };
 use crate::{
-    outcome::{Code, Failure, Outcome, Told},
+    outcome::{Code, Failure, Json, Outcome, Told},
     request::{Caller, Request},
 };
 
@@ -84,7 +84,10 @@ struct Waiting {
     correlation_id: Uuid,
     message_id: String,
     pattern: &'static str,
-    headers: Headers,
+    caller: Caller,
+    idempotency_key: Option<String>,
+    /// The deadline as time of day: Unix milliseconds.
+    deadline_ms: u128,
     body: Box<RawValue>,
     deadline: Instant,
 }
@@ -115,7 +118,7 @@ enum Reply {
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
     /// For whom.
-    pub caller: &'a Caller,
+    pub caller: Caller,
     /// The client's `Idempotency-Key`.
     pub idempotency_key: Option<&'a str>,
     /// What the request is known by where it comes from, such as a webhook's id; becomes the
@@ -182,7 +185,9 @@ impl RpcClient {
             correlation_id,
             message_id,
             pattern: request.pattern(),
-            headers: headers(&call),
+            caller: call.caller,
+            idempotency_key: call.idempotency_key.map(str::to_owned),
+            deadline_ms: (unix_now() + call.timeout).as_millis(),
             body: request.to_body()?,
             deadline,
         };
@@ -211,7 +216,7 @@ impl RpcClient {
             }),
             Ok(Ok(Reply::NotSent(failure))) => Err(failure),
             Ok(Ok(Reply::ConnectionLost) | Err(_)) => Err(lost(request)),
-            Err(_) if forget.was_sent() => Err(too_late(&call)),
+            Err(_) if forget.was_sent() => Err(too_late(call.timeout)),
             Err(_) => Err(unavailable("the broker did not take the request in time")),
         }
     }
@@ -396,7 +401,7 @@ fn message(calls: &[Waiting], now: Instant) -> Outgoing {
             kind: Some(call.pattern.to_owned()),
             correlation_id: Some(call.correlation_id.to_string()),
             message_id: Some(call.message_id.clone()),
-            headers: call.headers.clone(),
+            headers: call.headers().into_headers(),
             body: call.body.get().as_bytes().to_vec(),
             ..common
         };
@@ -406,7 +411,7 @@ fn message(calls: &[Waiting], now: Instant) -> Outgoing {
         correlation_id: Some(call.correlation_id.to_string().into()),
         message_id: Some(call.message_id.as_str().into()),
         expiration: Some(expiration(call).as_millis().to_string().into()),
-        headers: call.headers.clone(),
+        headers: call.headers(),
         body: &call.body,
     });
     Outgoing {
@@ -416,25 +421,23 @@ fn message(calls: &[Waiting], now: Instant) -> Outgoing {
     }
 }
 
-fn headers(call: &Call<'_>) -> Headers {
-    let caller = call.caller;
-    let deadline_ms = (unix_now() + call.timeout).as_millis();
-    let mut headers = Headers::from([
-        (header::ROLE.to_owned(), caller.role.as_str().to_owned()),
-        (header::STOREFRONT.to_owned(), caller.storefront.to_string()),
-        (header::ACTOR.to_owned(), caller.actor.clone()),
-        (header::INTENT.to_owned(), caller.intent.clone()),
-        (header::REQUEST_ID.to_owned(), caller.request_id.clone()),
-        (header::DEADLINE.to_owned(), deadline_ms.to_string()),
-    ]);
-    if let Some(key) = call.idempotency_key {
-        headers.insert(header::IDEMPOTENCY_KEY.to_owned(), key.to_owned());
+impl Waiting {
+    fn headers(&self) -> CallHeaders<'_> {
+        let caller = &self.caller;
+        CallHeaders {
+            role: Some(caller.role.as_str().into()),
+            storefront: Some(caller.storefront.as_str().into()),
+            actor: Some(caller.actor.as_str().into()),
+            intent: Some(caller.intent.as_str().into()),
+            request_id: Some(caller.request_id.as_str().into()),
+            deadline: Some(self.deadline_ms.to_string().into()),
+            idempotency_key: self.idempotency_key.as_deref().map(Into::into),
+        }
     }
-    headers
 }
 
-fn decode(body: &[u8]) -> Result<Value, Failure> {
-    match serde_json::from_slice::<Outcome<Value>>(body) {
+fn decode(body: &[u8]) -> Result<Json, Failure> {
+    match serde_json::from_slice::<Outcome<Json>>(body) {
         Ok(outcome) => outcome.into(),
         Err(error) => Err(Failure::new(
             Code::Internal,
@@ -455,8 +458,8 @@ fn lost(request: &Request) -> Failure {
     }
 }
 
-fn too_late(call: &Call<'_>) -> Failure {
-    let waited_ms = call.timeout.as_millis();
+fn too_late(timeout: Duration) -> Failure {
+    let waited_ms = timeout.as_millis();
     Failure::new(Code::Timeout, format!("no answer within {waited_ms} ms"))
 }
 

@@ -10,7 +10,7 @@ use std::{
 use serde_json::value::RawValue;
 
 use super::{
-    batch::{self, Answer, BATCH, Entry, MAX_PARTS, Remains},
+    batch::{self, Answer, BATCH, CallHeaders, Entry, MAX_PARTS, Remains},
     connection::{Away, Broker},
     consumer,
     message::{Headers, Incoming, Outgoing, Receipt, milliseconds, unix_now},
@@ -192,7 +192,7 @@ fn alone(message: &Incoming) -> Question {
         correlation_id: message.correlation_id.as_deref(),
         message_id: message.message_id.as_deref(),
         expiration: message.expiration,
-        headers: &message.headers,
+        headers: &CallHeaders::of(&message.headers),
     };
     Question {
         whose: Whose(message.correlation_id.clone()),
@@ -247,7 +247,7 @@ struct Properties<'a> {
     correlation_id: Option<&'a str>,
     message_id: Option<&'a str>,
     expiration: Option<Duration>,
-    headers: &'a Headers,
+    headers: &'a CallHeaders<'a>,
 }
 
 impl Properties<'_> {
@@ -265,7 +265,7 @@ impl Properties<'_> {
         Ok(Asked {
             request,
             caller,
-            idempotency_key: self.headers.get(header::IDEMPOTENCY_KEY).cloned(),
+            idempotency_key: self.headers.idempotency_key.clone().map(Cow::into_owned),
             identity,
             deadline: deadline(self.headers, self.expiration, message.received_at),
         })
@@ -338,7 +338,11 @@ fn reply_headers(is_replay: bool) -> Headers {
     }
 }
 
-fn read(pattern: &str, bytes: &[u8], headers: &Headers) -> Result<(Request, Caller), Failure> {
+fn read(
+    pattern: &str,
+    bytes: &[u8],
+    headers: &CallHeaders<'_>,
+) -> Result<(Request, Caller), Failure> {
     if pattern.is_empty() {
         return Err(Failure::new(
             Code::InvalidRequest,
@@ -353,32 +357,30 @@ fn read(pattern: &str, bytes: &[u8], headers: &Headers) -> Result<(Request, Call
     Ok((request, caller))
 }
 
-fn caller(pattern: &str, headers: &Headers) -> Result<Caller, Failure> {
+fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failure> {
     let wrong = |name: &str, error: String| {
         Failure::new(Code::InvalidRequest, format!("header {name}: {error}"))
     };
-    let role = match headers.get(header::ROLE) {
+    let role = match &headers.role {
         Some(role) => role.parse().map_err(|error| wrong(header::ROLE, error))?,
         None => Role::Storefront,
     };
-    let storefront = match headers.get(header::STOREFRONT) {
+    let storefront = match &headers.storefront {
         Some(name) => name
             .parse()
             .map_err(|error| wrong(header::STOREFRONT, error))?,
         None => Storefront::default(),
     };
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .map(|text| printable(text))
-            .filter(|text| !text.is_empty())
+    let text = |text: &Option<Cow<'_, str>>| {
+        let text = text.as_deref().map(printable);
+        text.filter(|text| !text.is_empty())
     };
     Ok(Caller {
         role,
         storefront,
-        actor: text(header::ACTOR).unwrap_or_else(|| "amqp".to_owned()),
-        intent: text(header::INTENT).unwrap_or_else(|| pattern.to_owned()),
-        request_id: text(header::REQUEST_ID).unwrap_or_else(|| Uuid::now_v7().to_string()),
+        actor: text(&headers.actor).unwrap_or_else(|| "amqp".to_owned()),
+        intent: text(&headers.intent).unwrap_or_else(|| pattern.to_owned()),
+        request_id: text(&headers.request_id).unwrap_or_else(|| Uuid::now_v7().to_string()),
     })
 }
 
@@ -397,13 +399,14 @@ fn printable(text: &str) -> String {
 /// than that by our clock does not come late: the sender's clock or ours is wrong, and only
 /// `expiration` counts.
 fn deadline(
-    headers: &Headers,
+    headers: &CallHeaders<'_>,
     expiration: Option<Duration>,
     received_at: Instant,
 ) -> Option<Instant> {
     let theirs = expiration.map(|left| left.min(MAX_DEADLINE));
     let ours = headers
-        .get(header::DEADLINE)
+        .deadline
+        .as_ref()
         .and_then(|millis| millis.parse().ok())
         .map(Duration::from_millis)
         .and_then(|time| {
@@ -428,7 +431,7 @@ mod tests {
 
     #[test]
     fn without_headers_the_caller_is_the_default_storefront() {
-        let caller = caller("order.get", &Headers::new()).unwrap();
+        let caller = caller("order.get", &CallHeaders::default()).unwrap();
         assert_eq!(caller.role, Role::Storefront);
         assert_eq!(caller.storefront.as_str(), "default");
         assert_eq!(caller.intent, "order.get");
@@ -437,9 +440,15 @@ mod tests {
 
     #[test]
     fn a_wrong_role_is_refused_and_control_characters_are_dropped() {
-        let headers = Headers::from([("role".to_owned(), "root".to_owned())]);
+        let headers = CallHeaders {
+            role: Some("root".into()),
+            ..CallHeaders::default()
+        };
         assert!(caller("order.get", &headers).is_err());
-        let headers = Headers::from([("actor".to_owned(), "a\n2026 ERROR forged".to_owned())]);
+        let headers = CallHeaders {
+            actor: Some("a\n2026 ERROR forged".into()),
+            ..CallHeaders::default()
+        };
         assert_eq!(
             caller("order.get", &headers).unwrap().actor,
             "a2026 ERROR forged"
@@ -453,17 +462,21 @@ mod tests {
         let passed = unix_now()
             .saturating_sub(Duration::from_secs(2))
             .as_millis();
-        let passed = Headers::from([(header::DEADLINE.to_owned(), passed.to_string())]);
+        let until = |millis: u128| CallHeaders {
+            deadline: Some(millis.to_string().into()),
+            ..CallHeaders::default()
+        };
+        let passed = until(passed);
         assert!(deadline(&passed, Some(minute), now).unwrap() <= Instant::now());
         // An hour ago: the broker would have dropped it, so the clocks differ. And in an hour.
         for millis in [1, (unix_now() + Duration::from_hours(1)).as_millis()] {
-            let odd = Headers::from([(header::DEADLINE.to_owned(), millis.to_string())]);
+            let odd = until(millis);
             assert_eq!(deadline(&odd, Some(minute), now), Some(now + minute));
         }
         assert_eq!(
-            deadline(&Headers::new(), Some(Duration::from_millis(7)), now),
+            deadline(&CallHeaders::default(), Some(Duration::from_millis(7)), now),
             Some(now + Duration::from_millis(7))
         );
-        assert_eq!(deadline(&Headers::new(), None, now), None);
+        assert_eq!(deadline(&CallHeaders::default(), None, now), None);
     }
 }

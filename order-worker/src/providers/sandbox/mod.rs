@@ -13,6 +13,7 @@ pub mod payment;
 mod teller;
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -38,11 +39,14 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// Opens for business with these books.
-    pub fn open(ledger: Ledger) -> Self {
-        Self {
-            teller: Teller::start(ledger.clone()),
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub fn open(ledger: Ledger) -> io::Result<Self> {
+        Ok(Self {
+            teller: Teller::start(ledger.clone())?,
             ledger,
-        }
+        })
     }
 }
 
@@ -62,7 +66,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When it can't be opened.
-    pub async fn open(database_url: &str) -> anyhow::Result<Self> {
+    pub fn open(database_url: &str) -> anyhow::Result<Self> {
         if postgres::is_meant(database_url) {
             let pool = postgres::pool_in(database_url, "sandbox")?;
             return Ok(Self(Place::Postgres(pool)));

@@ -1,6 +1,8 @@
 //! Writes the sandbox's books, as the engine writes ours: calls that wait at the same moment are one
 //! transaction, and nobody is answered before its commit.
 
+use std::{io, mem};
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -8,6 +10,7 @@ use super::{
     books::{Books, Parcel, Payment, Status},
 };
 use crate::{
+    own_thread,
     providers::PartnerError,
     store::{
         StoreError,
@@ -36,15 +39,15 @@ struct Call {
 
 impl Teller {
     /// Starts writing `ledger`'s books; it ends with the last clone.
-    pub(super) fn start(ledger: Ledger) -> Self {
+    pub(super) fn start(ledger: Ledger) -> io::Result<Self> {
         let (sender, mut calls) = mpsc::channel(QUEUE);
-        tokio::spawn(async move {
+        own_thread::spawn("sandbox", async move {
             let mut waiting = Vec::new();
             while calls.recv_many(&mut waiting, MAX_CALLS).await > 0 {
-                write(&ledger, waiting.drain(..).collect()).await;
+                write(&ledger, mem::take(&mut waiting)).await;
             }
-        });
-        Self(sender)
+        })?;
+        Ok(Self(sender))
     }
 
     /// Has `entry` made about what goes by `key`.
@@ -67,9 +70,9 @@ impl Teller {
             key: key.to_owned(),
             entry,
         };
-        let gone = |_| PartnerError::Transient("the sandbox is closed".to_owned());
-        self.0.send(call).await.map_err(|_| gone(()))?;
-        answer.await.map_err(|_| gone(()))?
+        let gone = || PartnerError::Transient("the sandbox is closed".to_owned());
+        self.0.send(call).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 }
 

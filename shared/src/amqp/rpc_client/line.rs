@@ -150,7 +150,7 @@ mod tests {
         let mut places: Vec<_> = (0..WINDOW)
             .map(|_| line.enter(Item(1)).expect("a free place").1)
             .collect();
-        for _ in 0..MAX_REQUESTS + 1 {
+        for _ in 0..=MAX_REQUESTS {
             assert!(line.enter(Item(1)).is_none());
         }
         assert!(line.take().is_none());
