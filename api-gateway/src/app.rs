@@ -2,13 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-};
+use axum::{Router, http::StatusCode, middleware, response::IntoResponse};
 use shared::{
     amqp::rpc_client::{Call, RpcClient},
     outcome::{Code, Failure, Told},
@@ -16,10 +10,9 @@ use shared::{
 };
 use standardwebhooks::Webhook;
 use tokio_util::sync::CancellationToken;
-use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    auth::{self, Keys},
+    auth::Keys,
     problem::{self, Problem},
     routes,
 };
@@ -28,6 +21,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) rpc: RpcClient,
+    pub(crate) keys: Keys,
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) request_timeout: Duration,
     /// Cancelled when the gateway is asked to stop.
@@ -63,29 +57,14 @@ impl App {
     }
 }
 
-/// Tells clients not to send the next request this way.
-async fn close_when_stopping(
-    State(stopping): State<CancellationToken>,
-    request: axum::extract::Request,
-    next: Next,
-) -> Response {
-    let mut response = next.run(request).await;
-    if stopping.is_cancelled() {
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
-}
-
-/// Every route.
-pub(crate) fn router(app: App, keys: Keys) -> Router {
+/// Every route. What is done for all of them is done in one layer, [`problem::finish`]; who may call
+/// what is under `/v1` is asked by [`crate::input::Asker`], without which nothing gets to the worker.
+pub(crate) fn router(app: App) -> Router {
     let v1 = Router::new()
         .merge(routes::orders::routes())
         .merge(routes::products::routes())
         .merge(routes::customers::routes())
-        .merge(routes::dead_letters::routes())
-        .layer(middleware::from_fn_with_state(keys, auth::authenticate));
+        .merge(routes::dead_letters::routes());
     Router::new()
         .nest("/v1", v1)
         .merge(routes::webhooks::routes())
@@ -96,11 +75,9 @@ pub(crate) fn router(app: App, keys: Keys) -> Router {
                 Failure::new(Code::InvalidRequest, "this route does not take this method");
             Problem::with_status(failure, StatusCode::METHOD_NOT_ALLOWED).into_response()
         })
-        .layer(CatchPanicLayer::custom(problem::on_panic))
-        .layer(middleware::from_fn(problem::finish))
         .layer(middleware::from_fn_with_state(
             app.stopping.clone(),
-            close_when_stopping,
+            problem::finish,
         ))
         .with_state(app)
 }

@@ -3,12 +3,7 @@
 use std::{str::FromStr, sync::Arc};
 
 use anyhow::bail;
-use axum::{
-    extract::{FromRequestParts, State},
-    http::{HeaderMap, header, request::Parts},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
+use axum::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use shared::{
     id::Storefront,
@@ -16,8 +11,6 @@ use shared::{
     request::Role,
 };
 use subtle::ConstantTimeEq;
-
-use crate::problem::Problem;
 
 /// Shorter keys can be guessed; they are taken, with a warning.
 const GUESSABLE_KEY_LENGTH: usize = 16;
@@ -72,7 +65,11 @@ impl Keys {
         self.0.is_empty()
     }
 
-    fn identify(&self, headers: &HeaderMap) -> Result<Identity, Failure> {
+    /// Who calls, by the `Authorization` header.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`.
+    pub(crate) fn identify(&self, headers: &HeaderMap) -> Result<Identity, Failure> {
         if self.is_empty() {
             return Ok(Identity::anyone());
         }
@@ -134,40 +131,6 @@ impl FromStr for Key {
             digest: Sha256::digest(key).into(),
             identity,
         })
-    }
-}
-
-/// Lets in who is known.
-pub(crate) async fn authenticate(
-    State(keys): State<Keys>,
-    mut request: axum::extract::Request,
-    next: Next,
-) -> Response {
-    match keys.identify(request.headers()) {
-        Ok(identity) => {
-            request.extensions_mut().insert(identity);
-            next.run(request).await
-        }
-        Err(failure) => (
-            [(header::WWW_AUTHENTICATE, "Bearer")],
-            Problem::from(failure),
-        )
-            .into_response(),
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Identity {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let missing = || {
-            Failure::new(
-                Code::Internal,
-                "a route without authentication asked who calls",
-            )
-            .into()
-        };
-        parts.extensions.get().cloned().ok_or_else(missing)
     }
 }
 

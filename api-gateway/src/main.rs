@@ -70,6 +70,7 @@ async fn run() -> anyhow::Result<()> {
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
     let app = App {
         rpc: RpcClient::new(broker.clone()),
+        keys: config.keys,
         shipper_webhook: config.shipper_webhook,
         request_timeout: config.request_timeout,
         stopping: stop.clone(),
@@ -79,7 +80,7 @@ async fn run() -> anyhow::Result<()> {
         stopping.cancelled().await;
         time::sleep(DRAIN).await;
     };
-    let server = axum::serve(listener, router(app, config.keys)).with_graceful_shutdown(drained);
+    let server = axum::serve(listener, router(app)).with_graceful_shutdown(drained);
     let bound = async {
         stop.cancelled().await;
         time::sleep(DRAIN + config.request_timeout + STOP_TIMEOUT).await;

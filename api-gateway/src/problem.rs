@@ -3,19 +3,24 @@
 //! A handler returns a [`Problem`]; [`finish`] gives it its body, because only there the request's
 //! id is known to everybody, and logs the request.
 
-use std::time::Instant;
+use std::{panic::AssertUnwindSafe, time::Instant};
 
 use axum::{
     Json,
-    extract::{MatchedPath, Request},
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use shared::outcome::{Code, Failure};
+use tokio_util::sync::CancellationToken;
 
 use crate::request_id::{REQUEST_ID, RequestId};
+
+/// Asked every few seconds, by machines.
+const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
 /// A failure on its way to the client.
 #[derive(Debug, Clone)]
@@ -83,24 +88,36 @@ impl From<Failure> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
+        if self.failure.code == Code::Unauthenticated {
+            let bearer = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, bearer);
+        }
         response.extensions_mut().insert(self);
         response
     }
 }
 
-/// Gives problems their body, every response its `X-Request-Id`, and the log its line.
-pub(crate) async fn finish(request: Request, next: Next) -> Response {
+/// Gives problems their body, panics too, every response its `X-Request-Id`, and the log its line;
+/// when the gateway is asked to stop, tells clients not to send the next request this way.
+pub(crate) async fn finish(
+    State(stopping): State<CancellationToken>,
+    request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let is_probe = request
-        .extensions()
-        .get::<MatchedPath>()
-        .is_some_and(|path| path.as_str().ends_with('z'));
+    let is_probe = PROBES.contains(&path.as_str());
     let mut request = request;
     request.extensions_mut().insert(id.clone());
 
-    let mut response = next.run(request).await;
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    // The panic itself is on standard error.
+    let mut response = answered.unwrap_or_else(|_| {
+        Problem::from(Failure::new(Code::Internal, "an unexpected error")).into_response()
+    });
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let mut described = (problem.status(), Json(problem.body(id.as_str()))).into_response();
         // What the handler said besides, such as `Allow`.
@@ -122,6 +139,10 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    if stopping.is_cancelled() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     let (status, duration_ms) = (response.status().as_u16(), started.elapsed().as_millis());
     if is_probe {
         tracing::debug!(request_id = id.as_str(), status, %method, path, "probe");
@@ -141,9 +162,4 @@ pub(crate) async fn finish(request: Request, next: Next) -> Response {
         );
     }
     response
-}
-
-/// What the panic handler answers; the panic itself is on standard error.
-pub(crate) fn on_panic(_: Box<dyn std::any::Any + Send + 'static>) -> Response {
-    Problem::from(Failure::new(Code::Internal, "an unexpected error")).into_response()
 }
