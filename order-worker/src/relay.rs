@@ -345,7 +345,7 @@ async fn sweep(store: Store, publisher: Arc<Publisher>) {
 
 async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreError> {
     let now = Timestamp::now();
-    if store.next_due_step().await?.is_none_or(|due| due > now) {
+    if !store.has_due_step(now).await? {
         return Ok(());
     }
     // While the queue is full of work, its steps are late but not lost.

@@ -1,6 +1,6 @@
 """A foreign AMQP client: pika, which none of us wrote.
 
-foreign.py talk|garbage|reject|poison|expire URL CUSTOMER
+foreign.py talk|garbage|reject|poison|expire|batch|slow_step|torn_steps URL CUSTOMER
 """
 
 import json
@@ -166,4 +166,91 @@ def reject(client, customer):
     print("sent")
 
 
-{"talk": talk, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])
+def batch(client, customer):
+    """Many requests in one message: each is answered as if it had come alone."""
+
+    def entry(name, kind, body, **more):
+        return {"type": kind, "correlation_id": name, "message_id": f"b-{name}", "body": body, **more}
+
+    def ask(entries):
+        client.send("batch", entries, message_id=str(uuid.uuid4()), expiration="60000")
+        answers = {}
+        while len(answers) < len(entries):
+            properties, body = client.receive(client.replies)
+            check(properties.type == "batch", properties)
+            for answer in json.loads(body):
+                answers[answer.get("correlation_id")] = answer["body"]
+        return answers
+
+    entries = [
+        entry("good", "order.create", wish(customer)),
+        entry("short", "order.create", wish(customer, items=[{"sku": "A", "quantity": 99999}])),
+        entry("odd", "order.create", {"customer_id": 7}),
+        entry("unknown", "order.explode", {}),
+        entry("forbidden", "stock.set", {"sku": "A", "warehouse": "main", "on_hand": 5}),
+        entry("foreign", "customer.get", {"id": customer}, headers={"storefront": "other"}),
+        entry("late", "order.create", wish(customer), expiration="0"),
+        entry("role", "order.list", {}, headers={"role": "root"}),
+        {"type": "order.create", "correlation_id": "bare"},
+        {"type": ["order.create"], "correlation_id": "types", "body": {}},
+        "no entry at all",
+        entry("twin", "order.create", wish(customer), message_id="b-good"),
+    ]
+    answers = ask(entries)
+    codes = {name: answer.get("error", {}).get("code") for name, answer in answers.items()}
+    expected = {
+        "good": None,
+        "short": "OUT_OF_STOCK",
+        "odd": "INVALID_REQUEST",
+        "unknown": "INVALID_REQUEST",
+        "forbidden": "FORBIDDEN",
+        "foreign": "NOT_FOUND",
+        "late": "TIMEOUT",
+        "role": "INVALID_REQUEST",
+        "bare": "INVALID_REQUEST",
+        "types": "INVALID_REQUEST",
+        None: "INVALID_REQUEST",
+        "twin": None,
+    }
+    check(codes == expected, answers)
+    order = answers["good"]["value"]["id"]
+    check(answers["twin"]["value"]["id"] == order, answers)
+
+    # Once more, as the broker would deliver it: answered again, not executed again.
+    check(ask(entries)["good"]["value"]["id"] == order, "another order")
+
+    # What is no batch at all is answered like any message that can't be read.
+    for body in (b"", b"{}", b"7", b"[" * 100_000, json.dumps([{}] * 1001).encode()):
+        answer = client.call("batch", body)
+        check(answer["error"]["code"] == "INVALID_REQUEST", answer)
+    check(client.call("order.get", {"id": order})["status"] == "SUCCESS", "a plain one")
+    print("batched")
+
+
+def slow_step(client, customer):
+    """Orders whose first steps travel in one message; one of them takes its time, one fails twice."""
+    methods = ["pm_slow", "pm_flaky", "pm_declined"] + ["pm_ok"] * 7
+    entries = [
+        {
+            "type": "order.create",
+            "correlation_id": str(number),
+            "message_id": f"slow-{number}",
+            "body": wish(customer, payment_method=method),
+        }
+        for number, method in enumerate(methods)
+    ]
+    client.send("batch", entries, expiration="60000")
+    print("ordered")
+
+
+def torn_steps(client, customer):
+    """A message of steps, one of which can't be read."""
+    def step(**more):
+        body = {"order_id": str(uuid.uuid4()), "step": "authorize_payment", "attempt": 1, **more}
+        return {"type": "authorize_payment", "body": body}
+
+    client.send("batch", [step(), step(step="dance"), step()], queue=STEPS)
+    print("sent")
+
+
+{"batch": batch, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])

@@ -8,6 +8,7 @@
 )]
 
 mod auth;
+mod batches;
 mod broker;
 mod configuration;
 mod customers;

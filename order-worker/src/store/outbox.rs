@@ -9,7 +9,7 @@ use super::{
     bulk::{Kind, Write},
     database::{Session, Sql, arguments},
     postgres,
-    row::{cloud_event, millis, read_step, select_events, timestamp},
+    row::{cloud_event, millis, read_step, select_events},
     save::STEP_LEASE,
 };
 use crate::domain::step::{StepKey, StepRow};
@@ -164,19 +164,16 @@ impl Store {
             .await
     }
 
-    /// When the next step is to be sent; `None` when there is none.
+    /// Whether a step's message is to be sent by now.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn next_due_step(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn has_due_step(&self, now: Timestamp) -> Result<bool, StoreError> {
         let mut session = self.primary().await?;
-        let row = session
-            .fetch_one(
-                "SELECT min(publish_at) FROM steps WHERE publish_at IS NOT NULL",
-                Vec::new(),
-            )
-            .await?;
-        row.maybe_integer(0)?.map(timestamp).transpose()
+        // Not the least of all times: that would be looked for among the rows that are gone.
+        let sql = "SELECT order_id FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT 1";
+        let rows = session.fetch(sql, arguments![millis(now)]).await?;
+        Ok(!rows.is_empty())
     }
 
     /// The turn to publish events, unless another worker has it.

@@ -40,7 +40,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers wait for nobody but a database that is just being opened.
 const READER_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 /// Pages that the writer keeps in memory: the ends of all indexes, and more.
-const CACHE_KIB: i64 = 24 * 1024;
+const CACHE_KIB: i64 = 12 * 1024;
 /// The write-ahead log is folded into the file when it has so many pages: a page that many commits
 /// change is then written there once.
 const CHECKPOINT_PAGES: i64 = 4_000;

@@ -456,6 +456,12 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_while_reading_is_that_requests_answer() {
+        let read = guarded(|| panic!("an input that nobody thought of"));
+        assert_eq!(read.unwrap_err().code, Code::Internal);
+    }
+
+    #[test]
     fn the_earlier_deadline_counts() {
         let now = Instant::now();
         let minute = Duration::from_mins(1);

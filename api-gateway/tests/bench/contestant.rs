@@ -1,0 +1,341 @@
+//! Who is measured.
+
+use std::{
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tokio::time;
+
+use crate::setting;
+
+/// Products in the catalogue, chosen from at random.
+pub(crate) const SKUS: usize = 100;
+/// For a system to come up, or to have nothing left to do.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Which system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// axum and lapin, one message a request, nothing stored.
+    Echo,
+    NestMemory,
+    NestPostgres,
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Echo,
+        Self::NestMemory,
+        Self::NestPostgres,
+        Self::Sqlite,
+        Self::Postgres,
+    ];
+
+    /// What `--only` calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::NestMemory => "nest-memory",
+            Self::NestPostgres => "nest-postgres",
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// What people call it.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Echo => "axum + lapin echo, stores nothing",
+            Self::NestMemory => "NestJS, in memory",
+            Self::NestPostgres => "NestJS on PostgreSQL",
+            Self::Sqlite => "this system on SQLite",
+            Self::Postgres => "this system on PostgreSQL",
+        }
+    }
+
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Sqlite | Self::Postgres)
+    }
+
+    fn uses_postgres(self) -> bool {
+        matches!(self, Self::NestPostgres | Self::Postgres)
+    }
+}
+
+/// A system that runs.
+pub(crate) struct Contestant {
+    pub(crate) kind: Kind,
+    pub(crate) base: String,
+    pub(crate) customer: String,
+    pub(crate) client: reqwest::Client,
+    gateway: Process,
+    worker: Process,
+    database: Option<String>,
+    /// Seconds from the start of the processes to the first readiness.
+    pub(crate) startup: Duration,
+}
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Processor time and peak memory of a process and of what it started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    pub(crate) cpu: Duration,
+    pub(crate) peak_mib: f64,
+}
+
+impl Contestant {
+    pub(crate) async fn start(kind: Kind) -> Self {
+        let folder = PathBuf::from(setting("BENCH_FOLDER")).join(kind.name());
+        fs::create_dir(&folder).unwrap();
+        let port = free_port();
+        let database = match kind {
+            Kind::Sqlite => Some(format!("sqlite://{}/orders.db", folder.display())),
+            _ if kind.uses_postgres() => Some(create_database(kind)),
+            _ => None,
+        };
+        let began = Instant::now();
+        let spawn = |role: &str| {
+            let mut command = command(kind, role);
+            command
+                .env(
+                    "AMQP_URL",
+                    format!("{}/{}", setting("BENCH_AMQP"), kind.name()),
+                )
+                .env("HTTP_ADDR", format!("127.0.0.1:{port}"))
+                .env("WORKER_HTTP_ADDR", "127.0.0.1:0")
+                .env("RUST_LOG", "warn")
+                .env("NODE_ENV", "production");
+            if let (Some(url), "worker") = (&database, role) {
+                command.env("DATABASE_URL", url);
+            }
+            let log = File::create(folder.join(format!("{role}.log"))).unwrap();
+            command
+                .stdout(log.try_clone().unwrap())
+                .stderr(log)
+                .stdin(Stdio::null());
+            Process(command.spawn().unwrap())
+        };
+        let worker = spawn("worker");
+        if !kind.is_ours() {
+            // These expect their service to be there.
+            wait("the service", async || {
+                let log = fs::read_to_string(folder.join("worker.log"));
+                log.is_ok_and(|log| log.contains("serving"))
+            })
+            .await;
+        }
+        let gateway = spawn("gateway");
+        let mut contestant = Self {
+            kind,
+            base: format!("http://127.0.0.1:{port}"),
+            customer: uuid::Uuid::now_v7().to_string(),
+            client: reqwest::Client::new(),
+            gateway,
+            worker,
+            database,
+            startup: Duration::ZERO,
+        };
+        wait("the gateway", async || contestant.is_up().await).await;
+        contestant.startup = began.elapsed();
+        if kind.is_ours() {
+            contestant.stock().await;
+        }
+        contestant
+    }
+
+    async fn is_up(&self) -> bool {
+        let path = if self.kind.is_ours() { "/readyz" } else { "/" };
+        let answer = self.client.get(format!("{}{path}", self.base)).send().await;
+        answer.is_ok_and(|answer| !self.kind.is_ours() || answer.status() == 200)
+    }
+
+    async fn stock(&mut self) {
+        let ada = json!({"name": "Ada", "email": "ada@example.com"});
+        let customer = self.post("/v1/customers", &ada).await;
+        customer["id"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut self.customer);
+        for number in 0..SKUS {
+            let sku = format!("S{number}");
+            let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
+            self.post("/v1/products", &product).await;
+            let url = format!("{}/v1/products/{sku}/stock/main", self.base);
+            let shelf = json!({"on_hand": 1_000_000_000});
+            let counted = self.client.put(url).json(&shelf).send().await.unwrap();
+            assert_eq!(counted.status(), 200);
+        }
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Value {
+        let url = format!("{}{path}", self.base);
+        let answer = self.client.post(url).json(body).send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        answer.json().await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let url = format!("{}{path}", self.base);
+        self.client
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap()
+    }
+
+    /// Until every order's payment is through; tells how long that took.
+    pub(crate) async fn quiet(&self) -> Option<Duration> {
+        if !self.kind.is_ours() {
+            return None;
+        }
+        let began = Instant::now();
+        wait("the flow to catch up", async || {
+            let page = self.get("/v1/orders?status=pending&limit=1").await;
+            page["data"] == json!([])
+        })
+        .await;
+        Some(began.elapsed())
+    }
+
+    /// What the gateway, the worker, the broker and the database have used so far.
+    pub(crate) fn usage(&self) -> [(&'static str, Usage); 4] {
+        let server = |name: &str| usage(setting(name).parse().unwrap());
+        let database = if self.kind.uses_postgres() {
+            server("BENCH_POSTGRES_PID")
+        } else {
+            Usage::default()
+        };
+        [
+            ("gateway", usage(self.gateway.0.id())),
+            ("worker", usage(self.worker.0.id())),
+            ("broker", server("BENCH_RABBITMQ_PID")),
+            ("database", database),
+        ]
+    }
+
+    pub(crate) fn memory(&self) -> Value {
+        let [(_, gateway), (_, worker), ..] = self.usage();
+        json!({
+            "system": self.kind.name(),
+            "gateway_peak_mib": gateway.peak_mib.round(),
+            "worker_peak_mib": worker.peak_mib.round(),
+            "startup_ms": self.startup.as_millis() as u64,
+        })
+    }
+
+    /// Whether `order-worker verify` finds the books right.
+    pub(crate) fn verified(&self) -> bool {
+        let Some(url) = self.database.as_ref().filter(|_| self.kind.is_ours()) else {
+            return true;
+        };
+        let mut verify = Command::new(ours("order-worker"));
+        let status = verify.arg("verify").env("DATABASE_URL", url).status();
+        status.unwrap().success()
+    }
+}
+
+fn ours(program: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program)
+}
+
+fn command(kind: Kind, role: &str) -> Command {
+    match kind {
+        Kind::Echo => {
+            let mut echo = Command::new(ours("examples").join("echo"));
+            echo.arg(if role == "worker" { "service" } else { role });
+            echo
+        }
+        Kind::NestMemory | Kind::NestPostgres => {
+            let script = if role == "worker" { "service" } else { role };
+            let mut node = Command::new("node");
+            node.arg(Path::new(&setting("BENCH_NEST")).join(format!("dist/{script}.js")));
+            node
+        }
+        Kind::Sqlite | Kind::Postgres => Command::new(ours(match role {
+            "worker" => "order-worker",
+            _ => "api-gateway",
+        })),
+    }
+}
+
+fn create_database(kind: Kind) -> String {
+    let server = setting("BENCH_POSTGRES");
+    let name = format!("bench_{}", kind.name().replace('-', "_"));
+    let mut psql = Command::new(Path::new(&setting("BENCH_POSTGRES_BIN")).join("psql"));
+    let status = psql
+        .args(["-qX", "-c", &format!("CREATE DATABASE {name}")])
+        .arg(format!("{server}/postgres"))
+        .status();
+    assert!(status.unwrap().success());
+    format!("{server}/{name}")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+pub(crate) async fn wait(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Of a process and all below it, those that have ended included.
+pub(crate) fn usage(root: u32) -> Usage {
+    let mut usage = Usage::default();
+    let mut waiting = vec![root];
+    while let Some(pid) = waiting.pop() {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            continue;
+        };
+        // Behind the name in brackets, which may hold anything: utime, stime, cutime, cstime are
+        // fields 14 to 17 (proc(5)), in hundredths of a second.
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        let ticks: u64 = fields[11..15]
+            .iter()
+            .map(|field| field.parse::<u64>().unwrap())
+            .sum();
+        usage.cpu += Duration::from_millis(ticks * 10);
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|line| line.split_whitespace().next());
+        usage.peak_mib += peak.map_or(0.0, |kib| kib.parse::<f64>().unwrap() / 1024.0);
+        let children = fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten();
+        for task in children.flatten() {
+            let list = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            waiting.extend(
+                list.split_whitespace()
+                    .map(|pid| pid.parse::<u32>().unwrap()),
+            );
+        }
+    }
+    usage
+}

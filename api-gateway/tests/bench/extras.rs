@@ -1,0 +1,161 @@
+//! What else matters: reads, a product that everybody wants, the whole flow, webhooks.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use crate::{
+    contestant::{Contestant, wait},
+    load::Load,
+    setting,
+};
+
+/// Webhooks that are sent, each about another order.
+const WEBHOOKS: usize = 2_000;
+/// At the same time.
+const SHIPPERS: usize = 32;
+
+pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<Value> {
+    println!("\n| | a second | p50 ms | p99 ms |\n|---|---|---|---|");
+    let mut documents = Vec::new();
+    for contestant in contestants
+        .iter()
+        .filter(|contestant| contestant.kind.is_ours())
+    {
+        let system = contestant.kind.name();
+        let mut note = |what: &str, rate: f64, p50_ms: f64, p99_ms: f64| {
+            println!("| {system}: {what} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} |");
+            documents.push(json!({
+                "system": system, "what": what, "per_second": rate.round(),
+                "p50_ms": p50_ms, "p99_ms": p99_ms,
+            }));
+        };
+        let orders = contestant.get("/v1/orders?limit=1").await;
+        let id = orders["data"][0]["id"].as_str().unwrap().to_owned();
+        let one = load.get(contestant, &format!("/v1/orders/{id}"), 64);
+        note(
+            "GET an order, 64 connections",
+            one.rate,
+            one.p50_ms,
+            one.p99_ms,
+        );
+        let list = load.get(contestant, "/v1/orders?limit=50", 16);
+        note(
+            "GET a page of 50, 16 connections",
+            list.rate,
+            list.p50_ms,
+            list.p99_ms,
+        );
+        let spread = load.closed(contestant, 64);
+        contestant.quiet().await;
+        let hot = load.hot(contestant, 64);
+        contestant.quiet().await;
+        note(
+            "orders of 100 products, 64 connections",
+            spread.rate,
+            spread.p50_ms,
+            spread.p99_ms,
+        );
+        note(
+            "orders of one product, 64 connections",
+            hot.rate,
+            hot.p50_ms,
+            hot.p99_ms,
+        );
+
+        let began = Instant::now();
+        let flow = load.closed(contestant, 64);
+        let taken = flow.rate * load.time.as_secs_f64();
+        contestant.quiet().await;
+        let rate = taken / began.elapsed().as_secs_f64();
+        note(
+            "the whole flow, accepted to processing",
+            rate,
+            f64::NAN,
+            f64::NAN,
+        );
+
+        let (rate, mut times) = webhooks(contestant).await;
+        times.sort_by(f64::total_cmp);
+        let at = |part: f64| times[(times.len() as f64 * part) as usize % times.len()];
+        note("shipper's webhooks, 32 at a time", rate, at(0.5), at(0.99));
+        note(
+            "start-up to ready (p50 is ms)",
+            f64::NAN,
+            contestant.startup.as_secs_f64() * 1000.0,
+            f64::NAN,
+        );
+    }
+    documents
+}
+
+/// Webhooks a second, and how long each took in milliseconds.
+async fn webhooks(to: &Contestant) -> (f64, Vec<f64>) {
+    let mut ids: Vec<String> = Vec::new();
+    let mut path = "/v1/orders?limit=200&status=processing".to_owned();
+    wait("orders that can be shipped", async || {
+        let page = to.get(&path).await;
+        let orders = page["data"].as_array().unwrap();
+        let announced = orders
+            .iter()
+            .filter(|order| order["shipments"] != json!([]));
+        ids.extend(announced.map(|order| order["id"].as_str().unwrap().to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(cursor) => {
+                path = format!("/v1/orders?limit=200&status=processing&cursor={cursor}");
+            }
+            None => return true,
+        }
+        ids.len() >= WEBHOOKS
+    })
+    .await;
+    let (ids, next) = (Arc::new(ids), Arc::new(AtomicUsize::new(0)));
+    let webhook = Arc::new(Webhook::new(&setting("SHIPPER_WEBHOOK_SECRET")).unwrap());
+    let began = Instant::now();
+    let mut shippers = tokio::task::JoinSet::new();
+    for _ in 0..SHIPPERS {
+        let (ids, next, webhook) = (Arc::clone(&ids), Arc::clone(&next), Arc::clone(&webhook));
+        let (client, url) = (to.client.clone(), format!("{}/webhooks/shipper", to.base));
+        shippers.spawn(async move {
+            let mut times = Vec::new();
+            while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let body = json!({
+                    "type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
+                    "data": {"order_id": id, "carrier": "DHL"},
+                })
+                .to_string();
+                let now = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap()
+                    .as_secs();
+                let now = i64::try_from(now).unwrap();
+                let signature = webhook.sign(id, now, body.as_bytes()).unwrap();
+                let sent = Instant::now();
+                let answer = client
+                    .post(&url)
+                    .header("webhook-id", id)
+                    .header("webhook-timestamp", now.to_string())
+                    .header("webhook-signature", signature)
+                    .body(body)
+                    .send()
+                    .await
+                    .unwrap();
+                assert_eq!(answer.status(), 200);
+                times.push(sent.elapsed().as_secs_f64() * 1000.0);
+            }
+            times
+        });
+    }
+    let mut times = Vec::new();
+    while let Some(more) = shippers.join_next().await {
+        times.extend(more.unwrap());
+    }
+    (times.len() as f64 / began.elapsed().as_secs_f64(), times)
+}

@@ -1,0 +1,185 @@
+//! The load: `oha`, which none of us wrote.
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    contestant::{Contestant, Kind, SKUS, usage},
+    setting,
+};
+
+/// Different bodies; oha chooses among them at random.
+const BODIES: usize = 20_000;
+
+/// Puts load on a system for so long.
+pub(crate) struct Load {
+    pub(crate) time: Duration,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    /// Answers a second.
+    pub(crate) rate: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    /// Answers that were not 2xx.
+    pub(crate) failed: u64,
+    /// Milliseconds of processor time for a thousand requests, by process.
+    pub(crate) cpu_ms: Vec<(&'static str, f64)>,
+}
+
+impl Figures {
+    pub(crate) fn document(&self, kind: Kind, connections: usize) -> Value {
+        let cpu: serde_json::Map<_, _> = self
+            .cpu_ms
+            .iter()
+            .map(|(name, ms)| ((*name).to_owned(), json!(ms.round())))
+            .collect();
+        json!({
+            "system": kind.name(),
+            "connections": connections,
+            "per_second": self.rate.round(),
+            "p50_ms": (self.p50_ms * 100.0).round() / 100.0,
+            "p99_ms": (self.p99_ms * 100.0).round() / 100.0,
+            "failed": self.failed,
+            "cpu_ms_per_1000": cpu,
+        })
+    }
+}
+
+impl Load {
+    pub(crate) fn new(time: Duration) -> Self {
+        Self { time }
+    }
+
+    /// Orders over so many connections, each with one request at a time.
+    pub(crate) fn closed(&self, to: &Contestant, connections: usize) -> Figures {
+        let bodies = bodies(to, |number| number * 7 % SKUS);
+        let bodies = bodies.to_string_lossy();
+        let connections = connections.to_string();
+        self.run(
+            to,
+            "/v1/orders",
+            &["-m", "POST", "-Z", &bodies, "-c", &connections],
+        )
+    }
+
+    /// The same, but everybody wants one product.
+    pub(crate) fn hot(&self, to: &Contestant, connections: usize) -> Figures {
+        let bodies = bodies(to, |_| 0);
+        let bodies = bodies.to_string_lossy();
+        let connections = connections.to_string();
+        self.run(
+            to,
+            "/v1/orders",
+            &["-m", "POST", "-Z", &bodies, "-c", &connections],
+        )
+    }
+
+    /// Orders at a fixed rate; a late answer makes the next ones late as well, and is counted so.
+    pub(crate) fn open(&self, to: &Contestant, rate: u64) -> Figures {
+        let bodies = bodies(to, |number| number * 7 % SKUS);
+        let (bodies, rate) = (bodies.to_string_lossy(), rate.to_string());
+        let arguments = [
+            "-m",
+            "POST",
+            "-Z",
+            &bodies,
+            "-c",
+            "64",
+            "-q",
+            &rate,
+            "--latency-correction",
+        ];
+        self.run(to, "/v1/orders", &arguments)
+    }
+
+    /// One path, read.
+    pub(crate) fn get(&self, to: &Contestant, path: &str, connections: usize) -> Figures {
+        let connections = connections.to_string();
+        self.run(to, path, &["-c", &connections])
+    }
+
+    /// Nothing else is to be done meanwhile: it waits on the spot.
+    fn run(&self, to: &Contestant, path: &str, arguments: &[&str]) -> Figures {
+        let before = to.usage();
+        let me = std::process::id();
+        let own = usage(me).cpu;
+        let time = format!("{}s", self.time.as_secs());
+        let output = Command::new(setting("BENCH_OHA"))
+            .args([
+                "--no-tui",
+                "--output-format",
+                "json",
+                "-T",
+                "application/json",
+                "-z",
+                &time,
+            ])
+            .args(arguments)
+            .arg(format!("{}{path}", to.base))
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        let load = usage(me).cpu.saturating_sub(own);
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("oha: {error}: {}", String::from_utf8_lossy(&output.stdout))
+        });
+        let statuses = told["statusCodeDistribution"].as_object().unwrap();
+        let count = |is_good: bool| -> u64 {
+            let of = statuses
+                .iter()
+                .filter(|(status, _)| status.starts_with('2') == is_good);
+            of.map(|(_, count)| count.as_u64().unwrap()).sum()
+        };
+        let (good, failed) = (count(true), count(false));
+        let thousands = good.max(1) as f64 / 1000.0;
+        let per_thousand = |time: Duration| time.as_secs_f64() * 1000.0 / thousands;
+        let after = to.usage();
+        let mut cpu_ms: Vec<_> = before
+            .iter()
+            .zip(after)
+            .map(|((name, before), (_, after))| {
+                (*name, per_thousand(after.cpu.saturating_sub(before.cpu)))
+            })
+            .collect();
+        cpu_ms.push(("load", per_thousand(load)));
+        let percentile = |name: &str| {
+            told["latencyPercentiles"][name]
+                .as_f64()
+                .unwrap_or(f64::NAN)
+        };
+        Figures {
+            rate: good as f64 / told["summary"]["total"].as_f64().unwrap(),
+            p50_ms: percentile("p50") * 1000.0,
+            p99_ms: percentile("p99") * 1000.0,
+            failed,
+            cpu_ms,
+        }
+    }
+}
+
+/// A file of order bodies, no two the same.
+fn bodies(to: &Contestant, sku: impl Fn(usize) -> usize) -> PathBuf {
+    let path = PathBuf::from(setting("BENCH_FOLDER")).join("bodies");
+    let _ = fs::remove_file(&path);
+    let mut file = BufWriter::new(File::create(&path).unwrap());
+    for number in 0..BODIES {
+        let body = json!({
+            "customer_id": to.customer,
+            "items": [{"sku": format!("S{}", sku(number)), "quantity": 1 + number % 3}],
+            "metadata": {"cart": number.to_string()},
+        });
+        writeln!(file, "{body}").unwrap();
+    }
+    file.flush().unwrap();
+    path
+}

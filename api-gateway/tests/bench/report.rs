@@ -1,0 +1,84 @@
+//! What is printed: Markdown, so that it can go into docs/.
+
+use std::{fs, time::Duration};
+
+use crate::{
+    contestant::{Contestant, Kind},
+    load::Figures,
+};
+
+pub(crate) fn heading() {
+    println!(
+        "| connections | system | a second | p50 ms | p99 ms | not 2xx | CPU ms for 1,000: gateway, worker, broker, database, load |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+}
+
+pub(crate) fn line(kind: Kind, connections: usize, figures: &Figures) {
+    let cpu: Vec<String> = figures
+        .cpu_ms
+        .iter()
+        .map(|(_, ms)| format!("{ms:.0}"))
+        .collect();
+    println!(
+        "| {connections} | {} | {:.0} | {:.2} | {:.2} | {} | {} |",
+        kind.title(),
+        figures.rate,
+        figures.p50_ms,
+        figures.p99_ms,
+        figures.failed,
+        cpu.join(", "),
+    );
+}
+
+pub(crate) fn caught_up(kind: Kind, after: Option<Duration>) {
+    if let Some(after) = after {
+        let seconds = after.as_secs_f64();
+        eprintln!("  {}: payments caught up after {seconds:.1} s", kind.name());
+    }
+}
+
+/// Ours beside the echo.
+pub(crate) fn ratios(closed: &[(Kind, usize, Figures)]) {
+    let of = |kind: Kind, connections: usize| {
+        let mut all = closed.iter();
+        all.find(|(this, at, _)| *this == kind && *at == connections)
+            .map(|(_, _, figures)| figures)
+    };
+    println!("\n| beside the echo | connections | throughput | p50 | p99 |\n|---|---|---|---|---|");
+    for (kind, connections, figures) in closed.iter().filter(|(kind, ..)| kind.is_ours()) {
+        if let Some(echo) = of(Kind::Echo, *connections) {
+            println!(
+                "| {} | {connections} | {:.2}× | {:.2}× | {:.2}× |",
+                kind.title(),
+                figures.rate / echo.rate,
+                figures.p50_ms / echo.p50_ms,
+                figures.p99_ms / echo.p99_ms,
+            );
+        }
+    }
+}
+
+pub(crate) fn memory(contestants: &[Contestant]) {
+    println!("\n| peak memory, MiB | gateway | worker |\n|---|---|---|");
+    for contestant in contestants {
+        let [(_, gateway), (_, worker), ..] = contestant.usage();
+        println!(
+            "| {} | {:.0} | {:.0} |",
+            contestant.kind.title(),
+            gateway.peak_mib,
+            worker.peak_mib
+        );
+    }
+}
+
+/// What it ran on.
+pub(crate) fn machine() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown", |line| line.trim_start_matches([' ', '\t', ':']));
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{cores} cores, {model}")
+}

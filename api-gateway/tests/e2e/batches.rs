@@ -1,0 +1,78 @@
+//! Many in one message: requests, and steps. Each is on its own all the same.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Book, System, python, until};
+
+#[tokio::test]
+async fn each_request_of_a_batch_is_answered_as_if_it_had_come_alone() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let said = python("foreign.py", &["batch", &system.broker.url(), &customer]);
+    assert!(said.contains("batched"), "{said}");
+    assert_eq!(system.quiet().await.len(), 1, "one of them was good");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_slow_step_and_a_failing_one_neither_delay_nor_repeat_those_they_travel_with() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let said = python(
+        "foreign.py",
+        &["slow_step", &system.broker.url(), &customer],
+    );
+    assert!(said.contains("ordered"), "{said}");
+    until("the orders to be there", async || {
+        system.orders().await.len() == 10
+    })
+    .await;
+    let orders = system.quiet().await;
+    let (declined, taken): (Vec<_>, Vec<_>) = orders
+        .iter()
+        .partition(|order| order["status"] == "cancelled");
+    assert_eq!((declined.len(), taken.len()), (1, 9));
+    let mut authorized = Vec::new();
+    for order in taken {
+        let id = order["id"].as_str().unwrap();
+        let history = system.get(&format!("/v1/orders/{id}/history")).await;
+        let events = history.expect(200)["data"].as_array().unwrap().clone();
+        let event = events
+            .iter()
+            .find(|event| event["type"] == "payment.authorized");
+        let event = event.unwrap();
+        authorized.push((
+            event["time"].as_str().unwrap().to_owned(),
+            event["attempt"].clone(),
+        ));
+    }
+    authorized.sort_by(|a, b| a.0.cmp(&b.0));
+    let attempts: Vec<Value> = authorized.into_iter().map(|(_, attempt)| attempt).collect();
+    // The seven first, then the one that failed twice, or the slow one.
+    assert_eq!(attempts[..7], vec![json!(1); 7]);
+    let mut last = attempts[7..].to_vec();
+    last.sort_by_key(Value::as_u64);
+    assert_eq!(last, [json!(1), json!(3)]);
+    let calls = "SELECT calls, count(*) FROM payments GROUP BY calls ORDER BY calls";
+    assert_eq!(system.store.run(Book::Ledger, calls), "1 9\n3 1");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_message_of_steps_that_can_be_read_only_in_part_is_a_dead_letter_once_the_rest_is_done() {
+    let system = System::start().await;
+    let customer = system.customer().await;
+    let said = python(
+        "foreign.py",
+        &["torn_steps", &system.broker.url(), &customer],
+    );
+    assert!(said.contains("sent"), "{said}");
+    until("the message to be archived", async || {
+        let letters = system.get("/v1/dead-letters").await.expect(200);
+        let letters = letters["data"].as_array().unwrap();
+        letters.len() == 1 && letters[0]["reason"].as_str().unwrap().contains("dance")
+    })
+    .await;
+}

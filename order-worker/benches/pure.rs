@@ -1,0 +1,207 @@
+//! What a request costs where no broker and no database is involved: deciding, and the words that
+//! travel. `cargo bench --package order-worker` tells what changed since it last ran.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+use std::{hint::black_box, num::NonZeroU32};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use jiff::{SignedDuration, Timestamp};
+use order_worker::domain::{
+    command::{Action, Command, StepResult},
+    decide::{Rules, carry_out},
+    stamp::Stamp,
+    step::{Step, StepKey},
+    world::World,
+};
+use serde_json::{Value, json, value::to_raw_value};
+use shared::{
+    amqp::batch::{self, CallHeaders, Entry},
+    id::OrderId,
+    outcome::{Json, Outcome},
+    request::{Caller, Request, Role},
+};
+
+/// Commands of one batch, as many as under load.
+const BATCH: usize = 100;
+
+fn caller() -> Caller {
+    Caller {
+        role: Role::Operator,
+        storefront: "default".parse().unwrap(),
+        actor: "bench".to_owned(),
+        intent: "bench".to_owned(),
+        request_id: "bench".to_owned(),
+    }
+}
+
+fn rules() -> Rules {
+    Rules {
+        reservation_ttl: SignedDuration::from_mins(30),
+        payment_provider: "sandbox".to_owned(),
+    }
+}
+
+fn stamp() -> Stamp {
+    Stamp::new(Timestamp::from_millisecond(1_800_000_000_000).unwrap(), 7)
+}
+
+fn command(action: Action) -> Command {
+    Command::Request {
+        caller: caller(),
+        idempotency: None,
+        action,
+    }
+}
+
+fn wish(customer: &str, sku: usize) -> Value {
+    json!({
+        "customer_id": customer,
+        "items": [{"sku": format!("S{sku}"), "quantity": NonZeroU32::MIN}],
+        "shipping_address": {"name": "Ada", "street": "Domstraße 1", "city": "Köln"},
+        "metadata": {"cart": "42"},
+    })
+}
+
+fn creation(customer: &str, sku: usize) -> Command {
+    match Request::read("order.create", wish(customer, sku)).unwrap() {
+        Request::CreateOrder(wish) => command(Action::CreateOrder(wish)),
+        _ => unreachable!("it is what was read"),
+    }
+}
+
+/// A world with a catalogue, and its customer.
+fn catalogue() -> (World, String) {
+    let mut world = World::default();
+    let (rules, mut stamp) = (rules(), stamp());
+    for sku in 0..BATCH {
+        let sku = format!("S{sku}");
+        let product = json!({"sku": sku, "name": "T-shirt", "price": 1999, "currency": "EUR"});
+        let shelf = json!({"sku": sku, "warehouse": "berlin", "on_hand": 1_000_000});
+        for (pattern, body) in [("product.create", product), ("stock.set", shelf)] {
+            let action = match Request::read(pattern, body).unwrap() {
+                Request::CreateProduct(product) => Action::CreateProduct(product),
+                Request::SetStock(shelf) => Action::SetStock(shelf),
+                _ => unreachable!("it is what was read"),
+            };
+            let told = carry_out(&mut world, &command(action), &rules, &mut stamp);
+            told.outcome.unwrap();
+        }
+    }
+    let ada = json!({"name": "Ada", "email": "ada@example.com"});
+    let Request::CreateCustomer(ada) = Request::read("customer.create", ada).unwrap() else {
+        unreachable!("it is what was read")
+    };
+    let told = carry_out(
+        &mut world,
+        &command(Action::CreateCustomer(ada)),
+        &rules,
+        &mut stamp,
+    );
+    let customer = told.outcome.unwrap().value()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    (world, customer)
+}
+
+fn deciding(criterion: &mut Criterion) {
+    let (mut world, customer) = catalogue();
+    world.dirty = order_worker::domain::world::Dirty::default();
+    let creations: Vec<_> = (0..BATCH).map(|sku| creation(&customer, sku)).collect();
+    let rules = rules();
+    let create = |mut world: World| {
+        world.numbers = (1..).take(BATCH).collect();
+        let mut stamp = stamp();
+        let orders = creations.iter().map(|creation| {
+            let told = carry_out(&mut world, creation, &rules, &mut stamp);
+            told.outcome.unwrap()
+        });
+        let orders: Vec<Json> = orders.collect();
+        (world, orders)
+    };
+    let mut group = criterion.benchmark_group("decide");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("100 orders", |bencher| {
+        bencher.iter_batched(|| world.clone(), create, BatchSize::SmallInput);
+    });
+    let (full, orders) = create(world.clone());
+    let results: Vec<Command> = orders
+        .iter()
+        .map(|order| {
+            let order_id: OrderId = order.value()["id"].as_str().unwrap().parse().unwrap();
+            Command::Finish {
+                key: StepKey {
+                    order_id,
+                    step: Step::AuthorizePayment,
+                },
+                attempt: 1,
+                result: StepResult::Authorized {
+                    provider: "sandbox".to_owned(),
+                    reference: "sandbox_1".to_owned(),
+                    amount: 1999,
+                },
+            }
+        })
+        .collect();
+    group.bench_function("100 authorizations", |bencher| {
+        let finish = |mut world: World| {
+            let mut stamp = stamp();
+            for result in &results {
+                black_box(carry_out(&mut world, result, &rules, &mut stamp));
+            }
+            world
+        };
+        bencher.iter_batched(|| full.clone(), finish, BatchSize::SmallInput);
+    });
+    group.finish();
+}
+
+fn words(criterion: &mut Criterion) {
+    let customer = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let body = to_raw_value(&wish(customer, 1)).unwrap();
+    let entries = || {
+        let entry = |_| Entry {
+            kind: "order.create".into(),
+            correlation_id: Some(customer.into()),
+            message_id: Some(customer.into()),
+            expiration: Some("5000".into()),
+            headers: CallHeaders {
+                role: Some("storefront".into()),
+                request_id: Some(customer.into()),
+                ..CallHeaders::default()
+            },
+            body: &body,
+        };
+        (0..BATCH).map(entry).collect::<Vec<_>>()
+    };
+    let message = batch::json(&entries());
+    let mut group = criterion.benchmark_group("codec");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group.bench_function("write a batch of 100 requests", |bencher| {
+        bencher.iter(|| batch::json(black_box(&entries())));
+    });
+    group.bench_function("read a batch of 100 requests", |bencher| {
+        bencher.iter(|| {
+            let parts = batch::parts(black_box(&message)).unwrap();
+            let requests = parts.into_iter().map(|part| {
+                let entry: Entry<'_> = serde_json::from_str(part.get()).unwrap();
+                let body = shared::body::parse(entry.body.get().as_bytes()).unwrap();
+                Request::read(&entry.kind, body).unwrap()
+            });
+            requests.collect::<Vec<_>>()
+        });
+    });
+    let (mut world, customer) = catalogue();
+    world.numbers = [1].into();
+    let told = carry_out(&mut world, &creation(&customer, 1), &rules(), &mut stamp());
+    let envelope = batch::json(&Outcome::from(told.outcome));
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("pass on an envelope", |bencher| {
+        bencher.iter(|| serde_json::from_slice::<Outcome<Json>>(black_box(&envelope)).unwrap());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, deciding, words);
+criterion_main!(benches);

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# How fast it is, beside the ordinary designs, on this machine and in one run.
+set -euo pipefail
+
+usage() {
+    cat <<'USAGE'
+Usage: scripts/bench.sh [--seconds N] [--rate N] [--only "SYSTEM..."] [--output FOLDER]
+
+Starts a private RabbitMQ and PostgreSQL and, side by side over them,
+
+  echo           axum + lapin, a message a request, stores nothing: the ceiling of the ordinary design
+  nest-memory    a NestJS gateway and RabbitMQ microservice that keeps its orders in memory
+  nest-postgres  the same on PostgreSQL
+  sqlite         this system on SQLite
+  postgres       this system on PostgreSQL
+
+and puts load on one after the other with oha: orders over 1, 16, 64 and 256 connections, orders at a
+fixed rate, reads, a product that everybody wants, the whole flow, webhooks. Prints tables, writes
+bench.json and bench.svg, and lets `order-worker verify` prove the books afterwards.
+
+  --seconds N       each measurement takes so long (default 10; all of it some ten minutes)
+  --rate N          the fixed rate, orders a second (default 1000)
+  --only SYSTEMS    only these, apart by blanks
+  --output FOLDER   where bench.json and bench.svg go (default target/bench)
+
+Besides the Rust toolchain it needs Node.js and npm for the NestJS peers; without them it leaves these
+out. Installs what is missing: RabbitMQ and PostgreSQL from the distribution's packages, oha by
+cargo into target/tools (some minutes, once), NestJS by npm into target/bench-nestjs. Whatever
+else runs on the machine changes the figures: compare within a run.
+USAGE
+}
+
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+export BENCH_SECONDS=10 BENCH_RATE=1000 BENCH_ONLY='' BENCH_OUTPUT="$PWD/target/bench"
+while [ $# -gt 0 ]; do
+    case $1 in
+        -h | --help) usage; exit 0 ;;
+        --seconds) BENCH_SECONDS=${2:?}; shift ;;
+        --rate) BENCH_RATE=${2:?}; shift ;;
+        --only) BENCH_ONLY=${2:?}; shift ;;
+        --output) BENCH_OUTPUT=$(mkdir -p "${2:?}" && cd "$2" && pwd); shift ;;
+        *) usage >&2; exit 2 ;;
+    esac
+    shift
+done
+
+make_work_folder
+
+command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
+need_rabbitmq
+need_postgres
+
+OHA_VERSION=1.16.0
+export BENCH_OHA="$PWD/target/tools/bin/oha"
+if ! "$BENCH_OHA" --version 2>/dev/null | grep -q "$OHA_VERSION"; then
+    say "installing oha $OHA_VERSION into target/tools ..."
+    cargo install --quiet --locked --root target/tools --version "$OHA_VERSION" oha
+fi
+
+: "${BENCH_ONLY:=echo nest-memory nest-postgres sqlite postgres}"
+export BENCH_NEST="$PWD/target/bench-nestjs"
+if [[ $BENCH_ONLY = *nest* ]]; then
+    if command -v npm >/dev/null; then
+        say "building the NestJS peers ..."
+        mkdir -p "$BENCH_NEST"
+        cp -r scripts/bench/nestjs/. "$BENCH_NEST/"
+        (cd "$BENCH_NEST" && npm install --no-package-lock --no-audit --no-fund --loglevel=error &&
+            npm run --silent build) >"$WORK/npm.log" 2>&1 || { tail -5 "$WORK/npm.log" >&2; die "can't build the NestJS peers"; }
+    else
+        say "without npm: leaving the NestJS peers out"
+        BENCH_ONLY=$(printf '%s ' $BENCH_ONLY | sed 's/nest-[a-z]*//g')
+    fi
+fi
+
+say "building release binaries ..."
+cargo build --quiet --release --workspace --bins --examples
+cargo test --quiet --release --package api-gateway --test bench --no-run
+
+start_rabbitmq "$WORK/rabbitmq"
+export BENCH_RABBITMQ_PID=${STARTED##* }
+start_postgres "$WORK/postgres"
+export BENCH_POSTGRES_PID=${STARTED##* }
+# Each system has the broker to itself, as far as its queues go.
+(
+    . "$WORK/rabbitmq/env"
+    for system in $BENCH_ONLY; do
+        rabbitmqctl --quiet add_vhost "$system"
+        rabbitmqctl --quiet set_permissions --vhost "$system" guest '.*' '.*' '.*'
+    done
+)
+mkdir "$WORK/systems"
+SHIPPER_WEBHOOK_SECRET=whsec_$(head -c 24 /dev/urandom | base64)
+export SHIPPER_WEBHOOK_SECRET
+export BENCH_FOLDER="$WORK/systems" BENCH_AMQP="amqp://guest:guest@127.0.0.1:$RABBITMQ_PORT"
+export BENCH_POSTGRES="postgres://orders@127.0.0.1:$POSTGRES_PORT" BENCH_POSTGRES_BIN=$POSTGRES_BIN
+cargo test --quiet --release --package api-gateway --test bench
