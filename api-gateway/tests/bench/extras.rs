@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
 use crate::{
-    contestant::{Contestant, wait},
+    contestant::{Contestant, SKUS, wait},
     load::Load,
     setting,
 };
@@ -31,7 +31,19 @@ pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<
     {
         let system = contestant.kind.name();
         let mut note = |what: &str, rate: f64, p50_ms: f64, p99_ms: f64| {
-            println!("| {system}: {what} | {rate:.0} | {p50_ms:.2} | {p99_ms:.2} |");
+            let shown = |figure: f64, digits: usize| {
+                if figure.is_nan() {
+                    String::new()
+                } else {
+                    format!("{figure:.digits$}")
+                }
+            };
+            println!(
+                "| {system}: {what} | {} | {} | {} |",
+                shown(rate, 0),
+                shown(p50_ms, 2),
+                shown(p99_ms, 2)
+            );
             documents.push(json!({
                 "system": system, "what": what, "per_second": rate.round(),
                 "p50_ms": p50_ms, "p99_ms": p99_ms,
@@ -53,9 +65,9 @@ pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<
             list.p50_ms,
             list.p99_ms,
         );
-        let spread = load.closed(contestant, 64);
+        let spread = load.closed(contestant, 64, SKUS);
         contestant.quiet().await;
-        let hot = load.hot(contestant, 64);
+        let hot = load.closed(contestant, 64, 1);
         contestant.quiet().await;
         note(
             "orders of 100 products, 64 connections",
@@ -71,7 +83,7 @@ pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<
         );
 
         let began = Instant::now();
-        let flow = load.closed(contestant, 64);
+        let flow = load.closed(contestant, 64, SKUS);
         let taken = flow.rate * load.time.as_secs_f64();
         contestant.quiet().await;
         let rate = taken / began.elapsed().as_secs_f64();

@@ -60,33 +60,18 @@ impl Load {
         Self { time }
     }
 
-    /// Orders over so many connections, each with one request at a time.
-    pub(crate) fn closed(&self, to: &Contestant, connections: usize) -> Figures {
-        let bodies = bodies(to, |number| number * 7 % SKUS);
+    /// Orders over so many connections, each with one request at a time, of so many products.
+    pub(crate) fn closed(&self, to: &Contestant, connections: usize, skus: usize) -> Figures {
+        let bodies = bodies(to, skus);
         let bodies = bodies.to_string_lossy();
         let connections = connections.to_string();
-        self.run(
-            to,
-            "/v1/orders",
-            &["-m", "POST", "-Z", &bodies, "-c", &connections],
-        )
-    }
-
-    /// The same, but everybody wants one product.
-    pub(crate) fn hot(&self, to: &Contestant, connections: usize) -> Figures {
-        let bodies = bodies(to, |_| 0);
-        let bodies = bodies.to_string_lossy();
-        let connections = connections.to_string();
-        self.run(
-            to,
-            "/v1/orders",
-            &["-m", "POST", "-Z", &bodies, "-c", &connections],
-        )
+        let arguments = ["-m", "POST", "-Z", &bodies, "-c", &connections];
+        self.run(to, "/v1/orders", &arguments)
     }
 
     /// Orders at a fixed rate; a late answer makes the next ones late as well, and is counted so.
     pub(crate) fn open(&self, to: &Contestant, rate: u64) -> Figures {
-        let bodies = bodies(to, |number| number * 7 % SKUS);
+        let bodies = bodies(to, SKUS);
         let (bodies, rate) = (bodies.to_string_lossy(), rate.to_string());
         let arguments = [
             "-m",
@@ -168,14 +153,14 @@ impl Load {
 }
 
 /// A file of order bodies, no two the same.
-fn bodies(to: &Contestant, sku: impl Fn(usize) -> usize) -> PathBuf {
+fn bodies(to: &Contestant, skus: usize) -> PathBuf {
     let path = PathBuf::from(setting("BENCH_FOLDER")).join("bodies");
     let _ = fs::remove_file(&path);
     let mut file = BufWriter::new(File::create(&path).unwrap());
     for number in 0..BODIES {
         let body = json!({
             "customer_id": to.customer,
-            "items": [{"sku": format!("S{}", sku(number)), "quantity": 1 + number % 3}],
+            "items": [{"sku": format!("S{}", number * 7 % skus), "quantity": 1 + number % 3}],
             "metadata": {"cart": number.to_string()},
         });
         writeln!(file, "{body}").unwrap();

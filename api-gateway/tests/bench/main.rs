@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use self::{
-    contestant::{Contestant, Kind},
+    contestant::{Contestant, Kind, SKUS},
     load::{Figures, Load},
 };
 
@@ -56,7 +56,7 @@ async fn run() {
     report::heading();
     for connections in CONNECTIONS {
         for contestant in &contestants {
-            let figures = load.closed(contestant, connections);
+            let figures = load.closed(contestant, connections, SKUS);
             report::line(contestant.kind, connections, &figures);
             closed.push((contestant.kind, connections, figures));
             let caught_up = contestant.quiet().await;

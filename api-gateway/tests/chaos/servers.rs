@@ -63,18 +63,28 @@ impl Postgres {
         postgres
     }
 
-    /// Starts it, or starts it again after a kill.
+    /// Starts it, or starts it again after a kill: as soon as the last one's children have noticed,
+    /// before which a new one refuses to start.
     pub(crate) async fn run(&mut self) {
+        self.launch();
+        until("PostgreSQL", async || {
+            let server = self.server.as_mut().unwrap();
+            if server.try_wait().unwrap().is_some() {
+                self.launch();
+            }
+            self.try_sql("SELECT 1").is_some()
+        })
+        .await;
+    }
+
+    fn launch(&mut self) {
         let line = format!(
             r#"as_postgres "$POSTGRES_BIN/postgres" -D "$1/data" -p {} {}"#,
             self.port,
             self.options.join(" ")
         );
-        self.server = Some(spawn(
-            bash(&line, &[&self.folder]),
-            &self.folder.join("out.log"),
-        ));
-        until("PostgreSQL", async || self.try_sql("SELECT 1").is_some()).await;
+        let log = self.folder.join("out.log");
+        self.server = Some(spawn(bash(&line, &[&self.folder]), &log));
     }
 
     pub(crate) fn kill(&mut self) {

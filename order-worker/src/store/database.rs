@@ -228,18 +228,6 @@ impl Session {
         }
     }
 
-    /// The first row that `sql` gives.
-    pub(crate) async fn fetch_one(
-        &mut self,
-        sql: impl Into<Sql>,
-        arguments: Vec<Argument>,
-    ) -> Result<Row, StoreError> {
-        let rows = self.fetch(sql, arguments).await?;
-        rows.into_iter()
-            .next()
-            .ok_or_else(|| StoreError::Damaged("a row is missing".to_owned()))
-    }
-
     /// Runs `sql`; tells how many rows it changed.
     pub(crate) async fn execute(
         &mut self,

@@ -375,3 +375,53 @@ fn adopt(connection: &Raw) -> rusqlite::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(connection: &Raw) -> i64 {
+        let sql = "PRAGMA user_version";
+        connection.query_one(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_file_of_the_first_versions_is_taken_over_as_it_is() {
+        let mut old = Raw::open_in_memory().unwrap();
+        let first = include_str!("migrations/sqlite/0001_initial.sql");
+        old.execute_batch(first).unwrap();
+        old.execute_batch(
+            "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY);
+             INSERT INTO _sqlx_migrations VALUES (1);
+             INSERT INTO customers VALUES ('c', 'default', '{}');",
+        )
+        .unwrap();
+        migrate(&mut old).unwrap();
+        assert_eq!(version(&old), 2);
+        // And again, as at the next start.
+        migrate(&mut old).unwrap();
+        let count = "SELECT count(*) FROM customers";
+        let customers: i64 = old.query_one(count, [], |row| row.get(0)).unwrap();
+        assert_eq!(customers, 1);
+    }
+
+    #[test]
+    fn a_file_of_a_later_version_is_refused() {
+        let mut later = Raw::open_in_memory().unwrap();
+        migrate(&mut later).unwrap();
+        later.pragma_update(None, "user_version", 99).unwrap();
+        assert!(migrate(&mut later).is_err());
+        assert_eq!(version(&later), 99);
+    }
+
+    #[test]
+    fn arguments_are_bound_by_their_number_wherever_they_stand() {
+        let connection = Raw::open_in_memory().unwrap();
+        let mut statement = connection.prepare("SELECT $2 || $1 || $2").unwrap();
+        let arguments = [Argument::from("a"), Argument::from("b")];
+        bind(&mut statement, &arguments).unwrap();
+        let mut rows = statement.raw_query();
+        let text: String = rows.next().unwrap().unwrap().get(0).unwrap();
+        assert_eq!(text, "bab");
+    }
+}

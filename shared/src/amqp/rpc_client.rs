@@ -207,7 +207,9 @@ impl RpcClient {
             &self.shared.changes
         };
         if let Some((waiting, place)) = line.enter(waiting) {
-            self.shared.send(&self.broker, vec![waiting], place).await;
+            // A broker that takes nothing does not hold the caller beyond its time.
+            let sending = self.shared.send(&self.broker, vec![waiting], place);
+            let _ = time::timeout_at(deadline, sending).await;
         }
         match time::timeout_at(deadline, reply).await {
             Ok(Ok(Reply::Body { body, is_replay })) => Ok(Told {
@@ -338,24 +340,23 @@ impl Shared {
         // unresolved would be kept by lapin for ever.
         let shared = Arc::clone(self);
         tokio::spawn(async move {
-            let refusal = async {
-                match confirm.await {
+            let refused = async {
+                let failure = match confirm.await {
                     Ok(Confirmation::Nack(_)) => {
-                        Some(unavailable("too many requests are waiting").with(retry_after()))
+                        unavailable("too many requests are waiting").with(retry_after())
                     }
                     Ok(Confirmation::Ack(Some(_))) => {
-                        Some(unavailable(format!("the broker has no {REQUEST_QUEUE}")))
+                        unavailable(format!("the broker has no {REQUEST_QUEUE}"))
                     }
-                    Ok(_) | Err(_) => None,
-                }
+                    Ok(_) | Err(_) => return,
+                };
+                shared.not_sent(&calls, &failure);
             };
             let making_room = async {
                 time::sleep(STRAGGLER).await;
                 place.free();
             };
-            if let (Some(failure), ()) = tokio::join!(refusal, making_room) {
-                shared.not_sent(&calls, &failure);
-            }
+            tokio::join!(refused, making_room);
         });
     }
 

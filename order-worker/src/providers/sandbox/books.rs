@@ -25,6 +25,22 @@ pub(super) struct Payment {
     pub(super) was_held: bool,
 }
 
+impl Payment {
+    /// One that was asked for and of which nothing is held.
+    fn asked(reference: String, amount: i64, currency: &str) -> Self {
+        Self {
+            reference,
+            status: Status::Asked,
+            amount,
+            currency: currency.to_owned(),
+            captured: 0,
+            refunded: 0,
+            calls: 0,
+            was_held: false,
+        }
+    }
+}
+
 /// Where a payment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
@@ -102,16 +118,7 @@ impl Books {
         let payment = self
             .payments
             .entry(key.to_owned())
-            .or_insert_with(|| Payment {
-                reference,
-                status: Status::Asked,
-                amount: price.amount,
-                currency: price.currency.as_str().to_owned(),
-                captured: 0,
-                refunded: 0,
-                calls: 0,
-                was_held: false,
-            });
+            .or_insert_with(|| Payment::asked(reference, price.amount, price.currency.as_str()));
         payment.calls += 1;
         if payment.status == Status::Asked {
             payment.status = match method {
@@ -153,16 +160,7 @@ impl Books {
         let payment = self
             .payments
             .entry(key.to_owned())
-            .or_insert_with(|| Payment {
-                reference,
-                status: Status::Asked,
-                amount: 0,
-                currency: "XXX".to_owned(),
-                captured: 0,
-                refunded: 0,
-                calls: 0,
-                was_held: false,
-            });
+            .or_insert_with(|| Payment::asked(reference, 0, "XXX"));
         match payment.status {
             Status::Captured => {
                 return Err(PartnerError::Permanent(format!(
