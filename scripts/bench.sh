@@ -48,7 +48,7 @@ done
 
 make_work_folder
 
-command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
+need_rust
 need_rabbitmq
 need_postgres
 

@@ -42,7 +42,7 @@ done
 
 make_work_folder
 
-command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
+need_rust
 need_rabbitmq
 need_postgres
 command -v python3 >/dev/null || apt_install python3

@@ -42,7 +42,7 @@ trap 'exit 143' TERM
 missing=
 for tool in curl jq openssl; do command -v $tool >/dev/null || missing="$missing $tool"; done
 [ -z "$missing" ] || apt_install ca-certificates $missing
-command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
+need_rust
 
 # --- The broker -------------------------------------------------------------------------------
 

@@ -39,6 +39,12 @@ apt_install() {
     [ -z "$failed" ] || { tail -5 "$log" >&2; die "could not install $*"; }
 }
 
+# need_rust: the toolchain, and what builds the C parts (SQLite, the allocator).
+need_rust() {
+    command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
+    command -v cc >/dev/null && command -v make >/dev/null || apt_install build-essential
+}
+
 need_rabbitmq() {
     # The scripts in /usr/sbin insist on the user rabbitmq; these run as whoever calls them.
     PATH="/usr/lib/rabbitmq/bin:$PATH:/usr/sbin"

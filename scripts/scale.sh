@@ -32,7 +32,7 @@ done
 
 make_work_folder
 
-command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
+need_rust
 say "building ..."
 cargo test --quiet --release --package order-worker --test scale --no-run
 

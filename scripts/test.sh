@@ -26,7 +26,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 make_work_folder
 
-command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
+need_rust
 need_rabbitmq
 need_postgres
 command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || apt_install python3 python3-pip
