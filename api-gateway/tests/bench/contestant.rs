@@ -18,6 +18,9 @@ pub(crate) const SKUS: usize = 100;
 /// For a system to come up, or to have nothing left to do.
 const PATIENCE: Duration = Duration::from_mins(5);
 
+/// A worker that uses less than the second of this time has nothing to do.
+const IDLE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(50));
+
 /// Which system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -201,7 +204,8 @@ impl Contestant {
             .unwrap()
     }
 
-    /// Until every order's payment is through; tells how long that took.
+    /// Until every order's payment is through, and then until the worker has nothing left to do, such
+    /// as events to publish; tells how long the payments took.
     pub(crate) async fn quiet(&self) -> Option<Duration> {
         if !self.kind.is_ours() {
             return None;
@@ -212,7 +216,14 @@ impl Contestant {
             page["data"] == json!([])
         })
         .await;
-        Some(began.elapsed())
+        let caught_up = began.elapsed();
+        wait("the worker to have nothing left to do", async || {
+            let before = usage(self.worker.0.id()).cpu;
+            time::sleep(IDLE.0).await;
+            usage(self.worker.0.id()).cpu.saturating_sub(before) < IDLE.1
+        })
+        .await;
+        Some(caught_up)
     }
 
     /// What the gateway, the worker, the broker and the database have used so far.
@@ -301,27 +312,25 @@ pub(crate) async fn wait(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// What a process has used: by itself and in the kernel, and the same for its children that ended.
+pub(crate) fn times(pid: u32) -> Option<[Duration; 4]> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name in brackets, which may hold anything: utime, stime, cutime, cstime are
+    // fields 14 to 17 (proc(5)), in hundredths of a second.
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    let ticks = |place: usize| fields[place].parse::<u64>().unwrap();
+    Some([11, 12, 13, 14].map(|place| Duration::from_millis(ticks(place) * 10)))
+}
+
 /// Of a process and all below it, those that have ended included.
 pub(crate) fn usage(root: u32) -> Usage {
     let mut usage = Usage::default();
     let mut waiting = vec![root];
     while let Some(pid) = waiting.pop() {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        let Some(times) = times(pid) else {
             continue;
         };
-        // Behind the name in brackets, which may hold anything: utime, stime, cutime, cstime are
-        // fields 14 to 17 (proc(5)), in hundredths of a second.
-        let fields: Vec<&str> = stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .collect();
-        let ticks: u64 = fields[11..15]
-            .iter()
-            .map(|field| field.parse::<u64>().unwrap())
-            .sum();
-        usage.cpu += Duration::from_millis(ticks * 10);
+        usage.cpu += times.iter().sum::<Duration>();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|line| line.split_whitespace().next());

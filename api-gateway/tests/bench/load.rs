@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    contestant::{Contestant, Kind, SKUS, usage},
+    contestant::{Contestant, Kind, SKUS, times},
     setting,
 };
 
@@ -96,8 +96,7 @@ impl Load {
     /// Nothing else is to be done meanwhile: it waits on the spot.
     fn run(&self, to: &Contestant, path: &str, arguments: &[&str]) -> Figures {
         let before = to.usage();
-        let me = std::process::id();
-        let own = usage(me).cpu;
+        let ended = of_ended_children();
         let time = format!("{}s", self.time.as_secs());
         let output = Command::new(setting("BENCH_OHA"))
             .args([
@@ -114,7 +113,7 @@ impl Load {
             .stderr(Stdio::null())
             .output()
             .unwrap();
-        let load = usage(me).cpu.saturating_sub(own);
+        let load = of_ended_children().saturating_sub(ended);
         let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!("oha: {error}: {}", String::from_utf8_lossy(&output.stdout))
         });
@@ -150,6 +149,11 @@ impl Load {
             cpu_ms,
         }
     }
+}
+
+/// Processor time of what this process started and saw end: oha, again and again.
+fn of_ended_children() -> Duration {
+    times(std::process::id()).map_or(Duration::ZERO, |[_, _, user, system]| user + system)
 }
 
 /// A file of order bodies, no two the same.
