@@ -23,8 +23,11 @@ use crate::{
     store::{self, Store},
 };
 
-/// For what is in hand when the worker is asked to stop; the rest is delivered to another.
+/// For requests in hand when the worker is asked to stop; the rest is delivered to another.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// For steps in hand: a partner may take its time, while callers wait for the next worker. What is
+/// given up is delivered again, and done under the same key at the partner.
+const STEPS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Between attempts to reach a database server that is away.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
@@ -46,6 +49,22 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
             }
             opened => return opened,
         }
+    }
+}
+
+/// Finishes what is in hand, or gives it up for the next worker.
+async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: CancellationToken) {
+    requests.close();
+    steps.close();
+    let steps_end = time::timeout(STEPS_STOP_TIMEOUT, steps.wait());
+    let (ended, _) = tokio::join!(time::timeout(STOP_TIMEOUT, requests.wait()), steps_end);
+    give_up.cancel();
+    steps.wait().await;
+    if ended.is_err() {
+        tracing::warn!(
+            in_hand = requests.len(),
+            "stopping with work in hand; it is done by the next worker"
+        );
     }
 }
 
@@ -114,7 +133,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         }
     });
 
-    let in_hand = TaskTracker::new();
+    let (in_hand, steps_in_hand) = (TaskTracker::new(), TaskTracker::new());
+    let give_up = CancellationToken::new();
     let burying = Broker::start(&config.amqp_url, "order-worker dead letters")?;
     let archiving = dead_letters::archive(store.clone(), burying.clone(), stop.clone());
     background.spawn(archiving);
@@ -132,17 +152,16 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let steps = Steps::new(store.clone(), engine.clone(), partners);
     tokio::join!(
         rpc.run(asking.clone(), in_hand.clone(), stop.clone()),
-        steps.run(stepping.clone(), in_hand.clone(), stop.clone()),
+        steps.run(
+            stepping.clone(),
+            steps_in_hand.clone(),
+            stop.clone(),
+            give_up.clone()
+        ),
     );
 
     // Asked to stop: no more is taken.
-    in_hand.close();
-    if time::timeout(STOP_TIMEOUT, in_hand.wait()).await.is_err() {
-        tracing::warn!(
-            in_hand = in_hand.len(),
-            "stopping with work in hand; it is done by the next worker"
-        );
-    }
+    finish(in_hand, steps_in_hand, give_up).await;
     background_stop.cancel();
     while background.join_next().await.is_some() {}
     let closing = async {

@@ -91,8 +91,14 @@ impl Steps {
         }
     }
 
-    /// Takes steps until `stop`; `tasks` tracks those under way.
-    pub async fn run(self, broker: Broker, tasks: TaskTracker, stop: CancellationToken) {
+    /// Takes steps until `stop`; `tasks` tracks those under way, until `give_up`.
+    pub async fn run(
+        self,
+        broker: Broker,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        give_up: CancellationToken,
+    ) {
         let mut deliveries = consume(
             broker,
             STEP_QUEUE,
@@ -101,7 +107,8 @@ impl Steps {
             stop.clone(),
         );
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
-            tasks.spawn(self.clone().handle(delivery));
+            let handling = self.clone().handle(delivery);
+            tasks.spawn(give_up.clone().run_until_cancelled_owned(handling));
         }
         give_back(deliveries).await;
     }
