@@ -2,82 +2,110 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, http::StatusCode, middleware, response::IntoResponse};
+use axum::{
+    Router,
+    http::{HeaderValue, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use shared::{
-    amqp::rpc_client::{Call, RpcClient},
-    outcome::{Code, Failure, Told},
-    request::{Caller, Request},
+    amqp::rpc_client::RpcClient,
+    outcome::{Code, Failure},
 };
 use standardwebhooks::Webhook;
 use tokio_util::sync::CancellationToken;
+use tower_http::{
+    compression::{
+        CompressionLayer,
+        predicate::{NotForContentType, Predicate, SizeAbove},
+    },
+    cors::CorsLayer,
+};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    auth::Keys,
+    auth::Auth,
+    feed::Feed,
+    openapi,
     problem::{self, Problem},
+    rate_limit::RateLimit,
     routes,
 };
+
+/// Smaller answers are not worth compressing.
+const COMPRESSED_BYTES: u16 = 1_024;
 
 /// What handlers share.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) rpc: RpcClient,
-    pub(crate) keys: Keys,
+    pub(crate) auth: Auth,
+    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) feed: Feed,
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) request_timeout: Duration,
     /// Cancelled when the gateway is asked to stop.
     pub(crate) stopping: CancellationToken,
 }
 
-/// What makes asking twice the same as asking once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Once<'a> {
-    /// Nothing but the message itself.
-    No,
-    /// The client's `Idempotency-Key`.
-    Key(&'a str),
-    /// A webhook's id: a refusal is no answer for ever, the sender tries again.
-    Webhook(&'a str),
-}
-
-impl App {
-    /// Has the worker carry out `request`.
-    pub(crate) async fn call(&self, caller: Caller, request: &Request, once: Once<'_>) -> Told {
-        let (idempotency_key, message_id) = match once {
-            Once::No => (None, None),
-            Once::Key(key) => (Some(key), None),
-            Once::Webhook(id) => (None, Some(id)),
-        };
-        let call = Call {
-            caller,
-            idempotency_key,
-            message_id,
-            timeout: self.request_timeout,
-        };
-        self.rpc.call(request, call).await
-    }
-}
-
-/// Every route. What is done for all of them is done in one layer, [`problem::finish`]; who may call
-/// what is under `/v1` is asked by [`crate::input::Asker`], without which nothing gets to the worker.
-pub(crate) fn router(app: App) -> Router {
-    let v1 = Router::new()
+/// Every route and what is said about it. What is done for all of them is done in one layer,
+/// [`problem::finish`]; who may call what is under `/v1` is asked by [`crate::input::Asker`], without
+/// which nothing gets to the worker.
+pub(crate) fn documented() -> (Router<App>, OpenApi) {
+    let v1 = OpenApiRouter::new()
         .merge(routes::orders::routes())
         .merge(routes::products::routes())
         .merge(routes::customers::routes())
+        .merge(routes::events::routes())
+        .merge(routes::webhook_endpoints::routes())
         .merge(routes::dead_letters::routes());
-    Router::new()
+    let (router, mut document) = OpenApiRouter::with_openapi(openapi::head())
         .nest("/v1", v1)
         .merge(routes::webhooks::routes())
         .merge(routes::health::routes())
+        .split_for_parts();
+    openapi::complete(&mut document);
+    (router, document)
+}
+
+/// The whole of it.
+pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
+    let (router, document) = documented();
+    let text: Arc<str> = serde_json::to_string(&document).unwrap_or_default().into();
+    // Lest a browser runs or loads anything else.
+    let browser = Router::from(
+        SwaggerUi::new("/docs")
+            .config(utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none")),
+    )
+    .layer(middleware::map_response(openapi::policy));
+    let router = router
+        .route("/openapi.json", get(|| async move { described(&text) }))
+        .with_state(app.clone())
+        .merge(browser)
         .fallback(|| async { Problem::from(Failure::new(Code::NotFound, "no such route")) })
         .method_not_allowed_fallback(|| async {
             let failure =
                 Failure::new(Code::InvalidRequest, "this route does not take this method");
             Problem::with_status(failure, StatusCode::METHOD_NOT_ALLOWED).into_response()
-        })
+        });
+    let router = match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    let is_worth_it =
+        SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"));
+    router
+        .layer(CompressionLayer::new().compress_when(is_worth_it))
         .layer(middleware::from_fn_with_state(
             app.stopping.clone(),
             problem::finish,
         ))
-        .with_state(app)
+}
+
+fn described(text: &str) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], text.to_owned()).into_response()
 }

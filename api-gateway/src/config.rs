@@ -5,23 +5,36 @@
 //! | `AMQP_URL` | `amqp://guest:guest@127.0.0.1:5672/%2f` | the broker; a secret |
 //! | `HTTP_ADDR` | `127.0.0.1:8080` | where to listen |
 //! | `API_KEYS` | | `role[@storefront]=key;…`; a secret |
+//! | `JWT_SECRET` | | checks JSON Web Tokens that are signed with HS256; a secret |
+//! | `JWT_JWKS_URL` | | or: where the keys are published that check them |
+//! | `JWT_AUDIENCE`, `JWT_ISSUER` | | what a token's `aud` and `iss` must be |
+//! | `RATE_LIMIT` | `off` | `N/s`: requests a second of one credential |
+//! | `CORS_ORIGINS` | | pages that may call from a browser: origins apart by commas, or `*` |
 //! | `SHIPPER_WEBHOOK_SECRET` | | `whsec_…`, verifies the shipper's webhooks; a secret |
 //! | `REQUEST_TIMEOUT_MS` | `5000` | for the worker's answer |
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use reqwest::Url;
 use shared::config::Env;
 use standardwebhooks::Webhook;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::auth::Keys;
+use crate::{
+    auth::{Auth, jwt::Tokens, keys::Keys},
+    rate_limit::RateLimit,
+};
 
 /// What the gateway needs to know.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) amqp_url: String,
     pub(crate) http_addr: SocketAddr,
-    pub(crate) keys: Keys,
+    pub(crate) auth: Auth,
+    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) cors: Option<CorsLayer>,
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) request_timeout: Duration,
 }
@@ -35,23 +48,19 @@ impl Config {
         let amqp_url = env.secret("AMQP_URL")?;
         let http_addr: SocketAddr = env.parsed("HTTP_ADDR", "127.0.0.1:8080")?;
         let keys = Keys::parse(&env.secret("API_KEYS")?.unwrap_or_default()).context("API_KEYS")?;
-        if keys.is_empty() && !http_addr.ip().is_loopback() {
+        let auth = Auth::new(keys, tokens(env)?);
+        if auth.is_open() && !http_addr.ip().is_loopback() {
             bail!(
-                "API_KEYS is not set: without keys HTTP_ADDR must be a loopback address, not {http_addr}"
+                "API_KEYS is not set, nor JWT_SECRET or JWT_JWKS_URL: without them HTTP_ADDR must be a loopback address, not {http_addr}"
             );
-        }
-        // What is asked for and not there must not be missing silently.
-        env.choice("RATE_LIMIT", &[("off", ())], "off")?;
-        for name in ["JWT_SECRET", "JWT_JWKS_URL"] {
-            if env.secret(name)?.is_some() {
-                bail!("{name}: tokens are not supported yet; use API_KEYS");
-            }
         }
         Ok(Self {
             amqp_url: amqp_url
                 .unwrap_or_else(|| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned()),
             http_addr,
-            keys,
+            auth,
+            rate_limit: RateLimit::parse(env.text("RATE_LIMIT").as_deref().unwrap_or("off"))?,
+            cors: env.text("CORS_ORIGINS").as_deref().map(cors).transpose()?,
             shipper_webhook: env
                 .secret("SHIPPER_WEBHOOK_SECRET")?
                 .as_deref()
@@ -60,6 +69,94 @@ impl Config {
             request_timeout: env.millis("REQUEST_TIMEOUT_MS", 5000)?,
         })
     }
+}
+
+/// Shorter secrets can be guessed (RFC 7518, section 3.2); they are taken, with a warning.
+const GUESSABLE_SECRET_LENGTH: usize = 32;
+/// For how long a browser need not ask again whether it may call.
+const CORS_MAX_AGE: Duration = Duration::from_hours(1);
+
+fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
+    let (audience, issuer) = (env.text("JWT_AUDIENCE"), env.text("JWT_ISSUER"));
+    match (env.secret("JWT_SECRET")?, env.text("JWT_JWKS_URL")) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => bail!("JWT_SECRET and JWT_JWKS_URL are both set: set one"),
+        (Some(secret), None) => {
+            if secret.len() < GUESSABLE_SECRET_LENGTH {
+                tracing::warn!("JWT_SECRET is short enough to be guessed");
+            }
+            Ok(Some(Tokens::by_secret(&secret, audience, issuer)))
+        }
+        (None, Some(url)) => {
+            let parsed: Url = url
+                .parse()
+                .with_context(|| format!("JWT_JWKS_URL={url:?}"))?;
+            if !matches!(parsed.scheme(), "https" | "http") {
+                bail!("JWT_JWKS_URL={url:?}: must begin with https://");
+            }
+            if parsed.scheme() == "http" {
+                tracing::warn!("JWT_JWKS_URL: whoever is in between can put in keys of his own");
+            }
+            Tokens::by_published_keys(parsed, audience, issuer)
+                .map(Some)
+                .context("JWT_JWKS_URL")
+        }
+    }
+}
+
+/// Who may call from a browser, with what, and what it is shown.
+fn cors(origins: &str) -> anyhow::Result<CorsLayer> {
+    let origins = if origins == "*" {
+        AllowOrigin::any()
+    } else {
+        let origins = origins.split(',').map(|origin| {
+            let origin = origin.trim();
+            let url: Url = origin
+                .parse()
+                .with_context(|| format!("CORS_ORIGINS: {origin:?}"))?;
+            if url.origin().ascii_serialization() != origin {
+                bail!(
+                    "CORS_ORIGINS: {origin:?} must be an origin such as https://shop.example.com"
+                );
+            }
+            Ok(HeaderValue::from_str(origin)?)
+        });
+        AllowOrigin::list(origins.collect::<anyhow::Result<Vec<_>>>()?)
+    };
+    Ok(CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("last-event-id"),
+            HeaderName::from_static("prefer"),
+            HeaderName::from_static("traceparent"),
+            HeaderName::from_static("x-request-id"),
+        ])
+        .expose_headers([
+            header::ETAG,
+            header::LINK,
+            header::LOCATION,
+            header::RETRY_AFTER,
+            HeaderName::from_static("idempotent-replayed"),
+            HeaderName::from_static("preference-applied"),
+            HeaderName::from_static("ratelimit"),
+            HeaderName::from_static("ratelimit-policy"),
+            HeaderName::from_static("traceparent"),
+            HeaderName::from_static("x-request-id"),
+        ])
+        .max_age(CORS_MAX_AGE))
 }
 
 fn webhook(secret: &str) -> anyhow::Result<Arc<Webhook>> {
@@ -94,8 +191,11 @@ mod tests {
         for (name, value) in [
             ("HTTP_ADDR", "localhost"),
             ("API_KEYS", "root=a-long-key"),
-            ("RATE_LIMIT", "5/s"),
-            ("JWT_SECRET", "hunter2"),
+            ("RATE_LIMIT", "5"),
+            ("JWT_JWKS_URL", "keys"),
+            ("JWT_JWKS_URL", "file:///etc/keys"),
+            ("CORS_ORIGINS", "shop.example.com"),
+            ("CORS_ORIGINS", "https://shop.example.com/"),
             ("SHIPPER_WEBHOOK_SECRET", "hunter2"),
             ("SHIPPER_WEBHOOK_SECRET", "whsec_!"),
             ("REQUEST_TIMEOUT_MS", "soon"),

@@ -1,71 +1,122 @@
 //! What comes in: bodies, query strings, conditions; each read strictly, each error named.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    sync::OnceLock,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRequest, FromRequestParts, Query},
-    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
+    extract::{FromRequest, FromRequestParts, OriginalUri, Query},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    response::Response,
 };
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use shared::{
+    amqp::rpc_client::Call,
     body::{self, MAX_BODY_BYTES, too_large},
+    etag::IfMatch,
     outcome::{Code, Failure, Told},
     request::{Caller, Request},
 };
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time,
+};
 
 use crate::{
-    app::{App, Once},
-    auth::Identity,
-    problem::Problem,
-    request_id::RequestId,
+    app::App, auth::Identity, output::Answer, problem::Problem, request_id::RequestId, trace::Trace,
 };
 
 /// Makes a `POST` that is sent again the same as one that is sent once.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longer ones are refused.
 const MAX_IDEMPOTENCY_KEY: usize = 255;
+/// `Prefer: wait` waits no longer.
+const MAX_WAIT_SECONDS: u64 = 30;
+/// For a body to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Of a body, so much is kept for everybody…
+const SMALL_BODY_BYTES: usize = 16 * 1024;
+/// …and beyond that so much for all together: large bodies that nobody finishes sending must not
+/// fill the memory.
+const MAX_LARGE_BODIES_BYTES: usize = 64 * 1024 * 1024;
 /// Of a body that is too large, this much is still read.
 const MAX_DRAINED_BYTES: usize = 16 * MAX_BODY_BYTES;
 /// And for this long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The body's bytes, up to the limit.
-pub(crate) struct RawBody(pub(crate) Bytes);
+pub(crate) struct RawBody {
+    pub(crate) bytes: Bytes,
+    /// Room for a large one, as long as it is kept.
+    _room: Option<SemaphorePermit<'static>>,
+}
+
+/// Room for large bodies, in bytes.
+fn room() -> &'static Semaphore {
+    static ROOM: OnceLock<Semaphore> = OnceLock::new();
+    ROOM.get_or_init(|| Semaphore::new(MAX_LARGE_BODIES_BYTES))
+}
 
 impl<S: Send + Sync> FromRequest<S> for RawBody {
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, _: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let announced = parts
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok())
-            .and_then(|length| length.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
-            drain(body).await;
+        time::timeout(BODY_TIMEOUT, read_body(request))
+            .await
+            .unwrap_or_else(|_| {
+                let failure = Failure::new(
+                    Code::InvalidRequest,
+                    format!("the body did not come within {BODY_TIMEOUT:?}"),
+                );
+                Err(Problem::with_status(failure, StatusCode::REQUEST_TIMEOUT))
+            })
+    }
+}
+
+async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> {
+    let (parts, body) = request.into_parts();
+    let announced = parts
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok())
+        .and_then(|length| length.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
+        drain(body).await;
+        return Err(too_large().into());
+    }
+    // What is announced is not yet there.
+    let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(SMALL_BODY_BYTES));
+    let mut kept = None;
+    let mut body = body.into_data_stream();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| {
+            Failure::new(
+                Code::InvalidRequest,
+                format!("the body could not be read: {error}"),
+            )
+        })?;
+        let length = bytes.len() + chunk.len();
+        if length > MAX_BODY_BYTES {
+            drain(Body::from_stream(body)).await;
             return Err(too_large().into());
         }
-        let mut bytes = Vec::with_capacity(announced.unwrap_or_default());
-        let mut body = body.into_data_stream();
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(|error| {
-                Failure::new(
-                    Code::InvalidRequest,
-                    format!("the body could not be read: {error}"),
-                )
-            })?;
-            if bytes.len() + chunk.len() > MAX_BODY_BYTES {
-                drain(Body::from_stream(body)).await;
-                return Err(too_large().into());
-            }
-            bytes.extend_from_slice(&chunk);
+        if length > SMALL_BODY_BYTES && kept.is_none() {
+            let room = room().try_acquire_many(u32::try_from(MAX_BODY_BYTES).unwrap_or(u32::MAX));
+            kept = Some(room.map_err(|_| {
+                Failure::new(Code::Unavailable, "too many large bodies are on their way")
+            })?);
         }
-        Ok(Self(bytes.into()))
+        bytes.extend_from_slice(&chunk);
     }
+    Ok(RawBody {
+        bytes: bytes.into(),
+        _room: kept,
+    })
 }
 
 /// Reads on for a while: a client that is still sending when the connection closes sees a reset
@@ -92,7 +143,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
         let is_json = is_json(request.headers());
-        let RawBody(bytes) = RawBody::from_request(request, state).await?;
+        let RawBody { bytes, _room } = RawBody::from_request(request, state).await?;
         if bytes.is_empty() {
             return Ok(Self(Value::Object(Map::new())));
         }
@@ -184,7 +235,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
         // An empty one counts as absent, as forms send it.
         for (name, text) in pairs.into_iter().filter(|(_, text)| !text.is_empty()) {
             let value = match (name.as_str(), text.as_str()) {
-                ("limit", number) => number
+                ("limit" | "wait_ms", number) => number
                     .parse::<i64>()
                     .map_or_else(|_| Value::from(number), Value::from),
                 ("include_deleted", "true") => Value::Bool(true),
@@ -206,27 +257,66 @@ impl Parameters {
     }
 }
 
-/// Asks the worker on the caller's behalf.
+impl Parameters {
+    /// The parameters with `from` called `to`, as which it may be given, too.
+    pub(crate) fn renamed(mut self, from: &str, to: &str) -> Result<Self, Problem> {
+        if let Some(value) = self.0.remove(from)
+            && self.0.insert(to.to_owned(), value).is_some()
+        {
+            return Err(Failure::violation(
+                format!("/{from}"),
+                format!("is another word for {to}: give one"),
+            )
+            .into());
+        }
+        Ok(self)
+    }
+}
+
+/// The URI as it was asked for.
+pub(crate) struct Uri(pub(crate) axum::http::Uri);
+
+impl<S: Send + Sync> FromRequestParts<S> for Uri {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let OriginalUri(uri) = OriginalUri::from_request_parts(parts, state).await?;
+        Ok(Self(uri))
+    }
+}
+
+/// Asks the worker on the caller's behalf, under the request's conditions.
 pub(crate) struct Asker {
     app: App,
     identity: Identity,
     request_id: RequestId,
+    trace: Trace,
+    idempotency_key: Option<String>,
+    if_match: Option<IfMatch>,
+    if_none_match: Option<HeaderValue>,
+    wait: Option<Duration>,
 }
 
 impl FromRequestParts<App> for Asker {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let request_id = parts
-            .extensions
-            .get()
-            .cloned()
-            .unwrap_or_else(|| RequestId::of(&parts.headers));
-        let identity = app.keys.identify(&parts.headers)?;
+        let (headers, extensions) = (&parts.headers, &parts.extensions);
+        let request_id = extensions.get().cloned();
+        let trace = extensions.get().cloned();
+        let identity = app.auth.identify(headers).await?;
+        if let (Some(limit), Some(allowance)) = (&app.rate_limit, extensions.get()) {
+            limit.count(&identity.credential, allowance)?;
+        }
         Ok(Self {
             app: app.clone(),
             identity,
-            request_id,
+            request_id: request_id.unwrap_or_else(|| RequestId::of(headers)),
+            trace: trace.unwrap_or_else(|| Trace::of(headers)),
+            idempotency_key: idempotency_key(headers)?,
+            if_match: if_match(headers)?,
+            if_none_match: headers.get(header::IF_NONE_MATCH).cloned(),
+            wait: wait(headers),
         })
     }
 }
@@ -236,36 +326,59 @@ impl Asker {
     ///
     /// # Errors
     /// What is wrong with the body; whatever the worker says is in what is [`Told`].
-    pub(crate) async fn ask(
-        self,
-        pattern: &str,
-        body: Value,
-        once: Once<'_>,
-    ) -> Result<Told, Problem> {
+    pub(crate) async fn ask(&self, pattern: &str, body: Value) -> Result<Told, Problem> {
         let request = Request::read(pattern, body)?;
+        let call = Call {
+            caller: self.caller(pattern),
+            idempotency_key: self.idempotency_key.as_deref(),
+            if_match: self.if_match.clone(),
+            message_id: None,
+            timeout: self.app.request_timeout,
+        };
+        Ok(self.app.rpc.call(&request, call).await)
+    }
+
+    /// The caller, and what it wants.
+    pub(crate) fn caller(&self, intent: &str) -> Caller {
         let Identity {
             role,
             storefront,
             actor,
-        } = self.identity;
-        let caller = Caller {
+            ..
+        } = self.identity.clone();
+        Caller {
             role,
             storefront,
             actor,
-            intent: pattern.to_owned(),
+            intent: intent.to_owned(),
             request_id: self.request_id.as_str().to_owned(),
-        };
-        Ok(self.app.call(caller, &request, once).await)
+            traceparent: Some(self.trace.as_str().to_owned()),
+        }
+    }
+
+    /// When the caller's credential ends.
+    pub(crate) fn expires_at(&self) -> Option<SystemTime> {
+        self.identity.expires_at
+    }
+
+    /// How long the caller prefers to wait for what comes of it.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    /// The answer, or 304 if the client has this version already.
+    pub(crate) fn conditional(&self, answer: Answer) -> Response {
+        answer.unless(self.if_none_match.as_ref())
     }
 }
 
 /// The client's `Idempotency-Key`.
-pub(crate) fn once(headers: &HeaderMap) -> Result<Once<'_>, Problem> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
-        return Ok(Once::No);
+        return Ok(None);
     };
     match key.to_str() {
-        Ok(key) if (1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()) => Ok(Once::Key(key)),
+        Ok(key) if (1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()) => Ok(Some(key.to_owned())),
         _ => Err(Failure::new(
             Code::InvalidRequest,
             format!(
@@ -273,5 +386,53 @@ pub(crate) fn once(headers: &HeaderMap) -> Result<Once<'_>, Problem> {
             ),
         )
         .into()),
+    }
+}
+
+/// The client's `If-Match`; several headers are one list (RFC 9110, section 5.2).
+fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
+    let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
+    if values.peek().is_none() {
+        return Ok(None);
+    }
+    let wrong = |why: String| Failure::new(Code::InvalidRequest, format!("If-Match: {why}"));
+    let values: Result<Vec<_>, _> = values.map(HeaderValue::to_str).collect();
+    let list = values.map_err(|error| wrong(error.to_string()))?.join(", ");
+    Ok(Some(list.parse().map_err(wrong)?))
+}
+
+/// `Prefer: wait=N` (RFC 7240), in seconds. What is no preference of ours is passed over.
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all("prefer").iter();
+    let mut preferences = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    let seconds = preferences.find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        name.trim()
+            .eq_ignore_ascii_case("wait")
+            .then(|| value.parse::<u64>().ok())?
+    })?;
+    Some(Duration::from_secs(seconds.min(MAX_WAIT_SECONDS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preference_is_found_among_others() {
+        let wait = |text: &str| {
+            let headers =
+                HeaderMap::from_iter([("prefer".parse().unwrap(), text.parse().unwrap())]);
+            super::wait(&headers).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("wait=5"), Some(5));
+        assert_eq!(wait("handling=strict, Wait=\"7\"; x=1"), Some(7));
+        assert_eq!(wait("wait=1000"), Some(MAX_WAIT_SECONDS));
+        for none in ["", "wait", "wait=soon", "wait=-1", "waiting=3"] {
+            assert_eq!(wait(none), None, "{none}");
+        }
     }
 }

@@ -5,23 +5,30 @@
 //!
 //! - [`routes`]: one file a resource.
 //! - [`input`], [`output`]: what HTTP has for what comes in and goes out; [`problem`]: its errors.
-//! - [`auth`]: who calls; [`request_id`]: under which id.
-//! - [`app`]: the router and what its handlers share; [`config`].
+//! - [`openapi`]: what the API says of itself. [`feed`]: live events.
+//! - [`auth`]: who calls; [`rate_limit`]: how often; [`request_id`], [`trace`]: under which ids.
+//! - [`app`]: the router and what its handlers share; [`server`]: connections; [`config`].
 
 mod app;
 mod auth;
 mod config;
+mod feed;
 mod input;
+mod openapi;
 mod output;
 mod problem;
+mod rate_limit;
 mod request_id;
 mod routes;
+mod server;
+mod trace;
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use app::{App, router};
 use config::Config;
+use feed::Feed;
 use shared::{
     amqp::{connection::Broker, rpc_client::RpcClient},
     config::Env,
@@ -62,15 +69,18 @@ async fn run() -> anyhow::Result<()> {
         .await
         .with_context(|| format!("HTTP_ADDR={}: can't listen", config.http_addr))?;
     let address = listener.local_addr()?;
-    if config.keys.is_empty() {
+    if config.auth.is_open() {
         tracing::warn!("API_KEYS is not set: whoever reaches http://{address} is an admin");
     }
     tracing::info!(%address, "api-gateway serves http://{address}");
 
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
+    let rpc = RpcClient::new(broker.clone());
     let app = App {
-        rpc: RpcClient::new(broker.clone()),
-        keys: config.keys,
+        feed: Feed::new(rpc.clone(), stop.clone()),
+        rpc,
+        auth: config.auth,
+        rate_limit: config.rate_limit,
         shipper_webhook: config.shipper_webhook,
         request_timeout: config.request_timeout,
         stopping: stop.clone(),
@@ -80,13 +90,13 @@ async fn run() -> anyhow::Result<()> {
         stopping.cancelled().await;
         time::sleep(DRAIN).await;
     };
-    let server = axum::serve(listener, router(app)).with_graceful_shutdown(drained);
+    let server = server::serve(listener, router(app, config.cors), drained);
     let bound = async {
         stop.cancelled().await;
         time::sleep(DRAIN + config.request_timeout + STOP_TIMEOUT).await;
     };
     tokio::select! {
-        served = server => served.context("the server stopped")?,
+        () = server => {}
         () = bound => tracing::warn!("stopping with connections open"),
     }
     broker.close().await;

@@ -7,61 +7,122 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
-use shared::outcome::{Json, Told};
+use serde_json::value::RawValue;
+use shared::{
+    etag,
+    outcome::{Json, Told},
+};
 
-use crate::problem::Problem;
+use crate::{input::Uri, problem::Problem};
 
 /// Says that this answer was given before.
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
+/// The worker's answer, to go out with `status` if it is none of refusal.
+pub(crate) struct Answer {
+    status: StatusCode,
+    told: Told,
+}
+
 /// Answers with `status` and the value, or with the failure.
-pub(crate) fn answer(status: StatusCode, told: Told) -> Response {
-    let is_replay = told.is_replay;
-    let mut response = match told.outcome {
-        Ok(_) if status == StatusCode::NO_CONTENT => status.into_response(),
-        Ok(value) => {
-            let tag = Known::of(&value).etag();
-            let content_type = HeaderValue::from_static("application/json");
-            let body = value.text().to_owned();
-            let mut response =
-                (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
-            if let Some(tag) = tag {
-                response.headers_mut().insert(header::ETAG, tag);
-            }
-            response
+pub(crate) fn answer(status: StatusCode, told: Told) -> Answer {
+    Answer { status, told }
+}
+
+/// What a list calls the place to go on from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cursor {
+    Cursor,
+    After,
+}
+
+impl Cursor {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cursor => "cursor",
+            Self::After => "after",
         }
-        Err(failure) => Problem::from(failure).into_response(),
-    };
-    if is_replay {
+    }
+}
+
+impl Answer {
+    /// The value, unless the worker refused.
+    pub(crate) fn value(&self) -> Option<&Json> {
+        self.told.outcome.as_ref().ok()
+    }
+
+    /// With the `Location` of what was created in `collection`.
+    pub(crate) fn located(self, collection: &str) -> Response {
+        let value = self.value();
+        let location = value.and_then(|value| Known::of(value).location(collection));
+        let mut response = self.into_response();
+        if let Some(location) = location {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
         response
-            .headers_mut()
-            .insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     }
-    response
-}
 
-/// Answers 201 with the `Location` of what was created in `collection`.
-pub(crate) fn created(collection: &str, told: Told) -> Response {
-    let value = told.outcome.as_ref().ok();
-    let location = value.and_then(|value| Known::of(value).location(collection));
-    let mut response = answer(StatusCode::CREATED, told);
-    if let Some(location) = location {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
-}
-
-/// Answers 200, or 304 if the client has this version already.
-pub(crate) fn conditional(headers: &HeaderMap, told: Told) -> Response {
-    let response = answer(StatusCode::OK, told);
-    match (
-        response.headers().get(header::ETAG),
-        headers.get(header::IF_NONE_MATCH),
-    ) {
-        (Some(tag), Some(known)) if matches(known, tag) => {
-            (StatusCode::NOT_MODIFIED, [(header::ETAG, tag.clone())]).into_response()
+    /// With a `Link` to the next page (RFC 8288), if there is one.
+    pub(crate) fn page(self, uri: &Uri, cursor: Cursor) -> Response {
+        let value = self.value();
+        let link = value.and_then(|value| Known::of(value).link(uri, cursor));
+        let mut response = self.into_response();
+        if let Some(link) = link {
+            response.headers_mut().insert(header::LINK, link);
         }
-        _ => response,
+        response
+    }
+
+    /// As 304 if the client has this version already.
+    pub(crate) fn unless(self, known: Option<&HeaderValue>) -> Response {
+        let response = self.into_response();
+        match (response.headers().get(header::ETAG), known) {
+            (Some(tag), Some(known)) if matches(known, tag) => {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::ETAG, tag.clone());
+                headers.extend(revalidated());
+                (StatusCode::NOT_MODIFIED, headers).into_response()
+            }
+            _ => response,
+        }
+    }
+}
+
+/// The answer is the caller's alone, and its next one may be another.
+fn revalidated() -> [(Option<HeaderName>, HeaderValue); 1] {
+    let value = HeaderValue::from_static("private, no-cache");
+    [(Some(header::CACHE_CONTROL), value)]
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let Self { status, told } = self;
+        let mut response = match told.outcome {
+            Ok(_) if status == StatusCode::NO_CONTENT => status.into_response(),
+            Ok(value) => {
+                let tag = Known::of(&value).etag(&value);
+                let content_type = HeaderValue::from_static("application/json");
+                let body = value.text().to_owned();
+                let mut response =
+                    (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
+                if let Some(tag) = tag {
+                    response.headers_mut().insert(header::ETAG, tag);
+                    for (name, value) in revalidated() {
+                        response
+                            .headers_mut()
+                            .extend(name.map(|name| (name, value)));
+                    }
+                }
+                response
+            }
+            Err(failure) => Problem::from(failure).into_response(),
+        };
+        if told.is_replay {
+            response
+                .headers_mut()
+                .insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        }
+        response
     }
 }
 
@@ -84,6 +145,10 @@ struct Known<'a> {
     #[serde(borrow)]
     sku: Option<Cow<'a, str>>,
     version: Option<u64>,
+    #[serde(borrow)]
+    stock: Option<&'a RawValue>,
+    #[serde(borrow)]
+    next_cursor: Option<Cow<'a, str>>,
 }
 
 impl<'a> Known<'a> {
@@ -91,14 +156,32 @@ impl<'a> Known<'a> {
         serde_json::from_str(value.text()).unwrap_or_default()
     }
 
-    /// What has a version is tagged with it.
-    fn etag(&self) -> Option<HeaderValue> {
-        HeaderValue::from_str(&format!("\"{}\"", self.version?)).ok()
+    /// What can be named is tagged.
+    fn etag(&self, value: &Json) -> Option<HeaderValue> {
+        self.id.as_ref().or(self.sku.as_ref())?;
+        HeaderValue::from_str(&etag::of_parts(self.version, self.stock, value)).ok()
     }
 
     /// Where it is: by its id, or its sku.
     fn location(&self, collection: &str) -> Option<HeaderValue> {
         let name = self.id.as_ref().or(self.sku.as_ref())?;
         HeaderValue::from_str(&format!("{collection}/{name}")).ok()
+    }
+
+    /// The same question, from where this page ends.
+    fn link(&self, Uri(uri): &Uri, cursor: Cursor) -> Option<HeaderValue> {
+        let next = self.next_cursor.as_ref()?;
+        let name = cursor.name();
+        let query = uri.query().unwrap_or_default();
+        let others = query.split('&').filter(|pair| {
+            let key = pair.split('=').next().unwrap_or_default();
+            !pair.is_empty() && key != "cursor" && key != name
+        });
+        let mut pairs: Vec<&str> = others.collect();
+        // Cursors are made of letters and digits.
+        let place = format!("{name}={next}");
+        pairs.push(&place);
+        let target = format!("<{}?{}>; rel=\"next\"", uri.path(), pairs.join("&"));
+        HeaderValue::from_str(&target).ok()
     }
 }

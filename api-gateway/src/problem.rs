@@ -3,12 +3,12 @@
 //! A handler returns a [`Problem`]; [`finish`] gives it its body, because only there the request's
 //! id is known to everybody, and logs the request.
 
-use std::{panic::AssertUnwindSafe, time::Instant};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use axum::{
     Json,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -17,7 +17,11 @@ use serde_json::{Value, json};
 use shared::outcome::{Code, Failure};
 use tokio_util::sync::CancellationToken;
 
-use crate::request_id::{REQUEST_ID, RequestId};
+use crate::{
+    rate_limit::Allowance,
+    request_id::{REQUEST_ID, RequestId},
+    trace::{TRACEPARENT, Trace},
+};
 
 /// Asked every few seconds, by machines.
 const PROBES: [&str; 2] = ["/livez", "/readyz"];
@@ -110,14 +114,25 @@ pub(crate) async fn finish(
     let id = RequestId::of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let is_probe = PROBES.contains(&path.as_str());
+    let is_options = method == Method::OPTIONS;
+    let trace = Trace::of(request.headers());
+    let allowance = Allowance::default();
     let mut request = request;
-    request.extensions_mut().insert(id.clone());
+    let extensions = request.extensions_mut();
+    extensions.insert(id.clone());
+    extensions.insert(trace.clone());
+    extensions.insert(Arc::clone(&allowance));
 
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     // The panic itself is on standard error.
     let mut response = answered.unwrap_or_else(|_| {
         Problem::from(Failure::new(Code::Internal, "an unexpected error")).into_response()
     });
+    // What a route takes is in `Allow` (RFC 9110, section 9.3.7).
+    if is_options && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.extensions_mut().remove::<Problem>();
+        *response.status_mut() = StatusCode::NO_CONTENT;
+    }
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let mut described = (problem.status(), Json(problem.body(id.as_str()))).into_response();
         // What the handler said besides, such as `Allow`.
@@ -136,19 +151,29 @@ pub(crate) async fn finish(
         }
         response = described;
     }
+    let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-        response.headers_mut().insert(REQUEST_ID, value);
+        headers.insert(REQUEST_ID, value);
     }
+    if let Some(value) = trace.header() {
+        headers.insert(TRACEPARENT, value);
+    }
+    if let Some(left) = allowance.get() {
+        left.tell(headers);
+    }
+    guard(headers);
     if stopping.is_cancelled() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
+    let trace_id = trace.id();
     let (status, duration_ms) = (response.status().as_u16(), started.elapsed().as_millis());
     if is_probe {
         tracing::debug!(request_id = id.as_str(), status, %method, path, "probe");
     } else if status >= 500 {
         tracing::warn!(
             request_id = id.as_str(),
+            trace_id,
             status,
             duration_ms,
             "{method} {path} -> {status}"
@@ -156,10 +181,35 @@ pub(crate) async fn finish(
     } else {
         tracing::info!(
             request_id = id.as_str(),
+            trace_id,
             status,
             duration_ms,
             "{method} {path} -> {status}"
         );
     }
     response
+}
+
+/// Says to browsers what an answer is not: a page, a script, anything to keep or to put elsewhere.
+fn guard(headers: &mut HeaderMap) {
+    let unless_said = [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    for (name, value) in unless_said {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
 }

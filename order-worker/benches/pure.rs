@@ -32,6 +32,7 @@ fn caller() -> Caller {
         actor: "bench".to_owned(),
         intent: "bench".to_owned(),
         request_id: "bench".to_owned(),
+        traceparent: None,
     }
 }
 
@@ -50,6 +51,7 @@ fn command(action: Action) -> Command {
     Command::Request {
         caller: caller(),
         idempotency: None,
+        if_match: None,
         action,
     }
 }

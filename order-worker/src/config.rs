@@ -10,6 +10,7 @@
 //! | `CARRIER` | `manual` | `sandbox`: parcels deliver themselves |
 //! | `SHIPPER_WEBHOOK_SECRET` | | signs the sandbox carrier's webhooks; a secret |
 //! | `SHIPPER_WEBHOOK_URL` | `http://HTTP_ADDR/webhooks/shipper` | where the sandbox carrier sends them |
+//! | `WEBHOOK_ALLOW_PRIVATE` | `0` | `1`: webhooks may go to private addresses, and over plain HTTP |
 //! | `RESERVATION_TTL_SECONDS` | `1800` | how long stock is held for a payment |
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +19,7 @@ use anyhow::{Context, bail};
 use jiff::SignedDuration;
 use shared::config::Env;
 
-use crate::{domain::decide::Rules, providers::sandbox::payment, store};
+use crate::{domain::decide::Rules, providers::sandbox::payment, store, webhooks::guard::Guard};
 
 /// Where the broker is when nothing else is said.
 pub const DEFAULT_AMQP_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
@@ -38,6 +39,8 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// The sandbox carrier's webhooks; `None` with `CARRIER=manual`.
     pub delivery: Option<Delivery>,
+    /// Where webhooks may go.
+    pub webhooks: Guard,
     /// What the owner has laid down.
     pub rules: Rules,
 }
@@ -69,6 +72,13 @@ impl Config {
             database_read_url: env.secret("DATABASE_READ_URL")?,
             http_addr: env.parsed("WORKER_HTTP_ADDR", "127.0.0.1:8081")?,
             delivery: delivery(env)?,
+            webhooks: Guard {
+                allow_private: env.choice(
+                    "WEBHOOK_ALLOW_PRIVATE",
+                    &[("0", false), ("1", true)],
+                    "0",
+                )?,
+            },
             rules: Rules {
                 reservation_ttl: SignedDuration::try_from(reservation_ttl)
                     .context("RESERVATION_TTL_SECONDS")?,

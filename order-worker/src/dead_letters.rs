@@ -20,6 +20,7 @@ use shared::{
         topology::{DEAD_LETTER_QUEUE, STEP_QUEUE},
     },
     dead_letter::{Dead, DeadLetter, DeadLetterRef, ListDeadLetters},
+    etag::IfMatch,
     outcome::{Code, Failure, Json, Told},
     page::Page,
     request::Caller,
@@ -271,11 +272,13 @@ impl DeadLetters {
         let Asking {
             caller,
             idempotency,
+            if_match,
             deadline,
         } = asked;
         let command = Command::Request {
             caller,
             idempotency,
+            if_match,
             action,
         };
         let Told { outcome, is_replay } = self.engine.decide(command, deadline).await?;
@@ -290,6 +293,8 @@ pub struct Asking {
     pub caller: Caller,
     /// The key, if there is one.
     pub idempotency: Option<Idempotency>,
+    /// What the order must be like.
+    pub if_match: Option<IfMatch>,
     /// Until when.
     pub deadline: Option<Instant>,
 }

@@ -254,7 +254,7 @@ impl Engine {
 }
 
 /// When a caller has to be told, to hear of it by `deadline`.
-fn last_moment(deadline: Instant) -> Instant {
+pub(crate) fn last_moment(deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(Instant::now());
     deadline
         .checked_sub((left / MARGIN.0).min(MARGIN.1))
@@ -463,7 +463,7 @@ fn refuse(batch: Vec<Submission>, why: &Undecided) {
 /// Whether deciding the command again, after it may have been done, finds that it was.
 fn is_safe_to_repeat(submission: &Submission) -> bool {
     match &submission.command {
-        Command::Finish { .. } => true,
+        Command::Finish { .. } | Command::FinishDelivery { .. } => true,
         Command::Request { idempotency, .. } => idempotency.is_some(),
     }
 }

@@ -27,3 +27,4 @@ pub mod serve;
 pub mod steps;
 pub mod store;
 pub mod verify;
+pub mod webhooks;

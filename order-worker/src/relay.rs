@@ -26,7 +26,7 @@ use shared::{
     event::CloudEvent,
 };
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::{self, Instant},
 };
@@ -66,6 +66,8 @@ const TURN_INTERVAL: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Between two rounds of clearing away.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it can be seen what an endpoint was told.
+const DELIVERIES_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// Rows cleared away at once: a short transaction.
 const HOUSEKEEPING_ROWS: u32 = 5_000;
 
@@ -74,6 +76,7 @@ const HOUSEKEEPING_ROWS: u32 = 5_000;
 pub struct Outbox {
     steps: mpsc::Sender<Vec<StepRow>>,
     events: Arc<Notify>,
+    news: watch::Sender<()>,
     rush: Arc<Rush>,
 }
 
@@ -140,6 +143,12 @@ impl Outbox {
     /// There are new events.
     pub fn events(&self) {
         self.events.notify_one();
+        self.news.send_replace(());
+    }
+
+    /// Changes when there are new events of this worker's.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 }
 
@@ -159,6 +168,7 @@ pub fn outbox() -> (Outbox, Relay) {
         Outbox {
             steps: sender,
             events: Arc::clone(&events),
+            news: watch::Sender::new(()),
             rush: Arc::clone(&rush),
         },
         Relay {
@@ -378,6 +388,15 @@ async fn clear_away(store: Store) {
             .await
         {
             // There may be more.
+            Ok(rows) if rows >= u64::from(HOUSEKEEPING_ROWS) => {
+                time::sleep(PAUSE).await;
+                continue;
+            }
+            Ok(_) => {}
+            Err(error) => wait_out(&error).await,
+        }
+        let before = Timestamp::now() - DELIVERIES_KEPT;
+        match store.forget_old_deliveries(before, HOUSEKEEPING_ROWS).await {
             Ok(rows) if rows >= u64::from(HOUSEKEEPING_ROWS) => time::sleep(PAUSE).await,
             Ok(_) => time::sleep(HOUSEKEEPING_INTERVAL).await,
             Err(error) => wait_out(&error).await,

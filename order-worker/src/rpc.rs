@@ -1,6 +1,6 @@
 //! Requests from callers: reads go to the readers' connections, the rest becomes commands.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -15,12 +15,15 @@ use shared::{
         rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
     },
     dead_letter::{DeadLetterRef, ListDeadLetters},
-    id::Storefront,
+    event::{After, EventPage, ListEvents},
+    id::{EndpointId, Storefront},
     order::{GetOrder, ListOrders, OrderHistory},
     outcome::{Code, Failure, Json, Told},
     page::Page,
     request::{Caller, Request, Role},
+    webhook::{EndpointRef, ListDeliveries, ListEndpoints},
 };
+use tokio::{sync::watch, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -30,13 +33,18 @@ use crate::{
         command::{Action, Command, Idempotency, Trust},
         order::Order,
         step::StepRow,
+        webhook::{Delivery, Endpoint},
     },
-    engine::Engine,
+    engine::{Engine, last_moment},
     store::{OrderCursor, Store, StoreError},
+    webhooks::{guard::Guard, new_secret},
 };
 
 /// Messages in hand at the same time, each of one request or many.
 const PREFETCH: u16 = 256;
+
+/// How often a waiting reader looks for what other workers have decided.
+const FEED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Answers requests from the queue.
 #[derive(Clone)]
@@ -45,16 +53,36 @@ pub struct Rpc {
     engine: Engine,
     dead_letters: DeadLetters,
     replier: Arc<Replier>,
+    news: News,
+    guard: Guard,
+}
+
+/// What readers of the feed wait for.
+#[derive(Clone)]
+pub struct News {
+    /// Changes when there are new events.
+    pub events: watch::Receiver<()>,
+    /// The worker is asked to stop: nobody waits any more.
+    pub stop: CancellationToken,
 }
 
 impl Rpc {
     /// Answers over `store` and `engine`.
-    pub fn new(store: Store, engine: Engine, dead_letters: DeadLetters, replier: Replier) -> Self {
+    pub fn new(
+        store: Store,
+        engine: Engine,
+        dead_letters: DeadLetters,
+        replier: Replier,
+        news: News,
+        guard: Guard,
+    ) -> Self {
         Self {
             store,
             engine,
             dead_letters,
             replier: Arc::new(replier),
+            news,
+            guard,
         }
     }
 
@@ -135,21 +163,24 @@ impl Rpc {
         }
         let idempotency = idempotency(&asked)?;
         let deadline = asked.deadline.map(Into::into);
-        let (caller, request) = (asked.caller, asked.request);
-        match sort(request) {
+        let (caller, request, if_match) = (asked.caller, asked.request, asked.if_match);
+        match self.sort(request)? {
             Sorted::Change(action) => {
                 let command = Command::Request {
                     caller,
                     idempotency,
+                    if_match,
                     action,
                 };
                 Ok(self.engine.decide(command, deadline).await?)
             }
             Sorted::Read(query) => Ok(self.read(&caller, query).await.into()),
+            Sorted::Feed(query) => Ok(self.events(&caller, query, deadline).await.into()),
             Sorted::DeadLetter(request) => {
                 let asking = Asking {
                     caller,
                     idempotency,
+                    if_match,
                     deadline,
                 };
                 match request {
@@ -203,7 +234,88 @@ impl Rpc {
                     customer.id.to_string()
                 }))
             }
+            Query::Endpoint(query) => {
+                let endpoint = self.managed(caller, query.id).await?;
+                Json::of(&endpoint.represent(false))
+            }
+            Query::Endpoints(mut query) => {
+                query.storefront = match caller.role {
+                    Role::Admin => query.storefront,
+                    Role::Operator | Role::Storefront => Some(caller.storefront.clone()),
+                };
+                let rows = self.store.endpoints(&query).await.map_err(unreadable)?;
+                let rows = rows.iter().map(|endpoint| endpoint.represent(false));
+                Json::of(&Page::from_rows(rows.collect(), query.limit, |endpoint| {
+                    endpoint.id.to_string()
+                }))
+            }
+            Query::Deliveries(query) => {
+                self.managed(caller, query.id).await?;
+                let rows = self.store.deliveries(&query).await.map_err(unreadable)?;
+                let rows = rows.iter().map(Delivery::represent);
+                Json::of(&Page::from_rows(rows.collect(), query.limit, |delivery| {
+                    delivery.id.to_string()
+                }))
+            }
         }
+    }
+
+    async fn managed(&self, caller: &Caller, id: EndpointId) -> Result<Endpoint, Failure> {
+        let found = self.store.endpoint(id).await.map_err(unreadable)?;
+        found
+            .filter(|endpoint| endpoint.is_managed_by(caller))
+            .ok_or_else(|| Failure::not_found("webhook endpoint", id))
+    }
+
+    /// A page of the feed; an empty one only after having waited for news.
+    async fn events(
+        &self,
+        caller: &Caller,
+        mut query: ListEvents,
+        deadline: Option<time::Instant>,
+    ) -> Result<Json, Failure> {
+        query.storefront = visible_storefront(caller, query.storefront);
+        let wait = Duration::from_millis(query.wait_ms.into());
+        let until = time::Instant::now() + wait;
+        let until = deadline.map_or(until, |deadline| until.min(last_moment(deadline)));
+        let mut news = self.news.events.clone();
+        loop {
+            news.mark_unchanged();
+            let page = self.store.feed(&query).await.map_err(unreadable)?;
+            let Some(page) = page else {
+                return Err(Failure::violation("/after", "is no event's id"));
+            };
+            let is_over = time::Instant::now() >= until || self.news.stop.is_cancelled();
+            if !page.events.is_empty() || page.has_more || is_over {
+                return Json::of(&EventPage {
+                    data: page.events,
+                    next_cursor: page.has_more.then(|| page.position.to_string()),
+                    position: page.position.to_string(),
+                });
+            }
+            query.after = Some(After::Position(page.position));
+            // Other workers have news, too.
+            let look_again = until.min(time::Instant::now() + FEED_INTERVAL);
+            tokio::select! {
+                _ = news.changed() => {}
+                () = time::sleep_until(look_again) => {}
+                () = self.news.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// What a request comes down to.
+    fn sort(&self, request: Request) -> Result<Sorted, Failure> {
+        let sorted = sort(request)?;
+        let url = match &sorted {
+            Sorted::Change(Action::CreateEndpoint { new, .. }) => Some(&new.url),
+            Sorted::Change(Action::UpdateEndpoint(update)) => update.url.as_ref(),
+            _ => None,
+        };
+        if let Some(Err(why)) = url.map(|url| self.guard.check(url.url())) {
+            return Err(Failure::violation("/url", why));
+        }
+        Ok(sorted)
     }
 
     async fn visible(
@@ -296,6 +408,8 @@ fn tell(pattern: &str, caller: &Caller, told: &Told) {
 enum Sorted {
     Change(Action),
     Read(Query),
+    /// May wait for something to read.
+    Feed(ListEvents),
     /// Of dead letters some are orders' and some are not.
     DeadLetter(DeadLetterRequest),
 }
@@ -314,10 +428,13 @@ enum Query {
     Products(shared::product::ListProducts),
     Customer(shared::customer::CustomerRef),
     Customers(shared::customer::ListCustomers),
+    Endpoint(EndpointRef),
+    Endpoints(ListEndpoints),
+    Deliveries(ListDeliveries),
 }
 
-fn sort(request: Request) -> Sorted {
-    match request {
+fn sort(request: Request) -> Result<Sorted, Failure> {
+    Ok(match request {
         Request::CreateOrder(request) => Sorted::Change(Action::CreateOrder(request)),
         Request::CancelOrder(request) => Sorted::Change(Action::CancelOrder(request)),
         Request::DeleteOrder(request) => Sorted::Change(Action::DeleteOrder(request)),
@@ -343,7 +460,22 @@ fn sort(request: Request) -> Sorted {
         Request::DiscardDeadLetter(letter) => {
             Sorted::DeadLetter(DeadLetterRequest::Discard(letter))
         }
-    }
+        Request::ListEvents(query) => Sorted::Feed(query),
+        Request::CreateEndpoint(new) => Sorted::Change(Action::CreateEndpoint {
+            new,
+            secret: new_secret()?,
+        }),
+        Request::GetEndpoint(request) => Sorted::Read(Query::Endpoint(request)),
+        Request::ListEndpoints(request) => Sorted::Read(Query::Endpoints(request)),
+        Request::UpdateEndpoint(request) => Sorted::Change(Action::UpdateEndpoint(request)),
+        Request::DeleteEndpoint(request) => Sorted::Change(Action::DeleteEndpoint(request)),
+        Request::RotateSecret(request) => Sorted::Change(Action::RotateSecret {
+            request,
+            secret: new_secret()?,
+        }),
+        Request::ListDeliveries(request) => Sorted::Read(Query::Deliveries(request)),
+        Request::Redeliver(request) => Sorted::Change(Action::Redeliver(request)),
+    })
 }
 
 /// The client's own key, or else the message's id. Both are the caller's: two storefronts may use

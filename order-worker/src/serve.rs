@@ -18,9 +18,10 @@ use crate::{
     health::{self, Health},
     providers::sandbox::{Ledger, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
     relay,
-    rpc::Rpc,
+    rpc::{News, Rpc},
     steps::{Partners, Steps},
     store::{self, Store},
+    webhooks::{Courier, attempt::Sender},
 };
 
 /// For requests in hand when the worker is asked to stop; the rest is delivered to another.
@@ -102,7 +103,18 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         &mut background,
         &background_stop,
     );
+    let news = outbox.news();
     let engine = Engine::start(store.clone(), config.rules, outbox)?;
+    let courier = Courier::new(
+        store.clone(),
+        engine.clone(),
+        Sender::new(config.webhooks)?,
+        news.clone(),
+    );
+    let courier_stop = background_stop.clone();
+    background.spawn(async move {
+        courier_stop.run_until_cancelled(courier.run()).await;
+    });
 
     let carrier = SandboxCarrier::new(sandbox.clone(), config.delivery.is_some());
     if let Some(delivery) = config.delivery {
@@ -144,6 +156,11 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         engine.clone(),
         dead_letters,
         Replier::new(sending.clone()),
+        News {
+            events: news,
+            stop: stop.clone(),
+        },
+        config.webhooks,
     );
     let partners = Partners {
         payments: SandboxPayments::new(sandbox),

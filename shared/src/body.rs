@@ -7,6 +7,8 @@ use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
 use serde_json::{Map, Value};
 
+mod strict;
+
 use crate::outcome::{Code, Failure, Violation};
 
 /// Bodies above this are refused, over HTTP and over the broker alike.
@@ -16,12 +18,14 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 ///
 /// # Errors
 /// `PAYLOAD_TOO_LARGE` above [`MAX_BODY_BYTES`]; `INVALID_REQUEST` (400) naming line and column
-/// when it is not JSON.
+/// when it is not JSON, nests deeper than 127 levels, or names a member twice: of two values that
+/// one name stands for, two readers may see different ones.
 pub fn parse(bytes: &[u8]) -> Result<Value, Failure> {
     if bytes.len() > MAX_BODY_BYTES {
         return Err(too_large());
     }
-    serde_json::from_slice(bytes).map_err(|error| {
+    let parsed = serde_json::from_slice(bytes).map(|strict::Strict(value)| value);
+    parsed.map_err(|error| {
         Failure::new(
             Code::InvalidRequest,
             format!("the body is not valid JSON: {error}"),
@@ -308,6 +312,28 @@ mod tests {
         assert!(failure.message.contains("line 1 column 7"), "{failure}");
         assert!(parse(&[0xff, 0xfe]).is_err());
         assert!(parse(b"").is_err());
+    }
+
+    #[test]
+    fn what_two_readers_may_read_differently_is_refused() {
+        for (text, why) in [
+            (r#"{"a": 1, "b": {"c": 1, "c": 1}}"#, "\"c\" is there twice"),
+            (r#"{"a": "\ud800"}"#, "hex escape"),
+            (r#"{"a": 1e400}"#, "out of range"),
+            (r#"{"a": 01}"#, "invalid number"),
+            (r#"{"a": 1} x"#, "trailing"),
+            (
+                &format!("{}1{}", "[".repeat(200), "]".repeat(200)),
+                "recursion",
+            ),
+        ] {
+            let failure = parse(text.as_bytes()).unwrap_err();
+            assert_eq!(failure.http_status(), 400);
+            assert!(failure.message.contains(why), "{text}: {failure}");
+        }
+        // No name means anything to serde_json itself.
+        let odd = r#"{"$serde_json::private::RawValue": "[1]"}"#;
+        assert!(parse(odd.as_bytes()).unwrap().is_object());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// A customer of one storefront.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Customer {
     /// UUIDv7.
     pub id: CustomerId,
@@ -24,15 +24,19 @@ pub struct Customer {
     /// A blocked customer's orders are refused.
     pub is_blocked: bool,
     /// Since when.
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }
 
 /// `customer.create`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewCustomer {
     /// What to call them.
+    #[schema(min_length = 1, max_length = 200)]
     pub name: String,
     /// Where to write to.
+    #[schema(format = Email, min_length = 3, max_length = 254)]
     pub email: String,
     /// For operators and admins: on whose behalf.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -14,11 +14,12 @@ use crate::{
 };
 
 /// What could not be done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeadLetter {
     /// `ORDER_ID:STEP` of a step, a UUID of a message.
     pub id: String,
     /// Since when.
+    #[schema(value_type = String, format = DateTime)]
     pub died_at: Timestamp,
     /// Why.
     pub reason: String,
@@ -28,7 +29,7 @@ pub struct DeadLetter {
 }
 
 /// What is dead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Dead {
     /// A step of an order.

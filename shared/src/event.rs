@@ -4,22 +4,27 @@
 //! feed and in its subject's own sequence. [`CloudEvent`] is its form on `order-events` and in
 //! feeds ([CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)).
 
+mod request;
+
 use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use self::request::{After, EventFilter, EventPage, ListEvents, MAX_EVENTS, MAX_WAIT_MS};
 use crate::{
     id::{CustomerId, EventId, ShipmentId, Sku, Storefront, Warehouse},
     money::Currency,
     order::{Address, CancelReason, LineItem, Shipment, StockItem},
     outcome::{Code, Failure, Json},
     product::NewProduct,
+    schema,
+    webhook::{DisabledReason, EndpointUrl},
 };
 
 /// What happened. The tag is the event's type, and its routing key on `order-events`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", content = "data")]
 pub enum Fact {
     /// An order was accepted.
@@ -173,6 +178,7 @@ pub enum Fact {
         /// What went wrong.
         error: String,
         /// When it is tried again.
+        #[schema(schema_with = schema::time)]
         due_at: Timestamp,
     },
     /// A step failed for good; it waits for an operator.
@@ -212,10 +218,34 @@ pub enum Fact {
     /// A product can no longer be ordered.
     #[serde(rename = "product.deleted")]
     ProductDeleted {},
+
+    /// An endpoint is told of events from now on.
+    #[serde(rename = "webhook_endpoint.created")]
+    EndpointCreated {
+        /// Where.
+        url: EndpointUrl,
+    },
+    /// Somebody changed an endpoint, or had its secret rotated.
+    #[serde(rename = "webhook_endpoint.updated")]
+    EndpointUpdated {
+        /// Where.
+        url: EndpointUrl,
+    },
+    /// The system gave an endpoint up.
+    #[serde(rename = "webhook_endpoint.disabled")]
+    EndpointDisabled {
+        /// Where.
+        url: EndpointUrl,
+        /// Why.
+        reason: DisabledReason,
+    },
+    /// An endpoint is not told of anything any more.
+    #[serde(rename = "webhook_endpoint.deleted")]
+    EndpointDeleted {},
 }
 
 /// All an order is made of at birth.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OrderCreated {
     /// For people.
     pub number: i64,
@@ -238,6 +268,7 @@ pub struct OrderCreated {
     /// The provider's token.
     pub payment_method: String,
     /// The caller's own data.
+    #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
 }
 
@@ -290,12 +321,16 @@ impl Fact {
             Self::ProductCreated { .. } => "product.created",
             Self::ProductUpdated { .. } => "product.updated",
             Self::ProductDeleted {} => "product.deleted",
+            Self::EndpointCreated { .. } => "webhook_endpoint.created",
+            Self::EndpointUpdated { .. } => "webhook_endpoint.updated",
+            Self::EndpointDisabled { .. } => "webhook_endpoint.disabled",
+            Self::EndpointDeleted {} => "webhook_endpoint.deleted",
         }
     }
 }
 
 /// A fact with its place: the row of the outbox and audit log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// UUIDv7.
     pub id: EventId,
@@ -304,6 +339,7 @@ pub struct Event {
     /// Counts up from 1 by subject.
     pub sequence: u64,
     /// When it was decided.
+    #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// Whose order; products belong to none.
     pub storefront: Option<Storefront>,
@@ -316,7 +352,7 @@ pub struct Event {
 }
 
 /// Where a change came from; carried on every hop, stored with every event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Origin {
     /// Who: a credential's name, `shipper`, or `worker` for the flow itself.
     pub actor: String,
@@ -335,13 +371,15 @@ pub const SPEC_VERSION: &str = "1.0";
 pub const SOURCE: &str = "/orders";
 
 /// An event in the CloudEvents 1.0 JSON format.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CloudEvent {
     /// [`SPEC_VERSION`].
+    #[schema(value_type = String)]
     pub specversion: Cow<'static, str>,
     /// Unique and sortable.
     pub id: EventId,
     /// [`SOURCE`].
+    #[schema(value_type = String)]
     pub source: Cow<'static, str>,
     /// What happened.
     #[serde(rename = "type")]
@@ -349,8 +387,10 @@ pub struct CloudEvent {
     /// To which order or product.
     pub subject: String,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// Always `application/json`.
+    #[schema(value_type = String)]
     pub datacontenttype: Cow<'static, str>,
     /// Place among the subject's events, zero-padded so that text order is number order
     /// ([sequence extension](https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/sequence.md)).
@@ -368,6 +408,7 @@ pub struct CloudEvent {
     /// The id of the HTTP request that started it.
     pub requestid: String,
     /// The facts.
+    #[schema(value_type = Object)]
     pub data: Json,
 }
 

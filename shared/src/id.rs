@@ -8,7 +8,20 @@ use uuid::Uuid;
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(
+            Debug,
+            Clone,
+            Copy,
+            PartialEq,
+            Eq,
+            Hash,
+            PartialOrd,
+            Ord,
+            Serialize,
+            Deserialize,
+            utoipa::ToSchema,
+        )]
+        #[schema(value_type = String, format = Uuid)]
         #[serde(transparent)]
         pub struct $name(Uuid);
 
@@ -55,10 +68,31 @@ uuid_id!(
     EventId
 );
 
+uuid_id!(
+    /// An endpoint of outgoing webhooks, UUIDv7.
+    EndpointId
+);
+uuid_id!(
+    /// A webhook to one endpoint, UUIDv7.
+    DeliveryId
+);
+
 macro_rules! name_id {
     ($(#[$doc:meta])* $name:ident, $max:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(
+            Debug,
+            Clone,
+            PartialEq,
+            Eq,
+            Hash,
+            PartialOrd,
+            Ord,
+            Serialize,
+            Deserialize,
+            utoipa::ToSchema,
+        )]
+        #[schema(value_type = String, min_length = 1, max_length = 64, pattern = "^(?!\\.+$)[A-Za-z0-9._-]{1,64}$")]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 

@@ -4,10 +4,10 @@
 //!
 //! - [`outcome`]: the result envelope (`SUCCESS`/`FAILURE`) and its error codes.
 //! - [`request`]: every RPC request, one enum variant a pattern, and the caller it is made for.
-//! - [`order`], [`product`], [`customer`], [`event`]: representations on the wire.
+//! - [`order`], [`product`], [`customer`], [`event`], [`webhook`]: representations on the wire.
 //! - [`id`], [`money`]: the small types they are made of.
 //! - [`body`]: strict reading of JSON bodies that reports every error at once.
-//! - [`page`]: lists and their cursors.
+//! - [`page`]: lists and their cursors. [`etag`]: versions and the conditions made of them.
 //! - [`amqp`]: the only place that knows lapin: topology, connection, RPC, consumer, publisher.
 //! - [`config`]: environment variables, each wrong value named. [`telemetry`]: logs.
 //! - [`shutdown`]: one token from SIGTERM to every task.
@@ -17,6 +17,7 @@ pub mod body;
 pub mod config;
 pub mod customer;
 pub mod dead_letter;
+pub mod etag;
 pub mod event;
 pub mod id;
 pub mod money;
@@ -25,5 +26,7 @@ pub mod outcome;
 pub mod page;
 pub mod product;
 pub mod request;
+mod schema;
 pub mod shutdown;
 pub mod telemetry;
+pub mod webhook;

@@ -9,7 +9,20 @@ use serde::{Deserialize, Serialize};
 pub const MAX_AMOUNT: i64 = 1_000_000_000_000;
 
 /// An ISO 4217 currency code: three capital letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
+#[schema(value_type = String, pattern = "^[A-Z]{3}$", example = "EUR")]
 #[serde(try_from = "String", into = "String")]
 pub struct Currency([u8; 3]);
 

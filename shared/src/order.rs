@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// An order as callers see it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Order {
     /// UUIDv7.
     pub id: OrderId,
@@ -51,21 +51,25 @@ pub struct Order {
     /// The step that is due or under way; `null` when nothing is.
     pub in_progress: Option<InProgress>,
     /// The caller's own data.
+    #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     /// The `sequence` of the order's last event; also its `ETag`.
     pub version: u64,
     /// Soft-deleted.
     pub is_deleted: bool,
     /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When it last changed.
+    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
     /// When it was soft-deleted.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub deleted_at: Option<Timestamp>,
 }
 
 /// `pending → processing → shipped → delivered`, or `cancelled` from the first two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
     /// Stored; stock held; payment or approval outstanding.
@@ -111,7 +115,7 @@ impl FromStr for OrderStatus {
 }
 
 /// Why an order was cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelReason {
     /// The storefront asked, for its customer.
@@ -129,13 +133,14 @@ pub enum CancelReason {
 }
 
 /// One line: some units of a product, from one warehouse, at the price of the day.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LineItem {
     /// Which product.
     pub sku: Sku,
     /// Its name when it was bought.
     pub name: String,
     /// How many.
+    #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
     pub quantity: NonZeroU32,
     /// Minor units each, fixed at creation.
     pub unit_price: i64,
@@ -144,13 +149,14 @@ pub struct LineItem {
 }
 
 /// Some units of a product in one warehouse: what is reserved, released or shipped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StockItem {
     /// Which product.
     pub sku: Sku,
     /// In which warehouse.
     pub warehouse: Warehouse,
     /// How many.
+    #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
     pub quantity: NonZeroU32,
 }
 
@@ -169,7 +175,7 @@ impl From<&LineItem> for StockItem {
 pub type Address = BTreeMap<String, String>;
 
 /// The money's side of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Payment {
     /// Where the payment stands.
     pub status: PaymentStatus,
@@ -186,7 +192,7 @@ pub struct Payment {
 }
 
 /// Where a payment stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentStatus {
     /// Not asked, or not answered.
@@ -206,7 +212,7 @@ pub enum PaymentStatus {
 }
 
 /// A parcel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Shipment {
     /// UUIDv7.
     pub id: ShipmentId,
@@ -219,13 +225,17 @@ pub struct Shipment {
     /// What is in it.
     pub items: Vec<StockItem>,
     /// When it left.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub shipped_at: Option<Timestamp>,
     /// When it arrived.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub delivered_at: Option<Timestamp>,
 }
 
 /// Where a parcel is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ShipmentStatus {
     /// Announced to the carrier; still here.
@@ -247,12 +257,13 @@ pub enum ShipmentStatus {
 }
 
 /// The step that is due or under way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InProgress {
     /// Which step.
     pub step: String,
     /// Which attempt, counted from 1.
     pub attempt: u32,
     /// When it is due; in the past while it is under way.
+    #[schema(value_type = String, format = DateTime)]
     pub due_at: Timestamp,
 }

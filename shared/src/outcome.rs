@@ -234,7 +234,7 @@ impl Failure {
 }
 
 /// One broken rule: which field, by JSON pointer (RFC 6901), and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Violation {
     /// JSON pointer into the request body, or a query parameter's name.
     pub pointer: String,
@@ -261,7 +261,7 @@ impl Violation {
 }
 
 /// The closed set of error codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Code {
     /// Malformed, or well-formed and breaking a rule.

@@ -9,6 +9,7 @@ use crate::{
     id::{Sku, Warehouse},
     money::{Currency, MAX_AMOUNT},
     order::{cursor, limit},
+    schema,
 };
 
 /// Image URLs of a product at most.
@@ -17,7 +18,7 @@ pub const MAX_IMAGES: usize = 20;
 pub const MAX_ON_HAND: i64 = 1_000_000_000;
 
 /// A product as callers see it; shared by the storefronts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Product {
     /// What it is ordered by.
     pub sku: Sku,
@@ -36,13 +37,15 @@ pub struct Product {
     /// Counts the product's own changes and stock counts; also its `ETag`.
     pub version: u64,
     /// When it was first created.
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// When it last changed.
+    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
 /// What one warehouse has of a product.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StockLevel {
     /// Which warehouse.
     pub warehouse: Warehouse,
@@ -55,18 +58,22 @@ pub struct StockLevel {
 }
 
 /// `product.create`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewProduct {
     /// What it will be ordered by.
     pub sku: Sku,
     /// What people call it.
+    #[schema(min_length = 1, max_length = 200)]
     pub name: String,
     /// Minor units each.
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub price: i64,
     /// Of `price`.
     pub currency: Currency,
     /// Photos.
     #[serde(default)]
+    #[schema(schema_with = schema::image_urls, required = false)]
     pub image_urls: Vec<String>,
 }
 
@@ -88,21 +95,26 @@ impl NewProduct {
 }
 
 /// `product.update`: what is given changes, the rest stays.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct UpdateProduct {
     /// Which product.
+    #[schema(ignore)]
     pub sku: Sku,
     /// A new name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200)]
     pub name: Option<String>,
     /// A new price, in minor units; orders keep the price they were created with.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub price: Option<i64>,
     /// A new currency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub currency: Option<Currency>,
     /// New photos.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::image_urls, required = false)]
     pub image_urls: Option<Vec<String>>,
 }
 
@@ -164,13 +176,17 @@ impl ListProducts {
 }
 
 /// `stock.set`: what was counted in a warehouse.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct SetStock {
     /// Of which product.
+    #[schema(ignore)]
     pub sku: Sku,
     /// In which warehouse.
+    #[schema(ignore)]
     pub warehouse: Warehouse,
     /// Units on the shelves, reserved ones included.
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub on_hand: i64,
 }
 

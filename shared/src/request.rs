@@ -16,12 +16,17 @@ use crate::{
     body,
     customer::{BlockCustomer, CustomerRef, ListCustomers, NewCustomer},
     dead_letter::{DeadLetterRef, ListDeadLetters},
+    event::ListEvents,
     id::Storefront,
     order::{
         CancelOrder, CreateOrder, GetOrder, ListOrders, OrderHistory, OrderRef, UpdateShipment,
     },
     outcome::{Code, Failure},
     product::{ListProducts, NewProduct, ProductRef, SetStock, UpdateProduct},
+    webhook::{
+        EndpointRef, ListDeliveries, ListEndpoints, NewEndpoint, Redeliver, RotateSecret,
+        UpdateEndpoint,
+    },
 };
 
 macro_rules! requests {
@@ -114,6 +119,24 @@ requests! {
     "dead_letter.redrive" => RedriveDeadLetter(DeadLetterRef),
     /// Forgets a dead letter.
     "dead_letter.discard" => DiscardDeadLetter(DeadLetterRef),
+    /// The feed, in the order of commits.
+    "event.list" => ListEvents(ListEvents),
+    /// A new endpoint of webhooks.
+    "webhook_endpoint.create" => CreateEndpoint(NewEndpoint),
+    /// One endpoint.
+    "webhook_endpoint.get" => GetEndpoint(EndpointRef),
+    /// Endpoints, newest first.
+    "webhook_endpoint.list" => ListEndpoints(ListEndpoints),
+    /// Changes an endpoint.
+    "webhook_endpoint.update" => UpdateEndpoint(UpdateEndpoint),
+    /// Forgets an endpoint.
+    "webhook_endpoint.delete" => DeleteEndpoint(EndpointRef),
+    /// Gives an endpoint a new secret.
+    "webhook_endpoint.rotate_secret" => RotateSecret(RotateSecret),
+    /// What an endpoint was told, newest first.
+    "webhook_endpoint.deliveries" => ListDeliveries(ListDeliveries),
+    /// Has an endpoint told again.
+    "webhook_endpoint.redeliver" => Redeliver(Redeliver),
 }
 
 impl Request {
@@ -127,7 +150,11 @@ impl Request {
             | Self::ListProducts(_)
             | Self::GetCustomer(_)
             | Self::ListCustomers(_)
-            | Self::ListDeadLetters(_) => true,
+            | Self::ListDeadLetters(_)
+            | Self::ListEvents(_)
+            | Self::GetEndpoint(_)
+            | Self::ListEndpoints(_)
+            | Self::ListDeliveries(_) => true,
             Self::CreateOrder(_)
             | Self::CancelOrder(_)
             | Self::DeleteOrder(_)
@@ -140,7 +167,12 @@ impl Request {
             | Self::CreateCustomer(_)
             | Self::BlockCustomer(_)
             | Self::RedriveDeadLetter(_)
-            | Self::DiscardDeadLetter(_) => false,
+            | Self::DiscardDeadLetter(_)
+            | Self::CreateEndpoint(_)
+            | Self::UpdateEndpoint(_)
+            | Self::DeleteEndpoint(_)
+            | Self::RotateSecret(_)
+            | Self::Redeliver(_) => false,
         }
     }
 }
@@ -158,6 +190,9 @@ pub struct Caller {
     pub intent: String,
     /// The id of the HTTP request, on every log line and history row made on its behalf.
     pub request_id: String,
+    /// The trace that it is part of, for logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 impl Caller {
@@ -299,6 +334,7 @@ mod tests {
             actor: "a".to_owned(),
             intent: "i".to_owned(),
             request_id: "r".to_owned(),
+            traceparent: None,
         };
         let us = "us".parse().unwrap();
         assert!(!caller(Role::Storefront).may_see(&us));

@@ -1,56 +1,73 @@
 //! `/v1/dead-letters`: what could not be done, for operators.
 
 use axum::{
-    Router,
-    http::{HeaderMap, StatusCode},
-    response::Response,
-    routing::{delete, get, post},
+    http::StatusCode,
+    response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
+use shared::{dead_letter::DeadLetter, page::Page};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::{App, Once},
-    input::{Asker, Parameters, Path, once},
-    output::answer,
+    app::App,
+    input::{Asker, Parameters, Path, Uri},
+    openapi::{PageParameters, Settled},
+    output::{Cursor, answer},
     problem::Problem,
 };
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/dead-letters", get(list))
-        .route("/dead-letters/{id}", delete(remove))
-        .route("/dead-letters/{id}/redrive", post(redrive))
-        .route("/dead-letters/{id}/discard", post(discard))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(remove))
+        .routes(routes!(redrive))
+        .routes(routes!(discard))
 }
 
-/// Dead steps and dead messages, the latest first.
-async fn list(asker: Asker, parameters: Parameters) -> Result<Response, Problem> {
+/// Lists dead letters
+///
+/// Dead steps of orders and messages that could not be used, the latest first.
+#[utoipa::path(get, path = "/dead-letters", tag = "dead letters", params(PageParameters),
+    responses((status = 200, body = Page<DeadLetter>)))]
+async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker
-        .ask("dead_letter.list", Value::Object(parameters.0), Once::No)
+        .ask("dead_letter.list", Value::Object(parameters.0))
         .await?;
-    Ok(answer(StatusCode::OK, told))
+    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
 }
 
+/// Redrives a dead letter
+///
 /// Has it tried again: a step with all of its retries before it, a message as it came.
-async fn redrive(asker: Asker, id: Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+#[utoipa::path(post, path = "/dead-letters/{id}/redrive", tag = "dead letters",
+    params(("id" = String, Path)), responses((status = 200, body = Settled)))]
+async fn redrive(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     let told = asker
-        .ask("dead_letter.redrive", json!({"id": id.0}), once(&headers)?)
+        .ask("dead_letter.redrive", json!({"id": id.0}))
         .await?;
-    Ok(answer(StatusCode::OK, told))
+    Ok(answer(StatusCode::OK, told).into_response())
 }
 
+/// Discards a dead letter
+///
 /// Forgets it: somebody has put right by hand what it was for.
-async fn discard(asker: Asker, id: Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+#[utoipa::path(post, path = "/dead-letters/{id}/discard", tag = "dead letters",
+    params(("id" = String, Path)), responses((status = 200, body = Settled)))]
+async fn discard(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     let told = asker
-        .ask("dead_letter.discard", json!({"id": id.0}), once(&headers)?)
+        .ask("dead_letter.discard", json!({"id": id.0}))
         .await?;
-    Ok(answer(StatusCode::OK, told))
+    Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// The same as a deletion.
+/// Discards a dead letter
+///
+/// The same as `discard`.
+#[utoipa::path(delete, path = "/dead-letters/{id}", tag = "dead letters",
+    params(("id" = String, Path)), responses((status = 204)))]
 async fn remove(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     let told = asker
-        .ask("dead_letter.discard", json!({"id": id.0}), Once::No)
+        .ask("dead_letter.discard", json!({"id": id.0}))
         .await?;
-    Ok(answer(StatusCode::NO_CONTENT, told))
+    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
 }

@@ -1,22 +1,32 @@
 //! `/livez` and `/readyz`.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
 };
-use serde_json::json;
+use serde_json::{Value, json};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::app::App;
+use crate::{app::App, openapi::Readiness};
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
-        .route("/readyz", get(ready))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(live))
+        .routes(routes!(ready))
 }
 
+/// Tells whether the gateway runs
+#[utoipa::path(get, path = "/livez", tag = "health", security(()),
+    responses((status = 200, body = Readiness)))]
+async fn live() -> Json<Value> {
+    Json(json!({"status": "alive"}))
+}
+
+/// Tells whether the gateway can be used
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()),
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 async fn ready(State(app): State<App>) -> Response {
     let broker = app.rpc.check();
     if app.stopping.is_cancelled() {

@@ -2,7 +2,9 @@
 
 pub(crate) mod customers;
 pub(crate) mod dead_letters;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod orders;
 pub(crate) mod products;
+pub(crate) mod webhook_endpoints;
 pub(crate) mod webhooks;

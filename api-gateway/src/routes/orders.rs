@@ -1,113 +1,173 @@
 //! `/v1/orders`.
 
+use std::time::Duration;
+
 use axum::{
-    Router,
-    http::{HeaderMap, StatusCode},
-    response::Response,
-    routing::{get, post},
+    http::{HeaderName, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
 };
-use serde_json::Value;
-use shared::{id::OrderId, outcome::Failure};
+use serde_json::{Value, json};
+use shared::{
+    event::Event,
+    id::OrderId,
+    order::{CancelOrder, CreateOrder, Order},
+    outcome::Failure,
+    page::Page,
+};
+use tokio::time::{self, Instant};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::{App, Once},
-    input::{Asker, JsonBody, Parameters, Path, once},
-    output::{answer, conditional, created},
+    app::App,
+    input::{Asker, JsonBody, Parameters, Path, Uri},
+    openapi::{DeletedParameter, OrderParameters, PageParameters, StorefrontParameter},
+    output::{Answer, Cursor, answer},
     problem::Problem,
 };
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/orders", post(create).get(list))
-        .route("/orders/{id}", get(read).delete(delete))
-        .route("/orders/{id}/cancel", post(cancel))
-        .route("/orders/{id}/restore", post(restore))
-        .route("/orders/{id}/history", get(history))
+/// Says which of the client's preferences counted (RFC 7240).
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// Between looks at an order that somebody waits for: the first, and at most.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(read, delete))
+        .routes(routes!(cancel))
+        .routes(routes!(restore))
+        .routes(routes!(history))
 }
 
-/// Accepts an order: priced from the catalogue, all of its stock reserved, or refused.
-async fn create(asker: Asker, headers: HeaderMap, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("order.create", body.0, once(&headers)?).await?;
-    Ok(created("/v1/orders", told))
+/// Creates an order
+///
+/// Priced from the catalogue, all of its stock reserved, or refused. With `Prefer: wait=N` the answer
+/// comes when the order has left `pending`, after N seconds at the latest.
+#[utoipa::path(post, path = "/orders", tag = "orders", request_body = CreateOrder,
+    params(("Prefer" = Option<String>, Header, description = "`wait=N`: seconds, at most 30")),
+    responses((status = 201, body = Order)))]
+async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+    let told = asker.ask("order.create", body.0).await?;
+    let is_replay = told.is_replay;
+    let created = answer(StatusCode::CREATED, told);
+    match (asker.wait(), pending(&created)) {
+        (Some(wait), Some(id)) if !is_replay => {
+            let settled = settled(&asker, id, wait).await?;
+            let mut response = settled.unwrap_or(created).located("/v1/orders");
+            if let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs())) {
+                response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+            }
+            Ok(response)
+        }
+        _ => Ok(created.located("/v1/orders")),
+    }
 }
 
-/// Orders, newest first.
-async fn list(asker: Asker, parameters: Parameters) -> Result<Response, Problem> {
+/// The id of an order whose payment, or approval, is still to come.
+fn pending(answer: &Answer) -> Option<OrderId> {
+    #[derive(serde::Deserialize)]
+    struct Known {
+        id: OrderId,
+        status: shared::order::OrderStatus,
+    }
+    let known: Known = serde_json::from_str(answer.value()?.text()).ok()?;
+    (known.status == shared::order::OrderStatus::Pending).then_some(known.id)
+}
+
+/// The order as it is when it is no longer pending, or when the time is up. The order itself is
+/// accepted: whatever keeps us from looking is no reason to tell anything else.
+async fn settled(asker: &Asker, id: OrderId, wait: Duration) -> Result<Option<Answer>, Problem> {
+    let until = Instant::now() + wait;
+    let mut pause = LOOKS.0;
+    let mut last = None;
+    while Instant::now() < until {
+        time::sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
+        pause = (pause * 2).min(LOOKS.1);
+        let told = asker.ask("order.get", json!({"id": id})).await?;
+        let found = answer(StatusCode::CREATED, told);
+        if found.value().is_none() {
+            continue;
+        }
+        let is_pending = pending(&found).is_some();
+        last = Some(found);
+        if !is_pending {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+/// Lists orders
+///
+/// Newest first.
+#[utoipa::path(get, path = "/orders", tag = "orders",
+    params(OrderParameters, StorefrontParameter, DeletedParameter, PageParameters),
+    responses((status = 200, body = Page<Order>)))]
+async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
+    let told = asker.ask("order.list", Value::Object(parameters.0)).await?;
+    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+}
+
+/// Reads an order
+#[utoipa::path(get, path = "/orders/{id}", tag = "orders",
+    params(("id" = OrderId, Path), DeletedParameter), responses((status = 200, body = Order)))]
+async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<Response, Problem> {
     let told = asker
-        .ask("order.list", Value::Object(parameters.0), Once::No)
+        .ask("order.get", parameters.with("id", order(&id)?)?)
         .await?;
-    Ok(answer(StatusCode::OK, told))
+    Ok(asker.conditional(answer(StatusCode::OK, told)))
 }
 
-/// One order.
-async fn read(
-    asker: Asker,
-    id: Path<String>,
-    headers: HeaderMap,
-    parameters: Parameters,
-) -> Result<Response, Problem> {
-    let told = asker
-        .ask("order.get", parameters.with("id", order(&id)?)?, Once::No)
-        .await?;
-    Ok(conditional(&headers, told))
+/// Cancels an order
+///
+/// Unless something has left: 409 then. A hold on the money is given up, stock is free again.
+#[utoipa::path(post, path = "/orders/{id}/cancel", tag = "orders", params(("id" = OrderId, Path)),
+    request_body = Option<CancelOrder>, responses((status = 200, body = Order)))]
+async fn cancel(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+    let body = body.with(&[("id", order(&id)?)])?;
+    let told = asker.ask("order.cancel", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// Cancels an order that has not left.
-async fn cancel(
-    asker: Asker,
-    id: Path<String>,
-    headers: HeaderMap,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let told = asker
-        .ask(
-            "order.cancel",
-            body.with(&[("id", order(&id)?)])?,
-            once(&headers)?,
-        )
-        .await?;
-    Ok(answer(StatusCode::OK, told))
-}
-
-/// Soft-deletes an order, cancelling it first where needed.
+/// Deletes an order
+///
+/// Softly: it can be restored. An open one is cancelled first; one that is on its way can't be
+/// deleted.
+#[utoipa::path(delete, path = "/orders/{id}", tag = "orders", params(("id" = OrderId, Path)),
+    responses((status = 204)))]
 async fn delete(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker
-        .ask("order.delete", body.with(&[("id", order(&id)?)])?, Once::No)
-        .await?;
-    Ok(answer(StatusCode::NO_CONTENT, told))
+    let body = body.with(&[("id", order(&id)?)])?;
+    let told = asker.ask("order.delete", body).await?;
+    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
 }
 
-/// Undoes a deletion.
-async fn restore(
-    asker: Asker,
-    id: Path<String>,
-    headers: HeaderMap,
-    body: JsonBody,
-) -> Result<Response, Problem> {
-    let told = asker
-        .ask(
-            "order.restore",
-            body.with(&[("id", order(&id)?)])?,
-            once(&headers)?,
-        )
-        .await?;
-    Ok(answer(StatusCode::OK, told))
+/// Restores a deleted order
+///
+/// For operators.
+#[utoipa::path(post, path = "/orders/{id}/restore", tag = "orders", params(("id" = OrderId, Path)),
+    responses((status = 200, body = Order)))]
+async fn restore(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+    let body = body.with(&[("id", order(&id)?)])?;
+    let told = asker.ask("order.restore", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// An order's events, oldest first.
+/// Lists an order's history
+///
+/// Every event of the order, oldest first: what, when, who, why, under which request's id.
+#[utoipa::path(get, path = "/orders/{id}/history", tag = "orders",
+    params(("id" = OrderId, Path), DeletedParameter, PageParameters),
+    responses((status = 200, body = Page<Event>)))]
 async fn history(
     asker: Asker,
     id: Path<String>,
     parameters: Parameters,
+    uri: Uri,
 ) -> Result<Response, Problem> {
     let told = asker
-        .ask(
-            "order.history",
-            parameters.with("id", order(&id)?)?,
-            Once::No,
-        )
+        .ask("order.history", parameters.with("id", order(&id)?)?)
         .await?;
-    Ok(answer(StatusCode::OK, told))
+    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
 }
 
 /// What is not an order's id is the id of no order.

@@ -1,90 +1,112 @@
 //! `/v1/products`, and the stock of each.
 
 use axum::{
-    Router,
-    http::{HeaderMap, StatusCode},
-    response::Response,
-    routing::{get, post, put},
+    http::StatusCode,
+    response::{IntoResponse, Response},
 };
 use serde_json::Value;
 use shared::{
     id::{Sku, Warehouse},
     outcome::Failure,
+    page::Page,
+    product::{NewProduct, Product, SetStock, UpdateProduct},
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::{App, Once},
-    input::{Asker, JsonBody, Parameters, Path, once},
-    output::{answer, conditional, created},
+    app::App,
+    input::{Asker, JsonBody, Parameters, Path, Uri},
+    openapi::{DeletedParameter, PageParameters},
+    output::{Cursor, answer},
     problem::Problem,
 };
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/products", post(create).get(list))
-        .route(
-            "/products/{sku}",
-            get(read).put(update).patch(update).delete(delete),
-        )
-        .route("/products/{sku}/stock/{warehouse}", put(set_stock))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(read, replace, update, delete))
+        .routes(routes!(set_stock))
 }
 
-/// Adds a product.
-async fn create(asker: Asker, headers: HeaderMap, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("product.create", body.0, once(&headers)?).await?;
-    Ok(created("/v1/products", told))
+/// Creates a product
+///
+/// For operators. A sku that was deleted may be taken up again.
+#[utoipa::path(post, path = "/products", tag = "products", request_body = NewProduct,
+    responses((status = 201, body = Product)))]
+async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+    let told = asker.ask("product.create", body.0).await?;
+    Ok(answer(StatusCode::CREATED, told).located("/v1/products"))
 }
 
-/// Products by sku.
-async fn list(asker: Asker, parameters: Parameters) -> Result<Response, Problem> {
+/// Lists products
+///
+/// By sku, each with its stock.
+#[utoipa::path(get, path = "/products", tag = "products", params(DeletedParameter, PageParameters),
+    responses((status = 200, body = Page<Product>)))]
+async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker
-        .ask("product.list", Value::Object(parameters.0), Once::No)
+        .ask("product.list", Value::Object(parameters.0))
         .await?;
-    Ok(answer(StatusCode::OK, told))
+    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
 }
 
-/// One product with its stock.
+/// Reads a product
+///
+/// With its stock.
+#[utoipa::path(get, path = "/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
+    responses((status = 200, body = Product)))]
 async fn read(
     asker: Asker,
     sku: Path<String>,
-    headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     let told = asker
-        .ask(
-            "product.get",
-            parameters.with("sku", product(&sku.0)?)?,
-            Once::No,
-        )
+        .ask("product.get", parameters.with("sku", product(&sku.0)?)?)
         .await?;
-    Ok(conditional(&headers, told))
+    Ok(asker.conditional(answer(StatusCode::OK, told)))
 }
 
-/// Changes a product: what is given changes, the rest stays.
+/// Changes a product
+///
+/// For operators. What is given changes, the rest stays; orders keep the price they were made with.
+#[utoipa::path(put, path = "/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
+    request_body = UpdateProduct, responses((status = 200, body = Product)))]
+async fn replace(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+    change(&asker, &sku.0, body).await
+}
+
+/// Changes a product
+///
+/// For operators. What is given changes, the rest stays; orders keep the price they were made with.
+#[utoipa::path(patch, path = "/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
+    request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn update(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker
-        .ask(
-            "product.update",
-            body.with(&[("sku", product(&sku.0)?)])?,
-            Once::No,
-        )
-        .await?;
-    Ok(answer(StatusCode::OK, told))
+    change(&asker, &sku.0, body).await
 }
 
-/// Soft-deletes a product that nothing is reserved of.
+async fn change(asker: &Asker, sku: &str, body: JsonBody) -> Result<Response, Problem> {
+    let body = body.with(&[("sku", product(sku)?)])?;
+    let told = asker.ask("product.update", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Deletes a product
+///
+/// For operators; not while anything of it is reserved.
+#[utoipa::path(delete, path = "/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
+    responses((status = 204)))]
 async fn delete(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker
-        .ask(
-            "product.delete",
-            body.with(&[("sku", product(&sku.0)?)])?,
-            Once::No,
-        )
-        .await?;
-    Ok(answer(StatusCode::NO_CONTENT, told))
+    let body = body.with(&[("sku", product(&sku.0)?)])?;
+    let told = asker.ask("product.delete", body).await?;
+    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
 }
 
-/// What was counted in a warehouse.
+/// Sets a product's stock
+///
+/// For operators: what was counted in a warehouse, not less than what is reserved there.
+#[utoipa::path(put, path = "/products/{sku}/stock/{warehouse}", tag = "products",
+    params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = SetStock,
+    responses((status = 200, body = Product)))]
 async fn set_stock(
     asker: Asker,
     path: Path<(String, String)>,
@@ -95,10 +117,8 @@ async fn set_stock(
         return Err(Failure::not_found("warehouse", warehouse).into());
     }
     let body = body.with(&[("sku", product(sku)?), ("warehouse", warehouse)])?;
-    Ok(answer(
-        StatusCode::OK,
-        asker.ask("stock.set", body, Once::No).await?,
-    ))
+    let told = asker.ask("stock.set", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
 }
 
 /// What is not a sku is the sku of no product.

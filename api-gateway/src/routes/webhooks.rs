@@ -2,41 +2,49 @@
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
 use axum::{
-    Extension, Json, Router,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use serde_json::{Map, Value, json};
 use shared::{
+    amqp::rpc_client::Call,
     body,
     id::Storefront,
     outcome::{Code, Failure, Told},
     request::{Caller, Request, Role},
 };
 use standardwebhooks::HEADER_WEBHOOK_ID;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::{App, Once},
-    input::RawBody,
-    problem::Problem,
-    request_id::RequestId,
+    app::App, input::RawBody, openapi::ShipperWebhook, problem::Problem, request_id::RequestId,
+    trace::Trace,
 };
 
 /// Longer ids are refused; AMQP has 255 bytes for them.
 const MAX_ID: usize = 200;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/webhooks/shipper", post(shipper))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(shipper))
 }
 
-/// Where a parcel is now. A webhook that comes twice is taken twice and done once.
+/// Takes the shipper's webhook
+///
+/// Where a parcel is now, signed as Standard Webhooks has it. One that comes twice is taken twice and
+/// done once.
+#[utoipa::path(post, path = "/webhooks/shipper", tag = "webhooks", request_body = ShipperWebhook,
+    security(("webhook_signature" = [])),
+    params(("webhook-id" = String, Header), ("webhook-timestamp" = String, Header),
+           ("webhook-signature" = String, Header)),
+    responses((status = 200, description = "It was done, now or before")))]
 async fn shipper(
     State(app): State<App>,
     Extension(request_id): Extension<RequestId>,
+    Extension(trace): Extension<Trace>,
     headers: HeaderMap,
-    RawBody(bytes): RawBody,
+    body: RawBody,
 ) -> Result<Response, Problem> {
     let Some(webhook) = &app.shipper_webhook else {
         return Err(Failure::new(
@@ -46,7 +54,7 @@ async fn shipper(
         .into());
     };
     webhook
-        .verify(&bytes, &headers)
+        .verify(&body.bytes, &headers)
         .map_err(|error| Failure::new(Code::Unauthenticated, error.to_string()))?;
     let id = headers
         .get(HEADER_WEBHOOK_ID)
@@ -59,15 +67,24 @@ async fn shipper(
         )
     })?;
 
-    let request = Request::read("shipment.update", flatten(body::parse(&bytes)?)?)?;
+    let request = Request::read("shipment.update", flatten(body::parse(&body.bytes)?)?)?;
     let caller = Caller {
         role: Role::Operator,
         storefront: Storefront::default(),
         actor: "shipper".to_owned(),
         intent: request.pattern().to_owned(),
         request_id: request_id.as_str().to_owned(),
+        traceparent: Some(trace.as_str().to_owned()),
     };
-    match app.call(caller, &request, Once::Webhook(id)).await {
+    let call = Call {
+        caller,
+        idempotency_key: None,
+        if_match: None,
+        // A refusal is no answer for ever: the sender tries again.
+        message_id: Some(id),
+        timeout: app.request_timeout,
+    };
+    match app.rpc.call(&request, call).await {
         Told { outcome: Ok(_), .. } => {
             Ok((StatusCode::OK, Json(json!({"status": "ok"}))).into_response())
         }

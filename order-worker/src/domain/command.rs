@@ -3,14 +3,19 @@
 use serde::{Deserialize, Serialize};
 use shared::{
     customer::{BlockCustomer, NewCustomer},
+    etag::IfMatch,
     event::Origin,
-    id::{CustomerId, OrderId, Sku},
+    id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
     order::{CancelOrder, CreateOrder, OrderRef, UpdateShipment},
     product::{NewProduct, ProductRef, SetStock, UpdateProduct},
     request::Caller,
+    webhook::{EndpointRef, NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
 };
 
-use super::step::{Step, StepKey};
+use super::{
+    step::{Step, StepKey},
+    webhook::Answered,
+};
 
 /// One command of a batch.
 #[derive(Debug, Clone)]
@@ -22,6 +27,8 @@ pub enum Command {
         caller: Caller,
         /// Makes asking twice the same as asking once.
         idempotency: Option<Idempotency>,
+        /// What the thing to be changed must be like.
+        if_match: Option<IfMatch>,
         /// What.
         action: Action,
     },
@@ -33,6 +40,17 @@ pub enum Command {
         attempt: u32,
         /// What came of it.
         result: StepResult,
+    },
+    /// An attempt to deliver a webhook has an end.
+    FinishDelivery {
+        /// To whom.
+        endpoint_id: EndpointId,
+        /// Which.
+        id: DeliveryId,
+        /// Which attempt; the result of another than the one waited for is void.
+        attempt: u32,
+        /// What came of it.
+        answered: Answered,
     },
 }
 
@@ -65,6 +83,54 @@ pub enum Action {
     RedriveStep(StepKey),
     /// Lets a dead step be.
     DiscardStep(StepKey),
+    /// Adds an endpoint of webhooks, signed with a secret that nobody can guess.
+    CreateEndpoint {
+        /// The endpoint.
+        new: NewEndpoint,
+        /// `whsec_…`
+        secret: String,
+    },
+    /// Changes an endpoint.
+    UpdateEndpoint(UpdateEndpoint),
+    /// Forgets an endpoint.
+    DeleteEndpoint(EndpointRef),
+    /// Gives an endpoint another secret.
+    RotateSecret {
+        /// Which, and how.
+        request: RotateSecret,
+        /// `whsec_…`
+        secret: String,
+    },
+    /// Has a webhook sent again.
+    Redeliver(Redeliver),
+}
+
+impl Action {
+    /// What it changes that is there already; what it makes is not.
+    pub fn target(&self) -> Option<Answer> {
+        match self {
+            Self::CancelOrder(CancelOrder { id, .. })
+            | Self::DeleteOrder(OrderRef { id })
+            | Self::RestoreOrder(OrderRef { id })
+            | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => Some(Answer::Order(*id)),
+            Self::UpdateProduct(UpdateProduct { sku, .. })
+            | Self::DeleteProduct(ProductRef { sku })
+            | Self::SetStock(SetStock { sku, .. }) => Some(Answer::Product(sku.clone())),
+            Self::BlockCustomer(BlockCustomer { id, .. }) => Some(Answer::Customer(*id)),
+            Self::RedriveStep(key) | Self::DiscardStep(key) => Some(Answer::Order(key.order_id)),
+            Self::UpdateEndpoint(UpdateEndpoint { id, .. })
+            | Self::DeleteEndpoint(EndpointRef { id })
+            | Self::RotateSecret {
+                request: RotateSecret { id, .. },
+                ..
+            } => Some(Answer::Endpoint(*id)),
+            Self::Redeliver(Redeliver { delivery_id, .. }) => Some(Answer::Delivery(*delivery_id)),
+            Self::CreateOrder(_)
+            | Self::CreateProduct(_)
+            | Self::CreateCustomer(_)
+            | Self::CreateEndpoint { .. } => None,
+        }
+    }
 }
 
 /// Makes asking twice the same as asking once.
@@ -154,6 +220,12 @@ pub enum Answer {
     Product(Sku),
     /// This customer.
     Customer(CustomerId),
+    /// This endpoint.
+    Endpoint(EndpointId),
+    /// This endpoint, with the secret that it just got.
+    EndpointSecret(EndpointId),
+    /// This webhook.
+    Delivery(DeliveryId),
     /// Nothing but that it was done.
     Done,
 }
@@ -169,6 +241,12 @@ pub struct Needs {
     pub changed_products: Vec<Sku>,
     /// The customers.
     pub customers: Vec<CustomerId>,
+    /// Endpoints of webhooks.
+    pub endpoints: Vec<EndpointId>,
+    /// Webhooks.
+    pub deliveries: Vec<DeliveryId>,
+    /// How many endpoints everybody has.
+    pub endpoint_counts: bool,
     /// What was answered before.
     pub idempotency_keys: Vec<String>,
     /// How many orders there may be more.
@@ -180,6 +258,12 @@ impl Needs {
     pub fn add(&mut self, command: &Command) {
         let action = match command {
             Command::Finish { key, .. } => return self.orders.push(key.order_id),
+            Command::FinishDelivery {
+                endpoint_id, id, ..
+            } => {
+                self.endpoints.push(*endpoint_id);
+                return self.deliveries.push(*id);
+            }
             Command::Request {
                 idempotency,
                 action,
@@ -211,6 +295,17 @@ impl Needs {
             Action::CreateCustomer(_) => {}
             Action::RedriveStep(key) | Action::DiscardStep(key) => self.orders.push(key.order_id),
             Action::BlockCustomer(BlockCustomer { id, .. }) => self.customers.push(*id),
+            Action::CreateEndpoint { .. } => self.endpoint_counts = true,
+            Action::UpdateEndpoint(UpdateEndpoint { id, .. })
+            | Action::DeleteEndpoint(EndpointRef { id })
+            | Action::RotateSecret {
+                request: RotateSecret { id, .. },
+                ..
+            } => self.endpoints.push(*id),
+            Action::Redeliver(Redeliver { id, delivery_id }) => {
+                self.endpoints.push(*id);
+                self.deliveries.push(*delivery_id);
+            }
         }
     }
 
@@ -220,6 +315,8 @@ impl Needs {
             Answer::Order(id) => self.orders.push(*id),
             Answer::Product(sku) => self.products.push(sku.clone()),
             Answer::Customer(id) => self.customers.push(*id),
+            Answer::Endpoint(id) | Answer::EndpointSecret(id) => self.endpoints.push(*id),
+            Answer::Delivery(id) => self.deliveries.push(*id),
             Answer::Done => {}
         }
     }

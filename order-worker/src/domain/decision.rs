@@ -13,6 +13,7 @@ use super::{
     product::Product,
     stamp::Stamp,
     step::{Step, StepKey, StepRow},
+    webhook::{Delivery, Endpoint},
 };
 
 /// What was decided. A refusal changes nothing: its `changes` are empty.
@@ -44,6 +45,10 @@ pub struct Changes {
     pub products: Vec<Product>,
     /// Customers as they are now.
     pub customers: Vec<Customer>,
+    /// Endpoints as they are now.
+    pub endpoints: Vec<Endpoint>,
+    /// Webhooks as they are now.
+    pub deliveries: Vec<Delivery>,
     /// Steps that follow, are put off, or are over.
     pub steps: Vec<StepChange>,
 }

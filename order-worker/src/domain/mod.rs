@@ -15,6 +15,7 @@
 //! - [`order`], [`shipment`]: the order's state, how events change it, and its rules.
 //! - [`stock`]: shelves, and which warehouses an order is taken from.
 //! - [`product`]: what can be ordered.
+//! - [`webhook`]: endpoints of others, and what they are told.
 //! - [`step`]: what follows a decision, and when a failed step is tried again.
 //! - [`stamp`]: the time and the ids that a batch decides with.
 
@@ -27,4 +28,5 @@ pub mod shipment;
 pub mod stamp;
 pub mod step;
 pub mod stock;
+pub mod webhook;
 pub mod world;

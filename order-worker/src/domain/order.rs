@@ -234,6 +234,10 @@ impl Order {
             | Fact::ProductCreated { .. }
             | Fact::ProductUpdated { .. }
             | Fact::ProductDeleted {} => return Err(misfit("it is about a product")),
+            Fact::EndpointCreated { .. }
+            | Fact::EndpointUpdated { .. }
+            | Fact::EndpointDisabled { .. }
+            | Fact::EndpointDeleted {} => return Err(misfit("it is about an endpoint")),
         }
         self.version = event.sequence;
         self.updated_at = event.time;

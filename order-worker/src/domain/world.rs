@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use shared::{
     customer::Customer,
     event::{Event, Fact},
-    id::{CustomerId, OrderId, Sku, Warehouse},
+    id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront, Warehouse},
     order::StockItem,
     outcome::{Code, Failure, Json, Outcome},
+    request::Caller,
 };
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
     product::Product,
     step::{StepKey, StepRow},
     stock::{Shelf, Shelves},
+    webhook::{Delivery, Endpoint},
 };
 
 /// What was answered under an idempotency key.
@@ -42,6 +44,12 @@ pub struct World {
     pub shelves: Shelves,
     /// Customers by id.
     pub customers: HashMap<CustomerId, Customer>,
+    /// Endpoints by id.
+    pub endpoints: HashMap<EndpointId, Endpoint>,
+    /// How many endpoints each owner has.
+    pub endpoint_counts: HashMap<Option<Storefront>, usize>,
+    /// Webhooks by id.
+    pub deliveries: HashMap<DeliveryId, Delivery>,
     /// Steps of the loaded orders that are not done.
     pub steps: BTreeMap<StepKey, StepRow>,
     /// Earlier answers by idempotency key.
@@ -65,6 +73,10 @@ pub struct Dirty {
     pub shelves: BTreeSet<(Sku, Warehouse)>,
     /// Customers.
     pub customers: BTreeSet<CustomerId>,
+    /// Endpoints.
+    pub endpoints: BTreeSet<EndpointId>,
+    /// Webhooks.
+    pub deliveries: BTreeSet<DeliveryId>,
     /// Steps that were put or removed: those in [`World::steps`] are there, the others are gone.
     pub steps: BTreeSet<StepKey>,
     /// New answers by idempotency key.
@@ -114,6 +126,14 @@ impl World {
         for customer in changes.customers {
             self.dirty.customers.insert(customer.id);
             self.customers.insert(customer.id, customer);
+        }
+        for endpoint in changes.endpoints {
+            self.dirty.endpoints.insert(endpoint.id);
+            self.endpoints.insert(endpoint.id, endpoint);
+        }
+        for delivery in changes.deliveries {
+            self.dirty.deliveries.insert(delivery.id);
+            self.deliveries.insert(delivery.id, delivery);
         }
         for step in changes.steps {
             let key = match step {
@@ -207,6 +227,27 @@ impl World {
         self.dirty.recorded.insert(idempotency.key.clone());
     }
 
+    /// Whether it is there for this caller at all.
+    pub fn is_visible(&self, answer: &Answer, caller: &Caller) -> bool {
+        match answer {
+            Answer::Order(id) => {
+                let order = self.orders.get(id);
+                order.is_some_and(|order| caller.may_see(&order.storefront))
+            }
+            Answer::Product(sku) => self.products.contains_key(sku),
+            Answer::Customer(id) => {
+                let customer = self.customers.get(id);
+                customer.is_some_and(|customer| caller.may_see(&customer.storefront))
+            }
+            Answer::Endpoint(id) | Answer::EndpointSecret(id) => {
+                let endpoint = self.endpoints.get(id);
+                endpoint.is_some_and(|endpoint| endpoint.is_managed_by(caller))
+            }
+            Answer::Delivery(id) => self.deliveries.contains_key(id),
+            Answer::Done => true,
+        }
+    }
+
     /// The answer as the caller gets it.
     ///
     /// # Errors
@@ -222,6 +263,18 @@ impl World {
                 .get(sku)
                 .map(|product| Json::of(&product.represent(self.shelves.get(sku)))),
             Answer::Customer(id) => self.customers.get(id).map(Json::of),
+            Answer::Endpoint(id) => {
+                let endpoint = self.endpoints.get(id);
+                endpoint.map(|endpoint| Json::of(&endpoint.represent(false)))
+            }
+            Answer::EndpointSecret(id) => {
+                let endpoint = self.endpoints.get(id);
+                endpoint.map(|endpoint| Json::of(&endpoint.represent(true)))
+            }
+            Answer::Delivery(id) => {
+                let delivery = self.deliveries.get(id);
+                delivery.map(|delivery| Json::of(&delivery.represent()))
+            }
             Answer::Done => Some(Json::of(&())),
         };
         rendered.unwrap_or_else(|| {

@@ -6,18 +6,19 @@ use std::collections::{BTreeSet, HashSet};
 
 use shared::{
     customer::Customer,
-    id::{CustomerId, OrderId, Sku},
+    id::{CustomerId, EndpointId, OrderId, Sku},
 };
 
 use super::{
     StoreError,
     database::{Session, Sql, among, arguments, list},
-    row::{json, read_step, select_steps, shelf},
+    row::{json, parse, read_step, select_steps, shelf, unsigned},
 };
 use crate::domain::{
     command::Needs,
     order::Order,
     product::Product,
+    webhook::{Delivery, Endpoint},
     world::{Recorded, World},
 };
 
@@ -27,6 +28,7 @@ pub(super) struct Known {
     pub(super) orders: HashSet<OrderId>,
     pub(super) products: HashSet<Sku>,
     pub(super) customers: HashSet<CustomerId>,
+    pub(super) endpoints: HashSet<EndpointId>,
     pub(super) idempotency_keys: HashSet<String>,
 }
 
@@ -67,6 +69,15 @@ pub(super) async fn world(
     if !needs.customers.is_empty() {
         customers(session, &mut world, &needs).await?;
     }
+    if needs.endpoint_counts {
+        endpoint_counts(session, &mut world).await?;
+    }
+    if !needs.endpoints.is_empty() {
+        endpoints(session, &mut world, &needs).await?;
+    }
+    if !needs.deliveries.is_empty() {
+        deliveries(session, &mut world, &needs).await?;
+    }
     if needs.new_orders > 0 {
         numbers(session, &mut world, needs.new_orders).await?;
     }
@@ -74,6 +85,7 @@ pub(super) async fn world(
         orders: world.orders.keys().copied().collect(),
         products: world.products.keys().cloned().collect(),
         customers: world.customers.keys().copied().collect(),
+        endpoints: world.endpoints.keys().copied().collect(),
         idempotency_keys: world.recorded.keys().cloned().collect(),
     };
     Ok((world, known))
@@ -176,6 +188,48 @@ async fn customers(
     for row in session.fetch(sql, vec![list(&needs.customers)]).await? {
         let customer: Customer = json("customer", row.text(0)?)?;
         world.customers.insert(customer.id, customer);
+    }
+    Ok(())
+}
+
+async fn endpoint_counts(session: &mut Session, world: &mut World) -> Result<(), StoreError> {
+    let sql = "SELECT storefront, count(*) FROM webhook_endpoints WHERE NOT is_deleted GROUP BY storefront";
+    for row in session.fetch(sql, Vec::new()).await? {
+        let owner = row.maybe_text(0)?.map(|name| parse("storefront", name));
+        let count = unsigned("count", row.integer(1)?)?;
+        world.endpoint_counts.insert(owner.transpose()?, count);
+    }
+    Ok(())
+}
+
+async fn endpoints(
+    session: &mut Session,
+    world: &mut World,
+    needs: &Needs,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM webhook_endpoints WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM webhook_endpoints WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(&needs.endpoints)]).await? {
+        let endpoint: Endpoint = json("endpoint", row.text(0)?)?;
+        world.endpoints.insert(endpoint.id, endpoint);
+    }
+    Ok(())
+}
+
+async fn deliveries(
+    session: &mut Session,
+    world: &mut World,
+    needs: &Needs,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM deliveries WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM deliveries WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(&needs.deliveries)]).await? {
+        let delivery: Delivery = json("delivery", row.text(0)?)?;
+        world.deliveries.insert(delivery.id, delivery);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 //! - `database`: the two behind one: statements, arguments, rows; `bulk`: many rows at once.
 //! - `load`, `save`: the two halves of a batch, set-wise: a constant number of statements.
 //! - `read`: what callers ask for.
+//! - `feed`: events for readers; `webhooks`: events for endpoints of others.
 //! - `outbox`: steps to send, events to publish, housekeeping.
 //! - `dead_letters`: steps that are dead, messages that were archived.
 //! - `audit`: whole-database reads for `order-worker verify`.
@@ -16,6 +17,7 @@ pub(crate) mod bulk;
 pub(crate) mod database;
 mod dead_letters;
 mod error;
+mod feed;
 mod load;
 mod outbox;
 pub(crate) mod postgres;
@@ -23,6 +25,7 @@ mod read;
 mod row;
 mod save;
 pub(crate) mod sqlite;
+mod webhooks;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -35,8 +38,10 @@ use jiff::Timestamp;
 pub use self::{
     audit::{Audit, StepAudit},
     error::StoreError,
+    feed::FeedPage,
     outbox::{Positioned, Publishing},
     read::{OrderAndSteps, OrderCursor, ProductAndShelves},
+    webhooks::DueDelivery,
 };
 use self::{database::Session, postgres::Postgres, sqlite::Sqlite};
 use crate::{

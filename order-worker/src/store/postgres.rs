@@ -211,10 +211,17 @@ fn migrations() -> Migrator {
         let sql = sql.into_sql_str();
         Migration::new(version, name.into(), MigrationType::Simple, sql, false)
     };
-    let scripts = [(
-        1,
-        "initial",
-        include_str!("migrations/postgres/0001_initial.sql"),
-    )];
+    let scripts = [
+        (
+            1,
+            "initial",
+            include_str!("migrations/postgres/0001_initial.sql"),
+        ),
+        (
+            2,
+            "feed and webhooks",
+            include_str!("migrations/postgres/0002_feed_and_webhooks.sql"),
+        ),
+    ];
     Migrator::with_migrations(scripts.map(migration).into())
 }

@@ -357,6 +357,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!(
         "migrations/sqlite/0002_dead_letters_and_clocks.sql"
     )),
+    M::up(include_str!("migrations/sqlite/0003_feed_and_webhooks.sql")),
 ];
 
 fn migrate(connection: &mut Raw) -> anyhow::Result<()> {
@@ -397,7 +398,7 @@ mod tests {
         )
         .unwrap();
         migrate(&mut old).unwrap();
-        assert_eq!(version(&old), 2);
+        assert_eq!(version(&old), i64::try_from(MIGRATIONS.len()).unwrap());
         // And again, as at the next start.
         migrate(&mut old).unwrap();
         let count = "SELECT count(*) FROM customers";

@@ -62,6 +62,7 @@ pub(crate) fn operator() -> Caller {
         actor: "test".to_owned(),
         intent: "test".to_owned(),
         request_id: "r".to_owned(),
+        traceparent: None,
     }
 }
 
@@ -122,6 +123,7 @@ impl Shop {
         self.carry_out(&Command::Request {
             caller: operator(),
             idempotency: None,
+            if_match: None,
             action,
         })
         .outcome

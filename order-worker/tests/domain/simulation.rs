@@ -270,6 +270,7 @@ impl Simulation {
         let told = self.shop.carry_out(&Command::Request {
             caller: operator(),
             idempotency: Some(ask.idempotency.clone()),
+            if_match: None,
             action: Action::CreateOrder(wish),
         });
         let Told { outcome, .. } = told;

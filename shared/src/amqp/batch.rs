@@ -74,6 +74,12 @@ pub struct CallHeaders<'a> {
     /// See there.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<Cow<'a, str>>,
+    /// See there.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub if_match: Option<Cow<'a, str>>,
+    /// See there.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<Cow<'a, str>>,
 }
 
 impl<'a> CallHeaders<'a> {
@@ -88,6 +94,8 @@ impl<'a> CallHeaders<'a> {
             request_id: text(header::REQUEST_ID),
             deadline: text(header::DEADLINE),
             idempotency_key: text(header::IDEMPOTENCY_KEY),
+            if_match: text(header::IF_MATCH),
+            traceparent: text(header::TRACEPARENT),
         }
     }
 
@@ -101,6 +109,8 @@ impl<'a> CallHeaders<'a> {
             (header::REQUEST_ID, self.request_id),
             (header::DEADLINE, self.deadline),
             (header::IDEMPOTENCY_KEY, self.idempotency_key),
+            (header::IF_MATCH, self.if_match),
+            (header::TRACEPARENT, self.traceparent),
         ];
         let there = named
             .into_iter()

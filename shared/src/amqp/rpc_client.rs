@@ -40,6 +40,7 @@ use super::{
     topology::REQUEST_QUEUE,
 };
 use crate::{
+    etag::IfMatch,
     outcome::{Code, Failure, Json, Outcome, Told},
     request::{Caller, Request},
 };
@@ -86,6 +87,7 @@ struct Waiting {
     pattern: &'static str,
     caller: Caller,
     idempotency_key: Option<String>,
+    if_match: Option<String>,
     /// The deadline as time of day: Unix milliseconds.
     deadline_ms: u128,
     body: Box<RawValue>,
@@ -121,6 +123,8 @@ pub struct Call<'a> {
     pub caller: Caller,
     /// The client's `Idempotency-Key`.
     pub idempotency_key: Option<&'a str>,
+    /// What the thing to be changed must be like.
+    pub if_match: Option<IfMatch>,
     /// What the request is known by where it comes from, such as a webhook's id; becomes the
     /// message's id, under which it is done once.
     pub message_id: Option<&'a str>,
@@ -187,6 +191,7 @@ impl RpcClient {
             pattern: request.pattern(),
             caller: call.caller,
             idempotency_key: call.idempotency_key.map(str::to_owned),
+            if_match: call.if_match.map(|condition| condition.to_string()),
             deadline_ms: (unix_now() + call.timeout).as_millis(),
             body: request.to_body()?,
             deadline,
@@ -433,6 +438,8 @@ impl Waiting {
             request_id: Some(caller.request_id.as_str().into()),
             deadline: Some(self.deadline_ms.to_string().into()),
             idempotency_key: self.idempotency_key.as_deref().map(Into::into),
+            if_match: self.if_match.as_deref().map(Into::into),
+            traceparent: caller.traceparent.as_deref().map(Into::into),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     body,
+    etag::IfMatch,
     id::Storefront,
     outcome::{Code, Failure, Outcome, Told},
     request::{Caller, Request, Role},
@@ -43,6 +44,10 @@ pub mod header {
     pub const DEADLINE: &str = "deadline";
     /// The client's `Idempotency-Key`.
     pub const IDEMPOTENCY_KEY: &str = "idempotency_key";
+    /// What the thing to be changed must be like: entity tags as HTTP's `If-Match` has them.
+    pub const IF_MATCH: &str = "if_match";
+    /// The trace that the request is part of (<https://www.w3.org/TR/trace-context/>).
+    pub const TRACEPARENT: &str = "traceparent";
     /// On a reply: `true` when this answer was given before.
     pub const REPLAYED: &str = "idempotent_replayed";
 }
@@ -91,6 +96,8 @@ pub struct Asked {
     pub caller: Caller,
     /// The client's own key, scoped to the caller by whoever uses it.
     pub idempotency_key: Option<String>,
+    /// What the thing to be changed must be like.
+    pub if_match: Option<IfMatch>,
     /// Tells this message from every other.
     pub identity: Option<Identity>,
     /// After this nobody waits for the answer.
@@ -266,6 +273,7 @@ impl Properties<'_> {
             request,
             caller,
             idempotency_key: self.headers.idempotency_key.clone().map(Cow::into_owned),
+            if_match: if_match(self.headers)?,
             identity,
             deadline: deadline(self.headers, self.expiration, message.received_at),
         })
@@ -357,10 +365,16 @@ fn read(
     Ok((request, caller))
 }
 
+fn wrong(name: &str, error: String) -> Failure {
+    Failure::new(Code::InvalidRequest, format!("header {name}: {error}"))
+}
+
+fn if_match(headers: &CallHeaders<'_>) -> Result<Option<IfMatch>, Failure> {
+    let condition = headers.if_match.as_deref().map(str::parse).transpose();
+    condition.map_err(|error| wrong(header::IF_MATCH, error))
+}
+
 fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failure> {
-    let wrong = |name: &str, error: String| {
-        Failure::new(Code::InvalidRequest, format!("header {name}: {error}"))
-    };
     let role = match &headers.role {
         Some(role) => role.parse().map_err(|error| wrong(header::ROLE, error))?,
         None => Role::Storefront,
@@ -381,6 +395,7 @@ fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failure> {
         actor: text(&headers.actor).unwrap_or_else(|| "amqp".to_owned()),
         intent: text(&headers.intent).unwrap_or_else(|| pattern.to_owned()),
         request_id: text(&headers.request_id).unwrap_or_else(|| Uuid::now_v7().to_string()),
+        traceparent: text(&headers.traceparent),
     })
 }
 

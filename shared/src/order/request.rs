@@ -12,6 +12,7 @@ use crate::{
     id::{CustomerId, OrderId, ShipmentId, Sku, Storefront},
     money::MAX_AMOUNT,
     page::{DEFAULT_LIMIT, MAX_LIMIT},
+    schema,
 };
 
 /// Line items of an order at most.
@@ -24,22 +25,36 @@ pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 pub const DEFAULT_PAYMENT_METHOD: &str = "pm_ok";
 
 /// `order.create`: the body of `POST /v1/orders`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct CreateOrder {
     /// For whom.
     pub customer_id: CustomerId,
     /// What.
+    #[schema(min_items = 1, max_items = 500)]
     pub items: Vec<NewItem>,
     /// Where to.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::address, required = false)]
     pub shipping_address: Option<Address>,
     /// The payment provider's token.
+    #[schema(
+        required = false,
+        nullable = true,
+        min_length = 1,
+        max_length = 255,
+        default = "pm_ok",
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$",
+        example = "pm_ok"
+    )]
     pub payment_method: String,
     /// Minor units the caller showed its customer; another total is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub expected_total: Option<i64>,
     /// The caller's own data.
     #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(schema_with = schema::metadata, required = false)]
     pub metadata: Map<String, Value>,
     /// For operators and admins: on whose behalf.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,11 +62,13 @@ pub struct CreateOrder {
 }
 
 /// A wish: so many of this.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewItem {
     /// Which product.
     pub sku: Sku,
     /// How many.
+    #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
     pub quantity: NonZeroU32,
 }
 
@@ -159,12 +176,15 @@ impl OrderRef {
 }
 
 /// `order.cancel`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct CancelOrder {
     /// Which order.
+    #[schema(ignore)]
     pub id: OrderId,
     /// Why, in the caller's words; kept in the history.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
     pub reason: Option<String>,
 }
 

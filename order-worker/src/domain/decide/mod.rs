@@ -8,9 +8,11 @@ mod delete_order;
 mod finish_step;
 mod products;
 mod update_shipment;
+mod webhooks;
 
 use jiff::SignedDuration;
 use shared::{
+    etag,
     id::OrderId,
     outcome::{Failure, Told},
     request::{Caller, Role},
@@ -37,7 +39,7 @@ pub struct Rules {
 pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mut Stamp) -> Told {
     let idempotency = match command {
         Command::Request { idempotency, .. } => idempotency.as_ref(),
-        Command::Finish { .. } => None,
+        Command::Finish { .. } | Command::FinishDelivery { .. } => None,
     };
     if let Some(idempotency) = idempotency {
         match world.answered_before(idempotency) {
@@ -51,6 +53,10 @@ pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mu
             Err(conflict) => return Err(conflict).into(),
         }
     }
+    // No answer to keep: the client looks again, and may ask the same of what it finds.
+    if let Err(mismatch) = check_condition(world, command) {
+        return Err(mismatch).into();
+    }
     let Decision { answer, changes } = decide(world, command, rules, stamp);
     world.apply(changes);
     let outcome = answer.clone().and_then(|answer| world.render(&answer));
@@ -58,6 +64,30 @@ pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mu
         world.record(idempotency, answer.ok(), &outcome);
     }
     outcome.into()
+}
+
+/// Whether what `command` changes is as its caller knows it. Of what is not there for the caller the
+/// decision itself tells.
+///
+/// # Errors
+/// `VERSION_MISMATCH`.
+fn check_condition(world: &World, command: &Command) -> Result<(), Failure> {
+    let Command::Request {
+        caller,
+        if_match: Some(condition),
+        action,
+        ..
+    } = command
+    else {
+        return Ok(());
+    };
+    let Some(target) = action.target() else {
+        return Ok(());
+    };
+    if !world.is_visible(&target, caller) {
+        return Ok(());
+    }
+    condition.check(&etag::of(&world.render(&target)?))
 }
 
 /// Decides `command`: changes nothing.
@@ -68,6 +98,17 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
             attempt,
             result,
         } => finish_step::finish_step(world, key, *attempt, result, stamp),
+        Command::FinishDelivery {
+            endpoint_id,
+            id,
+            attempt,
+            answered,
+        } => {
+            let delivery = (*endpoint_id, *id);
+            Ok(webhooks::finish_delivery(
+                world, delivery, *attempt, answered, stamp,
+            ))
+        }
         Command::Request { caller, action, .. } => {
             let origin = &origin_of_request(caller);
             match action {
@@ -104,6 +145,19 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
                 Action::DiscardStep(key) => {
                     dead_steps::discard_step(world, caller, origin, key, stamp)
                 }
+                Action::CreateEndpoint { new, secret } => {
+                    webhooks::create_endpoint(world, caller, origin, new, secret, stamp)
+                }
+                Action::UpdateEndpoint(update) => {
+                    webhooks::update_endpoint(world, caller, origin, update, stamp)
+                }
+                Action::DeleteEndpoint(endpoint) => {
+                    webhooks::delete_endpoint(world, caller, origin, endpoint.id, stamp)
+                }
+                Action::RotateSecret { request, secret } => {
+                    webhooks::rotate_secret(world, caller, origin, request, secret, stamp)
+                }
+                Action::Redeliver(request) => webhooks::redeliver(world, caller, request, stamp),
             }
         }
     };

@@ -1,0 +1,317 @@
+//! JSON Web Tokens (RFC 7519): checked by a secret that both sides know (`JWT_SECRET`, HS256), or by
+//! the keys that an identity provider publishes (`JWT_JWKS_URL`, RFC 7517).
+//!
+//! Each key is for one algorithm, which its owner says or its kind implies; what a token says of its
+//! own algorithm only has to agree (RFC 8725, sections 3.1 and 3.2). A token must have an end
+//! (`exp`), a `role`, and for storefronts a `storefront`.
+//!
+//! Published keys are kept, fetched again every few minutes, and when a token names one that is not
+//! known; if they can't be, the last ones go on counting.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, SystemTime},
+};
+
+use jsonwebtoken::{
+    Algorithm, DecodingKey, Validation, decode, decode_header,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse},
+};
+use reqwest::{Client, Url, redirect::Policy};
+use serde::Deserialize;
+use shared::{
+    id::Storefront,
+    outcome::{Code, Failure},
+    request::Role,
+};
+use tokio::{sync::Mutex, time::Instant};
+
+use super::{Identity, ring, unauthenticated};
+
+/// Longer tokens are not looked at.
+const MAX_TOKEN: usize = 8 * 1024;
+/// How far clocks may differ.
+const LEEWAY_SECONDS: u64 = 30;
+/// Published keys are fetched again after this long…
+const REFRESH: Duration = Duration::from_mins(5);
+/// …and for keys that are not known not more often than this: anybody can make up a name.
+const COOLDOWN: Duration = Duration::from_secs(10);
+/// For published keys to come.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of published keys.
+const MAX_KEYS_BYTES: usize = 256 * 1024;
+/// Characters of a subject that are kept.
+const MAX_SUBJECT: usize = 100;
+
+/// What tokens are checked with.
+#[derive(Clone)]
+pub(crate) struct Tokens(Arc<Inner>);
+
+struct Inner {
+    source: Source,
+    audience: Option<String>,
+    issuer: Option<String>,
+}
+
+enum Source {
+    Secret(DecodingKey),
+    Published(Published),
+}
+
+/// Keys of an identity provider's.
+struct Published {
+    url: Url,
+    client: Client,
+    keys: RwLock<Arc<HashMap<String, Pinned>>>,
+    /// When they were last asked for; one asks at a time.
+    asked: Mutex<Option<Instant>>,
+}
+
+/// A key, and the algorithm that it is for.
+#[derive(Clone)]
+struct Pinned {
+    key: DecodingKey,
+    algorithm: Algorithm,
+}
+
+/// What a token says.
+#[derive(Deserialize)]
+struct Claims {
+    role: String,
+    #[serde(default)]
+    storefront: Option<String>,
+    #[serde(default)]
+    sub: Option<String>,
+    exp: u64,
+}
+
+/// Whether a credential is meant as a token: three parts.
+pub(super) fn looks_like_one(credential: &str) -> bool {
+    credential.len() <= MAX_TOKEN && credential.split('.').count() == 3
+}
+
+impl Tokens {
+    /// Tokens signed with `secret`.
+    pub(crate) fn by_secret(
+        secret: &str,
+        audience: Option<String>,
+        issuer: Option<String>,
+    ) -> Self {
+        ring::install();
+        Self(Arc::new(Inner {
+            source: Source::Secret(DecodingKey::from_secret(secret.as_bytes())),
+            audience,
+            issuer,
+        }))
+    }
+
+    /// Tokens signed with one of the keys that `url` publishes.
+    ///
+    /// # Errors
+    /// When there can be no HTTP client.
+    pub(crate) fn by_published_keys(
+        url: Url,
+        audience: Option<String>,
+        issuer: Option<String>,
+    ) -> anyhow::Result<Self> {
+        ring::install();
+        let client = Client::builder()
+            .redirect(Policy::limited(3))
+            .timeout(FETCH_TIMEOUT)
+            .build()?;
+        Ok(Self(Arc::new(Inner {
+            source: Source::Published(Published {
+                url,
+                client,
+                keys: RwLock::default(),
+                asked: Mutex::default(),
+            }),
+            audience,
+            issuer,
+        })))
+    }
+
+    /// Whose token it is.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`; `UNAVAILABLE` when no keys could be had yet.
+    pub(super) async fn identify(&self, token: &str) -> Result<Identity, Failure> {
+        // No algorithm but those that are signed with is known to the library: `none` ends here.
+        let header = decode_header(token)
+            .map_err(|error| unauthenticated(format!("the token can't be read: {error}")))?;
+        let Pinned { key, algorithm } = match &self.0.source {
+            Source::Secret(key) => Pinned {
+                key: key.clone(),
+                algorithm: Algorithm::HS256,
+            },
+            Source::Published(published) => published.key(header.kid.as_deref()).await?,
+        };
+        if header.alg != algorithm {
+            return Err(unauthenticated(format!(
+                "the token is signed with {:?}, its key is for {algorithm:?}",
+                header.alg
+            )));
+        }
+        let claims = decode::<Claims>(token, &key, &self.validation(algorithm))
+            .map_err(|error| unauthenticated(format!("the token is not valid: {error}")))?
+            .claims;
+        identity(claims)
+    }
+
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = LEEWAY_SECONDS;
+        validation.validate_nbf = true;
+        let mut required = vec!["exp"];
+        match &self.0.audience {
+            Some(audience) => {
+                validation.set_audience(&[audience]);
+                required.push("aud");
+            }
+            None => validation.validate_aud = false,
+        }
+        if let Some(issuer) = &self.0.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
+}
+
+fn identity(claims: Claims) -> Result<Identity, Failure> {
+    let wrong = |claim: &str, error: String| unauthenticated(format!("claim {claim}: {error}"));
+    let role: Role = claims.role.parse().map_err(|error| wrong("role", error))?;
+    let storefront = match (&claims.storefront, role) {
+        (Some(name), _) => name.parse().map_err(|error| wrong("storefront", error))?,
+        (None, Role::Operator | Role::Admin) => Storefront::default(),
+        (None, Role::Storefront) => return Err(wrong("storefront", "is missing".to_owned())),
+    };
+    let subject: String = claims
+        .sub
+        .unwrap_or_else(|| role.as_str().to_owned())
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_SUBJECT)
+        .collect();
+    Ok(Identity {
+        credential: format!("{}@{storefront}/{subject}", role.as_str()).into(),
+        role,
+        storefront,
+        actor: subject,
+        expires_at: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp)),
+    })
+}
+
+impl Published {
+    /// The key that a token names; one that names none means the only one there is.
+    async fn key(&self, id: Option<&str>) -> Result<Pinned, Failure> {
+        if let Some(key) = self.known(id)
+            && !self.is_old().await
+        {
+            return Ok(key);
+        }
+        self.fetch(self.known(id).is_none()).await;
+        if let Some(key) = self.known(id) {
+            return Ok(key);
+        }
+        if self.all().is_empty() {
+            return Err(Failure::new(
+                Code::Unavailable,
+                "the keys that tokens are checked with could not be fetched yet",
+            ));
+        }
+        Err(unauthenticated("the token's key is not known"))
+    }
+
+    fn all(&self) -> Arc<HashMap<String, Pinned>> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn known(&self, id: Option<&str>) -> Option<Pinned> {
+        let keys = self.all();
+        match id {
+            Some(id) => keys.get(id).cloned(),
+            None if keys.len() == 1 => keys.values().next().cloned(),
+            None => None,
+        }
+    }
+
+    async fn is_old(&self) -> bool {
+        // Whoever holds it is fetching them.
+        let Ok(asked) = self.asked.try_lock() else {
+            return false;
+        };
+        asked.is_none_or(|asked| asked.elapsed() >= REFRESH)
+    }
+
+    async fn fetch(&self, is_urgent: bool) {
+        let mut asked = self.asked.lock().await;
+        let pause = if is_urgent { COOLDOWN } else { REFRESH };
+        if asked.is_some_and(|asked| asked.elapsed() < pause) {
+            return;
+        }
+        *asked = Some(Instant::now());
+        match self.try_fetch().await {
+            Ok(keys) => {
+                tracing::info!(count = keys.len(), "fetched the keys of JWT_JWKS_URL");
+                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "can't fetch the keys of JWT_JWKS_URL"
+                );
+                // None are better than old ones to nobody.
+                if self.all().is_empty() {
+                    *asked = None;
+                }
+            }
+        }
+    }
+
+    async fn try_fetch(&self) -> anyhow::Result<HashMap<String, Pinned>> {
+        let response = self.client.get(self.url.clone()).send().await?;
+        let mut response = response.error_for_status()?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            anyhow::ensure!(
+                body.len() + chunk.len() <= MAX_KEYS_BYTES,
+                "more than {MAX_KEYS_BYTES} bytes of keys"
+            );
+            body.extend_from_slice(&chunk);
+        }
+        let published: JwkSet = serde_json::from_slice(&body)?;
+        let keys: HashMap<_, _> = published.keys.iter().filter_map(pinned).collect();
+        anyhow::ensure!(!keys.is_empty(), "none of the keys can be used");
+        Ok(keys)
+    }
+}
+
+/// A published key and its name, if tokens can be checked with it. A secret is none.
+fn pinned(jwk: &Jwk) -> Option<(String, Pinned)> {
+    if matches!(&jwk.common.public_key_use, Some(other) if *other != PublicKeyUse::Signature) {
+        return None;
+    }
+    let implied = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Algorithm::RS256,
+        AlgorithmParameters::EllipticCurve(key) => match key.curve {
+            EllipticCurve::P256 => Algorithm::ES256,
+            EllipticCurve::P384 => Algorithm::ES384,
+            _ => return None,
+        },
+        AlgorithmParameters::OctetKeyPair(_) => Algorithm::EdDSA,
+        _ => return None,
+    };
+    let algorithm = match &jwk.common.key_algorithm {
+        Some(named) => named.to_string().parse().ok()?,
+        None => implied,
+    };
+    if algorithm != implied && algorithm.family() != implied.family() {
+        return None;
+    }
+    let key = DecodingKey::from_jwk(jwk).ok()?;
+    let name = jwk.common.key_id.clone().unwrap_or_default();
+    Some((name, Pinned { key, algorithm }))
+}

@@ -1,0 +1,93 @@
+//! Checking signatures of tokens with ring, which TLS brings along. Tokens are only ever checked
+//! here, so nothing can be signed.
+
+use jsonwebtoken::{
+    Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
+    crypto::{CryptoProvider, JwtVerifier, KeyUtils},
+    errors::{Error, ErrorKind},
+};
+use ring::{
+    hmac,
+    signature::{self, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm},
+};
+use signature_traits::Verifier;
+
+static PROVIDER: CryptoProvider = CryptoProvider {
+    signer_factory: |_, _| Err(ErrorKind::InvalidAlgorithm.into()),
+    verifier_factory: |algorithm, key| verifier(*algorithm, key),
+    key_utils: KeyUtils::new_unimplemented(),
+};
+
+/// Has jsonwebtoken use ring from now on.
+pub(super) fn install() {
+    // Once is enough; the second time says that it was done.
+    let _ = PROVIDER.install_default();
+}
+
+/// A key and the one algorithm that it is for.
+struct RingVerifier {
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+fn verifier(algorithm: Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
+    if key.family() != algorithm.family() {
+        return Err(ErrorKind::InvalidKeyFormat.into());
+    }
+    Ok(Box::new(RingVerifier {
+        algorithm,
+        key: key.clone(),
+    }))
+}
+
+impl JwtVerifier for RingVerifier {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+impl Verifier<Vec<u8>> for RingVerifier {
+    fn verify(&self, message: &[u8], signed: &Vec<u8>) -> Result<(), signature_traits::Error> {
+        self.check(message, signed)
+            .map_err(|_| signature_traits::Error::new())
+    }
+}
+
+impl RingVerifier {
+    fn check(&self, message: &[u8], signed: &[u8]) -> Result<(), ring::error::Unspecified> {
+        let unfit = |_| ring::error::Unspecified;
+        if self.algorithm.family() == AlgorithmFamily::Hmac {
+            let algorithm = match self.algorithm {
+                Algorithm::HS256 => hmac::HMAC_SHA256,
+                Algorithm::HS384 => hmac::HMAC_SHA384,
+                Algorithm::HS512 => hmac::HMAC_SHA512,
+                _ => return Err(ring::error::Unspecified),
+            };
+            let secret = self.key.try_get_as_bytes().map_err(unfit)?;
+            return hmac::verify(&hmac::Key::new(algorithm, secret), message, signed);
+        }
+        match self.key.kind() {
+            DecodingKeyKind::RsaModulusExponent { n, e } => {
+                let algorithm = match self.algorithm {
+                    Algorithm::RS256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+                    Algorithm::RS384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+                    Algorithm::RS512 => &signature::RSA_PKCS1_2048_8192_SHA512,
+                    Algorithm::PS256 => &signature::RSA_PSS_2048_8192_SHA256,
+                    Algorithm::PS384 => &signature::RSA_PSS_2048_8192_SHA384,
+                    Algorithm::PS512 => &signature::RSA_PSS_2048_8192_SHA512,
+                    _ => return Err(ring::error::Unspecified),
+                };
+                RsaPublicKeyComponents { n, e }.verify(algorithm, message, signed)
+            }
+            DecodingKeyKind::SecretOrDer(key) => {
+                let algorithm: &dyn VerificationAlgorithm = match self.algorithm {
+                    Algorithm::ES256 => &signature::ECDSA_P256_SHA256_FIXED,
+                    Algorithm::ES384 => &signature::ECDSA_P384_SHA384_FIXED,
+                    Algorithm::EdDSA => &signature::ED25519,
+                    _ => return Err(ring::error::Unspecified),
+                };
+                UnparsedPublicKey::new(algorithm, key).verify(message, signed)
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Live events: one reader of the feed for all who listen at this gateway.
+//!
+//! While anybody listens, the gateway follows the worker's feed and hands each stretch of it to
+//! everybody. A listener knows how far it is: a stretch that does not begin there (it was too slow,
+//! has just come, or the broker was away) makes it read what it missed from the feed itself. So
+//! nobody misses an event or gets one twice, whatever happens in between.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::body::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use shared::{
+    amqp::rpc_client::{Call, RpcClient},
+    event::{After, EventFilter, ListEvents, MAX_EVENTS},
+    id::{OrderId, Storefront},
+    outcome::{Code, Failure},
+    request::{Caller, Request, Role},
+};
+use tokio::{
+    sync::{Notify, broadcast},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Stretches that a slow listener may be behind before it has to read for itself.
+const BEHIND: usize = 64;
+/// Listeners at a time.
+const MAX_LISTENERS: usize = 5_000;
+/// How long the worker waits for something new.
+const WAIT_MS: u32 = 2_500;
+/// Beyond that, for its answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Between attempts while the feed can't be read.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Follows the feed; clones share it.
+#[derive(Clone)]
+pub(crate) struct Feed(Arc<Inner>);
+
+struct Inner {
+    rpc: RpcClient,
+    stretches: broadcast::Sender<Arc<Stretch>>,
+    listeners: AtomicUsize,
+    /// Somebody listens.
+    woken: Notify,
+}
+
+/// Everything between two positions.
+#[derive(Debug)]
+pub(crate) struct Stretch {
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    pub(crate) events: Vec<Told>,
+}
+
+/// An event as it goes out, and what it is chosen by.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) position: i64,
+    kind: String,
+    subject: String,
+    storefront: Option<Storefront>,
+    /// As server-sent events have it.
+    pub(crate) frame: Bytes,
+}
+
+/// Which events a listener wants.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) types: Option<EventFilter>,
+    pub(crate) order_id: Option<OrderId>,
+    pub(crate) storefront: Option<Storefront>,
+}
+
+impl Wanted {
+    pub(crate) fn takes(&self, event: &Told) -> bool {
+        let is_ours = self.storefront.is_none() || self.storefront == event.storefront;
+        let types = self.types.as_ref();
+        is_ours
+            && types.is_none_or(|types| types.matches(&event.kind))
+            && self
+                .order_id
+                .is_none_or(|order| order.to_string() == event.subject)
+    }
+
+    /// The question for what is behind `after`.
+    pub(crate) fn behind(&self, after: After) -> ListEvents {
+        ListEvents {
+            after: Some(after),
+            types: self.types.clone(),
+            order_id: self.order_id,
+            storefront: self.storefront.clone(),
+            limit: MAX_EVENTS,
+            wait_ms: 0,
+        }
+    }
+}
+
+/// A place among the listeners, until it is dropped.
+pub(crate) struct Listening {
+    feed: Feed,
+    pub(crate) stretches: broadcast::Receiver<Arc<Stretch>>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.feed.0.listeners.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A page of the feed, as the worker tells it.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    data: Vec<&'a RawValue>,
+    next_cursor: Option<String>,
+    position: String,
+}
+
+/// What is looked at of an event.
+#[derive(Deserialize)]
+struct Looked {
+    id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    subject: String,
+    storefront: Option<Storefront>,
+    position: String,
+}
+
+/// A page that was read.
+pub(crate) struct Read {
+    pub(crate) events: Vec<Told>,
+    pub(crate) position: i64,
+    pub(crate) has_more: bool,
+}
+
+impl Feed {
+    /// Follows the feed of the worker behind `rpc` until `stop`, whenever somebody listens.
+    pub(crate) fn new(rpc: RpcClient, stop: CancellationToken) -> Self {
+        let (stretches, _) = broadcast::channel(BEHIND);
+        let inner = Arc::new(Inner {
+            rpc,
+            stretches,
+            listeners: AtomicUsize::new(0),
+            woken: Notify::new(),
+        });
+        let feed = Self(inner);
+        tokio::spawn(stop.run_until_cancelled_owned(feed.clone().follow()));
+        feed
+    }
+
+    /// A place among the listeners.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when there are too many.
+    pub(crate) fn listen(&self) -> Result<Listening, Failure> {
+        let stretches = self.0.stretches.subscribe();
+        let before = self.0.listeners.fetch_add(1, Ordering::AcqRel);
+        let listening = Listening {
+            feed: self.clone(),
+            stretches,
+        };
+        if before >= MAX_LISTENERS {
+            return Err(Failure::new(
+                Code::Unavailable,
+                format!("{MAX_LISTENERS} listen already"),
+            ));
+        }
+        self.0.woken.notify_one();
+        Ok(listening)
+    }
+
+    /// One page, on the caller's behalf.
+    ///
+    /// # Errors
+    /// Whatever the worker says, or why it can't be asked.
+    pub(crate) async fn read(&self, query: ListEvents, caller: Caller) -> Result<Read, Failure> {
+        let timeout = Duration::from_millis(query.wait_ms.into()) + TIMEOUT;
+        let call = Call {
+            caller,
+            idempotency_key: None,
+            if_match: None,
+            message_id: None,
+            timeout,
+        };
+        let json = self.0.rpc.call(&Request::ListEvents(query), call).await;
+        let json = json.outcome?;
+        read(json.text()).map_err(|error| {
+            Failure::new(Code::Internal, format!("the feed can't be read: {error}"))
+        })
+    }
+
+    async fn follow(self) {
+        let everything = Wanted {
+            types: None,
+            order_id: None,
+            storefront: None,
+        };
+        let mut place = After::Now;
+        loop {
+            if self.0.listeners.load(Ordering::Acquire) == 0 {
+                self.0.woken.notified().await;
+                place = After::Now;
+                continue;
+            }
+            let mut query = everything.behind(place);
+            if place != After::Now {
+                query.wait_ms = WAIT_MS;
+            }
+            match self.read(query, follower()).await {
+                Ok(read) => {
+                    let from = match place {
+                        After::Position(position) => position,
+                        // Whoever is not here yet reads the way for himself.
+                        After::Now | After::Event(_) => read.position,
+                    };
+                    let is_news = from != read.position || place == After::Now;
+                    place = After::Position(read.position);
+                    if is_news {
+                        let _ = self.0.stretches.send(Arc::new(Stretch {
+                            from,
+                            to: read.position,
+                            events: read.events,
+                        }));
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the feed can't be followed; trying again");
+                    time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// On whose behalf the feed is followed: everybody's. Listeners get what is theirs.
+fn follower() -> Caller {
+    Caller {
+        role: Role::Operator,
+        storefront: Storefront::default(),
+        actor: "gateway".to_owned(),
+        intent: "event.list".to_owned(),
+        request_id: "feed".to_owned(),
+        traceparent: None,
+    }
+}
+
+fn read(text: &str) -> Result<Read, String> {
+    let page: Page<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let position = page
+        .position
+        .parse()
+        .map_err(|_| "its position is no number")?;
+    let events = page.data.into_iter().map(told);
+    Ok(Read {
+        events: events.collect::<Result<_, _>>()?,
+        position,
+        has_more: page.next_cursor.is_some(),
+    })
+}
+
+fn told(event: &RawValue) -> Result<Told, String> {
+    let looked: Looked = serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
+    let (id, kind) = (&looked.id, &looked.kind);
+    let frame = format!("id: {id}\nevent: {kind}\ndata: {}\n\n", event.get());
+    Ok(Told {
+        position: looked
+            .position
+            .parse()
+            .map_err(|_| "an event's position is no number")?,
+        frame: frame.into(),
+        kind: looked.kind,
+        subject: looked.subject,
+        storefront: looked.storefront,
+    })
+}

@@ -1,0 +1,477 @@
+//! What the API says of itself: OpenAPI 3.1, made of the routes' own code. What holds for many routes
+//! (errors, headers) is added here, in one place.
+
+use axum::{
+    http::{HeaderValue, header},
+    response::Response,
+};
+use serde_json::json;
+use shared::{
+    event::Fact,
+    id::{CustomerId, OrderId, ShipmentId, Sku, Storefront},
+    order::{OrderStatus, ShipmentUpdate},
+    outcome::{Code, Violation},
+    webhook::DeliveryStatus,
+};
+use utoipa::{
+    IntoParams, OpenApi, ToSchema,
+    openapi::{
+        Content, Header, HttpMethod, ObjectBuilder, Ref, RefOr, Required, Response as Answer,
+        ResponseBuilder, Schema,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn},
+        schema::{SchemaType, Type},
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+/// The document without its routes.
+pub(crate) fn head() -> utoipa::openapi::OpenApi {
+    #[derive(OpenApi)]
+    #[openapi(
+        info(
+            title = "Orders",
+            description = "An order backend that never loses an order and never does a thing twice.\n\n\
+                Every `POST` takes an `Idempotency-Key`: asking again under it gives the first answer \
+                again. Every change takes `If-Match` with the `ETag` of what it changes. Errors are \
+                `application/problem+json` (RFC 9457) with a `code`; a body's errors come all at once, \
+                each with a JSON pointer. Lists go on at `next_cursor`. Money is in minor units, times \
+                are RFC 3339 in UTC.",
+            license(name = "Apache-2.0", identifier = "Apache-2.0"),
+        ),
+        tags(
+            (name = "orders", description = "Accepted, paid, shipped, delivered; or cancelled"),
+            (name = "products", description = "The catalogue and its stock; shared by the storefronts"),
+            (name = "customers", description = "Who orders; known to one storefront each"),
+            (name = "events", description = "What happened, as CloudEvents 1.0: by pages and live"),
+            (name = "webhooks", description = "Telling others, and being told, as Standard Webhooks has it"),
+            (name = "dead letters", description = "What could not be done, for operators"),
+            (name = "health", description = "For whoever runs it"),
+        ),
+        components(schemas(Problem, Code, Violation, Fact)),
+    )]
+    struct Head;
+    Head::openapi()
+}
+
+/// A problem (RFC 9457). Members that a `code` needs stand beside these.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct Problem {
+    /// `about:blank`: `code` says more.
+    #[schema(rename = "type", example = "about:blank")]
+    r#type: String,
+    /// What `status` means.
+    title: String,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    status: u16,
+    /// What is wrong, for people.
+    detail: String,
+    /// What is wrong, for programs.
+    code: Code,
+    /// The request's id, as logs have it.
+    request_id: String,
+    /// Everything that is wrong with the request, at once.
+    #[schema(required = false)]
+    errors: Vec<Violation>,
+}
+
+/// What the shipper tells.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct ShipperWebhook {
+    /// What happened.
+    #[schema(value_type = String, example = "shipment.delivered")]
+    r#type: ShipmentUpdate,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    timestamp: String,
+    /// To what.
+    data: ShipperWebhookData,
+}
+
+/// To what it happened.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct ShipperWebhookData {
+    order_id: OrderId,
+    /// Which parcel; absent: every parcel of the order.
+    shipment_id: Option<ShipmentId>,
+    tracking_number: Option<String>,
+    carrier: Option<String>,
+}
+
+/// What became of a dead letter.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct Settled {
+    /// Which.
+    id: String,
+    /// `redriven` or `discarded`.
+    status: String,
+}
+
+/// How the gateway is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct Readiness {
+    /// In a word.
+    status: String,
+    /// How it gets on with the broker.
+    #[schema(required = false)]
+    broker: String,
+}
+
+/// Where a list goes on, and how much of it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct PageParameters {
+    /// Entries at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(min_length = 1, max_length = 200)]
+    cursor: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct StorefrontParameter {
+    /// Only of this storefront; a storefront's own credential sees nothing else anyway.
+    storefront: Option<Storefront>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct DeletedParameter {
+    /// For operators: what is deleted, too.
+    include_deleted: Option<bool>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct OrderParameters {
+    status: Option<OrderStatus>,
+    customer_id: Option<CustomerId>,
+    /// With this product.
+    sku: Option<Sku>,
+    /// At or after.
+    #[param(value_type = Option<String>, format = DateTime)]
+    created_after: Option<String>,
+    /// Before.
+    #[param(value_type = Option<String>, format = DateTime)]
+    created_before: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct EventParameters {
+    /// Behind this event (its id), or this cursor, or `now`; absent: from the beginning.
+    #[param(
+        min_length = 1,
+        max_length = 40,
+        pattern = "^(now|[0-9]{1,18}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
+    )]
+    after: Option<String>,
+    /// Only these types, apart by commas: `order.created`, or `order.*` for all that begin so.
+    #[param(pattern = "^[a-z_.*, ]+$", example = "order.created,payment.*")]
+    r#type: Option<String>,
+    order_id: Option<OrderId>,
+    /// Only of this storefront.
+    storefront: Option<Storefront>,
+    /// Entries at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// If there is nothing new, wait so long for it: milliseconds.
+    #[param(maximum = 30_000)]
+    wait_ms: Option<u32>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct DeliveryParameters {
+    status: Option<DeliveryStatus>,
+}
+
+/// Adds what holds for many routes.
+pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            (HttpMethod::Get, &mut item.get),
+            (HttpMethod::Post, &mut item.post),
+            (HttpMethod::Put, &mut item.put),
+            (HttpMethod::Patch, &mut item.patch),
+            (HttpMethod::Delete, &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                complete_operation(path, &method, operation);
+            }
+        }
+    }
+    let components = document.components.get_or_insert_default();
+    for (name, scheme) in security() {
+        components
+            .security_schemes
+            .insert(name.to_owned(), RefOr::T(scheme));
+    }
+    for (status, text) in PROBLEMS {
+        components
+            .responses
+            .insert(format!("Problem{status}"), RefOr::T(problem(*status, text)));
+    }
+}
+
+/// What can go wrong, and where the error's name is not enough.
+const PROBLEMS: &[(u16, &str)] = &[
+    (400, "The request can't be read"),
+    (401, "The credential is missing or not known"),
+    (403, "The credential does not allow this"),
+    (404, "There is no such thing, or it is another storefront's"),
+    (408, "The body did not come in time"),
+    (
+        409,
+        "The thing does not allow this now; the stock is gone; or the same request is under way",
+    ),
+    (412, "The thing is not as If-Match says; nothing was done"),
+    (413, "The body is too large"),
+    (415, "The body is not JSON"),
+    (422, "The request breaks a rule; `errors` has all of them"),
+    (
+        429,
+        "Too many requests; Retry-After says when to come again",
+    ),
+    (500, "A defect"),
+    (
+        503,
+        "Certain that nothing was done; Retry-After says when to come again",
+    ),
+    (
+        504,
+        "The outcome is unknown: ask again with the same Idempotency-Key",
+    ),
+];
+
+fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation) {
+    let is_api = path.starts_with("/v1/");
+    let (is_read, is_post) = (*method == HttpMethod::Get, *method == HttpMethod::Post);
+    let is_of_one = path.contains('{');
+    let is_list =
+        is_read
+            && operation.parameters.iter().flatten().any(
+                |parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "limit"),
+            )
+            && !path.ends_with("/stream");
+
+    let tag = operation.tags.iter().flatten().next().cloned();
+    let name = operation.operation_id.take().unwrap_or_default();
+    let tag = tag.unwrap_or_default().replace(' ', "_");
+    operation.operation_id = Some(format!("{tag}_{name}"));
+
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter
+            && let Some(schema) = &mut parameter.schema
+        {
+            *schema = without_null(schema.clone());
+        }
+    }
+    let mut headers = vec![REQUEST_ID];
+    if is_api && is_post {
+        headers.push(IDEMPOTENCY_KEY);
+    }
+    if is_api && !is_read && is_of_one {
+        headers.push(IF_MATCH);
+    }
+    if is_read && is_of_one && !is_list {
+        headers.push(IF_NONE_MATCH);
+    }
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.extend(headers.into_iter().map(parameter).map(RefOr::T));
+
+    let mut problems = Vec::new();
+    if is_api {
+        problems.extend([400, 401, 403, 422, 429, 500, 503, 504]);
+        if operation.security.is_none() {
+            operation.security = Some(vec![utoipa::openapi::security::SecurityRequirement::new(
+                "bearer",
+                Vec::<String>::new(),
+            )]);
+        }
+    } else if is_post {
+        problems.extend([400, 401, 409, 422, 500, 503, 504]);
+    }
+    if is_of_one || is_post {
+        problems.push(404);
+    }
+    if !is_read {
+        problems.extend([408, 409, 413, 415]);
+        if is_of_one && is_api {
+            problems.push(412);
+        }
+    }
+    let responses = &mut operation.responses.responses;
+    for status in problems {
+        let reference = Ref::from_response_name(format!("Problem{status}"));
+        responses
+            .entry(status.to_string())
+            .or_insert(RefOr::Ref(reference));
+    }
+    if is_read && is_of_one && !is_list {
+        let unchanged = ResponseBuilder::new()
+            .description("The client has this version already")
+            .header("ETag", text("The version"))
+            .build();
+        responses.insert("304".to_owned(), RefOr::T(unchanged));
+    }
+    for (status, response) in responses.iter_mut() {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        if response.description.is_empty() {
+            response.description = "Done".to_owned();
+        }
+        let headers = &mut response.headers;
+        headers.insert("X-Request-Id".to_owned(), text("The request's id").into());
+        if !is_api || !status.starts_with('2') {
+            continue;
+        }
+        if is_list {
+            headers.insert("Link".to_owned(), text("The next page").into());
+        }
+        if status == "201" {
+            headers.insert("Location".to_owned(), text("Where it is").into());
+        }
+        if status == "201" || (is_of_one && !is_list && status == "200") {
+            headers.insert("ETag".to_owned(), text("Its version").into());
+        }
+        if is_post {
+            let replayed = text("`true`: this answer was given before");
+            headers.insert("Idempotent-Replayed".to_owned(), replayed.into());
+        }
+    }
+}
+
+/// A parameter is there or not; it is never null.
+fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
+    match schema {
+        RefOr::T(Schema::Object(mut object)) => {
+            if let SchemaType::Array(types) = &mut object.schema_type {
+                types.retain(|kind| *kind != Type::Null);
+            }
+            if let SchemaType::Array(types) = &object.schema_type
+                && let [kind] = &types[..]
+            {
+                object.schema_type = SchemaType::Type(kind.clone());
+            }
+            RefOr::T(Schema::Object(object))
+        }
+        RefOr::T(Schema::OneOf(choice)) => {
+            let is_null = |schema: &RefOr<Schema>| matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null));
+            let others = choice.items.into_iter().find(|schema| !is_null(schema));
+            others.unwrap_or_default()
+        }
+        other => other,
+    }
+}
+
+fn problem(status: u16, description: &str) -> Answer {
+    let schema = Ref::from_schema_name("Problem");
+    let response = ResponseBuilder::new()
+        .description(description)
+        .content(
+            "application/problem+json",
+            Content::builder().schema(Some(schema)).build(),
+        )
+        .header("X-Request-Id", text("The request's id"));
+    match status {
+        401 => response.header("WWW-Authenticate", text("Bearer")),
+        429 | 503 => response.header("Retry-After", text("Seconds to wait")),
+        _ => response,
+    }
+    .build()
+}
+
+fn text(description: &str) -> Header {
+    utoipa::openapi::HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
+        .description(Some(description))
+        .build()
+}
+
+/// A header that many routes take: name, what it is for, pattern, example.
+type HeaderOf = (&'static str, &'static str, &'static str, &'static str);
+
+const REQUEST_ID: HeaderOf = (
+    "X-Request-Id",
+    "Goes along with everything that is done for the request; made up if it is missing or odd",
+    "^[A-Za-z0-9._:-]{1,128}$",
+    "checkout-42",
+);
+const IDEMPOTENCY_KEY: HeaderOf = (
+    "Idempotency-Key",
+    "The same key and body: the first answer again. The same key and another body: 422",
+    "^[!-~]{1,255}$",
+    "cart-42",
+);
+const IF_MATCH: HeaderOf = (
+    "If-Match",
+    "Only if the thing still has this ETag; else 412",
+    "^(\\*|\"[!#-~]{1,40}\")$",
+    "*",
+);
+const IF_NONE_MATCH: HeaderOf = (
+    "If-None-Match",
+    "304 if the thing still has this ETag",
+    "^(W/)?\"[!#-~]{1,40}\"$",
+    "\"3\"",
+);
+
+fn parameter((name, description, pattern, example): HeaderOf) -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(pattern))
+        .examples([json!(example)])
+        .build();
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(schema))
+        .build()
+}
+
+fn security() -> [(&'static str, SecurityScheme); 2] {
+    let mut bearer = Http::new(HttpAuthScheme::Bearer);
+    bearer.description =
+        Some("An API key, or a JSON Web Token with `role` and `storefront`".into());
+    let signature = ApiKeyValue::with_description(
+        "webhook-signature",
+        "Standard Webhooks: v1,BASE64 of the HMAC-SHA256 over id, timestamp and body",
+    );
+    [
+        ("bearer", SecurityScheme::Http(bearer)),
+        (
+            "webhook_signature",
+            SecurityScheme::ApiKey(ApiKey::Header(signature)),
+        ),
+    ]
+}
+
+/// What the documentation's pages may load and run: only themselves.
+pub(crate) async fn policy(mut response: Response) -> Response {
+    let policy = HeaderValue::from_static(
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+         frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
+}

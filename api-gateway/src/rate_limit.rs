@@ -1,0 +1,162 @@
+//! How often a credential may ask: `RATE_LIMIT=N/s`. Who asks more often is told when to come again,
+//! and everybody how much is left, in the headers of the IETF draft
+//! (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>) and in those that came
+//! before it.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, OnceLock},
+};
+
+use anyhow::{Context, bail};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::StateInformationMiddleware,
+    state::keyed::DashMapStateStore,
+};
+use serde_json::json;
+use shared::outcome::{Code, Failure};
+
+/// Beyond so many credentials, those that have not asked for a while are forgotten.
+const MANY: usize = 10_000;
+
+type Limiter =
+    RateLimiter<Arc<str>, DashMapStateStore<Arc<str>>, DefaultClock, StateInformationMiddleware>;
+
+/// Counts who asks how often; clones share it.
+#[derive(Clone)]
+pub(crate) struct RateLimit(Arc<Inner>);
+
+struct Inner {
+    limiter: Limiter,
+    clock: DefaultClock,
+    per_second: NonZeroU32,
+}
+
+/// How much is left: put into the request's extensions, for the response's headers.
+pub(crate) type Allowance = Arc<OnceLock<Left>>;
+
+/// What is left of an allowance.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Left {
+    per_second: u32,
+    remaining: u32,
+}
+
+impl RateLimit {
+    /// Reads `off` or `N/s`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<Option<Self>> {
+        if text == "off" {
+            return Ok(None);
+        }
+        let Some(number) = text.strip_suffix("/s") else {
+            bail!("RATE_LIMIT={text:?}: must be off, or requests a second such as 100/s");
+        };
+        let per_second: NonZeroU32 = number
+            .parse()
+            .with_context(|| format!("RATE_LIMIT={text:?}"))?;
+        let limiter = RateLimiter::dashmap(Quota::per_second(per_second));
+        Ok(Some(Self(Arc::new(Inner {
+            limiter: limiter.with_middleware(),
+            clock: DefaultClock::default(),
+            per_second,
+        }))))
+    }
+
+    /// Counts a request of `credential`; tells how much is left.
+    ///
+    /// # Errors
+    /// `RATE_LIMITED`, with the seconds to wait.
+    pub(crate) fn count(
+        &self,
+        credential: &Arc<str>,
+        allowance: &Allowance,
+    ) -> Result<(), Failure> {
+        let Inner {
+            limiter,
+            clock,
+            per_second,
+        } = &*self.0;
+        if limiter.len() > MANY {
+            limiter.retain_recent();
+        }
+        let (remaining, result) = match limiter.check_key(credential) {
+            Ok(state) => (state.remaining_burst_capacity(), Ok(())),
+            Err(refused) => {
+                let wait = refused.wait_time_from(clock.now());
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                let failure = Failure::new(
+                    Code::RateLimited,
+                    format!("more than {per_second} requests a second"),
+                );
+                (
+                    0,
+                    Err(failure.with(json!({"retry_after_seconds": seconds.max(1)}))),
+                )
+            }
+        };
+        let _ = allowance.set(Left {
+            per_second: per_second.get(),
+            remaining,
+        });
+        result
+    }
+}
+
+impl Left {
+    /// Tells it.
+    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+        let Self {
+            per_second,
+            remaining,
+        } = self;
+        let texts = [
+            (
+                "ratelimit-policy",
+                format!("\"default\";q={per_second};w=1"),
+            ),
+            ("ratelimit", format!("\"default\";r={remaining};t=1")),
+            ("ratelimit-limit", per_second.to_string()),
+            ("ratelimit-remaining", remaining.to_string()),
+            ("ratelimit-reset", "1".to_owned()),
+        ];
+        for (name, text) in texts {
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_credential_has_its_own_allowance() {
+        let limit = RateLimit::parse("3/s").unwrap().unwrap();
+        let ask = |who: &str| {
+            let allowance = Allowance::default();
+            let counted = limit.count(&who.into(), &allowance);
+            (counted.is_ok(), allowance.get().unwrap().remaining)
+        };
+        assert_eq!(ask("a"), (true, 2));
+        assert_eq!(ask("a"), (true, 1));
+        assert_eq!(ask("a"), (true, 0));
+        assert_eq!(ask("a"), (false, 0));
+        assert_eq!(ask("b"), (true, 2));
+    }
+
+    #[test]
+    fn only_a_rate_is_a_rate() {
+        assert!(RateLimit::parse("off").unwrap().is_none());
+        for wrong in ["", "0/s", "-1/s", "5", "5/m", "many/s"] {
+            assert!(RateLimit::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `/v1/events`: the feed, by pages and live.
+
+use std::{collections::VecDeque, time::Duration, time::SystemTime};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use serde_json::Value;
+use shared::{
+    event::{After, EventPage, ListEvents},
+    outcome::{Code, Failure},
+    request::{Caller, Request, Role},
+};
+use tokio::{sync::broadcast::error::RecvError, time};
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    app::App,
+    feed::{Feed, Listening, Wanted},
+    input::{Asker, Parameters, Uri},
+    openapi::EventParameters,
+    output::{Cursor, answer},
+    problem::Problem,
+};
+
+/// Where a listener that comes back was.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// A sign of life for whoever is between us and the listener; and ours that it is still there.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// When a listener should come back after the connection was lost.
+const FIRST: &str = "retry: 2000\n\n";
+/// Between attempts while the feed can't be read.
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(listen))
+}
+
+/// Lists events
+///
+/// In the order of commits: whoever has seen one never finds something new before it. Storefronts
+/// see the events of their own orders. `next_cursor` is `null` when there is nothing more now;
+/// `position` tells how far this page has looked: ask with `after=position` for what is new, and
+/// with `wait_ms` to be answered as soon as there is something.
+#[utoipa::path(get, path = "/events", tag = "events", params(EventParameters),
+    responses((status = 200, body = EventPage)))]
+async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
+    let parameters = parameters.renamed("cursor", "after")?;
+    let told = asker.ask("event.list", Value::Object(parameters.0)).await?;
+    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::After))
+}
+
+/// Listens to events
+///
+/// Server-sent events, each a CloudEvent under its id; begins now, or behind `after`, or where
+/// `Last-Event-ID` says that the listener was.
+#[utoipa::path(get, path = "/events/stream", tag = "events", params(EventParameters,
+    ("Last-Event-ID" = Option<String>, Header, description = "The last event that was received")),
+    responses((status = 200, body = String, content_type = "text/event-stream")))]
+async fn listen(
+    State(app): State<App>,
+    asker: Asker,
+    headers: HeaderMap,
+    parameters: Parameters,
+) -> Result<Response, Problem> {
+    let mut parameters = parameters.renamed("cursor", "after")?.0;
+    // A browser that comes back asks for the same URL as before.
+    if let Some(last) = headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty()) {
+        let last = last
+            .to_str()
+            .map_err(|_| Failure::new(Code::InvalidRequest, "Last-Event-ID is no event's id"))?;
+        parameters.insert("after".to_owned(), Value::from(last));
+    }
+    let Request::ListEvents(query) = Request::read("event.list", Value::Object(parameters))? else {
+        return Err(Failure::new(Code::Internal, "a request is not what it was read as").into());
+    };
+    let caller = asker.caller("event.listen");
+    let ListEvents {
+        after,
+        types,
+        order_id,
+        storefront,
+        ..
+    } = query;
+    let wanted = Wanted {
+        types,
+        order_id,
+        storefront: match caller.role {
+            Role::Storefront => Some(caller.storefront.clone()),
+            Role::Operator | Role::Admin => storefront,
+        },
+    };
+    let listening = app.feed.listen()?;
+    let query = wanted.behind(after.unwrap_or(After::Now));
+    let page = app.feed.read(query, caller.clone()).await?;
+    let mut ready: VecDeque<Bytes> = page.events.into_iter().map(|told| told.frame).collect();
+    ready.push_front(Bytes::from_static(FIRST.as_bytes()));
+    let listener = Listener {
+        feed: app.feed.clone(),
+        listening,
+        wanted,
+        caller,
+        position: page.position,
+        is_behind: page.has_more,
+        ready,
+        until: asker.expires_at(),
+        stopping: app.stopping.clone(),
+    };
+    let frames = stream::unfold(listener, |mut listener| async move {
+        let frame = listener.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(frame), listener))
+    });
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/event-stream; charset=utf-8"),
+        ),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // nginx would hold events back.
+        (
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
+    ];
+    Ok((headers, Body::from_stream(frames)).into_response())
+}
+
+/// Somebody who listens.
+struct Listener {
+    feed: Feed,
+    listening: Listening,
+    wanted: Wanted,
+    caller: Caller,
+    /// How far it is.
+    position: i64,
+    /// It has to read for itself what it missed.
+    is_behind: bool,
+    /// What goes out next.
+    ready: VecDeque<Bytes>,
+    /// When its credential ends.
+    until: Option<SystemTime>,
+    stopping: CancellationToken,
+}
+
+impl Listener {
+    /// What goes out next; none when it is over.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Some(frame);
+            }
+            if self.stopping.is_cancelled()
+                || self.until.is_some_and(|until| until <= SystemTime::now())
+            {
+                return None;
+            }
+            let stopping = self.stopping.clone();
+            let heard = time::timeout(HEARTBEAT, self.hear());
+            if let Some(Err(_)) = stopping.run_until_cancelled(heard).await {
+                return Some(Bytes::from_static(b":\n\n"));
+            }
+        }
+    }
+
+    /// Waits for something new; may be given up at any time.
+    async fn hear(&mut self) {
+        if self.is_behind {
+            let query = self.wanted.behind(After::Position(self.position));
+            match self.feed.read(query, self.caller.clone()).await {
+                Ok(page) => {
+                    self.position = page.position;
+                    self.is_behind = page.has_more;
+                    let frames = page.events.into_iter().map(|told| told.frame);
+                    self.ready.extend(frames);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "a listener can't read what it missed; trying again");
+                    time::sleep(PAUSE).await;
+                }
+            }
+            return;
+        }
+        match self.listening.stretches.recv().await {
+            Ok(stretch) if stretch.from > self.position => self.is_behind = true,
+            Ok(stretch) => {
+                let news = stretch
+                    .events
+                    .iter()
+                    .filter(|told| told.position > self.position && self.wanted.takes(told));
+                self.ready.extend(news.map(|told| told.frame.clone()));
+                self.position = self.position.max(stretch.to);
+            }
+            Err(RecvError::Lagged(_)) => self.is_behind = true,
+            // The gateway stops.
+            Err(RecvError::Closed) => self.stopping.cancelled().await,
+        }
+    }
+}

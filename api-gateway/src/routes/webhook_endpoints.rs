@@ -1,0 +1,157 @@
+//! `/v1/webhook-endpoints`: who is told of events, and what came of it.
+
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::Value;
+use shared::{
+    id::EndpointId,
+    outcome::Failure,
+    page::Page,
+    webhook::{Delivery, Endpoint, NewEndpoint, RotateSecret, UpdateEndpoint},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    app::App,
+    input::{Asker, JsonBody, Parameters, Path, Uri},
+    openapi::{DeliveryParameters, PageParameters, StorefrontParameter},
+    output::{Cursor, answer},
+    problem::Problem,
+};
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(read, update, delete))
+        .routes(routes!(rotate_secret))
+        .routes(routes!(deliveries))
+        .routes(routes!(redeliver))
+}
+
+/// Adds an endpoint
+///
+/// From now on it is told of every event that it wants: a CloudEvent by `POST`, signed as Standard
+/// Webhooks has it. The answer holds the `secret` that signs, once and never again. Storefronts and
+/// operators add endpoints for their own storefront; an admin's hears of everything unless it names
+/// one.
+#[utoipa::path(post, path = "/webhook-endpoints", tag = "webhooks", request_body = NewEndpoint,
+    responses((status = 201, body = Endpoint)))]
+async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+    let told = asker.ask("webhook_endpoint.create", body.0).await?;
+    Ok(answer(StatusCode::CREATED, told).located("/v1/webhook-endpoints"))
+}
+
+/// Lists endpoints
+///
+/// Newest first.
+#[utoipa::path(get, path = "/webhook-endpoints", tag = "webhooks",
+    params(StorefrontParameter, PageParameters), responses((status = 200, body = Page<Endpoint>)))]
+async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
+    let told = asker
+        .ask("webhook_endpoint.list", Value::Object(parameters.0))
+        .await?;
+    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+}
+
+/// Reads an endpoint
+#[utoipa::path(get, path = "/webhook-endpoints/{id}", tag = "webhooks",
+    params(("id" = EndpointId, Path)), responses((status = 200, body = Endpoint)))]
+async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<Response, Problem> {
+    let told = asker
+        .ask(
+            "webhook_endpoint.get",
+            parameters.with("id", endpoint(&id.0)?)?,
+        )
+        .await?;
+    Ok(asker.conditional(answer(StatusCode::OK, told)))
+}
+
+/// Changes an endpoint
+///
+/// What is given changes, the rest stays. `is_enabled: true` takes up an endpoint that was given up.
+#[utoipa::path(patch, path = "/webhook-endpoints/{id}", tag = "webhooks",
+    params(("id" = EndpointId, Path)), request_body = UpdateEndpoint,
+    responses((status = 200, body = Endpoint)))]
+async fn update(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+    let body = body.with(&[("id", endpoint(&id.0)?)])?;
+    let told = asker.ask("webhook_endpoint.update", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Deletes an endpoint
+#[utoipa::path(delete, path = "/webhook-endpoints/{id}", tag = "webhooks",
+    params(("id" = EndpointId, Path)), responses((status = 204)))]
+async fn delete(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+    let body = body.with(&[("id", endpoint(&id.0)?)])?;
+    let told = asker.ask("webhook_endpoint.delete", body).await?;
+    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+}
+
+/// Rotates an endpoint's secret
+///
+/// The answer holds the new `secret`, once. The old one signs beside it for a day, or for
+/// `overlap_seconds`.
+#[utoipa::path(post, path = "/webhook-endpoints/{id}/rotate-secret", tag = "webhooks",
+    params(("id" = EndpointId, Path)), request_body = Option<RotateSecret>,
+    responses((status = 200, body = Endpoint)))]
+async fn rotate_secret(
+    asker: Asker,
+    id: Path<String>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let body = body.with(&[("id", endpoint(&id.0)?)])?;
+    let told = asker.ask("webhook_endpoint.rotate_secret", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Lists what an endpoint was told
+///
+/// Newest first, each with what the endpoint answered and how long that took. They are kept for 30
+/// days.
+#[utoipa::path(get, path = "/webhook-endpoints/{id}/deliveries", tag = "webhooks",
+    params(("id" = EndpointId, Path), DeliveryParameters, PageParameters),
+    responses((status = 200, body = Page<Delivery>)))]
+async fn deliveries(
+    asker: Asker,
+    id: Path<String>,
+    parameters: Parameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let told = asker
+        .ask(
+            "webhook_endpoint.deliveries",
+            parameters.with("id", endpoint(&id.0)?)?,
+        )
+        .await?;
+    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+}
+
+/// Redelivers a webhook
+///
+/// Sends it again at once, whatever has come of it, under the same `webhook-id`.
+#[utoipa::path(post, path = "/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver",
+    tag = "webhooks", params(("id" = EndpointId, Path), ("delivery_id" = shared::id::DeliveryId, Path)),
+    responses((status = 202, body = Delivery)))]
+async fn redeliver(
+    asker: Asker,
+    path: Path<(String, String)>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let Path((id, delivery_id)) = &path;
+    if delivery_id.parse::<shared::id::DeliveryId>().is_err() {
+        return Err(Failure::not_found("delivery", delivery_id).into());
+    }
+    let body = body.with(&[("id", endpoint(id)?), ("delivery_id", delivery_id)])?;
+    let told = asker.ask("webhook_endpoint.redeliver", body).await?;
+    Ok(answer(StatusCode::ACCEPTED, told).into_response())
+}
+
+/// What is not an endpoint's id is the id of no endpoint.
+fn endpoint(id: &str) -> Result<&str, Problem> {
+    match id.parse::<EndpointId>() {
+        Ok(_) => Ok(id),
+        Err(_) => Err(Failure::not_found("webhook endpoint", id).into()),
+    }
+}

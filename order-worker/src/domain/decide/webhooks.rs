@@ -1,0 +1,281 @@
+//! Endpoints of others, and what came of telling them. Another owner's endpoint is like none.
+
+use jiff::SignedDuration;
+use shared::{
+    event::{Fact, Origin},
+    id::{DeliveryId, EndpointId, Storefront},
+    outcome::{Code, Failure},
+    request::{Caller, Role},
+    webhook::{NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
+};
+
+use crate::domain::{
+    command::Answer,
+    decision::{Changes, Decision, event},
+    stamp::Stamp,
+    webhook::{Answered, Endpoint, MAX_ENDPOINTS, Secret, Verdict},
+    world::World,
+};
+
+pub(super) fn create_endpoint(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    new: &NewEndpoint,
+    secret: &str,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let storefront = owner(caller, new.storefront.as_ref())?;
+    let count = world.endpoint_counts.get(&storefront).copied();
+    if count.unwrap_or_default() >= MAX_ENDPOINTS {
+        return Err(Failure::invalid_state(format!(
+            "there are {MAX_ENDPOINTS} endpoints already: delete one"
+        )));
+    }
+    let now = stamp.now();
+    let endpoint = Endpoint {
+        id: stamp.id(),
+        storefront,
+        url: new.url.clone(),
+        description: new.description.clone(),
+        event_types: new.event_types.clone(),
+        secrets: vec![Secret {
+            key: secret.to_owned(),
+            until: None,
+        }],
+        is_enabled: true,
+        disabled_reason: None,
+        failing_since: None,
+        is_deleted: false,
+        version: 0,
+        created_at: now,
+        updated_at: now,
+    };
+    let url = endpoint.url.clone();
+    let answer = Answer::EndpointSecret(endpoint.id);
+    Ok(changed(
+        endpoint,
+        answer,
+        origin,
+        Fact::EndpointCreated { url },
+        stamp,
+    ))
+}
+
+pub(super) fn update_endpoint(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    update: &UpdateEndpoint,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let mut endpoint = managed(world, caller, update.id)?.clone();
+    let UpdateEndpoint {
+        id,
+        url,
+        description,
+        event_types,
+        is_enabled,
+    } = update.clone();
+    endpoint.url = url.unwrap_or(endpoint.url);
+    endpoint.description = description.or(endpoint.description);
+    endpoint.event_types = event_types.or(endpoint.event_types);
+    if let Some(is_enabled) = is_enabled {
+        endpoint.is_enabled = is_enabled;
+        endpoint.disabled_reason = None;
+        endpoint.failing_since = None;
+    }
+    let url = endpoint.url.clone();
+    Ok(changed(
+        endpoint,
+        Answer::Endpoint(id),
+        origin,
+        Fact::EndpointUpdated { url },
+        stamp,
+    ))
+}
+
+pub(super) fn delete_endpoint(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    id: EndpointId,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let mut endpoint = managed(world, caller, id)?.clone();
+    endpoint.is_deleted = true;
+    // Nothing is signed with them any more.
+    endpoint.secrets.clear();
+    Ok(changed(
+        endpoint,
+        Answer::Done,
+        origin,
+        Fact::EndpointDeleted {},
+        stamp,
+    ))
+}
+
+/// The new secret signs at once; the old one signs beside it for a while, so that the receiver can
+/// change over at leisure.
+pub(super) fn rotate_secret(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    request: &RotateSecret,
+    secret: &str,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let mut endpoint = managed(world, caller, request.id)?.clone();
+    let now = stamp.now();
+    let until = now + SignedDuration::from_secs(request.overlap_seconds.into());
+    endpoint
+        .secrets
+        .retain(|secret| secret.until.is_none_or(|until| now < until));
+    for old in &mut endpoint.secrets {
+        old.until = Some(old.until.map_or(until, |earlier| earlier.min(until)));
+    }
+    let current = Secret {
+        key: secret.to_owned(),
+        until: None,
+    };
+    endpoint.secrets.insert(0, current);
+    endpoint.secrets.truncate(MAX_SECRETS);
+    let url = endpoint.url.clone();
+    Ok(changed(
+        endpoint,
+        Answer::EndpointSecret(request.id),
+        origin,
+        Fact::EndpointUpdated { url },
+        stamp,
+    ))
+}
+
+/// Secrets that sign at the same time: each makes the header longer.
+const MAX_SECRETS: usize = 5;
+
+pub(super) fn redeliver(
+    world: &World,
+    caller: &Caller,
+    request: &Redeliver,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let endpoint = managed(world, caller, request.id)?;
+    let delivery = world
+        .deliveries
+        .get(&request.delivery_id)
+        .filter(|delivery| delivery.endpoint_id == endpoint.id)
+        .ok_or_else(|| Failure::not_found("delivery", request.delivery_id))?;
+    if !endpoint.is_enabled {
+        return Err(Failure::invalid_state(
+            "the endpoint is disabled: enable it first",
+        ));
+    }
+    let mut delivery = delivery.clone();
+    delivery.ask_again(stamp.now());
+    Ok(Decision {
+        answer: Ok(Answer::Delivery(delivery.id)),
+        changes: Changes {
+            deliveries: vec![delivery],
+            ..Changes::default()
+        },
+    })
+}
+
+/// Notes what came of an attempt, if it is the one that is waited for.
+pub(super) fn finish_delivery(
+    world: &World,
+    (endpoint_id, id): (EndpointId, DeliveryId),
+    attempt: u32,
+    answered: &Answered,
+    stamp: &mut Stamp,
+) -> Decision {
+    let mut changes = Changes::default();
+    let awaited = world
+        .deliveries
+        .get(&id)
+        .filter(|delivery| delivery.attempt == attempt && delivery.due_at.is_some());
+    if let (Some(delivery), Some(endpoint)) = (awaited, world.endpoints.get(&endpoint_id)) {
+        let (mut delivery, mut endpoint) = (delivery.clone(), endpoint.clone());
+        let now = stamp.now();
+        let origin = Origin {
+            actor: "worker".to_owned(),
+            intent: "deliver_webhook".to_owned(),
+            request_id: delivery.request_id.clone(),
+            attempt: Some(attempt),
+        };
+        let failing_since = endpoint.failing_since;
+        if answered.error.is_some() {
+            endpoint.failing_since = failing_since.or(Some(now));
+        }
+        match delivery.note(answered, &endpoint, now, stamp.jitter()) {
+            Verdict::Taken => endpoint.failing_since = None,
+            Verdict::Refused => {}
+            Verdict::GiveUp(reason) => {
+                endpoint.is_enabled = false;
+                endpoint.disabled_reason = Some(reason);
+                let url = endpoint.url.clone();
+                let fact = Fact::EndpointDisabled { url, reason };
+                changes = changed(endpoint.clone(), Answer::Done, &origin, fact, stamp).changes;
+            }
+        }
+        if changes.endpoints.is_empty() && endpoint.failing_since != failing_since {
+            changes.endpoints.push(endpoint);
+        }
+        changes.deliveries.push(delivery);
+    }
+    Decision {
+        answer: Ok(Answer::Done),
+        changes,
+    }
+}
+
+/// Whose the endpoint is to be: the caller's own, or what an admin names, or everybody's.
+fn owner(caller: &Caller, named: Option<&Storefront>) -> Result<Option<Storefront>, Failure> {
+    match (caller.role, named) {
+        (Role::Admin, named) => Ok(named.cloned()),
+        (Role::Storefront | Role::Operator, named)
+            if named.is_none_or(|named| *named == caller.storefront) =>
+        {
+            Ok(Some(caller.storefront.clone()))
+        }
+        (Role::Storefront | Role::Operator, _) => Err(Failure::new(
+            Code::Forbidden,
+            "only an admin may have another storefront's events sent",
+        )),
+    }
+}
+
+fn managed<'a>(world: &'a World, caller: &Caller, id: EndpointId) -> Result<&'a Endpoint, Failure> {
+    let endpoint = world.endpoints.get(&id);
+    endpoint
+        .filter(|endpoint| endpoint.is_managed_by(caller))
+        .ok_or_else(|| Failure::not_found("webhook endpoint", id))
+}
+
+/// `endpoint` changed by `fact`, one version on.
+fn changed(
+    mut endpoint: Endpoint,
+    answer: Answer,
+    origin: &Origin,
+    fact: Fact,
+    stamp: &mut Stamp,
+) -> Decision {
+    endpoint.version += 1;
+    endpoint.updated_at = stamp.now();
+    let event = event(
+        endpoint.id.to_string(),
+        endpoint.version,
+        endpoint.storefront.clone(),
+        origin,
+        fact,
+        stamp,
+    );
+    Decision {
+        answer: Ok(answer),
+        changes: Changes {
+            events: vec![event],
+            endpoints: vec![endpoint],
+            ..Changes::default()
+        },
+    }
+}

@@ -1,0 +1,142 @@
+//! The feed for readers: events in the order of commits, from any place on.
+//!
+//! Positions become visible in their order, so what is up to the last one that can be seen is
+//! complete: no reader finds something new behind itself.
+
+use shared::{
+    event::{After, CloudEvent, EventFilter, ListEvents},
+    id::EventId,
+};
+
+use super::{
+    Store, StoreError,
+    database::{Session, arguments},
+    read::Statement,
+    row::{cloud_event, select_events},
+};
+
+/// Events that one page looks at, whoever they are for: a rare reader's page takes no longer than
+/// another's, it is just emptier.
+const SCAN: i64 = 5_000;
+
+/// What a page has found.
+#[derive(Debug)]
+pub struct FeedPage {
+    /// The events.
+    pub events: Vec<CloudEvent>,
+    /// How far it has looked.
+    pub position: i64,
+    /// Whether there is more already.
+    pub has_more: bool,
+}
+
+impl Store {
+    /// Up to `query.limit` events behind `query.after`, or none if there is no such event.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn feed(&self, query: &ListEvents) -> Result<Option<FeedPage>, StoreError> {
+        let mut session = self.reader().await?;
+        // First the end, then what is before it.
+        let end = end(&mut session).await?;
+        let after = match query.after {
+            None => 0,
+            Some(After::Now) => end,
+            Some(After::Position(position)) => position,
+            Some(After::Event(id)) => match position(&mut session, id).await? {
+                Some(position) => position,
+                None => return Ok(None),
+            },
+        };
+        let looks_to = if is_filtered(query) && query.order_id.is_none() {
+            end.min(after.saturating_add(SCAN))
+        } else {
+            end
+        };
+        let (sql, arguments) = select(query, after, looks_to);
+        let rows = session.fetch(sql, arguments).await?;
+        let mut events = rows
+            .iter()
+            .map(cloud_event)
+            .collect::<Result<Vec<_>, _>>()?;
+        let limit = query.limit as usize;
+        let position = if events.len() > limit {
+            events.truncate(limit);
+            events.last().map_or(after, |(position, _)| *position)
+        } else {
+            looks_to.max(after)
+        };
+        Ok(Some(FeedPage {
+            events: events.into_iter().map(|(_, event)| event).collect(),
+            position,
+            has_more: position < end,
+        }))
+    }
+}
+
+fn is_filtered(query: &ListEvents) -> bool {
+    query.storefront.is_some() || query.types.is_some()
+}
+
+/// The last position.
+pub(super) async fn end(session: &mut Session) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce(max(position), 0) FROM events";
+    let rows = session.fetch(sql, Vec::new()).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
+}
+
+async fn position(session: &mut Session, id: EventId) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT position FROM events WHERE id = $1";
+    let rows = session.fetch(sql, arguments![id.to_string()]).await?;
+    rows.first().map(|row| row.integer(0)).transpose()
+}
+
+fn select(
+    query: &ListEvents,
+    after: i64,
+    looks_to: i64,
+) -> (String, Vec<super::database::Argument>) {
+    let mut sql = Statement::new(select_events!("WHERE position > "));
+    sql.bind(after).push(" AND position <= ").bind(looks_to);
+    if let Some(order_id) = query.order_id {
+        sql.push(" AND subject = ").bind(order_id.to_string());
+    }
+    if let Some(storefront) = &query.storefront {
+        sql.push(" AND storefront = ").bind(storefront.to_string());
+    }
+    if let Some(types) = &query.types {
+        of_types(&mut sql, types);
+    }
+    // An order's events are in the order of their positions by either.
+    let by = if query.order_id.is_some() {
+        "sequence"
+    } else {
+        "position"
+    };
+    sql.push(" ORDER BY ")
+        .push(by)
+        .push(" LIMIT ")
+        .bind(query.limit.saturating_add(1));
+    sql.finish()
+}
+
+fn of_types(sql: &mut Statement, types: &EventFilter) {
+    sql.push(" AND (false");
+    for name in types.types() {
+        match name.strip_suffix('*') {
+            Some("") => {
+                sql.push(" OR true");
+            }
+            // All that begin alike lie between the beginning and what comes after its last letter.
+            Some(beginning) => {
+                let behind = format!("{}/", beginning.trim_end_matches('.'));
+                sql.push(" OR (type > ").bind(beginning);
+                sql.push(" AND type < ").bind(behind).push(")");
+            }
+            None => {
+                sql.push(" OR type = ").bind(name.as_str());
+            }
+        }
+    }
+    sql.push(")");
+}

@@ -1,0 +1,346 @@
+//! Webhooks: made of the feed, one for each endpoint that wants the event, and tried when their time
+//! has come. Safe on any number of workers at once.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use shared::{
+    event::CloudEvent,
+    id::{DeliveryId, EndpointId, Storefront},
+    webhook::{DeliveryStatus, ListDeliveries, ListEndpoints},
+};
+
+use super::{
+    Database, Store, StoreError,
+    bulk::{Kind, Write},
+    database::{Session, Sql, among, arguments, list},
+    postgres,
+    read::Statement,
+    row::{cloud_event, json, millis, select_events},
+};
+use crate::domain::{
+    stamp::Stamp,
+    webhook::{Delivery, Endpoint},
+};
+
+/// A webhook that is being tried is tried again after this long, should nothing come of it. Longer
+/// than an attempt takes.
+const LEASE: SignedDuration = SignedDuration::from_secs(60);
+
+/// A webhook whose time has come, with what it takes to send it.
+#[derive(Debug)]
+pub struct DueDelivery {
+    /// What.
+    pub delivery: Delivery,
+    /// To whom.
+    pub endpoint: Endpoint,
+    /// What is told.
+    pub event: CloudEvent,
+}
+
+const INSERT_DELIVERIES: Write = Write {
+    sqlite: "
+        INSERT INTO deliveries (id, endpoint_id, status, due_at, created_at, state)
+        VALUES ($1, $2, $3, $4, $5, $6)",
+    postgres: "
+        INSERT INTO deliveries (id, endpoint_id, status, due_at, created_at, state)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])",
+    columns: &[
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Text,
+    ],
+};
+
+impl Store {
+    /// Whether anybody wants to be told of anything.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn has_endpoints(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT id FROM webhook_endpoints LIMIT 1";
+        let rows = self.primary().await?.fetch(sql, Vec::new()).await?;
+        Ok(!rows.is_empty())
+    }
+
+    /// While nobody wants to be told of anything, passes over the feed.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn pass_over_feed(&self) -> Result<(), StoreError> {
+        let sql = "UPDATE relay SET position = (SELECT coalesce(max(position), 0) FROM events)
+                   WHERE name = 'webhooks' AND NOT EXISTS (SELECT 1 FROM webhook_endpoints)";
+        self.writer().await?.execute(sql, Vec::new()).await?;
+        Ok(())
+    }
+
+    /// Makes webhooks of up to `limit` events behind those that they were made of before; tells how
+    /// many events it looked at. None if another worker is at it.
+    ///
+    /// # Errors
+    /// When the database is away; then nothing was made.
+    pub async fn fan_out(&self, stamp: &mut Stamp, limit: u32) -> Result<usize, StoreError> {
+        let mut session = match &*self.database {
+            Database::Sqlite(sqlite) => {
+                let mut session = sqlite.writer().await;
+                session.control("BEGIN IMMEDIATE").await?;
+                session
+            }
+            Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
+        };
+        let sql = Sql::dialects(
+            "SELECT position FROM relay WHERE name = 'webhooks'",
+            "SELECT position FROM relay WHERE name = 'webhooks' FOR UPDATE SKIP LOCKED",
+        );
+        let rows = session.fetch(sql, Vec::new()).await?;
+        let Some(position) = rows.first().map(|row| row.integer(0)).transpose()? else {
+            return Ok(0);
+        };
+        let rows = session
+            .fetch(
+                select_events!("WHERE position > $1 ORDER BY position LIMIT $2"),
+                arguments![position, limit],
+            )
+            .await?;
+        let events = rows
+            .iter()
+            .map(cloud_event)
+            .collect::<Result<Vec<_>, _>>()?;
+        let Some((reached, _)) = events.last() else {
+            return Ok(0);
+        };
+        let endpoints = listening(&mut session).await?;
+        let rows = made_of(&events, &endpoints, stamp)?;
+        session.write(INSERT_DELIVERIES, rows).await?;
+        let sql = "UPDATE relay SET position = $1 WHERE name = 'webhooks'";
+        session.execute(sql, arguments![*reached]).await?;
+        session.commit().await?;
+        Ok(events.len())
+    }
+
+    /// Takes webhooks whose time has come, at most `each` of an endpoint, none of those that are
+    /// `busy`, and `limit` in all.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn claim_deliveries(
+        &self,
+        now: Timestamp,
+        busy: &[EndpointId],
+        each: u32,
+        limit: u32,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let sql = Sql::dialects(
+            "SELECT deliveries.id FROM webhook_endpoints AS endpoint JOIN deliveries ON deliveries.id IN (
+                 SELECT id FROM deliveries
+                 WHERE endpoint_id = endpoint.id AND due_at <= $1
+                 ORDER BY due_at LIMIT $2
+             )
+             WHERE endpoint.id NOT IN (SELECT value FROM json_each($3))
+             LIMIT $4",
+            "SELECT due.id FROM webhook_endpoints AS endpoint, LATERAL (
+                 SELECT id FROM deliveries
+                 WHERE endpoint_id = endpoint.id AND due_at <= $1
+                 ORDER BY due_at LIMIT $2
+             ) AS due
+             WHERE endpoint.id != ALL($3)
+             LIMIT $4",
+        );
+        let arguments = arguments![millis(now), each];
+        let arguments = [arguments, vec![list(busy)], arguments![limit]].concat();
+        let rows = self.primary().await?.fetch(sql, arguments).await?;
+        let ids = rows.iter().map(|row| row.text(0).map(str::to_owned));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Those that no other worker has taken meanwhile.
+        let sql = among!(
+            "UPDATE deliveries SET due_at = $2 WHERE due_at <= $3 AND id",
+            "RETURNING state"
+        );
+        let lease = millis(now + LEASE);
+        let arguments = [vec![list(ids)], arguments![lease, millis(now)]].concat();
+        let mut session = self.writer().await?;
+        let rows = session.fetch(sql, arguments).await?;
+        let deliveries = rows
+            .iter()
+            .map(|row| json("delivery", row.text(0)?))
+            .collect::<Result<Vec<Delivery>, _>>()?;
+        drop(session);
+        self.with_their_events(deliveries).await
+    }
+
+    async fn with_their_events(
+        &self,
+        deliveries: Vec<Delivery>,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let mut session = self.primary().await?;
+        let ids: BTreeSet<_> = deliveries.iter().map(|due| due.endpoint_id).collect();
+        let sql = among!("SELECT state FROM webhook_endpoints WHERE id", "");
+        let rows = session.fetch(sql, vec![list(ids)]).await?;
+        let endpoints = rows
+            .iter()
+            .map(|row| json("endpoint", row.text(0)?))
+            .map(|read| read.map(|endpoint: Endpoint| (endpoint.id, endpoint)))
+            .collect::<Result<HashMap<_, _>, _>>()?;
+        let ids = deliveries.iter().map(|due| due.event_id);
+        let sql = among!(select_events!("WHERE id"), "");
+        let rows = session.fetch(sql, vec![list(ids)]).await?;
+        let events = rows
+            .iter()
+            .map(cloud_event)
+            .map(|read| read.map(|(_, event)| (event.id, event)))
+            .collect::<Result<HashMap<_, _>, _>>()?;
+        let due = deliveries.into_iter().filter_map(|delivery| {
+            Some(DueDelivery {
+                endpoint: endpoints.get(&delivery.endpoint_id)?.clone(),
+                event: events.get(&delivery.event_id)?.clone(),
+                delivery,
+            })
+        });
+        Ok(due.collect())
+    }
+
+    /// One endpoint.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
+        let sql = "SELECT state FROM webhook_endpoints WHERE id = $1";
+        let mut session = self.reader().await?;
+        let rows = session.fetch(sql, arguments![id.to_string()]).await?;
+        let row = rows.first();
+        row.map(|row| json("endpoint", row.text(0)?)).transpose()
+    }
+
+    /// Up to `filter.limit + 1` endpoints, newest first.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn endpoints(&self, filter: &ListEndpoints) -> Result<Vec<Endpoint>, StoreError> {
+        let mut sql = Statement::new("SELECT state FROM webhook_endpoints WHERE NOT is_deleted");
+        if let Some(storefront) = &filter.storefront {
+            sql.push(" AND storefront = ").bind(storefront.to_string());
+        }
+        if let Some(id) = &filter.cursor {
+            sql.push(" AND id < ").bind(id.clone());
+        }
+        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
+        let (sql, arguments) = sql.finish();
+        let rows = self.reader().await?.fetch(sql, arguments).await?;
+        rows.iter()
+            .map(|row| json("endpoint", row.text(0)?))
+            .collect()
+    }
+
+    /// Up to `filter.limit + 1` webhooks of an endpoint, newest first.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn deliveries(&self, filter: &ListDeliveries) -> Result<Vec<Delivery>, StoreError> {
+        let mut sql = Statement::new("SELECT state FROM deliveries WHERE endpoint_id = ");
+        sql.bind(filter.id.to_string());
+        if let Some(status) = filter.status {
+            sql.push(" AND status = ").bind(status.as_str());
+        }
+        if let Some(id) = &filter.cursor {
+            sql.push(" AND id < ").bind(id.clone());
+        }
+        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
+        let (sql, arguments) = sql.finish();
+        let rows = self.reader().await?.fetch(sql, arguments).await?;
+        rows.iter()
+            .map(|row| json("delivery", row.text(0)?))
+            .collect()
+    }
+
+    /// Forgets up to `limit` webhooks that are over and were made before `before`, and deleted
+    /// endpoints that have none left; tells how many.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn forget_old_deliveries(
+        &self,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let mut session = self.writer().await?;
+        let forgotten = session
+            .execute(
+                "DELETE FROM deliveries WHERE id IN (
+                     SELECT id FROM deliveries WHERE created_at < $1 AND due_at IS NULL LIMIT $2
+                 )",
+                arguments![millis(before), limit],
+            )
+            .await?;
+        let sql = "DELETE FROM webhook_endpoints WHERE is_deleted AND NOT EXISTS (
+                       SELECT 1 FROM deliveries WHERE endpoint_id = webhook_endpoints.id
+                   )";
+        session.execute(sql, Vec::new()).await?;
+        Ok(forgotten)
+    }
+}
+
+/// Endpoints that are told of events, and behind which position.
+async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreError> {
+    let sql = "SELECT position, state
+               FROM webhook_endpoints
+               JOIN events ON events.subject = webhook_endpoints.id AND events.sequence = 1
+               WHERE is_enabled AND NOT is_deleted";
+    let rows = session.fetch(sql, Vec::new()).await?;
+    rows.iter()
+        .map(|row| Ok((row.integer(0)?, json("endpoint", row.text(1)?)?)))
+        .collect()
+}
+
+/// The rows of the webhooks to be.
+fn made_of(
+    events: &[(i64, CloudEvent)],
+    endpoints: &[(i64, Endpoint)],
+    stamp: &mut Stamp,
+) -> Result<Vec<Vec<super::database::Argument>>, StoreError> {
+    let mut rows = Vec::new();
+    for (position, event) in events {
+        let storefront: Option<&Storefront> = event.storefront.as_ref();
+        let wanting = endpoints.iter().filter(|(since, endpoint)| {
+            // An endpoint is not told of what was before it, nor of itself.
+            position > since
+                && event.subject != endpoint.id.to_string()
+                && endpoint.wants(&event.kind, storefront)
+        });
+        for (_, endpoint) in wanting {
+            let now = stamp.now();
+            let id: DeliveryId = stamp.id();
+            let delivery = Delivery {
+                id,
+                endpoint_id: endpoint.id,
+                event_id: event.id,
+                event_type: event.kind.clone(),
+                position: *position,
+                request_id: event.requestid.clone(),
+                status: DeliveryStatus::Pending,
+                attempt: 1,
+                failures: 0,
+                attempts: Vec::new(),
+                due_at: Some(now),
+                asked_at: now,
+                created_at: now,
+            };
+            let state = serde_json::to_string(&delivery)
+                .map_err(|error| StoreError::Damaged(error.to_string()))?;
+            rows.push(arguments![
+                id.to_string(),
+                endpoint.id.to_string(),
+                delivery.status.as_str(),
+                Some(millis(now)),
+                millis(now),
+                state
+            ]);
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,241 @@
+//! Where webhooks must not go: an endpoint's URL comes from outside, and would otherwise reach what
+//! only this host can (server-side request forgery).
+//!
+//! Every address that a host's name stands for is looked at, and only those that were are connected
+//! to: a name that stands for something else a moment later gains nothing. Redirects are not
+//! followed. `WEBHOOK_ALLOW_PRIVATE=1` lets everything through, for tests and closed networks.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use reqwest::{
+    Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+};
+use tokio::time;
+
+/// For a name to be looked up.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What may be called.
+#[derive(Debug, Clone, Copy)]
+pub struct Guard {
+    /// Also what only this host, or its network, can reach.
+    pub allow_private: bool,
+}
+
+impl Guard {
+    /// Whether `url` may be called, as far as that can be told without looking its host up.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn check(self, url: &Url) -> Result<(), String> {
+        if self.allow_private {
+            return Ok(());
+        }
+        if url.scheme() != "https" {
+            return Err("must begin with https://".to_owned());
+        }
+        let address = match url.host() {
+            Some(url::Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(url::Host::Ipv6(address)) => IpAddr::V6(address),
+            Some(url::Host::Domain(_)) => return Ok(()),
+            None => return Err("must have a host".to_owned()),
+        };
+        if is_public(address) {
+            Ok(())
+        } else {
+            Err(format!("{address} is not a public address"))
+        }
+    }
+}
+
+/// Looks names up, and refuses those that stand for anything that must not be called.
+impl Resolve for Guard {
+    fn resolve(&self, name: Name) -> Resolving {
+        let guard = *self;
+        Box::pin(async move {
+            let host = name.as_str().to_owned();
+            let found = time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), 0)));
+            let found: Vec<SocketAddr> = match found.await {
+                Ok(found) => found?.collect(),
+                Err(_) => return Err(refused(format!("{host} was not found in time"))),
+            };
+            let forbidden = found.iter().find(|address| !is_public(address.ip()));
+            match forbidden {
+                Some(address) if !guard.allow_private => Err(refused(format!(
+                    "{host} stands for {}, which is not a public address",
+                    address.ip()
+                ))),
+                _ => Ok(Box::new(found.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+fn refused(why: String) -> Box<dyn std::error::Error + Send + Sync> {
+    Box::new(io::Error::new(io::ErrorKind::PermissionDenied, why))
+}
+
+impl Guard {
+    /// As a client's resolver.
+    pub fn resolver(self) -> Arc<Self> {
+        Arc::new(self)
+    }
+}
+
+/// Whether the address is one of the internet's: neither this host nor a private network, nor any of
+/// the special ranges (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
+/// <https://www.iana.org/assignments/iana-ipv6-special-registry>).
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let is_special = match (a, b, c) {
+        // This network, private, loopback.
+        (0 | 10 | 127, _, _) => true,
+        // Shared by carriers (RFC 6598).
+        (100, 64..=127, _) => true,
+        // Link-local; clouds keep their credentials here.
+        (169, 254, _) => true,
+        (172, 16..=31, _) | (192, 168, _) => true,
+        // Protocol assignments, documentation, 6to4 relays.
+        (192, 0, 0 | 2) | (192, 88, 99) => true,
+        // Benchmarks, documentation.
+        (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => true,
+        // Multicast, reserved, broadcast.
+        (224.., _, _) => true,
+        _ => false,
+    };
+    !is_special
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let [a, b] = high.to_be_bytes();
+        let [c, d] = low.to_be_bytes();
+        is_public_v4(Ipv4Addr::new(a, b, c, d))
+    };
+    match segments {
+        // IPv4-mapped, and translated by NAT64 (RFC 6052): the address inside counts.
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            embedded(high, low)
+        }
+        // 6to4 (RFC 3056).
+        [0x2002, high, low, ..] => embedded(high, low),
+        // Protocol assignments with Teredo, documentation.
+        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
+        // Of all the others only global unicast is public.
+        [0x2000..=0x3fff, ..] => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_internets_addresses_are_public() {
+        for public in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "100.63.0.1",
+            "172.32.0.1",
+            "2606:4700::1111",
+            "::ffff:1.1.1.1",
+            "64:ff9b::1.1.1.1",
+            "2002:101:101::1",
+        ] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+        for private in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "127.0.0.1",
+            "127.255.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "192.0.0.8",
+            "192.0.2.1",
+            "198.18.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::1",
+            "2001::1",
+            "2001:db8::1",
+            "3fff::1",
+            "fc00::1",
+            "fd12:3456::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "100::1",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_refused_for_what_can_be_seen_of_it() {
+        let guard = Guard {
+            allow_private: false,
+        };
+        let check = |url: &str| guard.check(&url.parse().unwrap());
+        assert!(check("https://example.com/hook").is_ok());
+        for wrong in [
+            "http://example.com",
+            "https://127.0.0.1",
+            // URLs have many spellings for one address; all are read as it.
+            "https://2130706433",
+            "https://0x7f.1",
+            "https://0177.0.0.1",
+            "https://[::1]",
+            "https://[::ffff:7f00:1]",
+            "https://169.254.169.254/latest/meta-data",
+        ] {
+            assert!(check(wrong).is_err(), "{wrong}");
+        }
+        let lenient = Guard {
+            allow_private: true,
+        };
+        assert!(lenient.check(&"http://127.0.0.1".parse().unwrap()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_name_is_refused_for_what_it_stands_for() {
+        let guard = Guard {
+            allow_private: false,
+        };
+        let resolve = |guard: Guard| guard.resolve("localhost".parse().unwrap());
+        let refused = resolve(guard).await.err().unwrap();
+        assert!(refused.to_string().contains("not a public address"));
+        let lenient = Guard {
+            allow_private: true,
+        };
+        assert!(resolve(lenient).await.is_ok());
+    }
+}

@@ -1,0 +1,230 @@
+//! What can be asked of the feed.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    body::{self, Fields},
+    id::{EventId, OrderId, Storefront},
+    order::limit,
+};
+
+use super::CloudEvent;
+
+/// Types, or beginnings of types, that one filter may name.
+const MAX_TYPES: usize = 50;
+/// Characters of a type.
+const MAX_TYPE: usize = 64;
+/// How long a reader may wait for something new.
+pub const MAX_WAIT_MS: u32 = 30_000;
+/// Entries of a page that the gateway itself may ask for.
+pub const MAX_EVENTS: u32 = 200;
+
+/// `event.list`: the feed, in the order of commits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListEvents {
+    /// Where to go on; absent: from the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<After>,
+    /// Only of these types; absent: all.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub types: Option<EventFilter>,
+    /// Only of this order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_id: Option<OrderId>,
+    /// Only of this storefront.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storefront: Option<Storefront>,
+    /// Entries at most.
+    pub limit: u32,
+    /// If there is nothing new, wait so long for it: milliseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub wait_ms: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl ListEvents {
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let after = fields.optional("after", body::parsed);
+        let types = fields.optional("type", body::parsed);
+        let order_id = fields.optional("order_id", body::parsed);
+        let storefront = fields.optional("storefront", body::parsed);
+        let limit = limit(fields);
+        let wait_ms = fields.optional("wait_ms", body::integer(0..=i64::from(MAX_WAIT_MS)));
+        Some(Self {
+            after,
+            types,
+            order_id,
+            storefront,
+            limit,
+            wait_ms: wait_ms
+                .and_then(|wait| u32::try_from(wait).ok())
+                .unwrap_or(0),
+        })
+    }
+}
+
+/// A place in the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum After {
+    /// Behind this position.
+    Position(i64),
+    /// Behind this event.
+    Event(EventId),
+    /// Behind everything that is there now.
+    Now,
+}
+
+impl FromStr for After {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "now" {
+            return Ok(Self::Now);
+        }
+        if let Ok(id) = text.parse() {
+            return Ok(Self::Event(id));
+        }
+        // `+1` is a number to the standard library, too.
+        let is_number = text.chars().all(|c| c.is_ascii_digit());
+        match text.parse() {
+            Ok(position) if is_number => Ok(Self::Position(position)),
+            _ => Err("must be an event's id, a cursor, or now".to_owned()),
+        }
+    }
+}
+
+impl TryFrom<String> for After {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<After> for String {
+    fn from(after: After) -> Self {
+        match after {
+            After::Position(position) => position.to_string(),
+            After::Event(id) => id.to_string(),
+            After::Now => "now".to_owned(),
+        }
+    }
+}
+
+/// Types of events: `order.created`, or all that begin alike, `order.*`; several apart by commas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EventFilter(Vec<String>);
+
+impl EventFilter {
+    /// Reads a list of types.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(types: Vec<String>) -> Result<Self, String> {
+        if types.is_empty() || types.len() > MAX_TYPES {
+            return Err(format!("must name 1 to {MAX_TYPES} types"));
+        }
+        match types.iter().find(|name| !is_type(name)) {
+            None => Ok(Self(types)),
+            Some(_) => Err(
+                "must name types such as order.created, or beginnings such as order.*".to_owned(),
+            ),
+        }
+    }
+
+    /// The types as they were named.
+    pub fn types(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Whether events of this type are meant.
+    pub fn matches(&self, kind: &str) -> bool {
+        self.0.iter().any(|name| match name.strip_suffix('*') {
+            Some(beginning) => kind.starts_with(beginning),
+            None => name == kind,
+        })
+    }
+}
+
+/// `order.created`, `order.*` or `*`.
+fn is_type(name: &str) -> bool {
+    let beginning = name.strip_suffix(".*").unwrap_or(name);
+    let is_safe = |c: char| c.is_ascii_lowercase() || matches!(c, '.' | '_');
+    name == "*"
+        || (!beginning.is_empty() && name.len() <= MAX_TYPE && beginning.chars().all(is_safe))
+}
+
+impl FromStr for EventFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::new(text.split(',').map(|name| name.trim().to_owned()).collect())
+    }
+}
+
+impl TryFrom<String> for EventFilter {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<EventFilter> for String {
+    fn from(filter: EventFilter) -> Self {
+        filter.to_string()
+    }
+}
+
+impl fmt::Display for EventFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+/// A page of the feed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EventPage {
+    /// The events, in the order of commits.
+    pub data: Vec<CloudEvent>,
+    /// Pass as `after` for what is already there behind this page; `null` when that is nothing.
+    pub next_cursor: Option<String>,
+    /// How far this page has looked: pass as `after` to ask for what is new.
+    pub position: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_means_types_and_beginnings() {
+        let filter: EventFilter = "order.created, payment.*".parse().unwrap();
+        assert!(filter.matches("order.created"));
+        assert!(filter.matches("payment.voided"));
+        assert!(!filter.matches("order.cancelled"));
+        assert!("*".parse::<EventFilter>().unwrap().matches("step.dead"));
+        for wrong in ["", ",", "order.created,", "Order", "a b", "order.%", "*.x"] {
+            assert!(wrong.parse::<EventFilter>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_an_id_a_cursor_or_now() {
+        for text in ["0", "17", "now", "0192f0c1-2345-7abc-8def-0123456789ab"] {
+            assert_eq!(String::from(text.parse::<After>().unwrap()), text);
+        }
+        for wrong in ["", "-1", "+1", "1.5", "latest", "99999999999999999999"] {
+            assert!(wrong.parse::<After>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What OpenAPI says of fields that their Rust types don't tell.
+
+use serde_json::json;
+use utoipa::openapi::{
+    Array, KnownFormat, Object, ObjectBuilder, RefOr, Schema, SchemaFormat,
+    schema::{AdditionalProperties, ArrayBuilder, SchemaType, Type},
+};
+
+/// Text without control characters.
+pub(crate) const PRINTABLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
+fn text(min: usize, max: usize) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(min))
+        .max_length(Some(max))
+        .pattern(Some(PRINTABLE))
+}
+
+fn or_null(builder: ObjectBuilder, kind: Type) -> ObjectBuilder {
+    builder.schema_type(SchemaType::from_iter([kind, Type::Null]))
+}
+
+/// An address as it is sent.
+pub(crate) fn address() -> Object {
+    let field = RefOr::T(Schema::Object(text(0, 200).build()));
+    or_null(ObjectBuilder::new(), Type::Object)
+        .additional_properties(Some(AdditionalProperties::RefOr(field)))
+        .max_properties(Some(20))
+        .property_names(Some(text(1, 64).build()))
+        .examples([
+            json!({"name": "Ada Lovelace", "line1": "Main Street 1", "city": "Berlin",
+                          "postal_code": "10115", "country": "DE"}),
+        ])
+        .build()
+}
+
+/// Any JSON object of the caller's.
+pub(crate) fn metadata() -> Object {
+    or_null(ObjectBuilder::new(), Type::Object)
+        .description(Some(
+            "The caller's own data: at most 16 KiB, without NUL characters.",
+        ))
+        .examples([json!({"cart": "42"})])
+        .build()
+}
+
+/// A picture's URL.
+fn picture() -> ObjectBuilder {
+    text(8, 2000).pattern(Some(r"^https?://[^\u0000-\u001f\u007f-\u009f]*$"))
+}
+
+/// Photos.
+pub(crate) fn image_urls() -> Array {
+    let items = RefOr::T(Schema::Object(picture().build()));
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .examples([json!(["https://example.com/shirt.jpg"])])
+        .max_items(Some(20))
+        .items(items)
+        .build()
+}
+
+/// Where webhooks go.
+pub(crate) fn url() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::Custom("uri".to_owned())))
+        .max_length(Some(2000))
+        .pattern(Some("^https?://"))
+        .examples([json!("https://example.com/webhooks")])
+        .build()
+}
+
+/// A time.
+pub(crate) fn time() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        .build()
+}
