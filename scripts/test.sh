@@ -45,7 +45,7 @@ say "building ..."
 cargo build --quiet --workspace --tests --bins
 
 # Each test takes a vhost that no other has: one call makes them all.
-VHOSTS=200
+VHOSTS=320
 start_rabbitmq "$WORK/rabbitmq"
 (. "$WORK/rabbitmq/env"
 rabbitmqctl --quiet eval "

@@ -5,6 +5,7 @@
 //! | `AMQP_URL` | `amqp://guest:guest@127.0.0.1:5672/%2f` | the broker; a secret |
 //! | `HTTP_ADDR` | `127.0.0.1:8080` | where to listen |
 //! | `API_KEYS` | | `role[@storefront]=key;…`; a secret |
+//! | `HTTP_IDLE_SECONDS` | `75` | for a request's head to come, slowly or not at all; longer than clients and proxies keep idle connections |
 //! | `JWT_SECRET` | | checks JSON Web Tokens that are signed with HS256; a secret |
 //! | `JWT_JWKS_URL` | | or: where the keys are published that check them |
 //! | `JWT_AUDIENCE`, `JWT_ISSUER` | | what a token's `aud` and `iss` must be |
@@ -32,6 +33,7 @@ use crate::{
 pub(crate) struct Config {
     pub(crate) amqp_url: String,
     pub(crate) http_addr: SocketAddr,
+    pub(crate) head_timeout: Duration,
     pub(crate) auth: Auth,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) cors: Option<CorsLayer>,
@@ -58,6 +60,7 @@ impl Config {
             amqp_url: amqp_url
                 .unwrap_or_else(|| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned()),
             http_addr,
+            head_timeout: env.seconds("HTTP_IDLE_SECONDS", 75)?,
             auth,
             rate_limit: RateLimit::parse(env.text("RATE_LIMIT").as_deref().unwrap_or("off"))?,
             cors: env.text("CORS_ORIGINS").as_deref().map(cors).transpose()?,
@@ -199,6 +202,7 @@ mod tests {
             ("SHIPPER_WEBHOOK_SECRET", "hunter2"),
             ("SHIPPER_WEBHOOK_SECRET", "whsec_!"),
             ("REQUEST_TIMEOUT_MS", "soon"),
+            ("HTTP_IDLE_SECONDS", "0"),
         ] {
             let error = format!(
                 "{:#}",

@@ -135,30 +135,60 @@ async fn drain(body: Body) {
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, read).await;
 }
 
-/// A JSON body; an absent one counts as `{}`.
+/// A JSON body that must be there.
 pub(crate) struct JsonBody(pub(crate) Value);
+
+/// A JSON body; an absent one counts as `{}`.
+pub(crate) struct MaybeBody(JsonBody);
+
+impl<S: Send + Sync> FromRequest<S> for MaybeBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
+        let body = json_body(request, state).await?;
+        Ok(Self(JsonBody(
+            body.unwrap_or_else(|| Value::Object(Map::new())),
+        )))
+    }
+}
+
+impl MaybeBody {
+    /// The body with what the path says.
+    pub(crate) fn with(self, path: &[(&str, &str)]) -> Result<Value, Problem> {
+        self.0.with(path)
+    }
+}
 
 impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
-        let is_json = is_json(request.headers());
-        let RawBody { bytes, _room } = RawBody::from_request(request, state).await?;
-        if bytes.is_empty() {
-            return Ok(Self(Value::Object(Map::new())));
-        }
-        if !is_json {
-            let failure = Failure::new(
-                Code::InvalidRequest,
-                "Content-Type must be application/json",
-            );
-            return Err(Problem::with_status(
-                failure,
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ));
-        }
-        Ok(Self(body::parse(&bytes)?))
+        let body = json_body(request, state).await?;
+        let missing = || Failure::new(Code::InvalidRequest, "the body is missing");
+        Ok(Self(body.ok_or_else(missing)?))
     }
+}
+
+async fn json_body<S: Send + Sync>(
+    request: axum::extract::Request,
+    state: &S,
+) -> Result<Option<Value>, Problem> {
+    let is_json = is_json(request.headers());
+    let RawBody { bytes, _room } = RawBody::from_request(request, state).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if !is_json {
+        let failure = Failure::new(
+            Code::InvalidRequest,
+            "Content-Type must be application/json",
+        );
+        return Err(Problem::with_status(
+            failure,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ));
+    }
+    Ok(Some(body::parse(&bytes)?))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -232,8 +262,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
                 )
             })?;
         let mut parameters = Map::new();
-        // An empty one counts as absent, as forms send it.
-        for (name, text) in pairs.into_iter().filter(|(_, text)| !text.is_empty()) {
+        for (name, text) in pairs {
             let value = match (name.as_str(), text.as_str()) {
                 ("limit" | "wait_ms", number) => number
                     .parse::<i64>()
@@ -378,7 +407,9 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         return Ok(None);
     };
     match key.to_str() {
-        Ok(key) if (1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()) => Ok(Some(key.to_owned())),
+        Ok(key) if (1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()) && !key.contains('\t') => {
+            Ok(Some(key.to_owned()))
+        }
         _ => Err(Failure::new(
             Code::InvalidRequest,
             format!(

@@ -61,6 +61,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
+    // The one TLS stack: for the broker and for the keys of tokens.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let env = Env::from_process();
     telemetry::init(&env)?;
     let config = Config::read(&env)?;
@@ -90,7 +92,12 @@ async fn run() -> anyhow::Result<()> {
         stopping.cancelled().await;
         time::sleep(DRAIN).await;
     };
-    let server = server::serve(listener, router(app, config.cors), drained);
+    let server = server::serve(
+        listener,
+        router(app, config.cors),
+        config.head_timeout,
+        drained,
+    );
     let bound = async {
         stop.cancelled().await;
         time::sleep(DRAIN + config.request_timeout + STOP_TIMEOUT).await;

@@ -7,7 +7,6 @@ use axum::{
 };
 use serde_json::json;
 use shared::{
-    event::Fact,
     id::{CustomerId, OrderId, ShipmentId, Sku, Storefront},
     order::{OrderStatus, ShipmentUpdate},
     outcome::{Code, Violation},
@@ -18,6 +17,7 @@ use utoipa::{
     openapi::{
         Content, Header, HttpMethod, ObjectBuilder, Ref, RefOr, Required, Response as Answer,
         ResponseBuilder, Schema,
+        link::Link,
         path::{Operation, Parameter, ParameterBuilder, ParameterIn},
         schema::{SchemaType, Type},
         security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
@@ -47,7 +47,7 @@ pub(crate) fn head() -> utoipa::openapi::OpenApi {
             (name = "dead letters", description = "What could not be done, for operators"),
             (name = "health", description = "For whoever runs it"),
         ),
-        components(schemas(Problem, Code, Violation, Fact)),
+        components(schemas(Problem, Code, Violation)),
     )]
     struct Head;
     Head::openapi()
@@ -179,7 +179,11 @@ pub(crate) struct EventParameters {
     )]
     after: Option<String>,
     /// Only these types, apart by commas: `order.created`, or `order.*` for all that begin so.
-    #[param(pattern = "^[a-z_.*, ]+$", example = "order.created,payment.*")]
+    #[param(
+        pattern = "^([a-z_.]+|[a-z_.]+[.][*]|[*])(,([a-z_.]+|[a-z_.]+[.][*]|[*]))*$",
+        max_length = 500,
+        example = "order.created,payment.*"
+    )]
     r#type: Option<String>,
     order_id: Option<OrderId>,
     /// Only of this storefront.
@@ -215,6 +219,7 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
             }
         }
     }
+    link(document);
     let components = document.components.get_or_insert_default();
     for (name, scheme) in security() {
         components
@@ -225,6 +230,37 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
         components
             .responses
             .insert(format!("Problem{status}"), RefOr::T(problem(*status, text)));
+    }
+}
+
+/// What was created can be asked about by what its answer names it.
+fn link(document: &mut utoipa::openapi::OpenApi) {
+    let of_one = document.paths.paths.iter().flat_map(|(path, item)| {
+        let operations = [&item.get, &item.post, &item.put, &item.patch, &item.delete];
+        let ids = operations.into_iter().flatten();
+        ids.filter_map(|operation| Some((path.clone(), operation.operation_id.clone()?)))
+    });
+    let of_one: Vec<_> = of_one
+        .filter(|(path, _)| path.matches('{').count() == 1)
+        .collect();
+    for (collection, item) in &mut document.paths.paths {
+        let responses = item.post.as_mut().map(|post| &mut post.responses.responses);
+        let Some(RefOr::T(created)) = responses.and_then(|responses| responses.get_mut("201"))
+        else {
+            continue;
+        };
+        for (path, operation) in &of_one {
+            let name = path
+                .strip_prefix(&format!("{collection}/{{"))
+                .and_then(|rest| rest.split_once('}'));
+            if let Some((name, _)) = name {
+                let link = Link::builder()
+                    .operation_id(operation)
+                    .parameter(name, format!("$response.body#/{name}"))
+                    .build();
+                created.links.insert(operation.clone(), RefOr::T(link));
+            }
+        }
     }
 }
 
@@ -334,7 +370,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
             continue;
         };
         if response.description.is_empty() {
-            response.description = "Done".to_owned();
+            "Done".clone_into(&mut response.description);
         }
         let headers = &mut response.headers;
         headers.insert("X-Request-Id".to_owned(), text("The request's id").into());
@@ -409,33 +445,33 @@ type HeaderOf = (&'static str, &'static str, &'static str, &'static str);
 
 const REQUEST_ID: HeaderOf = (
     "X-Request-Id",
-    "Goes along with everything that is done for the request; made up if it is missing or odd",
-    "^[A-Za-z0-9._:-]{1,128}$",
+    "Goes along with everything that is done for the request: 1 to 128 letters, digits and . _ : -; made up if it is missing or odd",
+    "",
     "checkout-42",
 );
 const IDEMPOTENCY_KEY: HeaderOf = (
     "Idempotency-Key",
     "The same key and body: the first answer again. The same key and another body: 422",
-    "^[!-~]{1,255}$",
+    "^[!-~]([ -~]{0,253}[!-~])?$",
     "cart-42",
 );
 const IF_MATCH: HeaderOf = (
     "If-Match",
     "Only if the thing still has this ETag; else 412",
-    "^(\\*|\"[!#-~]{1,40}\")$",
+    "",
     "*",
 );
 const IF_NONE_MATCH: HeaderOf = (
     "If-None-Match",
     "304 if the thing still has this ETag",
-    "^(W/)?\"[!#-~]{1,40}\"$",
+    "",
     "\"3\"",
 );
 
 fn parameter((name, description, pattern, example): HeaderOf) -> Parameter {
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)
-        .pattern(Some(pattern))
+        .pattern(Some(pattern).filter(|pattern| !pattern.is_empty()))
         .examples([json!(example)])
         .build();
     ParameterBuilder::new()

@@ -19,8 +19,6 @@ use tokio_io_timeout::TimeoutStream;
 
 /// Connections at a time; the next ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 10_000;
-/// For a request's head, from the moment that one may come: slow clients and idle ones alike.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a client to take something of what it is sent.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
@@ -30,8 +28,14 @@ const MAX_HEADERS: usize = 100;
 /// When there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` on `listener` until `stop`; then answers what is in hand.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+/// Serves `router` on `listener` until `stop`; then answers what is in hand. A request's head must come
+/// within `head_timeout` from the moment that it may: slow clients and idle ones alike.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    head_timeout: Duration,
+    stop: impl Future<Output = ()>,
+) {
     let connections = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
@@ -48,7 +52,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            .header_read_timeout(head_timeout)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(

@@ -387,6 +387,8 @@ fn tell(pattern: &str, caller: &Caller, told: &Told) {
     let Caller {
         actor, request_id, ..
     } = caller;
+    let traceparent = caller.traceparent.as_deref().unwrap_or_default();
+    let trace_id = traceparent.split('-').nth(1);
     match &told.outcome {
         // It is looked into only for those who read it.
         Ok(_) if !tracing::enabled!(tracing::Level::INFO) => {}
@@ -397,10 +399,10 @@ fn tell(pattern: &str, caller: &Caller, told: &Told) {
                 .get("number")
                 .map(|number| format!(" #{number}"))
                 .unwrap_or_default();
-            tracing::info!(request_id, actor, id, "{pattern}{subject}");
+            tracing::info!(request_id, trace_id, actor, id, "{pattern}{subject}");
         }
         Err(Failure { code, message, .. }) => {
-            tracing::info!(request_id, actor, %code, "{pattern} refused: {message}");
+            tracing::info!(request_id, trace_id, actor, %code, "{pattern} refused: {message}");
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    config::Config,
+    config::{Config, Delivery},
     dead_letters::{self, DeadLetters},
     engine::Engine,
     health::{self, Health},
@@ -69,6 +69,34 @@ async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: Cancellation
     }
 }
 
+/// Runs `task` until `stop`.
+fn spawn(
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        stop.run_until_cancelled(task).await;
+    });
+}
+
+/// The sandbox carrier at work.
+fn deliver(
+    carrier: SandboxCarrier,
+    delivery: Delivery,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let client = reqwest::Client::builder()
+        .build()
+        .context("can't make an HTTP client")?;
+    let delivering = carrier.deliver(client, delivery.webhook_url, delivery.secret);
+    Ok(async move {
+        if let Err(error) = delivering.await {
+            tracing::error!(error = format!("{error:#}"), "the sandbox carrier stopped");
+        }
+    })
+}
+
 /// Serves until `stop`, then finishes what it holds.
 ///
 /// # Errors
@@ -105,31 +133,14 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     );
     let news = outbox.news();
     let engine = Engine::start(store.clone(), config.rules, outbox)?;
-    let courier = Courier::new(
-        store.clone(),
-        engine.clone(),
-        Sender::new(config.webhooks)?,
-        news.clone(),
-    );
-    let courier_stop = background_stop.clone();
-    background.spawn(async move {
-        courier_stop.run_until_cancelled(courier.run()).await;
-    });
+    let sender = Sender::new(config.webhooks)?;
+    let courier = Courier::new(store.clone(), engine.clone(), sender, news.clone());
+    spawn(&mut background, &background_stop, courier.run());
 
     let carrier = SandboxCarrier::new(sandbox.clone(), config.delivery.is_some());
     if let Some(delivery) = config.delivery {
-        let client = reqwest::Client::builder()
-            .build()
-            .context("can't make an HTTP client")?;
-        let delivering = carrier
-            .clone()
-            .deliver(client, delivery.webhook_url, delivery.secret);
-        let stop = background_stop.clone();
-        background.spawn(async move {
-            if let Some(Err(error)) = stop.run_until_cancelled(delivering).await {
-                tracing::error!(error = format!("{error:#}"), "the sandbox carrier stopped");
-            }
-        });
+        let delivering = deliver(carrier.clone(), delivery)?;
+        spawn(&mut background, &background_stop, delivering);
     }
     let brokers = [asking.clone(), stepping.clone(), sending.clone()];
     let health = Health {

@@ -25,11 +25,43 @@ pub struct DeadLetter {
     pub reason: String,
     /// What.
     #[serde(flatten)]
+    #[schema(value_type = Described)]
     pub what: Dead,
 }
 
+/// [`Dead`] as one object: `kind` says which of its members are there.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
+struct Described {
+    /// `step` or `message`.
+    #[schema(example = "step")]
+    kind: String,
+    /// Of a step: of which order.
+    order_id: Option<OrderId>,
+    /// Which step.
+    step: Option<String>,
+    /// How often it was attempted.
+    attempts: Option<u32>,
+    /// The request that led to it.
+    request_id: Option<String>,
+    /// Of a message: the queue that it was taken from.
+    queue: Option<String>,
+    /// The property `type`.
+    r#type: Option<String>,
+    /// The property `message_id`.
+    message_id: Option<String>,
+    /// The headers that are text or numbers.
+    headers: Option<Headers>,
+    /// The payload, or its beginning.
+    body: Option<String>,
+    /// Whether `body` is the payload in base64, because that is no text.
+    is_base64: Option<bool>,
+    /// Whether the payload was too large to be kept whole.
+    is_cut: Option<bool>,
+}
+
 /// What is dead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Dead {
     /// A step of an order.

@@ -7,7 +7,10 @@
 //! Both processes make tags here: a condition that a client took from the gateway is decided by the
 //! worker.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Write},
+    str::FromStr,
+};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -46,8 +49,12 @@ pub fn of_parts(version: Option<u64>, stock: Option<&RawValue>, value: &Json) ->
 
 fn digest(text: &str) -> String {
     let digest = Sha256::digest(text);
-    let bytes = digest[..DIGEST_BYTES].iter();
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    digest[..DIGEST_BYTES]
+        .iter()
+        .fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
 }
 
 /// A tag without what is no condition.
@@ -95,21 +102,12 @@ impl FromStr for IfMatch {
         if text.len() > MAX_LENGTH {
             return Err(format!("must have at most {MAX_LENGTH} characters"));
         }
+        // A weak tag equals none here (RFC 9110, section 13.1.1), nor does what is no tag at all.
         let tags: Vec<String> = text.split(',').map(|tag| tag.trim().to_owned()).collect();
-        // A weak tag is well-formed, and equals no tag here (RFC 9110, section 13.1.1).
-        let is_tag = |tag: &String| {
-            let tag = tag.strip_prefix("W/").unwrap_or(tag);
-            tag.len() >= 2
-                && tag.starts_with('"')
-                && tag.ends_with('"')
-                && tag[1..tag.len() - 1]
-                    .chars()
-                    .all(|c| c.is_ascii_graphic() && c != '"')
-        };
-        if tags.len() <= MAX_TAGS && tags.iter().all(is_tag) {
+        if tags.len() <= MAX_TAGS {
             Ok(Self::OneOf(tags))
         } else {
-            Err("must be * or entity tags such as \"3\", apart by commas".to_owned())
+            Err(format!("must have at most {MAX_TAGS} entity tags"))
         }
     }
 }
@@ -132,9 +130,11 @@ mod tests {
         for text in ["*", "\"3\"", "\"3\", W/\"4\", \"ab-c\""] {
             assert_eq!(text.parse::<IfMatch>().unwrap().to_string(), text);
         }
-        for wrong in ["", "3", "\"3", "\"a b\"", "\"3\",", "\""] {
-            assert!(wrong.parse::<IfMatch>().is_err(), "{wrong}");
+        for no_tag in ["", "3", "\"3 ", "\"a b\"", "\"", ","] {
+            let condition: IfMatch = no_tag.parse().unwrap();
+            assert!(condition.check("\"4\"").is_err(), "{no_tag}");
         }
+        assert!("\"1\",".repeat(50).parse::<IfMatch>().is_err());
         let condition: IfMatch = "\"3\", W/\"4\"".parse().unwrap();
         assert!(condition.check("\"3\"").is_ok());
         assert_eq!(

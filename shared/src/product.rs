@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use url::Url;
 
 use crate::{
     body::{self, Fields},
@@ -222,7 +223,9 @@ fn image_urls(value: Value) -> Result<Vec<String>, String> {
         .map(|url| {
             let url = body::text(1..=2000)(url).map_err(|error| format!("each entry {error}"))?;
             // Only what a browser loads as a picture: `javascript:` and `data:` have no business here.
-            if url.starts_with("https://") || url.starts_with("http://") {
+            let is_picture = Url::parse(&url)
+                .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host());
+            if is_picture {
                 Ok(url)
             } else {
                 Err("each entry must be an http(s) URL".to_owned())

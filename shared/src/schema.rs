@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use utoipa::openapi::{
-    Array, KnownFormat, Object, ObjectBuilder, RefOr, Schema, SchemaFormat,
+    Array, Object, ObjectBuilder, RefOr, Schema, SchemaFormat,
     schema::{AdditionalProperties, ArrayBuilder, SchemaType, Type},
 };
 
@@ -61,6 +61,29 @@ pub(crate) fn image_urls() -> Array {
         .build()
 }
 
+/// Types of events.
+pub(crate) fn event_types() -> Array {
+    let kind = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(1))
+        .max_length(Some(64))
+        .pattern(Some(r"^(\*|[a-z_.]+(\.\*)?)$"));
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .examples([json!(["order.*", "payment.captured"])])
+        .items(RefOr::T(Schema::Object(kind.build())))
+        .min_items(Some(1))
+        .max_items(Some(50))
+        .build()
+}
+
+/// Where webhooks go, if they are to go elsewhere.
+pub(crate) fn maybe_url() -> Object {
+    let mut object = url();
+    object.schema_type = SchemaType::from_iter([Type::String, Type::Null]);
+    object
+}
+
 /// Where webhooks go.
 pub(crate) fn url() -> Object {
     ObjectBuilder::new()
@@ -69,13 +92,5 @@ pub(crate) fn url() -> Object {
         .max_length(Some(2000))
         .pattern(Some("^https?://"))
         .examples([json!("https://example.com/webhooks")])
-        .build()
-}
-
-/// A time.
-pub(crate) fn time() -> Object {
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
         .build()
 }

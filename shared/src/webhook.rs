@@ -157,6 +157,10 @@ impl FromStr for EndpointUrl {
         if text.len() > MAX_URL {
             return Err(format!("must have at most {MAX_URL} characters"));
         }
+        // Else it would be read as something that it does not say.
+        if !text.chars().all(|c| c.is_ascii_graphic()) {
+            return Err("must have no other characters than a URI has (RFC 3986)".to_owned());
+        }
         let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
         if !matches!(url.scheme(), "https" | "http") {
             return Err("must begin with https://".to_owned());
@@ -204,13 +208,14 @@ pub struct NewEndpoint {
     pub description: Option<String>,
     /// Only these types of events; absent: all.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_list")]
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 50)]
+    #[schema(schema_with = schema::event_types, required = false)]
     pub event_types: Option<EventFilter>,
     /// Whose events; absent: the caller's own, or an admin's everybody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
 }
 
+#[expect(clippy::ref_option, reason = "serde wants it so")]
 fn as_list<S: serde::Serializer>(
     filter: &Option<EventFilter>,
     serializer: S,
@@ -267,7 +272,7 @@ pub struct UpdateEndpoint {
     pub id: EndpointId,
     /// Where to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(schema_with = schema::url, required = false)]
+    #[schema(schema_with = schema::maybe_url, required = false)]
     pub url: Option<EndpointUrl>,
     /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -275,7 +280,7 @@ pub struct UpdateEndpoint {
     pub description: Option<String>,
     /// Only these types of events; `["*"]` for all.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_list")]
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 50)]
+    #[schema(schema_with = schema::event_types, required = false)]
     pub event_types: Option<EventFilter>,
     /// Whether it is told of anything.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -426,6 +431,10 @@ mod tests {
             "https://:pw@example.com",
             "https://",
             "https://example.com/#x",
+            "https://exämple.com",
+            "https://example.com/a b",
+            " https://example.com",
+            "https://exam\nple.com",
         ] {
             assert!(wrong.parse::<EndpointUrl>().is_err(), "{wrong}");
         }

@@ -208,7 +208,7 @@ impl Published {
     /// The key that a token names; one that names none means the only one there is.
     async fn key(&self, id: Option<&str>) -> Result<Pinned, Failure> {
         if let Some(key) = self.known(id)
-            && !self.is_old().await
+            && !self.is_old()
         {
             return Ok(key);
         }
@@ -238,7 +238,7 @@ impl Published {
         }
     }
 
-    async fn is_old(&self) -> bool {
+    fn is_old(&self) -> bool {
         // Whoever holds it is fetching them.
         let Ok(asked) = self.asked.try_lock() else {
             return false;

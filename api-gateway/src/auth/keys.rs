@@ -3,6 +3,7 @@
 use std::{str::FromStr, sync::Arc};
 
 use anyhow::bail;
+use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use sha2::{Digest, Sha256};
 use shared::{id::Storefront, request::Role};
 use subtle::ConstantTimeEq;
@@ -11,6 +12,9 @@ use super::Identity;
 
 /// Shorter keys can be guessed; they are taken, with a warning.
 const GUESSABLE_KEY_LENGTH: usize = 16;
+
+/// Of a digest, what tells one key from another.
+const CREDENTIAL_BYTES: usize = 12;
 
 /// The keys that are known.
 #[derive(Debug, Clone, Default)]
@@ -85,10 +89,8 @@ impl FromStr for Key {
             role,
             storefront,
             actor: name.to_owned(),
-            credential: digest[..8]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>()
+            credential: BASE64_STANDARD_NO_PAD
+                .encode(&digest[..CREDENTIAL_BYTES])
                 .into(),
             expires_at: None,
         };

@@ -59,7 +59,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 
 /// Listens to events
 ///
-/// Server-sent events, each a CloudEvent under its id; begins now, or behind `after`, or where
+/// Server-sent events, each a `CloudEvent` under its id; begins now, or behind `after`, or where
 /// `Last-Event-ID` says that the listener was.
 #[utoipa::path(get, path = "/events/stream", tag = "events", params(EventParameters,
     ("Last-Event-ID" = Option<String>, Header, description = "The last event that was received")),

@@ -19,7 +19,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{Asker, JsonBody, Parameters, Path, Uri},
+    input::{Asker, JsonBody, MaybeBody, Parameters, Path, Uri},
     openapi::{DeletedParameter, OrderParameters, PageParameters, StorefrontParameter},
     output::{Answer, Cursor, answer},
     problem::Problem,
@@ -123,7 +123,7 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
 /// Unless something has left: 409 then. A hold on the money is given up, stock is free again.
 #[utoipa::path(post, path = "/orders/{id}/cancel", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CancelOrder>, responses((status = 200, body = Order)))]
-async fn cancel(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+async fn cancel(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.cancel", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
@@ -135,7 +135,7 @@ async fn cancel(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Respon
 /// deleted.
 #[utoipa::path(delete, path = "/orders/{id}", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 204)))]
-async fn delete(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.delete", body).await?;
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())
@@ -146,7 +146,7 @@ async fn delete(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Respon
 /// For operators.
 #[utoipa::path(post, path = "/orders/{id}/restore", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
-async fn restore(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+async fn restore(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.restore", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())

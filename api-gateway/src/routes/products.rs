@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{Asker, JsonBody, Parameters, Path, Uri},
+    input::{Asker, JsonBody, MaybeBody, Parameters, Path, Uri},
     openapi::{DeletedParameter, PageParameters},
     output::{Cursor, answer},
     problem::Problem,
@@ -95,7 +95,7 @@ async fn change(asker: &Asker, sku: &str, body: JsonBody) -> Result<Response, Pr
 /// For operators; not while anything of it is reserved.
 #[utoipa::path(delete, path = "/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 204)))]
-async fn delete(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+async fn delete(asker: Asker, sku: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("sku", product(&sku.0)?)])?;
     let told = asker.ask("product.delete", body).await?;
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())

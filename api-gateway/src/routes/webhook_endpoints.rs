@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{Asker, JsonBody, Parameters, Path, Uri},
+    input::{Asker, JsonBody, MaybeBody, Parameters, Path, Uri},
     openapi::{DeliveryParameters, PageParameters, StorefrontParameter},
     output::{Cursor, answer},
     problem::Problem,
@@ -32,7 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Adds an endpoint
 ///
-/// From now on it is told of every event that it wants: a CloudEvent by `POST`, signed as Standard
+/// From now on it is told of every event that it wants: a `CloudEvent` by `POST`, signed as Standard
 /// Webhooks has it. The answer holds the `secret` that signs, once and never again. Storefronts and
 /// operators add endpoints for their own storefront; an admin's hears of everything unless it names
 /// one.
@@ -83,7 +83,7 @@ async fn update(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Respon
 /// Deletes an endpoint
 #[utoipa::path(delete, path = "/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), responses((status = 204)))]
-async fn delete(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", endpoint(&id.0)?)])?;
     let told = asker.ask("webhook_endpoint.delete", body).await?;
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())
@@ -99,7 +99,7 @@ async fn delete(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Respon
 async fn rotate_secret(
     asker: Asker,
     id: Path<String>,
-    body: JsonBody,
+    body: MaybeBody,
 ) -> Result<Response, Problem> {
     let body = body.with(&[("id", endpoint(&id.0)?)])?;
     let told = asker.ask("webhook_endpoint.rotate_secret", body).await?;
@@ -137,7 +137,7 @@ async fn deliveries(
 async fn redeliver(
     asker: Asker,
     path: Path<(String, String)>,
-    body: JsonBody,
+    body: MaybeBody,
 ) -> Result<Response, Problem> {
     let Path((id, delivery_id)) = &path;
     if delivery_id.parse::<shared::id::DeliveryId>().is_err() {

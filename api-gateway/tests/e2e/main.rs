@@ -7,13 +7,18 @@
     reason = "a test fails by panicking"
 )]
 
+mod attacks;
 mod auth;
 mod batches;
 mod broker;
 mod configuration;
+mod conventions;
 mod customers;
 mod dead_letters;
+mod described;
+mod endpoints;
 mod errors;
+mod feed;
 mod foreign;
 mod harness;
 mod idempotency;
@@ -23,5 +28,6 @@ mod orders;
 mod overload;
 mod postgres;
 mod products;
+mod tokens;
 mod verify;
 mod webhooks;

@@ -72,7 +72,7 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Secret")
             .field("until", &self.until)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod broker;
 mod process;
+mod receiver;
 mod store;
 
 use std::{
@@ -22,6 +23,7 @@ use standardwebhooks::Webhook;
 pub(crate) use self::{
     broker::Broker,
     process::Process,
+    receiver::{Manner, Receiver},
     store::{Book, Store},
 };
 

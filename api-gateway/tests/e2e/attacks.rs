@@ -1,0 +1,454 @@
+//! Attacks, each with its expected answer: the table of docs/SECURITY.md. Those on tokens are in
+//! `tokens`, on outgoing webhooks in `endpoints`.
+
+use std::{io, time::Duration};
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use reqwest::Method;
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time,
+};
+
+use crate::harness::{Reply, SECRET, System, order, send};
+
+const KEYS: &str =
+    "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator;admin=key-of-admin";
+const MISSING: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
+
+impl System {
+    fn address(&self) -> String {
+        self.url("")["http://".len()..].to_owned()
+    }
+
+    async fn raw(&self, body: impl Into<reqwest::Body>) -> Reply {
+        let request = self.request(Method::POST, "/v1/orders").body(body);
+        send(request.header("content-type", "application/json")).await
+    }
+}
+
+/// What comes back over a connection of our own.
+async fn speak(address: &str, text: &[u8]) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    // The answer may come, and the connection go, while we are still sending.
+    let _ = stream.write_all(text).await;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    while !answer.windows(4).any(|part| part == b"\r\n\r\n") {
+        match time::timeout(Duration::from_secs(10), stream.read(&mut buffer)).await {
+            Ok(Ok(read)) if read > 0 => answer.extend_from_slice(&buffer[..read]),
+            _ => break,
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test]
+async fn anothers_ids_are_like_missing_ones_on_every_route() {
+    let mut system =
+        System::start_with(&[("API_KEYS", KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    system.key = Some("key-of-eu".to_owned());
+    let customer = system.customer().await;
+    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let order_id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    let hook = json!({"url": "http://127.0.0.1:1/"});
+    let made = system.post("/v1/webhook-endpoints", hook).await.expect(201);
+    let endpoint = made["id"].as_str().unwrap().to_owned();
+    let document = system.get("/openapi.json").await.expect(200);
+
+    // Every route that names one of these, as the API describes itself.
+    system.key = Some("key-of-us".to_owned());
+    let mut tried = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let owned = match path.split('/').nth(2) {
+            Some("orders") => &order_id,
+            Some("customers") => &customer,
+            Some("webhook-endpoints") => &endpoint,
+            _ => continue,
+        };
+        if !path.contains("{id}") {
+            continue;
+        }
+        for method in operations.as_object().unwrap().keys() {
+            let ask = async |id: &str| {
+                let url = path.replace("{id}", id).replace("{delivery_id}", MISSING);
+                let verb = method.to_uppercase().parse().unwrap();
+                let mut request = system.request(verb, &url);
+                if method_takes_body(&operations[method.as_str()]) {
+                    request = request.json(&json!({}));
+                }
+                let reply = send(request.header("if-match", "\"1\"")).await;
+                let mut problem = reply.body.clone();
+                problem["request_id"] = Value::Null;
+                (reply.status, problem.to_string().replace(id, "ID"))
+            };
+            let (theirs, missing) = (ask(owned).await, ask(MISSING).await);
+            assert_eq!(theirs, missing, "{method} {path}");
+            assert!(matches!(theirs.0, 404 | 403), "{method} {path}: {theirs:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried >= 14, "only {tried} routes");
+    for list in ["orders", "customers", "webhook-endpoints", "events"] {
+        let listed = system
+            .get(&format!("/v1/{list}?storefront=eu"))
+            .await
+            .expect(200);
+        assert_eq!(listed["data"], json!([]), "{list}");
+    }
+    let named = json!({"name": "Eve", "email": "eve@example.com", "storefront": "eu"});
+    system
+        .post("/v1/customers", named)
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    for path in ["/v1/orders?include_deleted=true", "/v1/dead-letters"] {
+        system.get(path).await.expect_problem(403, "FORBIDDEN");
+    }
+    system.key = Some("key-of-eu".to_owned());
+    let untouched = system
+        .get(&format!("/v1/orders/{order_id}"))
+        .await
+        .expect(200);
+    assert_ne!(untouched["status"], "cancelled");
+}
+
+fn method_takes_body(operation: &Value) -> bool {
+    operation["requestBody"].is_object()
+}
+
+#[tokio::test]
+async fn webhooks_that_the_shipper_did_not_sign_now_are_refused() {
+    let system = System::start().await;
+    let body = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
+                      "data": {"order_id": MISSING}})
+    .to_string();
+    let now = Timestamp::now().as_second();
+    let sign = |secret: &str, id: &str, time: i64, body: &str| {
+        Webhook::new(secret)
+            .unwrap()
+            .sign(id, time, body.as_bytes())
+            .unwrap()
+    };
+    let good = sign(SECRET, "m-1", now, &body);
+    let other = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let hour_ago = now - 3600;
+    for (what, id, time, signature, body) in [
+        (
+            "another secret",
+            "m-1",
+            now,
+            sign(other, "m-1", now, &body),
+            body.clone(),
+        ),
+        (
+            "another body",
+            "m-1",
+            now,
+            good.clone(),
+            body.replace("shipped", "returned"),
+        ),
+        ("another id", "m-2", now, good.clone(), body.clone()),
+        ("another time", "m-1", now + 1, good.clone(), body.clone()),
+        (
+            "stale",
+            "m-1",
+            hour_ago,
+            sign(SECRET, "m-1", hour_ago, &body),
+            body.clone(),
+        ),
+        (
+            "of the future",
+            "m-1",
+            now + 3600,
+            sign(SECRET, "m-1", now + 3600, &body),
+            body.clone(),
+        ),
+        (
+            "another version",
+            "m-1",
+            now,
+            good.replace("v1,", "v2,"),
+            body.clone(),
+        ),
+        ("nothing", "m-1", now, String::new(), body.clone()),
+        ("no base64", "m-1", now, "v1,!!!".to_owned(), body.clone()),
+    ] {
+        let reply = send(system.signed(id, &time.to_string(), &signature, body)).await;
+        assert_eq!(reply.status, 401, "{what}: {}", reply.body);
+    }
+    for time in ["", "soon", "99999999999999999999", "-1"] {
+        let reply = send(system.signed("m-1", time, &good, body.clone())).await;
+        assert_eq!(reply.status, 401, "{time}: {}", reply.body);
+    }
+    // What is signed is still looked at.
+    send(system.signed("m-1", &now.to_string(), &good, body))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_replayed_is_done_once() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    system
+        .order_until(&id, "announced", crate::harness::is_announced)
+        .await;
+    let body = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
+                      "data": {"order_id": id}})
+    .to_string();
+    let now = Timestamp::now().as_second();
+    let signature = Webhook::new(SECRET)
+        .unwrap()
+        .sign("m-1", now, body.as_bytes())
+        .unwrap();
+    for _ in 0..5 {
+        let reply = send(system.signed("m-1", &now.to_string(), &signature, body.clone())).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    system.quiet().await;
+    let history = system.history(&id).await;
+    let shipped = history.iter().filter(|kind| *kind == "shipment.shipped");
+    assert_eq!(shipped.count(), 1);
+    assert_eq!(system.shelf("A").await, (4, 0));
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn json_that_is_too_much_or_means_two_things_is_refused() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let items = r#"[{"sku": "A", "quantity": 1}]"#;
+    let wish = |more: &str| format!(r#"{{"customer_id": "{customer}", "items": {items}{more}}}"#);
+    for body in [
+        "[".repeat(100_000),
+        format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000)),
+        wish(&format!(
+            r#", "metadata": {}1{}"#,
+            r#"{"a":"#.repeat(200),
+            "}".repeat(200)
+        )),
+        wish(r#", "items": [{"sku": "A", "quantity": 2}]"#),
+        wish(r#", "metadata": {"a": 1, "a": 2}"#),
+        wish(r#", "metadata": {"a": "\ud800"}"#),
+        wish(r#", "metadata": {"a": 1e999}"#),
+        wish(", \"metadata\": {\"a\": \"\u{1}\"}"),
+        wish("}"),
+        "\u{feff}{}".to_owned(),
+        "NaN".to_owned(),
+    ] {
+        let start: String = body.chars().take(60).collect();
+        let reply = system.raw(body).await;
+        assert_eq!(reply.status, 400, "{start}: {}", reply.body);
+        reply.expect_problem(400, "INVALID_REQUEST");
+    }
+    system
+        .raw(vec![b'{', 0xc3, 0x28, b'}'])
+        .await
+        .expect_problem(400, "INVALID_REQUEST");
+    for more in [
+        r#", "metadata": {"a": "\u0000"}"#,
+        r#", "metadata": {"\u0000": 1}"#,
+        r#", "payment_method": "pm\u0000_ok""#,
+        r#", "payment_method": "pm\r\nX: y""#,
+        r#", "shipping_address": {"name": "a\u0007"}"#,
+        r#", "expected_total": -1"#,
+        r#", "expected_total": 9223372036854775808"#,
+        r#", "expected_total": 1.5"#,
+        r#", "storefront": "a'; DROP TABLE orders; --""#,
+        r#", "__proto__": {"role": "admin"}"#,
+        r#", "role": "admin""#,
+        r#", "$serde_json::private::RawValue": "1""#,
+    ] {
+        let reply = system.raw(wish(more)).await;
+        assert_eq!(reply.status, 422, "{more}: {}", reply.body);
+    }
+    for quantity in [
+        "0",
+        "-1",
+        "1000001",
+        "1e3",
+        "1.0",
+        "99999999999999999999",
+        "\"1\"",
+        "null",
+        "true",
+        "[1]",
+    ] {
+        let body = format!(
+            r#"{{"customer_id": "{customer}", "items": [{{"sku": "A", "quantity": {quantity}}}]}}"#
+        );
+        let problem = system
+            .raw(body)
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(
+            problem["errors"][0]["pointer"], "/items/0/quantity",
+            "{quantity}"
+        );
+    }
+    let many = vec![json!({"sku": "A", "quantity": 1}); 501];
+    let body = json!({"customer_id": customer, "items": many});
+    system
+        .post("/v1/orders", body)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    let large =
+        json!({"customer_id": customer, "items": [], "metadata": {"a": "x".repeat(17_000)}});
+    system
+        .post("/v1/orders", large)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(system.orders().await.len(), 0);
+    assert_eq!(system.shelf("A").await, (5, 0));
+}
+
+#[tokio::test]
+async fn sql_paths_and_log_lines_stay_what_they_are() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let evil = "Robert'); DROP TABLE customers; --";
+    let body = json!({"name": evil, "email": "o'brien\"@example.com"});
+    let made = system.post("/v1/customers", body).await.expect(201);
+    let id = made["id"].as_str().unwrap().to_owned();
+    let read = system.get(&format!("/v1/customers/{id}")).await.expect(200);
+    assert_eq!(read["name"], evil);
+    for query in [
+        "cursor=%27%20OR%201=1--",
+        "status=pending%27%20OR%20%271%27=%271",
+        "sku=A%27%3B--",
+        "customer_id=1%20OR%201=1",
+        "limit=1;DROP%20TABLE%20orders",
+        "limit=99999999999999999999",
+        "created_after=now()",
+        "sku=%00",
+        "sku=%ff",
+    ] {
+        let reply = system.get(&format!("/v1/orders?{query}")).await;
+        assert!(
+            matches!(reply.status, 400 | 422),
+            "{query}: {} {}",
+            reply.status,
+            reply.body
+        );
+    }
+    for path in [
+        "/v1/products/..%2f..%2fetc%2fpasswd",
+        "/v1/products/%2e%2e",
+        "/v1/products/A%00",
+        "/v1/products/%ff",
+        "/v1/orders/..;/products/A",
+        "/v1//orders",
+        "/v1/orders/",
+        "/docs/..%2f..%2fCargo.toml",
+        "/docs/%2e%2e/%2e%2e/etc/passwd",
+        "/v1/products/A%0d%0aX-Injected:%20yes",
+        "/%5c%5c/",
+    ] {
+        let answer = speak(
+            &system.address(),
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes(),
+        )
+        .await
+        .unwrap();
+        let is_refused = [" 404 ", " 400 "]
+            .iter()
+            .any(|code| answer.starts_with(&format!("HTTP/1.1{code}")));
+        assert!(is_refused, "{path}: {answer}");
+        assert!(!answer.to_lowercase().contains("\nx-injected"), "{answer}");
+    }
+    // What a client calls its request is in every log: only sane names are.
+    for forged in ["a b", "a\"b", "{}", "$(id)", &"x".repeat(200)] {
+        let request = system.request(Method::GET, "/v1/orders?limit=1");
+        let reply = send(request.header("x-request-id", forged)).await;
+        assert_ne!(reply.headers["x-request-id"], forged);
+    }
+    let reason = json!({"reason": "done\n{\"level\":\"ERROR\",\"message\":\"forged\"}"});
+    let customer = id;
+    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let path = format!(
+        "/v1/orders/{}/cancel",
+        created.expect(201)["id"].as_str().unwrap()
+    );
+    system
+        .post(&path, reason)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    for log in ["worker.log", "gateway.log"] {
+        let text = std::fs::read_to_string(system.folder.join(log)).unwrap();
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert_ne!(line["message"], "forged");
+        }
+    }
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn floods_and_slow_clients_hold_nobody_up() {
+    let system = System::start_with(&[("HTTP_IDLE_SECONDS", "2")]).await;
+    let address = system.address();
+    let many = "a: b\r\n".repeat(5_000);
+    let long = format!("a: {}\r\n", "b".repeat(200_000));
+    let longest = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(200_000));
+    for head in [
+        format!("GET /livez HTTP/1.1\r\nhost: x\r\n{many}\r\n"),
+        format!("GET /livez HTTP/1.1\r\nhost: x\r\n{long}\r\n"),
+        longest,
+    ] {
+        let answer = speak(&address, head.as_bytes()).await.unwrap();
+        let is_refused = ["431", "414", "400"]
+            .iter()
+            .any(|code| answer.contains(code));
+        assert!(answer.is_empty() || is_refused, "{answer}");
+    }
+    for odd in [
+        "GET /livez HTTP/9.9\r\n\r\n",
+        "\0\0\0\0\r\n\r\n",
+        "POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+        "POST /v1/orders HTTP/1.1\r\nhost: x\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        "GET /livez HTTP/1.1\r\nhost: x\r\na : b\r\n\r\n",
+    ] {
+        let answer = speak(&address, odd.as_bytes()).await.unwrap();
+        assert!(
+            answer.is_empty() || answer.contains(" 400 "),
+            "{odd}: {answer}"
+        );
+    }
+
+    // Hundreds who never finish their head, and hundreds who announce a body and send none.
+    let half = join_all((0..300).map(async |number| {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let text: &[u8] = match number % 3 {
+            0 => b"GET /livez HTTP/1.1\r\nhost:",
+            1 => b"POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n{",
+            _ => b"",
+        };
+        stream.write_all(text).await.unwrap();
+        stream
+    }))
+    .await;
+    for _ in 0..20 {
+        assert_eq!(system.get("/livez").await.status, 200);
+        system.get("/v1/orders?limit=1").await.expect(200);
+    }
+    // Those without a head are gone by themselves.
+    for mut stream in half.into_iter().step_by(3) {
+        let mut rest = Vec::new();
+        let read = time::timeout(Duration::from_secs(60), stream.read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "a connection without a head is kept");
+    }
+    let large = system.raw(vec![b' '; 2 * 1024 * 1024]).await;
+    large.expect_problem(413, "PAYLOAD_TOO_LARGE");
+}

@@ -1,0 +1,268 @@
+//! What HTTP's own conventions ask for.
+
+use reqwest::{Method, RequestBuilder, header::HeaderMap};
+use serde_json::{Value, json};
+
+use crate::harness::{Reply, System, is_announced, order, order_paid_by, send};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers
+        .get(name)
+        .map_or("", |value| value.to_str().unwrap())
+}
+
+async fn if_match(request: RequestBuilder, tag: &str) -> Reply {
+    send(request.header("if-match", tag)).await
+}
+
+#[tokio::test]
+async fn a_change_is_made_only_to_what_the_client_knows() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let wish = order_paid_by(&customer, "A", 1, "pm_slow");
+    let created = system.post("/v1/orders", wish).await;
+    let tag = text(&created.headers, "etag").to_owned();
+    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/orders/{id}");
+    let cancel = || system.request(Method::POST, &format!("{path}/cancel"));
+
+    for wrong in ["\"99\"", "W/\"2\"", "2", "\"\""] {
+        let refused = if_match(cancel(), wrong).await;
+        let problem = refused.expect_problem(412, "VERSION_MISMATCH");
+        assert!(problem["detail"].as_str().unwrap().contains(&tag));
+    }
+    // A refusal is not kept under the key: the client looks, and asks again.
+    if_match(cancel().header("idempotency-key", "once"), "\"99\"")
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
+    let both = format!("\"99\", {tag}");
+    let cancelled = if_match(cancel().header("idempotency-key", "once"), &both).await;
+    assert_eq!(cancelled.expect(200)["status"], "cancelled");
+    // What was done under the key is told again, whatever it is like now.
+    let again = if_match(cancel().header("idempotency-key", "once"), &tag).await;
+    assert_eq!(text(&again.headers, "idempotent-replayed"), "true");
+    if_match(system.request(Method::DELETE, &path), &tag)
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
+    let deleted = if_match(system.request(Method::DELETE, &path), "*").await;
+    assert_eq!(deleted.status, 204);
+    let missing = "/v1/orders/0192f0c1-2345-7abc-8def-0123456789ab";
+    if_match(system.request(Method::DELETE, missing), "\"1\"")
+        .await
+        .expect_problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn products_and_customers_have_versions_too() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let before = system.get("/v1/products/A").await;
+    let tag = text(&before.headers, "etag").to_owned();
+    let customer = system.customer().await;
+    system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    // Stock has moved: the client's copy is old, but nobody changed the product.
+    let again = system.request(Method::GET, "/v1/products/A");
+    let again = send(again.header("if-none-match", &tag)).await;
+    assert_eq!(again.expect(200)["stock"][0]["reserved"], 1);
+    let rename = |name: &str| {
+        let body = json!({"name": name});
+        system.request(Method::PATCH, "/v1/products/A").json(&body)
+    };
+    let renamed = if_match(rename("B"), &tag).await;
+    let version = renamed.expect(200)["version"].as_u64().unwrap();
+    if_match(rename("C"), &tag)
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
+    if_match(rename("C"), &format!("\"{version}\""))
+        .await
+        .expect(200);
+
+    let path = format!("/v1/customers/{customer}");
+    let tag = text(&system.get(&path).await.headers, "etag").to_owned();
+    let block = || system.request(Method::POST, &format!("{path}/block"));
+    if_match(block(), &tag).await.expect(200);
+    if_match(block(), &tag)
+        .await
+        .expect_problem(412, "VERSION_MISMATCH");
+}
+
+#[tokio::test]
+async fn whoever_prefers_to_wait_hears_what_came_of_the_payment() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let ask = async |method: &str, wait: &str| {
+        let wish = order_paid_by(&customer, "A", 1, method);
+        let request = system.request(Method::POST, "/v1/orders").json(&wish);
+        send(request.header("prefer", wait)).await
+    };
+    let paid = ask("pm_ok", "wait=20").await;
+    assert_eq!(text(&paid.headers, "preference-applied"), "wait=20");
+    assert!(text(&paid.headers, "location").starts_with("/v1/orders/"));
+    let paid = paid.expect(201);
+    assert_eq!(paid["status"], "processing");
+    let declined = ask("pm_declined", "respond-async;x, wait=\"20\"")
+        .await
+        .expect(201);
+    assert_eq!(declined["status"], "cancelled");
+    assert_eq!(declined["cancel_reason"], "payment_declined");
+    // Not for longer than asked.
+    let slow = ask("pm_slow", "wait=1").await.expect(201);
+    assert_eq!(slow["status"], "pending");
+    let plain = ask("pm_slow", "handling=lenient").await;
+    assert_eq!(text(&plain.headers, "preference-applied"), "");
+}
+
+#[tokio::test]
+async fn lists_link_to_their_next_page_and_single_things_are_read_by_head_too() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    for _ in 0..3 {
+        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        created.expect(201);
+    }
+    let path = format!("/v1/orders?limit=2&customer_id={customer}");
+    let first = system.get(&path).await;
+    let link = text(&first.headers, "link").to_owned();
+    let next = link.strip_prefix('<').unwrap().split('>').next().unwrap();
+    assert!(link.ends_with("; rel=\"next\""), "{link}");
+    assert!(
+        next.contains("limit=2") && next.contains("customer_id="),
+        "{next}"
+    );
+    let second = system.get(next).await;
+    assert_eq!(text(&second.headers, "link"), "");
+    assert_eq!(second.expect(200)["data"].as_array().unwrap().len(), 1);
+
+    let id = first.expect(200)["data"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let head = send(system.request(Method::HEAD, &format!("/v1/orders/{id}"))).await;
+    assert_eq!((head.status, &head.body), (200, &Value::Null));
+    assert_ne!(text(&head.headers, "etag"), "");
+    let options = send(system.request(Method::OPTIONS, &format!("/v1/orders/{id}"))).await;
+    assert_eq!(options.status, 204);
+    let allowed = text(&options.headers, "allow");
+    for method in ["GET", "HEAD", "DELETE"] {
+        assert!(allowed.contains(method), "{allowed}");
+    }
+    let refused = send(system.request(Method::PUT, &format!("/v1/orders/{id}"))).await;
+    assert_ne!(text(&refused.headers, "allow"), "");
+    refused.expect_problem(405, "INVALID_REQUEST");
+}
+
+#[tokio::test]
+async fn every_answer_says_under_which_ids_it_was_made_and_what_it_is_not() {
+    let system = System::start().await;
+    let request = system
+        .request(Method::GET, "/v1/orders")
+        .header("x-request-id", "mine-1")
+        .header("traceparent", format!("00-{TRACE}-00f067aa0ba902b7-01"));
+    let reply = send(request).await;
+    assert_eq!(text(&reply.headers, "x-request-id"), "mine-1");
+    assert!(text(&reply.headers, "traceparent").starts_with(&format!("00-{TRACE}-")));
+    for reply in [reply, system.get("/nowhere").await] {
+        assert_eq!(text(&reply.headers, "x-content-type-options"), "nosniff");
+        assert_eq!(text(&reply.headers, "referrer-policy"), "no-referrer");
+        assert_ne!(text(&reply.headers, "content-security-policy"), "");
+        assert_ne!(text(&reply.headers, "cache-control"), "");
+    }
+    // The worker logs the same ids.
+    let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
+    let line = log.lines().find(|line| line.contains("mine-1")).unwrap();
+    assert!(line.contains(TRACE), "{line}");
+}
+
+#[tokio::test]
+async fn long_answers_are_compressed_for_those_who_can_read_it() {
+    let system = System::start().await;
+    for encoding in ["gzip", "br"] {
+        let request = system.request(Method::GET, "/openapi.json");
+        let reply = send(request.header("accept-encoding", encoding)).await;
+        assert_eq!(text(&reply.headers, "content-encoding"), encoding);
+        assert!(text(&reply.headers, "vary").contains("accept-encoding"));
+    }
+    let plain = system.get("/livez").await;
+    assert_eq!(text(&plain.headers, "content-encoding"), "");
+}
+
+#[tokio::test]
+async fn only_pages_that_are_named_may_call_from_a_browser() {
+    let shop = "https://shop.example.com";
+    let system = System::start_with(&[("CORS_ORIGINS", shop)]).await;
+    let ask = async |origin: &str| {
+        let request = system
+            .request(Method::OPTIONS, "/v1/orders")
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "idempotency-key");
+        send(request).await.headers
+    };
+    let allowed = ask(shop).await;
+    assert_eq!(text(&allowed, "access-control-allow-origin"), shop);
+    assert!(text(&allowed, "access-control-allow-headers").contains("idempotency-key"));
+    let other = ask("https://evil.example.com").await;
+    assert_ne!(
+        text(&other, "access-control-allow-origin"),
+        "https://evil.example.com"
+    );
+    let closed = System::start().await;
+    let request = closed.request(Method::GET, "/v1/orders");
+    let reply = send(request.header("origin", shop)).await;
+    assert_eq!(text(&reply.headers, "access-control-allow-origin"), "");
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_when_to_come_again() {
+    let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us";
+    let mut system = System::start_with(&[("API_KEYS", keys), ("RATE_LIMIT", "5/s")]).await;
+    system.key = Some("key-of-eu".to_owned());
+    let first = system.get("/v1/orders").await;
+    assert_eq!(
+        text(&first.headers, "ratelimit-policy"),
+        "\"default\";q=5;w=1"
+    );
+    assert_eq!(text(&first.headers, "ratelimit-limit"), "5");
+    let asked = futures_util::future::join_all((0..20).map(|_| system.get("/v1/orders"))).await;
+    let (taken, refused): (Vec<_>, Vec<_>) =
+        asked.into_iter().partition(|reply| reply.status == 200);
+    assert!(!taken.is_empty() && !refused.is_empty());
+    for reply in refused {
+        assert_eq!(text(&reply.headers, "retry-after"), "1");
+        assert_eq!(text(&reply.headers, "ratelimit-remaining"), "0");
+        reply.expect_problem(429, "RATE_LIMITED");
+    }
+    // Others have an allowance of their own, and health has none.
+    system.key = Some("key-of-us".to_owned());
+    system.get("/v1/orders").await.expect(200);
+    assert_eq!(system.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_same_key_at_the_same_moment_is_one_order() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 50)]).await;
+    let customer = system.customer().await;
+    let wish = order(&customer, "A", 1);
+    let ask = || {
+        let request = system.request(Method::POST, "/v1/orders").json(&wish);
+        send(request.header("idempotency-key", "cart-1"))
+    };
+    let replies = futures_util::future::join_all((0..20).map(|_| ask())).await;
+    let mut ids: Vec<String> = replies
+        .into_iter()
+        .map(|reply| reply.expect(201)["id"].as_str().unwrap().to_owned())
+        .collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    system.order_until(&ids[0], "announced", is_announced).await;
+    assert_eq!(system.shelf("A").await, (50, 1));
+}

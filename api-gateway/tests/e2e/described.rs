@@ -1,0 +1,83 @@
+//! The API does what it says of itself: checked by tools that know nothing else.
+
+use serde_json::Value;
+
+use crate::harness::{System, order, python};
+
+const KEY: &str = "key-of-an-admin-who-fuzzes";
+
+async fn system() -> System {
+    let keys = format!("admin={KEY};storefront@eu=key-of-a-storefront");
+    let mut system = System::start_with(&[("API_KEYS", &keys)]).await;
+    system.key = Some(KEY.to_owned());
+    system.stock("A", &[("main", 100)]).await;
+    system
+}
+
+#[tokio::test]
+async fn schemathesis_finds_nothing_that_is_not_as_described() {
+    let system = system().await;
+    let customer = system.customer().await;
+    system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    let folder = system.folder.to_str().unwrap();
+    let said = python("described.py", &["fuzz", &system.url(""), KEY, folder]);
+    assert!(said.contains("Tested"), "{said}");
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_generated_client_orders_and_cancels() {
+    let system = system().await;
+    let customer = system.customer().await;
+    let folder = system.folder.to_str().unwrap();
+    let arguments = ["client", &system.url(""), KEY, folder, &customer];
+    let said = python("described.py", &arguments);
+    assert!(said.contains("ordered and cancelled"), "{said}");
+}
+
+#[tokio::test]
+async fn the_description_is_complete_and_can_be_read_without_the_internet() {
+    let system = system().await;
+    let document = system.get("/openapi.json").await.expect(200);
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let mut names = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let here = format!("{method} {path}");
+            assert!(operation["summary"].is_string(), "{here}");
+            assert!(operation["tags"][0].is_string(), "{here}");
+            names.push(operation["operationId"].as_str().unwrap().to_owned());
+            let security = &operation["security"];
+            assert!(security.is_array(), "{here}: {security}");
+        }
+    }
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count, "each operation has its own name");
+
+    // The pages, and all that they load.
+    let page = system
+        .client
+        .get(system.url("/docs/"))
+        .send()
+        .await
+        .unwrap();
+    let page = page.text().await.unwrap();
+    let loaded: Vec<&str> = page
+        .split(['"', '\''])
+        .filter(|text| matches!(text.rsplit('.').next(), Some("js" | "css")))
+        .collect();
+    assert!(!loaded.is_empty(), "{page}");
+    for file in loaded {
+        assert!(!file.contains("//"), "{file} is somewhere else");
+        let file = file.trim_start_matches("./");
+        let reply = system.get(&format!("/docs/{file}")).await;
+        assert_eq!(reply.status, 200, "{file}");
+    }
+    assert_ne!(document["components"]["securitySchemes"], Value::Null);
+}

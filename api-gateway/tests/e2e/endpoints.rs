@@ -1,0 +1,471 @@
+//! Outgoing webhooks: to receivers that take them, refuse them, are slow, or are not there.
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Manner, Receiver, System, is_announced, order, send, setting, until};
+
+const OPEN: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1");
+
+impl System {
+    /// An endpoint's id and secret.
+    async fn endpoint(&self, url: &str, types: &[&str]) -> (String, String) {
+        let body = json!({"url": url, "event_types": types});
+        let made = self.post("/v1/webhook-endpoints", body).await.expect(201);
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        (text("id"), text("secret"))
+    }
+
+    async fn an_order(&self) -> String {
+        let customer = self.customer().await;
+        let created = self.post("/v1/orders", order(&customer, "A", 1)).await;
+        created.expect(201)["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn deliveries(&self, endpoint: &str) -> Vec<Value> {
+        let path = format!("/v1/webhook-endpoints/{endpoint}/deliveries?limit=200");
+        let page = self.get(&path).await.expect(200);
+        page["data"].as_array().unwrap().clone()
+    }
+
+    /// The endpoint's first delivery, once `condition` holds.
+    async fn delivery_until(&self, endpoint: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let mut found = Value::Null;
+        until("a delivery", async || {
+            found = self
+                .deliveries(endpoint)
+                .await
+                .last()
+                .cloned()
+                .unwrap_or_default();
+            condition(&found)
+        })
+        .await;
+        found
+    }
+}
+
+/// What tools that are not ours make of events: their ids.
+fn understood(lines: &[Value]) -> Vec<String> {
+    let script = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
+    let mut reader = Command::new("python3")
+        .arg(script)
+        .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = reader.stdin.take().unwrap();
+    for line in lines {
+        writeln!(input, "{line}").unwrap();
+    }
+    drop(input);
+    let output = reader.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let ids = String::from_utf8(output.stdout).unwrap();
+    ids.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn others_read_the_same_events_over_webhook_feed_stream_and_broker() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let receiver = Receiver::start().await;
+    let (endpoint, secret) = system.endpoint(&receiver.url("/hook"), &["order.*"]).await;
+
+    let script = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
+    let mut listener = tokio::process::Command::new("python3")
+        .args([&script, "listen", &system.broker.url(), "8"])
+        .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut said = tokio::io::BufReader::new(listener.stdout.take().unwrap());
+    let mut line = String::new();
+    tokio::io::AsyncBufReadExt::read_line(&mut said, &mut line)
+        .await
+        .unwrap();
+
+    let mut stream = system
+        .client
+        .get(system.url("/v1/events/stream?type=order.*"))
+        .send()
+        .await
+        .unwrap();
+    let id = system.an_order().await;
+    system.order_until(&id, "announced", is_announced).await;
+    until("both webhooks", async || receiver.received().len() == 2).await;
+
+    let feed = system
+        .get(&format!("/v1/events?type=order.*&order_id={id}"))
+        .await
+        .expect(200);
+    let mut lines: Vec<Value> = feed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| json!({"over": "feed", "body": event.to_string()}))
+        .collect();
+    let mut frames = String::new();
+    while frames.matches("data: ").count() < 2 {
+        frames += std::str::from_utf8(&stream.chunk().await.unwrap().unwrap()).unwrap();
+    }
+    let data = frames
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "));
+    lines.extend(data.map(|data| json!({"over": "sse", "body": data})));
+    for received in receiver.received() {
+        let headers: serde_json::Map<_, _> = received
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()))
+            .collect();
+        let body = std::str::from_utf8(&received.body).unwrap();
+        lines.push(json!({"over": "webhook", "headers": headers, "secret": secret, "body": body}));
+    }
+    let mut rest = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut said, &mut rest)
+        .await
+        .unwrap();
+    let published = rest
+        .lines()
+        .filter(|line| line.contains(&id) && line.contains("order."));
+    let published: Vec<Value> = published
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of_order = |line: &&Value| {
+        let event: Value = serde_json::from_str(line["body"].as_str().unwrap()).unwrap();
+        event["type"].as_str().unwrap().starts_with("order.")
+    };
+    lines.extend(published.iter().filter(of_order).cloned());
+
+    let mut ids = understood(&lines);
+    assert_eq!(ids.len(), 8, "two events in four ways: {ids:?}");
+    ids.sort();
+    assert!(
+        ids.chunks(4)
+            .all(|same| same.iter().all(|id| *id == same[0])),
+        "{ids:?}"
+    );
+    let deliveries = system.deliveries(&endpoint).await;
+    assert!(
+        deliveries
+            .iter()
+            .all(|delivery| delivery["status"] == "succeeded")
+    );
+    assert_eq!(deliveries[0]["attempts"][0]["response_code"], 200);
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_is_tried_again_and_listed_with_what_it_said() {
+    let mut system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let receiver = Receiver::with(vec![Manner::Status(500), Manner::Status(204)]).await;
+    let (endpoint, _) = system
+        .endpoint(&receiver.url("/"), &["order.created"])
+        .await;
+    system.an_order().await;
+    let failed = system
+        .delivery_until(&endpoint, |delivery| {
+            delivery["attempts"][0]["response_code"] == 500
+        })
+        .await;
+    assert_eq!(failed["status"], "pending");
+    assert!(failed["next_attempt_at"].is_string());
+    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    assert!(system.get(&path).await.expect(200)["failing_since"].is_string());
+    // A death in between changes nothing.
+    system.worker.kill();
+    system.restart_worker().await;
+    let taken = system
+        .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
+        .await;
+    assert_eq!(taken["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        system.get(&path).await.expect(200)["failing_since"],
+        Value::Null
+    );
+    let received = receiver.received();
+    assert_eq!(
+        received[0].headers["webhook-id"],
+        received[1].headers["webhook-id"]
+    );
+
+    // And once more when somebody asks for it, under the same id.
+    let again = format!(
+        "{path}/deliveries/{}/redeliver",
+        taken["id"].as_str().unwrap()
+    );
+    system.post(&again, json!({})).await.expect(202);
+    until("it to come again", async || receiver.received().len() == 3).await;
+    assert_eq!(
+        receiver.received()[2].headers["webhook-id"],
+        received[0].headers["webhook-id"]
+    );
+    let unknown = format!("{path}/deliveries/0192f0c1-2345-7abc-8def-0123456789ab/redeliver");
+    system
+        .post(&unknown, json!({}))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_gone_is_disabled_and_everybody_is_told() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let receiver = Receiver::with(vec![Manner::Status(410)]).await;
+    let (endpoint, _) = system
+        .endpoint(&receiver.url("/"), &["order.created"])
+        .await;
+    system.an_order().await;
+    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    until("it to be disabled", async || {
+        system.get(&path).await.expect(200)["is_enabled"] == false
+    })
+    .await;
+    assert_eq!(
+        system.get(&path).await.expect(200)["disabled_reason"],
+        "gone"
+    );
+    let told = system
+        .get("/v1/events?type=webhook_endpoint.disabled")
+        .await
+        .expect(200);
+    assert_eq!(told["data"][0]["subject"], endpoint.as_str());
+    assert_eq!(told["data"][0]["data"]["reason"], "gone");
+    // It hears no more of anything, until somebody takes it up again.
+    system.an_order().await;
+    let delivery = system.deliveries(&endpoint).await[0].clone();
+    let again = format!(
+        "{path}/deliveries/{}/redeliver",
+        delivery["id"].as_str().unwrap()
+    );
+    system
+        .post(&again, json!({}))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    receiver.answer(Manner::Status(200));
+    let enable = system
+        .request(Method::PATCH, &path)
+        .json(&json!({"is_enabled": true}));
+    assert_eq!(
+        send(enable).await.expect(200)["disabled_reason"],
+        Value::Null
+    );
+    let id = system.an_order().await;
+    until("the next one", async || {
+        let received = receiver.received();
+        received
+            .iter()
+            .any(|received| received.body.windows(36).any(|part| part == id.as_bytes()))
+    })
+    .await;
+    assert_eq!(
+        receiver.received().len(),
+        2,
+        "the order in between was not told"
+    );
+}
+
+#[tokio::test]
+async fn while_a_secret_is_rotated_both_sign() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let receiver = Receiver::start().await;
+    let (endpoint, old) = system
+        .endpoint(&receiver.url("/"), &["order.created"])
+        .await;
+    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    let rotated = system
+        .post(&format!("{path}/rotate-secret"), json!({}))
+        .await
+        .expect(200);
+    let new = rotated["secret"].as_str().unwrap().to_owned();
+    assert_ne!(old, new);
+    // Told once, and never again.
+    for shown in [
+        system.get(&path).await,
+        system.get("/v1/webhook-endpoints").await,
+    ] {
+        let shown = shown.expect(200).to_string();
+        assert!(!shown.contains("whsec_"), "{shown}");
+    }
+    system.an_order().await;
+    until("the webhook", async || receiver.received().len() == 1).await;
+    let verify = |index: usize, secret: &str| {
+        let received = receiver.received()[index].clone();
+        standardwebhooks::Webhook::new(secret)
+            .unwrap()
+            .verify(&received.body, &received.headers)
+    };
+    assert!(verify(0, &old).is_ok() && verify(0, &new).is_ok());
+    assert!(verify(0, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").is_err());
+
+    let at_once = json!({"overlap_seconds": 0});
+    let rotated = system
+        .post(&format!("{path}/rotate-secret"), at_once)
+        .await
+        .expect(200);
+    system.an_order().await;
+    until("the next webhook", async || receiver.received().len() == 2).await;
+    assert!(verify(1, rotated["secret"].as_str().unwrap()).is_ok());
+    assert!(verify(1, &new).is_err() && verify(1, &old).is_err());
+    system.delete(&path).await.expect(204);
+    system.get(&path).await.expect_problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_slow_endpoint_and_one_without_an_end_hold_nobody_up() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let slow = Receiver::with(vec![Manner::Late(Duration::from_mins(2))]).await;
+    let endless = Receiver::with(vec![Manner::Endless]).await;
+    let good = Receiver::start().await;
+    system.endpoint(&slow.url("/"), &["*"]).await;
+    let (talkative, _) = system.endpoint(&endless.url("/"), &["order.created"]).await;
+    system.endpoint(&good.url("/"), &["order.created"]).await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(system.an_order().await);
+    }
+    until("the good one to hear of everything", async || {
+        good.received().len() == 20
+    })
+    .await;
+    for id in ids {
+        system.order_until(&id, "announced", is_announced).await;
+    }
+    // Whatever it says behind its status is not waited for.
+    system
+        .delivery_until(&talkative, |delivery| delivery["status"] == "succeeded")
+        .await;
+}
+
+#[tokio::test]
+async fn endpoints_are_their_owners_business() {
+    let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator;admin=key-of-admin";
+    let mut system = System::start_with(&[OPEN, ("API_KEYS", keys)]).await;
+    let receiver = Receiver::start().await;
+    let everything = Receiver::start().await;
+    system.key = Some("key-of-eu".to_owned());
+    let (endpoint, _) = system.endpoint(&receiver.url("/"), &["*"]).await;
+    let foreign = json!({"url": receiver.url("/"), "storefront": "us"});
+    system
+        .post("/v1/webhook-endpoints", foreign)
+        .await
+        .expect_problem(403, "FORBIDDEN");
+
+    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    for key in ["key-of-us", "key-of-operator"] {
+        system.key = Some(key.to_owned());
+        system.get(&path).await.expect_problem(404, "NOT_FOUND");
+        system.delete(&path).await.expect_problem(404, "NOT_FOUND");
+        for action in [
+            "rotate-secret",
+            "deliveries/0192f0c1-2345-7abc-8def-0123456789ab/redeliver",
+        ] {
+            let refused = system.post(&format!("{path}/{action}"), json!({})).await;
+            refused.expect_problem(404, "NOT_FOUND");
+        }
+        let change = system
+            .request(Method::PATCH, &path)
+            .json(&json!({"is_enabled": false}));
+        send(change).await.expect_problem(404, "NOT_FOUND");
+        system
+            .get(&format!("{path}/deliveries"))
+            .await
+            .expect_problem(404, "NOT_FOUND");
+        let listed = system.get("/v1/webhook-endpoints").await.expect(200);
+        assert_eq!(listed["data"], json!([]));
+    }
+    system.key = Some("key-of-admin".to_owned());
+    system.get(&path).await.expect(200);
+    let (all, _) = system
+        .endpoint(&everything.url("/"), &["order.created"])
+        .await;
+    assert_eq!(
+        system
+            .get(&format!("/v1/webhook-endpoints/{all}"))
+            .await
+            .expect(200)["storefront"],
+        Value::Null
+    );
+    system.stock("A", &[("main", 10)]).await;
+    for storefront in ["us", "eu"] {
+        system.key = Some(format!("key-of-{storefront}"));
+        system.an_order().await;
+    }
+    until("everything to be told", async || {
+        everything.received().len() == 2
+    })
+    .await;
+    until("what is eu's to be told", async || {
+        !receiver.received().is_empty()
+    })
+    .await;
+    for received in receiver.received() {
+        let event: Value = serde_json::from_slice(&received.body).unwrap();
+        assert_eq!(event["storefront"], "eu");
+    }
+}
+
+#[tokio::test]
+async fn webhooks_go_nowhere_but_to_public_addresses() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let receiver = Receiver::start().await;
+    let port = receiver.port();
+    for url in [
+        receiver.url("/"),
+        format!("https://127.0.0.1:{port}/"),
+        format!("https://[::ffff:127.0.0.1]:{port}/"),
+        format!("https://[::1]:{port}/"),
+        format!("https://2130706433:{port}/"),
+        format!("https://0x7f000001:{port}/"),
+        "https://169.254.169.254/latest/meta-data".to_owned(),
+        "https://10.0.0.1/".to_owned(),
+        "file:///etc/passwd".to_owned(),
+        "https://user:password@example.com/".to_owned(),
+    ] {
+        let refused = system
+            .post("/v1/webhook-endpoints", json!({"url": url}))
+            .await;
+        let problem = refused.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], "/url", "{url}");
+    }
+    // A name is looked up when it is called.
+    let (endpoint, _) = system
+        .endpoint(&format!("https://localhost:{port}/"), &["order.created"])
+        .await;
+    system.an_order().await;
+    let failed = system
+        .delivery_until(&endpoint, |delivery| !delivery["attempts"][0].is_null())
+        .await;
+    let why = failed["attempts"][0]["error"].as_str().unwrap();
+    assert!(why.contains("not a public address"), "{why}");
+    assert!(receiver.received().is_empty());
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let inside = Receiver::start().await;
+    let outside = Receiver::with(vec![Manner::Redirect(inside.url("/secret"))]).await;
+    let (endpoint, _) = system.endpoint(&outside.url("/"), &["order.created"]).await;
+    system.an_order().await;
+    let failed = system
+        .delivery_until(&endpoint, |delivery| !delivery["attempts"][0].is_null())
+        .await;
+    assert_eq!(failed["attempts"][0]["response_code"], 302);
+    assert_eq!(failed["status"], "pending");
+    assert!(inside.received().is_empty());
+}

@@ -1,0 +1,392 @@
+//! The feed: in the order of commits, resumable, each reader's own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{StreamExt, future::join_all};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use crate::harness::{System, is_announced, order, send, until};
+
+fn id(event: &Value) -> &str {
+    event["id"].as_str().unwrap()
+}
+
+fn position(event: &Value) -> i64 {
+    event["position"].as_str().unwrap().parse().unwrap()
+}
+
+/// Every event behind `after`, page by page.
+async fn feed(system: &System, filter: &str, after: &str) -> Vec<Value> {
+    let (mut events, mut after) = (Vec::new(), after.to_owned());
+    loop {
+        let path = format!("/v1/events?limit=50&after={after}{filter}");
+        let page = system.get(&path).await.expect(200);
+        events.extend(page["data"].as_array().unwrap().iter().cloned());
+        match page["next_cursor"].as_str() {
+            Some(cursor) => cursor.clone_into(&mut after),
+            None => return events,
+        }
+    }
+}
+
+/// A stream of server-sent events, read to its end by whoever reads it.
+struct Stream {
+    chunks: futures_util::stream::BoxStream<'static, reqwest::Result<Vec<u8>>>,
+    text: String,
+}
+
+impl Stream {
+    async fn open(
+        client: &Client,
+        url: &str,
+        last: Option<&str>,
+        key: Option<&str>,
+    ) -> Option<Self> {
+        let mut request = client.get(url);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        if let Some(key) = key {
+            request = request.bearer_auth(key);
+        }
+        let response = request.send().await.ok()?;
+        if response.status() != 200 {
+            return None;
+        }
+        let chunks = response.bytes_stream();
+        Some(Self {
+            chunks: chunks
+                .map(|chunk| chunk.map(|bytes| bytes.to_vec()))
+                .boxed(),
+            text: String::new(),
+        })
+    }
+
+    /// The next event; none when the connection is gone or nothing comes.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            while let Some((frame, rest)) = self.text.split_once("\n\n") {
+                let fields: BTreeMap<_, _> = frame
+                    .lines()
+                    .filter_map(|line| line.split_once(": "))
+                    .collect();
+                let event = fields.get("data").map(|data| {
+                    let event: Value = serde_json::from_str(data).unwrap();
+                    assert_eq!(fields["id"], id(&event));
+                    assert_eq!(fields["event"], event["type"].as_str().unwrap());
+                    event
+                });
+                let rest = rest.to_owned();
+                self.text = rest;
+                if event.is_some() {
+                    return event;
+                }
+            }
+            let chunk = tokio::time::timeout(Duration::from_secs(5), self.chunks.next()).await;
+            let bytes = chunk.ok()??.ok()?;
+            self.text.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+    }
+}
+
+/// Every event once, and each order's events in their order.
+fn assert_complete(events: &[Value], expected: &[Value]) {
+    let ids: Vec<&str> = events.iter().map(id).collect();
+    let unique: BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!(unique.len(), ids.len(), "some came twice");
+    let expected: BTreeSet<&str> = expected.iter().map(id).collect();
+    let missed: Vec<_> = expected.difference(&unique).collect();
+    assert!(missed.is_empty(), "missed {missed:?}");
+    let mut sequences: BTreeMap<&str, &str> = BTreeMap::new();
+    for event in events {
+        let (subject, sequence) = (
+            event["subject"].as_str().unwrap(),
+            event["sequence"].as_str().unwrap(),
+        );
+        let before = sequences.insert(subject, sequence);
+        assert!(before.is_none_or(|before| before < sequence), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_beside_many_writers_never_finds_something_new_behind_itself() {
+    let system = System::start_with(&[]).await;
+    // PostgreSQL takes as many workers as come, and each draws positions of its own.
+    let others: Vec<_> = if crate::harness::setting("TEST_STORE") == "postgres" {
+        (0..2).map(|_| system.spawn_replacement_worker()).collect()
+    } else {
+        Vec::new()
+    };
+    system.stock("A", &[("main", 1_000)]).await;
+    let customer = system.customer().await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let reading = async {
+        let (mut seen, mut after) = (Vec::new(), "0".to_owned());
+        loop {
+            let was_over = is_over.load(Ordering::Acquire);
+            let page = system
+                .get(&format!("/v1/events?limit=7&after={after}"))
+                .await
+                .expect(200);
+            seen.extend(page["data"].as_array().unwrap().iter().cloned());
+            after = page["position"].as_str().unwrap().to_owned();
+            if was_over && page["next_cursor"].is_null() {
+                return seen;
+            }
+        }
+    };
+    let writing = async {
+        for _ in 0..10 {
+            let orders = (0..20).map(|_| system.post("/v1/orders", order(&customer, "A", 1)));
+            for reply in join_all(orders).await {
+                reply.expect(201);
+            }
+        }
+        system.quiet().await;
+        is_over.store(true, Ordering::Release);
+    };
+    let (seen, ()) = tokio::join!(reading, writing);
+    let all = feed(&system, "", "0").await;
+    assert_eq!(
+        seen.iter().map(id).collect::<Vec<_>>(),
+        all.iter().map(id).collect::<Vec<_>>()
+    );
+    assert!(seen.iter().map(position).is_sorted());
+    assert!(all.len() > 800, "{}", all.len());
+    drop(others);
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn the_feed_is_filtered_and_goes_on_behind_any_event() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+    }
+    for id in &ids {
+        system.order_until(id, "announced", is_announced).await;
+    }
+    let all = feed(&system, "", "0").await;
+    let of_one = feed(&system, &format!("&order_id={}", ids[1]), "0").await;
+    assert!(
+        of_one
+            .iter()
+            .all(|event| event["subject"] == ids[1].as_str())
+    );
+    assert_eq!(of_one.len(), system.history(&ids[1]).await.len());
+    let created = feed(&system, "&type=order.created", "0").await;
+    assert_eq!(created.len(), 3);
+    let several = feed(&system, "&type=payment.*,order.created", "0").await;
+    assert_eq!(several.len(), 6);
+    for place in [
+        id(&created[1]).to_owned(),
+        position(&created[1]).to_string(),
+    ] {
+        let rest = feed(&system, "", &place).await;
+        let index = all.iter().position(|event| id(event) == id(&created[1]));
+        assert_eq!(rest, all[index.unwrap() + 1..]);
+    }
+    let now = system.get("/v1/events?after=now").await.expect(200);
+    assert_eq!(
+        (&now["data"], &now["next_cursor"]),
+        (&json!([]), &Value::Null)
+    );
+    for wrong in [
+        "after=0192f0c1-2345-7abc-8def-0123456789ab",
+        "after=yesterday",
+        "after=-1",
+        "type=Order",
+        "type=order.created,,",
+        "order_id=1",
+        "limit=0",
+        "limit=201",
+        "wait_ms=-1",
+        "since=1",
+    ] {
+        let refused = system.get(&format!("/v1/events?{wrong}")).await;
+        refused.expect_problem(422, "INVALID_REQUEST");
+    }
+    // Whoever waits is answered when there is something.
+    let place = now["position"].as_str().unwrap();
+    let path = format!("/v1/events?wait_ms=20000&type=order.cancelled&after={place}");
+    let cancelling = format!("/v1/orders/{}/cancel", ids[2]);
+    let (news, cancelled) = tokio::join!(system.get(&path), system.post(&cancelling, json!({})));
+    cancelled.expect(200);
+    assert_eq!(news.expect(200)["data"][0]["subject"], ids[2].as_str());
+}
+
+const KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
+
+#[tokio::test]
+async fn storefronts_hear_of_nothing_but_their_own() {
+    let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
+    let client = system.client.clone();
+    let url = system.url("/v1/events/stream");
+    assert!(Stream::open(&client, &url, None, None).await.is_none());
+    let mut live = Stream::open(&client, &url, None, Some("key-of-us"))
+        .await
+        .unwrap();
+    let mut everybodys = Stream::open(&client, &url, None, Some("key-of-operator"))
+        .await
+        .unwrap();
+
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 10)]).await;
+    let mut orders = BTreeMap::new();
+    for storefront in ["eu", "us"] {
+        system.key = Some(format!("key-of-{storefront}"));
+        let customer = system.customer().await;
+        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+        system.order_until(&id, "announced", is_announced).await;
+        orders.insert(storefront, id);
+    }
+    // Now it is us who asks.
+    for filter in ["", "&storefront=eu", &format!("&order_id={}", orders["eu"])] {
+        let events = feed(&system, filter, "0").await;
+        let foreign = events.iter().find(|event| event["storefront"] != "us");
+        assert_eq!(foreign, None, "{filter}");
+    }
+    let heard = live.next().await.unwrap();
+    assert_eq!(heard["subject"], orders["us"].as_str());
+    // An event of another's is a place in the feed, and tells nothing.
+    system.key = Some("key-of-operator".to_owned());
+    let theirs = feed(&system, "&storefront=eu", "0").await;
+    let again = Stream::open(&client, &url, Some(id(&theirs[0])), Some("key-of-us")).await;
+    assert_eq!(again.unwrap().next().await.unwrap()["storefront"], "us");
+    let mut storefronts = BTreeSet::new();
+    while storefronts.len() < 3 {
+        storefronts.insert(everybodys.next().await.unwrap()["storefront"].to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_reconnects_a_hundred_times_gets_every_event_once() {
+    let mut system = System::start_with_own_broker(&[]).await;
+    system.set("HTTP_ADDR", Some(&system.url("")["http://".len()..]));
+    system.stock("A", &[("main", 10_000)]).await;
+    let customer = system.customer().await;
+    let start = system.get("/v1/events?after=now").await.expect(200);
+    let start = start["position"].as_str().unwrap().to_owned();
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let url = format!("{}?after={start}", system.url("/v1/events/stream"));
+    let (client, over) = (system.client.clone(), Arc::clone(&is_over));
+    let reading = tokio::spawn(async move {
+        let (mut events, mut connections): (Vec<Value>, u32) = (Vec::new(), 0);
+        loop {
+            let was_over = over.load(Ordering::Acquire);
+            let last = events.last().map(|event| id(event).to_owned());
+            let Some(mut stream) = Stream::open(&client, &url, last.as_deref(), None).await else {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            connections += 1;
+            // A few events, and the connection is gone again.
+            let patience = if connections < 100 {
+                connections % 13
+            } else {
+                10_000
+            };
+            let before = events.len();
+            for _ in 0..=patience {
+                match stream.next().await {
+                    Some(event) => events.push(event),
+                    None => break,
+                }
+            }
+            if was_over && connections >= 100 && events.len() == before {
+                return (events, connections);
+            }
+        }
+    });
+
+    let mut created = 0;
+    let client = system.client.clone();
+    let ask = async |url: String| {
+        let body = order(&customer, "A", 1);
+        let reply = client.post(url).json(&body).send().await;
+        usize::from(reply.is_ok_and(|reply| reply.status() == 201))
+    };
+    for round in 0..3 {
+        let url = system.url("/v1/orders");
+        for _ in 0..10 {
+            let asked = join_all((0..8).map(|_| ask(url.clone()))).await;
+            created += asked.into_iter().sum::<usize>();
+        }
+        if round == 0 {
+            system.gateway.kill();
+            system.restart_gateway().await;
+        } else if round == 1 {
+            let mut broker = system.take_broker();
+            tokio::task::spawn_blocking(move || {
+                broker.kill();
+                broker.start();
+                broker
+            })
+            .await
+            .map(|broker| system.broker = broker)
+            .unwrap();
+            until("the gateway to be back", async || {
+                system.get("/readyz").await.status == 200
+            })
+            .await;
+        }
+    }
+    until("orders to be read again", async || {
+        system.get("/v1/orders?limit=1").await.status == 200
+    })
+    .await;
+    system.quiet().await;
+    is_over.store(true, Ordering::Release);
+    let (events, connections) = reading.await.unwrap();
+    assert!(
+        connections >= 100 && created > 100,
+        "{connections} {created}"
+    );
+    let expected = feed(&system, "", &start).await;
+    assert_complete(&events, &expected);
+    assert_eq!(events.len(), expected.len());
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_thousand_listen_and_those_who_do_not_read_harm_nobody() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 1_000)]).await;
+    let customer = system.customer().await;
+    let url = system.url("/v1/events/stream?type=order.created");
+    let streams =
+        join_all((0..1_000).map(|_| Stream::open(&system.client, &url, None, None))).await;
+    let mut streams: Vec<Stream> = streams.into_iter().map(Option::unwrap).collect();
+    // Half of them never read.
+    let idle = streams.split_off(500);
+    for _ in 0..30 {
+        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        created.expect(201);
+    }
+    let heard = join_all(streams.iter_mut().map(async |stream| {
+        let mut heard = Vec::new();
+        while heard.len() < 30 {
+            heard.push(id(&stream.next().await.unwrap()).to_owned());
+        }
+        heard
+    }))
+    .await;
+    assert!(heard.windows(2).all(|pair| pair[0] == pair[1]));
+    drop(idle);
+    let wrong = send(system.request(Method::GET, "/v1/events/stream?after=x")).await;
+    wrong.expect_problem(422, "INVALID_REQUEST");
+}

@@ -1,0 +1,85 @@
+//! Callers with JSON Web Tokens, made by a library that is not ours.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Manner, Receiver, System, python, until};
+
+const SECRET: &str = "a secret that both sides know, and nobody else";
+
+fn made(arguments: &[&str]) -> Value {
+    serde_json::from_str(&python("tokens.py", arguments)).unwrap()
+}
+
+async fn all_are_told_apart(system: &mut System, tokens: &Value) {
+    for (name, token) in tokens["good"].as_object().unwrap() {
+        system.key = Some(token.as_str().unwrap().to_owned());
+        let reply = system.get("/v1/orders").await;
+        assert_eq!(reply.status, 200, "{name}: {}", reply.body);
+    }
+    for (name, token) in tokens["bad"].as_object().unwrap() {
+        system.key = Some(token.as_str().unwrap().to_owned());
+        let reply = system.get("/v1/orders").await;
+        assert_eq!(reply.status, 401, "{name}: {}", reply.body);
+        reply.expect_problem(401, "UNAUTHENTICATED");
+    }
+}
+
+#[tokio::test]
+async fn a_token_by_a_secret_is_taken_for_what_it_says_and_a_forged_one_is_not() {
+    let mut system = System::start_with(&[
+        ("JWT_SECRET", SECRET),
+        ("API_KEYS", "operator=key-of-operator"),
+    ])
+    .await;
+    let tokens = made(&["secret", SECRET]);
+    all_are_told_apart(&mut system, &tokens).await;
+    // Keys go on beside tokens.
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    // The storefront is the token's.
+    system.key = Some(tokens["good"]["HS256"].as_str().unwrap().to_owned());
+    let customer = system.customer().await;
+    let seen = system.get(&format!("/v1/customers/{customer}")).await;
+    assert_eq!(seen.expect(200)["storefront"], "eu");
+    let product = json!({"sku": "B", "name": "B", "price": 1, "currency": "EUR"});
+    system
+        .post("/v1/products", product)
+        .await
+        .expect_problem(403, "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn tokens_by_published_keys_follow_their_rotation_and_outlive_their_publisher() {
+    let tokens = made(&["keys"]);
+    let publisher = Receiver::with(vec![Manner::Status(500)]).await;
+    let url = publisher.url("/jwks");
+    let mut system = System::start_with(&[("JWT_JWKS_URL", &url)]).await;
+    // Without any keys nobody can be told apart.
+    system.key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
+    system
+        .get("/v1/orders")
+        .await
+        .expect_problem(503, "UNAVAILABLE");
+
+    publisher.answer(Manner::Json(tokens["keys"].to_string()));
+    all_are_told_apart(&mut system, &tokens).await;
+    // Names that nobody knows do not make us ask again and again.
+    let asked = publisher.received().len();
+    assert!(asked < 10, "asked {asked} times");
+
+    publisher.answer(Manner::Json(tokens["later_keys"].to_string()));
+    system.key = Some(tokens["later"].as_str().unwrap().to_owned());
+    until("the new key to be taken", async || {
+        system.get("/v1/orders").await.status == 200
+    })
+    .await;
+    system.key = Some(tokens["good"]["RS256"].as_str().unwrap().to_owned());
+    system
+        .get("/v1/orders")
+        .await
+        .expect_problem(401, "UNAUTHENTICATED");
+
+    publisher.answer(Manner::Status(500));
+    system.key = Some(tokens["later"].as_str().unwrap().to_owned());
+    system.get("/v1/orders").await.expect(200);
+}
