@@ -2,11 +2,14 @@
 openapi-python-client makes of it.
 
 described.py fuzz BASE KEY FOLDER | described.py client BASE KEY FOLDER CUSTOMER
+described.py events BASE KEY ASYNCAPI: checks the whole feed against the description of events.
 """
 
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 action, base, key, folder = sys.argv[1:5]
@@ -67,4 +70,29 @@ def client(customer):
     print("ordered and cancelled")
 
 
-fuzz() if action == "fuzz" else client(*sys.argv[5:])
+def events():
+    import jsonschema_rs
+
+    document = json.loads(Path(folder).read_text())
+    messages = document["components"]["messages"]
+    validators = {
+        message["name"]: jsonschema_rs.validator_for({**message["payload"], "components": document["components"]})
+        for message in messages.values()
+        if "payload" in message
+    }
+    position, seen = "0", set()
+    while position:
+        url = f"{base}/v1/events?limit=200&after={position}"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
+        page = json.load(urllib.request.urlopen(request))
+        for event in page["data"]:
+            validators[event["type"]].validate(event)
+            seen.add(event["type"])
+        position = page["next_cursor"]
+    print(*sorted(seen))
+
+
+if action == "client":
+    client(*sys.argv[5:])
+else:
+    {"fuzz": fuzz, "events": events}[action]()

@@ -1,8 +1,8 @@
 //! The API does what it says of itself: checked by tools that know nothing else.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::harness::{System, order, python};
+use crate::harness::{System, order, order_paid_by, python};
 
 const KEY: &str = "key-of-an-admin-who-fuzzes";
 
@@ -80,4 +80,50 @@ async fn the_description_is_complete_and_can_be_read_without_the_internet() {
         assert_eq!(reply.status, 200, "{file}");
     }
     assert_ne!(document["components"]["securitySchemes"], Value::Null);
+}
+
+#[tokio::test]
+async fn events_are_as_their_description_says() {
+    let system = system().await;
+    let customer = system.customer().await;
+    let mut ids = Vec::new();
+    for method in ["pm_ok", "pm_declined", "pm_flaky", "pm_ok"] {
+        let wish = order_paid_by(&customer, "A", 1, method);
+        let created = system.post("/v1/orders", wish).await.expect(201);
+        ids.push(created["id"].as_str().unwrap().to_owned());
+    }
+    system.quiet().await;
+    for (number, kind) in ["shipped", "in_transit", "delivered"].iter().enumerate() {
+        let kind = format!("shipment.{kind}");
+        let id = format!("m-{number}");
+        assert_eq!(system.webhook(&id, &kind, &ids[0]).await.status, 200);
+    }
+    let cancelled = format!("/v1/orders/{}/cancel", ids[3]);
+    system
+        .post(&cancelled, json!({"reason": "no"}))
+        .await
+        .expect(200);
+    let endpoint = json!({"url": "https://example.com"});
+    let made = system
+        .post("/v1/webhook-endpoints", endpoint)
+        .await
+        .expect(201);
+    let path = format!("/v1/webhook-endpoints/{}", made["id"].as_str().unwrap());
+    system.delete(&path).await.expect(204);
+    for id in &ids[1..3] {
+        let path = format!("/v1/orders/{id}");
+        system.delete(&path).await.expect(204);
+        system
+            .post(&format!("{path}/restore"), json!({}))
+            .await
+            .expect(200);
+    }
+    system.quiet().await;
+    let description = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/asyncapi.json");
+    let said = python(
+        "described.py",
+        &["events", &system.url(""), KEY, description],
+    );
+    let types: Vec<&str> = said.split_whitespace().collect();
+    assert!(types.len() >= 20, "{types:?}");
 }

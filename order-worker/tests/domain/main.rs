@@ -7,7 +7,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod asyncapi;
 mod pains;
 mod properties;
 mod shop;
 mod simulation;
+mod webhooks;

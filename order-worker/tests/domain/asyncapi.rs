@@ -1,0 +1,100 @@
+//! docs/asyncapi.json says what the code does.
+
+use std::collections::BTreeSet;
+
+use order_worker::domain::step::Step;
+use serde_json::{Value, json};
+use shared::{
+    amqp::topology::{DEAD_LETTER_QUEUE, EVENTS_EXCHANGE, REQUEST_QUEUE, STEP_QUEUE},
+    event::Fact,
+    id::Warehouse,
+    request::Request,
+};
+
+fn document() -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/asyncapi.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
+    values
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Every type of event, as serde itself lists them.
+fn types() -> BTreeSet<String> {
+    let unknown = json!({"type": "?", "data": {}});
+    let told = serde_json::from_value::<Fact>(unknown)
+        .unwrap_err()
+        .to_string();
+    let names = told.split('`').skip(3).step_by(2);
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn it_names_every_queue_and_exchange() {
+    let document = document();
+    let channels = document["channels"].as_object().unwrap();
+    let names = [
+        REQUEST_QUEUE,
+        STEP_QUEUE,
+        DEAD_LETTER_QUEUE,
+        EVENTS_EXCHANGE,
+    ];
+    assert_eq!(
+        texts(channels.values().map(|channel| &channel["address"])),
+        names.map(str::to_owned).into()
+    );
+}
+
+#[test]
+fn it_names_every_type_of_event() {
+    let document = document();
+    let messages = &document["components"]["messages"];
+    let listed = document["channels"]["events"]["messages"]
+        .as_object()
+        .unwrap();
+    let told = texts(listed.keys().map(|name| &messages[name]["name"]));
+    assert_eq!(told, types());
+    assert!(told.len() > 30);
+}
+
+#[test]
+fn it_names_every_request() {
+    let document = document();
+    let patterns = document["components"]["schemas"]["Pattern"]["oneOf"]
+        .as_array()
+        .unwrap();
+    assert_eq!(
+        texts(patterns.iter().map(|pattern| &pattern["const"])),
+        Request::PATTERNS
+            .iter()
+            .map(|pattern| (*pattern).to_owned())
+            .collect()
+    );
+}
+
+#[test]
+fn it_names_every_step() {
+    let document = document();
+    let pattern = &document["components"]["schemas"]["Step"]["properties"]["step"]["pattern"];
+    let named: BTreeSet<&str> = pattern
+        .as_str()
+        .unwrap()
+        .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+        .filter(|word| !word.is_empty())
+        .collect();
+    let warehouse: Warehouse = "w".parse().unwrap();
+    let steps = [
+        Step::AuthorizePayment,
+        Step::CapturePayment,
+        Step::VoidPayment,
+        Step::RefundPayment,
+        Step::RequestShipment(warehouse.clone()),
+        Step::CancelShipment(warehouse),
+        Step::ExpireOrder,
+    ];
+    assert_eq!(named, steps.iter().map(Step::kind).collect());
+}

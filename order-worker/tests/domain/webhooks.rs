@@ -1,0 +1,287 @@
+//! Endpoints of others: how long they are tried, when they are given up, what they are told.
+
+use jiff::{SignedDuration, Timestamp};
+use order_worker::domain::{
+    command::{Action, Command},
+    decide::{Rules, carry_out},
+    stamp::Stamp,
+    webhook::{Answered, Delivery, MAX_ENDPOINTS, RETRY_FOR},
+    world::World,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use shared::{
+    id::{DeliveryId, EndpointId},
+    outcome::{Code, Failure},
+    request::Request,
+    webhook::{DeliveryStatus, DisabledReason},
+};
+
+use crate::shop::operator;
+
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+
+fn refused() -> Answered {
+    Answered {
+        response_code: Some(500),
+        latency_ms: 3,
+        error: Some("answered 500".to_owned()),
+    }
+}
+
+fn taken() -> Answered {
+    Answered {
+        response_code: Some(200),
+        latency_ms: 3,
+        error: None,
+    }
+}
+
+/// A world at a time.
+struct Office {
+    world: World,
+    now: Timestamp,
+}
+
+impl Office {
+    fn new() -> Self {
+        Self {
+            world: World::default(),
+            now: "2026-01-31T12:00:00Z".parse().unwrap(),
+        }
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Result<Value, Failure> {
+        let rules = Rules {
+            reservation_ttl: SignedDuration::from_mins(30),
+            payment_provider: "sandbox".to_owned(),
+        };
+        let seed = self.now.as_millisecond().unsigned_abs();
+        let mut stamp = Stamp::new(self.now, seed);
+        let told = carry_out(&mut self.world, command, &rules, &mut stamp);
+        told.outcome.map(|value| value.value())
+    }
+
+    fn endpoint(&mut self, body: Value) -> Result<EndpointId, Failure> {
+        let Request::CreateEndpoint(new) = Request::read("webhook_endpoint.create", body)? else {
+            unreachable!("it is what was asked for")
+        };
+        let made = self.carry_out(&Command::Request {
+            caller: operator(),
+            idempotency: None,
+            if_match: None,
+            action: Action::CreateEndpoint {
+                new,
+                secret: SECRET.to_owned(),
+            },
+        })?;
+        // The store would have counted them.
+        let owner = Some(operator().storefront);
+        *self.world.endpoint_counts.entry(owner).or_default() += 1;
+        self.now += SignedDuration::from_secs(1);
+        Ok(made["id"].as_str().unwrap().parse().unwrap())
+    }
+
+    /// A webhook to `endpoint` that is due now.
+    fn delivery(&mut self, endpoint_id: EndpointId) -> DeliveryId {
+        let now = self.now;
+        let id: DeliveryId = uuid::Uuid::now_v7().into();
+        let delivery = Delivery {
+            id,
+            endpoint_id,
+            event_id: uuid::Uuid::now_v7().into(),
+            event_type: "order.created".to_owned(),
+            position: 1,
+            request_id: "r".to_owned(),
+            status: DeliveryStatus::Pending,
+            attempt: 1,
+            failures: 0,
+            attempts: Vec::new(),
+            due_at: Some(now),
+            asked_at: now,
+            created_at: now,
+        };
+        self.world.deliveries.insert(id, delivery);
+        id
+    }
+
+    /// Tries until it is over, as time goes by; how often, and until when.
+    fn try_out(&mut self, id: DeliveryId, answered: &Answered) -> (u32, Timestamp) {
+        let mut attempts = 0;
+        while let Delivery {
+            due_at: Some(due_at),
+            endpoint_id,
+            attempt,
+            ..
+        } = self.world.deliveries[&id].clone()
+        {
+            self.now = due_at.max(self.now);
+            self.carry_out(&Command::FinishDelivery {
+                endpoint_id,
+                id,
+                attempt,
+                answered: answered.clone(),
+            })
+            .unwrap();
+            attempts += 1;
+        }
+        (attempts, self.now)
+    }
+
+    fn kinds(&self) -> Vec<&'static str> {
+        self.world
+            .dirty
+            .events
+            .iter()
+            .map(|event| event.fact.kind())
+            .collect()
+    }
+}
+
+#[test]
+fn a_webhook_is_tried_for_a_day_and_its_endpoint_is_then_given_up() {
+    let mut office = Office::new();
+    let endpoint = office
+        .endpoint(json!({"url": "https://example.com"}))
+        .unwrap();
+    let id = office.delivery(endpoint);
+    let began = office.now;
+    let (attempts, ended) = office.try_out(id, &refused());
+    assert!(ended.duration_since(began) >= RETRY_FOR);
+    assert!(ended.duration_since(began) < RETRY_FOR + SignedDuration::from_hours(3));
+    assert!((15..60).contains(&attempts), "{attempts}");
+    assert_eq!(office.world.deliveries[&id].status, DeliveryStatus::Failed);
+    assert!(office.world.deliveries[&id].attempts.len() <= 20);
+    let given_up = &office.world.endpoints[&endpoint];
+    assert_eq!(
+        (given_up.is_enabled, given_up.disabled_reason),
+        (false, Some(DisabledReason::Failing))
+    );
+    assert_eq!(office.kinds().last(), Some(&"webhook_endpoint.disabled"));
+}
+
+#[test]
+fn an_endpoint_that_takes_others_is_not_given_up_for_one() {
+    let mut office = Office::new();
+    let endpoint = office
+        .endpoint(json!({"url": "https://example.com"}))
+        .unwrap();
+    let (poison, fine) = (office.delivery(endpoint), office.delivery(endpoint));
+    let began = office.now;
+    while office.now.duration_since(began) < SignedDuration::from_hours(20) {
+        let Delivery {
+            attempt, due_at, ..
+        } = office.world.deliveries[&poison].clone();
+        office.now = due_at.unwrap();
+        office
+            .carry_out(&Command::FinishDelivery {
+                endpoint_id: endpoint,
+                id: poison,
+                attempt,
+                answered: refused(),
+            })
+            .unwrap();
+    }
+    office.try_out(fine, &taken());
+    assert_eq!(office.world.endpoints[&endpoint].failing_since, None);
+    office.try_out(poison, &refused());
+    assert_eq!(
+        office.world.deliveries[&poison].status,
+        DeliveryStatus::Failed
+    );
+    assert!(office.world.endpoints[&endpoint].is_enabled);
+}
+
+#[test]
+fn the_result_of_an_attempt_that_is_not_waited_for_is_void() {
+    let mut office = Office::new();
+    let endpoint_id = office
+        .endpoint(json!({"url": "https://example.com"}))
+        .unwrap();
+    let id = office.delivery(endpoint_id);
+    for attempt in [0, 2, 7] {
+        let answered = taken();
+        office
+            .carry_out(&Command::FinishDelivery {
+                endpoint_id,
+                id,
+                attempt,
+                answered,
+            })
+            .unwrap();
+    }
+    assert_eq!(office.world.deliveries[&id].status, DeliveryStatus::Pending);
+    office.try_out(id, &taken());
+    // It comes a second time: a worker died after it was stored.
+    let answered = refused();
+    office
+        .carry_out(&Command::FinishDelivery {
+            endpoint_id,
+            id,
+            attempt: 1,
+            answered,
+        })
+        .unwrap();
+    assert_eq!(
+        office.world.deliveries[&id].status,
+        DeliveryStatus::Succeeded
+    );
+}
+
+#[test]
+fn an_endpoint_hears_what_it_asked_for_of_whom_it_may() {
+    let mut office = Office::new();
+    let body = json!({"url": "https://example.com", "event_types": ["order.*"]});
+    let id = office.endpoint(body).unwrap();
+    let mut endpoint = office.world.endpoints[&id].clone();
+    let (own, other) = (operator().storefront, "other".parse().unwrap());
+    assert!(endpoint.wants("order.created", Some(&own)));
+    assert!(!endpoint.wants("payment.voided", Some(&own)));
+    assert!(!endpoint.wants("order.created", Some(&other)));
+    assert!(!endpoint.wants("order.created", None));
+    endpoint.storefront = None;
+    assert!(endpoint.wants("order.created", Some(&other)));
+    endpoint.is_enabled = false;
+    assert!(!endpoint.wants("order.created", Some(&own)));
+    // And its secret is in no log.
+    assert!(!format!("{endpoint:?}").contains("whsec_"));
+}
+
+#[test]
+fn there_is_a_limit_to_endpoints() {
+    let mut office = Office::new();
+    for _ in 0..MAX_ENDPOINTS {
+        office
+            .endpoint(json!({"url": "https://example.com"}))
+            .unwrap();
+    }
+    let refused = office.endpoint(json!({"url": "https://example.com"}));
+    assert_eq!(refused.unwrap_err().code, Code::InvalidState);
+}
+
+proptest! {
+    /// Whatever an endpoint answers, a webhook ends, and has one due time or is over.
+    #[test]
+    fn a_webhook_always_ends(codes in proptest::collection::vec(200u16..600, 1..80)) {
+        let mut office = Office::new();
+        let endpoint_id = office.endpoint(json!({"url": "https://example.com"})).unwrap();
+        let id = office.delivery(endpoint_id);
+        let mut codes = codes.into_iter().cycle();
+        let mut attempts = 0;
+        while let Delivery { due_at: Some(due_at), attempt, .. } = office.world.deliveries[&id].clone() {
+            prop_assert_eq!(office.world.deliveries[&id].status, DeliveryStatus::Pending);
+            office.now = due_at.max(office.now);
+            let code = codes.next().unwrap();
+            let error = (!(200..300).contains(&code)).then(|| format!("answered {code}"));
+            let answered = Answered { response_code: Some(code), latency_ms: 1, error };
+            office.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, answered })
+            .unwrap();
+            attempts += 1;
+            prop_assert!(attempts < 100);
+        }
+        let delivery = &office.world.deliveries[&id];
+        prop_assert_ne!(delivery.status, DeliveryStatus::Pending);
+        let last = delivery.attempts.last().unwrap();
+        prop_assert_eq!(delivery.status == DeliveryStatus::Succeeded, last.error.is_none());
+    }
+}
