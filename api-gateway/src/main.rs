@@ -43,6 +43,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// For requests in hand when the gateway is asked to stop, beyond their own timeout.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Open files: connections, and some more.
+const OPEN_FILES: u64 = 16_384;
+
 /// Between being asked to stop and closing connections: meanwhile requests are still answered, each
 /// as the last of its connection, so that no client sends one into a connection that is closing;
 /// and load balancers see that it is not ready. Connections that are used less often than this may
@@ -66,6 +69,10 @@ async fn run() -> anyhow::Result<()> {
     let env = Env::from_process();
     telemetry::init(&env)?;
     let config = Config::read(&env)?;
+    // Each connection takes a file descriptor, and many systems give 1,024 to who does not ask.
+    if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
+        tracing::warn!(%error, "can't raise the limit of open files");
+    }
     let stop = shutdown::on_signal()?;
     let listener = TcpListener::bind(config.http_addr)
         .await

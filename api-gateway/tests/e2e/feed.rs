@@ -364,6 +364,7 @@ async fn a_reader_that_reconnects_a_hundred_times_gets_every_event_once() {
 
 #[tokio::test]
 async fn a_thousand_listen_and_those_who_do_not_read_harm_nobody() {
+    rlimit::increase_nofile_limit(4_096).unwrap();
     let system = System::start().await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;

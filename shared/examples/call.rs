@@ -1,0 +1,60 @@
+//! Asks the worker for an order over RabbitMQ, as a Rust program beside it would:
+//!
+//! ```sh
+//! cargo run --example call -- amqp://guest:guest@127.0.0.1:5672/%2f ORDER_ID
+//! ```
+
+use std::{env, time::Duration};
+
+use anyhow::Context;
+use serde_json::json;
+use shared::{
+    amqp::{
+        connection::Broker,
+        rpc_client::{Call, RpcClient},
+    },
+    id::Storefront,
+    outcome::Code,
+    request::{Caller, Request, Role},
+};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = env::args().skip(1);
+    let url = arguments.next().context("the broker's URL is missing")?;
+    let id = arguments.next().context("the order's id is missing")?;
+
+    let broker = Broker::start(&url, "example")?;
+    let client = RpcClient::new(broker.clone());
+    // Every request there is: shared::request. It is read as strictly as the worker reads it.
+    let request = Request::read("order.get", json!({"id": id}))?;
+    let call = Call {
+        caller: Caller {
+            role: Role::Operator,
+            storefront: Storefront::default(),
+            actor: "example".to_owned(),
+            intent: "look at an order".to_owned(),
+            request_id: "example-1".to_owned(),
+            traceparent: None,
+        },
+        // A change would name what makes asking twice the same as asking once.
+        idempotency_key: None,
+        if_match: None,
+        message_id: None,
+        timeout: Duration::from_secs(5),
+    };
+    // Certain that nothing was done: ask again, as while the connection is being made. After a
+    // TIMEOUT a change would be asked again under its idempotency key.
+    let mut attempts = 0..20;
+    let outcome = loop {
+        match client.call(&request, call.clone()).await.outcome {
+            Err(failure) if failure.code == Code::Unavailable && attempts.next().is_some() => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            outcome => break outcome,
+        }
+    };
+    println!("{}", outcome?.text());
+    broker.close().await;
+    Ok(())
+}
