@@ -55,6 +55,12 @@ pub(crate) fn head() -> utoipa::openapi::OpenApi {
 
 /// A problem (RFC 9457). Members that a `code` needs stand beside these.
 #[derive(ToSchema)]
+#[schema(example = json!({
+    "type": "about:blank", "title": "Unprocessable Content", "status": 422,
+    "detail": "/items/0/quantity: must be a whole number from 1 to 1000000", "code": "INVALID_REQUEST",
+    "request_id": "checkout-42",
+    "errors": [{"pointer": "/items/0/quantity", "detail": "must be a whole number from 1 to 1000000"}]
+}))]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct Problem {
     /// `about:blank`: `code` says more.

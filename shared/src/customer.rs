@@ -12,6 +12,10 @@ use crate::{
 
 /// A customer of one storefront.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "id": "0192f0c1-0000-7abc-8def-0123456789ab", "name": "Ada Lovelace", "email": "ada@example.com",
+    "storefront": "eu", "is_blocked": false, "created_at": "2026-01-31T12:00:00Z"
+}))]
 pub struct Customer {
     /// UUIDv7.
     pub id: CustomerId,
@@ -31,6 +35,7 @@ pub struct Customer {
 /// `customer.create`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "Ada Lovelace", "email": "ada@example.com"}))]
 pub struct NewCustomer {
     /// What to call them.
     #[schema(min_length = 1, max_length = 200)]

@@ -382,6 +382,13 @@ pub const SOURCE: &str = "/orders";
 
 /// An event in the CloudEvents 1.0 JSON format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "specversion": "1.0", "id": "0192f0c1-2345-7002-8def-0123456789ab", "source": "/orders",
+    "type": "payment.captured", "subject": "0192f0c1-2345-7abc-8def-0123456789ab",
+    "time": "2026-01-31T12:00:00Z", "datacontenttype": "application/json",
+    "sequence": "00000000000000000007", "position": "1042", "storefront": "eu",
+    "actor": "worker", "intent": "capture_payment", "requestid": "checkout-42", "data": {"amount": 3998}
+}))]
 pub struct CloudEvent {
     /// [`SPEC_VERSION`].
     #[schema(value_type = String)]

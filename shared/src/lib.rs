@@ -1,5 +1,12 @@
 //! What `api-gateway` and `order-worker` both speak. No business rules live here.
 //!
+//! # Calling the worker
+//!
+//! A Rust program beside the broker asks as the gateway does: a [`request::Request`], read from JSON with
+//! every error at once; a [`request::Caller`] on whose behalf; an [`amqp::rpc_client::RpcClient`], which
+//! answers an [`outcome`]. `UNAVAILABLE` is certain that nothing was done, `TIMEOUT` is not: ask again
+//! under the same idempotency key. `examples/call.rs` is a whole program.
+//!
 //! # Layout
 //!
 //! - [`outcome`]: the result envelope (`SUCCESS`/`FAILURE`) and its error codes.

@@ -8,6 +8,16 @@ use serde::{Deserialize, Serialize};
 /// and exact as a JSON number in every client (below 2^53).
 pub const MAX_AMOUNT: i64 = 1_000_000_000_000;
 
+/// Codes of ISO 4217 (list one, of 2026), without funds and metals; XTS is for tests.
+const ISO_4217: &str = "
+    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD
+    CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD
+    GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD
+    KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO
+    NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE
+    SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES VND
+    VUV WST XAF XCD XCG XOF XPF XTS YER ZAR ZMW ZWG BGN";
+
 /// An ISO 4217 currency code: three capital letters.
 #[derive(
     Debug,
@@ -27,6 +37,13 @@ pub const MAX_AMOUNT: i64 = 1_000_000_000_000;
 pub struct Currency([u8; 3]);
 
 impl Currency {
+    /// Whether ISO lists it as a currency in use, or for tests.
+    pub fn is_listed(&self) -> bool {
+        ISO_4217
+            .split_whitespace()
+            .any(|code| code == self.as_str())
+    }
+
     /// The code as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XXX")
@@ -128,6 +145,13 @@ mod tests {
         };
         assert!(eur(1).plus(usd, 1).is_err());
         assert_eq!(eur(1).plus(eur(250), 3), Ok(eur(751)));
+    }
+
+    #[test]
+    fn a_currency_is_one_that_iso_lists() {
+        let is_listed = |code: &str| code.parse::<Currency>().unwrap().is_listed();
+        assert!(is_listed("EUR") && is_listed("JPY") && is_listed("XTS"));
+        assert!(!is_listed("EUX") && !is_listed("AAA") && !is_listed("XAU"));
     }
 
     #[test]

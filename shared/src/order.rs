@@ -21,6 +21,17 @@ use crate::{
 
 /// An order as callers see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "id": "0192f0c1-2345-7abc-8def-0123456789ab", "number": 42, "storefront": "eu",
+    "customer_id": "0192f0c1-0000-7abc-8def-0123456789ab", "external_id": null,
+    "status": "processing", "cancel_reason": null, "currency": "EUR", "total": 3998,
+    "items": [{"sku": "TSHIRT", "name": "T-shirt", "quantity": 2, "unit_price": 1999, "warehouse": "berlin"}],
+    "shipping_address": {"name": "Ada Lovelace", "city": "Berlin", "country": "DE"},
+    "payment": {"status": "authorized", "provider": "sandbox", "reference": "sandbox_1", "authorized": 3998, "captured": 0, "refunded": 0},
+    "shipments": [], "in_progress": {"step": "request_shipment:berlin", "attempt": 1, "due_at": "2026-01-31T12:00:00Z"},
+    "metadata": {"cart": "42"}, "version": 4, "is_deleted": false,
+    "created_at": "2026-01-31T12:00:00Z", "updated_at": "2026-01-31T12:00:01Z", "deleted_at": null
+}))]
 pub struct Order {
     /// UUIDv7.
     pub id: OrderId,

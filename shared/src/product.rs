@@ -20,6 +20,13 @@ pub const MAX_ON_HAND: i64 = 1_000_000_000;
 
 /// A product as callers see it; shared by the storefronts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "sku": "TSHIRT", "name": "T-shirt", "price": 1999, "currency": "EUR",
+    "image_urls": ["https://example.com/shirt.jpg"],
+    "stock": [{"warehouse": "berlin", "on_hand": 100, "reserved": 2, "available": 98}],
+    "is_deleted": false, "version": 2,
+    "created_at": "2026-01-31T12:00:00Z", "updated_at": "2026-01-31T12:00:01Z"
+}))]
 pub struct Product {
     /// What it is ordered by.
     pub sku: Sku,
@@ -61,6 +68,7 @@ pub struct StockLevel {
 /// `product.create`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"sku": "TSHIRT", "name": "T-shirt", "price": 1999, "currency": "EUR", "image_urls": []}))]
 pub struct NewProduct {
     /// What it will be ordered by.
     pub sku: Sku,
@@ -83,7 +91,7 @@ impl NewProduct {
         let sku = fields.required("sku", body::parsed);
         let name = fields.required("name", name);
         let price = fields.required("price", price);
-        let currency = fields.required("currency", body::parsed);
+        let currency = fields.required("currency", currency);
         let image_urls = fields.optional("image_urls", image_urls);
         Some(Self {
             sku: sku?,
@@ -98,6 +106,7 @@ impl NewProduct {
 /// `product.update`: what is given changes, the rest stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"price": 2499}))]
 pub struct UpdateProduct {
     /// Which product.
     #[schema(ignore)]
@@ -124,7 +133,7 @@ impl UpdateProduct {
         let sku = fields.required("sku", body::parsed);
         let name = fields.optional("name", name);
         let price = fields.optional("price", price);
-        let currency = fields.optional("currency", body::parsed);
+        let currency = fields.optional("currency", currency);
         let image_urls = fields.optional("image_urls", image_urls);
         Some(Self {
             sku: sku?,
@@ -179,6 +188,7 @@ impl ListProducts {
 /// `stock.set`: what was counted in a warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"on_hand": 100}))]
 pub struct SetStock {
     /// Of which product.
     #[schema(ignore)]
@@ -206,6 +216,16 @@ impl SetStock {
 
 fn name(value: Value) -> Result<String, String> {
     body::text(1..=200)(value)
+}
+
+/// What is stored stays readable, whatever ISO does with its list.
+fn currency(value: Value) -> Result<Currency, String> {
+    let currency: Currency = body::parsed(value)?;
+    if currency.is_listed() {
+        Ok(currency)
+    } else {
+        Err(format!("{currency} is not an ISO 4217 code"))
+    }
 }
 
 fn price(value: Value) -> Result<i64, String> {

@@ -198,6 +198,7 @@ impl fmt::Display for EndpointUrl {
 /// `webhook_endpoint.create`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"url": "https://example.com/webhooks", "event_types": ["order.*"]}))]
 pub struct NewEndpoint {
     /// Where to.
     #[schema(schema_with = schema::url)]
@@ -266,6 +267,7 @@ impl EndpointRef {
 /// `webhook_endpoint.update`: what is given changes, the rest stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"is_enabled": true}))]
 pub struct UpdateEndpoint {
     /// Which.
     #[schema(ignore)]
@@ -307,6 +309,7 @@ impl UpdateEndpoint {
 /// `webhook_endpoint.rotate_secret`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"overlap_seconds": 86400}))]
 pub struct RotateSecret {
     /// Which.
     #[schema(ignore)]

@@ -27,6 +27,12 @@ pub const DEFAULT_PAYMENT_METHOD: &str = "pm_ok";
 /// `order.create`: the body of `POST /v1/orders`.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "customer_id": "0192f0c1-0000-7abc-8def-0123456789ab",
+    "items": [{"sku": "TSHIRT", "quantity": 2}],
+    "shipping_address": {"name": "Ada Lovelace", "line1": "Main Street 1", "city": "Berlin", "country": "DE"},
+    "payment_method": "pm_ok", "expected_total": 3998, "metadata": {"cart": "42"}
+}))]
 pub struct CreateOrder {
     /// For whom.
     pub customer_id: CustomerId,
@@ -178,6 +184,7 @@ impl OrderRef {
 /// `order.cancel`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "changed my mind"}))]
 pub struct CancelOrder {
     /// Which order.
     #[schema(ignore)]
