@@ -441,6 +441,8 @@ fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::CancelOrder(request) => Sorted::Change(Action::CancelOrder(request)),
         Request::DeleteOrder(request) => Sorted::Change(Action::DeleteOrder(request)),
         Request::RestoreOrder(request) => Sorted::Change(Action::RestoreOrder(request)),
+        Request::RefundOrder(request) => Sorted::Change(Action::RefundOrder(request)),
+        Request::CreateShipment(request) => Sorted::Change(Action::CreateShipment(request)),
         Request::UpdateShipment(request) => Sorted::Change(Action::UpdateShipment(request)),
         Request::CreateProduct(request) => Sorted::Change(Action::CreateProduct(request)),
         Request::UpdateProduct(request) => Sorted::Change(Action::UpdateProduct(request)),

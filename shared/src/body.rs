@@ -142,6 +142,22 @@ impl Fields<'_> {
         read.into_iter().collect()
     }
 
+    /// Takes a list that may be absent; the outer `None` means that something of it is wrong.
+    pub fn optional_list<T>(
+        &mut self,
+        name: &str,
+        length: RangeInclusive<usize>,
+        read: impl FnMut(&mut Fields<'_>) -> Option<T>,
+    ) -> Option<Option<Vec<T>>> {
+        match self.map.get(name) {
+            None | Some(Value::Null) => {
+                self.map.remove(name);
+                Some(None)
+            }
+            Some(_) => self.list(name, length, read).map(Some),
+        }
+    }
+
     /// Reports a rule that `name` breaks; for rules over several fields.
     pub fn report(&mut self, name: &str, detail: impl Into<String>) {
         let pointer = self.pointer_to(name);

@@ -84,6 +84,15 @@ pub enum Fact {
         /// The provider's id.
         reference: Option<String>,
     },
+    /// Some of what was taken is to be given back.
+    #[serde(rename = "payment.refund_requested")]
+    RefundRequested {
+        /// Minor units, beside what was asked for before.
+        amount: i64,
+        /// Why, in the words of whoever asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// Money was given back.
     #[serde(rename = "payment.refunded")]
     PaymentRefunded {
@@ -299,6 +308,7 @@ impl Fact {
             Self::PaymentDeclined { .. } => "payment.declined",
             Self::PaymentCaptured { .. } => "payment.captured",
             Self::PaymentVoided { .. } => "payment.voided",
+            Self::RefundRequested { .. } => "payment.refund_requested",
             Self::PaymentRefunded { .. } => "payment.refunded",
             Self::StockReserved { .. } => "stock.reserved",
             Self::StockReleased { .. } => "stock.released",

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::request::{
-    CancelOrder, CreateOrder, DEFAULT_PAYMENT_METHOD, GetOrder, ListOrders, MAX_ITEMS,
-    MAX_METADATA_BYTES, NewItem, OrderHistory, OrderRef, QUANTITY, ShipmentUpdate, UpdateShipment,
+    CancelOrder, CreateOrder, CreateShipment, DEFAULT_PAYMENT_METHOD, GetOrder, ListOrders,
+    MAX_ITEMS, MAX_METADATA_BYTES, NewItem, OrderHistory, OrderRef, QUANTITY, RefundOrder,
+    ShipmentUpdate, UpdateShipment,
 };
 pub(crate) use self::request::{cursor, limit};
 use crate::{

@@ -19,7 +19,8 @@ use crate::{
     event::ListEvents,
     id::Storefront,
     order::{
-        CancelOrder, CreateOrder, GetOrder, ListOrders, OrderHistory, OrderRef, UpdateShipment,
+        CancelOrder, CreateOrder, CreateShipment, GetOrder, ListOrders, OrderHistory, OrderRef,
+        RefundOrder, UpdateShipment,
     },
     outcome::{Code, Failure},
     product::{ListProducts, NewProduct, ProductRef, SetStock, UpdateProduct},
@@ -89,8 +90,12 @@ requests! {
     "order.delete" => DeleteOrder(OrderRef),
     /// Undoes a soft deletion.
     "order.restore" => RestoreOrder(OrderRef),
+    /// Gives back some of what was taken.
+    "order.refund" => RefundOrder(RefundOrder),
     /// An order's events, oldest first.
     "order.history" => OrderHistory(OrderHistory),
+    /// Goods were handed over to a carrier.
+    "shipment.create" => CreateShipment(CreateShipment),
     /// What the shipper tells about a parcel.
     "shipment.update" => UpdateShipment(UpdateShipment),
     /// A new product.
@@ -159,6 +164,8 @@ impl Request {
             | Self::CancelOrder(_)
             | Self::DeleteOrder(_)
             | Self::RestoreOrder(_)
+            | Self::RefundOrder(_)
+            | Self::CreateShipment(_)
             | Self::UpdateShipment(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use shared::{
     event::Event,
     id::OrderId,
-    order::{CancelOrder, CreateOrder, Order},
+    order::{CancelOrder, CreateOrder, CreateShipment, Order, RefundOrder},
     outcome::Failure,
     page::Page,
 };
@@ -36,6 +36,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(read, delete))
         .routes(routes!(cancel))
         .routes(routes!(restore))
+        .routes(routes!(refund))
+        .routes(routes!(ship))
         .routes(routes!(history))
 }
 
@@ -150,6 +152,30 @@ async fn restore(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Resp
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.restore", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Ships goods of an order
+///
+/// For operators: everything that is still here, or some of it; what has left has left once. The money
+/// is taken when all has left.
+#[utoipa::path(post, path = "/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
+    request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]
+async fn ship(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+    let body = body.with(&[("id", order(&id)?)])?;
+    let told = asker.ask("shipment.create", body).await?;
+    Ok(answer(StatusCode::CREATED, told).located("/v1/orders"))
+}
+
+/// Refunds an order
+///
+/// For operators: all or part of what was captured, never more. It is on its way when this is answered;
+/// the order's `payment` and history tell when the provider has done it.
+#[utoipa::path(post, path = "/orders/{id}/refunds", tag = "orders", params(("id" = OrderId, Path)),
+    request_body = Option<RefundOrder>, responses((status = 202, body = Order)))]
+async fn refund(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+    let body = body.with(&[("id", order(&id)?)])?;
+    let told = asker.ask("order.refund", body).await?;
+    Ok(answer(StatusCode::ACCEPTED, told).into_response())
 }
 
 /// Lists an order's history

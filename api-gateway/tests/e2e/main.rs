@@ -28,6 +28,8 @@ mod orders;
 mod overload;
 mod postgres;
 mod products;
+mod refunds;
+mod shipments;
 mod tokens;
 mod verify;
 mod webhooks;

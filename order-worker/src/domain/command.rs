@@ -6,7 +6,7 @@ use shared::{
     etag::IfMatch,
     event::Origin,
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
-    order::{CancelOrder, CreateOrder, OrderRef, UpdateShipment},
+    order::{CancelOrder, CreateOrder, CreateShipment, OrderRef, RefundOrder, UpdateShipment},
     product::{NewProduct, ProductRef, SetStock, UpdateProduct},
     request::Caller,
     webhook::{EndpointRef, NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
@@ -65,6 +65,10 @@ pub enum Action {
     DeleteOrder(OrderRef),
     /// Undoes that.
     RestoreOrder(OrderRef),
+    /// Gives money back.
+    RefundOrder(RefundOrder),
+    /// Hands goods over.
+    CreateShipment(CreateShipment),
     /// Moves parcels.
     UpdateShipment(UpdateShipment),
     /// Adds a product.
@@ -112,6 +116,8 @@ impl Action {
             Self::CancelOrder(CancelOrder { id, .. })
             | Self::DeleteOrder(OrderRef { id })
             | Self::RestoreOrder(OrderRef { id })
+            | Self::RefundOrder(RefundOrder { id, .. })
+            | Self::CreateShipment(CreateShipment { id, .. })
             | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => Some(Answer::Order(*id)),
             Self::UpdateProduct(UpdateProduct { sku, .. })
             | Self::DeleteProduct(ProductRef { sku })
@@ -187,7 +193,7 @@ pub enum StepResult {
     },
     /// Money was given back.
     Refunded {
-        /// Minor units.
+        /// Minor units in all.
         amount: i64,
     },
     /// The carrier knows of the parcel.
@@ -287,6 +293,8 @@ impl Needs {
             Action::CancelOrder(CancelOrder { id, .. })
             | Action::DeleteOrder(OrderRef { id })
             | Action::RestoreOrder(OrderRef { id })
+            | Action::RefundOrder(RefundOrder { id, .. })
+            | Action::CreateShipment(CreateShipment { id, .. })
             | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),
             Action::CreateProduct(NewProduct { sku, .. })
             | Action::UpdateProduct(UpdateProduct { sku, .. })

@@ -17,7 +17,7 @@ use shared::{
     outcome::Failure,
 };
 
-use super::step::StepRow;
+use super::{step::StepRow, stock::take_away};
 
 /// Why a row of the event log does not fit the order it is applied to: a defect, or damage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +60,9 @@ pub struct Order {
     pub payment_method: String,
     /// The money's side.
     pub payment: Payment,
+    /// Minor units that are to be given back in all, whether they have been or not.
+    #[serde(default)]
+    pub refund_due: i64,
     /// The goods' side.
     pub shipments: Vec<Shipment>,
     /// The caller's own data.
@@ -135,6 +138,7 @@ impl Order {
                 captured: 0,
                 refunded: 0,
             },
+            refund_due: 0,
             shipments: Vec::new(),
             metadata: created.metadata,
             version: 1,
@@ -197,6 +201,7 @@ impl Order {
                     self.payment.reference.clone_from(reference);
                 }
             }
+            Fact::RefundRequested { amount, reason: _ } => self.refund_due += amount,
             Fact::PaymentRefunded { amount } => {
                 self.payment.refunded += amount;
                 self.payment.status = if self.payment.refunded < self.payment.captured {
@@ -246,11 +251,7 @@ impl Order {
 
     /// `items` are no longer held.
     fn let_go(&mut self, items: &[StockItem]) {
-        for item in items {
-            if let Some(index) = self.held.iter().position(|held| held == item) {
-                self.held.remove(index);
-            }
-        }
+        take_away(&mut self.held, items);
     }
 
     /// One of its parcels is where `event` says; `None` if it is not one of its parcels.
@@ -284,6 +285,11 @@ impl Order {
         Some(())
     }
 
+    /// Minor units that were taken and nobody has asked back yet.
+    pub fn refundable(&self) -> i64 {
+        self.payment.captured - self.refund_due.max(self.payment.refunded)
+    }
+
     /// What it costs.
     pub fn price(&self) -> Money {
         Money {
@@ -315,14 +321,12 @@ impl Order {
             .filter(|item| item.warehouse == *warehouse)
             .cloned()
             .collect();
-        for item in self
-            .parcels()
-            .filter(|parcel| parcel.shipped_at.is_none())
-            .flat_map(|parcel| &parcel.items)
-        {
-            if let Some(index) = left.iter().position(|held| held == item) {
-                left.remove(index);
-            }
+        for parcel in self.parcels().filter(|parcel| parcel.shipped_at.is_none()) {
+            let items = parcel
+                .items
+                .iter()
+                .filter(|item| item.warehouse == *warehouse);
+            take_away(&mut left, &items.cloned().collect::<Vec<_>>());
         }
         left
     }

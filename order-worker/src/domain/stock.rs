@@ -10,6 +10,33 @@ use shared::{
     outcome::{Code, Failure},
 };
 
+/// Takes `items` away from `from`: a line that is the same if there is one, else as much as it takes of
+/// those with the same product and warehouse. Tells whether all of it was there.
+pub fn take_away(from: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
+    let mut was_there = true;
+    for item in items {
+        if let Some(index) = from.iter().position(|held| held == item) {
+            from.remove(index);
+            continue;
+        }
+        let mut left = item.quantity.get();
+        from.retain_mut(|held| {
+            if left == 0 || (&held.sku, &held.warehouse) != (&item.sku, &item.warehouse) {
+                return true;
+            }
+            let taken = left.min(held.quantity.get());
+            left -= taken;
+            match NonZeroU32::new(held.quantity.get() - taken) {
+                Some(rest) => held.quantity = rest,
+                None => return false,
+            }
+            true
+        });
+        was_there &= left == 0;
+    }
+    was_there
+}
+
 /// What one warehouse has of one product. Always `0 ≤ reserved ≤ on_hand`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shelf {

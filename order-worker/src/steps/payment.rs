@@ -61,13 +61,13 @@ pub(super) async fn capture(
         .map(|amount| StepResult::Captured { amount })
 }
 
-/// Undoes [`capture`].
+/// Undoes [`capture`], as far as it is to be undone.
 pub(super) async fn refund(
     payments: &SandboxPayments,
     order: &Order,
 ) -> Result<StepResult, PartnerError> {
     payments
-        .refund(&key(order))
+        .refund(&key(order), order.refund_due.max(order.payment.refunded))
         .await
         .map(|amount| StepResult::Refunded { amount })
 }

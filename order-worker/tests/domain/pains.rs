@@ -124,7 +124,7 @@ fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded()
         (order.status, order.payment.status),
         (OrderStatus::Cancelled, PaymentStatus::Refunded)
     );
-    assert_eq!(shop.provider[&id].refunds, 1);
+    assert_eq!(shop.provider[&id].refunded, 100);
 }
 
 /// A cancel that comes while the provider is being asked: the authorization that lands later is void.

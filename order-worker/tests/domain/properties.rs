@@ -21,6 +21,12 @@ enum Happening {
     Cancel(usize),
     Delete(usize),
     Restore(usize),
+    Refund(usize, i64),
+    Ship {
+        order: usize,
+        a: u32,
+        b: u32,
+    },
     Webhook(usize, usize),
     /// A partner is asked to do a step.
     Perform(usize, Mood),
@@ -43,6 +49,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (0..50usize).prop_map(Happening::Cancel),
         1 => (0..50usize).prop_map(Happening::Delete),
         1 => (0..50usize).prop_map(Happening::Restore),
+        2 => (0..50usize, 1..500i64).prop_map(|(order, amount)| Happening::Refund(order, amount)),
+        3 => (0..50usize, 0..3u32, 0..3u32).prop_map(|(order, a, b)| Happening::Ship { order, a, b }),
         4 => (0..50usize, 0..6usize).prop_map(|(order, update)| Happening::Webhook(order, update)),
         8 => (0..50usize, mood).prop_map(|(step, mood)| Happening::Perform(step, mood)),
         8 => (0..50usize, any::<bool>()).prop_map(|(answer, again)| Happening::Arrive(answer, again)),
@@ -89,6 +97,20 @@ fn happen(shop: &mut Shop, orders: &mut Vec<OrderId>, happening: Happening) {
                 shop.ask("order.restore", json!({"id": id})).unwrap();
             }
         }
+        Happening::Refund(index, amount) => {
+            let Some(id) = pick(orders, index) else {
+                return;
+            };
+            let order = shop.world.orders[&id].clone();
+            let answer = shop.ask("order.refund", json!({"id": id, "amount": amount}));
+            let is_possible = amount <= order.refundable() && !order.is_deleted;
+            assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
+        }
+        Happening::Ship { order, a, b } => {
+            if let Some(id) = pick(orders, order) {
+                ship(shop, id, a, b);
+            }
+        }
         Happening::Webhook(index, update) => {
             if let (Some(id), Some(update)) =
                 (pick(orders, index), pick(&ShipmentUpdate::ALL, update))
@@ -126,6 +148,42 @@ fn happen(shop: &mut Shop, orders: &mut Vec<OrderId>, happening: Happening) {
             );
         }
     }
+}
+
+/// Hands over so much of each, or all. That must succeed exactly when so much is here.
+fn ship(shop: &mut Shop, id: OrderId, a: u32, b: u32) {
+    let items: Vec<_> = [("A", a), ("B", b)]
+        .into_iter()
+        .filter(|(_, quantity)| *quantity > 0)
+        .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
+        .collect();
+    // Nothing named: all that is here.
+    let body = if items.is_empty() {
+        json!({"id": id})
+    } else {
+        json!({"id": id, "items": items})
+    };
+    let before = shop.world.orders[&id].clone();
+    let here = |sku: &str| -> u32 {
+        let held = before.held.iter().filter(|item| item.sku.as_str() == sku);
+        held.map(|item| item.quantity.get()).sum()
+    };
+    let is_possible = before.status == OrderStatus::Processing
+        && !before.is_deleted
+        && a <= here("A")
+        && b <= here("B");
+    let answer = shop.ask("shipment.create", body);
+    assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
+    let after = &shop.world.orders[&id];
+    let units = |order: &order_worker::domain::order::Order| -> u32 {
+        order.held.iter().map(|item| item.quantity.get()).sum()
+    };
+    let left = match (is_possible, a + b) {
+        (false, _) => 0,
+        (true, 0) => units(&before),
+        (true, named) => named,
+    };
+    assert_eq!(units(&before) - units(after), left);
 }
 
 proptest! {

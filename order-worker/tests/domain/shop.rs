@@ -25,7 +25,7 @@ use shared::{
 pub(crate) struct Held {
     pub(crate) authorizations: u32,
     pub(crate) captures: u32,
-    pub(crate) refunds: u32,
+    pub(crate) refunded: i64,
     pub(crate) is_voided: bool,
     is_declined: bool,
     amount: i64,
@@ -109,6 +109,8 @@ impl Shop {
             Request::CancelOrder(request) => Action::CancelOrder(request),
             Request::DeleteOrder(request) => Action::DeleteOrder(request),
             Request::RestoreOrder(request) => Action::RestoreOrder(request),
+            Request::CreateShipment(request) => Action::CreateShipment(request),
+            Request::RefundOrder(request) => Action::RefundOrder(request),
             Request::UpdateShipment(request) => Action::UpdateShipment(request),
             Request::CreateProduct(request) => Action::CreateProduct(request),
             Request::SetStock(request) => Action::SetStock(request),
@@ -237,9 +239,9 @@ impl Shop {
                 }
             }
             Step::RefundPayment => {
-                held.refunds = 1;
+                held.refunded = held.refunded.max(order.refund_due);
                 StepResult::Refunded {
-                    amount: held.amount,
+                    amount: held.refunded,
                 }
             }
             Step::RequestShipment(warehouse) => StepResult::Announced {
@@ -341,7 +343,7 @@ impl Shop {
         }
         for (id, held) in &self.provider {
             assert!(
-                held.authorizations <= 1 && held.captures <= 1 && held.refunds <= 1,
+                held.authorizations <= 1 && held.captures <= 1 && held.refunded <= held.amount,
                 "{id}: {held:?}"
             );
         }
@@ -353,11 +355,12 @@ impl Shop {
             let held = self.provider.get(&order.id).cloned().unwrap_or_default();
             let expected = match order.payment.status {
                 PaymentStatus::Authorized => (1, 0, 0, false),
-                PaymentStatus::Captured => (1, 1, 0, false),
-                PaymentStatus::Refunded => (1, 1, 1, false),
+                PaymentStatus::Captured
+                | PaymentStatus::PartiallyRefunded
+                | PaymentStatus::Refunded => (1, 1, order.refund_due, false),
                 PaymentStatus::Voided => (held.authorizations, 0, 0, true),
                 PaymentStatus::Failed => (0, 0, 0, false),
-                PaymentStatus::Pending | PaymentStatus::PartiallyRefunded => {
+                PaymentStatus::Pending => {
                     panic!("order {} is {:?}", order.number, order.payment.status)
                 }
             };
@@ -365,13 +368,14 @@ impl Shop {
                 (
                     held.authorizations,
                     held.captures,
-                    held.refunds,
+                    held.refunded,
                     held.is_voided
                 ),
                 expected,
                 "{order:?}"
             );
-            let is_paid = order.payment.status == PaymentStatus::Captured;
+            assert_eq!(order.payment.refunded, order.refund_due);
+            let is_paid = order.payment.captured > 0;
             let has_left = matches!(order.status, OrderStatus::Shipped | OrderStatus::Delivered);
             assert_eq!(
                 is_paid, has_left,

@@ -81,14 +81,7 @@ pub struct NewItem {
 impl CreateOrder {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let customer_id = fields.required("customer_id", body::parsed);
-        let items = fields.list("items", 1..=MAX_ITEMS, |item| {
-            let sku = item.required("sku", body::parsed);
-            let quantity = item.required("quantity", quantity);
-            Some(NewItem {
-                sku: sku?,
-                quantity: quantity?,
-            })
-        });
+        let items = fields.list("items", 1..=MAX_ITEMS, item);
         let shipping_address = fields.optional("shipping_address", address);
         let payment_method = fields.optional("payment_method", payment_method);
         let expected_total = fields.optional("expected_total", body::integer(0..=MAX_AMOUNT));
@@ -200,6 +193,83 @@ impl CancelOrder {
         let id = fields.required("id", body::parsed);
         let reason = fields.optional("reason", body::text(0..=500));
         Some(Self { id: id?, reason })
+    }
+}
+
+/// `shipment.create`: goods were handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"items": [{"sku": "TSHIRT", "quantity": 1}], "carrier": "DHL", "tracking_number": "00340434161094042557"}))]
+#[serde(deny_unknown_fields)]
+pub struct CreateShipment {
+    /// Of which order.
+    #[schema(ignore)]
+    pub id: OrderId,
+    /// What left; absent: everything that is still here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 500)]
+    pub items: Option<Vec<NewItem>>,
+    /// Who carries it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 100)]
+    pub carrier: Option<String>,
+    /// The carrier's id for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 100)]
+    pub tracking_number: Option<String>,
+}
+
+impl CreateShipment {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let items = fields.optional_list("items", 1..=MAX_ITEMS, item);
+        let carrier = fields.optional("carrier", body::text(1..=100));
+        let tracking_number = fields.optional("tracking_number", body::text(1..=100));
+        Some(Self {
+            id: id?,
+            items: items?,
+            carrier,
+            tracking_number,
+        })
+    }
+}
+
+fn item(item: &mut Fields<'_>) -> Option<NewItem> {
+    let sku = item.required("sku", body::parsed);
+    let quantity = item.required("quantity", quantity);
+    Some(NewItem {
+        sku: sku?,
+        quantity: quantity?,
+    })
+}
+
+/// `order.refund`: gives back some of what was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"amount": 1999, "reason": "one came damaged"}))]
+#[serde(deny_unknown_fields)]
+pub struct RefundOrder {
+    /// Which order.
+    #[schema(ignore)]
+    pub id: OrderId,
+    /// Minor units; absent: all that is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1_000_000_000_000_i64)]
+    pub amount: Option<i64>,
+    /// Why, in the caller's words; kept in the history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    pub reason: Option<String>,
+}
+
+impl RefundOrder {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let amount = fields.optional("amount", body::integer(1..=MAX_AMOUNT));
+        let reason = fields.optional("reason", body::text(0..=500));
+        Some(Self {
+            id: id?,
+            amount,
+            reason,
+        })
     }
 }
 

@@ -65,6 +65,11 @@ pub(super) fn cancel(
         // Perhaps the provider is being asked at this moment.
         PaymentStatus::Pending | PaymentStatus::Authorized => draft.follow_with(Step::VoidPayment),
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
+            let amount = draft.order.refundable();
+            if amount > 0 {
+                let reason = None;
+                draft.record(Fact::RefundRequested { amount, reason })?;
+            }
             draft.follow_with(Step::RefundPayment);
         }
         PaymentStatus::Voided | PaymentStatus::Refunded | PaymentStatus::Failed => {}

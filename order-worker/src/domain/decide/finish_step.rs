@@ -7,7 +7,7 @@ use shared::{
     outcome::{Code, Failure},
 };
 
-use super::{cancel_order::cancel, update_shipment::announce};
+use super::{cancel_order::cancel, refund_order::refunded, update_shipment::announce};
 use crate::domain::{
     command::{Answer, StepResult, origin_of_step},
     decision::{Changes, Decision, Draft},
@@ -85,7 +85,7 @@ pub(super) fn finish_step(
             })?;
         }
         (Step::RefundPayment, StepResult::Refunded { amount }) => {
-            draft.record(Fact::PaymentRefunded { amount: *amount })?;
+            refunded(&mut draft, *amount)?;
         }
         (
             Step::RequestShipment(warehouse),

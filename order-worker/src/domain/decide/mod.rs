@@ -2,11 +2,13 @@
 
 mod cancel_order;
 mod create_order;
+mod create_shipment;
 mod customers;
 mod dead_steps;
 mod delete_order;
 mod finish_step;
 mod products;
+mod refund_order;
 mod update_shipment;
 mod webhooks;
 
@@ -123,6 +125,12 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
                 }
                 Action::RestoreOrder(request) => {
                     delete_order::restore_order(world, caller, origin, request.id, stamp)
+                }
+                Action::RefundOrder(request) => {
+                    refund_order::refund_order(world, caller, origin, request, stamp)
+                }
+                Action::CreateShipment(request) => {
+                    create_shipment::create_shipment(world, caller, origin, request, stamp)
                 }
                 Action::UpdateShipment(update) => {
                     update_shipment::update_shipment(world, caller, origin, update, stamp)

@@ -151,7 +151,7 @@ fn fact(shipment_id: ShipmentId, update: ShipmentUpdate) -> Option<Fact> {
 }
 
 /// What the parcels' state means for the order: when all has left, the money is taken.
-fn conclude(draft: &mut Draft<'_>) -> Result<(), Failure> {
+pub(super) fn conclude(draft: &mut Draft<'_>) -> Result<(), Failure> {
     if draft.order.status == OrderStatus::Processing && draft.order.held.is_empty() {
         draft.record(Fact::OrderShipped {})?;
         draft.follow_with(Step::CapturePayment);

@@ -203,21 +203,27 @@ impl Books {
         Ok(payment.captured)
     }
 
-    /// Gives back what was taken under `key`, once.
-    pub(super) fn refund(&mut self, key: &str) -> Result<i64, PartnerError> {
+    /// Gives back of what was taken under `key` until that is `total`.
+    pub(super) fn refund(&mut self, key: &str, total: i64) -> Result<i64, PartnerError> {
         let payment = self.payments.get_mut(key);
         let Some(payment) = payment.filter(|payment| payment.status == Status::Captured) else {
             return Err(PartnerError::Permanent(
                 "nothing was captured that could be refunded".to_owned(),
             ));
         };
-        let left = payment.captured - payment.refunded;
+        if total > payment.captured {
+            return Err(PartnerError::Permanent(format!(
+                "{total} can't be refunded: only {} was captured",
+                payment.captured
+            )));
+        }
+        let left = total - payment.refunded;
         if left > 0 {
-            payment.refunded = payment.captured;
+            payment.refunded = total;
             self.movements.push(movement(payment, "refund", left));
             self.changed_payments.insert(key.to_owned());
         }
-        Ok(payment.captured)
+        Ok(payment.refunded)
     }
 
     /// Announces a parcel under `key`, once; `next_at` is when it moves, if it does by itself.

@@ -83,13 +83,14 @@ impl SandboxPayments {
         self.0.teller.enter(key, capture).await?
     }
 
-    /// Gives back what was taken under `key`, once; returns the minor units given back.
+    /// Gives back of what was taken under `key` until that is `total`; returns the minor units given
+    /// back in all. So it may be asked for again and again, and in any order.
     ///
     /// # Errors
-    /// `Permanent` when nothing was taken.
-    pub async fn refund(&self, key: &str) -> Result<i64, PartnerError> {
+    /// `Permanent` when less was taken.
+    pub async fn refund(&self, key: &str, total: i64) -> Result<i64, PartnerError> {
         let this = key.to_owned();
-        let refund = move |books: &mut Books| books.refund(&this);
+        let refund = move |books: &mut Books| books.refund(&this, total);
         self.0.teller.enter(key, refund).await?
     }
 }

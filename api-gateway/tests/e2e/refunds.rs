@@ -1,0 +1,124 @@
+//! Money that was taken is given back: in parts, in all, never more.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::harness::{Reply, System, is_announced, order};
+
+impl System {
+    /// An order whose goods have left, and whose money is taken.
+    async fn captured(&self, quantity: u32) -> String {
+        let customer = self.customer().await;
+        let created = self
+            .post("/v1/orders", order(&customer, "A", quantity))
+            .await;
+        let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+        self.order_until(&id, "announced", is_announced).await;
+        let webhook = self
+            .webhook(&format!("m-{id}"), "shipment.shipped", &id)
+            .await;
+        assert_eq!(webhook.status, 200);
+        self.order_until(&id, "captured", |order| {
+            order["payment"]["status"] == "captured"
+        })
+        .await;
+        id
+    }
+
+    async fn refund(&self, id: &str, body: Value) -> Reply {
+        self.post(&format!("/v1/orders/{id}/refunds"), body).await
+    }
+
+    async fn refunded(&self, id: &str, amount: i64) -> Value {
+        self.order_until(id, "refunded", |order| {
+            order["payment"]["refunded"] == amount
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn what_was_captured_is_given_back_in_parts_and_never_more() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let id = system.captured(3).await;
+    let asked = system
+        .refund(&id, json!({"amount": 1000, "reason": "damaged"}))
+        .await;
+    assert_eq!(asked.expect(202)["in_progress"]["step"], "refund_payment");
+    let partly = system.refunded(&id, 1000).await;
+    assert_eq!(partly["payment"]["status"], "partially_refunded");
+    let problem = system
+        .refund(&id, json!({"amount": 2001}))
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/amount");
+    for wrong in [
+        json!({"amount": 0}),
+        json!({"amount": -5}),
+        json!({"amount": "1"}),
+        json!({"sum": 1}),
+    ] {
+        system
+            .refund(&id, wrong)
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
+    }
+    // What is left, without saying how much that is.
+    system.refund(&id, json!({})).await.expect(202);
+    assert_eq!(
+        system.refunded(&id, 3000).await["payment"]["status"],
+        "refunded"
+    );
+    system
+        .refund(&id, json!({}))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    let sum = system.ledger("SELECT sum(amount) FROM movements WHERE kind = 'refund'");
+    assert_eq!(sum, "3000");
+    let history = system.history(&id).await;
+    let requests = history
+        .iter()
+        .filter(|kind| *kind == "payment.refund_requested");
+    assert_eq!(requests.count(), 2);
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn many_refunds_at_once_add_up_to_what_was_captured() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let id = system.captured(5).await;
+    let asked = join_all((0..20).map(|_| system.refund(&id, json!({"amount": 700})))).await;
+    let taken = asked.iter().filter(|reply| reply.status == 202).count();
+    assert_eq!(taken, 7, "of 5000, 700 at a time");
+    // Whoever dies in between gives nothing twice.
+    system.worker.kill();
+    system.restart_worker().await;
+    system.refunded(&id, 4900).await;
+    system.quiet().await;
+    let sum = system.ledger("SELECT sum(amount) FROM movements WHERE kind = 'refund'");
+    assert_eq!(sum, "4900");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn what_was_not_taken_and_what_is_anothers_is_not_refunded() {
+    let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
+    let mut system = System::start_with(&[("API_KEYS", keys)]).await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    system.order_until(&id, "announced", is_announced).await;
+    system
+        .refund(&id, json!({}))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    system.key = Some("key-of-eu".to_owned());
+    system
+        .refund(&id, json!({}))
+        .await
+        .expect_problem(403, "FORBIDDEN");
+}

@@ -1,0 +1,79 @@
+//! Giving money back: all or part of what was taken, never more. What is asked for adds up, and one
+//! step sees to it that so much has been given back; so asking again while it is under way loses
+//! nothing and gives nothing twice.
+
+use shared::{
+    event::{Fact, Origin},
+    order::{PaymentStatus, RefundOrder},
+    outcome::Failure,
+    request::Caller,
+};
+
+use super::visible;
+use crate::domain::{
+    decision::{Decision, Draft},
+    stamp::Stamp,
+    step::Step,
+    world::World,
+};
+
+pub(super) fn refund_order(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    request: &RefundOrder,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let order = visible(world, caller, request.id)?;
+    if order.is_deleted {
+        return Err(Failure::not_found("order", request.id));
+    }
+    // Only what was taken can be given back; what is merely held is voided by cancelling.
+    match order.payment.status {
+        PaymentStatus::Captured | PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {}
+        PaymentStatus::Pending
+        | PaymentStatus::Authorized
+        | PaymentStatus::Voided
+        | PaymentStatus::Failed => {
+            return Err(Failure::invalid_state(format!(
+                "order {}: nothing was captured that could be refunded",
+                order.id
+            )));
+        }
+    }
+    let left = order.refundable();
+    if left <= 0 {
+        return Err(Failure::invalid_state(format!(
+            "order {}: all of it is refunded already, or about to be",
+            order.id
+        )));
+    }
+    let amount = request.amount.unwrap_or(left);
+    if amount > left {
+        return Err(Failure::violation(
+            "/amount",
+            format!("is {amount}, but only {left} can be refunded"),
+        ));
+    }
+    let mut draft = Draft::of(order, origin, stamp);
+    draft.record(Fact::RefundRequested {
+        amount,
+        reason: request.reason.clone(),
+    })?;
+    draft.follow_with(Step::RefundPayment);
+    Ok(draft.decide())
+}
+
+/// The provider has given back `total`, some of which it may have given back before.
+pub(super) fn refunded(draft: &mut Draft<'_>, total: i64) -> Result<(), Failure> {
+    let amount = total - draft.order.payment.refunded;
+    if amount > 0 {
+        draft.record(Fact::PaymentRefunded { amount })?;
+    }
+    // More was asked for meanwhile.
+    if draft.order.payment.refunded < draft.order.refund_due {
+        draft.follow_with(Step::RefundPayment);
+    }
+    Ok(())
+}
