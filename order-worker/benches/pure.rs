@@ -39,6 +39,7 @@ fn caller() -> Caller {
 fn rules() -> Rules {
     Rules {
         reservation_ttl: SignedDuration::from_mins(30),
+        needs_approval: false,
         payment_provider: "sandbox".to_owned(),
     }
 }

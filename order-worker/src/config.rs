@@ -11,6 +11,7 @@
 //! | `SHIPPER_WEBHOOK_SECRET` | | signs the sandbox carrier's webhooks; a secret |
 //! | `SHIPPER_WEBHOOK_URL` | `http://HTTP_ADDR/webhooks/shipper` | where the sandbox carrier sends them |
 //! | `WEBHOOK_ALLOW_PRIVATE` | `0` | `1`: webhooks may go to private addresses, and over plain HTTP |
+//! | `ORDER_APPROVAL` | `auto` | `manual`: nothing is done for an order before an operator approves it |
 //! | `RESERVATION_TTL_SECONDS` | `1800` | how long stock is held for a payment |
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -61,8 +62,11 @@ impl Config {
     /// Names the variable that has a wrong value.
     pub fn read(env: &Env) -> anyhow::Result<Self> {
         env.choice("PAYMENT_PROVIDER", &[("sandbox", ())], "sandbox")?;
-        // Asked for and not there must not be missing silently.
-        env.choice("ORDER_APPROVAL", &[("auto", ())], "auto")?;
+        let needs_approval = env.choice(
+            "ORDER_APPROVAL",
+            &[("auto", false), ("manual", true)],
+            "auto",
+        )?;
         let reservation_ttl = env.seconds("RESERVATION_TTL_SECONDS", 1800)?;
         Ok(Self {
             amqp_url: env
@@ -82,6 +86,7 @@ impl Config {
             rules: Rules {
                 reservation_ttl: SignedDuration::try_from(reservation_ttl)
                     .context("RESERVATION_TTL_SECONDS")?,
+                needs_approval,
                 payment_provider: payment::NAME.to_owned(),
             },
         })

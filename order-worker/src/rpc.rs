@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::{
@@ -16,10 +16,13 @@ use shared::{
     },
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::{After, EventPage, ListEvents},
-    id::{EndpointId, Storefront},
-    order::{GetOrder, ListOrders, OrderHistory},
+    id::{EndpointId, OrderId, Storefront},
+    order::{
+        ApproveAll, ApprovedAll, GetOrder, ListOrders, NotApproved, OrderHistory, OrderRef,
+        OrderStatus,
+    },
     outcome::{Code, Failure, Json, Told},
-    page::Page,
+    page::{MAX_LIMIT, Page},
     request::{Caller, Request, Role},
     webhook::{EndpointRef, ListDeliveries, ListEndpoints},
 };
@@ -43,6 +46,8 @@ use crate::{
 /// Messages in hand at the same time, each of one request or many.
 const PREFETCH: u16 = 256;
 
+/// How long one call goes on approving; the next one goes on from there.
+const APPROVING: Duration = Duration::from_secs(2);
 /// How often a waiting reader looks for what other workers have decided.
 const FEED_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -175,6 +180,9 @@ impl Rpc {
                 Ok(self.engine.decide(command, deadline).await?)
             }
             Sorted::Read(query) => Ok(self.read(&caller, query).await.into()),
+            Sorted::ApproveAll(request) => {
+                Ok(self.approve_all(&caller, request, deadline).await.into())
+            }
             Sorted::Feed(query) => Ok(self.events(&caller, query, deadline).await.into()),
             Sorted::DeadLetter(request) => {
                 let asking = Asking {
@@ -304,6 +312,74 @@ impl Rpc {
         }
     }
 
+    /// Approves what waits for it, page by page, as long as there is time; each order is decided on
+    /// its own, so what was approved stays approved however this ends.
+    async fn approve_all(
+        &self,
+        caller: &Caller,
+        request: ApproveAll,
+        deadline: Option<time::Instant>,
+    ) -> Result<Json, Failure> {
+        caller.must_operate()?;
+        let half = time::Instant::now() + APPROVING;
+        let until = deadline.map_or(half, |deadline| last_moment(deadline).min(half));
+        let mut query = ListOrders {
+            status: Some(OrderStatus::Pending),
+            customer_id: None,
+            sku: None,
+            storefront: request.storefront,
+            created_after: None,
+            created_before: None,
+            include_deleted: false,
+            limit: MAX_LIMIT,
+            cursor: request.cursor,
+        };
+        let mut told = ApprovedAll {
+            approved: 0,
+            failed: Vec::new(),
+            next_cursor: None,
+        };
+        loop {
+            let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+            let rows = self.store.orders(&query, after).await.map_err(unreadable)?;
+            let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
+            let waiting = page.data.iter().filter(|(order, _)| order.awaits_approval);
+            let approving = waiting.map(|(order, _)| self.approve(caller, order.id, deadline));
+            for (id, outcome) in join_all(approving).await {
+                match outcome {
+                    Ok(()) => told.approved += 1,
+                    Err(Failure { code, message, .. }) => told.failed.push(NotApproved {
+                        id,
+                        code,
+                        detail: message,
+                    }),
+                }
+            }
+            told.next_cursor = page.next_cursor;
+            if told.next_cursor.is_none() || time::Instant::now() >= until {
+                return Json::of(&told);
+            }
+            query.cursor.clone_from(&told.next_cursor);
+        }
+    }
+
+    async fn approve(
+        &self,
+        caller: &Caller,
+        id: OrderId,
+        deadline: Option<time::Instant>,
+    ) -> (OrderId, Result<(), Failure>) {
+        let command = Command::Request {
+            caller: caller.clone(),
+            idempotency: None,
+            if_match: None,
+            action: Action::ApproveOrder(OrderRef { id }),
+        };
+        let told = self.engine.decide(command, deadline).await;
+        let outcome = told.map_err(Failure::from).and_then(|told| told.outcome);
+        (id, outcome.map(drop))
+    }
+
     /// What a request comes down to.
     fn sort(&self, request: Request) -> Result<Sorted, Failure> {
         let sorted = sort(request)?;
@@ -410,6 +486,8 @@ fn tell(pattern: &str, caller: &Caller, told: &Told) {
 enum Sorted {
     Change(Action),
     Read(Query),
+    /// Many changes, each of its own.
+    ApproveAll(ApproveAll),
     /// May wait for something to read.
     Feed(ListEvents),
     /// Of dead letters some are orders' and some are not.
@@ -441,6 +519,9 @@ fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::CancelOrder(request) => Sorted::Change(Action::CancelOrder(request)),
         Request::DeleteOrder(request) => Sorted::Change(Action::DeleteOrder(request)),
         Request::RestoreOrder(request) => Sorted::Change(Action::RestoreOrder(request)),
+        Request::ApproveOrder(request) => Sorted::Change(Action::ApproveOrder(request)),
+        Request::ApproveAll(request) => Sorted::ApproveAll(request),
+        Request::RejectOrder(request) => Sorted::Change(Action::RejectOrder(request)),
         Request::RefundOrder(request) => Sorted::Change(Action::RefundOrder(request)),
         Request::CreateShipment(request) => Sorted::Change(Action::CreateShipment(request)),
         Request::UpdateShipment(request) => Sorted::Change(Action::UpdateShipment(request)),

@@ -29,6 +29,9 @@ pub enum Fact {
     /// An order was accepted.
     #[serde(rename = "order.created")]
     OrderCreated(Box<OrderCreated>),
+    /// The owner approved it.
+    #[serde(rename = "order.approved")]
+    OrderApproved {},
     /// Its payment is authorized; it is being fulfilled.
     #[serde(rename = "order.processing")]
     OrderProcessing {},
@@ -276,6 +279,14 @@ pub struct OrderCreated {
     pub payment_method: String,
     /// The caller's own data.
     pub metadata: Map<String, Value>,
+    /// Nothing is done for it before the owner approves.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub needs_approval: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Fact {
@@ -298,6 +309,7 @@ impl Fact {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::OrderCreated(_) => "order.created",
+            Self::OrderApproved {} => "order.approved",
             Self::OrderProcessing {} => "order.processing",
             Self::OrderShipped {} => "order.shipped",
             Self::OrderDelivered {} => "order.delivered",

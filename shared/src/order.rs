@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::request::{
-    CancelOrder, CreateOrder, CreateShipment, DEFAULT_PAYMENT_METHOD, GetOrder, ListOrders,
-    MAX_ITEMS, MAX_METADATA_BYTES, NewItem, OrderHistory, OrderRef, QUANTITY, RefundOrder,
-    ShipmentUpdate, UpdateShipment,
+    ApproveAll, ApprovedAll, CancelOrder, CreateOrder, CreateShipment, DEFAULT_PAYMENT_METHOD,
+    GetOrder, ListOrders, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, NotApproved, OrderHistory,
+    OrderRef, QUANTITY, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
 };
 pub(crate) use self::request::{cursor, limit};
 use crate::{

@@ -19,8 +19,8 @@ use crate::{
     event::ListEvents,
     id::Storefront,
     order::{
-        CancelOrder, CreateOrder, CreateShipment, GetOrder, ListOrders, OrderHistory, OrderRef,
-        RefundOrder, UpdateShipment,
+        ApproveAll, CancelOrder, CreateOrder, CreateShipment, GetOrder, ListOrders, OrderHistory,
+        OrderRef, RefundOrder, RejectOrder, UpdateShipment,
     },
     outcome::{Code, Failure},
     product::{ListProducts, NewProduct, ProductRef, SetStock, UpdateProduct},
@@ -90,6 +90,12 @@ requests! {
     "order.delete" => DeleteOrder(OrderRef),
     /// Undoes a soft deletion.
     "order.restore" => RestoreOrder(OrderRef),
+    /// Has an order go on that waits for its owner's approval.
+    "order.approve" => ApproveOrder(OrderRef),
+    /// The same for all that wait.
+    "order.approve_all" => ApproveAll(ApproveAll),
+    /// Cancels an order that waits for its owner's approval.
+    "order.reject" => RejectOrder(RejectOrder),
     /// Gives back some of what was taken.
     "order.refund" => RefundOrder(RefundOrder),
     /// An order's events, oldest first.
@@ -164,6 +170,9 @@ impl Request {
             | Self::CancelOrder(_)
             | Self::DeleteOrder(_)
             | Self::RestoreOrder(_)
+            | Self::ApproveOrder(_)
+            | Self::ApproveAll(_)
+            | Self::RejectOrder(_)
             | Self::RefundOrder(_)
             | Self::CreateShipment(_)
             | Self::UpdateShipment(_)

@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use shared::{
     event::Event,
     id::OrderId,
-    order::{CancelOrder, CreateOrder, CreateShipment, Order, RefundOrder},
+    order::{
+        ApproveAll, ApprovedAll, CancelOrder, CreateOrder, CreateShipment, Order, RefundOrder,
+        RejectOrder,
+    },
     outcome::Failure,
     page::Page,
 };
@@ -36,6 +39,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(read, delete))
         .routes(routes!(cancel))
         .routes(routes!(restore))
+        .routes(routes!(approve))
+        .routes(routes!(approve_all))
+        .routes(routes!(reject))
         .routes(routes!(refund))
         .routes(routes!(ship))
         .routes(routes!(history))
@@ -151,6 +157,40 @@ async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 async fn restore(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.restore", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Approves an order
+///
+/// For operators, with `ORDER_APPROVAL=manual`: now the payment is asked for. An order that is approved
+/// already, or needs no approval, stays as it is.
+#[utoipa::path(post, path = "/orders/{id}/approve", tag = "orders", params(("id" = OrderId, Path)),
+    responses((status = 200, body = Order)))]
+async fn approve(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+    let body = body.with(&[("id", order(&id)?)])?;
+    let told = asker.ask("order.approve", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Approves all orders that wait for it
+///
+/// For operators. It takes as many as it can within a few seconds: as long as there is a `next_cursor`, ask
+/// again with it. What is approved stays so, and asking again harms nothing.
+#[utoipa::path(post, path = "/orders/approve", tag = "orders", request_body = ApproveAll,
+    responses((status = 200, body = ApprovedAll)))]
+async fn approve_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+    let told = asker.ask("order.approve_all", body.0).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Rejects an order
+///
+/// For operators: one that waits for approval is cancelled, `rejected`, and its stock is free again.
+#[utoipa::path(post, path = "/orders/{id}/reject", tag = "orders", params(("id" = OrderId, Path)),
+    request_body = Option<RejectOrder>, responses((status = 200, body = Order)))]
+async fn reject(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+    let body = body.with(&[("id", order(&id)?)])?;
+    let told = asker.ask("order.reject", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }
 

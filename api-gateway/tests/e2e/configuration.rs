@@ -29,7 +29,7 @@ fn a_wrong_value_is_named_in_one_line() {
         ("order-worker", "RESERVATION_TTL_SECONDS", "-1"),
         ("order-worker", "CARRIER", "pigeon"),
         ("order-worker", "PAYMENT_PROVIDER", "cash"),
-        ("order-worker", "ORDER_APPROVAL", "manual"),
+        ("order-worker", "ORDER_APPROVAL", "perhaps"),
         ("order-worker", "WORKER_HTTP_ADDR", "nowhere"),
     ] {
         let (started, error) = start(program, &[("HTTP_ADDR", "127.0.0.1:0"), (name, value)]);

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod approval;
 mod attacks;
 mod auth;
 mod batches;

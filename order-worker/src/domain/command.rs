@@ -6,7 +6,10 @@ use shared::{
     etag::IfMatch,
     event::Origin,
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
-    order::{CancelOrder, CreateOrder, CreateShipment, OrderRef, RefundOrder, UpdateShipment},
+    order::{
+        CancelOrder, CreateOrder, CreateShipment, OrderRef, RefundOrder, RejectOrder,
+        UpdateShipment,
+    },
     product::{NewProduct, ProductRef, SetStock, UpdateProduct},
     request::Caller,
     webhook::{EndpointRef, NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
@@ -65,6 +68,10 @@ pub enum Action {
     DeleteOrder(OrderRef),
     /// Undoes that.
     RestoreOrder(OrderRef),
+    /// Has an order go on that waits for it.
+    ApproveOrder(OrderRef),
+    /// Cancels an order that waits for approval.
+    RejectOrder(RejectOrder),
     /// Gives money back.
     RefundOrder(RefundOrder),
     /// Hands goods over.
@@ -116,6 +123,8 @@ impl Action {
             Self::CancelOrder(CancelOrder { id, .. })
             | Self::DeleteOrder(OrderRef { id })
             | Self::RestoreOrder(OrderRef { id })
+            | Self::ApproveOrder(OrderRef { id })
+            | Self::RejectOrder(RejectOrder { id, .. })
             | Self::RefundOrder(RefundOrder { id, .. })
             | Self::CreateShipment(CreateShipment { id, .. })
             | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => Some(Answer::Order(*id)),
@@ -293,6 +302,8 @@ impl Needs {
             Action::CancelOrder(CancelOrder { id, .. })
             | Action::DeleteOrder(OrderRef { id })
             | Action::RestoreOrder(OrderRef { id })
+            | Action::ApproveOrder(OrderRef { id })
+            | Action::RejectOrder(RejectOrder { id, .. })
             | Action::RefundOrder(RefundOrder { id, .. })
             | Action::CreateShipment(CreateShipment { id, .. })
             | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),

@@ -52,6 +52,9 @@ pub struct Order {
     pub total: i64,
     /// What was bought.
     pub items: Vec<LineItem>,
+    /// Nothing is done for it before the owner approves.
+    #[serde(default)]
+    pub awaits_approval: bool,
     /// What it still holds in the warehouses: reserved and neither shipped nor released.
     pub held: Vec<StockItem>,
     /// Where it goes.
@@ -127,6 +130,7 @@ impl Order {
             currency: created.currency,
             total: created.total,
             items: created.items,
+            awaits_approval: created.needs_approval,
             held: Vec::new(),
             shipping_address: created.shipping_address,
             payment_method: created.payment_method,
@@ -165,12 +169,14 @@ impl Order {
             return Err(misfit("a gap"));
         }
         match &event.fact {
+            Fact::OrderApproved {} => self.awaits_approval = false,
             Fact::OrderProcessing {} => self.status = OrderStatus::Processing,
             Fact::OrderShipped {} => self.status = OrderStatus::Shipped,
             Fact::OrderDelivered {} => self.status = OrderStatus::Delivered,
             Fact::OrderCancelled { reason, note: _ } => {
                 self.status = OrderStatus::Cancelled;
                 self.cancel_reason = Some(*reason);
+                self.awaits_approval = false;
             }
             Fact::OrderDeleted {} => {
                 self.is_deleted = true;

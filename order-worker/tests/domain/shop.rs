@@ -163,6 +163,7 @@ impl Shop {
         self.clock += 1;
         let rules = Rules {
             reservation_ttl: jiff::SignedDuration::from_mins(30),
+            needs_approval: false,
             payment_provider: "sandbox".to_owned(),
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();

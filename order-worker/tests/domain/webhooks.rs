@@ -54,6 +54,7 @@ impl Office {
     fn carry_out(&mut self, command: &Command) -> Result<Value, Failure> {
         let rules = Rules {
             reservation_ttl: SignedDuration::from_mins(30),
+            needs_approval: false,
             payment_provider: "sandbox".to_owned(),
         };
         let seed = self.now.as_millisecond().unsigned_abs();

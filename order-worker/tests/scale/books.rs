@@ -40,6 +40,7 @@ pub(crate) struct Books {
 pub(crate) fn rules() -> Rules {
     Rules {
         reservation_ttl: SignedDuration::from_mins(30),
+        needs_approval: false,
         payment_provider: "sandbox".to_owned(),
     }
 }

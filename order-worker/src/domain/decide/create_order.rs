@@ -12,12 +12,11 @@ use shared::{
     request::Caller,
 };
 
-use super::Rules;
+use super::{Rules, approval::ask_for_payment};
 use crate::domain::{
     decision::{Decision, Draft, event},
     product::Product,
     stamp::Stamp,
-    step::Step,
     stock::allocate,
     world::World,
 };
@@ -83,6 +82,7 @@ pub(super) fn create_order(
         payment_provider: rules.payment_provider.clone(),
         payment_method: wish.payment_method.clone(),
         metadata: wish.metadata.clone(),
+        needs_approval: rules.needs_approval,
     };
     let id: OrderId = stamp.id();
     let created = event(
@@ -93,11 +93,11 @@ pub(super) fn create_order(
         Fact::OrderCreated(Box::new(created)),
         stamp,
     );
-    let expires_at = stamp.now() + rules.reservation_ttl;
     let mut draft = Draft::born(created, origin, stamp)?;
     draft.record(Fact::StockReserved { items: reserved })?;
-    draft.follow_with(Step::AuthorizePayment);
-    draft.follow_later(Step::ExpireOrder, expires_at);
+    if !rules.needs_approval {
+        ask_for_payment(&mut draft, rules);
+    }
     Ok(draft.decide())
 }
 

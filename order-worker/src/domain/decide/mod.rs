@@ -1,5 +1,6 @@
 //! One file a command; each a function from world and command to a decision.
 
+mod approval;
 mod cancel_order;
 mod create_order;
 mod create_shipment;
@@ -33,6 +34,8 @@ use super::{
 pub struct Rules {
     /// How long stock is held for a payment that does not come.
     pub reservation_ttl: SignedDuration,
+    /// Whether the owner approves each order before anything is done for it.
+    pub needs_approval: bool,
     /// Which provider is asked for the money.
     pub payment_provider: String,
 }
@@ -125,6 +128,12 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
                 }
                 Action::RestoreOrder(request) => {
                     delete_order::restore_order(world, caller, origin, request.id, stamp)
+                }
+                Action::ApproveOrder(request) => {
+                    approval::approve_order(world, caller, origin, request.id, rules, stamp)
+                }
+                Action::RejectOrder(request) => {
+                    approval::reject_order(world, caller, origin, request, stamp)
                 }
                 Action::RefundOrder(request) => {
                     refund_order::refund_order(world, caller, origin, request, stamp)

@@ -1,0 +1,151 @@
+//! The owner's word, before anything is done for an order.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use crate::harness::{Reply, System, is_announced, order};
+
+const MANUAL: (&str, &str) = ("ORDER_APPROVAL", "manual");
+
+impl System {
+    async fn wish(&self, customer: &str) -> String {
+        let created = self.post("/v1/orders", order(customer, "A", 1)).await;
+        created.expect(201)["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn say(&self, id: &str, word: &str) -> Reply {
+        self.post(&format!("/v1/orders/{id}/{word}"), json!({}))
+            .await
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_done_for_an_order_before_it_is_approved() {
+    let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
+    let mut system =
+        System::start_with(&[MANUAL, ("API_KEYS", keys), ("RESERVATION_TTL_SECONDS", "1")]).await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    system.key = Some("key-of-eu".to_owned());
+    let customer = system.customer().await;
+    let (id, other) = (system.wish(&customer).await, system.wish(&customer).await);
+    // A wait that would be long enough for a payment, and for a reservation to run out.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let waiting = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(
+        (&waiting["status"], &waiting["in_progress"]),
+        (&json!("pending"), &Value::Null)
+    );
+    assert_eq!(system.shelf("A").await, (5, 2));
+    for word in ["approve", "reject"] {
+        system.say(&id, word).await.expect_problem(403, "FORBIDDEN");
+    }
+    system
+        .post("/v1/orders/approve", json!({"all": true}))
+        .await
+        .expect_problem(403, "FORBIDDEN");
+
+    system.key = Some("key-of-operator".to_owned());
+    system.say(&id, "approve").await.expect(200);
+    system.order_until(&id, "announced", is_announced).await;
+    // Once more says nothing new; and now it is too late to reject.
+    system.say(&id, "approve").await.expect(200);
+    system
+        .say(&id, "reject")
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    let history = system.history(&id).await;
+    let approvals = history.iter().filter(|kind| *kind == "order.approved");
+    assert_eq!(approvals.count(), 1);
+
+    let rejected = system.say(&other, "reject").await.expect(200);
+    assert_eq!(
+        (&rejected["status"], &rejected["cancel_reason"]),
+        (&json!("cancelled"), &json!("rejected"))
+    );
+    system.say(&other, "reject").await.expect(200);
+    system
+        .say(&other, "approve")
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    assert_eq!(system.shelf("A").await, (5, 1));
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn all_are_approved_page_by_page() {
+    let mut system = System::start_with(&[MANUAL]).await;
+    system.stock("A", &[("main", 1_000)]).await;
+    let customer = system.customer().await;
+    let ids = join_all((0..450).map(|_| system.wish(&customer))).await;
+    for wrong in [
+        json!({}),
+        json!({"all": false}),
+        json!({"all": "yes"}),
+        json!({"all": true, "cursor": "x"}),
+    ] {
+        system
+            .post("/v1/orders/approve", wrong)
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
+    }
+    system.say(&ids[7], "cancel").await.expect(200);
+    // What was waiting waits through a death, too.
+    system.worker.kill();
+    system.restart_worker().await;
+    let (mut approved, mut cursor) = (0, Value::Null);
+    loop {
+        let body = json!({"all": true, "cursor": cursor});
+        let told = system.post("/v1/orders/approve", body).await.expect(200);
+        assert_eq!(told["failed"], json!([]));
+        approved += told["approved"].as_u64().unwrap();
+        cursor = told["next_cursor"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    assert_eq!(approved, 449);
+    let again = system
+        .post("/v1/orders/approve", json!({"all": true}))
+        .await
+        .expect(200);
+    assert_eq!(again["approved"], 0);
+    let orders = system.quiet().await;
+    let processing = orders
+        .iter()
+        .filter(|order| order["status"] == "processing");
+    assert_eq!(processing.count(), 449);
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn of_those_who_approve_reject_and_cancel_at_once_one_is_first() {
+    let system = System::start_with(&[MANUAL]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let ids = join_all((0..30).map(|_| system.wish(&customer))).await;
+    let words = ["approve", "reject", "cancel", "approve", "reject"];
+    let asked = ids.iter().enumerate().flat_map(|(number, id)| {
+        let system = &system;
+        (0..words.len()).map(move |turn| async move {
+            let word = words[(number + turn) % words.len()];
+            (id.clone(), word, system.say(id, word).await.status)
+        })
+    });
+    for (id, word, status) in join_all(asked).await {
+        assert!(matches!(status, 200 | 409), "{word} {id}: {status}");
+    }
+    for order in system.quiet().await {
+        let reason = order["cancel_reason"].as_str();
+        match order["status"].as_str().unwrap() {
+            "processing" => assert_eq!(reason, None),
+            "cancelled" => assert!(
+                matches!(reason, Some("rejected" | "operator_request")),
+                "{order}"
+            ),
+            other => panic!("{other}"),
+        }
+    }
+    system.assert_verified();
+}

@@ -1,0 +1,82 @@
+//! The owner's word: with `ORDER_APPROVAL=manual` an order holds its stock and waits. Nobody is asked
+//! for money before it is approved, and its time does not run.
+
+use shared::{
+    event::{Fact, Origin},
+    id::OrderId,
+    order::{CancelReason, OrderStatus, RejectOrder},
+    outcome::Failure,
+    request::Caller,
+};
+
+use super::{Rules, cancel_order::cancel, visible};
+use crate::domain::{
+    decision::{Decision, Draft},
+    order::Order,
+    stamp::Stamp,
+    step::Step,
+    world::World,
+};
+
+pub(super) fn approve_order(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    id: OrderId,
+    rules: &Rules,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let order = present(world, caller, id)?;
+    if order.status == OrderStatus::Cancelled {
+        return Err(Failure::invalid_state(format!(
+            "order {id} is cancelled and can't be approved"
+        )));
+    }
+    let mut draft = Draft::of(order, origin, stamp);
+    // Approved is approved, whoever did it first.
+    if order.awaits_approval {
+        draft.record(Fact::OrderApproved {})?;
+        ask_for_payment(&mut draft, rules);
+    }
+    Ok(draft.decide())
+}
+
+pub(super) fn reject_order(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    request: &RejectOrder,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let order = present(world, caller, request.id)?;
+    let mut draft = Draft::of(order, origin, stamp);
+    if order.cancel_reason == Some(CancelReason::Rejected) {
+        return Ok(draft.decide());
+    }
+    if !order.awaits_approval {
+        return Err(Failure::invalid_state(format!(
+            "order {} is {} and does not wait for approval: cancel it",
+            order.id,
+            order.status.as_str()
+        )));
+    }
+    cancel(&mut draft, CancelReason::Rejected, request.reason.clone())?;
+    Ok(draft.decide())
+}
+
+/// The flow begins: the payment is asked for, and the reservation's time runs.
+pub(super) fn ask_for_payment(draft: &mut Draft<'_>, rules: &Rules) {
+    let expires_at = draft.stamp().now() + rules.reservation_ttl;
+    draft.follow_with(Step::AuthorizePayment);
+    draft.follow_later(Step::ExpireOrder, expires_at);
+}
+
+fn present<'a>(world: &'a World, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
+    let order = visible(world, caller, id)?;
+    if order.is_deleted {
+        return Err(Failure::not_found("order", id));
+    }
+    Ok(order)
+}
