@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 use shared::{
-    amqp::rpc_client::RpcClient,
+    amqp::{publisher::Publisher, rpc_client::RpcClient},
     outcome::{Code, Failure},
 };
 use standardwebhooks::Webhook;
@@ -42,6 +42,8 @@ const COMPRESSED_BYTES: u16 = 1_024;
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) rpc: RpcClient,
+    /// For what is accepted before a worker has seen it.
+    pub(crate) publisher: Arc<Publisher>,
     pub(crate) auth: Auth,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) feed: Feed,

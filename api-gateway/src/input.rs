@@ -15,17 +15,25 @@ use axum::{
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use shared::{
-    amqp::rpc_client::Call,
+    amqp::{
+        publisher::{PublishError, Target},
+        rpc_client::Call,
+        topology::STEP_QUEUE,
+    },
     body::{self, MAX_BODY_BYTES, too_large},
     etag::IfMatch,
+    id::OrderId,
+    order::AcceptOrder,
     outcome::{Code, Failure, Told},
-    request::{Caller, Request},
+    request::{Caller, Request, Role},
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time,
 };
+use uuid::{Builder, Uuid};
 
 use crate::{
     app::App, auth::Identity, output::Answer, problem::Problem, request_id::RequestId, trace::Trace,
@@ -324,6 +332,7 @@ pub(crate) struct Asker {
     if_match: Option<IfMatch>,
     if_none_match: Option<HeaderValue>,
     wait: Option<Duration>,
+    prefers_async: bool,
 }
 
 impl FromRequestParts<App> for Asker {
@@ -346,6 +355,7 @@ impl FromRequestParts<App> for Asker {
             if_match: if_match(headers)?,
             if_none_match: headers.get(header::IF_NONE_MATCH).cloned(),
             wait: wait(headers),
+            prefers_async: prefers_async(headers),
         })
     }
 }
@@ -395,6 +405,54 @@ impl Asker {
         self.wait
     }
 
+    /// Whether the caller prefers not to wait for a worker.
+    pub(crate) fn prefers_async(&self) -> bool {
+        self.prefers_async
+    }
+
+    /// Has the order accepted that `body` wishes for, as soon as the broker has it on disk.
+    ///
+    /// # Errors
+    /// What is wrong with the body; `UNAVAILABLE` when the broker has not taken it; `TIMEOUT` when that
+    /// is not known.
+    pub(crate) async fn accept(&self, body: Value) -> Result<OrderId, Problem> {
+        let Request::CreateOrder(order) = Request::read("order.create", body)? else {
+            return Err(
+                Failure::new(Code::Internal, "a request is not what it was read as").into(),
+            );
+        };
+        let caller = self.caller("order.accept");
+        // What only a worker can refuse becomes a cancelled order; this can be told now.
+        caller.owner(order.storefront.as_ref())?;
+        let id = match &self.idempotency_key {
+            Some(key) => promised(&caller, key),
+            None => Uuid::now_v7(),
+        };
+        let accept = AcceptOrder {
+            id: id.into(),
+            order,
+        };
+        let message = (Target::Queue(STEP_QUEUE), accept.message(&caller));
+        let messages = [message];
+        let published = self.app.publisher.publish(&messages);
+        let published = time::timeout(self.app.request_timeout, published).await;
+        match published
+            .ok()
+            .and_then(|results| results.into_iter().next())
+        {
+            Some(Ok(())) => Ok(accept.id),
+            Some(Err(
+                error @ (PublishError::Away(_)
+                | PublishError::Refused
+                | PublishError::Unroutable(_)),
+            )) => Err(Failure::new(Code::Unavailable, error.to_string()).into()),
+            Some(Err(error @ PublishError::Unconfirmed(_))) => {
+                Err(Failure::new(Code::Timeout, error.to_string()).into())
+            }
+            None => Err(Failure::new(Code::Timeout, "the broker did not confirm in time").into()),
+        }
+    }
+
     /// The answer, or 304 if the client has this version already.
     pub(crate) fn conditional(&self, answer: Answer) -> Response {
         answer.unless(self.if_none_match.as_ref())
@@ -430,6 +488,29 @@ fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
     let values: Result<Vec<_>, _> = values.map(HeaderValue::to_str).collect();
     let list = values.map_err(|error| wrong(error.to_string()))?.join(", ");
     Ok(Some(list.parse().map_err(wrong)?))
+}
+
+/// The id of the order that is accepted under `key`: whoever asks again asks for the same one, and
+/// nobody has to remember it. A UUID of our own making (RFC 9562, version 8).
+fn promised(caller: &Caller, key: &str) -> Uuid {
+    let scope = match caller.role {
+        Role::Storefront => caller.storefront.as_str(),
+        Role::Operator | Role::Admin => "*",
+    };
+    let digest = Sha256::digest(format!("order.accept/{scope}/{key}"));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// `Prefer: respond-async` (RFC 7240).
+fn prefers_async(headers: &HeaderMap) -> bool {
+    let values = headers.get_all("prefer").iter();
+    let mut preferences = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|preference| preference.split(';').next().unwrap_or_default().trim());
+    preferences.any(|preference| preference.eq_ignore_ascii_case("respond-async"))
 }
 
 /// `Prefer: wait=N` (RFC 7240), in seconds. What is no preference of ours is passed over.

@@ -23,14 +23,14 @@ mod routes;
 mod server;
 mod trace;
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use app::{App, router};
 use config::Config;
 use feed::Feed;
 use shared::{
-    amqp::{connection::Broker, rpc_client::RpcClient},
+    amqp::{connection::Broker, publisher::Publisher, rpc_client::RpcClient},
     config::Env,
     shutdown, telemetry,
 };
@@ -87,6 +87,7 @@ async fn run() -> anyhow::Result<()> {
     let rpc = RpcClient::new(broker.clone());
     let app = App {
         feed: Feed::new(rpc.clone(), stop.clone()),
+        publisher: Arc::new(Publisher::new(broker.clone())),
         rpc,
         auth: config.auth,
         rate_limit: config.rate_limit,

@@ -117,6 +117,17 @@ pub(crate) struct Settled {
     status: String,
 }
 
+/// An order that a worker will come to.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct Accepted {
+    /// Under which id it will be found.
+    id: OrderId,
+    /// `accepted`.
+    #[schema(example = "accepted")]
+    status: String,
+}
+
 /// How the gateway is.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is only described")]

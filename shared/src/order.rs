@@ -1,6 +1,7 @@
 //! Orders on the wire: the representation that REST and RPC answer, and in `request` what can be
 //! asked about them.
 
+mod accept;
 mod request;
 
 use std::{collections::BTreeMap, num::NonZeroU32, str::FromStr};
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use self::accept::{ACCEPT_ORDER, AcceptOrder};
 pub use self::request::{
     ApproveAll, ApprovedAll, CancelOrder, CreateOrder, CreateShipment, DEFAULT_PAYMENT_METHOD,
     GetOrder, ListOrders, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, NotApproved, OrderHistory,

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::{
-    http::{HeaderName, HeaderValue, StatusCode},
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use shared::{
         ApproveAll, ApprovedAll, CancelOrder, CreateOrder, CreateShipment, Order, RefundOrder,
         RejectOrder,
     },
-    outcome::Failure,
+    outcome::{Code, Failure},
     page::Page,
 };
 use tokio::time::{self, Instant};
@@ -23,7 +24,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     input::{Asker, JsonBody, MaybeBody, Parameters, Path, Uri},
-    openapi::{DeletedParameter, OrderParameters, PageParameters, StorefrontParameter},
+    openapi::{Accepted, DeletedParameter, OrderParameters, PageParameters, StorefrontParameter},
     output::{Answer, Cursor, answer},
     problem::Problem,
 };
@@ -51,10 +52,24 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 ///
 /// Priced from the catalogue, all of its stock reserved, or refused. With `Prefer: wait=N` the answer
 /// comes when the order has left `pending`, after N seconds at the latest.
+///
+/// With `Prefer: respond-async` it is accepted as soon as it lies on the broker's disks, even while every
+/// worker and the database are down: 202, and `Location` tells where it will be (404 until a worker has
+/// come to it). What can't be fulfilled then is found there `cancelled`, with its reason.
 #[utoipa::path(post, path = "/orders", tag = "orders", request_body = CreateOrder,
-    params(("Prefer" = Option<String>, Header, description = "`wait=N`: seconds, at most 30")),
-    responses((status = 201, body = Order)))]
+    params(("Prefer" = Option<String>, Header, description = "`wait=N`: seconds, at most 30; or `respond-async`")),
+    responses((status = 201, body = Order), (status = 202, body = Accepted)))]
 async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+    // Who waits besides is told what came of it.
+    if asker.prefers_async() && asker.wait().is_none() {
+        let id = asker.accept(body.0).await?;
+        let applied = HeaderValue::from_static("respond-async");
+        let location = HeaderValue::try_from(format!("/v1/orders/{id}"))
+            .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        let headers = [(header::LOCATION, location), (PREFERENCE_APPLIED, applied)];
+        let told = Json(json!({"id": id, "status": "accepted"}));
+        return Ok((StatusCode::ACCEPTED, headers, told).into_response());
+    }
     let told = asker.ask("order.create", body.0).await?;
     let is_replay = told.is_replay;
     let created = answer(StatusCode::CREATED, told);

@@ -33,6 +33,8 @@ pub(crate) struct Told {
     pub(crate) cancelled: Vec<String>,
     pub(crate) delivered: Vec<String>,
     /// Answers that no customer should ever get.
+    /// What the last one whose outcome nobody knew was told.
+    pub(crate) last_unclear: String,
     pub(crate) wrong: Vec<String>,
     /// The same key was answered with another order.
     pub(crate) doubled: usize,
@@ -292,10 +294,16 @@ impl Customer {
     async fn ask(&mut self, request: reqwest::RequestBuilder) -> Option<Reply> {
         let counter = match try_send(request).await {
             Ok(reply) if reply.status == 503 => &self.shared.refused,
-            Ok(reply) if reply.status == 504 => &self.shared.unclear,
+            Ok(reply) if reply.status == 504 => {
+                self.shared.told.lock().unwrap().last_unclear = reply.body.to_string();
+                &self.shared.unclear
+            }
             Ok(reply) => return Some(reply),
             Err(error) if error.is_connect() => &self.shared.refused,
-            Err(_) => &self.shared.unclear,
+            Err(error) => {
+                self.shared.told.lock().unwrap().last_unclear = format!("{error:?}");
+                &self.shared.unclear
+            }
         };
         counter.fetch_add(1, Ordering::SeqCst);
         time::sleep(PAUSE).await;

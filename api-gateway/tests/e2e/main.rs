@@ -29,6 +29,7 @@ mod orders;
 mod overload;
 mod postgres;
 mod products;
+mod promised;
 mod refunds;
 mod shipments;
 mod tokens;

@@ -7,7 +7,7 @@ use shared::{
     event::Origin,
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
     order::{
-        CancelOrder, CreateOrder, CreateShipment, OrderRef, RefundOrder, RejectOrder,
+        AcceptOrder, CancelOrder, CreateOrder, CreateShipment, OrderRef, RefundOrder, RejectOrder,
         UpdateShipment,
     },
     product::{NewProduct, ProductRef, SetStock, UpdateProduct},
@@ -62,6 +62,8 @@ pub enum Command {
 pub enum Action {
     /// Accepts an order.
     CreateOrder(CreateOrder),
+    /// Accepts an order that was promised to be, whatever comes of it.
+    AcceptOrder(AcceptOrder),
     /// Cancels an order.
     CancelOrder(CancelOrder),
     /// Soft-deletes an order.
@@ -141,6 +143,7 @@ impl Action {
             } => Some(Answer::Endpoint(*id)),
             Self::Redeliver(Redeliver { delivery_id, .. }) => Some(Answer::Delivery(*delivery_id)),
             Self::CreateOrder(_)
+            | Self::AcceptOrder(_)
             | Self::CreateProduct(_)
             | Self::CreateCustomer(_)
             | Self::CreateEndpoint { .. } => None,
@@ -293,7 +296,10 @@ impl Needs {
             }
         };
         match action {
-            Action::CreateOrder(wish) => {
+            Action::CreateOrder(wish) | Action::AcceptOrder(AcceptOrder { order: wish, .. }) => {
+                if let Action::AcceptOrder(AcceptOrder { id, .. }) = action {
+                    self.orders.push(*id);
+                }
                 self.new_orders += 1;
                 self.customers.push(wish.customer_id);
                 self.products

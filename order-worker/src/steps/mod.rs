@@ -23,6 +23,7 @@ use shared::{
         message::Incoming,
         topology::STEP_QUEUE,
     },
+    order::{ACCEPT_ORDER, AcceptOrder},
     outcome::Told,
 };
 use tokio::{
@@ -35,7 +36,7 @@ use self::message::StepMessage;
 use crate::{
     crash::{Point, point},
     domain::{
-        command::{Command, StepResult},
+        command::{Action, Command, StepResult},
         order::Order,
         step::{Step, StepKey, StepRow},
     },
@@ -115,6 +116,9 @@ impl Steps {
 
     /// Performs all steps of a message, at the same time; it is settled with the last of them.
     async fn handle(self, delivery: Incoming) {
+        if delivery.kind == ACCEPT_ORDER {
+            return self.accept(delivery).await;
+        }
         let (messages, unreadable) = StepMessage::read(&delivery);
         // A step may be sent twice; the second is done with when the first is under way here,
         // because that one is not acknowledged before it is through.
@@ -134,6 +138,49 @@ impl Steps {
                 delivery.receipt.reject().await;
             }
             (Ok(()), None) => delivery.receipt.ack().await,
+        }
+    }
+
+    /// Accepts an order that its caller was promised; settled once it is stored.
+    async fn accept(self, delivery: Incoming) {
+        let (accept, caller) = match AcceptOrder::read(&delivery) {
+            Ok(read) => read,
+            Err(failure) => {
+                let message_id = &delivery.message_id;
+                tracing::warn!(%failure, message_id, "an order can't be read; it goes to the dead letters");
+                return delivery.receipt.reject().await;
+            }
+        };
+        let (id, request_id) = (accept.id, caller.request_id.clone());
+        let command = Command::Request {
+            caller,
+            // Its id does it.
+            idempotency: None,
+            if_match: None,
+            action: Action::AcceptOrder(accept),
+        };
+        match self.engine.decide(command, None).await {
+            Ok(Told { outcome: Ok(_), .. }) => {
+                point(Point::AfterStepStored);
+                tracing::info!(order_id = %id, request_id, "order.accept");
+                delivery.receipt.ack().await;
+            }
+            Ok(Told {
+                outcome: Err(failure),
+                ..
+            }) => {
+                tracing::error!(%failure, order_id = %id, "an order could not be accepted; it goes to the dead letters");
+                delivery.receipt.reject().await;
+            }
+            Err(Undecided::Defect(error)) => {
+                tracing::error!(error, order_id = %id, "an order could not be decided; it goes to the dead letters");
+                delivery.receipt.reject().await;
+            }
+            Err(error @ (Undecided::Away(_) | Undecided::Unknown(_))) => {
+                tracing::warn!(%error, order_id = %id, "an order waits to be accepted");
+                time::sleep(PAUSE).await;
+                delivery.receipt.requeue().await;
+            }
         }
     }
 

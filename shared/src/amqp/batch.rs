@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{message::Headers, rpc_server::header};
+use crate::request::Caller;
 
 /// The property `type` of a message that holds several.
 pub const BATCH: &str = "batch";
@@ -96,6 +97,19 @@ impl<'a> CallHeaders<'a> {
             idempotency_key: text(header::IDEMPOTENCY_KEY),
             if_match: text(header::IF_MATCH),
             traceparent: text(header::TRACEPARENT),
+        }
+    }
+
+    /// Those that tell on whose behalf.
+    pub fn of_caller(caller: &'a Caller) -> Self {
+        Self {
+            role: Some(caller.role.as_str().into()),
+            storefront: Some(caller.storefront.as_str().into()),
+            actor: Some(caller.actor.as_str().into()),
+            intent: Some(caller.intent.as_str().into()),
+            request_id: Some(caller.request_id.as_str().into()),
+            traceparent: caller.traceparent.as_deref().map(Into::into),
+            ..Self::default()
         }
     }
 

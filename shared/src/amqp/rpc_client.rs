@@ -429,17 +429,11 @@ fn message(calls: &[Waiting], now: Instant) -> Outgoing {
 
 impl Waiting {
     fn headers(&self) -> CallHeaders<'_> {
-        let caller = &self.caller;
         CallHeaders {
-            role: Some(caller.role.as_str().into()),
-            storefront: Some(caller.storefront.as_str().into()),
-            actor: Some(caller.actor.as_str().into()),
-            intent: Some(caller.intent.as_str().into()),
-            request_id: Some(caller.request_id.as_str().into()),
             deadline: Some(self.deadline_ms.to_string().into()),
             idempotency_key: self.idempotency_key.as_deref().map(Into::into),
             if_match: self.if_match.as_deref().map(Into::into),
-            traceparent: caller.traceparent.as_deref().map(Into::into),
+            ..CallHeaders::of_caller(&self.caller)
         }
     }
 }

@@ -374,7 +374,11 @@ fn if_match(headers: &CallHeaders<'_>) -> Result<Option<IfMatch>, Failure> {
     condition.map_err(|error| wrong(header::IF_MATCH, error))
 }
 
-fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failure> {
+/// On whose behalf, by the headers of a request or of an order that is to be accepted.
+///
+/// # Errors
+/// `INVALID_REQUEST` naming the header.
+pub fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failure> {
     let role = match &headers.role {
         Some(role) => role.parse().map_err(|error| wrong(header::ROLE, error))?,
         None => Role::Storefront,

@@ -140,9 +140,11 @@ pub(super) async fn rolling_restart(scene: Scene<'_>) -> usize {
     }
     if load.unclear() > unclear {
         let lost = load.unclear() - unclear;
-        load.told()
-            .wrong
-            .push(format!("{lost} requests failed during a rolling restart"));
+        let mut told = load.told();
+        let last = told.last_unclear.clone();
+        told.wrong.push(format!(
+            "{lost} requests failed during a rolling restart, the last with {last}"
+        ));
     }
     stack.workers.len() + 2
 }

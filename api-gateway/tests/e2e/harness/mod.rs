@@ -20,10 +20,14 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
+#[allow(
+    unused_imports,
+    reason = "chaos and bench have no partners of their own"
+)]
+pub(crate) use self::receiver::{Manner, Receiver};
 pub(crate) use self::{
     broker::Broker,
     process::Process,
-    receiver::{Manner, Receiver},
     store::{Book, Store},
 };
 

@@ -26,6 +26,7 @@ pub(super) fn create_order(
     caller: &Caller,
     origin: &Origin,
     wish: &CreateOrder,
+    id: Option<OrderId>,
     rules: &Rules,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
@@ -84,7 +85,7 @@ pub(super) fn create_order(
         metadata: wish.metadata.clone(),
         needs_approval: rules.needs_approval,
     };
-    let id: OrderId = stamp.id();
+    let id = id.unwrap_or_else(|| stamp.id());
     let created = event(
         id.to_string(),
         1,

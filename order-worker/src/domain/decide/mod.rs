@@ -1,5 +1,6 @@
 //! One file a command; each a function from world and command to a decision.
 
+mod accept_order;
 mod approval;
 mod cancel_order;
 mod create_order;
@@ -118,7 +119,10 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
             let origin = &origin_of_request(caller);
             match action {
                 Action::CreateOrder(wish) => {
-                    create_order::create_order(world, caller, origin, wish, rules, stamp)
+                    create_order::create_order(world, caller, origin, wish, None, rules, stamp)
+                }
+                Action::AcceptOrder(accept) => {
+                    accept_order::accept_order(world, caller, origin, accept, rules, stamp)
                 }
                 Action::CancelOrder(request) => {
                     cancel_order::cancel_order(world, caller, origin, request, stamp)

@@ -1,0 +1,154 @@
+//! `Prefer: respond-async`: orders that are accepted while nobody is there to look at them.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Reply, System, order, send, until};
+
+impl System {
+    async fn promise(&self, wish: &Value, key: Option<&str>) -> Reply {
+        let request = self.request(Method::POST, "/v1/orders").json(wish);
+        let request = request.header("prefer", "respond-async");
+        send(match key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        })
+        .await
+    }
+}
+
+fn id(reply: Reply) -> String {
+    assert_eq!(reply.headers["preference-applied"], "respond-async");
+    let location = reply.headers["location"].to_str().unwrap().to_owned();
+    let told = reply.expect(202);
+    let id = told["id"].as_str().unwrap().to_owned();
+    assert_eq!(location, format!("/v1/orders/{id}"));
+    id
+}
+
+#[tokio::test]
+async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_once() {
+    let mut system = System::start_with_own_broker(&[]).await;
+    system.stock("A", &[("main", 15)]).await;
+    let customer = system.customer().await;
+    system.worker.kill();
+
+    let wish = order(&customer, "A", 1);
+    let promised = join_all((0..10).map(|_| system.promise(&wish, None))).await;
+    let mut ids: Vec<String> = promised.into_iter().map(id).collect();
+    // Under one key it is one order, whoever is asked.
+    let keyed = id(system.promise(&wish, Some("cart-1")).await);
+    system.gateway.kill();
+    system.restart_gateway().await;
+    assert_eq!(id(system.promise(&wish, Some("cart-1")).await), keyed);
+    assert_ne!(id(system.promise(&wish, Some("cart-2")).await), keyed);
+    // The broker goes and comes, its disks stay.
+    let mut broker = system.take_broker();
+    system.broker = tokio::task::spawn_blocking(move || {
+        broker.kill();
+        broker.start();
+        broker
+    })
+    .await
+    .unwrap();
+    until("the gateway to have the broker back", async || {
+        system.get("/readyz").await.status == 200
+    })
+    .await;
+    let more = join_all((0..8).map(|_| system.promise(&wish, None))).await;
+    ids.extend(more.into_iter().map(id));
+
+    // What can't be fulfilled is found out later.
+    let nobody = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let stranger = id(system.promise(&order(nobody, "A", 1), None).await);
+    let unknown = id(system.promise(&order(&customer, "B", 1), None).await);
+    let mut dear = wish.clone();
+    dear["expected_total"] = json!(1);
+    let dear = id(system.promise(&dear, None).await);
+    // What is no order at all is told at once.
+    system
+        .promise(&json!({"customer_id": customer, "items": []}), None)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+
+    // Workers come and die.
+    for _ in 0..3 {
+        let mut worker = system.spawn_replacement_worker();
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+        worker.kill();
+    }
+    system.restart_worker().await;
+    for order in ids.iter().chain([&keyed, &stranger, &unknown, &dear]) {
+        system
+            .order_until(order, "decided", |order| order["status"] != "pending")
+            .await;
+    }
+    let orders = system.quiet().await;
+    // Ten, two under keys, eight, and three that could not be.
+    assert_eq!(orders.len(), 23);
+    let reasons = |reason: &str| {
+        let of = orders
+            .iter()
+            .filter(|order| order["cancel_reason"] == reason);
+        of.map(|order| order["id"].as_str().unwrap())
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!(reasons("rejected"), [&stranger[..], &unknown, &dear].into());
+    assert_eq!(reasons("out_of_stock").len(), 5);
+    assert_eq!(system.shelf("A").await, (15, 15));
+    let history = system
+        .get(&format!("/v1/orders/{dear}/history"))
+        .await
+        .expect(200);
+    let why = history["data"][1]["data"]["note"].as_str().unwrap();
+    assert!(why.contains("expected_total"), "{why}");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn without_a_broker_nothing_is_promised() {
+    let mut system = System::start_with_own_broker(&[]).await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    system.broker.kill();
+    let reply = system.promise(&order(&customer, "A", 1), None).await;
+    assert!(matches!(reply.status, 503 | 504), "{}", reply.body);
+    let mut broker = system.take_broker();
+    system.broker = tokio::task::spawn_blocking(move || {
+        broker.start();
+        broker
+    })
+    .await
+    .unwrap();
+    until("orders to be read again", async || {
+        system.get("/v1/orders").await.status == 200
+    })
+    .await;
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_storefront_promises_for_itself_alone() {
+    let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
+    let mut system = System::start_with(&[("API_KEYS", keys)]).await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    system.key = Some("key-of-eu".to_owned());
+    let mut wish = order(&system.customer().await, "A", 1);
+    let mine = id(system.promise(&wish, Some("cart")).await);
+    let found = system.order_until(&mine, "there", |_| true).await;
+    assert_eq!(found["storefront"], "eu");
+    wish["storefront"] = json!("us");
+    system
+        .promise(&wish, None)
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    // The same key of another is another order.
+    system.key = Some("key-of-operator".to_owned());
+    wish["storefront"] = json!("eu");
+    assert_ne!(id(system.promise(&wish, Some("cart")).await), mine);
+}

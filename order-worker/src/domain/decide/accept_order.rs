@@ -1,0 +1,125 @@
+//! Accepting an order that its caller was promised under an id: validated, priced and reserved only now.
+//! What can't be fulfilled is stored all the same, cancelled, and says why.
+
+use shared::{
+    event::{Fact, OrderCreated, Origin},
+    id::Warehouse,
+    money::{Currency, MAX_AMOUNT},
+    order::{AcceptOrder, CancelReason, LineItem},
+    outcome::{Code, Failure},
+    request::Caller,
+};
+
+use super::{Rules, create_order::create_order};
+use crate::domain::{
+    command::Answer,
+    decision::{Changes, Decision, Draft, event},
+    stamp::Stamp,
+    world::World,
+};
+
+/// Of an order that nothing could be priced of (ISO 4217: no currency).
+const NO_CURRENCY: &str = "XXX";
+/// Where nothing is held.
+const NO_WAREHOUSE: &str = "none";
+/// Characters of a reason that are kept.
+const MAX_NOTE: usize = 500;
+
+pub(super) fn accept_order(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    accept: &AcceptOrder,
+    rules: &Rules,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let AcceptOrder { id, order: wish } = accept;
+    // The message has come before.
+    if world.orders.contains_key(id) {
+        return Ok(Decision {
+            answer: Ok(Answer::Order(*id)),
+            changes: Changes::default(),
+        });
+    }
+    match create_order(world, caller, origin, wish, Some(*id), rules, stamp) {
+        Err(failure) if failure.code != Code::Internal => {
+            refuse(world, caller, origin, accept, &failure, rules, stamp)
+        }
+        decided => decided,
+    }
+}
+
+/// The order as far as it can be told, and why it is cancelled.
+fn refuse(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    AcceptOrder { id, order: wish }: &AcceptOrder,
+    failure: &Failure,
+    rules: &Rules,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let number = world.numbers.front().copied();
+    let defect = |what: String| Failure::new(Code::Internal, what);
+    let warehouse: Warehouse = NO_WAREHOUSE.parse().map_err(defect)?;
+    let products: Vec<_> = wish
+        .items
+        .iter()
+        .map(|item| world.products.get(&item.sku))
+        .collect();
+    let known = products.iter().flatten().next();
+    let currency: Currency = match known {
+        Some(product) => product.details.currency,
+        None => NO_CURRENCY.parse().map_err(defect)?,
+    };
+    let items: Vec<LineItem> = wish
+        .items
+        .iter()
+        .zip(&products)
+        .map(|(item, product)| LineItem {
+            sku: item.sku.clone(),
+            name: product.map_or_else(|| item.sku.to_string(), |one| one.details.name.clone()),
+            quantity: item.quantity,
+            unit_price: product.map_or(0, |one| one.details.price),
+            warehouse: warehouse.clone(),
+        })
+        .collect();
+    let total = items.iter().fold(0_i64, |sum, item| {
+        sum.saturating_add(item.unit_price.saturating_mul(item.quantity.get().into()))
+    });
+    let storefront = caller
+        .owner(wish.storefront.as_ref())
+        .unwrap_or_else(|_| caller.storefront.clone());
+    let created = OrderCreated {
+        number: number.ok_or_else(|| defect("no number was drawn for the order".to_owned()))?,
+        storefront: storefront.clone(),
+        customer_id: wish.customer_id,
+        external_id: None,
+        currency,
+        total: total.min(MAX_AMOUNT),
+        items,
+        shipping_address: wish.shipping_address.clone(),
+        payment_provider: rules.payment_provider.clone(),
+        payment_method: wish.payment_method.clone(),
+        metadata: wish.metadata.clone(),
+        needs_approval: false,
+    };
+    let created = event(
+        id.to_string(),
+        1,
+        Some(storefront),
+        origin,
+        Fact::OrderCreated(Box::new(created)),
+        stamp,
+    );
+    let reason = match failure.code {
+        Code::OutOfStock => CancelReason::OutOfStock,
+        _ => CancelReason::Rejected,
+    };
+    let mut draft = Draft::born(created, origin, stamp)?;
+    draft.record(Fact::OrderCancelled {
+        reason,
+        note: Some(failure.message.chars().take(MAX_NOTE).collect()),
+    })?;
+    Ok(draft.decide())
+}

@@ -1,0 +1,66 @@
+//! Orders that are accepted before anybody has looked at them: a message on the durable step queue,
+//! under an id that the gateway minted. What comes of it is stored under that id, whatever it is.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::CreateOrder;
+use crate::{
+    amqp::{
+        batch::{self, CallHeaders},
+        message::{Incoming, Outgoing},
+        rpc_server,
+    },
+    body::{self, Fields},
+    id::OrderId,
+    outcome::Failure,
+    request::{Caller, Request},
+};
+
+/// The property `type` of the message.
+pub const ACCEPT_ORDER: &str = "order.accept";
+
+/// An order that is to be accepted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AcceptOrder {
+    /// Under which id; one that is there already was accepted before.
+    pub id: OrderId,
+    /// What was wished for.
+    pub order: CreateOrder,
+}
+
+impl AcceptOrder {
+    /// The message, which the broker has to confirm before anybody is told that it is accepted.
+    pub fn message(&self, caller: &Caller) -> Outgoing {
+        Outgoing {
+            kind: Some(ACCEPT_ORDER.to_owned()),
+            message_id: Some(self.id.to_string()),
+            persistent: true,
+            headers: CallHeaders::of_caller(caller).into_headers(),
+            body: batch::json(self),
+            ..Outgoing::default()
+        }
+    }
+
+    /// What `message` asks for, and on whose behalf.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` when it can't be read, which no gateway's message allows.
+    pub fn read(message: &Incoming) -> Result<(Self, Caller), Failure> {
+        let caller = rpc_server::caller(ACCEPT_ORDER, &CallHeaders::of(&message.headers))?;
+        let (id, order) = body::read(body::parse(&message.body)?, Self::fields)?;
+        match Request::read("order.create", order)? {
+            Request::CreateOrder(order) => Ok((Self { id, order }, caller)),
+            other => Err(Failure::violation(
+                "/order",
+                format!("is {}", other.pattern()),
+            )),
+        }
+    }
+
+    fn fields(fields: &mut Fields<'_>) -> Option<(OrderId, Value)> {
+        let id = fields.required("id", body::parsed);
+        let order = fields.required("order", Ok);
+        Some((id?, order?))
+    }
+}
