@@ -1,7 +1,7 @@
 //! Connections: accepted up to a bound, and ended when nothing comes or nothing is taken for too
 //! long, so that nobody holds them for nothing.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -12,7 +12,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time,
 };
 use tokio_io_timeout::TimeoutStream;
@@ -28,38 +28,70 @@ const MAX_HEADERS: usize = 100;
 /// When there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Between closing the door and closing connections: those who have just come get to speak.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
 /// Serves `router` on `listener` until `stop`; then answers what is in hand. A request's head must come
 /// within `head_timeout` from the moment that it may: slow clients and idle ones alike.
+///
+/// Whoever got through to the kernel before the end is still answered: its queue is emptied before it
+/// is closed.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     head_timeout: Duration,
     stop: impl Future<Output = ()>,
 ) {
-    let connections = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = GracefulShutdown::new();
+    let server = Server {
+        router,
+        head_timeout,
+        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        graceful: GracefulShutdown::new(),
+    };
     tokio::pin!(stop);
     loop {
         let accept = async {
-            let permit = connections.clone().acquire_owned().await;
-            (accept(&listener).await, permit)
+            let permit = server.connections.clone().acquire_owned().await;
+            (accept(&listener).await, permit.ok())
         };
         let (stream, permit) = tokio::select! {
             accepted = accept => accepted,
             () = &mut stop => break,
         };
+        server.take(stream, permit);
+    }
+    if let Err(error) = server.take_the_last(listener) {
+        tracing::debug!(%error, "can't empty the kernel's queue");
+    }
+    time::sleep(LAST_WORDS).await;
+    server.graceful.shutdown().await;
+}
+
+struct Server {
+    router: Router,
+    head_timeout: Duration,
+    connections: Arc<Semaphore>,
+    graceful: GracefulShutdown,
+}
+
+impl Server {
+    fn take(&self, stream: TcpStream, permit: Option<OwnedSemaphorePermit>) {
+        // Answers are written whole: there is nothing to gather.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(head_timeout)
+            .header_read_timeout(self.head_timeout)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(
                 TokioIo::new(Box::pin(stream)),
-                TowerToHyperService::new(router.clone()),
+                TowerToHyperService::new(self.router.clone()),
             );
-        let connection = graceful.watch(connection);
+        let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended");
@@ -67,20 +99,27 @@ pub(crate) async fn serve(
             drop(permit);
         });
     }
-    drop(listener);
-    graceful.shutdown().await;
+
+    fn take_the_last(&self, listener: TcpListener) -> io::Result<()> {
+        let listener = listener.into_std()?;
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    stream.set_nonblocking(true)?;
+                    self.take(TcpStream::from_std(stream)?, None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if is_the_connections_own(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                // Answers are written whole: there is nothing to gather.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY");
-                }
-                return stream;
-            }
+            Ok((stream, _)) => return stream,
             Err(error) if is_the_connections_own(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "can't accept connections");
