@@ -204,7 +204,8 @@ impl Relay {
     }
 }
 
-fn spawn(
+/// Runs `task` until `stop`.
+pub(crate) fn spawn(
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
     task: impl Future<Output = ()> + Send + 'static,

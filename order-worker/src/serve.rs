@@ -17,7 +17,7 @@ use crate::{
     engine::Engine,
     health::{self, Health},
     providers::sandbox::{Ledger, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
-    relay,
+    relay::{self, spawn},
     rpc::{News, Rpc},
     steps::{Partners, Steps},
     store::{self, Store},
@@ -67,18 +67,6 @@ async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: Cancellation
             "stopping with work in hand; it is done by the next worker"
         );
     }
-}
-
-/// Runs `task` until `stop`.
-fn spawn(
-    tasks: &mut JoinSet<()>,
-    stop: &CancellationToken,
-    task: impl Future<Output = ()> + Send + 'static,
-) {
-    let stop = stop.clone();
-    tasks.spawn(async move {
-        stop.run_until_cancelled(task).await;
-    });
 }
 
 /// The sandbox carrier at work.

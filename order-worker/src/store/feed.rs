@@ -43,7 +43,7 @@ impl Store {
             None => 0,
             Some(After::Now) => end,
             Some(After::Position(position)) => position,
-            Some(After::Event(id)) => match position(&mut session, id).await? {
+            Some(After::Event(id)) => match self.position(&mut session, id).await? {
                 Some(position) => position,
                 None => return Ok(None),
             },
@@ -71,6 +71,20 @@ impl Store {
             position,
             has_more: position < end,
         }))
+    }
+}
+
+impl Store {
+    /// Where the event is. A replica may lag behind what its readers have seen elsewhere.
+    async fn position(
+        &self,
+        session: &mut Session,
+        id: EventId,
+    ) -> Result<Option<i64>, StoreError> {
+        match position(session, id).await? {
+            None => position(&mut self.primary().await?, id).await,
+            known => Ok(known),
+        }
     }
 }
 

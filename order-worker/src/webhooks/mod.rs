@@ -40,6 +40,8 @@ const AT_ONCE_EACH: usize = 8;
 const EVENTS: u32 = 500;
 /// How often due webhooks are looked for.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// After webhooks were made.
+const REST: Duration = Duration::from_millis(20);
 /// Of how many looks one passes over the feed while there are no endpoints.
 const LOOKS_A_PASS: u32 = 20;
 /// Between attempts while the database is away.
@@ -152,7 +154,12 @@ impl Courier {
         }
         loop {
             let mut stamp = Stamp::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
-            if self.store.fan_out(&mut stamp, EVENTS).await? < EVENTS as usize {
+            let events = self.store.fan_out(&mut stamp, EVENTS).await?;
+            if events > 0 {
+                // Orders come first: meanwhile more events come together.
+                time::sleep(REST).await;
+            }
+            if events < EVENTS as usize {
                 break;
             }
         }

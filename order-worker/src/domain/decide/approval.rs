@@ -9,10 +9,9 @@ use shared::{
     request::Caller,
 };
 
-use super::{Rules, cancel_order::cancel, visible};
+use super::{Rules, cancel_order::cancel, present};
 use crate::domain::{
     decision::{Decision, Draft},
-    order::Order,
     stamp::Stamp,
     step::Step,
     world::World,
@@ -71,12 +70,4 @@ pub(super) fn ask_for_payment(draft: &mut Draft<'_>, rules: &Rules) {
     let expires_at = draft.stamp().now() + rules.reservation_ttl;
     draft.follow_with(Step::AuthorizePayment);
     draft.follow_later(Step::ExpireOrder, expires_at);
-}
-
-fn present<'a>(world: &'a World, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
-    let order = visible(world, caller, id)?;
-    if order.is_deleted {
-        return Err(Failure::not_found("order", id));
-    }
-    Ok(order)
 }

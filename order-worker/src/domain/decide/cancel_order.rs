@@ -8,7 +8,7 @@ use shared::{
     request::Caller,
 };
 
-use super::{is_customers_wish, visible};
+use super::{is_customers_wish, present};
 use crate::domain::{
     decision::{Decision, Draft},
     stamp::Stamp,
@@ -23,10 +23,7 @@ pub(super) fn cancel_order(
     request: &CancelOrder,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
-    let order = visible(world, caller, request.id)?;
-    if order.is_deleted {
-        return Err(Failure::not_found("order", request.id));
-    }
+    let order = present(world, caller, request.id)?;
     let mut draft = Draft::of(order, origin, stamp);
     // Cancelled is cancelled, for whatever reason it first was.
     if order.status != OrderStatus::Cancelled {

@@ -14,7 +14,7 @@ use shared::{
     request::Caller,
 };
 
-use super::{update_shipment::conclude, visible};
+use super::{present, update_shipment::conclude};
 use crate::domain::{
     decision::{Decision, Draft},
     order::Order,
@@ -35,10 +35,7 @@ pub(super) fn create_shipment(
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
     caller.must_operate()?;
-    let order = visible(world, caller, request.id)?;
-    if order.is_deleted {
-        return Err(Failure::not_found("order", request.id));
-    }
+    let order = present(world, caller, request.id)?;
     // Nothing leaves before it is paid for, after it was cancelled, or twice.
     if order.status != OrderStatus::Processing {
         let status = order.status.as_str();

@@ -194,6 +194,17 @@ fn visible<'a>(world: &'a World, caller: &Caller, id: OrderId) -> Result<&'a Ord
         .ok_or_else(|| Failure::not_found("order", id))
 }
 
+/// The order, if it is there for this caller and not deleted.
+fn present<'a>(world: &'a World, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
+    visible(world, caller, id).and_then(|order| {
+        if order.is_deleted {
+            Err(Failure::not_found("order", id))
+        } else {
+            Ok(order)
+        }
+    })
+}
+
 /// Whether the change is the shop's own wish or its customer's.
 fn is_customers_wish(caller: &Caller) -> bool {
     match caller.role {

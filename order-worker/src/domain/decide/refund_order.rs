@@ -9,7 +9,7 @@ use shared::{
     request::Caller,
 };
 
-use super::visible;
+use super::present;
 use crate::domain::{
     decision::{Decision, Draft},
     stamp::Stamp,
@@ -25,10 +25,7 @@ pub(super) fn refund_order(
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
     caller.must_operate()?;
-    let order = visible(world, caller, request.id)?;
-    if order.is_deleted {
-        return Err(Failure::not_found("order", request.id));
-    }
+    let order = present(world, caller, request.id)?;
     // Only what was taken can be given back; what is merely held is voided by cancelling.
     match order.payment.status {
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {}
