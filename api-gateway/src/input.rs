@@ -367,8 +367,12 @@ impl Asker {
     /// What is wrong with the body; whatever the worker says is in what is [`Told`].
     pub(crate) async fn ask(&self, pattern: &str, body: Value) -> Result<Told, Problem> {
         let request = Request::read(pattern, body)?;
+        let caller = self.caller(pattern);
+        if request.is_for_operators() {
+            caller.must_operate()?;
+        }
         let call = Call {
-            caller: self.caller(pattern),
+            caller,
             idempotency_key: self.idempotency_key.as_deref(),
             if_match: self.if_match.clone(),
             message_id: None,

@@ -193,6 +193,56 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Whether only operators and admins may ask it. The gateway turns others away here, and whoever
+    /// decides asks again: the broker has other ways in.
+    pub fn is_for_operators(&self) -> bool {
+        match self {
+            Self::RestoreOrder(_)
+            | Self::ApproveOrder(_)
+            | Self::ApproveAll(_)
+            | Self::RejectOrder(_)
+            | Self::RefundOrder(_)
+            | Self::CreateShipment(_)
+            | Self::UpdateShipment(_)
+            | Self::CreateProduct(_)
+            | Self::UpdateProduct(_)
+            | Self::DeleteProduct(_)
+            | Self::SetStock(_)
+            | Self::ListDeadLetters(_)
+            | Self::RedriveDeadLetter(_)
+            | Self::DiscardDeadLetter(_) => true,
+            Self::GetOrder(GetOrder {
+                include_deleted, ..
+            })
+            | Self::ListOrders(ListOrders {
+                include_deleted, ..
+            })
+            | Self::OrderHistory(OrderHistory {
+                include_deleted, ..
+            }) => *include_deleted,
+            Self::CreateOrder(_)
+            | Self::CancelOrder(_)
+            | Self::DeleteOrder(_)
+            | Self::GetProduct(_)
+            | Self::ListProducts(_)
+            | Self::CreateCustomer(_)
+            | Self::GetCustomer(_)
+            | Self::ListCustomers(_)
+            | Self::BlockCustomer(_)
+            | Self::ListEvents(_)
+            | Self::CreateEndpoint(_)
+            | Self::GetEndpoint(_)
+            | Self::ListEndpoints(_)
+            | Self::UpdateEndpoint(_)
+            | Self::DeleteEndpoint(_)
+            | Self::RotateSecret(_)
+            | Self::ListDeliveries(_)
+            | Self::Redeliver(_) => false,
+        }
+    }
+}
+
 /// On whose behalf a request is made; travels as AMQP headers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {

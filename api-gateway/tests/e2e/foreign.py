@@ -1,6 +1,6 @@
 """A foreign AMQP client: pika, which none of us wrote.
 
-foreign.py talk|garbage|reject|poison|expire|batch|slow_step|torn_steps URL CUSTOMER
+foreign.py talk|roles|garbage|reject|poison|expire|batch|slow_step|torn_steps URL CUSTOMER
 """
 
 import json
@@ -56,6 +56,35 @@ def wish(customer, **more):
 def check(condition, what):
     if not condition:
         sys.exit(f"not as it should be: {what}")
+
+
+def roles(client, customer):
+    """A storefront may not do an operator's work, whatever way it comes in."""
+    order = client.call("order.create", wish(customer), headers={"role": "storefront"})["value"]["id"]
+    product = {"sku": "Z", "name": "Z", "price": 1, "currency": "EUR"}
+    update = {"order_id": order, "type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z"}
+    for kind, body in [
+        ("order.restore", {"id": order}),
+        ("order.approve", {"id": order}),
+        ("order.approve_all", {"all": True}),
+        ("order.reject", {"id": order}),
+        ("order.refund", {"id": order}),
+        ("order.get", {"id": order, "include_deleted": True}),
+        ("order.list", {"include_deleted": True}),
+        ("order.history", {"id": order, "include_deleted": True}),
+        ("shipment.create", {"id": order}),
+        ("shipment.update", update),
+        ("product.create", product),
+        ("product.update", {"sku": "A", "price": 1}),
+        ("product.delete", {"sku": "A"}),
+        ("stock.set", {"sku": "A", "warehouse": "main", "on_hand": 1}),
+        ("dead_letter.list", {}),
+        ("dead_letter.redrive", {"id": f"{order}:authorize_payment"}),
+        ("dead_letter.discard", {"id": f"{order}:authorize_payment"}),
+    ]:
+        answer = client.call(kind, body, headers={"role": "storefront"})
+        check(answer.get("error", {}).get("code") == "FORBIDDEN", (kind, answer))
+    print("refused")
 
 
 def talk(client, customer):
@@ -253,4 +282,4 @@ def torn_steps(client, customer):
     print("sent")
 
 
-{"batch": batch, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])
+{"batch": batch, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])

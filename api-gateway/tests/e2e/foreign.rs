@@ -13,6 +13,17 @@ async fn a_foreign_client_asks_and_listens_as_the_contract_says() {
     system.assert_verified();
 }
 
+#[tokio::test]
+async fn a_storefront_may_not_do_an_operators_work_over_the_broker_either() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let said = python("foreign.py", &["roles", &system.broker.url(), &customer]);
+    assert!(said.contains("refused"), "{said}");
+    system.quiet().await;
+    system.assert_verified();
+}
+
 /// nest 11641: one message that it did not know froze a worker for good.
 #[tokio::test]
 async fn one_message_that_no_client_can_decode_does_not_freeze_the_worker() {
