@@ -243,7 +243,12 @@ impl World {
                 let endpoint = self.endpoints.get(id);
                 endpoint.is_some_and(|endpoint| endpoint.is_managed_by(caller))
             }
-            Answer::Delivery(id) => self.deliveries.contains_key(id),
+            Answer::Delivery(id) => {
+                let delivery = self.deliveries.get(id);
+                delivery.is_some_and(|delivery| {
+                    self.is_visible(&Answer::Endpoint(delivery.endpoint_id), caller)
+                })
+            }
             Answer::Done => true,
         }
     }

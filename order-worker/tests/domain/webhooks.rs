@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use shared::{
     id::{DeliveryId, EndpointId},
     outcome::{Code, Failure},
-    request::Request,
-    webhook::{DeliveryStatus, DisabledReason},
+    request::{Caller, Request, Role},
+    webhook::{DeliveryStatus, DisabledReason, Redeliver},
 };
 
 use crate::shop::operator;
@@ -246,6 +246,32 @@ fn an_endpoint_hears_what_it_asked_for_of_whom_it_may() {
     assert!(!endpoint.wants("order.created", Some(&own)));
     // And its secret is in no log.
     assert!(!format!("{endpoint:?}").contains("whsec_"));
+}
+
+#[test]
+fn anothers_webhook_is_like_none_whatever_is_known_of_it() {
+    let mut office = Office::new();
+    let endpoint = office
+        .endpoint(json!({"url": "https://example.com"}))
+        .unwrap();
+    let id = office.delivery(endpoint);
+    let stranger = Caller {
+        role: Role::Storefront,
+        storefront: "other".parse().unwrap(),
+        ..operator()
+    };
+    for if_match in [None, Some("\"1\"".parse().unwrap())] {
+        let refused = office.carry_out(&Command::Request {
+            caller: stranger.clone(),
+            idempotency: None,
+            if_match,
+            action: Action::Redeliver(Redeliver {
+                id: endpoint,
+                delivery_id: id,
+            }),
+        });
+        assert_eq!(refused.unwrap_err().code, Code::NotFound);
+    }
 }
 
 #[test]
