@@ -436,8 +436,8 @@ impl Asker {
             id: id.into(),
             order,
         };
-        let message = (Target::Queue(STEP_QUEUE), accept.message(&caller));
-        let messages = [message];
+        let message = accept.message(&caller, self.idempotency_key.as_deref());
+        let messages = [(Target::Queue(STEP_QUEUE), message)];
         let published = self.app.publisher.publish(&messages);
         let published = time::timeout(self.app.request_timeout, published).await;
         match published

@@ -1,55 +1,52 @@
 //! Requests from callers: reads go to the readers' connections, the rest becomes commands.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+mod approval;
+mod feed;
+mod idempotency;
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use shared::{
     amqp::{
         connection::Broker,
         consumer::give_back,
         message::Incoming,
         publisher::Replier,
-        rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
+        rpc_server::{Answered, Asked, Delivered, Question, requests},
     },
     dead_letter::{DeadLetterRef, ListDeadLetters},
-    event::{After, EventPage, ListEvents},
-    id::{EndpointId, OrderId, Storefront},
-    order::{
-        ApproveAll, ApprovedAll, GetOrder, ListOrders, NotApproved, OrderHistory, OrderRef,
-        OrderStatus,
-    },
+    event::ListEvents,
+    id::{EndpointId, Storefront},
+    order::{ApproveAll, GetOrder, ListOrders, OrderHistory},
     outcome::{Code, Failure, Json, Told},
-    page::{MAX_LIMIT, Page},
+    page::Page,
     request::{Caller, Request, Role},
     webhook::{EndpointRef, ListDeliveries, ListEndpoints},
 };
-use tokio::{sync::watch, time};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::idempotency::by_client;
+use self::idempotency::idempotency;
 use crate::{
     crash::{Point, point},
     dead_letters::{Asking, DeadLetters},
     domain::{
-        command::{Action, Command, Idempotency, Trust},
+        command::{Action, Command},
         order::Order,
         step::StepRow,
         webhook::{Delivery, Endpoint},
     },
-    engine::{Engine, last_moment},
+    engine::Engine,
     store::{OrderCursor, Store, StoreError},
     webhooks::{guard::Guard, new_secret},
 };
 
 /// Messages in hand at the same time, each of one request or many.
 const PREFETCH: u16 = 256;
-
-/// How long one call goes on approving; the next one goes on from there.
-const APPROVING: Duration = Duration::from_secs(2);
-/// How often a waiting reader looks for what other workers have decided.
-const FEED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Answers requests from the queue.
 #[derive(Clone)]
@@ -275,111 +272,6 @@ impl Rpc {
             .ok_or_else(|| Failure::not_found("webhook endpoint", id))
     }
 
-    /// A page of the feed; an empty one only after having waited for news.
-    async fn events(
-        &self,
-        caller: &Caller,
-        mut query: ListEvents,
-        deadline: Option<time::Instant>,
-    ) -> Result<Json, Failure> {
-        query.storefront = visible_storefront(caller, query.storefront);
-        let wait = Duration::from_millis(query.wait_ms.into());
-        let until = time::Instant::now() + wait;
-        let until = deadline.map_or(until, |deadline| until.min(last_moment(deadline)));
-        let mut news = self.news.events.clone();
-        loop {
-            news.mark_unchanged();
-            let page = self.store.feed(&query).await.map_err(unreadable)?;
-            let Some(page) = page else {
-                return Err(Failure::violation("/after", "is no event's id"));
-            };
-            let is_over = time::Instant::now() >= until || self.news.stop.is_cancelled();
-            if !page.events.is_empty() || page.has_more || is_over {
-                return Json::of(&EventPage {
-                    data: page.events,
-                    next_cursor: page.has_more.then(|| page.position.to_string()),
-                    position: page.position.to_string(),
-                });
-            }
-            query.after = Some(After::Position(page.position));
-            // Other workers have news, too.
-            let look_again = until.min(time::Instant::now() + FEED_INTERVAL);
-            tokio::select! {
-                _ = news.changed() => {}
-                () = time::sleep_until(look_again) => {}
-                () = self.news.stop.cancelled() => {}
-            }
-        }
-    }
-
-    /// Approves what waits for it, page by page, as long as there is time; each order is decided on
-    /// its own, so what was approved stays approved however this ends.
-    async fn approve_all(
-        &self,
-        caller: &Caller,
-        request: ApproveAll,
-        deadline: Option<time::Instant>,
-    ) -> Result<Json, Failure> {
-        caller.must_operate()?;
-        let half = time::Instant::now() + APPROVING;
-        let until = deadline.map_or(half, |deadline| last_moment(deadline).min(half));
-        let mut query = ListOrders {
-            status: Some(OrderStatus::Pending),
-            customer_id: None,
-            sku: None,
-            storefront: request.storefront,
-            created_after: None,
-            created_before: None,
-            include_deleted: false,
-            limit: MAX_LIMIT,
-            cursor: request.cursor,
-        };
-        let mut told = ApprovedAll {
-            approved: 0,
-            failed: Vec::new(),
-            next_cursor: None,
-        };
-        loop {
-            let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-            let rows = self.store.orders(&query, after).await.map_err(unreadable)?;
-            let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
-            let waiting = page.data.iter().filter(|(order, _)| order.awaits_approval);
-            let approving = waiting.map(|(order, _)| self.approve(caller, order.id, deadline));
-            for (id, outcome) in join_all(approving).await {
-                match outcome {
-                    Ok(()) => told.approved += 1,
-                    Err(Failure { code, message, .. }) => told.failed.push(NotApproved {
-                        id,
-                        code,
-                        detail: message,
-                    }),
-                }
-            }
-            told.next_cursor = page.next_cursor;
-            if told.next_cursor.is_none() || time::Instant::now() >= until {
-                return Json::of(&told);
-            }
-            query.cursor.clone_from(&told.next_cursor);
-        }
-    }
-
-    async fn approve(
-        &self,
-        caller: &Caller,
-        id: OrderId,
-        deadline: Option<time::Instant>,
-    ) -> (OrderId, Result<(), Failure>) {
-        let command = Command::Request {
-            caller: caller.clone(),
-            idempotency: None,
-            if_match: None,
-            action: Action::ApproveOrder(OrderRef { id }),
-        };
-        let told = self.engine.decide(command, deadline).await;
-        let outcome = told.map_err(Failure::from).and_then(|told| told.outcome);
-        (id, outcome.map(drop))
-    }
-
     /// What a request comes down to.
     fn sort(&self, request: Request) -> Result<Sorted, Failure> {
         let sorted = sort(request)?;
@@ -561,51 +453,6 @@ fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::ListDeliveries(request) => Sorted::Read(Query::Deliveries(request)),
         Request::Redeliver(request) => Sorted::Change(Action::Redeliver(request)),
     })
-}
-
-/// The client's own key, or else the message's id. Both are the caller's: two storefronts may use
-/// the same key for different things.
-fn idempotency(asked: &Asked) -> Result<Option<Idempotency>, Failure> {
-    if asked.request.is_read() {
-        return Ok(None);
-    }
-    let Caller {
-        role, storefront, ..
-    } = &asked.caller;
-    let pattern = asked.request.pattern();
-    let scope = match role {
-        Role::Storefront => format!("{storefront}/{pattern}"),
-        Role::Operator | Role::Admin => format!("*/{pattern}"),
-    };
-    let (key, trust) = match (&asked.idempotency_key, &asked.identity) {
-        (Some(key), _) => (format!("{scope}/key/{key}"), Trust::Client),
-        (None, Some(Identity::Named(id))) => (format!("{scope}/message/{id}"), Trust::Message),
-        (
-            None,
-            Some(Identity::Waiting {
-                place,
-                is_redelivered,
-            }),
-        ) => {
-            let trust = if *is_redelivered {
-                Trust::Message
-            } else {
-                Trust::FirstDelivery
-            };
-            (format!("{scope}/delivery/{place}"), trust)
-        }
-        (None, None) => return Ok(None),
-    };
-    let fingerprint = match &asked.request {
-        // A webhook is what its id says, however often and in whatever words it is repeated.
-        Request::UpdateShipment(_) => String::new(),
-        request => BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(request.to_body()?.get())),
-    };
-    Ok(Some(Idempotency {
-        key,
-        fingerprint,
-        trust,
-    }))
 }
 
 /// Whose data a list shows: a storefront's own, whatever it asks for.

@@ -147,6 +147,21 @@ async fn a_storefront_promises_for_itself_alone() {
         .promise(&wish, None)
         .await
         .expect_problem(403, "FORBIDDEN");
+    // In whatever way it asks under a key, there is one order.
+    wish.as_object_mut().unwrap().remove("storefront");
+    let ask = |key: &'static str| {
+        let request = system.request(Method::POST, "/v1/orders").json(&wish);
+        send(request.header("idempotency-key", key))
+    };
+    let same = ask("cart").await.expect(201);
+    assert_eq!(same["id"], mine.as_str());
+    ask("cart-2").await.expect(201);
+    id(system.promise(&wish, Some("cart-2")).await);
+    // Behind it in the queue.
+    let last = id(system.promise(&wish, None).await);
+    system.order_until(&last, "there", |_| true).await;
+    assert_eq!(system.quiet().await.len(), 3);
+    assert_eq!(system.shelf("A").await, (5, 3));
     // The same key of another is another order.
     system.key = Some("key-of-operator".to_owned());
     wish["storefront"] = json!("eu");

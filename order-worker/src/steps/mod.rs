@@ -24,7 +24,8 @@ use shared::{
         topology::STEP_QUEUE,
     },
     order::{ACCEPT_ORDER, AcceptOrder},
-    outcome::Told,
+    outcome::{Failure, Told},
+    request::{Caller, Request},
 };
 use tokio::{
     sync::Semaphore,
@@ -36,7 +37,7 @@ use self::message::StepMessage;
 use crate::{
     crash::{Point, point},
     domain::{
-        command::{Action, Command, StepResult},
+        command::{Action, Command, Idempotency, StepResult},
         order::Order,
         step::{Step, StepKey, StepRow},
     },
@@ -45,6 +46,7 @@ use crate::{
         PartnerError,
         sandbox::{carrier::SandboxCarrier, payment::SandboxPayments},
     },
+    rpc::by_client,
     store::{Store, StoreError},
 };
 
@@ -143,7 +145,7 @@ impl Steps {
 
     /// Accepts an order that its caller was promised; settled once it is stored.
     async fn accept(self, delivery: Incoming) {
-        let (accept, caller) = match AcceptOrder::read(&delivery) {
+        let (accept, caller, idempotency) = match read_accept(&delivery) {
             Ok(read) => read,
             Err(failure) => {
                 let message_id = &delivery.message_id;
@@ -154,8 +156,7 @@ impl Steps {
         let (id, request_id) = (accept.id, caller.request_id.clone());
         let command = Command::Request {
             caller,
-            // Its id does it.
-            idempotency: None,
+            idempotency,
             if_match: None,
             action: Action::AcceptOrder(accept),
         };
@@ -320,6 +321,15 @@ impl Partners {
             Step::ExpireOrder => Ok(expiry::expire()),
         }
     }
+}
+
+/// What is to be accepted. A message that comes again is known by the order's id; a client that asks
+/// again under its key, in whatever way, by that.
+fn read_accept(delivery: &Incoming) -> Result<(AcceptOrder, Caller, Option<Idempotency>), Failure> {
+    let (accept, caller, key) = AcceptOrder::read(delivery)?;
+    let request = Request::CreateOrder(accept.order.clone());
+    let idempotency = key.map(|key| by_client(&caller, &request, &key));
+    Ok((accept, caller, idempotency.transpose()?))
 }
 
 fn failed(error: PartnerError) -> StepResult {

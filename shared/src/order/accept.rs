@@ -31,26 +31,32 @@ pub struct AcceptOrder {
 
 impl AcceptOrder {
     /// The message, which the broker has to confirm before anybody is told that it is accepted.
-    pub fn message(&self, caller: &Caller) -> Outgoing {
+    pub fn message(&self, caller: &Caller, idempotency_key: Option<&str>) -> Outgoing {
         Outgoing {
             kind: Some(ACCEPT_ORDER.to_owned()),
             message_id: Some(self.id.to_string()),
             persistent: true,
-            headers: CallHeaders::of_caller(caller).into_headers(),
+            headers: CallHeaders {
+                idempotency_key: idempotency_key.map(Into::into),
+                ..CallHeaders::of_caller(caller)
+            }
+            .into_headers(),
             body: batch::json(self),
             ..Outgoing::default()
         }
     }
 
-    /// What `message` asks for, and on whose behalf.
+    /// What `message` asks for, on whose behalf, and under which key of the client's.
     ///
     /// # Errors
     /// `INVALID_REQUEST` when it can't be read, which no gateway's message allows.
-    pub fn read(message: &Incoming) -> Result<(Self, Caller), Failure> {
-        let caller = rpc_server::caller(ACCEPT_ORDER, &CallHeaders::of(&message.headers))?;
+    pub fn read(message: &Incoming) -> Result<(Self, Caller, Option<String>), Failure> {
+        let headers = CallHeaders::of(&message.headers);
+        let caller = rpc_server::caller(ACCEPT_ORDER, &headers)?;
+        let idempotency_key = headers.idempotency_key.map(Into::into);
         let (id, order) = body::read(body::parse(&message.body)?, Self::fields)?;
         match Request::read("order.create", order)? {
-            Request::CreateOrder(order) => Ok((Self { id, order }, caller)),
+            Request::CreateOrder(order) => Ok((Self { id, order }, caller, idempotency_key)),
             other => Err(Failure::violation(
                 "/order",
                 format!("is {}", other.pattern()),

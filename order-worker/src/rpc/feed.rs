@@ -1,0 +1,55 @@
+//! Reading the feed, and waiting for something new in it.
+
+use std::time::Duration;
+
+use shared::{
+    event::{After, EventPage, ListEvents},
+    outcome::{Failure, Json},
+    request::Caller,
+};
+use tokio::time;
+
+use super::{Rpc, unreadable, visible_storefront};
+use crate::engine::last_moment;
+
+/// How often a waiting reader looks for what other workers have decided.
+const FEED_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Rpc {
+    /// A page of the feed; an empty one only after having waited for news.
+    pub(super) async fn events(
+        &self,
+        caller: &Caller,
+        mut query: ListEvents,
+        deadline: Option<time::Instant>,
+    ) -> Result<Json, Failure> {
+        query.storefront = visible_storefront(caller, query.storefront);
+        let wait = Duration::from_millis(query.wait_ms.into());
+        let until = time::Instant::now() + wait;
+        let until = deadline.map_or(until, |deadline| until.min(last_moment(deadline)));
+        let mut news = self.news.events.clone();
+        loop {
+            news.mark_unchanged();
+            let page = self.store.feed(&query).await.map_err(unreadable)?;
+            let Some(page) = page else {
+                return Err(Failure::violation("/after", "is no event's id"));
+            };
+            let is_over = time::Instant::now() >= until || self.news.stop.is_cancelled();
+            if !page.events.is_empty() || page.has_more || is_over {
+                return Json::of(&EventPage {
+                    data: page.events,
+                    next_cursor: page.has_more.then(|| page.position.to_string()),
+                    position: page.position.to_string(),
+                });
+            }
+            query.after = Some(After::Position(page.position));
+            // Other workers have news, too.
+            let look_again = until.min(time::Instant::now() + FEED_INTERVAL);
+            tokio::select! {
+                _ = news.changed() => {}
+                () = time::sleep_until(look_again) => {}
+                () = self.news.stop.cancelled() => {}
+            }
+        }
+    }
+}
