@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use ring::hmac;
 use shared::{
     amqp::{publisher::Publisher, rpc_client::RpcClient},
     outcome::{Code, Failure},
@@ -48,6 +49,7 @@ pub(crate) struct App {
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) feed: Feed,
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
+    pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
     /// Cancelled when the gateway is asked to stop.
     pub(crate) stopping: CancellationToken,

@@ -12,6 +12,7 @@
 //! | `RATE_LIMIT` | `off` | `N/s`: requests a second of one credential |
 //! | `CORS_ORIGINS` | | pages that may call from a browser: origins apart by commas, or `*` |
 //! | `SHIPPER_WEBHOOK_SECRET` | | `whsec_…`, verifies the shipper's webhooks; a secret |
+//! | `STRIPE_WEBHOOK_SECRET` | | `whsec_…`, verifies Stripe's webhooks; a secret |
 //! | `REQUEST_TIMEOUT_MS` | `5000` | for the worker's answer |
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use reqwest::Url;
+use ring::hmac;
 use shared::config::Env;
 use standardwebhooks::Webhook;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -38,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
+    pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
 }
 
@@ -69,6 +72,9 @@ impl Config {
                 .as_deref()
                 .map(webhook)
                 .transpose()?,
+            stripe_webhook: env
+                .secret("STRIPE_WEBHOOK_SECRET")?
+                .map(|secret| Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))),
             request_timeout: env.millis("REQUEST_TIMEOUT_MS", 5000)?,
         })
     }

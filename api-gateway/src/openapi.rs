@@ -107,6 +107,21 @@ pub(crate) struct ShipperWebhookData {
     carrier: Option<String>,
 }
 
+/// What Stripe tells, as far as it is read.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct StripeWebhook {
+    /// The event.
+    #[schema(example = "evt_1")]
+    id: String,
+    /// What happened, which the worker sees for itself.
+    #[schema(example = "payment_intent.succeeded")]
+    r#type: Option<String>,
+    /// To what: a `PaymentIntent`, or what belongs to one.
+    #[schema(value_type = Object)]
+    data: serde_json::Value,
+}
+
 /// What became of a dead letter.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
@@ -500,7 +515,7 @@ fn parameter((name, description, pattern, example): HeaderOf) -> Parameter {
         .build()
 }
 
-fn security() -> [(&'static str, SecurityScheme); 2] {
+fn security() -> [(&'static str, SecurityScheme); 3] {
     let mut bearer = Http::new(HttpAuthScheme::Bearer);
     bearer.description =
         Some("An API key, or a JSON Web Token with `role` and `storefront`".into());
@@ -513,6 +528,13 @@ fn security() -> [(&'static str, SecurityScheme); 2] {
         (
             "webhook_signature",
             SecurityScheme::ApiKey(ApiKey::Header(signature)),
+        ),
+        (
+            "stripe_signature",
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+                "stripe-signature",
+                "t=SECONDS,v1=HEX of the HMAC-SHA256 over seconds, a point and the body",
+            ))),
         ),
     ]
 }

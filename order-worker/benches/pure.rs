@@ -41,6 +41,8 @@ fn rules() -> Rules {
         reservation_ttl: SignedDuration::from_mins(30),
         needs_approval: false,
         payment_provider: "sandbox".to_owned(),
+        default_payment_method: Some("pm_ok".to_owned()),
+        refunds_returns: true,
     }
 }
 

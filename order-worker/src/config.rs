@@ -6,7 +6,11 @@
 //! | `DATABASE_URL` | `sqlite://data/orders.db` | the orders: `sqlite://PATH` or `postgres://…`; a secret |
 //! | `DATABASE_READ_URL` | | a replica of the PostgreSQL database, for callers' reads; a secret |
 //! | `WORKER_HTTP_ADDR` | `127.0.0.1:8081` | `/livez` and `/readyz` |
-//! | `PAYMENT_PROVIDER` | `sandbox` | who holds the money |
+//! | `PAYMENT_PROVIDER` | `sandbox` | who is asked for the money of new orders: `sandbox` or `stripe` |
+//! | `STRIPE_API_KEY` | | `sk_…`; a secret |
+//! | `STRIPE_API_BASE` | `https://api.stripe.com` | where Stripe is |
+//! | `STRIPE_MULTICAPTURE` | `0` | `1`: the account may capture a card in parts |
+//! | `RETURNS` | `refund` | `keep`: what comes back to a warehouse is not refunded by itself |
 //! | `CARRIER` | `manual` | `sandbox`: parcels deliver themselves |
 //! | `SHIPPER_WEBHOOK_SECRET` | | signs the sandbox carrier's webhooks; a secret |
 //! | `SHIPPER_WEBHOOK_URL` | `http://HTTP_ADDR/webhooks/shipper` | where the sandbox carrier sends them |
@@ -18,9 +22,18 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, bail};
 use jiff::SignedDuration;
+use reqwest::Url;
 use shared::config::Env;
 
-use crate::{domain::decide::Rules, providers::sandbox::payment, store, webhooks::guard::Guard};
+use crate::{
+    domain::decide::Rules,
+    providers::{
+        sandbox::payment,
+        stripe::{self, Settings},
+    },
+    store,
+    webhooks::guard::Guard,
+};
 
 /// Where the broker is when nothing else is said.
 pub const DEFAULT_AMQP_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
@@ -40,6 +53,8 @@ pub struct Config {
     pub http_addr: SocketAddr,
     /// The sandbox carrier's webhooks; `None` with `CARRIER=manual`.
     pub delivery: Option<Delivery>,
+    /// How to reach Stripe, if at all: orders that began there stay there.
+    pub stripe: Option<Settings>,
     /// Where webhooks may go.
     pub webhooks: Guard,
     /// What the owner has laid down.
@@ -61,12 +76,23 @@ impl Config {
     /// # Errors
     /// Names the variable that has a wrong value.
     pub fn read(env: &Env) -> anyhow::Result<Self> {
-        env.choice("PAYMENT_PROVIDER", &[("sandbox", ())], "sandbox")?;
         let needs_approval = env.choice(
             "ORDER_APPROVAL",
             &[("auto", false), ("manual", true)],
             "auto",
         )?;
+        let (payment_provider, default_payment_method) = env.choice(
+            "PAYMENT_PROVIDER",
+            &[
+                ("sandbox", (payment::NAME, Some(payment::DEFAULT_METHOD))),
+                ("stripe", (stripe::NAME, None)),
+            ],
+            "sandbox",
+        )?;
+        let stripe = stripe(env)?;
+        if payment_provider == stripe::NAME && stripe.is_none() {
+            bail!("PAYMENT_PROVIDER=stripe: needs STRIPE_API_KEY");
+        }
         let reservation_ttl = env.seconds("RESERVATION_TTL_SECONDS", 1800)?;
         Ok(Self {
             amqp_url: env
@@ -76,6 +102,7 @@ impl Config {
             database_read_url: env.secret("DATABASE_READ_URL")?,
             http_addr: env.parsed("WORKER_HTTP_ADDR", "127.0.0.1:8081")?,
             delivery: delivery(env)?,
+            stripe,
             webhooks: Guard {
                 allow_private: env.choice(
                     "WEBHOOK_ALLOW_PRIVATE",
@@ -87,7 +114,13 @@ impl Config {
                 reservation_ttl: SignedDuration::try_from(reservation_ttl)
                     .context("RESERVATION_TTL_SECONDS")?,
                 needs_approval,
-                payment_provider: payment::NAME.to_owned(),
+                payment_provider: payment_provider.to_owned(),
+                default_payment_method: default_payment_method.map(str::to_owned),
+                refunds_returns: env.choice(
+                    "RETURNS",
+                    &[("refund", true), ("keep", false)],
+                    "refund",
+                )?,
             },
         })
     }
@@ -103,6 +136,20 @@ pub fn database_url(env: &Env) -> anyhow::Result<String> {
         .unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
     store::check_urls(&url, env.secret("DATABASE_READ_URL")?.as_deref())?;
     Ok(url)
+}
+
+fn stripe(env: &Env) -> anyhow::Result<Option<Settings>> {
+    let base: Url = env.parsed("STRIPE_API_BASE", "https://api.stripe.com")?;
+    if !matches!(base.scheme(), "https" | "http") || base.cannot_be_a_base() {
+        bail!("STRIPE_API_BASE={base}: must be an https:// URL");
+    }
+    let captures_in_parts = env.choice("STRIPE_MULTICAPTURE", &[("0", false), ("1", true)], "0")?;
+    let key = env.secret("STRIPE_API_KEY")?;
+    Ok(key.map(|key| Settings {
+        base,
+        key,
+        captures_in_parts,
+    }))
 }
 
 fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {

@@ -416,6 +416,7 @@ fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::RejectOrder(request) => Sorted::Change(Action::RejectOrder(request)),
         Request::RefundOrder(request) => Sorted::Change(Action::RefundOrder(request)),
         Request::CreateShipment(request) => Sorted::Change(Action::CreateShipment(request)),
+        Request::NotifyPayment(request) => Sorted::Change(Action::NotifyPayment(request)),
         Request::UpdateShipment(request) => Sorted::Change(Action::UpdateShipment(request)),
         Request::CreateProduct(request) => Sorted::Change(Action::CreateProduct(request)),
         Request::UpdateProduct(request) => Sorted::Change(Action::UpdateProduct(request)),

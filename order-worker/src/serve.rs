@@ -16,7 +16,11 @@ use crate::{
     dead_letters::{self, DeadLetters},
     engine::Engine,
     health::{self, Health},
-    providers::sandbox::{Ledger, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
+    providers::{
+        Payments,
+        sandbox::{Ledger, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
+        stripe::Stripe,
+    },
     relay::{self, spawn},
     rpc::{News, Rpc},
     steps::{Partners, Steps},
@@ -162,7 +166,10 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         config.webhooks,
     );
     let partners = Partners {
-        payments: SandboxPayments::new(sandbox),
+        payments: Payments {
+            sandbox: SandboxPayments::new(sandbox),
+            stripe: config.stripe.map(Stripe::new).transpose()?,
+        },
         carrier,
     };
     let steps = Steps::new(store.clone(), engine.clone(), partners);

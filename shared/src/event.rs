@@ -16,7 +16,7 @@ pub use self::request::{After, EventFilter, EventPage, ListEvents, MAX_EVENTS, M
 use crate::{
     id::{CustomerId, EventId, ShipmentId, Sku, Storefront, Warehouse},
     money::Currency,
-    order::{Address, CancelReason, LineItem, Shipment, StockItem},
+    order::{Address, CancelReason, LineItem, NextAction, Shipment, StockItem},
     outcome::{Code, Failure, Json},
     product::NewProduct,
     webhook::{DisabledReason, EndpointUrl},
@@ -57,6 +57,21 @@ pub enum Fact {
     #[serde(rename = "order.restored")]
     OrderRestored {},
 
+    /// The provider knows of the payment; nothing is held yet.
+    #[serde(rename = "payment.prepared")]
+    PaymentPrepared {
+        /// Which provider.
+        provider: String,
+        /// The provider's id.
+        reference: String,
+    },
+    /// The provider wants something of the customer first.
+    #[serde(rename = "payment.action_required")]
+    PaymentActionRequired {
+        /// What.
+        #[serde(flatten)]
+        action: NextAction,
+    },
     /// The provider holds the money for us.
     #[serde(rename = "payment.authorized")]
     PaymentAuthorized {
@@ -95,6 +110,12 @@ pub enum Fact {
         /// Why, in the words of whoever asked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+    },
+    /// Money that was thought to be given back was not.
+    #[serde(rename = "payment.refund_failed")]
+    RefundFailed {
+        /// Minor units.
+        amount: i64,
     },
     /// Money was given back.
     #[serde(rename = "payment.refunded")]
@@ -173,6 +194,9 @@ pub enum Fact {
     ShipmentReturned {
         /// Which parcel.
         shipment_id: ShipmentId,
+        /// What is back on its shelves.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        items: Vec<StockItem>,
     },
     /// A parcel was withdrawn before it left.
     #[serde(rename = "shipment.cancelled")]
@@ -316,11 +340,14 @@ impl Fact {
             Self::OrderCancelled { .. } => "order.cancelled",
             Self::OrderDeleted {} => "order.deleted",
             Self::OrderRestored {} => "order.restored",
+            Self::PaymentPrepared { .. } => "payment.prepared",
+            Self::PaymentActionRequired { .. } => "payment.action_required",
             Self::PaymentAuthorized { .. } => "payment.authorized",
             Self::PaymentDeclined { .. } => "payment.declined",
             Self::PaymentCaptured { .. } => "payment.captured",
             Self::PaymentVoided { .. } => "payment.voided",
             Self::RefundRequested { .. } => "payment.refund_requested",
+            Self::RefundFailed { .. } => "payment.refund_failed",
             Self::PaymentRefunded { .. } => "payment.refunded",
             Self::StockReserved { .. } => "stock.reserved",
             Self::StockReleased { .. } => "stock.released",

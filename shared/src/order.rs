@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 
 pub use self::accept::{ACCEPT_ORDER, AcceptOrder};
 pub use self::request::{
-    ApproveAll, ApprovedAll, CancelOrder, CreateOrder, CreateShipment, DEFAULT_PAYMENT_METHOD,
-    GetOrder, ListOrders, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, NotApproved, OrderHistory,
-    OrderRef, QUANTITY, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
+    ApproveAll, ApprovedAll, CancelOrder, CreateOrder, CreateShipment, GetOrder, ListOrders,
+    MAX_ITEMS, MAX_METADATA_BYTES, NewItem, NotApproved, NotifyPayment, OrderHistory, OrderRef,
+    QUANTITY, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
 };
 pub(crate) use self::request::{cursor, limit};
 use crate::{
@@ -203,6 +203,21 @@ pub struct Payment {
     pub captured: i64,
     /// Minor units given back.
     pub refunded: i64,
+    /// What the customer has to do before the provider goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_action: Option<NextAction>,
+}
+
+/// What the customer has to do before the provider goes on: to authenticate, most often. The order waits
+/// for it, no longer than its stock is held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NextAction {
+    /// As the provider calls it: `use_stripe_sdk`, `redirect_to_url`…
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where to, if it is a page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// Where a payment stands.

@@ -19,8 +19,8 @@ use crate::{
     event::ListEvents,
     id::Storefront,
     order::{
-        ApproveAll, CancelOrder, CreateOrder, CreateShipment, GetOrder, ListOrders, OrderHistory,
-        OrderRef, RefundOrder, RejectOrder, UpdateShipment,
+        ApproveAll, CancelOrder, CreateOrder, CreateShipment, GetOrder, ListOrders, NotifyPayment,
+        OrderHistory, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
     },
     outcome::{Code, Failure},
     product::{ListProducts, NewProduct, ProductRef, SetStock, UpdateProduct},
@@ -104,6 +104,8 @@ requests! {
     "shipment.create" => CreateShipment(CreateShipment),
     /// What the shipper tells about a parcel.
     "shipment.update" => UpdateShipment(UpdateShipment),
+    /// The payment provider says that something happened.
+    "payment.notify" => NotifyPayment(NotifyPayment),
     /// A new product.
     "product.create" => CreateProduct(NewProduct),
     /// One product with its stock.
@@ -176,6 +178,7 @@ impl Request {
             | Self::RefundOrder(_)
             | Self::CreateShipment(_)
             | Self::UpdateShipment(_)
+            | Self::NotifyPayment(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
@@ -205,6 +208,7 @@ impl Request {
             | Self::RefundOrder(_)
             | Self::CreateShipment(_)
             | Self::UpdateShipment(_)
+            | Self::NotifyPayment(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)

@@ -1,6 +1,8 @@
 //! `/webhooks/…`: what partners tell us, signed as Standard Webhooks has it
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
+mod stripe;
+
 use axum::{
     Extension, Json,
     extract::State,
@@ -27,7 +29,9 @@ use crate::{
 const MAX_ID: usize = 200;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(shipper))
+    OpenApiRouter::new()
+        .routes(routes!(shipper))
+        .routes(routes!(stripe::stripe))
 }
 
 /// Takes the shipper's webhook
@@ -68,10 +72,22 @@ async fn shipper(
     })?;
 
     let request = Request::read("shipment.update", flatten(body::parse(&body.bytes)?)?)?;
+    pass_on(&app, "shipper", &request, id, &request_id, &trace).await
+}
+
+/// Has the worker do what a partner's webhook says, once for each `id`.
+async fn pass_on(
+    app: &App,
+    partner: &str,
+    request: &Request,
+    id: &str,
+    request_id: &RequestId,
+    trace: &Trace,
+) -> Result<Response, Problem> {
     let caller = Caller {
         role: Role::Operator,
         storefront: Storefront::default(),
-        actor: "shipper".to_owned(),
+        actor: partner.to_owned(),
         intent: request.pattern().to_owned(),
         request_id: request_id.as_str().to_owned(),
         traceparent: Some(trace.as_str().to_owned()),
@@ -84,7 +100,7 @@ async fn shipper(
         message_id: Some(id),
         timeout: app.request_timeout,
     };
-    match app.rpc.call(&request, call).await {
+    match app.rpc.call(request, call).await {
         Told { outcome: Ok(_), .. } => {
             Ok((StatusCode::OK, Json(json!({"status": "ok"}))).into_response())
         }

@@ -32,6 +32,7 @@ mod products;
 mod promised;
 mod refunds;
 mod shipments;
+mod stripe;
 mod tokens;
 mod verify;
 mod webhooks;

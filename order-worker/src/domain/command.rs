@@ -7,8 +7,8 @@ use shared::{
     event::Origin,
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
     order::{
-        AcceptOrder, CancelOrder, CreateOrder, CreateShipment, OrderRef, RefundOrder, RejectOrder,
-        UpdateShipment,
+        AcceptOrder, CancelOrder, CreateOrder, CreateShipment, NextAction, NotifyPayment, OrderRef,
+        RefundOrder, RejectOrder, UpdateShipment,
     },
     product::{NewProduct, ProductRef, SetStock, UpdateProduct},
     request::Caller,
@@ -16,6 +16,7 @@ use shared::{
 };
 
 use super::{
+    payment::Standing,
     step::{Step, StepKey},
     webhook::Answered,
 };
@@ -78,6 +79,8 @@ pub enum Action {
     RefundOrder(RefundOrder),
     /// Hands goods over.
     CreateShipment(CreateShipment),
+    /// Has the provider asked where a payment stands.
+    NotifyPayment(NotifyPayment),
     /// Moves parcels.
     UpdateShipment(UpdateShipment),
     /// Adds a product.
@@ -129,6 +132,7 @@ impl Action {
             | Self::RejectOrder(RejectOrder { id, .. })
             | Self::RefundOrder(RefundOrder { id, .. })
             | Self::CreateShipment(CreateShipment { id, .. })
+            | Self::NotifyPayment(NotifyPayment { order_id: id, .. })
             | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => Some(Answer::Order(*id)),
             Self::UpdateProduct(UpdateProduct { sku, .. })
             | Self::DeleteProduct(ProductRef { sku })
@@ -177,6 +181,17 @@ pub enum Trust {
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepResult {
+    /// The provider knows of the payment, and can be asked for the money under this id.
+    Prepared {
+        /// Which provider.
+        provider: String,
+        /// The provider's id.
+        reference: String,
+    },
+    /// The customer has to do something first.
+    ActionRequired(NextAction),
+    /// Where the payment stands at the provider.
+    Stands(Standing),
     /// The provider holds the money.
     Authorized {
         /// Which provider.
@@ -193,10 +208,12 @@ pub enum StepResult {
         /// The provider's words.
         message: String,
     },
-    /// The money was taken.
+    /// Money was taken.
     Captured {
-        /// Minor units.
+        /// Minor units in all: less than was asked for, if the provider takes it at once or not at all.
         amount: i64,
+        /// Minor units that were asked for, in all.
+        asked: i64,
     },
     /// There is no hold, and there will be none.
     Voided {
@@ -312,6 +329,7 @@ impl Needs {
             | Action::RejectOrder(RejectOrder { id, .. })
             | Action::RefundOrder(RefundOrder { id, .. })
             | Action::CreateShipment(CreateShipment { id, .. })
+            | Action::NotifyPayment(NotifyPayment { order_id: id, .. })
             | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),
             Action::CreateProduct(NewProduct { sku, .. })
             | Action::UpdateProduct(UpdateProduct { sku, .. })

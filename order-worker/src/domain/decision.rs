@@ -137,12 +137,18 @@ impl<'a> Draft<'a> {
 
     /// This is to be done at `due_at`.
     pub fn follow_later(&mut self, step: Step, due_at: jiff::Timestamp) {
+        self.follow_at(step, 1, due_at);
+    }
+
+    /// This is to be done at `due_at`, as attempt number `attempt`: another than any that may still be
+    /// under way.
+    pub fn follow_at(&mut self, step: Step, attempt: u32, due_at: jiff::Timestamp) {
         self.put(StepRow {
             key: StepKey {
                 order_id: self.order.id,
                 step,
             },
-            attempt: 1,
+            attempt,
             failures: 0,
             due_at,
             is_dead: false,

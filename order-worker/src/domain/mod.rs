@@ -13,6 +13,7 @@
 //! - [`decision`]: what a decision consists of, and the draft that it is written in.
 //! - [`world`]: the working set, and how a decision changes it.
 //! - [`order`], [`shipment`]: the order's state, how events change it, and its rules.
+//! - [`payment`]: the money, and what the provider says of its books.
 //! - [`stock`]: shelves, and which warehouses an order is taken from.
 //! - [`product`]: what can be ordered.
 //! - [`webhook`]: endpoints of others, and what they are told.
@@ -23,6 +24,7 @@ pub mod command;
 pub mod decide;
 pub mod decision;
 pub mod order;
+pub mod payment;
 pub mod product;
 pub mod shipment;
 pub mod stamp;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::{
     event::{Event, Fact},
-    id::{CustomerId, OrderId, ShipmentId, Storefront, Warehouse},
+    id::{CustomerId, OrderId, ShipmentId, Sku, Storefront, Warehouse},
     money::{Currency, Money},
     order::{
         Address, CancelReason, InProgress, LineItem, Order as Representation, OrderStatus, Payment,
@@ -17,7 +17,7 @@ use shared::{
     outcome::Failure,
 };
 
-use super::{step::StepRow, stock::take_away};
+use super::{payment, step::StepRow, stock::take_away};
 
 /// Why a row of the event log does not fit the order it is applied to: a defect, or damage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,6 +141,7 @@ impl Order {
                 authorized: 0,
                 captured: 0,
                 refunded: 0,
+                next_action: None,
             },
             refund_due: 0,
             shipments: Vec::new(),
@@ -186,36 +187,15 @@ impl Order {
                 self.is_deleted = false;
                 self.deleted_at = None;
             }
-            Fact::PaymentAuthorized {
-                provider,
-                reference,
-                amount,
-            } => {
-                self.payment.status = PaymentStatus::Authorized;
-                self.payment.provider.clone_from(provider);
-                self.payment.reference = Some(reference.clone());
-                self.payment.authorized = *amount;
-            }
-            Fact::PaymentDeclined { .. } => self.payment.status = PaymentStatus::Failed,
-            Fact::PaymentCaptured { amount } => {
-                self.payment.status = PaymentStatus::Captured;
-                self.payment.captured += amount;
-            }
-            Fact::PaymentVoided { reference } => {
-                self.payment.status = PaymentStatus::Voided;
-                if reference.is_some() {
-                    self.payment.reference.clone_from(reference);
-                }
-            }
+            Fact::PaymentPrepared { .. }
+            | Fact::PaymentActionRequired { .. }
+            | Fact::PaymentAuthorized { .. }
+            | Fact::PaymentDeclined { .. }
+            | Fact::PaymentCaptured { .. }
+            | Fact::PaymentVoided { .. }
+            | Fact::RefundFailed { .. }
+            | Fact::PaymentRefunded { .. } => payment::apply(&mut self.payment, &event.fact),
             Fact::RefundRequested { amount, reason: _ } => self.refund_due += amount,
-            Fact::PaymentRefunded { amount } => {
-                self.payment.refunded += amount;
-                self.payment.status = if self.payment.refunded < self.payment.captured {
-                    PaymentStatus::PartiallyRefunded
-                } else {
-                    PaymentStatus::Refunded
-                };
-            }
             Fact::StockReserved { items } => self.held.extend_from_slice(items),
             Fact::StockReleased { items } => self.let_go(items),
             Fact::ShipmentCreated { shipment } => self.shipments.push(shipment.clone()),
@@ -230,7 +210,7 @@ impl Order {
             | Fact::ShipmentInTransit { shipment_id }
             | Fact::ShipmentOutForDelivery { shipment_id }
             | Fact::ShipmentFailed { shipment_id }
-            | Fact::ShipmentReturned { shipment_id }
+            | Fact::ShipmentReturned { shipment_id, .. }
             | Fact::ShipmentCancelled { shipment_id } => {
                 self.move_shipment(*shipment_id, event)
                     .ok_or_else(|| misfit("no such shipment"))?;
@@ -291,6 +271,27 @@ impl Order {
         Some(())
     }
 
+    /// Minor units that may be taken: what has left, at its prices.
+    pub fn capture_due(&self) -> i64 {
+        self.left().map(|parcel| self.value(&parcel.items)).sum()
+    }
+
+    /// Minor units of what has come back.
+    pub fn returned(&self) -> i64 {
+        let back = self.parcels();
+        let back = back.filter(|parcel| parcel.status == ShipmentStatus::Returned);
+        back.map(|parcel| self.value(&parcel.items)).sum()
+    }
+
+    /// Minor units that `items` were bought for; lines of one product have one price.
+    fn value(&self, items: &[StockItem]) -> i64 {
+        let price = |sku: &Sku| self.items.iter().find(|line| line.sku == *sku);
+        let value = items.iter().map(|item| {
+            price(&item.sku).map_or(0, |line| line.unit_price * i64::from(item.quantity.get()))
+        });
+        value.sum()
+    }
+
     /// Minor units that were taken and nobody has asked back yet.
     pub fn refundable(&self) -> i64 {
         self.payment.captured - self.refund_due.max(self.payment.refunded)
@@ -319,6 +320,11 @@ impl Order {
             .filter(|shipment| shipment.status != ShipmentStatus::Cancelled)
     }
 
+    /// Parcels that have left.
+    pub fn left(&self) -> impl Iterator<Item = &Shipment> {
+        self.parcels().filter(|parcel| parcel.shipped_at.is_some())
+    }
+
     /// What is held in `warehouse` and in no parcel yet.
     pub fn unannounced(&self, warehouse: &Warehouse) -> Vec<StockItem> {
         let mut left: Vec<StockItem> = self
@@ -345,7 +351,7 @@ impl Order {
         let is_under_way = match self.status {
             OrderStatus::Shipped | OrderStatus::Delivered => true,
             OrderStatus::Pending | OrderStatus::Processing | OrderStatus::Cancelled => {
-                self.parcels().any(|parcel| parcel.shipped_at.is_some())
+                self.left().next().is_some()
             }
         };
         if is_under_way {

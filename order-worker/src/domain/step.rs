@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `authorize_payment` | `void_payment` |
 //! | `capture_payment` | `refund_payment` |
+//! | `check_payment` | (only looks; nothing to undo) |
 //! | `request_shipment:WAREHOUSE` | `cancel_shipment:WAREHOUSE` |
 //! | `expire_order` | (a timer; nothing to undo) |
 
@@ -30,6 +31,8 @@ pub enum Step {
     VoidPayment,
     /// Give back what was taken.
     RefundPayment,
+    /// Look where the payment stands at the provider.
+    CheckPayment,
     /// Announce the parcel from this warehouse to the carrier.
     RequestShipment(Warehouse),
     /// Withdraw it, or make sure that it never will be announced.
@@ -46,15 +49,16 @@ impl Step {
             Self::CapturePayment => "capture_payment",
             Self::VoidPayment => "void_payment",
             Self::RefundPayment => "refund_payment",
+            Self::CheckPayment => "check_payment",
             Self::RequestShipment(_) => "request_shipment",
             Self::CancelShipment(_) => "cancel_shipment",
             Self::ExpireOrder => "expire_order",
         }
     }
 
-    /// Whether the step only waits for a time: a reader is not told that a change is in flight.
+    /// Whether the step only waits or looks: a reader is not told that a change is in flight.
     pub fn is_timer(&self) -> bool {
-        matches!(self, Self::ExpireOrder)
+        matches!(self, Self::ExpireOrder | Self::CheckPayment)
     }
 
     /// How a failed attempt is followed up.
@@ -70,6 +74,7 @@ impl Step {
             Self::CapturePayment
             | Self::VoidPayment
             | Self::RefundPayment
+            | Self::CheckPayment
             | Self::CancelShipment(_) => Retry {
                 attempts: 20,
                 first: seconds(1),
@@ -105,6 +110,7 @@ impl fmt::Display for Step {
             | Self::CapturePayment
             | Self::VoidPayment
             | Self::RefundPayment
+            | Self::CheckPayment
             | Self::ExpireOrder => Ok(()),
         }
     }
@@ -121,6 +127,7 @@ impl FromStr for Step {
                 "capture_payment" => Ok(Self::CapturePayment),
                 "void_payment" => Ok(Self::VoidPayment),
                 "refund_payment" => Ok(Self::RefundPayment),
+                "check_payment" => Ok(Self::CheckPayment),
                 "expire_order" => Ok(Self::ExpireOrder),
                 _ => Err(format!("unknown step {text:?}")),
             },
@@ -217,6 +224,7 @@ mod tests {
             Step::CapturePayment,
             Step::VoidPayment,
             Step::RefundPayment,
+            Step::CheckPayment,
             Step::RequestShipment(warehouse.clone()),
             Step::CancelShipment(warehouse),
             Step::ExpireOrder,

@@ -105,6 +105,7 @@ impl World {
                 Fact::StockReserved { items } => self.move_stock(items, 0, 1),
                 Fact::StockReleased { items } => self.move_stock(items, 0, -1),
                 Fact::ShipmentShipped { items, .. } => self.move_stock(items, -1, -1),
+                Fact::ShipmentReturned { items, .. } => self.move_stock(items, 1, 0),
                 Fact::StockAdjusted {
                     sku,
                     warehouse,

@@ -1,12 +1,20 @@
 //! Partners: who holds the money and who carries the goods.
 //!
-//! Every call carries an idempotency key made of order and step: calling again with the same key
-//! does nothing again and answers the same. Giving something up works by the key of what is given
-//! up, whether that happened, is happening, or never will.
+//! Asking a partner again does nothing again and answers the same: calls carry an idempotency key made
+//! of order and step, amounts are told in totals, and a partner whose answer was lost is asked what it did
+//! before it is asked to do it. Giving something up works whether it happened, is happening, or never
+//! will.
 //!
 //! - [`sandbox`]: partners that behave like real ones, with a durable ledger of their own.
+//! - [`stripe`]: holds real money.
 
 pub mod sandbox;
+pub mod stripe;
+
+use shared::{id::OrderId, money::Money};
+
+use self::{sandbox::payment::SandboxPayments, stripe::Stripe};
+use crate::domain::{command::StepResult, payment::Standing};
 
 /// Why a partner did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,13 +35,105 @@ pub enum PartnerError {
     Permanent(String),
 }
 
-/// What the provider holds for us.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authorization {
-    /// The provider's id.
-    pub reference: String,
-    /// Minor units held.
-    pub amount: i64,
+/// A payment, as a provider is told of it.
+#[derive(Debug, Clone)]
+pub struct Payment<'a> {
+    /// What the order calls it.
+    pub key: String,
+    /// Which provider.
+    pub provider: &'a str,
+    /// What the provider calls it, if it knows of it.
+    pub reference: Option<&'a str>,
+    /// Which order.
+    pub order_id: OrderId,
+    /// What people call the order.
+    pub number: i64,
+    /// What the order costs.
+    pub price: Money,
+    /// The provider's token for what pays.
+    pub method: &'a str,
+}
+
+/// Every provider there is; an order stays with the one that it began with.
+#[derive(Clone)]
+pub struct Payments {
+    /// For trying out.
+    pub sandbox: SandboxPayments,
+    /// For real, if it is set up.
+    pub stripe: Option<Stripe>,
+}
+
+enum Provider<'a> {
+    Sandbox(&'a SandboxPayments),
+    Stripe(&'a Stripe),
+}
+
+impl Payments {
+    /// Has the price held: `Authorized`, or what is to be done before.
+    ///
+    /// # Errors
+    /// [`PartnerError`]; a refusal is `Declined`.
+    pub async fn authorize(&self, payment: &Payment<'_>) -> Result<StepResult, PartnerError> {
+        match self.of(payment)? {
+            Provider::Sandbox(sandbox) => sandbox.authorize(payment).await,
+            Provider::Stripe(stripe) => stripe.authorize(payment).await,
+        }
+    }
+
+    /// Has what is held taken, until that is `total` minor units; tells how many are taken in all.
+    ///
+    /// # Errors
+    /// `Permanent` when less is held, `Transient` when it is not known to be done.
+    pub async fn capture(&self, payment: &Payment<'_>, total: i64) -> Result<i64, PartnerError> {
+        match self.of(payment)? {
+            Provider::Sandbox(sandbox) => sandbox.capture(&payment.key, total).await,
+            Provider::Stripe(stripe) => stripe.capture(payment, total).await,
+        }
+    }
+
+    /// Has the hold given up; if there is none, there never will be: `Voided`. If money was taken it
+    /// `Stands`: that is for a refund.
+    ///
+    /// # Errors
+    /// `Transient` when it is not known to be done.
+    pub async fn void(&self, payment: &Payment<'_>) -> Result<StepResult, PartnerError> {
+        match self.of(payment)? {
+            Provider::Sandbox(sandbox) => sandbox.void(&payment.key).await,
+            Provider::Stripe(stripe) => stripe.void(payment).await,
+        }
+    }
+
+    /// Has money given back, until that is `total` minor units; tells how many were given back in all.
+    ///
+    /// # Errors
+    /// `Permanent` when less was taken, `Transient` when it is not known to be done.
+    pub async fn refund(&self, payment: &Payment<'_>, total: i64) -> Result<i64, PartnerError> {
+        match self.of(payment)? {
+            Provider::Sandbox(sandbox) => sandbox.refund(&payment.key, total).await,
+            Provider::Stripe(stripe) => stripe.refund(payment, total).await,
+        }
+    }
+
+    /// Asks where the payment stands.
+    ///
+    /// # Errors
+    /// `Permanent` when there is none.
+    pub async fn look(&self, payment: &Payment<'_>) -> Result<Standing, PartnerError> {
+        match self.of(payment)? {
+            Provider::Sandbox(sandbox) => sandbox.look(&payment.key).await,
+            Provider::Stripe(stripe) => stripe.look(payment).await,
+        }
+    }
+
+    fn of(&self, payment: &Payment<'_>) -> Result<Provider<'_>, PartnerError> {
+        match (payment.provider, &self.stripe) {
+            (sandbox::payment::NAME, _) => Ok(Provider::Sandbox(&self.sandbox)),
+            (stripe::NAME, Some(stripe)) => Ok(Provider::Stripe(stripe)),
+            (other, _) => Err(PartnerError::Transient(format!(
+                "payment provider {other:?} is not set up"
+            ))),
+        }
+    }
 }
 
 /// What the carrier knows of a parcel.

@@ -66,7 +66,7 @@ fn scope(caller: &Caller, request: &Request) -> String {
 fn fingerprint(request: &Request) -> Result<String, Failure> {
     Ok(match request {
         // A webhook is what its id says, however often and in whatever words it is repeated.
-        Request::UpdateShipment(_) => String::new(),
+        Request::UpdateShipment(_) | Request::NotifyPayment(_) => String::new(),
         request => BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(request.to_body()?.get())),
     })
 }

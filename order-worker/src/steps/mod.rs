@@ -42,10 +42,7 @@ use crate::{
         step::{Step, StepKey, StepRow},
     },
     engine::{Engine, Undecided},
-    providers::{
-        PartnerError,
-        sandbox::{carrier::SandboxCarrier, payment::SandboxPayments},
-    },
+    providers::{PartnerError, Payments, sandbox::carrier::SandboxCarrier},
     rpc::by_client,
     store::{Store, StoreError},
 };
@@ -67,7 +64,7 @@ const HOLD: Duration = Duration::from_mins(10);
 #[derive(Clone)]
 pub struct Partners {
     /// Holds the money.
-    pub payments: SandboxPayments,
+    pub payments: Payments,
     /// Carries the goods.
     pub carrier: SandboxCarrier,
 }
@@ -312,6 +309,7 @@ impl Partners {
             Step::CapturePayment => payment::capture(&self.payments, order).await,
             Step::VoidPayment => payment::void(&self.payments, order).await,
             Step::RefundPayment => payment::refund(&self.payments, order).await,
+            Step::CheckPayment => payment::check(&self.payments, order).await,
             Step::RequestShipment(warehouse) => {
                 shipment::request(&self.carrier, order, warehouse).await
             }

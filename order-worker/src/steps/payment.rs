@@ -7,67 +7,59 @@ use crate::{
         order::Order,
         step::{Step, StepKey},
     },
-    providers::{
-        Authorization, PartnerError,
-        sandbox::payment::{NAME, SandboxPayments},
-    },
+    providers::{PartnerError, Payment, Payments},
 };
 
-/// The order's key at the provider.
-pub(crate) fn key(order: &Order) -> String {
-    StepKey {
+/// The order's payment, as the provider is told of it.
+fn payment(order: &Order) -> Payment<'_> {
+    let key = StepKey {
         order_id: order.id,
         step: Step::AuthorizePayment,
+    };
+    Payment {
+        key: key.to_string(),
+        provider: &order.payment.provider,
+        reference: order.payment.reference.as_deref(),
+        order_id: order.id,
+        number: order.number,
+        price: order.price(),
+        method: &order.payment_method,
     }
-    .to_string()
 }
 
 pub(super) async fn authorize(
-    payments: &SandboxPayments,
+    payments: &Payments,
     order: &Order,
 ) -> Result<StepResult, PartnerError> {
-    match payments
-        .authorize(&key(order), order.price(), &order.payment_method)
-        .await
-    {
-        Ok(Authorization { reference, amount }) => Ok(StepResult::Authorized {
-            provider: NAME.to_owned(),
-            reference,
-            amount,
-        }),
+    match payments.authorize(&payment(order)).await {
         Err(PartnerError::Declined { code, message }) => Ok(StepResult::Declined { code, message }),
-        Err(error) => Err(error),
+        answer => answer,
     }
 }
 
 /// Undoes [`authorize`], whether it happened, is happening, or never will.
-pub(super) async fn void(
-    payments: &SandboxPayments,
-    order: &Order,
-) -> Result<StepResult, PartnerError> {
-    payments
-        .void(&key(order))
-        .await
-        .map(|reference| StepResult::Voided { reference })
+pub(super) async fn void(payments: &Payments, order: &Order) -> Result<StepResult, PartnerError> {
+    payments.void(&payment(order)).await
 }
 
+/// Takes what has left costs, in all.
 pub(super) async fn capture(
-    payments: &SandboxPayments,
+    payments: &Payments,
     order: &Order,
 ) -> Result<StepResult, PartnerError> {
-    payments
-        .capture(&key(order))
-        .await
-        .map(|amount| StepResult::Captured { amount })
+    let asked = order.capture_due();
+    let amount = payments.capture(&payment(order), asked).await?;
+    Ok(StepResult::Captured { amount, asked })
 }
 
 /// Undoes [`capture`], as far as it is to be undone.
-pub(super) async fn refund(
-    payments: &SandboxPayments,
-    order: &Order,
-) -> Result<StepResult, PartnerError> {
-    payments
-        .refund(&key(order), order.refund_due.max(order.payment.refunded))
-        .await
-        .map(|amount| StepResult::Refunded { amount })
+pub(super) async fn refund(payments: &Payments, order: &Order) -> Result<StepResult, PartnerError> {
+    let total = order.refund_due.max(order.payment.refunded);
+    let amount = payments.refund(&payment(order), total).await?;
+    Ok(StepResult::Refunded { amount })
+}
+
+/// Looks where it stands.
+pub(super) async fn check(payments: &Payments, order: &Order) -> Result<StepResult, PartnerError> {
+    payments.look(&payment(order)).await.map(StepResult::Stands)
 }

@@ -96,7 +96,7 @@ impl Audit {
             .fetch(
                 select_events!(
                     "WHERE position > $1
-                       AND type IN ('stock.reserved', 'stock.released', 'stock.adjusted', 'shipment.shipped')
+                       AND type IN ('stock.reserved', 'stock.released', 'stock.adjusted', 'shipment.shipped', 'shipment.returned')
                      ORDER BY position
                      LIMIT $2"
                 ),

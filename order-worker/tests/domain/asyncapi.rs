@@ -92,6 +92,7 @@ fn it_names_every_step() {
         Step::CapturePayment,
         Step::VoidPayment,
         Step::RefundPayment,
+        Step::CheckPayment,
         Step::RequestShipment(warehouse.clone()),
         Step::CancelShipment(warehouse),
         Step::ExpireOrder,

@@ -8,6 +8,7 @@
 )]
 
 mod asyncapi;
+mod money;
 mod pains;
 mod properties;
 mod shop;

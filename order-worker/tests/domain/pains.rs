@@ -44,7 +44,7 @@ fn concurrent_captures_take_the_money_once() {
     shop.perform(&key, Mood::Fine);
     shop.perform(&key, Mood::Fine);
     shop.settle();
-    assert_eq!(shop.provider[&id].captures, 1);
+    assert_eq!(shop.provider[&id].captured, 100);
     assert_eq!(
         shop.facts(id)
             .iter()
@@ -115,7 +115,7 @@ fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded()
     let mut draft = Draft::of(&shop.world.orders[&id], &origin, &mut stamp);
     draft.record(Fact::PaymentCaptured { amount: 100 }).unwrap();
     shop.world.apply(draft.decide().changes);
-    shop.provider.get_mut(&id).unwrap().captures = 1;
+    shop.provider.get_mut(&id).unwrap().captured = 100;
 
     shop.cancel(id).unwrap();
     shop.settle();

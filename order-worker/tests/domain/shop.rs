@@ -7,15 +7,16 @@ use order_worker::domain::{
     command::{Action, Command, StepResult},
     decide::{Rules, carry_out},
     order::Order,
+    payment::{Hold, Standing},
     stamp::Stamp,
-    step::{Step, StepKey},
+    step::{Step, StepKey, StepRow},
     world::World,
 };
 use serde_json::{Value, json};
 use shared::{
     event::Event,
     id::OrderId,
-    order::{OrderStatus, PaymentStatus, ShipmentUpdate},
+    order::{NextAction, OrderStatus, PaymentStatus, ShipmentUpdate},
     outcome::{Failure, Told},
     request::{Caller, Request, Role},
 };
@@ -24,11 +25,29 @@ use shared::{
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Held {
     pub(crate) authorizations: u32,
-    pub(crate) captures: u32,
+    pub(crate) captured: i64,
     pub(crate) refunded: i64,
     pub(crate) is_voided: bool,
+    pub(crate) awaits_action: bool,
     is_declined: bool,
     amount: i64,
+}
+
+/// What happens at the provider's own console, or at the customer's bank.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Elsewhere {
+    /// The customer does what is wanted.
+    Authenticates,
+    /// Or fails to.
+    Fails,
+    /// The hold ends.
+    Ends,
+    /// Somebody takes all of it.
+    Captures,
+    /// Somebody gives so much back.
+    Refunds(i64),
+    /// So much of what was given back could not be.
+    Returns(i64),
 }
 
 /// How a partner behaves this time.
@@ -42,6 +61,8 @@ pub(crate) enum Mood {
     Busy,
     /// Refuses the money.
     Declines,
+    /// Wants something of the customer first.
+    Questions,
 }
 
 pub(crate) struct Shop {
@@ -50,6 +71,10 @@ pub(crate) struct Shop {
     pub(crate) customer: String,
     /// Results that partners gave and nobody decided yet.
     pub(crate) answers: Vec<(StepKey, u32, StepResult)>,
+    /// The provider takes parts of a hold.
+    pub(crate) captures_in_parts: bool,
+    /// The provider gives a payment its id before it is asked for the money.
+    pub(crate) prepares: bool,
     events: Vec<Event>,
     clock: i64,
 }
@@ -77,6 +102,8 @@ impl Shop {
             provider: BTreeMap::new(),
             customer: String::new(),
             answers: Vec::new(),
+            captures_in_parts: true,
+            prepares: false,
             events: Vec::new(),
             clock: 1_700_000_000_000,
         };
@@ -112,6 +139,7 @@ impl Shop {
             Request::CreateShipment(request) => Action::CreateShipment(request),
             Request::RefundOrder(request) => Action::RefundOrder(request),
             Request::UpdateShipment(request) => Action::UpdateShipment(request),
+            Request::NotifyPayment(request) => Action::NotifyPayment(request),
             Request::CreateProduct(request) => Action::CreateProduct(request),
             Request::SetStock(request) => Action::SetStock(request),
             Request::CreateCustomer(request) => Action::CreateCustomer(request),
@@ -165,6 +193,8 @@ impl Shop {
             reservation_ttl: jiff::SignedDuration::from_mins(30),
             needs_approval: false,
             payment_provider: "sandbox".to_owned(),
+            default_payment_method: Some("pm_ok".to_owned()),
+            refunds_returns: true,
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
         let mut stamp = Stamp::new(now, self.clock.unsigned_abs());
@@ -203,6 +233,22 @@ impl Shop {
         };
         match step {
             Step::AuthorizePayment if held.is_voided => declined("given up"),
+            Step::AuthorizePayment if self.prepares && order.payment.reference.is_none() => {
+                StepResult::Prepared {
+                    provider: "sandbox".to_owned(),
+                    reference: format!("ref-{}", order.number),
+                }
+            }
+            Step::AuthorizePayment
+                if held.awaits_action
+                    || (mood == Mood::Questions
+                        && self.prepares
+                        && held.authorizations == 0
+                        && !held.is_declined) =>
+            {
+                held.awaits_action = true;
+                StepResult::ActionRequired(action())
+            }
             // Under one key, the answer is always the same.
             Step::AuthorizePayment
                 if held.is_declined || (mood == Mood::Declines && held.authorizations == 0) =>
@@ -222,25 +268,34 @@ impl Shop {
                     amount: held.amount,
                 }
             }
+            Step::VoidPayment if held.captured > 0 => StepResult::Stands(stands(order, held)),
+            Step::CheckPayment => StepResult::Stands(stands(order, held)),
             Step::VoidPayment => {
-                assert_eq!(held.captures, 0, "voided after it was captured");
                 held.is_voided = true;
+                held.awaits_action = false;
                 StepResult::Voided {
                     reference: (held.authorizations > 0).then(|| format!("ref-{}", order.number)),
                 }
             }
             Step::CapturePayment => {
-                assert!(
-                    held.authorizations == 1 && !held.is_voided,
-                    "captured what is not held"
-                );
-                held.captures = 1;
+                if held.is_voided {
+                    return StepResult::Failed {
+                        error: "the hold is gone".to_owned(),
+                        is_transient: false,
+                    };
+                }
+                assert_eq!(held.authorizations, 1, "captured what is not held");
+                let asked = order.capture_due();
+                if self.captures_in_parts || asked == held.amount {
+                    held.captured = held.captured.max(asked);
+                }
                 StepResult::Captured {
-                    amount: held.amount,
+                    amount: held.captured,
+                    asked,
                 }
             }
             Step::RefundPayment => {
-                held.refunded = held.refunded.max(order.refund_due);
+                held.refunded = held.refunded.max(order.refund_due).min(held.captured);
                 StepResult::Refunded {
                     amount: held.refunded,
                 }
@@ -252,6 +307,41 @@ impl Shop {
             Step::CancelShipment(_) => StepResult::Withdrawn,
             Step::ExpireOrder => StepResult::TimeIsUp,
         }
+    }
+
+    /// Something happens that nobody of ours did, and that may not be heard of.
+    pub(crate) fn elsewhere(&mut self, id: OrderId, what: Elsewhere, is_heard: bool) {
+        let held = self.provider.entry(id).or_default();
+        let is_held = held.authorizations == 1 && !held.is_voided && held.captured == 0;
+        match what {
+            Elsewhere::Authenticates if held.awaits_action => {
+                held.awaits_action = false;
+                held.authorizations = 1;
+                held.amount = self.world.orders[&id].total;
+            }
+            Elsewhere::Fails if held.awaits_action => {
+                held.awaits_action = false;
+                held.is_declined = true;
+            }
+            Elsewhere::Ends if is_held => held.is_voided = true,
+            Elsewhere::Captures if is_held => held.captured = held.amount,
+            Elsewhere::Refunds(amount) => {
+                held.refunded = (held.refunded + amount).min(held.captured);
+            }
+            Elsewhere::Returns(amount) => held.refunded = (held.refunded - amount).max(0),
+            _ => return,
+        }
+        if is_heard {
+            self.notify(id);
+        }
+    }
+
+    /// The provider's webhook.
+    pub(crate) fn notify(&mut self, id: OrderId) {
+        let reference = self.world.orders[&id].payment.reference.clone();
+        let reference = reference.unwrap_or_else(|| "unknown".to_owned());
+        let notice = json!({"order_id": id, "reference": reference});
+        self.ask("payment.notify", notice).unwrap();
     }
 
     /// An answer arrives; the partner may repeat itself.
@@ -267,9 +357,14 @@ impl Shop {
         });
     }
 
-    /// Steps that wait and are no timers.
+    /// Steps that wait for no time.
     pub(crate) fn waiting(&self) -> Vec<StepKey> {
-        let waits = |key: &&StepKey| !key.step.is_timer() && !self.world.steps[*key].is_dead;
+        let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
+        let waits = |key: &&StepKey| {
+            let row = &self.world.steps[*key];
+            let is_due = !key.step.is_timer() || row.due_at <= now;
+            is_due && !row.is_dead
+        };
         self.world.steps.keys().filter(waits).cloned().collect()
     }
 
@@ -344,7 +439,9 @@ impl Shop {
         }
         for (id, held) in &self.provider {
             assert!(
-                held.authorizations <= 1 && held.captures <= 1 && held.refunded <= held.amount,
+                held.authorizations <= 1
+                    && held.captured <= held.amount
+                    && held.refunded <= held.captured,
                 "{id}: {held:?}"
             );
         }
@@ -358,9 +455,10 @@ impl Shop {
                 PaymentStatus::Authorized => (1, 0, 0, false),
                 PaymentStatus::Captured
                 | PaymentStatus::PartiallyRefunded
-                | PaymentStatus::Refunded => (1, 1, order.refund_due, false),
+                | PaymentStatus::Refunded => (1, order.payment.captured, order.refund_due, false),
                 PaymentStatus::Voided => (held.authorizations, 0, 0, true),
-                PaymentStatus::Failed => (0, 0, 0, false),
+                // Given up by the provider before we had it, too.
+                PaymentStatus::Failed => (held.authorizations, 0, 0, held.is_voided),
                 PaymentStatus::Pending => {
                     panic!("order {} is {:?}", order.number, order.payment.status)
                 }
@@ -368,7 +466,7 @@ impl Shop {
             assert_eq!(
                 (
                     held.authorizations,
-                    held.captures,
+                    held.captured,
                     held.refunded,
                     held.is_voided
                 ),
@@ -376,12 +474,53 @@ impl Shop {
                 "{order:?}"
             );
             assert_eq!(order.payment.refunded, order.refund_due);
-            let is_paid = order.payment.captured > 0;
-            let has_left = matches!(order.status, OrderStatus::Shipped | OrderStatus::Delivered);
-            assert_eq!(
-                is_paid, has_left,
-                "what has left is paid for, and nothing else"
-            );
+            let is_dead = |row: &StepRow| row.key.order_id == order.id && row.is_dead;
+            if self.captures_in_parts && !self.world.steps.values().any(is_dead) {
+                let kept = order.payment.captured - order.payment.refunded;
+                assert!(
+                    order.payment.captured >= order.capture_due(),
+                    "what has left is paid for"
+                );
+                assert!(
+                    order.status != OrderStatus::Cancelled || kept == 0,
+                    "what is cancelled is not"
+                );
+            }
         }
+    }
+}
+
+fn action() -> NextAction {
+    NextAction {
+        kind: "use_stripe_sdk".to_owned(),
+        url: None,
+    }
+}
+
+fn stands(order: &Order, held: &Held) -> Standing {
+    let hold = match held {
+        Held {
+            is_voided: true, ..
+        } => Hold::Gone,
+        Held {
+            awaits_action: true,
+            ..
+        } => Hold::NeedsAction(action()),
+        Held {
+            is_declined: true, ..
+        } => Hold::Declined {
+            code: "declined".to_owned(),
+            message: "no money".to_owned(),
+        },
+        Held {
+            authorizations: 0, ..
+        } => Hold::Awaited,
+        _ => Hold::Given(held.amount),
+    };
+    Standing {
+        reference: format!("ref-{}", order.number),
+        hold,
+        captured: held.captured,
+        refunded: held.refunded,
     }
 }

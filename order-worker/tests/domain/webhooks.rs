@@ -56,6 +56,8 @@ impl Office {
             reservation_ttl: SignedDuration::from_mins(30),
             needs_approval: false,
             payment_provider: "sandbox".to_owned(),
+            default_payment_method: Some("pm_ok".to_owned()),
+            refunds_returns: true,
         };
         let seed = self.now.as_millisecond().unsigned_abs();
         let mut stamp = Stamp::new(self.now, seed);

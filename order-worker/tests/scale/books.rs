@@ -42,6 +42,8 @@ pub(crate) fn rules() -> Rules {
         reservation_ttl: SignedDuration::from_mins(30),
         needs_approval: false,
         payment_provider: "sandbox".to_owned(),
+        default_payment_method: Some("pm_ok".to_owned()),
+        refunds_returns: true,
     }
 }
 
@@ -218,7 +220,10 @@ impl Books {
             finish(
                 id,
                 Step::CapturePayment,
-                StepResult::Captured { amount: 1000 },
+                StepResult::Captured {
+                    amount: 1000,
+                    asked: 1000,
+                },
             )
         });
         commit(&self.store, &captured).await;

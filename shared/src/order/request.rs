@@ -22,8 +22,6 @@ pub const MAX_ITEMS: usize = 500;
 pub const QUANTITY: RangeInclusive<i64> = 1..=1_000_000;
 /// Bytes of `metadata`, written as JSON, at most.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
-/// What pays when the caller names nothing: the sandbox's card that always works.
-pub const DEFAULT_PAYMENT_METHOD: &str = "pm_ok";
 
 /// `order.create`: the body of `POST /v1/orders`.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
@@ -44,17 +42,15 @@ pub struct CreateOrder {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::address, required = false)]
     pub shipping_address: Option<Address>,
-    /// The payment provider's token.
+    /// The payment provider's token. With the sandbox, `pm_ok` when absent; other providers need one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
-        required = false,
-        nullable = true,
         min_length = 1,
         max_length = 255,
-        default = "pm_ok",
         pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$",
         example = "pm_ok"
     )]
-    pub payment_method: String,
+    pub payment_method: Option<String>,
     /// Minor units the caller showed its customer; another total is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
@@ -92,7 +88,7 @@ impl CreateOrder {
             customer_id: customer_id?,
             items: items?,
             shipping_address,
-            payment_method: payment_method.unwrap_or_else(|| DEFAULT_PAYMENT_METHOD.to_owned()),
+            payment_method,
             expected_total,
             metadata: metadata.unwrap_or_default(),
             storefront,
@@ -488,6 +484,26 @@ impl UpdateShipment {
             timestamp: timestamp?,
             tracking_number,
             carrier,
+        })
+    }
+}
+
+/// `payment.notify`: the provider says that something happened to a payment. What, it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotifyPayment {
+    /// For which order.
+    pub order_id: OrderId,
+    /// The provider's id of the payment.
+    pub reference: String,
+}
+
+impl NotifyPayment {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let order_id = fields.required("order_id", body::parsed);
+        let reference = fields.required("reference", body::text(1..=255));
+        Some(Self {
+            order_id: order_id?,
+            reference: reference?,
         })
     }
 }

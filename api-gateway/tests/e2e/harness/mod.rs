@@ -6,6 +6,7 @@ mod broker;
 mod process;
 mod receiver;
 mod store;
+mod stripe;
 
 use std::{
     env, fs,
@@ -20,15 +21,18 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-#[allow(
-    unused_imports,
-    reason = "chaos and bench have no partners of their own"
-)]
-pub(crate) use self::receiver::{Manner, Receiver};
 pub(crate) use self::{
     broker::Broker,
     process::Process,
     store::{Book, Store},
+};
+#[allow(
+    unused_imports,
+    reason = "chaos and bench have no partners of their own"
+)]
+pub(crate) use self::{
+    receiver::{Manner, Receiver},
+    stripe::{Stripe, Wire},
 };
 
 /// Signs the shipper's webhooks.
@@ -66,6 +70,11 @@ impl System {
     /// With these variables besides.
     pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
+        Self::assemble(folder, Broker::vhost(), variables).await
+    }
+
+    /// In a folder that others work in as well.
+    pub(crate) async fn start_in(folder: Folder, variables: &[(&str, &str)]) -> Self {
         Self::assemble(folder, Broker::vhost(), variables).await
     }
 

@@ -100,7 +100,7 @@ fn refuse(
         items,
         shipping_address: wish.shipping_address.clone(),
         payment_provider: rules.payment_provider.clone(),
-        payment_method: wish.payment_method.clone(),
+        payment_method: wish.payment_method.clone().unwrap_or_default(),
         metadata: wish.metadata.clone(),
         needs_approval: false,
     };

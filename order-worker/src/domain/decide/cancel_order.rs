@@ -58,6 +58,7 @@ pub(super) fn cancel(
 
     draft.drop_step(Step::ExpireOrder);
     draft.drop_step(Step::AuthorizePayment);
+    draft.drop_step(Step::CheckPayment);
     match draft.order.payment.status {
         // Perhaps the provider is being asked at this moment.
         PaymentStatus::Pending | PaymentStatus::Authorized => draft.follow_with(Step::VoidPayment),

@@ -62,6 +62,8 @@ pub(super) fn create_order(
         return Err(Failure::violation("/expected_total", detail));
     }
 
+    let payment_method = payment_method(wish, rules)?;
+
     // All of the stock is there.
     let reserved = allocate(&wish.items, &world.shelves)?;
     let items = reserved
@@ -81,7 +83,7 @@ pub(super) fn create_order(
         items,
         shipping_address: wish.shipping_address.clone(),
         payment_provider: rules.payment_provider.clone(),
-        payment_method: wish.payment_method.clone(),
+        payment_method,
         metadata: wish.metadata.clone(),
         needs_approval: rules.needs_approval,
     };
@@ -127,6 +129,15 @@ fn catalogue<'a>(
     } else {
         Err(Failure::violations(&violations))
     }
+}
+
+/// What the caller named, or what stands for nothing named.
+fn payment_method(wish: &CreateOrder, rules: &Rules) -> Result<String, Failure> {
+    let named = wish.payment_method.as_ref();
+    named
+        .or(rules.default_payment_method.as_ref())
+        .cloned()
+        .ok_or_else(|| Failure::violation("/payment_method", "is required"))
 }
 
 fn price(wish: &CreateOrder, products: &HashMap<&Sku, &Product>) -> Result<Money, Failure> {

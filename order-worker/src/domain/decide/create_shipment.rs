@@ -14,7 +14,10 @@ use shared::{
     request::Caller,
 };
 
-use super::{present, update_shipment::conclude};
+use super::{
+    present,
+    update_shipment::{conclude, take_payment},
+};
 use crate::domain::{
     decision::{Decision, Draft},
     order::Order,
@@ -70,6 +73,7 @@ pub(super) fn create_shipment(
                 .unwrap_or(parcel.tracking_number),
         })?;
     }
+    take_payment(&mut draft);
     conclude(&mut draft)?;
     Ok(draft.decide())
 }

@@ -7,7 +7,9 @@ use shared::{
     outcome::{Code, Failure},
 };
 
-use super::{cancel_order::cancel, refund_order::refunded, update_shipment::announce};
+use super::{
+    Rules, cancel_order::cancel, payment, refund_order::refunded, update_shipment::announce,
+};
 use crate::domain::{
     command::{Answer, StepResult, origin_of_step},
     decision::{Changes, Decision, Draft},
@@ -22,6 +24,7 @@ pub(super) fn finish_step(
     key: &StepKey,
     attempt: u32,
     result: &StepResult,
+    rules: &Rules,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
     let awaited = world
@@ -53,31 +56,25 @@ pub(super) fn finish_step(
                 reference,
                 amount,
             },
-        ) => {
-            draft.record(Fact::PaymentAuthorized {
-                provider: provider.clone(),
-                reference: reference.clone(),
-                amount: *amount,
-            })?;
-            draft.record(Fact::OrderProcessing {})?;
-            draft.drop_step(Step::ExpireOrder);
-            for warehouse in draft.order.warehouses() {
-                draft.follow_with(Step::RequestShipment(warehouse));
-            }
+        ) => payment::authorized(&mut draft, provider, reference, *amount)?,
+        (
+            Step::AuthorizePayment,
+            StepResult::Prepared {
+                provider,
+                reference,
+            },
+        ) => payment::prepared(&mut draft, row, provider, reference)?,
+        (Step::AuthorizePayment, StepResult::ActionRequired(action)) => {
+            payment::action_required(&mut draft, action, 1)?;
         }
         (Step::AuthorizePayment, StepResult::Declined { code, message }) => {
-            draft.record(Fact::PaymentDeclined {
-                code: code.clone(),
-                message: message.clone(),
-            })?;
-            cancel(
-                &mut draft,
-                CancelReason::PaymentDeclined,
-                Some(message.clone()),
-            )?;
+            payment::declined(&mut draft, code, message)?;
         }
-        (Step::CapturePayment, StepResult::Captured { amount }) => {
-            draft.record(Fact::PaymentCaptured { amount: *amount })?;
+        (Step::CapturePayment, StepResult::Captured { amount, asked }) => {
+            payment::captured(&mut draft, *amount, *asked, rules)?;
+        }
+        (Step::CheckPayment | Step::VoidPayment, StepResult::Stands(standing)) => {
+            payment::reconcile(&mut draft, row, standing, rules)?;
         }
         (Step::VoidPayment, StepResult::Voided { reference }) => {
             draft.record(Fact::PaymentVoided {
@@ -112,6 +109,7 @@ pub(super) fn finish_step(
             | Step::CapturePayment
             | Step::VoidPayment
             | Step::RefundPayment
+            | Step::CheckPayment
             | Step::RequestShipment(_)
             | Step::CancelShipment(_)
             | Step::ExpireOrder,

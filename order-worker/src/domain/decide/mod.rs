@@ -9,6 +9,7 @@ mod customers;
 mod dead_steps;
 mod delete_order;
 mod finish_step;
+mod payment;
 mod products;
 mod refund_order;
 mod update_shipment;
@@ -39,6 +40,10 @@ pub struct Rules {
     pub needs_approval: bool,
     /// Which provider is asked for the money.
     pub payment_provider: String,
+    /// What pays when a caller names nothing; without it, every caller has to.
+    pub default_payment_method: Option<String>,
+    /// Whether what comes back is refunded.
+    pub refunds_returns: bool,
 }
 
 /// Decides `command` and makes the decision true in `world`; returns what the caller is told.
@@ -103,7 +108,7 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
             key,
             attempt,
             result,
-        } => finish_step::finish_step(world, key, *attempt, result, stamp),
+        } => finish_step::finish_step(world, key, *attempt, result, rules, stamp),
         Command::FinishDelivery {
             endpoint_id,
             id,
@@ -145,8 +150,11 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
                 Action::CreateShipment(request) => {
                     create_shipment::create_shipment(world, caller, origin, request, stamp)
                 }
+                Action::NotifyPayment(notice) => {
+                    payment::notify_payment(world, caller, origin, notice, stamp)
+                }
                 Action::UpdateShipment(update) => {
-                    update_shipment::update_shipment(world, caller, origin, update, stamp)
+                    update_shipment::update_shipment(world, caller, origin, update, rules, stamp)
                 }
                 Action::CreateProduct(new) => {
                     products::create_product(world, caller, origin, new, stamp)

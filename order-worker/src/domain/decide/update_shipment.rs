@@ -3,13 +3,13 @@
 
 use shared::{
     event::{Fact, Origin},
-    id::{ShipmentId, Warehouse},
+    id::Warehouse,
     order::{OrderStatus, Shipment, ShipmentStatus, ShipmentUpdate, UpdateShipment},
     outcome::Failure,
     request::Caller,
 };
 
-use super::visible;
+use super::{Rules, payment::give_back_returns, visible};
 use crate::domain::{
     decision::{Decision, Draft},
     shipment::{Effect, effect},
@@ -23,6 +23,7 @@ pub(super) fn update_shipment(
     caller: &Caller,
     origin: &Origin,
     update: &UpdateShipment,
+    rules: &Rules,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
     caller.must_operate()?;
@@ -52,7 +53,11 @@ pub(super) fn update_shipment(
             }
         }
     }
+    if draft.order.left().count() > order.left().count() {
+        take_payment(&mut draft);
+    }
     conclude(&mut draft)?;
+    give_back_returns(&mut draft, rules)?;
     Ok(draft.decide())
 }
 
@@ -132,35 +137,44 @@ fn move_on(
                 .unwrap_or_else(|| parcel.tracking_number.clone()),
         })?;
     }
-    match fact(shipment_id, update.kind) {
+    match fact(parcel, update.kind) {
         Some(fact) => draft.record(fact),
         None => Ok(()),
     }
 }
 
 /// What happened besides that the parcel left.
-fn fact(shipment_id: ShipmentId, update: ShipmentUpdate) -> Option<Fact> {
+fn fact(parcel: &Shipment, update: ShipmentUpdate) -> Option<Fact> {
+    let shipment_id = parcel.id;
     match update {
         ShipmentUpdate::Shipped => None,
         ShipmentUpdate::InTransit => Some(Fact::ShipmentInTransit { shipment_id }),
         ShipmentUpdate::OutForDelivery => Some(Fact::ShipmentOutForDelivery { shipment_id }),
         ShipmentUpdate::Delivered => Some(Fact::ShipmentDelivered { shipment_id }),
         ShipmentUpdate::Failed => Some(Fact::ShipmentFailed { shipment_id }),
-        ShipmentUpdate::Returned => Some(Fact::ShipmentReturned { shipment_id }),
+        ShipmentUpdate::Returned => Some(Fact::ShipmentReturned {
+            shipment_id,
+            items: parcel.items.clone(),
+        }),
     }
 }
 
-/// What the parcels' state means for the order: when all has left, the money is taken.
+/// Something has left: what it costs is taken.
+pub(super) fn take_payment(draft: &mut Draft<'_>) {
+    draft.follow_with(Step::CapturePayment);
+}
+
+/// What the parcels' state means for the order. What came back no longer counts, unless all did.
 pub(super) fn conclude(draft: &mut Draft<'_>) -> Result<(), Failure> {
     if draft.order.status == OrderStatus::Processing && draft.order.held.is_empty() {
         draft.record(Fact::OrderShipped {})?;
-        draft.follow_with(Step::CapturePayment);
     }
-    let all_arrived = draft
-        .order
-        .parcels()
-        .all(|parcel| parcel.status == ShipmentStatus::Delivered);
-    if draft.order.status == OrderStatus::Shipped && all_arrived {
+    let parcels = || draft.order.parcels().map(|parcel| parcel.status);
+    let has_arrived = |status| status == ShipmentStatus::Delivered;
+    let all_are_through =
+        parcels().all(|status| has_arrived(status) || status == ShipmentStatus::Returned);
+    let has_any_arrived = parcels().any(has_arrived);
+    if draft.order.status == OrderStatus::Shipped && all_are_through && has_any_arrived {
         draft.record(Fact::OrderDelivered {})?;
     }
     Ok(())

@@ -5,7 +5,22 @@ use std::collections::{BTreeSet, HashMap};
 
 use shared::{id::OrderId, money::Money};
 
-use crate::providers::{Authorization, Label, PartnerError};
+use crate::{
+    domain::{
+        command::StepResult,
+        payment::{Hold, Standing},
+    },
+    providers::{Label, PartnerError},
+};
+
+/// What is held under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Authorization {
+    /// The books' id for it.
+    pub(super) reference: String,
+    /// Minor units held.
+    pub(super) amount: i64,
+}
 
 /// How often `pm_flaky` fails.
 const FLAKY_FAILURES: i64 = 2;
@@ -37,6 +52,26 @@ impl Payment {
             refunded: 0,
             calls: 0,
             was_held: false,
+        }
+    }
+}
+
+impl Payment {
+    fn stands(&self) -> Standing {
+        let hold = match self.status {
+            Status::Asked => Hold::Awaited,
+            Status::Authorized | Status::Captured => Hold::Given(self.amount),
+            Status::Declined => Hold::Declined {
+                code: "card_declined".to_owned(),
+                message: "the card was declined".to_owned(),
+            },
+            Status::Voided => Hold::Gone,
+        };
+        Standing {
+            reference: self.reference.clone(),
+            hold,
+            captured: self.captured,
+            refunded: self.refunded,
         }
     }
 }
@@ -152,22 +187,13 @@ impl Books {
     }
 
     /// Lets go of what is held under `key`; if nothing is, nothing ever will be.
-    pub(super) fn void(
-        &mut self,
-        key: &str,
-        reference: String,
-    ) -> Result<Option<String>, PartnerError> {
+    pub(super) fn void(&mut self, key: &str, reference: String) -> StepResult {
         let payment = self
             .payments
             .entry(key.to_owned())
             .or_insert_with(|| Payment::asked(reference, 0, "XXX"));
         match payment.status {
-            Status::Captured => {
-                return Err(PartnerError::Permanent(format!(
-                    "{} was captured and can't be voided",
-                    payment.reference
-                )));
-            }
+            Status::Captured => return StepResult::Stands(payment.stands()),
             Status::Authorized => self
                 .movements
                 .push(movement(payment, "void", payment.amount)),
@@ -175,19 +201,20 @@ impl Books {
         }
         payment.status = Status::Voided;
         self.changed_payments.insert(key.to_owned());
-        Ok(payment.was_held.then(|| payment.reference.clone()))
+        StepResult::Voided {
+            reference: payment.was_held.then(|| payment.reference.clone()),
+        }
     }
 
-    /// Takes what is held under `key`, once.
-    pub(super) fn capture(&mut self, key: &str) -> Result<i64, PartnerError> {
+    /// Takes of what is held under `key` until that is `total`.
+    pub(super) fn capture(&mut self, key: &str, total: i64) -> Result<i64, PartnerError> {
         let Some(payment) = self.payments.get_mut(key) else {
             return Err(PartnerError::Permanent(
                 "there is no such payment".to_owned(),
             ));
         };
         match payment.status {
-            Status::Captured => return Ok(payment.captured),
-            Status::Authorized => {}
+            Status::Authorized | Status::Captured => {}
             Status::Asked | Status::Declined | Status::Voided => {
                 return Err(PartnerError::Permanent(format!(
                     "the payment is {} and can't be captured",
@@ -195,11 +222,19 @@ impl Books {
                 )));
             }
         }
-        payment.status = Status::Captured;
-        payment.captured = payment.amount;
-        self.movements
-            .push(movement(payment, "capture", payment.amount));
-        self.changed_payments.insert(key.to_owned());
+        if total > payment.amount {
+            return Err(PartnerError::Permanent(format!(
+                "{total} can't be captured: only {} is held",
+                payment.amount
+            )));
+        }
+        let left = total - payment.captured;
+        if left > 0 || payment.status == Status::Authorized {
+            payment.status = Status::Captured;
+            payment.captured = total;
+            self.movements.push(movement(payment, "capture", left));
+            self.changed_payments.insert(key.to_owned());
+        }
         Ok(payment.captured)
     }
 
@@ -224,6 +259,11 @@ impl Books {
             self.changed_payments.insert(key.to_owned());
         }
         Ok(payment.refunded)
+    }
+
+    /// Where the payment under `key` stands.
+    pub(super) fn look(&self, key: &str) -> Option<Standing> {
+        self.payments.get(key).map(Payment::stands)
     }
 
     /// Announces a parcel under `key`, once; `next_at` is when it moves, if it does by itself.

@@ -13,14 +13,21 @@
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
-use shared::money::Money;
 use uuid::Uuid;
 
-use super::{Sandbox, auditing, books::Books};
-use crate::providers::{Authorization, PartnerError};
+use super::{
+    Sandbox, auditing,
+    books::{Authorization, Books},
+};
+use crate::{
+    domain::{command::StepResult, payment::Standing},
+    providers::{PartnerError, Payment},
+};
 
 /// What orders and events call this provider.
 pub const NAME: &str = "sandbox";
+/// What pays when a caller names nothing.
+pub const DEFAULT_METHOD: &str = "pm_ok";
 /// How long `pm_slow` takes to answer.
 const SLOW: Duration = Duration::from_secs(3);
 
@@ -34,22 +41,21 @@ impl SandboxPayments {
         Self(sandbox)
     }
 
-    /// Holds `price` under `key`, once.
+    /// Holds the price, once.
     ///
     /// # Errors
     /// `Declined`, also when the key was given up; `Transient` when the answer is not known.
-    pub async fn authorize(
+    pub(in crate::providers) async fn authorize(
         &self,
-        key: &str,
-        price: Money,
-        method: &str,
-    ) -> Result<Authorization, PartnerError> {
-        let (this, asked) = (key.to_owned(), method.to_owned());
+        payment: &Payment<'_>,
+    ) -> Result<StepResult, PartnerError> {
+        let (this, asked) = (payment.key.clone(), payment.method.to_owned());
+        let price = payment.price;
         let authorize =
             move |books: &mut Books| books.authorize(&this, price, &asked, new_reference());
-        let (result, is_first) = self.0.teller.enter(key, authorize).await?;
-        let authorization = result?;
-        match method {
+        let (result, is_first) = self.0.teller.enter(&payment.key, authorize).await?;
+        let Authorization { reference, amount } = result?;
+        match payment.method {
             "pm_timeout_after_charge" if is_first => {
                 return Err(PartnerError::Transient(
                     "the provider's answer was lost".to_owned(),
@@ -59,27 +65,34 @@ impl SandboxPayments {
             "pm_slow" if is_first => tokio::time::sleep(SLOW).await,
             _ => {}
         }
-        Ok(authorization)
+        Ok(StepResult::Authorized {
+            provider: NAME.to_owned(),
+            reference,
+            amount,
+        })
     }
 
-    /// Lets go of what is held under `key`; if nothing is, nothing ever will be. Returns the
-    /// provider's id if there was something.
+    /// Lets go of what is held under `key`; if nothing is, nothing ever will be. What was taken stays.
     ///
     /// # Errors
-    /// `Permanent` when the money was taken: that is for a refund.
-    pub async fn void(&self, key: &str) -> Result<Option<String>, PartnerError> {
+    /// `Transient`.
+    pub(in crate::providers) async fn void(&self, key: &str) -> Result<StepResult, PartnerError> {
         let this = key.to_owned();
         let void = move |books: &mut Books| books.void(&this, new_reference());
-        self.0.teller.enter(key, void).await?
+        self.0.teller.enter(key, void).await
     }
 
-    /// Takes what is held under `key`, once; returns the minor units taken.
+    /// Takes of what is held under `key` until that is `total`; returns the minor units taken in all.
     ///
     /// # Errors
-    /// `Permanent` when nothing is held.
-    pub async fn capture(&self, key: &str) -> Result<i64, PartnerError> {
+    /// `Permanent` when less is held.
+    pub(in crate::providers) async fn capture(
+        &self,
+        key: &str,
+        total: i64,
+    ) -> Result<i64, PartnerError> {
         let this = key.to_owned();
-        let capture = move |books: &mut Books| books.capture(&this);
+        let capture = move |books: &mut Books| books.capture(&this, total);
         self.0.teller.enter(key, capture).await?
     }
 
@@ -88,10 +101,25 @@ impl SandboxPayments {
     ///
     /// # Errors
     /// `Permanent` when less was taken.
-    pub async fn refund(&self, key: &str, total: i64) -> Result<i64, PartnerError> {
+    pub(in crate::providers) async fn refund(
+        &self,
+        key: &str,
+        total: i64,
+    ) -> Result<i64, PartnerError> {
         let this = key.to_owned();
         let refund = move |books: &mut Books| books.refund(&this, total);
         self.0.teller.enter(key, refund).await?
+    }
+
+    /// Where the payment under `key` stands.
+    ///
+    /// # Errors
+    /// `Permanent` when there is none.
+    pub(in crate::providers) async fn look(&self, key: &str) -> Result<Standing, PartnerError> {
+        let this = key.to_owned();
+        let look = move |books: &mut Books| books.look(&this);
+        let found = self.0.teller.enter(key, look).await?;
+        found.ok_or_else(|| PartnerError::Permanent("there is no such payment".to_owned()))
     }
 }
 

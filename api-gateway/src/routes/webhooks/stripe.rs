@@ -1,0 +1,148 @@
+//! `/webhooks/stripe`, signed as Stripe has it (<https://docs.stripe.com/webhooks#verify-manually>).
+//!
+//! Events come late, twice and out of order: one only says that the worker should look.
+
+use axum::{
+    Extension, Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+use ring::hmac;
+use serde_json::{Value, json};
+use shared::{
+    body,
+    outcome::{Code, Failure},
+    request::Request,
+};
+
+use super::{MAX_ID, pass_on};
+use crate::{
+    app::App, input::RawBody, openapi::StripeWebhook, problem::Problem, request_id::RequestId,
+    trace::Trace,
+};
+
+/// `t=SECONDS,v1=HEX,v1=HEX`
+const SIGNATURE: &str = "stripe-signature";
+/// A signature is good for so long, as in Stripe's own libraries.
+const TOLERANCE_SECONDS: i64 = 300;
+
+/// Takes Stripe's webhook
+///
+/// Something happened to a payment. Events that are about none of ours are taken and passed over. One
+/// that comes twice is taken twice and done once.
+#[utoipa::path(post, path = "/webhooks/stripe", tag = "webhooks", request_body = StripeWebhook,
+    security(("stripe_signature" = [])), params(("stripe-signature" = String, Header)),
+    responses((status = 200, description = "The payment is looked after")))]
+pub(super) async fn stripe(
+    State(app): State<App>,
+    Extension(request_id): Extension<RequestId>,
+    Extension(trace): Extension<Trace>,
+    headers: HeaderMap,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let Some(secret) = &app.stripe_webhook else {
+        return Err(Failure::new(
+            Code::Unauthenticated,
+            "STRIPE_WEBHOOK_SECRET is not set: no webhook is trusted",
+        )
+        .into());
+    };
+    let signature = headers.get(SIGNATURE).and_then(|text| text.to_str().ok());
+    verify(
+        secret,
+        signature.unwrap_or_default(),
+        &body.bytes,
+        Timestamp::now().as_second(),
+    )
+    .map_err(|why| Failure::new(Code::Unauthenticated, why))?;
+
+    let event = body::parse(&body.bytes)?;
+    let id = event["id"].as_str().filter(|id| id.len() <= MAX_ID);
+    let id = id.ok_or_else(|| Failure::violation("/id", "must be an event's id"))?;
+    let Some(about) = payment(&event) else {
+        return Ok((StatusCode::OK, Json(json!({"status": "ignored"}))).into_response());
+    };
+    let request = Request::read("payment.notify", about)?;
+    pass_on(&app, "stripe", &request, id, &request_id, &trace).await
+}
+
+/// Which payment of which order the event is about, if of one of ours: a `PaymentIntent`, or what has
+/// inherited its metadata.
+fn payment(event: &Value) -> Option<Value> {
+    let object = &event["data"]["object"];
+    let order_id = object["metadata"]["order_id"].as_str()?;
+    let reference = match object["object"].as_str()? {
+        "payment_intent" => object["id"].as_str()?,
+        _ => object["payment_intent"].as_str()?,
+    };
+    Some(json!({"order_id": order_id, "reference": reference}))
+}
+
+fn verify(secret: &hmac::Key, header: &str, body: &[u8], now: i64) -> Result<(), String> {
+    let parts = || header.split(',').filter_map(|part| part.split_once('='));
+    let time = parts().find_map(|(name, value)| (name.trim() == "t").then_some(value));
+    let Some(time) = time.and_then(|time| time.parse::<i64>().ok()) else {
+        return Err(format!("{SIGNATURE} must be t=SECONDS,v1=SIGNATURE"));
+    };
+    let mut signed = format!("{time}.").into_bytes();
+    signed.extend_from_slice(body);
+    let is_signed = parts()
+        .filter(|(name, _)| name.trim() == "v1")
+        .filter_map(|(_, hex)| from_hex(hex.trim()))
+        .any(|signature| hmac::verify(secret, &signed, &signature).is_ok());
+    if !is_signed {
+        return Err("no signature matches".to_owned());
+    }
+    if now.abs_diff(time) > TOLERANCE_SECONDS.unsigned_abs() {
+        return Err("the signature is too old, or of the future".to_owned());
+    }
+    Ok(())
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|digit| u8::try_from(digit.to_digit(16)?).ok())
+        .collect::<Option<_>>()?;
+    let pairs = digits.chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [high, low] => Some(high << 4 | low),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_signed_with_the_secret_lately_is_trusted() {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, b"whsec_test");
+        let body = br#"{"id": "evt_1"}"#;
+        let tag = hmac::sign(&key, &[b"1700000000.", &body[..]].concat());
+        let hex = tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        let good = format!("t=1700000000,v1={},v1={hex},v0=abc", "0".repeat(64));
+        assert_eq!(verify(&key, &good, body, 1_700_000_299), Ok(()));
+        assert!(verify(&key, &good, body, 1_700_000_301).is_err());
+        assert!(verify(&key, &good, body, 1_699_999_000).is_err());
+        assert!(verify(&key, &good, b"{}", 1_700_000_000).is_err());
+        for wrong in [
+            "",
+            "t=,v1=",
+            "v1=aa",
+            "t=1700000000,v1=",
+            "t=1700000000,v1=\u{e9}\u{e9}",
+        ] {
+            assert!(verify(&key, wrong, body, 1_700_000_000).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Stripe, as localstripe knows it, behind a wire that can be told to misbehave.
+//!
+//! The sandbox's tokens mean here what they mean there: `pm_ok` is a card that works, `pm_slow` one
+//! whose bank takes its time, `pm_timeout_after_charge` one after whose charge the answer is lost.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    net::TcpListener as StdListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::{Request, State},
+    http::{Method, StatusCode},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::{Folder, setting, until};
+
+/// How the wire treats a request.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Wire {
+    Fine,
+    /// It arrives and is done, and the answer is lost.
+    LosesAnswer,
+    /// It does not arrive: 500.
+    Fails,
+    /// Nor does it, and what answers is no JSON.
+    Babbles,
+    /// It takes its time.
+    Dawdles(Duration),
+}
+
+/// Running; clones share it.
+#[derive(Clone)]
+pub(crate) struct Stripe(Arc<Inner>);
+
+struct Inner {
+    child: Mutex<Child>,
+    base: String,
+    wire: String,
+    log: PathBuf,
+    client: reqwest::Client,
+    /// For the next requests that change something, one each.
+    manners: Mutex<VecDeque<Wire>>,
+    /// Payments whose confirmation is treated so, the next times.
+    by_payment: Mutex<HashMap<String, VecDeque<Wire>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let mut child = self.child.lock().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+impl Stripe {
+    pub(crate) async fn start(folder: &Folder) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let port = {
+            let free = StdListener::bind("[::]:0").unwrap();
+            free.local_addr().unwrap().port().to_string()
+        };
+        let log = folder.join("localstripe.log");
+        let output = File::create(&log).unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/localstripe_server.py");
+        let child = Command::new("python3")
+            .arg(script)
+            .arg(&port)
+            .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stripe = Self(Arc::new(Inner {
+            child: Mutex::new(child),
+            base: format!("http://127.0.0.1:{port}"),
+            wire: format!("http://{}", listener.local_addr().unwrap()),
+            log,
+            client: reqwest::Client::new(),
+            manners: Mutex::default(),
+            by_payment: Mutex::default(),
+        }));
+        let router = Router::new().fallback(carry).with_state(stripe.clone());
+        tokio::spawn(axum::serve(listener, router).into_future());
+        until("localstripe to listen", async || {
+            stripe.0.client.get(&stripe.0.base).send().await.is_ok()
+        })
+        .await;
+        stripe
+    }
+
+    /// Where the wire begins.
+    pub(crate) fn url(&self) -> &str {
+        &self.0.wire
+    }
+
+    /// Treats the next requests that change something so.
+    pub(crate) fn treat(&self, manners: &[Wire]) {
+        *self.0.manners.lock().unwrap() = manners.iter().copied().collect();
+    }
+
+    /// What localstripe logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.0.log).unwrap()
+    }
+
+    /// Asks it past the wire, as somebody at Stripe's own console would.
+    pub(crate) async fn ask(&self, method: Method, path: &str, form: &[(&str, &str)]) -> Value {
+        let request = self
+            .0
+            .client
+            .request(method.clone(), format!("{}{path}", self.0.base))
+            .bearer_auth("sk_test_12345");
+        let request = if method == Method::GET {
+            request.query(form)
+        } else {
+            request.form(form)
+        };
+        let answer = request.send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{method} {path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// The payments that it made for an order.
+    pub(crate) async fn payments(&self, order_id: &str) -> Vec<Value> {
+        let list = self
+            .ask(Method::GET, "/v1/payment_intents", &[("limit", "100")])
+            .await;
+        let all = list["data"].as_array().unwrap().iter();
+        all.filter(|intent| intent["metadata"]["order_id"] == order_id)
+            .cloned()
+            .collect()
+    }
+
+    /// Minor units of an order's money that it holds, has taken and has given back, over all payments.
+    pub(crate) async fn books(&self, order_id: &str) -> (i64, i64, i64) {
+        let (mut held, mut taken, mut given) = (0, 0, 0);
+        for intent in self.payments(order_id).await {
+            let amount = intent["amount"].as_i64().unwrap();
+            match intent["status"].as_str().unwrap() {
+                "requires_capture" => held += amount,
+                "succeeded" => {
+                    taken += amount;
+                    let id = intent["id"].as_str().unwrap();
+                    let refunds = self
+                        .ask(
+                            Method::GET,
+                            "/v1/refunds",
+                            &[("payment_intent", id), ("limit", "100")],
+                        )
+                        .await;
+                    let refunds = refunds["data"].as_array().unwrap().iter();
+                    given += refunds
+                        .map(|refund| refund["amount"].as_i64().unwrap())
+                        .sum::<i64>();
+                }
+                _ => {}
+            }
+        }
+        (held, taken, given)
+    }
+
+    /// A card with this number.
+    pub(crate) async fn card(&self, number: &str) -> String {
+        let card = [
+            ("type", "card"),
+            ("card[number]", number),
+            ("card[exp_month]", "12"),
+            ("card[exp_year]", "2030"),
+            ("card[cvc]", "123"),
+        ];
+        let made = self.ask(Method::POST, "/v1/payment_methods", &card).await;
+        made["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The customer does what the bank wants, or fails to.
+    pub(crate) async fn authenticate(&self, order_id: &str, succeeds: bool) {
+        let intent = self.payments(order_id).await.remove(0);
+        let path = format!(
+            "/v1/payment_intents/{}/_authenticate",
+            intent["id"].as_str().unwrap()
+        );
+        let form = [
+            ("client_secret", intent["client_secret"].as_str().unwrap()),
+            ("success", if succeeds { "true" } else { "false" }),
+        ];
+        self.ask(Method::POST, &path, &form).await;
+    }
+
+    fn manner(&self, path: &str, changes: bool) -> Wire {
+        if !changes {
+            return Wire::Fine;
+        }
+        let mut by_payment = self.0.by_payment.lock().unwrap();
+        let confirmed = path.strip_suffix("/confirm");
+        let payment = confirmed.and_then(|path| path.rsplit('/').next());
+        let of_payment = payment
+            .and_then(|id| by_payment.get_mut(id))
+            .and_then(VecDeque::pop_front);
+        let mut manners = self.0.manners.lock().unwrap();
+        of_payment
+            .or_else(|| manners.pop_front())
+            .unwrap_or(Wire::Fine)
+    }
+}
+
+/// What a sandbox's token is at localstripe, and how its confirmations are treated.
+fn translate(body: &str) -> (String, VecDeque<Wire>) {
+    let tokens = [
+        ("pm_ok", vec![]),
+        ("pm_slow", vec![Wire::Dawdles(Duration::from_secs(3))]),
+        ("pm_flaky", vec![Wire::Fails, Wire::Fails]),
+        ("pm_timeout_after_charge", vec![Wire::LosesAnswer]),
+    ];
+    for (token, manners) in tokens {
+        let field = format!("payment_method={token}&");
+        if body.contains(&field) {
+            return (
+                body.replace(&field, "payment_method=pm_card_visa&"),
+                manners.into(),
+            );
+        }
+    }
+    let declined = "payment_method=pm_declined&";
+    (
+        body.replace(declined, "payment_method=pm_card_chargeCustomerFail&"),
+        VecDeque::new(),
+    )
+}
+
+async fn carry(State(stripe): State<Stripe>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, 1024 * 1024).await.unwrap();
+    let path = parts.uri.path().to_owned();
+    let manner = stripe.manner(&path, parts.method == Method::POST);
+    match manner {
+        Wire::Fails => {
+            let error = json!({"error": {"type": "api_error", "message": "injected"}}).to_string();
+            return (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
+        }
+        Wire::Babbles => return (StatusCode::OK, "<html>busy</html>").into_response(),
+        Wire::Fine | Wire::LosesAnswer | Wire::Dawdles(_) => {}
+    }
+    let (body, manners) = match String::from_utf8(body.to_vec()) {
+        Ok(text) if path == "/v1/payment_intents" => translate(&text),
+        Ok(text) => (text, VecDeque::new()),
+        Err(_) => return StatusCode::BAD_REQUEST.into_response(),
+    };
+    let query = parts.uri.path_and_query().unwrap().to_string();
+    let answer = stripe
+        .0
+        .client
+        .request(parts.method, format!("{}{query}", stripe.0.base))
+        .headers(without_length(parts.headers))
+        .body(body)
+        .send()
+        .await;
+    let Ok(answer) = answer else {
+        return StatusCode::BAD_GATEWAY.into_response();
+    };
+    let status = answer.status();
+    let bytes = answer.bytes().await.unwrap_or_default();
+    if path == "/v1/payment_intents" && status.is_success() && !manners.is_empty() {
+        let made: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let id = made["id"].as_str().unwrap_or_default().to_owned();
+        stripe.0.by_payment.lock().unwrap().insert(id, manners);
+    }
+    match manner {
+        Wire::LosesAnswer => broken(),
+        Wire::Dawdles(time) => {
+            tokio::time::sleep(time).await;
+            (status, bytes).into_response()
+        }
+        _ => (status, bytes).into_response(),
+    }
+}
+
+fn without_length(mut headers: axum::http::HeaderMap) -> axum::http::HeaderMap {
+    headers.remove("content-length");
+    headers.remove("host");
+    headers
+}
+
+/// An answer that breaks off.
+fn broken() -> Response {
+    let pieces = futures_util::stream::iter([
+        Ok(Bytes::from_static(b"{\"id\": \"pi")),
+        Err(std::io::Error::other("the wire broke")),
+    ]);
+    Body::from_stream(pieces).into_response()
+}

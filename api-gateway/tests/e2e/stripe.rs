@@ -1,0 +1,352 @@
+//! Real money: Stripe, as localstripe knows it, over a wire that loses answers.
+
+use std::fmt::Write;
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use reqwest::Method;
+use ring::hmac;
+use serde_json::{Value, json};
+
+use crate::harness::{Folder, Reply, Stripe, System, Wire, is_announced, order_paid_by, send};
+
+const WEBHOOK_SECRET: &str = "whsec_of_stripe";
+
+async fn with_stripe() -> (System, Stripe) {
+    let folder = Folder::new();
+    let stripe = Stripe::start(&folder).await;
+    let variables = [
+        ("PAYMENT_PROVIDER", "stripe"),
+        ("STRIPE_API_KEY", "sk_test_12345"),
+        ("STRIPE_API_BASE", stripe.url()),
+        ("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET),
+    ];
+    let system = System::start_in(folder, &variables).await;
+    system.stock("A", &[("east", 50)]).await;
+    system.stock("B", &[("west", 50)]).await;
+    (system, stripe)
+}
+
+impl System {
+    async fn order_by(&self, method: &str) -> String {
+        let customer = self.customer().await;
+        let wish = order_paid_by(&customer, "A", 3, method);
+        let created = self.post("/v1/orders", wish).await.expect(201);
+        created["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn stripe_webhook(&self, id: &str, kind: &str, object: Value) -> Reply {
+        let body = json!({"id": id, "object": "event", "type": kind, "data": {"object": object}});
+        let (body, now) = (body.to_string(), Timestamp::now().as_second());
+        self.stripe_signed(now, &signature(now, &body), body).await
+    }
+
+    async fn stripe_signed(&self, time: i64, signature: &str, body: String) -> Reply {
+        let request = self
+            .client
+            .post(self.url("/webhooks/stripe"))
+            .header("stripe-signature", format!("t={time},v1={signature}"))
+            .body(body);
+        send(request).await
+    }
+
+    /// Our books are Stripe's.
+    async fn agrees_with(&self, stripe: &Stripe, id: &str) {
+        let order = self.get(&format!("/v1/orders/{id}")).await.expect(200);
+        let payment = &order["payment"];
+        let amount = |name: &str| payment[name].as_i64().unwrap();
+        let held = match payment["status"].as_str().unwrap() {
+            "authorized" => amount("authorized"),
+            _ => 0,
+        };
+        let ours = (held, amount("captured"), amount("refunded"));
+        assert_eq!(stripe.books(id).await, ours, "{order}");
+    }
+}
+
+fn signature(time: i64, body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, WEBHOOK_SECRET.as_bytes());
+    let tag = hmac::sign(&key, format!("{time}.{body}").as_bytes());
+    let hex = tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    hex
+}
+
+fn is_captured(order: &Value) -> bool {
+    order["payment"]["status"] == "captured"
+}
+
+#[tokio::test]
+async fn a_card_is_held_then_charged_when_all_has_left_then_refunded_in_parts() {
+    let (system, stripe) = with_stripe().await;
+    let id = system.order_by("pm_card_visa").await;
+    let order = system.order_until(&id, "announced", is_announced).await;
+    assert_eq!(order["payment"]["provider"], "stripe");
+    let reference = order["payment"]["reference"].as_str().unwrap().to_owned();
+    assert!(reference.starts_with("pi_"), "{order}");
+    assert_eq!(stripe.books(&id).await, (3000, 0, 0));
+
+    // A card can be charged once: that waits for the last part.
+    let part = json!({"items": [{"sku": "A", "quantity": 1}]});
+    let ship = format!("/v1/orders/{id}/shipments");
+    system.post(&ship, part).await.expect(201);
+    system.quiet().await;
+    assert_eq!(stripe.books(&id).await, (3000, 0, 0));
+    system.post(&ship, json!({})).await.expect(201);
+    system.order_until(&id, "captured", is_captured).await;
+    assert_eq!(stripe.books(&id).await, (0, 3000, 0));
+
+    let refunds = format!("/v1/orders/{id}/refunds");
+    let many = join_all((0..5).map(|_| system.post(&refunds, json!({"amount": 700})))).await;
+    assert_eq!(many.iter().filter(|reply| reply.status == 202).count(), 4);
+    let is_refunded = |order: &Value| order["payment"]["refunded"] == 2800;
+    system.order_until(&id, "refunded", is_refunded).await;
+    system.quiet().await;
+    system.agrees_with(&stripe, &id).await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_declined_card_ends_the_order_and_leaves_nothing_to_be_paid_later() {
+    let (system, stripe) = with_stripe().await;
+    for method in ["pm_card_chargeCustomerFail", "pm_nobodys"] {
+        let id = system.order_by(method).await;
+        let is_over = |order: &Value| order["status"] == "cancelled";
+        let order = system.order_until(&id, "cancelled", is_over).await;
+        assert_eq!(order["cancel_reason"], "payment_declined");
+        assert_eq!(order["payment"]["status"], "failed");
+        for payment in stripe.payments(&id).await {
+            assert_eq!(payment["status"], "canceled");
+        }
+    }
+    assert_eq!(system.shelf("A").await, (50, 0));
+    // Nothing stands for nothing named.
+    let customer = system.customer().await;
+    let wish = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}]});
+    let problem = system
+        .post("/v1/orders", wish)
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/payment_method");
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_customer_who_has_to_authenticate_is_waited_for() {
+    let (system, stripe) = with_stripe().await;
+    for succeeds in [true, false] {
+        let card = stripe.card("4000002500003155").await;
+        let id = system.order_by(&card).await;
+        let order = system
+            .order_until(&id, "waiting", |order| {
+                order["payment"]["next_action"]["type"] == "use_stripe_sdk"
+            })
+            .await;
+        assert_eq!(order["status"], "pending");
+        let reference = &order["payment"]["reference"];
+        stripe.authenticate(&id, succeeds).await;
+        // What the webhook says it was is not what counts.
+        let object =
+            json!({"object": "payment_intent", "id": reference, "metadata": {"order_id": id}});
+        for event in ["evt_2", "evt_1", "evt_2"] {
+            let event = format!("{event}_{succeeds}");
+            system
+                .stripe_webhook(&event, "payment_intent.created", object.clone())
+                .await
+                .expect(200);
+        }
+        let wanted = if succeeds { "processing" } else { "cancelled" };
+        let order = system
+            .order_until(&id, wanted, |order| order["status"] == wanted)
+            .await;
+        assert_eq!(order["payment"]["next_action"], Value::Null);
+        let authorized = system.history(&id).await;
+        let authorized = authorized
+            .iter()
+            .filter(|kind| *kind == "payment.authorized");
+        assert_eq!(authorized.count(), usize::from(succeeds));
+        system.quiet().await;
+        system.agrees_with(&stripe, &id).await;
+    }
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn whatever_the_wire_does_the_money_moves_once() {
+    let (system, stripe) = with_stripe().await;
+    let mishaps = [Wire::LosesAnswer, Wire::Fails, Wire::Babbles];
+    for mishap in mishaps {
+        let id = system.order_by("pm_card_visa").await;
+        stripe.treat(&[Wire::Fine, mishap, mishap]);
+        system.order_until(&id, "announced", is_announced).await;
+        stripe.treat(&[mishap, mishap]);
+        system
+            .webhook(&format!("m-{id}"), "shipment.shipped", &id)
+            .await
+            .expect(200);
+        system.order_until(&id, "captured", is_captured).await;
+        for amount in [1000, 500] {
+            stripe.treat(&[mishap]);
+            let body = json!({"amount": amount});
+            system
+                .post(&format!("/v1/orders/{id}/refunds"), body)
+                .await
+                .expect(202);
+        }
+        system
+            .order_until(&id, "refunded", |order| {
+                order["payment"]["refunded"] == 1500
+            })
+            .await;
+        assert_eq!(stripe.books(&id).await, (0, 3000, 1500), "{mishap:?}");
+        // Cancelled, and the answer to that is lost as well.
+        let id = system.order_by("pm_card_visa").await;
+        system.order_until(&id, "announced", is_announced).await;
+        stripe.treat(&[mishap]);
+        system
+            .post(&format!("/v1/orders/{id}/cancel"), json!({}))
+            .await
+            .expect(200);
+        let is_voided = |order: &Value| order["payment"]["status"] == "voided";
+        system.order_until(&id, "voided", is_voided).await;
+        assert_eq!(stripe.books(&id).await, (0, 0, 0));
+    }
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn workers_die_and_orders_are_cancelled_while_cards_are_asked() {
+    let (mut system, stripe) = with_stripe().await;
+    let methods = ["pm_ok", "pm_slow", "pm_timeout_after_charge", "pm_flaky"];
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        for method in methods {
+            ids.push(system.order_by(method).await);
+        }
+        let last = ids[ids.len() - 1 - round].clone();
+        system
+            .post(&format!("/v1/orders/{last}/cancel"), json!({}))
+            .await
+            .expect(200);
+        system.worker.kill();
+        system.restart_worker().await;
+    }
+    system.quiet().await;
+    for id in &ids {
+        let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+        assert!(
+            ["processing", "cancelled"].contains(&order["status"].as_str().unwrap()),
+            "{order}"
+        );
+        system.agrees_with(&stripe, id).await;
+    }
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn what_is_done_at_stripes_own_console_is_heard_of() {
+    let (system, stripe) = with_stripe().await;
+    let reference = async |id: &str| {
+        let order = system.order_until(id, "announced", is_announced).await;
+        order["payment"]["reference"].as_str().unwrap().to_owned()
+    };
+    // Captured there, then refunded there: the charge has the payment's metadata.
+    let id = system.order_by("pm_card_visa").await;
+    let intent = reference(&id).await;
+    let capture = format!("/v1/payment_intents/{intent}/capture");
+    stripe.ask(Method::POST, &capture, &[]).await;
+    let form = [("payment_intent", intent.as_str()), ("amount", "1200")];
+    stripe.ask(Method::POST, "/v1/refunds", &form).await;
+    let charge = json!({"object": "charge", "id": "ch_1", "payment_intent": intent, "metadata": {"order_id": id}});
+    system
+        .stripe_webhook("evt_1", "charge.refunded", charge)
+        .await
+        .expect(200);
+    system
+        .order_until(&id, "refunded", |order| {
+            order["payment"]["refunded"] == 1200
+        })
+        .await;
+    system.agrees_with(&stripe, &id).await;
+    // A hold that is given up there ends the order: nobody ships what is not paid for.
+    let id = system.order_by("pm_card_visa").await;
+    let intent = reference(&id).await;
+    let cancel = format!("/v1/payment_intents/{intent}/cancel");
+    stripe.ask(Method::POST, &cancel, &[]).await;
+    let object = json!({"object": "payment_intent", "id": intent, "metadata": {"order_id": id}});
+    system
+        .stripe_webhook("evt_2", "payment_intent.canceled", object)
+        .await
+        .expect(200);
+    let is_over = |order: &Value| order["status"] == "cancelled";
+    let order = system.order_until(&id, "cancelled", is_over).await;
+    assert_eq!(order["payment"]["status"], "voided");
+    system.quiet().await;
+    system.agrees_with(&stripe, &id).await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn only_what_stripe_signed_lately_is_believed() {
+    let (system, stripe) = with_stripe().await;
+    // Signed and sent by an implementation that is not ours.
+    let hook = [
+        ("url", system.url("/webhooks/stripe")),
+        ("secret", WEBHOOK_SECRET.to_owned()),
+    ];
+    let hook = hook.each_ref().map(|(name, value)| (*name, value.as_str()));
+    stripe
+        .ask(Method::POST, "/_config/webhooks/ours", &hook)
+        .await;
+    let id = system.order_by("pm_card_visa").await;
+    system.order_until(&id, "announced", is_announced).await;
+    system
+        .webhook("m-1", "shipment.shipped", &id)
+        .await
+        .expect(200);
+    system.order_until(&id, "captured", is_captured).await;
+    crate::harness::until("localstripe's webhook to be taken", async || {
+        stripe.log().contains("successfully delivered")
+    })
+    .await;
+
+    let object = json!({"object": "payment_intent", "id": "pi_1", "metadata": {"order_id": id}});
+    let body = json!({"id": "evt_1", "data": {"object": object}}).to_string();
+    let now = Timestamp::now().as_second();
+    let stale = now - 3600;
+    for (time, signed) in [
+        (now, signature(now, "{}")),
+        (stale, signature(stale, &body)),
+        (now, signature(stale, &body)),
+        (now, String::new()),
+    ] {
+        system
+            .stripe_signed(time, &signed, body.clone())
+            .await
+            .expect_problem(401, "UNAUTHENTICATED");
+    }
+    let unsigned = system
+        .client
+        .post(system.url("/webhooks/stripe"))
+        .body(body.clone());
+    send(unsigned).await.expect_problem(401, "UNAUTHENTICATED");
+    // Another's payment of ours, and what is none of ours.
+    system
+        .stripe_signed(now, &signature(now, &body), body)
+        .await
+        .expect(200);
+    let others = json!({"object": "payment_intent", "id": "pi_2", "metadata": {}});
+    let ignored = system.stripe_webhook("evt_3", "payment_intent.created", others);
+    assert_eq!(ignored.await.expect(200)["status"], "ignored");
+    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let object =
+        json!({"object": "payment_intent", "id": "pi_1", "metadata": {"order_id": unknown}});
+    system
+        .stripe_webhook("evt_4", "payment_intent.created", object)
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system.quiet().await;
+    system.assert_verified();
+}

@@ -1,0 +1,258 @@
+//! The money's side of an order, as the provider tells it: in answer to a step, or looked up because a
+//! webhook or the clock said that it may have changed. Answers come late, twice and out of order; each is
+//! told in totals, so that the last word counts, whoever says it first.
+
+use jiff::SignedDuration;
+use shared::{
+    event::{Fact, Origin},
+    order::{CancelReason, NextAction, NotifyPayment, OrderStatus, PaymentStatus},
+    outcome::Failure,
+    request::Caller,
+};
+
+use super::{Rules, cancel_order::cancel, visible};
+use crate::domain::{
+    decision::{Decision, Draft},
+    payment::{Hold, Standing},
+    stamp::Stamp,
+    step::{Step, StepKey, StepRow},
+    world::World,
+};
+
+/// How often it is looked whether a customer has done what is wanted: webhooks tell sooner.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// Something happened at the provider. What, it is asked: a webhook may be old by the time it comes.
+pub(super) fn notify_payment(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    notice: &NotifyPayment,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let order = visible(world, caller, notice.order_id)?;
+    let mut draft = Draft::of(order, origin, stamp);
+    // A payment that is not this order's is not asked for.
+    if order.payment.reference.as_ref() != Some(&notice.reference) {
+        return Ok(draft.decide());
+    }
+    let key = StepKey {
+        order_id: order.id,
+        step: Step::CheckPayment,
+    };
+    // One that is looking at this moment may have looked too early.
+    let attempt = world.steps.get(&key).map_or(0, |row| row.attempt) + 1;
+    look(&mut draft, attempt, SignedDuration::ZERO);
+    Ok(draft.decide())
+}
+
+/// The provider knows of the payment under an id, and is asked for the money next: so whatever is held
+/// one day is held under an id that is in our books.
+pub(super) fn prepared(
+    draft: &mut Draft<'_>,
+    row: &StepRow,
+    provider: &str,
+    reference: &str,
+) -> Result<(), Failure> {
+    draft.record(Fact::PaymentPrepared {
+        provider: provider.to_owned(),
+        reference: reference.to_owned(),
+    })?;
+    draft.put(StepRow {
+        attempt: row.attempt + 1,
+        ..row.clone()
+    });
+    Ok(())
+}
+
+/// The order waits for its customer, as long as its stock is held; attempt number `attempt` looks again.
+pub(super) fn action_required(
+    draft: &mut Draft<'_>,
+    action: &NextAction,
+    attempt: u32,
+) -> Result<(), Failure> {
+    look(draft, attempt, LOOK_AGAIN);
+    if draft.order.payment.next_action.as_ref() != Some(action) {
+        let action = action.clone();
+        draft.record(Fact::PaymentActionRequired { action })?;
+    }
+    Ok(())
+}
+
+/// The provider holds the money: the order goes on.
+pub(super) fn authorized(
+    draft: &mut Draft<'_>,
+    provider: &str,
+    reference: &str,
+    amount: i64,
+) -> Result<(), Failure> {
+    draft.record(Fact::PaymentAuthorized {
+        provider: provider.to_owned(),
+        reference: reference.to_owned(),
+        amount,
+    })?;
+    draft.record(Fact::OrderProcessing {})?;
+    draft.drop_step(Step::ExpireOrder);
+    for warehouse in draft.order.warehouses() {
+        draft.follow_with(Step::RequestShipment(warehouse));
+    }
+    Ok(())
+}
+
+/// The provider refuses: the order is over.
+pub(super) fn declined(draft: &mut Draft<'_>, code: &str, message: &str) -> Result<(), Failure> {
+    draft.record(Fact::PaymentDeclined {
+        code: code.to_owned(),
+        message: message.to_owned(),
+    })?;
+    cancel(
+        draft,
+        CancelReason::PaymentDeclined,
+        Some(message.to_owned()),
+    )
+}
+
+/// The provider has taken `total`, having been asked for `asked`, some of which it may have taken
+/// before.
+pub(super) fn captured(
+    draft: &mut Draft<'_>,
+    total: i64,
+    asked: i64,
+    rules: &Rules,
+) -> Result<(), Failure> {
+    let amount = total - draft.order.payment.captured;
+    if amount > 0 || draft.order.total == 0 {
+        draft.record(Fact::PaymentCaptured { amount })?;
+    }
+    // More has left meanwhile. A provider that takes all or nothing is asked again when all has left.
+    if draft.order.capture_due() > asked {
+        draft.follow_with(Step::CapturePayment);
+    }
+    give_back_returns(draft, rules)
+}
+
+/// What came back is given back, once it was taken; what was refunded before counts.
+pub(super) fn give_back_returns(draft: &mut Draft<'_>, rules: &Rules) -> Result<(), Failure> {
+    if !rules.refunds_returns {
+        return Ok(());
+    }
+    let missing = draft.order.returned() - draft.order.refund_due;
+    let amount = missing.min(draft.order.refundable());
+    if amount > 0 {
+        draft.record(Fact::RefundRequested {
+            amount,
+            reason: Some("returned".to_owned()),
+        })?;
+        draft.follow_with(Step::RefundPayment);
+    }
+    Ok(())
+}
+
+/// Makes our books those of the provider, whatever happened there: by us, by the customer, by somebody
+/// at the provider's own console, or by time.
+pub(super) fn reconcile(
+    draft: &mut Draft<'_>,
+    row: &StepRow,
+    standing: &Standing,
+    rules: &Rules,
+) -> Result<(), Failure> {
+    if draft.order.payment.reference.is_none() {
+        draft.record(Fact::PaymentPrepared {
+            provider: draft.order.payment.provider.clone(),
+            reference: standing.reference.clone(),
+        })?;
+    }
+    match &standing.hold {
+        Hold::Awaited => {}
+        Hold::NeedsAction(action) => {
+            if draft.order.status == OrderStatus::Pending {
+                action_required(draft, action, row.attempt + 1)?;
+            }
+        }
+        Hold::Given(amount) => given(draft, standing, *amount)?,
+        Hold::Declined { code, message } => {
+            if draft.order.status == OrderStatus::Pending {
+                draft.drop_step(Step::AuthorizePayment);
+                declined(draft, code, message)?;
+            }
+        }
+        Hold::Gone => gone(draft, standing)?,
+    }
+    if standing.captured > draft.order.payment.captured {
+        let amount = standing.captured - draft.order.payment.captured;
+        draft.record(Fact::PaymentCaptured { amount })?;
+    }
+    let given_back = standing.refunded - draft.order.payment.refunded;
+    if given_back > 0 {
+        // By somebody else than us.
+        let unasked = standing.refunded - draft.order.refund_due;
+        if unasked > 0 {
+            draft.record(Fact::RefundRequested {
+                amount: unasked,
+                reason: Some("by the provider".to_owned()),
+            })?;
+        }
+        draft.record(Fact::PaymentRefunded { amount: given_back })?;
+    } else if given_back < 0 {
+        let amount = -given_back;
+        draft.record(Fact::RefundFailed { amount })?;
+        draft.follow_with(Step::RefundPayment);
+    }
+    // Nobody keeps the money of an order that is over.
+    let amount = draft.order.refundable();
+    if draft.order.status == OrderStatus::Cancelled && amount > 0 {
+        let reason = None;
+        draft.record(Fact::RefundRequested { amount, reason })?;
+        draft.follow_with(Step::RefundPayment);
+    }
+    give_back_returns(draft, rules)
+}
+
+fn given(draft: &mut Draft<'_>, standing: &Standing, amount: i64) -> Result<(), Failure> {
+    match (draft.order.status, draft.order.payment.status) {
+        (OrderStatus::Pending, _) => {
+            draft.drop_step(Step::AuthorizePayment);
+            let provider = draft.order.payment.provider.clone();
+            authorized(draft, &provider, &standing.reference, amount)
+        }
+        // Whatever it was that gave it after all, nobody wants it any more.
+        (
+            OrderStatus::Cancelled,
+            PaymentStatus::Pending | PaymentStatus::Failed | PaymentStatus::Voided,
+        ) if standing.captured == 0 => {
+            draft.follow_with(Step::VoidPayment);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Holds end after some days, and can be ended at the provider's console: what has not left by then
+/// would leave unpaid.
+fn gone(draft: &mut Draft<'_>, standing: &Standing) -> Result<(), Failure> {
+    const WHY: &str = "the provider gave the payment up";
+    if draft.order.status == OrderStatus::Pending {
+        draft.drop_step(Step::AuthorizePayment);
+        return declined(draft, "canceled", WHY);
+    }
+    if draft.order.payment.status != PaymentStatus::Authorized || standing.captured > 0 {
+        return Ok(());
+    }
+    draft.record(Fact::PaymentVoided {
+        reference: Some(standing.reference.clone()),
+    })?;
+    draft.drop_step(Step::VoidPayment);
+    // Of what has left by now, the capture finds nothing to take, and an operator is told.
+    let has_left = draft.order.must_not_have_left("cancelled").is_err();
+    if draft.order.status == OrderStatus::Processing && !has_left {
+        cancel(draft, CancelReason::PaymentDeclined, Some(WHY.to_owned()))?;
+    }
+    Ok(())
+}
+
+/// Looks where the payment stands, `after` a while.
+fn look(draft: &mut Draft<'_>, attempt: u32, after: SignedDuration) {
+    let due_at = draft.stamp().now() + after;
+    draft.follow_at(Step::CheckPayment, attempt, due_at);
+}

@@ -1,0 +1,95 @@
+//! The money's side of an order: how events change it, and what the provider says of its books.
+
+use shared::{
+    event::Fact,
+    order::{NextAction, Payment, PaymentStatus},
+};
+
+/// Changes `payment` as `fact` says, if it is about one.
+pub(super) fn apply(payment: &mut Payment, fact: &Fact) {
+    match fact {
+        Fact::PaymentPrepared {
+            provider,
+            reference,
+        } => {
+            payment.provider.clone_from(provider);
+            payment.reference = Some(reference.clone());
+        }
+        Fact::PaymentActionRequired { action } => {
+            payment.next_action = Some(action.clone());
+        }
+        Fact::PaymentAuthorized {
+            provider,
+            reference,
+            amount,
+        } => {
+            payment.next_action = None;
+            payment.status = PaymentStatus::Authorized;
+            payment.provider.clone_from(provider);
+            payment.reference = Some(reference.clone());
+            payment.authorized = *amount;
+        }
+        Fact::PaymentDeclined { .. } => {
+            payment.status = PaymentStatus::Failed;
+            payment.next_action = None;
+        }
+        Fact::PaymentCaptured { amount } => {
+            payment.captured += amount;
+            payment.status = PaymentStatus::Captured;
+            given_back(payment, 0);
+        }
+        Fact::PaymentVoided { reference } => {
+            payment.next_action = None;
+            payment.status = PaymentStatus::Voided;
+            if reference.is_some() {
+                payment.reference.clone_from(reference);
+            }
+        }
+        Fact::PaymentRefunded { amount } => given_back(payment, *amount),
+        Fact::RefundFailed { amount } => given_back(payment, -amount),
+        _ => {}
+    }
+}
+
+/// So much more was given back.
+fn given_back(payment: &mut Payment, amount: i64) {
+    payment.refunded += amount;
+    payment.status = match (payment.refunded, payment.captured) {
+        (0, _) => PaymentStatus::Captured,
+        (refunded, captured) if refunded < captured => PaymentStatus::PartiallyRefunded,
+        _ => PaymentStatus::Refunded,
+    };
+}
+
+/// Where a payment stands at the provider: the last word on money.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The provider's id.
+    pub reference: String,
+    /// What has come of asking for the money.
+    pub hold: Hold,
+    /// Minor units taken.
+    pub captured: i64,
+    /// Minor units given back.
+    pub refunded: i64,
+}
+
+/// What has come of asking for the money.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// Nobody has asked, or the answer is still to come.
+    Awaited,
+    /// The customer has to do something first.
+    NeedsAction(NextAction),
+    /// Minor units held, or taken by now.
+    Given(i64),
+    /// Refused.
+    Declined {
+        /// The provider's code.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// Given up, by us or by the provider.
+    Gone,
+}

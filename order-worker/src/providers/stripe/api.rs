@@ -1,0 +1,252 @@
+//! Stripe's HTTP interface, as far as it is needed: <https://docs.stripe.com/api/payment_intents>.
+
+use std::{error::Error, time::Duration};
+
+use anyhow::Context;
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::providers::PartnerError;
+
+/// The version whose answers are read here.
+const VERSION: &str = "2024-06-20";
+/// For the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For an answer: a confirmation asks the customer's bank. Below that of the step.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Refunds of a page, the most that Stripe gives.
+const PAGE: &str = "100";
+/// Pages of refunds at most.
+const MAX_PAGES: usize = 100;
+/// Bytes of an answer that are read.
+const MAX_ANSWER: usize = 1024 * 1024;
+
+/// Fields of a request, as forms have them.
+pub(super) type Form = Vec<(&'static str, String)>;
+
+/// Asks Stripe.
+#[derive(Clone)]
+pub(super) struct Api {
+    client: Client,
+    base: Url,
+    key: String,
+}
+
+/// What Stripe calls a payment.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Intent {
+    pub(super) id: String,
+    pub(super) status: String,
+    pub(super) amount: i64,
+    pub(super) amount_received: Option<i64>,
+    pub(super) amount_capturable: Option<i64>,
+    pub(super) last_payment_error: Option<Refusal>,
+    pub(super) next_action: Option<Value>,
+    /// An id, or where it was asked to be expanded, all of it.
+    pub(super) latest_charge: Option<Value>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Refund {
+    pub(super) id: String,
+    pub(super) amount: i64,
+    pub(super) status: Option<String>,
+    pub(super) failure_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct List<T> {
+    data: Vec<T>,
+    #[serde(default)]
+    has_more: bool,
+}
+
+/// Why Stripe does not do what it is asked.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Refusal {
+    pub(super) code: Option<String>,
+    pub(super) decline_code: Option<String>,
+    pub(super) message: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn code(&self) -> String {
+        let code = self.decline_code.as_ref().or(self.code.as_ref());
+        code.cloned().unwrap_or_else(|| "declined".to_owned())
+    }
+
+    pub(super) fn message(&self) -> String {
+        let message = self.message.clone();
+        message.unwrap_or_else(|| "the payment was declined".to_owned())
+    }
+}
+
+/// An answer that is none of what was asked for.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    /// It will not be done, as it is asked.
+    Refused(Refusal),
+    /// It may have been done, or may be done later.
+    Unknown(String),
+}
+
+impl ApiError {
+    /// Where a refusal is nothing that the customer could mend.
+    pub(super) fn permanent(self) -> PartnerError {
+        match self {
+            Self::Refused(refusal) => {
+                PartnerError::Permanent(format!("Stripe refused: {}", refusal.message()))
+            }
+            Self::Unknown(why) => PartnerError::Transient(why),
+        }
+    }
+
+    /// Where a refusal is about the customer's payment method.
+    pub(super) fn declined(self) -> PartnerError {
+        match self {
+            Self::Refused(refusal) => PartnerError::Declined {
+                code: refusal.code(),
+                message: refusal.message(),
+            },
+            Self::Unknown(why) => PartnerError::Transient(why),
+        }
+    }
+}
+
+impl Api {
+    pub(super) fn new(base: Url, key: String) -> anyhow::Result<Self> {
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("can't make an HTTP client")?;
+        Ok(Self { client, base, key })
+    }
+
+    pub(super) async fn create_intent(&self, form: &Form, key: &str) -> Result<Intent, ApiError> {
+        let request = self.client.post(self.url(&["payment_intents"]));
+        self.send(request.form(form).header("idempotency-key", key))
+            .await
+    }
+
+    pub(super) async fn intent(&self, id: &str, form: &Form) -> Result<Intent, ApiError> {
+        let request = self.client.get(self.url(&["payment_intents", id]));
+        self.send(request.query(form)).await
+    }
+
+    /// `confirm`, `capture` or `cancel`.
+    pub(super) async fn act(
+        &self,
+        id: &str,
+        action: &str,
+        form: &Form,
+        key: Option<&str>,
+    ) -> Result<Intent, ApiError> {
+        let request = self
+            .client
+            .post(self.url(&["payment_intents", id, action]))
+            .form(form);
+        let request = match key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
+        self.send(request).await
+    }
+
+    pub(super) async fn create_refund(&self, form: &Form, key: &str) -> Result<Refund, ApiError> {
+        let request = self.client.post(self.url(&["refunds"]));
+        self.send(request.form(form).header("idempotency-key", key))
+            .await
+    }
+
+    /// All refunds of a payment.
+    pub(super) async fn refunds(&self, intent: &str) -> Result<Vec<Refund>, ApiError> {
+        let mut refunds: Vec<Refund> = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let mut form = vec![
+                ("payment_intent", intent.to_owned()),
+                ("limit", PAGE.to_owned()),
+            ];
+            form.extend(
+                refunds
+                    .last()
+                    .map(|last| ("starting_after", last.id.clone())),
+            );
+            let request = self.client.get(self.url(&["refunds"])).query(&form);
+            let page: List<Refund> = self.send(request).await?;
+            let is_last = !page.has_more || page.data.is_empty();
+            refunds.extend(page.data);
+            if is_last {
+                return Ok(refunds);
+            }
+        }
+        Err(ApiError::Unknown("too many refunds to count".to_owned()))
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        url
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ApiError> {
+        let answer = request
+            .bearer_auth(&self.key)
+            .header("stripe-version", VERSION)
+            .send()
+            .await;
+        let mut answer = answer.map_err(|error| {
+            ApiError::Unknown(format!("Stripe did not answer: {}", innermost(&error)))
+        })?;
+        let status = answer.status();
+        let mut body = Vec::new();
+        let cut = |error: reqwest::Error| {
+            ApiError::Unknown(format!("Stripe's answer broke off: {}", innermost(&error)))
+        };
+        while let Some(chunk) = answer.chunk().await.map_err(cut)? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(ApiError::Unknown("Stripe's answer has no end".to_owned()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| {
+                ApiError::Unknown(format!("Stripe's answer can't be read: {error}"))
+            });
+        }
+        Err(refused(status, &body))
+    }
+}
+
+/// What Stripe refuses as it is, and what may be otherwise the next time: of our key, somebody can see
+/// to it. See <https://docs.stripe.com/api/errors>.
+fn refused(status: StatusCode, body: &[u8]) -> ApiError {
+    #[derive(Deserialize)]
+    struct Told {
+        error: Refusal,
+    }
+    let told: Option<Told> = serde_json::from_slice(body).ok();
+    match (status, told) {
+        (
+            StatusCode::BAD_REQUEST | StatusCode::PAYMENT_REQUIRED | StatusCode::NOT_FOUND,
+            Some(Told { error }),
+        ) => ApiError::Refused(error),
+        (_, told) => {
+            let message = told.and_then(|told| told.error.message).unwrap_or_default();
+            let message: String = message.chars().take(200).collect();
+            ApiError::Unknown(format!("Stripe answered {} {message}", status.as_u16()))
+        }
+    }
+}
+
+fn innermost(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

@@ -1,0 +1,397 @@
+//! Stripe: an order's payment is one `PaymentIntent`, captured by hand.
+//!
+//! - It is created first, and confirmed only once its id is in our books: whatever is held one day can be
+//!   found. Should creating be done twice, the other one is never confirmed and holds nothing.
+//! - Before anything is done it is asked where it stands, so that an answer that was lost is made up for;
+//!   what could still be done twice at the same moment goes by an idempotency key of order and total.
+//! - A card is captured once, when all goods have left; in parts where the account may
+//!   (`STRIPE_MULTICAPTURE=1`, <https://docs.stripe.com/payments/multicapture>).
+
+mod api;
+
+use reqwest::Url;
+use serde_json::Value;
+use shared::{money::Currency, order::NextAction};
+
+use self::api::{Api, ApiError, Form, Intent, Refund};
+use super::{PartnerError, Payment};
+use crate::domain::{
+    command::StepResult,
+    payment::{Hold, Standing},
+};
+
+/// What orders and events call this provider.
+pub const NAME: &str = "stripe";
+
+/// What it takes to reach Stripe.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where it is: `https://api.stripe.com`.
+    pub base: Url,
+    /// `sk_…`
+    pub key: String,
+    /// Whether the account may capture a card in parts.
+    pub captures_in_parts: bool,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stripe at {}", self.base)
+    }
+}
+
+/// The provider; clones share its connections.
+#[derive(Clone)]
+pub struct Stripe {
+    api: Api,
+    captures_in_parts: bool,
+}
+
+impl Stripe {
+    /// The provider with these settings.
+    ///
+    /// # Errors
+    /// When there can be no HTTP client.
+    pub fn new(settings: Settings) -> anyhow::Result<Self> {
+        Ok(Self {
+            api: Api::new(settings.base, settings.key)?,
+            captures_in_parts: settings.captures_in_parts,
+        })
+    }
+
+    pub(super) async fn authorize(
+        &self,
+        payment: &Payment<'_>,
+    ) -> Result<StepResult, PartnerError> {
+        // Nothing is not asked for.
+        if payment.price.amount == 0 {
+            return Ok(authorized(String::new(), 0));
+        }
+        let Some(reference) = payment.reference else {
+            let key = format!("{}/prepare", payment.key);
+            let described = self.described(payment);
+            let created = self.api.create_intent(&described, &key).await;
+            let Intent { id, .. } = created.map_err(ApiError::declined)?;
+            let provider = NAME.to_owned();
+            return Ok(StepResult::Prepared {
+                provider,
+                reference: id,
+            });
+        };
+        let mut intent = self.find(reference).await?;
+        if awaits_confirmation(&intent) {
+            let confirmed = self.api.act(reference, "confirm", &Form::new(), None).await;
+            intent = match confirmed.map_err(ApiError::declined) {
+                Err(declined @ PartnerError::Declined { .. }) => {
+                    self.withdraw(reference).await;
+                    return Err(declined);
+                }
+                intent => intent?,
+            };
+        }
+        match hold(&intent, payment) {
+            Hold::Given(amount) => Ok(authorized(intent.id, amount)),
+            Hold::NeedsAction(action) => Ok(StepResult::ActionRequired(action)),
+            Hold::Declined { code, message } => {
+                self.withdraw(reference).await;
+                Err(PartnerError::Declined { code, message })
+            }
+            Hold::Gone => Err(PartnerError::Declined {
+                code: "canceled".to_owned(),
+                message: "the payment was given up".to_owned(),
+            }),
+            Hold::Awaited => Err(PartnerError::Transient(format!(
+                "the payment is {} at Stripe",
+                intent.status
+            ))),
+        }
+    }
+
+    pub(super) async fn capture(
+        &self,
+        payment: &Payment<'_>,
+        total: i64,
+    ) -> Result<i64, PartnerError> {
+        let Some(reference) = held(payment)? else {
+            return Ok(0);
+        };
+        let intent = self.find(reference).await?;
+        let taken = received(&intent, payment);
+        let left = total - taken;
+        if left <= 0 || intent.status == "succeeded" {
+            return Ok(taken);
+        }
+        if intent.status != "requires_capture" {
+            return Err(PartnerError::Permanent(format!(
+                "the payment is {} at Stripe and can't be captured",
+                intent.status
+            )));
+        }
+        let is_last = total >= payment.price.amount;
+        if !is_last && !can_be_taken_in_parts(&intent) {
+            return Ok(taken);
+        }
+        let mut form = Form::new();
+        if !is_last {
+            let amount = to_stripe(left, payment.price.currency).to_string();
+            form.push(("amount_to_capture", amount));
+            form.push(("final_capture", "false".to_owned()));
+        }
+        let key = format!("{}/capture/{total}", payment.key);
+        let captured = self.api.act(reference, "capture", &form, Some(&key)).await;
+        captured.map_err(ApiError::permanent)?;
+        Ok(total)
+    }
+
+    pub(super) async fn void(&self, payment: &Payment<'_>) -> Result<StepResult, PartnerError> {
+        // Without a reference in our books, nothing was ever confirmed.
+        let Some(reference) = payment.reference.filter(|_| payment.price.amount > 0) else {
+            return Ok(StepResult::Voided { reference: None });
+        };
+        let intent = self.find(reference).await?;
+        match intent.status.as_str() {
+            "canceled" => {}
+            "succeeded" => return self.look(payment).await.map(StepResult::Stands),
+            _ => {
+                let cancelled = self.api.act(reference, "cancel", &Form::new(), None).await;
+                cancelled.map_err(|error| match error {
+                    // It moves: the next look shows where to.
+                    ApiError::Refused(refusal) => PartnerError::Transient(refusal.message()),
+                    ApiError::Unknown(why) => PartnerError::Transient(why),
+                })?;
+            }
+        }
+        Ok(StepResult::Voided {
+            reference: Some(reference.to_owned()),
+        })
+    }
+
+    pub(super) async fn refund(
+        &self,
+        payment: &Payment<'_>,
+        total: i64,
+    ) -> Result<i64, PartnerError> {
+        let Some(reference) = held(payment)? else {
+            return Ok(0);
+        };
+        let refunds = self.api.refunds(reference).await;
+        let refunds = refunds.map_err(ApiError::permanent)?;
+        let given = given_back(&refunds, payment);
+        let left = total - given;
+        if left <= 0 {
+            return Ok(given);
+        }
+        let form = vec![
+            ("payment_intent", reference.to_owned()),
+            (
+                "amount",
+                to_stripe(left, payment.price.currency).to_string(),
+            ),
+        ];
+        // One that has failed may be tried again; one that was not answered must not be.
+        let failed = refunds.iter().filter(|refund| !counts(refund)).count();
+        let key = format!("{}/refund/{total}/{failed}", payment.key);
+        let refund = self.api.create_refund(&form, &key).await;
+        let refund = refund.map_err(ApiError::permanent)?;
+        if !counts(&refund) {
+            let why = refund.failure_reason.unwrap_or_default();
+            return Err(PartnerError::Transient(format!("the refund failed: {why}")));
+        }
+        Ok(total)
+    }
+
+    pub(super) async fn look(&self, payment: &Payment<'_>) -> Result<Standing, PartnerError> {
+        let Some(reference) = payment.reference else {
+            return Err(PartnerError::Permanent(
+                "Stripe was not asked yet".to_owned(),
+            ));
+        };
+        let intent = self.find(reference).await?;
+        let captured = received(&intent, payment);
+        let refunded = if captured > 0 {
+            let refunds = self.api.refunds(reference).await;
+            given_back(&refunds.map_err(ApiError::permanent)?, payment)
+        } else {
+            0
+        };
+        Ok(Standing {
+            reference: reference.to_owned(),
+            hold: hold(&intent, payment),
+            captured,
+            refunded,
+        })
+    }
+
+    async fn find(&self, reference: &str) -> Result<Intent, PartnerError> {
+        let mut form = Form::new();
+        if self.captures_in_parts {
+            form.push(("expand[]", "latest_charge".to_owned()));
+        }
+        let found = self.api.intent(reference, &form).await;
+        found.map_err(ApiError::permanent)
+    }
+
+    /// A payment that was declined could be tried again by whoever has its client secret; nobody wants
+    /// it any more. If this fails, a hold that comes of it is given up when it is heard of.
+    async fn withdraw(&self, reference: &str) {
+        let cancelled = self.api.act(reference, "cancel", &Form::new(), None).await;
+        if let Err(error) = cancelled {
+            tracing::warn!(
+                reference,
+                ?error,
+                "a declined payment could not be cancelled"
+            );
+        }
+    }
+
+    fn described(&self, payment: &Payment<'_>) -> Form {
+        let mut form = vec![
+            (
+                "amount",
+                to_stripe(payment.price.amount, payment.price.currency).to_string(),
+            ),
+            (
+                "currency",
+                payment.price.currency.as_str().to_ascii_lowercase(),
+            ),
+            ("payment_method", payment.method.to_owned()),
+            // Others send the customer to pages of theirs, and have no hold.
+            ("payment_method_types[]", "card".to_owned()),
+            ("capture_method", "manual".to_owned()),
+            ("metadata[order_id]", payment.order_id.to_string()),
+            ("metadata[order_number]", payment.number.to_string()),
+        ];
+        if self.captures_in_parts {
+            form.push((
+                "payment_method_options[card][request_multicapture]",
+                "if_available".to_owned(),
+            ));
+        }
+        form
+    }
+}
+
+/// What Stripe calls it, unless there was nothing to pay.
+fn held<'a>(payment: &Payment<'a>) -> Result<Option<&'a str>, PartnerError> {
+    match payment.reference {
+        _ if payment.price.amount == 0 => Ok(None),
+        Some(reference) => Ok(Some(reference)),
+        None => Err(PartnerError::Permanent(
+            "Stripe knows of no payment for this order".to_owned(),
+        )),
+    }
+}
+
+fn authorized(reference: String, amount: i64) -> StepResult {
+    StepResult::Authorized {
+        provider: NAME.to_owned(),
+        reference,
+        amount,
+    }
+}
+
+fn awaits_confirmation(intent: &Intent) -> bool {
+    intent.status == "requires_confirmation"
+        || (intent.status == "requires_payment_method" && intent.last_payment_error.is_none())
+}
+
+/// See <https://docs.stripe.com/payments/paymentintents/lifecycle>.
+fn hold(intent: &Intent, payment: &Payment<'_>) -> Hold {
+    match intent.status.as_str() {
+        "requires_capture" | "succeeded" => {
+            Hold::Given(from_stripe(intent.amount, payment.price.currency))
+        }
+        "requires_action" => Hold::NeedsAction(next_action(intent.next_action.as_ref())),
+        "canceled" => Hold::Gone,
+        "requires_payment_method" => match &intent.last_payment_error {
+            Some(refusal) => Hold::Declined {
+                code: refusal.code(),
+                message: refusal.message(),
+            },
+            None => Hold::Awaited,
+        },
+        _ => Hold::Awaited,
+    }
+}
+
+fn next_action(action: Option<&Value>) -> NextAction {
+    let kind = action.and_then(|action| action["type"].as_str());
+    let url = action.and_then(|action| action["redirect_to_url"]["url"].as_str());
+    NextAction {
+        kind: kind.unwrap_or("unknown").to_owned(),
+        url: url.map(str::to_owned),
+    }
+}
+
+/// Minor units taken so far.
+fn received(intent: &Intent, payment: &Payment<'_>) -> i64 {
+    let received = match (intent.amount_received, intent.status.as_str()) {
+        (Some(received), _) => received,
+        (None, "succeeded") => intent.amount,
+        (None, _) => intent
+            .amount_capturable
+            .map_or(0, |left| (intent.amount - left).max(0)),
+    };
+    from_stripe(received, payment.price.currency)
+}
+
+fn can_be_taken_in_parts(intent: &Intent) -> bool {
+    let charge = intent.latest_charge.as_ref();
+    charge.is_some_and(|charge| {
+        charge["payment_method_details"]["card"]["multicapture"]["status"] == "available"
+    })
+}
+
+/// Whether the refund gives money back: it has, or it is about to.
+fn counts(refund: &Refund) -> bool {
+    !matches!(refund.status.as_deref(), Some("failed" | "canceled"))
+}
+
+fn given_back(refunds: &[Refund], payment: &Payment<'_>) -> i64 {
+    let given = refunds.iter().filter(|refund| counts(refund));
+    from_stripe(
+        given.map(|refund| refund.amount).sum(),
+        payment.price.currency,
+    )
+}
+
+/// Stripe counts these in hundredths that ISO 4217 does not have
+/// (<https://docs.stripe.com/currencies#special-cases>).
+fn has_hundredths_at_stripe_only(currency: Currency) -> bool {
+    matches!(currency.as_str(), "ISK" | "UGX")
+}
+
+fn to_stripe(amount: i64, currency: Currency) -> i64 {
+    if has_hundredths_at_stripe_only(currency) {
+        amount.saturating_mul(100)
+    } else {
+        amount
+    }
+}
+
+fn from_stripe(amount: i64, currency: Currency) -> i64 {
+    if has_hundredths_at_stripe_only(currency) {
+        amount / 100
+    } else {
+        amount
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_survive_the_way_to_stripe_and_back() {
+        for (currency, sent) in [
+            ("EUR", 1999),
+            ("JPY", 1999),
+            ("KWD", 1999),
+            ("ISK", 199_900),
+        ] {
+            let currency: Currency = currency.parse().unwrap();
+            assert_eq!(to_stripe(1999, currency), sent);
+            assert_eq!(from_stripe(sent, currency), 1999);
+        }
+    }
+}
