@@ -61,6 +61,7 @@ pub(crate) struct App {
 pub(crate) fn documented() -> (Router<App>, OpenApi) {
     let v1 = OpenApiRouter::new()
         .merge(routes::orders::routes())
+        .merge(routes::import::routes())
         .merge(routes::products::routes())
         .merge(routes::customers::routes())
         .merge(routes::events::routes())

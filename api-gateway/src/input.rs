@@ -323,6 +323,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Uri {
 }
 
 /// Asks the worker on the caller's behalf, under the request's conditions.
+#[derive(Clone)]
 pub(crate) struct Asker {
     app: App,
     identity: Identity,
@@ -379,6 +380,35 @@ impl Asker {
             timeout: self.app.request_timeout,
         };
         Ok(self.app.rpc.call(&request, call).await)
+    }
+
+    /// The same under a name: whoever asks again under it, asks the same.
+    ///
+    /// # Errors
+    /// What is wrong with the body.
+    pub(crate) async fn ask_named(
+        &self,
+        pattern: &str,
+        body: Value,
+        name: &str,
+    ) -> Result<Told, Failure> {
+        let request = Request::read(pattern, body)?;
+        let call = Call {
+            caller: self.caller(pattern),
+            idempotency_key: self.idempotency_key.as_deref(),
+            if_match: None,
+            message_id: Some(name),
+            timeout: self.app.request_timeout,
+        };
+        Ok(self.app.rpc.call(&request, call).await)
+    }
+
+    /// Refuses storefronts.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`.
+    pub(crate) fn must_operate(&self) -> Result<(), Failure> {
+        self.caller("").must_operate()
     }
 
     /// The caller, and what it wants.

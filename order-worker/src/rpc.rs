@@ -3,6 +3,7 @@
 mod approval;
 mod feed;
 mod idempotency;
+mod import;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -15,12 +16,12 @@ use shared::{
         consumer::give_back,
         message::Incoming,
         publisher::Replier,
-        rpc_server::{Answered, Asked, Delivered, Question, requests},
+        rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
     },
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
     id::{EndpointId, Storefront},
-    order::{ApproveAll, GetOrder, ListOrders, OrderHistory},
+    order::{ApproveAll, GetOrder, ImportOrders, ListOrders, OrderHistory},
     outcome::{Code, Failure, Json, Told},
     page::Page,
     request::{Caller, Request, Role},
@@ -164,6 +165,8 @@ impl Rpc {
             ));
         }
         let idempotency = idempotency(&asked)?;
+        let has_name =
+            asked.idempotency_key.is_some() || matches!(asked.identity, Some(Identity::Named(_)));
         let deadline = asked.deadline.map(Into::into);
         let (caller, request, if_match) = (asked.caller, asked.request, asked.if_match);
         match self.sort(request)? {
@@ -179,6 +182,12 @@ impl Rpc {
             Sorted::Read(query) => Ok(self.read(&caller, query).await.into()),
             Sorted::ApproveAll(request) => {
                 Ok(self.approve_all(&caller, request, deadline).await.into())
+            }
+            Sorted::Import(request) => {
+                let name = idempotency.filter(|_| has_name);
+                let name = name.map(|idempotency| idempotency.key);
+                let report = self.import(&caller, request, name.as_deref(), deadline);
+                Ok(report.await.into())
             }
             Sorted::Feed(query) => Ok(self.events(&caller, query, deadline).await.into()),
             Sorted::DeadLetter(request) => {
@@ -380,6 +389,8 @@ enum Sorted {
     Read(Query),
     /// Many changes, each of its own.
     ApproveAll(ApproveAll),
+    /// Many orders, each of its own.
+    Import(ImportOrders),
     /// May wait for something to read.
     Feed(ListEvents),
     /// Of dead letters some are orders' and some are not.
@@ -413,6 +424,7 @@ fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::RestoreOrder(request) => Sorted::Change(Action::RestoreOrder(request)),
         Request::ApproveOrder(request) => Sorted::Change(Action::ApproveOrder(request)),
         Request::ApproveAll(request) => Sorted::ApproveAll(request),
+        Request::ImportOrders(request) => Sorted::Import(request),
         Request::RejectOrder(request) => Sorted::Change(Action::RejectOrder(request)),
         Request::RefundOrder(request) => Sorted::Change(Action::RefundOrder(request)),
         Request::CreateShipment(request) => Sorted::Change(Action::CreateShipment(request)),
@@ -422,6 +434,7 @@ fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::UpdateProduct(request) => Sorted::Change(Action::UpdateProduct(request)),
         Request::DeleteProduct(request) => Sorted::Change(Action::DeleteProduct(request)),
         Request::SetStock(request) => Sorted::Change(Action::SetStock(request)),
+        Request::AdjustStock(request) => Sorted::Change(Action::AdjustStock(request)),
         Request::CreateCustomer(request) => Sorted::Change(Action::CreateCustomer(request)),
         Request::BlockCustomer(request) => Sorted::Change(Action::BlockCustomer(request)),
         Request::GetOrder(request) => Sorted::Read(Query::Order(request)),

@@ -296,6 +296,7 @@ fn replay(stock: &mut Stock, fact: &Fact) {
             sku,
             warehouse,
             on_hand,
+            reason: _,
         } => {
             stock
                 .entry((sku.clone(), warehouse.clone()))

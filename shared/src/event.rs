@@ -145,6 +145,19 @@ pub enum Fact {
         warehouse: Warehouse,
         /// Units on the shelves now.
         on_hand: i64,
+        /// Why, in the words of whoever did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A product is about to run out.
+    #[serde(rename = "stock.low")]
+    StockLow {
+        /// Which product.
+        sku: Sku,
+        /// Units that can still be promised, in all warehouses.
+        available: i64,
+        /// The product's `low_stock_at`.
+        low_stock_at: i64,
     },
 
     /// The carrier knows of a parcel.
@@ -306,6 +319,9 @@ pub struct OrderCreated {
     /// Nothing is done for it before the owner approves.
     #[serde(default, skip_serializing_if = "is_false")]
     pub needs_approval: bool,
+    /// Its stock is taken when it is processed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub awaits_stock: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
@@ -352,6 +368,7 @@ impl Fact {
             Self::StockReserved { .. } => "stock.reserved",
             Self::StockReleased { .. } => "stock.released",
             Self::StockAdjusted { .. } => "stock.adjusted",
+            Self::StockLow { .. } => "stock.low",
             Self::ShipmentCreated { .. } => "shipment.created",
             Self::ShipmentShipped { .. } => "shipment.shipped",
             Self::ShipmentInTransit { .. } => "shipment.in_transit",

@@ -2,6 +2,7 @@
 //! asked about them.
 
 mod accept;
+mod import;
 mod request;
 
 use std::{collections::BTreeMap, num::NonZeroU32, str::FromStr};
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::accept::{ACCEPT_ORDER, AcceptOrder};
+pub use self::import::{
+    ImportLine, ImportOrders, ImportReport, ImportedOrder, MAX_LINES, RejectedLine,
+};
 pub use self::request::{
     ApproveAll, ApprovedAll, CancelOrder, CreateOrder, CreateShipment, GetOrder, ListOrders,
     MAX_ITEMS, MAX_METADATA_BYTES, NewItem, NotApproved, NotifyPayment, OrderHistory, OrderRef,
@@ -158,8 +162,8 @@ pub struct LineItem {
     pub quantity: NonZeroU32,
     /// Minor units each, fixed at creation.
     pub unit_price: i64,
-    /// Where they are held and leave from.
-    pub warehouse: Warehouse,
+    /// Where they are held and leave from; `null` as long as none are.
+    pub warehouse: Option<Warehouse>,
 }
 
 /// Some units of a product in one warehouse: what is reserved, released or shipped.
@@ -172,16 +176,6 @@ pub struct StockItem {
     /// How many.
     #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
     pub quantity: NonZeroU32,
-}
-
-impl From<&LineItem> for StockItem {
-    fn from(item: &LineItem) -> Self {
-        Self {
-            sku: item.sku.clone(),
-            warehouse: item.warehouse.clone(),
-            quantity: item.quantity,
-        }
-    }
 }
 
 /// An address: text by field. Common fields are `name`, `line1`, `line2`, `city`, `postal_code`,

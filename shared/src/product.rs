@@ -38,6 +38,9 @@ pub struct Product {
     pub currency: Currency,
     /// Photos.
     pub image_urls: Vec<String>,
+    /// `stock.low` is told when no more than this many units are available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_stock_at: Option<i64>,
     /// By warehouse, in the order of their names.
     pub stock: Vec<StockLevel>,
     /// Soft-deleted: can't be ordered.
@@ -84,6 +87,10 @@ pub struct NewProduct {
     #[serde(default)]
     #[schema(schema_with = schema::image_urls, required = false)]
     pub image_urls: Vec<String>,
+    /// Tell `stock.low` when no more than this many units are available, in all warehouses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    pub low_stock_at: Option<i64>,
 }
 
 impl NewProduct {
@@ -93,12 +100,14 @@ impl NewProduct {
         let price = fields.required("price", price);
         let currency = fields.required("currency", currency);
         let image_urls = fields.optional("image_urls", image_urls);
+        let low_stock_at = fields.optional("low_stock_at", body::integer(0..=MAX_ON_HAND));
         Some(Self {
             sku: sku?,
             name: name?,
             price: price?,
             currency: currency?,
             image_urls: image_urls.unwrap_or_default(),
+            low_stock_at,
         })
     }
 }
@@ -126,6 +135,10 @@ pub struct UpdateProduct {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::image_urls, required = false)]
     pub image_urls: Option<Vec<String>>,
+    /// Tell `stock.low` when no more than this many units are available, in all warehouses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1_000_000_000)]
+    pub low_stock_at: Option<i64>,
 }
 
 impl UpdateProduct {
@@ -135,12 +148,14 @@ impl UpdateProduct {
         let price = fields.optional("price", price);
         let currency = fields.optional("currency", currency);
         let image_urls = fields.optional("image_urls", image_urls);
+        let low_stock_at = fields.optional("low_stock_at", body::integer(0..=MAX_ON_HAND));
         Some(Self {
             sku: sku?,
             name,
             price,
             currency,
             image_urls,
+            low_stock_at,
         })
     }
 }
@@ -199,6 +214,10 @@ pub struct SetStock {
     /// Units on the shelves, reserved ones included.
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub on_hand: i64,
+    /// Why, in the caller's words; kept in the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200)]
+    pub reason: Option<String>,
 }
 
 impl SetStock {
@@ -206,10 +225,51 @@ impl SetStock {
         let sku = fields.required("sku", body::parsed);
         let warehouse = fields.required("warehouse", body::parsed);
         let on_hand = fields.required("on_hand", body::integer(0..=MAX_ON_HAND));
+        let reason = fields.optional("reason", body::text(1..=200));
         Some(Self {
             sku: sku?,
             warehouse: warehouse?,
             on_hand: on_hand?,
+            reason,
+        })
+    }
+}
+
+/// `stock.adjust`: so many came or went without an order: found, broken, stolen, delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"delta": -2, "reason": "broken"}))]
+pub struct AdjustStock {
+    /// Of which product.
+    #[schema(ignore)]
+    pub sku: Sku,
+    /// In which warehouse.
+    #[schema(ignore)]
+    pub warehouse: Warehouse,
+    /// Units more, or less; not zero.
+    #[schema(minimum = -1_000_000_000, maximum = 1_000_000_000)]
+    pub delta: i64,
+    /// Why, in the caller's words; kept in the event.
+    #[schema(min_length = 1, max_length = 200)]
+    pub reason: String,
+}
+
+impl AdjustStock {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let sku = fields.required("sku", body::parsed);
+        let warehouse = fields.required("warehouse", body::parsed);
+        let delta = fields.required("delta", |value| {
+            match body::integer(-MAX_ON_HAND..=MAX_ON_HAND)(value)? {
+                0 => Err("must not be 0".to_owned()),
+                delta => Ok(delta),
+            }
+        });
+        let reason = fields.required("reason", body::text(1..=200));
+        Some(Self {
+            sku: sku?,
+            warehouse: warehouse?,
+            delta: delta?,
+            reason: reason?,
         })
     }
 }

@@ -19,11 +19,11 @@ use crate::{
     event::ListEvents,
     id::Storefront,
     order::{
-        ApproveAll, CancelOrder, CreateOrder, CreateShipment, GetOrder, ListOrders, NotifyPayment,
-        OrderHistory, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
+        ApproveAll, CancelOrder, CreateOrder, CreateShipment, GetOrder, ImportOrders, ListOrders,
+        NotifyPayment, OrderHistory, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
     },
     outcome::{Code, Failure},
-    product::{ListProducts, NewProduct, ProductRef, SetStock, UpdateProduct},
+    product::{AdjustStock, ListProducts, NewProduct, ProductRef, SetStock, UpdateProduct},
     webhook::{
         EndpointRef, ListDeliveries, ListEndpoints, NewEndpoint, Redeliver, RotateSecret,
         UpdateEndpoint,
@@ -90,6 +90,8 @@ requests! {
     "order.delete" => DeleteOrder(OrderRef),
     /// Undoes a soft deletion.
     "order.restore" => RestoreOrder(OrderRef),
+    /// Takes over orders of another system.
+    "order.import" => ImportOrders(ImportOrders),
     /// Has an order go on that waits for its owner's approval.
     "order.approve" => ApproveOrder(OrderRef),
     /// The same for all that wait.
@@ -118,6 +120,8 @@ requests! {
     "product.delete" => DeleteProduct(ProductRef),
     /// What was counted in a warehouse.
     "stock.set" => SetStock(SetStock),
+    /// What a warehouse has more or less than was thought.
+    "stock.adjust" => AdjustStock(AdjustStock),
     /// A new customer.
     "customer.create" => CreateCustomer(NewCustomer),
     /// One customer.
@@ -183,6 +187,8 @@ impl Request {
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
             | Self::SetStock(_)
+            | Self::AdjustStock(_)
+            | Self::ImportOrders(_)
             | Self::CreateCustomer(_)
             | Self::BlockCustomer(_)
             | Self::RedriveDeadLetter(_)
@@ -213,6 +219,8 @@ impl Request {
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
             | Self::SetStock(_)
+            | Self::AdjustStock(_)
+            | Self::ImportOrders(_)
             | Self::ListDeadLetters(_)
             | Self::RedriveDeadLetter(_)
             | Self::DiscardDeadLetter(_) => true,

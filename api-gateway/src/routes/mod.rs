@@ -4,6 +4,7 @@ pub(crate) mod customers;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod health;
+pub(crate) mod import;
 pub(crate) mod orders;
 pub(crate) mod products;
 pub(crate) mod webhook_endpoints;

@@ -9,7 +9,7 @@ use shared::{
     id::{Sku, Warehouse},
     outcome::Failure,
     page::Page,
-    product::{NewProduct, Product, SetStock, UpdateProduct},
+    product::{AdjustStock, NewProduct, Product, SetStock, UpdateProduct},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -26,6 +26,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(create, list))
         .routes(routes!(read, replace, update, delete))
         .routes(routes!(set_stock))
+        .routes(routes!(adjust_stock))
 }
 
 /// Creates a product
@@ -112,13 +113,34 @@ async fn set_stock(
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let Path((sku, warehouse)) = &path;
+    let body = in_warehouse(&path, body)?;
+    let told = asker.ask("stock.set", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Adjusts a product's stock
+///
+/// For operators: so many came or went without an order, and why.
+#[utoipa::path(post, path = "/products/{sku}/stock/{warehouse}/adjustments", tag = "products",
+    params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = AdjustStock,
+    responses((status = 200, body = Product)))]
+async fn adjust_stock(
+    asker: Asker,
+    path: Path<(String, String)>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let body = in_warehouse(&path, body)?;
+    let told = asker.ask("stock.adjust", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// The body with the product and the warehouse that the path names.
+fn in_warehouse(path: &Path<(String, String)>, body: JsonBody) -> Result<Value, Problem> {
+    let Path((sku, warehouse)) = path;
     if warehouse.parse::<Warehouse>().is_err() {
         return Err(Failure::not_found("warehouse", warehouse).into());
     }
-    let body = body.with(&[("sku", product(sku)?), ("warehouse", warehouse)])?;
-    let told = asker.ask("stock.set", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    body.with(&[("sku", product(sku)?), ("warehouse", warehouse)])
 }
 
 /// What is not a sku is the sku of no product.

@@ -23,6 +23,7 @@ mod feed;
 mod foreign;
 mod harness;
 mod idempotency;
+mod import;
 mod kills;
 mod lists;
 mod orders;

@@ -1,7 +1,7 @@
 //! The catalogue and its stock.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{System, order, send};
 
@@ -150,4 +150,61 @@ async fn one_order_has_one_currency() {
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/items/1");
+}
+
+#[tokio::test]
+async fn stock_comes_and_goes_for_a_reason_and_somebody_is_told_when_it_runs_low() {
+    let system = System::start().await;
+    system.stock("A", &[("east", 6), ("west", 2)]).await;
+    let threshold = json!({"low_stock_at": 3});
+    let product = system.put("/v1/products/A", threshold).await.expect(200);
+    assert_eq!(product["low_stock_at"], 3);
+    let adjust = async |body: Value| {
+        system
+            .post("/v1/products/A/stock/east/adjustments", body)
+            .await
+    };
+    let found = adjust(json!({"delta": 1, "reason": "found behind the shelf"})).await;
+    assert_eq!(found.expect(200)["stock"][0]["on_hand"], 7);
+    for wrong in [
+        json!({"delta": 0, "reason": "x"}),
+        json!({"delta": 1}),
+        json!({"delta": 1, "reason": ""}),
+        json!({"delta": -8, "reason": "more than there is"}),
+        json!({"delta": 2_000_000_000, "reason": "x"}),
+    ] {
+        adjust(wrong).await.expect_problem(422, "INVALID_REQUEST");
+    }
+    let customer = system.customer().await;
+    let id = system
+        .post("/v1/orders", order(&customer, "A", 6))
+        .await
+        .expect(201)["id"]
+        .clone();
+    let id = id.as_str().unwrap();
+    // What is promised stays, whatever is broken.
+    adjust(json!({"delta": -7, "reason": "fire"}))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    adjust(json!({"delta": -1, "reason": "broken"}))
+        .await
+        .expect(200);
+    let events = system
+        .get("/v1/events?type=stock.low,stock.adjusted&limit=200")
+        .await
+        .expect(200);
+    let told: Vec<_> = events["data"].as_array().unwrap().iter().collect();
+    let low: Vec<_> = told
+        .iter()
+        .filter(|event| event["type"] == "stock.low")
+        .collect();
+    assert_eq!(low.len(), 1, "{events}");
+    assert_eq!(
+        low[0]["data"],
+        json!({"sku": "A", "available": 3, "low_stock_at": 3})
+    );
+    assert_eq!(low[0]["subject"], id);
+    assert_eq!(told.last().unwrap()["data"]["reason"], "broken");
+    system.quiet().await;
+    system.assert_verified();
 }

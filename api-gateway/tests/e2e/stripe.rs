@@ -67,11 +67,10 @@ impl System {
 fn signature(time: i64, body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, WEBHOOK_SECRET.as_bytes());
     let tag = hmac::sign(&key, format!("{time}.{body}").as_bytes());
-    let hex = tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
+    tag.as_ref().iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
-    });
-    hex
+    })
 }
 
 fn is_captured(order: &Value) -> bool {

@@ -5,12 +5,12 @@ use shared::{
     customer::{BlockCustomer, NewCustomer},
     etag::IfMatch,
     event::Origin,
-    id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
+    id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
     order::{
-        AcceptOrder, CancelOrder, CreateOrder, CreateShipment, NextAction, NotifyPayment, OrderRef,
-        RefundOrder, RejectOrder, UpdateShipment,
+        AcceptOrder, CancelOrder, CreateOrder, CreateShipment, ImportedOrder, NextAction,
+        NotifyPayment, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
     },
-    product::{NewProduct, ProductRef, SetStock, UpdateProduct},
+    product::{AdjustStock, NewProduct, ProductRef, SetStock, UpdateProduct},
     request::Caller,
     webhook::{EndpointRef, NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
 };
@@ -65,6 +65,13 @@ pub enum Action {
     CreateOrder(CreateOrder),
     /// Accepts an order that was promised to be, whatever comes of it.
     AcceptOrder(AcceptOrder),
+    /// Takes over another system's order.
+    ImportOrder {
+        /// Under which id: that of the line, if it can be known again.
+        id: Option<OrderId>,
+        /// The order.
+        order: ImportedOrder,
+    },
     /// Cancels an order.
     CancelOrder(CancelOrder),
     /// Soft-deletes an order.
@@ -91,6 +98,8 @@ pub enum Action {
     DeleteProduct(ProductRef),
     /// Counts a shelf.
     SetStock(SetStock),
+    /// Changes what is on a shelf.
+    AdjustStock(AdjustStock),
     /// Adds a customer.
     CreateCustomer(NewCustomer),
     /// Blocks or unblocks a customer.
@@ -136,7 +145,8 @@ impl Action {
             | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => Some(Answer::Order(*id)),
             Self::UpdateProduct(UpdateProduct { sku, .. })
             | Self::DeleteProduct(ProductRef { sku })
-            | Self::SetStock(SetStock { sku, .. }) => Some(Answer::Product(sku.clone())),
+            | Self::SetStock(SetStock { sku, .. })
+            | Self::AdjustStock(AdjustStock { sku, .. }) => Some(Answer::Product(sku.clone())),
             Self::BlockCustomer(BlockCustomer { id, .. }) => Some(Answer::Customer(*id)),
             Self::RedriveStep(key) | Self::DiscardStep(key) => Some(Answer::Order(key.order_id)),
             Self::UpdateEndpoint(UpdateEndpoint { id, .. })
@@ -148,6 +158,7 @@ impl Action {
             Self::Redeliver(Redeliver { delivery_id, .. }) => Some(Answer::Delivery(*delivery_id)),
             Self::CreateOrder(_)
             | Self::AcceptOrder(_)
+            | Self::ImportOrder { .. }
             | Self::CreateProduct(_)
             | Self::CreateCustomer(_)
             | Self::CreateEndpoint { .. } => None,
@@ -234,7 +245,7 @@ pub enum StepResult {
     },
     /// The carrier no longer knows of the parcel.
     Withdrawn,
-    /// Time is up.
+    /// Time is up; or, of a step that is all decision, it is time.
     TimeIsUp,
     /// It did not work.
     Failed {
@@ -261,6 +272,13 @@ pub enum Answer {
     EndpointSecret(EndpointId),
     /// This webhook.
     Delivery(DeliveryId),
+    /// This order, taken over now or before.
+    Imported {
+        /// Which.
+        id: OrderId,
+        /// Whether it was there already.
+        is_duplicate: bool,
+    },
     /// Nothing but that it was done.
     Done,
 }
@@ -282,6 +300,8 @@ pub struct Needs {
     pub deliveries: Vec<DeliveryId>,
     /// How many endpoints everybody has.
     pub endpoint_counts: bool,
+    /// Orders by what another system calls them.
+    pub external_ids: Vec<(Storefront, String)>,
     /// What was answered before.
     pub idempotency_keys: Vec<String>,
     /// How many orders there may be more.
@@ -300,10 +320,17 @@ impl Needs {
                 return self.deliveries.push(*id);
             }
             Command::Request {
+                caller,
                 idempotency,
                 action,
                 ..
             } => {
+                if let Action::ImportOrder { id, order } = action {
+                    self.orders.extend(*id);
+                    let owner = caller.owner(order.order.storefront.as_ref()).ok();
+                    self.external_ids
+                        .extend(owner.zip(order.external_id.clone()));
+                }
                 self.idempotency_keys.extend(
                     idempotency
                         .iter()
@@ -313,7 +340,12 @@ impl Needs {
             }
         };
         match action {
-            Action::CreateOrder(wish) | Action::AcceptOrder(AcceptOrder { order: wish, .. }) => {
+            Action::CreateOrder(wish)
+            | Action::AcceptOrder(AcceptOrder { order: wish, .. })
+            | Action::ImportOrder {
+                order: ImportedOrder { order: wish, .. },
+                ..
+            } => {
                 if let Action::AcceptOrder(AcceptOrder { id, .. }) = action {
                     self.orders.push(*id);
                 }
@@ -334,7 +366,10 @@ impl Needs {
             Action::CreateProduct(NewProduct { sku, .. })
             | Action::UpdateProduct(UpdateProduct { sku, .. })
             | Action::DeleteProduct(ProductRef { sku })
-            | Action::SetStock(SetStock { sku, .. }) => self.changed_products.push(sku.clone()),
+            | Action::SetStock(SetStock { sku, .. })
+            | Action::AdjustStock(AdjustStock { sku, .. }) => {
+                self.changed_products.push(sku.clone());
+            }
             Action::CreateCustomer(_) => {}
             Action::RedriveStep(key) | Action::DiscardStep(key) => self.orders.push(key.order_id),
             Action::BlockCustomer(BlockCustomer { id, .. }) => self.customers.push(*id),
@@ -360,7 +395,7 @@ impl Needs {
             Answer::Customer(id) => self.customers.push(*id),
             Answer::Endpoint(id) | Answer::EndpointSecret(id) => self.endpoints.push(*id),
             Answer::Delivery(id) => self.deliveries.push(*id),
-            Answer::Done => {}
+            Answer::Imported { .. } | Answer::Done => {}
         }
     }
 }

@@ -55,6 +55,9 @@ pub struct Order {
     /// Nothing is done for it before the owner approves.
     #[serde(default)]
     pub awaits_approval: bool,
+    /// Its stock is still to be taken.
+    #[serde(default)]
+    pub awaits_stock: bool,
     /// What it still holds in the warehouses: reserved and neither shipped nor released.
     pub held: Vec<StockItem>,
     /// Where it goes.
@@ -131,6 +134,7 @@ impl Order {
             total: created.total,
             items: created.items,
             awaits_approval: created.needs_approval,
+            awaits_stock: created.awaits_stock,
             held: Vec::new(),
             shipping_address: created.shipping_address,
             payment_method: created.payment_method,
@@ -178,6 +182,7 @@ impl Order {
                 self.status = OrderStatus::Cancelled;
                 self.cancel_reason = Some(*reason);
                 self.awaits_approval = false;
+                self.awaits_stock = false;
             }
             Fact::OrderDeleted {} => {
                 self.is_deleted = true;
@@ -196,7 +201,13 @@ impl Order {
             | Fact::RefundFailed { .. }
             | Fact::PaymentRefunded { .. } => payment::apply(&mut self.payment, &event.fact),
             Fact::RefundRequested { amount, reason: _ } => self.refund_due += amount,
-            Fact::StockReserved { items } => self.held.extend_from_slice(items),
+            Fact::StockReserved { items } => {
+                self.held.extend_from_slice(items);
+                if self.awaits_stock {
+                    self.awaits_stock = false;
+                    self.place(items);
+                }
+            }
             Fact::StockReleased { items } => self.let_go(items),
             Fact::ShipmentCreated { shipment } => self.shipments.push(shipment.clone()),
             Fact::ShipmentShipped {
@@ -219,7 +230,8 @@ impl Order {
             Fact::StepRetried { .. }
             | Fact::StepDead { .. }
             | Fact::StepRedriven { .. }
-            | Fact::StepDiscarded { .. } => {}
+            | Fact::StepDiscarded { .. }
+            | Fact::StockLow { .. } => {}
             Fact::OrderCreated(_) => return Err(misfit("it exists already")),
             Fact::StockAdjusted { .. }
             | Fact::ProductCreated { .. }
@@ -233,6 +245,19 @@ impl Order {
         self.version = event.sequence;
         self.updated_at = event.time;
         Ok(())
+    }
+
+    /// Each line comes from where its units are held.
+    fn place(&mut self, held: &[StockItem]) {
+        let lines = held.iter().filter_map(|item| {
+            let line = self.items.iter().find(|line| line.sku == item.sku)?;
+            Some(LineItem {
+                quantity: item.quantity,
+                warehouse: Some(item.warehouse.clone()),
+                ..line.clone()
+            })
+        });
+        self.items = lines.collect();
     }
 
     /// `items` are no longer held.
@@ -309,7 +334,7 @@ impl Order {
     pub fn warehouses(&self) -> BTreeSet<Warehouse> {
         self.items
             .iter()
-            .map(|item| item.warehouse.clone())
+            .filter_map(|item| item.warehouse.clone())
             .collect()
     }
 

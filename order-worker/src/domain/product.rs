@@ -44,6 +44,7 @@ impl Product {
             price,
             currency,
             image_urls,
+            low_stock_at,
         } = self.details.clone();
         let stock = shelves
             .into_iter()
@@ -60,6 +61,7 @@ impl Product {
             price,
             currency,
             image_urls,
+            low_stock_at,
             stock: stock.collect(),
             is_deleted: self.is_deleted,
             version: self.version,

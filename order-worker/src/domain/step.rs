@@ -7,6 +7,7 @@
 //!
 //! | step | undo |
 //! |---|---|
+//! | `reserve_stock` | (decided with all others; cancelling releases) |
 //! | `authorize_payment` | `void_payment` |
 //! | `capture_payment` | `refund_payment` |
 //! | `check_payment` | (only looks; nothing to undo) |
@@ -25,6 +26,8 @@ use shared::id::{OrderId, Warehouse};
 pub enum Step {
     /// Ask the provider to hold the order's total.
     AuthorizePayment,
+    /// Take the stock of an order that came without.
+    ReserveStock,
     /// Take what the provider holds.
     CapturePayment,
     /// Give the hold up, or make sure that there never will be one.
@@ -46,6 +49,7 @@ impl Step {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::AuthorizePayment => "authorize_payment",
+            Self::ReserveStock => "reserve_stock",
             Self::CapturePayment => "capture_payment",
             Self::VoidPayment => "void_payment",
             Self::RefundPayment => "refund_payment",
@@ -86,7 +90,7 @@ impl Step {
                 longest: seconds(3600),
             },
             // Involves nobody else; only a defect makes it fail.
-            Self::ExpireOrder => Retry {
+            Self::ExpireOrder | Self::ReserveStock => Retry {
                 attempts: 5,
                 first: seconds(1),
                 longest: seconds(60),
@@ -111,6 +115,7 @@ impl fmt::Display for Step {
             | Self::VoidPayment
             | Self::RefundPayment
             | Self::CheckPayment
+            | Self::ReserveStock
             | Self::ExpireOrder => Ok(()),
         }
     }
@@ -124,6 +129,7 @@ impl FromStr for Step {
         match text.split_once(':') {
             None => match text {
                 "authorize_payment" => Ok(Self::AuthorizePayment),
+                "reserve_stock" => Ok(Self::ReserveStock),
                 "capture_payment" => Ok(Self::CapturePayment),
                 "void_payment" => Ok(Self::VoidPayment),
                 "refund_payment" => Ok(Self::RefundPayment),
@@ -225,6 +231,7 @@ mod tests {
             Step::VoidPayment,
             Step::RefundPayment,
             Step::CheckPayment,
+            Step::ReserveStock,
             Step::RequestShipment(warehouse.clone()),
             Step::CancelShipment(warehouse),
             Step::ExpireOrder,

@@ -1,7 +1,7 @@
 //! Shelves, and which warehouses an order is taken from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU32;
+use std::{cmp::Reverse, num::NonZeroU32};
 
 use serde_json::json;
 use shared::{
@@ -61,10 +61,13 @@ impl Shelf {
 /// All shelves of some products, by product and warehouse.
 pub type Shelves = BTreeMap<Sku, BTreeMap<Warehouse, Shelf>>;
 
-/// Chooses the shelves that `wishes` are taken from, in as few parcels as a simple rule finds: one
-/// warehouse for everything if there is one; else, again and again, the warehouse that fills the
-/// most units of what is left (by name among equals). One result an item and warehouse, in the
-/// order of the wishes; wishes for the same sku add up.
+/// Warehouses of which every combination is looked at.
+const MAX_COMBINED: usize = 10;
+
+/// Chooses the shelves that `wishes` are taken from, in as few parcels as there can be: every combination
+/// of up to ten warehouses is looked at; of more, again and again, the one that fills the most units of
+/// what is left is taken (by name among equals). One result an item and warehouse, in the order of the
+/// wishes; wishes for the same sku add up.
 ///
 /// # Errors
 /// `OUT_OF_STOCK` naming each sku that falls short, with what was requested and is available.
@@ -86,6 +89,9 @@ pub fn allocate(wishes: &[NewItem], shelves: &Shelves) -> Result<Vec<StockItem>,
         .filter_map(|sku| shelves.get(*sku))
         .flat_map(BTreeMap::keys)
         .collect();
+    if let Some(fewest) = fewest(&wanted, &warehouses, available) {
+        warehouses = fewest;
+    }
     let mut taken: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
     while wanted.values().any(|left| *left > 0) {
         let fills = |warehouse: &Warehouse| -> i64 {
@@ -113,6 +119,35 @@ pub fn allocate(wishes: &[NewItem], shelves: &Shelves) -> Result<Vec<StockItem>,
         warehouses.remove(best);
     }
     Ok(split(wishes, taken))
+}
+
+/// The fewest warehouses that have all that is wanted together, the first by name among equals; none if
+/// there are too many to look at them all.
+fn fewest<'a>(
+    wanted: &BTreeMap<&Sku, i64>,
+    warehouses: &BTreeSet<&'a Warehouse>,
+    available: impl Fn(&Sku, &Warehouse) -> i64,
+) -> Option<BTreeSet<&'a Warehouse>> {
+    if warehouses.len() > MAX_COMBINED {
+        return None;
+    }
+    let warehouses: Vec<&Warehouse> = warehouses.iter().copied().collect();
+    let has_all = |chosen: &u32| {
+        wanted.iter().all(|(sku, units)| {
+            let places = warehouses.iter().enumerate();
+            let places = places.filter(|(index, _)| chosen & (1 << index) != 0);
+            let there: i64 = places.map(|(_, place)| available(sku, place)).sum();
+            there >= *units
+        })
+    };
+    // One bit a warehouse; the first by name is the lowest.
+    let combinations = 1..(1_u32 << warehouses.len());
+    let best = combinations
+        .filter(has_all)
+        .min_by_key(|chosen| (chosen.count_ones(), Reverse(chosen.reverse_bits())))?;
+    let chosen = warehouses.iter().enumerate();
+    let chosen = chosen.filter(|(index, _)| best & (1 << index) != 0);
+    Some(chosen.map(|(_, place)| *place).collect())
 }
 
 fn refuse_shortage(wanted: &BTreeMap<&Sku, i64>, shelves: &Shelves) -> Result<(), Failure> {
@@ -226,6 +261,25 @@ mod tests {
             [
                 ("A".into(), "east".into(), 1),
                 ("A".into(), "west".into(), 4)
+            ]
+        );
+    }
+
+    #[test]
+    fn there_are_no_more_parcels_than_there_must_be() {
+        // The one that fills the most is not one of the two that fill it all.
+        let shelves = shelves(&[
+            ("A", "big", 4, 0),
+            ("B", "big", 4, 0),
+            ("A", "left", 6, 0),
+            ("B", "right", 6, 0),
+        ]);
+        let items = allocate(&[wish("A", 6), wish("B", 6)], &shelves).unwrap();
+        assert_eq!(
+            plan(&items),
+            [
+                ("A".into(), "left".into(), 6),
+                ("B".into(), "right".into(), 6)
             ]
         );
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use serde_json::json;
 use shared::{
     customer::Customer,
     event::{Event, Fact},
@@ -54,6 +55,8 @@ pub struct World {
     pub steps: BTreeMap<StepKey, StepRow>,
     /// Earlier answers by idempotency key.
     pub recorded: HashMap<String, Recorded>,
+    /// Orders by what another system calls them.
+    pub external_ids: HashMap<(Storefront, String), OrderId>,
     /// What the next orders are called.
     pub numbers: VecDeque<i64>,
     /// What has changed.
@@ -110,6 +113,7 @@ impl World {
                     sku,
                     warehouse,
                     on_hand,
+                    reason: _,
                 } => {
                     self.change_shelf(sku, warehouse, |shelf| shelf.on_hand = *on_hand);
                 }
@@ -118,6 +122,10 @@ impl World {
         }
         for order in changes.orders {
             self.dirty.orders.insert(order.id);
+            if let Some(external_id) = &order.external_id {
+                let name = (order.storefront.clone(), external_id.clone());
+                self.external_ids.insert(name, order.id);
+            }
             self.orders.insert(order.id, order);
         }
         for product in changes.products {
@@ -250,7 +258,7 @@ impl World {
                     self.is_visible(&Answer::Endpoint(delivery.endpoint_id), caller)
                 })
             }
-            Answer::Done => true,
+            Answer::Imported { .. } | Answer::Done => true,
         }
     }
 
@@ -280,6 +288,9 @@ impl World {
             Answer::Delivery(id) => {
                 let delivery = self.deliveries.get(id);
                 delivery.map(|delivery| Json::of(&delivery.represent()))
+            }
+            Answer::Imported { id, is_duplicate } => {
+                Some(Json::of(&json!({"id": id, "is_duplicate": is_duplicate})))
             }
             Answer::Done => Some(Json::of(&())),
         };

@@ -2,9 +2,8 @@
 //! decided like any other. Acknowledged only after that decision is committed, so whatever dies in
 //! between is tried again, under the same idempotency key.
 //!
-//! One file a pair of step and undo: [`payment`], [`shipment`]; [`expiry`] is a timer.
+//! One file a pair of step and undo: [`payment`], [`shipment`].
 
-mod expiry;
 pub mod message;
 mod payment;
 mod shipment;
@@ -316,7 +315,8 @@ impl Partners {
             Step::CancelShipment(warehouse) => {
                 shipment::cancel(&self.carrier, order, warehouse).await
             }
-            Step::ExpireOrder => Ok(expiry::expire()),
+            // All that there is to do is to decide.
+            Step::ExpireOrder | Step::ReserveStock => Ok(StepResult::TimeIsUp),
         }
     }
 }

@@ -40,6 +40,9 @@ pub(super) async fn world(
     if !needs.idempotency_keys.is_empty() {
         recorded(session, &mut world, &mut needs).await?;
     }
+    if !needs.external_ids.is_empty() {
+        external_ids(session, &mut world, &needs).await?;
+    }
     if !needs.orders.is_empty() {
         orders(session, &mut world, &needs).await?;
     }
@@ -56,6 +59,10 @@ pub(super) async fn world(
             .flat_map(|order| &order.held)
             .map(|item| &item.sku),
     );
+    // And of what is still to be taken.
+    let without_stock = world.orders.values().filter(|order| order.awaits_stock);
+    let lines = without_stock.flat_map(|order| &order.items);
+    skus.extend(lines.map(|line| &line.sku));
     if !skus.is_empty() {
         let skus: Vec<Sku> = skus.into_iter().cloned().collect();
         // Who changes a product or counts its shelves waits for others who do; who orders it waits
@@ -130,6 +137,25 @@ async fn orders(session: &mut Session, world: &mut World, needs: &Needs) -> Resu
     for row in session.fetch(sql, vec![ids]).await? {
         let step = read_step(&row)?;
         world.steps.insert(step.key.clone(), step);
+    }
+    Ok(())
+}
+
+async fn external_ids(
+    session: &mut Session,
+    world: &mut World,
+    needs: &Needs,
+) -> Result<(), StoreError> {
+    let sql = among!(
+        "SELECT storefront, external_id, id FROM orders WHERE external_id",
+        ""
+    );
+    let names = list(needs.external_ids.iter().map(|(_, name)| name));
+    for row in session.fetch(sql, vec![names]).await? {
+        let name = (parse("storefront", row.text(0)?)?, row.text(1)?.to_owned());
+        world
+            .external_ids
+            .insert(name, parse("order", row.text(2)?)?);
     }
     Ok(())
 }

@@ -222,6 +222,11 @@ fn migrations() -> Migrator {
             "feed and webhooks",
             include_str!("migrations/postgres/0002_feed_and_webhooks.sql"),
         ),
+        (
+            3,
+            "import",
+            include_str!("migrations/postgres/0003_import.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
 }

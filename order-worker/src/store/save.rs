@@ -83,14 +83,17 @@ async fn put(
 
 const INSERT_ORDERS: Write = Write {
     sqlite: "
-        INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        INSERT INTO orders
+            (number, id, storefront, customer_id, external_id, status, is_deleted, created_at, state)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     postgres: "
-        INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
-        SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[],
-                             $6::boolean[], $7::bigint[], $8::text[])",
+        INSERT INTO orders
+            (number, id, storefront, customer_id, external_id, status, is_deleted, created_at, state)
+        SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                             $7::boolean[], $8::bigint[], $9::text[])",
     columns: &[
         Kind::Integer,
+        Kind::Text,
         Kind::Text,
         Kind::Text,
         Kind::Text,
@@ -148,6 +151,7 @@ async fn orders(session: &mut Session, world: &World, known: &Known) -> Result<(
                 order.id.to_string(),
                 order.storefront.as_str(),
                 order.customer_id.to_string(),
+                order.external_id.as_deref(),
                 order.status.as_str(),
                 order.is_deleted,
                 created_at,

@@ -358,6 +358,7 @@ const MIGRATIONS: &[M<'_>] = &[
         "migrations/sqlite/0002_dead_letters_and_clocks.sql"
     )),
     M::up(include_str!("migrations/sqlite/0003_feed_and_webhooks.sql")),
+    M::up(include_str!("migrations/sqlite/0004_import.sql")),
 ];
 
 fn migrate(connection: &mut Raw) -> anyhow::Result<()> {

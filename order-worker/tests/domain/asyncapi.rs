@@ -93,6 +93,7 @@ fn it_names_every_step() {
         Step::VoidPayment,
         Step::RefundPayment,
         Step::CheckPayment,
+        Step::ReserveStock,
         Step::RequestShipment(warehouse.clone()),
         Step::CancelShipment(warehouse),
         Step::ExpireOrder,

@@ -141,6 +141,7 @@ impl Shop {
             Request::UpdateShipment(request) => Action::UpdateShipment(request),
             Request::NotifyPayment(request) => Action::NotifyPayment(request),
             Request::CreateProduct(request) => Action::CreateProduct(request),
+            Request::AdjustStock(request) => Action::AdjustStock(request),
             Request::SetStock(request) => Action::SetStock(request),
             Request::CreateCustomer(request) => Action::CreateCustomer(request),
             other => panic!("{} is not asked here", other.pattern()),
@@ -305,7 +306,7 @@ impl Shop {
                 tracking_number: format!("{}-{warehouse}", order.number),
             },
             Step::CancelShipment(_) => StepResult::Withdrawn,
-            Step::ExpireOrder => StepResult::TimeIsUp,
+            Step::ExpireOrder | Step::ReserveStock => StepResult::TimeIsUp,
         }
     }
 

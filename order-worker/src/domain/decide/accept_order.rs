@@ -3,7 +3,6 @@
 
 use shared::{
     event::{Fact, OrderCreated, Origin},
-    id::Warehouse,
     money::{Currency, MAX_AMOUNT},
     order::{AcceptOrder, CancelReason, LineItem},
     outcome::{Code, Failure},
@@ -20,8 +19,6 @@ use crate::domain::{
 
 /// Of an order that nothing could be priced of (ISO 4217: no currency).
 const NO_CURRENCY: &str = "XXX";
-/// Where nothing is held.
-const NO_WAREHOUSE: &str = "none";
 /// Characters of a reason that are kept.
 const MAX_NOTE: usize = 500;
 
@@ -61,7 +58,6 @@ fn refuse(
 ) -> Result<Decision, Failure> {
     let number = world.numbers.front().copied();
     let defect = |what: String| Failure::new(Code::Internal, what);
-    let warehouse: Warehouse = NO_WAREHOUSE.parse().map_err(defect)?;
     let products: Vec<_> = wish
         .items
         .iter()
@@ -81,7 +77,7 @@ fn refuse(
             name: product.map_or_else(|| item.sku.to_string(), |one| one.details.name.clone()),
             quantity: item.quantity,
             unit_price: product.map_or(0, |one| one.details.price),
-            warehouse: warehouse.clone(),
+            warehouse: None,
         })
         .collect();
     let total = items.iter().fold(0_i64, |sum, item| {
@@ -103,6 +99,7 @@ fn refuse(
         payment_method: wish.payment_method.clone().unwrap_or_default(),
         metadata: wish.metadata.clone(),
         needs_approval: false,
+        awaits_stock: false,
     };
     let created = event(
         id.to_string(),

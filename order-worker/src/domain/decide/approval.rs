@@ -36,7 +36,7 @@ pub(super) fn approve_order(
     // Approved is approved, whoever did it first.
     if order.awaits_approval {
         draft.record(Fact::OrderApproved {})?;
-        ask_for_payment(&mut draft, rules);
+        begin(&mut draft, rules);
     }
     Ok(draft.decide())
 }
@@ -65,8 +65,12 @@ pub(super) fn reject_order(
     Ok(draft.decide())
 }
 
-/// The flow begins: the payment is asked for, and the reservation's time runs.
-pub(super) fn ask_for_payment(draft: &mut Draft<'_>, rules: &Rules) {
+/// The flow begins: stock is taken where that is still to be done; then the payment is asked for, and the
+/// reservation's time runs.
+pub(super) fn begin(draft: &mut Draft<'_>, rules: &Rules) {
+    if draft.order.awaits_stock {
+        return draft.follow_with(Step::ReserveStock);
+    }
     let expires_at = draft.stamp().now() + rules.reservation_ttl;
     draft.follow_with(Step::AuthorizePayment);
     draft.follow_later(Step::ExpireOrder, expires_at);

@@ -57,6 +57,7 @@ pub(super) fn cancel(
     }
 
     draft.drop_step(Step::ExpireOrder);
+    draft.drop_step(Step::ReserveStock);
     draft.drop_step(Step::AuthorizePayment);
     draft.drop_step(Step::CheckPayment);
     match draft.order.payment.status {

@@ -1,18 +1,18 @@
 //! Accepting an order: it is priced from the catalogue and all of its stock is reserved, or none
 //! is and nothing is stored.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, num::NonZeroU32};
 
 use shared::{
     event::{Fact, OrderCreated, Origin},
-    id::{OrderId, Sku},
+    id::{OrderId, Sku, Storefront, Warehouse},
     money::Money,
-    order::{CreateOrder, LineItem, StockItem},
+    order::{CreateOrder, LineItem},
     outcome::{Code, Failure, Violation},
     request::Caller,
 };
 
-use super::{Rules, approval::ask_for_payment};
+use super::{Rules, approval::begin, low_stock};
 use crate::domain::{
     decision::{Decision, Draft, event},
     product::Product,
@@ -30,6 +30,68 @@ pub(super) fn create_order(
     rules: &Rules,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
+    let Checked {
+        storefront,
+        products,
+        total,
+        payment_method,
+    } = check(world, caller, wish, rules)?;
+
+    // All of the stock is there.
+    let reserved = allocate(&wish.items, &world.shelves)?;
+    let items = reserved
+        .iter()
+        .filter_map(|item| line(&item.sku, item.quantity, Some(&item.warehouse), &products))
+        .collect();
+
+    let created = OrderCreated {
+        number: number(world)?,
+        storefront: storefront.clone(),
+        customer_id: wish.customer_id,
+        external_id: None,
+        currency: total.currency,
+        total: total.amount,
+        items,
+        shipping_address: wish.shipping_address.clone(),
+        payment_provider: rules.payment_provider.clone(),
+        payment_method,
+        metadata: wish.metadata.clone(),
+        needs_approval: rules.needs_approval,
+        awaits_stock: false,
+    };
+    let id = id.unwrap_or_else(|| stamp.id());
+    let created = event(
+        id.to_string(),
+        1,
+        Some(storefront),
+        origin,
+        Fact::OrderCreated(Box::new(created)),
+        stamp,
+    );
+    let mut draft = Draft::born(created, origin, stamp)?;
+    let before = low_stock::available(world, &reserved);
+    draft.record(Fact::StockReserved { items: reserved })?;
+    low_stock::tell(&mut draft, world, before)?;
+    if !rules.needs_approval {
+        begin(&mut draft, rules);
+    }
+    Ok(draft.decide())
+}
+
+/// What an order needs to be accepted at all, stock aside.
+pub(super) struct Checked<'a> {
+    pub(super) storefront: Storefront,
+    pub(super) products: HashMap<&'a Sku, &'a Product>,
+    pub(super) total: Money,
+    pub(super) payment_method: String,
+}
+
+pub(super) fn check<'a>(
+    world: &'a World,
+    caller: &Caller,
+    wish: &CreateOrder,
+    rules: &Rules,
+) -> Result<Checked<'a>, Failure> {
     // The order belongs to the caller's storefront, or to the one that an operator names.
     let storefront = caller.owner(wish.storefront.as_ref())?;
 
@@ -62,46 +124,18 @@ pub(super) fn create_order(
         return Err(Failure::violation("/expected_total", detail));
     }
 
-    let payment_method = payment_method(wish, rules)?;
+    Ok(Checked {
+        storefront,
+        products,
+        total,
+        payment_method: payment_method(wish, rules)?,
+    })
+}
 
-    // All of the stock is there.
-    let reserved = allocate(&wish.items, &world.shelves)?;
-    let items = reserved
-        .iter()
-        .filter_map(|item| line(item, &products))
-        .collect();
-
+/// What people call the next order.
+pub(super) fn number(world: &World) -> Result<i64, Failure> {
     let number = world.numbers.front().copied();
-    let created = OrderCreated {
-        number: number
-            .ok_or_else(|| Failure::new(Code::Internal, "no number was drawn for the order"))?,
-        storefront: storefront.clone(),
-        customer_id: wish.customer_id,
-        external_id: None,
-        currency: total.currency,
-        total: total.amount,
-        items,
-        shipping_address: wish.shipping_address.clone(),
-        payment_provider: rules.payment_provider.clone(),
-        payment_method,
-        metadata: wish.metadata.clone(),
-        needs_approval: rules.needs_approval,
-    };
-    let id = id.unwrap_or_else(|| stamp.id());
-    let created = event(
-        id.to_string(),
-        1,
-        Some(storefront),
-        origin,
-        Fact::OrderCreated(Box::new(created)),
-        stamp,
-    );
-    let mut draft = Draft::born(created, origin, stamp)?;
-    draft.record(Fact::StockReserved { items: reserved })?;
-    if !rules.needs_approval {
-        ask_for_payment(&mut draft, rules);
-    }
-    Ok(draft.decide())
+    number.ok_or_else(|| Failure::new(Code::Internal, "no number was drawn for the order"))
 }
 
 /// The products wished for, by sku; or every one that can't be ordered.
@@ -157,12 +191,18 @@ fn price(wish: &CreateOrder, products: &HashMap<&Sku, &Product>) -> Result<Money
     total.ok_or_else(|| Failure::violation("/items", "must have at least one entry"))
 }
 
-fn line(item: &StockItem, products: &HashMap<&Sku, &Product>) -> Option<LineItem> {
-    products.get(&item.sku).map(|product| LineItem {
-        sku: item.sku.clone(),
+/// A line of so many of this, from there.
+pub(super) fn line(
+    sku: &Sku,
+    quantity: NonZeroU32,
+    warehouse: Option<&Warehouse>,
+    products: &HashMap<&Sku, &Product>,
+) -> Option<LineItem> {
+    products.get(sku).map(|product| LineItem {
+        sku: sku.clone(),
         name: product.details.name.clone(),
-        quantity: item.quantity,
+        quantity,
         unit_price: product.details.price,
-        warehouse: item.warehouse.clone(),
+        warehouse: warehouse.cloned(),
     })
 }

@@ -8,7 +8,8 @@ use shared::{
 };
 
 use super::{
-    Rules, cancel_order::cancel, payment, refund_order::refunded, update_shipment::announce,
+    Rules, cancel_order::cancel, import_order, payment, refund_order::refunded,
+    update_shipment::announce,
 };
 use crate::domain::{
     command::{Answer, StepResult, origin_of_step},
@@ -99,6 +100,9 @@ pub(super) fn finish_step(
             )?;
         }
         (Step::CancelShipment(_), StepResult::Withdrawn) => {}
+        (Step::ReserveStock, StepResult::TimeIsUp) => {
+            import_order::reserve_stock(&mut draft, world, rules)?;
+        }
         (Step::ExpireOrder, StepResult::TimeIsUp) => {
             if draft.order.status == OrderStatus::Pending {
                 cancel(&mut draft, CancelReason::Expired, None)?;
@@ -110,6 +114,7 @@ pub(super) fn finish_step(
             | Step::VoidPayment
             | Step::RefundPayment
             | Step::CheckPayment
+            | Step::ReserveStock
             | Step::RequestShipment(_)
             | Step::CancelShipment(_)
             | Step::ExpireOrder,

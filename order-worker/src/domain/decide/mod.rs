@@ -9,6 +9,8 @@ mod customers;
 mod dead_steps;
 mod delete_order;
 mod finish_step;
+mod import_order;
+mod low_stock;
 mod payment;
 mod products;
 mod refund_order;
@@ -129,6 +131,9 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
                 Action::AcceptOrder(accept) => {
                     accept_order::accept_order(world, caller, origin, accept, rules, stamp)
                 }
+                Action::ImportOrder { id, order } => {
+                    import_order::import_order(world, caller, origin, *id, order, rules, stamp)
+                }
                 Action::CancelOrder(request) => {
                     cancel_order::cancel_order(world, caller, origin, request, stamp)
                 }
@@ -166,6 +171,9 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
                     products::delete_product(world, caller, origin, &product.sku, stamp)
                 }
                 Action::SetStock(count) => products::set_stock(world, caller, origin, count, stamp),
+                Action::AdjustStock(change) => {
+                    products::adjust_stock(world, caller, origin, change, stamp)
+                }
                 Action::CreateCustomer(new) => customers::create_customer(caller, new, stamp),
                 Action::BlockCustomer(request) => customers::block_customer(world, caller, request),
                 Action::RedriveStep(key) => {

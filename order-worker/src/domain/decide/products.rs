@@ -2,17 +2,19 @@
 
 use shared::{
     event::{Fact, Origin},
-    id::Sku,
+    id::{Sku, Warehouse},
     outcome::Failure,
-    product::{NewProduct, SetStock, UpdateProduct},
+    product::{AdjustStock, MAX_ON_HAND, NewProduct, SetStock, UpdateProduct},
     request::Caller,
 };
 
+use super::low_stock;
 use crate::domain::{
     command::Answer,
     decision::{Changes, Decision, event},
     product::Product,
     stamp::Stamp,
+    stock::Shelf,
     world::World,
 };
 
@@ -75,6 +77,7 @@ pub(super) fn update_product(
             .image_urls
             .clone()
             .unwrap_or_else(|| was.image_urls.clone()),
+        low_stock_at: update.low_stock_at.or(was.low_stock_at),
     };
     if details == was {
         return Ok(Decision {
@@ -131,29 +134,71 @@ pub(super) fn set_stock(
         sku,
         warehouse,
         on_hand,
+        reason,
     } = count.clone();
+    count_shelf(world, origin, (sku, warehouse), on_hand, reason, stamp)
+}
+
+pub(super) fn adjust_stock(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    change: &AdjustStock,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let AdjustStock {
+        sku,
+        warehouse,
+        delta,
+        reason,
+    } = change.clone();
+    let on_hand = shelf(world, &sku, &warehouse).on_hand + delta;
+    if !(0..=MAX_ON_HAND).contains(&on_hand) {
+        return Err(Failure::violation(
+            "/delta",
+            format!("would leave {on_hand} units of {sku} in {warehouse}"),
+        ));
+    }
+    let place = (sku, warehouse);
+    count_shelf(world, origin, place, on_hand, Some(reason), stamp)
+}
+
+fn shelf(world: &World, sku: &Sku, warehouse: &Warehouse) -> Shelf {
+    let shelves = world.shelves.get(sku);
+    let shelf = shelves.and_then(|shelves| shelves.get(warehouse));
+    shelf.copied().unwrap_or_default()
+}
+
+fn count_shelf(
+    world: &World,
+    origin: &Origin,
+    (sku, warehouse): (Sku, Warehouse),
+    on_hand: i64,
+    reason: Option<String>,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
     let product = orderable(world, &sku)?.clone();
     // What is promised must stay on the shelf.
-    let reserved = world
-        .shelves
-        .get(&sku)
-        .and_then(|shelves| shelves.get(&warehouse))
-        .map_or(0, |shelf| shelf.reserved);
+    let Shelf {
+        on_hand: was,
+        reserved,
+    } = shelf(world, &sku, &warehouse);
     if on_hand < reserved {
         return Err(Failure::invalid_state(format!(
             "{sku} in {warehouse}: {reserved} units are reserved, so on_hand can't be {on_hand}"
         )));
     }
-    Ok(changed(
-        product,
-        origin,
-        Fact::StockAdjusted {
-            sku,
-            warehouse,
-            on_hand,
-        },
-        stamp,
-    ))
+    let before = low_stock::total(world, &sku);
+    let low = low_stock::falls(world, &sku, before, before + on_hand - was);
+    let adjusted = Fact::StockAdjusted {
+        sku,
+        warehouse,
+        on_hand,
+        reason,
+    };
+    let facts = [Some(adjusted), low].into_iter().flatten();
+    Ok(changed_by(product, origin, facts, stamp))
 }
 
 fn orderable<'a>(world: &'a World, sku: &Sku) -> Result<&'a Product, Failure> {
@@ -166,15 +211,25 @@ fn orderable<'a>(world: &'a World, sku: &Sku) -> Result<&'a Product, Failure> {
 
 /// `product` changed by `fact`, one version on.
 fn changed(product: Product, origin: &Origin, fact: Fact, stamp: &mut Stamp) -> Decision {
+    changed_by(product, origin, [fact], stamp)
+}
+
+/// `product` changed by `facts`, a version on with each.
+fn changed_by(
+    mut product: Product,
+    origin: &Origin,
+    facts: impl IntoIterator<Item = Fact>,
+    stamp: &mut Stamp,
+) -> Decision {
     let sku = product.details.sku.clone();
-    let product = Product {
-        version: product.version + 1,
-        updated_at: stamp.now(),
-        ..product
-    };
-    let event = event(sku.to_string(), product.version, None, origin, fact, stamp);
+    product.updated_at = stamp.now();
+    let facts = facts.into_iter().map(|fact| {
+        product.version += 1;
+        event(sku.to_string(), product.version, None, origin, fact, stamp)
+    });
+    let events = facts.collect();
     let changes = Changes {
-        events: vec![event],
+        events,
         products: vec![product],
         ..Changes::default()
     };

@@ -1,0 +1,285 @@
+//! `POST /v1/orders/import`: orders of another system, one a line, as many as there are. Lines are read
+//! as they come and go to the worker some hundred at a time, so that a million of them need no more memory
+//! than a thousand.
+
+use std::{collections::VecDeque, mem, time::Duration};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{StreamExt, future::BoxFuture};
+use serde_json::{Value, json};
+use shared::{
+    body::{self, MAX_BODY_BYTES},
+    order::{ImportLine, ImportReport, RejectedLine},
+    outcome::{Code, Failure, Told},
+};
+use tokio::time::{self, Instant};
+use uuid::Uuid;
+
+use crate::{app::App, input::Asker, problem::Problem};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Lines of one request to the worker at most…
+const LINES: usize = 250;
+/// …and bytes, from where the next line begins another.
+const BYTES: usize = 128 * 1024;
+/// Requests to the worker at the same time: the worker's batches are full with these.
+const AT_ONCE: usize = 4;
+/// For the next bytes to come.
+const IDLE: Duration = Duration::from_secs(20);
+/// A worker or database that is away is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between attempts.
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(import))
+}
+
+/// Imports orders
+///
+/// For operators: one order a line. An order is stored as it comes, its stock is taken when it is processed.
+/// Lines that are not accepted are listed; the others are accepted all the same. A line whose `external_id` is
+/// known changes nothing, nor does any line that is sent again under the same `Idempotency-Key`: should an
+/// import end early, send it again.
+#[utoipa::path(post, path = "/orders/import", tag = "orders",
+    request_body(content = inline(Lines), content_type = "application/x-ndjson",
+        description = "A JSON object a line: what `POST /v1/orders` takes, and an `external_id`"),
+    responses((status = 200, body = ImportReport)))]
+async fn import(asker: Asker, request: Request) -> Result<Response, Problem> {
+    asker.must_operate()?;
+    if !is_ndjson(request.headers()) {
+        let failure = Failure::new(
+            Code::InvalidRequest,
+            "Content-Type must be application/x-ndjson: one order a line",
+        );
+        return Err(Problem::with_status(
+            failure,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ));
+    }
+    let report = Import::new(&asker).run(request.into_body()).await?;
+    Ok(Json(report).into_response())
+}
+
+fn is_ndjson(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let essence = content_type.unwrap_or_default().split(';').next();
+    let essence = essence.unwrap_or_default().trim().to_ascii_lowercase();
+    [
+        "application/x-ndjson",
+        "application/ndjson",
+        "application/jsonl",
+    ]
+    .contains(&essence.as_str())
+}
+
+/// Lines, as the API's description has them.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[expect(dead_code, reason = "it is only described")]
+struct Lines(Vec<u8>);
+
+/// An import on its way.
+struct Import<'a> {
+    asker: &'a Asker,
+    /// Tells this import's lines from any other's, unless the client does.
+    name: String,
+    report: ImportReport,
+    under_way: VecDeque<BoxFuture<'a, Result<ImportReport, Failure>>>,
+    lines: Vec<ImportLine>,
+    bytes: usize,
+    /// Lines that came.
+    line: u64,
+}
+
+impl<'a> Import<'a> {
+    fn new(asker: &'a Asker) -> Self {
+        Self {
+            asker,
+            name: Uuid::now_v7().to_string(),
+            report: ImportReport::default(),
+            under_way: VecDeque::new(),
+            lines: Vec::new(),
+            bytes: 0,
+            line: 0,
+        }
+    }
+
+    async fn run(mut self, body: Body) -> Result<ImportReport, Problem> {
+        let taken = self.take(body).await;
+        let sent = self.finish().await;
+        match taken.and(sent) {
+            Ok(()) => Ok(self.report),
+            Err(failure) => Err(self.ended_early(failure).into()),
+        }
+    }
+
+    async fn take(&mut self, body: Body) -> Result<(), Failure> {
+        let mut body = body.into_data_stream();
+        let mut line = Line::default();
+        loop {
+            let next = time::timeout(IDLE, body.next()).await.map_err(|_| {
+                Failure::new(
+                    Code::InvalidRequest,
+                    format!("no more came within {IDLE:?}"),
+                )
+            })?;
+            let Some(chunk) = next else { break };
+            let chunk = chunk.map_err(|error| {
+                Failure::new(Code::InvalidRequest, format!("the body broke off: {error}"))
+            })?;
+            let mut rest = &chunk[..];
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                line.add(&rest[..end]);
+                self.end_of(&mut line).await?;
+                rest = &rest[end + 1..];
+            }
+            line.add(rest);
+        }
+        if !line.is_empty() {
+            self.end_of(&mut line).await?;
+        }
+        Ok(())
+    }
+
+    async fn end_of(&mut self, line: &mut Line) -> Result<(), Failure> {
+        self.line += 1;
+        let Line { bytes, is_too_long } = mem::take(line);
+        let text = bytes.trim_ascii();
+        if text.is_empty() && !is_too_long {
+            return Ok(());
+        }
+        let parsed = if is_too_long {
+            Err(body::too_large())
+        } else {
+            body::parse(text)
+        };
+        match parsed {
+            Ok(order) => {
+                self.bytes += text.len();
+                self.lines.push(ImportLine {
+                    line: self.line,
+                    order,
+                });
+            }
+            Err(Failure { code, message, .. }) => self.report.reject(RejectedLine {
+                line: self.line,
+                code,
+                detail: message,
+            }),
+        }
+        if self.lines.len() >= LINES || self.bytes >= BYTES {
+            self.send().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what there is, as soon as there is room.
+    async fn send(&mut self) -> Result<(), Failure> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let lines = mem::take(&mut self.lines);
+        self.bytes = 0;
+        let message_id = format!("{}/{}", self.name, lines[0].line);
+        let sending = tokio::spawn(send(self.asker.clone(), lines, message_id));
+        self.under_way.push_back(Box::pin(async move {
+            sending
+                .await
+                .unwrap_or_else(|error| Err(Failure::new(Code::Internal, error.to_string())))
+        }));
+        while self.under_way.len() >= AT_ONCE {
+            self.note().await?;
+        }
+        Ok(())
+    }
+
+    async fn note(&mut self) -> Result<(), Failure> {
+        if let Some(next) = self.under_way.pop_front() {
+            self.report.add(next.await?);
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<(), Failure> {
+        let mut all = self.send().await;
+        while !self.under_way.is_empty() {
+            all = all.and(self.note().await);
+        }
+        self.report.rejected.sort_by_key(|line| line.line);
+        all
+    }
+
+    /// What was accepted stays accepted.
+    fn ended_early(&self, failure: Failure) -> Failure {
+        let message = format!(
+            "{}; the import ended at line {}: what was accepted stays, send it again",
+            failure.message, self.line
+        );
+        Failure::new(failure.code, message).with(json!({"report": self.report, "line": self.line}))
+    }
+}
+
+/// A line in the making: of one that is too long, only that it is.
+#[derive(Default)]
+struct Line {
+    bytes: Vec<u8>,
+    is_too_long: bool,
+}
+
+impl Line {
+    fn add(&mut self, bytes: &[u8]) {
+        if self.is_too_long || self.bytes.len() + bytes.len() > MAX_BODY_BYTES {
+            self.is_too_long = true;
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && !self.is_too_long
+    }
+}
+
+/// Has the worker take some lines over, however often that has to be asked: a line that was taken over is
+/// known again.
+async fn send(
+    asker: Asker,
+    lines: Vec<ImportLine>,
+    message_id: String,
+) -> Result<ImportReport, Failure> {
+    let body = json!({ "lines": lines.iter().map(|line| json!({"line": line.line, "order": line.order})).collect::<Vec<Value>>() });
+    drop(lines);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let told = asker.ask_named("order.import", body.clone(), &message_id);
+        let failure = match told.await {
+            Ok(Told {
+                outcome: Ok(report),
+                ..
+            }) => {
+                return serde_json::from_str(report.text()).map_err(|error| {
+                    Failure::new(Code::Internal, format!("the report can't be read: {error}"))
+                });
+            }
+            Ok(Told {
+                outcome: Err(failure),
+                ..
+            })
+            | Err(failure) => failure,
+        };
+        let may_help = matches!(failure.code, Code::Unavailable | Code::Timeout);
+        if !may_help || Instant::now() >= until {
+            return Err(failure);
+        }
+        time::sleep(PAUSE).await;
+    }
+}

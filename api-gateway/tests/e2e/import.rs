@@ -1,0 +1,207 @@
+//! Orders of another system, one a line.
+
+use std::collections::HashMap;
+
+use reqwest::{Body, Method};
+use serde_json::{Value, json};
+
+use crate::harness::{Reply, System, send};
+
+impl System {
+    async fn import(&self, lines: &[Value], key: Option<&str>) -> Reply {
+        let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+        self.import_text(lines.join("\n"), key).await
+    }
+
+    async fn import_text(&self, text: String, key: Option<&str>) -> Reply {
+        let request = self
+            .request(Method::POST, "/v1/orders/import")
+            .header("content-type", "application/x-ndjson");
+        let request = match key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
+        // As it comes, without a length.
+        let pieces: Vec<_> = text.into_bytes().chunks(1000).map(<[u8]>::to_vec).collect();
+        let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
+        let body = Body::wrap_stream(futures_util::stream::iter(pieces));
+        send(request.body(body)).await
+    }
+
+    async fn by_status(&self) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        for order in self.orders().await {
+            let status = order["status"].as_str().unwrap().to_owned();
+            *counts.entry(status).or_default() += 1;
+        }
+        counts
+    }
+}
+
+fn counts(report: &Value) -> (u64, u64, u64) {
+    let count = |name: &str| report[name].as_u64().unwrap();
+    (
+        count("accepted"),
+        count("duplicates"),
+        count("rejected_count"),
+    )
+}
+
+#[tokio::test]
+async fn lines_are_accepted_known_or_rejected_each_on_its_own() {
+    let mut system = System::start_with(&[
+        ("ORDER_APPROVAL", "manual"),
+        (
+            "API_KEYS",
+            "operator=key-of-operator;storefront@eu=key-of-eu",
+        ),
+    ])
+    .await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("east", 5), ("west", 2)]).await;
+    let customer = system.customer().await;
+    let line = |external_id: &str, quantity: u32| json!({"external_id": external_id, "customer_id": customer, "items": [{"sku": "A", "quantity": quantity}]});
+    let long = format!("{{\"external_id\": \"{}\"}}", "x".repeat(1_100_000));
+    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    let lines = [
+        line("x-1", 3).to_string(),
+        String::new(),
+        "{\"external_id\": ".to_owned(),
+        line("x-2", 3).to_string(),
+        json!({"customer_id": unknown, "items": [{"sku": "A", "quantity": 1}]}).to_string(),
+        json!({"customer_id": customer, "items": [{"sku": "B", "quantity": 0}], "colour": 1})
+            .to_string(),
+        line("x-1", 1).to_string(),
+        long,
+        "  \r".to_owned(),
+        line("x-3", 3).to_string(),
+        "[1]".to_owned(),
+    ];
+    let report = system.import_text(lines.join("\n"), None).await.expect(200);
+    assert_eq!(counts(&report), (3, 1, 5), "{report}");
+    let rejected: Vec<_> = report["rejected"].as_array().unwrap().iter().collect();
+    let told: Vec<_> = rejected
+        .iter()
+        .map(|line| {
+            (
+                line["line"].as_u64().unwrap(),
+                line["code"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (3, "INVALID_REQUEST"),
+            (5, "INVALID_REQUEST"),
+            (6, "INVALID_REQUEST"),
+            (8, "PAYLOAD_TOO_LARGE"),
+            (11, "INVALID_REQUEST")
+        ]
+    );
+    let detail = rejected[2]["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("/items/0/quantity") && detail.contains("/colour"),
+        "{detail}"
+    );
+    // Nothing is held for them before they are processed.
+    let orders = system.orders().await;
+    assert!(orders.iter().all(|order| order["status"] == "pending"));
+    assert_eq!(orders[0]["items"][0]["warehouse"], Value::Null);
+    let product = system.get("/v1/products/A").await.expect(200);
+    assert!(
+        product["stock"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|shelf| shelf["reserved"] == 0)
+    );
+
+    // Another system's later word on an order changes nothing.
+    let again = [line("x-1", 5), line("x-2", 1), line("x-3", 1)];
+    let report = system.import(&again, None).await.expect(200);
+    assert_eq!(counts(&report), (0, 3, 0));
+
+    // Processed, two find their stock and one does not.
+    let approved = system
+        .post("/v1/orders/approve", json!({"all": true}))
+        .await
+        .expect(200);
+    assert_eq!(approved["approved"], 3);
+    system.quiet().await;
+    assert_eq!(
+        system.by_status().await,
+        [("processing".to_owned(), 2), ("cancelled".to_owned(), 1)].into()
+    );
+    for order in system.orders().await {
+        match order["status"].as_str().unwrap() {
+            "cancelled" => assert_eq!(order["cancel_reason"], "out_of_stock"),
+            _ => assert!(
+                order["items"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|line| line["warehouse"].is_string())
+            ),
+        }
+    }
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn an_import_is_an_operators_and_of_lines() {
+    let mut system = System::start_with(&[(
+        "API_KEYS",
+        "operator=key-of-operator;storefront@eu=key-of-eu",
+    )])
+    .await;
+    let line = json!({"external_id": "x-1"});
+    system.key = Some("key-of-eu".to_owned());
+    system
+        .import(std::slice::from_ref(&line), None)
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    system.key = Some("key-of-operator".to_owned());
+    system
+        .post("/v1/orders/import", line)
+        .await
+        .expect_problem(415, "INVALID_REQUEST");
+    let nothing = system.import(&[], None).await.expect(200);
+    assert_eq!(counts(&nothing), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn an_import_goes_on_over_a_workers_death_and_is_the_same_when_it_is_sent_again() {
+    const LINES: u64 = 3_000;
+    let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
+    system.stock("A", &[("main", 1_000_000)]).await;
+    let customer = system.customer().await;
+    // Nothing but the key tells these lines from any others.
+    let line = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}]}).to_string();
+    let text = vec![line; usize::try_from(LINES).unwrap()].join("\n");
+    let mut worker = system.take_worker();
+    let (report, replacement) =
+        tokio::join!(system.import_text(text.clone(), Some("import-1")), async {
+            // Somewhere in the middle.
+            crate::harness::until("some to be there", async || {
+                let page = system.get("/v1/orders?limit=1").await;
+                page.status == 200 && !page.body["data"].as_array().unwrap().is_empty()
+            })
+            .await;
+            worker.kill();
+            system.spawn_replacement_worker()
+        });
+    system.worker = replacement;
+    let report = report.expect(200);
+    let (accepted, duplicates, rejected) = counts(&report);
+    assert_eq!((accepted + duplicates, rejected), (LINES, 0), "{report}");
+    let again = system
+        .import_text(text.clone(), Some("import-1"))
+        .await
+        .expect(200);
+    assert_eq!(counts(&again), (0, LINES, 0));
+    assert_eq!(system.orders().await.len() as u64, LINES);
+    let other = system.import_text(text, Some("import-2")).await.expect(200);
+    assert_eq!(counts(&other), (LINES, 0, 0));
+    system.assert_verified();
+}

@@ -1,0 +1,142 @@
+//! Orders that another system has taken: accepted as they are, if they can be told apart and understood;
+//! their stock is taken when they are processed, and some fail for want of it.
+
+use std::num::NonZeroU32;
+
+use shared::{
+    event::{Fact, OrderCreated, Origin},
+    id::OrderId,
+    order::{CancelReason, ImportedOrder, LineItem, NewItem, OrderStatus},
+    outcome::{Code, Failure},
+    request::Caller,
+};
+
+use super::{
+    Rules,
+    approval::begin,
+    cancel_order::cancel,
+    create_order::{Checked, check, line, number},
+    low_stock,
+};
+use crate::domain::{
+    command::Answer,
+    decision::{Changes, Decision, Draft, event},
+    stamp::Stamp,
+    stock::allocate,
+    world::World,
+};
+
+pub(super) fn import_order(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    id: Option<OrderId>,
+    imported: &ImportedOrder,
+    rules: &Rules,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let wish = &imported.order;
+    let external_id = imported.external_id.clone();
+    let owner = caller.owner(wish.storefront.as_ref())?;
+
+    // What was taken over stays as it is, whatever the other system says of it now.
+    let name = external_id.clone().map(|external_id| (owner, external_id));
+    let known = name.and_then(|name| world.external_ids.get(&name).copied());
+    let known = known.or(id.filter(|id| world.orders.contains_key(id)));
+    if let Some(id) = known {
+        let is_duplicate = true;
+        return Ok(Decision {
+            answer: Ok(Answer::Imported { id, is_duplicate }),
+            changes: Changes::default(),
+        });
+    }
+
+    let Checked {
+        storefront,
+        products,
+        total,
+        payment_method,
+    } = check(world, caller, wish, rules)?;
+    let lines = wish.items.iter();
+    let items = lines
+        .filter_map(|item| line(&item.sku, item.quantity, None, &products))
+        .collect();
+    let created = OrderCreated {
+        number: number(world)?,
+        storefront: storefront.clone(),
+        customer_id: wish.customer_id,
+        external_id,
+        currency: total.currency,
+        total: total.amount,
+        items,
+        shipping_address: wish.shipping_address.clone(),
+        payment_provider: rules.payment_provider.clone(),
+        payment_method,
+        metadata: wish.metadata.clone(),
+        needs_approval: rules.needs_approval,
+        awaits_stock: true,
+    };
+    let id: OrderId = id.unwrap_or_else(|| stamp.id());
+    let created = event(
+        id.to_string(),
+        1,
+        Some(storefront),
+        origin,
+        Fact::OrderCreated(Box::new(created)),
+        stamp,
+    );
+    let mut draft = Draft::born(created, origin, stamp)?;
+    if !rules.needs_approval {
+        begin(&mut draft, rules);
+    }
+    let is_duplicate = false;
+    Ok(Decision {
+        answer: Ok(Answer::Imported { id, is_duplicate }),
+        ..draft.decide()
+    })
+}
+
+/// Its turn has come: all of its stock is taken, or the order is over.
+pub(super) fn reserve_stock(
+    draft: &mut Draft<'_>,
+    world: &World,
+    rules: &Rules,
+) -> Result<(), Failure> {
+    if draft.order.status != OrderStatus::Pending || !draft.order.awaits_stock {
+        return Ok(());
+    }
+    let wishes: Vec<NewItem> = draft.order.items.iter().map(wish).collect();
+    let sold = |sku| {
+        world
+            .products
+            .get(sku)
+            .is_some_and(|product| !product.is_deleted)
+    };
+    let gone = wishes.iter().find(|wish| !sold(&wish.sku));
+    let reserved = match gone {
+        Some(wish) => Err(Failure::new(
+            Code::OutOfStock,
+            format!("{} is no longer sold", wish.sku),
+        )),
+        None => allocate(&wishes, &world.shelves),
+    };
+    match reserved {
+        Ok(items) => {
+            let before = low_stock::available(world, &items);
+            draft.record(Fact::StockReserved { items })?;
+            low_stock::tell(draft, world, before)?;
+            begin(draft, rules);
+            Ok(())
+        }
+        Err(shortage) => cancel(draft, CancelReason::OutOfStock, Some(shortage.message)),
+    }
+}
+
+fn wish(line: &LineItem) -> NewItem {
+    let quantity: NonZeroU32 = line.quantity;
+    NewItem {
+        sku: line.sku.clone(),
+        quantity,
+    }
+}

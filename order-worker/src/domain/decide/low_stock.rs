@@ -1,0 +1,63 @@
+//! Somebody is told when a product is about to run out: once, when it gets there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shared::{
+    event::Fact,
+    id::{Sku, Warehouse},
+    order::StockItem,
+    outcome::Failure,
+};
+
+use crate::domain::{decision::Draft, stock::Shelf, world::World};
+
+/// Units of each product of `items` that can be promised, where somebody wants to know.
+pub(super) fn available(world: &World, items: &[StockItem]) -> BTreeMap<Sku, i64> {
+    let skus: BTreeSet<&Sku> = items.iter().map(|item| &item.sku).collect();
+    let skus = skus
+        .into_iter()
+        .filter(|sku| threshold(world, sku).is_some());
+    skus.map(|sku| (sku.clone(), total(world, sku))).collect()
+}
+
+/// Tells of products that had more than their threshold `before`, and have not after what the draft
+/// holds now.
+pub(super) fn tell(
+    draft: &mut Draft<'_>,
+    world: &World,
+    before: BTreeMap<Sku, i64>,
+) -> Result<(), Failure> {
+    for (sku, before) in before {
+        let held = draft.order.held.iter().filter(|item| item.sku == sku);
+        let taken: i64 = held.map(|item| i64::from(item.quantity.get())).sum();
+        if let Some(fact) = falls(world, &sku, before, before - taken) {
+            draft.record(fact)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is to be told when a product's units go from `before` to `after`.
+pub(super) fn falls(world: &World, sku: &Sku, before: i64, after: i64) -> Option<Fact> {
+    let low_stock_at = threshold(world, sku)?;
+    (after <= low_stock_at && low_stock_at < before).then(|| Fact::StockLow {
+        sku: sku.clone(),
+        available: after,
+        low_stock_at,
+    })
+}
+
+/// Units that can be promised, in all warehouses.
+pub(super) fn total(world: &World, sku: &Sku) -> i64 {
+    let shelves = world.shelves.get(sku);
+    let shelves = shelves.map(BTreeMap::<Warehouse, Shelf>::values);
+    shelves
+        .into_iter()
+        .flatten()
+        .map(|shelf| shelf.available())
+        .sum()
+}
+
+fn threshold(world: &World, sku: &Sku) -> Option<i64> {
+    world.products.get(sku)?.details.low_stock_at
+}
