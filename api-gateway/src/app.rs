@@ -65,6 +65,7 @@ pub(crate) fn documented() -> (Router<App>, OpenApi) {
         .merge(routes::products::routes())
         .merge(routes::customers::routes())
         .merge(routes::events::routes())
+        .merge(routes::stats::routes())
         .merge(routes::webhook_endpoints::routes())
         .merge(routes::dead_letters::routes());
     let (router, mut document) = OpenApiRouter::with_openapi(openapi::head())

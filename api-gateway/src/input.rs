@@ -272,7 +272,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
         let mut parameters = Map::new();
         for (name, text) in pairs {
             let value = match (name.as_str(), text.as_str()) {
-                ("limit" | "wait_ms", number) => number
+                ("limit" | "wait_ms" | "days", number) => number
                     .parse::<i64>()
                     .map_or_else(|_| Value::from(number), Value::from),
                 ("include_deleted", "true") => Value::Bool(true),

@@ -178,6 +178,15 @@ pub(crate) struct StorefrontParameter {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it is only described")]
+pub(crate) struct DaysParameter {
+    /// Days of the series, today included.
+    #[param(minimum = 1, maximum = 366, default = 30)]
+    days: Option<u32>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described")]
 pub(crate) struct DeletedParameter {
     /// For operators: what is deleted, too.
     include_deleted: Option<bool>,

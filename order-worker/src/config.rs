@@ -14,6 +14,10 @@
 //! | `CARRIER` | `manual` | `sandbox`: parcels deliver themselves |
 //! | `SHIPPER_WEBHOOK_SECRET` | | signs the sandbox carrier's webhooks; a secret |
 //! | `SHIPPER_WEBHOOK_URL` | `http://HTTP_ADDR/webhooks/shipper` | where the sandbox carrier sends them |
+//! | `WAREHOUSE_URL` | | an external warehouse's list of stock; a secret, as it may hold one |
+//! | `WAREHOUSE_SYNC_SECONDS` | `300` | how often it is read |
+//! | `IMPORT_URL` | | another system's list of orders; a secret, as it may hold one |
+//! | `IMPORT_SECONDS` | `300` | how often it is read |
 //! | `WEBHOOK_ALLOW_PRIVATE` | `0` | `1`: webhooks may go to private addresses, and over plain HTTP |
 //! | `ORDER_APPROVAL` | `auto` | `manual`: nothing is done for an order before an operator approves it |
 //! | `RESERVATION_TTL_SECONDS` | `1800` | how long stock is held for a payment |
@@ -27,6 +31,7 @@ use shared::config::Env;
 
 use crate::{
     domain::decide::Rules,
+    jobs::Source,
     providers::{
         sandbox::payment,
         stripe::{self, Settings},
@@ -55,6 +60,10 @@ pub struct Config {
     pub delivery: Option<Delivery>,
     /// How to reach Stripe, if at all: orders that began there stay there.
     pub stripe: Option<Settings>,
+    /// An external warehouse.
+    pub warehouse: Option<Source>,
+    /// Another system's orders.
+    pub import: Option<Source>,
     /// Where webhooks may go.
     pub webhooks: Guard,
     /// What the owner has laid down.
@@ -103,6 +112,8 @@ impl Config {
             http_addr: env.parsed("WORKER_HTTP_ADDR", "127.0.0.1:8081")?,
             delivery: delivery(env)?,
             stripe,
+            warehouse: source(env, "WAREHOUSE_URL", "WAREHOUSE_SYNC_SECONDS")?,
+            import: source(env, "IMPORT_URL", "IMPORT_SECONDS")?,
             webhooks: Guard {
                 allow_private: env.choice(
                     "WEBHOOK_ALLOW_PRIVATE",
@@ -136,6 +147,19 @@ pub fn database_url(env: &Env) -> anyhow::Result<String> {
         .unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
     store::check_urls(&url, env.secret("DATABASE_READ_URL")?.as_deref())?;
     Ok(url)
+}
+
+fn source(env: &Env, name: &str, every: &str) -> anyhow::Result<Option<Source>> {
+    let every =
+        SignedDuration::try_from(env.seconds(every, 300)?).with_context(|| every.to_owned())?;
+    let Some(url) = env.secret(name)? else {
+        return Ok(None);
+    };
+    let url: Url = url.parse().with_context(|| name.to_owned())?;
+    if !matches!(url.scheme(), "https" | "http") {
+        bail!("{name}: must begin with https://");
+    }
+    Ok(Some(Source { url, every }))
 }
 
 fn stripe(env: &Env) -> anyhow::Result<Option<Settings>> {

@@ -10,6 +10,8 @@
 //! - [`relay`]: the outbox and the timers: what was committed gets told.
 //! - [`dead_letters`]: what could not be done, until an operator has seen to it.
 //! - [`providers`]: partners: who holds the money, who carries the goods.
+//! - [`stats`]: counts what happened, and how the system is getting on.
+//! - [`jobs`]: what is fetched from others again and again.
 //! - [`verify`]: proves that the books are right.
 //! - [`serve`]: puts it all together; [`config`], [`health`]. [`crash`]: dies on purpose, for tests.
 
@@ -19,11 +21,13 @@ pub mod dead_letters;
 pub mod domain;
 pub mod engine;
 pub mod health;
+pub mod jobs;
 mod own_thread;
 pub mod providers;
 pub mod relay;
 pub mod rpc;
 pub mod serve;
+pub mod stats;
 pub mod steps;
 pub mod store;
 pub mod verify;

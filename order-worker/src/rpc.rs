@@ -4,6 +4,7 @@ mod approval;
 mod feed;
 mod idempotency;
 mod import;
+mod stats;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -15,7 +16,7 @@ use shared::{
         connection::Broker,
         consumer::give_back,
         message::Incoming,
-        publisher::Replier,
+        publisher::{Publisher, Replier},
         rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
     },
     dead_letter::{DeadLetterRef, ListDeadLetters},
@@ -25,13 +26,14 @@ use shared::{
     outcome::{Code, Failure, Json, Told},
     page::Page,
     request::{Caller, Request, Role},
+    stats::GetStats,
     webhook::{EndpointRef, ListDeliveries, ListEndpoints},
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use self::idempotency::by_client;
 use self::idempotency::idempotency;
+pub(crate) use self::{idempotency::by_client, import::import};
 use crate::{
     crash::{Point, point},
     dead_letters::{Asking, DeadLetters},
@@ -42,6 +44,7 @@ use crate::{
         webhook::{Delivery, Endpoint},
     },
     engine::Engine,
+    stats::Latencies,
     store::{OrderCursor, Store, StoreError},
     webhooks::{guard::Guard, new_secret},
 };
@@ -58,6 +61,18 @@ pub struct Rpc {
     replier: Arc<Replier>,
     news: News,
     guard: Guard,
+    insight: Insight,
+}
+
+/// How this worker is getting on.
+#[derive(Clone)]
+pub struct Insight {
+    /// Knows the queues.
+    pub publisher: Arc<Publisher>,
+    /// What steps took.
+    pub latencies: Latencies,
+    /// What this worker is called.
+    pub worker: String,
 }
 
 /// What readers of the feed wait for.
@@ -78,6 +93,7 @@ impl Rpc {
         replier: Replier,
         news: News,
         guard: Guard,
+        insight: Insight,
     ) -> Self {
         Self {
             store,
@@ -86,6 +102,7 @@ impl Rpc {
             replier: Arc::new(replier),
             news,
             guard,
+            insight,
         }
     }
 
@@ -263,6 +280,7 @@ impl Rpc {
                     endpoint.id.to_string()
                 }))
             }
+            Query::Stats(query) => self.stats(caller, query).await,
             Query::Deliveries(query) => {
                 self.managed(caller, query.id).await?;
                 let rows = self.store.deliveries(&query).await.map_err(unreadable)?;
@@ -414,6 +432,7 @@ enum Query {
     Endpoint(EndpointRef),
     Endpoints(ListEndpoints),
     Deliveries(ListDeliveries),
+    Stats(GetStats),
 }
 
 fn sort(request: Request) -> Result<Sorted, Failure> {
@@ -451,6 +470,7 @@ fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::DiscardDeadLetter(letter) => {
             Sorted::DeadLetter(DeadLetterRequest::Discard(letter))
         }
+        Request::GetStats(query) => Sorted::Read(Query::Stats(query)),
         Request::ListEvents(query) => Sorted::Feed(query),
         Request::CreateEndpoint(new) => Sorted::Change(Action::CreateEndpoint {
             new,

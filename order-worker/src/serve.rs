@@ -16,13 +16,16 @@ use crate::{
     dead_letters::{self, DeadLetters},
     engine::Engine,
     health::{self, Health},
+    jobs::{Source, orders, warehouse},
     providers::{
         Payments,
+        pages::Pages,
         sandbox::{Ledger, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
         stripe::Stripe,
     },
     relay::{self, spawn},
-    rpc::{News, Rpc},
+    rpc::{Insight, News, Rpc},
+    stats::{self, Latencies},
     steps::{Partners, Steps},
     store::{self, Store},
     webhooks::{Courier, attempt::Sender},
@@ -55,6 +58,77 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
             opened => return opened,
         }
     }
+}
+
+fn tell_health(
+    listener: TcpListener,
+    health: Health,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) {
+    let (app, stop) = (health::routes(health), stop.clone());
+    tasks.spawn(async move {
+        let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the health server stopped");
+        }
+    });
+}
+
+/// What figures call this process.
+fn worker_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}/{}", host.trim(), std::process::id())
+}
+
+/// The worker's connections. Acknowledgements must get through when the broker takes no messages: it then
+/// reads nothing at all from connections that publish. And what ends one consumer's connection, such as a
+/// message that can't be decoded, must not take the others' with it.
+struct Brokers {
+    asking: Broker,
+    stepping: Broker,
+    sending: Broker,
+    burying: Broker,
+}
+
+impl Brokers {
+    fn start(url: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            asking: Broker::start(url, "order-worker requests")?,
+            stepping: Broker::start(url, "order-worker steps")?,
+            sending: Broker::start(url, "order-worker sending")?,
+            burying: Broker::start(url, "order-worker dead letters")?,
+        })
+    }
+
+    async fn close(self) {
+        tokio::join!(
+            self.asking.close(),
+            self.stepping.close(),
+            self.sending.close(),
+            self.burying.close()
+        );
+    }
+}
+
+/// Reads what others keep: stock of a warehouse, orders of another system.
+fn follow_lists(
+    (warehouse, import): (Option<Source>, Option<Source>),
+    store: &Store,
+    engine: &Engine,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let pages = Pages::new()?;
+    if let Some(source) = warehouse {
+        let refresh = warehouse::refresh(store.clone(), engine.clone(), pages.clone(), source);
+        spawn(tasks, stop, refresh);
+    }
+    if let Some(source) = import {
+        let import = orders::import_from(store.clone(), engine.clone(), pages, source);
+        spawn(tasks, stop, import);
+    }
+    Ok(())
 }
 
 /// Finishes what is in hand, or gives it up for the next worker.
@@ -106,13 +180,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         .with_context(|| format!("WORKER_HTTP_ADDR={}: can't listen", config.http_addr))?;
     tracing::info!(health = %listener.local_addr()?, steps_to_resume = late, "order-worker starts");
 
-    // Acknowledgements must get through when the broker takes no messages: it then reads nothing
-    // at all from connections that publish. And what ends one consumer's connection, such as a
-    // message that can't be decoded, must not take the other's with it.
-    let asking = Broker::start(&config.amqp_url, "order-worker requests")?;
-    let stepping = Broker::start(&config.amqp_url, "order-worker steps")?;
-    let sending = Broker::start(&config.amqp_url, "order-worker sending")?;
-    let publisher = Arc::new(Publisher::new(sending.clone()));
+    let brokers = Brokers::start(&config.amqp_url)?;
+    let publisher = Arc::new(Publisher::new(brokers.sending.clone()));
 
     let mut background = JoinSet::new();
     let background_stop = CancellationToken::new();
@@ -124,46 +193,48 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         &background_stop,
     );
     let news = outbox.news();
+    let counting = stats::count(store.clone(), outbox.news(), outbox.rush());
+    spawn(&mut background, &background_stop, counting);
     let engine = Engine::start(store.clone(), config.rules, outbox)?;
     let sender = Sender::new(config.webhooks)?;
     let courier = Courier::new(store.clone(), engine.clone(), sender, news.clone());
     spawn(&mut background, &background_stop, courier.run());
+
+    let lists = (config.warehouse, config.import);
+    follow_lists(lists, &store, &engine, &mut background, &background_stop)?;
 
     let carrier = SandboxCarrier::new(sandbox.clone(), config.delivery.is_some());
     if let Some(delivery) = config.delivery {
         let delivering = deliver(carrier.clone(), delivery)?;
         spawn(&mut background, &background_stop, delivering);
     }
-    let brokers = [asking.clone(), stepping.clone(), sending.clone()];
     let health = Health {
-        brokers,
+        brokers: [&brokers.asking, &brokers.stepping, &brokers.sending].map(Clone::clone),
         store: store.clone(),
     };
-    let app = health::routes(health);
-    let http_stop = background_stop.clone();
-    background.spawn(async move {
-        let server = axum::serve(listener, app).with_graceful_shutdown(http_stop.cancelled_owned());
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the health server stopped");
-        }
-    });
+    tell_health(listener, health, &mut background, &background_stop);
 
     let (in_hand, steps_in_hand) = (TaskTracker::new(), TaskTracker::new());
     let give_up = CancellationToken::new();
-    let burying = Broker::start(&config.amqp_url, "order-worker dead letters")?;
-    let archiving = dead_letters::archive(store.clone(), burying.clone(), stop.clone());
+    let archiving = dead_letters::archive(store.clone(), brokers.burying.clone(), stop.clone());
     background.spawn(archiving);
-    let dead_letters = DeadLetters::new(store.clone(), engine.clone(), publisher);
+    let latencies = Latencies::default();
+    let dead_letters = DeadLetters::new(store.clone(), engine.clone(), Arc::clone(&publisher));
     let rpc = Rpc::new(
         store.clone(),
         engine.clone(),
         dead_letters,
-        Replier::new(sending.clone()),
+        Replier::new(brokers.sending.clone()),
         News {
             events: news,
             stop: stop.clone(),
         },
         config.webhooks,
+        Insight {
+            publisher: Arc::clone(&publisher),
+            latencies: latencies.clone(),
+            worker: worker_name(),
+        },
     );
     let partners = Partners {
         payments: Payments {
@@ -172,11 +243,11 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         },
         carrier,
     };
-    let steps = Steps::new(store.clone(), engine.clone(), partners);
+    let steps = Steps::new(store.clone(), engine.clone(), partners, latencies);
     tokio::join!(
-        rpc.run(asking.clone(), in_hand.clone(), stop.clone()),
+        rpc.run(brokers.asking.clone(), in_hand.clone(), stop.clone()),
         steps.run(
-            stepping.clone(),
+            brokers.stepping.clone(),
             steps_in_hand.clone(),
             stop.clone(),
             give_up.clone()
@@ -189,12 +260,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     while background.join_next().await.is_some() {}
     let closing = async {
         engine.end().await;
-        tokio::join!(
-            asking.close(),
-            stepping.close(),
-            sending.close(),
-            burying.close()
-        );
+        brokers.close().await;
         store.close().await;
     };
     time::timeout(STOP_TIMEOUT, closing)

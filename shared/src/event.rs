@@ -16,7 +16,7 @@ pub use self::request::{After, EventFilter, EventPage, ListEvents, MAX_EVENTS, M
 use crate::{
     id::{CustomerId, EventId, ShipmentId, Sku, Storefront, Warehouse},
     money::Currency,
-    order::{Address, CancelReason, LineItem, NextAction, Shipment, StockItem},
+    order::{Address, CancelReason, LineItem, NextAction, OrderStatus, Shipment, StockItem},
     outcome::{Code, Failure, Json},
     product::NewProduct,
     webhook::{DisabledReason, EndpointUrl},
@@ -49,6 +49,9 @@ pub enum Fact {
         /// Why, in the words of whoever asked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
+        /// Where it stood.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<OrderStatus>,
     },
     /// It was soft-deleted.
     #[serde(rename = "order.deleted")]

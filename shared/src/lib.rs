@@ -35,5 +35,6 @@ pub mod product;
 pub mod request;
 mod schema;
 pub mod shutdown;
+pub mod stats;
 pub mod telemetry;
 pub mod webhook;

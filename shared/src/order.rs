@@ -150,6 +150,30 @@ pub enum CancelReason {
     Rejected,
 }
 
+impl CancelReason {
+    /// Every reason there is.
+    pub const ALL: [Self; 6] = [
+        Self::CustomerRequest,
+        Self::OperatorRequest,
+        Self::PaymentDeclined,
+        Self::OutOfStock,
+        Self::Expired,
+        Self::Rejected,
+    ];
+
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CustomerRequest => "customer_request",
+            Self::OperatorRequest => "operator_request",
+            Self::PaymentDeclined => "payment_declined",
+            Self::OutOfStock => "out_of_stock",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
 /// One line: some units of a product, from one warehouse, at the price of the day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LineItem {

@@ -24,6 +24,7 @@ use crate::{
     },
     outcome::{Code, Failure},
     product::{AdjustStock, ListProducts, NewProduct, ProductRef, SetStock, UpdateProduct},
+    stats::GetStats,
     webhook::{
         EndpointRef, ListDeliveries, ListEndpoints, NewEndpoint, Redeliver, RotateSecret,
         UpdateEndpoint,
@@ -136,6 +137,8 @@ requests! {
     "dead_letter.redrive" => RedriveDeadLetter(DeadLetterRef),
     /// Forgets a dead letter.
     "dead_letter.discard" => DiscardDeadLetter(DeadLetterRef),
+    /// Figures.
+    "stats.get" => GetStats(GetStats),
     /// The feed, in the order of commits.
     "event.list" => ListEvents(ListEvents),
     /// A new endpoint of webhooks.
@@ -169,6 +172,7 @@ impl Request {
             | Self::ListCustomers(_)
             | Self::ListDeadLetters(_)
             | Self::ListEvents(_)
+            | Self::GetStats(_)
             | Self::GetEndpoint(_)
             | Self::ListEndpoints(_)
             | Self::ListDeliveries(_) => true,
@@ -242,6 +246,7 @@ impl Request {
             | Self::GetCustomer(_)
             | Self::ListCustomers(_)
             | Self::BlockCustomer(_)
+            | Self::GetStats(_)
             | Self::ListEvents(_)
             | Self::CreateEndpoint(_)
             | Self::GetEndpoint(_)

@@ -7,5 +7,6 @@ pub(crate) mod health;
 pub(crate) mod import;
 pub(crate) mod orders;
 pub(crate) mod products;
+pub(crate) mod stats;
 pub(crate) mod webhook_endpoints;
 pub(crate) mod webhooks;

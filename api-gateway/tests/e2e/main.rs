@@ -33,6 +33,8 @@ mod products;
 mod promised;
 mod refunds;
 mod shipments;
+mod sources;
+mod stats;
 mod stripe;
 mod tokens;
 mod verify;

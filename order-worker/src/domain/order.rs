@@ -178,7 +178,7 @@ impl Order {
             Fact::OrderProcessing {} => self.status = OrderStatus::Processing,
             Fact::OrderShipped {} => self.status = OrderStatus::Shipped,
             Fact::OrderDelivered {} => self.status = OrderStatus::Delivered,
-            Fact::OrderCancelled { reason, note: _ } => {
+            Fact::OrderCancelled { reason, .. } => {
                 self.status = OrderStatus::Cancelled;
                 self.cancel_reason = Some(*reason);
                 self.awaits_approval = false;

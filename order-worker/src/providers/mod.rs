@@ -7,7 +7,9 @@
 //!
 //! - [`sandbox`]: partners that behave like real ones, with a durable ledger of their own.
 //! - [`stripe`]: holds real money.
+//! - [`pages`]: lists that others keep: stock of a warehouse, orders of another system.
 
+pub mod pages;
 pub mod sandbox;
 pub mod stripe;
 

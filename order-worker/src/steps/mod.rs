@@ -43,6 +43,7 @@ use crate::{
     engine::{Engine, Undecided},
     providers::{PartnerError, Payments, sandbox::carrier::SandboxCarrier},
     rpc::by_client,
+    stats::Latencies,
     store::{Store, StoreError},
 };
 
@@ -76,17 +77,19 @@ pub struct Steps {
     partners: Partners,
     under_way: Arc<Mutex<HashSet<StepKey>>>,
     at_once: Arc<Semaphore>,
+    latencies: Latencies,
 }
 
 impl Steps {
     /// Handles steps over `store`, `engine` and `partners`.
-    pub fn new(store: Store, engine: Engine, partners: Partners) -> Self {
+    pub fn new(store: Store, engine: Engine, partners: Partners, latencies: Latencies) -> Self {
         Self {
             store,
             engine,
             partners,
             under_way: Arc::default(),
             at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            latencies,
         }
     }
 
@@ -215,6 +218,7 @@ impl Steps {
             };
         point(Point::AfterPartner);
         tell(&row, &order, &result);
+        let is_failed = matches!(result, StepResult::Failed { .. });
         let finished = match self.finish(&row, result).await {
             // Deciding the same result again would not end better: an operator must look.
             Ok(Told {
@@ -231,6 +235,8 @@ impl Steps {
             decided => decided.map(drop).map_err(Into::into),
         };
         if finished.is_ok() {
+            self.latencies
+                .note(row.key.step.kind(), row.due_at, is_failed);
             point(Point::AfterStepStored);
         }
         finished

@@ -9,6 +9,8 @@
 //! - `read`: what callers ask for.
 //! - `feed`: events for readers; `webhooks`: events for endpoints of others.
 //! - `outbox`: steps to send, events to publish, housekeeping.
+//! - `stats`: figures, counted from the feed.
+//! - `jobs`: what is done again and again.
 //! - `dead_letters`: steps that are dead, messages that were archived.
 //! - `audit`: whole-database reads for `order-worker verify`.
 
@@ -18,6 +20,7 @@ pub(crate) mod database;
 mod dead_letters;
 mod error;
 mod feed;
+mod jobs;
 mod load;
 mod outbox;
 pub(crate) mod postgres;
@@ -25,6 +28,7 @@ mod read;
 mod row;
 mod save;
 pub(crate) mod sqlite;
+mod stats;
 mod webhooks;
 
 use std::{
@@ -41,6 +45,7 @@ pub use self::{
     feed::FeedPage,
     outbox::{Positioned, Publishing},
     read::{OrderAndSteps, OrderCursor, ProductAndShelves},
+    stats::{Backlog, Figure},
     webhooks::DueDelivery,
 };
 use self::{database::Session, postgres::Postgres, sqlite::Sqlite};
@@ -196,6 +201,18 @@ impl Store {
         match &*self.database {
             Database::Sqlite(sqlite) => Ok(sqlite.writer().await),
             Database::Postgres(postgres) => postgres::pooled(&postgres.pool).await,
+        }
+    }
+
+    /// A transaction of statements that write, rolled back unless it is committed.
+    async fn transaction(&self) -> Result<Session, StoreError> {
+        match &*self.database {
+            Database::Sqlite(sqlite) => {
+                let mut session = sqlite.writer().await;
+                session.control("BEGIN IMMEDIATE").await?;
+                Ok(session)
+            }
+            Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await,
         }
     }
 

@@ -227,6 +227,12 @@ fn migrations() -> Migrator {
             "import",
             include_str!("migrations/postgres/0003_import.sql"),
         ),
+        (4, "jobs", include_str!("migrations/postgres/0004_jobs.sql")),
+        (
+            5,
+            "figures",
+            include_str!("migrations/postgres/0005_figures.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
 }

@@ -359,6 +359,8 @@ const MIGRATIONS: &[M<'_>] = &[
     )),
     M::up(include_str!("migrations/sqlite/0003_feed_and_webhooks.sql")),
     M::up(include_str!("migrations/sqlite/0004_import.sql")),
+    M::up(include_str!("migrations/sqlite/0005_jobs.sql")),
+    M::up(include_str!("migrations/sqlite/0006_figures.sql")),
 ];
 
 fn migrate(connection: &mut Raw) -> anyhow::Result<()> {

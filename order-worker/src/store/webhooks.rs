@@ -11,10 +11,9 @@ use shared::{
 };
 
 use super::{
-    Database, Store, StoreError,
+    Store, StoreError,
     bulk::{Kind, Write},
     database::{Session, Sql, among, arguments, list},
-    postgres,
     read::Statement,
     row::{cloud_event, json, millis, select_events},
 };
@@ -83,14 +82,7 @@ impl Store {
     /// # Errors
     /// When the database is away; then nothing was made.
     pub async fn fan_out(&self, stamp: &mut Stamp, limit: u32) -> Result<usize, StoreError> {
-        let mut session = match &*self.database {
-            Database::Sqlite(sqlite) => {
-                let mut session = sqlite.writer().await;
-                session.control("BEGIN IMMEDIATE").await?;
-                session
-            }
-            Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
-        };
+        let mut session = self.transaction().await?;
         let sql = Sql::dialects(
             "SELECT position FROM relay WHERE name = 'webhooks'",
             "SELECT position FROM relay WHERE name = 'webhooks' FOR UPDATE SKIP LOCKED",

@@ -4,7 +4,7 @@
 use shared::{
     event::{Fact, OrderCreated, Origin},
     money::{Currency, MAX_AMOUNT},
-    order::{AcceptOrder, CancelReason, LineItem},
+    order::{AcceptOrder, CancelReason, LineItem, OrderStatus},
     outcome::{Code, Failure},
     request::Caller,
 };
@@ -117,6 +117,7 @@ fn refuse(
     draft.record(Fact::OrderCancelled {
         reason,
         note: Some(failure.message.chars().take(MAX_NOTE).collect()),
+        was: Some(OrderStatus::Pending),
     })?;
     Ok(draft.decide())
 }

@@ -50,7 +50,8 @@ pub(super) fn cancel(
     note: Option<String>,
 ) -> Result<(), Failure> {
     let was_processing = draft.order.status == OrderStatus::Processing;
-    draft.record(Fact::OrderCancelled { reason, note })?;
+    let was = Some(draft.order.status);
+    draft.record(Fact::OrderCancelled { reason, note, was })?;
     if !draft.order.held.is_empty() {
         let items = draft.order.held.clone();
         draft.record(Fact::StockReleased { items })?;

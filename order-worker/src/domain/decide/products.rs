@@ -1,5 +1,6 @@
 //! The catalogue and its shelves: the owner's business, not the storefronts'.
 
+use serde_json::json;
 use shared::{
     event::{Fact, Origin},
     id::{Sku, Warehouse},
@@ -185,9 +186,10 @@ fn count_shelf(
         reserved,
     } = shelf(world, &sku, &warehouse);
     if on_hand < reserved {
-        return Err(Failure::invalid_state(format!(
+        let why = format!(
             "{sku} in {warehouse}: {reserved} units are reserved, so on_hand can't be {on_hand}"
-        )));
+        );
+        return Err(Failure::invalid_state(why).with(json!({"reserved": reserved})));
     }
     let before = low_stock::total(world, &sku);
     let low = low_stock::falls(world, &sku, before, before + on_hand - was);

@@ -1,0 +1,32 @@
+//! `/v1/stats`.
+
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::Value;
+use shared::stats::Stats;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    app::App,
+    input::{Asker, Parameters},
+    openapi::{DaysParameter, StorefrontParameter},
+    output::answer,
+    problem::Problem,
+};
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(read))
+}
+
+/// Reads figures
+///
+/// How many orders there are, where they stand and what they brought in, by day; for operators, how the
+/// system is getting on.
+#[utoipa::path(get, path = "/stats", tag = "stats", params(StorefrontParameter, DaysParameter),
+    responses((status = 200, body = Stats)))]
+async fn read(asker: Asker, parameters: Parameters) -> Result<Response, Problem> {
+    let told = asker.ask("stats.get", Value::Object(parameters.0)).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}

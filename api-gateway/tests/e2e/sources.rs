@@ -1,0 +1,316 @@
+//! A warehouse and another system that keep their own lists: read again and again, whatever they answer.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Router,
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::harness::{System, order, until};
+
+/// A list of pages that somebody keeps; what else it answers is said here.
+#[derive(Clone)]
+struct Listing(Arc<Inner>);
+
+struct Inner {
+    url: String,
+    pages: Mutex<Vec<Value>>,
+    fault: Mutex<Option<Fault>>,
+    /// Method, and whether it was answered with 304.
+    seen: Mutex<Vec<(String, bool)>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Status(u16),
+    Babbles,
+    /// The second page is the first again.
+    Circles,
+    BreaksOff,
+}
+
+#[derive(serde::Deserialize)]
+struct Asked {
+    page: Option<usize>,
+}
+
+impl Listing {
+    async fn start(pages: Vec<Value>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listing = Self(Arc::new(Inner {
+            url: format!("http://{}/list?of=all", listener.local_addr().unwrap()),
+            pages: Mutex::new(pages),
+            fault: Mutex::default(),
+            seen: Mutex::default(),
+        }));
+        let router = Router::new().fallback(answer).with_state(listing.clone());
+        tokio::spawn(axum::serve(listener, router).into_future());
+        listing
+    }
+
+    fn set(&self, pages: Vec<Value>) {
+        *self.0.pages.lock().unwrap() = pages;
+    }
+
+    fn fail(&self, fault: Option<Fault>) {
+        *self.0.fault.lock().unwrap() = fault;
+    }
+
+    fn asked(&self) -> usize {
+        self.0.seen.lock().unwrap().len()
+    }
+}
+
+async fn answer(
+    State(listing): State<Listing>,
+    Query(Asked { page }): Query<Asked>,
+    method: axum::http::Method,
+    headers: HeaderMap,
+) -> Response {
+    let pages = listing.0.pages.lock().unwrap().clone();
+    let number = page.unwrap_or(1);
+    let etag = format!(
+        "\"{}\"",
+        pages.iter().map(Value::to_string).collect::<String>().len()
+    );
+    let is_known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let fault = *listing.0.fault.lock().unwrap();
+    let is_unchanged = is_known && fault.is_none();
+    let mut seen = listing.0.seen.lock().unwrap();
+    seen.push((method.to_string(), is_unchanged));
+    match fault {
+        Some(Fault::Status(code)) => return StatusCode::from_u16(code).unwrap().into_response(),
+        Some(Fault::Babbles) => return "<html>Monday</html>".into_response(),
+        Some(Fault::Circles) => {
+            return axum::Json(json!({"data": [], "next": "/list?of=all"})).into_response();
+        }
+        Some(Fault::BreaksOff) => {
+            let pieces = futures_util::stream::iter([
+                Ok("{\"data\": ["),
+                Err(std::io::Error::other("the wire broke")),
+            ]);
+            return axum::body::Body::from_stream(pieces).into_response();
+        }
+        None => {}
+    }
+    if is_unchanged {
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    let rows = pages.get(number - 1).cloned().unwrap_or(json!([]));
+    let mut response = axum::Json(json!({"data": rows})).into_response();
+    response
+        .headers_mut()
+        .insert(header::ETAG, etag.parse().unwrap());
+    if number < pages.len() {
+        let link = format!("</list?of=all&page={}>; rel=\"next\"", number + 1);
+        response
+            .headers_mut()
+            .insert(header::LINK, link.parse().unwrap());
+    }
+    response
+}
+
+impl System {
+    async fn report(&self, of: &str) -> Value {
+        let stats = self.get("/v1/stats").await.expect(200);
+        stats["system"][of].clone()
+    }
+
+    /// What came of a round that began after now.
+    async fn next_report(&self, of: &str) -> Value {
+        let now = jiff::Timestamp::now().to_string();
+        let mut report = Value::Null;
+        until("a round to end", async || {
+            report = self.report(of).await;
+            let started = report["report"]["started_at"].as_str().unwrap_or_default();
+            started > now.as_str() && report["report"]["finished_at"].is_string()
+        })
+        .await;
+        report["report"].clone()
+    }
+
+    async fn stock_of(&self, sku: &str) -> Vec<(String, i64, i64)> {
+        let product = self.get(&format!("/v1/products/{sku}")).await.expect(200);
+        let shelves = product["stock"].as_array().unwrap().iter();
+        shelves
+            .map(|shelf| {
+                (
+                    shelf["warehouse"].as_str().unwrap().to_owned(),
+                    shelf["on_hand"].as_i64().unwrap(),
+                    shelf["reserved"].as_i64().unwrap(),
+                )
+            })
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
+    let warehouse = Listing::start(vec![]).await;
+    warehouse.fail(Some(Fault::Status(503)));
+    let system = System::start_with(&[
+        ("WAREHOUSE_URL", &warehouse.0.url),
+        ("WAREHOUSE_SYNC_SECONDS", "1"),
+    ])
+    .await;
+    system.stock("A", &[("main", 5)]).await;
+    system.stock("B", &[("east", 4), ("west", 4)]).await;
+    // While it is away, whatever that looks like, all goes on from what is here.
+    let customer = system.customer().await;
+    for (fault, why) in [
+        (Fault::Status(503), "answered 503"),
+        (Fault::Status(404), "answered 404"),
+        (Fault::Babbles, "not JSON"),
+        (Fault::Circles, "in a circle"),
+        (Fault::BreaksOff, ""),
+    ] {
+        warehouse.fail(Some(fault));
+        let report = system.next_report("warehouse").await;
+        let error = report["error"].as_str().unwrap();
+        assert!(error.contains(why), "{fault:?}: {error}");
+        assert_eq!(system.get("/readyz").await.status, 200);
+    }
+    let created = system.post("/v1/orders", order(&customer, "A", 3)).await;
+    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+
+    // It is back: pages, rows that mean nothing, and one that says less than is promised.
+    warehouse.set(vec![
+        json!([
+            {"sku": "A", "on_hand": 1, "aisle": 7},
+            {"sku": "B", "warehouse": "east", "on_hand": 40},
+            {"sku": "nothing of ours", "on_hand": 1},
+            {"sku": "GONE", "on_hand": 1}
+        ]),
+        json!([
+            {"sku": "B", "warehouse": "north", "quantity": 9},
+            {"sku": "B", "on_hand": 9},
+            {"sku": "B", "warehouse": "west", "on_hand": -1},
+            {"sku": "B", "warehouse": "west", "on_hand": "many"},
+            17
+        ]),
+    ]);
+    warehouse.fail(None);
+    let report = system.next_report("warehouse").await;
+    assert_eq!(report["error"], Value::Null, "{report}");
+    assert_eq!((&report["pages"], &report["rows"]), (&json!(2), &json!(9)));
+    assert_eq!(report["skipped_count"], 6, "{report}");
+    let where_ = |entry: &Value| {
+        (
+            entry["page"].as_u64().unwrap(),
+            entry["row"].as_u64().unwrap(),
+        )
+    };
+    let skipped: Vec<_> = report["skipped"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(where_)
+        .collect();
+    assert_eq!(skipped, [(1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (2, 5)]);
+    assert_eq!(report["conflict_count"], 1);
+    assert_eq!(report["conflicts"][0]["reserved"], 3);
+    assert_eq!(system.stock_of("A").await, [("main".to_owned(), 3, 3)]);
+    assert_eq!(
+        system.stock_of("B").await,
+        [
+            ("east".to_owned(), 40, 0),
+            ("north".to_owned(), 9, 0),
+            ("west".to_owned(), 4, 0)
+        ]
+    );
+    // What is as it was makes no events.
+    let counted = async || {
+        let events = system.get("/v1/events?type=stock.adjusted&limit=200").await;
+        events.expect(200)["data"].as_array().unwrap().len()
+    };
+    let before = counted().await;
+    system.next_report("warehouse").await;
+    assert_eq!(counted().await, before);
+    // A list of one page that was used whole is asked for by its name.
+    warehouse.set(vec![
+        json!([{"sku": "B", "warehouse": "west", "on_hand": 5}]),
+    ]);
+    until("an unchanged list", async || {
+        system.report("warehouse").await["report"]["is_unchanged"] == true
+    })
+    .await;
+    assert!(
+        warehouse
+            .0
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|(_, is_304)| *is_304)
+    );
+    system
+        .order_until(&id, "announced", crate::harness::is_announced)
+        .await;
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn orders_of_another_system_are_taken_over_once_and_it_is_never_written() {
+    let remote = Listing::start(vec![]).await;
+    let system =
+        System::start_with(&[("IMPORT_URL", &remote.0.url), ("IMPORT_SECONDS", "1")]).await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let row = |id: Value, quantity: u32| json!({"id": id, "status": "new", "customer_id": customer, "items": [{"sku": "A", "quantity": quantity}]});
+    remote.set(vec![
+        json!([row(json!(1), 2), row(json!("two"), 2), {"customer_id": customer}]),
+        json!([row(json!(3), 2), row(json!(4), 0)]),
+    ]);
+    until("all to be there", async || system.orders().await.len() == 3).await;
+    system.quiet().await;
+    let report = system.next_report("import").await;
+    assert_eq!(
+        (&report["changed"], &report["skipped_count"]),
+        (&json!(0), &json!(2))
+    );
+    let mut names: Vec<_> = system
+        .orders()
+        .await
+        .iter()
+        .map(|order| order["external_id"].as_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["1", "3", "two"]);
+    // As the remote's screen shows them: two were fulfilled, one failed for want of stock.
+    until("all to be counted", async || {
+        let stats = system.get("/v1/stats").await.expect(200);
+        let orders = &stats["orders"];
+        orders["imported"] == 3
+            && orders["new"] == 0
+            && orders["processed"] == 2
+            && orders["failed"] == 1
+    })
+    .await;
+    let stats = system.get("/v1/stats").await.expect(200);
+    assert_eq!(stats["orders"]["cancelled"], json!({"out_of_stock": 1}));
+    // One more comes, and the others change there: that is the remote's business.
+    remote.set(vec![json!([row(json!(1), 9), row(json!(5), 1)])]);
+    until("the new one", async || system.orders().await.len() == 4).await;
+    let asked = remote.asked();
+    until("another round", async || remote.asked() > asked).await;
+    assert!(
+        remote
+            .0
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|(method, _)| method == "GET")
+    );
+    assert_eq!(system.orders().await.len(), 4);
+    system.quiet().await;
+    system.assert_verified();
+}

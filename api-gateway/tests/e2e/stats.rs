@@ -1,0 +1,116 @@
+//! Figures: what they add up to, and for whom.
+
+use serde_json::{Value, json};
+
+use crate::harness::{System, is_announced, order, order_paid_by, until};
+
+#[tokio::test]
+async fn figures_add_up_to_what_the_lists_show() {
+    let mut system = System::start_with(&[(
+        "API_KEYS",
+        "operator=key-of-operator;storefront@eu=key-of-eu;storefront@us=key-of-us",
+    )])
+    .await;
+    system.key = Some("key-of-operator".to_owned());
+    system.stock("A", &[("main", 100)]).await;
+    system.key = Some("key-of-eu".to_owned());
+    let customer = system.customer().await;
+    let mut ids = Vec::new();
+    for quantity in [1, 2, 3] {
+        let created = system
+            .post("/v1/orders", order(&customer, "A", quantity))
+            .await;
+        ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+    }
+    for id in &ids {
+        system.order_until(id, "announced", is_announced).await;
+    }
+    let declined = order_paid_by(&customer, "A", 1, "pm_declined");
+    system.post("/v1/orders", declined).await.expect(201);
+    system
+        .webhook("m-1", "shipment.shipped", &ids[1])
+        .await
+        .expect(200);
+    system
+        .webhook("m-2", "shipment.delivered", &ids[2])
+        .await
+        .expect(200);
+    system
+        .post(&format!("/v1/orders/{}/cancel", ids[0]), json!({}))
+        .await
+        .expect(200);
+    system.key = Some("key-of-operator".to_owned());
+    let captured = |order: &Value| order["payment"]["status"] == "captured";
+    system.order_until(&ids[2], "captured", captured).await;
+    system
+        .post(
+            &format!("/v1/orders/{}/refunds", ids[2]),
+            json!({"amount": 500}),
+        )
+        .await
+        .expect(202);
+    system.quiet().await;
+    system.key = Some("key-of-eu".to_owned());
+    let mut stats = Value::Null;
+    until("all to be counted", async || {
+        stats = system.get("/v1/stats?days=7").await.expect(200);
+        stats["revenue"][0]["refunded"] == 500 && stats["orders"]["by_status"]["pending"] == 0
+    })
+    .await;
+    assert_eq!(
+        stats["orders"]["by_status"],
+        json!({"pending": 0, "processing": 0, "shipped": 1, "delivered": 1, "cancelled": 2})
+    );
+    assert_eq!(stats["orders"]["total"], 4);
+    assert_eq!(
+        stats["orders"]["cancelled"],
+        json!({"customer_request": 1, "payment_declined": 1})
+    );
+    assert_eq!(
+        stats["revenue"],
+        json!([{"currency": "EUR", "captured": 5000, "refunded": 500, "net": 4500}])
+    );
+    let days = stats["days"].as_array().unwrap();
+    assert_eq!(days.len(), 7);
+    // Around midnight, some of it was yesterday.
+    let sum = |name: &str| {
+        days.iter()
+            .map(|day| day[name].as_i64().unwrap())
+            .sum::<i64>()
+    };
+    assert_eq!(
+        (
+            sum("created"),
+            sum("processing"),
+            sum("shipped"),
+            sum("delivered"),
+            sum("cancelled")
+        ),
+        (4, 3, 2, 1, 2)
+    );
+    assert_eq!(stats["system"], Value::Null, "for operators only");
+    only_operators_see_the_system(system, &stats).await;
+}
+
+async fn only_operators_see_the_system(mut system: System, stats: &Value) {
+    system.key = Some("key-of-us".to_owned());
+    let others = system.get("/v1/stats").await.expect(200);
+    assert_eq!(others["orders"]["total"], 0);
+    assert_eq!(others["days"].as_array().unwrap().len(), 30);
+    system.key = Some("key-of-operator".to_owned());
+    let all = system.get("/v1/stats?storefront=eu").await.expect(200);
+    assert_eq!(all["orders"], stats["orders"]);
+    let ours = &all["system"];
+    assert_eq!(ours["queues"]["order-worker-queue"], 0);
+    assert_eq!(
+        (&ours["due_steps"], &ours["dead_letters"]),
+        (&json!(0), &json!(0))
+    );
+    assert!(ours["steps"]["authorize_payment"]["done"].as_u64().unwrap() >= 3);
+    for wrong in ["days=0", "days=367", "days=many", "weeks=1"] {
+        system
+            .get(&format!("/v1/stats?{wrong}"))
+            .await
+            .expect_problem(422, "INVALID_REQUEST");
+    }
+}

@@ -1,0 +1,267 @@
+//! What is fetched from others again and again, by one worker at a time: [`warehouse`] stock, and
+//! [`orders`] of another system. Nothing waits for it, and nothing that it brings is lost when it fails: it
+//! comes again.
+
+pub mod orders;
+pub mod warehouse;
+
+use std::{collections::HashSet, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::{
+    id::Storefront,
+    request::{Caller, Role},
+};
+use tokio::time;
+use uuid::Uuid;
+
+use crate::{
+    providers::pages::{Fetched, Pages},
+    store::{Store, StoreError},
+};
+
+/// How often it is looked whether it is time.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// While it is done, nobody else does it; renewed with every page.
+const LEASE: SignedDuration = SignedDuration::from_mins(2);
+/// Pages of a list at most.
+const MAX_PAGES: usize = 100_000;
+/// Rows that a report names at most, of each kind.
+const MAX_NAMED: usize = 100;
+
+/// What is to be fetched, and how often.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The first page.
+    pub url: Url,
+    /// Between the end of a round and the next.
+    pub every: SignedDuration,
+}
+
+/// What came of a round.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended; none while it is on its way.
+    pub finished_at: Option<Timestamp>,
+    /// What it ended with, unless that was the last page.
+    pub error: Option<String>,
+    /// The list was as it was before.
+    pub is_unchanged: bool,
+    /// Pages read.
+    pub pages: u64,
+    /// Rows read.
+    pub rows: u64,
+    /// Rows that changed something.
+    pub changed: u64,
+    /// Rows that could not be used.
+    pub skipped_count: u64,
+    /// The first of them, and why.
+    pub skipped: Vec<Skipped>,
+    /// Rows that could not be followed as they are.
+    pub conflict_count: u64,
+    /// The first of them.
+    pub conflicts: Vec<Value>,
+}
+
+/// A row that could not be used.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Skipped {
+    /// On which page, from 1.
+    pub page: u64,
+    /// Which of it, from 1.
+    pub row: u64,
+    /// Why.
+    pub detail: String,
+}
+
+impl Report {
+    fn skip(&mut self, row: usize, detail: String) {
+        self.skipped_count += 1;
+        if self.skipped.len() < MAX_NAMED {
+            self.skipped.push(Skipped {
+                page: self.pages,
+                row: row as u64 + 1,
+                detail,
+            });
+        }
+    }
+
+    fn conflict(&mut self, what: Value) {
+        self.conflict_count += 1;
+        if self.conflicts.len() < MAX_NAMED {
+            self.conflicts.push(what);
+        }
+    }
+}
+
+/// What is kept of a job.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    /// Of the first page of a list that was read to its end, all of whose rows were used.
+    #[serde(default)]
+    etag: Option<String>,
+    #[serde(default)]
+    report: Report,
+    /// When a round last got to the end.
+    #[serde(default)]
+    succeeded_at: Option<Timestamp>,
+}
+
+/// What a job does with the rows of a page.
+trait Job: Send + Sync {
+    /// What it is called in the database, in logs and in reports.
+    const NAME: &'static str;
+
+    /// Uses `rows`.
+    ///
+    /// # Errors
+    /// In words, when it can't go on.
+    fn take(
+        &self,
+        rows: Vec<Value>,
+        report: &mut Report,
+    ) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// Does `job` whenever it is due.
+async fn run<J: Job>(job: J, store: Store, pages: Pages, source: Source) {
+    loop {
+        time::sleep(INTERVAL).await;
+        let claimed = store.claim_job(J::NAME, Timestamp::now(), LEASE).await;
+        let state = match claimed {
+            Ok(Some(state)) => state,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::debug!(%error, job = J::NAME, "a job waits for the database");
+                continue;
+            }
+        };
+        if let Err(error) = round(&job, &store, &pages, &source, state).await {
+            tracing::warn!(%error, job = J::NAME, "a job could not note what it did");
+        }
+    }
+}
+
+async fn round<J: Job>(
+    job: &J,
+    store: &Store,
+    pages: &Pages,
+    source: &Source,
+    mut state: State,
+) -> Result<(), StoreError> {
+    state.report = Report {
+        started_at: Some(Timestamp::now()),
+        ..Report::default()
+    };
+    let known = state.etag.take();
+    let read = read(job, store, pages, source, known, &mut state).await?;
+    let now = Timestamp::now();
+    state.report.finished_at = Some(now);
+    match read {
+        Ok(()) => state.succeeded_at = Some(now),
+        Err(error) => state.report.error = Some(error),
+    }
+    tell(J::NAME, &state.report);
+    store.keep_job(J::NAME, now + source.every, &state).await
+}
+
+/// Reads the list to its end, unless it is as it was.
+async fn read<J: Job>(
+    job: &J,
+    store: &Store,
+    pages: &Pages,
+    source: &Source,
+    known: Option<String>,
+    state: &mut State,
+) -> Result<Result<(), String>, StoreError> {
+    let (mut next, mut seen) = (Some(source.url.clone()), HashSet::new());
+    let mut first_etag = None;
+    while let Some(url) = next {
+        let is_first = seen.is_empty();
+        let condition = known.as_deref().filter(|_| is_first);
+        let page = match pages.fetch(&url, condition).await {
+            Ok(Fetched::Page(page)) => page,
+            Ok(Fetched::Unchanged) => {
+                state.report.is_unchanged = true;
+                state.etag = known;
+                return Ok(Ok(()));
+            }
+            Err(error) => return Ok(Err(format!("page {}: {error}", seen.len() + 1))),
+        };
+        if is_first {
+            first_etag = page.etag;
+        }
+        state.report.pages += 1;
+        state.report.rows += page.rows.len() as u64;
+        if let Err(error) = job.take(page.rows, &mut state.report).await {
+            return Ok(Err(error));
+        }
+        let lease = Timestamp::now() + LEASE;
+        store.keep_job(J::NAME, lease, state).await?;
+        seen.insert(url);
+        next = page.next;
+        if next.as_ref().is_some_and(|url| seen.contains(url)) {
+            return Ok(Err("the list goes in a circle".to_owned()));
+        }
+        if seen.len() >= MAX_PAGES {
+            return Ok(Err(format!("the list has more than {MAX_PAGES} pages")));
+        }
+    }
+    // Of a list in parts, the first says nothing about the others; and what could not be used may be usable
+    // the next time, by what changes here.
+    let is_whole =
+        seen.len() == 1 && state.report.skipped_count == 0 && state.report.conflict_count == 0;
+    state.etag = first_etag.filter(|_| is_whole);
+    Ok(Ok(()))
+}
+
+fn tell(job: &str, report: &Report) {
+    let Report {
+        pages,
+        rows,
+        changed,
+        ..
+    } = report;
+    let (skipped, conflicts) = (report.skipped_count, report.conflict_count);
+    if let Some(error) = &report.error {
+        tracing::warn!(
+            job,
+            error,
+            pages,
+            rows,
+            changed,
+            "{job} ended early; it goes on from what is here"
+        );
+    } else if skipped + conflicts > 0 {
+        tracing::warn!(
+            job,
+            pages,
+            rows,
+            changed,
+            skipped,
+            conflicts,
+            "{job}: not all rows could be used"
+        );
+    } else if *changed > 0 {
+        tracing::info!(job, pages, rows, changed, "{job}");
+    } else {
+        tracing::debug!(job, pages, rows, "{job}: nothing new");
+    }
+}
+
+/// On whose behalf a job changes something.
+fn caller(job: &str) -> Caller {
+    Caller {
+        role: Role::Operator,
+        storefront: Storefront::default(),
+        actor: job.to_owned(),
+        intent: job.to_owned(),
+        request_id: Uuid::now_v7().to_string(),
+        traceparent: None,
+    }
+}

@@ -1,0 +1,87 @@
+//! Orders that another system keeps: taken over as they appear there, told apart by what they are called
+//! there. That system is only read.
+
+use serde_json::{Map, Value};
+use shared::{
+    order::{ImportLine, MAX_LINES},
+    outcome::Code,
+};
+
+use super::{Job, Report, Source, caller, run};
+use crate::{engine::Engine, providers::pages::Pages, rpc::import, store::Store};
+
+/// What the job is called.
+pub const NAME: &str = "order.import";
+/// What is read of an order; the rest is the other system's own business.
+const KNOWN: [&str; 8] = [
+    "external_id",
+    "customer_id",
+    "items",
+    "shipping_address",
+    "payment_method",
+    "expected_total",
+    "metadata",
+    "storefront",
+];
+
+/// Imports orders from `source`, until it is dropped.
+pub async fn import_from(store: Store, engine: Engine, pages: Pages, source: Source) {
+    run(Import { engine }, store, pages, source).await;
+}
+
+struct Import {
+    engine: Engine,
+}
+
+impl Job for Import {
+    const NAME: &'static str = NAME;
+
+    async fn take(&self, rows: Vec<Value>, report: &mut Report) -> Result<(), String> {
+        let caller = caller(NAME);
+        let mut lines = Vec::with_capacity(rows.len());
+        for (index, row) in rows.into_iter().enumerate() {
+            match order(row) {
+                Ok(order) => lines.push(ImportLine {
+                    line: index as u64 + 1,
+                    order,
+                }),
+                Err(why) => report.skip(index, why),
+            }
+        }
+        while !lines.is_empty() {
+            let rest = lines.split_off(lines.len().min(MAX_LINES));
+            let taken = import(&self.engine, &caller, lines, None, None).await;
+            let taken = taken.map_err(|failure| failure.message)?;
+            report.changed += taken.accepted;
+            for rejected in taken.rejected {
+                if rejected.code == Code::Internal {
+                    return Err(rejected.detail);
+                }
+                let index = usize::try_from(rejected.line).unwrap_or_default();
+                report.skip(index.saturating_sub(1), rejected.detail);
+            }
+            lines = rest;
+        }
+        Ok(())
+    }
+}
+
+/// The order as it is imported. `id` is what the other system calls it, unless it says `external_id`.
+fn order(row: Value) -> Result<Value, String> {
+    let Value::Object(mut row) = row else {
+        return Err("is not an object".to_owned());
+    };
+    let id = match row.remove("id") {
+        Some(Value::Number(number)) => Some(Value::String(number.to_string())),
+        id => id,
+    };
+    let mut order: Map<String, Value> = row
+        .into_iter()
+        .filter(|(name, _)| KNOWN.contains(&name.as_str()))
+        .collect();
+    if !order.contains_key("external_id") {
+        let id = id.ok_or("has neither an external_id nor an id")?;
+        order.insert("external_id".to_owned(), id);
+    }
+    Ok(Value::Object(order))
+}

@@ -1,0 +1,187 @@
+//! Stock as an external warehouse counts it. Reads and orders go on from what is here, however long the
+//! warehouse is away; never does a shelf have less than is promised from it.
+
+use serde_json::{Value, json};
+use shared::{
+    id::{Sku, Warehouse},
+    outcome::{Code, Failure},
+    product::{MAX_ON_HAND, SetStock},
+    request::Caller,
+};
+
+use super::{Job, Report, Source, caller, run};
+use crate::{
+    domain::command::{Action, Command},
+    engine::Engine,
+    providers::pages::Pages,
+    store::Store,
+};
+
+/// What the job is called.
+pub const NAME: &str = "warehouse.refresh";
+/// Rows that are decided at the same time.
+const AT_ONCE: usize = 200;
+/// A shelf that is ordered from meanwhile is counted again so often.
+const ATTEMPTS: usize = 5;
+
+/// Refreshes stock from `source`, until it is dropped.
+pub async fn refresh(store: Store, engine: Engine, pages: Pages, source: Source) {
+    let job = Refresh {
+        store: store.clone(),
+        engine,
+    };
+    run(job, store, pages, source).await;
+}
+
+struct Refresh {
+    store: Store,
+    engine: Engine,
+}
+
+/// What a row says.
+struct Count {
+    sku: Sku,
+    warehouse: Warehouse,
+    on_hand: i64,
+}
+
+/// What came of it.
+enum Done {
+    Changed,
+    AsItWas,
+    /// So many are promised, more than there are.
+    Promised(i64),
+}
+
+impl Job for Refresh {
+    const NAME: &'static str = NAME;
+
+    async fn take(&self, rows: Vec<Value>, report: &mut Report) -> Result<(), String> {
+        let caller = caller(NAME);
+        for (chunk, rows) in rows.chunks(AT_ONCE).enumerate() {
+            let setting = rows.iter().map(|row| self.follow(&caller, row));
+            let results = futures_util::future::join_all(setting).await;
+            for (index, (row, result)) in rows.iter().zip(results).enumerate() {
+                match result {
+                    Ok(Done::Changed) => report.changed += 1,
+                    Ok(Done::AsItWas) => {}
+                    Ok(Done::Promised(reserved)) => {
+                        report.changed += 1;
+                        report.conflict(json!({"row": row, "reserved": reserved}));
+                    }
+                    Err(failure) if failure.code == Code::Unavailable => {
+                        return Err(failure.message);
+                    }
+                    Err(failure) => report.skip(chunk * AT_ONCE + index, failure.message),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Refresh {
+    async fn follow(&self, caller: &Caller, row: &Value) -> Result<Done, Failure> {
+        let Count {
+            sku,
+            warehouse,
+            on_hand,
+        } = self.read(row).await?;
+        let mut told = self.set(caller, &sku, &warehouse, on_hand).await;
+        // What is promised can't be taken back: nothing more is sold, and somebody is told.
+        let mut promised = None;
+        for _ in 0..ATTEMPTS {
+            let Err(failure) = &told else { break };
+            let Some(reserved) = failure.details["reserved"].as_i64() else {
+                break;
+            };
+            promised = Some(reserved);
+            told = self.set(caller, &sku, &warehouse, reserved).await;
+        }
+        match (told?, promised) {
+            (_, Some(reserved)) => Ok(Done::Promised(reserved)),
+            (true, None) => Ok(Done::Changed),
+            (false, None) => Ok(Done::AsItWas),
+        }
+    }
+
+    /// Whether that changed anything.
+    async fn set(
+        &self,
+        caller: &Caller,
+        sku: &Sku,
+        warehouse: &Warehouse,
+        on_hand: i64,
+    ) -> Result<bool, Failure> {
+        let known = self.known(sku, warehouse).await?;
+        if known == Some(on_hand) {
+            return Ok(false);
+        }
+        let command = Command::Request {
+            caller: caller.clone(),
+            idempotency: None,
+            if_match: None,
+            action: Action::SetStock(SetStock {
+                sku: sku.clone(),
+                warehouse: warehouse.clone(),
+                on_hand,
+                reason: Some(NAME.to_owned()),
+            }),
+        };
+        let told = self.engine.decide(command, None).await?;
+        told.outcome.map(|_| true)
+    }
+
+    async fn known(&self, sku: &Sku, warehouse: &Warehouse) -> Result<Option<i64>, Failure> {
+        let away = |error| Failure::new(Code::Unavailable, format!("{error}"));
+        let found = self.store.product(sku).await.map_err(away)?;
+        let Some((_, shelves)) = found.filter(|(product, _)| !product.is_deleted) else {
+            return Err(Failure::not_found("product", sku));
+        };
+        Ok(shelves.get(warehouse).map(|shelf| shelf.on_hand))
+    }
+
+    /// `{sku, warehouse?, on_hand}`; other fields are the warehouse's own business.
+    async fn read(&self, row: &Value) -> Result<Count, Failure> {
+        let wrong = |what: String| Failure::new(Code::InvalidRequest, what);
+        let sku = row["sku"].as_str().unwrap_or_default();
+        let sku: Sku = sku.parse().map_err(|why| wrong(format!("sku: {why}")))?;
+        let on_hand = row["on_hand"].as_i64().or(row["quantity"].as_i64());
+        let on_hand = on_hand.filter(|units| (0..=MAX_ON_HAND).contains(units));
+        let on_hand = on_hand.ok_or_else(|| {
+            wrong(format!(
+                "{sku}: on_hand must be a whole number from 0 to {MAX_ON_HAND}"
+            ))
+        })?;
+        let warehouse = match row["warehouse"].as_str() {
+            Some(name) => name
+                .parse()
+                .map_err(|why| wrong(format!("{sku}: warehouse: {why}")))?,
+            None => self.only_warehouse(&sku).await?,
+        };
+        Ok(Count {
+            sku,
+            warehouse,
+            on_hand,
+        })
+    }
+
+    /// Where a product is that has one place only.
+    async fn only_warehouse(&self, sku: &Sku) -> Result<Warehouse, Failure> {
+        let away = |error| Failure::new(Code::Unavailable, format!("{error}"));
+        let found = self.store.product(sku).await.map_err(away)?;
+        let Some((_, shelves)) = found else {
+            return Err(Failure::not_found("product", sku));
+        };
+        let mut places = shelves.into_keys();
+        let ambiguous = || {
+            let what = format!("{sku}: says no warehouse, and there are several");
+            Failure::new(Code::InvalidRequest, what)
+        };
+        match (places.next(), places.next()) {
+            (Some(only), None) => Ok(only),
+            (None, _) => "default".parse().map_err(|_| ambiguous()),
+            (Some(_), Some(_)) => Err(ambiguous()),
+        }
+    }
+}

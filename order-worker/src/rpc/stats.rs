@@ -1,0 +1,36 @@
+//! Figures.
+
+use jiff::Timestamp;
+use shared::{
+    outcome::{Failure, Json},
+    request::{Caller, Role},
+    stats::GetStats,
+};
+
+use super::{Rpc, unreadable, visible_storefront};
+use crate::stats::{add_up, first_day, system};
+
+impl Rpc {
+    /// What was counted; for operators, how the system is getting on besides.
+    pub(super) async fn stats(&self, caller: &Caller, query: GetStats) -> Result<Json, Failure> {
+        let first = first_day(Timestamp::now(), query.days);
+        let storefront = visible_storefront(caller, query.storefront);
+        let figures = self.store.figures(storefront.as_ref(), first).await;
+        let (figures, position) = figures.map_err(unreadable)?;
+        let mut stats = add_up(&figures, first, query.days, position);
+        stats.system = match caller.role {
+            Role::Storefront => None,
+            Role::Operator | Role::Admin => {
+                let insight = &self.insight;
+                let told = system(
+                    &self.store,
+                    &insight.publisher,
+                    &insight.latencies,
+                    &insight.worker,
+                );
+                Some(told.await.map_err(unreadable)?)
+            }
+        };
+        Json::of(&stats)
+    }
+}
