@@ -51,8 +51,18 @@ pub(crate) struct App {
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
+    pub(crate) modes: Modes,
     /// Cancelled when the gateway is asked to stop.
     pub(crate) stopping: CancellationToken,
+}
+
+/// What is there only when it is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Modes {
+    /// `DEBUG_API=1`
+    pub(crate) debug: bool,
+    /// `DEMO=1`
+    pub(crate) demo: bool,
 }
 
 /// Every route and what is said about it. What is done for all of them is done in one layer,
@@ -87,6 +97,16 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
             .config(utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none")),
     )
     .layer(middleware::map_response(openapi::policy));
+    let router = if app.modes.debug {
+        router.merge(routes::inspect::debug())
+    } else {
+        router
+    };
+    let router = if app.modes.demo {
+        router.merge(routes::inspect::demo())
+    } else {
+        router
+    };
     let router = router
         .route("/openapi.json", get(|| async move { described(&text) }))
         .with_state(app.clone())

@@ -13,6 +13,8 @@
 //! | `CORS_ORIGINS` | | pages that may call from a browser: origins apart by commas, or `*` |
 //! | `SHIPPER_WEBHOOK_SECRET` | | `whsec_…`, verifies the shipper's webhooks; a secret |
 //! | `STRIPE_WEBHOOK_SECRET` | | `whsec_…`, verifies Stripe's webhooks; a secret |
+//! | `DEBUG_API` | `0` | `1`: `/debug/…` shows admins the data as it is |
+//! | `DEMO` | `0` | `1`: `POST /demo/reset` goes back to the beginning |
 //! | `REQUEST_TIMEOUT_MS` | `5000` | for the worker's answer |
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -26,6 +28,7 @@ use standardwebhooks::Webhook;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
+    app::Modes,
     auth::{Auth, jwt::Tokens, keys::Keys},
     rate_limit::RateLimit,
 };
@@ -42,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
+    pub(crate) modes: Modes,
 }
 
 impl Config {
@@ -76,6 +80,10 @@ impl Config {
                 .secret("STRIPE_WEBHOOK_SECRET")?
                 .map(|secret| Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))),
             request_timeout: env.millis("REQUEST_TIMEOUT_MS", 5000)?,
+            modes: Modes {
+                debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,
+                demo: env.choice("DEMO", &[("0", false), ("1", true)], "0")?,
+            },
         })
     }
 }
@@ -151,6 +159,7 @@ fn cors(origins: &str) -> anyhow::Result<CorsLayer> {
             HeaderName::from_static("last-event-id"),
             HeaderName::from_static("prefer"),
             HeaderName::from_static("traceparent"),
+            HeaderName::from_static("x-intent"),
             HeaderName::from_static("x-request-id"),
         ])
         .expose_headers([

@@ -41,6 +41,10 @@ use crate::{
 
 /// Makes a `POST` that is sent again the same as one that is sent once.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// What the client is about.
+const INTENT: HeaderName = HeaderName::from_static("x-intent");
+/// Longer ones are passed over.
+const MAX_INTENT: usize = 64;
 /// Longer ones are refused.
 const MAX_IDEMPOTENCY_KEY: usize = 255;
 /// `Prefer: wait` waits no longer.
@@ -329,6 +333,7 @@ pub(crate) struct Asker {
     identity: Identity,
     request_id: RequestId,
     trace: Trace,
+    intent: Option<String>,
     idempotency_key: Option<String>,
     if_match: Option<IfMatch>,
     if_none_match: Option<HeaderValue>,
@@ -352,6 +357,7 @@ impl FromRequestParts<App> for Asker {
             identity,
             request_id: request_id.unwrap_or_else(|| RequestId::of(headers)),
             trace: trace.unwrap_or_else(|| Trace::of(headers)),
+            intent: intent(headers),
             idempotency_key: idempotency_key(headers)?,
             if_match: if_match(headers)?,
             if_none_match: headers.get(header::IF_NONE_MATCH).cloned(),
@@ -423,7 +429,7 @@ impl Asker {
             role,
             storefront,
             actor,
-            intent: intent.to_owned(),
+            intent: self.intent.clone().unwrap_or_else(|| intent.to_owned()),
             request_id: self.request_id.as_str().to_owned(),
             traceparent: Some(self.trace.as_str().to_owned()),
         }
@@ -491,6 +497,15 @@ impl Asker {
     pub(crate) fn conditional(&self, answer: Answer) -> Response {
         answer.unless(self.if_none_match.as_ref())
     }
+}
+
+/// `X-Intent`: what the client is about, in its own word, kept with every event that comes of it. What is
+/// no word is passed over.
+fn intent(headers: &HeaderMap) -> Option<String> {
+    let intent = headers.get(INTENT)?.to_str().ok()?;
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
+    let is_word = (1..=MAX_INTENT).contains(&intent.len()) && intent.chars().all(is_safe);
+    is_word.then(|| intent.to_owned())
 }
 
 /// The client's `Idempotency-Key`.

@@ -92,6 +92,7 @@ async fn run() -> anyhow::Result<()> {
         auth: config.auth,
         rate_limit: config.rate_limit,
         shipper_webhook: config.shipper_webhook,
+        modes: config.modes,
         stripe_webhook: config.stripe_webhook,
         request_timeout: config.request_timeout,
         stopping: stop.clone(),

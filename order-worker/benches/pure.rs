@@ -42,6 +42,7 @@ fn rules() -> Rules {
         needs_approval: false,
         payment_provider: "sandbox".to_owned(),
         default_payment_method: Some("pm_ok".to_owned()),
+        needs_verification: false,
         refunds_returns: true,
     }
 }

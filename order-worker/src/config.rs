@@ -18,6 +18,9 @@
 //! | `WAREHOUSE_SYNC_SECONDS` | `300` | how often it is read |
 //! | `IMPORT_URL` | | another system's list of orders; a secret, as it may hold one |
 //! | `IMPORT_SECONDS` | `300` | how often it is read |
+//! | `CUSTOMER_VERIFICATION` | `off` | `required`: only verified customers' orders are taken |
+//! | `DEMO` | `0` | `1`: `POST /demo/reset` goes back to the beginning |
+//! | `DEBUG_API` | `0` | `1`: admins see the data as it is |
 //! | `WEBHOOK_ALLOW_PRIVATE` | `0` | `1`: webhooks may go to private addresses, and over plain HTTP |
 //! | `ORDER_APPROVAL` | `auto` | `manual`: nothing is done for an order before an operator approves it |
 //! | `RESERVATION_TTL_SECONDS` | `1800` | how long stock is held for a payment |
@@ -68,6 +71,10 @@ pub struct Config {
     pub webhooks: Guard,
     /// What the owner has laid down.
     pub rules: Rules,
+    /// Whether everything may be undone.
+    pub demo: bool,
+    /// Whether the data may be seen as it is.
+    pub debug: bool,
 }
 
 /// Where the sandbox carrier sends its webhooks, and what signs them.
@@ -121,12 +128,19 @@ impl Config {
                     "0",
                 )?,
             },
+            demo: env.choice("DEMO", &[("0", false), ("1", true)], "0")?,
+            debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,
             rules: Rules {
                 reservation_ttl: SignedDuration::try_from(reservation_ttl)
                     .context("RESERVATION_TTL_SECONDS")?,
                 needs_approval,
                 payment_provider: payment_provider.to_owned(),
                 default_payment_method: default_payment_method.map(str::to_owned),
+                needs_verification: env.choice(
+                    "CUSTOMER_VERIFICATION",
+                    &[("off", false), ("required", true)],
+                    "off",
+                )?,
                 refunds_returns: env.choice(
                     "RETURNS",
                     &[("refund", true), ("keep", false)],

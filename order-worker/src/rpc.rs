@@ -1,9 +1,11 @@
 //! Requests from callers: reads go to the readers' connections, the rest becomes commands.
 
 mod approval;
+mod erase;
 mod feed;
 mod idempotency;
 mod import;
+mod inspect;
 mod stats;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
@@ -19,10 +21,11 @@ use shared::{
         publisher::{Publisher, Replier},
         rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
     },
+    customer::CustomerRef,
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
     id::{EndpointId, Storefront},
-    order::{ApproveAll, GetOrder, ImportOrders, ListOrders, OrderHistory},
+    order::{ApproveAll, GetOrder, ImportOrders, ListOrders, OrderHistory, OrderRef},
     outcome::{Code, Failure, Json, Told},
     page::Page,
     request::{Caller, Request, Role},
@@ -44,6 +47,7 @@ use crate::{
         webhook::{Delivery, Endpoint},
     },
     engine::Engine,
+    providers::sandbox::Sandbox,
     stats::Latencies,
     store::{OrderCursor, Store, StoreError},
     webhooks::{guard::Guard, new_secret},
@@ -55,13 +59,31 @@ const PREFETCH: u16 = 256;
 /// Answers requests from the queue.
 #[derive(Clone)]
 pub struct Rpc {
-    store: Store,
-    engine: Engine,
-    dead_letters: DeadLetters,
-    replier: Arc<Replier>,
-    news: News,
-    guard: Guard,
-    insight: Insight,
+    /// Where reads go.
+    pub store: Store,
+    /// Where the rest goes.
+    pub engine: Engine,
+    /// What could not be done.
+    pub dead_letters: DeadLetters,
+    /// Sends answers.
+    pub replier: Arc<Replier>,
+    /// What readers of the feed wait for.
+    pub news: News,
+    /// Where webhooks may go.
+    pub guard: Guard,
+    /// How this worker is getting on.
+    pub insight: Insight,
+    /// What is there only when it is asked for.
+    pub modes: Modes,
+}
+
+/// What is there only when it is asked for.
+#[derive(Clone)]
+pub struct Modes {
+    /// Everything may be undone: here, too.
+    pub demo: Option<Sandbox>,
+    /// The data may be seen as it is.
+    pub debug: bool,
 }
 
 /// How this worker is getting on.
@@ -85,27 +107,6 @@ pub struct News {
 }
 
 impl Rpc {
-    /// Answers over `store` and `engine`.
-    pub fn new(
-        store: Store,
-        engine: Engine,
-        dead_letters: DeadLetters,
-        replier: Replier,
-        news: News,
-        guard: Guard,
-        insight: Insight,
-    ) -> Self {
-        Self {
-            store,
-            engine,
-            dead_letters,
-            replier: Arc::new(replier),
-            news,
-            guard,
-            insight,
-        }
-    }
-
     /// Takes requests until `stop`; `tasks` tracks those in hand.
     pub async fn run(self, broker: Broker, tasks: TaskTracker, stop: CancellationToken) {
         let mut deliveries = requests(broker, PREFETCH, stop.clone());
@@ -200,6 +201,11 @@ impl Rpc {
             Sorted::ApproveAll(request) => {
                 Ok(self.approve_all(&caller, request, deadline).await.into())
             }
+            Sorted::Erase(customer) => {
+                let erased = self.erase_customer(&caller, customer, deadline);
+                Ok(erased.await.into())
+            }
+            Sorted::Reset => Ok(self.reset(&caller).await.into()),
             Sorted::Import(request) => {
                 let name = idempotency.filter(|_| has_name);
                 let name = name.map(|idempotency| idempotency.key);
@@ -281,6 +287,8 @@ impl Rpc {
                 }))
             }
             Query::Stats(query) => self.stats(caller, query).await,
+            Query::DebugOrder(order) => self.debug_order(caller, order).await,
+            Query::DebugTables => self.debug_tables(caller).await,
             Query::Deliveries(query) => {
                 self.managed(caller, query.id).await?;
                 let rows = self.store.deliveries(&query).await.map_err(unreadable)?;
@@ -407,6 +415,10 @@ enum Sorted {
     Read(Query),
     /// Many changes, each of its own.
     ApproveAll(ApproveAll),
+    /// A customer, and each of their orders.
+    Erase(CustomerRef),
+    /// All of it.
+    Reset,
     /// Many orders, each of its own.
     Import(ImportOrders),
     /// May wait for something to read.
@@ -427,12 +439,14 @@ enum Query {
     History(OrderHistory),
     Product(shared::product::ProductRef),
     Products(shared::product::ListProducts),
-    Customer(shared::customer::CustomerRef),
+    Customer(CustomerRef),
     Customers(shared::customer::ListCustomers),
     Endpoint(EndpointRef),
     Endpoints(ListEndpoints),
     Deliveries(ListDeliveries),
     Stats(GetStats),
+    DebugOrder(OrderRef),
+    DebugTables,
 }
 
 fn sort(request: Request) -> Result<Sorted, Failure> {
@@ -463,6 +477,11 @@ fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::ListProducts(request) => Sorted::Read(Query::Products(request)),
         Request::GetCustomer(request) => Sorted::Read(Query::Customer(request)),
         Request::ListCustomers(request) => Sorted::Read(Query::Customers(request)),
+        Request::VerifyCustomer(request) => Sorted::Change(Action::VerifyCustomer(request)),
+        Request::EraseCustomer(request) => Sorted::Erase(request),
+        Request::Reset(_) => Sorted::Reset,
+        Request::DebugOrder(order) => Sorted::Read(Query::DebugOrder(order)),
+        Request::DebugTables(_) => Sorted::Read(Query::DebugTables),
         Request::ListDeadLetters(query) => Sorted::DeadLetter(DeadLetterRequest::List(query)),
         Request::RedriveDeadLetter(letter) => {
             Sorted::DeadLetter(DeadLetterRequest::Redrive(letter))

@@ -24,7 +24,7 @@ use crate::{
         stripe::Stripe,
     },
     relay::{self, spawn},
-    rpc::{Insight, News, Rpc},
+    rpc::{Insight, Modes, News, Rpc},
     stats::{self, Latencies},
     steps::{Partners, Steps},
     store::{self, Store},
@@ -220,22 +220,26 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     background.spawn(archiving);
     let latencies = Latencies::default();
     let dead_letters = DeadLetters::new(store.clone(), engine.clone(), Arc::clone(&publisher));
-    let rpc = Rpc::new(
-        store.clone(),
-        engine.clone(),
+    let rpc = Rpc {
+        store: store.clone(),
+        engine: engine.clone(),
         dead_letters,
-        Replier::new(brokers.sending.clone()),
-        News {
+        replier: Arc::new(Replier::new(brokers.sending.clone())),
+        news: News {
             events: news,
             stop: stop.clone(),
         },
-        config.webhooks,
-        Insight {
+        guard: config.webhooks,
+        insight: Insight {
             publisher: Arc::clone(&publisher),
             latencies: latencies.clone(),
             worker: worker_name(),
         },
-    );
+        modes: Modes {
+            demo: config.demo.then(|| sandbox.clone()),
+            debug: config.debug,
+        },
+    };
     let partners = Partners {
         payments: Payments {
             sandbox: SandboxPayments::new(sandbox),

@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(example = json!({
     "id": "0192f0c1-0000-7abc-8def-0123456789ab", "name": "Ada Lovelace", "email": "ada@example.com",
-    "storefront": "eu", "is_blocked": false, "created_at": "2026-01-31T12:00:00Z"
+    "storefront": "eu", "is_blocked": false, "is_verified": true, "created_at": "2026-01-31T12:00:00Z"
 }))]
 pub struct Customer {
     /// UUIDv7.
@@ -27,9 +27,16 @@ pub struct Customer {
     pub storefront: Storefront,
     /// A blocked customer's orders are refused.
     pub is_blocked: bool,
+    /// Their shop knows that they are who they say.
+    #[serde(default)]
+    pub is_verified: bool,
     /// Since when.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+    /// When who they are was erased; name and address are empty since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub erased_at: Option<Timestamp>,
 }
 
 /// `customer.create`.

@@ -44,6 +44,8 @@ struct Described {
     attempts: Option<u32>,
     /// The request that led to it.
     request_id: Option<String>,
+    /// What an operator can do about it.
+    advice: Option<String>,
     /// Of a message: the queue that it was taken from.
     queue: Option<String>,
     /// The property `type`.
@@ -74,6 +76,8 @@ pub enum Dead {
         attempts: u32,
         /// The request that led to it.
         request_id: String,
+        /// What an operator can do about it.
+        advice: String,
     },
     /// A message.
     Message {

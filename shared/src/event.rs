@@ -60,6 +60,10 @@ pub enum Fact {
     #[serde(rename = "order.restored")]
     OrderRestored {},
 
+    /// Its customer was erased: it says nothing of them any more, nor do the events before this.
+    #[serde(rename = "order.redacted")]
+    OrderRedacted {},
+
     /// The provider knows of the payment; nothing is held yet.
     #[serde(rename = "payment.prepared")]
     PaymentPrepared {
@@ -359,6 +363,7 @@ impl Fact {
             Self::OrderCancelled { .. } => "order.cancelled",
             Self::OrderDeleted {} => "order.deleted",
             Self::OrderRestored {} => "order.restored",
+            Self::OrderRedacted {} => "order.redacted",
             Self::PaymentPrepared { .. } => "payment.prepared",
             Self::PaymentActionRequired { .. } => "payment.action_required",
             Self::PaymentAuthorized { .. } => "payment.authorized",

@@ -131,6 +131,10 @@ requests! {
     "customer.list" => ListCustomers(ListCustomers),
     /// Blocks or unblocks a customer.
     "customer.block" => BlockCustomer(BlockCustomer),
+    /// Their shop knows that a customer is who they say.
+    "customer.verify" => VerifyCustomer(CustomerRef),
+    /// Erases who a customer is.
+    "customer.erase" => EraseCustomer(CustomerRef),
     /// Dead letters, the latest first.
     "dead_letter.list" => ListDeadLetters(ListDeadLetters),
     /// Has a dead letter tried again.
@@ -157,6 +161,12 @@ requests! {
     "webhook_endpoint.deliveries" => ListDeliveries(ListDeliveries),
     /// Has an endpoint told again.
     "webhook_endpoint.redeliver" => Redeliver(Redeliver),
+    /// Back to the beginning, where that is allowed.
+    "demo.reset" => Reset(Nothing),
+    /// An order's rows, where that is allowed.
+    "debug.order" => DebugOrder(OrderRef),
+    /// How many rows there are, where that is allowed.
+    "debug.tables" => DebugTables(Nothing),
 }
 
 impl Request {
@@ -175,6 +185,8 @@ impl Request {
             | Self::GetStats(_)
             | Self::GetEndpoint(_)
             | Self::ListEndpoints(_)
+            | Self::DebugOrder(_)
+            | Self::DebugTables(_)
             | Self::ListDeliveries(_) => true,
             Self::CreateOrder(_)
             | Self::CancelOrder(_)
@@ -201,6 +213,9 @@ impl Request {
             | Self::UpdateEndpoint(_)
             | Self::DeleteEndpoint(_)
             | Self::RotateSecret(_)
+            | Self::VerifyCustomer(_)
+            | Self::EraseCustomer(_)
+            | Self::Reset(_)
             | Self::Redeliver(_) => false,
         }
     }
@@ -227,6 +242,9 @@ impl Request {
             | Self::ImportOrders(_)
             | Self::ListDeadLetters(_)
             | Self::RedriveDeadLetter(_)
+            | Self::Reset(_)
+            | Self::DebugOrder(_)
+            | Self::DebugTables(_)
             | Self::DiscardDeadLetter(_) => true,
             Self::GetOrder(GetOrder {
                 include_deleted, ..
@@ -246,6 +264,8 @@ impl Request {
             | Self::GetCustomer(_)
             | Self::ListCustomers(_)
             | Self::BlockCustomer(_)
+            | Self::VerifyCustomer(_)
+            | Self::EraseCustomer(_)
             | Self::GetStats(_)
             | Self::ListEvents(_)
             | Self::CreateEndpoint(_)
@@ -257,6 +277,17 @@ impl Request {
             | Self::ListDeliveries(_)
             | Self::Redeliver(_) => false,
         }
+    }
+}
+
+/// What asks for nothing in particular.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Nothing {}
+
+impl Nothing {
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
+    pub(crate) fn read(_: &mut body::Fields<'_>) -> Option<Self> {
+        Some(Self {})
     }
 }
 
@@ -298,6 +329,19 @@ impl Caller {
                 Code::Forbidden,
                 "only an operator may do this",
             )),
+        }
+    }
+
+    /// Refuses all but admins.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`.
+    pub fn must_administer(&self) -> Result<(), Failure> {
+        match self.role {
+            Role::Admin => Ok(()),
+            Role::Operator | Role::Storefront => {
+                Err(Failure::new(Code::Forbidden, "only an admin may do this"))
+            }
         }
     }
 

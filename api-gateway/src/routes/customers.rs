@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use shared::{
     customer::{Customer, NewCustomer},
     id::CustomerId,
+    order::Order,
     outcome::Failure,
     page::Page,
 };
@@ -24,7 +25,9 @@ use crate::{
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
-        .routes(routes!(read))
+        .routes(routes!(read, erase))
+        .routes(routes!(verify))
+        .routes(routes!(orders))
         .routes(routes!(block))
         .routes(routes!(unblock))
 }
@@ -57,6 +60,51 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
         .ask("customer.get", parameters.with("id", customer(&id)?)?)
         .await?;
     Ok(asker.conditional(answer(StatusCode::OK, told)))
+}
+
+/// Erases a customer
+///
+/// Who they are is forgotten, on request: name, address, what their orders and events say of them. What was
+/// sold and paid stays. Not while an order of theirs is open.
+#[utoipa::path(delete, path = "/customers/{id}", tag = "customers",
+    params(("id" = CustomerId, Path)), responses((status = 204)))]
+async fn erase(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
+    let body = json!({"id": customer(&id)?});
+    let told = asker.ask("customer.erase", body).await?;
+    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+}
+
+/// Verifies a customer
+///
+/// Their shop knows that they are who they say. With `CUSTOMER_VERIFICATION=required` only verified
+/// customers' orders are taken.
+#[utoipa::path(post, path = "/customers/{id}/verify", tag = "customers",
+    params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
+async fn verify(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
+    let body = json!({"id": customer(&id)?});
+    let told = asker.ask("customer.verify", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Lists a customer's orders
+///
+/// Newest first.
+#[utoipa::path(get, path = "/customers/{id}/orders", tag = "customers",
+    params(("id" = CustomerId, Path), PageParameters), responses((status = 200, body = Page<Order>)))]
+async fn orders(
+    asker: Asker,
+    id: Path<String>,
+    parameters: Parameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let body = json!({"id": customer(&id)?});
+    let known = answer(StatusCode::OK, asker.ask("customer.get", body).await?);
+    if known.value().is_none() {
+        return Ok(known.into_response());
+    }
+    let body = parameters.with("customer_id", customer(&id)?)?;
+    let told = asker.ask("order.list", body).await?;
+    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
 }
 
 /// Blocks a customer

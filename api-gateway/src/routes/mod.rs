@@ -5,6 +5,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod import;
+pub(crate) mod inspect;
 pub(crate) mod orders;
 pub(crate) mod products;
 pub(crate) mod stats;

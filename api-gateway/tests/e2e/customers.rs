@@ -70,3 +70,117 @@ async fn customers_are_listed_newest_first() {
         .await
         .expect_problem(422, "INVALID_REQUEST");
 }
+
+#[tokio::test]
+async fn where_it_is_required_only_verified_customers_order() {
+    let system = System::start_with(&[("CUSTOMER_VERIFICATION", "required")]).await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let problem = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/customer_id");
+    let verified = system
+        .post(&format!("/v1/customers/{customer}/verify"), json!({}))
+        .await
+        .expect(200);
+    assert_eq!(verified["is_verified"], true);
+    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let id = created.expect(201)["id"].clone();
+    let theirs = system
+        .get(&format!("/v1/customers/{customer}/orders"))
+        .await
+        .expect(200);
+    assert_eq!(theirs["data"][0]["id"], id);
+    let unknown = "/v1/customers/0192f0c1-2345-7abc-8def-0123456789ab/orders";
+    system.get(unknown).await.expect_problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_customer_is_erased_and_the_ledger_stays() {
+    const PERSONAL: [&str; 4] = ["Lovelace", "St James", "analytical", "my engine"];
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let new = json!({"name": "Ada Lovelace", "email": "ada@lovelace.example"});
+    let customer = system.post("/v1/customers", new).await.expect(201)["id"].clone();
+    let customer = customer.as_str().unwrap();
+    let mut wish = order(customer, "A", 1);
+    wish["shipping_address"] = json!({"name": "Ada Lovelace", "line1": "St James's Square"});
+    wish["metadata"] = json!({"for": "analytical"});
+    let place = async || {
+        let request = system
+            .request(reqwest::Method::POST, "/v1/orders")
+            .json(&wish);
+        let key = uuid::Uuid::now_v7().to_string();
+        let created = crate::harness::send(request.header("idempotency-key", key)).await;
+        created.expect(201)["id"].as_str().unwrap().to_owned()
+    };
+    let (delivered, cancelled) = (place().await, place().await);
+    system
+        .order_until(&delivered, "announced", crate::harness::is_announced)
+        .await;
+    let path = format!("/v1/customers/{customer}");
+    // Somebody has to know where it goes.
+    system
+        .delete(&path)
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    assert_eq!(system.get(&path).await.expect(200)["name"], "Ada Lovelace");
+    let cancel = format!("/v1/orders/{cancelled}/cancel");
+    system
+        .post(&cancel, json!({"reason": "my engine is broken"}))
+        .await
+        .expect(200);
+    system
+        .webhook("m-1", "shipment.delivered", &delivered)
+        .await
+        .expect(200);
+    let is_over = |order: &serde_json::Value| order["status"] == "delivered";
+    system.order_until(&delivered, "delivered", is_over).await;
+    system.quiet().await;
+    for _ in 0..2 {
+        let erased = system.delete(&path).await;
+        assert_eq!(erased.status, 204, "{}", erased.body);
+    }
+    let known = system.get(&path).await.expect(200);
+    assert_eq!((&known["name"], &known["email"]), (&json!(""), &json!("")));
+    assert!(known["erased_at"].is_string());
+    for id in [&delivered, &cancelled] {
+        let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+        assert_eq!(
+            (&order["total"], &order["items"][0]["sku"]),
+            (&json!(1000), &json!("A"))
+        );
+        let history = system
+            .get(&format!("/v1/orders/{id}/history?limit=200"))
+            .await;
+        let feed = system
+            .get(&format!("/v1/events?order_id={id}&limit=200"))
+            .await;
+        let said = format!("{order} {} {}", history.expect(200), feed.expect(200));
+        for word in PERSONAL {
+            assert!(!said.contains(word), "{word} in {said}");
+        }
+    }
+    // Nor does anything else in the database.
+    let tables = [
+        "SELECT state FROM orders",
+        "SELECT data FROM events",
+        "SELECT state FROM customers",
+        "SELECT coalesce(outcome, '') FROM idempotency",
+        "SELECT message FROM dead_letters",
+    ];
+    for sql in tables {
+        let rows = system.store.run(crate::harness::Book::Orders, sql);
+        for word in PERSONAL {
+            assert!(!rows.contains(word), "{word}: {sql}");
+        }
+    }
+    let problem = system
+        .post("/v1/orders", order(customer, "A", 1))
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["detail"], "was erased");
+    system.assert_verified();
+}

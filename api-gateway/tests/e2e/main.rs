@@ -24,6 +24,7 @@ mod foreign;
 mod harness;
 mod idempotency;
 mod import;
+mod inspect;
 mod kills;
 mod lists;
 mod orders;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use shared::{
-    customer::{BlockCustomer, NewCustomer},
+    customer::{BlockCustomer, CustomerRef, NewCustomer},
     etag::IfMatch,
     event::Origin,
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
@@ -104,6 +104,12 @@ pub enum Action {
     CreateCustomer(NewCustomer),
     /// Blocks or unblocks a customer.
     BlockCustomer(BlockCustomer),
+    /// Knows that a customer is who they say.
+    VerifyCustomer(CustomerRef),
+    /// Erases who a customer is.
+    EraseCustomer(CustomerRef),
+    /// Takes out of an order what it says of its customer.
+    RedactOrder(OrderId),
     /// Has a dead step tried again.
     RedriveStep(StepKey),
     /// Lets a dead step be.
@@ -147,7 +153,10 @@ impl Action {
             | Self::DeleteProduct(ProductRef { sku })
             | Self::SetStock(SetStock { sku, .. })
             | Self::AdjustStock(AdjustStock { sku, .. }) => Some(Answer::Product(sku.clone())),
-            Self::BlockCustomer(BlockCustomer { id, .. }) => Some(Answer::Customer(*id)),
+            Self::BlockCustomer(BlockCustomer { id, .. })
+            | Self::VerifyCustomer(CustomerRef { id })
+            | Self::EraseCustomer(CustomerRef { id }) => Some(Answer::Customer(*id)),
+            Self::RedactOrder(id) => Some(Answer::Order(*id)),
             Self::RedriveStep(key) | Self::DiscardStep(key) => Some(Answer::Order(key.order_id)),
             Self::UpdateEndpoint(UpdateEndpoint { id, .. })
             | Self::DeleteEndpoint(EndpointRef { id })
@@ -372,7 +381,10 @@ impl Needs {
             }
             Action::CreateCustomer(_) => {}
             Action::RedriveStep(key) | Action::DiscardStep(key) => self.orders.push(key.order_id),
-            Action::BlockCustomer(BlockCustomer { id, .. }) => self.customers.push(*id),
+            Action::BlockCustomer(BlockCustomer { id, .. })
+            | Action::VerifyCustomer(CustomerRef { id })
+            | Action::EraseCustomer(CustomerRef { id }) => self.customers.push(*id),
+            Action::RedactOrder(id) => self.orders.push(*id),
             Action::CreateEndpoint { .. } => self.endpoint_counts = true,
             Action::UpdateEndpoint(UpdateEndpoint { id, .. })
             | Action::DeleteEndpoint(EndpointRef { id })

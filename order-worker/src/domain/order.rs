@@ -188,6 +188,11 @@ impl Order {
                 self.is_deleted = true;
                 self.deleted_at = Some(event.time);
             }
+            Fact::OrderRedacted {} => {
+                self.shipping_address = None;
+                self.metadata = Map::new();
+                self.payment_method = String::new();
+            }
             Fact::OrderRestored {} => {
                 self.is_deleted = false;
                 self.deleted_at = None;

@@ -65,6 +65,36 @@ impl Step {
         matches!(self, Self::ExpireOrder | Self::CheckPayment)
     }
 
+    /// What an operator can do when it is dead.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::AuthorizePayment => {
+                "The provider did not say yes or no. Redrive when it answers again; the order expires when its stock's time is up, and what may be held is given up then."
+            }
+            Self::CapturePayment => {
+                "Goods have left and are not paid for. Look at the payment at the provider: if the money is still held, redrive; if the hold has ended, ask the customer to pay otherwise, and discard."
+            }
+            Self::VoidPayment => {
+                "Money of a cancelled order may still be held. Redrive when the provider answers; or give the hold up at the provider's console, and redrive to see that it is gone."
+            }
+            Self::RefundPayment => {
+                "Money is to be given back and is not. If the provider says why (a closed account, an empty balance), see to that and redrive; or give it back by other means, and discard."
+            }
+            Self::CheckPayment => {
+                "It is not known where the payment stands. Redrive when the provider answers: it only looks."
+            }
+            Self::RequestShipment(_) => {
+                "The carrier knows of no parcel. Redrive when it answers, or ship by hand with POST /v1/orders/{id}/shipments."
+            }
+            Self::CancelShipment(_) => {
+                "The carrier may still wait for a parcel that does not come. Redrive, or tell the carrier, and discard."
+            }
+            Self::ReserveStock | Self::ExpireOrder => {
+                "Nobody else is involved: this is a defect. Redrive after the worker was updated."
+            }
+        }
+    }
+
     /// How a failed attempt is followed up.
     pub fn retry(&self) -> Retry {
         match self {

@@ -9,7 +9,10 @@ use super::{
     database::{Row, arguments},
     row::{json, millis, parse, timestamp, unsigned},
 };
-use crate::dead_letters::{ArchivedMessage, DeadLetterCursor};
+use crate::{
+    dead_letters::{ArchivedMessage, DeadLetterCursor},
+    domain::step::Step,
+};
 
 impl Store {
     /// Keeps a message as it came from `queue`.
@@ -106,16 +109,17 @@ impl Store {
 }
 
 fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
-    let what = match (row.maybe_text(7)?, row.maybe_text(8)?) {
-        (Some(queue), Some(message)) => {
-            json::<ArchivedMessage>("message", message)?.represent(queue.to_owned())
-        }
-        _ => Dead::Step {
+    let what = if let (Some(queue), Some(message)) = (row.maybe_text(7)?, row.maybe_text(8)?) {
+        json::<ArchivedMessage>("message", message)?.represent(queue.to_owned())
+    } else {
+        let step: Step = parse("step", row.text(4)?)?;
+        Dead::Step {
             order_id: parse("order_id", row.text(3)?)?,
-            step: row.text(4)?.to_owned(),
             attempts: unsigned("attempt", row.integer(5)?)?,
             request_id: row.text(6)?.to_owned(),
-        },
+            advice: step.advice().to_owned(),
+            step: step.to_string(),
+        }
     };
     Ok(DeadLetter {
         id: row.text(1)?.to_owned(),

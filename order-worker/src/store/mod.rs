@@ -11,6 +11,7 @@
 //! - `outbox`: steps to send, events to publish, housekeeping.
 //! - `stats`: figures, counted from the feed.
 //! - `jobs`: what is done again and again.
+//! - `erase`: taking personal data out; `reset`: back to the beginning; `debug`: the data as it is.
 //! - `dead_letters`: steps that are dead, messages that were archived.
 //! - `audit`: whole-database reads for `order-worker verify`.
 
@@ -18,6 +19,8 @@ mod audit;
 pub(crate) mod bulk;
 pub(crate) mod database;
 mod dead_letters;
+mod debug;
+mod erase;
 mod error;
 mod feed;
 mod jobs;
@@ -25,6 +28,7 @@ mod load;
 mod outbox;
 pub(crate) mod postgres;
 mod read;
+mod reset;
 mod row;
 mod save;
 pub(crate) mod sqlite;

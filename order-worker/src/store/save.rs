@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use shared::id::Storefront;
+use shared::{event::Fact, id::Storefront};
 
 use super::{
     StoreError,
     bulk::{Kind, Write},
     database::{Argument, Session, arguments},
+    erase,
     load::Known,
     row::millis,
 };
@@ -534,5 +535,11 @@ async fn events(session: &mut Session, world: &World) -> Result<(), StoreError> 
             ])
         })
         .collect::<Result<_, StoreError>>()?;
-    session.write(INSERT_EVENTS, rows).await
+    session.write(INSERT_EVENTS, rows).await?;
+    for event in &world.dirty.events {
+        if let Fact::OrderRedacted {} = event.fact {
+            erase::redact(session, &event.subject).await?;
+        }
+    }
+    Ok(())
 }

@@ -195,6 +195,7 @@ impl Shop {
             needs_approval: false,
             payment_provider: "sandbox".to_owned(),
             default_payment_method: Some("pm_ok".to_owned()),
+            needs_verification: false,
             refunds_returns: true,
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();

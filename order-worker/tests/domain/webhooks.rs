@@ -57,6 +57,7 @@ impl Office {
             needs_approval: false,
             payment_provider: "sandbox".to_owned(),
             default_payment_method: Some("pm_ok".to_owned()),
+            needs_verification: false,
             refunds_returns: true,
         };
         let seed = self.now.as_millisecond().unsigned_abs();

@@ -107,6 +107,12 @@ pub(super) fn check<'a>(
                 "is not a customer of this storefront",
             ));
         }
+        Some(customer) if customer.erased_at.is_some() => {
+            return Err(Failure::violation("/customer_id", "was erased"));
+        }
+        Some(customer) if rules.needs_verification && !customer.is_verified => {
+            return Err(Failure::violation("/customer_id", "is not verified"));
+        }
         Some(customer) if customer.is_blocked => {
             return Err(Failure::violation("/customer_id", "is blocked"));
         }

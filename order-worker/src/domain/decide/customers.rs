@@ -2,13 +2,16 @@
 
 use shared::{
     customer::{BlockCustomer, Customer, NewCustomer},
+    event::{Fact, Origin},
+    id::{CustomerId, OrderId},
+    order::OrderStatus,
     outcome::Failure,
     request::Caller,
 };
 
 use crate::domain::{
     command::Answer,
-    decision::{Changes, Decision},
+    decision::{Changes, Decision, Draft},
     stamp::Stamp,
     world::World,
 };
@@ -25,6 +28,8 @@ pub(super) fn create_customer(
         email: new.email.clone(),
         storefront,
         is_blocked: false,
+        is_verified: false,
+        erased_at: None,
         created_at: stamp.now(),
     }))
 }
@@ -34,15 +39,69 @@ pub(super) fn block_customer(
     caller: &Caller,
     request: &BlockCustomer,
 ) -> Result<Decision, Failure> {
-    let customer = world
-        .customers
-        .get(&request.id)
-        .filter(|customer| caller.may_see(&customer.storefront))
-        .ok_or_else(|| Failure::not_found("customer", request.id))?;
+    let customer = visible(world, caller, request.id)?;
     Ok(changed(Customer {
         is_blocked: request.is_blocked,
         ..customer.clone()
     }))
+}
+
+pub(super) fn verify_customer(
+    world: &World,
+    caller: &Caller,
+    id: CustomerId,
+) -> Result<Decision, Failure> {
+    Ok(changed(Customer {
+        is_verified: true,
+        ..visible(world, caller, id)?.clone()
+    }))
+}
+
+/// Who they are is forgotten; that there was somebody stays, for the orders.
+pub(super) fn erase_customer(
+    world: &World,
+    caller: &Caller,
+    id: CustomerId,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let customer = visible(world, caller, id)?;
+    Ok(changed(Customer {
+        name: String::new(),
+        email: String::new(),
+        is_verified: false,
+        erased_at: customer.erased_at.or(Some(stamp.now())),
+        ..customer.clone()
+    }))
+}
+
+/// An order that is over says nothing of its customer any more; one that is not still has to be sent.
+pub(super) fn redact_order(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    id: OrderId,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let order = super::visible(world, caller, id)?;
+    let mut draft = Draft::of(order, origin, stamp);
+    let is_over = matches!(
+        order.status,
+        OrderStatus::Delivered | OrderStatus::Cancelled
+    );
+    let says_nothing = order.shipping_address.is_none()
+        && order.metadata.is_empty()
+        && order.payment_method.is_empty();
+    if is_over && !says_nothing {
+        draft.record(Fact::OrderRedacted {})?;
+    }
+    Ok(draft.decide())
+}
+
+fn visible<'a>(world: &'a World, caller: &Caller, id: CustomerId) -> Result<&'a Customer, Failure> {
+    let customer = world.customers.get(&id);
+    customer
+        .filter(|customer| caller.may_see(&customer.storefront))
+        .ok_or_else(|| Failure::not_found("customer", id))
 }
 
 fn changed(customer: Customer) -> Decision {

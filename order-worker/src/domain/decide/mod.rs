@@ -44,6 +44,8 @@ pub struct Rules {
     pub payment_provider: String,
     /// What pays when a caller names nothing; without it, every caller has to.
     pub default_payment_method: Option<String>,
+    /// Whether only verified customers' orders are taken.
+    pub needs_verification: bool,
     /// Whether what comes back is refunded.
     pub refunds_returns: bool,
 }
@@ -122,83 +124,89 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
                 world, delivery, *attempt, answered, stamp,
             ))
         }
-        Command::Request { caller, action, .. } => {
-            let origin = &origin_of_request(caller);
-            match action {
-                Action::CreateOrder(wish) => {
-                    create_order::create_order(world, caller, origin, wish, None, rules, stamp)
-                }
-                Action::AcceptOrder(accept) => {
-                    accept_order::accept_order(world, caller, origin, accept, rules, stamp)
-                }
-                Action::ImportOrder { id, order } => {
-                    import_order::import_order(world, caller, origin, *id, order, rules, stamp)
-                }
-                Action::CancelOrder(request) => {
-                    cancel_order::cancel_order(world, caller, origin, request, stamp)
-                }
-                Action::DeleteOrder(request) => {
-                    delete_order::delete_order(world, caller, origin, request.id, stamp)
-                }
-                Action::RestoreOrder(request) => {
-                    delete_order::restore_order(world, caller, origin, request.id, stamp)
-                }
-                Action::ApproveOrder(request) => {
-                    approval::approve_order(world, caller, origin, request.id, rules, stamp)
-                }
-                Action::RejectOrder(request) => {
-                    approval::reject_order(world, caller, origin, request, stamp)
-                }
-                Action::RefundOrder(request) => {
-                    refund_order::refund_order(world, caller, origin, request, stamp)
-                }
-                Action::CreateShipment(request) => {
-                    create_shipment::create_shipment(world, caller, origin, request, stamp)
-                }
-                Action::NotifyPayment(notice) => {
-                    payment::notify_payment(world, caller, origin, notice, stamp)
-                }
-                Action::UpdateShipment(update) => {
-                    update_shipment::update_shipment(world, caller, origin, update, rules, stamp)
-                }
-                Action::CreateProduct(new) => {
-                    products::create_product(world, caller, origin, new, stamp)
-                }
-                Action::UpdateProduct(update) => {
-                    products::update_product(world, caller, origin, update, stamp)
-                }
-                Action::DeleteProduct(product) => {
-                    products::delete_product(world, caller, origin, &product.sku, stamp)
-                }
-                Action::SetStock(count) => products::set_stock(world, caller, origin, count, stamp),
-                Action::AdjustStock(change) => {
-                    products::adjust_stock(world, caller, origin, change, stamp)
-                }
-                Action::CreateCustomer(new) => customers::create_customer(caller, new, stamp),
-                Action::BlockCustomer(request) => customers::block_customer(world, caller, request),
-                Action::RedriveStep(key) => {
-                    dead_steps::redrive_step(world, caller, origin, key, stamp)
-                }
-                Action::DiscardStep(key) => {
-                    dead_steps::discard_step(world, caller, origin, key, stamp)
-                }
-                Action::CreateEndpoint { new, secret } => {
-                    webhooks::create_endpoint(world, caller, origin, new, secret, stamp)
-                }
-                Action::UpdateEndpoint(update) => {
-                    webhooks::update_endpoint(world, caller, origin, update, stamp)
-                }
-                Action::DeleteEndpoint(endpoint) => {
-                    webhooks::delete_endpoint(world, caller, origin, endpoint.id, stamp)
-                }
-                Action::RotateSecret { request, secret } => {
-                    webhooks::rotate_secret(world, caller, origin, request, secret, stamp)
-                }
-                Action::Redeliver(request) => webhooks::redeliver(world, caller, request, stamp),
-            }
-        }
+        Command::Request { caller, action, .. } => act(world, caller, action, rules, stamp),
     };
     decided.unwrap_or_else(Decision::from)
+}
+
+/// What a caller has done.
+fn act(
+    world: &World,
+    caller: &Caller,
+    action: &Action,
+    rules: &Rules,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    let origin = &origin_of_request(caller);
+    match action {
+        Action::CreateOrder(wish) => {
+            create_order::create_order(world, caller, origin, wish, None, rules, stamp)
+        }
+        Action::AcceptOrder(accept) => {
+            accept_order::accept_order(world, caller, origin, accept, rules, stamp)
+        }
+        Action::ImportOrder { id, order } => {
+            import_order::import_order(world, caller, origin, *id, order, rules, stamp)
+        }
+        Action::CancelOrder(request) => {
+            cancel_order::cancel_order(world, caller, origin, request, stamp)
+        }
+        Action::DeleteOrder(request) => {
+            delete_order::delete_order(world, caller, origin, request.id, stamp)
+        }
+        Action::RestoreOrder(request) => {
+            delete_order::restore_order(world, caller, origin, request.id, stamp)
+        }
+        Action::ApproveOrder(request) => {
+            approval::approve_order(world, caller, origin, request.id, rules, stamp)
+        }
+        Action::RejectOrder(request) => {
+            approval::reject_order(world, caller, origin, request, stamp)
+        }
+        Action::RefundOrder(request) => {
+            refund_order::refund_order(world, caller, origin, request, stamp)
+        }
+        Action::CreateShipment(request) => {
+            create_shipment::create_shipment(world, caller, origin, request, stamp)
+        }
+        Action::NotifyPayment(notice) => {
+            payment::notify_payment(world, caller, origin, notice, stamp)
+        }
+        Action::UpdateShipment(update) => {
+            update_shipment::update_shipment(world, caller, origin, update, rules, stamp)
+        }
+        Action::CreateProduct(new) => products::create_product(world, caller, origin, new, stamp),
+        Action::UpdateProduct(update) => {
+            products::update_product(world, caller, origin, update, stamp)
+        }
+        Action::DeleteProduct(product) => {
+            products::delete_product(world, caller, origin, &product.sku, stamp)
+        }
+        Action::SetStock(count) => products::set_stock(world, caller, origin, count, stamp),
+        Action::AdjustStock(change) => products::adjust_stock(world, caller, origin, change, stamp),
+        Action::CreateCustomer(new) => customers::create_customer(caller, new, stamp),
+        Action::BlockCustomer(request) => customers::block_customer(world, caller, request),
+        Action::VerifyCustomer(customer) => customers::verify_customer(world, caller, customer.id),
+        Action::EraseCustomer(customer) => {
+            customers::erase_customer(world, caller, customer.id, stamp)
+        }
+        Action::RedactOrder(id) => customers::redact_order(world, caller, origin, *id, stamp),
+        Action::RedriveStep(key) => dead_steps::redrive_step(world, caller, origin, key, stamp),
+        Action::DiscardStep(key) => dead_steps::discard_step(world, caller, origin, key, stamp),
+        Action::CreateEndpoint { new, secret } => {
+            webhooks::create_endpoint(world, caller, origin, new, secret, stamp)
+        }
+        Action::UpdateEndpoint(update) => {
+            webhooks::update_endpoint(world, caller, origin, update, stamp)
+        }
+        Action::DeleteEndpoint(endpoint) => {
+            webhooks::delete_endpoint(world, caller, origin, endpoint.id, stamp)
+        }
+        Action::RotateSecret { request, secret } => {
+            webhooks::rotate_secret(world, caller, origin, request, secret, stamp)
+        }
+        Action::Redeliver(request) => webhooks::redeliver(world, caller, request, stamp),
+    }
 }
 
 /// The order, if it is there for this caller.

@@ -50,6 +50,23 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// Burns the books, for demonstrations.
+    ///
+    /// # Errors
+    /// When the ledger is away.
+    pub async fn reset(&self) -> Result<(), StoreError> {
+        for sql in [
+            "DELETE FROM payments",
+            "DELETE FROM movements",
+            "DELETE FROM parcels",
+        ] {
+            self.ledger.fetch(sql, Vec::new()).await?;
+        }
+        Ok(())
+    }
+}
+
 /// Where the sandbox's books are: a file beside a SQLite database, a schema of its own in PostgreSQL.
 #[derive(Clone)]
 pub struct Ledger(Place);

@@ -1,0 +1,52 @@
+//! What is there only when it is asked for: `/debug/…` (`DEBUG_API=1`), and `POST /demo/reset` (`DEMO=1`).
+//! The API's description does not speak of them.
+
+use axum::{
+    Router,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    app::App,
+    input::{Asker, Parameters, Path},
+    output::answer,
+    problem::Problem,
+};
+
+/// For admins: the data as it is.
+pub(crate) fn debug() -> Router<App> {
+    Router::new()
+        .route("/debug/orders/{id}", get(order))
+        .route("/debug/tables", get(tables))
+}
+
+/// For operators: everything as it was in the beginning.
+pub(crate) fn demo() -> Router<App> {
+    Router::new().route("/demo/reset", post(reset))
+}
+
+async fn order(
+    asker: Asker,
+    Path(id): Path<String>,
+    parameters: Parameters,
+) -> Result<Response, Problem> {
+    let told = asker
+        .ask("debug.order", parameters.with("id", &id)?)
+        .await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+async fn tables(asker: Asker, parameters: Parameters) -> Result<Response, Problem> {
+    let told = asker
+        .ask("debug.tables", Value::Object(parameters.0))
+        .await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+async fn reset(asker: Asker) -> Result<Response, Problem> {
+    let told = asker.ask("demo.reset", json!({})).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}

@@ -1,0 +1,99 @@
+//! What is there only when it is asked for: the data as it is, and going back to the beginning.
+
+use serde_json::{Value, json};
+
+use crate::harness::{System, is_announced, order, until};
+
+#[tokio::test]
+async fn the_data_is_shown_as_it_is_to_admins_who_asked_for_it() {
+    let mut system = System::start_with(&[
+        ("DEBUG_API", "1"),
+        ("API_KEYS", "admin=key-of-admin;operator=key-of-operator"),
+    ])
+    .await;
+    system.key = Some("key-of-admin".to_owned());
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let request = system
+        .request(reqwest::Method::POST, "/v1/orders")
+        .header("x-intent", "checkout.express")
+        .json(&order(&customer, "A", 1));
+    let created = crate::harness::send(request).await.expect(201);
+    let id = created["id"].as_str().unwrap().to_owned();
+    system.order_until(&id, "announced", is_announced).await;
+    let shown = system.get(&format!("/debug/orders/{id}")).await.expect(200);
+    assert_eq!(shown["order"]["status"], "processing");
+    assert_eq!(shown["order"]["state"]["held"][0]["quantity"], 1);
+    // What the client is about goes along.
+    assert_eq!(shown["events"][0]["intent"], "checkout.express");
+    let tables = system.get("/debug/tables").await.expect(200);
+    assert_eq!(tables["rows"]["orders"], 1);
+    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
+    system
+        .get(&format!("/debug/orders/{unknown}"))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system.key = Some("key-of-operator".to_owned());
+    system
+        .get("/debug/tables")
+        .await
+        .expect_problem(403, "FORBIDDEN");
+
+    let closed = System::start().await;
+    for path in ["/debug/tables", &format!("/debug/orders/{id}")] {
+        closed.get(path).await.expect_problem(404, "NOT_FOUND");
+    }
+    closed
+        .post("/demo/reset", json!({}))
+        .await
+        .expect_problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_demonstration_goes_back_to_its_beginning() {
+    let system = System::start_with(&[("DEMO", "1")]).await;
+    system.stock("A", &[("east", 5), ("west", 2)]).await;
+    system.stock("B", &[("east", 1)]).await;
+    system.delete("/v1/products/B").await;
+    let customer = system.customer().await;
+    for round in 1..=3 {
+        let created = system.post("/v1/orders", order(&customer, "A", 6)).await;
+        let order = created.expect(201);
+        let id = order["id"].as_str().unwrap();
+        assert_eq!(order["number"], 1, "round {round}");
+        system.order_until(id, "announced", is_announced).await;
+        system
+            .webhook(&format!("m-{round}"), "shipment.shipped", id)
+            .await
+            .expect(200);
+        let feed = system.get("/v1/events?after=now").await.expect(200);
+        let reset = system.post("/demo/reset", json!({})).await.expect(200);
+        assert_eq!(reset["products"], 2);
+        assert!(system.orders().await.is_empty());
+        system
+            .get(&format!("/v1/orders/{id}"))
+            .await
+            .expect_problem(404, "NOT_FOUND");
+        let product = system.get("/v1/products/A").await.expect(200);
+        let on_hand: Vec<_> = product["stock"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|shelf| (&shelf["on_hand"], &shelf["reserved"]))
+            .collect();
+        assert_eq!(on_hand, [(&json!(5), &json!(0)), (&json!(2), &json!(0))]);
+        // Who listens goes on listening.
+        let position = feed["position"].as_str().unwrap();
+        let next = system.get(&format!("/v1/events?after={position}")).await;
+        assert_eq!(next.expect(200)["data"][0]["type"], "product.created");
+        until("figures to be none again", async || {
+            let stats = system.get("/v1/stats").await.expect(200);
+            stats["orders"]["total"] == 0
+        })
+        .await;
+        assert_eq!(system.ledger("SELECT count(*) FROM payments"), "0");
+        system.assert_verified();
+    }
+    let customers: Value = system.get("/v1/customers").await.expect(200);
+    assert_eq!(customers["data"][0]["id"], customer);
+}

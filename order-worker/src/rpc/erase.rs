@@ -1,0 +1,118 @@
+//! Erasing a customer: who they are goes, what was sold stays.
+
+use shared::{
+    customer::CustomerRef,
+    id::{CustomerId, OrderId},
+    order::{ListOrders, OrderStatus},
+    outcome::{Failure, Json},
+    page::{MAX_LIMIT, Page},
+    request::Caller,
+};
+use tokio::time::Instant;
+
+use super::{Rpc, read_cursor, unreadable, write_cursor};
+use crate::domain::command::{Action, Command};
+
+impl Rpc {
+    /// Erases a customer none of whose orders is open. What was erased stays so, however this ends; asking
+    /// again goes on.
+    pub(super) async fn erase_customer(
+        &self,
+        caller: &Caller,
+        request: CustomerRef,
+        deadline: Option<Instant>,
+    ) -> Result<Json, Failure> {
+        let customer = self.store.customer(request.id).await.map_err(unreadable)?;
+        customer
+            .filter(|customer| caller.may_see(&customer.storefront))
+            .ok_or_else(|| Failure::not_found("customer", request.id))?;
+        self.must_be_over(request.id).await?;
+        // From now on nobody orders for them.
+        let erased = self
+            .change(caller, Action::EraseCustomer(request.clone()), deadline)
+            .await?;
+        let mut query = orders_of(request.id);
+        loop {
+            let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+            let rows = self.store.orders(&query, after).await.map_err(unreadable)?;
+            let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
+            for (order, _) in &page.data {
+                self.redact(caller, order.id, deadline).await?;
+            }
+            query.cursor = page.next_cursor;
+            if query.cursor.is_none() {
+                break;
+            }
+        }
+        self.store
+            .forget_customer(request.id)
+            .await
+            .map_err(unreadable)?;
+        // One that came in between is to be fulfilled first.
+        self.must_be_over(request.id).await?;
+        Ok(erased)
+    }
+
+    async fn must_be_over(&self, id: CustomerId) -> Result<(), Failure> {
+        for status in [
+            OrderStatus::Pending,
+            OrderStatus::Processing,
+            OrderStatus::Shipped,
+        ] {
+            let query = ListOrders {
+                status: Some(status),
+                limit: 1,
+                ..orders_of(id)
+            };
+            let open = self.store.orders(&query, None).await.map_err(unreadable)?;
+            if let Some((order, _)) = open.first() {
+                return Err(Failure::invalid_state(format!(
+                    "customer {id} has orders that are not over: {} is {}",
+                    order.id,
+                    status.as_str()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    async fn redact(
+        &self,
+        caller: &Caller,
+        id: OrderId,
+        deadline: Option<Instant>,
+    ) -> Result<(), Failure> {
+        self.change(caller, Action::RedactOrder(id), deadline)
+            .await
+            .map(drop)
+    }
+
+    async fn change(
+        &self,
+        caller: &Caller,
+        action: Action,
+        deadline: Option<Instant>,
+    ) -> Result<Json, Failure> {
+        let command = Command::Request {
+            caller: caller.clone(),
+            idempotency: None,
+            if_match: None,
+            action,
+        };
+        self.engine.decide(command, deadline).await?.outcome
+    }
+}
+
+fn orders_of(id: CustomerId) -> ListOrders {
+    ListOrders {
+        status: None,
+        customer_id: Some(id),
+        sku: None,
+        storefront: None,
+        created_after: None,
+        created_before: None,
+        include_deleted: true,
+        limit: MAX_LIMIT,
+        cursor: None,
+    }
+}

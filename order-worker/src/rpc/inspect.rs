@@ -1,0 +1,60 @@
+//! What is there only when it is asked for: the data as it is (`DEBUG_API=1`), and going back to the
+//! beginning (`DEMO=1`).
+
+use jiff::Timestamp;
+use serde_json::json;
+use shared::{
+    order::OrderRef,
+    outcome::{Code, Failure, Json},
+    request::Caller,
+};
+use uuid::Uuid;
+
+use super::{Rpc, unreadable};
+use crate::domain::{command::origin_of_request, stamp::Stamp};
+
+impl Rpc {
+    pub(super) async fn debug_order(
+        &self,
+        caller: &Caller,
+        order: OrderRef,
+    ) -> Result<Json, Failure> {
+        self.must_debug(caller)?;
+        let found = self.store.debug_order(order.id).await.map_err(unreadable)?;
+        Json::of(&found.ok_or_else(|| Failure::not_found("order", order.id))?)
+    }
+
+    pub(super) async fn debug_tables(&self, caller: &Caller) -> Result<Json, Failure> {
+        self.must_debug(caller)?;
+        Json::of(&self.store.debug_tables().await.map_err(unreadable)?)
+    }
+
+    /// Nobody learns that it could be there.
+    fn must_debug(&self, caller: &Caller) -> Result<(), Failure> {
+        if !self.modes.debug {
+            return Err(Failure::new(Code::NotFound, "DEBUG_API is not set"));
+        }
+        caller.must_administer()
+    }
+
+    pub(super) async fn reset(&self, caller: &Caller) -> Result<Json, Failure> {
+        let Some(sandbox) = &self.modes.demo else {
+            return Err(Failure::new(Code::NotFound, "DEMO is not set"));
+        };
+        caller.must_operate()?;
+        let seed = Uuid::now_v7().as_u64_pair().1;
+        let mut stamp = Stamp::new(Timestamp::now(), seed);
+        let reset = self
+            .store
+            .reset(&origin_of_request(caller), &mut stamp)
+            .await;
+        let products = reset.map_err(unreadable)?;
+        sandbox.reset().await.map_err(unreadable)?;
+        tracing::warn!(
+            actor = caller.actor,
+            products,
+            "everything is as it was in the beginning"
+        );
+        Json::of(&json!({"status": "reset", "products": products}))
+    }
+}

@@ -1,0 +1,72 @@
+//! Taking personal data out of what is kept: of an order's events, the address and what callers wrote; of
+//! answers and messages that were kept word for word, all.
+
+use serde_json::Value;
+use shared::id::CustomerId;
+
+use super::{
+    Store, StoreError,
+    database::{Session, arguments},
+    row::json,
+};
+
+/// What events of each type lose.
+const PERSONAL: [(&str, &[&str]); 3] = [
+    (
+        "order.created",
+        &["shipping_address", "metadata", "payment_method"],
+    ),
+    ("order.cancelled", &["note"]),
+    ("payment.refund_requested", &["reason"]),
+];
+
+/// Rewrites the events of `subject`: what they say of the order stays, of its customer nothing does.
+pub(super) async fn redact(session: &mut Session, subject: &str) -> Result<(), StoreError> {
+    let rows = session
+        .fetch(
+            "SELECT position, type, data FROM events
+             WHERE subject = $1
+               AND type IN ('order.created', 'order.cancelled', 'payment.refund_requested')",
+            arguments![subject],
+        )
+        .await?;
+    for row in &rows {
+        let kind = row.text(1)?;
+        let mut data: Value = json("event", row.text(2)?)?;
+        let personal = PERSONAL.iter().find(|(name, _)| *name == kind);
+        for field in personal.into_iter().flat_map(|(_, fields)| *fields) {
+            match data.get_mut(*field) {
+                Some(value @ Value::Object(_)) if *field == "metadata" => {
+                    *value = Value::Object(serde_json::Map::new());
+                }
+                Some(value @ Value::String(_)) if *field == "payment_method" => {
+                    *value = Value::String(String::new());
+                }
+                Some(value) => *value = Value::Null,
+                None => {}
+            }
+        }
+        let sql = "UPDATE events SET data = $2 WHERE position = $1";
+        let rewritten = arguments![row.integer(0)?, data.to_string()];
+        session.execute(sql, rewritten).await?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// Forgets answers and messages that name the customer.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn forget_customer(&self, id: CustomerId) -> Result<(), StoreError> {
+        let named = format!("%{id}%");
+        for sql in [
+            "DELETE FROM idempotency WHERE outcome LIKE $1",
+            "DELETE FROM dead_letters WHERE message LIKE $1",
+        ] {
+            let mut session = self.writer().await?;
+            session.execute(sql, arguments![named.as_str()]).await?;
+        }
+        Ok(())
+    }
+}

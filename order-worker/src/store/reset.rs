@@ -1,0 +1,158 @@
+//! Back to the beginning, for demonstrations: no orders, every shelf as it was last counted. The catalogue,
+//! customers and endpoints stay; the feed goes on from where it is.
+
+use std::collections::BTreeMap;
+
+use shared::{
+    event::{Event, Fact, Origin},
+    id::{Sku, Warehouse},
+};
+
+use super::{
+    Store, StoreError,
+    database::{Session, Sql, arguments},
+    load::Known,
+    row::{event, json, select_events},
+    save,
+};
+use crate::domain::{
+    decision,
+    product::Product,
+    stamp::Stamp,
+    stock::{Shelf, Shelves},
+    world::World,
+};
+
+/// What is emptied.
+const EMPTIED: [&str; 8] = [
+    "DELETE FROM orders",
+    "DELETE FROM order_items",
+    "DELETE FROM steps",
+    "DELETE FROM shelves",
+    "DELETE FROM idempotency",
+    "DELETE FROM dead_letters",
+    "DELETE FROM deliveries",
+    "DELETE FROM figures",
+];
+
+impl Store {
+    /// Goes back to the beginning; tells how many products there are.
+    ///
+    /// # Errors
+    /// When the database is away; then all is as it was.
+    pub async fn reset(&self, origin: &Origin, stamp: &mut Stamp) -> Result<usize, StoreError> {
+        let mut session = self.transaction().await?;
+        // Whoever is deciding is waited for, and decides again over what is there then.
+        let alone = Sql::dialects(
+            "SELECT 1",
+            "LOCK TABLE orders, shelves, products, steps, events IN ACCESS EXCLUSIVE MODE",
+        );
+        session.control(alone).await?;
+        let end = end(&mut session).await?;
+        let counted = counted(&mut session).await?;
+        let products = products(&mut session).await?;
+        for sql in EMPTIED {
+            session.execute(sql, Vec::new()).await?;
+        }
+        let numbers = Sql::dialects("SELECT 1", "ALTER SEQUENCE order_numbers RESTART");
+        session.control(numbers).await?;
+
+        let count = products.len();
+        let (world, known) = begun_again(products, &counted, origin, stamp);
+        save::world(&mut session, &world, &known, stamp.now()).await?;
+        // The first of the new events is behind the last of the old ones, which nobody is told of any more.
+        let old = "DELETE FROM events WHERE position <= $1";
+        session.execute(old, arguments![end]).await?;
+        let told = "UPDATE relay SET position = $1 WHERE position < $1 AND name <> 'probe'";
+        session.execute(told, arguments![end]).await?;
+        session.commit().await?;
+        Ok(count)
+    }
+}
+
+async fn end(session: &mut Session) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce(max(position), 0) FROM events";
+    let rows = session.fetch(sql, Vec::new()).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
+}
+
+type Counted = BTreeMap<(Sku, Warehouse), i64>;
+
+/// What each shelf was last counted as.
+async fn counted(session: &mut Session) -> Result<Counted, StoreError> {
+    let sql = select_events!("WHERE type = 'stock.adjusted' ORDER BY position");
+    let rows = session.fetch(sql, Vec::new()).await?;
+    let mut counted = Counted::new();
+    for row in &rows {
+        let (_, Event { fact, .. }) = event(row)?;
+        if let Fact::StockAdjusted {
+            sku,
+            warehouse,
+            on_hand,
+            ..
+        } = fact
+        {
+            counted.insert((sku, warehouse), on_hand);
+        }
+    }
+    Ok(counted)
+}
+
+async fn products(session: &mut Session) -> Result<Vec<Product>, StoreError> {
+    let rows = session
+        .fetch("SELECT state FROM products ORDER BY sku", Vec::new())
+        .await?;
+    rows.iter()
+        .map(|row| json("product", row.text(0)?))
+        .collect()
+}
+
+/// The catalogue and its shelves, as the events that are left say.
+fn begun_again(
+    products: Vec<Product>,
+    counted: &Counted,
+    origin: &Origin,
+    stamp: &mut Stamp,
+) -> (World, Known) {
+    let mut world = World::default();
+    let mut known = Known::default();
+    for mut product in products {
+        let sku = product.details.sku.clone();
+        let mut facts = vec![Fact::ProductCreated {
+            product: product.details.clone(),
+        }];
+        for ((_, warehouse), on_hand) in counted.iter().filter(|((of, _), _)| *of == sku) {
+            let shelf = Shelf {
+                on_hand: *on_hand,
+                reserved: 0,
+            };
+            put_up(&mut world.shelves, &sku, warehouse, shelf);
+            world.dirty.shelves.insert((sku.clone(), warehouse.clone()));
+            facts.push(Fact::StockAdjusted {
+                sku: sku.clone(),
+                warehouse: warehouse.clone(),
+                on_hand: *on_hand,
+                reason: None,
+            });
+        }
+        if product.is_deleted {
+            facts.push(Fact::ProductDeleted {});
+        }
+        for fact in facts {
+            product.version += 1;
+            let event =
+                decision::event(sku.to_string(), product.version, None, origin, fact, stamp);
+            world.dirty.events.push(event);
+        }
+        product.updated_at = stamp.now();
+        known.products.insert(sku.clone());
+        world.dirty.products.insert(sku.clone());
+        world.products.insert(sku, product);
+    }
+    (world, known)
+}
+
+fn put_up(shelves: &mut Shelves, sku: &Sku, warehouse: &Warehouse, shelf: Shelf) {
+    let of_product = shelves.entry(sku.clone()).or_default();
+    of_product.insert(warehouse.clone(), shelf);
+}
