@@ -8,7 +8,8 @@ Usage: scripts/test.sh [FILTER]
 
 Runs every test (or those whose name contains FILTER) against a private RabbitMQ and a private
 PostgreSQL on free ports, with all data in a temporary folder; the tests of the whole system once
-over SQLite and once over PostgreSQL (STORES="sqlite postgres"). It neither needs nor disturbs
+over SQLite and once over PostgreSQL (STORES="sqlite postgres"), and their flows once more with
+Stripe as localstripe knows it (PROVIDER=none leaves that out). It neither needs nor disturbs
 anything that runs.
 
 Installs what is missing: RabbitMQ, PostgreSQL, Python and pip from the distribution's packages, and
@@ -45,7 +46,7 @@ say "building ..."
 cargo build --quiet --workspace --tests --bins
 
 # Each test takes a vhost that no other has: one call makes them all.
-VHOSTS=320
+VHOSTS=480
 start_rabbitmq "$WORK/rabbitmq"
 (. "$WORK/rabbitmq/env"
 rabbitmqctl --quiet eval "
@@ -76,4 +77,13 @@ for store in ${STORES:-sqlite postgres}; do
     # What does not involve a store has been tested.
     what='--workspace --test e2e'
 done
+# The same flows with a real provider of money, as localstripe knows it.
+if [ $# = 0 ] && [ "${PROVIDER:-stripe}" = stripe ]; then
+    say "testing with stripe ..."
+    flows="approval broker customers idempotency import kills lists orders overload promised races refunds
+        shipments stats webhooks"
+    # shellcheck disable=SC2046,SC2086
+    TEST_PROVIDER=stripe TEST_STORE=sqlite run --workspace --test e2e -- $(printf '%s:: ' $flows) \
+        || failed="$failed stripe"
+fi
 [ -z "$failed" ] || die "failed over:$failed"

@@ -7,6 +7,7 @@
 //! | `DATABASE_READ_URL` | | a replica of the PostgreSQL database, for callers' reads; a secret |
 //! | `WORKER_HTTP_ADDR` | `127.0.0.1:8081` | `/livez` and `/readyz` |
 //! | `PAYMENT_PROVIDER` | `sandbox` | who is asked for the money of new orders: `sandbox` or `stripe` |
+//! | `DEFAULT_PAYMENT_METHOD` | `pm_ok` with the sandbox | what pays when a caller names nothing; without it, every caller has to |
 //! | `STRIPE_API_KEY` | | `sk_…`; a secret |
 //! | `STRIPE_API_BASE` | `https://api.stripe.com` | where Stripe is |
 //! | `STRIPE_MULTICAPTURE` | `0` | `1`: the account may capture a card in parts |
@@ -135,7 +136,9 @@ impl Config {
                     .context("RESERVATION_TTL_SECONDS")?,
                 needs_approval,
                 payment_provider: payment_provider.to_owned(),
-                default_payment_method: default_payment_method.map(str::to_owned),
+                default_payment_method: env
+                    .text("DEFAULT_PAYMENT_METHOD")
+                    .or(default_payment_method.map(str::to_owned)),
                 needs_verification: env.choice(
                     "CUSTOMER_VERIFICATION",
                     &[("off", false), ("required", true)],

@@ -32,6 +32,7 @@ mod overload;
 mod postgres;
 mod products;
 mod promised;
+mod races;
 mod refunds;
 mod shipments;
 mod sources;

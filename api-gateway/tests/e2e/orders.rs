@@ -69,8 +69,11 @@ async fn an_order_goes_from_the_click_to_the_door() {
     assert_eq!(delivered["status"], "delivered");
     assert_eq!(delivered["shipments"][0]["status"], "delivered");
     assert_eq!(delivered["metadata"], json!({"cart": 7}));
+    let mut history = system.history(id).await;
+    // Stripe is told of a payment before it is asked for it.
+    history.retain(|kind| kind != "payment.prepared");
     assert_eq!(
-        system.history(id).await,
+        history,
         [
             "order.created",
             "stock.reserved",
@@ -248,12 +251,11 @@ async fn a_provider_that_fails_or_loses_its_answer_is_asked_again_and_charges_on
             .iter()
             .find(|event| event["type"] == "payment.authorized");
         let attempts = if method == "pm_flaky" { 3 } else { 2 };
+        // Stripe is told of a payment before it is asked for it.
+        let attempts = attempts + usize::from(system.stripe.is_some());
         assert_eq!(authorized.unwrap()["attempt"], attempts, "{method}");
     }
-    assert_eq!(
-        system.ledger("SELECT kind, count(*) FROM movements GROUP BY kind"),
-        "authorize 2"
-    );
+    assert_eq!(system.moved().await.held, 2);
     system.assert_verified();
 }
 
@@ -269,7 +271,7 @@ async fn cancel_wins_against_a_payment_that_is_under_way() {
     let id = created["id"].as_str().unwrap();
     // The provider holds the money, and has not answered yet.
     until("the money to be held", async || {
-        system.ledger("SELECT kind FROM movements") == "authorize"
+        system.moved().await.held == 1
     })
     .await;
     let cancelled = system
@@ -292,10 +294,8 @@ async fn cancel_wins_against_a_payment_that_is_under_way() {
     system.quiet().await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(order["status"], "cancelled");
-    assert_eq!(
-        system.ledger("SELECT kind FROM movements ORDER BY id"),
-        "authorize\nvoid"
-    );
+    let moved = system.moved().await;
+    assert_eq!((moved.held, moved.let_go, moved.taken), (1, 1, 0));
     system.assert_verified();
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct System {
     pub(crate) gateway: Process,
     pub(crate) broker: Broker,
     pub(crate) store: Store,
+    /// Who holds the money, unless the sandbox does.
+    pub(crate) stripe: Option<Stripe>,
     pub(crate) client: reqwest::Client,
     /// Sent with every request.
     pub(crate) key: Option<String>,
@@ -87,6 +89,13 @@ impl System {
 
     async fn assemble(folder: Folder, broker: Broker, more: &[(&str, &str)]) -> Self {
         let store = Store::new(&folder);
+        let names_provider = more.iter().any(|(name, _)| *name == "PAYMENT_PROVIDER");
+        let wants_stripe = env::var("TEST_PROVIDER").is_ok_and(|provider| provider == "stripe");
+        let stripe = if wants_stripe && !names_provider {
+            Some(Stripe::start(&folder).await)
+        } else {
+            None
+        };
         // Client::new needs a TLS provider, though nothing here speaks TLS.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut variables: Vec<(String, String)> = [
@@ -100,6 +109,8 @@ impl System {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        let of_stripe = stripe.iter().flat_map(Stripe::variables);
+        variables.extend(of_stripe.map(|(name, value)| (name.to_owned(), value)));
         variables.extend(
             more.iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
@@ -115,6 +126,7 @@ impl System {
             gateway,
             broker,
             store,
+            stripe,
             folder,
             client,
             key: None,
@@ -404,10 +416,44 @@ impl System {
         assert!(is_right, "order-worker verify:\n{report}");
     }
 
+    /// What the provider says of all money that moved.
+    pub(crate) async fn moved(&self) -> Moved {
+        if let Some(stripe) = &self.stripe {
+            return stripe.moved().await;
+        }
+        let mut moved = Moved::default();
+        let rows = self.ledger("SELECT kind, count(*), sum(amount) FROM movements GROUP BY kind");
+        for row in rows.lines() {
+            let fields: Vec<&str> = row.split(' ').collect();
+            let count = fields[1].parse().unwrap();
+            match fields[0] {
+                "authorize" => moved.held = count,
+                "capture" => moved.taken = count,
+                "void" => moved.let_go = count,
+                "refund" => moved.given_back = fields[2].parse().unwrap(),
+                other => panic!("{other}"),
+            }
+        }
+        moved
+    }
+
     /// Asks the provider's own ledger, with SQL.
     pub(crate) fn ledger(&self, sql: &str) -> String {
         self.store.run(Book::Ledger, sql)
     }
+}
+
+/// What the provider says of all money that moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// How often money was held.
+    pub(crate) held: usize,
+    /// How often it was taken.
+    pub(crate) taken: usize,
+    /// How often a hold was given up.
+    pub(crate) let_go: usize,
+    /// Minor units given back.
+    pub(crate) given_back: i64,
 }
 
 /// A folder of a test's own, taken away after it unless the test failed.

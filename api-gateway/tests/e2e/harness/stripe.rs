@@ -23,7 +23,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Folder, setting, until};
+use super::{Folder, Moved, setting, until};
 
 /// How the wire treats a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,6 +101,65 @@ impl Stripe {
         stripe
     }
 
+    /// What has the worker ask it.
+    pub(crate) fn variables(&self) -> [(&'static str, String); 4] {
+        [
+            ("PAYMENT_PROVIDER", "stripe".to_owned()),
+            ("DEFAULT_PAYMENT_METHOD", "pm_ok".to_owned()),
+            ("STRIPE_API_KEY", "sk_test_12345".to_owned()),
+            ("STRIPE_API_BASE", self.url().to_owned()),
+        ]
+    }
+
+    /// Everything that it has of a kind.
+    async fn all(&self, kind: &str) -> Vec<Value> {
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let last = all
+                .last()
+                .map(|last| last["id"].as_str().unwrap().to_owned());
+            let mut form = vec![("limit", "100")];
+            form.extend(last.as_deref().map(|id| ("starting_after", id)));
+            let page = self.ask(Method::GET, &format!("/v1/{kind}"), &form).await;
+            all.extend(page["data"].as_array().unwrap().iter().cloned());
+            if page["has_more"] != true {
+                return all;
+            }
+        }
+    }
+
+    /// All money that moved.
+    pub(crate) async fn moved(&self) -> Moved {
+        let charges = self.all("charges").await;
+        let held = charges
+            .iter()
+            .filter(|charge| charge["status"] == "succeeded");
+        let held: HashMap<&str, bool> = held
+            .map(|charge| {
+                let intent = charge["payment_intent"].as_str().unwrap();
+                (intent, charge["captured"] == true)
+            })
+            .collect();
+        let intents = self.all("payment_intents").await;
+        let gone = intents
+            .iter()
+            .filter(|intent| intent["status"] == "canceled")
+            .filter(|intent| held.contains_key(intent["id"].as_str().unwrap()));
+        let refunds = self.all("refunds").await;
+        let refunds = refunds
+            .iter()
+            .map(|refund| refund["amount"].as_i64().unwrap());
+        Moved {
+            held: charges
+                .iter()
+                .filter(|charge| charge["status"] == "succeeded")
+                .count(),
+            taken: held.values().filter(|is_taken| **is_taken).count(),
+            let_go: gone.count(),
+            given_back: refunds.sum(),
+        }
+    }
+
     /// Where the wire begins.
     pub(crate) fn url(&self) -> &str {
         &self.0.wire
@@ -136,13 +195,9 @@ impl Stripe {
 
     /// The payments that it made for an order.
     pub(crate) async fn payments(&self, order_id: &str) -> Vec<Value> {
-        let list = self
-            .ask(Method::GET, "/v1/payment_intents", &[("limit", "100")])
-            .await;
-        let all = list["data"].as_array().unwrap().iter();
-        all.filter(|intent| intent["metadata"]["order_id"] == order_id)
-            .cloned()
-            .collect()
+        let mut all = self.all("payment_intents").await;
+        all.retain(|intent| intent["metadata"]["order_id"] == order_id);
+        all
     }
 
     /// Minor units of an order's money that it holds, has taken and has given back, over all payments.

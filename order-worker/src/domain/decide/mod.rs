@@ -18,15 +18,16 @@ mod update_shipment;
 mod webhooks;
 
 use jiff::SignedDuration;
+use serde_json::json;
 use shared::{
     etag,
     id::OrderId,
-    outcome::{Failure, Told},
+    outcome::{Code, Failure, Told},
     request::{Caller, Role},
 };
 
 use super::{
-    command::{Action, Command, Trust, origin_of_request},
+    command::{Action, Answer, Command, Trust, origin_of_request},
     decision::Decision,
     order::Order,
     stamp::Stamp,
@@ -124,9 +125,25 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
                 world, delivery, *attempt, answered, stamp,
             ))
         }
-        Command::Request { caller, action, .. } => act(world, caller, action, rules, stamp),
+        Command::Request { caller, action, .. } => {
+            let acted = act(world, caller, action, rules, stamp);
+            acted.map_err(|failure| explain(world, action, failure))
+        }
     };
     decided.unwrap_or_else(Decision::from)
+}
+
+/// Who is refused for how an order stands is told what that was decided on: the order's history up to
+/// that version says why.
+fn explain(world: &World, action: &Action, mut failure: Failure) -> Failure {
+    if failure.code == Code::InvalidState
+        && let Some(Answer::Order(id)) = action.target()
+        && let Some(order) = world.orders.get(&id)
+    {
+        failure.details["order"] =
+            json!({"id": order.id, "status": order.status, "version": order.version});
+    }
+    failure
 }
 
 /// What a caller has done.
