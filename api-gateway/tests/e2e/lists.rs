@@ -151,3 +151,45 @@ async fn a_history_is_paged_oldest_first() {
         .await
         .expect_problem(422, "INVALID_REQUEST");
 }
+
+#[tokio::test]
+async fn reads_never_wait_behind_a_write() {
+    let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    system
+        .order_until(&id, "announced", crate::harness::is_announced)
+        .await;
+    system.quiet().await;
+    let held = system.store.hold_writes();
+    // Of what is written nobody knows an end; all that can be read is there meanwhile.
+    let refused = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    assert!(matches!(refused.status, 503 | 504), "{}", refused.body);
+    for path in [
+        &format!("/v1/orders/{id}"),
+        &format!("/v1/orders/{id}/history"),
+        "/v1/orders?status=processing",
+        "/v1/products/A",
+        "/v1/products",
+        &format!("/v1/customers/{customer}"),
+        "/v1/customers",
+        "/v1/events",
+        "/v1/stats",
+        "/v1/dead-letters",
+    ] {
+        system.get(path).await.expect(200);
+    }
+    drop(held);
+    crate::harness::until("orders to be taken again", async || {
+        system
+            .post("/v1/orders", order(&customer, "A", 1))
+            .await
+            .status
+            == 201
+    })
+    .await;
+    system.quiet().await;
+    system.assert_verified();
+}

@@ -8,6 +8,7 @@
 )]
 
 mod asyncapi;
+mod documents;
 mod money;
 mod pains;
 mod properties;

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
 use super::setting;
@@ -95,6 +96,45 @@ else:
         }
     }
 
+    /// Somebody else writes, and does not get to an end until this is dropped.
+    pub(crate) fn hold_writes(&self) -> HeldWrites {
+        let (mut command, script) = match self {
+            Self::Sqlite { folder } => {
+                let script = "import sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute('BEGIN IMMEDIATE')
+print('held', flush=True)
+sys.stdin.read()";
+                let mut python = Command::new("python3");
+                python.args(["-c", script]).arg(folder.join("orders.db"));
+                (python, "")
+            }
+            Self::Postgres { .. } => {
+                let psql = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
+                let mut psql = Command::new(psql);
+                psql.args(["-qAtX"]).arg(self.url());
+                let script = "BEGIN;
+LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
+\\echo held
+";
+                (psql, script)
+            }
+        };
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.as_mut().unwrap();
+        stdin.write_all(script.as_bytes()).unwrap();
+        stdin.flush().unwrap();
+        let mut held = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut held).unwrap();
+        assert_eq!(held, "held\n");
+        HeldWrites(child)
+    }
+
     /// A copy of it as it is, to go back to. Nobody may be using it.
     pub(crate) fn copy(&self, folder: &Path) -> Self {
         match self {
@@ -122,6 +162,16 @@ else:
                 Self::at(*port, &name)
             }
         }
+    }
+}
+
+/// A write that does not get to an end.
+pub(crate) struct HeldWrites(Child);
+
+impl Drop for HeldWrites {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -1,0 +1,34 @@
+//! docs/SOURCES.md names only tests that there are.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// Every `module::test` of a folder's files.
+fn tests(folder: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let functions = text.split("fn ").skip(1);
+        let functions = functions.filter_map(|rest| rest.split('(').next());
+        names.extend(functions.map(|function| format!("{module}::{function}")));
+    }
+    names
+}
+
+#[test]
+fn every_test_that_proves_a_requirement_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut there = tests(&root.join("api-gateway/tests/e2e"));
+    there.extend(tests(&root.join("order-worker/tests/domain")));
+    let text = fs::read_to_string(root.join("docs/SOURCES.md")).unwrap();
+    let quoted = text.split('`').skip(1).step_by(2);
+    let named: Vec<_> = quoted.filter(|name| name.contains("::")).collect();
+    assert!(named.len() > 80, "{}", named.len());
+    for name in named.into_iter().filter(|name| *name != "module::test") {
+        assert!(there.contains(name), "{name} is not there");
+    }
+}
