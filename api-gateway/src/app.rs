@@ -29,6 +29,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     auth::Auth,
+    console,
     feed::Feed,
     openapi,
     problem::{self, Problem},
@@ -97,6 +98,7 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
             .config(utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none")),
     )
     .layer(middleware::map_response(openapi::policy));
+    let router = router.merge(console::routes());
     let router = if app.modes.debug {
         router.merge(routes::inspect::debug())
     } else {

@@ -276,7 +276,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
         let mut parameters = Map::new();
         for (name, text) in pairs {
             let value = match (name.as_str(), text.as_str()) {
-                ("limit" | "wait_ms" | "days", number) => number
+                ("limit" | "wait_ms" | "days" | "number", number) => number
                     .parse::<i64>()
                     .map_or_else(|_| Value::from(number), Value::from),
                 ("include_deleted", "true") => Value::Bool(true),
@@ -348,7 +348,7 @@ impl FromRequestParts<App> for Asker {
         let (headers, extensions) = (&parts.headers, &parts.extensions);
         let request_id = extensions.get().cloned();
         let trace = extensions.get().cloned();
-        let identity = app.auth.identify(headers).await?;
+        let identity = app.auth.identify(headers, &parts.method).await?;
         if let (Some(limit), Some(allowance)) = (&app.rate_limit, extensions.get()) {
             limit.count(&identity.credential, allowance)?;
         }

@@ -7,11 +7,13 @@
 //! - [`input`], [`output`]: what HTTP has for what comes in and goes out; [`problem`]: its errors.
 //! - [`openapi`]: what the API says of itself. [`feed`]: live events.
 //! - [`auth`]: who calls; [`rate_limit`]: how often; [`request_id`], [`trace`]: under which ids.
+//! - [`console`]: what people look at.
 //! - [`app`]: the router and what its handlers share; [`server`]: connections; [`config`].
 
 mod app;
 mod auth;
 mod config;
+mod console;
 mod feed;
 mod input;
 mod openapi;

@@ -196,6 +196,12 @@ pub(crate) struct DeletedParameter {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct OrderParameters {
+    /// What people call it.
+    #[param(minimum = 1)]
+    number: Option<i64>,
+    /// What another system calls it.
+    #[param(min_length = 1, max_length = 200)]
+    external_id: Option<String>,
     status: Option<OrderStatus>,
     customer_id: Option<CustomerId>,
     /// With this product.

@@ -118,11 +118,16 @@ pub async fn system(
     worker: &str,
 ) -> Result<SystemStats, StoreError> {
     let backlog = store.backlog(Timestamp::now()).await?;
-    let mut queues = BTreeMap::new();
+    let (mut queues, mut workers) = (BTreeMap::new(), None);
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        queues.insert(queue.to_owned(), publisher.depth(queue).await.ok());
+        let told = publisher.queue(queue).await.ok();
+        queues.insert(queue.to_owned(), told.map(|(messages, _)| messages));
+        if queue == REQUEST_QUEUE {
+            workers = told.map(|(_, consumers)| consumers);
+        }
     }
     Ok(SystemStats {
+        workers,
         worker: worker.to_owned(),
         queues,
         due_steps: backlog.due_steps,

@@ -66,6 +66,10 @@ pub struct Order {
     pub payment: Payment,
     /// The goods' side.
     pub shipments: Vec<Shipment>,
+    /// It waits for its owner's approval.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub awaits_approval: bool,
     /// The step that is due or under way; `null` when nothing is.
     pub in_progress: Option<InProgress>,
     /// The caller's own data.

@@ -114,6 +114,8 @@ pub struct Day {
 pub struct SystemStats {
     /// The worker that answers this.
     pub worker: String,
+    /// Workers that take requests; `null` where the broker does not say.
+    pub workers: Option<u32>,
     /// Messages waiting, by queue; `null` where the broker does not say.
     pub queues: BTreeMap<String, Option<u32>>,
     /// Steps whose time has come.

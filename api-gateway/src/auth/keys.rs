@@ -46,6 +46,22 @@ impl Keys {
         self.0.is_empty()
     }
 
+    /// Whose key is known by this name.
+    pub(super) fn known_as(&self, credential: &str) -> Option<Identity> {
+        let mut known = self.0.iter();
+        let key = known.find(|key| &*key.identity.credential == credential)?;
+        Some(key.identity.clone())
+    }
+
+    /// What only those know who have all of these keys.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new_with_prefix("sessions");
+        for key in self.0.iter() {
+            digest.update(key.digest);
+        }
+        digest.finalize().into()
+    }
+
     /// Whose key it is.
     pub(crate) fn identify(&self, key: &str) -> Option<Identity> {
         let digest = Sha256::digest(key);

@@ -3,14 +3,16 @@
 //! - [`keys`]: keys from the configuration, known by their digests.
 //! - [`jwt`]: tokens of an identity provider's, checked by a secret or by its published keys;
 //!   [`ring`]: the cryptography of that.
+//! - [`session`]: browsers that have shown one of these.
 
 pub(crate) mod jwt;
 pub(crate) mod keys;
 mod ring;
+mod session;
 
 use std::{sync::Arc, time::SystemTime};
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use shared::{
     id::Storefront,
     outcome::{Code, Failure},
@@ -62,13 +64,24 @@ impl Auth {
         self.keys.is_empty() && self.tokens.is_none()
     }
 
-    /// Who calls, by the `Authorization` header (RFC 6750, section 2.1).
+    /// Who calls, by the `Authorization` header (RFC 6750, section 2.1), or by the console's session.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be had.
-    pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Failure> {
+    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be had; `FORBIDDEN` when a page of
+    /// somebody else's has a browser ask for a change.
+    pub(crate) async fn identify(
+        &self,
+        headers: &HeaderMap,
+        method: &Method,
+    ) -> Result<Identity, Failure> {
         if self.is_open() {
+            refuse_other_sites(headers, method)?;
             return Ok(Identity::anyone());
+        }
+        if !headers.contains_key(header::AUTHORIZATION)
+            && let Some(identity) = self.identify_session(headers, method).await?
+        {
+            return Ok(identity);
         }
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let value = values
@@ -84,6 +97,10 @@ impl Auth {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, credential)| credential.trim())
             .ok_or_else(|| unauthenticated("Authorization must be: Bearer CREDENTIAL"))?;
+        self.identify_by(credential).await
+    }
+
+    async fn identify_by(&self, credential: &str) -> Result<Identity, Failure> {
         if let Some(identity) = self.keys.identify(credential) {
             return Ok(identity);
         }
@@ -92,6 +109,20 @@ impl Auth {
             _ => Err(unauthenticated("the credential is not known")),
         }
     }
+}
+
+/// Where nobody has to show anything, whatever page a browser is on could have it ask: browsers say whose
+/// page it is (<https://www.w3.org/TR/fetch-metadata/>).
+fn refuse_other_sites(headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let is_another = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
+    if is_another && !method.is_safe() {
+        return Err(Failure::new(
+            Code::Forbidden,
+            "a page of another site asks for this",
+        ));
+    }
+    Ok(())
 }
 
 fn unauthenticated(message: impl Into<String>) -> Failure {
@@ -108,7 +139,10 @@ mod tests {
         let auth = Auth::new(keys, None);
         let with =
             |value: &str| HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
-        let identity = auth.identify(&with("bearer secret-one")).await.unwrap();
+        let identity = auth
+            .identify(&with("bearer secret-one"), &Method::GET)
+            .await
+            .unwrap();
         assert_eq!(identity.storefront.as_str(), "eu");
         for wrong in [
             "Bearer secret-on",
@@ -117,12 +151,39 @@ mod tests {
             "secret-one",
             "Bearer a.b.c",
         ] {
-            let refused = auth.identify(&with(wrong)).await.unwrap_err();
+            let refused = auth.identify(&with(wrong), &Method::GET).await.unwrap_err();
             assert_eq!(refused.code, Code::Unauthenticated, "{wrong}");
         }
-        assert!(auth.identify(&HeaderMap::new()).await.is_err());
+        assert!(
+            auth.identify(&HeaderMap::new(), &Method::GET)
+                .await
+                .is_err()
+        );
         let mut twice = with("Bearer secret-one");
         twice.append(header::AUTHORIZATION, "Bearer secret-two".parse().unwrap());
-        assert!(auth.identify(&twice).await.is_err());
+        assert!(auth.identify(&twice, &Method::GET).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn where_everybody_is_let_in_other_sites_pages_are_not() {
+        let auth = Auth::default();
+        let from = |site: &str| {
+            HeaderMap::from_iter([("sec-fetch-site".parse().unwrap(), site.parse().unwrap())])
+        };
+        for (site, method, is_let_in) in [
+            ("cross-site", Method::POST, false),
+            ("same-site", Method::DELETE, false),
+            ("cross-site", Method::GET, true),
+            ("same-origin", Method::POST, true),
+            ("none", Method::POST, true),
+        ] {
+            let identity = auth.identify(&from(site), &method).await;
+            assert_eq!(identity.is_ok(), is_let_in, "{site} {method}");
+        }
+        assert!(
+            auth.identify(&HeaderMap::new(), &Method::POST)
+                .await
+                .is_ok()
+        );
     }
 }

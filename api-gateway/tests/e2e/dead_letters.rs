@@ -11,7 +11,7 @@ async fn letters(system: &System) -> Vec<Value> {
 }
 
 /// An order that is delivered, but whose money can't be taken: the provider gave the hold up.
-async fn uncapturable(system: &System, sku: &str) -> String {
+pub(crate) async fn uncapturable(system: &System, sku: &str) -> String {
     let customer = system.customer().await;
     let created = system
         .post("/v1/orders", order(&customer, sku, 1))

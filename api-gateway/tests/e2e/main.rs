@@ -13,6 +13,7 @@ mod auth;
 mod batches;
 mod broker;
 mod configuration;
+mod console;
 mod conventions;
 mod customers;
 mod dead_letters;

@@ -414,6 +414,7 @@ impl Order {
             shipping_address: self.shipping_address.clone(),
             payment: self.payment.clone(),
             shipments: self.shipments.clone(),
+            awaits_approval: self.awaits_approval,
             in_progress: next.map(|row| InProgress {
                 step: row.key.step.kind().to_owned(),
                 attempt: row.attempt,

@@ -34,6 +34,8 @@ impl Rpc {
         let enough = time::Instant::now() + APPROVING;
         let until = deadline.map_or(enough, |deadline| last_moment(deadline).min(enough));
         let mut query = ListOrders {
+            number: None,
+            external_id: None,
             status: Some(OrderStatus::Pending),
             customer_id: None,
             sku: None,

@@ -105,6 +105,8 @@ impl Rpc {
 
 fn orders_of(id: CustomerId) -> ListOrders {
     ListOrders {
+        number: None,
+        external_id: None,
         status: None,
         customer_id: Some(id),
         sku: None,

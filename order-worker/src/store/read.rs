@@ -219,6 +219,13 @@ fn select_orders(filter: &ListOrders, after: Option<OrderCursor>) -> (String, Ve
     if let Some(sku) = &filter.sku {
         sql.push(" AND line.sku = ").bind(sku.to_string());
     }
+    if let Some(number) = filter.number {
+        sql.push(" AND orders.number = ").bind(number);
+    }
+    if let Some(external_id) = &filter.external_id {
+        sql.push(" AND orders.external_id = ")
+            .bind(external_id.clone());
+    }
     if let Some(status) = filter.status {
         sql.push(" AND orders.status = ").bind(status.as_str());
     }

@@ -117,6 +117,14 @@ impl Publisher {
     /// # Errors
     /// [`Away`], also when there is no such queue.
     pub async fn depth(&self, queue: &str) -> Result<u32, Away> {
+        self.queue(queue).await.map(|(messages, _)| messages)
+    }
+
+    /// How many messages wait in `queue`, and how many take from it.
+    ///
+    /// # Errors
+    /// [`Away`], or there is no such queue.
+    pub async fn queue(&self, queue: &str) -> Result<(u32, u32), Away> {
         // A channel of its own: asking for a queue that is not there closes it.
         let channel = self.0.broker.try_channel().await?;
         let options = QueueDeclareOptions {
@@ -128,7 +136,7 @@ impl Publisher {
             .await;
         let _ = channel.close(200, "asked".into()).await;
         declared
-            .map(|queue| queue.message_count())
+            .map(|queue| (queue.message_count(), queue.consumer_count()))
             .map_err(|error| Away(error.to_string()))
     }
 

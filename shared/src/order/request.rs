@@ -378,6 +378,12 @@ impl OrderHistory {
 /// `order.list`: which orders, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListOrders {
+    /// Only the one that people call so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<i64>,
+    /// Only those that another system calls so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
     /// Only in this status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<OrderStatus>,
@@ -408,6 +414,8 @@ pub struct ListOrders {
 impl ListOrders {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let number = fields.optional("number", body::integer(1..=i64::MAX));
+        let external_id = fields.optional("external_id", body::text(1..=200));
         let status = fields.optional("status", body::parsed);
         let customer_id = fields.optional("customer_id", body::parsed);
         let sku = fields.optional("sku", body::parsed);
@@ -418,6 +426,8 @@ impl ListOrders {
         let limit = limit(fields);
         let cursor = cursor(fields);
         Some(Self {
+            number,
+            external_id,
             status,
             customer_id,
             sku,

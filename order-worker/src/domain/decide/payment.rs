@@ -10,7 +10,7 @@ use shared::{
     request::Caller,
 };
 
-use super::{Rules, cancel_order::cancel, visible};
+use super::{Rules, cancel_order::cancel, refund_order::given_back, visible};
 use crate::domain::{
     decision::{Decision, Draft},
     payment::{Hold, Standing},
@@ -183,19 +183,10 @@ pub(super) fn reconcile(
         let amount = standing.captured - draft.order.payment.captured;
         draft.record(Fact::PaymentCaptured { amount })?;
     }
-    let given_back = standing.refunded - draft.order.payment.refunded;
-    if given_back > 0 {
-        // By somebody else than us.
-        let unasked = standing.refunded - draft.order.refund_due;
-        if unasked > 0 {
-            draft.record(Fact::RefundRequested {
-                amount: unasked,
-                reason: Some("by the provider".to_owned()),
-            })?;
-        }
-        draft.record(Fact::PaymentRefunded { amount: given_back })?;
-    } else if given_back < 0 {
-        let amount = -given_back;
+    given_back(draft, standing.refunded)?;
+    let failed = draft.order.payment.refunded - standing.refunded;
+    if failed > 0 {
+        let amount = failed;
         draft.record(Fact::RefundFailed { amount })?;
         draft.follow_with(Step::RefundPayment);
     }

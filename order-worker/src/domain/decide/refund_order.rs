@@ -62,12 +62,25 @@ pub(super) fn refund_order(
     Ok(draft.decide())
 }
 
-/// The provider has given back `total`, some of which it may have given back before.
-pub(super) fn refunded(draft: &mut Draft<'_>, total: i64) -> Result<(), Failure> {
+/// Money was given back, until that is `total`: by us, or by somebody at the provider who asked nobody.
+pub(super) fn given_back(draft: &mut Draft<'_>, total: i64) -> Result<(), Failure> {
+    let unasked = total - draft.order.refund_due;
+    if unasked > 0 {
+        draft.record(Fact::RefundRequested {
+            amount: unasked,
+            reason: Some("by the provider".to_owned()),
+        })?;
+    }
     let amount = total - draft.order.payment.refunded;
     if amount > 0 {
         draft.record(Fact::PaymentRefunded { amount })?;
     }
+    Ok(())
+}
+
+/// The provider has given back `total`, some of which it may have given back before.
+pub(super) fn refunded(draft: &mut Draft<'_>, total: i64) -> Result<(), Failure> {
+    given_back(draft, total)?;
     // More was asked for meanwhile.
     if draft.order.payment.refunded < draft.order.refund_due {
         draft.follow_with(Step::RefundPayment);

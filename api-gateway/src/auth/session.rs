@@ -1,0 +1,199 @@
+//! Sessions of the console: a browser shows a credential once and gets a cookie that no script can read.
+//!
+//! What was let in by a key is remembered as which key that was and until when, signed with what only the
+//! gateways know that have these keys: no state anywhere, and a key that is taken away takes its sessions
+//! with it. A token is its own session, as long as it holds.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::http::{HeaderMap, Method, header};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use ring::hmac;
+use shared::outcome::{Code, Failure};
+
+use super::{Auth, Identity, jwt, unauthenticated};
+
+/// The cookie.
+const COOKIE: &str = "orders_session";
+/// How long a session goes on.
+const LASTS: Duration = Duration::from_hours(12);
+/// What only pages of our own can send along.
+pub(crate) const CONSOLE_HEADER: &str = "x-console";
+
+impl Auth {
+    /// Lets a browser in that shows `credential`; the `Set-Cookie` for it.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be had.
+    pub(crate) async fn log_in(
+        &self,
+        credential: &str,
+        is_secure: bool,
+    ) -> Result<(Identity, String), Failure> {
+        let identity = self.identify_by(credential).await?;
+        let now = SystemTime::now();
+        let ends_at = identity.expires_at.unwrap_or(now + LASTS);
+        let value = if self.keys.identify(credential).is_some() {
+            self.sign(&identity.credential, ends_at)
+        } else {
+            format!("t.{credential}")
+        };
+        let left = ends_at.duration_since(now).unwrap_or_default().as_secs();
+        Ok((identity, cookie(&value, left, is_secure)))
+    }
+
+    /// The `Set-Cookie` that ends a session.
+    pub(crate) fn log_out(is_secure: bool) -> String {
+        cookie("", 0, is_secure)
+    }
+
+    /// Who is behind the cookie, if there is one. A page of somebody else's may have a browser send a
+    /// cookie; it can't have it send a header of ours.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` when the session is over; `FORBIDDEN` when it is not our page that asks for a
+    /// change.
+    pub(super) async fn identify_session(
+        &self,
+        headers: &HeaderMap,
+        method: &Method,
+    ) -> Result<Option<Identity>, Failure> {
+        let Some(value) = session(headers) else {
+            return Ok(None);
+        };
+        if !method.is_safe() && !headers.contains_key(CONSOLE_HEADER) {
+            return Err(Failure::new(
+                Code::Forbidden,
+                format!("a session may only be used by the console: {CONSOLE_HEADER} is missing"),
+            ));
+        }
+        if let Some(token) = value.strip_prefix("t.") {
+            return match &self.tokens {
+                Some(tokens) if jwt::looks_like_one(token) => {
+                    tokens.identify(token).await.map(Some)
+                }
+                _ => Err(unauthenticated("the session is not known")),
+            };
+        }
+        self.verify(value)
+            .map(Some)
+            .ok_or_else(|| unauthenticated("the session is over"))
+    }
+
+    /// `k.CREDENTIAL.SECONDS.SIGNATURE`
+    fn sign(&self, credential: &str, ends_at: SystemTime) -> String {
+        let seconds = seconds(ends_at);
+        let signed = format!("k.{credential}.{seconds}");
+        let tag = hmac::sign(&self.session_key(), signed.as_bytes());
+        format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag.as_ref()))
+    }
+
+    fn verify(&self, value: &str) -> Option<Identity> {
+        let (signed, signature) = value.rsplit_once('.')?;
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
+        hmac::verify(&self.session_key(), signed.as_bytes(), &signature).ok()?;
+        let (credential, ends_at) = signed.strip_prefix("k.")?.rsplit_once('.')?;
+        let ends_at: u64 = ends_at.parse().ok()?;
+        if ends_at <= seconds(SystemTime::now()) {
+            return None;
+        }
+        let identity = self.keys.known_as(credential)?;
+        Some(Identity {
+            expires_at: Some(UNIX_EPOCH + Duration::from_secs(ends_at)),
+            ..identity
+        })
+    }
+
+    fn session_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &self.keys.digest())
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+fn session(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).iter();
+    let mut cookies = cookies
+        .filter_map(|cookies| cookies.to_str().ok())
+        .flat_map(|cookies| cookies.split(';'));
+    cookies.find_map(|cookie| {
+        let (name, value) = cookie.trim().split_once('=')?;
+        (name == COOKIE && !value.is_empty()).then_some(value)
+    })
+}
+
+fn cookie(value: &str, lasts_seconds: u64, is_secure: bool) -> String {
+    let secure = if is_secure { "; Secure" } else { "" };
+    format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={lasts_seconds}{secure}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::keys::Keys;
+
+    fn auth(keys: &str) -> Auth {
+        Auth::new(Keys::parse(keys).unwrap(), None)
+    }
+
+    #[tokio::test]
+    async fn a_session_is_its_keys_and_ends_with_it() {
+        let ours = auth("storefront@eu=secret-of-the-eu; operator=secret-of-operators");
+        let (identity, cookie) = ours.log_in("secret-of-the-eu", true).await.unwrap();
+        assert!(cookie.contains("HttpOnly; SameSite=Strict") && cookie.ends_with("Secure"));
+        let sent = cookie.split(';').next().unwrap().to_owned();
+        assert!(!sent.contains("secret"));
+        let with = |cookie: &str| {
+            HeaderMap::from_iter([(header::COOKIE, format!("a=b; {cookie}").parse().unwrap())])
+        };
+        let known = ours.identify_session(&with(&sent), &Method::GET).await;
+        assert_eq!(known.unwrap().unwrap().actor, identity.actor);
+        let change = ours.identify_session(&with(&sent), &Method::POST).await;
+        assert_eq!(change.unwrap_err().code, Code::Forbidden);
+        let mut from_our_page = with(&sent);
+        from_our_page.insert(CONSOLE_HEADER, "1".parse().unwrap());
+        let change = ours.identify_session(&from_our_page, &Method::POST).await;
+        assert!(change.unwrap().is_some());
+        // Other keys, another end, another key's name: all of that is signed.
+        for other in [
+            auth("storefront@eu=secret-of-the-eu"),
+            auth("storefront@eu=another-secret; operator=secret-of-operators"),
+        ] {
+            assert!(
+                other
+                    .identify_session(&with(&sent), &Method::GET)
+                    .await
+                    .is_err()
+            );
+        }
+        let parts: Vec<&str> = sent.split('.').collect();
+        let later = format!("{}.{}.99999999999.{}", parts[0], parts[1], parts[3]);
+        assert!(
+            ours.identify_session(&with(&later), &Method::GET)
+                .await
+                .is_err()
+        );
+        for none in [
+            "orders_session=k.a",
+            "orders_session=t.a.b.c",
+            "orders_session=x",
+        ] {
+            assert!(
+                ours.identify_session(&with(none), &Method::GET)
+                    .await
+                    .is_err(),
+                "{none}"
+            );
+        }
+        assert!(
+            ours.identify_session(&with("other=1"), &Method::GET)
+                .await
+                .unwrap()
+                .is_none()
+        );
+        assert!(ours.log_in("secret-of-nobody", false).await.is_err());
+    }
+}

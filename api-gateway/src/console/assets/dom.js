@@ -1,0 +1,174 @@
+// Elements, and how things are shown. Text is only ever text: nothing from outside becomes markup.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element: h("a", {href: "#/x", class: "y", onclick: f}, "text", child, [more]). */
+export function h(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (["value", "checked", "disabled", "hidden", "indeterminate"].includes(key)) element[key] = value;
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  append(element, children);
+  return element;
+}
+
+/** The same for pictures. */
+export function s(name, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  append(element, children);
+  return element;
+}
+
+function append(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child === undefined || child === null || child === false) continue;
+    element.append(child instanceof Node ? child : document.createTextNode(String(child)));
+  }
+}
+
+/** Puts `children` in the place of what `element` holds, and the focus where it was. */
+export function fill(element, ...children) {
+  const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
+  element.replaceChildren();
+  append(element, children);
+  if (focused) document.getElementById(focused)?.focus();
+}
+
+export function money(amount, currency) {
+  try {
+    const format = new Intl.NumberFormat(undefined, { style: "currency", currency });
+    const digits = format.resolvedOptions().maximumFractionDigits;
+    return format.format(amount / 10 ** digits);
+  } catch {
+    return `${amount} ${currency}`;
+  }
+}
+
+export function time(text) {
+  if (!text) return "–";
+  const date = new Date(text);
+  const isToday = date.toDateString() === new Date().toDateString();
+  const shown = isToday
+    ? date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" })
+    : date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return h("time", { datetime: text, title: date.toISOString() }, shown);
+}
+
+const MOODS = {
+  pending: "warn", processing: "info", shipped: "info", delivered: "good", cancelled: "bad",
+  authorized: "info", captured: "good", voided: "", partially_refunded: "warn", refunded: "warn", failed: "bad",
+  label_created: "", in_transit: "info", out_for_delivery: "info", returned: "bad",
+  succeeded: "good",
+};
+
+/** A status, by its colour and its word. */
+export function badge(status, mood = MOODS[status] ?? "") {
+  return h("span", { class: `badge ${mood}` }, String(status).replaceAll("_", " "));
+}
+
+/** A table; columns are [title, (row) => cell, class?]. The first cell names its row. */
+export function table(caption, columns, rows, { key, selected } = {}) {
+  const head = columns.map(([title, , kind]) => h("th", { scope: "col", class: kind }, title));
+  const body = rows.map((row) => {
+    const cells = columns.map(([title, cell, kind], index) =>
+      index === 0
+        ? h("th", { scope: "row", class: kind }, cell(row))
+        : h("td", { class: kind, "data-label": typeof title === "string" ? title : undefined }, cell(row)),
+    );
+    return h("tr", { "data-key": key?.(row), "aria-selected": selected?.(row) }, cells);
+  });
+  return h("div", { class: "scroll" },
+    h("table", { class: "stack" }, h("caption", {}, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+}
+
+export function empty(text, ...more) {
+  return h("p", { class: "empty" }, text, more);
+}
+
+export function loading() {
+  return h("p", { class: "loading" }, "Loading …");
+}
+
+/** What went wrong, all of it. */
+export function problem(failure) {
+  const errors = failure.errors?.map((error) => h("li", {}, h("span", { class: "mono" }, error.pointer), " ", error.detail));
+  return h("div", { class: "notice bad", role: "alert" },
+    h("b", {}, failure.title), h("div", {}, failure.message), errors && h("ul", {}, errors),
+    failure.requestId && h("div", { class: "help" }, "Request ", h("span", { class: "mono" }, failure.requestId)));
+}
+
+export function toast(text, mood = "") {
+  const element = h("div", { class: `toast ${mood}` }, text);
+  document.getElementById("toasts").append(element);
+  setTimeout(() => element.remove(), mood === "bad" ? 9000 : 4000);
+}
+
+let names = 0;
+
+/**
+ * A dialog with a form; resolves to its values, or to null if it was closed. `act`, if given, is done with
+ * them first: while it fails the dialog stays and shows why.
+ */
+export function ask({ title, text, fields = [], yes = "OK", isDanger = false, act }) {
+  return new Promise((resolve) => {
+    const inputs = fields.map((field) => [field, input(field)]);
+    const wrong = h("div", {});
+    const submit = h("button", { class: `main ${isDanger ? "danger" : ""}` }, yes);
+    const close = (value) => { dialog.close(); dialog.remove(); resolve(value); };
+    const heading = `dialog-${++names}`;
+    const dialog = h("dialog", { "aria-labelledby": heading },
+      h("form", {
+        method: "dialog",
+        onsubmit: async (event) => {
+          event.preventDefault();
+          const values = Object.fromEntries(inputs.map(([field, element]) => [field.name, read(field, element)]));
+          submit.disabled = true;
+          try {
+            close(act ? ((await act(values)) ?? true) : values);
+          } catch (failure) {
+            fill(wrong, problem(failure));
+            submit.disabled = false;
+          }
+        },
+      },
+      h("h2", { id: heading }, title), text && h("div", {}, text),
+      inputs.map(([field, element]) => labelled(field, element)), wrong,
+      h("div", { class: "actions end" }, h("button", { type: "button", onclick: () => close(null) }, "Cancel"), submit)));
+    dialog.addEventListener("cancel", (event) => { event.preventDefault(); close(null); });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+export function input(field) {
+  const common = { name: field.name, required: field.required, value: field.value ?? "" };
+  if (field.options) {
+    const options = field.options.map(([value, text]) => h("option", { value }, text));
+    const select = h("select", { name: field.name, required: field.required }, options);
+    select.value = field.value ?? field.options[0]?.[0] ?? "";
+    return select;
+  }
+  if (field.type === "area") return h("textarea", { ...common, rows: field.rows ?? 3 });
+  if (field.type === "check") return h("input", { type: "checkbox", name: field.name, checked: field.value });
+  return h("input", {
+    ...common, type: field.type ?? "text", min: field.min, max: field.max, step: field.step,
+    autocomplete: field.autocomplete ?? "off", placeholder: field.placeholder,
+  });
+}
+
+export function labelled(field, element) {
+  const help = field.help && h("span", { class: "help" }, field.help);
+  return field.type === "check"
+    ? h("label", { class: "check" }, element, h("span", {}, field.label, help))
+    : h("label", {}, field.label, element, help);
+}
+
+function read(field, element) {
+  if (field.type === "check") return element.checked;
+  if (field.type === "number") return element.value === "" ? undefined : Number(element.value);
+  return element.value.trim() === "" ? undefined : element.value;
+}

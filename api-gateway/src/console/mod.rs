@@ -1,0 +1,162 @@
+//! The console at `/`: pages, scripts and styles that are part of the program, and sessions. What it
+//! shows and does goes over the API like anybody's; it may do what its credential may.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use shared::{
+    body,
+    outcome::{Code, Failure},
+};
+
+use crate::{
+    app::App,
+    auth::{Auth, Identity},
+    input::RawBody,
+    problem::Problem,
+};
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+const PICTURE: &str = "image/svg+xml";
+
+/// What browsers may load and run: what is here, and pictures of products from wherever they are.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: http:; \
+                      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
+                      require-trusted-types-for 'script'; trusted-types 'none'";
+
+macro_rules! assets {
+    ($($path:literal => $kind:expr, $file:literal;)+) => {
+        /// Where it is, what it is, and what is in it.
+        const ASSETS: &[(&str, &str, &str)] = &[
+            $(($path, $kind, include_str!(concat!("assets/", $file))),)+
+        ];
+    };
+}
+
+assets! {
+    "/" => HTML, "index.html";
+    "/console/style.css" => STYLE, "style.css";
+    "/console/icon.svg" => PICTURE, "icon.svg";
+    "/console/app.js" => SCRIPT, "app.js";
+    "/console/api.js" => SCRIPT, "api.js";
+    "/console/dom.js" => SCRIPT, "dom.js";
+    "/console/charts.js" => SCRIPT, "charts.js";
+    "/console/login.js" => SCRIPT, "login.js";
+    "/console/orders.js" => SCRIPT, "orders.js";
+    "/console/order.js" => SCRIPT, "order.js";
+    "/console/new_order.js" => SCRIPT, "new_order.js";
+    "/console/inventory.js" => SCRIPT, "inventory.js";
+    "/console/customers.js" => SCRIPT, "customers.js";
+    "/console/webhooks.js" => SCRIPT, "webhooks.js";
+    "/console/stuck.js" => SCRIPT, "stuck.js";
+    "/console/pulse.js" => SCRIPT, "pulse.js";
+}
+
+pub(crate) fn routes() -> Router<App> {
+    let mut router = Router::new().route(
+        "/console/session",
+        get(session).post(log_in).delete(log_out),
+    );
+    for (path, kind, text) in ASSETS {
+        let etag = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text));
+        let etag = format!("\"{etag}\"");
+        let serve = move |headers: HeaderMap| async move { asset(&headers, kind, text, &etag) };
+        router = router.route(path, get(serve));
+    }
+    router
+}
+
+fn asset(headers: &HeaderMap, kind: &'static str, text: &'static str, etag: &str) -> Response {
+    let is_known = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|known| known.to_str().ok())
+        .is_some_and(|known| known.contains(etag.trim_matches('"')));
+    let described = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(POLICY),
+        ),
+        // It may be kept, and is asked for again: a new gateway may have another.
+        (
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache"),
+        ),
+        (
+            header::ETAG,
+            HeaderValue::from_str(etag).unwrap_or(HeaderValue::from_static("\"\"")),
+        ),
+    ];
+    if is_known {
+        return (StatusCode::NOT_MODIFIED, described).into_response();
+    }
+    (described, text).into_response()
+}
+
+/// Who is logged in, and what there is to be seen here.
+async fn session(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
+    let identity = app
+        .auth
+        .identify(&headers, &axum::http::Method::GET)
+        .await?;
+    Ok(Json(describe(&app, &identity)).into_response())
+}
+
+fn describe(app: &App, identity: &Identity) -> serde_json::Value {
+    json!({
+        "role": identity.role,
+        "storefront": identity.storefront,
+        "actor": identity.actor,
+        "is_open": app.auth.is_open(),
+        "demo": app.modes.demo,
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shown {
+    key: String,
+}
+
+/// A browser shows a key, or a token.
+async fn log_in(
+    State(app): State<App>,
+    headers: HeaderMap,
+    body: RawBody,
+) -> Result<Response, Problem> {
+    let shown = serde_json::from_value(body::parse(&body.bytes)?);
+    let Shown { key } =
+        shown.map_err(|error| Failure::new(Code::InvalidRequest, error.to_string()))?;
+    let (identity, cookie) = app.auth.log_in(key.trim(), is_secure(&headers)).await?;
+    Ok(with_cookie(&cookie, Json(describe(&app, &identity))))
+}
+
+async fn log_out(headers: HeaderMap) -> Response {
+    with_cookie(&Auth::log_out(is_secure(&headers)), StatusCode::NO_CONTENT)
+}
+
+fn with_cookie(cookie: &str, answer: impl IntoResponse) -> Response {
+    let mut response = answer.into_response();
+    if let Ok(cookie) = HeaderValue::from_str(cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// Whether the browser speaks TLS to whoever is in front of us.
+fn is_secure(headers: &HeaderMap) -> bool {
+    headers
+        .get("x-forwarded-proto")
+        .is_some_and(|scheme| scheme.as_bytes() == b"https")
+}

@@ -1,0 +1,548 @@
+"""The console in Debian's Chromium: console.py SCENARIO BASE FOLDER [KEY…].
+
+A scenario is a function; what it needs besides a system is made by the test that calls it. With SCREENSHOTS=FOLDER
+the screens are kept as pictures.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect, sync_playwright
+
+scenario, base, folder = sys.argv[1:4]
+keys = sys.argv[4:]
+expect.set_options(timeout=20_000)
+
+SCREENS = ["orders", "new", "inventory", "customers", "webhooks", "stuck", "pulse"]
+# Whatever an outsider may write somewhere.
+HOSTILE = """<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>"'`javascript:window.hacked=1`"""
+
+
+def call(method, path, body=None, key=None):
+    request = urllib.request.Request(
+        f"{base}{path}", method=method, data=None if body is None else json.dumps(body).encode()
+    )
+    request.add_header("Content-Type", "application/json")
+    if key or keys:
+        request.add_header("Authorization", f"Bearer {key or keys[0]}")
+    with urllib.request.urlopen(request) as answer:
+        text = answer.read()
+        return json.loads(text) if text else None
+
+
+class Page:
+    """A browser window that notes every complaint."""
+
+    def __init__(self, browser, **options):
+        self.context = browser.new_context(base_url=base, **options)
+        self.page = self.context.new_page()
+        self.complaints = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+
+    def __getattr__(self, name):
+        return getattr(self.page, name)
+
+    def open(self, screen):
+        self.page.goto(f"/#/{screen}")
+        expect(self.page.locator("main h1")).to_be_visible()
+        expect(self.page.locator(".loading")).to_have_count(0)
+        return self
+
+    def button(self, name, exact=True):
+        return self.page.get_by_role("button", name=name, exact=exact)
+
+    def confirm(self, yes, /, **fields):
+        dialog = self.page.get_by_role("dialog")
+        expect(dialog).to_be_visible()
+        for label, value in fields.items():
+            dialog.locator(f"[name={label}]").fill(str(value))
+        button = dialog.get_by_role("button", name=yes, exact=True)
+        button.click()
+        expect(button).to_have_count(0)
+
+    def row(self, text):
+        return self.page.get_by_role("row").filter(has_text=text)
+
+    def is_content(self):
+        # What the network does is not the page's fault, nor what a refusal logs.
+        own = [one for one in self.complaints if "Failed to load resource" not in one and "ERR_" not in one]
+        assert not own, own
+
+
+def catalogue(count=3, stock=50):
+    for number in range(1, count + 1):
+        sku = f"SKU-{number}"
+        call("POST", "/v1/products", {"sku": sku, "name": f"Thing {number}", "price": 1000 * number, "currency": "EUR"})
+        call("PUT", f"/v1/products/{sku}/stock/berlin", {"on_hand": stock})
+    return call("POST", "/v1/customers", {"name": "Ada Lovelace", "email": "ada@example.com"})["id"]
+
+
+def order(customer, sku="SKU-1", quantity=1, **more):
+    wish = {"customer_id": customer, "items": [{"sku": sku, "quantity": quantity}], **more}
+    return call("POST", "/v1/orders", wish)
+
+
+def until(condition, what):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.1)
+
+
+def status(id):
+    return call("GET", f"/v1/orders/{id}")["status"]
+
+
+def live(browser):
+    """What is done in one window is seen in another, without a reload."""
+    here, there = Page(browser), Page(browser)
+    here.open("orders")
+    expect(here.get_by_text("There is no order yet.")).to_be_visible()
+    here.open("new")
+    expect(here.get_by_text("First there have to be")).to_be_visible()
+    customer = catalogue()
+    there.open("orders")
+    expect(there.locator("#live")).to_have_text("live")
+    here.open("orders").open("new")
+    here.get_by_label("Quantity").fill("2")
+    expect(here.locator("#curl")).to_contain_text('"quantity":2')
+    expect(here.get_by_text("Costs")).to_contain_text("20.00")
+    here.locator("[name=city]").fill("Berlin")
+    here.button("Place order").click()
+    expect(here.get_by_role("heading", level=1)).to_contain_text("Order #1")
+    # The other has it, and goes along.
+    expect(there.row("#1")).to_contain_text("2 × Thing 1")
+    expect(there.row("#1")).to_contain_text("processing")
+    id = here.url.split("/")[-1]
+    expect(here.get_by_text("label created")).to_be_visible()
+    expect(here.locator(".way")).to_contain_text("Payment held")
+    expect(here.get_by_text("Berlin", exact=True)).to_be_visible()
+    there.get_by_role("link", name="#1", exact=True).click()
+    there.button("Cancel order").click()
+    expect(there.get_by_role("dialog")).to_contain_text("the hold on the customer's money is given up")
+    there.get_by_role("dialog").locator("[name=reason]").fill("changed my mind")
+    there.confirm("Cancel order")
+    expect(here.get_by_role("heading", level=1)).to_contain_text("cancelled")
+    expect(here.get_by_text("changed my mind").first).to_be_visible()
+    expect(here.get_by_text("console.cancel").first).to_be_visible()
+    expect(here.get_by_role("button", name="Cancel order")).to_have_count(0)
+    assert status(id) == "cancelled"
+    # What was decided on has changed meanwhile: nothing is done, and it says so.
+    other = order(customer)["id"]
+    here.open(f"orders/{other}")
+    expect(here.get_by_text("label created")).to_be_visible()
+    here.button("Ship").click()
+    call("POST", f"/v1/orders/{other}/cancel", {})
+    here.get_by_role("dialog").get_by_role("button", name="Ship").click()
+    expect(here.get_by_role("dialog")).to_contain_text("Changed meanwhile")
+    here.get_by_role("dialog").get_by_role("button", name="Cancel", exact=True).click()
+    expect(here.get_by_role("heading", level=1)).to_contain_text("cancelled")
+    # Found by what people have in hand.
+    here.open("orders")
+    for word, count in [("1", 1), ("#2", 1), (id, 1), (customer, 2), ("SKU-1", 2), ("SKU-9", 0)]:
+        here.get_by_label("Search").fill(word)
+        here.button("Search").click()
+        expect(here.locator("tbody tr")).to_have_count(count)
+    expect(here.get_by_text("No order is like this.")).to_be_visible()
+    here.get_by_role("link", name="Show all").click()
+    here.get_by_label("Status").select_option("processing")
+    expect(here.get_by_text("No order is like this.")).to_be_visible()
+    # Page by page.
+    for _ in range(55):
+        order(customer, "SKU-2", payment_method="pm_declined")
+    until(lambda: call("GET", "/v1/orders?status=pending")["data"] == [], "all to be declined")
+    here.open("orders?status=cancelled")
+    expect(here.locator("tbody tr")).to_have_count(50)
+    here.button("More").click()
+    expect(here.locator("tbody tr")).to_have_count(57)
+    here.is_content()
+    there.is_content()
+
+
+def operate(browser):
+    """Everything that can be done to orders, where the owner approves."""
+    customer = catalogue()
+    page = Page(browser)
+    ids = [order(customer, quantity=number)["id"] for number in (1, 2, 3, 4)]
+    page.open("orders")
+    expect(page.get_by_text("waits for approval")).to_have_count(4)
+    page.get_by_label("Approve order 1").check()
+    page.get_by_label("Approve order 2").check()
+    page.button("Approve 2").click()
+    page.confirm("Approve")
+    until(lambda: status(ids[0]) == status(ids[1]) == "processing", "two to be approved")
+    page.open(f"orders/{ids[2]}")
+    page.button("Reject").click()
+    page.confirm("Reject", reason="not to this country")
+    expect(page.get_by_text("Cancelled: rejected")).to_be_visible()
+    page.open("orders")
+    page.button("Process all").click()
+    expect(page.get_by_role("dialog")).to_contain_text("Every order that waits")
+    page.confirm("Process all")
+    expect(page.get_by_text("1 approved.")).to_be_visible()
+    until(lambda: status(ids[3]) == "processing", "the last to be approved")
+    # Shipped, refunded, deleted, restored.
+    page.open(f"orders/{ids[3]}")
+    expect(page.get_by_text("label created")).to_be_visible()
+    page.button("Ship").click()
+    page.confirm("Ship", carrier="DHL", tracking_number="T-1")
+    expect(page.get_by_role("row").filter(has_text="T-1").first).to_contain_text("DHL")
+    expect(page.button("Refund")).to_be_visible()
+    page.button("Refund").click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("[name=amount]").fill("1500")
+    page.confirm("Refund", reason="one was broken")
+    expect(page.get_by_text("partially refunded")).to_be_visible()
+    expect(page.get_by_role("button", name="Delete")).to_have_count(0)
+    page.open(f"orders/{ids[2]}")
+    page.button("Delete").click()
+    page.confirm("Delete")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("deleted")
+    page.button("Restore").click()
+    page.confirm("Restore")
+    expect(page.button("Delete")).to_be_visible()
+    # Back to the beginning, where that is allowed.
+    page.open("orders")
+    page.button("Reset state").click()
+    expect(page.get_by_role("dialog")).to_contain_text("gone for good")
+    page.confirm("Reset")
+    expect(page.get_by_text("There is no order yet.")).to_be_visible()
+    page.is_content()
+
+
+def stock(browser):
+    page = Page(browser)
+    page.open("inventory")
+    expect(page.get_by_text("There is no product yet.")).to_be_visible()
+    page.button("New product").click()
+    page.confirm("Create", sku="MUG", name="Mug", price=900, low_stock_at=3, image_urls=f"{base}/console/icon.svg")
+    expect(page.row("MUG")).to_contain_text("9.00")
+    expect(page.locator("img.thumb")).to_have_count(1)
+    page.button("Count stock of MUG").click()
+    page.confirm("Save", warehouse="berlin", on_hand=5, reason="counted")
+    expect(page.row("MUG")).to_contain_text("berlin: 5 on hand, 0 reserved")
+    page.button("Adjust MUG in berlin").click()
+    page.confirm("Adjust", delta=-2, reason="broken")
+    expect(page.row("MUG")).to_contain_text("berlin: 3 on hand")
+    expect(page.row("MUG")).to_contain_text("low")
+    page.button("Edit MUG").click()
+    page.confirm("Save", name="Big mug", price=1100)
+    expect(page.row("MUG")).to_contain_text("Big mug")
+    # The server's word on what is not possible.
+    page.button("Adjust MUG in berlin").click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("[name=delta]").fill("-9")
+    dialog.locator("[name=reason]").fill("lost")
+    dialog.get_by_role("button", name="Adjust").click()
+    expect(dialog).to_contain_text("would leave -6 units")
+    dialog.get_by_role("button", name="Cancel", exact=True).click()
+    # Customers.
+    page.open("customers")
+    expect(page.get_by_text("There is no customer yet.")).to_be_visible()
+    page.button("New customer").click()
+    page.confirm("Create", name="Grace", email="grace@example.com")
+    page.button("Verify").click()
+    page.confirm("Verify")
+    expect(page.row("Grace")).to_contain_text("verified")
+    customer = call("GET", "/v1/customers")["data"][0]["id"]
+    placed = order(customer, "MUG")
+    page.open("inventory")
+    expect(page.row("MUG")).to_contain_text("1 reserved")
+    page.button("Delete MUG").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("dialog")).to_contain_text("reserved for open orders")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.open("customers")
+    page.button("Block").click()
+    page.confirm("Block")
+    expect(page.row("Grace")).to_contain_text("blocked")
+    page.button("Unblock").click()
+    page.confirm("Unblock")
+    expect(page.button("Block")).to_be_visible()
+    page.get_by_role("link", name="Orders", exact=True).nth(-1).click()
+    expect(page.row(f"#{placed['number']}")).to_be_visible()
+    call("POST", f"/v1/orders/{placed['id']}/cancel", {})
+    page.open("inventory")
+    page.button("Delete MUG").click()
+    page.confirm("Delete")
+    expect(page.get_by_text("There is no product yet.")).to_be_visible()
+    until(lambda: call("GET", f"/v1/orders/{placed['id']}")["in_progress"] is None, "the order to rest")
+    page.open("customers")
+    page.button("Erase").click()
+    page.confirm("Erase")
+    expect(page.get_by_text("erased")).to_be_visible()
+    expect(page.get_by_text("Grace")).to_have_count(0)
+    page.is_content()
+
+
+def hooks(browser):
+    receiver = keys.pop()
+    customer = catalogue()
+    page = Page(browser)
+    page.open("webhooks")
+    expect(page.get_by_text("Nobody is told of anything yet.")).to_be_visible()
+    page.button("New endpoint").click()
+    dialog = page.get_by_role("dialog")
+    dialog.locator("[name=url]").fill(receiver)
+    dialog.locator("[name=event_types]").fill("order.created, order.processing")
+    dialog.get_by_role("button", name="Create").click()
+    expect(page.locator("#secret")).to_contain_text("whsec_")
+    page.confirm("I have it")
+    expect(page.row("order.created, order.processing")).to_contain_text("enabled")
+    order(customer)
+    page.button("What it was told").click()
+    expect(page.row("order.created").last).to_contain_text("succeeded")
+    expect(page.row("order.processing").last).to_contain_text("200")
+    page.button("Send again").first.click()
+    page.confirm("Send again")
+    expect(page.get_by_text("It is on its way.")).to_be_visible()
+    page.button("New secret").click()
+    page.confirm("New secret")
+    expect(page.locator("#secret")).to_contain_text("whsec_")
+    page.confirm("I have it")
+    page.button("Disable").click()
+    page.confirm("Disable")
+    expect(page.row(receiver).first).to_contain_text("disabled")
+    page.button("Delete").click()
+    page.confirm("Delete")
+    expect(page.get_by_text("Nobody is told of anything yet.")).to_be_visible()
+    page.is_content()
+
+
+def stuck(browser):
+    page = Page(browser)
+    page.open("stuck")
+    expect(page.locator("tbody tr")).to_have_count(3)
+    expect(page.locator("tbody tr").first).to_contain_text("can't be captured")
+    expect(page.locator("tbody tr").first).to_contain_text("Look at the payment at the provider")
+    page.locator("tbody").get_by_role("link").first.click()
+    expect(page.get_by_text("capture payment is stuck")).to_be_visible()
+    page.open("stuck")
+    # Nothing has changed: it is stuck again.
+    page.button("Redrive capture_payment").first.click()
+    page.confirm("Redrive")
+    expect(page.get_by_text("1 redriven.")).to_be_visible()
+    expect(page.locator("tbody tr")).to_have_count(3)
+    Path(folder, "mend").touch()
+    until(lambda: Path(folder, "mended").exists(), "the provider to be mended")
+    page.get_by_label("Choose", exact=False).nth(1).check()
+    page.get_by_label("Choose", exact=False).nth(2).check()
+    expect(page.get_by_text("2 chosen")).to_be_visible()
+    page.button("Redrive").first.click()
+    page.confirm("Redrive")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.button("Discard capture_payment").click()
+    expect(page.get_by_role("dialog")).to_contain_text("order-worker verify goes on to name it")
+    page.confirm("Discard")
+    expect(page.get_by_text("Nothing is stuck.")).to_be_visible()
+    page.is_content()
+
+
+def enter(browser):
+    """Roles, and what a session is."""
+    operator, storefront = keys
+    page = Page(browser)
+    page.goto("/")
+    page.get_by_label("Key").fill("not-a-key-of-anybody")
+    page.button("Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("the credential is not known")
+    page.get_by_label("Key").fill(storefront)
+    page.button("Log in").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Orders")
+    expect(page.locator("#who")).to_contain_text("storefront@eu")
+    # Nothing that an operator does.
+    expect(page.get_by_role("link", name="Stuck")).to_have_count(0)
+    expect(page.get_by_role("button", name="Process all")).to_have_count(0)
+    (cookie,) = page.context.cookies()
+    assert cookie["httpOnly"] and cookie["sameSite"] == "Strict" and storefront not in cookie["value"], cookie
+    # Another page can't use it.
+    answer = page.context.request.post(f"{base}/v1/customers", data={"name": "Eve", "email": "eve@example.com"})
+    assert answer.status == 403, answer.status
+    page.open("customers")
+    page.button("New customer").click()
+    page.confirm("Create", name="Ada", email="ada@example.com")
+    expect(page.row("Ada")).to_be_visible()
+    page.open("pulse")
+    expect(page.get_by_text("Health")).to_have_count(0)
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Pulse")
+    page.button("Log out").click()
+    expect(page.button("Log in")).to_be_visible()
+    page.get_by_label("Key").fill(operator)
+    page.get_by_label("Key").press("Enter")
+    expect(page.get_by_role("link", name="Stuck")).to_be_visible()
+    page.open("pulse")
+    expect(page.get_by_text("Health")).to_be_visible()
+    page.is_content()
+
+
+def outage(browser):
+    """The worker dies and comes back."""
+    customer = catalogue()
+    id = order(customer)["id"]
+    page, other = Page(browser), Page(browser)
+    page.open("orders")
+    other.open(f"orders/{id}")
+    expect(page.row("#1")).to_contain_text("processing")
+    Path(folder, "kill").touch()
+    for one in (page, other):
+        expect(one.locator("#connection")).to_contain_text("does not answer", timeout=40_000)
+    other.button("Cancel order").click()
+    other.get_by_role("dialog").get_by_role("button", name="Cancel order").click()
+    expect(other.get_by_role("dialog").get_by_role("alert")).to_be_visible(timeout=40_000)
+    Path(folder, "restart").touch()
+    for one in (page, other):
+        expect(one.locator("#connection")).to_have_text("", timeout=40_000)
+    dialog = other.get_by_role("dialog")
+    if dialog.count():
+        dialog.get_by_role("button", name="Cancel", exact=True).click()
+    order(customer, "SKU-2")
+    expect(page.row("#2")).to_be_visible()
+    expect(page.row("#2")).to_contain_text("processing")
+
+
+def hostile(browser):
+    """Whatever outsiders write stays what it is: text."""
+    receiver = keys.pop()
+    call("POST", "/v1/products", {"sku": "SKU-1", "name": HOSTILE, "price": 100, "currency": "EUR",
+                                  "image_urls": ["https://example.com/x.png?\"><script>window.hacked=1</script>"]})  # fmt: skip
+    call("PUT", "/v1/products/SKU-1/stock/berlin", {"on_hand": 9, "reason": HOSTILE})
+    customer = call("POST", "/v1/customers", {"name": HOSTILE, "email": "\"<b>\"@example.com"})["id"]
+    call("POST", "/v1/webhook-endpoints", {"url": f"{receiver}?<script>", "description": HOSTILE})
+    placed = order(customer, shipping_address={"name": HOSTILE, "<b>": HOSTILE}, metadata={HOSTILE: HOSTILE})
+    request = urllib.request.Request(f"{base}/v1/orders/{placed['id']}/cancel", method="POST",
+                                     data=json.dumps({"reason": HOSTILE}).encode())  # fmt: skip
+    request.add_header("Content-Type", "application/json")
+    request.add_header("Authorization", f"Bearer {keys[0]}") if keys else None
+    urllib.request.urlopen(request)
+    page = Page(browser)
+    page.on("dialog", lambda dialog: page.complaints.append("a dialog"))
+    for screen in [*SCREENS, f"orders/{placed['id']}", f"orders?customer_id={customer}", "orders?q=%3Cscript%3E", "inventory?q=%3Cscript%3E"]:
+        page.open(screen)
+        page.wait_for_timeout(200)
+        assert page.evaluate("window.hacked") is None, screen
+        assert page.evaluate("document.querySelectorAll('main script, main [onerror], main b > img').length") == 0, screen
+    page.open(f"orders/{placed['id']}")
+    expect(page.get_by_text("window.hacked=1").first).to_be_visible()
+    page.open("webhooks")
+    page.button("What it was told").click()
+    expect(page.get_by_text("Deliveries")).to_be_visible()
+    page.open("new")
+    expect(page.locator("#curl")).to_be_visible()
+    page.is_content()
+    # And a script that got in would not run.
+    refused = page.evaluate("""() => { try { document.body.innerHTML = "<p>x</p>"; return false } catch { return true } }""")
+    assert refused, "trusted types are not required"
+
+
+def keyboard(browser):
+    """An order is placed and cancelled without a mouse."""
+    catalogue()
+    page = Page(browser)
+    page.open("orders")
+    page.keyboard.press("Tab")
+
+    def to(name, role=None):
+        for _ in range(60):
+            focused = page.evaluate("""() => { const e = document.activeElement;
+                return [e.textContent.trim() || e.getAttribute("aria-label") || e.name || "", e.tagName] }""")
+            if focused[0] == name and (role is None or focused[1] == role):
+                return
+            page.keyboard.press("Tab")
+        raise AssertionError(f"{name} can't be reached")
+
+    page.goto("/#/orders")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    to("Skip to content")
+    page.keyboard.press("Enter")
+    page.goto("/#/orders")
+    to("New order", "A")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("New order")
+    to("Place order")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Order #1")
+    expect(page.get_by_text("label created")).to_be_visible()
+    to("Cancel order")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    # The dialog has the focus and keeps it.
+    page.keyboard.press("Tab")
+    to("Cancel order", "BUTTON")
+    assert page.evaluate("!!document.activeElement.closest('dialog')")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("cancelled")
+    page.is_content()
+
+
+def looks(browser):
+    """axe finds nothing, in light, in dark and on a phone, with something to show and without."""
+    axe = Axe()
+    pictures = os.environ.get("SCREENSHOTS")
+    views = {
+        "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 850}},
+        "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 850}},
+        "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2},
+    }
+    pages = {name: Page(browser, **options) for name, options in views.items()}
+
+    def look(name, page, screen):
+        page.open(screen)
+        page.wait_for_timeout(700)
+        found = axe.run(page.page)
+        assert found.violations_count == 0, f"{screen} {name}:\n{found.generate_report()}"
+        width = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert width <= 0, f"{screen} is too wide on a {name} by {width}"
+
+    for name, page in pages.items():
+        for screen in SCREENS:
+            look(name, page, screen)
+    customer = catalogue()
+    call("PATCH", "/v1/products/SKU-2", {"image_urls": [f"{base}/console/icon.svg"], "low_stock_at": 100})
+    call("POST", "/v1/webhook-endpoints", {"url": "https://example.com/hook", "event_types": ["order.*"]})
+    address = {"name": "Ada Lovelace", "line1": "St James's Square 12", "city": "London", "country": "GB"}
+    placed = [order(customer, f"SKU-{number % 3 + 1}", number % 4 + 1, shipping_address=address)["id"] for number in range(9)]
+    placed.append(order(customer, "SKU-1", payment_method="pm_declined")["id"])
+    until(lambda: all(call("GET", f"/v1/orders/{id}")["in_progress"] is None for id in placed), "orders to rest")
+    for id in placed[:5]:
+        call("POST", f"/v1/orders/{id}/shipments", {"carrier": "DHL", "tracking_number": f"00340434{placed.index(id)}"})
+    call("POST", f"/v1/orders/{placed[6]}/cancel", {"reason": "changed my mind"})
+    until(lambda: call("GET", "/v1/stats")["orders"]["total"] == 10, "figures")
+    until(lambda: all(call("GET", f"/v1/orders/{id}")["in_progress"] is None for id in placed), "orders to rest")
+    if pictures:
+        # Something to be seen to.
+        Path(folder, "kill-capture").touch()
+    for name, page in pages.items():
+        for screen in [*SCREENS, f"orders/{placed[0]}"]:
+            look(name, page, screen)
+            if pictures:
+                title = "order" if "/" in screen else screen
+                page.screenshot(path=f"{pictures}/{title}-{name}.png", full_page=name == "phone")
+        page.open(f"orders/{placed[5]}")
+        page.button("Ship").click()
+        found = axe.run(page.page)
+        assert found.violations_count == 0, found.generate_report()
+        page.is_content()
+    sizes = []
+    page = Page(browser)
+    page.on("response", lambda answer: sizes.append(len(answer.body())) if "/console" in answer.url or answer.url.endswith("/") else None)
+    page.open("orders")
+    assert sum(sizes) < 100_000, sum(sizes)
+
+
+with sync_playwright() as playwright:
+    chromium = playwright.chromium.launch(
+        executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=["--no-sandbox", "--lang=en-US"]
+    )
+    {name: thing for name, thing in globals().items() if callable(thing)}[scenario](chromium)
+    chromium.close()
+print("seen")

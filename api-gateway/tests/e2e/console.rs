@@ -1,0 +1,121 @@
+//! The console, in a browser: every screen and action, two windows at once, an outage, hostile texts, the
+//! keyboard alone, and what axe-core says of it.
+
+use std::path::Path;
+
+use serde_json::json;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::harness::{Receiver, System, until};
+
+/// Runs a scenario of console.py beside whatever the test does meanwhile.
+fn scenario(system: &System, name: &str, more: &[&str]) -> JoinHandle<String> {
+    let mut arguments = vec![
+        name.to_owned(),
+        system.url(""),
+        system.folder.display().to_string(),
+    ];
+    arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+    spawn_blocking(move || {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        crate::harness::python("console.py", &arguments)
+    })
+}
+
+async fn seen(running: JoinHandle<String>) {
+    let told = running.await.unwrap();
+    assert!(told.trim_end().ends_with("seen"), "{told}");
+}
+
+/// The scenario wants something to happen.
+async fn wanted(folder: &Path, what: &str, running: &JoinHandle<String>) {
+    until(what, async || {
+        assert!(!running.is_finished(), "it ended before {what}");
+        folder.join(what).exists()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_change_in_one_window_appears_in_the_other() {
+    let system = System::start().await;
+    seen(scenario(&system, "live", &[])).await;
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn orders_are_approved_shipped_refunded_deleted_and_reset() {
+    let system = System::start_with(&[("ORDER_APPROVAL", "manual"), ("DEMO", "1")]).await;
+    seen(scenario(&system, "operate", &[])).await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn products_shelves_and_customers_are_kept() {
+    let system = System::start().await;
+    seen(scenario(&system, "stock", &[])).await;
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn endpoints_are_kept_and_what_they_were_told_is_sent_again() {
+    let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
+    let receiver = Receiver::start().await;
+    seen(scenario(&system, "hooks", &[&receiver.url("/hook")])).await;
+}
+
+#[tokio::test]
+async fn what_is_stuck_says_why_and_has_its_button() {
+    let system = System::start().await;
+    for sku in ["A", "B", "C"] {
+        system.stock(sku, &[("main", 5)]).await;
+        crate::dead_letters::uncapturable(&system, sku).await;
+    }
+    let running = scenario(&system, "stuck", &[]);
+    wanted(&system.folder, "mend", &running).await;
+    let mend = "UPDATE payments SET status = 'authorized'";
+    system.store.run(crate::harness::Book::Ledger, mend);
+    std::fs::write(system.folder.join("mended"), "").unwrap();
+    seen(running).await;
+}
+
+#[tokio::test]
+async fn a_session_is_its_credential_and_no_other_page_can_use_it() {
+    let (operator, storefront) = ("key-of-an-operator", "key-of-the-eu-storefront");
+    let keys = format!("operator={operator};storefront@eu={storefront}");
+    let system = System::start_with(&[("API_KEYS", &keys)]).await;
+    seen(scenario(&system, "enter", &[operator, storefront])).await;
+}
+
+#[tokio::test]
+async fn while_the_worker_is_away_the_console_says_so_and_recovers() {
+    let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
+    let running = scenario(&system, "outage", &[]);
+    wanted(&system.folder.to_owned(), "kill", &running).await;
+    system.worker.kill();
+    wanted(&system.folder.to_owned(), "restart", &running).await;
+    system.restart_worker().await;
+    seen(running).await;
+}
+
+#[tokio::test]
+async fn what_outsiders_write_is_text() {
+    let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
+    let says = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
+    let receiver = Receiver::with(vec![crate::harness::Manner::Json(says)]).await;
+    seen(scenario(&system, "hostile", &[&receiver.url("/hook")])).await;
+}
+
+#[tokio::test]
+async fn the_keyboard_is_enough() {
+    let system = System::start().await;
+    seen(scenario(&system, "keyboard", &[])).await;
+}
+
+#[tokio::test]
+async fn axe_finds_nothing_in_light_in_dark_and_on_a_phone() {
+    let system = System::start().await;
+    seen(scenario(&system, "looks", &[])).await;
+}
