@@ -12,8 +12,8 @@ over SQLite and once over PostgreSQL (STORES="sqlite postgres"), and their flows
 Stripe as localstripe knows it (PROVIDER=none leaves that out). It neither needs nor disturbs
 anything that runs.
 
-Installs what is missing: RabbitMQ, PostgreSQL, Python and pip from the distribution's packages, and
-the Python packages of scripts/test-requirements.txt into a folder under target/.
+Installs what is missing: RabbitMQ, PostgreSQL, Chromium, Python and pip from the distribution's
+packages, and the Python packages of scripts/test-requirements.txt into a folder under target/.
 Uses cargo nextest where it is installed, cargo test elsewhere.
 EOF
 }
@@ -31,6 +31,14 @@ need_rust
 need_rabbitmq
 need_postgres
 command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || apt_install python3 python3-pip
+
+# The console is looked at in a browser.
+CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+if [ -z "$CHROMIUM" ]; then
+    apt_install chromium
+    CHROMIUM=$(command -v chromium)
+fi
+export CHROMIUM
 
 # A foreign AMQP client and others that none of us wrote.
 export TEST_PYTHONPATH="$PWD/target/test-python"

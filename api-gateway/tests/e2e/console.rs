@@ -93,9 +93,9 @@ async fn a_session_is_its_credential_and_no_other_page_can_use_it() {
 async fn while_the_worker_is_away_the_console_says_so_and_recovers() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
     let running = scenario(&system, "outage", &[]);
-    wanted(&system.folder.to_owned(), "kill", &running).await;
+    wanted(&system.folder, "kill", &running).await;
     system.worker.kill();
-    wanted(&system.folder.to_owned(), "restart", &running).await;
+    wanted(&system.folder, "restart", &running).await;
     system.restart_worker().await;
     seen(running).await;
 }

@@ -5,6 +5,8 @@ import { ask, badge, fill, h, money, table, time, toast } from "./dom.js";
 
 const PAUSE_MS = 400;
 
+const units = (count) => (count === 1 ? "1 unit" : `${count} units`);
+
 export async function open(root, { id, me, operates }) {
   let order, etag, history = [], timer = null;
 
@@ -91,7 +93,7 @@ export async function open(root, { id, me, operates }) {
 
   function items() {
     return h("section", { class: "card" }, h("h2", {}, "Items"),
-      table(`${order.items.reduce((sum, line) => sum + line.quantity, 0)} units`, [
+      table(units(order.items.reduce((sum, line) => sum + line.quantity, 0)), [
         ["Product", (line) => [h("a", { href: query("#/inventory", { q: line.sku }) }, line.name), h("div", { class: "mono soft" }, line.sku)]],
         ["Quantity", (line) => line.quantity, "number"],
         ["Each", (line) => money(line.unit_price, order.currency), "number"],

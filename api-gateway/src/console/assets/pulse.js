@@ -4,6 +4,7 @@ import { get } from "./api.js";
 import { bars, line } from "./charts.js";
 import { badge, fill, h, money, problem, table, time } from "./dom.js";
 
+const STATUSES = ["pending", "processing", "shipped", "delivered", "cancelled"];
 const EVERY_MS = 5000;
 const MINUTE = 60_000;
 const WINDOW = 10;
@@ -60,7 +61,7 @@ export async function open(root, { operates }) {
           line("Orders a minute", perMinute.map((_, index) => `${WINDOW - 1 - index} min`), perMinute, `The last ${WINDOW} minutes, since this page is open`)),
         h("section", { class: "card" }, h("h2", {}, "Where orders stand"), table("", [
           ["Status", ([status]) => badge(status)], ["Orders", ([, count]) => count, "number"],
-        ], Object.entries(orders.by_status)),
+        ], STATUSES.map((status) => [status, orders.by_status[status]])),
         Object.keys(orders.cancelled).length > 0 && h("p", { class: "help" }, "Cancelled: ",
           Object.entries(orders.cancelled).map(([reason, count]) => `${count} ${reason.replaceAll("_", " ")}`).join(", ")))),
       operates && system && health(system));
