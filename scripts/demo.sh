@@ -216,7 +216,7 @@ printf '\n'
 if [ -n "$EXIT_AFTER" ]; then
     say "That was the story; everything stops now."
 else
-    say "That was the story. It goes on at $API (try: curl $API/v1/orders), until Ctrl-C."
+    say "That was the story. Look at it at $API in a browser (or: curl $API/v1/orders); it goes on until Ctrl-C."
     say "Logs: $WORK/gateway.log and $WORK/worker.log"
     wait "$WORKER"
 fi

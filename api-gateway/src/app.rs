@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
@@ -12,6 +13,7 @@ use axum::{
 use ring::hmac;
 use shared::{
     amqp::{publisher::Publisher, rpc_client::RpcClient},
+    metrics::{CONTENT_TYPE, Metrics},
     outcome::{Code, Failure},
 };
 use standardwebhooks::Webhook;
@@ -53,6 +55,7 @@ pub(crate) struct App {
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
     pub(crate) modes: Modes,
+    pub(crate) metrics: Metrics,
     /// Cancelled when the gateway is asked to stop.
     pub(crate) stopping: CancellationToken,
 }
@@ -98,7 +101,9 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
             .config(utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none")),
     )
     .layer(middleware::map_response(openapi::policy));
-    let router = router.merge(console::routes());
+    let router = router
+        .merge(console::routes())
+        .route("/metrics", get(measured));
     let router = if app.modes.debug {
         router.merge(routes::inspect::debug())
     } else {
@@ -131,6 +136,12 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
             app.stopping.clone(),
             problem::finish,
         ))
+}
+
+/// For Prometheus: what this gateway has done.
+async fn measured(State(app): State<App>) -> Response {
+    let text = HeaderValue::from_static(CONTENT_TYPE);
+    ([(header::CONTENT_TYPE, text)], app.metrics.render()).into_response()
 }
 
 fn described(text: &str) -> Response {

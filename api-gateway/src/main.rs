@@ -34,6 +34,7 @@ use feed::Feed;
 use shared::{
     amqp::{connection::Broker, publisher::Publisher, rpc_client::RpcClient},
     config::Env,
+    metrics::Metrics,
     shutdown, telemetry,
 };
 use tokio::{net::TcpListener, time};
@@ -85,6 +86,8 @@ async fn run() -> anyhow::Result<()> {
     }
     tracing::info!(%address, "api-gateway serves http://{address}");
 
+    let metrics = Metrics::install().context("can't measure")?;
+    tokio::spawn(metrics.clone().keep_up());
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
     let rpc = RpcClient::new(broker.clone());
     let app = App {
@@ -95,6 +98,7 @@ async fn run() -> anyhow::Result<()> {
         rate_limit: config.rate_limit,
         shipper_webhook: config.shipper_webhook,
         modes: config.modes,
+        metrics: metrics.clone(),
         stripe_webhook: config.stripe_webhook,
         request_timeout: config.request_timeout,
         stopping: stop.clone(),

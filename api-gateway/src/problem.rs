@@ -3,11 +3,15 @@
 //! A handler returns a [`Problem`]; [`finish`] gives it its body, because only there the request's
 //! id is known to everybody, and logs the request.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json,
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -24,7 +28,7 @@ use crate::{
 };
 
 /// Asked every few seconds, by machines.
-const PROBES: [&str; 2] = ["/livez", "/readyz"];
+const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// A failure on its way to the client.
 #[derive(Debug, Clone)]
@@ -117,6 +121,7 @@ pub(crate) async fn finish(
     let is_options = method == Method::OPTIONS;
     let trace = Trace::of(request.headers());
     let allowance = Allowance::default();
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let mut request = request;
     let extensions = request.extensions_mut();
     extensions.insert(id.clone());
@@ -167,7 +172,9 @@ pub(crate) async fn finish(
         response.headers_mut().insert(header::CONNECTION, close);
     }
     let trace_id = trace.id();
-    let (status, duration_ms) = (response.status().as_u16(), started.elapsed().as_millis());
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    measure(&method, route.as_ref(), status, took);
+    let duration_ms = took.as_millis();
     if is_probe {
         tracing::debug!(request_id = id.as_str(), status, %method, path, "probe");
     } else if status >= 500 {
@@ -188,6 +195,29 @@ pub(crate) async fn finish(
         );
     }
     response
+}
+
+/// Rate, errors and duration, by route: paths would be as many as there are orders.
+fn measure(method: &Method, route: Option<&MatchedPath>, status: u16, took: Duration) {
+    let route = route.map_or("none", MatchedPath::as_str).to_owned();
+    // What nobody speaks is no method of its own.
+    let method = match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    };
+    let labels = [
+        ("method", method.to_owned()),
+        ("route", route),
+        ("status", status.to_string()),
+    ];
+    metrics::histogram!("http_request_duration_seconds", &labels[..2]).record(took);
+    metrics::counter!("http_requests_total", &labels).increment(1);
 }
 
 /// Says to browsers what an answer is not: a page, a script, anything to keep or to put elsewhere.

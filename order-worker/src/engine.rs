@@ -341,8 +341,11 @@ impl Decider {
                 return;
             }
             let began = Instant::now();
+            let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             self.see_through(batch).await;
             self.note_pace(began.elapsed());
+            metrics::histogram!("engine_batch_size").record(size);
+            metrics::histogram!("engine_batch_duration_seconds").record(began.elapsed());
         }
     }
 

@@ -1,10 +1,22 @@
-//! `/livez` and `/readyz` of the worker.
+//! `/livez`, `/readyz` and `/metrics` of the worker.
 
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
 use serde_json::json;
-use shared::amqp::connection::Broker;
+use shared::{
+    amqp::connection::Broker,
+    metrics::{CONTENT_TYPE, Metrics},
+};
 
-use crate::store::Store;
+use crate::{
+    stats::{self, Insight},
+    store::Store,
+};
 
 /// What readiness depends on.
 #[derive(Clone)]
@@ -13,6 +25,10 @@ pub struct Health {
     pub brokers: [Broker; 3],
     /// Orders are here.
     pub store: Store,
+    /// What this worker has done.
+    pub metrics: Metrics,
+    /// How things stand.
+    pub insight: Insight,
 }
 
 /// The worker's HTTP face.
@@ -20,7 +36,17 @@ pub fn routes(health: Health) -> Router {
     Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(measured))
         .with_state(health)
+}
+
+/// What was done, and how things stand at this moment.
+async fn measured(State(health): State<Health>) -> impl IntoResponse {
+    if let Err(error) = stats::measure(&health.store, &health.insight).await {
+        tracing::debug!(%error, "how things stand can't be measured while the database is away");
+    }
+    let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
+    (content_type, health.metrics.render())
 }
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {

@@ -18,7 +18,7 @@ use shared::{
         connection::Broker,
         consumer::give_back,
         message::Incoming,
-        publisher::{Publisher, Replier},
+        publisher::Replier,
         rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
     },
     customer::CustomerRef,
@@ -48,7 +48,7 @@ use crate::{
     },
     engine::Engine,
     providers::sandbox::Sandbox,
-    stats::Latencies,
+    stats::Insight,
     store::{OrderCursor, Store, StoreError},
     webhooks::{guard::Guard, new_secret},
 };
@@ -84,17 +84,6 @@ pub struct Modes {
     pub demo: Option<Sandbox>,
     /// The data may be seen as it is.
     pub debug: bool,
-}
-
-/// How this worker is getting on.
-#[derive(Clone)]
-pub struct Insight {
-    /// Knows the queues.
-    pub publisher: Arc<Publisher>,
-    /// What steps took.
-    pub latencies: Latencies,
-    /// What this worker is called.
-    pub worker: String,
 }
 
 /// What readers of the feed wait for.
@@ -162,13 +151,18 @@ impl Rpc {
     }
 
     async fn carry_out(&self, asked: Asked) -> Told {
-        let pattern = asked.request.pattern();
+        let (pattern, began) = (asked.request.pattern(), std::time::Instant::now());
         let caller = asked.caller.clone();
         let told = self
             .try_carry_out(asked)
             .await
             .unwrap_or_else(|failure| Err(failure).into());
         tell(pattern, &caller, &told);
+        let code = told.outcome.as_ref().err().map(|failure| failure.code);
+        let code = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
+        metrics::histogram!("rpc_request_duration_seconds", "pattern" => pattern)
+            .record(began.elapsed());
+        metrics::counter!("rpc_requests_total", "pattern" => pattern, "code" => code).increment(1);
         told
     }
 

@@ -4,9 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use jiff::Timestamp;
-use shared::amqp::{
-    connection::Broker,
-    publisher::{Publisher, Replier},
+use shared::{
+    amqp::{
+        connection::Broker,
+        publisher::{Publisher, Replier},
+    },
+    metrics::Metrics,
 };
 use tokio::{net::TcpListener, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -24,8 +27,8 @@ use crate::{
         stripe::Stripe,
     },
     relay::{self, spawn},
-    rpc::{Insight, Modes, News, Rpc},
-    stats::{self, Latencies},
+    rpc::{Modes, News, Rpc},
+    stats::{self, Insight, Latencies},
     steps::{Partners, Steps},
     store::{self, Store},
     webhooks::{Courier, attempt::Sender},
@@ -66,6 +69,7 @@ fn tell_health(
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) {
+    spawn(tasks, stop, health.metrics.clone().keep_up());
     let (app, stop) = (health::routes(health), stop.clone());
     tasks.spawn(async move {
         let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
@@ -163,6 +167,17 @@ fn deliver(
     })
 }
 
+async fn close(engine: Engine, brokers: Brokers, store: Store) -> anyhow::Result<()> {
+    let closing = async {
+        engine.end().await;
+        brokers.close().await;
+        store.close().await;
+    };
+    time::timeout(STOP_TIMEOUT, closing)
+        .await
+        .map_err(|_| anyhow!("the connections did not close in time"))
+}
+
 /// Serves until `stop`, then finishes what it holds.
 ///
 /// # Errors
@@ -208,9 +223,16 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         let delivering = deliver(carrier.clone(), delivery)?;
         spawn(&mut background, &background_stop, delivering);
     }
+    let insight = Insight {
+        publisher: Arc::clone(&publisher),
+        latencies: Latencies::default(),
+        worker: worker_name(),
+    };
     let health = Health {
         brokers: [&brokers.asking, &brokers.stepping, &brokers.sending].map(Clone::clone),
         store: store.clone(),
+        metrics: Metrics::install().context("can't measure")?,
+        insight: insight.clone(),
     };
     tell_health(listener, health, &mut background, &background_stop);
 
@@ -218,7 +240,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let give_up = CancellationToken::new();
     let archiving = dead_letters::archive(store.clone(), brokers.burying.clone(), stop.clone());
     background.spawn(archiving);
-    let latencies = Latencies::default();
+    let latencies = insight.latencies.clone();
     let dead_letters = DeadLetters::new(store.clone(), engine.clone(), Arc::clone(&publisher));
     let rpc = Rpc {
         store: store.clone(),
@@ -230,11 +252,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             stop: stop.clone(),
         },
         guard: config.webhooks,
-        insight: Insight {
-            publisher: Arc::clone(&publisher),
-            latencies: latencies.clone(),
-            worker: worker_name(),
-        },
+        insight,
         modes: Modes {
             demo: config.demo.then(|| sandbox.clone()),
             debug: config.debug,
@@ -262,14 +280,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     finish(in_hand, steps_in_hand, give_up).await;
     background_stop.cancel();
     while background.join_next().await.is_some() {}
-    let closing = async {
-        engine.end().await;
-        brokers.close().await;
-        store.close().await;
-    };
-    time::timeout(STOP_TIMEOUT, closing)
-        .await
-        .map_err(|_| anyhow!("the connections did not close in time"))?;
+    close(engine, brokers, store).await?;
     tracing::info!("order-worker stopped");
     Ok(())
 }

@@ -57,6 +57,17 @@ pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<Rush>)
     }
 }
 
+/// How this worker is getting on.
+#[derive(Clone)]
+pub struct Insight {
+    /// Knows the queues.
+    pub publisher: Arc<Publisher>,
+    /// What steps took.
+    pub latencies: Latencies,
+    /// What this worker is called.
+    pub worker: String,
+}
+
 /// What steps took, lately, in this process; clones share it.
 #[derive(Clone, Default)]
 pub struct Latencies(Arc<Mutex<HashMap<&'static str, Kept>>>);
@@ -111,16 +122,11 @@ impl Latencies {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn system(
-    store: &Store,
-    publisher: &Publisher,
-    latencies: &Latencies,
-    worker: &str,
-) -> Result<SystemStats, StoreError> {
+pub async fn system(store: &Store, insight: &Insight) -> Result<SystemStats, StoreError> {
     let backlog = store.backlog(Timestamp::now()).await?;
     let (mut queues, mut workers) = (BTreeMap::new(), None);
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        let told = publisher.queue(queue).await.ok();
+        let told = insight.publisher.queue(queue).await.ok();
         queues.insert(queue.to_owned(), told.map(|(messages, _)| messages));
         if queue == REQUEST_QUEUE {
             workers = told.map(|(_, consumers)| consumers);
@@ -128,16 +134,52 @@ pub async fn system(
     }
     Ok(SystemStats {
         workers,
-        worker: worker.to_owned(),
+        worker: insight.worker.clone(),
         queues,
         due_steps: backlog.due_steps,
         oldest_due_at: backlog.oldest_due_at,
         dead_letters: backlog.dead_letters,
         outbox_lag: backlog.outbox_lag,
-        steps: latencies.tell(),
+        steps: insight.latencies.tell(),
         warehouse: store.job(warehouse::NAME).await?,
         import: store.job(orders::NAME).await?,
     })
+}
+
+/// Notes how things stand, for Prometheus.
+///
+/// # Errors
+/// When the database is away.
+pub async fn measure(store: &Store, insight: &Insight) -> Result<(), StoreError> {
+    for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
+        if let Ok((messages, consumers)) = insight.publisher.queue(queue).await {
+            metrics::gauge!("queue_messages", "queue" => queue).set(f64::from(messages));
+            metrics::gauge!("queue_consumers", "queue" => queue).set(f64::from(consumers));
+        }
+    }
+    let now = Timestamp::now();
+    let backlog = store.backlog(now).await?;
+    let oldest = backlog.oldest_due_at;
+    let oldest = oldest.map_or(0.0, |due_at| now.duration_since(due_at).as_secs_f64());
+    metrics::gauge!("steps_oldest_pending_age_seconds").set(oldest.max(0.0));
+    for (name, value) in [
+        ("steps_due", backlog.due_steps),
+        ("dead_letters", backlog.dead_letters),
+        ("outbox_lag_events", backlog.outbox_lag),
+    ] {
+        metrics::gauge!(name).set(float(value));
+    }
+    let (figures, _) = store.figures(None, 0).await?;
+    for (status, count) in add_up(&figures, 0, 0, 0).orders.by_status {
+        metrics::gauge!("orders", "status" => status).set(float(count));
+    }
+    Ok(())
+}
+
+/// Exact up to some quadrillions.
+#[expect(clippy::cast_precision_loss, reason = "nobody has that many orders")]
+fn float(count: i64) -> f64 {
+    count as f64
 }
 
 /// Days since 1970-01-01 of the first of `days` days that end today.

@@ -27,6 +27,7 @@ pub mod dead_letter;
 pub mod etag;
 pub mod event;
 pub mod id;
+pub mod metrics;
 pub mod money;
 pub mod order;
 pub mod outcome;

@@ -135,3 +135,67 @@ async fn of_many_who_ship_the_same_goods_one_does() {
     system.quiet().await;
     system.assert_verified();
 }
+
+#[tokio::test]
+async fn what_comes_back_is_on_its_shelf_and_refunded() {
+    let system = System::start().await;
+    let id = system.to_be_shipped().await;
+    let order = system.ship(&id, json!({})).await.expect(201);
+    let captured = |order: &Value| order["payment"]["status"] == "captured";
+    system.order_until(&id, "captured", captured).await;
+    let parcels = shipped(&order);
+    let news = async |parcel: &Value, kind: &str| {
+        let data = json!({"order_id": id, "shipment_id": parcel["id"]});
+        let body = json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": data});
+        let name = format!("{kind}-{}", parcel["id"]);
+        system.webhook_with(&name, &body).await.expect(200);
+    };
+    for kind in [
+        "shipment.in_transit",
+        "shipment.out_for_delivery",
+        "shipment.failed",
+    ] {
+        news(parcels[0], kind).await;
+    }
+    // Nothing else is under way that would have its shelf in hand.
+    system.quiet().await;
+    let before = (system.shelf("A").await, system.shelf("B").await);
+    assert_eq!(before, ((7, 0), (8, 0)));
+    news(parcels[0], "shipment.returned").await;
+    news(parcels[1], "shipment.delivered").await;
+    let back = parcels[0]["items"][0].clone();
+    let refund = if back["sku"] == "A" { 3000 } else { 2000 };
+    let order = system
+        .order_until(&id, "refunded", |order| {
+            order["payment"]["refunded"] == refund
+        })
+        .await;
+    assert_eq!(order["status"], "delivered");
+    let quantity = back["quantity"].as_i64().unwrap();
+    let sku = back["sku"].as_str().unwrap();
+    let was = if sku == "A" { 7 } else { 8 };
+    assert_eq!(system.shelf(sku).await, (was + quantity, 0));
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn what_comes_back_can_be_kept_unrefunded() {
+    let system = System::start_with(&[("RETURNS", "keep")]).await;
+    let id = system.to_be_shipped().await;
+    system.ship(&id, json!({})).await.expect(201);
+    let captured = |order: &Value| order["payment"]["status"] == "captured";
+    system.order_until(&id, "captured", captured).await;
+    system
+        .webhook("m-1", "shipment.returned", &id)
+        .await
+        .expect(200);
+    system.quiet().await;
+    let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(order["payment"]["refunded"], 0);
+    assert_eq!(
+        (system.shelf("A").await, system.shelf("B").await),
+        ((10, 0), (10, 0))
+    );
+    system.assert_verified();
+}

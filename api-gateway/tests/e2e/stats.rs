@@ -1,5 +1,7 @@
 //! Figures: what they add up to, and for whom.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use crate::harness::{System, is_announced, order, order_paid_by, until};
@@ -113,4 +115,101 @@ async fn only_operators_see_the_system(mut system: System, stats: &Value) {
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
+}
+
+/// Samples as Prometheus' own client reads them: by name and labels.
+async fn samples(system: &System, url: &str) -> HashMap<(String, String), String> {
+    let text = system
+        .client
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(!text.contains("ada@example.com"), "{text}");
+    let read = crate::harness::python_reading("metrics.py", &text);
+    let samples = read.lines().map(|line| {
+        let mut fields = line.split(' ');
+        let mut next = || fields.next().unwrap().to_owned();
+        ((next(), next()), next())
+    });
+    samples.collect()
+}
+
+#[tokio::test]
+async fn what_is_done_and_how_things_stand_is_measured() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 9)]).await;
+    let customer = system.customer().await;
+    for _ in 0..3 {
+        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+        system.order_until(&id, "announced", is_announced).await;
+    }
+    system
+        .post("/v1/orders", order(&customer, "A", 99))
+        .await
+        .expect_problem(409, "OUT_OF_STOCK");
+    system.quiet().await;
+    let of = |name: &str, labels: &str| (name.to_owned(), labels.to_owned());
+    let gateway = samples(&system, &system.url("/metrics")).await;
+    for (status, count) in [("201", "3.0"), ("409", "1.0")] {
+        let labels = format!("method=POST,route=/v1/orders,status={status}");
+        assert_eq!(gateway[&of("http_requests_total", &labels)], count);
+    }
+    let labels = "method=POST,route=/v1/orders";
+    let count = of("http_request_duration_seconds_count", labels);
+    assert_eq!(gateway[&count], "4.0");
+    // Not one for each order.
+    assert!(
+        gateway
+            .keys()
+            .any(|(_, labels)| labels.contains("/v1/orders/{id}"))
+    );
+
+    let worker = format!(
+        "http://{}/metrics",
+        system.worker.logged("health", 0).unwrap()
+    );
+    until("all to be counted", async || {
+        samples(&system, &worker)
+            .await
+            .get(&of("orders", "status=processing"))
+            == Some(&"3.0".to_owned())
+    })
+    .await;
+    let worker = samples(&system, &worker).await;
+    for (name, labels, value) in [
+        ("rpc_requests_total", "code=OK,pattern=order.create", "3.0"),
+        (
+            "rpc_requests_total",
+            "code=OUT_OF_STOCK,pattern=order.create",
+            "1.0",
+        ),
+        (
+            "step_attempts_total",
+            "outcome=done,step=authorize_payment",
+            "3.0",
+        ),
+        (
+            "step_duration_seconds_count",
+            "step=request_shipment",
+            "3.0",
+        ),
+        ("queue_consumers", "queue=order-request-queue", "1.0"),
+        ("queue_messages", "queue=order-worker-queue", "0.0"),
+        ("steps_due", "-", "0.0"),
+        ("steps_oldest_pending_age_seconds", "-", "0.0"),
+        ("dead_letters", "-", "0.0"),
+    ] {
+        assert_eq!(
+            worker.get(&of(name, labels)),
+            Some(&value.to_owned()),
+            "{name} {labels}"
+        );
+    }
+    assert!(worker.contains_key(&of("engine_batch_size_count", "-")));
+    assert!(worker.contains_key(&of("outbox_lag_events", "-")));
 }

@@ -1,5 +1,7 @@
 //! What can be asked: by a caller, or by a step that has a result.
 
+use std::collections::{BTreeSet, HashMap};
+
 use serde::{Deserialize, Serialize};
 use shared::{
     customer::{BlockCustomer, CustomerRef, NewCustomer},
@@ -8,7 +10,7 @@ use shared::{
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
     order::{
         AcceptOrder, CancelOrder, CreateOrder, CreateShipment, ImportedOrder, NextAction,
-        NotifyPayment, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
+        NotifyPayment, OrderRef, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
     },
     product::{AdjustStock, NewProduct, ProductRef, SetStock, UpdateProduct},
     request::Caller,
@@ -16,6 +18,7 @@ use shared::{
 };
 
 use super::{
+    order::Order,
     payment::Standing,
     step::{Step, StepKey},
     webhook::Answered,
@@ -297,6 +300,8 @@ pub enum Answer {
 pub struct Needs {
     /// With their steps, and the shelves they hold stock on.
     pub orders: Vec<OrderId>,
+    /// Of which something may come back: with the shelves that it came from.
+    pub returning: Vec<OrderId>,
     /// To be ordered: with all of their shelves.
     pub products: Vec<Sku>,
     /// To be changed, or their shelves counted: with all of their shelves.
@@ -348,6 +353,14 @@ impl Needs {
                 action
             }
         };
+        if let Action::UpdateShipment(UpdateShipment {
+            order_id,
+            kind: ShipmentUpdate::Returned,
+            ..
+        }) = action
+        {
+            self.returning.push(*order_id);
+        }
         match action {
             Action::CreateOrder(wish)
             | Action::AcceptOrder(AcceptOrder { order: wish, .. })
@@ -397,6 +410,23 @@ impl Needs {
                 self.deliveries.push(*delivery_id);
             }
         }
+    }
+
+    /// The products whose shelves are needed, `orders` being those that were loaded: what is ordered or
+    /// changed, what orders hold, what is still to be taken for them, and what may come back of them.
+    pub fn skus(&self, orders: &HashMap<OrderId, Order>) -> BTreeSet<Sku> {
+        let mut skus: BTreeSet<Sku> = self.products.iter().cloned().collect();
+        skus.extend(self.changed_products.iter().cloned());
+        let held = orders.values().flat_map(|order| &order.held);
+        skus.extend(held.map(|item| item.sku.clone()));
+        let without_stock = orders.values().filter(|order| order.awaits_stock);
+        let lines = without_stock.flat_map(|order| &order.items);
+        skus.extend(lines.map(|line| line.sku.clone()));
+        let returning = self.returning.iter().filter_map(|id| orders.get(id));
+        let parcels = returning.flat_map(|order| &order.shipments);
+        let items = parcels.flat_map(|parcel| &parcel.items);
+        skus.extend(items.map(|item| item.sku.clone()));
+        skus
     }
 
     /// Adds what is needed to give `answer` again.

@@ -97,8 +97,8 @@ impl World {
     /// Makes `changes` true.
     ///
     /// # Panics
-    /// When a shelf would hold less than nothing or promise more than it has. No decision leads
-    /// there; should one, it must not be written.
+    /// When a shelf would hold less than nothing or promise more than it has, or was not loaded. No
+    /// decision leads there; should one, it must not be written.
     pub fn apply(&mut self, changes: Changes) {
         for event in &changes.events {
             match &event.fact {
@@ -169,11 +169,21 @@ impl World {
         } in items
         {
             let quantity = i64::from(quantity.get());
+            assert!(
+                self.known_shelf(sku, warehouse),
+                "{sku} in {warehouse} is not loaded"
+            );
             self.change_shelf(sku, warehouse, |shelf| {
                 shelf.on_hand += on_hand * quantity;
                 shelf.reserved += reserved * quantity;
             });
         }
+    }
+
+    /// Units move from and to shelves that there are: one that was not loaded must not be written.
+    fn known_shelf(&self, sku: &Sku, warehouse: &Warehouse) -> bool {
+        let shelves = self.shelves.get(sku);
+        shelves.is_some_and(|shelves| shelves.contains_key(warehouse))
     }
 
     fn change_shelf(&mut self, sku: &Sku, warehouse: &Warehouse, change: impl FnOnce(&mut Shelf)) {

@@ -43,11 +43,8 @@ impl Rpc {
         };
         caller.must_operate()?;
         let seed = Uuid::now_v7().as_u64_pair().1;
-        let mut stamp = Stamp::new(Timestamp::now(), seed);
-        let reset = self
-            .store
-            .reset(&origin_of_request(caller), &mut stamp)
-            .await;
+        let stamp = Stamp::new(Timestamp::now(), seed);
+        let reset = self.store.reset(&origin_of_request(caller), &stamp).await;
         let products = reset.map_err(unreadable)?;
         sandbox.reset().await.map_err(unreadable)?;
         tracing::warn!(

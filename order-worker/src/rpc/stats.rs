@@ -21,14 +21,8 @@ impl Rpc {
         stats.system = match caller.role {
             Role::Storefront => None,
             Role::Operator | Role::Admin => {
-                let insight = &self.insight;
-                let told = system(
-                    &self.store,
-                    &insight.publisher,
-                    &insight.latencies,
-                    &insight.worker,
-                );
-                Some(told.await.map_err(unreadable)?)
+                let told = system(&self.store, &self.insight).await;
+                Some(told.map_err(unreadable)?)
             }
         };
         Json::of(&stats)

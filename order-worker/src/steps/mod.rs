@@ -15,6 +15,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use jiff::Timestamp;
 use shared::{
     amqp::{
         connection::Broker,
@@ -237,6 +238,7 @@ impl Steps {
         if finished.is_ok() {
             self.latencies
                 .note(row.key.step.kind(), row.due_at, is_failed);
+            measure(&row, is_failed);
             point(Point::AfterStepStored);
         }
         finished
@@ -342,6 +344,14 @@ fn failed(error: PartnerError) -> StepResult {
         error: error.to_string(),
         is_transient,
     }
+}
+
+fn measure(row: &StepRow, is_failed: bool) {
+    let step = row.key.step.kind();
+    let outcome = if is_failed { "failed" } else { "done" };
+    let took = Timestamp::now().duration_since(row.due_at).as_secs_f64();
+    metrics::counter!("step_attempts_total", "step" => step, "outcome" => outcome).increment(1);
+    metrics::histogram!("step_duration_seconds", "step" => step).record(took.max(0.0));
 }
 
 /// One line of the order's story.

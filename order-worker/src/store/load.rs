@@ -2,7 +2,7 @@
 //! may change is locked as it is loaded, table by table and by key, the same order for everybody;
 //! SQLite has one writer, whose transaction locks everything.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use shared::{
     customer::Customer,
@@ -46,25 +46,9 @@ pub(super) async fn world(
     if !needs.orders.is_empty() {
         orders(session, &mut world, &needs).await?;
     }
-    // Shelves of what is ordered, and of what the loaded orders hold.
-    let mut skus: BTreeSet<&Sku> = needs
-        .products
-        .iter()
-        .chain(&needs.changed_products)
-        .collect();
-    skus.extend(
-        world
-            .orders
-            .values()
-            .flat_map(|order| &order.held)
-            .map(|item| &item.sku),
-    );
-    // And of what is still to be taken.
-    let without_stock = world.orders.values().filter(|order| order.awaits_stock);
-    let lines = without_stock.flat_map(|order| &order.items);
-    skus.extend(lines.map(|line| &line.sku));
+    let skus = needs.skus(&world.orders);
     if !skus.is_empty() {
-        let skus: Vec<Sku> = skus.into_iter().cloned().collect();
+        let skus: Vec<Sku> = skus.into_iter().collect();
         // Who changes a product or counts its shelves waits for others who do; who orders it waits
         // for its shelves alone.
         if !needs.changed_products.is_empty() {

@@ -9,7 +9,7 @@ use shared::{
 };
 
 use super::{
-    Store, StoreError,
+    CONFLICTS, Store, StoreError,
     database::{Session, Sql, arguments},
     load::Known,
     row::{event, json, select_events},
@@ -40,7 +40,21 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away; then all is as it was.
-    pub async fn reset(&self, origin: &Origin, stamp: &mut Stamp) -> Result<usize, StoreError> {
+    pub async fn reset(&self, origin: &Origin, stamp: &Stamp) -> Result<usize, StoreError> {
+        let mut attempts = 0;
+        loop {
+            match self.try_reset(origin, &mut stamp.clone()).await {
+                // Somebody was deciding, and each waited for the other.
+                Err(StoreError::Conflict(why)) if attempts < CONFLICTS => {
+                    attempts += 1;
+                    tracing::debug!(why, "going back waits for those who decide");
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_reset(&self, origin: &Origin, stamp: &mut Stamp) -> Result<usize, StoreError> {
         let mut session = self.transaction().await?;
         // Whoever is deciding is waited for, and decides again over what is there then.
         let alone = Sql::dialects(

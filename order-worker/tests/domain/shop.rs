@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use order_worker::domain::{
-    command::{Action, Command, StepResult},
+    command::{Action, Command, Needs, StepResult},
     decide::{Rules, carry_out},
     order::Order,
     payment::{Hold, Standing},
@@ -200,7 +200,20 @@ impl Shop {
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
         let mut stamp = Stamp::new(now, self.clock.unsigned_abs());
+        // As the store has it, no more than what the command needs is there.
+        let mut needs = Needs::default();
+        needs.add(command);
+        let mut orders = self.world.orders.clone();
+        orders.retain(|id, _| needs.orders.contains(id));
+        let skus = needs.skus(&orders);
+        let mut others = std::mem::take(&mut self.world.shelves);
+        for sku in &skus {
+            self.world
+                .shelves
+                .extend(others.remove(sku).map(|shelves| (sku.clone(), shelves)));
+        }
         let told = carry_out(&mut self.world, command, &rules, &mut stamp);
+        self.world.shelves.append(&mut others);
         self.events.append(&mut self.world.dirty.events);
         self.check();
         told

@@ -4,10 +4,10 @@ import { change, get, query } from "./api.js";
 import { fill, h, input, labelled, money, problem, toast } from "./dom.js";
 
 const METHODS = [
-  ["", "default"], ["pm_ok", "pm_ok: a card that works"], ["pm_declined", "pm_declined: a card that does not"],
-  ["pm_slow", "pm_slow: the bank takes three seconds"], ["pm_flaky", "pm_flaky: fails twice, then works"],
-  ["pm_timeout_after_charge", "pm_timeout_after_charge: the answer is lost"],
+  ["pm_ok", "a card that works"], ["pm_declined", "a card that does not"], ["pm_slow", "the bank takes three seconds"],
+  ["pm_flaky", "fails twice, then works"], ["pm_timeout_after_charge", "the answer is lost"],
 ];
+const ADDRESS = [["name", "Name"], ["line1", "Street"], ["postal_code", "Postal code"], ["city", "City"], ["country", "Country"]];
 
 /** In quotes that a shell leaves alone. */
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
@@ -21,8 +21,10 @@ export async function open(root, { operates, me }) {
   }
   const usable = customers.data.filter((customer) => !customer.erased_at);
   const customer = input({ name: "customer_id", required: true, options: usable.map((one) => [one.id, `${one.name} <${one.email}>${operates ? ` (${one.storefront})` : ""}${one.is_blocked ? ", blocked" : ""}`]) });
-  const method = input({ name: "payment_method", options: METHODS });
-  const fields = ["name", "line1", "postal_code", "city", "country"].map((name) => [name, input({ name })]);
+  const method = input({ name: "payment_method", placeholder: "default" });
+  method.setAttribute("list", "methods");
+  const methods = h("datalist", { id: "methods" }, METHODS.map(([token, text]) => h("option", { value: token }, text)));
+  const fields = ADDRESS.map(([name, label]) => [name, input({ name }), label]);
   const lines = [], list = h("div", {}), sum = h("p", { "aria-live": "polite" }), curl = h("pre", { class: "mono", id: "curl", tabindex: 0 }), wrong = h("div", {});
 
   function add() {
@@ -46,7 +48,7 @@ export async function open(root, { operates, me }) {
       customer_id: customer.value,
       items: lines.map((line) => ({ sku: line.sku.value, quantity: Number(line.quantity.value) })),
       ...(Object.keys(address).length ? { shipping_address: address } : {}),
-      ...(method.value ? { payment_method: method.value } : {}),
+      ...(method.value.trim() ? { payment_method: method.value.trim() } : {}),
       ...(operates && of && of.storefront !== me.storefront ? { storefront: of.storefront } : {}),
     };
   }
@@ -81,8 +83,8 @@ export async function open(root, { operates, me }) {
   },
   h("div", { class: "columns" },
     h("div", {}, h("h2", {}, "Who and what"), labelled({ label: "Customer" }, customer), list,
-      h("p", {}, h("button", { type: "button", onclick: add }, "Another product")), labelled({ label: "Paid with", help: "How the sandbox provider behaves" }, method), sum),
-    h("div", {}, h("h2", {}, "Where to"), fields.map(([name, field]) => labelled({ label: name }, field)))),
+      h("p", {}, h("button", { type: "button", onclick: add }, "Another product")), labelled({ label: "Paid with", help: `The provider's token. The sandbox knows ${METHODS.map(([token, text]) => `${token} (${text})`).join(", ")}.` }, method), methods, sum),
+    h("div", {}, h("h2", {}, "Where to"), fields.map(([, field, label]) => labelled({ label }, field)))),
   wrong, h("p", {}, submit));
   add();
   fill(root, h("h1", {}, "New order"), form, h("section", { class: "card" }, h("h2", {}, "The same with curl"), curl));

@@ -10,9 +10,10 @@ mod stripe;
 
 use std::{
     env, fs,
+    io::Write,
     ops::Deref,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -540,15 +541,31 @@ pub(crate) async fn try_send(request: reqwest::RequestBuilder) -> reqwest::Resul
 
 /// Runs a Python script of tests/e2e; what it prints.
 pub(crate) fn python(script: &str, arguments: &[&str]) -> String {
+    run_python(script, arguments, "")
+}
+
+/// The same of one that reads `text`.
+pub(crate) fn python_reading(script: &str, text: &str) -> String {
+    run_python(script, &[], text)
+}
+
+fn run_python(script: &str, arguments: &[&str], text: &str) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/e2e")
         .join(script);
-    let output = Command::new("python3")
+    let mut child = Command::new("python3")
         .arg(script)
         .args(arguments)
         .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),

@@ -69,7 +69,7 @@ impl Process {
     }
 
     /// The last value that was logged under `field`, since `from` bytes of the log.
-    pub(super) fn logged(&self, field: &str, from: u64) -> Option<String> {
+    pub(crate) fn logged(&self, field: &str, from: u64) -> Option<String> {
         let text = fs::read(&self.log).unwrap();
         let text = String::from_utf8_lossy(&text[usize::try_from(from).unwrap().min(text.len())..])
             .into_owned();
