@@ -72,6 +72,8 @@ pub struct Standing {
     pub captured: i64,
     /// Minor units given back.
     pub refunded: i64,
+    /// The order's version when it was asked: of an order that has gone on since, this is old news.
+    pub version: u64,
 }
 
 /// What has come of asking for the money.

@@ -5,6 +5,7 @@ use crate::{
     domain::{
         command::StepResult,
         order::Order,
+        payment::Standing,
         step::{Step, StepKey},
     },
     providers::{PartnerError, Payment, Payments},
@@ -39,7 +40,11 @@ pub(super) async fn authorize(
 
 /// Undoes [`authorize`], whether it happened, is happening, or never will.
 pub(super) async fn void(payments: &Payments, order: &Order) -> Result<StepResult, PartnerError> {
-    payments.void(&payment(order)).await
+    let voided = payments.void(&payment(order)).await?;
+    Ok(match voided {
+        StepResult::Stands(standing) => stands(standing, order),
+        voided => voided,
+    })
 }
 
 /// Takes what has left costs, in all.
@@ -61,5 +66,14 @@ pub(super) async fn refund(payments: &Payments, order: &Order) -> Result<StepRes
 
 /// Looks where it stands.
 pub(super) async fn check(payments: &Payments, order: &Order) -> Result<StepResult, PartnerError> {
-    payments.look(&payment(order)).await.map(StepResult::Stands)
+    let standing = payments.look(&payment(order)).await?;
+    Ok(stands(standing, order))
+}
+
+/// As it was asked of the order as it is.
+fn stands(standing: Standing, order: &Order) -> StepResult {
+    StepResult::Stands(Standing {
+        version: order.version,
+        ..standing
+    })
 }

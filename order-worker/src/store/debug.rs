@@ -10,7 +10,7 @@ use super::{
 };
 
 /// Every table.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "orders",
     "order_items",
     "products",
@@ -24,6 +24,7 @@ const TABLES: [&str; 13] = [
     "webhook_endpoints",
     "deliveries",
     "jobs",
+    "figures",
 ];
 
 impl Store {

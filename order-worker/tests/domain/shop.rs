@@ -537,5 +537,6 @@ fn stands(order: &Order, held: &Held) -> Standing {
         hold,
         captured: held.captured,
         refunded: held.refunded,
+        version: order.version,
     }
 }

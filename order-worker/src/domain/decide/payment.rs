@@ -157,6 +157,12 @@ pub(super) fn reconcile(
     standing: &Standing,
     rules: &Rules,
 ) -> Result<(), Failure> {
+    // Something came of another step meanwhile: what was seen before that is no contradiction to it.
+    if standing.version != draft.order.version {
+        let now = draft.stamp().now();
+        draft.follow_at(row.key.step.clone(), row.attempt + 1, now);
+        return Ok(());
+    }
     if draft.order.payment.reference.is_none() {
         draft.record(Fact::PaymentPrepared {
             provider: draft.order.payment.provider.clone(),

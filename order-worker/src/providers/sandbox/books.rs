@@ -72,6 +72,7 @@ impl Payment {
             hold,
             captured: self.captured,
             refunded: self.refunded,
+            version: 0,
         }
     }
 }

@@ -219,6 +219,7 @@ impl Stripe {
             hold: hold(&intent, payment),
             captured,
             refunded,
+            version: 0,
         })
     }
 
