@@ -443,6 +443,52 @@ def hostile(browser):
     assert refused, "trusted types are not required"
 
 
+def many(browser):
+    """A hundred thousand orders, and more coming."""
+    customer = catalogue()
+    page = Page(browser)
+    page.open("orders")
+    expect(page.locator("#live")).to_have_text("live")
+
+    def bring(first, last):
+        lines = (
+            json.dumps({"external_id": f"x-{number}", "customer_id": customer, "items": [{"sku": "SKU-1", "quantity": 1}]})
+            for number in range(first, last)
+        )
+        request = urllib.request.Request(f"{base}/v1/orders/import", method="POST", data="\n".join(lines).encode())
+        request.add_header("Content-Type", "application/x-ndjson")
+        with urllib.request.urlopen(request) as answer:
+            report = json.load(answer)
+        assert report["accepted"] == last - first, report
+
+    bring(0, 100_000)
+    # It was looked at all the while, and is what it should be.
+    expect(page.row("#100000")).to_be_visible()
+    expect(page.locator("tbody tr")).to_have_count(50)
+    for count in (100, 150, 200, 250):
+        page.button("More").click()
+        expect(page.locator("tbody tr")).to_have_count(count)
+    for word, number in [("50000", "#50000"), ("#1", "#1")]:
+        page.get_by_label("Search").fill(word)
+        page.button("Search").click()
+        expect(page.locator("tbody tr")).to_have_count(1)
+        expect(page.row(number)).to_be_visible()
+    page.get_by_role("link", name="#1", exact=True).click()
+    page.button("Approve").click()
+    page.confirm("Approve")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("processing")
+    page.open("orders?status=processing")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.open("orders?q=SKU-1&status=pending")
+    expect(page.locator("tbody tr")).to_have_count(50)
+    page.open("orders")
+    bring(100_000, 101_000)
+    expect(page.row("#101000")).to_be_visible()
+    page.open("pulse")
+    expect(page.get_by_text("101000", exact=True)).to_be_visible(timeout=60_000)
+    page.is_content()
+
+
 def keyboard(browser):
     """An order is placed and cancelled without a mouse."""
     catalogue()

@@ -119,3 +119,12 @@ async fn axe_finds_nothing_in_light_in_dark_and_on_a_phone() {
     let system = System::start().await;
     seen(scenario(&system, "looks", &[])).await;
 }
+
+#[tokio::test]
+async fn a_hundred_thousand_orders_are_like_ten() {
+    let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
+    // How lists are read is the store's business, and tested there: once is enough.
+    if system.store.is_sqlite() {
+        seen(scenario(&system, "many", &[])).await;
+    }
+}
