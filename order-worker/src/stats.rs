@@ -16,7 +16,10 @@ use shared::{
     order::{CancelReason, OrderStatus},
     stats::{Day, OrderCounts, Revenue, Stats, StepStats, SystemStats},
 };
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 
 use crate::{
     jobs::{orders, warehouse},
@@ -28,6 +31,8 @@ use crate::{
 const EVENTS: u32 = 2_000;
 /// Between two rounds of counting, unless there is more.
 const INTERVAL: Duration = Duration::from_millis(500);
+/// Counting rests so many times as long as it worked.
+const REST: u32 = 4;
 /// In a rush, counting makes way.
 const RUSH_INTERVAL: Duration = Duration::from_secs(5);
 /// While the database is away.
@@ -38,8 +43,12 @@ const KEPT: usize = 1_000;
 /// Counts what happens, until it is dropped.
 pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<Rush>) {
     loop {
+        let began = Instant::now();
         match store.count_events(EVENTS).await {
-            Ok(counted) if counted >= EVENTS as usize && !rush.is_on() => {}
+            // There is more; but others have work to do as well.
+            Ok(counted) if counted >= EVENTS as usize && !rush.is_on() => {
+                time::sleep(began.elapsed() * REST).await;
+            }
             Ok(_) => {
                 let rest = if rush.is_on() {
                     RUSH_INTERVAL

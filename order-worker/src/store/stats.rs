@@ -1,22 +1,21 @@
 //! Figures, counted from the feed apart from what is decided: by day, storefront and what is counted. One
 //! worker at a time counts on from where the last one ended.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use shared::{
-    event::{Event, Fact},
-    id::{OrderId, Storefront},
-    order::OrderStatus,
+    id::Storefront,
+    order::{CancelReason, OrderStatus},
 };
 
 use super::{
     Store, StoreError,
     bulk::{Kind, Write},
-    database::{Session, Sql, among, arguments, list},
-    row::{event, json, millis, select_events, timestamp},
+    database::{Row, Session, Sql, among, arguments, list},
+    row::{json, millis, timestamp},
 };
-use crate::domain::order::Order;
 
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -76,26 +75,32 @@ impl Store {
         let Some(position) = rows.first().map(|row| row.integer(0)).transpose()? else {
             return Ok(0);
         };
+        // Most events are not counted: what they say is not even read.
         let rows = session
             .fetch(
-                select_events!("WHERE position > $1 ORDER BY position LIMIT $2"),
+                "SELECT position, subject, time, storefront, type,
+                        CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
+                                           'payment.refunded', 'payment.refund_failed') THEN data END
+                 FROM events WHERE position > $1 ORDER BY position LIMIT $2",
                 arguments![position, limit],
             )
             .await?;
-        let events = rows.iter().map(event).collect::<Result<Vec<_>, _>>()?;
-        let Some((reached, _)) = events.last() else {
+        let Some(reached) = rows.last().map(|row| row.integer(0)).transpose()? else {
             return Ok(0);
         };
+        let seen = rows.len();
+        let events = rows.iter().filter_map(|row| Counted::read(row).transpose());
+        let events = events.collect::<Result<Vec<_>, StoreError>>()?;
         let currencies = currencies(&mut session, &events).await?;
-        let counts = counted(&events, &currencies);
+        let counts = counted(events, &currencies);
         let rows = counts
             .into_iter()
             .map(|((day, storefront, name), amount)| arguments![day, storefront, name, amount]);
         session.write(ADD_FIGURES, rows.collect()).await?;
         let sql = "UPDATE relay SET position = $1 WHERE name = 'figures'";
-        session.execute(sql, arguments![*reached]).await?;
+        session.execute(sql, arguments![reached]).await?;
         session.commit().await?;
-        Ok(events.len())
+        Ok(seen)
     }
 
     /// All figures since `day`, and the sums of all days before as those of day 0; and the position up to
@@ -152,8 +157,7 @@ impl Store {
             .await?;
         let due = rows.first();
         let oldest = due.map(|row| row.maybe_integer(1)).transpose()?.flatten();
-        let count =
-            |rows: Vec<super::database::Row>| rows.first().map_or(Ok(0), |row| row.integer(0));
+        let count = |rows: Vec<Row>| rows.first().map_or(Ok(0), |row| row.integer(0));
         let due_steps = due
             .map(|row| row.integer(0))
             .transpose()?
@@ -173,66 +177,124 @@ impl Store {
     }
 }
 
+/// An event that is counted.
+struct Counted {
+    subject: String,
+    day: i64,
+    storefront: String,
+    what: What,
+}
+
+/// What is counted of it.
+enum What {
+    Created {
+        is_imported: bool,
+    },
+    /// A status that the order came to.
+    Came(&'static str),
+    /// From where, and why.
+    Cancelled(OrderStatus, CancelReason),
+    /// Minor units.
+    Captured(i64),
+    Refunded(i64),
+}
+
+impl Counted {
+    /// The event of a row, if it is counted.
+    fn read(row: &Row) -> Result<Option<Self>, StoreError> {
+        #[derive(Deserialize)]
+        struct Created {
+            #[serde(default)]
+            awaits_stock: bool,
+        }
+        #[derive(Deserialize)]
+        struct Cancelled {
+            reason: CancelReason,
+            was: Option<OrderStatus>,
+        }
+        #[derive(Deserialize)]
+        struct Moved {
+            amount: i64,
+        }
+        let Some(storefront) = row.maybe_text(3)? else {
+            return Ok(None);
+        };
+        let data = row.maybe_text(5)?.unwrap_or_default();
+        let amount = || json::<Moved>("event", data).map(|moved| moved.amount);
+        let what = match row.text(4)? {
+            "order.created" => What::Created {
+                is_imported: json::<Created>("event", data)?.awaits_stock,
+            },
+            "order.processing" => What::Came("processing"),
+            "order.shipped" => What::Came("shipped"),
+            "order.delivered" => What::Came("delivered"),
+            "order.cancelled" => {
+                let Cancelled { reason, was } = json("event", data)?;
+                What::Cancelled(was.unwrap_or(OrderStatus::Pending), reason)
+            }
+            "payment.captured" => What::Captured(amount()?),
+            "payment.refunded" => What::Refunded(amount()?),
+            "payment.refund_failed" => What::Refunded(-amount()?),
+            _ => return Ok(None),
+        };
+        Ok(Some(Self {
+            subject: row.text(1)?.to_owned(),
+            day: row.integer(2)?.div_euclid(DAY_MS),
+            storefront: storefront.to_owned(),
+            what,
+        }))
+    }
+}
+
 /// Money's events don't say in what: their orders do.
 async fn currencies(
     session: &mut Session,
-    events: &[(i64, Event)],
+    events: &[Counted],
 ) -> Result<HashMap<String, String>, StoreError> {
-    let moved = events.iter().filter(|(_, event)| moves_money(&event.fact));
-    let mut ids: Vec<&str> = moved.map(|(_, event)| event.subject.as_str()).collect();
-    ids.sort_unstable();
-    ids.dedup();
+    #[derive(Deserialize)]
+    struct Priced {
+        currency: String,
+    }
+
+    let moved = events
+        .iter()
+        .filter(|event| matches!(event.what, What::Captured(_) | What::Refunded(_)));
+    let ids: BTreeSet<&str> = moved.map(|event| event.subject.as_str()).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let sql = among!("SELECT state FROM orders WHERE id", "");
+    let sql = among!("SELECT id, state FROM orders WHERE id", "");
     let rows = session.fetch(sql, vec![list(ids)]).await?;
     let currencies = rows.iter().map(|row| {
-        let order: Order = json("order", row.text(0)?)?;
-        let id: OrderId = order.id;
-        Ok((id.to_string(), order.currency.as_str().to_owned()))
+        let order: Priced = json("order", row.text(1)?)?;
+        Ok((row.text(0)?.to_owned(), order.currency))
     });
     currencies.collect()
 }
 
-fn moves_money(fact: &Fact) -> bool {
-    matches!(
-        fact,
-        Fact::PaymentCaptured { .. } | Fact::PaymentRefunded { .. } | Fact::RefundFailed { .. }
-    )
-}
-
-fn counted(events: &[(i64, Event)], currencies: &HashMap<String, String>) -> Counts {
+fn counted(events: Vec<Counted>, currencies: &HashMap<String, String>) -> Counts {
     let mut counts = Counts::new();
-    for (_, event) in events {
-        let Some(storefront) = &event.storefront else {
-            continue;
-        };
-        let day = millis(event.time).div_euclid(DAY_MS);
-        let mut add = |name: String, amount: i64| {
-            let key = (day, storefront.as_str().to_owned(), name);
-            *counts.entry(key).or_default() += amount;
-        };
+    for event in events {
         let currency = || currencies.get(&event.subject).map_or("XXX", String::as_str);
-        match &event.fact {
-            Fact::OrderCreated(created) => {
-                add("created".to_owned(), 1);
-                if created.awaits_stock {
-                    add("imported".to_owned(), 1);
+        let (name, amount) = match event.what {
+            What::Created { is_imported } => {
+                if is_imported {
+                    let name = "imported".to_owned();
+                    let key = (event.day, event.storefront.clone(), name);
+                    *counts.entry(key).or_default() += 1;
                 }
+                ("created".to_owned(), 1)
             }
-            Fact::OrderProcessing {} => add("processing".to_owned(), 1),
-            Fact::OrderShipped {} => add("shipped".to_owned(), 1),
-            Fact::OrderDelivered {} => add("delivered".to_owned(), 1),
-            Fact::OrderCancelled { reason, was, .. } => {
-                let was = was.unwrap_or(OrderStatus::Pending);
-                add(format!("cancelled.{}.{}", was.as_str(), reason.as_str()), 1);
+            What::Came(status) => (status.to_owned(), 1),
+            What::Cancelled(was, reason) => {
+                (format!("cancelled.{}.{}", was.as_str(), reason.as_str()), 1)
             }
-            Fact::PaymentCaptured { amount } => add(format!("captured.{}", currency()), *amount),
-            Fact::PaymentRefunded { amount } => add(format!("refunded.{}", currency()), *amount),
-            Fact::RefundFailed { amount } => add(format!("refunded.{}", currency()), -amount),
-            _ => {}
-        }
+            What::Captured(amount) => (format!("captured.{}", currency()), amount),
+            What::Refunded(amount) => (format!("refunded.{}", currency()), amount),
+        };
+        *counts
+            .entry((event.day, event.storefront, name))
+            .or_default() += amount;
     }
     counts
 }
