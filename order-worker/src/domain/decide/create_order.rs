@@ -30,45 +30,18 @@ pub(super) fn create_order(
     rules: &Rules,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
-    let Checked {
-        storefront,
-        products,
-        total,
-        payment_method,
-    } = check(world, caller, wish, rules)?;
+    let checked = check(world, caller, wish, rules)?;
 
     // All of the stock is there.
     let reserved = allocate(&wish.items, &world.shelves)?;
+    let products = &checked.products;
     let items = reserved
         .iter()
-        .filter_map(|item| line(&item.sku, item.quantity, Some(&item.warehouse), &products))
+        .filter_map(|item| line(&item.sku, item.quantity, Some(&item.warehouse), products))
         .collect();
 
-    let created = OrderCreated {
-        number: number(world)?,
-        storefront: storefront.clone(),
-        customer_id: wish.customer_id,
-        external_id: None,
-        currency: total.currency,
-        total: total.amount,
-        items,
-        shipping_address: wish.shipping_address.clone(),
-        payment_provider: rules.payment_provider.clone(),
-        payment_method,
-        metadata: wish.metadata.clone(),
-        needs_approval: rules.needs_approval,
-        awaits_stock: false,
-    };
-    let id = id.unwrap_or_else(|| stamp.id());
-    let created = event(
-        id.to_string(),
-        1,
-        Some(storefront),
-        origin,
-        Fact::OrderCreated(Box::new(created)),
-        stamp,
-    );
-    let mut draft = Draft::born(created, origin, stamp)?;
+    let created = checked.order(world, wish, items, rules)?;
+    let mut draft = born(created, id, origin, stamp)?;
     let before = low_stock::available(world, &reserved);
     draft.record(Fact::StockReserved { items: reserved })?;
     low_stock::tell(&mut draft, world, before)?;
@@ -84,6 +57,47 @@ pub(super) struct Checked<'a> {
     pub(super) products: HashMap<&'a Sku, &'a Product>,
     pub(super) total: Money,
     pub(super) payment_method: String,
+}
+
+impl Checked<'_> {
+    /// The order that is accepted, with its stock.
+    pub(super) fn order(
+        self,
+        world: &World,
+        wish: &CreateOrder,
+        items: Vec<LineItem>,
+        rules: &Rules,
+    ) -> Result<OrderCreated, Failure> {
+        Ok(OrderCreated {
+            number: number(world)?,
+            storefront: self.storefront,
+            customer_id: wish.customer_id,
+            external_id: None,
+            currency: self.total.currency,
+            total: self.total.amount,
+            items,
+            shipping_address: wish.shipping_address.clone(),
+            payment_provider: rules.payment_provider.clone(),
+            payment_method: self.payment_method,
+            metadata: wish.metadata.clone(),
+            needs_approval: rules.needs_approval,
+            awaits_stock: false,
+        })
+    }
+}
+
+/// The first event of an order, which has the id that it was promised, or a new one.
+pub(super) fn born<'a>(
+    created: OrderCreated,
+    id: Option<OrderId>,
+    origin: &'a Origin,
+    stamp: &'a mut Stamp,
+) -> Result<Draft<'a>, Failure> {
+    let id = id.unwrap_or_else(|| stamp.id());
+    let storefront = Some(created.storefront.clone());
+    let fact = Fact::OrderCreated(Box::new(created));
+    let created = event(id.to_string(), 1, storefront, origin, fact, stamp);
+    Draft::born(created, origin, stamp)
 }
 
 pub(super) fn check<'a>(

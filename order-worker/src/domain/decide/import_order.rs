@@ -15,12 +15,12 @@ use super::{
     Rules,
     approval::begin,
     cancel_order::cancel,
-    create_order::{Checked, check, line, number},
+    create_order::{born, check, line},
     low_stock,
 };
 use crate::domain::{
     command::Answer,
-    decision::{Changes, Decision, Draft, event},
+    decision::{Changes, Decision, Draft},
     stamp::Stamp,
     stock::allocate,
     world::World,
@@ -52,41 +52,18 @@ pub(super) fn import_order(
         });
     }
 
-    let Checked {
-        storefront,
-        products,
-        total,
-        payment_method,
-    } = check(world, caller, wish, rules)?;
+    let checked = check(world, caller, wish, rules)?;
     let lines = wish.items.iter();
     let items = lines
-        .filter_map(|item| line(&item.sku, item.quantity, None, &products))
+        .filter_map(|item| line(&item.sku, item.quantity, None, &checked.products))
         .collect();
     let created = OrderCreated {
-        number: number(world)?,
-        storefront: storefront.clone(),
-        customer_id: wish.customer_id,
         external_id,
-        currency: total.currency,
-        total: total.amount,
-        items,
-        shipping_address: wish.shipping_address.clone(),
-        payment_provider: rules.payment_provider.clone(),
-        payment_method,
-        metadata: wish.metadata.clone(),
-        needs_approval: rules.needs_approval,
         awaits_stock: true,
+        ..checked.order(world, wish, items, rules)?
     };
-    let id: OrderId = id.unwrap_or_else(|| stamp.id());
-    let created = event(
-        id.to_string(),
-        1,
-        Some(storefront),
-        origin,
-        Fact::OrderCreated(Box::new(created)),
-        stamp,
-    );
-    let mut draft = Draft::born(created, origin, stamp)?;
+    let mut draft = born(created, id, origin, stamp)?;
+    let id = draft.order.id;
     if !rules.needs_approval {
         begin(&mut draft, rules);
     }
