@@ -54,6 +54,23 @@ async function send(method, path, { body, headers = {} } = {}) {
 export const get = async (path) => (await send("GET", path)).value;
 export const read = (path) => send("GET", path);
 
+/** A list of the API, as far as it was asked for; `changed` is told when there is something to show. */
+export function pages(path, changed) {
+  const list = { data: [], next: null, failed: null };
+  async function fetchFrom(limit, cursor, before) {
+    try {
+      const found = await get(query(path, { limit, cursor }));
+      Object.assign(list, { data: [...before(), ...found.data], next: found.next_cursor, failed: null });
+    } catch (failure) {
+      list.failed = failure;
+    }
+    changed();
+  }
+  list.refresh = () => fetchFrom(Math.min(200, Math.max(50, list.data.length)), undefined, () => []);
+  list.more = () => fetchFrom(50, list.next, () => list.data);
+  return list;
+}
+
 /** A change: done once, however often the browser has to send it. */
 export async function change(method, path, body, { intent, etag } = {}) {
   const headers = { "Idempotency-Key": key(), ...(intent ? { "X-Intent": `console.${intent}` } : {}), ...(etag ? { "If-Match": etag } : {}) };

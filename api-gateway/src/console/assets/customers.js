@@ -1,36 +1,16 @@
 // Who buys.
 
-import { change, get, query } from "./api.js";
+import { change, pages, query } from "./api.js";
 import { ask, badge, empty, fill, h, problem, table, time, toast } from "./dom.js";
 
 export async function open(root, { operates }) {
-  let customers = [], next = null, failed = null;
   const list = h("div", {});
 
-  async function refresh() {
-    try {
-      const found = await get(query("/v1/customers", { limit: Math.min(200, Math.max(50, customers.length)) }));
-      customers = found.data;
-      next = found.next_cursor;
-      failed = null;
-    } catch (failure) {
-      failed = failure;
-    }
-    draw();
-  }
-
-  async function more() {
-    try {
-      const found = await get(query("/v1/customers", { limit: 50, cursor: next }));
-      customers.push(...found.data);
-      next = found.next_cursor;
-    } catch (failure) {
-      failed = failure;
-    }
-    draw();
-  }
+  const found = pages("/v1/customers", draw);
+  const { refresh } = found;
 
   function draw() {
+    const { data: customers, next, failed } = found;
     const rows = table("Newest first", [
       ["Name", (one) => one.erased_at ? h("i", { class: "soft" }, "erased") : one.name],
       ["E-mail", (one) => one.email],
@@ -46,7 +26,7 @@ export async function open(root, { operates }) {
         !one.erased_at && h("button", { class: "danger", onclick: () => erase(one) }, "Erase"))],
     ].filter(Boolean), customers, { key: (one) => one.id });
     fill(list, failed && problem(failed), customers.length ? rows : !failed && empty("There is no customer yet."),
-      next && h("p", {}, h("button", { id: "more", onclick: more }, "More")));
+      next && h("p", {}, h("button", { id: "more", onclick: found.more }, "More")));
   }
 
   async function act(one, verb, yes, text) {

@@ -1,37 +1,21 @@
 // What could not be done: why, since when, what can be done about it, and the button for that.
 
-import { change, get, query } from "./api.js";
+import { change, pages } from "./api.js";
 import { ask, badge, empty, fill, h, problem, table, time, toast } from "./dom.js";
 
 export async function open(root) {
-  let letters = [], next = null, failed = null, timer = null;
+  let timer = null;
   const chosen = new Set(), list = h("div", {}), tools = h("div", { class: "actions" });
 
-  async function refresh() {
-    timer = null;
-    try {
-      const found = await get(query("/v1/dead-letters", { limit: Math.min(200, Math.max(50, letters.length)) }));
-      letters = found.data;
-      next = found.next_cursor;
-      failed = null;
-    } catch (failure) {
-      failed = failure;
-    }
-    draw();
-  }
+  const found = pages("/v1/dead-letters", draw);
 
-  async function more() {
-    try {
-      const found = await get(query("/v1/dead-letters", { limit: 50, cursor: next }));
-      letters.push(...found.data);
-      next = found.next_cursor;
-    } catch (failure) {
-      failed = failure;
-    }
-    draw();
+  function refresh() {
+    timer = null;
+    return found.refresh();
   }
 
   function draw() {
+    const { data: letters, next, failed } = found;
     for (const id of chosen) if (!letters.some((letter) => letter.id === id)) chosen.delete(id);
     const isAll = letters.length > 0 && chosen.size === letters.length;
     fill(tools, h("span", { class: "soft", "aria-live": "polite" }, chosen.size ? `${chosen.size} chosen` : ""),
@@ -57,7 +41,7 @@ export async function open(root) {
         h("button", { id: `discard-${letter.id}`, "aria-label": `Discard ${letter.step ?? letter.type}`, class: "danger", onclick: () => act("discard", [letter.id]) }, "Discard"))],
     ], letters, { key: (letter) => letter.id });
     fill(list, failed && problem(failed), letters.length ? rows : !failed && empty("Nothing is stuck."),
-      next && h("p", {}, h("button", { id: "more", onclick: more }, "More")));
+      next && h("p", {}, h("button", { id: "more", onclick: found.more }, "More")));
   }
 
   async function act(verb, ids) {
