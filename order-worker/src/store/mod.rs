@@ -31,6 +31,7 @@ mod read;
 mod reset;
 mod row;
 mod save;
+mod schema;
 pub(crate) mod sqlite;
 mod stats;
 mod webhooks;

@@ -18,6 +18,7 @@ use tokio::{sync::Mutex, time};
 use super::{
     StoreError,
     database::{self, Session},
+    schema::Schema,
 };
 
 /// The prefixes of `DATABASE_URL`.
@@ -67,9 +68,7 @@ impl Postgres {
             .await
             .with_context(|| format!("can't use the database {place}"))?;
         durable(&mut migrating).await?;
-        // Several workers may start at once: the first to lock migrates, the others wait.
-        migrations()
-            .run(&mut migrating)
+        migrate(&mut migrating)
             .await
             .with_context(|| format!("can't migrate the database {place}"))?;
         let _ = migrating.close().await;
@@ -233,6 +232,47 @@ fn migrations() -> Migrator {
             "figures",
             include_str!("migrations/postgres/0005_figures.sql"),
         ),
+        (
+            6,
+            "side by side",
+            include_str!("migrations/postgres/0006_side_by_side.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
+}
+
+/// Brings the schema up to date, unless it is ahead. Several workers may start at once: the first to
+/// lock migrates, the others wait.
+async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
+    let mut migrations = migrations();
+    let known = migrations.iter().map(|migration| migration.version).max();
+    if let Some(schema) = schema(connection).await? {
+        schema.is_ahead_of(known.unwrap_or_default())?;
+    }
+    // Those of a later version.
+    migrations.set_ignore_missing(true);
+    migrations.run(connection).await?;
+    Ok(())
+}
+
+/// What the database says of its schema, if it has one.
+async fn schema(connection: &mut PgConnection) -> sqlx::Result<Option<Schema>> {
+    let has = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL,
+                      to_regclass('schema_needs') IS NOT NULL";
+    let (is_there, says_so): (bool, bool) = sqlx::query_as(has).fetch_one(&mut *connection).await?;
+    if !is_there {
+        return Ok(None);
+    }
+    let version = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+    let (version,) = sqlx::query_as(version).fetch_one(&mut *connection).await?;
+    let needs = if says_so {
+        let needs = "SELECT max(version) FROM schema_needs";
+        sqlx::query_as::<_, (i64,)>(needs)
+            .fetch_one(&mut *connection)
+            .await?
+            .0
+    } else {
+        i64::MAX
+    };
+    Ok(Some(Schema { version, needs }))
 }

@@ -31,6 +31,7 @@ use tokio::{
 use super::{
     StoreError,
     database::{Argument, Session},
+    schema::Schema,
 };
 
 /// Connections that are kept for the next reader.
@@ -219,7 +220,7 @@ impl Sqlite {
     /// Opens the database that `url` (`sqlite://path`) names, creating and migrating it as needed.
     ///
     /// # Errors
-    /// When another process uses it, it can't be opened, or its schema is newer than this program.
+    /// When another process uses it, it can't be opened, or its schema needs a newer program.
     pub(super) async fn open(url: &str) -> anyhow::Result<Self> {
         let path = path(url)?;
         if let Some(folder) = path
@@ -361,12 +362,32 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("migrations/sqlite/0004_import.sql")),
     M::up(include_str!("migrations/sqlite/0005_jobs.sql")),
     M::up(include_str!("migrations/sqlite/0006_figures.sql")),
+    M::up(include_str!("migrations/sqlite/0007_side_by_side.sql")),
 ];
 
 fn migrate(connection: &mut Raw) -> anyhow::Result<()> {
     adopt(connection)?;
+    let known = i64::try_from(MIGRATIONS.len())?;
+    if schema(connection)?.is_ahead_of(known)? {
+        return Ok(());
+    }
     Migrations::from_slice(MIGRATIONS).to_latest(connection)?;
     Ok(())
+}
+
+/// What the file says of its schema.
+fn schema(connection: &Raw) -> rusqlite::Result<Schema> {
+    let number = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
+    let says_so = number("SELECT count(*) FROM sqlite_schema WHERE name = 'schema_needs'")? > 0;
+    let needs = if says_so {
+        number("SELECT max(version) FROM schema_needs")?
+    } else {
+        i64::MAX
+    };
+    Ok(Schema {
+        version: number("PRAGMA user_version")?,
+        needs,
+    })
 }
 
 /// The first versions of this program kept the schema's version in a table of sqlx's.
@@ -410,10 +431,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_a_later_version_is_refused() {
+    fn a_file_of_a_later_version_is_left_as_it_is() {
         let mut later = Raw::open_in_memory().unwrap();
         migrate(&mut later).unwrap();
         later.pragma_update(None, "user_version", 99).unwrap();
+        migrate(&mut later).unwrap();
+        assert_eq!(version(&later), 99);
+        // Unless that version says that we must not.
+        later
+            .execute("UPDATE schema_needs SET version = 98", [])
+            .unwrap();
         assert!(migrate(&mut later).is_err());
         assert_eq!(version(&later), 99);
     }
