@@ -22,6 +22,7 @@ use shared::{
     id::{OrderId, Storefront},
     outcome::{Code, Failure},
     request::{Caller, Request, Role},
+    trace::unsampled,
 };
 use tokio::{
     sync::{Notify, broadcast},
@@ -249,7 +250,7 @@ fn follower() -> Caller {
         actor: "gateway".to_owned(),
         intent: "event.list".to_owned(),
         request_id: "feed".to_owned(),
-        traceparent: None,
+        traceparent: Some(unsampled()),
     }
 }
 

@@ -72,6 +72,7 @@ async fn run() -> anyhow::Result<()> {
     let env = Env::from_process();
     telemetry::init(&env)?;
     let config = Config::read(&env)?;
+    let tracing = shared::trace::start(&env, "api-gateway")?;
     // Each connection takes a file descriptor, and many systems give 1,024 to who does not ask.
     if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
         tracing::warn!(%error, "can't raise the limit of open files");
@@ -123,6 +124,7 @@ async fn run() -> anyhow::Result<()> {
         () = bound => tracing::warn!("stopping with connections open"),
     }
     broker.close().await;
+    tracing.end().await;
     tracing::info!("api-gateway stopped");
     Ok(())
 }

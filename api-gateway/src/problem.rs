@@ -18,7 +18,10 @@ use axum::{
 };
 use futures_util::FutureExt;
 use serde_json::{Value, json};
-use shared::outcome::{Code, Failure};
+use shared::{
+    outcome::{Code, Failure},
+    trace::Span,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -119,9 +122,16 @@ pub(crate) async fn finish(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let is_probe = PROBES.contains(&path.as_str());
     let is_options = method == Method::OPTIONS;
-    let trace = Trace::of(request.headers());
-    let allowance = Allowance::default();
+    let known_method = known(&method);
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let (trace, span) = if is_probe {
+        (Trace::of(request.headers()), None)
+    } else {
+        let route = route.as_ref().map(MatchedPath::as_str);
+        let (trace, span) = Trace::begin(&request, known_method, route);
+        (trace, Some(span))
+    };
+    let allowance = Allowance::default();
     let mut request = request;
     let extensions = request.extensions_mut();
     extensions.insert(id.clone());
@@ -173,7 +183,10 @@ pub(crate) async fn finish(
     }
     let trace_id = trace.id();
     let (status, took) = (response.status().as_u16(), started.elapsed());
-    measure(&method, route.as_ref(), status, took);
+    measure(known_method, route.as_ref(), status, took);
+    if let Some(span) = span {
+        note(span, &id, status);
+    }
     let duration_ms = took.as_millis();
     if is_probe {
         tracing::debug!(request_id = id.as_str(), status, %method, path, "probe");
@@ -197,11 +210,9 @@ pub(crate) async fn finish(
     response
 }
 
-/// Rate, errors and duration, by route: paths would be as many as there are orders.
-fn measure(method: &Method, route: Option<&MatchedPath>, status: u16, took: Duration) {
-    let route = route.map_or("none", MatchedPath::as_str).to_owned();
-    // What nobody speaks is no method of its own.
-    let method = match *method {
+/// What nobody speaks is no method of its own.
+fn known(method: &Method) -> &'static str {
+    match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
@@ -210,7 +221,24 @@ fn measure(method: &Method, route: Option<&MatchedPath>, status: u16, took: Dura
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
-    };
+    }
+}
+
+/// What the trace tells of the answer.
+fn note(mut span: Span, id: &RequestId, status: u16) {
+    if !span.is_recording() {
+        return;
+    }
+    span.note("request_id", id.as_str().to_owned());
+    span.note("http.response.status_code", i64::from(status));
+    if status >= 500 {
+        span.fail(status.to_string(), &"");
+    }
+}
+
+/// Rate, errors and duration, by route: paths would be as many as there are orders.
+fn measure(method: &'static str, route: Option<&MatchedPath>, status: u16, took: Duration) {
+    let route = route.map_or("none", MatchedPath::as_str).to_owned();
     let labels = [
         ("method", method.to_owned()),
         ("route", route),

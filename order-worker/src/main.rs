@@ -9,7 +9,7 @@ use order_worker::{
     store::{Store, place},
     verify::verify,
 };
-use shared::{config::Env, shutdown, telemetry};
+use shared::{config::Env, shutdown, telemetry, trace};
 
 /// Most of what either process does is making and forgetting small things on two threads.
 #[global_allocator]
@@ -51,7 +51,11 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             telemetry::init(&env)?;
             // Others of our libraries bring TLS without a default; this is the one.
             let _ = rustls::crypto::ring::default_provider().install_default();
-            serve(Config::read(&env)?, shutdown::on_signal()?).await?;
+            let config = Config::read(&env)?;
+            let tracing = trace::start(&env, "order-worker")?;
+            let served = serve(config, shutdown::on_signal()?).await;
+            tracing.end().await;
+            served?;
         }
         Command::Migrate => {
             let url = config::database_url(&env)?;

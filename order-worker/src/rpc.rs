@@ -20,6 +20,7 @@ use shared::{
         message::Incoming,
         publisher::Replier,
         rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
+        topology::REQUEST_QUEUE,
     },
     customer::CustomerRef,
     dead_letter::{DeadLetterRef, ListDeadLetters},
@@ -30,6 +31,7 @@ use shared::{
     page::Page,
     request::{Caller, Request, Role},
     stats::GetStats,
+    trace::{self, Span},
     webhook::{EndpointRef, ListDeliveries, ListEndpoints},
 };
 use tokio::sync::watch;
@@ -150,13 +152,21 @@ impl Rpc {
         Answered { whose, told }
     }
 
-    async fn carry_out(&self, asked: Asked) -> Told {
+    async fn carry_out(&self, mut asked: Asked) -> Told {
         let (pattern, began) = (asked.request.pattern(), std::time::Instant::now());
+        let mut span = trace::processing(
+            REQUEST_QUEUE,
+            pattern,
+            &asked.identity.as_ref().map_or("", Identity::name),
+            asked.caller.traceparent.as_deref(),
+        );
+        span.pass_on(&mut asked.caller.traceparent);
         let caller = asked.caller.clone();
         let told = self
             .try_carry_out(asked)
             .await
             .unwrap_or_else(|failure| Err(failure).into());
+        note(&mut span, &caller, &told);
         tell(pattern, &caller, &told);
         let code = told.outcome.as_ref().err().map(|failure| failure.code);
         let code = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
@@ -376,6 +386,22 @@ impl Rpc {
         Json::of(&Page::from_rows(rows, query.limit, |event| {
             event.sequence.to_string()
         }))
+    }
+}
+
+/// What the trace tells of it.
+fn note(span: &mut Span, caller: &Caller, told: &Told) {
+    if !span.is_recording() {
+        return;
+    }
+    span.note("request_id", caller.request_id.clone());
+    match &told.outcome {
+        Ok(_) if told.is_replay => span.note("idempotent_replayed", true),
+        Ok(_) => {}
+        Err(failure) if failure.http_status() >= 500 => {
+            span.fail(failure.code.to_string(), failure);
+        }
+        Err(failure) => span.note("error.type", failure.code.to_string()),
     }
 }
 

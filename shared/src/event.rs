@@ -447,6 +447,10 @@ pub struct Origin {
     /// Which attempt of a step, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// Of which trace what follows is a part ([`crate::trace`]). It goes with the steps; events are kept
+    /// longer than any trace.
+    #[serde(skip)]
+    pub traceparent: Option<String>,
 }
 
 /// The version of the CloudEvents format.
@@ -520,6 +524,7 @@ mod tests {
                 intent: "authorize_payment".to_owned(),
                 request_id: "r-1".to_owned(),
                 attempt: Some(2),
+                traceparent: None,
             },
             fact: Fact::PaymentCaptured { amount: 5 },
         };

@@ -17,6 +17,7 @@
 //! - [`page`]: lists and their cursors. [`etag`]: versions and the conditions made of them.
 //! - [`amqp`]: the only place that knows lapin: topology, connection, RPC, consumer, publisher.
 //! - [`config`]: environment variables, each wrong value named. [`telemetry`]: logs.
+//! - [`trace`]: where a request goes. [`metrics`]: how much of what there is.
 //! - [`shutdown`]: one token from SIGTERM to every task.
 
 pub mod amqp;
@@ -38,4 +39,5 @@ mod schema;
 pub mod shutdown;
 pub mod stats;
 pub mod telemetry;
+pub mod trace;
 pub mod webhook;

@@ -2,8 +2,10 @@
 
 import sys
 
+import peer
 from localstripe import resources
 
+peer.end_with_parent()
 resources.Store.dump_to_disk = lambda self: None
 sys.argv = ["localstripe", "--from-scratch", "--port", sys.argv[1]]
 

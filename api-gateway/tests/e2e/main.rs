@@ -40,5 +40,6 @@ mod sources;
 mod stats;
 mod stripe;
 mod tokens;
+mod traces;
 mod verify;
 mod webhooks;

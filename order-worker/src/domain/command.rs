@@ -20,7 +20,7 @@ use shared::{
 use super::{
     order::Order,
     payment::Standing,
-    step::{Step, StepKey},
+    step::{StepKey, StepRow},
     webhook::Answered,
 };
 
@@ -449,15 +449,17 @@ pub fn origin_of_request(caller: &Caller) -> Origin {
         intent: caller.intent.clone(),
         request_id: caller.request_id.clone(),
         attempt: None,
+        traceparent: caller.traceparent.clone(),
     }
 }
 
 /// Where a step's change comes from.
-pub fn origin_of_step(step: &Step, attempt: u32, request_id: &str) -> Origin {
+pub fn origin_of_step(row: &StepRow) -> Origin {
     Origin {
         actor: "worker".to_owned(),
-        intent: step.kind().to_owned(),
-        request_id: request_id.to_owned(),
-        attempt: Some(attempt),
+        intent: row.key.step.kind().to_owned(),
+        request_id: row.request_id.clone(),
+        attempt: Some(row.attempt),
+        traceparent: row.traceparent.clone(),
     }
 }

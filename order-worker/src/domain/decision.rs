@@ -154,6 +154,7 @@ impl<'a> Draft<'a> {
             is_dead: false,
             last_error: None,
             request_id: self.origin.request_id.clone(),
+            traceparent: self.origin.traceparent.clone(),
         });
     }
 

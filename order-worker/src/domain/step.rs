@@ -246,6 +246,8 @@ pub struct StepRow {
     pub last_error: Option<String>,
     /// The request that led to it.
     pub request_id: String,
+    /// The part of a trace that led to it ([`shared::trace`]).
+    pub traceparent: Option<String>,
 }
 
 #[cfg(test)]

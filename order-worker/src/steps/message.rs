@@ -2,6 +2,8 @@
 //! together may travel together, as requests do ([`shared::amqp::batch`]); each is performed, and
 //! its result committed, by itself.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use shared::{
@@ -74,7 +76,7 @@ pub fn messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)
         let message = match rows {
             [row] => Outgoing {
                 kind: Some(row.key.step.kind().to_owned()),
-                message_id: Some(name(row)),
+                message_id: Some(Name(row).to_string()),
                 headers: headers(row).into_headers(),
                 body: serde_json::to_vec(&step(row)).unwrap_or_default(),
                 ..Outgoing::default()
@@ -102,7 +104,7 @@ fn together(rows: &[StepRow]) -> Vec<u8> {
     let entries = rows.iter().zip(&bodies).map(|(row, body)| Entry {
         kind: row.key.step.kind().into(),
         correlation_id: None,
-        message_id: Some(name(row).into()),
+        message_id: Some(Name(row).to_string().into()),
         expiration: None,
         headers: headers(row),
         body,
@@ -119,14 +121,20 @@ fn step(row: &StepRow) -> StepMessage {
     }
 }
 
-fn name(row: &StepRow) -> String {
-    format!("{}#{}", row.key, row.attempt)
+/// What a message is called: the attempt that it is time for.
+pub(super) struct Name<'a>(pub(super) &'a StepRow);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.0.key, self.0.attempt)
+    }
 }
 
 fn headers(row: &StepRow) -> CallHeaders<'_> {
     CallHeaders {
         intent: Some(row.key.step.kind().into()),
         request_id: Some(row.request_id.as_str().into()),
+        traceparent: row.traceparent.as_deref().map(Into::into),
         ..CallHeaders::default()
     }
 }

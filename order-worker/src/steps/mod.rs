@@ -26,6 +26,7 @@ use shared::{
     order::{ACCEPT_ORDER, AcceptOrder},
     outcome::{Failure, Told},
     request::{Caller, Request},
+    trace::{self, Span},
 };
 use tokio::{
     sync::Semaphore,
@@ -145,7 +146,7 @@ impl Steps {
 
     /// Accepts an order that its caller was promised; settled once it is stored.
     async fn accept(self, delivery: Incoming) {
-        let (accept, caller, idempotency) = match read_accept(&delivery) {
+        let (accept, mut caller, idempotency) = match read_accept(&delivery) {
             Ok(read) => read,
             Err(failure) => {
                 let message_id = &delivery.message_id;
@@ -154,6 +155,13 @@ impl Steps {
             }
         };
         let (id, request_id) = (accept.id, caller.request_id.clone());
+        let mut span =
+            trace::processing(STEP_QUEUE, ACCEPT_ORDER, &id, caller.traceparent.as_deref());
+        if span.is_recording() {
+            span.note("order.id", id.to_string());
+            span.note("request_id", request_id.clone());
+        }
+        span.pass_on(&mut caller.traceparent);
         let command = Command::Request {
             caller,
             idempotency,
@@ -209,6 +217,12 @@ impl Steps {
 
     async fn perform(&self, _claim: Claim, row: StepRow, order: Order) -> anyhow::Result<()> {
         let _permit = self.at_once.acquire().await?;
+        let mut span = trace::processing(
+            STEP_QUEUE,
+            row.key.step.kind(),
+            &message::Name(&row),
+            row.traceparent.as_deref(),
+        );
         let result =
             match time::timeout(STEP_TIMEOUT, self.partners.ask(&row.key.step, &order)).await {
                 Ok(Ok(result)) => result,
@@ -218,6 +232,7 @@ impl Steps {
                 ))),
             };
         point(Point::AfterPartner);
+        note(&mut span, &row, &result);
         tell(&row, &order, &result);
         let is_failed = matches!(result, StepResult::Failed { .. });
         let finished = match self.finish(&row, result).await {
@@ -352,6 +367,24 @@ fn measure(row: &StepRow, is_failed: bool) {
     let took = Timestamp::now().duration_since(row.due_at).as_secs_f64();
     metrics::counter!("step_attempts_total", "step" => step, "outcome" => outcome).increment(1);
     metrics::histogram!("step_duration_seconds", "step" => step).record(took.max(0.0));
+}
+
+/// What the trace tells of it.
+fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
+    if !span.is_recording() {
+        return;
+    }
+    span.note("order.id", row.key.order_id.to_string());
+    span.note("request_id", row.request_id.clone());
+    span.note("step.attempt", i64::from(row.attempt));
+    if let StepResult::Failed {
+        error,
+        is_transient,
+    } = result
+    {
+        let kind = if *is_transient { "transient" } else { "final" };
+        span.fail(kind, error);
+    }
 }
 
 /// One line of the order's story.

@@ -237,6 +237,11 @@ fn migrations() -> Migrator {
             "side by side",
             include_str!("migrations/postgres/0006_side_by_side.sql"),
         ),
+        (
+            7,
+            "traces",
+            include_str!("migrations/postgres/0007_traces.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
 }

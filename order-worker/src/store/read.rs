@@ -42,7 +42,7 @@ pub type OrderAndSteps = (Order, Vec<StepRow>);
 pub type ProductAndShelves = (Product, BTreeMap<Warehouse, Shelf>);
 
 const ORDER_AND_STEPS: &str = "
-    SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id
+    SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
     FROM orders LEFT JOIN steps ON steps.order_id = orders.id
     WHERE orders.id = $1";
 
@@ -64,7 +64,7 @@ impl Store {
         let mut session = self.primary().await?;
         let ids = list(keys.iter().map(|key| key.order_id));
         let sql = among!(
-            "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id
+            "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
              FROM orders JOIN steps ON steps.order_id = orders.id
              WHERE orders.id",
             "ORDER BY orders.id"
@@ -266,7 +266,7 @@ fn select_orders(filter: &ListOrders, after: Option<OrderCursor>) -> (String, Ve
         .bind(filter.limit + 1);
     let (page, arguments) = sql.finish();
     let sql = format!(
-        "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id
+        "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
          FROM ({page}) AS page LEFT JOIN steps ON steps.order_id = page.id
          ORDER BY page.created_at DESC, page.number DESC"
     );

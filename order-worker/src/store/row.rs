@@ -40,7 +40,7 @@ pub(super) fn unsigned<T: TryFrom<i64>>(what: &str, number: i64) -> Result<T, St
 macro_rules! select_steps {
     ($rest:literal) => {
         concat!(
-            "SELECT order_id, step, attempt, failures, due_at, publish_at, last_error, request_id FROM steps ",
+            "SELECT order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent FROM steps ",
             $rest
         )
     };
@@ -78,6 +78,7 @@ pub(super) fn read_step_at(row: &Row, first: usize) -> Result<StepRow, StoreErro
         is_dead: row.maybe_integer(first + 5)?.is_none(),
         last_error: row.maybe_text(first + 6)?.map(str::to_owned),
         request_id: row.text(first + 7)?.to_owned(),
+        traceparent: row.maybe_text(first + 8)?.map(str::to_owned),
     })
 }
 
@@ -139,6 +140,7 @@ pub(super) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
             attempt: attempt
                 .map(|attempt| unsigned("attempt", attempt))
                 .transpose()?,
+            traceparent: None,
         },
         fact,
     };

@@ -365,17 +365,18 @@ const DELETE_STEPS: Write = Write {
 const PUT_STEPS: Write = Write {
     sqlite: "
         INSERT OR REPLACE INTO steps
-            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at, traceparent)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     postgres: "
         INSERT INTO steps
-            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at)
+            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at, traceparent)
         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
-                             $6::bigint[], $7::text[], $8::text[], $9::bigint[])
+                             $6::bigint[], $7::text[], $8::text[], $9::bigint[], $10::text[])
         ON CONFLICT (order_id, step) DO UPDATE
         SET attempt = excluded.attempt, failures = excluded.failures, due_at = excluded.due_at,
             publish_at = excluded.publish_at, last_error = excluded.last_error,
-            request_id = excluded.request_id, put_at = excluded.put_at",
+            request_id = excluded.request_id, put_at = excluded.put_at,
+            traceparent = excluded.traceparent",
     columns: &[
         Kind::Text,
         Kind::Text,
@@ -386,6 +387,7 @@ const PUT_STEPS: Write = Write {
         Kind::Text,
         Kind::Text,
         Kind::Integer,
+        Kind::Text,
     ],
 };
 
@@ -408,7 +410,8 @@ async fn steps(session: &mut Session, world: &World, now: Timestamp) -> Result<(
                     publish_at,
                     row.last_error.as_deref(),
                     row.request_id.as_str(),
-                    millis(now)
+                    millis(now),
+                    row.traceparent.as_deref()
                 ]);
             }
             None => gone.push(arguments![key.order_id.to_string(), key.step.to_string()]),

@@ -363,6 +363,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("migrations/sqlite/0005_jobs.sql")),
     M::up(include_str!("migrations/sqlite/0006_figures.sql")),
     M::up(include_str!("migrations/sqlite/0007_side_by_side.sql")),
+    M::up(include_str!("migrations/sqlite/0008_traces.sql")),
 ];
 
 fn migrate(connection: &mut Raw) -> anyhow::Result<()> {

@@ -110,6 +110,7 @@ fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded()
         intent: "capture".to_owned(),
         request_id: "r".to_owned(),
         attempt: None,
+        traceparent: None,
     };
     let mut stamp = Stamp::new("2026-01-31T12:00:00Z".parse().unwrap(), 1);
     let mut draft = Draft::of(&shop.world.orders[&id], &origin, &mut stamp);

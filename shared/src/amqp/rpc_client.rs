@@ -43,6 +43,7 @@ use crate::{
     etag::IfMatch,
     outcome::{Code, Failure, Json, Outcome, Told},
     request::{Caller, Request},
+    trace,
 };
 
 /// RabbitMQ's pseudo-queue for direct replies.
@@ -172,7 +173,7 @@ impl RpcClient {
             .unwrap_or_else(|failure| Err(failure).into())
     }
 
-    async fn try_call(&self, request: &Request, call: Call<'_>) -> Result<Told, Failure> {
+    async fn try_call(&self, request: &Request, mut call: Call<'_>) -> Result<Told, Failure> {
         let deadline = Instant::now() + call.timeout;
         self.shared.lane(&self.broker)?;
         let _permit = self
@@ -185,10 +186,14 @@ impl RpcClient {
         let message_id = call
             .message_id
             .map_or_else(|| correlation_id.to_string(), str::to_owned);
+        let pattern = request.pattern();
+        let traceparent = &mut call.caller.traceparent;
+        let span = trace::sending(REQUEST_QUEUE, pattern, &message_id, traceparent.as_deref());
+        span.pass_on(traceparent);
         let waiting = Waiting {
             correlation_id,
             message_id,
-            pattern: request.pattern(),
+            pattern,
             caller: call.caller,
             idempotency_key: call.idempotency_key.map(str::to_owned),
             if_match: call.if_match.map(|condition| condition.to_string()),

@@ -120,6 +120,15 @@ pub enum Identity {
     },
 }
 
+impl Identity {
+    /// What the message is called.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Named(name) | Self::Waiting { place: name, .. } => name,
+        }
+    }
+}
+
 /// Requests from [`REQUEST_QUEUE`], until `stop`.
 pub fn requests(
     broker: Broker,

@@ -3,6 +3,7 @@
 //! own where the test is about the broker.
 
 mod broker;
+mod peer;
 mod process;
 mod receiver;
 mod store;
@@ -32,6 +33,7 @@ pub(crate) use self::{
     reason = "chaos and bench have no partners of their own"
 )]
 pub(crate) use self::{
+    peer::Peer,
     receiver::{Manner, Receiver},
     stripe::{Stripe, Wire},
 };

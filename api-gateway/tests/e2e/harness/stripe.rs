@@ -5,10 +5,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fs::File,
     net::TcpListener as StdListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -23,7 +21,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Folder, Moved, setting, until};
+use super::{Folder, Moved, Peer, until};
 
 /// How the wire treats a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,7 +42,7 @@ pub(crate) enum Wire {
 pub(crate) struct Stripe(Arc<Inner>);
 
 struct Inner {
-    child: Mutex<Child>,
+    _peer: Peer,
     base: String,
     wire: String,
     log: PathBuf,
@@ -55,14 +53,6 @@ struct Inner {
     by_payment: Mutex<HashMap<String, VecDeque<Wire>>>,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let mut child = self.child.lock().unwrap();
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-}
-
 impl Stripe {
     pub(crate) async fn start(folder: &Folder) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -71,20 +61,10 @@ impl Stripe {
             free.local_addr().unwrap().port().to_string()
         };
         let log = folder.join("localstripe.log");
-        let output = File::create(&log).unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/localstripe_server.py");
-        let child = Command::new("python3")
-            .arg(script)
-            .arg(&port)
-            .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
+        let peer = Peer::start("localstripe_server.py", &[&port], log.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stripe = Self(Arc::new(Inner {
-            child: Mutex::new(child),
+            _peer: peer,
             base: format!("http://127.0.0.1:{port}"),
             wire: format!("http://{}", listener.local_addr().unwrap()),
             log,

@@ -37,6 +37,7 @@ pub(super) fn redrive_step(
         is_dead: false,
         last_error: row.last_error.clone(),
         request_id: origin.request_id.clone(),
+        traceparent: origin.traceparent.clone(),
     });
     Ok(draft.decide())
 }

@@ -38,7 +38,7 @@ pub(super) fn finish_step(
             changes: Changes::default(),
         });
     };
-    let origin = origin_of_step(&key.step, attempt, &row.request_id);
+    let origin = origin_of_step(row);
     if let StepResult::Failed {
         error,
         is_transient,

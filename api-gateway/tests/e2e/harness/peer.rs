@@ -1,0 +1,53 @@
+//! Programs that none of us wrote, in Python, running beside a test.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use super::{setting, until};
+
+/// Such a program. It ends with whoever started it, also if that one is killed: its standard input ends
+/// then, which `peer.py` watches.
+pub(crate) struct Peer {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Peer {
+    /// Starts `script` of this folder's parent, with what it prints in `log`.
+    pub(crate) fn start(script: &str, arguments: &[&str], log: PathBuf) -> Self {
+        let output = File::create(&log).unwrap();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e");
+        let child = Command::new("python3")
+            .arg(folder.join(script))
+            .args(arguments)
+            .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    /// What it printed so far.
+    pub(crate) fn printed(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The port that it says it listens on, in its first line.
+    pub(crate) async fn port(&self) -> String {
+        until("a peer to listen", async || self.printed().contains('\n')).await;
+        self.printed().lines().next().unwrap().to_owned()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,212 @@
+//! Traces, as a receiver of OpenTelemetry's sees them.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Folder, Peer, System, send, until};
+
+/// A client's own trace.
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CLIENT: &str = "00f067aa0ba902b7";
+
+struct Receiver(Peer);
+
+impl Receiver {
+    fn start(folder: &Folder) -> Self {
+        let log = folder.join("spans.log");
+        Self(Peer::start("otlp_receiver.py", &[], log))
+    }
+
+    async fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.0.port().await)
+    }
+
+    /// What it got so far, in the order of beginnings.
+    fn spans(&self) -> Vec<Value> {
+        let printed = self.0.printed();
+        let lines = printed.lines().skip(1);
+        let mut spans: Vec<Value> = lines
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{printed}")))
+            .collect();
+        spans.sort_by_key(|span| span["start"].as_u64());
+        spans
+    }
+
+    fn of_trace(&self, trace: &str) -> Vec<Value> {
+        let mut spans = self.spans();
+        spans.retain(|span| span["trace"] == trace);
+        spans
+    }
+}
+
+/// An order, in a system that tells of it at once.
+async fn start() -> (Receiver, System) {
+    let folder = Folder::new();
+    let receiver = Receiver::start(&folder);
+    let endpoint = receiver.endpoint().await;
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+    ];
+    let system = System::start_in(folder, &variables).await;
+    (receiver, system)
+}
+
+async fn order(system: &System, headers: &[(&str, &str)], more: Value) -> String {
+    let mut body =
+        json!({"customer_id": system.customer().await, "items": [{"sku": "mug", "quantity": 1}]});
+    body.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    let mut request = system.request(Method::POST, "/v1/orders").json(&body);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let reply = send(request).await;
+    assert!(matches!(reply.status, 201 | 202), "{reply:?}");
+    let location = reply.headers["location"].to_str().unwrap();
+    location.rsplit('/').next().unwrap().to_owned()
+}
+
+fn names(spans: &[Value]) -> Vec<String> {
+    let name = |span: &Value| {
+        let (service, name) = (&span["service"], &span["name"]);
+        format!("{} {}", service.as_str().unwrap(), name.as_str().unwrap())
+    };
+    spans.iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn one_trace_tells_an_orders_way_from_the_request_to_the_last_step() {
+    let (receiver, mut system) = start().await;
+    system.stock("mug", &[("berlin", 9)]).await;
+    let traceparent = format!("00-{TRACE}-{CLIENT}-01");
+    let headers = [
+        ("traceparent", traceparent.as_str()),
+        ("x-request-id", "my-request"),
+    ];
+    let id = order(&system, &headers, json!({})).await;
+    system
+        .order_until(&id, "labelled", |order| {
+            order["shipments"][0]["tracking_number"].is_string()
+        })
+        .await;
+
+    let expected = [
+        "api-gateway POST /v1/orders",
+        "api-gateway send order-request-queue",
+        "order-worker order.create order-request-queue",
+        "order-worker authorize_payment order-worker-queue",
+        "order-worker request_shipment order-worker-queue",
+    ];
+    until("the trace to be complete", async || {
+        receiver.of_trace(TRACE).len() >= expected.len()
+    })
+    .await;
+    let spans = receiver.of_trace(TRACE);
+    assert_eq!(names(&spans), expected);
+
+    // Each below the one that led to it, all the way up to the client's own.
+    let parents: Vec<_> = spans.iter().map(|span| &span["parent"]).collect();
+    let worker = &spans[2]["span"];
+    assert_eq!(
+        parents,
+        [
+            &json!(CLIENT),
+            &spans[0]["span"],
+            &spans[1]["span"],
+            worker,
+            worker
+        ]
+    );
+    let kinds: Vec<_> = spans
+        .iter()
+        .map(|span| span["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "SPAN_KIND_SERVER",
+            "SPAN_KIND_PRODUCER",
+            "SPAN_KIND_CONSUMER",
+            "SPAN_KIND_CONSUMER",
+            "SPAN_KIND_CONSUMER"
+        ]
+    );
+
+    let http = &spans[0]["attributes"];
+    assert_eq!(http["http.request.method"], "POST");
+    assert_eq!(http["http.route"], "/v1/orders");
+    assert_eq!(http["http.response.status_code"], 201);
+    let step = &spans[3]["attributes"];
+    assert_eq!(step["messaging.system"], "rabbitmq");
+    assert_eq!(step["messaging.operation.type"], "process");
+    assert_eq!(step["messaging.destination.name"], "order-worker-queue");
+    assert_eq!(step["order.id"], json!(id));
+    for span in [0, 2, 3, 4].map(|span| &spans[span]) {
+        assert_eq!(span["attributes"]["request_id"], "my-request", "{span}");
+        assert_eq!(span["status"], "STATUS_CODE_UNSET", "{span}");
+    }
+
+    // What is only looked at all the time is no trace of anybody's.
+    system.get("/readyz").await.expect(200);
+    system.gateway.terminate();
+    system.worker.terminate();
+    let all = names(&receiver.spans());
+    assert!(!all.iter().any(|name| name.contains("readyz")), "{all:?}");
+    assert!(
+        !all.iter().any(|name| name.contains("event.list")),
+        "{all:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_after_the_death_of_a_worker_and_tells_what_failed() {
+    let (receiver, mut system) = start().await;
+    system.stock("mug", &[("berlin", 9)]).await;
+    system.worker.kill();
+    let traceparent = format!("00-{TRACE}-{CLIENT}-01");
+    let headers = [
+        ("traceparent", traceparent.as_str()),
+        ("prefer", "respond-async"),
+    ];
+    // Its customer is made by a worker.
+    system.restart_worker().await;
+    let id = order(&system, &headers, json!({"payment_method": "pm_flaky"})).await;
+    system.worker.kill();
+    system.restart_worker().await;
+    system
+        .order_until(&id, "processing", |order| order["status"] == "processing")
+        .await;
+    let is_step = |span: &Value| span["name"] == "authorize_payment order-worker-queue";
+    until("the payment to be told of", async || {
+        let spans = receiver.of_trace(TRACE);
+        spans
+            .iter()
+            .any(|span| is_step(span) && span["status"] != "STATUS_CODE_ERROR")
+    })
+    .await;
+    let spans = receiver.of_trace(TRACE);
+    let attempts: Vec<_> = spans.iter().filter(|span| is_step(span)).collect();
+    let failed = attempts
+        .iter()
+        .find(|span| span["status"] == "STATUS_CODE_ERROR")
+        .unwrap();
+    assert_eq!(failed["attributes"]["error.type"], "transient");
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_away_is_missed_by_nobody() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+    ];
+    let mut system = System::start_with(&variables).await;
+    system.stock("mug", &[("berlin", 9)]).await;
+    let id = order(&system, &[], json!({})).await;
+    system
+        .order_until(&id, "processing", |order| order["status"] == "processing")
+        .await;
+    system.gateway.terminate();
+    system.worker.terminate();
+}

@@ -1,0 +1,263 @@
+//! Traces as OpenTelemetry has them (<https://opentelemetry.io/docs/specs/semconv/>): where a request
+//! goes and how long it stays. A trace is carried as `traceparent`
+//! (<https://www.w3.org/TR/trace-context/>) from HTTP over the broker into the rows of the steps, so
+//! that one trace tells an order's way from the request to the last step, however many processes
+//! and restarts lie in between.
+//!
+//! Spans are recorded when [`start`] was told where to send them. Otherwise they cost nothing, and
+//! the trace is passed on as it came.
+
+use std::{borrow::Cow, fmt::Display, sync::OnceLock};
+
+use anyhow::Context;
+pub use opentelemetry::trace::SpanKind;
+use opentelemetry::{
+    InstrumentationScope, KeyValue, Value,
+    trace::{
+        Span as _, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId,
+        TraceState, Tracer, TracerProvider,
+    },
+};
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::{
+    Resource,
+    trace::{SdkTracer, SdkTracerProvider, Span as Recorded},
+};
+use url::Url;
+
+use crate::config::Env;
+
+/// Where spans go, as the OTLP exporter itself reads it.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// The name under which this process is seen.
+const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+/// Of a trace that nobody wants to see.
+const UNSAMPLED: &str = "00-00000000000000000000000000000001-0000000000000001-00";
+
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
+
+/// Sends what is still to be sent when it is told to [`end`](Tracing::end).
+#[must_use]
+pub struct Tracing(Option<SdkTracerProvider>);
+
+/// Begins to send spans over OTLP (HTTP, protobuf) to where `OTEL_EXPORTER_OTLP_ENDPOINT` says, if it
+/// does, in the name of `service`. The other `OTEL_…` variables are read as OpenTelemetry defines
+/// them: headers, sampler, resource attributes, batches.
+///
+/// # Errors
+/// Names the variable that has a wrong value.
+pub fn start(env: &Env, service: &'static str) -> anyhow::Result<Tracing> {
+    let Some(endpoint) = env.text(ENDPOINT) else {
+        return Ok(Tracing(None));
+    };
+    let url: Url = endpoint
+        .parse()
+        .with_context(|| format!("{ENDPOINT}={endpoint:?} is not a URL"))?;
+    anyhow::ensure!(
+        matches!(url.scheme(), "http" | "https") && url.has_host(),
+        "{ENDPOINT}={endpoint:?}: must be http://… or https://…, such as http://127.0.0.1:4318"
+    );
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .build()
+        .with_context(|| format!("{ENDPOINT}={endpoint:?}: can't send traces there"))?;
+    let name = env.text(SERVICE_NAME).unwrap_or_else(|| service.to_owned());
+    let resource = Resource::builder().with_service_name(name);
+    let provider = SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(resource.build())
+        .build();
+    let scope = InstrumentationScope::builder(service)
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .build();
+    let _ = TRACER.set(provider.tracer_with_scope(scope));
+    Ok(Tracing(Some(provider)))
+}
+
+impl Tracing {
+    /// Sends what is still to be sent; waits for that no longer than OTLP's own timeout.
+    pub async fn end(self) {
+        let Some(provider) = self.0 else { return };
+        let ended = tokio::task::spawn_blocking(move || provider.shutdown()).await;
+        if let Ok(Err(error)) = ended {
+            tracing::warn!(%error, "the last spans could not be sent");
+        }
+    }
+}
+
+/// What is known of a part of a trace while it lasts; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Span(Option<Recorded>);
+
+impl Span {
+    /// A part of the trace that `parent` names, or the first of a new one. `name` and `about` are looked
+    /// into only when it is recorded.
+    pub fn start<const N: usize>(
+        kind: SpanKind,
+        parent: Option<&str>,
+        name: impl FnOnce() -> String,
+        about: impl FnOnce() -> [(&'static str, Value); N],
+    ) -> Self {
+        let recorded = TRACER.get().map(|tracer| {
+            let above = parent
+                .and_then(read)
+                .map_or_else(opentelemetry::Context::new, |context| {
+                    opentelemetry::Context::new().with_remote_span_context(context)
+                });
+            let builder = SpanBuilder::from_name(name())
+                .with_kind(kind)
+                .with_attributes(about().map(|(key, value)| KeyValue::new(key, value)));
+            tracer.build_with_context(builder, &above)
+        });
+        Self(recorded)
+    }
+
+    /// Makes `traceparent` name this part, for what is below it; if it is not recorded, what is above stays
+    /// named.
+    pub fn pass_on(&self, traceparent: &mut Option<String>) {
+        if let Some(recorded) = &self.0 {
+            *traceparent = Some(write(recorded.span_context()));
+        }
+    }
+
+    /// Whether somebody will see it.
+    pub fn is_recording(&self) -> bool {
+        self.0.as_ref().is_some_and(Recorded::is_recording)
+    }
+
+    /// What is known only now.
+    pub fn note(&mut self, key: &'static str, value: impl Into<Value>) {
+        if let Some(recorded) = &mut self.0 {
+            recorded.set_attribute(KeyValue::new(key, value));
+        }
+    }
+
+    /// It went wrong, by no fault of the caller's.
+    pub fn fail(&mut self, kind: impl Into<Cow<'static, str>>, why: &dyn Display) {
+        if let Some(recorded) = &mut self.0 {
+            recorded.set_attribute(KeyValue::new("error.type", kind.into()));
+            recorded.set_status(Status::error(why.to_string()));
+        }
+    }
+}
+
+/// A message called `id` is sent to `queue`, whose receiver is to do `what`; nothing when that is part of
+/// no trace.
+pub fn sending(queue: &'static str, what: &'static str, id: &str, parent: Option<&str>) -> Span {
+    if parent.is_none() {
+        return Span(None);
+    }
+    let name = || format!("send {queue}");
+    let about = || messaging("send", "send", queue, what, &id);
+    Span::start(SpanKind::Producer, parent, name, about)
+}
+
+/// A message called `id` from `queue` has us do `what`.
+pub fn processing(
+    queue: &'static str,
+    what: &'static str,
+    id: &dyn Display,
+    parent: Option<&str>,
+) -> Span {
+    let name = || format!("{what} {queue}");
+    let about = || messaging("process", what, queue, what, id);
+    Span::start(SpanKind::Consumer, parent, name, about)
+}
+
+/// <https://opentelemetry.io/docs/specs/semconv/messaging/rabbitmq/>
+fn messaging(
+    kind: &'static str,
+    name: &'static str,
+    queue: &'static str,
+    what: &'static str,
+    id: &dyn Display,
+) -> [(&'static str, Value); 7] {
+    [
+        ("messaging.system", "rabbitmq".into()),
+        ("messaging.operation.type", kind.into()),
+        ("messaging.operation.name", name.into()),
+        ("messaging.destination.name", queue.into()),
+        ("messaging.rabbitmq.destination.routing_key", queue.into()),
+        ("messaging.message.id", id.to_string().into()),
+        ("intent", what.into()),
+    ]
+}
+
+/// A trace that nobody wants to see: what runs all the time, for nobody in particular.
+pub fn unsampled() -> String {
+    UNSAMPLED.to_owned()
+}
+
+fn write(context: &SpanContext) -> String {
+    let (trace, span) = (context.trace_id(), context.span_id());
+    let flags = context.trace_flags() & TraceFlags::SAMPLED;
+    format!("00-{trace}-{span}-{flags:02x}")
+}
+
+fn read(traceparent: &str) -> Option<SpanContext> {
+    let (trace, span, flags) = parse(traceparent)?;
+    Some(SpanContext::new(
+        TraceId::from_hex(trace).ok()?,
+        SpanId::from_hex(span).ok()?,
+        TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED,
+        true,
+        TraceState::NONE,
+    ))
+}
+
+/// The ids of trace and span, and the flags, of a `traceparent` that is one.
+pub fn parse(text: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = text.split('-');
+    let (version, trace, span, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let is_hex = |part: &str, length: usize| {
+        part.len() == length
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))
+    };
+    let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
+    let is_known = is_hex(version, 2)
+        && version != "ff"
+        // Later versions may say more behind; this one does not.
+        && (version != "00" || parts.next().is_none());
+    let is_sane = is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
+    (is_known && is_sane && !is_zero(trace) && !is_zero(span)).then_some((trace, span, flags))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traceparent_is_read_as_it_was_written() {
+        let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(write(&read(sent).unwrap()), sent);
+        assert!(!read(&unsampled()).unwrap().is_sampled());
+    }
+
+    #[test]
+    fn what_is_no_traceparent_is_none() {
+        for wrong in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-00",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-00",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-x",
+        ] {
+            assert!(parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_recorded_passes_the_trace_on_as_it_came() {
+        let sent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
+        let mut passed = sent.clone();
+        let span = processing("queue", "what", &"id", passed.as_deref());
+        span.pass_on(&mut passed);
+        assert_eq!(passed, sent);
+        assert!(!span.is_recording());
+    }
+}
