@@ -5,7 +5,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue},
 };
-use shared::trace::{Span, SpanKind, parse};
+use shared::trace::{self, Span, SpanKind, parse};
 use uuid::Uuid;
 
 /// The header.
@@ -57,7 +57,7 @@ impl Trace {
 
     /// The trace's id, for logs.
     pub(crate) fn id(&self) -> &str {
-        self.0.get(3..35).unwrap_or_default()
+        trace::id(&self.0).unwrap_or_default()
     }
 
     pub(crate) fn header(&self) -> Option<HeaderValue> {

@@ -408,24 +408,45 @@ fn note(span: &mut Span, caller: &Caller, told: &Told) {
 /// One line of the story.
 fn tell(pattern: &str, caller: &Caller, told: &Told) {
     let Caller {
-        actor, request_id, ..
+        actor,
+        intent,
+        request_id,
+        ..
     } = caller;
-    let traceparent = caller.traceparent.as_deref().unwrap_or_default();
-    let trace_id = traceparent.split('-').nth(1);
+    let trace_id = caller.traceparent.as_deref().and_then(trace::id);
     match &told.outcome {
         // It is looked into only for those who read it.
         Ok(_) if !tracing::enabled!(tracing::Level::INFO) => {}
         Ok(json) => {
             let value = json.value();
             let id = value.get("id").and_then(Value::as_str);
+            let (order_id, id) = match pattern.split_once('.') {
+                Some(("order", _)) => (id, None),
+                _ => (None, id),
+            };
             let subject = value
                 .get("number")
                 .map(|number| format!(" #{number}"))
                 .unwrap_or_default();
-            tracing::info!(request_id, trace_id, actor, id, "{pattern}{subject}");
+            tracing::info!(
+                order.id = order_id,
+                id,
+                intent,
+                request_id,
+                trace_id,
+                actor,
+                "{pattern}{subject}"
+            );
         }
         Err(Failure { code, message, .. }) => {
-            tracing::info!(request_id, trace_id, actor, %code, "{pattern} refused: {message}");
+            tracing::info!(
+                intent,
+                request_id,
+                trace_id,
+                actor,
+                %code,
+                "{pattern} refused: {message}"
+            );
         }
     }
 }

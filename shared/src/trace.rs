@@ -205,6 +205,11 @@ fn read(traceparent: &str) -> Option<SpanContext> {
     ))
 }
 
+/// Which trace a `traceparent` names, for logs.
+pub fn id(traceparent: &str) -> Option<&str> {
+    traceparent.get(3..35)
+}
+
 /// The ids of trace and span, and the flags, of a `traceparent` that is one.
 pub fn parse(text: &str) -> Option<(&str, &str, &str)> {
     let mut parts = text.split('-');

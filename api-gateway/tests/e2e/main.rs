@@ -28,6 +28,7 @@ mod import;
 mod inspect;
 mod kills;
 mod lists;
+mod logs;
 mod orders;
 mod overload;
 mod postgres;

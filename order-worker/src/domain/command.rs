@@ -268,6 +268,26 @@ pub enum StepResult {
     },
 }
 
+impl StepResult {
+    /// What logs call it: what it holds is the customer's affair.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Prepared { .. } => "prepared",
+            Self::ActionRequired(_) => "action required",
+            Self::Stands(_) => "looked at",
+            Self::Authorized { .. } => "authorized",
+            Self::Declined { .. } => "declined",
+            Self::Captured { .. } => "captured",
+            Self::Voided { .. } => "voided",
+            Self::Refunded { .. } => "refunded",
+            Self::Announced { .. } => "announced",
+            Self::Withdrawn => "withdrawn",
+            Self::TimeIsUp => "time is up",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
 /// What an answer is about; rendered once the decision is applied, kept to answer again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

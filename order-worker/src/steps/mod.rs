@@ -171,22 +171,22 @@ impl Steps {
         match self.engine.decide(command, None).await {
             Ok(Told { outcome: Ok(_), .. }) => {
                 point(Point::AfterStepStored);
-                tracing::info!(order_id = %id, request_id, "order.accept");
+                tracing::info!(order.id = %id, request_id, "order.accept");
                 delivery.receipt.ack().await;
             }
             Ok(Told {
                 outcome: Err(failure),
                 ..
             }) => {
-                tracing::error!(%failure, order_id = %id, "an order could not be accepted; it goes to the dead letters");
+                tracing::error!(%failure, order.id = %id, "an order could not be accepted; it goes to the dead letters");
                 delivery.receipt.reject().await;
             }
             Err(Undecided::Defect(error)) => {
-                tracing::error!(error, order_id = %id, "an order could not be decided; it goes to the dead letters");
+                tracing::error!(error, order.id = %id, "an order could not be decided; it goes to the dead letters");
                 delivery.receipt.reject().await;
             }
             Err(error @ (Undecided::Away(_) | Undecided::Unknown(_))) => {
-                tracing::warn!(%error, order_id = %id, "an order waits to be accepted");
+                tracing::warn!(%error, order.id = %id, "an order waits to be accepted");
                 time::sleep(PAUSE).await;
                 delivery.receipt.requeue().await;
             }
@@ -389,13 +389,31 @@ fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
 
 /// One line of the order's story.
 fn tell(row: &StepRow, order: &Order, result: &StepResult) {
-    let (step, number, order_id) = (&row.key.step, order.number, order.id);
+    let (step, number, intent) = (&row.key.step, order.number, row.key.step.kind());
+    let request_id = row.request_id.as_str();
+    let trace_id = row.traceparent.as_deref().and_then(trace::id);
     match result {
         StepResult::Failed { error, .. } => {
-            tracing::warn!(%order_id, %step, attempt = row.attempt, %error, "order #{number}: {step} failed");
+            tracing::warn!(
+                order.id = %order.id,
+                intent,
+                request_id,
+                trace_id,
+                attempt = row.attempt,
+                error,
+                "order #{number}: {step} failed"
+            );
         }
         done => {
-            tracing::info!(%order_id, %step, attempt = row.attempt, result = ?done, "order #{number}: {step} done");
+            tracing::info!(
+                order.id = %order.id,
+                intent,
+                request_id,
+                trace_id,
+                attempt = row.attempt,
+                result = done.name(),
+                "order #{number}: {step} done"
+            );
         }
     }
 }

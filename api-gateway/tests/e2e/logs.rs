@@ -1,0 +1,198 @@
+//! What is logged: the story, by the ids that it is looked for with; nobody's data, and no secret.
+
+use std::fs;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Receiver, System, send, until};
+
+const KEY: &str = "a-key-that-nobody-may-see";
+const STOREFRONT_KEY: &str = "a-storefronts-key-that-nobody-may-see";
+const WRONG_KEY: &str = "a-wrong-key-that-may-be-almost-right";
+
+/// Nobody else is called so.
+const PERSONAL: [&str; 10] = [
+    "Quartermaine",
+    "zebulon@quartermaine.example",
+    "not-an-address-of-quartermaine",
+    "Wisteria Lane",
+    "Nowhereville",
+    "98765",
+    "+49 170 5550123",
+    "a-note-to-self",
+    "a-reason-of-my-own",
+    "pm_of_my_own",
+];
+
+fn lines(system: &System, log: &str) -> Vec<Value> {
+    let text = fs::read_to_string(system.folder.join(log)).unwrap();
+    let lines = text.lines().map(|line| {
+        serde_json::from_str(line)
+            .unwrap_or_else(|_| panic!("{log} has a line that is no JSON: {line}"))
+    });
+    lines.collect()
+}
+
+async fn start(more: &[(&str, &str)]) -> System {
+    let keys = format!("admin={KEY};storefront@shop={STOREFRONT_KEY}");
+    let mut variables = vec![("API_KEYS", keys.as_str()), ("WEBHOOK_ALLOW_PRIVATE", "1")];
+    variables.extend(more);
+    let mut system = System::start_with(&variables).await;
+    system.key = Some(KEY.to_owned());
+    system
+}
+
+#[tokio::test]
+async fn a_story_is_found_by_the_orders_id_its_intent_and_its_request() {
+    let system = start(&[]).await;
+    system.stock("mug", &[("berlin", 9)]).await;
+    let customer = system.customer().await;
+    let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}]});
+    let request = system.request(Method::POST, "/v1/orders").json(&body);
+    let order = send(
+        request
+            .header("x-request-id", "the-request")
+            .header("x-intent", "gift"),
+    )
+    .await
+    .expect(201);
+    let id = order["id"].as_str().unwrap();
+    system
+        .order_until(id, "processing", |order| order["status"] == "processing")
+        .await;
+    let worker = lines(&system, "worker.log");
+    let told: Vec<_> = worker
+        .iter()
+        .filter(|line| line["order.id"] == id && line["request_id"] == "the-request")
+        .collect();
+    let intents: Vec<_> = told
+        .iter()
+        .map(|line| line["intent"].as_str().unwrap())
+        .collect();
+    assert!(
+        intents.starts_with(&["gift", "authorize_payment"]),
+        "{told:?}"
+    );
+    for line in &told {
+        assert_eq!(line["trace_id"], told[0]["trace_id"], "{line}");
+    }
+    let gateway = lines(&system, "gateway.log");
+    assert!(
+        gateway
+            .iter()
+            .any(|line| line["request_id"] == "the-request")
+    );
+}
+
+#[tokio::test]
+async fn no_personal_data_and_no_secret_is_ever_logged() {
+    let mut system = start(&[(
+        "RUST_LOG",
+        "info,api_gateway=trace,order_worker=trace,shared=trace,lapin=off",
+    )])
+    .await;
+    let receiver = Receiver::start().await;
+    let endpoint =
+        json!({"url": receiver.url("/hook"), "event_types": ["order.created", "order.cancelled"]});
+    let endpoint = system
+        .post("/v1/webhook-endpoints", endpoint)
+        .await
+        .expect(201);
+    system.stock("mug", &[("berlin", 9)]).await;
+
+    let who = json!({"name": "Zebulon Quartermaine", "email": "zebulon@quartermaine.example"});
+    let customer = system.post("/v1/customers", who).await.expect(201);
+    let wrong = json!({"name": "Quartermaine", "email": "not-an-address-of-quartermaine"});
+    system.post("/v1/customers", wrong).await.expect(422);
+    let order = |payment_method: &str| {
+        json!({
+            "customer_id": customer["id"], "items": [{"sku": "mug", "quantity": 1}],
+            "payment_method": payment_method, "metadata": {"note": "a-note-to-self"},
+            "shipping_address": {
+                "name": "Zebulon Quartermaine", "line1": "7 Wisteria Lane", "city": "Nowhereville",
+                "postal_code": "98765", "country": "DE", "phone": "+49 170 5550123",
+            },
+        })
+    };
+    let good = system.post("/v1/orders", order("pm_ok")).await.expect(201);
+    let id = good["id"].as_str().unwrap();
+    system
+        .order_until(id, "labelled", |order| {
+            order["shipments"][0]["tracking_number"].is_string()
+        })
+        .await;
+    let reason = json!({"reason": "a-reason-of-my-own"});
+    system
+        .post(&format!("/v1/orders/{id}/cancel"), reason)
+        .await
+        .expect(200);
+    for method in ["pm_declined", "pm_flaky", "pm_of_my_own"] {
+        system.post("/v1/orders", order(method)).await;
+    }
+    // What is refused says why, and not what.
+    let mut unknown = order("pm_ok");
+    unknown["shipping_address"]["country"] = json!("Nowhereville");
+    unknown["Quartermaine"] = json!("Quartermaine");
+    system.post("/v1/orders", unknown).await.expect(422);
+    let broken = system
+        .request(Method::POST, "/v1/customers")
+        .body("{\"name\": \"Quartermaine");
+    send(broken.header("content-type", "application/json"))
+        .await
+        .expect(400);
+    let lines = format!(
+        "{}\n{{\"customer_id\": \"Quartermaine\"}}\nQuartermaine\n",
+        order("pm_ok")
+    );
+    let import = system
+        .request(Method::POST, "/v1/orders/import")
+        .body(lines);
+    send(import.header("content-type", "application/x-ndjson"))
+        .await
+        .expect(200);
+    let listed = "/v1/customers?email=zebulon@quartermaine.example";
+    system.get(listed).await;
+    system.key = Some(WRONG_KEY.to_owned());
+    system.get("/v1/orders").await.expect(401);
+    system.key = Some(KEY.to_owned());
+    system
+        .delete(&format!(
+            "/v1/customers/{}",
+            customer["id"].as_str().unwrap()
+        ))
+        .await;
+    until("both webhooks", async || receiver.received().len() >= 2).await;
+    system.gateway.terminate();
+    system.worker.terminate();
+
+    let secret = endpoint["secret"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches("whsec_");
+    let mut secrets = vec![
+        KEY,
+        STOREFRONT_KEY,
+        WRONG_KEY,
+        secret,
+        "C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+    ];
+    let password = password(&system.store.url());
+    secrets.extend(password.as_deref());
+    for log in ["gateway.log", "worker.log"] {
+        let text = fs::read_to_string(system.folder.join(log)).unwrap();
+        assert!(text.lines().count() > 10, "{log} has nothing to look at");
+        for line in text.lines() {
+            for never in PERSONAL.iter().chain(&secrets) {
+                assert!(!line.contains(never), "{log} tells {never:?}: {line}");
+            }
+        }
+    }
+}
+
+/// The password in a database's URL, if it is long enough to be looked for.
+fn password(url: &str) -> Option<String> {
+    let (user, _) = url.split_once("://")?.1.split_once('@')?;
+    let (_, password) = user.split_once(':')?;
+    (password.len() > 3).then(|| password.to_owned())
+}
