@@ -50,6 +50,20 @@ if ! cmp -s scripts/test-requirements.txt "$TEST_PYTHONPATH/installed.txt"; then
     cp scripts/test-requirements.txt "$TEST_PYTHONPATH/installed.txt"
 fi
 
+# Two versions work on one database: the one before this is built from its commit.
+PREVIOUS=$(cat scripts/previous-version)
+export TEST_PREVIOUS_WORKER="$PWD/target/previous/order-worker"
+if [ "$(cat target/previous/version 2>/dev/null)" != "$PREVIOUS" ]; then
+    say "building the version before ($PREVIOUS) ..."
+    mkdir -p "$WORK/previous" target/previous
+    git archive "$PREVIOUS" 2>/dev/null | tar -x -C "$WORK/previous" ||
+        die "the version before this one, $PREVIOUS, is not in this repository: git fetch --unshallow --tags"
+    (cd "$WORK/previous" && CARGO_TARGET_DIR="$OLDPWD/target" cargo build --quiet --locked --workspace --bins)
+    mv target/debug/order-worker "$TEST_PREVIOUS_WORKER"
+    rm target/debug/api-gateway
+    printf '%s\n' "$PREVIOUS" >target/previous/version
+fi
+
 say "building ..."
 cargo build --quiet --workspace --tests --bins
 

@@ -42,5 +42,6 @@ mod stats;
 mod stripe;
 mod tokens;
 mod traces;
+mod upgrade;
 mod verify;
 mod webhooks;

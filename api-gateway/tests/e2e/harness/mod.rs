@@ -38,6 +38,8 @@ pub(crate) use self::{
     stripe::{Stripe, Wire},
 };
 
+/// The program that owns the orders.
+pub(crate) const WORKER: &str = "order-worker";
 /// Signs the shipper's webhooks.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// What any condition may take: generous, because machines differ; a test fails after it.
@@ -61,6 +63,7 @@ pub(crate) struct System {
     /// Sent with every request.
     pub(crate) key: Option<String>,
     base: String,
+    worker_program: String,
     variables: Vec<(String, String)>,
     /// The last to go: the processes and the broker work in it.
     pub(crate) folder: Folder,
@@ -75,23 +78,34 @@ impl System {
     /// With these variables besides.
     pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
-        Self::assemble(folder, Broker::vhost(), variables).await
+        let store = Store::new(&folder);
+        Self::assemble((folder, store), Broker::vhost(), WORKER, variables).await
+    }
+
+    /// Over what is in `store` already, by a worker of another program.
+    pub(crate) async fn start_over(folder: Folder, store: Store, worker: &str) -> Self {
+        Self::assemble((folder, store), Broker::vhost(), worker, &[]).await
     }
 
     /// In a folder that others work in as well.
     pub(crate) async fn start_in(folder: Folder, variables: &[(&str, &str)]) -> Self {
-        Self::assemble(folder, Broker::vhost(), variables).await
+        let store = Store::new(&folder);
+        Self::assemble((folder, store), Broker::vhost(), WORKER, variables).await
     }
 
     /// With a broker that can be stopped and killed.
     pub(crate) async fn start_with_own_broker(variables: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
-        let broker = Broker::own(&folder);
-        Self::assemble(folder, broker, variables).await
+        let (store, broker) = (Store::new(&folder), Broker::own(&folder));
+        Self::assemble((folder, store), broker, WORKER, variables).await
     }
 
-    async fn assemble(folder: Folder, broker: Broker, more: &[(&str, &str)]) -> Self {
-        let store = Store::new(&folder);
+    async fn assemble(
+        (folder, store): (Folder, Store),
+        broker: Broker,
+        worker_program: &str,
+        more: &[(&str, &str)],
+    ) -> Self {
         let names_provider = more.iter().any(|(name, _)| *name == "PAYMENT_PROVIDER");
         let wants_stripe = env::var("TEST_PROVIDER").is_ok_and(|provider| provider == "stripe");
         let stripe = if wants_stripe && !names_provider {
@@ -118,7 +132,7 @@ impl System {
             more.iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
-        let worker = Process::start("order-worker", folder.join("worker.log"), &variables);
+        let worker = Process::start(worker_program, folder.join("worker.log"), &variables);
         let gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
         let client = reqwest::Client::builder()
             .timeout(PATIENCE)
@@ -134,6 +148,7 @@ impl System {
             client,
             key: None,
             base: String::new(),
+            worker_program: worker_program.to_owned(),
             variables,
         };
         system.gateway_is_up(0).await;
@@ -158,8 +173,18 @@ impl System {
     pub(crate) fn launch_worker(&mut self) -> u64 {
         let log = self.folder.join("worker.log");
         let from = fs::metadata(&log).unwrap().len();
-        self.worker = Process::start("order-worker", log, &self.variables);
+        self.worker = Process::start(&self.worker_program, log, &self.variables);
         from
+    }
+
+    /// Workers that start from now on are of this program.
+    pub(crate) fn set_worker(&mut self, program: &str) {
+        program.clone_into(&mut self.worker_program);
+    }
+
+    /// One more worker, of this program.
+    pub(crate) fn start_beside(&self, program: &str) -> Process {
+        Process::start(program, self.folder.join("beside.log"), &self.variables)
     }
 
     /// The broker, to be killed while requests are under way.

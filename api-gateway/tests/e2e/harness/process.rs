@@ -37,7 +37,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Where one of our programs is.
+    /// Where one of our programs is, or one that is named by its path.
     pub(crate) fn binary(program: &str) -> PathBuf {
         Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program)
     }

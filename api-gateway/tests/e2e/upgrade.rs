@@ -1,0 +1,187 @@
+//! What was stored by earlier versions, and two versions at once.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Book, Folder, Process, Store, System, WORKER, setting, until};
+
+/// A database that was left by the first version whose schema is still read (commit 1474d09), killed in
+/// the middle of two payments.
+fn first(folder: &Folder) -> Store {
+    let store = Store::new(folder);
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/first");
+    let read = |name: &str| fs::read_to_string(data.join(name)).unwrap();
+    if store.is_sqlite() {
+        store.run(Book::Orders, &read("sqlite.sql"));
+        store.run(Book::Ledger, &read("sqlite.sandbox.sql"));
+    } else {
+        store.run(Book::Orders, &read("postgres.sql"));
+    }
+    store
+}
+
+fn texts<'a>(orders: &'a [Value], field: &str) -> Vec<&'a str> {
+    orders
+        .iter()
+        .map(|order| order[field].as_str().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_the_first_version_stored_is_kept_and_finished() {
+    let folder = Folder::new();
+    let store = first(&folder);
+    let system = System::start_over(folder, store, WORKER).await;
+
+    // Newest first; the last two were being paid for, and their stock's time may be up by now.
+    let orders = system.quiet().await;
+    let known = texts(&orders[2..], "status");
+    assert_eq!(
+        known,
+        [
+            "cancelled",
+            "cancelled",
+            "processing",
+            "shipped",
+            "delivered"
+        ]
+    );
+    for order in &orders[..2] {
+        let (status, reason) = (&order["status"], &order["cancel_reason"]);
+        assert!(status == "processing" || reason == "expired", "{order}");
+    }
+    let delivered = orders.last().unwrap();
+    assert_eq!(delivered["number"], 1);
+    assert_eq!(delivered["total"], 2500);
+    assert_eq!(delivered["payment"]["captured"], 2500);
+    assert_eq!(delivered["metadata"], json!({"a": 1}));
+    assert_eq!(delivered["shipping_address"]["city"], "Berlin");
+    let history = system.history(delivered["id"].as_str().unwrap()).await;
+    assert_eq!(history.first().unwrap(), "order.created");
+    assert!(
+        history.iter().any(|kind| kind == "order.delivered"),
+        "{history:?}"
+    );
+    let deleted = system
+        .get("/v1/orders?include_deleted=true&limit=200")
+        .await
+        .expect(200);
+    let deleted = deleted["data"].as_array().unwrap();
+    assert_eq!(
+        deleted
+            .iter()
+            .filter(|order| order["is_deleted"] == true)
+            .count(),
+        1
+    );
+    system.assert_verified();
+
+    // And it goes on: what is old can be refunded, what is new can be ordered.
+    let id = delivered["id"].as_str().unwrap();
+    let refunds = format!("/v1/orders/{id}/refunds");
+    system
+        .post(&refunds, json!({"amount": 500}))
+        .await
+        .expect(202);
+    system
+        .order_until(id, "refunded", |order| order["payment"]["refunded"] == 500)
+        .await;
+    let customer = delivered["customer_id"].as_str().unwrap();
+    let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}]});
+    let order = system.post("/v1/orders", body).await.expect(201);
+    let id = order["id"].as_str().unwrap();
+    system
+        .order_until(id, "processing", |order| order["status"] == "processing")
+        .await;
+    // What happened before there were figures is counted as well.
+    until("everything to be counted", async || {
+        let stats = system.get("/v1/stats").await.expect(200);
+        stats["orders"]["by_status"]["delivered"] == 1
+    })
+    .await;
+    system.assert_verified();
+}
+
+/// The worker of the version before this one.
+fn previous() -> String {
+    setting("TEST_PREVIOUS_WORKER")
+}
+
+/// So many orders at once, each taking its time to be paid for.
+async fn order(system: &System, customer: &str, count: usize) -> Vec<String> {
+    let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}],
+                      "payment_method": "pm_slow"});
+    let orders = (0..count).map(|_| system.post("/v1/orders", body.clone()));
+    let mut ids = Vec::new();
+    for order in futures_util::future::join_all(orders).await {
+        ids.push(order.expect(201)["id"].as_str().unwrap().to_owned());
+    }
+    ids
+}
+
+async fn finished(system: &System, ids: &[String]) {
+    for id in ids {
+        system
+            .order_until(id, "processing", |order| order["status"] == "processing")
+            .await;
+    }
+}
+
+async fn ready(worker: &Process) {
+    until("the worker beside to be ready", async || {
+        let Some(address) = worker.logged("health", 0) else {
+            return false;
+        };
+        let answer = reqwest::get(format!("http://{address}/readyz")).await;
+        answer.is_ok_and(|answer| answer.status() == 200)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn this_version_and_the_one_before_it_work_side_by_side() {
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    if store.is_sqlite() {
+        // One worker at a time: see the next test.
+        return;
+    }
+    let mut system = System::start_over(folder, store, &previous()).await;
+    system.stock("mug", &[("berlin", 1_000)]).await;
+    let customer = system.customer().await;
+
+    // The schema is brought up to date under a worker that does not know it, with payments under way.
+    let mut ids = order(&system, &customer, 20).await;
+    let mut new = system.start_beside(WORKER);
+    ready(&new).await;
+    // Each takes what comes, and finishes what the other one began.
+    ids.extend(order(&system, &customer, 40).await);
+    // The older one starts on the newer schema.
+    system.worker.kill();
+    system.restart_worker().await;
+    ids.extend(order(&system, &customer, 20).await);
+    // It goes on alone, with all that the newer one left.
+    new.kill();
+    ids.extend(order(&system, &customer, 20).await);
+    finished(&system, &ids).await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn an_upgrade_can_be_gone_back_on() {
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    let mut system = System::start_over(folder, store, &previous()).await;
+    system.stock("mug", &[("berlin", 1_000)]).await;
+    let customer = system.customer().await;
+    let mut ids = Vec::new();
+    for program in [WORKER, &previous(), WORKER] {
+        ids.extend(order(&system, &customer, 5).await);
+        system.worker.kill();
+        system.set_worker(program);
+        system.restart_worker().await;
+    }
+    finished(&system, &ids).await;
+    system.assert_verified();
+}
