@@ -1,21 +1,6 @@
-//! The gateway's configuration.
+//! The gateway's configuration, beside what [both programs](shared::config) read.
 //!
-//! | variable | default | meaning |
-//! |---|---|---|
-//! | `AMQP_URL` | `amqp://guest:guest@127.0.0.1:5672/%2f` | the broker; a secret |
-//! | `HTTP_ADDR` | `127.0.0.1:8080` | where to listen |
-//! | `API_KEYS` | | `role[@storefront]=key;…`; a secret |
-//! | `HTTP_IDLE_SECONDS` | `75` | for a request's head to come, slowly or not at all; longer than clients and proxies keep idle connections |
-//! | `JWT_SECRET` | | checks JSON Web Tokens that are signed with HS256; a secret |
-//! | `JWT_JWKS_URL` | | or: where the keys are published that check them |
-//! | `JWT_AUDIENCE`, `JWT_ISSUER` | | what a token's `aud` and `iss` must be |
-//! | `RATE_LIMIT` | `off` | `N/s`: requests a second of one credential |
-//! | `CORS_ORIGINS` | | pages that may call from a browser: origins apart by commas, or `*` |
-//! | `SHIPPER_WEBHOOK_SECRET` | | `whsec_…`, verifies the shipper's webhooks; a secret |
-//! | `STRIPE_WEBHOOK_SECRET` | | `whsec_…`, verifies Stripe's webhooks; a secret |
-//! | `DEBUG_API` | `0` | `1`: `/debug/…` shows admins the data as it is |
-//! | `DEMO` | `0` | `1`: `POST /demo/reset` goes back to the beginning |
-//! | `REQUEST_TIMEOUT_MS` | `5000` | for the worker's answer |
+#![doc = include_str!("environment.md")]
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -32,6 +17,9 @@ use crate::{
     auth::{Auth, jwt::Tokens, keys::Keys},
     rate_limit::RateLimit,
 };
+
+/// The variables, as a table.
+pub(crate) const ENVIRONMENT: &str = include_str!("environment.md");
 
 /// What the gateway needs to know.
 #[derive(Clone)]

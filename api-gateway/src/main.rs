@@ -25,15 +25,17 @@ mod routes;
 mod server;
 mod trace;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use app::{App, router};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use config::Config;
 use feed::Feed;
 use shared::{
     amqp::{connection::Broker, publisher::Publisher, rpc_client::RpcClient},
-    config::Env,
+    config::{Env, describe},
     metrics::Metrics,
     shutdown, telemetry,
 };
@@ -55,15 +57,72 @@ const OPEN_FILES: u64 = 16_384;
 /// still meet: HTTP/1.1 has no other way to say goodbye (RFC 9112, section 9.3.1).
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// The REST face of the order backend: HTTP in, requests to the worker over the broker out.
+///
+/// It is configured by environment variables, listed below. It holds no state that matters: any number
+/// may run, and any may die. SIGTERM and SIGINT have it answer what it has in hand first.
+#[derive(Parser)]
+#[command(version, after_long_help = after_help())]
+struct Arguments {
+    /// Read the configuration, say what is wrong with it, and stop
+    #[arg(long)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM (the default)
+    Serve,
+    /// Write a completion script for a shell to standard output
+    Completions {
+        /// Which
+        shell: Shell,
+    },
+}
+
+fn after_help() -> String {
+    format!(
+        "{}\nExit status: 0 when it was done, 1 when not, 2 when the command is not understood.",
+        describe(config::ENVIRONMENT)
+    )
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
+    let arguments = Arguments::parse();
+    if let Some(Command::Completions { shell }) = arguments.command {
+        let mut command = Arguments::command();
+        let name = command.get_name().to_owned();
+        clap_complete::generate(shell, &mut command, name, &mut io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    let done = if arguments.check_config {
+        check()
+    } else {
+        run().await
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("api-gateway: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn check() -> anyhow::Result<()> {
+    let env = Env::from_process();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    telemetry::check(&env)?;
+    shared::trace::check(&env)?;
+    let config = Config::read(&env)?;
+    println!(
+        "the configuration is right: to serve on {}",
+        config.http_addr
+    );
+    Ok(())
 }
 
 async fn run() -> anyhow::Result<()> {

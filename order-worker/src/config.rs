@@ -1,30 +1,6 @@
-//! The worker's configuration.
+//! The worker's configuration, beside what [both programs](shared::config) read.
 //!
-//! | variable | default | meaning |
-//! |---|---|---|
-//! | `AMQP_URL` | `amqp://guest:guest@127.0.0.1:5672/%2f` | the broker; a secret |
-//! | `DATABASE_URL` | `sqlite://data/orders.db` | the orders: `sqlite://PATH` or `postgres://…`; a secret |
-//! | `DATABASE_READ_URL` | | a replica of the PostgreSQL database, for callers' reads; a secret |
-//! | `WORKER_HTTP_ADDR` | `127.0.0.1:8081` | `/livez` and `/readyz` |
-//! | `PAYMENT_PROVIDER` | `sandbox` | who is asked for the money of new orders: `sandbox` or `stripe` |
-//! | `DEFAULT_PAYMENT_METHOD` | `pm_ok` with the sandbox | what pays when a caller names nothing; without it, every caller has to |
-//! | `STRIPE_API_KEY` | | `sk_…`; a secret |
-//! | `STRIPE_API_BASE` | `https://api.stripe.com` | where Stripe is |
-//! | `STRIPE_MULTICAPTURE` | `0` | `1`: the account may capture a card in parts |
-//! | `RETURNS` | `refund` | `keep`: what comes back to a warehouse is not refunded by itself |
-//! | `CARRIER` | `manual` | `sandbox`: parcels deliver themselves |
-//! | `SHIPPER_WEBHOOK_SECRET` | | signs the sandbox carrier's webhooks; a secret |
-//! | `SHIPPER_WEBHOOK_URL` | `http://HTTP_ADDR/webhooks/shipper` | where the sandbox carrier sends them |
-//! | `WAREHOUSE_URL` | | an external warehouse's list of stock; a secret, as it may hold one |
-//! | `WAREHOUSE_SYNC_SECONDS` | `300` | how often it is read |
-//! | `IMPORT_URL` | | another system's list of orders; a secret, as it may hold one |
-//! | `IMPORT_SECONDS` | `300` | how often it is read |
-//! | `CUSTOMER_VERIFICATION` | `off` | `required`: only verified customers' orders are taken |
-//! | `DEMO` | `0` | `1`: `POST /demo/reset` goes back to the beginning |
-//! | `DEBUG_API` | `0` | `1`: admins see the data as it is |
-//! | `WEBHOOK_ALLOW_PRIVATE` | `0` | `1`: webhooks may go to private addresses, and over plain HTTP |
-//! | `ORDER_APPROVAL` | `auto` | `manual`: nothing is done for an order before an operator approves it |
-//! | `RESERVATION_TTL_SECONDS` | `1800` | how long stock is held for a payment |
+#![doc = include_str!("environment.md")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -35,6 +11,7 @@ use shared::config::Env;
 
 use crate::{
     domain::decide::Rules,
+    housekeeping::Retention,
     jobs::Source,
     providers::{
         sandbox::payment,
@@ -43,6 +20,9 @@ use crate::{
     store,
     webhooks::guard::Guard,
 };
+
+/// The variables, as a table.
+pub const ENVIRONMENT: &str = include_str!("environment.md");
 
 /// Where the broker is when nothing else is said.
 pub const DEFAULT_AMQP_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
@@ -72,6 +52,8 @@ pub struct Config {
     pub webhooks: Guard,
     /// What the owner has laid down.
     pub rules: Rules,
+    /// How long what is kept.
+    pub retention: Retention,
     /// Whether everything may be undone.
     pub demo: bool,
     /// Whether the data may be seen as it is.
@@ -129,6 +111,7 @@ impl Config {
                     "0",
                 )?,
             },
+            retention: retention(env)?,
             demo: env.choice("DEMO", &[("0", false), ("1", true)], "0")?,
             debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,
             rules: Rules {
@@ -164,6 +147,30 @@ pub fn database_url(env: &Env) -> anyhow::Result<String> {
         .unwrap_or_else(|| DEFAULT_DATABASE_URL.to_owned());
     store::check_urls(&url, env.secret("DATABASE_READ_URL")?.as_deref())?;
     Ok(url)
+}
+
+/// Webhooks are tried for a day, and name the event that they tell of.
+const LEAST_EVENTS_KEPT: u32 = 2;
+
+fn retention(env: &Env) -> anyhow::Result<Retention> {
+    let events = match env.text("EVENTS_KEPT_DAYS") {
+        None => None,
+        Some(text) if text == "forever" => None,
+        Some(_) => Some(days(env, "EVENTS_KEPT_DAYS", 0, LEAST_EVENTS_KEPT)?),
+    };
+    Ok(Retention {
+        events,
+        answers: days(env, "IDEMPOTENCY_KEPT_DAYS", 7, 1)?,
+        deliveries: days(env, "DELIVERIES_KEPT_DAYS", 30, 1)?,
+    })
+}
+
+fn days(env: &Env, name: &str, default: u32, least: u32) -> anyhow::Result<SignedDuration> {
+    let days: u32 = env.parsed(name, &default.to_string())?;
+    if !(least..=36_500).contains(&days) {
+        bail!("{name}={days}: must be from {least} to 36500 days");
+    }
+    Ok(SignedDuration::from_hours(24 * i64::from(days)))
 }
 
 fn source(env: &Env, name: &str, every: &str) -> anyhow::Result<Option<Source>> {

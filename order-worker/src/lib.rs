@@ -7,20 +7,24 @@
 //! - [`engine`]: batches: gather, load, decide, save, commit, answer.
 //! - [`store`]: the only place with SQL.
 //! - [`rpc`]: requests from callers. [`steps`]: one file a step of the flow, its undo beside it.
-//! - [`relay`]: the outbox and the timers: what was committed gets told.
+//! - [`relay`]: the outbox and the timers: what was committed gets told. [`housekeeping`]: what was kept
+//!   long enough goes.
 //! - [`dead_letters`]: what could not be done, until an operator has seen to it.
 //! - [`providers`]: partners: who holds the money, who carries the goods.
 //! - [`stats`]: counts what happened, and how the system is getting on.
 //! - [`jobs`]: what is fetched from others again and again.
-//! - [`verify`]: proves that the books are right.
+//! - [`verify`]: proves that the books are right. [`backup`], [`export`]: what else the program does.
 //! - [`serve`]: puts it all together; [`config`], [`health`]. [`crash`]: dies on purpose, for tests.
 
+pub mod backup;
 pub mod config;
 pub mod crash;
 pub mod dead_letters;
 pub mod domain;
 pub mod engine;
+pub mod export;
 pub mod health;
+pub mod housekeeping;
 pub mod jobs;
 mod own_thread;
 pub mod providers;

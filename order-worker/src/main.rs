@@ -1,24 +1,44 @@
 //! The `order-worker` command.
 
-use std::process::ExitCode;
+use std::{
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use order_worker::{
+    backup::backup,
     config::{self, Config},
+    export,
     serve::serve,
     store::{Store, place},
     verify::verify,
 };
-use shared::{config::Env, shutdown, telemetry, trace};
+use shared::{
+    config::{Env, describe},
+    shutdown, telemetry, trace,
+};
 
 /// Most of what either process does is making and forgetting small things on two threads.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Owns the orders. Configured by environment variables; README.md lists them.
+/// Owns the orders: answers requests from the broker and drives every order through stock, payment and
+/// shipping.
+///
+/// It is configured by environment variables, listed below. It may be killed at any moment: what was
+/// acknowledged is kept, what was begun is finished by the next one. SIGTERM and SIGINT have it finish
+/// what it has in hand first.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_long_help = after_help())]
 struct Arguments {
+    /// Read the configuration, say what is wrong with it, and stop
+    #[arg(long)]
+    check_config: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -28,14 +48,59 @@ enum Command {
     /// Answer requests and drive orders until SIGTERM (the default)
     Serve,
     /// Bring the database's schema up to date
+    ///
+    /// `serve` does so by itself; on its own it is for an installation whose workers may not change the
+    /// schema. Workers of the version before may be running.
     Migrate,
     /// Prove that the books are right; exit 0, or list what is wrong and exit 1
+    ///
+    /// Reads the whole database as it is at one moment. Workers may be running, and nothing is locked.
     Verify,
+    /// Copy a SQLite database, as it is at one moment, while a worker works on it
+    ///
+    /// Writes FILE and, beside it, the sandbox's ledger: FILE with the extension sandbox.db. To restore,
+    /// stop the worker, put both in the place of the database, remove what ends in -wal and -shm there, and
+    /// start it again. A PostgreSQL database is backed up with its own tools.
+    Backup {
+        /// Where to; must not be there yet
+        file: PathBuf,
+    },
+    /// Write orders or events as lines of JSON, as the API shows them
+    ///
+    /// All of them as they are at one moment; on standard error it says where to go on the next time.
+    Export {
+        /// Of what
+        what: What,
+        /// Only those behind this number of an order, or this place in the feed
+        #[arg(long, default_value_t = 0)]
+        after: i64,
+        /// To this file instead of standard output
+        #[arg(long)]
+        output: Option<PathBuf>,
+    },
+    /// Write a completion script for a shell to standard output
+    Completions {
+        /// Which
+        shell: Shell,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    Orders,
+    Events,
+}
+
+fn after_help() -> String {
+    format!(
+        "{}\nExit status: 0 when it was done, 1 when not, 2 when the command is not understood.",
+        describe(config::ENVIRONMENT)
+    )
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse().command.unwrap_or(Command::Serve)).await {
+    match run(Arguments::parse()).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("order-worker: {error:#}");
@@ -44,13 +109,23 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(command: Command) -> anyhow::Result<ExitCode> {
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let env = Env::from_process();
-    match command {
+    // Others of our libraries bring TLS without a default; this is the one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    if arguments.check_config {
+        telemetry::check(&env)?;
+        trace::check(&env)?;
+        let config = Config::read(&env)?;
+        println!(
+            "the configuration is right: orders in {}",
+            place(&config.database_url)
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => {
             telemetry::init(&env)?;
-            // Others of our libraries bring TLS without a default; this is the one.
-            let _ = rustls::crypto::ring::default_provider().install_default();
             let config = Config::read(&env)?;
             let tracing = trace::start(&env, "order-worker")?;
             let served = serve(config, shutdown::on_signal()?).await;
@@ -68,6 +143,12 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 println!("{violation}");
             }
             let (orders, events, wrong) = (report.orders, report.events, report.violations.len());
+            if report.condensed > 0 {
+                println!(
+                    "{} orders have ended and are not proven: their events were kept for EVENTS_KEPT_DAYS",
+                    report.condensed
+                );
+            }
             println!("{orders} orders, {events} events: {wrong} violations");
             return Ok(if wrong == 0 {
                 ExitCode::SUCCESS
@@ -75,6 +156,71 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 ExitCode::FAILURE
             });
         }
+        Command::Backup { file } => {
+            for (file, bytes) in backup(&config::database_url(&env)?, &file)?.files {
+                println!("{}: {bytes} bytes", file.display());
+            }
+        }
+        Command::Export {
+            what,
+            after,
+            output,
+        } => {
+            let url = config::database_url(&env)?;
+            match output {
+                Some(file) => export_to(&url, what, after, &file).await?,
+                None => export(&url, what, after, &mut io::stdout().lock()).await?,
+            }
+        }
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            let name = command.get_name().to_owned();
+            clap_complete::generate(shell, &mut command, name, &mut io::stdout());
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Under the file's name there is all of it or nothing.
+async fn export_to(url: &str, what: What, after: i64, file: &Path) -> anyhow::Result<()> {
+    let context = || format!("can't write {}", file.display());
+    let mut part = file.as_os_str().to_owned();
+    part.push(".part");
+    let mut to = File::create(&part).with_context(context)?;
+    export(url, what, after, &mut to).await?;
+    to.sync_all().with_context(context)?;
+    fs::rename(part, file).with_context(context)
+}
+
+async fn export(url: &str, what: What, after: i64, to: &mut impl Write) -> anyhow::Result<()> {
+    let mut to = BufWriter::new(to);
+    let exported = match what {
+        What::Orders => export::orders(url, after, &mut to).await,
+        What::Events => export::events(url, after, &mut to).await,
+    };
+    let exported = exported.and_then(|exported| {
+        to.flush()?;
+        Ok(exported)
+    });
+    match exported {
+        Ok(exported) => {
+            eprintln!(
+                "{} lines; go on with --after {}",
+                exported.lines, exported.last
+            );
+            Ok(())
+        }
+        // Whoever reads has had enough.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let of_json = cause.downcast_ref::<serde_json::Error>();
+        let kind = kind.or_else(|| of_json.and_then(serde_json::Error::io_error_kind));
+        kind == Some(io::ErrorKind::BrokenPipe)
+    })
 }

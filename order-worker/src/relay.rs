@@ -64,13 +64,6 @@ const LATE: SignedDuration = SignedDuration::from_secs(10);
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
 /// Between attempts while the broker or the database is away.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two rounds of clearing away.
-const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it can be seen what an endpoint was told.
-const DELIVERIES_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Rows cleared away at once: a short transaction.
-const HOUSEKEEPING_ROWS: u32 = 5_000;
-
 /// Where the engine leaves what it committed.
 #[derive(Clone)]
 pub struct Outbox {
@@ -200,7 +193,6 @@ impl Relay {
             publish_events(store.clone(), events, self.events, self.rush),
         );
         spawn(tasks, stop, sweep(store.clone(), sweeper));
-        spawn(tasks, stop, clear_away(store.clone()));
     }
 }
 
@@ -372,40 +364,7 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
     Ok(())
 }
 
-async fn clear_away(store: Store) {
-    loop {
-        match store.mend_clock(Timestamp::now()).await {
-            Ok(0) => {}
-            Ok(steps) => {
-                tracing::warn!(
-                    steps,
-                    "the clock went back; what was put off by it is due as it should be"
-                );
-            }
-            Err(error) => wait_out(&error).await,
-        }
-        match store
-            .forget_old_answers(Timestamp::now(), HOUSEKEEPING_ROWS)
-            .await
-        {
-            // There may be more.
-            Ok(rows) if rows >= u64::from(HOUSEKEEPING_ROWS) => {
-                time::sleep(PAUSE).await;
-                continue;
-            }
-            Ok(_) => {}
-            Err(error) => wait_out(&error).await,
-        }
-        let before = Timestamp::now() - DELIVERIES_KEPT;
-        match store.forget_old_deliveries(before, HOUSEKEEPING_ROWS).await {
-            Ok(rows) if rows >= u64::from(HOUSEKEEPING_ROWS) => time::sleep(PAUSE).await,
-            Ok(_) => time::sleep(HOUSEKEEPING_INTERVAL).await,
-            Err(error) => wait_out(&error).await,
-        }
-    }
-}
-
-async fn wait_out(error: &StoreError) {
-    tracing::error!(%error, "the relay waits for the database");
+pub(crate) async fn wait_out(error: &StoreError) {
+    tracing::error!(%error, "waiting for the database");
     time::sleep(PAUSE).await;
 }

@@ -19,6 +19,7 @@ use crate::{
     dead_letters::{self, DeadLetters},
     engine::Engine,
     health::{self, Health},
+    housekeeping::keep_house,
     jobs::{Source, orders, warehouse},
     providers::{
         Payments,
@@ -207,6 +208,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         &mut background,
         &background_stop,
     );
+    let housekeeping = keep_house(store.clone(), config.retention);
+    spawn(&mut background, &background_stop, housekeeping);
     let news = outbox.news();
     let counting = stats::count(store.clone(), outbox.news(), outbox.rush());
     spawn(&mut background, &background_stop, counting);

@@ -1,7 +1,9 @@
 //! Configuration from the environment. A wrong value is an error of one line that names the
-//! variable; every secret may come from a file by `NAME_FILE`.
+//! variable; every secret may come from a file by `NAME_FILE`. Both programs read:
+//!
+#![doc = include_str!("environment.md")]
 
-use std::{collections::HashMap, fmt::Display, str::FromStr, time::Duration};
+use std::{collections::HashMap, fmt::Display, iter, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
 
@@ -103,6 +105,30 @@ impl Env {
     }
 }
 
+/// What `--help` says of the variables that `own`, a table like [this module's](self), and this module's
+/// list: in columns, for a terminal.
+pub fn describe(own: &str) -> String {
+    let rows = own.lines().skip(2).chain(COMMON.lines().skip(2));
+    let about = rows.filter_map(|row| {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [names, default, meaning] = cells.as_slice() else {
+            return None;
+        };
+        let plain = |cell: &str| cell.replace('`', "");
+        let default = match plain(default) {
+            none if none.is_empty() => none,
+            default => format!(" [default: {default}]"),
+        };
+        let (names, meaning) = (plain(names), plain(meaning));
+        Some(format!("\n  {names}{default}\n          {meaning}\n"))
+    });
+    let head = "Environment (a secret may come from a file: NAME_FILE=PATH):\n";
+    iter::once(head.to_owned()).chain(about).collect()
+}
+
+/// What both programs read.
+const COMMON: &str = include_str!("environment.md");
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +150,21 @@ mod tests {
             assert!(!line.contains('\n'));
         }
         assert_eq!(env.millis("D", 5).unwrap(), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn help_names_what_a_program_reads_and_what_both_do() {
+        let own = "| variable | default | meaning |\n|---|---|---|\n| `A`, `B` | `1` | the `x`: to do |\n| `C` | | more |\n";
+        let text = describe(own);
+        assert!(
+            text.contains("\n  A, B [default: 1]\n          the x: to do\n"),
+            "{text}"
+        );
+        assert!(text.contains("\n  C\n          more\n"), "{text}");
+        assert!(
+            text.contains("\n  LOG_FORMAT [default: pretty]\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -13,13 +13,7 @@ const DEFAULT_FILTER: &str = "info,lapin=off,sqlx=warn,hyper=warn";
 /// # Errors
 /// Names the variable that has a wrong value.
 pub fn init(env: &Env) -> anyhow::Result<()> {
-    let filter = env
-        .text("RUST_LOG")
-        .unwrap_or_else(|| DEFAULT_FILTER.to_owned());
-    let filter = EnvFilter::builder()
-        .parse(&filter)
-        .with_context(|| format!("RUST_LOG={filter:?} is not a filter"))?;
-    let is_json = env.choice("LOG_FORMAT", &[("pretty", false), ("json", true)], "pretty")?;
+    let (filter, is_json) = read(env)?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter);
     if is_json {
         logs.json()
@@ -31,4 +25,24 @@ pub fn init(env: &Env) -> anyhow::Result<()> {
         logs.with_target(false).with_ansi(is_terminal).init();
     }
     Ok(())
+}
+
+/// Whether [`init`] would find nothing wrong.
+///
+/// # Errors
+/// Names the variable that has a wrong value.
+pub fn check(env: &Env) -> anyhow::Result<()> {
+    read(env).map(drop)
+}
+
+/// What is logged, and whether as JSON.
+fn read(env: &Env) -> anyhow::Result<(EnvFilter, bool)> {
+    let filter = env
+        .text("RUST_LOG")
+        .unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    let filter = EnvFilter::builder()
+        .parse(&filter)
+        .with_context(|| format!("RUST_LOG={filter:?} is not a filter"))?;
+    let is_json = env.choice("LOG_FORMAT", &[("pretty", false), ("json", true)], "pretty")?;
+    Ok((filter, is_json))
 }

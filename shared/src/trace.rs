@@ -47,16 +47,10 @@ pub struct Tracing(Option<SdkTracerProvider>);
 /// # Errors
 /// Names the variable that has a wrong value.
 pub fn start(env: &Env, service: &'static str) -> anyhow::Result<Tracing> {
+    check(env)?;
     let Some(endpoint) = env.text(ENDPOINT) else {
         return Ok(Tracing(None));
     };
-    let url: Url = endpoint
-        .parse()
-        .with_context(|| format!("{ENDPOINT}={endpoint:?} is not a URL"))?;
-    anyhow::ensure!(
-        matches!(url.scheme(), "http" | "https") && url.has_host(),
-        "{ENDPOINT}={endpoint:?}: must be http://… or https://…, such as http://127.0.0.1:4318"
-    );
     let exporter = SpanExporter::builder()
         .with_http()
         .build()
@@ -72,6 +66,24 @@ pub fn start(env: &Env, service: &'static str) -> anyhow::Result<Tracing> {
         .build();
     let _ = TRACER.set(provider.tracer_with_scope(scope));
     Ok(Tracing(Some(provider)))
+}
+
+/// Whether [`start`] would find nothing wrong.
+///
+/// # Errors
+/// Names the variable that has a wrong value.
+pub fn check(env: &Env) -> anyhow::Result<()> {
+    let Some(endpoint) = env.text(ENDPOINT) else {
+        return Ok(());
+    };
+    let url: Url = endpoint
+        .parse()
+        .with_context(|| format!("{ENDPOINT}={endpoint:?} is not a URL"))?;
+    anyhow::ensure!(
+        matches!(url.scheme(), "http" | "https") && url.has_host(),
+        "{ENDPOINT}={endpoint:?}: must be http://… or https://…, such as http://127.0.0.1:4318"
+    );
+    Ok(())
 }
 
 impl Tracing {

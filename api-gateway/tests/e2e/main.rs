@@ -27,6 +27,7 @@ mod idempotency;
 mod import;
 mod inspect;
 mod kills;
+mod life;
 mod lists;
 mod logs;
 mod orders;

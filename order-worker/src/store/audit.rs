@@ -1,18 +1,24 @@
 //! Whole-database reads for `order-worker verify`: by pages, so that a million orders need no
 //! more memory than a thousand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context;
 use jiff::Timestamp;
-use shared::{event::Event, id::OrderId};
+use shared::{
+    event::{CloudEvent, Event},
+    id::OrderId,
+};
 
 use super::{
     StoreError,
     database::{Session, Sql, among, arguments, list},
     outbox::Positioned,
     place, postgres,
-    row::{event, json, millis, read_step, select_events, select_steps, shelf, timestamp},
+    row::{
+        cloud_event, event, json, millis, parse, read_step, select_events, select_steps, shelf,
+        timestamp,
+    },
     sqlite,
 };
 use crate::domain::{order::Order, product::Product, step::StepRow, stock::Shelves};
@@ -67,6 +73,16 @@ impl Audit {
         rows.iter().map(|row| json("order", row.text(0)?)).collect()
     }
 
+    /// Which orders' events are not all there any more: they were kept as long as they had to be.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn condensed(&mut self) -> Result<HashSet<OrderId>, StoreError> {
+        let sql = "SELECT id FROM orders WHERE condensed_at IS NOT NULL";
+        let rows = self.snapshot.fetch(sql, Vec::new()).await?;
+        rows.iter().map(|row| parse("id", row.text(0)?)).collect()
+    }
+
     /// All events of `subjects`, by subject and sequence.
     ///
     /// # Errors
@@ -80,6 +96,23 @@ impl Audit {
         rows.iter()
             .map(|row| event(row).map(|(_, event)| event))
             .collect()
+    }
+
+    /// Up to `limit` events after `position`, in the order of commits.
+    ///
+    /// # Errors
+    /// When the database is away, or a row can't be understood.
+    pub async fn feed(
+        &mut self,
+        position: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, CloudEvent)>, StoreError> {
+        let sql = select_events!("WHERE position > $1 ORDER BY position LIMIT $2");
+        let rows = self
+            .snapshot
+            .fetch(sql, arguments![position, limit])
+            .await?;
+        rows.iter().map(cloud_event).collect()
     }
 
     /// Up to `limit` events after `position` that move stock or make orders.

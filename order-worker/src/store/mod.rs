@@ -29,6 +29,7 @@ mod outbox;
 pub(crate) mod postgres;
 mod read;
 mod reset;
+mod retention;
 mod row;
 mod save;
 mod schema;
@@ -37,6 +38,7 @@ mod stats;
 mod webhooks;
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -312,6 +314,19 @@ pub fn is_away(url: &str, error: &anyhow::Error) -> bool {
         _ => false,
     };
     postgres::is_meant(url) && is_away
+}
+
+/// Whether `url` names a PostgreSQL database.
+pub fn is_postgres(url: &str) -> bool {
+    postgres::is_meant(url)
+}
+
+/// The file that a `sqlite://…` URL names.
+///
+/// # Errors
+/// When it names none.
+pub fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
+    sqlite::path(url)
 }
 
 /// What to call the database that `url` names, without its password.

@@ -1,5 +1,5 @@
-//! What the relay needs: steps whose time has come, events that nobody was told of yet; and
-//! clearing away what nobody will ask for again. Safe on any number of workers at once.
+//! What the relay needs: steps whose time has come, events that nobody was told of yet. Safe on any
+//! number of workers at once.
 
 use jiff::{SignedDuration, Timestamp};
 use shared::event::{CloudEvent, Event};
@@ -198,22 +198,5 @@ impl Store {
             position: row.integer(0)?,
             session,
         }))
-    }
-
-    /// Forgets up to `limit` answers that nobody will ask for again; tells how many.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn forget_old_answers(&self, now: Timestamp, limit: u32) -> Result<u64, StoreError> {
-        let sql = Sql::dialects(
-            "DELETE FROM idempotency
-             WHERE key IN (SELECT key FROM idempotency WHERE expires_at < $1 LIMIT $2)",
-            "DELETE FROM idempotency
-             WHERE key IN (
-                 SELECT key FROM idempotency WHERE expires_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED
-             )",
-        );
-        let mut session = self.writer().await?;
-        session.execute(sql, arguments![millis(now), limit]).await
     }
 }

@@ -242,6 +242,11 @@ fn migrations() -> Migrator {
             "traces",
             include_str!("migrations/postgres/0007_traces.sql"),
         ),
+        (
+            8,
+            "retention",
+            include_str!("migrations/postgres/0008_retention.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
 }

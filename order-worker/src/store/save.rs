@@ -22,9 +22,9 @@ use crate::domain::world::World;
 /// sweeper sends it again. Longer than any handler's timeouts together.
 pub(super) const STEP_LEASE: SignedDuration = SignedDuration::from_secs(30);
 
-/// How long an answer can be asked for again. A client's retries and the broker's redeliveries are
-/// over long before.
-const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How long an answer can be asked for again, unless the owner lays down otherwise. A client's retries
+/// and the broker's redeliveries are over long before.
+pub(super) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 pub(super) async fn world(
     session: &mut Session,

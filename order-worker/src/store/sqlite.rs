@@ -364,6 +364,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("migrations/sqlite/0006_figures.sql")),
     M::up(include_str!("migrations/sqlite/0007_side_by_side.sql")),
     M::up(include_str!("migrations/sqlite/0008_traces.sql")),
+    M::up(include_str!("migrations/sqlite/0009_retention.sql")),
 ];
 
 fn migrate(connection: &mut Raw) -> anyhow::Result<()> {

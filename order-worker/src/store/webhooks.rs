@@ -249,32 +249,6 @@ impl Store {
             .map(|row| json("delivery", row.text(0)?))
             .collect()
     }
-
-    /// Forgets up to `limit` webhooks that are over and were made before `before`, and deleted
-    /// endpoints that have none left; tells how many.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn forget_old_deliveries(
-        &self,
-        before: Timestamp,
-        limit: u32,
-    ) -> Result<u64, StoreError> {
-        let mut session = self.writer().await?;
-        let forgotten = session
-            .execute(
-                "DELETE FROM deliveries WHERE id IN (
-                     SELECT id FROM deliveries WHERE created_at < $1 AND due_at IS NULL LIMIT $2
-                 )",
-                arguments![millis(before), limit],
-            )
-            .await?;
-        let sql = "DELETE FROM webhook_endpoints WHERE is_deleted AND NOT EXISTS (
-                       SELECT 1 FROM deliveries WHERE endpoint_id = webhook_endpoints.id
-                   )";
-        session.execute(sql, Vec::new()).await?;
-        Ok(forgotten)
-    }
 }
 
 /// Endpoints that are told of events, and behind which position.

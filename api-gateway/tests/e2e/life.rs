@@ -1,0 +1,420 @@
+//! What an installation lives through: backups, exports, what is kept and for how long, and the programs'
+//! own words.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Book, Folder, Process, Store, System, WORKER, setting, until};
+
+/// One of our programs with these arguments, over the system's database.
+fn run(system: &System, arguments: &[&str]) -> Output {
+    Command::new(Process::binary(WORKER))
+        .args(arguments)
+        .env_clear()
+        .env("DATABASE_URL", system.store.url())
+        .output()
+        .unwrap()
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn complained(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Orders keep coming, until it is dropped.
+struct Load(tokio::task::JoinHandle<()>);
+
+impl Load {
+    async fn start(system: &System) -> Self {
+        system.stock("mug", &[("berlin", 100_000)]).await;
+        let customer = system.customer().await;
+        let (client, url) = (system.client.clone(), system.url("/v1/orders"));
+        let task = tokio::spawn(async move {
+            let items = json!([{"sku": "mug", "quantity": 1}]);
+            let methods = ["pm_ok", "pm_slow", "pm_declined", "pm_ok"];
+            for number in 0.. {
+                let body = json!({"customer_id": customer, "items": items,
+                                  "payment_method": methods[number % methods.len()]});
+                let _ = client.post(&url).json(&body).send().await;
+            }
+        });
+        until("some orders", async || system.orders().await.len() > 50).await;
+        Self(task)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A copy as an operator would make it, of a database that is being worked on.
+fn back_up(system: &System) -> Store {
+    let folder = system.folder.join("backup");
+    if system.store.is_sqlite() {
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("orders.db");
+        let made = run(system, &["backup", file.to_str().unwrap()]);
+        assert!(made.status.success(), "{}", complained(&made));
+        assert_eq!(told(&made).lines().count(), 2, "{}", told(&made));
+        return Store::Sqlite { folder };
+    }
+    // As docs/OPERATIONS.md says.
+    let programs = setting("TEST_POSTGRES_BIN");
+    let program = |name: &str| Command::new(Path::new(&programs).join(name));
+    let file = folder.with_extension("dump");
+    let dumped = program("pg_dump")
+        .args(["--format=custom", "--file"])
+        .arg(&file)
+        .arg(system.store.url())
+        .output()
+        .unwrap();
+    assert!(dumped.status.success(), "{}", complained(&dumped));
+    let restored = Store::new(&system.folder);
+    let done = program("pg_restore")
+        .args(["--exit-on-error", "--no-owner", "--dbname"])
+        .arg(restored.url())
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", complained(&done));
+    restored
+}
+
+#[tokio::test]
+async fn a_backup_taken_under_load_restores_to_books_that_are_right() {
+    let mut system = System::start().await;
+    let load = Load::start(&system).await;
+    let copy = back_up(&system);
+    let is_proven = |store: &Store| {
+        let (is_right, report) = system.verify_store(store);
+        assert!(is_right, "{report}");
+        report
+    };
+    let report = is_proven(&copy);
+    assert!(!report.starts_with("0 orders"), "{report}");
+    drop(load);
+    let before = system.quiet().await.len();
+
+    // The copy in its place: what was under way is finished from there.
+    system.worker.kill();
+    let kept = std::mem::replace(&mut system.store, copy);
+    system.set("DATABASE_URL", Some(&system.store.url()));
+    system.restart_worker().await;
+    let after = system.quiet().await;
+    assert!(
+        (1..=before).contains(&after.len()),
+        "{} of {before}",
+        after.len()
+    );
+    assert!(
+        after.iter().all(|order| order["status"] != "pending"),
+        "{after:?}"
+    );
+    system.assert_verified();
+    drop(kept);
+}
+
+#[tokio::test]
+async fn a_backup_that_can_t_be_made_leaves_nothing_and_says_why() {
+    let system = System::start().await;
+    let file = system.folder.join("copy.db");
+    let name = file.to_str().unwrap();
+    if !system.store.is_sqlite() {
+        let refused = run(&system, &["backup", name]);
+        assert!(!refused.status.success());
+        assert!(
+            complained(&refused).contains("pg_dump"),
+            "{}",
+            complained(&refused)
+        );
+        return;
+    }
+    fs::write(&file, "precious").unwrap();
+    let refused = run(&system, &["backup", name]);
+    assert!(!refused.status.success());
+    assert!(
+        complained(&refused).contains("is there already"),
+        "{}",
+        complained(&refused)
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    let refused = run(&system, &["backup", "/nowhere/copy.db"]);
+    assert!(!refused.status.success());
+    assert!(
+        complained(&refused).contains("/nowhere/copy"),
+        "{}",
+        complained(&refused)
+    );
+}
+
+#[tokio::test]
+async fn orders_and_events_are_exported_as_the_api_shows_them() {
+    let system = System::start().await;
+    let load = Load::start(&system).await;
+    // While it is being worked on, it is one moment.
+    let events = told(&run(&system, &["export", "events"]));
+    drop(load);
+    let mut of_orders = std::collections::HashMap::<String, u64>::new();
+    for line in events.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(event["specversion"], "1.0");
+        let subject = event["subject"].as_str().unwrap().to_owned();
+        let last = of_orders.entry(subject).or_default();
+        let sequence: u64 = event["sequence"].as_str().unwrap().parse().unwrap();
+        assert!(*last < sequence, "{event}");
+        *last = sequence;
+    }
+    let all = system.quiet().await;
+
+    let exported = run(&system, &["export", "orders"]);
+    let lines: Vec<Value> = told(&exported)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let mut listed = all.clone();
+    listed.reverse();
+    assert_eq!(lines, listed);
+    let last = lines.last().unwrap()["number"].as_i64().unwrap();
+    assert!(complained(&exported).contains(&format!("--after {last}")));
+
+    // From where it ended; to a file; and to somebody who has had enough.
+    let rest = run(
+        &system,
+        &["export", "orders", "--after", &(last - 2).to_string()],
+    );
+    assert_eq!(told(&rest).lines().count(), 2);
+    let file = system.folder.join("orders.ndjson");
+    let written = run(
+        &system,
+        &["export", "orders", "--output", file.to_str().unwrap()],
+    );
+    assert!(written.status.success());
+    assert_eq!(fs::read_to_string(&file).unwrap(), told(&exported));
+    let mut child = Command::new(Process::binary(WORKER))
+        .args(["export", "events"])
+        .env_clear()
+        .env("DATABASE_URL", system.store.url())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", complained(&ended));
+}
+
+/// Days ago, in the milliseconds that are stored.
+fn days_ago(days: i64) -> i64 {
+    jiff::Timestamp::now().as_millisecond() - days * 24 * 3_600_000
+}
+
+/// Makes what happened a matter of forty days ago, but to one order, once everybody was told.
+async fn happened_long_ago(system: &System, but: &str) {
+    until("everybody to be told", async || {
+        let positions = system.store.run(
+            Book::Orders,
+            "SELECT min(position) FROM relay WHERE name <> 'probe'",
+        );
+        let last = system
+            .store
+            .run(Book::Orders, "SELECT max(position) FROM events");
+        positions == last
+    })
+    .await;
+    let long_ago = days_ago(40);
+    for sql in [
+        format!("UPDATE orders SET created_at = {long_ago}"),
+        format!("UPDATE events SET time = {long_ago} WHERE subject <> '{but}'"),
+        format!("UPDATE idempotency SET expires_at = {}", days_ago(33)),
+    ] {
+        system.store.run(Book::Orders, &sql);
+    }
+}
+
+#[tokio::test]
+async fn what_was_kept_long_enough_goes_and_the_books_are_right_without_it() {
+    let mut system = System::start().await;
+    system.stock("mug", &[("berlin", 10)]).await;
+    let customer = system.customer().await;
+    let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}]});
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        let request = system
+            .request(reqwest::Method::POST, "/v1/orders")
+            .json(&body);
+        let key = format!("key-{}", ids.len());
+        let order = crate::harness::send(request.header("idempotency-key", key))
+            .await
+            .expect(201);
+        ids.push(order["id"].as_str().unwrap().to_owned());
+    }
+    let [delivered, cancelled, returned, open] = &ids[..] else {
+        unreachable!()
+    };
+    for id in &ids {
+        system
+            .order_until(id, "labelled", |order| {
+                order["shipments"][0]["tracking_number"].is_string()
+            })
+            .await;
+    }
+    for (number, (id, kind)) in [
+        (delivered, "shipment.delivered"),
+        (returned, "shipment.delivered"),
+        (returned, "shipment.returned"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        system
+            .webhook(&format!("m-{number}"), kind, id)
+            .await
+            .expect(200);
+    }
+    system
+        .post(&format!("/v1/orders/{cancelled}/cancel"), json!({}))
+        .await
+        .expect(200);
+    system.quiet().await;
+    happened_long_ago(&system, open).await;
+    let before: Vec<Value> = system.orders().await;
+    system.set("EVENTS_KEPT_DAYS", Some("30"));
+    system.worker.terminate();
+    system.restart_worker().await;
+    let count = |sql: &str| system.store.run(Book::Orders, sql);
+    until("old events to go", async || {
+        count("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "3"
+    })
+    .await;
+    until("old answers to go", async || {
+        count("SELECT count(*) FROM idempotency WHERE key LIKE '%key-%'") == "0"
+    })
+    .await;
+    assert_eq!(system.history(cancelled).await, Vec::<String>::new());
+    assert_eq!(system.history(delivered).await, ["shipment.shipped"]);
+    assert_eq!(
+        system.history(returned).await,
+        ["shipment.shipped", "shipment.returned"]
+    );
+    assert!(system.history(open).await.len() > 3);
+    assert_eq!(system.orders().await, before);
+    let (is_right, report) = system.verify();
+    assert!(is_right, "{report}");
+    assert!(
+        report.contains("3 orders have ended and are not proven"),
+        "{report}"
+    );
+
+    // Such an order goes on as any other, and its further events are kept.
+    let refunds = format!("/v1/orders/{delivered}/refunds");
+    system
+        .post(&refunds, json!({"amount": 100}))
+        .await
+        .expect(202);
+    system
+        .order_until(delivered, "refunded", |order| {
+            order["payment"]["refunded"] == 100
+        })
+        .await;
+    assert!(
+        system
+            .history(delivered)
+            .await
+            .contains(&"payment.refunded".to_owned())
+    );
+    system.assert_verified();
+}
+
+fn program(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(Process::binary(program))
+        .args(arguments)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_configuration_is_checked_without_starting_anything() {
+    let folder = Folder::new();
+    let database = format!("sqlite://{}/orders.db", folder.join("none").display());
+    for (name, wrong) in [
+        ("order-worker", ("EVENTS_KEPT_DAYS", "1")),
+        (
+            "order-worker",
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
+        ),
+        ("api-gateway", ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector")),
+        ("api-gateway", ("RATE_LIMIT", "many")),
+    ] {
+        let variables = [("DATABASE_URL", database.as_str())];
+        let right = program(name, &["--check-config"], &variables);
+        assert!(right.status.success(), "{}", complained(&right));
+        assert!(told(&right).starts_with("the configuration is right"));
+        let refused = program(name, &["--check-config"], &[variables[0], wrong]);
+        assert!(!refused.status.success());
+        assert_eq!(
+            complained(&refused).lines().count(),
+            1,
+            "{}",
+            complained(&refused)
+        );
+        assert!(
+            complained(&refused).contains(wrong.0),
+            "{}",
+            complained(&refused)
+        );
+    }
+    assert!(!folder.join("none").exists());
+}
+
+/// The variables of a table, as README.md and the programs' own lists have them.
+fn variables(table: &str) -> Vec<String> {
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let names = rows.flat_map(|row| {
+        let cell = row.split(" | ").next().unwrap();
+        let names = cell.trim_matches(['|', ' ']).split(", ");
+        names
+            .map(|name| name.trim_matches('`').to_owned())
+            .collect::<Vec<_>>()
+    });
+    names.collect()
+}
+
+#[test]
+fn help_and_readme_name_every_variable_and_shells_can_complete() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let readme = read("README.md");
+    let common = variables(&read("shared/src/environment.md"));
+    for name in ["order-worker", "api-gateway"] {
+        let help = program(name, &["--help"], &[]);
+        let own = variables(&read(&format!("{name}/src/environment.md")));
+        assert!(own.len() > 5, "{own:?}");
+        for variable in own.iter().chain(&common) {
+            assert!(
+                told(&help).contains(variable),
+                "{name} --help does not know {variable}"
+            );
+            assert!(
+                readme.contains(&format!("`{variable}`")),
+                "README.md does not know {variable}"
+            );
+        }
+        for shell in ["bash", "zsh", "fish"] {
+            let script = told(&program(name, &["completions", shell], &[]));
+            assert!(script.contains("check-config"), "{script}");
+        }
+        assert_eq!(program(name, &["dance"], &[]).status.code(), Some(2));
+    }
+}

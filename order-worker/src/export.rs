@@ -1,0 +1,83 @@
+//! `order-worker export`: orders or events as lines of JSON, as the API shows them.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use crate::store::Audit;
+
+/// Rows read at once.
+const PAGE: u32 = 500;
+
+/// How much was written, and where to go on.
+#[derive(Debug, Default)]
+pub struct Exported {
+    /// Lines.
+    pub lines: u64,
+    /// The number of the last order, or the place in the feed of the last event.
+    pub last: i64,
+}
+
+/// Writes all orders behind number `after` in the database that `database_url` names, deleted ones too: as
+/// they are at one moment, a line each, by number.
+///
+/// # Errors
+/// When the database can't be read, or `to` does not take it.
+pub async fn orders(
+    database_url: &str,
+    after: i64,
+    to: &mut impl Write,
+) -> anyhow::Result<Exported> {
+    let mut audit = Audit::open(database_url).await?;
+    let steps = audit.all_steps().await?;
+    let mut exported = Exported {
+        lines: 0,
+        last: after,
+    };
+    loop {
+        let orders = audit.orders(exported.last, PAGE).await?;
+        let Some(last) = orders.last() else {
+            return Ok(exported);
+        };
+        exported.last = last.number;
+        for order in &orders {
+            let steps = steps.get(&order.id).map_or(&[][..], Vec::as_slice);
+            line(&order.represent(steps), to)?;
+            exported.lines += 1;
+        }
+    }
+}
+
+/// Writes all events behind the place `after` in the feed: as they are at one moment, a line each, in the
+/// feed's order.
+///
+/// # Errors
+/// When the database can't be read, or `to` does not take it.
+pub async fn events(
+    database_url: &str,
+    after: i64,
+    to: &mut impl Write,
+) -> anyhow::Result<Exported> {
+    let mut audit = Audit::open(database_url).await?;
+    let mut exported = Exported {
+        lines: 0,
+        last: after,
+    };
+    loop {
+        let events = audit.feed(exported.last, PAGE).await?;
+        if events.is_empty() {
+            return Ok(exported);
+        }
+        for (position, event) in &events {
+            line(event, to)?;
+            exported.lines += 1;
+            exported.last = *position;
+        }
+    }
+}
+
+fn line(value: &impl Serialize, to: &mut impl Write) -> anyhow::Result<()> {
+    serde_json::to_writer(&mut *to, value)?;
+    to.write_all(b"\n")?;
+    Ok(())
+}
