@@ -43,7 +43,7 @@ impl Config {
     /// Names the variable that has a wrong value.
     pub(crate) fn read(env: &Env) -> anyhow::Result<Self> {
         let amqp_url = env.secret("AMQP_URL")?;
-        let http_addr: SocketAddr = env.parsed("HTTP_ADDR", "127.0.0.1:8080")?;
+        let http_addr = http_addr(env)?;
         let keys = Keys::parse(&env.secret("API_KEYS")?.unwrap_or_default()).context("API_KEYS")?;
         let auth = Auth::new(keys, tokens(env)?);
         if auth.is_open() && !http_addr.ip().is_loopback() {
@@ -80,6 +80,11 @@ impl Config {
 const GUESSABLE_SECRET_LENGTH: usize = 32;
 /// For how long a browser need not ask again whether it may call.
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
+
+/// Where to listen.
+pub(crate) fn http_addr(env: &Env) -> anyhow::Result<SocketAddr> {
+    env.parsed("HTTP_ADDR", "127.0.0.1:8080")
+}
 
 fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
     let (audience, issuer) = (env.text("JWT_AUDIENCE"), env.text("JWT_ISSUER"));

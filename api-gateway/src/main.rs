@@ -36,6 +36,7 @@ use feed::Feed;
 use shared::{
     amqp::{connection::Broker, publisher::Publisher, rpc_client::RpcClient},
     config::{Env, describe},
+    health,
     metrics::Metrics,
     shutdown, telemetry,
 };
@@ -75,6 +76,8 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM (the default)
     Serve,
+    /// Ask the gateway that runs here, by `HTTP_ADDR`, whether it is ready; exit 0 if it is
+    Health,
     /// Write a completion script for a shell to standard output
     Completions {
         /// Which
@@ -92,16 +95,16 @@ fn after_help() -> String {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::Completions { shell }) = arguments.command {
-        let mut command = Arguments::command();
-        let name = command.get_name().to_owned();
-        clap_complete::generate(shell, &mut command, name, &mut io::stdout());
-        return ExitCode::SUCCESS;
-    }
-    let done = if arguments.check_config {
-        check()
-    } else {
-        run().await
+    let done = match arguments.command {
+        _ if arguments.check_config => check(),
+        None | Some(Command::Serve) => run().await,
+        Some(Command::Health) => ask().await,
+        Some(Command::Completions { shell }) => {
+            let mut command = Arguments::command();
+            let name = command.get_name().to_owned();
+            clap_complete::generate(shell, &mut command, name, &mut io::stdout());
+            Ok(())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -110,6 +113,11 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn ask() -> anyhow::Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    health::ask(config::http_addr(&Env::from_process())?).await
 }
 
 fn check() -> anyhow::Result<()> {

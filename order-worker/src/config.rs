@@ -99,7 +99,7 @@ impl Config {
                 .unwrap_or_else(|| DEFAULT_AMQP_URL.to_owned()),
             database_url: database_url(env)?,
             database_read_url: env.secret("DATABASE_READ_URL")?,
-            http_addr: env.parsed("WORKER_HTTP_ADDR", "127.0.0.1:8081")?,
+            http_addr: http_addr(env)?,
             delivery: delivery(env)?,
             stripe,
             warehouse: source(env, "WAREHOUSE_URL", "WAREHOUSE_SYNC_SECONDS")?,
@@ -135,6 +135,14 @@ impl Config {
             },
         })
     }
+}
+
+/// Where health is told.
+///
+/// # Errors
+/// Names the variable if its value is not usable.
+pub fn http_addr(env: &Env) -> anyhow::Result<SocketAddr> {
+    env.parsed("WORKER_HTTP_ADDR", "127.0.0.1:8081")
 }
 
 /// Where the orders are; all that `migrate` and `verify` need.

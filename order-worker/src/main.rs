@@ -20,7 +20,7 @@ use order_worker::{
 };
 use shared::{
     config::{Env, describe},
-    shutdown, telemetry, trace,
+    health, shutdown, telemetry, trace,
 };
 
 /// Most of what either process does is making and forgetting small things on two threads.
@@ -78,6 +78,8 @@ enum Command {
         #[arg(long)]
         output: Option<PathBuf>,
     },
+    /// Ask the worker that runs here, by `WORKER_HTTP_ADDR`, whether it is ready; exit 0 if it is
+    Health,
     /// Write a completion script for a shell to standard output
     Completions {
         /// Which
@@ -172,6 +174,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 None => export(&url, what, after, &mut io::stdout().lock()).await?,
             }
         }
+        Command::Health => health::ask(config::http_addr(&env)?).await?,
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let name = command.get_name().to_owned();

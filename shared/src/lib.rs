@@ -18,6 +18,7 @@
 //! - [`amqp`]: the only place that knows lapin: topology, connection, RPC, consumer, publisher.
 //! - [`config`]: environment variables, each wrong value named. [`telemetry`]: logs.
 //! - [`trace`]: where a request goes. [`metrics`]: how much of what there is.
+//! - [`health`]: asks a running program how it is.
 //! - [`shutdown`]: one token from SIGTERM to every task.
 
 pub mod amqp;
@@ -27,6 +28,7 @@ pub mod customer;
 pub mod dead_letter;
 pub mod etag;
 pub mod event;
+pub mod health;
 pub mod id;
 pub mod metrics;
 pub mod money;

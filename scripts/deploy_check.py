@@ -1,0 +1,99 @@
+"""The parts of scripts/deploy-check.sh that read YAML and JSON.
+
+objects FILE...  every Kubernetes object in FILE against its schema
+queries FILE     writes the dashboard's queries to FILE as recording rules; checks names and paragraphs
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import yaml
+
+KUBERNETES = "1.34"
+# Custom resources: the npm package that has their schema, and the class in it; none is nowhere to be had.
+CUSTOM = {
+    "keda.sh/v1alpha1": "@kubernetes-models/keda/keda.sh/v1alpha1",
+    "postgresql.cnpg.io/v1": "@kubernetes-models/cloudnative-pg/postgresql.cnpg.io/v1",
+    "rabbitmq.com/v1beta1": None,
+}
+VALIDATE = """
+import {readFileSync} from "node:fs";
+const {module, kind, object} = JSON.parse(readFileSync(0));
+const Model = (await import(module))[kind];
+if (!Model) throw new Error(`${module} has no ${kind}`);
+new Model(object).validate();
+"""
+
+
+def objects(files):
+    import kubernetes_validate
+
+    checked, unknown = 0, 0
+    for file in files:
+        with open(file) as text:
+            documents = [document for document in yaml.safe_load_all(text) if document]
+        for document in documents:
+            version, kind = document["apiVersion"], document["kind"]
+            what = f"{file}: {kind} {document.get('metadata', {}).get('name')}"
+            if version.startswith("kustomize.config.k8s.io/"):
+                continue
+            if version in CUSTOM:
+                module = CUSTOM[version]
+                if module is None:
+                    unknown += 1
+                    continue
+                asked = json.dumps({"module": module, "kind": kind, "object": document})
+                done = subprocess.run(
+                    ["node", "--input-type=module", "-e", VALIDATE],
+                    input=asked,
+                    text=True,
+                    capture_output=True,
+                    cwd=os.environ["TOOLS"],
+                )
+                if done.returncode != 0:
+                    sys.exit(f"{what}: {done.stderr}")
+            else:
+                try:
+                    kubernetes_validate.validate(document, KUBERNETES, strict=True)
+                except kubernetes_validate.ValidationError as error:
+                    sys.exit(f"{what}: {error}")
+            checked += 1
+    if checked == 0:
+        sys.exit("no object was checked")
+    print(f"{checked} objects are as their schemas say; {unknown} have none")
+
+
+def queries(file):
+    with open("docs/OPERATIONS.md") as text:
+        manual = text.read()
+    with open("deploy/observability/dashboard.json") as text:
+        dashboard = json.load(text)
+    with open("deploy/observability/alerts.yml") as text:
+        alerts = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+    shown = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    rules = [{"record": f"query:{index}", "expr": query} for index, query in enumerate(shown)]
+    with open(file, "w") as text:
+        yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}, text)
+
+    # Names before a selector, or of a family that is looked at as a whole.
+    known = set(re.findall(r"`([a-z_]+)`", manual)) | {"up"}
+    for query in shown + [rule["expr"] for rule in alerts]:
+        selectors = re.sub(r"\{[^}]*\}|by \([^)]*\)", "", query)
+        for name in re.findall(r"[a-z]+(?:_[a-z]+)+|\bup\b|\borders\b", selectors):
+            name = re.sub(r"_bucket$", "", name)
+            if name not in known | {"histogram_quantile"}:
+                sys.exit(f"{query}: docs/OPERATIONS.md knows no metric {name}")
+    for rule in alerts:
+        name = rule["alert"]
+        if f"### {name}\n" not in manual:
+            sys.exit(f"docs/OPERATIONS.md has no paragraph '### {name}'")
+        if rule["annotations"]["runbook"] != f"docs/OPERATIONS.md#{name.lower()}":
+            sys.exit(f"{name}: its runbook is not its paragraph")
+    print(f"{len(shown)} queries and {len(alerts)} alerts name metrics that there are")
+
+
+if __name__ == "__main__":
+    {"objects": lambda: objects(sys.argv[2:]), "queries": lambda: queries(sys.argv[2])}[sys.argv[1]]()
