@@ -30,9 +30,8 @@ WORKDIR /opt/orders
 FROM debian:bookworm-slim AS orders
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /src/target/release/api-gateway /src/target/release/order-worker /usr/local/bin/
-# Where SQLite's file is, unless DATABASE_URL says otherwise: to be a volume.
+# Where SQLite's file is, in data/, unless DATABASE_URL says otherwise: to be a volume.
 COPY --from=build --chown=65532:65532 /empty /var/lib/orders
 USER 65532:65532
 WORKDIR /var/lib/orders
-ENV DATABASE_URL=sqlite:///var/lib/orders/data/orders.db
 CMD ["api-gateway"]

@@ -58,7 +58,8 @@ if [ "$(cat target/previous/version 2>/dev/null)" != "$PREVIOUS" ]; then
     mkdir -p "$WORK/previous" target/previous
     git archive "$PREVIOUS" 2>/dev/null | tar -x -C "$WORK/previous" ||
         die "the version before this one, $PREVIOUS, is not in this repository: git fetch --unshallow --tags"
-    (cd "$WORK/previous" && CARGO_TARGET_DIR="$OLDPWD/target" cargo build --quiet --locked --workspace --bins)
+    (cd "$WORK/previous" && env -u RUSTFLAGS CARGO_TARGET_DIR="$OLDPWD/target" \
+        cargo build --quiet --locked --workspace --bins)
     mv target/debug/order-worker "$TEST_PREVIOUS_WORKER"
     rm target/debug/api-gateway
     printf '%s\n' "$PREVIOUS" >target/previous/version

@@ -320,9 +320,8 @@ impl Stack {
     }
 
     fn verify(&self) -> (bool, String) {
-        let output = std::process::Command::new(Process::binary("order-worker"))
+        let output = Process::command("order-worker")
             .arg("verify")
-            .env_clear()
             .env("DATABASE_URL", self.store.url())
             .output()
             .unwrap();

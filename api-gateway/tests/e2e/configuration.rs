@@ -1,13 +1,9 @@
 //! A wrong value stops the start with one line that names the variable.
 
-use std::{path::Path, process::Command};
-
-use crate::harness::System;
+use crate::harness::{Process, System};
 
 fn start(program: &str, variables: &[(&str, &str)]) -> (bool, String) {
-    let binary = Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program);
-    let output = Command::new(binary)
-        .env_clear()
+    let output = Process::command(program)
         .envs(variables.iter().copied())
         .output()
         .unwrap();

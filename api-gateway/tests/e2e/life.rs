@@ -13,9 +13,8 @@ use crate::harness::{Book, Folder, Process, Store, System, WORKER, setting, unti
 
 /// One of our programs with these arguments, over the system's database.
 fn run(system: &System, arguments: &[&str]) -> Output {
-    Command::new(Process::binary(WORKER))
+    Process::command(WORKER)
         .args(arguments)
-        .env_clear()
         .env("DATABASE_URL", system.store.url())
         .output()
         .unwrap()
@@ -200,9 +199,8 @@ async fn orders_and_events_are_exported_as_the_api_shows_them() {
     );
     assert!(written.status.success());
     assert_eq!(fs::read_to_string(&file).unwrap(), told(&exported));
-    let mut child = Command::new(Process::binary(WORKER))
+    let mut child = Process::command(WORKER)
         .args(["export", "events"])
-        .env_clear()
         .env("DATABASE_URL", system.store.url())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -336,9 +334,8 @@ async fn what_was_kept_long_enough_goes_and_the_books_are_right_without_it() {
 }
 
 fn program(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-    Command::new(Process::binary(program))
+    Process::command(program)
         .args(arguments)
-        .env_clear()
         .envs(variables.iter().copied())
         .output()
         .unwrap()

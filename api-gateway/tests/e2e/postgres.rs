@@ -1,17 +1,14 @@
 //! What only PostgreSQL brings: many workers, and a replica to read from. Over SQLite there is
 //! nothing to see here.
 
-use std::process::Command;
-
 use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::harness::{Book, Folder, Process, Store, System, is_announced, order};
 
 fn migrate(store: &Store) -> std::process::Child {
-    Command::new(Process::binary("order-worker"))
+    Process::command("order-worker")
         .arg("migrate")
-        .env_clear()
         .env("DATABASE_URL", store.url())
         .spawn()
         .unwrap()

@@ -425,9 +425,8 @@ impl System {
 
     /// The same of another database.
     pub(crate) fn verify_store(&self, store: &Store) -> (bool, String) {
-        let output = Command::new(Process::binary("order-worker"))
+        let output = Process::command("order-worker")
             .arg("verify")
-            .env_clear()
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .env("DATABASE_URL", store.url())
             .output()

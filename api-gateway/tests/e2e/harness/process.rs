@@ -1,6 +1,7 @@
 //! One of our programs, running.
 
 use std::{
+    env,
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -38,19 +39,28 @@ pub(crate) struct Process {
 
 impl Process {
     /// Where one of our programs is, or one that is named by its path.
-    pub(crate) fn binary(program: &str) -> PathBuf {
+    fn binary(program: &str) -> PathBuf {
         Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program)
     }
 
+    /// To be started with these variables and no others, but for where scripts/coverage.sh wants to hear
+    /// what was run.
+    pub(crate) fn command(program: &str) -> Command {
+        let mut command = Command::new(Self::binary(program));
+        command.env_clear();
+        if let Ok(profile) = env::var("LLVM_PROFILE_FILE") {
+            command.env("LLVM_PROFILE_FILE", profile);
+        }
+        command
+    }
+
     pub(crate) fn start(program: &str, log: PathBuf, variables: &[(String, String)]) -> Self {
-        let binary = Self::binary(program);
         let file = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .unwrap();
-        let child = Command::new(binary)
-            .env_clear()
+        let child = Self::command(program)
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())

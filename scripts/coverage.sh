@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# How much of the code the tests run.
+set -euo pipefail
+
+usage() {
+    cat <<'EOF'
+Usage: scripts/coverage.sh [FILTER]
+
+Runs scripts/test.sh with everything instrumented, programs that are killed included, and prints which
+lines of the workspace were run, by file and in all. Fails below 85 % (MINIMUM=85). Writes
+target/coverage/lcov.info for other tools.
+
+Needs llvm-profdata and llvm-cov: of the toolchain (rustup component add llvm-tools), or from the
+distribution's packages, which it installs if need be.
+EOF
+}
+
+case ${1:-} in
+    -h | --help) usage; exit 0 ;;
+    -*) usage >&2; exit 2 ;;
+esac
+
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+# Of the toolchain, or any as new as the format of its profiles.
+tools=$(echo "$(rustc --print sysroot)"/lib/rustlib/*/bin)
+if [ -x "$tools/llvm-cov" ]; then
+    COV=$tools/llvm-cov PROFDATA=$tools/llvm-profdata
+else
+    for version in 23 22 21 20 19; do
+        ! command -v llvm-cov-$version >/dev/null || break
+    done
+    command -v llvm-cov-$version >/dev/null || apt_install llvm-19
+    COV=llvm-cov-$version PROFDATA=llvm-profdata-$version
+fi
+
+TARGET=$PWD/target/coverage
+rm -rf "$TARGET/profiles"
+mkdir -p "$TARGET/profiles"
+export CARGO_TARGET_DIR=$TARGET
+# What a program ran is in its profile at any moment (%c): also if it is killed. Runs of one program
+# share a file (%m).
+export RUSTFLAGS="-C instrument-coverage -C llvm-args=-runtime-counter-relocation"
+export LLVM_PROFILE_FILE="$TARGET/profiles/%m%c.profraw"
+
+failed=
+scripts/test.sh "$@" || failed=1
+
+"$PROFDATA" merge --sparse "$TARGET"/profiles/*.profraw -o "$TARGET/all.profdata"
+objects=$(find "$TARGET/debug" -maxdepth 1 -type f -executable -printf '--object %p ')
+for name in e2e domain shared order_worker api_gateway; do
+    newest=$(find "$TARGET/debug/deps" -maxdepth 1 -type f -executable -name "$name-*" -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2)
+    [ -z "$newest" ] || objects="$objects --object $newest"
+done
+# Ours, without the tests themselves.
+ignore='(/registry/|/rustc/|/tests/|/benches/|/examples/)'
+# shellcheck disable=SC2086
+set -- $objects
+shift
+"$COV" report "$@" --instr-profile "$TARGET/all.profdata" --ignore-filename-regex "$ignore" \
+    --show-region-summary=false --show-branch-summary=false 2>/dev/null | sed "s|$PWD/||" >"$TARGET/report.txt"
+"$COV" export "$@" --instr-profile "$TARGET/all.profdata" --ignore-filename-regex "$ignore" \
+    --format lcov >"$TARGET/lcov.info" 2>/dev/null
+cat "$TARGET/report.txt"
+total=$(awk '$1 == "TOTAL" { sub("%", "", $NF); print $NF }' "$TARGET/report.txt")
+say "lines run by tests: $total %"
+[ -z "$failed" ] || die "tests failed"
+awk -v total="$total" -v minimum="${MINIMUM:-85}" 'BEGIN { exit !(total >= minimum) }' ||
+    die "less than ${MINIMUM:-85} % of lines"
