@@ -421,7 +421,7 @@ fn tell(pattern: &str, caller: &Caller, told: &Told) {
             let value = json.value();
             let id = value.get("id").and_then(Value::as_str);
             let (order_id, id) = match pattern.split_once('.') {
-                Some(("order", _)) => (id, None),
+                Some(("order" | "shipment", _)) => (id, None),
                 _ => (None, id),
             };
             let subject = value
