@@ -7,15 +7,18 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use rusqlite::{Connection, OpenFlags, backup::Backup};
+use rusqlite::{
+    Connection, OpenFlags,
+    backup::{Backup, StepResult},
+};
 
 use crate::{
     providers::sandbox::Ledger,
     store::{is_postgres, sqlite_path},
 };
 
-/// Pages copied before it is looked whether that was all.
-const PAGES: i32 = -1;
+/// Pages copied in a step: all that there are.
+const ALL_PAGES: i32 = -1;
 
 /// What was written.
 #[derive(Debug)]
@@ -45,12 +48,20 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
     for (_, to) in &pairs {
         ensure!(!to.exists(), "{} is there already", to.display());
     }
-    let [ledger, orders] = moment(&pairs[0].0, &pairs[1].0)?;
-    let mut files = Vec::new();
-    for (source, (from, to)) in [ledger, orders].iter().zip(&pairs) {
-        let size = copy(source, to)
-            .with_context(|| format!("can't copy {} to {}", from.display(), to.display()))?;
-        files.push((to.clone(), size));
+    let sources = moment(&pairs[0].0, &pairs[1].0)?;
+    let mut files: Vec<(PathBuf, u64)> = Vec::new();
+    for (source, (from, to)) in sources.iter().zip(&pairs) {
+        match copy(source, to) {
+            Ok(size) => files.push((to.clone(), size)),
+            Err(error) => {
+                // Half a backup is none.
+                for (file, _) in files {
+                    let _ = fs::remove_file(file);
+                }
+                let (from, to) = (from.display(), to.display());
+                return Err(error.context(format!("can't copy {from} to {to}")));
+            }
+        }
     }
     files.reverse();
     Ok(Written { files })
@@ -104,7 +115,11 @@ fn copy(source: &Connection, file: &Path) -> anyhow::Result<u64> {
 
 fn write(source: &Connection, part: &Path) -> anyhow::Result<u64> {
     let mut copy = Connection::open(part)?;
-    Backup::new(source, &mut copy)?.step(PAGES)?;
+    let done = Backup::new(source, &mut copy)?.step(ALL_PAGES)?;
+    ensure!(
+        done == StepResult::Done,
+        "not all of it was copied: {done:?}"
+    );
     let check: String = copy.query_one("PRAGMA quick_check", [], |row| row.get(0))?;
     ensure!(check == "ok", "the copy is damaged: {check}");
     copy.close().map_err(|(_, error)| error)?;
