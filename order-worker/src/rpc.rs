@@ -201,22 +201,27 @@ impl Rpc {
                 };
                 Ok(self.engine.decide(command, deadline).await?)
             }
-            Sorted::Read(query) => Ok(self.read(&caller, query).await.into()),
+            // Each apart, lest every request takes the room of the largest.
+            Sorted::Read(query) => Ok(Box::pin(self.read(&caller, query)).await.into()),
             Sorted::ApproveAll(request) => {
-                Ok(self.approve_all(&caller, request, deadline).await.into())
+                let approved = self.approve_all(&caller, request, deadline);
+                Ok(Box::pin(approved).await.into())
             }
             Sorted::Erase(customer) => {
                 let erased = self.erase_customer(&caller, customer, deadline);
-                Ok(erased.await.into())
+                Ok(Box::pin(erased).await.into())
             }
-            Sorted::Reset => Ok(self.reset(&caller).await.into()),
+            Sorted::Reset => Ok(Box::pin(self.reset(&caller)).await.into()),
             Sorted::Import(request) => {
                 let name = idempotency.filter(|_| has_name);
                 let name = name.map(|idempotency| idempotency.key);
                 let report = self.import(&caller, request, name.as_deref(), deadline);
-                Ok(report.await.into())
+                Ok(Box::pin(report).await.into())
             }
-            Sorted::Feed(query) => Ok(self.events(&caller, query, deadline).await.into()),
+            Sorted::Feed(query) => {
+                let events = self.events(&caller, query, deadline);
+                Ok(Box::pin(events).await.into())
+            }
             Sorted::DeadLetter(request) => {
                 let asking = Asking {
                     caller,
@@ -226,13 +231,14 @@ impl Rpc {
                 };
                 match request {
                     DeadLetterRequest::List(query) => {
-                        Ok(self.dead_letters.list(&asking.caller, &query).await.into())
+                        let letters = self.dead_letters.list(&asking.caller, &query);
+                        Ok(Box::pin(letters).await.into())
                     }
                     DeadLetterRequest::Redrive(letter) => {
-                        self.dead_letters.redrive(asking, &letter).await
+                        Box::pin(self.dead_letters.redrive(asking, &letter)).await
                     }
                     DeadLetterRequest::Discard(letter) => {
-                        self.dead_letters.discard(asking, &letter).await
+                        Box::pin(self.dead_letters.discard(asking, &letter)).await
                     }
                 }
             }
