@@ -375,6 +375,32 @@ fn a_configuration_is_checked_without_starting_anything() {
     assert!(!folder.join("none").exists());
 }
 
+#[tokio::test]
+async fn a_container_engine_hears_whether_a_program_is_ready() {
+    let system = System::start().await;
+    let worker = system.worker.logged("health", 0).unwrap();
+    let gateway = system.gateway.logged("address", 0).unwrap();
+    for (name, variable, address) in [
+        (WORKER, "WORKER_HTTP_ADDR", worker),
+        ("api-gateway", "HTTP_ADDR", gateway),
+    ] {
+        // What listens everywhere is asked on this machine.
+        let port = address.rsplit(':').next().unwrap();
+        for address in [address.clone(), format!("0.0.0.0:{port}")] {
+            let asked = program(name, &["health"], &[(variable, &address)]);
+            assert!(asked.status.success(), "{}", complained(&asked));
+            assert_eq!(told(&asked), "ready\n");
+        }
+        let nobody = program(name, &["health"], &[(variable, "127.0.0.1:9")]);
+        assert!(!nobody.status.success());
+        assert!(
+            complained(&nobody).contains("127.0.0.1:9"),
+            "{}",
+            complained(&nobody)
+        );
+    }
+}
+
 /// The variables of a table, as README.md and the programs' own lists have them.
 fn variables(table: &str) -> Vec<String> {
     let rows = table.lines().filter(|line| line.starts_with("| `"));
