@@ -201,27 +201,22 @@ impl Rpc {
                 };
                 Ok(self.engine.decide(command, deadline).await?)
             }
-            // Each apart, lest every request takes the room of the largest.
-            Sorted::Read(query) => Ok(Box::pin(self.read(&caller, query)).await.into()),
+            Sorted::Read(query) => Ok(self.read(&caller, query).await.into()),
             Sorted::ApproveAll(request) => {
-                let approved = self.approve_all(&caller, request, deadline);
-                Ok(Box::pin(approved).await.into())
+                Ok(self.approve_all(&caller, request, deadline).await.into())
             }
             Sorted::Erase(customer) => {
                 let erased = self.erase_customer(&caller, customer, deadline);
-                Ok(Box::pin(erased).await.into())
+                Ok(erased.await.into())
             }
-            Sorted::Reset => Ok(Box::pin(self.reset(&caller)).await.into()),
+            Sorted::Reset => Ok(self.reset(&caller).await.into()),
             Sorted::Import(request) => {
                 let name = idempotency.filter(|_| has_name);
                 let name = name.map(|idempotency| idempotency.key);
                 let report = self.import(&caller, request, name.as_deref(), deadline);
-                Ok(Box::pin(report).await.into())
+                Ok(report.await.into())
             }
-            Sorted::Feed(query) => {
-                let events = self.events(&caller, query, deadline);
-                Ok(Box::pin(events).await.into())
-            }
+            Sorted::Feed(query) => Ok(self.events(&caller, query, deadline).await.into()),
             Sorted::DeadLetter(request) => {
                 let asking = Asking {
                     caller,
@@ -231,14 +226,13 @@ impl Rpc {
                 };
                 match request {
                     DeadLetterRequest::List(query) => {
-                        let letters = self.dead_letters.list(&asking.caller, &query);
-                        Ok(Box::pin(letters).await.into())
+                        Ok(self.dead_letters.list(&asking.caller, &query).await.into())
                     }
                     DeadLetterRequest::Redrive(letter) => {
-                        Box::pin(self.dead_letters.redrive(asking, &letter)).await
+                        self.dead_letters.redrive(asking, &letter).await
                     }
                     DeadLetterRequest::Discard(letter) => {
-                        Box::pin(self.dead_letters.discard(asking, &letter)).await
+                        self.dead_letters.discard(asking, &letter).await
                     }
                 }
             }
