@@ -1,5 +1,4 @@
-//! What an installation lives through: backups, exports, what is kept and for how long, and the programs'
-//! own words.
+//! What an installation lives through: backups, exports, what is kept and for how long.
 
 use std::{
     fs,
@@ -9,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Book, Folder, Process, Store, System, WORKER, setting, until};
+use crate::harness::{Book, Process, Store, System, WORKER, setting, until};
 
 /// One of our programs with these arguments, over the system's database.
 fn run(system: &System, arguments: &[&str]) -> Output {
@@ -331,113 +330,4 @@ async fn what_was_kept_long_enough_goes_and_the_books_are_right_without_it() {
             .contains(&"payment.refunded".to_owned())
     );
     system.assert_verified();
-}
-
-fn program(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-    Process::command(program)
-        .args(arguments)
-        .envs(variables.iter().copied())
-        .output()
-        .unwrap()
-}
-
-#[test]
-fn a_configuration_is_checked_without_starting_anything() {
-    let folder = Folder::new();
-    let database = format!("sqlite://{}/orders.db", folder.join("none").display());
-    for (name, wrong) in [
-        ("order-worker", ("EVENTS_KEPT_DAYS", "1")),
-        (
-            "order-worker",
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
-        ),
-        ("api-gateway", ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector")),
-        ("api-gateway", ("RATE_LIMIT", "many")),
-    ] {
-        let variables = [("DATABASE_URL", database.as_str())];
-        let right = program(name, &["--check-config"], &variables);
-        assert!(right.status.success(), "{}", complained(&right));
-        assert!(told(&right).starts_with("the configuration is right"));
-        let refused = program(name, &["--check-config"], &[variables[0], wrong]);
-        assert!(!refused.status.success());
-        assert_eq!(
-            complained(&refused).lines().count(),
-            1,
-            "{}",
-            complained(&refused)
-        );
-        assert!(
-            complained(&refused).contains(wrong.0),
-            "{}",
-            complained(&refused)
-        );
-    }
-    assert!(!folder.join("none").exists());
-}
-
-#[tokio::test]
-async fn a_container_engine_hears_whether_a_program_is_ready() {
-    let system = System::start().await;
-    let worker = system.worker.logged("health", 0).unwrap();
-    let gateway = system.gateway.logged("address", 0).unwrap();
-    for (name, variable, address) in [
-        (WORKER, "WORKER_HTTP_ADDR", worker),
-        ("api-gateway", "HTTP_ADDR", gateway),
-    ] {
-        // What listens everywhere is asked on this machine.
-        let port = address.rsplit(':').next().unwrap();
-        for address in [address.clone(), format!("0.0.0.0:{port}")] {
-            let asked = program(name, &["health"], &[(variable, &address)]);
-            assert!(asked.status.success(), "{}", complained(&asked));
-            assert_eq!(told(&asked), "ready\n");
-        }
-        let nobody = program(name, &["health"], &[(variable, "127.0.0.1:9")]);
-        assert!(!nobody.status.success());
-        assert!(
-            complained(&nobody).contains("127.0.0.1:9"),
-            "{}",
-            complained(&nobody)
-        );
-    }
-}
-
-/// The variables of a table, as README.md and the programs' own lists have them.
-fn variables(table: &str) -> Vec<String> {
-    let rows = table.lines().filter(|line| line.starts_with("| `"));
-    let names = rows.flat_map(|row| {
-        let cell = row.split(" | ").next().unwrap();
-        let names = cell.trim_matches(['|', ' ']).split(", ");
-        names
-            .map(|name| name.trim_matches('`').to_owned())
-            .collect::<Vec<_>>()
-    });
-    names.collect()
-}
-
-#[test]
-fn help_and_readme_name_every_variable_and_shells_can_complete() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
-    let readme = read("README.md");
-    let common = variables(&read("shared/src/environment.md"));
-    for name in ["order-worker", "api-gateway"] {
-        let help = program(name, &["--help"], &[]);
-        let own = variables(&read(&format!("{name}/src/environment.md")));
-        assert!(own.len() > 5, "{own:?}");
-        for variable in own.iter().chain(&common) {
-            assert!(
-                told(&help).contains(variable),
-                "{name} --help does not know {variable}"
-            );
-            assert!(
-                readme.contains(&format!("`{variable}`")),
-                "README.md does not know {variable}"
-            );
-        }
-        for shell in ["bash", "zsh", "fish"] {
-            let script = told(&program(name, &["completions", shell], &[]));
-            assert!(script.contains("check-config"), "{script}");
-        }
-        assert_eq!(program(name, &["dance"], &[]).status.code(), Some(2));
-    }
 }

@@ -141,7 +141,12 @@ async fn many_items_from_several_warehouses_become_several_parcels() {
     system.webhook_with(&message, &body).await.expect(200);
     let half = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(half["status"], "processing", "one parcel is still here");
-    assert_eq!(half["payment"]["captured"], 0);
+    // What has left is paid for, soon and where a provider takes money in parts; never more.
+    let parcel = order["shipments"][0]["items"].as_array().unwrap();
+    let units = parcel.iter().map(|item| item["quantity"].as_i64().unwrap());
+    let cost = 1000 * units.sum::<i64>();
+    let captured = half["payment"]["captured"].as_i64().unwrap();
+    assert!(captured == 0 || captured == cost, "{captured} of {cost}");
 
     system
         .webhook("m-2", "shipment.delivered", id)
