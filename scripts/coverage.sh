@@ -65,7 +65,7 @@ shift
 cat "$TARGET/report.txt"
 total=$(awk '$1 == "TOTAL" { sub("%", "", $NF); print $NF }' "$TARGET/report.txt")
 say "files of which the tests leave the most out:"
-awk '$NF ~ /%$/ && $1 != "TOTAL" { percent = $NF; sub("%", "", percent); if (percent < 85) print "  " $1 ": " $NF " of " $(NF - 2) " lines" }' \
+awk '$NF ~ /%$/ && $1 != "TOTAL" { percent = $NF; sub("%", "", percent); if (percent + 0 < 85) print "  " $1 ": " $NF " of " $(NF - 2) " lines" }' \
     "$TARGET/report.txt"
 say "lines run by tests: $total %"
 [ -z "$failed" ] || die "tests failed"

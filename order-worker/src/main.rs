@@ -190,7 +190,10 @@ async fn export_to(url: &str, what: What, after: i64, file: &Path) -> anyhow::Re
     let mut part = file.as_os_str().to_owned();
     part.push(".part");
     let mut to = File::create(&part).with_context(context)?;
-    export(url, what, after, &mut to).await?;
+    if let Err(error) = export(url, what, after, &mut to).await {
+        let _ = fs::remove_file(&part);
+        return Err(error);
+    }
     to.sync_all().with_context(context)?;
     fs::rename(part, file).with_context(context)
 }
