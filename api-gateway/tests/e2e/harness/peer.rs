@@ -33,14 +33,16 @@ impl Peer {
         Self { child, log }
     }
 
-    /// What it printed so far.
+    /// What it printed so far, but for a line that it has not ended.
     pub(crate) fn printed(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
+        let mut printed = fs::read_to_string(&self.log).unwrap();
+        printed.truncate(printed.rfind('\n').map_or(0, |end| end + 1));
+        printed
     }
 
     /// The port that it says it listens on, in its first line.
     pub(crate) async fn port(&self) -> String {
-        until("a peer to listen", async || self.printed().contains('\n')).await;
+        until("a peer to listen", async || !self.printed().is_empty()).await;
         self.printed().lines().next().unwrap().to_owned()
     }
 }
