@@ -17,3 +17,4 @@ pub mod publisher;
 pub mod rpc_client;
 pub mod rpc_server;
 pub mod topology;
+mod turn;

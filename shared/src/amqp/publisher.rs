@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     connection::{Away, Broker},
     message::{Outgoing, short},
+    turn::Turn,
 };
 
 /// For the broker's confirm: quorum queues answer when most nodes have the message on disk.
@@ -53,12 +54,18 @@ pub enum Target<'a> {
 }
 
 /// Publishes with confirms.
-pub struct Publisher(Lane);
+pub struct Publisher {
+    lane: Lane,
+    turn: Turn,
+}
 
 impl Publisher {
     /// Publishes over `broker`.
     pub fn new(broker: Broker) -> Self {
-        Self(Lane::new(broker, true))
+        Self {
+            lane: Lane::new(broker, true),
+            turn: Turn::default(),
+        }
     }
 
     /// Publishes `messages` in their order and waits for the broker's confirms; one result each.
@@ -66,50 +73,28 @@ impl Publisher {
         &self,
         messages: &[(Target<'_>, Outgoing)],
     ) -> Vec<Result<(), PublishError>> {
-        let mut confirms = Vec::with_capacity(messages.len());
-        for (target, message) in messages {
-            confirms.push(self.send(*target, message).await);
-        }
+        let channel = match self.lane.channel().await {
+            Ok(channel) => channel,
+            Err(away) => return messages.iter().map(|_| Err(away.clone().into())).collect(),
+        };
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
+        // All are handed over before one is waited for.
+        let handed_over: Vec<_> = messages
+            .iter()
+            .map(|(target, message)| self.turn.hand_over(send(&channel, *target, message)))
+            .collect();
         let mut results = Vec::with_capacity(messages.len());
-        for ((target, _), confirm) in messages.iter().zip(confirms) {
-            results.push(match confirm {
-                Ok(confirm) => confirmed(*target, time::timeout_at(deadline, confirm).await),
-                Err(error) => Err(error),
+        for ((target, _), sending) in messages.iter().zip(handed_over) {
+            let sent = time::timeout_at(deadline, sending).await;
+            results.push(match sent {
+                Ok(Ok(confirm)) => confirmed(*target, time::timeout_at(deadline, confirm).await),
+                Ok(Err(error)) => Err(PublishError::Unconfirmed(error.to_string())),
+                Err(_) => Err(PublishError::Unconfirmed(
+                    "the connection takes nothing".to_owned(),
+                )),
             });
         }
         results
-    }
-
-    async fn send(
-        &self,
-        target: Target<'_>,
-        message: &Outgoing,
-    ) -> Result<PublisherConfirm, PublishError> {
-        let channel = self.0.channel().await?;
-        let (exchange, key, mandatory) = match target {
-            Target::Queue(queue) => ("", queue, true),
-            Target::Topic(exchange, key) => (exchange, key, false),
-        };
-        let options = BasicPublishOptions {
-            mandatory,
-            ..BasicPublishOptions::default()
-        };
-        let publish = channel.basic_publish(
-            short(exchange),
-            short(key),
-            options,
-            &message.body,
-            message.properties(),
-        );
-        match time::timeout(CONFIRM_TIMEOUT, publish).await {
-            Ok(published) => {
-                published.map_err(|error| PublishError::Unconfirmed(error.to_string()))
-            }
-            Err(_) => Err(PublishError::Unconfirmed(
-                "the connection takes nothing".to_owned(),
-            )),
-        }
     }
 
     /// Messages that wait in `queue` for a consumer.
@@ -126,7 +111,7 @@ impl Publisher {
     /// [`Away`], or there is no such queue.
     pub async fn queue(&self, queue: &str) -> Result<(u32, u32), Away> {
         // A channel of its own: asking for a queue that is not there closes it.
-        let channel = self.0.broker.try_channel().await?;
+        let channel = self.lane.broker.try_channel().await?;
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
@@ -145,8 +130,32 @@ impl Publisher {
     /// # Errors
     /// [`Away`] with the reason.
     pub fn check(&self) -> Result<(), Away> {
-        self.0.broker.check()
+        self.lane.broker.check()
     }
+}
+
+async fn send(
+    channel: &Channel,
+    target: Target<'_>,
+    message: &Outgoing,
+) -> lapin::Result<PublisherConfirm> {
+    let (exchange, key, mandatory) = match target {
+        Target::Queue(queue) => ("", queue, true),
+        Target::Topic(exchange, key) => (exchange, key, false),
+    };
+    let options = BasicPublishOptions {
+        mandatory,
+        ..BasicPublishOptions::default()
+    };
+    channel
+        .basic_publish(
+            short(exchange),
+            short(key),
+            options,
+            &message.body,
+            message.properties(),
+        )
+        .await
 }
 
 fn confirmed(
