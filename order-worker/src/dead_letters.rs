@@ -269,19 +269,9 @@ impl DeadLetters {
 
     /// Whether it was decided before.
     async fn decide(&self, asked: Asking, action: Action) -> Result<bool, Failure> {
-        let Asking {
-            caller,
-            idempotency,
-            if_match,
-            deadline,
-        } = asked;
-        let command = Command::Request {
-            caller,
-            idempotency,
-            if_match,
-            action,
-        };
-        let Told { outcome, is_replay } = self.engine.decide(command, deadline).await?;
+        let deadline = asked.deadline;
+        let decided = self.engine.decide(asked.command(action), deadline);
+        let Told { outcome, is_replay } = decided.await?;
         outcome.map(|_| is_replay)
     }
 }
@@ -297,6 +287,18 @@ pub struct Asking {
     pub if_match: Option<IfMatch>,
     /// Until when.
     pub deadline: Option<Instant>,
+}
+
+impl Asking {
+    /// The command that does `action` under these conditions.
+    pub fn command(self, action: Action) -> Command {
+        Command::Request {
+            caller: self.caller,
+            idempotency: self.idempotency,
+            if_match: self.if_match,
+            action,
+        }
+    }
 }
 
 fn named(caller: &Caller, DeadLetterRef { id }: &DeadLetterRef) -> Result<Named, Failure> {

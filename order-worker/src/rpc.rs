@@ -6,53 +6,45 @@ mod feed;
 mod idempotency;
 mod import;
 mod inspect;
+mod read;
+mod sort;
 mod stats;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{mem, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use serde_json::{Value, json};
+use serde_json::Value;
 use shared::{
     amqp::{
         connection::Broker,
         consumer::give_back,
         message::Incoming,
         publisher::Replier,
-        rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
+        rpc_server::{Answered, Asked, Delivered, Identity, Question, Whose, requests},
         topology::REQUEST_QUEUE,
     },
-    customer::CustomerRef,
-    dead_letter::{DeadLetterRef, ListDeadLetters},
-    event::ListEvents,
-    id::{EndpointId, Storefront},
-    order::{ApproveAll, GetOrder, ImportOrders, ListOrders, OrderHistory, OrderRef},
-    outcome::{Code, Failure, Json, Told},
-    page::Page,
-    request::{Caller, Request, Role},
-    stats::GetStats,
+    outcome::{Code, Failure, Told},
+    request::{Caller, Request},
     trace::{self, Span},
-    webhook::{EndpointRef, ListDeliveries, ListEndpoints},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::idempotency::idempotency;
 pub(crate) use self::{idempotency::by_client, import::import};
+use self::{
+    idempotency::idempotency,
+    read::{read_cursor, visible_storefront, write_cursor},
+    sort::{DeadLetterRequest, Errand, Sorted, sort},
+};
 use crate::{
     crash::{Point, point},
     dead_letters::{Asking, DeadLetters},
-    domain::{
-        command::{Action, Command},
-        order::Order,
-        step::StepRow,
-        webhook::{Delivery, Endpoint},
-    },
+    domain::command::{Action, Command},
     engine::Engine,
     providers::sandbox::Sandbox,
     stats::Insight,
-    store::{OrderCursor, Store, StoreError},
-    webhooks::{guard::Guard, new_secret},
+    store::{Store, StoreError},
+    webhooks::guard::Guard,
 };
 
 /// Messages in hand at the same time, each of one request or many.
@@ -112,18 +104,50 @@ impl Rpc {
     /// nobody waits for the slowest.
     async fn answer(self, delivery: Incoming) {
         let (asker, questions) = Delivered::from(delivery).read();
-        let mut answers: FuturesUnordered<_> = questions
-            .into_iter()
-            .map(|question| self.answer_one(question))
-            .collect();
-        let mut replied = Ok(());
-        while let Some(first) = answers.next().await {
-            let mut ready = vec![first];
-            while let Some(Some(next)) = answers.next().now_or_never() {
-                ready.push(next);
+        let (mut ready, mut commands, mut decided_on) = (Vec::new(), Vec::new(), Vec::new());
+        let mut errands = FuturesUnordered::new();
+        for Question { whose, asked } in questions {
+            let mut asked = match asked {
+                Ok(asked) => asked,
+                Err(failure) => {
+                    let told = Err(failure).into();
+                    ready.push(Answered { whose, told });
+                    continue;
+                }
+            };
+            let doing = Doing::begin(whose, &mut asked);
+            match self.prepare(asked) {
+                Ok(Work::Command(command, deadline)) => {
+                    commands.push((command, deadline));
+                    decided_on.push(Some(doing));
+                }
+                Ok(Work::Errand(asking, errand)) => {
+                    errands.push(self.run_errand(doing, asking, errand));
+                }
+                Err(failure) => ready.push(doing.end(Err(failure).into())),
             }
-            replied = replied.and(asker.reply(&self.replier, ready).await);
-            point(Point::AfterReply);
+        }
+        let mut decisions = self.engine.decide_together(commands);
+        let mut replied = Ok(());
+        loop {
+            while let Some(Some(answered)) = errands.next().now_or_never() {
+                ready.push(answered);
+            }
+            if !ready.is_empty() {
+                let ready = mem::take(&mut ready);
+                replied = replied.and(asker.reply(&self.replier, ready).await);
+                point(Point::AfterReply);
+            }
+            tokio::select! {
+                Some(decided) = decisions.next() => {
+                    ready.extend(decided.into_iter().filter_map(|(place, outcome)| {
+                        let told = outcome.unwrap_or_else(|undecided| Err(undecided.into()).into());
+                        Some(decided_on.get_mut(place)?.take()?.end(told))
+                    }));
+                }
+                Some(answered) = errands.next() => ready.push(answered),
+                else => break,
+            }
         }
         match replied {
             Ok(()) => asker.settle().await,
@@ -134,52 +158,11 @@ impl Rpc {
         }
     }
 
-    /// A panic over one question harms no other.
-    async fn answer_one(&self, Question { whose, asked }: Question) -> Answered {
-        let told = match asked {
-            Ok(asked) => AssertUnwindSafe(self.carry_out(asked))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_| {
-                    Err(Failure::new(
-                        Code::Internal,
-                        "the request could not be carried out",
-                    ))
-                    .into()
-                }),
-            Err(failure) => Err(failure).into(),
-        };
-        Answered { whose, told }
-    }
-
-    async fn carry_out(&self, mut asked: Asked) -> Told {
-        let (pattern, began) = (asked.request.pattern(), std::time::Instant::now());
-        let mut span = trace::processing(
-            REQUEST_QUEUE,
-            pattern,
-            &asked.identity.as_ref().map_or("", Identity::name),
-            asked.caller.traceparent.as_deref(),
-        );
-        span.pass_on(&mut asked.caller.traceparent);
-        let caller = asked.caller.clone();
-        let told = self
-            .try_carry_out(asked)
-            .await
-            .unwrap_or_else(|failure| Err(failure).into());
-        note(&mut span, &caller, &told);
-        tell(pattern, &caller, &told);
-        let code = told.outcome.as_ref().err().map(|failure| failure.code);
-        let code = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
-        metrics::histogram!("rpc_request_duration_seconds", "pattern" => pattern)
-            .record(began.elapsed());
-        metrics::counter!("rpc_requests_total", "pattern" => pattern, "code" => code).increment(1);
-        told
-    }
-
-    async fn try_carry_out(&self, asked: Asked) -> Result<Told, Failure> {
+    /// What there is to do.
+    fn prepare(&self, asked: Asked) -> Result<Work, Failure> {
         if asked
             .deadline
-            .is_some_and(|deadline| deadline <= std::time::Instant::now())
+            .is_some_and(|deadline| deadline <= Instant::now())
         {
             return Err(Failure::new(
                 Code::Timeout,
@@ -189,126 +172,63 @@ impl Rpc {
         let idempotency = idempotency(&asked)?;
         let has_name =
             asked.idempotency_key.is_some() || matches!(asked.identity, Some(Identity::Named(_)));
-        let deadline = asked.deadline.map(Into::into);
-        let (caller, request, if_match) = (asked.caller, asked.request, asked.if_match);
-        match self.sort(request)? {
+        let asking = Asking {
+            caller: asked.caller,
+            idempotency,
+            if_match: asked.if_match,
+            deadline: asked.deadline.map(Into::into),
+        };
+        Ok(match self.sort(asked.request)? {
             Sorted::Change(action) => {
-                let command = Command::Request {
-                    caller,
-                    idempotency,
-                    if_match,
-                    action,
-                };
-                Ok(self.engine.decide(command, deadline).await?)
+                let deadline = asking.deadline;
+                Work::Command(asking.command(action), deadline)
             }
-            Sorted::Read(query) => Ok(self.read(&caller, query).await.into()),
-            Sorted::ApproveAll(request) => {
-                Ok(self.approve_all(&caller, request, deadline).await.into())
-            }
-            Sorted::Erase(customer) => {
-                let erased = self.erase_customer(&caller, customer, deadline);
-                Ok(erased.await.into())
-            }
-            Sorted::Reset => Ok(self.reset(&caller).await.into()),
-            Sorted::Import(request) => {
-                let name = idempotency.filter(|_| has_name);
-                let name = name.map(|idempotency| idempotency.key);
-                let report = self.import(&caller, request, name.as_deref(), deadline);
-                Ok(report.await.into())
-            }
-            Sorted::Feed(query) => Ok(self.events(&caller, query, deadline).await.into()),
-            Sorted::DeadLetter(request) => {
-                let asking = Asking {
-                    caller,
-                    idempotency,
-                    if_match,
-                    deadline,
-                };
-                match request {
-                    DeadLetterRequest::List(query) => {
-                        Ok(self.dead_letters.list(&asking.caller, &query).await.into())
-                    }
-                    DeadLetterRequest::Redrive(letter) => {
-                        self.dead_letters.redrive(asking, &letter).await
-                    }
-                    DeadLetterRequest::Discard(letter) => {
-                        self.dead_letters.discard(asking, &letter).await
-                    }
-                }
-            }
-        }
+            Sorted::Errand(Errand::Import(request)) if !has_name => Work::Errand(
+                Asking {
+                    idempotency: None,
+                    ..asking
+                },
+                Errand::Import(request),
+            ),
+            Sorted::Errand(errand) => Work::Errand(asking, errand),
+        })
     }
 
-    async fn read(&self, caller: &Caller, query: Query) -> Result<Json, Failure> {
-        match query {
-            Query::Order(query) => self.order(caller, &query).await,
-            Query::Orders(query) => self.orders(caller, query).await,
-            Query::History(query) => self.history(caller, &query).await,
-            Query::Product(query) => {
-                let found = self.store.product(&query.sku).await.map_err(unreadable)?;
-                match found.filter(|(product, _)| !product.is_deleted) {
-                    Some((product, shelves)) => Json::of(&product.represent(Some(&shelves))),
-                    None => Err(Failure::not_found("product", &query.sku)),
-                }
-            }
-            Query::Products(query) => {
-                let rows = self.store.products(&query).await.map_err(unreadable)?;
-                let rows = rows
-                    .iter()
-                    .map(|(product, shelves)| product.represent(Some(shelves)))
-                    .collect();
-                Json::of(&Page::from_rows(rows, query.limit, |product| {
-                    product.sku.to_string()
-                }))
-            }
-            Query::Customer(query) => {
-                let found = self.store.customer(query.id).await.map_err(unreadable)?;
-                match found.filter(|customer| caller.may_see(&customer.storefront)) {
-                    Some(customer) => Json::of(&customer),
-                    None => Err(Failure::not_found("customer", query.id)),
-                }
-            }
-            Query::Customers(mut query) => {
-                query.storefront = visible_storefront(caller, query.storefront);
-                let rows = self.store.customers(&query).await.map_err(unreadable)?;
-                Json::of(&Page::from_rows(rows, query.limit, |customer| {
-                    customer.id.to_string()
-                }))
-            }
-            Query::Endpoint(query) => {
-                let endpoint = self.managed(caller, query.id).await?;
-                Json::of(&endpoint.represent(false))
-            }
-            Query::Endpoints(mut query) => {
-                query.storefront = match caller.role {
-                    Role::Admin => query.storefront,
-                    Role::Operator | Role::Storefront => Some(caller.storefront.clone()),
-                };
-                let rows = self.store.endpoints(&query).await.map_err(unreadable)?;
-                let rows = rows.iter().map(|endpoint| endpoint.represent(false));
-                Json::of(&Page::from_rows(rows.collect(), query.limit, |endpoint| {
-                    endpoint.id.to_string()
-                }))
-            }
-            Query::Stats(query) => self.stats(caller, query).await,
-            Query::DebugOrder(order) => self.debug_order(caller, order).await,
-            Query::DebugTables => self.debug_tables(caller).await,
-            Query::Deliveries(query) => {
-                self.managed(caller, query.id).await?;
-                let rows = self.store.deliveries(&query).await.map_err(unreadable)?;
-                let rows = rows.iter().map(Delivery::represent);
-                Json::of(&Page::from_rows(rows.collect(), query.limit, |delivery| {
-                    delivery.id.to_string()
-                }))
-            }
-        }
+    /// A panic over one question harms no other.
+    async fn run_errand(&self, doing: Doing, asking: Asking, errand: Errand) -> Answered {
+        let told = AssertUnwindSafe(self.try_errand(asking, errand)).catch_unwind();
+        let told = told.await.unwrap_or_else(|_| {
+            let message = "the request could not be carried out";
+            Err(Failure::new(Code::Internal, message))
+        });
+        doing.end(told.unwrap_or_else(|failure| Err(failure).into()))
     }
 
-    async fn managed(&self, caller: &Caller, id: EndpointId) -> Result<Endpoint, Failure> {
-        let found = self.store.endpoint(id).await.map_err(unreadable)?;
-        found
-            .filter(|endpoint| endpoint.is_managed_by(caller))
-            .ok_or_else(|| Failure::not_found("webhook endpoint", id))
+    async fn try_errand(&self, asking: Asking, errand: Errand) -> Result<Told, Failure> {
+        let (caller, deadline) = (&asking.caller, asking.deadline);
+        Ok(match errand {
+            Errand::Read(query) => self.read(caller, query).await.into(),
+            Errand::ApproveAll(request) => self.approve_all(caller, request, deadline).await.into(),
+            Errand::Erase(customer) => {
+                let erased = self.erase_customer(caller, customer, deadline);
+                erased.await.into()
+            }
+            Errand::Reset => self.reset(caller).await.into(),
+            Errand::Import(request) => {
+                let name = asking.idempotency.as_ref().map(|name| name.key.as_str());
+                self.import(caller, request, name, deadline).await.into()
+            }
+            Errand::Feed(query) => self.events(caller, query, deadline).await.into(),
+            Errand::DeadLetter(DeadLetterRequest::List(query)) => {
+                self.dead_letters.list(caller, &query).await.into()
+            }
+            Errand::DeadLetter(DeadLetterRequest::Redrive(letter)) => {
+                self.dead_letters.redrive(asking, &letter).await?
+            }
+            Errand::DeadLetter(DeadLetterRequest::Discard(letter)) => {
+                self.dead_letters.discard(asking, &letter).await?
+            }
+        })
     }
 
     /// What a request comes down to.
@@ -324,68 +244,59 @@ impl Rpc {
         }
         Ok(sorted)
     }
+}
 
-    async fn visible(
-        &self,
-        caller: &Caller,
-        query: &GetOrder,
-    ) -> Result<(Order, Vec<StepRow>), Failure> {
-        if query.include_deleted {
-            caller.must_operate()?;
+/// What there is to do for a request.
+enum Work {
+    Command(Command, Option<time::Instant>),
+    Errand(Asking, Errand),
+}
+
+/// A request that is being carried out.
+struct Doing {
+    whose: Whose,
+    pattern: &'static str,
+    caller: Caller,
+    began: Instant,
+    span: Span,
+}
+
+impl Doing {
+    fn begin(whose: Whose, asked: &mut Asked) -> Self {
+        let pattern = asked.request.pattern();
+        let span = trace::processing(
+            REQUEST_QUEUE,
+            pattern,
+            &asked.identity.as_ref().map_or("", Identity::name),
+            asked.caller.traceparent.as_deref(),
+        );
+        span.pass_on(&mut asked.caller.traceparent);
+        Self {
+            whose,
+            pattern,
+            caller: asked.caller.clone(),
+            began: Instant::now(),
+            span,
         }
-        let found = self.store.order(query.id).await.map_err(unreadable)?;
-        found
-            .filter(|(order, _)| {
-                caller.may_see(&order.storefront) && (!order.is_deleted || query.include_deleted)
-            })
-            .ok_or_else(|| Failure::not_found("order", query.id))
     }
 
-    async fn order(&self, caller: &Caller, query: &GetOrder) -> Result<Json, Failure> {
-        let (order, steps) = self.visible(caller, query).await?;
-        Json::of(&order.represent(&steps))
-    }
-
-    async fn orders(&self, caller: &Caller, mut query: ListOrders) -> Result<Json, Failure> {
-        if query.include_deleted {
-            caller.must_operate()?;
-        }
-        query.storefront = visible_storefront(caller, query.storefront);
-        let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-        let rows = self.store.orders(&query, after).await.map_err(unreadable)?;
-        let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
-        let data: Vec<_> = page
-            .data
-            .iter()
-            .map(|(order, steps)| order.represent(steps))
-            .collect();
-        Json::of(&Page {
-            data,
-            next_cursor: page.next_cursor,
-        })
-    }
-
-    async fn history(&self, caller: &Caller, query: &OrderHistory) -> Result<Json, Failure> {
-        self.visible(
+    /// What its caller is told, after everybody else.
+    fn end(self, told: Told) -> Answered {
+        let Self {
+            whose,
+            pattern,
             caller,
-            &GetOrder {
-                id: query.id,
-                include_deleted: query.include_deleted,
-            },
-        )
-        .await?;
-        let after = match &query.cursor {
-            Some(cursor) => cursor.parse().map_err(|_| unknown_cursor())?,
-            None => 0,
-        };
-        let rows = self
-            .store
-            .history(&query.id.to_string(), after, query.limit + 1)
-            .await
-            .map_err(unreadable)?;
-        Json::of(&Page::from_rows(rows, query.limit, |event| {
-            event.sequence.to_string()
-        }))
+            began,
+            mut span,
+        } = self;
+        note(&mut span, &caller, &told);
+        tell(pattern, &caller, &told);
+        let code = told.outcome.as_ref().err().map(|failure| failure.code);
+        let code = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
+        metrics::histogram!("rpc_request_duration_seconds", "pattern" => pattern)
+            .record(began.elapsed());
+        metrics::counter!("rpc_requests_total", "pattern" => pattern, "code" => code).increment(1);
+        Answered { whose, told }
     }
 }
 
@@ -449,134 +360,6 @@ fn tell(pattern: &str, caller: &Caller, told: &Told) {
             );
         }
     }
-}
-
-enum Sorted {
-    Change(Action),
-    Read(Query),
-    /// Many changes, each of its own.
-    ApproveAll(ApproveAll),
-    /// A customer, and each of their orders.
-    Erase(CustomerRef),
-    /// All of it.
-    Reset,
-    /// Many orders, each of its own.
-    Import(ImportOrders),
-    /// May wait for something to read.
-    Feed(ListEvents),
-    /// Of dead letters some are orders' and some are not.
-    DeadLetter(DeadLetterRequest),
-}
-
-enum DeadLetterRequest {
-    List(ListDeadLetters),
-    Redrive(DeadLetterRef),
-    Discard(DeadLetterRef),
-}
-
-enum Query {
-    Order(GetOrder),
-    Orders(ListOrders),
-    History(OrderHistory),
-    Product(shared::product::ProductRef),
-    Products(shared::product::ListProducts),
-    Customer(CustomerRef),
-    Customers(shared::customer::ListCustomers),
-    Endpoint(EndpointRef),
-    Endpoints(ListEndpoints),
-    Deliveries(ListDeliveries),
-    Stats(GetStats),
-    DebugOrder(OrderRef),
-    DebugTables,
-}
-
-fn sort(request: Request) -> Result<Sorted, Failure> {
-    Ok(match request {
-        Request::CreateOrder(request) => Sorted::Change(Action::CreateOrder(request)),
-        Request::CancelOrder(request) => Sorted::Change(Action::CancelOrder(request)),
-        Request::DeleteOrder(request) => Sorted::Change(Action::DeleteOrder(request)),
-        Request::RestoreOrder(request) => Sorted::Change(Action::RestoreOrder(request)),
-        Request::ApproveOrder(request) => Sorted::Change(Action::ApproveOrder(request)),
-        Request::ApproveAll(request) => Sorted::ApproveAll(request),
-        Request::ImportOrders(request) => Sorted::Import(request),
-        Request::RejectOrder(request) => Sorted::Change(Action::RejectOrder(request)),
-        Request::RefundOrder(request) => Sorted::Change(Action::RefundOrder(request)),
-        Request::CreateShipment(request) => Sorted::Change(Action::CreateShipment(request)),
-        Request::NotifyPayment(request) => Sorted::Change(Action::NotifyPayment(request)),
-        Request::UpdateShipment(request) => Sorted::Change(Action::UpdateShipment(request)),
-        Request::CreateProduct(request) => Sorted::Change(Action::CreateProduct(request)),
-        Request::UpdateProduct(request) => Sorted::Change(Action::UpdateProduct(request)),
-        Request::DeleteProduct(request) => Sorted::Change(Action::DeleteProduct(request)),
-        Request::SetStock(request) => Sorted::Change(Action::SetStock(request)),
-        Request::AdjustStock(request) => Sorted::Change(Action::AdjustStock(request)),
-        Request::CreateCustomer(request) => Sorted::Change(Action::CreateCustomer(request)),
-        Request::BlockCustomer(request) => Sorted::Change(Action::BlockCustomer(request)),
-        Request::GetOrder(request) => Sorted::Read(Query::Order(request)),
-        Request::ListOrders(request) => Sorted::Read(Query::Orders(request)),
-        Request::OrderHistory(request) => Sorted::Read(Query::History(request)),
-        Request::GetProduct(request) => Sorted::Read(Query::Product(request)),
-        Request::ListProducts(request) => Sorted::Read(Query::Products(request)),
-        Request::GetCustomer(request) => Sorted::Read(Query::Customer(request)),
-        Request::ListCustomers(request) => Sorted::Read(Query::Customers(request)),
-        Request::VerifyCustomer(request) => Sorted::Change(Action::VerifyCustomer(request)),
-        Request::EraseCustomer(request) => Sorted::Erase(request),
-        Request::Reset(_) => Sorted::Reset,
-        Request::DebugOrder(order) => Sorted::Read(Query::DebugOrder(order)),
-        Request::DebugTables(_) => Sorted::Read(Query::DebugTables),
-        Request::ListDeadLetters(query) => Sorted::DeadLetter(DeadLetterRequest::List(query)),
-        Request::RedriveDeadLetter(letter) => {
-            Sorted::DeadLetter(DeadLetterRequest::Redrive(letter))
-        }
-        Request::DiscardDeadLetter(letter) => {
-            Sorted::DeadLetter(DeadLetterRequest::Discard(letter))
-        }
-        Request::GetStats(query) => Sorted::Read(Query::Stats(query)),
-        Request::ListEvents(query) => Sorted::Feed(query),
-        Request::CreateEndpoint(new) => Sorted::Change(Action::CreateEndpoint {
-            new,
-            secret: new_secret()?,
-        }),
-        Request::GetEndpoint(request) => Sorted::Read(Query::Endpoint(request)),
-        Request::ListEndpoints(request) => Sorted::Read(Query::Endpoints(request)),
-        Request::UpdateEndpoint(request) => Sorted::Change(Action::UpdateEndpoint(request)),
-        Request::DeleteEndpoint(request) => Sorted::Change(Action::DeleteEndpoint(request)),
-        Request::RotateSecret(request) => Sorted::Change(Action::RotateSecret {
-            request,
-            secret: new_secret()?,
-        }),
-        Request::ListDeliveries(request) => Sorted::Read(Query::Deliveries(request)),
-        Request::Redeliver(request) => Sorted::Change(Action::Redeliver(request)),
-    })
-}
-
-/// Whose data a list shows: a storefront's own, whatever it asks for.
-fn visible_storefront(caller: &Caller, asked: Option<Storefront>) -> Option<Storefront> {
-    match caller.role {
-        Role::Storefront => Some(caller.storefront.clone()),
-        Role::Operator | Role::Admin => asked,
-    }
-}
-
-/// Opaque to callers: where the page ended.
-fn write_cursor(order: &Order) -> String {
-    let place = json!([order.created_at.as_millisecond(), order.number]);
-    BASE64_URL_SAFE_NO_PAD.encode(place.to_string())
-}
-
-fn read_cursor(cursor: &str) -> Result<OrderCursor, Failure> {
-    BASE64_URL_SAFE_NO_PAD
-        .decode(cursor)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .map(|(created_at_ms, number)| OrderCursor {
-            created_at_ms,
-            number,
-        })
-        .ok_or_else(unknown_cursor)
-}
-
-fn unknown_cursor() -> Failure {
-    Failure::violation("/cursor", "is not a cursor of this list")
 }
 
 /// Nothing was read, and nothing was done.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use shared::{
     id::OrderId,
     order::{ApproveAll, ApprovedAll, ListOrders, NotApproved, OrderRef, OrderStatus},
@@ -56,10 +55,12 @@ impl Rpc {
             let rows = self.store.orders(&query, after).await.map_err(unreadable)?;
             let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
             let waiting = page.data.iter().filter(|(order, _)| order.awaits_approval);
-            let approving = waiting.map(|(order, _)| self.approve(caller, order.id, deadline));
-            for (id, outcome) in join_all(approving).await {
-                match outcome {
-                    Ok(()) => told.approved += 1,
+            let ids: Vec<_> = waiting.map(|(order, _)| order.id).collect();
+            let commands = ids.iter().map(|id| (approve(caller, *id), deadline));
+            let decided = self.engine.decide_together(commands.collect()).all().await;
+            for (id, decided) in ids.into_iter().zip(decided) {
+                match decided.map_err(Failure::from).and_then(|told| told.outcome) {
+                    Ok(_) => told.approved += 1,
                     Err(Failure { code, message, .. }) => told.failed.push(NotApproved {
                         id,
                         code,
@@ -74,21 +75,13 @@ impl Rpc {
             query.cursor.clone_from(&told.next_cursor);
         }
     }
+}
 
-    async fn approve(
-        &self,
-        caller: &Caller,
-        id: OrderId,
-        deadline: Option<time::Instant>,
-    ) -> (OrderId, Result<(), Failure>) {
-        let command = Command::Request {
-            caller: caller.clone(),
-            idempotency: None,
-            if_match: None,
-            action: Action::ApproveOrder(OrderRef { id }),
-        };
-        let told = self.engine.decide(command, deadline).await;
-        let outcome = told.map_err(Failure::from).and_then(|told| told.outcome);
-        (id, outcome.map(drop))
+fn approve(caller: &Caller, id: OrderId) -> Command {
+    Command::Request {
+        caller: caller.clone(),
+        idempotency: None,
+        if_match: None,
+        action: Action::ApproveOrder(OrderRef { id }),
     }
 }

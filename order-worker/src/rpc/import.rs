@@ -1,13 +1,12 @@
 //! Taking over orders of another system: each line is decided on its own.
 
-use futures_util::future::join_all;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use shared::{
     body,
     id::OrderId,
     order::{ImportLine, ImportOrders, ImportReport, ImportedOrder, RejectedLine},
-    outcome::{Code, Failure, Json},
+    outcome::{Code, Failure, Json, Told},
     request::Caller,
 };
 use tokio::time::Instant;
@@ -44,13 +43,27 @@ pub(crate) async fn import(
     name: Option<&str>,
     deadline: Option<Instant>,
 ) -> Result<ImportReport, Failure> {
-    let deciding = lines.into_iter().map(|ImportLine { line, order }| {
-        let id = name.map(|name| line_id(name, line));
-        async move { (line, import_one(engine, caller, id, order, deadline).await) }
-    });
+    let (mut outcomes, mut numbers, mut commands) = (Vec::new(), Vec::new(), Vec::new());
+    for ImportLine { line, order } in lines {
+        match body::read(order, ImportedOrder::read) {
+            Ok(order) => {
+                let id = name.map(|name| line_id(name, line));
+                numbers.push(line);
+                commands.push((command(caller, id, order), deadline));
+            }
+            Err(failure) => outcomes.push((line, Err(failure))),
+        }
+    }
+    let decided = engine.decide_together(commands).all().await;
+    outcomes.extend(
+        numbers
+            .into_iter()
+            .zip(decided.into_iter().map(is_duplicate)),
+    );
+    outcomes.sort_by_key(|(line, _)| *line);
     let mut report = ImportReport::default();
     let mut undecided = None;
-    for (line, outcome) in join_all(deciding).await {
+    for (line, outcome) in outcomes {
         match outcome {
             Ok(true) => report.duplicates += 1,
             Ok(false) => report.accepted += 1,
@@ -64,23 +77,19 @@ pub(crate) async fn import(
     }
 }
 
-/// Whether the order was there already.
-async fn import_one(
-    engine: &Engine,
-    caller: &Caller,
-    id: Option<OrderId>,
-    order: Value,
-    deadline: Option<Instant>,
-) -> Result<bool, Failure> {
-    let order = body::read(order, ImportedOrder::read)?;
-    let command = Command::Request {
+fn command(caller: &Caller, id: Option<OrderId>, order: ImportedOrder) -> Command {
+    Command::Request {
         caller: caller.clone(),
         // It is known again by its name or by its line.
         idempotency: None,
         if_match: None,
         action: Action::ImportOrder { id, order },
-    };
-    let told = match engine.decide(command, deadline).await {
+    }
+}
+
+/// Whether the order was there already.
+fn is_duplicate(decided: Result<Told, Undecided>) -> Result<bool, Failure> {
+    let told = match decided {
         Err(Undecided::Defect(why)) => return Err(Failure::new(Code::Internal, why)),
         told => told?,
     };

@@ -1,0 +1,237 @@
+//! What decides: a batch at a time, however long the database is away.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use shared::outcome::Told;
+use tokio::time::{self, Instant};
+use uuid::Uuid;
+
+use super::{
+    Undecided,
+    intake::Intake,
+    submission::{Submission, answer},
+};
+use crate::{
+    domain::{
+        command::{Command, Needs, Trust},
+        decide::{Rules, carry_out},
+        stamp::Stamp,
+        step::StepRow,
+        world::World,
+    },
+    relay::Outbox,
+    store::{Store, StoreError},
+};
+
+/// Between attempts while the database is away: doubles from the first to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// What decides.
+pub(super) struct Decider {
+    store: Store,
+    rules: Rules,
+    outbox: Outbox,
+    pace_us: Arc<AtomicU64>,
+}
+
+impl Decider {
+    pub(super) fn new(store: Store, rules: Rules, outbox: Outbox, pace_us: Arc<AtomicU64>) -> Self {
+        Self {
+            store,
+            rules,
+            outbox,
+            pace_us,
+        }
+    }
+
+    pub(super) async fn run(self, mut intake: Intake) {
+        loop {
+            let batch = intake.gather().await;
+            if batch.is_empty() {
+                return;
+            }
+            let began = Instant::now();
+            let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            self.see_through(batch).await;
+            self.note_pace(began.elapsed());
+            metrics::histogram!("engine_batch_size").record(size);
+            metrics::histogram!("engine_batch_duration_seconds").record(began.elapsed());
+        }
+    }
+
+    /// Half of what a batch takes lately is what the last one took.
+    fn note_pace(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let pace = self.pace_us.load(Ordering::Relaxed) / 2 + took / 2;
+        self.pace_us.store(pace, Ordering::Relaxed);
+    }
+
+    /// Decides the batch, however long the database is away.
+    async fn see_through(&self, mut batch: Vec<Submission>) {
+        let mut pause = BACKOFF.0;
+        loop {
+            batch.retain(|submission| submission.may_be_done || submission.ticket.take());
+            if batch.is_empty() {
+                return;
+            }
+            match self.decide_batch(&batch).await {
+                Ok(outcomes) => {
+                    if batch.iter().any(|submission| submission.may_be_done) {
+                        self.resend().await;
+                    }
+                    return answer(batch, outcomes.into_iter().map(Ok));
+                }
+                // One of them can't be decided: alone, each harms only itself.
+                Err(Undecided::Defect(_)) if batch.len() > 1 => {
+                    for submission in batch {
+                        if !submission.may_be_done {
+                            submission.ticket.put_back();
+                        }
+                        Box::pin(self.see_through(vec![submission])).await;
+                    }
+                    return;
+                }
+                Err(defect @ Undecided::Defect(_)) => return refuse(batch, &defect),
+                Err(Undecided::Away(_)) => {
+                    for submission in batch.iter().filter(|submission| !submission.may_be_done) {
+                        submission.ticket.put_back();
+                    }
+                }
+                Err(unknown @ Undecided::Unknown(_)) => {
+                    let (again, not_again) = batch.into_iter().partition(is_safe_to_repeat);
+                    refuse(not_again, &unknown);
+                    batch = again;
+                    repeat_knowingly(&mut batch);
+                }
+            }
+            // Without a deadline a command waits as long as somebody waits for it.
+            time::sleep(pause).await;
+            pause = (pause * 2).min(BACKOFF.1);
+            let now = Instant::now();
+            batch.retain(|submission| {
+                submission.is_awaited() && submission.deadline.is_none_or(|deadline| now < deadline)
+            });
+        }
+    }
+
+    /// Steps of a commit that was not answered were not sent.
+    async fn resend(&self) {
+        if let Err(error) = self.store.release_leases(Timestamp::now()).await {
+            tracing::warn!(%error, "steps of an unanswered commit are sent when their lease is over");
+        }
+    }
+
+    async fn decide_batch(&self, batch: &[Submission]) -> Result<Vec<Told>, Undecided> {
+        let mut needs = Needs::default();
+        for submission in batch {
+            needs.add(&submission.command);
+        }
+        let stamp = Stamp::new(Timestamp::now(), seed());
+        let now = stamp.now();
+        let decided = self
+            .store
+            .transact(&needs, now, |world| {
+                let mut stamp = stamp.clone();
+                let outcomes = batch
+                    .iter()
+                    .map(|submission| {
+                        let carried_out =
+                            || carry_out(world, &submission.command, &self.rules, &mut stamp);
+                        catch_unwind(AssertUnwindSafe(carried_out)).ok()
+                    })
+                    .collect::<Option<Vec<_>>>()?;
+                Some((outcomes, due(world, now), !world.dirty.events.is_empty()))
+            })
+            .await;
+        match decided {
+            Ok((outcomes, steps, has_events)) => {
+                let is_caller = |submission: &&Submission| {
+                    matches!(submission.command, Command::Request { .. })
+                };
+                self.outbox.served(batch.iter().filter(is_caller).count());
+                self.outbox.steps(steps);
+                if has_events {
+                    self.outbox.events();
+                }
+                Ok(outcomes)
+            }
+            Err(error) => Err(undecided(error)),
+        }
+    }
+}
+
+fn refuse(batch: Vec<Submission>, why: &Undecided) {
+    let outcomes = vec![Err(why.clone()); batch.len()];
+    answer(batch, outcomes);
+}
+
+/// Whether deciding the command again, after it may have been done, finds that it was.
+fn is_safe_to_repeat(submission: &Submission) -> bool {
+    match &submission.command {
+        Command::Finish { .. } | Command::FinishDelivery { .. } => true,
+        Command::Request { idempotency, .. } => idempotency.is_some(),
+    }
+}
+
+/// A first delivery that may have been done is none any more.
+fn repeat_knowingly(batch: &mut [Submission]) {
+    for submission in batch {
+        submission.may_be_done = true;
+        if let Command::Request {
+            idempotency: Some(idempotency),
+            ..
+        } = &mut submission.command
+            && idempotency.trust == Trust::FirstDelivery
+        {
+            idempotency.trust = Trust::Message;
+        }
+    }
+}
+
+/// The random half of a UUID.
+fn seed() -> u64 {
+    Uuid::now_v7().as_u64_pair().1
+}
+
+fn undecided(error: StoreError) -> Undecided {
+    match error {
+        StoreError::GivenUp => Undecided::Defect("the request could not be decided".to_owned()),
+        StoreError::Damaged(_) => {
+            tracing::error!(%error, "a batch can't be loaded or saved");
+            Undecided::Defect("the request could not be decided".to_owned())
+        }
+        StoreError::Away(_) | StoreError::Refusing(_) => {
+            tracing::error!(%error, "a batch was not saved; nothing of it was done; trying again");
+            Undecided::Away("the database is away".to_owned())
+        }
+        // In the way of others it can't be for so long: it is in its own way.
+        StoreError::Conflict(_) => {
+            tracing::error!(%error, "a batch can't be saved beside what is there");
+            Undecided::Defect("the request could not be decided".to_owned())
+        }
+        StoreError::Unknown(_) => {
+            tracing::error!(%error, "it is unknown whether a batch was saved; looking again");
+            Undecided::Unknown("the database did not answer the commit".to_owned())
+        }
+    }
+}
+
+/// The steps that the batch put and whose time has come.
+fn due(world: &World, now: Timestamp) -> Vec<StepRow> {
+    let put = world
+        .dirty
+        .steps
+        .iter()
+        .filter_map(|key| world.steps.get(key));
+    put.filter(|row| !row.is_dead && row.due_at <= now)
+        .cloned()
+        .collect()
+}

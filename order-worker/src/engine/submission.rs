@@ -1,0 +1,326 @@
+//! A command on its way: who waits for it, until when, and who may still take it back.
+
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use shared::outcome::Told;
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
+
+use super::{Undecided, stopping};
+use crate::domain::command::Command;
+
+/// What came of the command that stood at this place among those that were submitted together.
+pub type Decided = (usize, Result<Told, Undecided>);
+
+/// A command that waits to be decided.
+pub(super) struct Submission {
+    pub(super) command: Command,
+    pub(super) deadline: Option<Instant>,
+    pub(super) ticket: Arc<Ticket>,
+    /// A commit of it was not answered.
+    pub(super) may_be_done: bool,
+    /// A step's result, and long overdue.
+    pub(super) is_late: bool,
+    answer: mpsc::UnboundedSender<Vec<Decided>>,
+    place: usize,
+}
+
+impl Submission {
+    pub(super) fn new(
+        command: Command,
+        deadline: Option<Instant>,
+        answer: mpsc::UnboundedSender<Vec<Decided>>,
+        place: usize,
+    ) -> Self {
+        Self {
+            command,
+            deadline,
+            ticket: Arc::default(),
+            may_be_done: false,
+            is_late: false,
+            answer,
+            place,
+        }
+    }
+
+    /// Whether anybody still waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.answer.is_closed()
+    }
+}
+
+/// Tells what came of `batch`: to those who asked together, together.
+pub(super) fn answer(
+    batch: Vec<Submission>,
+    outcomes: impl IntoIterator<Item = Result<Told, Undecided>>,
+) {
+    let mut all = batch.into_iter().zip(outcomes).peekable();
+    while let Some((submission, outcome)) = all.next() {
+        let mut together = vec![(submission.place, outcome)];
+        let asker = submission.answer;
+        while let Some((next, outcome)) = all.next_if(|(next, _)| next.answer.same_channel(&asker))
+        {
+            together.push((next.place, outcome));
+        }
+        let _ = asker.send(together);
+    }
+}
+
+/// Whose a command is: a caller may take it back as long as no batch has it.
+#[derive(Default)]
+pub(super) struct Ticket(AtomicU8);
+
+impl Ticket {
+    const WAITING: u8 = 0;
+    const TAKEN: u8 = 1;
+    const WITHDRAWN: u8 = 2;
+
+    /// Into a batch; not if it was withdrawn.
+    pub(super) fn take(&self) -> bool {
+        self.go(Self::WAITING, Self::TAKEN)
+    }
+
+    /// Out of a batch of which nothing was done.
+    pub(super) fn put_back(&self) {
+        self.go(Self::TAKEN, Self::WAITING);
+    }
+
+    /// Nothing was done, and nothing will be.
+    fn withdraw(&self) -> bool {
+        self.go(Self::WAITING, Self::WITHDRAWN)
+    }
+
+    fn go(&self, from: u8, to: u8) -> bool {
+        self.0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+/// What comes of commands that were submitted together.
+pub struct Decisions {
+    decided: mpsc::UnboundedReceiver<Vec<Decided>>,
+    /// By their places; those of which nothing came yet.
+    waiting: Vec<Option<Waiting>>,
+    /// Those that were not even submitted.
+    refused: Vec<Decided>,
+}
+
+/// A caller that waits.
+pub(super) struct Waiting {
+    ticket: Arc<Ticket>,
+    deadline: Option<Instant>,
+    /// When it has to be told, to hear of it in time.
+    last_moment: Option<Instant>,
+}
+
+impl Waiting {
+    pub(super) fn new(submission: &Submission, last_moment: Option<Instant>) -> Self {
+        Self {
+            ticket: Arc::clone(&submission.ticket),
+            deadline: submission.deadline,
+            last_moment,
+        }
+    }
+
+    /// When something has to be told or done, whatever is decided.
+    fn moment(&self) -> Option<Instant> {
+        self.last_moment.or(self.deadline)
+    }
+
+    /// What there is to tell at `now`, without a decision.
+    fn give_up(&mut self, now: Instant) -> Option<Undecided> {
+        if self.last_moment.is_some_and(|moment| moment <= now) {
+            self.last_moment = None;
+            if self.ticket.withdraw() {
+                return Some(Undecided::Away(
+                    "the database did not take it in time; nothing was done".to_owned(),
+                ));
+            }
+        }
+        let is_over =
+            self.last_moment.is_none() && self.deadline.is_some_and(|deadline| deadline <= now);
+        is_over.then(|| Undecided::Unknown("not decided in time".to_owned()))
+    }
+}
+
+impl Decisions {
+    pub(super) fn new(
+        decided: mpsc::UnboundedReceiver<Vec<Decided>>,
+        waiting: Vec<Option<Waiting>>,
+        refused: Vec<Decided>,
+    ) -> Self {
+        Self {
+            decided,
+            waiting,
+            refused,
+        }
+    }
+
+    /// What is known next, of one command or of several, by their places; none when all is known. What
+    /// is not decided in time is told in time. Nothing is lost when this is dropped and called again.
+    pub async fn next(&mut self) -> Option<Vec<Decided>> {
+        loop {
+            if !self.refused.is_empty() {
+                return Some(mem::take(&mut self.refused));
+            }
+            if self.waiting.iter().all(Option::is_none) {
+                return None;
+            }
+            let moment = self
+                .waiting
+                .iter()
+                .flatten()
+                .filter_map(Waiting::moment)
+                .min();
+            let decided = match moment {
+                None => Some(self.decided.recv().await),
+                Some(moment) => time::timeout_at(moment, self.decided.recv()).await.ok(),
+            };
+            let Some(decided) = decided else {
+                self.give_up(Instant::now());
+                continue;
+            };
+            let Some(mut decided) = decided else {
+                self.refuse(|_| Some(stopping()));
+                continue;
+            };
+            // Who was told before is told nothing else.
+            decided.retain(|(place, _)| {
+                self.waiting
+                    .get_mut(*place)
+                    .is_some_and(|waiting| waiting.take().is_some())
+            });
+            if !decided.is_empty() {
+                return Some(decided);
+            }
+        }
+    }
+
+    /// What came of all of them, in their order.
+    pub async fn all(mut self) -> Vec<Result<Told, Undecided>> {
+        let mut all = Vec::with_capacity(self.waiting.len());
+        while let Some(decided) = self.next().await {
+            all.extend(decided);
+        }
+        all.sort_unstable_by_key(|(place, _)| *place);
+        all.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    fn give_up(&mut self, now: Instant) {
+        self.refuse(|waiting| waiting.give_up(now));
+    }
+
+    /// Those for whom `why` says why.
+    fn refuse(&mut self, why: impl Fn(&mut Waiting) -> Option<Undecided>) {
+        for (place, waiting) in self.waiting.iter_mut().enumerate() {
+            if let Some(why) = waiting.as_mut().and_then(&why) {
+                *waiting = None;
+                self.refused.push((place, Err(why)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use shared::{
+        customer::CustomerRef,
+        id::Storefront,
+        outcome::{Code, Failure},
+        request::{Caller, Role},
+    };
+
+    use super::*;
+    use crate::domain::command::Action;
+
+    fn command() -> Command {
+        Command::Request {
+            caller: Caller {
+                role: Role::Admin,
+                storefront: Storefront::default(),
+                actor: String::new(),
+                intent: String::new(),
+                request_id: String::new(),
+                traceparent: None,
+            },
+            idempotency: None,
+            if_match: None,
+            action: Action::VerifyCustomer(CustomerRef {
+                id: uuid::Uuid::nil().into(),
+            }),
+        }
+    }
+
+    /// Three commands submitted together, that wait so long, and what will come of them.
+    fn three(wait: Duration) -> (Vec<Submission>, Decisions) {
+        let (answer, decided) = mpsc::unbounded_channel();
+        let deadline = Instant::now() + wait;
+        let submissions: Vec<_> = (0..3)
+            .map(|place| Submission::new(command(), Some(deadline), answer.clone(), place))
+            .collect();
+        let waiting = submissions.iter();
+        let waiting = waiting.map(|submission| Some(Waiting::new(submission, Some(deadline))));
+        let decisions = Decisions::new(decided, waiting.collect(), Vec::new());
+        (submissions, decisions)
+    }
+
+    fn refusals(count: usize) -> impl Iterator<Item = Result<Told, Undecided>> {
+        let refusal = || Err(Failure::new(Code::NotFound, "nobody")).into();
+        std::iter::repeat_with(move || Ok(refusal())).take(count)
+    }
+
+    fn places(decided: Option<Vec<Decided>>) -> Vec<usize> {
+        let decided = decided.unwrap_or_default().into_iter();
+        decided.map(|(place, _)| place).collect()
+    }
+
+    #[tokio::test]
+    async fn who_asks_together_is_told_together_what_is_decided_together() {
+        let (mut first, mut decisions) = three(Duration::from_mins(1));
+        let (others, mut others_decisions) = three(Duration::from_mins(1));
+        let last = first.pop();
+        first.extend(others);
+        answer(first, refusals(5));
+        assert_eq!(places(decisions.next().await), [0, 1]);
+        assert_eq!(places(others_decisions.next().await), [0, 1, 2]);
+        assert!(others_decisions.next().await.is_none());
+        answer(last.into_iter().collect(), refusals(1));
+        assert_eq!(places(decisions.next().await), [2]);
+        assert!(decisions.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn when_time_is_up_nothing_was_done_or_it_is_unknown() {
+        let (submissions, decisions) = three(Duration::from_millis(20));
+        assert!(submissions[1].ticket.take());
+        assert!(matches!(
+            decisions.all().await.as_slice(),
+            [
+                Err(Undecided::Away(_)),
+                Err(Undecided::Unknown(_)),
+                Err(Undecided::Away(_))
+            ]
+        ));
+        // What was withdrawn can't be taken any more.
+        assert!(!submissions[0].ticket.take());
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_ends_did_nothing() {
+        let (submissions, mut decisions) = three(Duration::from_mins(1));
+        drop(submissions);
+        assert_eq!(places(decisions.next().await), [0, 1, 2]);
+        assert!(decisions.next().await.is_none());
+    }
+}

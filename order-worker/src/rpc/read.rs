@@ -1,0 +1,188 @@
+//! Reads: answered by the readers' connections, beside whatever is being decided.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::json;
+use shared::{
+    id::{EndpointId, Storefront},
+    order::{GetOrder, ListOrders, OrderHistory},
+    outcome::{Failure, Json},
+    page::Page,
+    request::{Caller, Role},
+};
+
+use super::{Rpc, sort::Query, unreadable};
+use crate::{
+    domain::{
+        order::Order,
+        step::StepRow,
+        webhook::{Delivery, Endpoint},
+    },
+    store::OrderCursor,
+};
+
+impl Rpc {
+    pub(super) async fn read(&self, caller: &Caller, query: Query) -> Result<Json, Failure> {
+        match query {
+            Query::Order(query) => self.order(caller, &query).await,
+            Query::Orders(query) => self.orders(caller, query).await,
+            Query::History(query) => self.history(caller, &query).await,
+            Query::Product(query) => {
+                let found = self.store.product(&query.sku).await.map_err(unreadable)?;
+                match found.filter(|(product, _)| !product.is_deleted) {
+                    Some((product, shelves)) => Json::of(&product.represent(Some(&shelves))),
+                    None => Err(Failure::not_found("product", &query.sku)),
+                }
+            }
+            Query::Products(query) => {
+                let rows = self.store.products(&query).await.map_err(unreadable)?;
+                let rows = rows
+                    .iter()
+                    .map(|(product, shelves)| product.represent(Some(shelves)))
+                    .collect();
+                Json::of(&Page::from_rows(rows, query.limit, |product| {
+                    product.sku.to_string()
+                }))
+            }
+            Query::Customer(query) => {
+                let found = self.store.customer(query.id).await.map_err(unreadable)?;
+                match found.filter(|customer| caller.may_see(&customer.storefront)) {
+                    Some(customer) => Json::of(&customer),
+                    None => Err(Failure::not_found("customer", query.id)),
+                }
+            }
+            Query::Customers(mut query) => {
+                query.storefront = visible_storefront(caller, query.storefront);
+                let rows = self.store.customers(&query).await.map_err(unreadable)?;
+                Json::of(&Page::from_rows(rows, query.limit, |customer| {
+                    customer.id.to_string()
+                }))
+            }
+            Query::Endpoint(query) => {
+                let endpoint = self.managed(caller, query.id).await?;
+                Json::of(&endpoint.represent(false))
+            }
+            Query::Endpoints(mut query) => {
+                query.storefront = match caller.role {
+                    Role::Admin => query.storefront,
+                    Role::Operator | Role::Storefront => Some(caller.storefront.clone()),
+                };
+                let rows = self.store.endpoints(&query).await.map_err(unreadable)?;
+                let rows = rows.iter().map(|endpoint| endpoint.represent(false));
+                Json::of(&Page::from_rows(rows.collect(), query.limit, |endpoint| {
+                    endpoint.id.to_string()
+                }))
+            }
+            Query::Stats(query) => self.stats(caller, query).await,
+            Query::DebugOrder(order) => self.debug_order(caller, order).await,
+            Query::DebugTables => self.debug_tables(caller).await,
+            Query::Deliveries(query) => {
+                self.managed(caller, query.id).await?;
+                let rows = self.store.deliveries(&query).await.map_err(unreadable)?;
+                let rows = rows.iter().map(Delivery::represent);
+                Json::of(&Page::from_rows(rows.collect(), query.limit, |delivery| {
+                    delivery.id.to_string()
+                }))
+            }
+        }
+    }
+
+    async fn managed(&self, caller: &Caller, id: EndpointId) -> Result<Endpoint, Failure> {
+        let found = self.store.endpoint(id).await.map_err(unreadable)?;
+        found
+            .filter(|endpoint| endpoint.is_managed_by(caller))
+            .ok_or_else(|| Failure::not_found("webhook endpoint", id))
+    }
+
+    pub(super) async fn visible(
+        &self,
+        caller: &Caller,
+        query: &GetOrder,
+    ) -> Result<(Order, Vec<StepRow>), Failure> {
+        if query.include_deleted {
+            caller.must_operate()?;
+        }
+        let found = self.store.order(query.id).await.map_err(unreadable)?;
+        found
+            .filter(|(order, _)| {
+                caller.may_see(&order.storefront) && (!order.is_deleted || query.include_deleted)
+            })
+            .ok_or_else(|| Failure::not_found("order", query.id))
+    }
+
+    async fn order(&self, caller: &Caller, query: &GetOrder) -> Result<Json, Failure> {
+        let (order, steps) = self.visible(caller, query).await?;
+        Json::of(&order.represent(&steps))
+    }
+
+    async fn orders(&self, caller: &Caller, mut query: ListOrders) -> Result<Json, Failure> {
+        if query.include_deleted {
+            caller.must_operate()?;
+        }
+        query.storefront = visible_storefront(caller, query.storefront);
+        let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+        let rows = self.store.orders(&query, after).await.map_err(unreadable)?;
+        let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
+        let data: Vec<_> = page
+            .data
+            .iter()
+            .map(|(order, steps)| order.represent(steps))
+            .collect();
+        Json::of(&Page {
+            data,
+            next_cursor: page.next_cursor,
+        })
+    }
+
+    async fn history(&self, caller: &Caller, query: &OrderHistory) -> Result<Json, Failure> {
+        self.visible(
+            caller,
+            &GetOrder {
+                id: query.id,
+                include_deleted: query.include_deleted,
+            },
+        )
+        .await?;
+        let after = match &query.cursor {
+            Some(cursor) => cursor.parse().map_err(|_| unknown_cursor())?,
+            None => 0,
+        };
+        let rows = self
+            .store
+            .history(&query.id.to_string(), after, query.limit + 1)
+            .await
+            .map_err(unreadable)?;
+        Json::of(&Page::from_rows(rows, query.limit, |event| {
+            event.sequence.to_string()
+        }))
+    }
+}
+
+/// Whose data a list shows: a storefront's own, whatever it asks for.
+pub(super) fn visible_storefront(caller: &Caller, asked: Option<Storefront>) -> Option<Storefront> {
+    match caller.role {
+        Role::Storefront => Some(caller.storefront.clone()),
+        Role::Operator | Role::Admin => asked,
+    }
+}
+
+/// Opaque to callers: where the page ended.
+pub(super) fn write_cursor(order: &Order) -> String {
+    let place = json!([order.created_at.as_millisecond(), order.number]);
+    BASE64_URL_SAFE_NO_PAD.encode(place.to_string())
+}
+
+pub(super) fn read_cursor(cursor: &str) -> Result<OrderCursor, Failure> {
+    BASE64_URL_SAFE_NO_PAD
+        .decode(cursor)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .map(|(created_at_ms, number)| OrderCursor {
+            created_at_ms,
+            number,
+        })
+        .ok_or_else(unknown_cursor)
+}
+
+fn unknown_cursor() -> Failure {
+    Failure::violation("/cursor", "is not a cursor of this list")
+}
