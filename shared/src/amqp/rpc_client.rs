@@ -18,7 +18,7 @@ use std::{
 use dashmap::DashMap;
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Confirmation, ErrorKind,
+    Channel, Confirmation, ErrorKind, PublisherConfirm,
     message::Delivery,
     options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions},
     types::FieldTable,
@@ -38,6 +38,7 @@ use super::{
     message::{Outgoing, short, unix_now},
     rpc_server::header,
     topology::REQUEST_QUEUE,
+    turn::Turn,
 };
 use crate::{
     etag::IfMatch,
@@ -69,6 +70,7 @@ struct Shared {
     pending: DashMap<Uuid, Pending>,
     in_flight: Semaphore,
     lane: RwLock<Option<Lane>>,
+    turn: Turn,
     reads: Arc<Line<Waiting>>,
     changes: Arc<Line<Waiting>>,
 }
@@ -140,6 +142,7 @@ impl RpcClient {
             pending: DashMap::new(),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             lane: RwLock::default(),
+            turn: Turn::default(),
             reads: Line::new(),
             changes: Line::new(),
         });
@@ -216,11 +219,7 @@ impl RpcClient {
         } else {
             &self.shared.changes
         };
-        if let Some((waiting, place)) = line.enter(waiting) {
-            // A broker that takes nothing does not hold the caller beyond its time.
-            let sending = self.shared.send(&self.broker, vec![waiting], place);
-            let _ = time::timeout_at(deadline, sending).await;
-        }
+        line.enter(waiting);
         match time::timeout_at(deadline, reply).await {
             Ok(Ok(Reply::Body { body, is_replay })) => Ok(Told {
                 outcome: decode(&body),
@@ -264,7 +263,7 @@ impl Weighed for Waiting {
 async fn send_waiting(broker: Broker, shared: Arc<Shared>, line: Arc<Line<Waiting>>) {
     loop {
         let (calls, place) = line.next().await;
-        shared.send(&broker, calls, place).await;
+        shared.send(&broker, calls, place);
     }
 }
 
@@ -291,7 +290,7 @@ impl Shared {
     }
 
     /// Sends `calls` as one message; whatever comes of it is told to them.
-    async fn send(
+    fn send(
         self: &Arc<Self>,
         broker: &Broker,
         mut calls: Vec<Waiting>,
@@ -321,25 +320,28 @@ impl Shared {
         if self.generation() != Some(lane.generation) {
             return self.not_sent(&calls, &unavailable("the connection was lost"));
         }
-        let message = message(&calls, now);
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..BasicPublishOptions::default()
-        };
-        let publish = lane.channel.basic_publish(
-            "".into(),
-            short(REQUEST_QUEUE),
-            options,
-            &message.body,
-            message.properties(),
-        );
-        let confirm = match time::timeout(PUBLISH_TIMEOUT, publish).await {
+        let size = u32::try_from(calls.len()).unwrap_or(u32::MAX);
+        metrics::histogram!("rpc_batch_size").record(size);
+        let publishing = publish(lane.channel, message(&calls, now));
+        let publishing = self.turn.hand_over(publishing);
+        let shared = Arc::clone(self);
+        tokio::spawn(async move { shared.see_through(&calls, place, publishing).await });
+    }
+
+    /// Waits until the message of `calls` is written, and a while for its answers.
+    async fn see_through(
+        &self,
+        calls: &[Waiting],
+        place: Arc<Place<Waiting>>,
+        publishing: impl Future<Output = lapin::Result<PublisherConfirm>>,
+    ) {
+        let confirm = match time::timeout(PUBLISH_TIMEOUT, publishing).await {
             Ok(Ok(confirm)) => confirm,
             Ok(Err(error)) => {
                 return match error.kind() {
                     // Refused by lapin before anything was written.
                     ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
-                        self.not_sent(&calls, &unavailable("the connection was lost"));
+                        self.not_sent(calls, &unavailable("the connection was lost"));
                     }
                     _ => self.connection_lost(calls.iter().map(|call| call.correlation_id)),
                 };
@@ -348,26 +350,23 @@ impl Shared {
         };
         // A refusal comes by the confirm, an outcome by the reply; a confirm that is dropped
         // unresolved would be kept by lapin for ever.
-        let shared = Arc::clone(self);
-        tokio::spawn(async move {
-            let refused = async {
-                let failure = match confirm.await {
-                    Ok(Confirmation::Nack(_)) => {
-                        unavailable("too many requests are waiting").with(retry_after())
-                    }
-                    Ok(Confirmation::Ack(Some(_))) => {
-                        unavailable(format!("the broker has no {REQUEST_QUEUE}"))
-                    }
-                    Ok(_) | Err(_) => return,
-                };
-                shared.not_sent(&calls, &failure);
+        let refused = async {
+            let failure = match confirm.await {
+                Ok(Confirmation::Nack(_)) => {
+                    unavailable("too many requests are waiting").with(retry_after())
+                }
+                Ok(Confirmation::Ack(Some(_))) => {
+                    unavailable(format!("the broker has no {REQUEST_QUEUE}"))
+                }
+                Ok(_) | Err(_) => return,
             };
-            let making_room = async {
-                time::sleep(STRAGGLER).await;
-                place.free();
-            };
-            tokio::join!(refused, making_room);
-        });
+            self.not_sent(calls, &failure);
+        };
+        let making_room = async {
+            time::sleep(STRAGGLER).await;
+            place.free();
+        };
+        tokio::join!(refused, making_room);
     }
 
     fn not_sent(&self, calls: &[Waiting], failure: &Failure) {
@@ -393,6 +392,22 @@ impl Shared {
             sent.place.free();
         }
     }
+}
+
+async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<PublisherConfirm> {
+    let options = BasicPublishOptions {
+        mandatory: true,
+        ..BasicPublishOptions::default()
+    };
+    channel
+        .basic_publish(
+            "".into(),
+            short(REQUEST_QUEUE),
+            options,
+            &message.body,
+            message.properties(),
+        )
+        .await
 }
 
 /// The message that carries `calls`: a plain one for one.

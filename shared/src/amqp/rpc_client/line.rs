@@ -1,6 +1,6 @@
 //! The line in front of the broker: a few messages are under way at a time, and what comes meanwhile
-//! gathers into the next. No timer holds anything back: whoever finds a free place goes at once and
-//! alone.
+//! gathers into the next. No timer holds anything back: whoever finds a free place goes at once, with
+//! those who came at the same moment.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task};
 
 /// Messages under way at a time. Fewer leave the other end idle between two; with more, each carries
 /// less, and the broker's cost is by message.
@@ -57,29 +57,32 @@ impl<T: Weighed> Line<T> {
         })
     }
 
-    /// Gives `item` back with a place if it can go now; else it waits for [`Line::next`].
-    pub(super) fn enter(self: &Arc<Self>, item: T) -> Option<(T, Arc<Place<T>>)> {
+    /// `item` waits for [`Line::next`].
+    pub(super) fn enter(&self, item: T) {
         let mut state = self.state();
-        if state.under_way < WINDOW && state.waiting.is_empty() {
-            state.under_way += 1;
-            Some((item, self.place()))
-        } else {
-            state.waiting.push_back(item);
-            None
+        state.waiting.push_back(item);
+        if state.under_way < WINDOW {
+            self.news.notify_one();
         }
     }
 
-    /// The next message's items, as soon as there are some and a place for it.
+    /// The next message's items, as soon as there are some and a place for it. For one to wait at a time.
     pub(super) async fn next(self: &Arc<Self>) -> (Vec<T>, Arc<Place<T>>) {
         loop {
-            if let Some(batch) = self.take() {
+            self.news.notified().await;
+            // Others that came at the same moment get their turn to enter first.
+            task::yield_now().await;
+            if let Some((batch, goes_on)) = self.take() {
+                if goes_on {
+                    self.news.notify_one();
+                }
                 return (batch, self.place());
             }
-            self.news.notified().await;
         }
     }
 
-    fn take(&self) -> Option<Vec<T>> {
+    /// The next message's items, and whether another can go behind them at once.
+    fn take(&self) -> Option<(Vec<T>, bool)> {
         let mut state = self.state();
         if state.under_way == WINDOW || state.waiting.is_empty() {
             return None;
@@ -93,7 +96,9 @@ impl<T: Weighed> Line<T> {
         };
         let waiting = state.waiting.iter().take(MAX_REQUESTS);
         let count = waiting.map(fits).take_while(|fits| *fits).count();
-        Some(state.waiting.drain(..count).collect())
+        let batch = state.waiting.drain(..count).collect();
+        let goes_on = state.under_way < WINDOW && !state.waiting.is_empty();
+        Some((batch, goes_on))
     }
 
     fn place(self: &Arc<Self>) -> Arc<Place<T>> {
@@ -145,13 +150,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_finds_a_place_goes_alone_and_the_rest_goes_together() {
+    async fn who_comes_at_the_same_moment_goes_together_and_few_messages_are_under_way() {
         let line = Line::new();
-        let mut places: Vec<_> = (0..WINDOW)
-            .map(|_| line.enter(Item(1)).expect("a free place").1)
-            .collect();
+        let mut places = Vec::new();
+        for count in 1..=WINDOW {
+            for _ in 0..count {
+                line.enter(Item(1));
+            }
+            let (batch, place) = line.next().await;
+            assert_eq!(batch.len(), count);
+            places.push(place);
+        }
         for _ in 0..=MAX_REQUESTS {
-            assert!(line.enter(Item(1)).is_none());
+            line.enter(Item(1));
         }
         assert!(line.take().is_none());
         // Freed twice, it is one place.
@@ -165,17 +176,14 @@ mod tests {
         assert_eq!(line.next().await.0.len(), 1);
     }
 
-    #[test]
-    fn a_message_does_not_grow_beyond_its_bytes_but_takes_any_single_request() {
+    #[tokio::test]
+    async fn a_message_does_not_grow_beyond_its_bytes_but_takes_any_single_request() {
         let line = Line::new();
-        let places: Vec<_> = (0..WINDOW).map(|_| line.enter(Item(1))).collect();
         for bytes in [MAX_BYTES - 1, 3 * MAX_BYTES, 1, 2 * MAX_BYTES] {
             line.enter(Item(bytes));
         }
-        drop(places);
-        let sizes: Vec<_> = std::iter::from_fn(|| line.take())
-            .map(|batch| batch.len())
-            .collect();
-        assert_eq!(sizes, [2, 2]);
+        let first = line.next().await;
+        let second = line.next().await;
+        assert_eq!((first.0.len(), second.0.len()), (2, 2));
     }
 }
