@@ -53,24 +53,12 @@ impl Answer {
 
     /// With the `Location` of what was created in `collection`.
     pub(crate) fn located(self, collection: &str) -> Response {
-        let value = self.value();
-        let location = value.and_then(|value| Known::of(value).location(collection));
-        let mut response = self.into_response();
-        if let Some(location) = location {
-            response.headers_mut().insert(header::LOCATION, location);
-        }
-        response
+        self.respond(|known| Some((header::LOCATION, known.location(collection)?)))
     }
 
     /// With a `Link` to the next page (RFC 8288), if there is one.
     pub(crate) fn page(self, uri: &Uri, cursor: Cursor) -> Response {
-        let value = self.value();
-        let link = value.and_then(|value| Known::of(value).link(uri, cursor));
-        let mut response = self.into_response();
-        if let Some(link) = link {
-            response.headers_mut().insert(header::LINK, link);
-        }
-        response
+        self.respond(|known| Some((header::LINK, known.link(uri, cursor)?)))
     }
 
     /// As 304 if the client has this version already.
@@ -96,23 +84,34 @@ fn revalidated() -> [(Option<HeaderName>, HeaderValue); 1] {
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
+        self.respond(|_| None)
+    }
+}
+
+impl Answer {
+    /// The answer, with what `more` makes of its value.
+    fn respond(
+        self,
+        more: impl FnOnce(&Known<'_>) -> Option<(HeaderName, HeaderValue)>,
+    ) -> Response {
         let Self { status, told } = self;
         let mut response = match told.outcome {
-            Ok(_) if status == StatusCode::NO_CONTENT => status.into_response(),
             Ok(value) => {
-                let tag = Known::of(&value).etag(&value);
-                let content_type = HeaderValue::from_static("application/json");
-                let body = value.text().to_owned();
-                let mut response =
-                    (status, [(header::CONTENT_TYPE, content_type)], body).into_response();
-                if let Some(tag) = tag {
-                    response.headers_mut().insert(header::ETAG, tag);
-                    for (name, value) in revalidated() {
-                        response
-                            .headers_mut()
-                            .extend(name.map(|name| (name, value)));
-                    }
+                let known = Known::of(&value);
+                let (tag, more) = (known.etag(&value), more(&known));
+                let mut response = if status == StatusCode::NO_CONTENT {
+                    status.into_response()
+                } else {
+                    let json = HeaderValue::from_static("application/json");
+                    let body = value.into_text();
+                    (status, [(header::CONTENT_TYPE, json)], body).into_response()
+                };
+                let headers = response.headers_mut();
+                if let Some(tag) = tag.filter(|_| status != StatusCode::NO_CONTENT) {
+                    headers.insert(header::ETAG, tag);
+                    headers.extend(revalidated());
                 }
+                headers.extend(more.map(|(name, value)| (Some(name), value)));
                 response
             }
             Err(failure) => Problem::from(failure).into_response(),

@@ -104,6 +104,12 @@ impl Json {
         self.0.get()
     }
 
+    /// The text, which is all there is.
+    pub fn into_text(self) -> String {
+        let text: Box<str> = self.0.into();
+        text.into()
+    }
+
     /// The value itself.
     pub fn value(&self) -> Value {
         serde_json::from_str(self.text()).unwrap_or_default()

@@ -119,7 +119,8 @@ impl Connection {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let columns = statement.column_count();
-            bind(&mut statement, arguments)?;
+            let places = places(&statement, arguments.len())?;
+            bind(&mut statement, &places, arguments)?;
             let mut rows = statement.raw_query();
             let mut read = Vec::new();
             while let Some(row) = rows.next()? {
@@ -134,7 +135,8 @@ impl Connection {
     pub(super) fn execute(&mut self, sql: &str, arguments: &[Argument]) -> Result<u64, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
-            bind(&mut statement, arguments)?;
+            let places = places(&statement, arguments.len())?;
+            bind(&mut statement, &places, arguments)?;
             let changed = statement.raw_execute()?;
             Ok(u64::try_from(changed).unwrap_or_default())
         })
@@ -148,8 +150,9 @@ impl Connection {
     ) -> Result<(), StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(sql)?;
+            let places = places(&statement, rows.first().map_or(0, Vec::len))?;
             for row in rows {
-                bind(&mut statement, row)?;
+                bind(&mut statement, &places, row)?;
                 statement.raw_execute()?;
             }
             Ok(())
@@ -186,16 +189,20 @@ fn apart<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Binds `$1`, `$2`…, which to SQLite are names.
-fn bind(statement: &mut Statement<'_>, arguments: &[Argument]) -> rusqlite::Result<()> {
-    const NAMES: [&str; 16] = [
-        "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14",
-        "$15", "$16",
-    ];
-    for (name, argument) in NAMES.iter().zip(arguments) {
-        // One that the statement has no use for is none of its parameters.
-        if let Some(index) = statement.parameter_index(name)? {
-            statement.raw_bind_parameter(index, argument)?;
+/// Where a statement takes `$1`, `$2`…, which to SQLite are names; one that it has no use for is nowhere.
+fn places(statement: &Statement<'_>, count: usize) -> rusqlite::Result<Vec<Option<usize>>> {
+    let names = (1..=count).map(|number| format!("${number}"));
+    names.map(|name| statement.parameter_index(&name)).collect()
+}
+
+fn bind(
+    statement: &mut Statement<'_>,
+    places: &[Option<usize>],
+    arguments: &[Argument],
+) -> rusqlite::Result<()> {
+    for (place, argument) in places.iter().zip(arguments) {
+        if let Some(place) = place {
+            statement.raw_bind_parameter(*place, argument)?;
         }
     }
     Ok(())
@@ -452,7 +459,8 @@ mod tests {
         let connection = Raw::open_in_memory().unwrap();
         let mut statement = connection.prepare("SELECT $2 || $1 || $2").unwrap();
         let arguments = [Argument::from("a"), Argument::from("b")];
-        bind(&mut statement, &arguments).unwrap();
+        let places = places(&statement, arguments.len()).unwrap();
+        bind(&mut statement, &places, &arguments).unwrap();
         let mut rows = statement.raw_query();
         let text: String = rows.next().unwrap().unwrap().get(0).unwrap();
         assert_eq!(text, "bab");
