@@ -1,6 +1,6 @@
 //! The router and what its handlers share.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -42,9 +42,26 @@ use crate::{
 /// Smaller answers are not worth compressing.
 const COMPRESSED_BYTES: u16 = 1_024;
 
-/// What handlers share.
+/// What handlers share; each request's clones are of the handle alone.
 #[derive(Clone)]
-pub(crate) struct App {
+pub(crate) struct App(Arc<Parts>);
+
+impl From<Parts> for App {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// See [`App`].
+pub(crate) struct Parts {
     pub(crate) rpc: RpcClient,
     /// For what is accepted before a worker has seen it.
     pub(crate) publisher: Arc<Publisher>,
@@ -73,7 +90,8 @@ pub(crate) struct Modes {
 /// [`problem::finish`]; who may call what is under `/v1` is asked by [`crate::input::Asker`], without
 /// which nothing gets to the worker.
 pub(crate) fn documented() -> (Router<App>, OpenApi) {
-    let v1 = OpenApiRouter::new()
+    // Each with its whole path: a nested router would take every request apart and put it together again.
+    let (router, mut document) = OpenApiRouter::with_openapi(openapi::head())
         .merge(routes::orders::routes())
         .merge(routes::import::routes())
         .merge(routes::products::routes())
@@ -81,9 +99,7 @@ pub(crate) fn documented() -> (Router<App>, OpenApi) {
         .merge(routes::events::routes())
         .merge(routes::stats::routes())
         .merge(routes::webhook_endpoints::routes())
-        .merge(routes::dead_letters::routes());
-    let (router, mut document) = OpenApiRouter::with_openapi(openapi::head())
-        .nest("/v1", v1)
+        .merge(routes::dead_letters::routes())
         .merge(routes::webhooks::routes())
         .merge(routes::health::routes())
         .split_for_parts();
@@ -132,10 +148,7 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
         SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"));
     router
         .layer(CompressionLayer::new().compress_when(is_worth_it))
-        .layer(middleware::from_fn_with_state(
-            app.stopping.clone(),
-            problem::finish,
-        ))
+        .layer(middleware::from_fn_with_state(app, problem::finish))
 }
 
 /// For Prometheus: what this gateway has done.

@@ -28,7 +28,7 @@ mod trace;
 use std::{io, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use app::{App, router};
+use app::{App, Parts, router};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use config::Config;
@@ -158,7 +158,7 @@ async fn run() -> anyhow::Result<()> {
     tokio::spawn(metrics.clone().keep_up());
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
     let rpc = RpcClient::new(broker.clone());
-    let app = App {
+    let app = App::from(Parts {
         feed: Feed::new(rpc.clone(), stop.clone()),
         publisher: Arc::new(Publisher::new(broker.clone())),
         rpc,
@@ -170,7 +170,7 @@ async fn run() -> anyhow::Result<()> {
         stripe_webhook: config.stripe_webhook,
         request_timeout: config.request_timeout,
         stopping: stop.clone(),
-    };
+    });
     let stopping = stop.clone();
     let drained = async move {
         stopping.cancelled().await;

@@ -22,9 +22,9 @@ use shared::{
     outcome::{Code, Failure},
     trace::Span,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
+    app::App,
     rate_limit::Allowance,
     request_id::{REQUEST_ID, RequestId},
     trace::{TRACEPARENT, Trace},
@@ -112,11 +112,7 @@ impl IntoResponse for Problem {
 
 /// Gives problems their body, panics too, every response its `X-Request-Id`, and the log its line;
 /// when the gateway is asked to stop, tells clients not to send the next request this way.
-pub(crate) async fn finish(
-    State(stopping): State<CancellationToken>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -177,7 +173,7 @@ pub(crate) async fn finish(
         left.tell(headers);
     }
     guard(headers);
-    if stopping.is_cancelled() {
+    if app.stopping.is_cancelled() {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }

@@ -50,7 +50,7 @@ const ENOUGH_WAITING: u32 = 1_000;
 /// Events published at once.
 const EVENTS: u32 = 500;
 /// So many callers at once are a crowd, behind which the next is expected within this time…
-const CROWD: usize = 8;
+pub(crate) const CROWD: usize = 8;
 const NEXT_CROWD: Duration = Duration::from_millis(50);
 /// …and behind a few callers the next one within this time.
 const NEXT_CALLER: Duration = Duration::from_millis(3);

@@ -33,7 +33,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 }
 
 /// Creates a customer
-#[utoipa::path(post, path = "/customers", tag = "customers", request_body = NewCustomer,
+#[utoipa::path(post, path = "/v1/customers", tag = "customers", request_body = NewCustomer,
     responses((status = 201, body = Customer)))]
 async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("customer.create", body.0).await?;
@@ -43,7 +43,7 @@ async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
 /// Lists customers
 ///
 /// Newest first.
-#[utoipa::path(get, path = "/customers", tag = "customers",
+#[utoipa::path(get, path = "/v1/customers", tag = "customers",
     params(StorefrontParameter, PageParameters), responses((status = 200, body = Page<Customer>)))]
 async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker
@@ -53,7 +53,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 }
 
 /// Reads a customer
-#[utoipa::path(get, path = "/customers/{id}", tag = "customers", params(("id" = CustomerId, Path)),
+#[utoipa::path(get, path = "/v1/customers/{id}", tag = "customers", params(("id" = CustomerId, Path)),
     responses((status = 200, body = Customer)))]
 async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<Response, Problem> {
     let told = asker
@@ -66,7 +66,7 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
 ///
 /// Who they are is forgotten, on request: name, address, what their orders and events say of them. What was
 /// sold and paid stays. Not while an order of theirs is open.
-#[utoipa::path(delete, path = "/customers/{id}", tag = "customers",
+#[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 204)))]
 async fn erase(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     let body = json!({"id": customer(&id)?});
@@ -78,7 +78,7 @@ async fn erase(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
 ///
 /// Their shop knows that they are who they say. With `CUSTOMER_VERIFICATION=required` only verified
 /// customers' orders are taken.
-#[utoipa::path(post, path = "/customers/{id}/verify", tag = "customers",
+#[utoipa::path(post, path = "/v1/customers/{id}/verify", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
 async fn verify(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     let body = json!({"id": customer(&id)?});
@@ -89,7 +89,7 @@ async fn verify(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
 /// Lists a customer's orders
 ///
 /// Newest first.
-#[utoipa::path(get, path = "/customers/{id}/orders", tag = "customers",
+#[utoipa::path(get, path = "/v1/customers/{id}/orders", tag = "customers",
     params(("id" = CustomerId, Path), PageParameters), responses((status = 200, body = Page<Order>)))]
 async fn orders(
     asker: Asker,
@@ -110,7 +110,7 @@ async fn orders(
 /// Blocks a customer
 ///
 /// Its orders are refused from now on.
-#[utoipa::path(post, path = "/customers/{id}/block", tag = "customers",
+#[utoipa::path(post, path = "/v1/customers/{id}/block", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
 async fn block(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     set_blocked(&asker, &id, true).await
@@ -119,7 +119,7 @@ async fn block(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
 /// Unblocks a customer
 ///
 /// Its orders are taken again.
-#[utoipa::path(post, path = "/customers/{id}/unblock", tag = "customers",
+#[utoipa::path(post, path = "/v1/customers/{id}/unblock", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
 async fn unblock(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     set_blocked(&asker, &id, false).await

@@ -27,7 +27,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Lists dead letters
 ///
 /// Dead steps of orders and messages that could not be used, the latest first.
-#[utoipa::path(get, path = "/dead-letters", tag = "dead letters", params(PageParameters),
+#[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters", params(PageParameters),
     responses((status = 200, body = Page<DeadLetter>)))]
 async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker
@@ -39,7 +39,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 /// Redrives a dead letter
 ///
 /// Has it tried again: a step with all of its retries before it, a message as it came.
-#[utoipa::path(post, path = "/dead-letters/{id}/redrive", tag = "dead letters",
+#[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
 async fn redrive(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     let told = asker
@@ -51,7 +51,7 @@ async fn redrive(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
 /// Discards a dead letter
 ///
 /// Forgets it: somebody has put right by hand what it was for.
-#[utoipa::path(post, path = "/dead-letters/{id}/discard", tag = "dead letters",
+#[utoipa::path(post, path = "/v1/dead-letters/{id}/discard", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
 async fn discard(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     let told = asker
@@ -63,7 +63,7 @@ async fn discard(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
 /// Discards a dead letter
 ///
 /// The same as `discard`.
-#[utoipa::path(delete, path = "/dead-letters/{id}", tag = "dead letters",
+#[utoipa::path(delete, path = "/v1/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 204)))]
 async fn remove(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     let told = asker

@@ -49,7 +49,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// see the events of their own orders. `next_cursor` is `null` when there is nothing more now;
 /// `position` tells how far this page has looked: ask with `after=position` for what is new, and
 /// with `wait_ms` to be answered as soon as there is something.
-#[utoipa::path(get, path = "/events", tag = "events", params(EventParameters),
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventParameters),
     responses((status = 200, body = EventPage)))]
 async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let parameters = parameters.renamed("cursor", "after")?;
@@ -61,7 +61,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 ///
 /// Server-sent events, each a `CloudEvent` under its id; begins now, or behind `after`, or where
 /// `Last-Event-ID` says that the listener was.
-#[utoipa::path(get, path = "/events/stream", tag = "events", params(EventParameters,
+#[utoipa::path(get, path = "/v1/events/stream", tag = "events", params(EventParameters,
     ("Last-Event-ID" = Option<String>, Header, description = "The last event that was received")),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 async fn listen(

@@ -47,7 +47,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Lines that are not accepted are listed; the others are accepted all the same. A line whose `external_id` is
 /// known changes nothing, nor does any line that is sent again under the same `Idempotency-Key`: should an
 /// import end early, send it again.
-#[utoipa::path(post, path = "/orders/import", tag = "orders",
+#[utoipa::path(post, path = "/v1/orders/import", tag = "orders",
     request_body(content = inline(Lines), content_type = "application/x-ndjson",
         description = "A JSON object a line: what `POST /v1/orders` takes, and an `external_id`"),
     responses((status = 200, body = ImportReport)))]

@@ -56,7 +56,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// With `Prefer: respond-async` it is accepted as soon as it lies on the broker's disks, even while every
 /// worker and the database are down: 202, and `Location` tells where it will be (404 until a worker has
 /// come to it). What can't be fulfilled then is found there `cancelled`, with its reason.
-#[utoipa::path(post, path = "/orders", tag = "orders", request_body = CreateOrder,
+#[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = CreateOrder,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: seconds, at most 30; or `respond-async`")),
     responses((status = 201, body = Order), (status = 202, body = Accepted)))]
 async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
@@ -73,8 +73,9 @@ async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("order.create", body.0).await?;
     let is_replay = told.is_replay;
     let created = answer(StatusCode::CREATED, told);
-    match (asker.wait(), pending(&created)) {
-        (Some(wait), Some(id)) if !is_replay => {
+    let wait = asker.wait().filter(|_| !is_replay);
+    match wait.and_then(|wait| Some((wait, pending(&created)?))) {
+        Some((wait, id)) => {
             let settled = settled(&asker, id, wait).await?;
             let mut response = settled.unwrap_or(created).located("/v1/orders");
             if let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs())) {
@@ -82,7 +83,7 @@ async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
             }
             Ok(response)
         }
-        _ => Ok(created.located("/v1/orders")),
+        None => Ok(created.located("/v1/orders")),
     }
 }
 
@@ -123,7 +124,7 @@ async fn settled(asker: &Asker, id: OrderId, wait: Duration) -> Result<Option<An
 /// Lists orders
 ///
 /// Newest first.
-#[utoipa::path(get, path = "/orders", tag = "orders",
+#[utoipa::path(get, path = "/v1/orders", tag = "orders",
     params(OrderParameters, StorefrontParameter, DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Order>)))]
 async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
@@ -132,7 +133,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 }
 
 /// Reads an order
-#[utoipa::path(get, path = "/orders/{id}", tag = "orders",
+#[utoipa::path(get, path = "/v1/orders/{id}", tag = "orders",
     params(("id" = OrderId, Path), DeletedParameter), responses((status = 200, body = Order)))]
 async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<Response, Problem> {
     let told = asker
@@ -144,7 +145,7 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
 /// Cancels an order
 ///
 /// Unless something has left: 409 then. A hold on the money is given up, stock is free again.
-#[utoipa::path(post, path = "/orders/{id}/cancel", tag = "orders", params(("id" = OrderId, Path)),
+#[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CancelOrder>, responses((status = 200, body = Order)))]
 async fn cancel(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
@@ -156,7 +157,7 @@ async fn cancel(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 ///
 /// Softly: it can be restored. An open one is cancelled first; one that is on its way can't be
 /// deleted.
-#[utoipa::path(delete, path = "/orders/{id}", tag = "orders", params(("id" = OrderId, Path)),
+#[utoipa::path(delete, path = "/v1/orders/{id}", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 204)))]
 async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
@@ -167,7 +168,7 @@ async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 /// Restores a deleted order
 ///
 /// For operators.
-#[utoipa::path(post, path = "/orders/{id}/restore", tag = "orders", params(("id" = OrderId, Path)),
+#[utoipa::path(post, path = "/v1/orders/{id}/restore", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
 async fn restore(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
@@ -179,7 +180,7 @@ async fn restore(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Resp
 ///
 /// For operators, with `ORDER_APPROVAL=manual`: now the payment is asked for. An order that is approved
 /// already, or needs no approval, stays as it is.
-#[utoipa::path(post, path = "/orders/{id}/approve", tag = "orders", params(("id" = OrderId, Path)),
+#[utoipa::path(post, path = "/v1/orders/{id}/approve", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
 async fn approve(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
@@ -191,7 +192,7 @@ async fn approve(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Resp
 ///
 /// For operators. It takes as many as it can within a few seconds: as long as there is a `next_cursor`, ask
 /// again with it. What is approved stays so, and asking again harms nothing.
-#[utoipa::path(post, path = "/orders/approve", tag = "orders", request_body = ApproveAll,
+#[utoipa::path(post, path = "/v1/orders/approve", tag = "orders", request_body = ApproveAll,
     responses((status = 200, body = ApprovedAll)))]
 async fn approve_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("order.approve_all", body.0).await?;
@@ -201,7 +202,7 @@ async fn approve_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> 
 /// Rejects an order
 ///
 /// For operators: one that waits for approval is cancelled, `rejected`, and its stock is free again.
-#[utoipa::path(post, path = "/orders/{id}/reject", tag = "orders", params(("id" = OrderId, Path)),
+#[utoipa::path(post, path = "/v1/orders/{id}/reject", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RejectOrder>, responses((status = 200, body = Order)))]
 async fn reject(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
@@ -213,7 +214,7 @@ async fn reject(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 ///
 /// For operators: everything that is still here, or some of it; what has left has left once. The money
 /// is taken when all has left.
-#[utoipa::path(post, path = "/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
+#[utoipa::path(post, path = "/v1/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]
 async fn ship(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
@@ -225,7 +226,7 @@ async fn ship(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respons
 ///
 /// For operators: all or part of what was captured, never more. It is on its way when this is answered;
 /// the order's `payment` and history tell when the provider has done it.
-#[utoipa::path(post, path = "/orders/{id}/refunds", tag = "orders", params(("id" = OrderId, Path)),
+#[utoipa::path(post, path = "/v1/orders/{id}/refunds", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RefundOrder>, responses((status = 202, body = Order)))]
 async fn refund(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
@@ -236,7 +237,7 @@ async fn refund(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 /// Lists an order's history
 ///
 /// Every event of the order, oldest first: what, when, who, why, under which request's id.
-#[utoipa::path(get, path = "/orders/{id}/history", tag = "orders",
+#[utoipa::path(get, path = "/v1/orders/{id}/history", tag = "orders",
     params(("id" = OrderId, Path), DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Event>)))]
 async fn history(

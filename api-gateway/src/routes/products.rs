@@ -32,7 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Creates a product
 ///
 /// For operators. A sku that was deleted may be taken up again.
-#[utoipa::path(post, path = "/products", tag = "products", request_body = NewProduct,
+#[utoipa::path(post, path = "/v1/products", tag = "products", request_body = NewProduct,
     responses((status = 201, body = Product)))]
 async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("product.create", body.0).await?;
@@ -42,7 +42,7 @@ async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
 /// Lists products
 ///
 /// By sku, each with its stock.
-#[utoipa::path(get, path = "/products", tag = "products", params(DeletedParameter, PageParameters),
+#[utoipa::path(get, path = "/v1/products", tag = "products", params(DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Product>)))]
 async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker
@@ -54,7 +54,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 /// Reads a product
 ///
 /// With its stock.
-#[utoipa::path(get, path = "/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
+#[utoipa::path(get, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 200, body = Product)))]
 async fn read(
     asker: Asker,
@@ -70,7 +70,7 @@ async fn read(
 /// Changes a product
 ///
 /// For operators. What is given changes, the rest stays; orders keep the price they were made with.
-#[utoipa::path(put, path = "/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
+#[utoipa::path(put, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn replace(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Response, Problem> {
     change(&asker, &sku.0, body).await
@@ -79,7 +79,7 @@ async fn replace(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Resp
 /// Changes a product
 ///
 /// For operators. What is given changes, the rest stays; orders keep the price they were made with.
-#[utoipa::path(patch, path = "/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
+#[utoipa::path(patch, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn update(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Response, Problem> {
     change(&asker, &sku.0, body).await
@@ -94,7 +94,7 @@ async fn change(asker: &Asker, sku: &str, body: JsonBody) -> Result<Response, Pr
 /// Deletes a product
 ///
 /// For operators; not while anything of it is reserved.
-#[utoipa::path(delete, path = "/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
+#[utoipa::path(delete, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 204)))]
 async fn delete(asker: Asker, sku: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("sku", product(&sku.0)?)])?;
@@ -105,7 +105,7 @@ async fn delete(asker: Asker, sku: Path<String>, body: MaybeBody) -> Result<Resp
 /// Sets a product's stock
 ///
 /// For operators: what was counted in a warehouse, not less than what is reserved there.
-#[utoipa::path(put, path = "/products/{sku}/stock/{warehouse}", tag = "products",
+#[utoipa::path(put, path = "/v1/products/{sku}/stock/{warehouse}", tag = "products",
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = SetStock,
     responses((status = 200, body = Product)))]
 async fn set_stock(
@@ -121,7 +121,7 @@ async fn set_stock(
 /// Adjusts a product's stock
 ///
 /// For operators: so many came or went without an order, and why.
-#[utoipa::path(post, path = "/products/{sku}/stock/{warehouse}/adjustments", tag = "products",
+#[utoipa::path(post, path = "/v1/products/{sku}/stock/{warehouse}/adjustments", tag = "products",
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = AdjustStock,
     responses((status = 200, body = Product)))]
 async fn adjust_stock(

@@ -24,7 +24,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 ///
 /// How many orders there are, where they stand and what they brought in, by day; for operators, how the
 /// system is getting on.
-#[utoipa::path(get, path = "/stats", tag = "stats", params(StorefrontParameter, DaysParameter),
+#[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StorefrontParameter, DaysParameter),
     responses((status = 200, body = Stats)))]
 async fn read(asker: Asker, parameters: Parameters) -> Result<Response, Problem> {
     let told = asker.ask("stats.get", Value::Object(parameters.0)).await?;

@@ -36,7 +36,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Webhooks has it. The answer holds the `secret` that signs, once and never again. Storefronts and
 /// operators add endpoints for their own storefront; an admin's hears of everything unless it names
 /// one.
-#[utoipa::path(post, path = "/webhook-endpoints", tag = "webhooks", request_body = NewEndpoint,
+#[utoipa::path(post, path = "/v1/webhook-endpoints", tag = "webhooks", request_body = NewEndpoint,
     responses((status = 201, body = Endpoint)))]
 async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("webhook_endpoint.create", body.0).await?;
@@ -46,7 +46,7 @@ async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
 /// Lists endpoints
 ///
 /// Newest first.
-#[utoipa::path(get, path = "/webhook-endpoints", tag = "webhooks",
+#[utoipa::path(get, path = "/v1/webhook-endpoints", tag = "webhooks",
     params(StorefrontParameter, PageParameters), responses((status = 200, body = Page<Endpoint>)))]
 async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker
@@ -56,7 +56,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 }
 
 /// Reads an endpoint
-#[utoipa::path(get, path = "/webhook-endpoints/{id}", tag = "webhooks",
+#[utoipa::path(get, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), responses((status = 200, body = Endpoint)))]
 async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<Response, Problem> {
     let told = asker
@@ -71,7 +71,7 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
 /// Changes an endpoint
 ///
 /// What is given changes, the rest stays. `is_enabled: true` takes up an endpoint that was given up.
-#[utoipa::path(patch, path = "/webhook-endpoints/{id}", tag = "webhooks",
+#[utoipa::path(patch, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), request_body = UpdateEndpoint,
     responses((status = 200, body = Endpoint)))]
 async fn update(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
@@ -81,7 +81,7 @@ async fn update(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Respon
 }
 
 /// Deletes an endpoint
-#[utoipa::path(delete, path = "/webhook-endpoints/{id}", tag = "webhooks",
+#[utoipa::path(delete, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), responses((status = 204)))]
 async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", endpoint(&id.0)?)])?;
@@ -93,7 +93,7 @@ async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 ///
 /// The answer holds the new `secret`, once. The old one signs beside it for a day, or for
 /// `overlap_seconds`.
-#[utoipa::path(post, path = "/webhook-endpoints/{id}/rotate-secret", tag = "webhooks",
+#[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/rotate-secret", tag = "webhooks",
     params(("id" = EndpointId, Path)), request_body = Option<RotateSecret>,
     responses((status = 200, body = Endpoint)))]
 async fn rotate_secret(
@@ -110,7 +110,7 @@ async fn rotate_secret(
 ///
 /// Newest first, each with what the endpoint answered and how long that took. They are kept for 30
 /// days.
-#[utoipa::path(get, path = "/webhook-endpoints/{id}/deliveries", tag = "webhooks",
+#[utoipa::path(get, path = "/v1/webhook-endpoints/{id}/deliveries", tag = "webhooks",
     params(("id" = EndpointId, Path), DeliveryParameters, PageParameters),
     responses((status = 200, body = Page<Delivery>)))]
 async fn deliveries(
@@ -131,7 +131,7 @@ async fn deliveries(
 /// Redelivers a webhook
 ///
 /// Sends it again at once, whatever has come of it, under the same `webhook-id`.
-#[utoipa::path(post, path = "/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver",
+#[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver",
     tag = "webhooks", params(("id" = EndpointId, Path), ("delivery_id" = shared::id::DeliveryId, Path)),
     responses((status = 202, body = Delivery)))]
 async fn redeliver(

@@ -13,12 +13,12 @@ use std::{
 use tokio::{sync::mpsc, time};
 
 use super::{MAX_BATCH, submission::Submission};
-use crate::relay::Rush;
+use crate::relay::{CROWD, Rush};
 
-/// While callers wait, a batch takes the result of one step for so many of them…
+/// Behind a crowd of callers, a batch takes the result of one step for so many of them…
 const CALLERS_A_STEP: usize = 16;
-/// …but at least so many, as long as there are.
-const MIN_STEPS: usize = 4;
+/// …and behind a few, so many: there is time for the flow between them.
+const STEPS_FOR_A_FEW: usize = 4;
 /// How often a step that waits for a rush to be over looks whether it is.
 const RUSH_CHECK: Duration = Duration::from_millis(1);
 
@@ -86,7 +86,8 @@ impl Intake {
             _ if self.is_late => MAX_BATCH,
             0 if self.rush.is_on() => 0,
             0 => MAX_BATCH,
-            callers => (callers / CALLERS_A_STEP).max(MIN_STEPS),
+            few if few < CROWD => STEPS_FOR_A_FEW,
+            crowd => crowd.div_ceil(CALLERS_A_STEP),
         };
         let callers = batch.len();
         while batch.len() < callers + share

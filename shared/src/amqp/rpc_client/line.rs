@@ -12,9 +12,9 @@ use std::{
 
 use tokio::{sync::Notify, task};
 
-/// Messages under way at a time. Fewer leave the other end idle between two; with more, each carries
-/// less, and the broker's cost is by message.
-const WINDOW: usize = 4;
+/// Messages under way at a time: one that is being answered, and the next. With one alone the other end
+/// would be idle in between; with more, each carries less, and the broker's cost is by message.
+const WINDOW: usize = 2;
 /// Requests of one message at most: as many as the worker decides at once.
 const MAX_REQUESTS: usize = 256;
 /// A message that has this many bytes takes no more requests.
