@@ -10,7 +10,12 @@ mod read;
 mod sort;
 mod stats;
 
-use std::{mem, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use serde_json::Value;
@@ -116,7 +121,8 @@ impl Rpc {
                 }
             };
             let doing = Doing::begin(whose, &mut asked);
-            match self.prepare(asked) {
+            let prepared = harmless(|| self.prepare(asked));
+            match prepared.unwrap_or_else(|| Err(defect())) {
                 Ok(Work::Command(command, deadline)) => {
                     commands.push((command, deadline));
                     decided_on.push(Some(doing));
@@ -194,13 +200,9 @@ impl Rpc {
         })
     }
 
-    /// A panic over one question harms no other.
     async fn run_errand(&self, doing: Doing, asking: Asking, errand: Errand) -> Answered {
         let told = AssertUnwindSafe(self.try_errand(asking, errand)).catch_unwind();
-        let told = told.await.unwrap_or_else(|_| {
-            let message = "the request could not be carried out";
-            Err(Failure::new(Code::Internal, message))
-        });
+        let told = told.await.unwrap_or_else(|_| Err(defect()));
         doing.end(told.unwrap_or_else(|failure| Err(failure).into()))
     }
 
@@ -289,15 +291,28 @@ impl Doing {
             began,
             mut span,
         } = self;
-        note(&mut span, &caller, &told);
-        tell(pattern, &caller, &told);
-        let code = told.outcome.as_ref().err().map(|failure| failure.code);
-        let code = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
-        metrics::histogram!("rpc_request_duration_seconds", "pattern" => pattern)
-            .record(began.elapsed());
-        metrics::counter!("rpc_requests_total", "pattern" => pattern, "code" => code).increment(1);
+        harmless(|| {
+            note(&mut span, &caller, &told);
+            tell(pattern, &caller, &told);
+            let code = told.outcome.as_ref().err().map(|failure| failure.code);
+            let code = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
+            metrics::histogram!("rpc_request_duration_seconds", "pattern" => pattern)
+                .record(began.elapsed());
+            metrics::counter!("rpc_requests_total", "pattern" => pattern, "code" => code)
+                .increment(1);
+        });
         Answered { whose, told }
     }
+}
+
+/// A panic over one question harms no other.
+fn harmless<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+/// What its caller is told: the panic itself is on standard error.
+fn defect() -> Failure {
+    Failure::new(Code::Internal, "the request could not be carried out")
 }
 
 /// What the trace tells of it.
