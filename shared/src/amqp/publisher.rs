@@ -49,6 +49,8 @@ pub enum PublishError {
 pub enum Target<'a> {
     /// To this queue, which must be there.
     Queue(&'a str),
+    /// To the queue that a caller listens on, perhaps no more.
+    Reply(&'a str),
     /// To whoever subscribed at this exchange to this routing key, perhaps nobody.
     Topic(&'a str, &'a str),
 }
@@ -134,13 +136,15 @@ impl Publisher {
     }
 }
 
-async fn send(
+/// Publishes `message`; what comes back is its confirm, where the channel has confirms.
+pub(super) async fn send(
     channel: &Channel,
     target: Target<'_>,
     message: &Outgoing,
 ) -> lapin::Result<PublisherConfirm> {
     let (exchange, key, mandatory) = match target {
         Target::Queue(queue) => ("", queue, true),
+        Target::Reply(queue) => ("", queue, false),
         Target::Topic(exchange, key) => (exchange, key, false),
     };
     let options = BasicPublishOptions {
@@ -200,14 +204,7 @@ impl Replier {
 
     async fn try_reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), Away> {
         let channel = self.0.channel().await?;
-        let options = BasicPublishOptions::default();
-        let publish = channel.basic_publish(
-            "".into(),
-            short(reply_to),
-            options,
-            &message.body,
-            message.properties(),
-        );
+        let publish = send(&channel, Target::Reply(reply_to), message);
         match time::timeout(CONFIRM_TIMEOUT, publish).await {
             Ok(published) => published.map(drop).map_err(|error| Away(error.to_string())),
             Err(_) => Err(Away("the connection takes nothing".to_owned())),

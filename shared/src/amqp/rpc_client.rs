@@ -20,7 +20,7 @@ use futures_util::StreamExt;
 use lapin::{
     Channel, Confirmation, ErrorKind, PublisherConfirm,
     message::Delivery,
-    options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions},
+    options::{BasicConsumeOptions, ConfirmSelectOptions},
     types::FieldTable,
 };
 use serde_json::{Value, value::RawValue};
@@ -35,7 +35,8 @@ use self::line::{Line, Place, Weighed};
 use super::{
     batch::{self, Answer, BATCH, CallHeaders, Entry},
     connection::Broker,
-    message::{Outgoing, short, unix_now},
+    message::{Outgoing, unix_now},
+    publisher::{Target, send},
     rpc_server::header,
     topology::REQUEST_QUEUE,
     turn::Turn,
@@ -395,19 +396,7 @@ impl Shared {
 }
 
 async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<PublisherConfirm> {
-    let options = BasicPublishOptions {
-        mandatory: true,
-        ..BasicPublishOptions::default()
-    };
-    channel
-        .basic_publish(
-            "".into(),
-            short(REQUEST_QUEUE),
-            options,
-            &message.body,
-            message.properties(),
-        )
-        .await
+    send(&channel, Target::Queue(REQUEST_QUEUE), &message).await
 }
 
 /// The message that carries `calls`: a plain one for one.
