@@ -1,12 +1,17 @@
-//! Writing many rows with one statement.
+//! Writing many rows with one statement, and several statements at one go.
 
-use sqlx::{Arguments as _, postgres::PgArguments};
+use std::fmt::Write as _;
+
+use sqlx::{Arguments as _, AssertSqlSafe, SqlSafeStr, SqlStr, postgres::PgArguments};
 use tokio::time;
 
 use super::{
     StoreError,
     database::{Argument, Session, without_nul},
 };
+
+/// Rows of a [`Write`].
+type Rows = Vec<Vec<Argument>>;
 
 /// A statement that writes many rows. SQLite runs it once for each, which is cheap without a way to
 /// go; to PostgreSQL they go at once, as an array a column.
@@ -28,31 +33,97 @@ pub(crate) enum Kind {
     Text,
 }
 
+/// What is written at one go: to SQLite one after the other, to PostgreSQL as one statement, which
+/// spares it a round trip for each. So no two of them may write the same row, and none sees what
+/// another wrote.
+#[derive(Default)]
+pub(crate) struct Writes(Vec<(Write, Rows)>);
+
+impl Writes {
+    /// And `rows`, if there are any.
+    pub(crate) fn add(&mut self, write: Write, rows: Rows) {
+        if !rows.is_empty() {
+            self.0.push((write, rows));
+        }
+    }
+
+    /// As one statement of PostgreSQL's: each is a part of a `WITH`, which runs whether it is read from
+    /// or not.
+    fn together(self) -> Result<(SqlStr, PgArguments), StoreError> {
+        let (mut sql, mut bound, mut taken) = (String::new(), PgArguments::default(), 0);
+        for (place, (write, rows)) in self.0.into_iter().enumerate() {
+            let separator = if place == 0 { "WITH" } else { "," };
+            let text = renumbered(write.postgres, taken);
+            let _ = write!(sql, "{separator} part_{place} AS ({text})");
+            taken += write.columns.len();
+            bind(&mut bound, write.columns, rows)?;
+        }
+        sql.push_str(" SELECT");
+        Ok((AssertSqlSafe(sql).into_sql_str(), bound))
+    }
+}
+
+/// The statement with `$1` as the argument behind the first `taken`, and so on.
+fn renumbered(sql: &str, taken: usize) -> String {
+    let mut parts = sql.split('$');
+    let mut renumbered = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = part.split_at(digits);
+        let number = number.parse::<usize>().unwrap_or_default() + taken;
+        let _ = write!(renumbered, "${number}{rest}");
+    }
+    renumbered
+}
+
 impl Session {
     /// Writes `rows`; none is no statement.
-    pub(crate) async fn write(
-        &mut self,
-        write: Write,
-        rows: Vec<Vec<Argument>>,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn write(&mut self, write: Write, rows: Rows) -> Result<(), StoreError> {
         if rows.is_empty() {
             return Ok(());
         }
         match self {
             Self::Sqlite(connection) => connection.execute_all(write.sqlite, &rows)?,
-            Self::Postgres(postgres) => {
-                let query = sqlx::query_with(write.postgres, columns(write.columns, rows)?);
-                let patience = postgres.patience();
-                let done = query.execute(postgres.connection()?);
-                let done = time::timeout(patience, done).await;
-                postgres.settle(done)?;
+            Self::Postgres(_) => {
+                let mut bound = PgArguments::default();
+                bind(&mut bound, write.columns, rows)?;
+                self.run(write.postgres.into_sql_str(), bound).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Writes all of it; nothing is no statement.
+    pub(crate) async fn write_all(&mut self, writes: Writes) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(connection) => {
+                for (write, rows) in &writes.0 {
+                    connection.execute_all(write.sqlite, rows)?;
+                }
+            }
+            Self::Postgres(_) if writes.0.is_empty() => {}
+            Self::Postgres(_) => {
+                let (sql, bound) = writes.together()?;
+                self.run(sql, bound).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, sql: SqlStr, bound: PgArguments) -> Result<(), StoreError> {
+        if let Self::Postgres(postgres) = self {
+            let query = sqlx::query_with(sql, bound);
+            let patience = postgres.patience();
+            let done = query.execute(postgres.connection()?);
+            let done = time::timeout(patience, done).await;
+            postgres.settle(done)?;
         }
         Ok(())
     }
 }
 
-fn columns(kinds: &[Kind], rows: Vec<Vec<Argument>>) -> Result<PgArguments, StoreError> {
+/// Binds `rows` as an array a column.
+fn bind(bound: &mut PgArguments, kinds: &[Kind], rows: Rows) -> Result<(), StoreError> {
     let mut cells: Vec<Vec<Argument>> = kinds
         .iter()
         .map(|_| Vec::with_capacity(rows.len()))
@@ -62,7 +133,6 @@ fn columns(kinds: &[Kind], rows: Vec<Vec<Argument>>) -> Result<PgArguments, Stor
             column.push(cell);
         }
     }
-    let mut bound = PgArguments::default();
     for (kind, column) in kinds.iter().zip(cells) {
         let cells = column.into_iter();
         match kind {
@@ -72,7 +142,7 @@ fn columns(kinds: &[Kind], rows: Vec<Vec<Argument>>) -> Result<PgArguments, Stor
         }
         .map_err(sqlx::Error::Encode)?;
     }
-    Ok(bound)
+    Ok(())
 }
 
 fn integer(cell: Argument) -> Option<i64> {
@@ -93,5 +163,31 @@ fn text(cell: Argument) -> Option<String> {
     match cell {
         Argument::Text(text) => text.map(without_nul),
         Argument::Integer(_) | Argument::Boolean(_) | Argument::List(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_that_go_together_keep_their_arguments_apart() {
+        let write = |postgres| Write {
+            sqlite: "",
+            postgres,
+            columns: &[Kind::Text, Kind::Integer],
+        };
+        let rows = || vec![vec![Argument::from("a"), Argument::from(1_i64)]];
+        let mut writes = Writes::default();
+        writes.add(write("INSERT INTO a SELECT * FROM unnest($1, $2)"), rows());
+        writes.add(write("never"), Vec::new());
+        writes.add(write("UPDATE b SET c = $2, d = $1 || $2"), rows());
+        let (sql, bound) = writes.together().unwrap();
+        assert_eq!(
+            sql.as_str(),
+            "WITH part_0 AS (INSERT INTO a SELECT * FROM unnest($1, $2)), \
+             part_1 AS (UPDATE b SET c = $4, d = $3 || $4) SELECT"
+        );
+        assert_eq!(bound.len(), 4);
     }
 }

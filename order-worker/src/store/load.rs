@@ -1,5 +1,5 @@
-//! Loading a batch's world: one statement a table, whatever the size of the batch. What the batch
-//! may change is locked as it is loaded, table by table and by key, the same order for everybody;
+//! Loading a batch's world: one statement a table, or less, whatever the size of the batch. What the
+//! batch may change is locked as it is loaded, table by table and by key, the same order for everybody;
 //! SQLite has one writer, whose transaction locks everything.
 
 use std::collections::HashSet;
@@ -46,19 +46,20 @@ pub(super) async fn world(
     if !needs.orders.is_empty() {
         orders(session, &mut world, &needs).await?;
     }
-    let skus = needs.skus(&world.orders);
+    let skus: Vec<Sku> = needs.skus(&world.orders).into_iter().collect();
     if !skus.is_empty() {
-        let skus: Vec<Sku> = skus.into_iter().collect();
         // Who changes a product or counts its shelves waits for others who do; who orders it waits
         // for its shelves alone.
         if !needs.changed_products.is_empty() {
             changed_products(session, &mut world, &needs.changed_products).await?;
         }
         shelves(session, &mut world, &skus).await?;
-        products(session, &mut world, &skus).await?;
     }
-    if !needs.customers.is_empty() {
-        customers(session, &mut world, &needs).await?;
+    // After their shelves: who deletes a product locks these too, so what is read here stays true.
+    let products = skus.iter().filter(|sku| !world.products.contains_key(sku));
+    let products: Vec<_> = products.collect();
+    if !(products.is_empty() && needs.customers.is_empty() && needs.new_orders == 0) {
+        unlocked(session, &mut world, &products, &needs).await?;
     }
     if needs.endpoint_counts {
         endpoint_counts(session, &mut world).await?;
@@ -68,9 +69,6 @@ pub(super) async fn world(
     }
     if !needs.deliveries.is_empty() {
         deliveries(session, &mut world, &needs).await?;
-    }
-    if needs.new_orders > 0 {
-        numbers(session, &mut world, needs.new_orders).await?;
     }
     let known = Known {
         orders: world.orders.keys().copied().collect(),
@@ -173,32 +171,47 @@ async fn changed_products(
     Ok(())
 }
 
-/// After their shelves: who deletes a product locks these too, so what is read here stays true.
-async fn products(
+/// What is read without being locked: products, customers, and numbers for orders to come, in SQLite
+/// without gaps, in PostgreSQL drawn from a sequence.
+async fn unlocked(
     session: &mut Session,
     world: &mut World,
-    skus: &[Sku],
-) -> Result<(), StoreError> {
-    let others = skus.iter().filter(|sku| !world.products.contains_key(sku));
-    let others = list(others);
-    let sql = among!("SELECT state FROM products WHERE sku", "");
-    for row in session.fetch(sql, vec![others]).await? {
-        let product: Product = json("product", row.text(0)?)?;
-        world.products.insert(product.details.sku.clone(), product);
-    }
-    Ok(())
-}
-
-async fn customers(
-    session: &mut Session,
-    world: &mut World,
+    products: &[&Sku],
     needs: &Needs,
 ) -> Result<(), StoreError> {
-    let sql = among!("SELECT state FROM customers WHERE id", "");
-    for row in session.fetch(sql, vec![list(&needs.customers)]).await? {
-        let customer: Customer = json("customer", row.text(0)?)?;
-        world.customers.insert(customer.id, customer);
+    let sql = Sql::dialects(
+        "SELECT 'product', state, NULL FROM products WHERE sku IN (SELECT value FROM json_each($1))
+         UNION ALL
+         SELECT 'customer', state, NULL FROM customers WHERE id IN (SELECT value FROM json_each($2))
+         UNION ALL
+         SELECT 'number', NULL, coalesce(max(number), 0) + 1 FROM orders",
+        "SELECT 'product', state, NULL::bigint FROM products WHERE sku = ANY($1)
+         UNION ALL
+         SELECT 'customer', state, NULL FROM customers WHERE id = ANY($2)
+         UNION ALL
+         SELECT 'number', NULL, nextval('order_numbers') FROM generate_series(1, $3)",
+    );
+    let mut drawn = Vec::new();
+    let mut arguments = arguments![needs.new_orders];
+    arguments.splice(0..0, [list(products), list(&needs.customers)]);
+    for row in session.fetch(sql, arguments).await? {
+        match row.text(0)? {
+            "product" => {
+                let product: Product = json("product", row.text(1)?)?;
+                world.products.insert(product.details.sku.clone(), product);
+            }
+            "customer" => {
+                let customer: Customer = json("customer", row.text(1)?)?;
+                world.customers.insert(customer.id, customer);
+            }
+            _ => drawn.push(row.integer(2)?),
+        }
     }
+    let count = i64::from(needs.new_orders);
+    world.numbers = match drawn[..] {
+        [first] => (first..first + count).collect(),
+        _ => drawn.into(),
+    };
     Ok(())
 }
 
@@ -241,23 +254,5 @@ async fn deliveries(
         let delivery: Delivery = json("delivery", row.text(0)?)?;
         world.deliveries.insert(delivery.id, delivery);
     }
-    Ok(())
-}
-
-/// Numbers for orders to come: in SQLite without gaps, in PostgreSQL drawn from a sequence.
-async fn numbers(session: &mut Session, world: &mut World, count: u32) -> Result<(), StoreError> {
-    let sql = Sql::dialects(
-        "SELECT coalesce(max(number), 0) + 1 FROM orders",
-        "SELECT nextval('order_numbers') FROM generate_series(1, $1)",
-    );
-    let rows = session.fetch(sql, arguments![count]).await?;
-    let drawn = rows
-        .iter()
-        .map(|row| row.integer(0))
-        .collect::<Result<Vec<_>, _>>()?;
-    world.numbers = match drawn[..] {
-        [first] => (first..first + i64::from(count)).collect(),
-        _ => drawn.into(),
-    };
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Writing what a batch changed: one statement a table. Rows that were there are updated, the
-//! others inserted: should another worker have inserted the same one meanwhile, the batch fails on
-//! its key and is decided again.
+//! Writing what a batch changed: one statement a table, all of them at one go, and the events behind
+//! them. Rows that were there are updated, the others inserted: should another worker have inserted
+//! the same one meanwhile, the batch fails on its key and is decided again.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use shared::{event::Fact, id::Storefront};
 
 use super::{
     StoreError,
-    bulk::{Kind, Write},
+    bulk::{Kind, Write, Writes},
     database::{Argument, Session, arguments},
     erase,
     load::Known,
@@ -32,33 +32,18 @@ pub(super) async fn world(
     known: &Known,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let dirty = &world.dirty;
-    if !dirty.orders.is_empty() {
-        orders(session, world, known).await?;
-    }
-    if !dirty.shelves.is_empty() {
-        shelves(session, world).await?;
-    }
-    if !dirty.products.is_empty() {
-        products(session, world, known).await?;
-    }
-    if !dirty.customers.is_empty() {
-        customers(session, world, known).await?;
-    }
-    if !dirty.endpoints.is_empty() {
-        endpoints(session, world, known).await?;
-    }
-    if !dirty.deliveries.is_empty() {
-        deliveries(session, world).await?;
-    }
-    if !dirty.steps.is_empty() {
-        steps(session, world, now).await?;
-    }
-    if !dirty.recorded.is_empty() {
-        recorded(session, world, known, now).await?;
-    }
+    let mut writes = Writes::default();
+    orders(&mut writes, world, known)?;
+    shelves(&mut writes, world);
+    products(&mut writes, world, known)?;
+    customers(&mut writes, world, known)?;
+    endpoints(&mut writes, world, known)?;
+    deliveries(&mut writes, world)?;
+    steps(&mut writes, world, now);
+    recorded(&mut writes, world, known, now)?;
+    session.write_all(writes).await?;
     // The last of all: see the table feed.
-    if !dirty.events.is_empty() {
+    if !world.dirty.events.is_empty() {
         events(session, world).await?;
     }
     Ok(())
@@ -70,16 +55,11 @@ fn text(value: &impl Serialize) -> Result<String, StoreError> {
 }
 
 /// Updates the rows that were there, and inserts the others.
-async fn put(
-    session: &mut Session,
-    insert: Write,
-    update: Write,
-    rows: Vec<(bool, Vec<Argument>)>,
-) -> Result<(), StoreError> {
+fn put(writes: &mut Writes, insert: Write, update: Write, rows: Vec<(bool, Vec<Argument>)>) {
     let (known, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(is_known, _)| *is_known);
     let rows = |rows: Vec<(bool, Vec<Argument>)>| rows.into_iter().map(|(_, row)| row).collect();
-    session.write(insert, rows(new)).await?;
-    session.write(update, rows(known)).await
+    writes.add(insert, rows(new));
+    writes.add(update, rows(known));
 }
 
 const INSERT_ORDERS: Write = Write {
@@ -129,7 +109,7 @@ const UPDATE_ORDERS: Write = Write {
     columns: &[Kind::Integer, Kind::Text, Kind::Boolean, Kind::Text],
 };
 
-async fn orders(session: &mut Session, world: &World, known: &Known) -> Result<(), StoreError> {
+fn orders(writes: &mut Writes, world: &World, known: &Known) -> Result<(), StoreError> {
     let (mut new, mut changed, mut items) = (Vec::new(), Vec::new(), Vec::new());
     for order in world
         .dirty
@@ -165,9 +145,10 @@ async fn orders(session: &mut Session, world: &World, known: &Known) -> Result<(
             );
         }
     }
-    session.write(INSERT_ORDERS, new).await?;
-    session.write(INSERT_ITEMS, items).await?;
-    session.write(UPDATE_ORDERS, changed).await
+    writes.add(INSERT_ORDERS, new);
+    writes.add(INSERT_ITEMS, items);
+    writes.add(UPDATE_ORDERS, changed);
+    Ok(())
 }
 
 /// A shelf is known by its product, whose row was locked before a new shelf is put up.
@@ -183,7 +164,7 @@ const PUT_SHELVES: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer],
 };
 
-async fn shelves(session: &mut Session, world: &World) -> Result<(), StoreError> {
+fn shelves(writes: &mut Writes, world: &World) {
     let rows = world.dirty.shelves.iter().filter_map(|(sku, warehouse)| {
         let shelf = world.shelves.get(sku)?.get(warehouse)?;
         Some(arguments![
@@ -193,7 +174,7 @@ async fn shelves(session: &mut Session, world: &World) -> Result<(), StoreError>
             shelf.reserved
         ])
     });
-    session.write(PUT_SHELVES, rows.collect()).await
+    writes.add(PUT_SHELVES, rows.collect());
 }
 
 const INSERT_PRODUCTS: Write = Write {
@@ -219,7 +200,7 @@ const UPDATE_PRODUCTS: Write = Write {
     columns: &[Kind::Text, Kind::Boolean, Kind::Text],
 };
 
-async fn products(session: &mut Session, world: &World, known: &Known) -> Result<(), StoreError> {
+fn products(writes: &mut Writes, world: &World, known: &Known) -> Result<(), StoreError> {
     let dirty = world.dirty.products.iter();
     let rows = dirty.filter_map(|sku| Some((sku, world.products.get(sku)?)));
     let rows = rows
@@ -228,7 +209,8 @@ async fn products(session: &mut Session, world: &World, known: &Known) -> Result
             Ok((known.products.contains(sku), row))
         })
         .collect::<Result<_, StoreError>>()?;
-    put(session, INSERT_PRODUCTS, UPDATE_PRODUCTS, rows).await
+    put(writes, INSERT_PRODUCTS, UPDATE_PRODUCTS, rows);
+    Ok(())
 }
 
 const INSERT_CUSTOMERS: Write = Write {
@@ -254,7 +236,7 @@ const UPDATE_CUSTOMERS: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Text],
 };
 
-async fn customers(session: &mut Session, world: &World, known: &Known) -> Result<(), StoreError> {
+fn customers(writes: &mut Writes, world: &World, known: &Known) -> Result<(), StoreError> {
     let dirty = world.dirty.customers.iter();
     let rows = dirty.filter_map(|id| Some((id, world.customers.get(id)?)));
     let rows = rows
@@ -267,7 +249,8 @@ async fn customers(session: &mut Session, world: &World, known: &Known) -> Resul
             Ok((known.customers.contains(id), row))
         })
         .collect::<Result<_, StoreError>>()?;
-    put(session, INSERT_CUSTOMERS, UPDATE_CUSTOMERS, rows).await
+    put(writes, INSERT_CUSTOMERS, UPDATE_CUSTOMERS, rows);
+    Ok(())
 }
 
 const INSERT_ENDPOINTS: Write = Write {
@@ -301,7 +284,7 @@ const ENDPOINT: &[Kind] = &[
     Kind::Text,
 ];
 
-async fn endpoints(session: &mut Session, world: &World, known: &Known) -> Result<(), StoreError> {
+fn endpoints(writes: &mut Writes, world: &World, known: &Known) -> Result<(), StoreError> {
     let dirty = world.dirty.endpoints.iter();
     let rows = dirty.filter_map(|id| Some((id, world.endpoints.get(id)?)));
     let rows = rows
@@ -316,7 +299,8 @@ async fn endpoints(session: &mut Session, world: &World, known: &Known) -> Resul
             Ok((known.endpoints.contains(id), row))
         })
         .collect::<Result<_, StoreError>>()?;
-    put(session, INSERT_ENDPOINTS, UPDATE_ENDPOINTS, rows).await
+    put(writes, INSERT_ENDPOINTS, UPDATE_ENDPOINTS, rows);
+    Ok(())
 }
 
 /// They are made by [`Store::fan_out`](super::Store::fan_out).
@@ -334,7 +318,7 @@ const UPDATE_DELIVERIES: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
 };
 
-async fn deliveries(session: &mut Session, world: &World) -> Result<(), StoreError> {
+fn deliveries(writes: &mut Writes, world: &World) -> Result<(), StoreError> {
     let dirty = world.dirty.deliveries.iter();
     let rows = dirty.filter_map(|id| world.deliveries.get(id));
     let rows = rows
@@ -347,7 +331,8 @@ async fn deliveries(session: &mut Session, world: &World) -> Result<(), StoreErr
             ])
         })
         .collect::<Result<_, StoreError>>()?;
-    session.write(UPDATE_DELIVERIES, rows).await
+    writes.add(UPDATE_DELIVERIES, rows);
+    Ok(())
 }
 
 const DELETE_STEPS: Write = Write {
@@ -391,7 +376,7 @@ const PUT_STEPS: Write = Write {
     ],
 };
 
-async fn steps(session: &mut Session, world: &World, now: Timestamp) -> Result<(), StoreError> {
+fn steps(writes: &mut Writes, world: &World, now: Timestamp) {
     let (mut put, mut gone) = (Vec::new(), Vec::new());
     for key in &world.dirty.steps {
         match world.steps.get(key) {
@@ -417,8 +402,8 @@ async fn steps(session: &mut Session, world: &World, now: Timestamp) -> Result<(
             None => gone.push(arguments![key.order_id.to_string(), key.step.to_string()]),
         }
     }
-    session.write(DELETE_STEPS, gone).await?;
-    session.write(PUT_STEPS, put).await
+    writes.add(DELETE_STEPS, gone);
+    writes.add(PUT_STEPS, put);
 }
 
 const INSERT_IDEMPOTENCY: Write = Write {
@@ -452,8 +437,8 @@ const IDEMPOTENCY: &[Kind] = &[
     Kind::Integer,
 ];
 
-async fn recorded(
-    session: &mut Session,
+fn recorded(
+    writes: &mut Writes,
     world: &World,
     known: &Known,
     now: Timestamp,
@@ -475,7 +460,8 @@ async fn recorded(
             Ok((known.idempotency_keys.contains(key), row))
         })
         .collect::<Result<_, StoreError>>()?;
-    put(session, INSERT_IDEMPOTENCY, UPDATE_IDEMPOTENCY, rows).await
+    put(writes, INSERT_IDEMPOTENCY, UPDATE_IDEMPOTENCY, rows);
+    Ok(())
 }
 
 /// SQLite has one writer: the next position is one more than the last. PostgreSQL's workers take

@@ -14,7 +14,7 @@ use crate::{
     providers::PartnerError,
     store::{
         StoreError,
-        bulk::{Kind, Write},
+        bulk::{Kind, Write, Writes},
         database::{Session, Sql, arguments, list},
     },
 };
@@ -168,11 +168,12 @@ async fn save(session: &mut Session, books: Books) -> Result<(), StoreError> {
             payment.calls
         ]
     });
-    session.write(PUT_PAYMENTS, payments.collect()).await?;
+    let mut writes = Writes::default();
+    writes.add(PUT_PAYMENTS, payments.collect());
     let movements = books.movements.iter();
     let movements = movements
         .map(|movement| arguments![movement.payment.as_str(), movement.kind, movement.amount]);
-    session.write(INSERT_MOVEMENTS, movements.collect()).await?;
+    writes.add(INSERT_MOVEMENTS, movements.collect());
     let parcels = books.changed_parcels.iter();
     let parcels = parcels.filter_map(|key| Some((key, books.parcels.get(key)?)));
     let parcels = parcels.map(|(key, parcel)| {
@@ -184,7 +185,8 @@ async fn save(session: &mut Session, books: Books) -> Result<(), StoreError> {
             parcel.next_at
         ]
     });
-    session.write(PUT_PARCELS, parcels.collect()).await
+    writes.add(PUT_PARCELS, parcels.collect());
+    session.write_all(writes).await
 }
 
 const PUT_PAYMENTS: Write = Write {
