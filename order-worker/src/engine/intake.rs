@@ -20,7 +20,7 @@ const CALLERS_A_STEP: usize = 16;
 /// …so many at a time: what follows from them, at partners and in messages, is shared by as many.
 const STEPS_BEHIND_A_CROWD: usize = 64;
 /// Few callers are on their way for longer than it takes to decide so many steps: these go in between,
-/// and nobody waits long for them.
+/// and nobody waits long for them. If the next callers are there before, as many go along with these.
 const STEPS_BETWEEN_A_FEW: usize = 4;
 /// How often a step that waits for a rush to be over looks whether it is.
 const RUSH_CHECK: Duration = Duration::from_millis(1);
@@ -38,7 +38,7 @@ pub(super) struct Intake {
     rush: Arc<Rush>,
     /// Whether the last callers were a crowd.
     was_crowd: bool,
-    /// Callers of crowds since steps last went along.
+    /// Callers since steps last had their turn.
     since_steps: usize,
 }
 
@@ -109,26 +109,109 @@ impl Intake {
         if callers > 0 {
             self.was_crowd = callers >= CROWD;
         }
-        match callers {
-            _ if self.is_late => MAX_BATCH,
-            0 if self.is_crowded() => 0,
-            0 if self.rush.is_on() => STEPS_BETWEEN_A_FEW,
-            0 => MAX_BATCH,
-            few if few < CROWD => 0,
-            crowd => {
-                self.since_steps += crowd;
-                let share = self.since_steps / CALLERS_A_STEP;
-                if share < STEPS_BEHIND_A_CROWD {
-                    return 0;
-                }
-                self.since_steps = 0;
-                share
-            }
-        }
+        let (share, since_steps) = match callers {
+            _ if self.is_late => (MAX_BATCH, 0),
+            0 if self.is_crowded() => (0, self.since_steps),
+            0 if self.rush.is_on() => (STEPS_BETWEEN_A_FEW, 0),
+            0 => (MAX_BATCH, 0),
+            few if few < CROWD && self.since_steps == 0 => (0, few),
+            few if few < CROWD => (STEPS_BETWEEN_A_FEW, 0),
+            crowd => match self.since_steps + crowd {
+                since if since < STEPS_BEHIND_A_CROWD * CALLERS_A_STEP => (0, since),
+                since => (since / CALLERS_A_STEP, 0),
+            },
+        };
+        self.since_steps = since_steps;
+        share
     }
 
     /// Whether a crowd of callers was here just now.
     fn is_crowded(&self) -> bool {
         self.was_crowd && self.rush.is_on()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::OrderId;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        domain::{
+            command::{Command, StepResult},
+            step::{Step, StepKey},
+        },
+        relay::outbox,
+    };
+
+    /// An intake, its callers' end, and one at which so many steps wait.
+    fn intake(
+        waiting_steps: usize,
+    ) -> (
+        Intake,
+        mpsc::UnboundedSender<Vec<Submission>>,
+        mpsc::Sender<Submission>,
+    ) {
+        let (callers, received) = mpsc::unbounded_channel();
+        let (steps, results) = mpsc::channel(waiting_steps);
+        for _ in 0..waiting_steps {
+            assert!(steps.try_send(submission()).is_ok());
+        }
+        let rush = outbox().0.rush();
+        let intake = Intake::new(received, Arc::default(), results, rush);
+        (intake, callers, steps)
+    }
+
+    /// What it is makes no difference here.
+    fn submission() -> Submission {
+        let command = Command::Finish {
+            key: StepKey {
+                order_id: OrderId::from(Uuid::now_v7()),
+                step: Step::ExpireOrder,
+            },
+            attempt: 1,
+            result: StepResult::TimeIsUp,
+        };
+        Submission::new(command, None, mpsc::unbounded_channel().0, 0)
+    }
+
+    /// How many steps go along when so many callers come.
+    async fn steps_behind(
+        intake: &mut Intake,
+        callers: &mpsc::UnboundedSender<Vec<Submission>>,
+        count: usize,
+    ) -> usize {
+        intake.waiting.fetch_add(count, Ordering::Relaxed);
+        let come = (0..count).map(|_| submission()).collect();
+        assert!(callers.send(come).is_ok());
+        intake.gather().await.len() - count
+    }
+
+    #[tokio::test]
+    async fn behind_a_crowd_goes_one_step_for_sixteen_callers_and_many_at_a_time() {
+        let (mut intake, callers, _steps) = intake(1_000);
+        let mut behind = Vec::new();
+        for _ in 0..100 {
+            behind.push(steps_behind(&mut intake, &callers, 32).await);
+        }
+        let full: Vec<_> = behind.iter().filter(|steps| **steps > 0).collect();
+        assert_eq!(full, [&STEPS_BEHIND_A_CROWD; 3]);
+    }
+
+    #[tokio::test]
+    async fn few_callers_go_alone_but_never_twice_in_a_row() {
+        let (mut intake, callers, _steps) = intake(1_000);
+        let mut behind = Vec::new();
+        for _ in 0..4 {
+            behind.push(steps_behind(&mut intake, &callers, 3).await);
+        }
+        assert_eq!(behind, [0, STEPS_BETWEEN_A_FEW, 0, STEPS_BETWEEN_A_FEW]);
+    }
+
+    #[tokio::test]
+    async fn without_callers_all_steps_go() {
+        let (mut intake, _callers, _steps) = intake(200);
+        assert_eq!(intake.gather().await.len(), 200);
     }
 }
