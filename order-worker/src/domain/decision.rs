@@ -175,6 +175,14 @@ impl<'a> Draft<'a> {
         }
         Decision { answer, changes }
     }
+
+    /// The decision; nobody is told how the order stands now.
+    pub fn done(self) -> Decision {
+        Decision {
+            answer: Ok(Answer::Done),
+            ..self.decide()
+        }
+    }
 }
 
 /// An event of `subject`, decided now.

@@ -126,7 +126,7 @@ pub(super) fn finish_step(
             ));
         }
     }
-    Ok(draft.decide())
+    Ok(draft.done())
 }
 
 /// Tries again later, or gives up and leaves the step to an operator.
@@ -170,5 +170,5 @@ fn failed(
             ..row
         });
     }
-    Ok(draft.decide())
+    Ok(draft.done())
 }
