@@ -176,36 +176,29 @@ mod tests {
         Submission::new(command, None, mpsc::unbounded_channel().0, 0)
     }
 
-    /// How many steps go along when so many callers come.
-    async fn steps_behind(
-        intake: &mut Intake,
-        callers: &mpsc::UnboundedSender<Vec<Submission>>,
-        count: usize,
-    ) -> usize {
-        intake.waiting.fetch_add(count, Ordering::Relaxed);
-        let come = (0..count).map(|_| submission()).collect();
-        assert!(callers.send(come).is_ok());
-        intake.gather().await.len() - count
+    /// How many steps go along when so many callers come, again and again.
+    async fn steps_behind(callers: usize, times: usize) -> Vec<usize> {
+        let (mut intake, asking, _steps) = intake(1_000);
+        let mut behind = Vec::new();
+        for _ in 0..times {
+            intake.waiting.fetch_add(callers, Ordering::Relaxed);
+            let come = (0..callers).map(|_| submission()).collect();
+            assert!(asking.send(come).is_ok());
+            behind.push(intake.gather().await.len() - callers);
+        }
+        behind
     }
 
     #[tokio::test]
     async fn behind_a_crowd_goes_one_step_for_sixteen_callers_and_many_at_a_time() {
-        let (mut intake, callers, _steps) = intake(1_000);
-        let mut behind = Vec::new();
-        for _ in 0..100 {
-            behind.push(steps_behind(&mut intake, &callers, 32).await);
-        }
-        let full: Vec<_> = behind.iter().filter(|steps| **steps > 0).collect();
-        assert_eq!(full, [&STEPS_BEHIND_A_CROWD; 3]);
+        let mut behind = steps_behind(32, 100).await;
+        behind.retain(|steps| *steps > 0);
+        assert_eq!(behind, [STEPS_BEHIND_A_CROWD; 3]);
     }
 
     #[tokio::test]
     async fn few_callers_go_alone_but_never_twice_in_a_row() {
-        let (mut intake, callers, _steps) = intake(1_000);
-        let mut behind = Vec::new();
-        for _ in 0..4 {
-            behind.push(steps_behind(&mut intake, &callers, 3).await);
-        }
+        let behind = steps_behind(3, 4).await;
         assert_eq!(behind, [0, STEPS_BETWEEN_A_FEW, 0, STEPS_BETWEEN_A_FEW]);
     }
 
