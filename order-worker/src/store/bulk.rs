@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use sqlx::{Arguments as _, AssertSqlSafe, SqlSafeStr, SqlStr, postgres::PgArguments};
-use tokio::time;
 
 use super::{
     StoreError,
@@ -36,14 +35,39 @@ pub(crate) enum Kind {
 /// What is written at one go: to SQLite one after the other, to PostgreSQL as one statement, which
 /// spares it a round trip for each. So no two of them may write the same row, and none sees what
 /// another wrote.
+///
+/// PostgreSQL runs the parts of a `WITH` that nothing reads from when it is done with the rest, the last
+/// part first (`ExecInitModifyTable` in its source): what is to keep a lock for the shortest time is
+/// added first. That is about time alone: nothing depends on it.
 #[derive(Default)]
-pub(crate) struct Writes(Vec<(Write, Rows)>);
+pub(crate) struct Writes(Vec<Part>);
+
+struct Part {
+    /// What the statement reads from in PostgreSQL, `name AS (…)`, over the same arguments.
+    source: Option<&'static str>,
+    write: Write,
+    rows: Rows,
+}
 
 impl Writes {
     /// And `rows`, if there are any.
     pub(crate) fn add(&mut self, write: Write, rows: Rows) {
+        self.push(None, write, rows);
+    }
+
+    /// And `rows`, if there are any, by a statement that in PostgreSQL reads from `source`, which is
+    /// `name AS (…)`, a part of a `WITH` that takes the same arguments.
+    pub(crate) fn add_from(&mut self, source: &'static str, write: Write, rows: Rows) {
+        self.push(Some(source), write, rows);
+    }
+
+    fn push(&mut self, source: Option<&'static str>, write: Write, rows: Rows) {
         if !rows.is_empty() {
-            self.0.push((write, rows));
+            self.0.push(Part {
+                source,
+                write,
+                rows,
+            });
         }
     }
 
@@ -51,12 +75,16 @@ impl Writes {
     /// or not.
     fn together(self) -> Result<(SqlStr, PgArguments), StoreError> {
         let (mut sql, mut bound, mut taken) = (String::new(), PgArguments::default(), 0);
-        for (place, (write, rows)) in self.0.into_iter().enumerate() {
+        for (place, part) in self.0.into_iter().enumerate() {
             let separator = if place == 0 { "WITH" } else { "," };
-            let text = renumbered(write.postgres, taken);
-            let _ = write!(sql, "{separator} part_{place} AS ({text})");
-            taken += write.columns.len();
-            bind(&mut bound, write.columns, rows)?;
+            let _ = write!(sql, "{separator} ");
+            if let Some(source) = part.source {
+                let _ = write!(sql, "{}, ", renumbered(source, taken));
+            }
+            let text = renumbered(part.write.postgres, taken);
+            let _ = write!(sql, "part_{place} AS ({text})");
+            taken += part.write.columns.len();
+            bind(&mut bound, part.write.columns, part.rows)?;
         }
         sql.push_str(" SELECT");
         Ok((AssertSqlSafe(sql).into_sql_str(), bound))
@@ -84,10 +112,11 @@ impl Session {
         }
         match self {
             Self::Sqlite(connection) => connection.execute_all(write.sqlite, &rows)?,
-            Self::Postgres(_) => {
+            Self::Postgres(postgres) => {
                 let mut bound = PgArguments::default();
                 bind(&mut bound, write.columns, rows)?;
-                self.run(write.postgres.into_sql_str(), bound).await?;
+                let sql = write.postgres.into_sql_str();
+                postgres.execute(sql, bound).await?;
             }
         }
         Ok(())
@@ -97,26 +126,15 @@ impl Session {
     pub(crate) async fn write_all(&mut self, writes: Writes) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(connection) => {
-                for (write, rows) in &writes.0 {
-                    connection.execute_all(write.sqlite, rows)?;
+                for part in &writes.0 {
+                    connection.execute_all(part.write.sqlite, &part.rows)?;
                 }
             }
             Self::Postgres(_) if writes.0.is_empty() => {}
-            Self::Postgres(_) => {
+            Self::Postgres(postgres) => {
                 let (sql, bound) = writes.together()?;
-                self.run(sql, bound).await?;
+                postgres.execute(sql, bound).await?;
             }
-        }
-        Ok(())
-    }
-
-    async fn run(&mut self, sql: SqlStr, bound: PgArguments) -> Result<(), StoreError> {
-        if let Self::Postgres(postgres) = self {
-            let query = sqlx::query_with(sql, bound);
-            let patience = postgres.patience();
-            let done = query.execute(postgres.connection()?);
-            let done = time::timeout(patience, done).await;
-            postgres.settle(done)?;
         }
         Ok(())
     }
@@ -181,12 +199,15 @@ mod tests {
         let mut writes = Writes::default();
         writes.add(write("INSERT INTO a SELECT * FROM unnest($1, $2)"), rows());
         writes.add(write("never"), Vec::new());
-        writes.add(write("UPDATE b SET c = $2, d = $1 || $2"), rows());
+        let source = "turn AS (UPDATE e SET f = $2 RETURNING f)";
+        let insert = "INSERT INTO b SELECT $1 || $2, f FROM turn";
+        writes.add_from(source, write(insert), rows());
         let (sql, bound) = writes.together().unwrap();
         assert_eq!(
             sql.as_str(),
             "WITH part_0 AS (INSERT INTO a SELECT * FROM unnest($1, $2)), \
-             part_1 AS (UPDATE b SET c = $4, d = $3 || $4) SELECT"
+             turn AS (UPDATE e SET f = $4 RETURNING f), \
+             part_1 AS (INSERT INTO b SELECT $3 || $4, f FROM turn) SELECT"
         );
         assert_eq!(bound.len(), 4);
     }

@@ -238,11 +238,8 @@ impl Session {
         match self {
             Self::Sqlite(connection) => connection.execute(sql.sqlite.as_str(), &arguments),
             Self::Postgres(postgres) => {
-                let query = sqlx::query_with(sql.postgres, to_postgres(arguments)?);
-                let patience = postgres.patience();
-                let done = query.execute(postgres.connection()?);
-                let done = time::timeout(patience, done).await;
-                Ok(postgres.settle(done)?.rows_affected())
+                let arguments = to_postgres(arguments)?;
+                postgres.execute(sql.postgres, arguments).await
             }
         }
     }
@@ -283,7 +280,20 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(12);
 const AUDIT_TIMEOUT: Duration = Duration::from_hours(1);
 
 impl Postgres {
-    pub(super) fn patience(&self) -> Duration {
+    /// Runs `sql`; tells how many rows it changed.
+    pub(super) async fn execute(
+        &mut self,
+        sql: SqlStr,
+        arguments: PgArguments,
+    ) -> Result<u64, StoreError> {
+        let patience = self.patience();
+        let query = sqlx::query_with(sql, arguments);
+        let done = query.execute(self.connection()?);
+        let done = time::timeout(patience, done).await;
+        Ok(self.settle(done)?.rows_affected())
+    }
+
+    fn patience(&self) -> Duration {
         match self {
             Self::Auditing(_) => AUDIT_TIMEOUT,
             Self::Own(_) | Self::Pooled(_) | Self::Transaction(_) | Self::GivenUp => {
@@ -292,7 +302,7 @@ impl Postgres {
         }
     }
 
-    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+    fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         match self {
             Self::Own(connection) | Self::Auditing(connection) => Ok(connection),
             Self::Pooled(connection) => Ok(connection),
@@ -302,7 +312,7 @@ impl Postgres {
     }
 
     /// What an answer in time holds; without one, the connection is given up.
-    pub(super) fn settle<T>(
+    fn settle<T>(
         &mut self,
         answer: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
     ) -> Result<T, sqlx::Error> {

@@ -2,7 +2,7 @@
 //! batch may change is locked as it is loaded, table by table and by key, the same order for everybody;
 //! SQLite has one writer, whose transaction locks everything.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use shared::{
     customer::Customer,
@@ -12,7 +12,7 @@ use shared::{
 use super::{
     StoreError,
     database::{Session, Sql, among, arguments, list},
-    row::{json, parse, read_step, select_steps, shelf, unsigned},
+    row::{json, parse, read_step, select_steps, shelf, shelf_at, unsigned},
 };
 use crate::domain::{
     command::Needs,
@@ -37,23 +37,31 @@ pub(super) async fn world(
     mut needs: Needs,
 ) -> Result<(World, Known), StoreError> {
     let mut world = World::default();
-    if !needs.idempotency_keys.is_empty() {
-        recorded(session, &mut world, &mut needs).await?;
+    // Where only orders to come ask for shelves, these are known before anything is read, and what is
+    // read behind them is only to be told again.
+    let (ordered, locks) = if needs.orders.is_empty() && needs.changed_products.is_empty() {
+        (needs.skus(&HashMap::new()), Locks::Nothing)
+    } else {
+        (BTreeSet::new(), Locks::Rows)
+    };
+    if !(needs.idempotency_keys.is_empty() && ordered.is_empty()) {
+        recorded_and_shelves(session, &mut world, &mut needs, &ordered).await?;
     }
     if !needs.external_ids.is_empty() {
         external_ids(session, &mut world, &needs).await?;
     }
     if !needs.orders.is_empty() {
-        orders(session, &mut world, &needs).await?;
+        orders(session, &mut world, &needs, locks).await?;
     }
-    let skus: Vec<Sku> = needs.skus(&world.orders).into_iter().collect();
-    if !skus.is_empty() {
+    let skus = needs.skus(&world.orders);
+    let others: Vec<_> = skus.difference(&ordered).collect();
+    if !others.is_empty() {
         // Who changes a product or counts its shelves waits for others who do; who orders it waits
         // for its shelves alone.
         if !needs.changed_products.is_empty() {
             changed_products(session, &mut world, &needs.changed_products).await?;
         }
-        shelves(session, &mut world, &skus).await?;
+        shelves(session, &mut world, &others, locks).await?;
     }
     // After their shelves: who deletes a product locks these too, so what is read here stays true.
     let products = skus.iter().filter(|sku| !world.products.contains_key(sku));
@@ -80,35 +88,67 @@ pub(super) async fn world(
     Ok((world, known))
 }
 
-async fn recorded(
+/// Whether what is loaded is locked.
+#[derive(Clone, Copy)]
+enum Locks {
+    Rows,
+    Nothing,
+}
+
+/// What was answered before, and the shelves of these products, which are locked.
+async fn recorded_and_shelves(
     session: &mut Session,
     world: &mut World,
     needs: &mut Needs,
+    skus: &BTreeSet<Sku>,
 ) -> Result<(), StoreError> {
-    let sql = among!(
-        "SELECT key, fingerprint, answer, outcome FROM idempotency WHERE key",
-        ""
+    let sql = Sql::dialects(
+        "SELECT 'shelf', sku, warehouse, on_hand, reserved, NULL, NULL FROM shelves
+         WHERE sku IN (SELECT value FROM json_each($2))
+         UNION ALL
+         SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
+         WHERE key IN (SELECT value FROM json_each($1))",
+        "WITH locked AS (
+             SELECT sku, warehouse, on_hand, reserved FROM shelves
+             WHERE sku = ANY($2) ORDER BY sku, warehouse FOR UPDATE
+         )
+         SELECT 'shelf', sku, warehouse, on_hand, reserved, NULL, NULL FROM locked
+         UNION ALL
+         SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
+         WHERE key = ANY($1)",
     );
-    let keys = list(&needs.idempotency_keys);
-    for row in session.fetch(sql, vec![keys]).await? {
-        let (answer, outcome) = (row.maybe_text(2)?, row.maybe_text(3)?);
+    let arguments = arguments![list(&needs.idempotency_keys), list(skus)];
+    for row in session.fetch(sql, arguments).await? {
+        if row.text(0)? == "shelf" {
+            shelf_at(&row, 1, &mut world.shelves)?;
+            continue;
+        }
+        let (answer, outcome) = (row.maybe_text(5)?, row.maybe_text(6)?);
         let recorded = Recorded {
-            fingerprint: row.text(1)?.to_owned(),
+            fingerprint: row.text(2)?.to_owned(),
             answer: answer.map(|text| json("answer", text)).transpose()?,
             outcome: outcome.map(|text| json("outcome", text)).transpose()?,
         };
         if let (Some(answer), None) = (&recorded.answer, &recorded.outcome) {
             needs.add_answer(answer);
         }
-        world.recorded.insert(row.text(0)?.to_owned(), recorded);
+        world.recorded.insert(row.text(1)?.to_owned(), recorded);
     }
     Ok(())
 }
 
-async fn orders(session: &mut Session, world: &mut World, needs: &Needs) -> Result<(), StoreError> {
+async fn orders(
+    session: &mut Session,
+    world: &mut World,
+    needs: &Needs,
+    locks: Locks,
+) -> Result<(), StoreError> {
     let sql = Sql::dialects(
         "SELECT state FROM orders WHERE id IN (SELECT value FROM json_each($1))",
-        "SELECT state FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+        match locks {
+            Locks::Rows => "SELECT state FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+            Locks::Nothing => "SELECT state FROM orders WHERE id = ANY($1)",
+        },
     );
     let ids = list(&needs.orders);
     for row in session.fetch(sql, vec![ids.clone()]).await? {
@@ -142,12 +182,24 @@ async fn external_ids(
     Ok(())
 }
 
-async fn shelves(session: &mut Session, world: &mut World, skus: &[Sku]) -> Result<(), StoreError> {
+async fn shelves(
+    session: &mut Session,
+    world: &mut World,
+    skus: &[&Sku],
+    locks: Locks,
+) -> Result<(), StoreError> {
     let sql = Sql::dialects(
         "SELECT sku, warehouse, on_hand, reserved FROM shelves
          WHERE sku IN (SELECT value FROM json_each($1))",
-        "SELECT sku, warehouse, on_hand, reserved FROM shelves
-         WHERE sku = ANY($1) ORDER BY sku, warehouse FOR UPDATE",
+        match locks {
+            Locks::Rows => {
+                "SELECT sku, warehouse, on_hand, reserved FROM shelves
+                 WHERE sku = ANY($1) ORDER BY sku, warehouse FOR UPDATE"
+            }
+            Locks::Nothing => {
+                "SELECT sku, warehouse, on_hand, reserved FROM shelves WHERE sku = ANY($1)"
+            }
+        },
     );
     for row in session.fetch(sql, vec![list(skus)]).await? {
         shelf(&row, &mut world.shelves)?;
@@ -192,8 +244,7 @@ async fn unlocked(
          SELECT 'number', NULL, nextval('order_numbers') FROM generate_series(1, $3)",
     );
     let mut drawn = Vec::new();
-    let mut arguments = arguments![needs.new_orders];
-    arguments.splice(0..0, [list(products), list(&needs.customers)]);
+    let arguments = arguments![list(products), list(&needs.customers), needs.new_orders];
     for row in session.fetch(sql, arguments).await? {
         match row.text(0)? {
             "product" => {

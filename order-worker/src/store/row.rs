@@ -49,13 +49,18 @@ pub(super) use select_steps;
 
 /// Reads `sku, warehouse, on_hand, reserved` into `shelves`.
 pub(super) fn shelf(row: &Row, shelves: &mut Shelves) -> Result<(), StoreError> {
+    shelf_at(row, 0, shelves)
+}
+
+/// Reads a shelf whose columns begin at `first`.
+pub(super) fn shelf_at(row: &Row, first: usize, shelves: &mut Shelves) -> Result<(), StoreError> {
     let (sku, warehouse) = (
-        parse("sku", row.text(0)?)?,
-        parse("warehouse", row.text(1)?)?,
+        parse("sku", row.text(first)?)?,
+        parse("warehouse", row.text(first + 1)?)?,
     );
     let shelf = Shelf {
-        on_hand: row.integer(2)?,
-        reserved: row.integer(3)?,
+        on_hand: row.integer(first + 2)?,
+        reserved: row.integer(first + 3)?,
     };
     shelves.entry(sku).or_default().insert(warehouse, shelf);
     Ok(())

@@ -1,6 +1,6 @@
-//! Writing what a batch changed: one statement a table, all of them at one go, and the events behind
-//! them. Rows that were there are updated, the others inserted: should another worker have inserted
-//! the same one meanwhile, the batch fails on its key and is decided again.
+//! Writing what a batch changed: one statement a table, all of them at one go. Rows that were there are
+//! updated, the others inserted: should another worker have inserted the same one meanwhile, the batch
+//! fails on its key and is decided again.
 
 use std::collections::BTreeSet;
 
@@ -33,6 +33,8 @@ pub(super) async fn world(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let mut writes = Writes::default();
+    // The first that is added is the last that PostgreSQL does: other workers wait for their turn.
+    events(&mut writes, world)?;
     orders(&mut writes, world, known)?;
     shelves(&mut writes, world);
     products(&mut writes, world, known)?;
@@ -42,9 +44,10 @@ pub(super) async fn world(
     steps(&mut writes, world, now);
     recorded(&mut writes, world, known, now)?;
     session.write_all(writes).await?;
-    // The last of all: see the table feed.
-    if !world.dirty.events.is_empty() {
-        events(session, world).await?;
+    for event in &world.dirty.events {
+        if let Fact::OrderRedacted {} = event.fact {
+            erase::redact(session, &event.subject).await?;
+        }
     }
     Ok(())
 }
@@ -465,18 +468,20 @@ fn recorded(
 }
 
 /// SQLite has one writer: the next position is one more than the last. PostgreSQL's workers take
-/// turns at the end of the feed, from here until their commit.
+/// turns at the end of the feed, from here until their commit: see the table feed.
+const TURN: &str = "
+        turn AS (
+            UPDATE feed SET position = position + cardinality($1::text[])
+            WHERE name = 'events'
+            RETURNING position - cardinality($1::text[]) AS before
+        )";
+
 const INSERT_EVENTS: Write = Write {
     sqlite: "
         INSERT INTO events
             (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     postgres: "
-        WITH turn AS (
-            UPDATE feed SET position = position + cardinality($1::text[])
-            WHERE name = 'events'
-            RETURNING position - cardinality($1::text[]) AS before
-        )
         INSERT INTO events
             (position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data)
         SELECT turn.before + new.ordinality, new.id, new.subject, new.sequence, new.time, new.storefront,
@@ -501,7 +506,7 @@ const INSERT_EVENTS: Write = Write {
     ],
 };
 
-async fn events(session: &mut Session, world: &World) -> Result<(), StoreError> {
+fn events(writes: &mut Writes, world: &World) -> Result<(), StoreError> {
     let rows = world
         .dirty
         .events
@@ -524,11 +529,6 @@ async fn events(session: &mut Session, world: &World) -> Result<(), StoreError> 
             ])
         })
         .collect::<Result<_, StoreError>>()?;
-    session.write(INSERT_EVENTS, rows).await?;
-    for event in &world.dirty.events {
-        if let Fact::OrderRedacted {} = event.fact {
-            erase::redact(session, &event.subject).await?;
-        }
-    }
+    writes.add_from(TURN, INSERT_EVENTS, rows);
     Ok(())
 }
