@@ -54,10 +54,16 @@ pub(crate) const CROWD: usize = 8;
 const NEXT_CROWD: Duration = Duration::from_millis(50);
 /// …and behind a few callers the next one within this time.
 const NEXT_CALLER: Duration = Duration::from_millis(3);
-/// No rest is longer.
-const LONGEST_REST: Duration = Duration::from_millis(200);
-/// In a rush, publishing rests so many times as long as it worked…
-const REST: u32 = 9;
+/// In a rush, sending steps rests, and the next message fills meanwhile.
+const STEPS_REST: Rest = Rest {
+    times: 9,
+    longest: Duration::from_millis(200),
+};
+/// In a rush, publishing events rests for longer: it takes far more of the broker, and no order waits for it…
+const EVENTS_REST: Rest = Rest {
+    times: 30,
+    longest: Duration::from_millis(500),
+};
 /// …unless the events are older than this.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
 /// Between attempts to get the turn to publish events while another worker has it.
@@ -78,6 +84,15 @@ pub struct Rush {
     start: Instant,
     /// Microseconds after the start until which the rush goes on.
     until_us: AtomicU64,
+}
+
+/// How what can wait makes way.
+#[derive(Clone, Copy)]
+struct Rest {
+    /// So many times as long as it worked…
+    times: u32,
+    /// …but no longer.
+    longest: Duration,
 }
 
 impl Rush {
@@ -101,9 +116,9 @@ impl Rush {
     }
 
     /// In a rush, rests after having worked for so long.
-    async fn rest(&self, worked: Duration) {
+    async fn rest(&self, worked: Duration, rest: Rest) {
         if self.is_on() {
-            time::sleep((worked * REST).min(LONGEST_REST)).await;
+            time::sleep((worked * rest.times).min(rest.longest)).await;
         }
     }
 
@@ -219,8 +234,7 @@ async fn send_steps(
         let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
         let began = Instant::now();
         send(&store, &publisher, &steps).await;
-        // Meanwhile the next message fills.
-        rush.rest(began.elapsed()).await;
+        rush.rest(began.elapsed(), STEPS_REST).await;
     }
 }
 
@@ -261,7 +275,7 @@ async fn publish_events(
             Ok(Published::Some { oldest }) => {
                 let is_late = Timestamp::now().duration_since(oldest) > LATE;
                 if !is_late {
-                    rush.rest(began.elapsed()).await;
+                    rush.rest(began.elapsed(), EVENTS_REST).await;
                 }
             }
             Ok(Published::None) => {
