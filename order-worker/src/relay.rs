@@ -59,7 +59,8 @@ const STEPS_REST: Rest = Rest {
     times: 9,
     longest: Duration::from_millis(200),
 };
-/// In a rush, publishing events rests for longer: it takes far more of the broker, and no order waits for it…
+/// In a rush, publishing events rests for longer: it takes far more of the broker, and no order waits
+/// for it…
 const EVENTS_REST: Rest = Rest {
     times: 30,
     longest: Duration::from_millis(500),
