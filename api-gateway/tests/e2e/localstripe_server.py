@@ -1,14 +1,21 @@
-"""localstripe_server.py PORT: Stripe as localstripe knows it, without the file that it keeps in /tmp."""
+"""Stripe as localstripe knows it, without the file that it keeps in /tmp. Prints the port that it listens on."""
 
-import sys
+import logging
+import socket
 
 import peer
+from aiohttp import web
 from localstripe import resources
+from localstripe.server import app
 
 peer.end_with_parent()
 resources.Store.dump_to_disk = lambda self: None
-sys.argv = ["localstripe", "--from-scratch", "--port", sys.argv[1]]
 
-from localstripe.server import start  # noqa: E402
-
-start()
+# As localstripe.server.start does, but on a port that the system finds: one that was found before, and given
+# back, may be another's by now.
+listening = socket.create_server(("127.0.0.1", 0))
+access = logging.getLogger("aiohttp.access")
+access.setLevel(logging.DEBUG)
+access.addHandler(logging.StreamHandler())
+print(listening.getsockname()[1], flush=True)
+web.run_app(app, sock=listening, access_log=access, print=None)

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::TcpListener as StdListener,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -56,12 +55,9 @@ struct Inner {
 impl Stripe {
     pub(crate) async fn start(folder: &Folder) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let port = {
-            let free = StdListener::bind("[::]:0").unwrap();
-            free.local_addr().unwrap().port().to_string()
-        };
         let log = folder.join("localstripe.log");
-        let peer = Peer::start("localstripe_server.py", &[&port], log.clone());
+        let peer = Peer::start("localstripe_server.py", &[], log.clone());
+        let port = peer.port().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stripe = Self(Arc::new(Inner {
             _peer: peer,
