@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// SQLite has one writer: the next position is one more than the last. PostgreSQL's workers take
-/// turns at the end of the feed, from here until their commit: see the table feed.
+/// PostgreSQL's workers take turns at the end of the feed, from here until their commit: see the table
+/// feed.
 const TURN: &str = "
         turn AS (
             UPDATE feed SET position = position + cardinality($1::text[])
@@ -21,6 +21,7 @@ const TURN: &str = "
             RETURNING position - cardinality($1::text[]) AS before
         )";
 
+/// SQLite has one writer: the next position is one more than the last.
 const INSERT_EVENTS: Write = Write {
     sqlite: "
         INSERT INTO events
