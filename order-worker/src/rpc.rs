@@ -17,7 +17,7 @@ use std::{
     time::Instant,
 };
 
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::Either, stream::FuturesUnordered};
 use serde_json::Value;
 use shared::{
     amqp::{
@@ -28,6 +28,7 @@ use shared::{
         rpc_server::{Answered, Asked, Delivered, Identity, Question, Whose, requests},
         topology::REQUEST_QUEUE,
     },
+    order::GetOrder,
     outcome::{Code, Failure, Told},
     request::{Caller, Request},
     trace::{self, Span},
@@ -109,7 +110,8 @@ impl Rpc {
     /// nobody waits for the slowest.
     async fn answer(self, delivery: Incoming) {
         let (asker, questions) = Delivered::from(delivery).read();
-        let (mut ready, mut commands, mut decided_on) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ready, mut looks) = (Vec::new(), Vec::new());
+        let (mut commands, mut decided_on) = (Vec::new(), Vec::new());
         let mut errands = FuturesUnordered::new();
         for Question { whose, asked } in questions {
             let mut asked = match asked {
@@ -127,17 +129,21 @@ impl Rpc {
                     commands.push((command, deadline));
                     decided_on.push(Some(doing));
                 }
+                Ok(Work::Look(query)) => looks.push((doing, query)),
                 Ok(Work::Errand(asking, errand)) => {
-                    errands.push(self.run_errand(doing, asking, errand));
+                    errands.push(Either::Left(self.run_errand(doing, asking, errand)));
                 }
                 Err(failure) => ready.push(doing.end(Err(failure).into())),
             }
+        }
+        if !looks.is_empty() {
+            errands.push(Either::Right(self.look_up(looks)));
         }
         let mut decisions = self.engine.decide_together(commands);
         let mut replied = Ok(());
         loop {
             while let Some(Some(answered)) = errands.next().now_or_never() {
-                ready.push(answered);
+                ready.extend(answered);
             }
             if !ready.is_empty() {
                 let ready = mem::take(&mut ready);
@@ -151,7 +157,7 @@ impl Rpc {
                         Some(decided_on.get_mut(place)?.take()?.end(told))
                     }));
                 }
-                Some(answered) = errands.next() => ready.push(answered),
+                Some(answered) = errands.next() => ready.extend(answered),
                 else => break,
             }
         }
@@ -189,6 +195,7 @@ impl Rpc {
                 let deadline = asking.deadline;
                 Work::Command(asking.command(action), deadline)
             }
+            Sorted::Look(query) => Work::Look(query),
             Sorted::Errand(Errand::Import(request)) if !has_name => Work::Errand(
                 Asking {
                     idempotency: None,
@@ -200,10 +207,10 @@ impl Rpc {
         })
     }
 
-    async fn run_errand(&self, doing: Doing, asking: Asking, errand: Errand) -> Answered {
+    async fn run_errand(&self, doing: Doing, asking: Asking, errand: Errand) -> Vec<Answered> {
         let told = AssertUnwindSafe(self.try_errand(asking, errand)).catch_unwind();
         let told = told.await.unwrap_or_else(|_| Err(defect()));
-        doing.end(told.unwrap_or_else(|failure| Err(failure).into()))
+        vec![doing.end(told.unwrap_or_else(|failure| Err(failure).into()))]
     }
 
     async fn try_errand(&self, asking: Asking, errand: Errand) -> Result<Told, Failure> {
@@ -251,6 +258,7 @@ impl Rpc {
 /// What there is to do for a request.
 enum Work {
     Command(Command, Option<time::Instant>),
+    Look(GetOrder),
     Errand(Asking, Errand),
 }
 
@@ -280,6 +288,10 @@ impl Doing {
             began: Instant::now(),
             span,
         }
+    }
+
+    fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// What its caller is told, after everybody else.

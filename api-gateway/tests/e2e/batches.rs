@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Book, System, python, until};
+use crate::harness::{Book, System, order, python, until};
 
 #[tokio::test]
 async fn each_request_of_a_batch_is_answered_as_if_it_had_come_alone() {
@@ -13,6 +13,28 @@ async fn each_request_of_a_batch_is_answered_as_if_it_had_come_alone() {
     assert!(said.contains("batched"), "{said}");
     assert_eq!(system.quiet().await.len(), 1, "one of them was good");
     system.assert_verified();
+}
+
+#[tokio::test]
+async fn orders_that_are_read_as_one_are_told_each_on_its_own() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let made = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        ids.push(made.expect(201)["id"].as_str().unwrap().to_owned());
+    }
+    system.quiet().await;
+    let deleted = system.delete(&format!("/v1/orders/{}", ids[2])).await;
+    deleted.expect(204);
+    let damage = format!("UPDATE orders SET state = '{{}}' WHERE id = '{}'", ids[0]);
+    system.store.run(Book::Orders, &damage);
+    let said = python(
+        "foreign.py",
+        &["looks", &system.broker.url(), &ids.join(",")],
+    );
+    assert!(said.contains("looked"), "{said}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 """A foreign AMQP client: pika, which none of us wrote.
 
-foreign.py talk|roles|garbage|reject|poison|expire|batch|slow_step|torn_steps URL CUSTOMER
+foreign.py talk|roles|garbage|reject|poison|expire|batch|looks|slow_step|torn_steps URL CUSTOMER
 """
 
 import json
@@ -195,22 +195,24 @@ def reject(client, customer):
     print("sent")
 
 
+def entry(name, kind, body, **more):
+    return {"type": kind, "correlation_id": name, "message_id": f"b-{name}", "body": body, **more}
+
+
+def ask(client, entries):
+    """The answers to the requests of one message, by their names."""
+    client.send("batch", entries, message_id=str(uuid.uuid4()), expiration="60000")
+    answers = {}
+    while len(answers) < len(entries):
+        properties, body = client.receive(client.replies)
+        check(properties.type == "batch", properties)
+        for answer in json.loads(body):
+            answers[answer.get("correlation_id")] = answer["body"]
+    return answers
+
+
 def batch(client, customer):
     """Many requests in one message: each is answered as if it had come alone."""
-
-    def entry(name, kind, body, **more):
-        return {"type": kind, "correlation_id": name, "message_id": f"b-{name}", "body": body, **more}
-
-    def ask(entries):
-        client.send("batch", entries, message_id=str(uuid.uuid4()), expiration="60000")
-        answers = {}
-        while len(answers) < len(entries):
-            properties, body = client.receive(client.replies)
-            check(properties.type == "batch", properties)
-            for answer in json.loads(body):
-                answers[answer.get("correlation_id")] = answer["body"]
-        return answers
-
     entries = [
         entry("good", "order.create", wish(customer)),
         entry("short", "order.create", wish(customer, items=[{"sku": "A", "quantity": 99999}])),
@@ -225,7 +227,7 @@ def batch(client, customer):
         "no entry at all",
         entry("twin", "order.create", wish(customer), message_id="b-good"),
     ]
-    answers = ask(entries)
+    answers = ask(client, entries)
     codes = {name: answer.get("error", {}).get("code") for name, answer in answers.items()}
     expected = {
         "good": None,
@@ -246,7 +248,7 @@ def batch(client, customer):
     check(answers["twin"]["value"]["id"] == order, answers)
 
     # Once more, as the broker would deliver it: answered again, not executed again.
-    check(ask(entries)["good"]["value"]["id"] == order, "another order")
+    check(ask(client, entries)["good"]["value"]["id"] == order, "another order")
 
     # What is no batch at all is answered like any message that can't be read.
     for body in (b"", b"{}", b"7", b"[" * 100_000, json.dumps([{}] * 1001).encode()):
@@ -254,6 +256,38 @@ def batch(client, customer):
         check(answer["error"]["code"] == "INVALID_REQUEST", answer)
     check(client.call("order.get", {"id": order})["status"] == "SUCCESS", "a plain one")
     print("batched")
+
+
+def looks(client, ids):
+    """Orders that are read as one: the first is damaged, the third is deleted."""
+    damaged, good, deleted = ids.split(",")
+    operator = {"role": "operator"}
+    answers = ask(
+        client,
+        [
+            entry("damaged", "order.get", {"id": damaged}),
+            entry("good", "order.get", {"id": good}),
+            entry("again", "order.get", {"id": good}),
+            entry("foreign", "order.get", {"id": good}, headers={"storefront": "other"}),
+            entry("none", "order.get", {"id": str(uuid.uuid4())}),
+            entry("deleted", "order.get", {"id": deleted}),
+            entry("all", "order.get", {"id": deleted, "include_deleted": True}, headers=operator),
+            entry("storefront", "order.get", {"id": deleted, "include_deleted": True}),
+        ],
+    )
+    told = {name: answer.get("error", {}).get("code") or answer["value"]["id"] for name, answer in answers.items()}
+    expected = {
+        "damaged": "INTERNAL",
+        "good": good,
+        "again": good,
+        "foreign": "NOT_FOUND",
+        "none": "NOT_FOUND",
+        "deleted": "NOT_FOUND",
+        "all": deleted,
+        "storefront": "FORBIDDEN",
+    }
+    check(told == expected, answers)
+    print("looked")
 
 
 def slow_step(client, customer):
@@ -282,4 +316,4 @@ def torn_steps(client, customer):
     print("sent")
 
 
-{"batch": batch, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])
+{"batch": batch, "looks": looks, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])

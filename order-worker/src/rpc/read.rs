@@ -1,8 +1,12 @@
 //! Reads: answered by the readers' connections, beside whatever is being decided.
 
+use std::panic::AssertUnwindSafe;
+
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use futures_util::FutureExt;
 use serde_json::json;
 use shared::{
+    amqp::rpc_server::Answered,
     id::{EndpointId, Storefront},
     order::{GetOrder, ListOrders, OrderHistory},
     outcome::{Failure, Json},
@@ -10,20 +14,18 @@ use shared::{
     request::{Caller, Role},
 };
 
-use super::{Rpc, sort::Query, unreadable};
+use super::{Doing, Rpc, defect, harmless, sort::Query, unreadable};
 use crate::{
     domain::{
         order::Order,
-        step::StepRow,
         webhook::{Delivery, Endpoint},
     },
-    store::OrderCursor,
+    store::{OrderAndSteps, OrderCursor},
 };
 
 impl Rpc {
     pub(super) async fn read(&self, caller: &Caller, query: Query) -> Result<Json, Failure> {
         match query {
-            Query::Order(query) => self.order(caller, &query).await,
             Query::Orders(query) => self.orders(caller, query).await,
             Query::History(query) => self.history(caller, &query).await,
             Query::Product(query) => {
@@ -93,25 +95,25 @@ impl Rpc {
             .ok_or_else(|| Failure::not_found("webhook endpoint", id))
     }
 
-    pub(super) async fn visible(
-        &self,
-        caller: &Caller,
-        query: &GetOrder,
-    ) -> Result<(Order, Vec<StepRow>), Failure> {
-        if query.include_deleted {
-            caller.must_operate()?;
-        }
-        let found = self.store.order(query.id).await.map_err(unreadable)?;
-        found
-            .filter(|(order, _)| {
-                caller.may_see(&order.storefront) && (!order.is_deleted || query.include_deleted)
-            })
-            .ok_or_else(|| Failure::not_found("order", query.id))
-    }
-
-    async fn order(&self, caller: &Caller, query: &GetOrder) -> Result<Json, Failure> {
-        let (order, steps) = self.visible(caller, query).await?;
-        Json::of(&order.represent(&steps))
+    /// Reads as one the orders that are asked for at the same moment; each is told on its own.
+    pub(super) async fn look_up(&self, looks: Vec<(Doing, GetOrder)>) -> Vec<Answered> {
+        let ids: Vec<_> = looks.iter().map(|(_, query)| query.id).collect();
+        let found = AssertUnwindSafe(self.store.orders_by_id(&ids)).catch_unwind();
+        let found = match found.await {
+            Ok(found) => found.map_err(unreadable),
+            Err(_) => Err(defect()),
+        };
+        let told = looks.into_iter().map(|(doing, query)| {
+            let told = harmless(|| {
+                let found = found.as_ref().map_err(Failure::clone)?.get(&query.id);
+                let found = found.map(Result::as_ref).transpose();
+                let found = found.map_err(|error| unreadable(error.clone()))?;
+                let (order, steps) = visible(doing.caller(), &query, found)?;
+                Json::of(&order.represent(steps))
+            });
+            doing.end(told.unwrap_or_else(|| Err(defect())).into())
+        });
+        told.collect()
     }
 
     async fn orders(&self, caller: &Caller, mut query: ListOrders) -> Result<Json, Failure> {
@@ -134,14 +136,12 @@ impl Rpc {
     }
 
     async fn history(&self, caller: &Caller, query: &OrderHistory) -> Result<Json, Failure> {
-        self.visible(
-            caller,
-            &GetOrder {
-                id: query.id,
-                include_deleted: query.include_deleted,
-            },
-        )
-        .await?;
+        let order = GetOrder {
+            id: query.id,
+            include_deleted: query.include_deleted,
+        };
+        let found = self.store.order(query.id).await.map_err(unreadable)?;
+        visible(caller, &order, found.as_ref())?;
         let after = match &query.cursor {
             Some(cursor) => cursor.parse().map_err(|_| unknown_cursor())?,
             None => 0,
@@ -155,6 +155,22 @@ impl Rpc {
             event.sequence.to_string()
         }))
     }
+}
+
+/// The order that was found, if the caller may see it.
+fn visible<'a>(
+    caller: &Caller,
+    query: &GetOrder,
+    found: Option<&'a OrderAndSteps>,
+) -> Result<&'a OrderAndSteps, Failure> {
+    if query.include_deleted {
+        caller.must_operate()?;
+    }
+    found
+        .filter(|(order, _)| {
+            caller.may_see(&order.storefront) && (!order.is_deleted || query.include_deleted)
+        })
+        .ok_or_else(|| Failure::not_found("order", query.id))
 }
 
 /// Whose data a list shows: a storefront's own, whatever it asks for.

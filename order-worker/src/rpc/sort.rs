@@ -18,6 +18,8 @@ use crate::{domain::command::Action, webhooks::new_secret};
 pub(super) enum Sorted {
     /// A command, decided with those that wait at the same moment.
     Change(Action),
+    /// A look at an order, read with those that are asked for at the same moment.
+    Look(GetOrder),
     /// Whatever else.
     Errand(Errand),
 }
@@ -66,7 +68,6 @@ pub(super) enum DeadLetterRequest {
 
 /// Nothing changes.
 pub(super) enum Query {
-    Order(GetOrder),
     Orders(ListOrders),
     History(OrderHistory),
     Product(ProductRef),
@@ -103,7 +104,7 @@ pub(super) fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::AdjustStock(request) => Sorted::Change(Action::AdjustStock(request)),
         Request::CreateCustomer(request) => Sorted::Change(Action::CreateCustomer(request)),
         Request::BlockCustomer(request) => Sorted::Change(Action::BlockCustomer(request)),
-        Request::GetOrder(request) => Query::Order(request).into(),
+        Request::GetOrder(request) => Sorted::Look(request),
         Request::ListOrders(request) => Query::Orders(request).into(),
         Request::OrderHistory(request) => Query::History(request).into(),
         Request::GetProduct(request) => Query::Product(request).into(),

@@ -1,7 +1,7 @@
 //! What callers ask for. Each answer is one statement, and so one moment of the database.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt::Write,
 };
 
@@ -41,10 +41,14 @@ pub type OrderAndSteps = (Order, Vec<StepRow>);
 /// A product with its stock by warehouse.
 pub type ProductAndShelves = (Product, BTreeMap<Warehouse, Shelf>);
 
-const ORDER_AND_STEPS: &str = "
-    SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
-    FROM orders LEFT JOIN steps ON steps.order_id = orders.id
-    WHERE orders.id = $1";
+/// Orders with their steps, of those whose id…
+macro_rules! orders_and_steps_where_id {
+    () => {
+        "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
+         FROM orders LEFT JOIN steps ON steps.order_id = orders.id
+         WHERE orders.id"
+    };
+}
 
 impl Store {
     /// One order.
@@ -53,6 +57,32 @@ impl Store {
     /// When the database is away.
     pub async fn order(&self, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
         one_order(self.reader().await?, id).await
+    }
+
+    /// Orders, by their ids, as far as they are there; one that can't be read keeps no other from it.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn orders_by_id(
+        &self,
+        ids: &[OrderId],
+    ) -> Result<HashMap<OrderId, Result<OrderAndSteps, StoreError>>, StoreError> {
+        let mut session = self.reader().await?;
+        let rows = match ids {
+            [id] => fetch_order(&mut session, *id).await?,
+            ids => {
+                let sql = among!(orders_and_steps_where_id!(), "ORDER BY orders.id");
+                session.fetch(sql, vec![list(ids)]).await?
+            }
+        };
+        let of_one_order = |row: &Row, next: &Row| row.text(0).ok() == next.text(0).ok();
+        let orders = rows.chunk_by(of_one_order).filter_map(|rows| {
+            let id = rows.first()?.text(0).and_then(|id| parse("id", id));
+            let order = orders_and_steps(rows).map(|mut orders| orders.pop());
+            let order = order.transpose()?;
+            Some(id.map(|id| (id, order)))
+        });
+        orders.collect()
     }
 
     /// Those of these steps that are not done, and their orders: as of the last commit, wherever
@@ -198,10 +228,14 @@ impl Store {
 }
 
 async fn one_order(mut session: Session, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
-    let rows = session
-        .fetch(ORDER_AND_STEPS, arguments![id.to_string()])
-        .await?;
+    let rows = fetch_order(&mut session, id).await?;
     Ok(orders_and_steps(&rows)?.pop())
+}
+
+/// The rows of one order, for [`orders_and_steps`].
+async fn fetch_order(session: &mut Session, id: OrderId) -> Result<Vec<Row>, StoreError> {
+    const SQL: &str = concat!(orders_and_steps_where_id!(), " = $1");
+    session.fetch(SQL, arguments![id.to_string()]).await
 }
 
 /// The statement for a page of orders with their steps, and its arguments.
