@@ -49,15 +49,15 @@ pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<
                 "p50_ms": p50_ms, "p99_ms": p99_ms,
             }));
         };
-        let orders = contestant.get("/v1/orders?limit=1").await;
-        let id = orders["data"][0]["id"].as_str().unwrap().to_owned();
-        let one = load.get(contestant, &format!("/v1/orders/{id}"), 64);
-        note(
-            "GET an order, 64 connections",
-            one.rate,
-            one.p50_ms,
-            one.p99_ms,
-        );
+        let paths = some_orders(contestant).await;
+        for (connections, what) in [
+            (1, "GET an order, 1 connection"),
+            (64, "GET an order, 64 connections"),
+            (256, "GET an order, 256 connections"),
+        ] {
+            let read = load.get_any(contestant, &paths, connections);
+            note(what, read.rate, read.p50_ms, read.p99_ms);
+        }
         let list = load.get(contestant, "/v1/orders?limit=50", 16);
         note(
             "GET a page of 50, 16 connections",
@@ -109,6 +109,15 @@ pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<
         );
     }
     documents
+}
+
+/// The paths of the last orders that were made.
+async fn some_orders(contestant: &Contestant) -> Vec<String> {
+    let orders = contestant.get("/v1/orders?limit=200").await;
+    let orders = orders["data"].as_array().unwrap().iter();
+    orders
+        .map(|order| format!("/v1/orders/{}", order["id"].as_str().unwrap()))
+        .collect()
 }
 
 /// Webhooks a second, and how long each took in milliseconds.

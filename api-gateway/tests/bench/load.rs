@@ -66,7 +66,7 @@ impl Load {
         let bodies = bodies.to_string_lossy();
         let connections = connections.to_string();
         let arguments = ["-m", "POST", "-Z", &bodies, "-c", &connections];
-        self.run(to, "/v1/orders", &arguments)
+        self.run(&format!("{}/v1/orders", to.base), to, &arguments)
     }
 
     /// Orders at a fixed rate; a late answer makes the next ones late as well, and is counted so.
@@ -84,17 +84,27 @@ impl Load {
             &rate,
             "--latency-correction",
         ];
-        self.run(to, "/v1/orders", &arguments)
+        self.run(&format!("{}/v1/orders", to.base), to, &arguments)
     }
 
     /// One path, read.
     pub(crate) fn get(&self, to: &Contestant, path: &str, connections: usize) -> Figures {
         let connections = connections.to_string();
-        self.run(to, path, &["-c", &connections])
+        self.run(&format!("{}{path}", to.base), to, &["-c", &connections])
+    }
+
+    /// Paths, read at random.
+    pub(crate) fn get_any(&self, to: &Contestant, paths: &[String], connections: usize) -> Figures {
+        let file = PathBuf::from(setting("BENCH_FOLDER")).join("urls");
+        let urls = paths.iter().map(|path| format!("{}{path}\n", to.base));
+        fs::write(&file, urls.collect::<String>()).unwrap();
+        let connections = connections.to_string();
+        let arguments = ["--urls-from-file", "-c", &connections];
+        self.run(&file.to_string_lossy(), to, &arguments)
     }
 
     /// Nothing else is to be done meanwhile: it waits on the spot.
-    fn run(&self, to: &Contestant, path: &str, arguments: &[&str]) -> Figures {
+    fn run(&self, target: &str, to: &Contestant, arguments: &[&str]) -> Figures {
         let before = to.usage();
         let ended = of_ended_children();
         let time = format!("{}s", self.time.as_secs());
@@ -109,7 +119,7 @@ impl Load {
                 &time,
             ])
             .args(arguments)
-            .arg(format!("{}{path}", to.base))
+            .arg(target)
             .stderr(Stdio::null())
             .output()
             .unwrap();
