@@ -111,10 +111,7 @@ struct Sent {
 }
 
 enum Reply {
-    Body {
-        body: Vec<u8>,
-        is_replay: bool,
-    },
+    Told(Told),
     /// Certain that it did not get to the worker.
     NotSent(Failure),
     ConnectionLost,
@@ -222,10 +219,7 @@ impl RpcClient {
         };
         line.enter(waiting);
         match time::timeout_at(deadline, reply).await {
-            Ok(Ok(Reply::Body { body, is_replay })) => Ok(Told {
-                outcome: decode(&body),
-                is_replay,
-            }),
+            Ok(Ok(Reply::Told(told))) => Ok(told),
             Ok(Ok(Reply::NotSent(failure))) => Err(failure),
             Ok(Ok(Reply::ConnectionLost) | Err(_)) => Err(lost(request)),
             Err(_) if forget.was_sent() => Err(too_late(call.timeout)),
@@ -544,29 +538,79 @@ fn hand_out(shared: &Shared, reply: Delivery) {
         .as_ref()
         .is_some_and(|kind| kind.as_str() == BATCH);
     if is_batch {
-        let answers: Vec<Answer<'_, &RawValue>> = match serde_json::from_slice(&reply.data) {
-            Ok(answers) => answers,
-            Err(error) => return tracing::error!(%error, "a batch of replies can't be read"),
+        return match answers(&reply.data) {
+            Ok(answers) => answers.for_each(|(id, told)| shared.tell(id, Reply::Told(told))),
+            Err(error) => tracing::error!(%error, "a batch of replies can't be read"),
         };
-        for answer in answers {
-            let id = answer
-                .correlation_id
-                .as_deref()
-                .and_then(|id| id.parse().ok());
-            let reply = Reply::Body {
-                body: answer.body.get().as_bytes().to_vec(),
-                is_replay: answer.headers.contains_key(header::REPLAYED),
-            };
-            shared.tell(id.unwrap_or_default(), reply);
-        }
-        return;
     }
     let id = properties
         .correlation_id()
         .as_ref()
         .and_then(|id| id.as_str().parse().ok());
     let headers = properties.headers().as_ref();
-    let is_replay = headers.is_some_and(|headers| headers.contains_key(header::REPLAYED));
-    let body = reply.data;
-    shared.tell(id.unwrap_or_default(), Reply::Body { body, is_replay });
+    let told = Told {
+        outcome: decode(&reply.data),
+        is_replay: headers.is_some_and(|headers| headers.contains_key(header::REPLAYED)),
+    };
+    shared.tell(id.unwrap_or_default(), Reply::Told(told));
+}
+
+/// What a batch of replies tells whom.
+fn answers(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid, Told)>> {
+    let answers: Vec<Answer<'_, Outcome<Json>>> = if let Ok(answers) = serde_json::from_slice(batch)
+    {
+        answers
+    } else {
+        // Should one of them be no envelope, the others are.
+        let parts: Vec<Answer<'_, &RawValue>> = serde_json::from_slice(batch)?;
+        let parts = parts.into_iter().map(|part| Answer {
+            correlation_id: part.correlation_id,
+            headers: part.headers,
+            body: decode(part.body.get().as_bytes()).into(),
+        });
+        parts.collect()
+    };
+    Ok(answers.into_iter().map(|answer| {
+        let id = answer.correlation_id.and_then(|id| id.parse().ok());
+        let told = Told {
+            outcome: answer.body.into(),
+            is_replay: answer.headers.contains_key(header::REPLAYED),
+        };
+        (id.unwrap_or_default(), told)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_of_a_batch_that_is_no_envelope_harms_no_other() {
+        let ids = [Uuid::now_v7(), Uuid::now_v7()];
+        let batch = |second: &str| {
+            let [first, other] = ids;
+            format!(
+                r#"[{{"correlation_id":"{first}","headers":{{"idempotent_replayed":"true"}},
+                     "body":{{"status":"SUCCESS","value":{{"id":1}}}}}},
+                    {{"correlation_id":"{other}","body":{second}}}]"#
+            )
+        };
+        for (second, code) in [
+            (
+                r#"{"status":"FAILURE","error":{"code":"NOT_FOUND","message":"no"}}"#,
+                Code::NotFound,
+            ),
+            (r#"{"status":"PERHAPS"}"#, Code::Internal),
+            ("7", Code::Internal),
+        ] {
+            let told: Vec<_> = answers(batch(second).as_bytes()).unwrap().collect();
+            assert_eq!(told[0].0, ids[0]);
+            assert!(told[0].1.is_replay);
+            assert_eq!(told[0].1.outcome.as_ref().unwrap().text(), r#"{"id":1}"#);
+            assert_eq!(told[1].0, ids[1]);
+            assert!(!told[1].1.is_replay);
+            assert_eq!(told[1].1.outcome.as_ref().unwrap_err().code, code);
+        }
+        assert!(answers(b"[7]").is_err());
+    }
 }

@@ -155,50 +155,53 @@ impl Delivered {
     /// Reads the message: one question, or as many as the batch has parts.
     pub fn read(self) -> (Asker, Vec<Question>) {
         let message = self.message;
-        let is_batch = message.kind == BATCH;
-        let (asker, questions) = match parts_of(&message) {
-            Ok(None) => (is_batch, vec![alone(&message)]),
-            Ok(Some(parts)) => (
-                is_batch,
-                parts
-                    .into_iter()
-                    .map(|part| entry(&message, part))
-                    .collect(),
-            ),
-            // Nobody can be told apart: one answer for all, as to a message that can't be read.
-            Err(failure) => (
-                false,
-                vec![Question {
-                    whose: Whose(message.correlation_id.clone()),
-                    asked: Err(failure),
-                }],
-            ),
+        let (is_batch, questions) = if message.kind == BATCH {
+            match batched(&message) {
+                Ok(questions) => (true, questions),
+                // Nobody can be told apart: one answer for all, as to a message that can't be read.
+                Err(failure) => {
+                    let whose = Whose(message.correlation_id.clone());
+                    let asked = Err(failure);
+                    (false, vec![Question { whose, asked }])
+                }
+            }
+        } else {
+            (false, vec![alone(&message)])
         };
         let asker = Asker {
             reply_to: message.reply_to,
-            is_batch: asker,
+            is_batch,
             receipt: message.receipt,
         };
         (asker, questions)
     }
 }
 
-/// The parts of a batch; none if it is no batch.
-fn parts_of(message: &Incoming) -> Result<Option<Vec<&RawValue>>, Failure> {
-    if message.kind != BATCH {
-        return Ok(None);
-    }
+/// The requests of a batch.
+fn batched(message: &Incoming) -> Result<Vec<Question>, Failure> {
     let unreadable = |error: String| {
         Failure::new(
             Code::InvalidRequest,
             format!("the batch can't be read: {error}"),
         )
     };
-    let parts = batch::parts(&message.body).map_err(|error| unreadable(error.to_string()))?;
-    if parts.len() > MAX_PARTS {
-        return Err(unreadable(format!("more than {MAX_PARTS} requests")));
+    let must_be_few = |count: usize| match count {
+        ..=MAX_PARTS => Ok(()),
+        _ => Err(unreadable(format!("more than {MAX_PARTS} requests"))),
+    };
+    if let Ok(entries) = serde_json::from_slice::<Vec<Entry<'_>>>(&message.body) {
+        must_be_few(entries.len())?;
+        let questions = entries.into_iter().map(|part| entry(message, part));
+        return Ok(questions.collect());
     }
-    Ok(Some(parts))
+    // Should one of them be no entry, the others are.
+    let parts = batch::parts(&message.body).map_err(|error| unreadable(error.to_string()))?;
+    must_be_few(parts.len())?;
+    let questions = parts.into_iter().map(|part| {
+        let read = serde_json::from_str(part.get());
+        read.map_or_else(|error| no_entry(part, &error), |part| entry(message, part))
+    });
+    Ok(questions.collect())
 }
 
 /// The request of a message of its own.
@@ -216,24 +219,21 @@ fn alone(message: &Incoming) -> Question {
     }
 }
 
-/// The request of a batch's part.
-fn entry(message: &Incoming, part: &RawValue) -> Question {
-    let entry: Entry = match serde_json::from_str(part.get()) {
-        Ok(entry) => entry,
-        Err(error) => {
-            let remains = serde_json::from_str(part.get());
-            let correlation_id = remains
-                .ok()
-                .and_then(|Remains { correlation_id }| correlation_id);
-            return Question {
-                whose: Whose(correlation_id.map(Cow::into_owned)),
-                asked: Err(Failure::new(
-                    Code::InvalidRequest,
-                    format!("the batch's entry can't be read: {error}"),
-                )),
-            };
-        }
-    };
+/// The answer to a part of a batch that is no request.
+fn no_entry(part: &RawValue, error: &serde_json::Error) -> Question {
+    let remains: Option<Remains<'_>> = serde_json::from_str(part.get()).ok();
+    let correlation_id = remains.and_then(|remains| remains.correlation_id);
+    Question {
+        whose: Whose(correlation_id.map(Cow::into_owned)),
+        asked: Err(Failure::new(
+            Code::InvalidRequest,
+            format!("the batch's entry can't be read: {error}"),
+        )),
+    }
+}
+
+/// The request of a batch's entry.
+fn entry(message: &Incoming, entry: Entry<'_>) -> Question {
     let properties = Properties {
         kind: &entry.kind,
         correlation_id: entry.correlation_id.as_deref(),
