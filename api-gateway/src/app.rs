@@ -18,29 +18,15 @@ use shared::{
 };
 use standardwebhooks::Webhook;
 use tokio_util::sync::CancellationToken;
-use tower_http::{
-    compression::{
-        CompressionLayer,
-        predicate::{NotForContentType, Predicate, SizeAbove},
-    },
-    cors::CorsLayer,
-};
+use tower_http::cors::CorsLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    auth::Auth,
-    console,
-    feed::Feed,
-    openapi,
-    problem::{self, Problem},
-    rate_limit::RateLimit,
-    routes,
+    auth::Auth, console, feed::Feed, finish::FinishLayer, openapi, problem::Problem,
+    rate_limit::RateLimit, routes,
 };
-
-/// Smaller answers are not worth compressing.
-const COMPRESSED_BYTES: u16 = 1_024;
 
 /// What handlers share; each request's clones are of the handle alone.
 #[derive(Clone)]
@@ -87,7 +73,7 @@ pub(crate) struct Modes {
 }
 
 /// Every route and what is said about it. What is done for all of them is done in one layer,
-/// [`problem::finish`]; who may call what is under `/v1` is asked by [`crate::input::Asker`], without
+/// [`crate::finish`]; who may call what is under `/v1` is asked by [`crate::input::Asker`], without
 /// which nothing gets to the worker.
 pub(crate) fn documented() -> (Router<App>, OpenApi) {
     // Each with its whole path: a nested router would take every request apart and put it together again.
@@ -144,11 +130,7 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    let is_worth_it =
-        SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"));
-    router
-        .layer(CompressionLayer::new().compress_when(is_worth_it))
-        .layer(middleware::from_fn_with_state(app, problem::finish))
+    router.layer(FinishLayer(app))
 }
 
 /// For Prometheus: what this gateway has done.

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 
@@ -35,9 +35,7 @@ use tokio::{
 };
 use uuid::{Builder, Uuid};
 
-use crate::{
-    app::App, auth::Identity, output::Answer, problem::Problem, request_id::RequestId, trace::Trace,
-};
+use crate::{app::App, auth::Identity, finish::About, output::Answer, problem::Problem};
 
 /// Makes a `POST` that is sent again the same as one that is sent once.
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -331,8 +329,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Uri {
 pub(crate) struct Asker {
     app: App,
     identity: Identity,
-    request_id: RequestId,
-    trace: Trace,
+    about: Arc<About>,
     intent: Option<String>,
     idempotency_key: Option<String>,
     if_match: Option<IfMatch>,
@@ -346,17 +343,16 @@ impl FromRequestParts<App> for Asker {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let (headers, extensions) = (&parts.headers, &parts.extensions);
-        let request_id = extensions.get().cloned();
-        let trace = extensions.get().cloned();
+        let about: Option<Arc<About>> = extensions.get().cloned();
+        let about = about.unwrap_or_else(|| Arc::new(About::of(headers)));
         let identity = app.auth.identify(headers, &parts.method).await?;
-        if let (Some(limit), Some(allowance)) = (&app.rate_limit, extensions.get()) {
-            limit.count(&identity.credential, allowance)?;
+        if let Some(limit) = &app.rate_limit {
+            limit.count(&identity.credential, &about.allowance)?;
         }
         Ok(Self {
             app: app.clone(),
             identity,
-            request_id: request_id.unwrap_or_else(|| RequestId::of(headers)),
-            trace: trace.unwrap_or_else(|| Trace::of(headers)),
+            about,
             intent: intent(headers),
             idempotency_key: idempotency_key(headers)?,
             if_match: if_match(headers)?,
@@ -430,8 +426,8 @@ impl Asker {
             storefront,
             actor,
             intent: self.intent.clone().unwrap_or_else(|| intent.to_owned()),
-            request_id: self.request_id.as_str().to_owned(),
-            traceparent: Some(self.trace.as_str().to_owned()),
+            request_id: self.about.request_id.as_str().to_owned(),
+            traceparent: Some(self.about.trace.as_str().to_owned()),
         }
     }
 

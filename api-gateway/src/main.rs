@@ -5,7 +5,7 @@
 //!
 //! - [`routes`]: one file a resource.
 //! - [`input`], [`output`]: what HTTP has for what comes in and goes out; [`problem`]: its errors.
-//! - [`openapi`]: what the API says of itself. [`feed`]: live events.
+//! - [`finish`]: what is done for every request. [`openapi`]: what the API says of itself. [`feed`]: live events.
 //! - [`auth`]: who calls; [`rate_limit`]: how often; [`request_id`], [`trace`]: under which ids.
 //! - [`console`]: what people look at.
 //! - [`app`]: the router and what its handlers share; [`server`]: connections; [`config`].
@@ -15,6 +15,7 @@ mod auth;
 mod config;
 mod console;
 mod feed;
+mod finish;
 mod input;
 mod openapi;
 mod output;

@@ -35,9 +35,6 @@ struct Inner {
     per_second: NonZeroU32,
 }
 
-/// How much is left: put into the request's extensions, for the response's headers.
-pub(crate) type Allowance = Arc<OnceLock<Left>>;
-
 /// What is left of an allowance.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Left {
@@ -68,14 +65,14 @@ impl RateLimit {
         }))))
     }
 
-    /// Counts a request of `credential`; tells how much is left.
+    /// Counts a request of `credential`; leaves in `allowance` how much is left.
     ///
     /// # Errors
     /// `RATE_LIMITED`, with the seconds to wait.
     pub(crate) fn count(
         &self,
         credential: &Arc<str>,
-        allowance: &Allowance,
+        allowance: &OnceLock<Left>,
     ) -> Result<(), Failure> {
         let Inner {
             limiter,
@@ -141,7 +138,7 @@ mod tests {
     fn each_credential_has_its_own_allowance() {
         let limit = RateLimit::parse("3/s").unwrap().unwrap();
         let ask = |who: &str| {
-            let allowance = Allowance::default();
+            let allowance = OnceLock::new();
             let counted = limit.count(&who.into(), &allowance);
             (counted.is_ok(), allowance.get().unwrap().remaining)
         };

@@ -19,11 +19,11 @@ impl Trace {
     /// Below what the client names, or at the top of a new trace.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let parent = named(headers).and_then(parse);
-        // The random half of a UUID; never zero, for its variant's sake.
-        let span = Uuid::now_v7().as_u64_pair().1;
+        // Half of a random UUID; never zero, for its variant's sake.
+        let span = Uuid::new_v4().as_u64_pair().1;
         match parent {
             Some((trace, _, flags)) => Self(format!("00-{trace}-{span:016x}-{flags}")),
-            None => Self(format!("00-{}-{span:016x}-01", Uuid::now_v7().simple())),
+            None => Self(format!("00-{}-{span:016x}-01", Uuid::new_v4().simple())),
         }
     }
 

@@ -3,6 +3,8 @@
 
 mod stripe;
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json,
     extract::State,
@@ -20,10 +22,7 @@ use shared::{
 use standardwebhooks::HEADER_WEBHOOK_ID;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{
-    app::App, input::RawBody, openapi::ShipperWebhook, problem::Problem, request_id::RequestId,
-    trace::Trace,
-};
+use crate::{app::App, finish::About, input::RawBody, openapi::ShipperWebhook, problem::Problem};
 
 /// Longer ids are refused; AMQP has 255 bytes for them.
 const MAX_ID: usize = 200;
@@ -45,8 +44,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     responses((status = 200, description = "It was done, now or before")))]
 async fn shipper(
     State(app): State<App>,
-    Extension(request_id): Extension<RequestId>,
-    Extension(trace): Extension<Trace>,
+    Extension(about): Extension<Arc<About>>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
@@ -72,7 +70,7 @@ async fn shipper(
     })?;
 
     let request = Request::read("shipment.update", flatten(body::parse(&body.bytes)?)?)?;
-    pass_on(&app, "shipper", &request, id, &request_id, &trace).await
+    pass_on(&app, "shipper", &request, id, &about).await
 }
 
 /// Has the worker do what a partner's webhook says, once for each `id`.
@@ -81,16 +79,15 @@ async fn pass_on(
     partner: &str,
     request: &Request,
     id: &str,
-    request_id: &RequestId,
-    trace: &Trace,
+    about: &About,
 ) -> Result<Response, Problem> {
     let caller = Caller {
         role: Role::Operator,
         storefront: Storefront::default(),
         actor: partner.to_owned(),
         intent: request.pattern().to_owned(),
-        request_id: request_id.as_str().to_owned(),
-        traceparent: Some(trace.as_str().to_owned()),
+        request_id: about.request_id.as_str().to_owned(),
+        traceparent: Some(about.trace.as_str().to_owned()),
     };
     let call = Call {
         caller,

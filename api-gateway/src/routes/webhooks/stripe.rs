@@ -2,6 +2,8 @@
 //!
 //! Events come late, twice and out of order: one only says that the worker should look.
 
+use std::sync::Arc;
+
 use axum::{
     Extension, Json,
     extract::State,
@@ -18,10 +20,7 @@ use shared::{
 };
 
 use super::{MAX_ID, pass_on};
-use crate::{
-    app::App, input::RawBody, openapi::StripeWebhook, problem::Problem, request_id::RequestId,
-    trace::Trace,
-};
+use crate::{app::App, finish::About, input::RawBody, openapi::StripeWebhook, problem::Problem};
 
 /// `t=SECONDS,v1=HEX,v1=HEX`
 const SIGNATURE: &str = "stripe-signature";
@@ -37,8 +36,7 @@ const TOLERANCE_SECONDS: i64 = 300;
     responses((status = 200, description = "The payment is looked after")))]
 pub(super) async fn stripe(
     State(app): State<App>,
-    Extension(request_id): Extension<RequestId>,
-    Extension(trace): Extension<Trace>,
+    Extension(about): Extension<Arc<About>>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
@@ -61,11 +59,11 @@ pub(super) async fn stripe(
     let event = body::parse(&body.bytes)?;
     let id = event["id"].as_str().filter(|id| id.len() <= MAX_ID);
     let id = id.ok_or_else(|| Failure::violation("/id", "must be an event's id"))?;
-    let Some(about) = payment(&event) else {
+    let Some(notice) = payment(&event) else {
         return Ok((StatusCode::OK, Json(json!({"status": "ignored"}))).into_response());
     };
-    let request = Request::read("payment.notify", about)?;
-    pass_on(&app, "stripe", &request, id, &request_id, &trace).await
+    let request = Request::read("payment.notify", notice)?;
+    pass_on(&app, "stripe", &request, id, &about).await
 }
 
 /// Which payment of which order the event is about, if of one of ours: a `PaymentIntent`, or what has

@@ -1,0 +1,284 @@
+//! What is done for every request, in one layer: its ids, its trace, its line in the log, its figures; a
+//! body for problems, panics too; and what every response says.
+
+mod figures;
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use axum::{
+    body::Body,
+    extract::{MatchedPath, Request},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::Route,
+};
+use futures_util::FutureExt;
+use shared::{
+    outcome::{Code, Failure},
+    trace::Span,
+};
+use tower::{Layer, Service};
+use tower_http::compression::{
+    CompressionLayer,
+    predicate::{NotForContentType, Predicate, SizeAbove},
+};
+
+use crate::{
+    app::App,
+    problem::Problem,
+    rate_limit::Left,
+    request_id::{REQUEST_ID, RequestId},
+    trace::{TRACEPARENT, Trace},
+};
+
+/// Asked every few seconds, by machines.
+const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+/// Smaller answers are not worth compressing.
+const COMPRESSED_BYTES: u16 = 1_024;
+
+/// What is known of a request before its handler is; among the request's extensions.
+#[derive(Debug)]
+pub(crate) struct About {
+    pub(crate) request_id: RequestId,
+    pub(crate) trace: Trace,
+    /// How much is left of the caller's allowance, once that is counted.
+    pub(crate) allowance: OnceLock<Left>,
+}
+
+impl About {
+    /// Of a request with these headers.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self::traced(headers, Trace::of(headers))
+    }
+
+    fn traced(headers: &HeaderMap, trace: Trace) -> Self {
+        Self {
+            request_id: RequestId::of(headers),
+            trace,
+            allowance: OnceLock::new(),
+        }
+    }
+}
+
+/// Puts [`Finish`] around each route.
+#[derive(Clone)]
+pub(crate) struct FinishLayer(pub(crate) App);
+
+/// A route, and what is done before and after it. A service of its own: to each request, one of axum's
+/// layers of functions costs as much as everything that is done here.
+#[derive(Clone)]
+pub(crate) struct Finish {
+    app: App,
+    route: Route,
+}
+
+impl Layer<Route> for FinishLayer {
+    type Service = Finish;
+
+    fn layer(&self, route: Route) -> Finish {
+        let app = self.0.clone();
+        Finish { app, route }
+    }
+}
+
+impl Service<Request> for Finish {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request>::poll_ready(&mut self.route, context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let begun = Begun::new(&mut request);
+        let (app, mut route) = (self.app.clone(), self.route.clone());
+        // Who takes nothing else is spared the layer that would look into it.
+        let is_plain = !request.headers().contains_key(header::ACCEPT_ENCODING);
+        Box::pin(async move {
+            let answering = async {
+                if is_plain {
+                    return route.call(request).await;
+                }
+                let response = compression().layer(route).call(request).await?;
+                Ok(response.map(Body::new))
+            };
+            // The panic itself is on standard error.
+            let answered = AssertUnwindSafe(answering).catch_unwind().await;
+            let response = answered.unwrap_or_else(|_| {
+                let failure = Failure::new(Code::Internal, "an unexpected error");
+                Ok(Problem::from(failure).into_response())
+            });
+            Ok(begun.finish(&app, response?))
+        })
+    }
+}
+
+fn compression() -> CompressionLayer<impl Predicate> {
+    let is_worth_it =
+        SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"));
+    CompressionLayer::new().compress_when(is_worth_it)
+}
+
+/// A request that is being answered.
+struct Begun {
+    at: Instant,
+    about: Arc<About>,
+    method: Method,
+    path: String,
+    route: Option<MatchedPath>,
+    is_probe: bool,
+    /// Of a request that is recorded.
+    span: Option<Span>,
+}
+
+impl Begun {
+    fn new(request: &mut Request) -> Self {
+        let at = Instant::now();
+        let path = request.uri().path();
+        let is_probe = PROBES.contains(&path);
+        let (path, method) = (path.to_owned(), request.method().clone());
+        let route = request.extensions().get::<MatchedPath>().cloned();
+        let headers = request.headers();
+        let (about, span) = if is_probe {
+            (About::of(headers), None)
+        } else {
+            let route = route.as_ref().map(MatchedPath::as_str);
+            let (trace, span) = Trace::begin(request, known(&method), route);
+            (About::traced(headers, trace), Some(span))
+        };
+        let about = Arc::new(about);
+        request.extensions_mut().insert(Arc::clone(&about));
+        Self {
+            at,
+            about,
+            method,
+            path,
+            route,
+            is_probe,
+            span,
+        }
+    }
+
+    /// Gives a problem its body, the response what every response says, and the log its line; when the
+    /// gateway is asked to stop, tells the client not to send the next request this way.
+    fn finish(self, app: &App, mut response: Response) -> Response {
+        let Self {
+            at,
+            about,
+            method,
+            path,
+            route,
+            is_probe,
+            span,
+        } = self;
+        let id = &about.request_id;
+        // What a route takes is in `Allow` (RFC 9110, section 9.3.7).
+        if method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            response.extensions_mut().remove::<Problem>();
+            *response.status_mut() = StatusCode::NO_CONTENT;
+        }
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            response = problem.describe(&response, id.as_str());
+        }
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+            headers.insert(REQUEST_ID, value);
+        }
+        if let Some(value) = about.trace.header() {
+            headers.insert(TRACEPARENT, value);
+        }
+        if let Some(left) = about.allowance.get() {
+            left.tell(headers);
+        }
+        guard(headers);
+        if app.stopping.is_cancelled() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let (status, took) = (response.status().as_u16(), at.elapsed());
+        let route = route.as_ref().map_or("none", MatchedPath::as_str);
+        figures::note(known(&method), route, status, took);
+        if let Some(span) = span {
+            note(span, id, status);
+        }
+        let (request_id, trace_id) = (id.as_str(), about.trace.id());
+        let duration_ms = took.as_millis();
+        if is_probe {
+            tracing::debug!(request_id, status, %method, path, "probe");
+        } else if status >= 500 {
+            tracing::warn!(
+                request_id,
+                trace_id,
+                status,
+                duration_ms,
+                "{method} {path} -> {status}"
+            );
+        } else {
+            tracing::info!(
+                request_id,
+                trace_id,
+                status,
+                duration_ms,
+                "{method} {path} -> {status}"
+            );
+        }
+        response
+    }
+}
+
+/// What nobody speaks is no method of its own.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// What the trace tells of the answer.
+fn note(mut span: Span, id: &RequestId, status: u16) {
+    if !span.is_recording() {
+        return;
+    }
+    span.note("request_id", id.as_str().to_owned());
+    span.note("http.response.status_code", i64::from(status));
+    if status >= 500 {
+        span.fail(status.to_string(), &"");
+    }
+}
+
+/// Says to browsers what an answer is not: a page, a script, anything to keep or to put elsewhere.
+fn guard(headers: &mut HeaderMap) {
+    let unless_said = [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    for (name, value) in unless_said {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+}
