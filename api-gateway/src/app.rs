@@ -73,7 +73,7 @@ pub(crate) struct Modes {
 }
 
 /// Every route and what is said about it. What is done for all of them is done in one layer,
-/// [`crate::finish`]; who may call what is under `/v1` is asked by [`crate::input::Asker`], without
+/// [`crate::finish`]; who may call what is under `/v1` is asked by [`crate::asker::Asker`], without
 /// which nothing gets to the worker.
 pub(crate) fn documented() -> (Router<App>, OpenApi) {
     // Each with its whole path: a nested router would take every request apart and put it together again.

@@ -5,12 +5,14 @@
 //!
 //! - [`routes`]: one file a resource.
 //! - [`input`], [`output`]: what HTTP has for what comes in and goes out; [`problem`]: its errors.
+//! - [`asker`]: who asks the worker, under which conditions.
 //! - [`finish`]: what is done for every request. [`openapi`]: what the API says of itself. [`feed`]: live events.
 //! - [`auth`]: who calls; [`rate_limit`]: how often; [`request_id`], [`trace`]: under which ids.
 //! - [`console`]: what people look at.
 //! - [`app`]: the router and what its handlers share; [`server`]: connections; [`config`].
 
 mod app;
+mod asker;
 mod auth;
 mod config;
 mod console;

@@ -16,7 +16,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{Asker, JsonBody, Parameters, Path, Uri},
+    asker::Asker,
+    input::{JsonBody, Parameters, Path, Uri},
     openapi::{PageParameters, StorefrontParameter},
     output::{Cursor, answer},
     problem::Problem,

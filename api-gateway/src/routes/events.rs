@@ -21,8 +21,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
+    asker::Asker,
     feed::{Feed, Listening, Wanted},
-    input::{Asker, Parameters, Uri},
+    input::{Parameters, Uri},
     openapi::EventParameters,
     output::{Cursor, answer},
     problem::Problem,

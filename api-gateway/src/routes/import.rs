@@ -21,7 +21,7 @@ use shared::{
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
-use crate::{app::App, input::Asker, problem::Problem};
+use crate::{app::App, asker::Asker, problem::Problem};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Lines of one request to the worker at most…

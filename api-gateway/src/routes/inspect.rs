@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    input::{Asker, Parameters, Path},
+    asker::Asker,
+    input::{Parameters, Path},
     output::answer,
     problem::Problem,
 };

@@ -23,7 +23,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{Asker, JsonBody, MaybeBody, Parameters, Path, Uri},
+    asker::Asker,
+    input::{JsonBody, MaybeBody, Parameters, Path, Uri},
     openapi::{Accepted, DeletedParameter, OrderParameters, PageParameters, StorefrontParameter},
     output::{Answer, Cursor, answer},
     problem::Problem,

@@ -10,7 +10,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{Asker, Parameters},
+    asker::Asker,
+    input::Parameters,
     openapi::{DaysParameter, StorefrontParameter},
     output::answer,
     problem::Problem,

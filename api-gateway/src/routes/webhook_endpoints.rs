@@ -15,7 +15,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{Asker, JsonBody, MaybeBody, Parameters, Path, Uri},
+    asker::Asker,
+    input::{JsonBody, MaybeBody, Parameters, Path, Uri},
     openapi::{DeliveryParameters, PageParameters, StorefrontParameter},
     output::{Cursor, answer},
     problem::Problem,

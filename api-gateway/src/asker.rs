@@ -1,0 +1,310 @@
+//! Who asks the worker, under which conditions, and how the caller prefers to be answered: what headers say.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+    response::Response,
+};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use shared::{
+    amqp::{
+        publisher::{PublishError, Target},
+        rpc_client::Call,
+        topology::STEP_QUEUE,
+    },
+    etag::IfMatch,
+    id::OrderId,
+    order::AcceptOrder,
+    outcome::{Code, Failure, Told},
+    request::{Caller, Request, Role},
+};
+use tokio::time;
+use uuid::{Builder, Uuid};
+
+use crate::{app::App, auth::Identity, finish::About, output::Answer, problem::Problem};
+
+/// Makes a `POST` that is sent again the same as one that is sent once.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// What the client is about.
+const INTENT: HeaderName = HeaderName::from_static("x-intent");
+/// Longer ones are passed over.
+const MAX_INTENT: usize = 64;
+/// Longer ones are refused.
+const MAX_IDEMPOTENCY_KEY: usize = 255;
+/// `Prefer: wait` waits no longer.
+const MAX_WAIT_SECONDS: u64 = 30;
+/// Asks the worker on the caller's behalf, under the request's conditions.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    app: App,
+    identity: Identity,
+    about: Arc<About>,
+    intent: Option<String>,
+    idempotency_key: Option<String>,
+    if_match: Option<IfMatch>,
+    if_none_match: Option<HeaderValue>,
+    wait: Option<Duration>,
+    prefers_async: bool,
+}
+
+impl FromRequestParts<App> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let (headers, extensions) = (&parts.headers, &parts.extensions);
+        let about: Option<Arc<About>> = extensions.get().cloned();
+        let about = about.unwrap_or_else(|| Arc::new(About::of(headers)));
+        let identity = app.auth.identify(headers, &parts.method).await?;
+        if let Some(limit) = &app.rate_limit {
+            limit.count(&identity.credential, &about.allowance)?;
+        }
+        Ok(Self {
+            app: app.clone(),
+            identity,
+            about,
+            intent: intent(headers),
+            idempotency_key: idempotency_key(headers)?,
+            if_match: if_match(headers)?,
+            if_none_match: headers.get(header::IF_NONE_MATCH).cloned(),
+            wait: wait(headers),
+            prefers_async: prefers_async(headers),
+        })
+    }
+}
+
+impl Asker {
+    /// Has the worker carry out what `pattern` and `body` stand for.
+    ///
+    /// # Errors
+    /// What is wrong with the body; whatever the worker says is in what is [`Told`].
+    pub(crate) async fn ask(&self, pattern: &str, body: Value) -> Result<Told, Problem> {
+        let request = Request::read(pattern, body)?;
+        let caller = self.caller(pattern);
+        if request.is_for_operators() {
+            caller.must_operate()?;
+        }
+        let call = Call {
+            caller,
+            idempotency_key: self.idempotency_key.as_deref(),
+            if_match: self.if_match.clone(),
+            message_id: None,
+            timeout: self.app.request_timeout,
+        };
+        Ok(self.app.rpc.call(&request, call).await)
+    }
+
+    /// The same under a name: whoever asks again under it, asks the same.
+    ///
+    /// # Errors
+    /// What is wrong with the body.
+    pub(crate) async fn ask_named(
+        &self,
+        pattern: &str,
+        body: Value,
+        name: &str,
+    ) -> Result<Told, Failure> {
+        let request = Request::read(pattern, body)?;
+        let call = Call {
+            caller: self.caller(pattern),
+            idempotency_key: self.idempotency_key.as_deref(),
+            if_match: None,
+            message_id: Some(name),
+            timeout: self.app.request_timeout,
+        };
+        Ok(self.app.rpc.call(&request, call).await)
+    }
+
+    /// Refuses storefronts.
+    ///
+    /// # Errors
+    /// `FORBIDDEN`.
+    pub(crate) fn must_operate(&self) -> Result<(), Failure> {
+        self.caller("").must_operate()
+    }
+
+    /// The caller, and what it wants.
+    pub(crate) fn caller(&self, intent: &str) -> Caller {
+        let Identity {
+            role,
+            storefront,
+            actor,
+            ..
+        } = self.identity.clone();
+        Caller {
+            role,
+            storefront,
+            actor,
+            intent: self.intent.clone().unwrap_or_else(|| intent.to_owned()),
+            request_id: self.about.request_id.as_str().to_owned(),
+            traceparent: Some(self.about.trace.as_str().to_owned()),
+        }
+    }
+
+    /// When the caller's credential ends.
+    pub(crate) fn expires_at(&self) -> Option<SystemTime> {
+        self.identity.expires_at
+    }
+
+    /// How long the caller prefers to wait for what comes of it.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.wait
+    }
+
+    /// Whether the caller prefers not to wait for a worker.
+    pub(crate) fn prefers_async(&self) -> bool {
+        self.prefers_async
+    }
+
+    /// Has the order accepted that `body` wishes for, as soon as the broker has it on disk.
+    ///
+    /// # Errors
+    /// What is wrong with the body; `UNAVAILABLE` when the broker has not taken it; `TIMEOUT` when that
+    /// is not known.
+    pub(crate) async fn accept(&self, body: Value) -> Result<OrderId, Problem> {
+        let Request::CreateOrder(order) = Request::read("order.create", body)? else {
+            return Err(
+                Failure::new(Code::Internal, "a request is not what it was read as").into(),
+            );
+        };
+        let caller = self.caller("order.accept");
+        // What only a worker can refuse becomes a cancelled order; this can be told now.
+        caller.owner(order.storefront.as_ref())?;
+        let id = match &self.idempotency_key {
+            Some(key) => promised(&caller, key),
+            None => Uuid::now_v7(),
+        };
+        let accept = AcceptOrder {
+            id: id.into(),
+            order,
+        };
+        let message = accept.message(&caller, self.idempotency_key.as_deref());
+        let messages = [(Target::Queue(STEP_QUEUE), message)];
+        let published = self.app.publisher.publish(&messages);
+        let published = time::timeout(self.app.request_timeout, published).await;
+        match published
+            .ok()
+            .and_then(|results| results.into_iter().next())
+        {
+            Some(Ok(())) => Ok(accept.id),
+            Some(Err(
+                error @ (PublishError::Away(_)
+                | PublishError::Refused
+                | PublishError::Unroutable(_)),
+            )) => Err(Failure::new(Code::Unavailable, error.to_string()).into()),
+            Some(Err(error @ PublishError::Unconfirmed(_))) => {
+                Err(Failure::new(Code::Timeout, error.to_string()).into())
+            }
+            None => Err(Failure::new(Code::Timeout, "the broker did not confirm in time").into()),
+        }
+    }
+
+    /// The answer, or 304 if the client has this version already.
+    pub(crate) fn conditional(&self, answer: Answer) -> Response {
+        answer.unless(self.if_none_match.as_ref())
+    }
+}
+
+/// `X-Intent`: what the client is about, in its own word, kept with every event that comes of it. What is
+/// no word is passed over.
+fn intent(headers: &HeaderMap) -> Option<String> {
+    let intent = headers.get(INTENT)?.to_str().ok()?;
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
+    let is_word = (1..=MAX_INTENT).contains(&intent.len()) && intent.chars().all(is_safe);
+    is_word.then(|| intent.to_owned())
+}
+
+/// The client's `Idempotency-Key`.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
+    match key.to_str() {
+        Ok(key) if (1..=MAX_IDEMPOTENCY_KEY).contains(&key.len()) && !key.contains('\t') => {
+            Ok(Some(key.to_owned()))
+        }
+        _ => Err(Failure::new(
+            Code::InvalidRequest,
+            format!(
+                "Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} printable ASCII characters"
+            ),
+        )
+        .into()),
+    }
+}
+
+/// The client's `If-Match`; several headers are one list (RFC 9110, section 5.2).
+fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
+    let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
+    if values.peek().is_none() {
+        return Ok(None);
+    }
+    let wrong = |why: String| Failure::new(Code::InvalidRequest, format!("If-Match: {why}"));
+    let values: Result<Vec<_>, _> = values.map(HeaderValue::to_str).collect();
+    let list = values.map_err(|error| wrong(error.to_string()))?.join(", ");
+    Ok(Some(list.parse().map_err(wrong)?))
+}
+
+/// The id of the order that is accepted under `key`: whoever asks again asks for the same one, and
+/// nobody has to remember it. A UUID of our own making (RFC 9562, version 8).
+fn promised(caller: &Caller, key: &str) -> Uuid {
+    let scope = match caller.role {
+        Role::Storefront => caller.storefront.as_str(),
+        Role::Operator | Role::Admin => "*",
+    };
+    let digest = Sha256::digest(format!("order.accept/{scope}/{key}"));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+/// `Prefer: respond-async` (RFC 7240).
+fn prefers_async(headers: &HeaderMap) -> bool {
+    let values = headers.get_all("prefer").iter();
+    let mut preferences = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|preference| preference.split(';').next().unwrap_or_default().trim());
+    preferences.any(|preference| preference.eq_ignore_ascii_case("respond-async"))
+}
+
+/// `Prefer: wait=N` (RFC 7240), in seconds. What is no preference of ours is passed over.
+fn wait(headers: &HeaderMap) -> Option<Duration> {
+    let values = headers.get_all("prefer").iter();
+    let mut preferences = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    let seconds = preferences.find_map(|preference| {
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        name.trim()
+            .eq_ignore_ascii_case("wait")
+            .then(|| value.parse::<u64>().ok())?
+    })?;
+    Some(Duration::from_secs(seconds.min(MAX_WAIT_SECONDS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preference_is_found_among_others() {
+        let wait = |text: &str| {
+            let headers =
+                HeaderMap::from_iter([("prefer".parse().unwrap(), text.parse().unwrap())]);
+            super::wait(&headers).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("wait=5"), Some(5));
+        assert_eq!(wait("handling=strict, Wait=\"7\"; x=1"), Some(7));
+        assert_eq!(wait("wait=1000"), Some(MAX_WAIT_SECONDS));
+        for none in ["", "wait", "wait=soon", "wait=-1", "waiting=3"] {
+            assert_eq!(wait(none), None, "{none}");
+        }
+    }
+}
