@@ -107,19 +107,9 @@ fn renumbered(sql: &str, taken: usize) -> String {
 impl Session {
     /// Writes `rows`; none is no statement.
     pub(crate) async fn write(&mut self, write: Write, rows: Rows) -> Result<(), StoreError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        match self {
-            Self::Sqlite(connection) => connection.execute_all(write.sqlite, &rows)?,
-            Self::Postgres(postgres) => {
-                let mut bound = PgArguments::default();
-                bind(&mut bound, write.columns, rows)?;
-                let sql = write.postgres.into_sql_str();
-                postgres.execute(sql, bound).await?;
-            }
-        }
-        Ok(())
+        let mut writes = Writes::default();
+        writes.add(write, rows);
+        self.write_all(writes).await
     }
 
     /// Writes all of it; nothing is no statement.
