@@ -32,6 +32,17 @@ fn texts<'a>(orders: &'a [Value], field: &str) -> Vec<&'a str> {
 async fn what_the_first_version_stored_is_kept_and_finished() {
     let folder = Folder::new();
     let store = first(&folder);
+    // Before a worker has been there, nobody takes the earlier schema for a damaged one.
+    let audit = Process::command(WORKER)
+        .arg("verify")
+        .env("DATABASE_URL", store.url())
+        .output();
+    let audit = audit.unwrap();
+    let said = String::from_utf8_lossy(&audit.stderr);
+    assert!(
+        !audit.status.success() && said.contains("its schema is of version"),
+        "{said}"
+    );
     let system = System::start_over(folder, store, WORKER).await;
 
     // Newest first; the last two were being paid for, and their stock's time may be up by now.

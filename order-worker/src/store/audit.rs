@@ -19,6 +19,7 @@ use super::{
         cloud_event, event, json, millis, parse, read_step, select_events, select_steps, shelf,
         timestamp,
     },
+    schema::Schema,
     sqlite,
 };
 use crate::domain::{order::Order, product::Product, step::StepRow, stock::Shelves};
@@ -30,6 +31,27 @@ pub struct StepAudit {
     pub row: StepRow,
     /// Its message should have been sent by then.
     pub publish_at: Option<Timestamp>,
+}
+
+/// What the database says of its schema; who knows versions up to `known` needs to be told more only of
+/// later ones.
+async fn schema(snapshot: &mut Session, known: i64) -> Result<Schema, StoreError> {
+    let version = Sql::dialects(
+        "SELECT user_version FROM pragma_user_version",
+        "SELECT coalesce(max(version), 0) FROM _sqlx_migrations",
+    );
+    let version = number(snapshot, version).await?;
+    let needs = if version > known {
+        number(snapshot, "SELECT max(version) FROM schema_needs".into()).await?
+    } else {
+        version
+    };
+    Ok(Schema { version, needs })
+}
+
+async fn number(snapshot: &mut Session, sql: Sql) -> Result<i64, StoreError> {
+    let rows = snapshot.fetch(sql, Vec::new()).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
 }
 
 /// One moment of the whole database: what is written meanwhile is not seen. Workers may be
@@ -44,10 +66,13 @@ impl Audit {
     /// # Errors
     /// When it is not there or can't be read.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
-        let mut snapshot = if postgres::is_meant(url) {
-            postgres::auditing(url).await?
+        let (mut snapshot, known) = if postgres::is_meant(url) {
+            (postgres::auditing(url).await?, postgres::newest_schema())
         } else {
-            sqlite::auditing(&sqlite::path(url)?)?
+            (
+                sqlite::auditing(&sqlite::path(url)?)?,
+                sqlite::newest_schema(),
+            )
         };
         let begin = Sql::dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
         let context = || format!("can't read {}", place(url));
@@ -55,6 +80,8 @@ impl Audit {
         // The snapshot begins with the first read.
         let first = snapshot.fetch("SELECT position FROM relay", Vec::new());
         first.await.with_context(context)?;
+        let schema = schema(&mut snapshot, known).await.with_context(context)?;
+        schema.must_be_readable(known).with_context(context)?;
         Ok(Self { snapshot })
     }
 

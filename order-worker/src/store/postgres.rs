@@ -251,13 +251,19 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(scripts.map(migration).into())
 }
 
+/// The version that this program brings the schema to.
+pub(super) fn newest_schema() -> i64 {
+    let migrations = migrations();
+    let versions = migrations.iter().map(|migration| migration.version);
+    versions.max().unwrap_or_default()
+}
+
 /// Brings the schema up to date, unless it is ahead. Several workers may start at once: the first to
 /// lock migrates, the others wait.
 async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
     let mut migrations = migrations();
-    let known = migrations.iter().map(|migration| migration.version).max();
     if let Some(schema) = schema(connection).await? {
-        schema.is_ahead_of(known.unwrap_or_default())?;
+        schema.is_ahead_of(newest_schema())?;
     }
     // Those of a later version.
     migrations.set_ignore_missing(true);

@@ -36,6 +36,21 @@ impl Schema {
         );
         Ok(true)
     }
+
+    /// Whether a program that knows its versions up to `known` can read it as it is.
+    ///
+    /// # Errors
+    /// When it can't, and what to do.
+    pub(super) fn must_be_readable(self, known: i64) -> anyhow::Result<()> {
+        let Self { version, .. } = self;
+        if version < known {
+            bail!(
+                "its schema is of version {version}, and this order-worker reads version {known}: start it on \
+                 this database, which brings the schema up to date, or use the order-worker that made it"
+            );
+        }
+        self.is_ahead_of(known).map(drop)
+    }
 }
 
 #[cfg(test)]
@@ -51,5 +66,18 @@ mod tests {
         assert!(schema(9, 6).is_ahead_of(7).unwrap());
         let refused = schema(9, 8).is_ahead_of(7).unwrap_err().to_string();
         assert!(refused.contains("version 8"), "{refused}");
+    }
+
+    #[test]
+    fn an_earlier_schema_is_not_read_but_named() {
+        let schema = |version, needs| Schema { version, needs };
+        assert!(schema(7, 7).must_be_readable(7).is_ok());
+        assert!(schema(8, 7).must_be_readable(7).is_ok());
+        assert!(schema(9, 8).must_be_readable(7).is_err());
+        let refused = schema(6, 6).must_be_readable(7).unwrap_err().to_string();
+        assert!(
+            refused.contains("version 6") && refused.contains("version 7"),
+            "{refused}"
+        );
     }
 }
