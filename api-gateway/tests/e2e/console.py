@@ -49,6 +49,14 @@ class Page:
     def __getattr__(self, name):
         return getattr(self.page, name)
 
+    def all(self, count):
+        """Asks for more until so many rows are there."""
+        rows = self.locator("tbody tr")
+        for shown in [*range(50, count, 50), count]:
+            expect(rows).to_have_count(shown)
+            if shown < count:
+                self.button("More").click()
+
     def open(self, screen):
         self.page.goto(f"/#/{screen}")
         expect(self.page.locator("main h1")).to_be_visible()
@@ -281,6 +289,23 @@ def stock(browser):
     expect(page.get_by_text("erased", exact=True)).to_be_visible()
     expect(page.get_by_text("Grace")).to_have_count(0)
     page.is_content()
+    page.open("pulse")
+    # What was shown beyond a page is still shown when the list is read again.
+    for number in range(1, 231):
+        call("POST", "/v1/customers", {"name": f"C-{number}", "email": "c@example.com"})
+        call("POST", "/v1/products", {"sku": f"P{number:03}", "name": f"P-{number}", "price": 1, "currency": "EUR"})
+    page.open("customers")
+    page.all(231)
+    page.row("C-230").get_by_role("button", name="Verify").click()
+    page.confirm("Verify")
+    expect(page.row("C-230")).to_contain_text("verified")
+    expect(page.locator("tbody tr")).to_have_count(231)
+    page.open("inventory")
+    page.all(230)
+    page.button("Edit P001").click()
+    page.confirm("Save", name="Another")
+    expect(page.row("P001")).to_contain_text("Another")
+    expect(page.locator("tbody tr")).to_have_count(230)
 
 
 def hooks(browser):

@@ -54,20 +54,33 @@ async function send(method, path, { body, headers = {} } = {}) {
 export const get = async (path) => (await send("GET", path)).value;
 export const read = (path) => send("GET", path);
 
+/** A list's beginning: at least so many, or all. `page` reads so many, behind a cursor. */
+export async function beginning(count, page) {
+  const found = { data: [], next_cursor: null };
+  do {
+    const limit = Math.min(200, Math.max(50, count - found.data.length));
+    const more = await page(limit, found.next_cursor ?? undefined);
+    found.data.push(...more.data);
+    found.next_cursor = more.next_cursor;
+  } while (found.next_cursor && found.data.length < count);
+  return found;
+}
+
 /** A list of the API, as far as it was asked for; `changed` is told when there is something to show. */
 export function pages(path, changed) {
   const list = { data: [], next: null, failed: null };
-  async function fetchFrom(limit, cursor, before) {
+  const page = (limit, cursor) => get(query(path, { limit, cursor }));
+  async function show(reading, before) {
     try {
-      const found = await get(query(path, { limit, cursor }));
+      const found = await reading;
       Object.assign(list, { data: [...before(), ...found.data], next: found.next_cursor, failed: null });
     } catch (failure) {
       list.failed = failure;
     }
     changed();
   }
-  list.refresh = () => fetchFrom(Math.min(200, Math.max(50, list.data.length)), undefined, () => []);
-  list.more = () => fetchFrom(50, list.next, () => list.data);
+  list.refresh = () => show(beginning(list.data.length, page), () => []);
+  list.more = () => show(page(50, list.next), () => list.data);
   return list;
 }
 

@@ -1,6 +1,6 @@
 // Products, and what is on which shelf.
 
-import { change, get, query } from "./api.js";
+import { beginning, change, get, query } from "./api.js";
 import { ask, badge, empty, fill, h, input, labelled, money, problem, table, toast } from "./dom.js";
 
 const PAUSE_MS = 1200;
@@ -32,7 +32,7 @@ export async function open(root, { operates, parameters }) {
   async function refresh() {
     timer = null;
     try {
-      const found = await page(Math.min(200, Math.max(50, products.length)));
+      const found = await beginning(products.length, page);
       products = found.data;
       next = found.next_cursor;
       failed = null;
