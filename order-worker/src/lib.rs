@@ -30,6 +30,7 @@ mod own_thread;
 pub mod providers;
 pub mod relay;
 pub mod rpc;
+pub mod rush;
 pub mod serve;
 pub mod stats;
 pub mod steps;

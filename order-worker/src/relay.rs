@@ -6,15 +6,7 @@
 //! - Events are published to `order-events` in the order of commits; how far, is remembered. After
 //!   a crash some are published twice, under the same ids.
 
-use std::{
-    collections::BTreeMap,
-    mem,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use shared::{
@@ -35,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     crash::{Point, point},
     domain::step::StepRow,
+    rush::Rush,
     steps::message::messages,
     store::{Store, StoreError},
 };
@@ -49,23 +42,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 const ENOUGH_WAITING: u32 = 1_000;
 /// Events published at once.
 const EVENTS: u32 = 500;
-/// So many callers at once are a crowd, behind which the next is expected within this time…
-pub(crate) const CROWD: usize = 8;
-const NEXT_CROWD: Duration = Duration::from_millis(50);
-/// …and behind a few callers the next one within this time.
-const NEXT_CALLER: Duration = Duration::from_millis(3);
-/// In a rush, sending steps rests, and the next message fills meanwhile.
-const STEPS_REST: Rest = Rest {
-    times: 9,
-    longest: Duration::from_millis(200),
-};
-/// In a rush, publishing events rests for longer: it takes far more of the broker, and no order waits
-/// for it…
-const EVENTS_REST: Rest = Rest {
-    times: 30,
-    longest: Duration::from_millis(500),
-};
-/// …unless the events are older than this.
+/// Events that are older than this make way for nobody.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
 /// Between attempts to get the turn to publish events while another worker has it.
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
@@ -80,65 +57,15 @@ pub struct Outbox {
     rush: Arc<Rush>,
 }
 
-/// When callers last came: what can wait makes way for them.
-pub struct Rush {
-    start: Instant,
-    /// Microseconds after the start until which the rush goes on.
-    until_us: AtomicU64,
-}
-
-/// How what can wait makes way.
-#[derive(Clone, Copy)]
-struct Rest {
-    /// So many times as long as it worked…
-    times: u32,
-    /// …but no longer.
-    longest: Duration,
-}
-
-impl Rush {
-    fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            until_us: AtomicU64::new(0),
-        }
-    }
-
-    /// So many callers were served at once.
-    fn note(&self, callers: usize) {
-        let lasts = match callers {
-            0 => return,
-            few if few < CROWD => NEXT_CALLER,
-            _ => NEXT_CROWD,
-        };
-        let until = self.start.elapsed() + lasts;
-        let until_us = u64::try_from(until.as_micros()).unwrap_or(u64::MAX);
-        self.until_us.fetch_max(until_us, Ordering::Relaxed);
-    }
-
-    /// In a rush, rests after having worked for so long.
-    async fn rest(&self, worked: Duration, rest: Rest) {
-        if self.is_on() {
-            time::sleep((worked * rest.times).min(rest.longest)).await;
-        }
-    }
-
-    /// Whether it goes on.
-    pub fn is_on(&self) -> bool {
-        let now_us = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        now_us < self.until_us.load(Ordering::Relaxed)
-    }
-}
-
 impl Outbox {
     /// Whether there is a rush.
     pub fn rush(&self) -> Arc<Rush> {
         Arc::clone(&self.rush)
     }
 
-    /// So many callers were served at once.
-    pub fn served(&self, callers: usize) {
-        self.rush.note(callers);
+    /// So many callers were served at once, and so many results of steps.
+    pub fn served(&self, callers: usize, steps: usize) {
+        self.rush.note(callers, steps);
     }
 
     /// These steps are due.
@@ -235,7 +162,9 @@ async fn send_steps(
         let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
         let began = Instant::now();
         send(&store, &publisher, &steps).await;
-        rush.rest(began.elapsed(), STEPS_REST).await;
+        if let Some(rest) = rush.rest_of_steps() {
+            rest.after(began.elapsed()).await;
+        }
     }
 }
 
@@ -275,8 +204,8 @@ async fn publish_events(
         match publish_next(&store, &publisher).await {
             Ok(Published::Some { oldest }) => {
                 let is_late = Timestamp::now().duration_since(oldest) > LATE;
-                if !is_late {
-                    rush.rest(began.elapsed(), EVENTS_REST).await;
+                if !is_late && let Some(rest) = rush.rest_of_events() {
+                    rest.after(began.elapsed()).await;
                 }
             }
             Ok(Published::None) => {

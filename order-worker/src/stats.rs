@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     jobs::{orders, warehouse},
-    relay::Rush,
+    rush::Rush,
     store::{Figure, Store, StoreError},
 };
 

@@ -156,7 +156,8 @@ impl Decider {
                 let is_caller = |submission: &&Submission| {
                     matches!(submission.command, Command::Request { .. })
                 };
-                self.outbox.served(batch.iter().filter(is_caller).count());
+                let callers = batch.iter().filter(is_caller).count();
+                self.outbox.served(callers, batch.len() - callers);
                 self.outbox.steps(steps);
                 if has_events {
                     self.outbox.events();

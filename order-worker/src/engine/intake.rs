@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::mpsc, time};
 
 use super::{MAX_BATCH, submission::Submission};
-use crate::relay::{CROWD, Rush};
+use crate::rush::{CROWD, Rush};
 
 /// Behind a crowd of callers, the result of one step is decided for so many of them…
 const CALLERS_A_STEP: usize = 16;

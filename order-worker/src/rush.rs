@@ -1,0 +1,154 @@
+//! What can wait makes way for callers, and telling for doing.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use tokio::time::{self, Instant};
+
+/// So many callers, or results of steps, at once are a crowd, behind which the next is expected within
+/// this time…
+pub(crate) const CROWD: usize = 8;
+const NEXT_CROWD: Duration = Duration::from_millis(50);
+/// …and behind a few callers the next one within this time.
+const NEXT_CALLER: Duration = Duration::from_millis(3);
+/// While callers are expected, sending steps rests, and the next message fills meanwhile.
+const STEPS_REST: Rest = Rest {
+    times: 9,
+    longest: Duration::from_millis(200),
+};
+/// Behind a crowd of callers, publishing events rests for longer: it takes far more of the broker, and no
+/// order waits for it…
+const EVENTS_REST_BEHIND_A_CROWD: Rest = Rest {
+    times: 30,
+    longest: Duration::from_millis(500),
+};
+/// …and it leaves most of the time to a few callers, and to the flow.
+const EVENTS_REST: Rest = Rest {
+    times: 4,
+    longest: Duration::from_millis(200),
+};
+
+/// When callers last came, and results of steps.
+pub struct Rush {
+    start: Instant,
+    until: Until,
+}
+
+/// Until when what is expected, in microseconds after the start.
+#[derive(Default)]
+struct Until {
+    callers: AtomicU64,
+    crowd: AtomicU64,
+    flow: AtomicU64,
+}
+
+/// How what can wait makes way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// So many times as long as it worked…
+    times: u32,
+    /// …but no longer.
+    longest: Duration,
+}
+
+impl Rush {
+    pub(crate) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            until: Until::default(),
+        }
+    }
+
+    /// So many callers were served at once, and so many results of steps.
+    pub(crate) fn note(&self, callers: usize, steps: usize) {
+        self.until.note(self.now_us(), callers, steps);
+    }
+
+    /// Whether callers are expected.
+    pub(crate) fn is_on(&self) -> bool {
+        self.now_us() < self.until.callers.load(Ordering::Relaxed)
+    }
+
+    /// How sending steps makes way, if it has to.
+    pub(crate) fn rest_of_steps(&self) -> Option<Rest> {
+        self.is_on().then_some(STEPS_REST)
+    }
+
+    /// How publishing events makes way, if it has to.
+    pub(crate) fn rest_of_events(&self) -> Option<Rest> {
+        self.until.rest_of_events(self.now_us())
+    }
+
+    fn now_us(&self) -> u64 {
+        micros(self.start.elapsed())
+    }
+}
+
+impl Until {
+    fn note(&self, now_us: u64, callers: usize, steps: usize) {
+        let expect = |until_us: &AtomicU64, within| {
+            until_us.fetch_max(now_us + micros(within), Ordering::Relaxed);
+        };
+        if callers >= CROWD {
+            expect(&self.crowd, NEXT_CROWD);
+            expect(&self.callers, NEXT_CROWD);
+        } else if callers > 0 {
+            expect(&self.callers, NEXT_CALLER);
+        }
+        if steps >= CROWD {
+            expect(&self.flow, NEXT_CROWD);
+        }
+    }
+
+    fn rest_of_events(&self, now_us: u64) -> Option<Rest> {
+        let is_before = |until_us: &AtomicU64| now_us < until_us.load(Ordering::Relaxed);
+        if is_before(&self.crowd) {
+            return Some(EVENTS_REST_BEHIND_A_CROWD);
+        }
+        (is_before(&self.callers) || is_before(&self.flow)).then_some(EVENTS_REST)
+    }
+}
+
+impl Rest {
+    /// After having worked for so long.
+    pub(crate) async fn after(self, worked: Duration) {
+        time::sleep((worked * self.times).min(self.longest)).await;
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_make_way_for_callers_and_for_the_flow_as_long_as_more_are_expected() {
+        for (callers, steps, rest, lasts) in [
+            (0, CROWD - 1, None, NEXT_CROWD),
+            (0, CROWD, Some(EVENTS_REST), NEXT_CROWD),
+            (1, 0, Some(EVENTS_REST), NEXT_CALLER),
+            (CROWD, 0, Some(EVENTS_REST_BEHIND_A_CROWD), NEXT_CROWD),
+            (CROWD, CROWD, Some(EVENTS_REST_BEHIND_A_CROWD), NEXT_CROWD),
+        ] {
+            let until = Until::default();
+            until.note(100, callers, steps);
+            let over = 100 + micros(lasts);
+            assert_eq!(until.rest_of_events(over - 1), rest, "{callers} {steps}");
+            assert_eq!(until.rest_of_events(over), None, "{callers} {steps}");
+        }
+    }
+
+    #[test]
+    fn a_few_callers_do_not_end_the_rush_of_a_crowd() {
+        let until = Until::default();
+        until.note(0, CROWD, 0);
+        until.note(1, 1, 0);
+        let last = micros(NEXT_CROWD) - 1;
+        assert_eq!(until.rest_of_events(last), Some(EVENTS_REST_BEHIND_A_CROWD));
+    }
+}
