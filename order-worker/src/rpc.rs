@@ -290,10 +290,6 @@ impl Doing {
         }
     }
 
-    fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
     /// What its caller is told, after everybody else.
     fn end(self, told: Told) -> Answered {
         let Self {

@@ -108,7 +108,7 @@ impl Rpc {
                 let found = found.as_ref().map_err(Failure::clone)?.get(&query.id);
                 let found = found.map(Result::as_ref).transpose();
                 let found = found.map_err(|error| unreadable(error.clone()))?;
-                let (order, steps) = visible(doing.caller(), &query, found)?;
+                let (order, steps) = visible(&doing.caller, &query, found)?;
                 Json::of(&order.represent(steps))
             });
             doing.end(told.unwrap_or_else(|| Err(defect())).into())
