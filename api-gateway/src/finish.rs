@@ -5,6 +5,7 @@ mod figures;
 
 use std::{
     convert::Infallible,
+    future::ready,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -24,7 +25,7 @@ use shared::{
     outcome::{Code, Failure},
     trace::Span,
 };
-use tower::{Layer, Service};
+use tower::{Layer, Service, service_fn};
 use tower_http::compression::{
     CompressionLayer,
     predicate::{NotForContentType, Predicate, SizeAbove},
@@ -100,15 +101,16 @@ impl Service<Request> for Finish {
     fn call(&mut self, mut request: Request) -> Self::Future {
         let begun = Begun::new(&mut request);
         let (app, mut route) = (self.app.clone(), self.route.clone());
-        // Who takes nothing else is spared the layer that would look into it.
-        let is_plain = !request.headers().contains_key(header::ACCEPT_ENCODING);
+        let taken = request.headers().get_all(header::ACCEPT_ENCODING);
+        let taken: Vec<_> = taken.iter().cloned().collect();
         Box::pin(async move {
             let answering = async {
-                if is_plain {
-                    return route.call(request).await;
+                let response = route.call(request).await?;
+                // Most answers are short: around a service, the layer would wrap them as well.
+                if is_worth_compressing().should_compress(&response) {
+                    return compress(response, taken).await;
                 }
-                let response = compression().layer(route).call(request).await?;
-                Ok(response.map(Body::new))
+                Ok(response)
             };
             // The panic itself is on standard error.
             let answered = AssertUnwindSafe(answering).catch_unwind().await;
@@ -121,10 +123,24 @@ impl Service<Request> for Finish {
     }
 }
 
-fn compression() -> CompressionLayer<impl Predicate> {
-    let is_worth_it =
-        SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"));
-    CompressionLayer::new().compress_when(is_worth_it)
+fn is_worth_compressing() -> impl Predicate {
+    SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"))
+}
+
+/// The response as `taken`, what the client's `Accept-Encoding` says, would have it.
+async fn compress(response: Response, taken: Vec<HeaderValue>) -> Result<Response, Infallible> {
+    let mut asked = Request::default();
+    for encodings in taken {
+        asked
+            .headers_mut()
+            .append(header::ACCEPT_ENCODING, encodings);
+    }
+    // It is there already; the layer wants somebody to ask for it.
+    let mut response = Some(response);
+    let answer =
+        service_fn(|_: Request| ready(Ok::<_, Infallible>(response.take().unwrap_or_default())));
+    let layer = CompressionLayer::new().compress_when(is_worth_compressing());
+    Ok(layer.layer(answer).call(asked).await?.map(Body::new))
 }
 
 /// A request that is being answered.

@@ -162,8 +162,8 @@ impl RpcClient {
     /// # Errors
     /// The reason.
     pub fn check(&self) -> Result<(), String> {
-        let lane = self.shared.lane(&self.broker);
-        lane.map(drop).map_err(|failure| failure.message)
+        let lane = self.shared.must_have_lane(&self.broker);
+        lane.map_err(|failure| failure.message)
     }
 
     /// Sends `request` and waits for its outcome: the worker's, or `UNAVAILABLE` when the request
@@ -176,7 +176,7 @@ impl RpcClient {
 
     async fn try_call(&self, request: &Request, mut call: Call<'_>) -> Result<Told, Failure> {
         let deadline = Instant::now() + call.timeout;
-        self.shared.lane(&self.broker)?;
+        self.shared.must_have_lane(&self.broker)?;
         let _permit = self
             .shared
             .in_flight
@@ -264,15 +264,22 @@ async fn send_waiting(broker: Broker, shared: Arc<Shared>, line: Arc<Line<Waitin
 
 impl Shared {
     fn lane(&self, broker: &Broker) -> Result<Lane, Failure> {
+        self.with_lane(broker, Lane::clone)
+    }
+
+    fn must_have_lane(&self, broker: &Broker) -> Result<(), Failure> {
+        self.with_lane(broker, |_| ())
+    }
+
+    fn with_lane<T>(&self, broker: &Broker, with: impl FnOnce(&Lane) -> T) -> Result<T, Failure> {
         broker
             .check()
             .map_err(|away| unavailable(away.to_string()))?;
-        let lane = self
-            .lane
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        lane.filter(|lane| lane.channel.status().connected())
+        let lane = self.lane.read().unwrap_or_else(PoisonError::into_inner);
+        let lane = lane
+            .as_ref()
+            .filter(|lane| lane.channel.status().connected());
+        lane.map(with)
             .ok_or_else(|| unavailable("the broker is away: no channel yet"))
     }
 

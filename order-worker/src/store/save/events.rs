@@ -71,7 +71,7 @@ pub(super) fn events(writes: &mut Writes, world: &World) -> Result<(), StoreErro
                 event.origin.intent.as_str(),
                 event.origin.request_id.as_str(),
                 event.origin.attempt.map(i64::from),
-                data.text()
+                data
             ])
         })
         .collect::<Result<_, StoreError>>()?;
