@@ -19,7 +19,7 @@ use crate::domain::{
     order::Order,
     product::Product,
     webhook::{Delivery, Endpoint},
-    world::{Recorded, World},
+    world::{Dirty, Recorded, World},
 };
 
 /// Which rows were there: the others are inserted, so that two workers can't both make one.
@@ -30,6 +30,39 @@ pub(super) struct Known {
     pub(super) customers: HashSet<CustomerId>,
     pub(super) endpoints: HashSet<EndpointId>,
     pub(super) idempotency_keys: HashSet<String>,
+    unlocked: Unlocked,
+}
+
+/// What was read only to be told again, without a lock: another worker may be changing it.
+#[derive(Default)]
+struct Unlocked {
+    orders: HashSet<OrderId>,
+    /// Of all of their shelves.
+    products: HashSet<Sku>,
+}
+
+impl Known {
+    /// Refuses to have changed what another worker may be changing. Every command names what it changes
+    /// ([`Needs`]), so that it is locked; should one forget, its batch is not written.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] naming what was not locked.
+    pub(super) fn must_be_locked(&self, changed: &Dirty) -> Result<(), StoreError> {
+        let Unlocked { orders, products } = &self.unlocked;
+        let order = changed.orders.iter().find(|id| orders.contains(id));
+        let shelf = changed
+            .shelves
+            .iter()
+            .find(|(sku, _)| products.contains(sku));
+        let what = match (order, shelf) {
+            (Some(id), _) => format!("order {id}"),
+            (None, Some((sku, _))) => format!("shelves of {sku}"),
+            (None, None) => return Ok(()),
+        };
+        Err(StoreError::Damaged(format!(
+            "{what} would change without having been locked"
+        )))
+    }
 }
 
 pub(super) async fn world(
@@ -78,12 +111,20 @@ pub(super) async fn world(
     if !needs.deliveries.is_empty() {
         deliveries(session, &mut world, &needs).await?;
     }
+    let unlocked = match locks {
+        Locks::Rows => Unlocked::default(),
+        Locks::Nothing => Unlocked {
+            orders: world.orders.keys().copied().collect(),
+            products: others.into_iter().cloned().collect(),
+        },
+    };
     let known = Known {
         orders: world.orders.keys().copied().collect(),
         products: world.products.keys().cloned().collect(),
         customers: world.customers.keys().copied().collect(),
         endpoints: world.endpoints.keys().copied().collect(),
         idempotency_keys: world.recorded.keys().cloned().collect(),
+        unlocked,
     };
     Ok((world, known))
 }
@@ -306,4 +347,35 @@ async fn deliveries(
         world.deliveries.insert(delivery.id, delivery);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_locked_is_not_changed() {
+        let (locked, unlocked) = (OrderId::from(Uuid::now_v7()), OrderId::from(Uuid::now_v7()));
+        let shelf = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
+        let known = Known {
+            orders: HashSet::from([locked, unlocked]),
+            unlocked: Unlocked {
+                orders: HashSet::from([unlocked]),
+                products: HashSet::from(["B".parse().unwrap()]),
+            },
+            ..Known::default()
+        };
+        let mut changed = Dirty::default();
+        changed.orders.insert(locked);
+        changed.shelves.insert(shelf("A"));
+        assert!(known.must_be_locked(&changed).is_ok());
+        let refused = |changed: Dirty| known.must_be_locked(&changed).unwrap_err().to_string();
+        let mut with_order = changed.clone();
+        with_order.orders.insert(unlocked);
+        assert!(refused(with_order).contains(&unlocked.to_string()));
+        changed.shelves.insert(shelf("B"));
+        assert!(refused(changed).contains("shelves of B"));
+    }
 }

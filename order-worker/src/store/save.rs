@@ -36,6 +36,7 @@ pub(super) async fn world(
     known: &Known,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    known.must_be_locked(&world.dirty)?;
     let mut writes = Writes::default();
     // The first that is added is the last that PostgreSQL does: other workers wait for their turn.
     events::events(&mut writes, world)?;
