@@ -184,14 +184,29 @@ async fn every_answer_says_under_which_ids_it_was_made_and_what_it_is_not() {
 #[tokio::test]
 async fn long_answers_are_compressed_for_those_who_can_read_it() {
     let system = System::start().await;
-    for encoding in ["gzip", "br"] {
-        let request = system.request(Method::GET, "/openapi.json");
-        let reply = send(request.header("accept-encoding", encoding)).await;
-        assert_eq!(text(&reply.headers, "content-encoding"), encoding);
-        assert!(text(&reply.headers, "vary").contains("accept-encoding"));
+    let ask = async |path: &str, accepted: &[&str]| {
+        let request = accepted
+            .iter()
+            .fold(system.request(Method::GET, path), |request, encodings| {
+                request.header("accept-encoding", *encodings)
+            });
+        send(request).await.headers
+    };
+    for (accepted, encoding) in [
+        (&["gzip"][..], "gzip"),
+        (&["br"], "br"),
+        (&["deflate", "gzip;q=0.5, br;q=0.1"], "gzip"),
+        (&["identity"], ""),
+        (&["gzip;q=0"], ""),
+        (&[], ""),
+    ] {
+        let long = ask("/openapi.json", accepted).await;
+        assert_eq!(text(&long, "content-encoding"), encoding, "{accepted:?}");
+        // Also to who takes nothing: whoever keeps the answer is told that another may take it otherwise.
+        assert!(text(&long, "vary").contains("accept-encoding"));
+        let short = ask("/livez", accepted).await;
+        assert_eq!(text(&short, "content-encoding"), "", "{accepted:?}");
     }
-    let plain = system.get("/livez").await;
-    assert_eq!(text(&plain.headers, "content-encoding"), "");
 }
 
 #[tokio::test]
