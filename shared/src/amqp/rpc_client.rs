@@ -7,8 +7,12 @@
 //!
 //! Calls that wait at the same moment travel together ([`line`], [`super::batch`]); reads and the
 //! rest apart, so that a read never waits behind a write.
+//!
+//! [`sending`] is the way out, [`replies`] the way back.
 
 mod line;
+mod replies;
+mod sending;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -16,13 +20,7 @@ use std::{
 };
 
 use dashmap::DashMap;
-use futures_util::StreamExt;
-use lapin::{
-    Channel, Confirmation, ErrorKind, PublisherConfirm,
-    message::Delivery,
-    options::{BasicConsumeOptions, ConfirmSelectOptions},
-    types::FieldTable,
-};
+use lapin::Channel;
 use serde_json::{Value, value::RawValue};
 use tokio::{
     sync::{Semaphore, oneshot},
@@ -31,19 +29,15 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
-use self::line::{Line, Place, Weighed};
-use super::{
-    batch::{self, Answer, BATCH, CallHeaders, Entry},
-    connection::Broker,
-    message::{Outgoing, unix_now},
-    publisher::{Target, send},
-    rpc_server::header,
-    topology::REQUEST_QUEUE,
-    turn::Turn,
+use self::{
+    line::{Line, Place},
+    replies::listen,
+    sending::send_waiting,
 };
+use super::{connection::Broker, message::unix_now, topology::REQUEST_QUEUE, turn::Turn};
 use crate::{
     etag::IfMatch,
-    outcome::{Code, Failure, Json, Outcome, Told},
+    outcome::{Code, Failure, Told},
     request::{Caller, Request},
     trace,
 };
@@ -53,11 +47,6 @@ const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// Calls under way at a time: more would only wait longer than they can.
 const MAX_IN_FLIGHT: usize = 1_000;
-/// A message whose answers take longer makes room for the next: what takes long at the worker must
-/// not hold up the rest.
-const STRAGGLER: Duration = Duration::from_millis(20);
-/// For a message to be written to the connection; then the broker counts as blocked.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Calls the worker; clones share one channel.
 #[derive(Clone)]
@@ -248,20 +237,6 @@ impl Drop for Forget<'_> {
     }
 }
 
-impl Weighed for Waiting {
-    fn bytes(&self) -> usize {
-        self.body.get().len()
-    }
-}
-
-/// Sends what waits in `line`, message by message.
-async fn send_waiting(broker: Broker, shared: Arc<Shared>, line: Arc<Line<Waiting>>) {
-    loop {
-        let (calls, place) = line.next().await;
-        shared.send(&broker, calls, place);
-    }
-}
-
 impl Shared {
     fn lane(&self, broker: &Broker) -> Result<Lane, Failure> {
         self.with_lane(broker, Lane::clone)
@@ -291,92 +266,6 @@ impl Shared {
             .map(|lane| lane.generation)
     }
 
-    /// Sends `calls` as one message; whatever comes of it is told to them.
-    fn send(
-        self: &Arc<Self>,
-        broker: &Broker,
-        mut calls: Vec<Waiting>,
-        place: Arc<Place<Waiting>>,
-    ) {
-        let lane = match self.lane(broker) {
-            Ok(lane) => lane,
-            Err(failure) => return self.not_sent(&calls, &failure),
-        };
-        // Whoever has given up meanwhile is left out.
-        let now = Instant::now();
-        calls.retain(|call| {
-            let pending = self.pending.get_mut(&call.correlation_id);
-            let Some(mut pending) = pending.filter(|_| call.deadline > now) else {
-                return false;
-            };
-            pending.sent = Some(Sent {
-                generation: lane.generation,
-                place: Arc::clone(&place),
-            });
-            true
-        });
-        if calls.is_empty() {
-            return;
-        }
-        // The listener may have swept this generation since the lane was taken.
-        if self.generation() != Some(lane.generation) {
-            return self.not_sent(&calls, &unavailable("the connection was lost"));
-        }
-        let size = u32::try_from(calls.len()).unwrap_or(u32::MAX);
-        metrics::histogram!("rpc_batch_size").record(size);
-        let publishing = publish(lane.channel, message(&calls, now));
-        let publishing = self.turn.hand_over(publishing);
-        let shared = Arc::clone(self);
-        tokio::spawn(async move { shared.see_through(&calls, place, publishing).await });
-    }
-
-    /// Waits until the message of `calls` is written, and a while for its answers.
-    async fn see_through(
-        &self,
-        calls: &[Waiting],
-        place: Arc<Place<Waiting>>,
-        publishing: impl Future<Output = lapin::Result<PublisherConfirm>>,
-    ) {
-        let confirm = match time::timeout(PUBLISH_TIMEOUT, publishing).await {
-            Ok(Ok(confirm)) => confirm,
-            Ok(Err(error)) => {
-                return match error.kind() {
-                    // Refused by lapin before anything was written.
-                    ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
-                        self.not_sent(calls, &unavailable("the connection was lost"));
-                    }
-                    _ => self.connection_lost(calls.iter().map(|call| call.correlation_id)),
-                };
-            }
-            Err(_) => return self.connection_lost(calls.iter().map(|call| call.correlation_id)),
-        };
-        // A refusal comes by the confirm, an outcome by the reply; a confirm that is dropped
-        // unresolved would be kept by lapin for ever.
-        let refused = async {
-            let failure = match confirm.await {
-                Ok(Confirmation::Nack(_)) => {
-                    unavailable("too many requests are waiting").with(retry_after())
-                }
-                Ok(Confirmation::Ack(Some(_))) => {
-                    unavailable(format!("the broker has no {REQUEST_QUEUE}"))
-                }
-                Ok(_) | Err(_) => return,
-            };
-            self.not_sent(calls, &failure);
-        };
-        let making_room = async {
-            time::sleep(STRAGGLER).await;
-            place.free();
-        };
-        tokio::join!(refused, making_room);
-    }
-
-    fn not_sent(&self, calls: &[Waiting], failure: &Failure) {
-        for call in calls {
-            self.tell(call.correlation_id, Reply::NotSent(failure.clone()));
-        }
-    }
-
     fn connection_lost(&self, calls: impl IntoIterator<Item = Uuid>) {
         for correlation_id in calls {
             self.tell(correlation_id, Reply::ConnectionLost);
@@ -393,68 +282,6 @@ impl Shared {
         if let Some(sent) = pending.sent {
             sent.place.free();
         }
-    }
-}
-
-async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<PublisherConfirm> {
-    send(&channel, Target::Queue(REQUEST_QUEUE), &message).await
-}
-
-/// The message that carries `calls`: a plain one for one.
-fn message(calls: &[Waiting], now: Instant) -> Outgoing {
-    let expiration = |call: &Waiting| {
-        let left = call.deadline.saturating_duration_since(now);
-        left.max(Duration::from_millis(1))
-    };
-    let common = Outgoing {
-        reply_to: Some(DIRECT_REPLY_TO.to_owned()),
-        // What is left of the deadline: the broker drops the request when nobody waits any more.
-        expiration: calls.iter().map(expiration).max(),
-        ..Outgoing::default()
-    };
-    if let [call] = calls {
-        return Outgoing {
-            kind: Some(call.pattern.to_owned()),
-            correlation_id: Some(call.correlation_id.to_string()),
-            message_id: Some(call.message_id.clone()),
-            headers: call.headers().into_headers(),
-            body: call.body.get().as_bytes().to_vec(),
-            ..common
-        };
-    }
-    let entries = calls.iter().map(|call| Entry {
-        kind: call.pattern.into(),
-        correlation_id: Some(call.correlation_id.to_string().into()),
-        message_id: Some(call.message_id.as_str().into()),
-        expiration: Some(expiration(call).as_millis().to_string().into()),
-        headers: call.headers(),
-        body: &call.body,
-    });
-    Outgoing {
-        kind: Some(BATCH.to_owned()),
-        body: batch::json(&entries.collect::<Vec<_>>()),
-        ..common
-    }
-}
-
-impl Waiting {
-    fn headers(&self) -> CallHeaders<'_> {
-        CallHeaders {
-            deadline: Some(self.deadline_ms.to_string().into()),
-            idempotency_key: self.idempotency_key.as_deref().map(Into::into),
-            if_match: self.if_match.as_deref().map(Into::into),
-            ..CallHeaders::of_caller(&self.caller)
-        }
-    }
-}
-
-fn decode(body: &[u8]) -> Result<Json, Failure> {
-    match serde_json::from_slice::<Outcome<Json>>(body) {
-        Ok(outcome) => outcome.into(),
-        Err(error) => Err(Failure::new(
-            Code::Internal,
-            format!("the worker's reply can't be read: {error}"),
-        )),
     }
 }
 
@@ -481,143 +308,4 @@ fn unavailable(message: impl Into<String>) -> Failure {
 
 fn retry_after() -> Value {
     serde_json::json!({ "retry_after_seconds": 1 })
-}
-
-/// Keeps a lane open and hands replies to their calls.
-async fn listen(broker: Broker, shared: Arc<Shared>, stop: CancellationToken) {
-    let mut generation = 0;
-    loop {
-        generation += 1;
-        let listening = listen_once(&broker, &shared, generation);
-        let Some(ended) = stop.run_until_cancelled(listening).await else {
-            return;
-        };
-        *shared.lane.write().unwrap_or_else(PoisonError::into_inner) = None;
-        let is_lost = |pending: &Pending| {
-            let sent = pending.sent.as_ref();
-            sent.is_some_and(|sent| sent.generation <= generation)
-        };
-        let lost: Vec<Uuid> = shared
-            .pending
-            .iter()
-            .filter(|entry| is_lost(entry))
-            .map(|entry| *entry.key())
-            .collect();
-        if let Err(error) = ended {
-            tracing::debug!(%error, pending = lost.len(), "reply channel ended");
-        }
-        shared.connection_lost(lost);
-    }
-}
-
-async fn listen_once(broker: &Broker, shared: &Shared, generation: u64) -> lapin::Result<()> {
-    let channel = broker.channel().await;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await?;
-    let options = BasicConsumeOptions {
-        no_ack: true,
-        ..BasicConsumeOptions::default()
-    };
-    let mut replies = channel
-        .basic_consume(
-            DIRECT_REPLY_TO.into(),
-            "".into(),
-            options,
-            FieldTable::default(),
-        )
-        .await?;
-    *shared.lane.write().unwrap_or_else(PoisonError::into_inner) = Some(Lane {
-        channel,
-        generation,
-    });
-    while let Some(reply) = replies.next().await {
-        hand_out(shared, reply?);
-    }
-    Ok(())
-}
-
-/// Gives a reply, or each of a batch of them, to whoever waits for it.
-fn hand_out(shared: &Shared, reply: Delivery) {
-    let properties = &reply.properties;
-    let is_batch = properties
-        .kind()
-        .as_ref()
-        .is_some_and(|kind| kind.as_str() == BATCH);
-    if is_batch {
-        return match answers(&reply.data) {
-            Ok(answers) => answers.for_each(|(id, told)| shared.tell(id, Reply::Told(told))),
-            Err(error) => tracing::error!(%error, "a batch of replies can't be read"),
-        };
-    }
-    let id = properties
-        .correlation_id()
-        .as_ref()
-        .and_then(|id| id.as_str().parse().ok());
-    let headers = properties.headers().as_ref();
-    let told = Told {
-        outcome: decode(&reply.data),
-        is_replay: headers.is_some_and(|headers| headers.contains_key(header::REPLAYED)),
-    };
-    shared.tell(id.unwrap_or_default(), Reply::Told(told));
-}
-
-/// What a batch of replies tells whom.
-fn answers(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid, Told)>> {
-    let answers: Vec<Answer<'_, Outcome<Json>>> = if let Ok(answers) = serde_json::from_slice(batch)
-    {
-        answers
-    } else {
-        // Should one of them be no envelope, the others are.
-        let parts: Vec<Answer<'_, &RawValue>> = serde_json::from_slice(batch)?;
-        let parts = parts.into_iter().map(|part| Answer {
-            correlation_id: part.correlation_id,
-            headers: part.headers,
-            body: decode(part.body.get().as_bytes()).into(),
-        });
-        parts.collect()
-    };
-    Ok(answers.into_iter().map(|answer| {
-        let id = answer.correlation_id.and_then(|id| id.parse().ok());
-        let told = Told {
-            outcome: answer.body.into(),
-            is_replay: answer.headers.contains_key(header::REPLAYED),
-        };
-        (id.unwrap_or_default(), told)
-    }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reply_of_a_batch_that_is_no_envelope_harms_no_other() {
-        let ids = [Uuid::now_v7(), Uuid::now_v7()];
-        let batch = |second: &str| {
-            let [first, other] = ids;
-            format!(
-                r#"[{{"correlation_id":"{first}","headers":{{"idempotent_replayed":"true"}},
-                     "body":{{"status":"SUCCESS","value":{{"id":1}}}}}},
-                    {{"correlation_id":"{other}","body":{second}}}]"#
-            )
-        };
-        for (second, code) in [
-            (
-                r#"{"status":"FAILURE","error":{"code":"NOT_FOUND","message":"no"}}"#,
-                Code::NotFound,
-            ),
-            (r#"{"status":"PERHAPS"}"#, Code::Internal),
-            ("7", Code::Internal),
-        ] {
-            let told: Vec<_> = answers(batch(second).as_bytes()).unwrap().collect();
-            assert_eq!(told[0].0, ids[0]);
-            assert!(told[0].1.is_replay);
-            assert_eq!(told[0].1.outcome.as_ref().unwrap().text(), r#"{"id":1}"#);
-            assert_eq!(told[1].0, ids[1]);
-            assert!(!told[1].1.is_replay);
-            assert_eq!(told[1].1.outcome.as_ref().unwrap_err().code, code);
-        }
-        assert!(answers(b"[7]").is_err());
-    }
 }

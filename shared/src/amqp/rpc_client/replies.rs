@@ -1,0 +1,172 @@
+//! Receiving: a lane is kept open, and each reply goes to whoever waits for it.
+
+use std::sync::{Arc, PoisonError};
+
+use futures_util::StreamExt;
+use lapin::{
+    message::Delivery,
+    options::{BasicConsumeOptions, ConfirmSelectOptions},
+    types::FieldTable,
+};
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{DIRECT_REPLY_TO, Lane, Pending, Reply, Shared};
+use crate::{
+    amqp::{
+        batch::{Answer, BATCH},
+        connection::Broker,
+        rpc_server::header,
+    },
+    outcome::{Code, Failure, Json, Outcome, Told},
+};
+
+/// Keeps a lane open and hands replies to their calls.
+pub(super) async fn listen(broker: Broker, shared: Arc<Shared>, stop: CancellationToken) {
+    let mut generation = 0;
+    loop {
+        generation += 1;
+        let listening = listen_once(&broker, &shared, generation);
+        let Some(ended) = stop.run_until_cancelled(listening).await else {
+            return;
+        };
+        *shared.lane.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let is_lost = |pending: &Pending| {
+            let sent = pending.sent.as_ref();
+            sent.is_some_and(|sent| sent.generation <= generation)
+        };
+        let lost: Vec<Uuid> = shared
+            .pending
+            .iter()
+            .filter(|entry| is_lost(entry))
+            .map(|entry| *entry.key())
+            .collect();
+        if let Err(error) = ended {
+            tracing::debug!(%error, pending = lost.len(), "reply channel ended");
+        }
+        shared.connection_lost(lost);
+    }
+}
+
+async fn listen_once(broker: &Broker, shared: &Shared, generation: u64) -> lapin::Result<()> {
+    let channel = broker.channel().await;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..BasicConsumeOptions::default()
+    };
+    let mut replies = channel
+        .basic_consume(
+            DIRECT_REPLY_TO.into(),
+            "".into(),
+            options,
+            FieldTable::default(),
+        )
+        .await?;
+    *shared.lane.write().unwrap_or_else(PoisonError::into_inner) = Some(Lane {
+        channel,
+        generation,
+    });
+    while let Some(reply) = replies.next().await {
+        hand_out(shared, reply?);
+    }
+    Ok(())
+}
+
+/// Gives a reply, or each of a batch of them, to whoever waits for it.
+fn hand_out(shared: &Shared, reply: Delivery) {
+    let properties = &reply.properties;
+    let is_batch = properties
+        .kind()
+        .as_ref()
+        .is_some_and(|kind| kind.as_str() == BATCH);
+    if is_batch {
+        return match answers(&reply.data) {
+            Ok(answers) => answers.for_each(|(id, told)| shared.tell(id, Reply::Told(told))),
+            Err(error) => tracing::error!(%error, "a batch of replies can't be read"),
+        };
+    }
+    let id = properties
+        .correlation_id()
+        .as_ref()
+        .and_then(|id| id.as_str().parse().ok());
+    let headers = properties.headers().as_ref();
+    let told = Told {
+        outcome: decode(&reply.data),
+        is_replay: headers.is_some_and(|headers| headers.contains_key(header::REPLAYED)),
+    };
+    shared.tell(id.unwrap_or_default(), Reply::Told(told));
+}
+
+/// What a batch of replies tells whom.
+fn answers(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid, Told)>> {
+    let answers: Vec<Answer<'_, Outcome<Json>>> = if let Ok(answers) = serde_json::from_slice(batch)
+    {
+        answers
+    } else {
+        // Should one of them be no envelope, the others are.
+        let parts: Vec<Answer<'_, &RawValue>> = serde_json::from_slice(batch)?;
+        let parts = parts.into_iter().map(|part| Answer {
+            correlation_id: part.correlation_id,
+            headers: part.headers,
+            body: decode(part.body.get().as_bytes()).into(),
+        });
+        parts.collect()
+    };
+    Ok(answers.into_iter().map(|answer| {
+        let id = answer.correlation_id.and_then(|id| id.parse().ok());
+        let told = Told {
+            outcome: answer.body.into(),
+            is_replay: answer.headers.contains_key(header::REPLAYED),
+        };
+        (id.unwrap_or_default(), told)
+    }))
+}
+
+fn decode(body: &[u8]) -> Result<Json, Failure> {
+    match serde_json::from_slice::<Outcome<Json>>(body) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => Err(Failure::new(
+            Code::Internal,
+            format!("the worker's reply can't be read: {error}"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_of_a_batch_that_is_no_envelope_harms_no_other() {
+        let ids = [Uuid::now_v7(), Uuid::now_v7()];
+        let batch = |second: &str| {
+            let [first, other] = ids;
+            format!(
+                r#"[{{"correlation_id":"{first}","headers":{{"idempotent_replayed":"true"}},
+                     "body":{{"status":"SUCCESS","value":{{"id":1}}}}}},
+                    {{"correlation_id":"{other}","body":{second}}}]"#
+            )
+        };
+        for (second, code) in [
+            (
+                r#"{"status":"FAILURE","error":{"code":"NOT_FOUND","message":"no"}}"#,
+                Code::NotFound,
+            ),
+            (r#"{"status":"PERHAPS"}"#, Code::Internal),
+            ("7", Code::Internal),
+        ] {
+            let told: Vec<_> = answers(batch(second).as_bytes()).unwrap().collect();
+            assert_eq!(told[0].0, ids[0]);
+            assert!(told[0].1.is_replay);
+            assert_eq!(told[0].1.outcome.as_ref().unwrap().text(), r#"{"id":1}"#);
+            assert_eq!(told[1].0, ids[1]);
+            assert!(!told[1].1.is_replay);
+            assert_eq!(told[1].1.outcome.as_ref().unwrap_err().code, code);
+        }
+        assert!(answers(b"[7]").is_err());
+    }
+}

@@ -1,0 +1,182 @@
+//! Sending: what waits in a line goes as one message, and whoever is in it is told what came of that.
+
+use std::{sync::Arc, time::Duration};
+
+use lapin::{Channel, Confirmation, ErrorKind, PublisherConfirm};
+use tokio::time::{self, Instant};
+
+use super::{
+    DIRECT_REPLY_TO, Reply, Sent, Shared, Waiting,
+    line::{Line, Place, Weighed},
+    retry_after, unavailable,
+};
+use crate::{
+    amqp::{
+        batch::{self, BATCH, CallHeaders, Entry},
+        connection::Broker,
+        message::Outgoing,
+        publisher::{Target, send},
+        topology::REQUEST_QUEUE,
+    },
+    outcome::Failure,
+};
+
+/// A message whose answers take longer makes room for the next: what takes long at the worker must
+/// not hold up the rest.
+const STRAGGLER: Duration = Duration::from_millis(20);
+/// For a message to be written to the connection; then the broker counts as blocked.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Weighed for Waiting {
+    fn bytes(&self) -> usize {
+        self.body.get().len()
+    }
+}
+
+/// Sends what waits in `line`, message by message.
+pub(super) async fn send_waiting(broker: Broker, shared: Arc<Shared>, line: Arc<Line<Waiting>>) {
+    loop {
+        let (calls, place) = line.next().await;
+        shared.send(&broker, calls, place);
+    }
+}
+
+impl Shared {
+    /// Sends `calls` as one message; whatever comes of it is told to them.
+    fn send(
+        self: &Arc<Self>,
+        broker: &Broker,
+        mut calls: Vec<Waiting>,
+        place: Arc<Place<Waiting>>,
+    ) {
+        let lane = match self.lane(broker) {
+            Ok(lane) => lane,
+            Err(failure) => return self.not_sent(&calls, &failure),
+        };
+        // Whoever has given up meanwhile is left out.
+        let now = Instant::now();
+        calls.retain(|call| {
+            let pending = self.pending.get_mut(&call.correlation_id);
+            let Some(mut pending) = pending.filter(|_| call.deadline > now) else {
+                return false;
+            };
+            pending.sent = Some(Sent {
+                generation: lane.generation,
+                place: Arc::clone(&place),
+            });
+            true
+        });
+        if calls.is_empty() {
+            return;
+        }
+        // The listener may have swept this generation since the lane was taken.
+        if self.generation() != Some(lane.generation) {
+            return self.not_sent(&calls, &unavailable("the connection was lost"));
+        }
+        let size = u32::try_from(calls.len()).unwrap_or(u32::MAX);
+        metrics::histogram!("rpc_batch_size").record(size);
+        let publishing = publish(lane.channel, message(&calls, now));
+        let publishing = self.turn.hand_over(publishing);
+        let shared = Arc::clone(self);
+        tokio::spawn(async move { shared.see_through(&calls, place, publishing).await });
+    }
+
+    /// Waits until the message of `calls` is written, and a while for its answers.
+    async fn see_through(
+        &self,
+        calls: &[Waiting],
+        place: Arc<Place<Waiting>>,
+        publishing: impl Future<Output = lapin::Result<PublisherConfirm>>,
+    ) {
+        let confirm = match time::timeout(PUBLISH_TIMEOUT, publishing).await {
+            Ok(Ok(confirm)) => confirm,
+            Ok(Err(error)) => {
+                return match error.kind() {
+                    // Refused by lapin before anything was written.
+                    ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
+                        self.not_sent(calls, &unavailable("the connection was lost"));
+                    }
+                    _ => self.connection_lost(calls.iter().map(|call| call.correlation_id)),
+                };
+            }
+            Err(_) => return self.connection_lost(calls.iter().map(|call| call.correlation_id)),
+        };
+        // A refusal comes by the confirm, an outcome by the reply; a confirm that is dropped
+        // unresolved would be kept by lapin for ever.
+        let refused = async {
+            let failure = match confirm.await {
+                Ok(Confirmation::Nack(_)) => {
+                    unavailable("too many requests are waiting").with(retry_after())
+                }
+                Ok(Confirmation::Ack(Some(_))) => {
+                    unavailable(format!("the broker has no {REQUEST_QUEUE}"))
+                }
+                Ok(_) | Err(_) => return,
+            };
+            self.not_sent(calls, &failure);
+        };
+        let making_room = async {
+            time::sleep(STRAGGLER).await;
+            place.free();
+        };
+        tokio::join!(refused, making_room);
+    }
+
+    fn not_sent(&self, calls: &[Waiting], failure: &Failure) {
+        for call in calls {
+            self.tell(call.correlation_id, Reply::NotSent(failure.clone()));
+        }
+    }
+}
+
+async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<PublisherConfirm> {
+    send(&channel, Target::Queue(REQUEST_QUEUE), &message).await
+}
+
+/// The message that carries `calls`: a plain one for one.
+fn message(calls: &[Waiting], now: Instant) -> Outgoing {
+    let expiration = |call: &Waiting| {
+        let left = call.deadline.saturating_duration_since(now);
+        left.max(Duration::from_millis(1))
+    };
+    let common = Outgoing {
+        reply_to: Some(DIRECT_REPLY_TO.to_owned()),
+        // What is left of the deadline: the broker drops the request when nobody waits any more.
+        expiration: calls.iter().map(expiration).max(),
+        ..Outgoing::default()
+    };
+    if let [call] = calls {
+        return Outgoing {
+            kind: Some(call.pattern.to_owned()),
+            correlation_id: Some(call.correlation_id.to_string()),
+            message_id: Some(call.message_id.clone()),
+            headers: call.headers().into_headers(),
+            body: call.body.get().as_bytes().to_vec(),
+            ..common
+        };
+    }
+    let entries = calls.iter().map(|call| Entry {
+        kind: call.pattern.into(),
+        correlation_id: Some(call.correlation_id.to_string().into()),
+        message_id: Some(call.message_id.as_str().into()),
+        expiration: Some(expiration(call).as_millis().to_string().into()),
+        headers: call.headers(),
+        body: &call.body,
+    });
+    Outgoing {
+        kind: Some(BATCH.to_owned()),
+        body: batch::json(&entries.collect::<Vec<_>>()),
+        ..common
+    }
+}
+
+impl Waiting {
+    fn headers(&self) -> CallHeaders<'_> {
+        CallHeaders {
+            deadline: Some(self.deadline_ms.to_string().into()),
+            idempotency_key: self.idempotency_key.as_deref().map(Into::into),
+            if_match: self.if_match.as_deref().map(Into::into),
+            ..CallHeaders::of_caller(&self.caller)
+        }
+    }
+}
