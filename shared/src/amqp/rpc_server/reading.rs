@@ -1,0 +1,298 @@
+//! Reading: what a message asks, strictly; whatever is wrong with a request becomes its answer.
+
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{Asked, Identity, Question, Whose, header};
+use crate::{
+    amqp::{
+        batch::{self, CallHeaders, Entry, MAX_PARTS, Remains},
+        message::{Incoming, milliseconds, unix_now},
+    },
+    body,
+    etag::IfMatch,
+    id::Storefront,
+    outcome::{Code, Failure},
+    request::{Caller, Request, Role},
+};
+
+/// Characters of a header's value that are kept.
+const MAX_HEADER: usize = 200;
+
+/// Nobody waits longer than a day.
+const MAX_DEADLINE: Duration = Duration::from_hours(24);
+
+/// The requests of a batch.
+pub(super) fn batched(message: &Incoming) -> Result<Vec<Question>, Failure> {
+    let unreadable = |error: String| {
+        Failure::new(
+            Code::InvalidRequest,
+            format!("the batch can't be read: {error}"),
+        )
+    };
+    let must_be_few = |count: usize| match count {
+        ..=MAX_PARTS => Ok(()),
+        _ => Err(unreadable(format!("more than {MAX_PARTS} requests"))),
+    };
+    if let Ok(entries) = serde_json::from_slice::<Vec<Entry<'_>>>(&message.body) {
+        must_be_few(entries.len())?;
+        let questions = entries.into_iter().map(|part| entry(message, part));
+        return Ok(questions.collect());
+    }
+    // Should one of them be no entry, the others are.
+    let parts = batch::parts(&message.body).map_err(|error| unreadable(error.to_string()))?;
+    must_be_few(parts.len())?;
+    let questions = parts.into_iter().map(|part| {
+        let read = serde_json::from_str(part.get());
+        read.map_or_else(|error| no_entry(part, &error), |part| entry(message, part))
+    });
+    Ok(questions.collect())
+}
+
+/// The request of a message of its own.
+pub(super) fn alone(message: &Incoming) -> Question {
+    let properties = Properties {
+        kind: &message.kind,
+        correlation_id: message.correlation_id.as_deref(),
+        message_id: message.message_id.as_deref(),
+        expiration: message.expiration,
+        headers: &CallHeaders::of(&message.headers),
+    };
+    Question {
+        whose: Whose(message.correlation_id.clone()),
+        asked: guarded(|| properties.read(message, &message.body)),
+    }
+}
+
+/// The answer to a part of a batch that is no request.
+fn no_entry(part: &RawValue, error: &serde_json::Error) -> Question {
+    let remains: Option<Remains<'_>> = serde_json::from_str(part.get()).ok();
+    let correlation_id = remains.and_then(|remains| remains.correlation_id);
+    Question {
+        whose: Whose(correlation_id.map(Cow::into_owned)),
+        asked: Err(Failure::new(
+            Code::InvalidRequest,
+            format!("the batch's entry can't be read: {error}"),
+        )),
+    }
+}
+
+/// The request of a batch's entry.
+fn entry(message: &Incoming, entry: Entry<'_>) -> Question {
+    let properties = Properties {
+        kind: &entry.kind,
+        correlation_id: entry.correlation_id.as_deref(),
+        message_id: entry.message_id.as_deref().filter(|id| !id.is_empty()),
+        expiration: entry.expiration.as_deref().and_then(milliseconds),
+        headers: &entry.headers,
+    };
+    Question {
+        asked: guarded(|| properties.read(message, entry.body.get().as_bytes())),
+        whose: Whose(entry.correlation_id.map(Cow::into_owned)),
+    }
+}
+
+/// Reading panics on no input that we know of; should there be one, it harms no other request.
+fn guarded(read: impl FnOnce() -> Result<Asked, Failure>) -> Result<Asked, Failure> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        Err(Failure::new(
+            Code::Internal,
+            "the request could not be read",
+        ))
+    })
+}
+
+/// What AMQP's properties, or a batch's entry, say of a request.
+struct Properties<'a> {
+    kind: &'a str,
+    correlation_id: Option<&'a str>,
+    message_id: Option<&'a str>,
+    expiration: Option<Duration>,
+    headers: &'a CallHeaders<'a>,
+}
+
+impl Properties<'_> {
+    /// Reads the request in `body` that came with `message`.
+    fn read(&self, message: &Incoming, body: &[u8]) -> Result<Asked, Failure> {
+        let identity = match (self.message_id, &message.reply_to, self.correlation_id) {
+            (Some(id), _, _) => Some(Identity::Named(id.to_owned())),
+            (None, Some(queue), Some(id)) => Some(Identity::Waiting {
+                place: format!("{queue}/{id}"),
+                is_redelivered: message.redelivered,
+            }),
+            (None, _, _) => None,
+        };
+        let (request, caller) = read(self.kind, body, self.headers)?;
+        Ok(Asked {
+            request,
+            caller,
+            idempotency_key: self.headers.idempotency_key.clone().map(Cow::into_owned),
+            if_match: if_match(self.headers)?,
+            identity,
+            deadline: deadline(self.headers, self.expiration, message.received_at),
+        })
+    }
+}
+
+fn read(
+    pattern: &str,
+    bytes: &[u8],
+    headers: &CallHeaders<'_>,
+) -> Result<(Request, Caller), Failure> {
+    if pattern.is_empty() {
+        return Err(Failure::new(
+            Code::InvalidRequest,
+            format!(
+                "the property type must name the pattern: one of {}",
+                Request::PATTERNS.join(", ")
+            ),
+        ));
+    }
+    let caller = caller(pattern, headers)?;
+    let request = Request::read(pattern, body::parse(bytes)?)?;
+    Ok((request, caller))
+}
+
+fn wrong(name: &str, error: String) -> Failure {
+    Failure::new(Code::InvalidRequest, format!("header {name}: {error}"))
+}
+
+fn if_match(headers: &CallHeaders<'_>) -> Result<Option<IfMatch>, Failure> {
+    let condition = headers.if_match.as_deref().map(str::parse).transpose();
+    condition.map_err(|error| wrong(header::IF_MATCH, error))
+}
+
+/// On whose behalf, by the headers of a request or of an order that is to be accepted.
+///
+/// # Errors
+/// `INVALID_REQUEST` naming the header.
+pub fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failure> {
+    let role = match &headers.role {
+        Some(role) => role.parse().map_err(|error| wrong(header::ROLE, error))?,
+        None => Role::Storefront,
+    };
+    let storefront = match &headers.storefront {
+        Some(name) => name
+            .parse()
+            .map_err(|error| wrong(header::STOREFRONT, error))?,
+        None => Storefront::default(),
+    };
+    let text = |text: &Option<Cow<'_, str>>| {
+        let text = text.as_deref().map(printable);
+        text.filter(|text| !text.is_empty())
+    };
+    Ok(Caller {
+        role,
+        storefront,
+        actor: text(&headers.actor).unwrap_or_else(|| "amqp".to_owned()),
+        intent: text(&headers.intent).unwrap_or_else(|| pattern.to_owned()),
+        request_id: text(&headers.request_id).unwrap_or_else(|| Uuid::now_v7().to_string()),
+        traceparent: text(&headers.traceparent),
+    })
+}
+
+/// Header values end up in logs and in the history: no control characters, no novels.
+fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_HEADER)
+        .collect()
+}
+
+/// The earlier of the two deadlines that a request may carry: ours, a time of day, and the standard
+/// `expiration`, of which nobody knows how much is left, so it is counted from delivery.
+///
+/// The broker drops a request that has waited longer than its `expiration`. So one that comes later
+/// than that by our clock does not come late: the sender's clock or ours is wrong, and only
+/// `expiration` counts.
+fn deadline(
+    headers: &CallHeaders<'_>,
+    expiration: Option<Duration>,
+    received_at: Instant,
+) -> Option<Instant> {
+    let theirs = expiration.map(|left| left.min(MAX_DEADLINE));
+    let ours = headers
+        .deadline
+        .as_ref()
+        .and_then(|millis| millis.parse().ok())
+        .map(Duration::from_millis)
+        .and_then(|time| {
+            let now = unix_now();
+            let is_by_another_clock =
+                theirs.is_some_and(|expiration| now.saturating_sub(time) > expiration);
+            (!is_by_another_clock).then(|| time.saturating_sub(now).min(MAX_DEADLINE))
+        });
+    [ours, theirs]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|left| received_at + left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_headers_the_caller_is_the_default_storefront() {
+        let caller = caller("order.get", &CallHeaders::default()).unwrap();
+        assert_eq!(caller.role, Role::Storefront);
+        assert_eq!(caller.storefront.as_str(), "default");
+        assert_eq!(caller.intent, "order.get");
+        assert!(!caller.request_id.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_role_is_refused_and_control_characters_are_dropped() {
+        let headers = CallHeaders {
+            role: Some("root".into()),
+            ..CallHeaders::default()
+        };
+        assert!(caller("order.get", &headers).is_err());
+        let headers = CallHeaders {
+            actor: Some("a\n2026 ERROR forged".into()),
+            ..CallHeaders::default()
+        };
+        assert_eq!(
+            caller("order.get", &headers).unwrap().actor,
+            "a2026 ERROR forged"
+        );
+    }
+
+    #[test]
+    fn a_panic_while_reading_is_that_requests_answer() {
+        let read = guarded(|| panic!("an input that nobody thought of"));
+        assert_eq!(read.unwrap_err().code, Code::Internal);
+    }
+
+    #[test]
+    fn the_earlier_deadline_counts() {
+        let now = Instant::now();
+        let minute = Duration::from_mins(1);
+        let passed = unix_now()
+            .saturating_sub(Duration::from_secs(2))
+            .as_millis();
+        let until = |millis: u128| CallHeaders {
+            deadline: Some(millis.to_string().into()),
+            ..CallHeaders::default()
+        };
+        let passed = until(passed);
+        assert!(deadline(&passed, Some(minute), now).unwrap() <= Instant::now());
+        // An hour ago: the broker would have dropped it, so the clocks differ. And in an hour.
+        for millis in [1, (unix_now() + Duration::from_hours(1)).as_millis()] {
+            let odd = until(millis);
+            assert_eq!(deadline(&odd, Some(minute), now), Some(now + minute));
+        }
+        assert_eq!(
+            deadline(&CallHeaders::default(), Some(Duration::from_millis(7)), now),
+            Some(now + Duration::from_millis(7))
+        );
+        assert_eq!(deadline(&CallHeaders::default(), None, now), None);
+    }
+}
