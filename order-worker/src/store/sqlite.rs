@@ -2,10 +2,8 @@
 //!
 //! WAL with `synchronous=FULL`: a commit that was answered survives a power cut. One connection
 //! writes; readers see the last commit and never wait.
-//!
-//! Statements are run where they are asked for, not by a thread of their own: what a batch does
-//! takes less time than telling another thread about each of its statements. Whoever writes tells
-//! the runtime that the thread is taken for the time of the disk ([`tokio::task::block_in_place`]).
+
+mod connection;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -16,23 +14,16 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use rusqlite::{
-    Connection as Raw, OpenFlags, Statement, ToSql,
-    types::{ToSqlOutput, Value, ValueRef},
-};
+use rusqlite::{Connection as Raw, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 use tokio::{
-    runtime::{Handle, RuntimeFlavor},
-    sync::{Mutex, OwnedMutexGuard},
-    task,
+    sync::Mutex,
     time::{self, Instant},
 };
 
-use super::{
-    StoreError,
-    database::{Argument, Session},
-    schema::Schema,
-};
+pub(crate) use self::connection::Connection;
+use self::connection::Reader;
+use super::{StoreError, database::Session, schema::Schema};
 
 /// Connections that are kept for the next reader.
 const READERS: usize = 4;
@@ -66,161 +57,6 @@ pub(super) struct Sqlite {
 struct Readers {
     path: PathBuf,
     idle: StdMutex<Vec<Raw>>,
-}
-
-/// A connection to SQLite.
-pub(crate) enum Connection {
-    /// One's own, that reads all of it.
-    Auditing(Box<Raw>),
-    /// The one that writes, while nobody else does. A transaction that is still open when it is
-    /// dropped is rolled back.
-    Writing(OwnedMutexGuard<Raw>),
-    Reading(Reader),
-}
-
-/// A connection on loan from [`Readers`].
-pub(crate) struct Reader {
-    /// Always there; taken out on the way back.
-    connection: Option<Raw>,
-    readers: Arc<Readers>,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let mut idle = self
-            .readers
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < READERS {
-            idle.extend(self.connection.take());
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if let Self::Writing(writer) = self
-            && !writer.is_autocommit()
-            && let Err(error) = apart(|| writer.execute_batch("ROLLBACK"))
-        {
-            tracing::error!(%error, "a transaction could not be rolled back");
-        }
-    }
-}
-
-impl Connection {
-    /// The rows that `sql` gives.
-    pub(super) fn fetch(
-        &mut self,
-        sql: &str,
-        arguments: &[Argument],
-    ) -> Result<Vec<Vec<Value>>, StoreError> {
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let columns = statement.column_count();
-            let places = places(&statement, arguments.len())?;
-            bind(&mut statement, &places, arguments)?;
-            let mut rows = statement.raw_query();
-            let mut read = Vec::new();
-            while let Some(row) = rows.next()? {
-                let cells = (0..columns).map(|column| row.get(column));
-                read.push(cells.collect::<rusqlite::Result<_>>()?);
-            }
-            Ok(read)
-        })
-    }
-
-    /// Runs `sql`; tells how many rows it changed.
-    pub(super) fn execute(&mut self, sql: &str, arguments: &[Argument]) -> Result<u64, StoreError> {
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let places = places(&statement, arguments.len())?;
-            bind(&mut statement, &places, arguments)?;
-            let changed = statement.raw_execute()?;
-            Ok(u64::try_from(changed).unwrap_or_default())
-        })
-    }
-
-    /// Runs `sql` for each of `rows`.
-    pub(super) fn execute_all(
-        &mut self,
-        sql: &str,
-        rows: &[Vec<Argument>],
-    ) -> Result<(), StoreError> {
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let places = places(&statement, rows.first().map_or(0, Vec::len))?;
-            for row in rows {
-                bind(&mut statement, &places, row)?;
-                statement.raw_execute()?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Runs statements without arguments and results.
-    pub(super) fn run(&mut self, sql: &str) -> Result<(), StoreError> {
-        self.with(|connection| connection.execute_batch(sql))
-    }
-
-    fn with<T>(&mut self, work: impl FnOnce(&Raw) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let done = match self {
-            Self::Auditing(connection) => work(connection),
-            // It may wait for the disk.
-            Self::Writing(writer) => apart(|| work(writer)),
-            Self::Reading(Reader {
-                connection: Some(connection),
-                ..
-            }) => work(connection),
-            Self::Reading(_) => return Err(StoreError::Damaged("a reader was given back".into())),
-        };
-        Ok(done?)
-    }
-}
-
-/// Does what may wait for the disk. A thread that is shared is left to nobody else meanwhile.
-fn apart<T>(work: impl FnOnce() -> T) -> T {
-    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
-    if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
-        task::block_in_place(work)
-    } else {
-        work()
-    }
-}
-
-/// Where a statement takes `$1`, `$2`…, which to SQLite are names; one that it has no use for is nowhere.
-fn places(statement: &Statement<'_>, count: usize) -> rusqlite::Result<Vec<Option<usize>>> {
-    let names = (1..=count).map(|number| format!("${number}"));
-    names.map(|name| statement.parameter_index(&name)).collect()
-}
-
-fn bind(
-    statement: &mut Statement<'_>,
-    places: &[Option<usize>],
-    arguments: &[Argument],
-) -> rusqlite::Result<()> {
-    for (place, argument) in places.iter().zip(arguments) {
-        if let Some(place) = place {
-            statement.raw_bind_parameter(*place, argument)?;
-        }
-    }
-    Ok(())
-}
-
-impl ToSql for Argument {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(match self {
-            Self::Integer(value) => ToSqlOutput::Owned(value.map_or(Value::Null, Value::Integer)),
-            Self::Boolean(value) => ToSqlOutput::Owned(Value::Integer((*value).into())),
-            Self::Text(None) => ToSqlOutput::Owned(Value::Null),
-            Self::Text(Some(text)) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
-            Self::List(values) => {
-                let list = serde_json::Value::from(values.clone()).to_string();
-                ToSqlOutput::Owned(Value::Text(list))
-            }
-        })
-    }
 }
 
 impl Sqlite {
@@ -456,17 +292,5 @@ mod tests {
             .unwrap();
         assert!(migrate(&mut later).is_err());
         assert_eq!(version(&later), 99);
-    }
-
-    #[test]
-    fn arguments_are_bound_by_their_number_wherever_they_stand() {
-        let connection = Raw::open_in_memory().unwrap();
-        let mut statement = connection.prepare("SELECT $2 || $1 || $2").unwrap();
-        let arguments = [Argument::from("a"), Argument::from("b")];
-        let places = places(&statement, arguments.len()).unwrap();
-        bind(&mut statement, &places, &arguments).unwrap();
-        let mut rows = statement.raw_query();
-        let text: String = rows.next().unwrap().unwrap().get(0).unwrap();
-        assert_eq!(text, "bab");
     }
 }

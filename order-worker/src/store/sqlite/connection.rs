@@ -1,0 +1,196 @@
+//! A connection, and what is run over it.
+//!
+//! Statements are run where they are asked for, not by a thread of their own: what a batch does
+//! takes less time than telling another thread about each of its statements. Whoever writes tells
+//! the runtime that the thread is taken for the time of the disk ([`tokio::task::block_in_place`]).
+
+use std::sync::{Arc, PoisonError};
+
+use rusqlite::{
+    Connection as Raw, Statement, ToSql,
+    types::{ToSqlOutput, Value, ValueRef},
+};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::OwnedMutexGuard,
+    task,
+};
+
+use super::{READERS, Readers};
+use crate::store::{StoreError, database::Argument};
+
+/// A connection to SQLite.
+pub(crate) enum Connection {
+    /// One's own, that reads all of it.
+    Auditing(Box<Raw>),
+    /// The one that writes, while nobody else does. A transaction that is still open when it is
+    /// dropped is rolled back.
+    Writing(OwnedMutexGuard<Raw>),
+    Reading(Reader),
+}
+
+/// A connection on loan from [`Readers`].
+pub(crate) struct Reader {
+    /// Always there; taken out on the way back.
+    pub(super) connection: Option<Raw>,
+    pub(super) readers: Arc<Readers>,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut idle = self
+            .readers
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READERS {
+            idle.extend(self.connection.take());
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Self::Writing(writer) = self
+            && !writer.is_autocommit()
+            && let Err(error) = apart(|| writer.execute_batch("ROLLBACK"))
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
+    }
+}
+
+impl Connection {
+    /// The rows that `sql` gives.
+    pub(in crate::store) fn fetch(
+        &mut self,
+        sql: &str,
+        arguments: &[Argument],
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let columns = statement.column_count();
+            let places = places(&statement, arguments.len())?;
+            bind(&mut statement, &places, arguments)?;
+            let mut rows = statement.raw_query();
+            let mut read = Vec::new();
+            while let Some(row) = rows.next()? {
+                let cells = (0..columns).map(|column| row.get(column));
+                read.push(cells.collect::<rusqlite::Result<_>>()?);
+            }
+            Ok(read)
+        })
+    }
+
+    /// Runs `sql`; tells how many rows it changed.
+    pub(in crate::store) fn execute(
+        &mut self,
+        sql: &str,
+        arguments: &[Argument],
+    ) -> Result<u64, StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let places = places(&statement, arguments.len())?;
+            bind(&mut statement, &places, arguments)?;
+            let changed = statement.raw_execute()?;
+            Ok(u64::try_from(changed).unwrap_or_default())
+        })
+    }
+
+    /// Runs `sql` for each of `rows`.
+    pub(in crate::store) fn execute_all(
+        &mut self,
+        sql: &str,
+        rows: &[Vec<Argument>],
+    ) -> Result<(), StoreError> {
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let places = places(&statement, rows.first().map_or(0, Vec::len))?;
+            for row in rows {
+                bind(&mut statement, &places, row)?;
+                statement.raw_execute()?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Runs statements without arguments and results.
+    pub(in crate::store) fn run(&mut self, sql: &str) -> Result<(), StoreError> {
+        self.with(|connection| connection.execute_batch(sql))
+    }
+
+    fn with<T>(&mut self, work: impl FnOnce(&Raw) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let done = match self {
+            Self::Auditing(connection) => work(connection),
+            // It may wait for the disk.
+            Self::Writing(writer) => apart(|| work(writer)),
+            Self::Reading(Reader {
+                connection: Some(connection),
+                ..
+            }) => work(connection),
+            Self::Reading(_) => return Err(StoreError::Damaged("a reader was given back".into())),
+        };
+        Ok(done?)
+    }
+}
+
+/// Does what may wait for the disk. A thread that is shared is left to nobody else meanwhile.
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
+        task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
+/// Where a statement takes `$1`, `$2`…, which to SQLite are names; one that it has no use for is nowhere.
+fn places(statement: &Statement<'_>, count: usize) -> rusqlite::Result<Vec<Option<usize>>> {
+    let names = (1..=count).map(|number| format!("${number}"));
+    names.map(|name| statement.parameter_index(&name)).collect()
+}
+
+fn bind(
+    statement: &mut Statement<'_>,
+    places: &[Option<usize>],
+    arguments: &[Argument],
+) -> rusqlite::Result<()> {
+    for (place, argument) in places.iter().zip(arguments) {
+        if let Some(place) = place {
+            statement.raw_bind_parameter(*place, argument)?;
+        }
+    }
+    Ok(())
+}
+
+impl ToSql for Argument {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Integer(value) => ToSqlOutput::Owned(value.map_or(Value::Null, Value::Integer)),
+            Self::Boolean(value) => ToSqlOutput::Owned(Value::Integer((*value).into())),
+            Self::Text(None) => ToSqlOutput::Owned(Value::Null),
+            Self::Text(Some(text)) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::List(values) => {
+                let list = serde_json::Value::from(values.clone()).to_string();
+                ToSqlOutput::Owned(Value::Text(list))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_bound_by_their_number_wherever_they_stand() {
+        let connection = Raw::open_in_memory().unwrap();
+        let mut statement = connection.prepare("SELECT $2 || $1 || $2").unwrap();
+        let arguments = [Argument::from("a"), Argument::from("b")];
+        let places = places(&statement, arguments.len()).unwrap();
+        bind(&mut statement, &places, &arguments).unwrap();
+        let mut rows = statement.raw_query();
+        let text: String = rows.next().unwrap().unwrap().get(0).unwrap();
+        assert_eq!(text, "bab");
+    }
+}
