@@ -1,16 +1,14 @@
 //! What can be asked: by a caller, or by a step that has a result.
 
-use std::collections::{BTreeSet, HashMap};
-
 use serde::{Deserialize, Serialize};
 use shared::{
     customer::{BlockCustomer, CustomerRef, NewCustomer},
     etag::IfMatch,
     event::Origin,
-    id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
+    id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
     order::{
         AcceptOrder, CancelOrder, CreateOrder, CreateShipment, ImportedOrder, NextAction,
-        NotifyPayment, OrderRef, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
+        NotifyPayment, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
     },
     product::{AdjustStock, NewProduct, ProductRef, SetStock, UpdateProduct},
     request::Caller,
@@ -18,7 +16,6 @@ use shared::{
 };
 
 use super::{
-    order::Order,
     payment::Standing,
     step::{StepKey, StepRow},
     webhook::Answered,
@@ -313,153 +310,6 @@ pub enum Answer {
     },
     /// Nothing but that it was done.
     Done,
-}
-
-/// What a batch has to load before it can be decided.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Needs {
-    /// With their steps, and the shelves they hold stock on.
-    pub orders: Vec<OrderId>,
-    /// Of which something may come back: with the shelves that it came from.
-    pub returning: Vec<OrderId>,
-    /// To be ordered: with all of their shelves.
-    pub products: Vec<Sku>,
-    /// To be changed, or their shelves counted: with all of their shelves.
-    pub changed_products: Vec<Sku>,
-    /// The customers.
-    pub customers: Vec<CustomerId>,
-    /// Endpoints of webhooks.
-    pub endpoints: Vec<EndpointId>,
-    /// Webhooks.
-    pub deliveries: Vec<DeliveryId>,
-    /// How many endpoints everybody has.
-    pub endpoint_counts: bool,
-    /// Orders by what another system calls them.
-    pub external_ids: Vec<(Storefront, String)>,
-    /// What was answered before.
-    pub idempotency_keys: Vec<String>,
-    /// How many orders there may be more.
-    pub new_orders: u32,
-}
-
-impl Needs {
-    /// Adds what `command` names.
-    pub fn add(&mut self, command: &Command) {
-        let action = match command {
-            Command::Finish { key, .. } => return self.orders.push(key.order_id),
-            Command::FinishDelivery {
-                endpoint_id, id, ..
-            } => {
-                self.endpoints.push(*endpoint_id);
-                return self.deliveries.push(*id);
-            }
-            Command::Request {
-                caller,
-                idempotency,
-                action,
-                ..
-            } => {
-                if let Action::ImportOrder { id, order } = action {
-                    self.orders.extend(*id);
-                    let owner = caller.owner(order.order.storefront.as_ref()).ok();
-                    self.external_ids
-                        .extend(owner.zip(order.external_id.clone()));
-                }
-                self.idempotency_keys.extend(
-                    idempotency
-                        .iter()
-                        .map(|idempotency| idempotency.key.clone()),
-                );
-                action
-            }
-        };
-        if let Action::UpdateShipment(UpdateShipment {
-            order_id,
-            kind: ShipmentUpdate::Returned,
-            ..
-        }) = action
-        {
-            self.returning.push(*order_id);
-        }
-        match action {
-            Action::CreateOrder(wish)
-            | Action::AcceptOrder(AcceptOrder { order: wish, .. })
-            | Action::ImportOrder {
-                order: ImportedOrder { order: wish, .. },
-                ..
-            } => {
-                if let Action::AcceptOrder(AcceptOrder { id, .. }) = action {
-                    self.orders.push(*id);
-                }
-                self.new_orders += 1;
-                self.customers.push(wish.customer_id);
-                self.products
-                    .extend(wish.items.iter().map(|item| item.sku.clone()));
-            }
-            Action::CancelOrder(CancelOrder { id, .. })
-            | Action::DeleteOrder(OrderRef { id })
-            | Action::RestoreOrder(OrderRef { id })
-            | Action::ApproveOrder(OrderRef { id })
-            | Action::RejectOrder(RejectOrder { id, .. })
-            | Action::RefundOrder(RefundOrder { id, .. })
-            | Action::CreateShipment(CreateShipment { id, .. })
-            | Action::NotifyPayment(NotifyPayment { order_id: id, .. })
-            | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),
-            Action::CreateProduct(NewProduct { sku, .. })
-            | Action::UpdateProduct(UpdateProduct { sku, .. })
-            | Action::DeleteProduct(ProductRef { sku })
-            | Action::SetStock(SetStock { sku, .. })
-            | Action::AdjustStock(AdjustStock { sku, .. }) => {
-                self.changed_products.push(sku.clone());
-            }
-            Action::CreateCustomer(_) => {}
-            Action::RedriveStep(key) | Action::DiscardStep(key) => self.orders.push(key.order_id),
-            Action::BlockCustomer(BlockCustomer { id, .. })
-            | Action::VerifyCustomer(CustomerRef { id })
-            | Action::EraseCustomer(CustomerRef { id }) => self.customers.push(*id),
-            Action::RedactOrder(id) => self.orders.push(*id),
-            Action::CreateEndpoint { .. } => self.endpoint_counts = true,
-            Action::UpdateEndpoint(UpdateEndpoint { id, .. })
-            | Action::DeleteEndpoint(EndpointRef { id })
-            | Action::RotateSecret {
-                request: RotateSecret { id, .. },
-                ..
-            } => self.endpoints.push(*id),
-            Action::Redeliver(Redeliver { id, delivery_id }) => {
-                self.endpoints.push(*id);
-                self.deliveries.push(*delivery_id);
-            }
-        }
-    }
-
-    /// The products whose shelves are needed, `orders` being those that were loaded: what is ordered or
-    /// changed, what orders hold, what is still to be taken for them, and what may come back of them.
-    pub fn skus(&self, orders: &HashMap<OrderId, Order>) -> BTreeSet<Sku> {
-        let mut skus: BTreeSet<Sku> = self.products.iter().cloned().collect();
-        skus.extend(self.changed_products.iter().cloned());
-        let held = orders.values().flat_map(|order| &order.held);
-        skus.extend(held.map(|item| item.sku.clone()));
-        let without_stock = orders.values().filter(|order| order.awaits_stock);
-        let lines = without_stock.flat_map(|order| &order.items);
-        skus.extend(lines.map(|line| line.sku.clone()));
-        let returning = self.returning.iter().filter_map(|id| orders.get(id));
-        let parcels = returning.flat_map(|order| &order.shipments);
-        let items = parcels.flat_map(|parcel| &parcel.items);
-        skus.extend(items.map(|item| item.sku.clone()));
-        skus
-    }
-
-    /// Adds what is needed to give `answer` again.
-    pub fn add_answer(&mut self, answer: &Answer) {
-        match answer {
-            Answer::Order(id) => self.orders.push(*id),
-            Answer::Product(sku) => self.products.push(sku.clone()),
-            Answer::Customer(id) => self.customers.push(*id),
-            Answer::Endpoint(id) | Answer::EndpointSecret(id) => self.endpoints.push(*id),
-            Answer::Delivery(id) => self.deliveries.push(*id),
-            Answer::Imported { .. } | Answer::Done => {}
-        }
-    }
 }
 
 /// Where a caller's change comes from.

@@ -9,6 +9,7 @@
 //! # Layout
 //!
 //! - [`command`]: what can be asked, by a caller or by a step that has a result.
+//! - [`needs`]: what has to be loaded for it.
 //! - [`decide`]: one file a command; each a function from world and command to a decision.
 //! - [`decision`]: what a decision consists of, and the draft that it is written in.
 //! - [`world`]: the working set, and how a decision changes it.
@@ -23,6 +24,7 @@
 pub mod command;
 pub mod decide;
 pub mod decision;
+pub mod needs;
 pub mod order;
 pub mod payment;
 pub mod product;

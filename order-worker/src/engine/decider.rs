@@ -21,8 +21,9 @@ use super::{
 };
 use crate::{
     domain::{
-        command::{Command, Needs, Trust},
+        command::{Command, Trust},
         decide::{Rules, carry_out},
+        needs::Needs,
         stamp::Stamp,
         step::StepRow,
         world::World,

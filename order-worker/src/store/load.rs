@@ -15,7 +15,7 @@ use super::{
     row::{json, parse, read_step, select_steps, shelf, shelf_at, unsigned},
 };
 use crate::domain::{
-    command::Needs,
+    needs::Needs,
     order::Order,
     product::Product,
     webhook::{Delivery, Endpoint},

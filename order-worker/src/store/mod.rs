@@ -58,7 +58,7 @@ pub use self::{
 use self::{database::Session, postgres::Postgres, sqlite::Sqlite};
 use crate::{
     crash::{Point, point},
-    domain::{command::Needs, world::World},
+    domain::{needs::Needs, world::World},
 };
 
 /// How long a failed write says that the next one will fail.

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use order_worker::domain::{
-    command::{Action, Command, Needs, StepResult},
+    command::{Action, Command, StepResult},
     decide::{Rules, carry_out},
+    needs::Needs,
     order::Order,
     payment::{Hold, Standing},
     stamp::Stamp,

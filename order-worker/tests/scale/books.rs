@@ -5,8 +5,9 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use order_worker::{
     domain::{
-        command::{Action, Command, Needs, StepResult},
+        command::{Action, Command, StepResult},
         decide::{Rules, carry_out},
+        needs::Needs,
         stamp::Stamp,
         step::{Step, StepKey},
     },
