@@ -1,41 +1,43 @@
 //! The real thing, started for one test: gateway and worker as processes, a database of their own
 //! in a temporary folder, and a vhost of their own on the test run's broker, or a broker of their
 //! own where the test is about the broker.
+//!
+//! Here is how it is started and put together again; [`asking`] is what is asked of it.
 
+mod asking;
+mod books;
 mod broker;
 mod peer;
 mod process;
+mod python;
 mod receiver;
 mod store;
 mod stripe;
 
 use std::{
     env, fs,
-    io::Write,
     ops::Deref,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
-use reqwest::{Method, header::HeaderMap};
-use serde_json::{Value, json};
-use standardwebhooks::Webhook;
-
-pub(crate) use self::{
-    broker::Broker,
-    process::Process,
-    store::{Book, Store},
-};
 #[allow(
     unused_imports,
     reason = "chaos and bench have no partners of their own"
 )]
 pub(crate) use self::{
+    asking::{Reply, is_announced, order_paid_by, try_send},
+    books::Moved,
     peer::Peer,
+    python::{python, python_reading},
     receiver::{Manner, Receiver},
     stripe::{Stripe, Wire},
+};
+pub(crate) use self::{
+    asking::{order, send},
+    broker::Broker,
+    process::Process,
+    store::{Book, Store},
 };
 
 /// The program that owns the orders.
@@ -254,233 +256,6 @@ impl System {
         let answer = self.client.get(format!("{base}/readyz")).send().await;
         answer.is_ok_and(|answer| answer.status() == 200)
     }
-
-    pub(crate) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
-    }
-
-    /// A request that is not sent yet.
-    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let request = self.client.request(method, self.url(path));
-        match &self.key {
-            Some(key) => request.bearer_auth(key),
-            None => request,
-        }
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> Reply {
-        send(self.request(Method::GET, path)).await
-    }
-
-    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
-        send(self.request(Method::POST, path).json(&body)).await
-    }
-
-    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
-        send(self.request(Method::PUT, path).json(&body)).await
-    }
-
-    pub(crate) async fn delete(&self, path: &str) -> Reply {
-        send(self.request(Method::DELETE, path)).await
-    }
-
-    /// A product at 10.00 EUR with this much stock in each warehouse.
-    pub(crate) async fn stock(&self, sku: &str, shelves: &[(&str, i64)]) {
-        let product =
-            json!({"sku": sku, "name": format!("A {sku}"), "price": 1000, "currency": "EUR"});
-        self.post("/v1/products", product).await.expect(201);
-        for (warehouse, on_hand) in shelves {
-            self.put(
-                &format!("/v1/products/{sku}/stock/{warehouse}"),
-                json!({"on_hand": on_hand}),
-            )
-            .await
-            .expect(200);
-        }
-    }
-
-    /// A new customer's id.
-    pub(crate) async fn customer(&self) -> String {
-        let reply = self
-            .post(
-                "/v1/customers",
-                json!({"name": "Ada", "email": "ada@example.com"}),
-            )
-            .await
-            .expect(201);
-        reply["id"].as_str().unwrap().to_owned()
-    }
-
-    /// The stock of a product with one warehouse: on hand and reserved.
-    pub(crate) async fn shelf(&self, sku: &str) -> (i64, i64) {
-        let product = self.get(&format!("/v1/products/{sku}")).await.expect(200);
-        let shelf = &product["stock"][0];
-        (
-            shelf["on_hand"].as_i64().unwrap(),
-            shelf["reserved"].as_i64().unwrap(),
-        )
-    }
-
-    /// The order, once `condition` holds.
-    pub(crate) async fn order_until(
-        &self,
-        id: &str,
-        what: &str,
-        condition: impl Fn(&Value) -> bool,
-    ) -> Value {
-        let path = format!("/v1/orders/{id}");
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let reply = self.get(&path).await;
-            if reply.status == 200 && condition(&reply.body) {
-                return reply.body;
-            }
-            assert!(
-                Instant::now() < end,
-                "order never came to be {what}: {} {}",
-                reply.status,
-                reply.body
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Types of the order's events.
-    pub(crate) async fn history(&self, id: &str) -> Vec<String> {
-        let history = self
-            .get(&format!("/v1/orders/{id}/history?limit=200"))
-            .await
-            .expect(200);
-        history["data"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|event| event["type"].as_str().unwrap().to_owned())
-            .collect()
-    }
-
-    /// What the shipper sends, signed.
-    pub(crate) async fn webhook(&self, id: &str, kind: &str, order: &str) -> Reply {
-        let data = json!({"order_id": order, "carrier": "DHL"});
-        self.webhook_with(
-            id,
-            &json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": data}),
-        )
-        .await
-    }
-
-    pub(crate) async fn webhook_with(&self, id: &str, body: &Value) -> Reply {
-        let (body, now) = (body.to_string(), Timestamp::now().as_second());
-        let signature = Webhook::new(SECRET)
-            .unwrap()
-            .sign(id, now, body.as_bytes())
-            .unwrap();
-        send(self.signed(id, &now.to_string(), &signature, body)).await
-    }
-
-    pub(crate) fn signed(
-        &self,
-        id: &str,
-        timestamp: &str,
-        signature: &str,
-        body: String,
-    ) -> reqwest::RequestBuilder {
-        self.client
-            .post(self.url("/webhooks/shipper"))
-            .header("webhook-id", id)
-            .header("webhook-timestamp", timestamp)
-            .header("webhook-signature", signature)
-            .body(body)
-    }
-
-    /// Every order there is.
-    pub(crate) async fn orders(&self) -> Vec<Value> {
-        let (mut orders, mut path) = (Vec::new(), "/v1/orders?limit=200".to_owned());
-        loop {
-            let page = self.get(&path).await.expect(200);
-            orders.extend(page["data"].as_array().unwrap().iter().cloned());
-            match page["next_cursor"].as_str() {
-                Some(cursor) => path = format!("/v1/orders?limit=200&cursor={cursor}"),
-                None => return orders,
-            }
-        }
-    }
-
-    /// Until no order has a step under way.
-    pub(crate) async fn quiet(&self) -> Vec<Value> {
-        until("all steps to be done", async || {
-            self.orders()
-                .await
-                .iter()
-                .all(|order| order["in_progress"].is_null())
-        })
-        .await;
-        self.orders().await
-    }
-
-    /// `order-worker verify`: its exit status and what it said.
-    pub(crate) fn verify(&self) -> (bool, String) {
-        self.verify_store(&self.store)
-    }
-
-    /// The same of another database.
-    pub(crate) fn verify_store(&self, store: &Store) -> (bool, String) {
-        let output = Process::command("order-worker")
-            .arg("verify")
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .env("DATABASE_URL", store.url())
-            .output()
-            .unwrap();
-        (
-            output.status.success(),
-            String::from_utf8_lossy(&output.stdout).into_owned(),
-        )
-    }
-
-    /// The books are right.
-    pub(crate) fn assert_verified(&self) {
-        let (is_right, report) = self.verify();
-        assert!(is_right, "order-worker verify:\n{report}");
-    }
-
-    /// What the provider says of all money that moved.
-    pub(crate) async fn moved(&self) -> Moved {
-        if let Some(stripe) = &self.stripe {
-            return stripe.moved().await;
-        }
-        let mut moved = Moved::default();
-        let rows = self.ledger("SELECT kind, count(*), sum(amount) FROM movements GROUP BY kind");
-        for row in rows.lines() {
-            let fields: Vec<&str> = row.split(' ').collect();
-            let count = fields[1].parse().unwrap();
-            match fields[0] {
-                "authorize" => moved.held = count,
-                "capture" => moved.taken = count,
-                "void" => moved.let_go = count,
-                "refund" => moved.given_back = fields[2].parse().unwrap(),
-                other => panic!("{other}"),
-            }
-        }
-        moved
-    }
-
-    /// Asks the provider's own ledger, with SQL.
-    pub(crate) fn ledger(&self, sql: &str) -> String {
-        self.store.run(Book::Ledger, sql)
-    }
-}
-
-/// What the provider says of all money that moved.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Moved {
-    /// How often money was held.
-    pub(crate) held: usize,
-    /// How often it was taken.
-    pub(crate) taken: usize,
-    /// How often a hold was given up.
-    pub(crate) let_go: usize,
-    /// Minor units given back.
-    pub(crate) given_back: i64,
 }
 
 /// A folder of a test's own, taken away after it unless the test failed.
@@ -511,95 +286,6 @@ impl Drop for Folder {
     }
 }
 
-/// What came back.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Value,
-}
-
-impl Reply {
-    /// The body, if the status is this one.
-    #[track_caller]
-    pub(crate) fn expect(self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{}", self.body);
-        self.body
-    }
-
-    /// Checks that this is a complete problem document with this status and code.
-    #[track_caller]
-    pub(crate) fn expect_problem(self, status: u16, code: &str) -> Value {
-        assert_eq!(
-            (self.status, self.body["code"].as_str()),
-            (status, Some(code)),
-            "{}",
-            self.body
-        );
-        assert_eq!(self.headers["content-type"], "application/problem+json");
-        assert_eq!(self.body["status"], status);
-        for member in ["type", "title", "detail", "request_id"] {
-            assert!(self.body[member].is_string(), "{member} of {}", self.body);
-        }
-        assert_eq!(
-            self.headers["x-request-id"],
-            self.body["request_id"].as_str().unwrap()
-        );
-        self.body
-    }
-}
-
-pub(crate) async fn send(request: reqwest::RequestBuilder) -> Reply {
-    try_send(request).await.unwrap()
-}
-
-pub(crate) async fn try_send(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
-    let response = request.send().await?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let bytes = response.bytes().await?;
-    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    Ok(Reply {
-        status,
-        headers,
-        body,
-    })
-}
-
-/// Runs a Python script of tests/e2e; what it prints.
-pub(crate) fn python(script: &str, arguments: &[&str]) -> String {
-    run_python(script, arguments, "")
-}
-
-/// The same of one that reads `text`.
-pub(crate) fn python_reading(script: &str, text: &str) -> String {
-    run_python(script, &[], text)
-}
-
-fn run_python(script: &str, arguments: &[&str], text: &str) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/e2e")
-        .join(script);
-    let mut child = Command::new("python3")
-        .arg(script)
-        .args(arguments)
-        .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(text.as_bytes()).unwrap();
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(output.status.success(), "{out}\n{err}");
-    out.into_owned()
-}
-
 /// Waits for a condition, not for a time.
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -607,21 +293,4 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
         assert!(Instant::now() < end, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// A wish for one line.
-pub(crate) fn order(customer: &str, sku: &str, quantity: u32) -> Value {
-    json!({"customer_id": customer, "items": [{"sku": sku, "quantity": quantity}]})
-}
-
-/// The same, paid in this way.
-pub(crate) fn order_paid_by(customer: &str, sku: &str, quantity: u32, method: &str) -> Value {
-    let mut order = order(customer, sku, quantity);
-    order["payment_method"] = json!(method);
-    order
-}
-
-/// The parcel is announced: all that happens without the shipper.
-pub(crate) fn is_announced(order: &Value) -> bool {
-    order["status"] == "processing" && order["shipments"][0]["status"] == "label_created"
 }

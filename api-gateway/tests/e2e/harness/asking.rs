@@ -1,0 +1,246 @@
+//! What clients and the shipper ask of a running system, and what comes back.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use reqwest::{Method, header::HeaderMap};
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+use super::{PATIENCE, SECRET, System, until};
+
+impl System {
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// A request that is not sent yet.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, self.url(path));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        send(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        send(self.request(Method::POST, path).json(&body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Reply {
+        send(self.request(Method::PUT, path).json(&body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        send(self.request(Method::DELETE, path)).await
+    }
+
+    /// A product at 10.00 EUR with this much stock in each warehouse.
+    pub(crate) async fn stock(&self, sku: &str, shelves: &[(&str, i64)]) {
+        let product =
+            json!({"sku": sku, "name": format!("A {sku}"), "price": 1000, "currency": "EUR"});
+        self.post("/v1/products", product).await.expect(201);
+        for (warehouse, on_hand) in shelves {
+            self.put(
+                &format!("/v1/products/{sku}/stock/{warehouse}"),
+                json!({"on_hand": on_hand}),
+            )
+            .await
+            .expect(200);
+        }
+    }
+
+    /// A new customer's id.
+    pub(crate) async fn customer(&self) -> String {
+        let reply = self
+            .post(
+                "/v1/customers",
+                json!({"name": "Ada", "email": "ada@example.com"}),
+            )
+            .await
+            .expect(201);
+        reply["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The stock of a product with one warehouse: on hand and reserved.
+    pub(crate) async fn shelf(&self, sku: &str) -> (i64, i64) {
+        let product = self.get(&format!("/v1/products/{sku}")).await.expect(200);
+        let shelf = &product["stock"][0];
+        (
+            shelf["on_hand"].as_i64().unwrap(),
+            shelf["reserved"].as_i64().unwrap(),
+        )
+    }
+
+    /// The order, once `condition` holds.
+    pub(crate) async fn order_until(
+        &self,
+        id: &str,
+        what: &str,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let path = format!("/v1/orders/{id}");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.get(&path).await;
+            if reply.status == 200 && condition(&reply.body) {
+                return reply.body;
+            }
+            assert!(
+                Instant::now() < end,
+                "order never came to be {what}: {} {}",
+                reply.status,
+                reply.body
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Types of the order's events.
+    pub(crate) async fn history(&self, id: &str) -> Vec<String> {
+        let history = self
+            .get(&format!("/v1/orders/{id}/history?limit=200"))
+            .await
+            .expect(200);
+        history["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["type"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// What the shipper sends, signed.
+    pub(crate) async fn webhook(&self, id: &str, kind: &str, order: &str) -> Reply {
+        let data = json!({"order_id": order, "carrier": "DHL"});
+        self.webhook_with(
+            id,
+            &json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": data}),
+        )
+        .await
+    }
+
+    pub(crate) async fn webhook_with(&self, id: &str, body: &Value) -> Reply {
+        let (body, now) = (body.to_string(), Timestamp::now().as_second());
+        let signature = Webhook::new(SECRET)
+            .unwrap()
+            .sign(id, now, body.as_bytes())
+            .unwrap();
+        send(self.signed(id, &now.to_string(), &signature, body)).await
+    }
+
+    pub(crate) fn signed(
+        &self,
+        id: &str,
+        timestamp: &str,
+        signature: &str,
+        body: String,
+    ) -> reqwest::RequestBuilder {
+        self.client
+            .post(self.url("/webhooks/shipper"))
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(body)
+    }
+
+    /// Every order there is.
+    pub(crate) async fn orders(&self) -> Vec<Value> {
+        let (mut orders, mut path) = (Vec::new(), "/v1/orders?limit=200".to_owned());
+        loop {
+            let page = self.get(&path).await.expect(200);
+            orders.extend(page["data"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(cursor) => path = format!("/v1/orders?limit=200&cursor={cursor}"),
+                None => return orders,
+            }
+        }
+    }
+
+    /// Until no order has a step under way.
+    pub(crate) async fn quiet(&self) -> Vec<Value> {
+        until("all steps to be done", async || {
+            self.orders()
+                .await
+                .iter()
+                .all(|order| order["in_progress"].is_null())
+        })
+        .await;
+        self.orders().await
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Reply {
+    /// The body, if the status is this one.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body
+    }
+
+    /// Checks that this is a complete problem document with this status and code.
+    #[track_caller]
+    pub(crate) fn expect_problem(self, status: u16, code: &str) -> Value {
+        assert_eq!(
+            (self.status, self.body["code"].as_str()),
+            (status, Some(code)),
+            "{}",
+            self.body
+        );
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+        assert_eq!(self.body["status"], status);
+        for member in ["type", "title", "detail", "request_id"] {
+            assert!(self.body[member].is_string(), "{member} of {}", self.body);
+        }
+        assert_eq!(
+            self.headers["x-request-id"],
+            self.body["request_id"].as_str().unwrap()
+        );
+        self.body
+    }
+}
+
+pub(crate) async fn send(request: reqwest::RequestBuilder) -> Reply {
+    try_send(request).await.unwrap()
+}
+
+pub(crate) async fn try_send(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let bytes = response.bytes().await?;
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    Ok(Reply {
+        status,
+        headers,
+        body,
+    })
+}
+
+/// A wish for one line.
+pub(crate) fn order(customer: &str, sku: &str, quantity: u32) -> Value {
+    json!({"customer_id": customer, "items": [{"sku": sku, "quantity": quantity}]})
+}
+
+/// The same, paid in this way.
+pub(crate) fn order_paid_by(customer: &str, sku: &str, quantity: u32, method: &str) -> Value {
+    let mut order = order(customer, sku, quantity);
+    order["payment_method"] = json!(method);
+    order
+}
+
+/// The parcel is announced: all that happens without the shipper.
+pub(crate) fn is_announced(order: &Value) -> bool {
+    order["status"] == "processing" && order["shipments"][0]["status"] == "label_created"
+}

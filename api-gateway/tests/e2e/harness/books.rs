@@ -1,0 +1,69 @@
+//! Whether the books are right: ours, and the provider's.
+
+use super::{Book, Process, Store, System};
+
+impl System {
+    /// `order-worker verify`: its exit status and what it said.
+    pub(crate) fn verify(&self) -> (bool, String) {
+        self.verify_store(&self.store)
+    }
+
+    /// The same of another database.
+    pub(crate) fn verify_store(&self, store: &Store) -> (bool, String) {
+        let output = Process::command("order-worker")
+            .arg("verify")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .env("DATABASE_URL", store.url())
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    }
+
+    /// The books are right.
+    pub(crate) fn assert_verified(&self) {
+        let (is_right, report) = self.verify();
+        assert!(is_right, "order-worker verify:\n{report}");
+    }
+
+    /// What the provider says of all money that moved.
+    pub(crate) async fn moved(&self) -> Moved {
+        if let Some(stripe) = &self.stripe {
+            return stripe.moved().await;
+        }
+        let mut moved = Moved::default();
+        let rows = self.ledger("SELECT kind, count(*), sum(amount) FROM movements GROUP BY kind");
+        for row in rows.lines() {
+            let fields: Vec<&str> = row.split(' ').collect();
+            let count = fields[1].parse().unwrap();
+            match fields[0] {
+                "authorize" => moved.held = count,
+                "capture" => moved.taken = count,
+                "void" => moved.let_go = count,
+                "refund" => moved.given_back = fields[2].parse().unwrap(),
+                other => panic!("{other}"),
+            }
+        }
+        moved
+    }
+
+    /// Asks the provider's own ledger, with SQL.
+    pub(crate) fn ledger(&self, sql: &str) -> String {
+        self.store.run(Book::Ledger, sql)
+    }
+}
+
+/// What the provider says of all money that moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// How often money was held.
+    pub(crate) held: usize,
+    /// How often it was taken.
+    pub(crate) taken: usize,
+    /// How often a hold was given up.
+    pub(crate) let_go: usize,
+    /// Minor units given back.
+    pub(crate) given_back: i64,
+}

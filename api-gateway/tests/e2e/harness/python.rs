@@ -1,0 +1,44 @@
+//! Peers that none of us wrote, as Python scripts have them.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::setting;
+
+/// Runs a Python script of tests/e2e; what it prints.
+pub(crate) fn python(script: &str, arguments: &[&str]) -> String {
+    run_python(script, arguments, "")
+}
+
+/// The same of one that reads `text`.
+pub(crate) fn python_reading(script: &str, text: &str) -> String {
+    run_python(script, &[], text)
+}
+
+fn run_python(script: &str, arguments: &[&str], text: &str) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/e2e")
+        .join(script);
+    let mut child = Command::new("python3")
+        .arg(script)
+        .args(arguments)
+        .env("PYTHONPATH", setting("TEST_PYTHONPATH"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{out}\n{err}");
+    out.into_owned()
+}
