@@ -1,8 +1,12 @@
 //! Customers.
 
+use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use crate::harness::{System, order};
+use crate::{
+    harness::{System, WORKER, order},
+    upgrade::ready,
+};
 
 #[tokio::test]
 async fn an_order_for_an_unknown_or_blocked_customer_is_refused() {
@@ -183,4 +187,46 @@ async fn a_customer_is_erased_and_the_ledger_stays() {
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["detail"], "was erased");
     system.assert_verified();
+}
+
+#[tokio::test]
+async fn what_happens_to_a_customer_at_the_same_moment_all_happens() {
+    const CUSTOMERS: usize = 600;
+    let system = System::start().await;
+    // SQLite has one worker, which decides one after the other.
+    let second = (!system.store.is_sqlite()).then(|| system.start_beside(WORKER));
+    if let Some(second) = &second {
+        ready(second).await;
+    }
+    let made = stream::iter(0..CUSTOMERS).map(|_| system.customer());
+    let customers: Vec<_> = made.buffer_unordered(16).collect().await;
+    // Each customer's three deeds are some messages apart: different workers have them.
+    let deeds = ["verify", "block", "erase"].iter().enumerate();
+    let deeds = deeds.flat_map(|(place, deed)| {
+        let customers = customers.iter().enumerate();
+        customers.map(move |(number, id)| (number + 20 * place, *deed, id))
+    });
+    let mut deeds: Vec<_> = deeds.collect();
+    deeds.sort_unstable();
+    let system = &system;
+    stream::iter(deeds)
+        .map(async |(_, deed, id)| {
+            let path = format!("/v1/customers/{id}");
+            match deed {
+                "erase" => system.delete(&path).await.expect(204),
+                deed => {
+                    let path = format!("{path}/{deed}");
+                    system.post(&path, json!({})).await.expect(200)
+                }
+            }
+        })
+        .buffer_unordered(64)
+        .for_each(async |_| {})
+        .await;
+    for id in &customers {
+        let customer = system.get(&format!("/v1/customers/{id}")).await.expect(200);
+        assert_eq!(customer["is_blocked"], true, "{customer}");
+        assert!(customer["erased_at"].is_string(), "{customer}");
+        assert_eq!(customer["email"], "", "{customer}");
+    }
 }

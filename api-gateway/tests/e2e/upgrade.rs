@@ -139,7 +139,7 @@ async fn finished(system: &System, ids: &[String]) {
     }
 }
 
-async fn ready(worker: &Process) {
+pub(crate) async fn ready(worker: &Process) {
     until("the worker beside to be ready", async || {
         let Some(address) = worker.logged("health", 0) else {
             return false;

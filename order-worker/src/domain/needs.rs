@@ -31,6 +31,8 @@ pub struct Needs {
     pub changed_products: Vec<Sku>,
     /// The customers.
     pub customers: Vec<CustomerId>,
+    /// To be changed.
+    pub changed_customers: Vec<CustomerId>,
     /// Endpoints of webhooks.
     pub endpoints: Vec<EndpointId>,
     /// Webhooks.
@@ -119,7 +121,7 @@ impl Needs {
             Action::RedriveStep(key) | Action::DiscardStep(key) => self.orders.push(key.order_id),
             Action::BlockCustomer(BlockCustomer { id, .. })
             | Action::VerifyCustomer(CustomerRef { id })
-            | Action::EraseCustomer(CustomerRef { id }) => self.customers.push(*id),
+            | Action::EraseCustomer(CustomerRef { id }) => self.changed_customers.push(*id),
             Action::RedactOrder(id) => self.orders.push(*id),
             Action::CreateEndpoint { .. } => self.endpoint_counts = true,
             Action::UpdateEndpoint(UpdateEndpoint { id, .. })

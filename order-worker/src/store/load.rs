@@ -33,12 +33,13 @@ pub(super) struct Known {
     unlocked: Unlocked,
 }
 
-/// What was read only to be told again, without a lock: another worker may be changing it.
+/// What was read without a lock, to be told again or to order for: another worker may be changing it.
 #[derive(Default)]
 struct Unlocked {
     orders: HashSet<OrderId>,
     /// Of all of their shelves.
     products: HashSet<Sku>,
+    customers: HashSet<CustomerId>,
 }
 
 impl Known {
@@ -48,16 +49,22 @@ impl Known {
     /// # Errors
     /// [`StoreError::Damaged`] naming what was not locked.
     pub(super) fn must_be_locked(&self, changed: &Dirty) -> Result<(), StoreError> {
-        let Unlocked { orders, products } = &self.unlocked;
+        let Unlocked {
+            orders,
+            products,
+            customers,
+        } = &self.unlocked;
         let order = changed.orders.iter().find(|id| orders.contains(id));
         let shelf = changed
             .shelves
             .iter()
             .find(|(sku, _)| products.contains(sku));
-        let what = match (order, shelf) {
-            (Some(id), _) => format!("order {id}"),
-            (None, Some((sku, _))) => format!("shelves of {sku}"),
-            (None, None) => return Ok(()),
+        let customer = changed.customers.iter().find(|id| customers.contains(id));
+        let what = match (order, shelf, customer) {
+            (Some(id), ..) => format!("order {id}"),
+            (None, Some((sku, _)), _) => format!("shelves of {sku}"),
+            (None, None, Some(id)) => format!("customer {id}"),
+            (None, None, None) => return Ok(()),
         };
         Err(StoreError::Damaged(format!(
             "{what} would change without having been locked"
@@ -96,6 +103,9 @@ pub(super) async fn world(
         }
         shelves(session, &mut world, &others, locks).await?;
     }
+    if !needs.changed_customers.is_empty() {
+        changed_customers(session, &mut world, &needs.changed_customers).await?;
+    }
     // After their shelves: who deletes a product locks these too, so what is read here stays true.
     let products = skus.iter().filter(|sku| !world.products.contains_key(sku));
     let products: Vec<_> = products.collect();
@@ -111,11 +121,18 @@ pub(super) async fn world(
     if !needs.deliveries.is_empty() {
         deliveries(session, &mut world, &needs).await?;
     }
+    let customers = world.customers.keys().copied();
+    let customers = customers.filter(|id| !needs.changed_customers.contains(id));
+    let customers = customers.collect();
     let unlocked = match locks {
-        Locks::Rows => Unlocked::default(),
+        Locks::Rows => Unlocked {
+            customers,
+            ..Unlocked::default()
+        },
         Locks::Nothing => Unlocked {
             orders: world.orders.keys().copied().collect(),
             products: others.into_iter().cloned().collect(),
+            customers,
         },
     };
     let known = Known {
@@ -264,7 +281,23 @@ async fn changed_products(
     Ok(())
 }
 
-/// What is read without being locked: products, customers, and numbers for orders to come, in SQLite
+async fn changed_customers(
+    session: &mut Session,
+    world: &mut World,
+    ids: &[CustomerId],
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM customers WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM customers WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(ids)]).await? {
+        let customer: Customer = json("customer", row.text(0)?)?;
+        world.customers.insert(customer.id, customer);
+    }
+    Ok(())
+}
+
+/// What is read without being locked: products, customers to order for, and numbers for orders to come, in SQLite
 /// without gaps, in PostgreSQL drawn from a sequence.
 async fn unlocked(
     session: &mut Session,
@@ -358,12 +391,14 @@ mod tests {
     #[test]
     fn what_was_not_locked_is_not_changed() {
         let (locked, unlocked) = (OrderId::from(Uuid::now_v7()), OrderId::from(Uuid::now_v7()));
+        let erased = CustomerId::from(Uuid::now_v7());
         let shelf = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
         let known = Known {
             orders: HashSet::from([locked, unlocked]),
             unlocked: Unlocked {
                 orders: HashSet::from([unlocked]),
                 products: HashSet::from(["B".parse().unwrap()]),
+                customers: HashSet::from([erased]),
             },
             ..Known::default()
         };
@@ -375,6 +410,9 @@ mod tests {
         let mut with_order = changed.clone();
         with_order.orders.insert(unlocked);
         assert!(refused(with_order).contains(&unlocked.to_string()));
+        let mut with_customer = changed.clone();
+        with_customer.customers.insert(erased);
+        assert!(refused(with_customer).contains(&erased.to_string()));
         changed.shelves.insert(shelf("B"));
         assert!(refused(changed).contains("shelves of B"));
     }
