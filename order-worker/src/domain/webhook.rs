@@ -45,6 +45,9 @@ pub struct Endpoint {
     pub secrets: Vec<Secret>,
     /// Whether it is told of anything.
     pub is_enabled: bool,
+    /// The version at which it was enabled last: it is told of what happened after that.
+    #[serde(default = "first_version")]
+    pub enabled_at_version: u64,
     /// Why it is not, if that was not an owner's wish.
     pub disabled_reason: Option<DisabledReason>,
     /// Since when nothing was taken.
@@ -57,6 +60,11 @@ pub struct Endpoint {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
+}
+
+/// Endpoints are enabled when they are made.
+fn first_version() -> u64 {
+    1
 }
 
 /// What signs webhooks.

@@ -253,10 +253,18 @@ impl Store {
 
 /// Endpoints that are told of events, and behind which position.
 async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreError> {
-    let sql = "SELECT position, state
-               FROM webhook_endpoints
-               JOIN events ON events.subject = webhook_endpoints.id AND events.sequence = 1
-               WHERE is_enabled AND NOT is_deleted";
+    let sql = Sql::dialects(
+        "SELECT position, state
+         FROM webhook_endpoints
+         JOIN events ON events.subject = webhook_endpoints.id
+                    AND events.sequence = coalesce(json_extract(state, '$.enabled_at_version'), 1)
+         WHERE is_enabled AND NOT is_deleted",
+        "SELECT position, state
+         FROM webhook_endpoints
+         JOIN events ON events.subject = webhook_endpoints.id
+                    AND events.sequence = coalesce((state::json ->> 'enabled_at_version')::bigint, 1)
+         WHERE is_enabled AND NOT is_deleted",
+    );
     let rows = session.fetch(sql, Vec::new()).await?;
     rows.iter()
         .map(|row| Ok((row.integer(0)?, json("endpoint", row.text(1)?)?)))
@@ -273,7 +281,7 @@ fn made_of(
     for (position, event) in events {
         let storefront: Option<&Storefront> = event.storefront.as_ref();
         let wanting = endpoints.iter().filter(|(since, endpoint)| {
-            // An endpoint is not told of what was before it, nor of itself.
+            // An endpoint is not told of what was before it, or while it was disabled, nor of itself.
             position > since
                 && event.subject != endpoint.id.to_string()
                 && endpoint.wants(&event.kind, storefront)

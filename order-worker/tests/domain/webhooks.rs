@@ -315,3 +315,33 @@ proptest! {
         prop_assert_eq!(delivery.status == DeliveryStatus::Succeeded, last.error.is_none());
     }
 }
+
+#[test]
+fn an_endpoint_is_told_of_what_happened_after_it_was_enabled_last() {
+    let mut office = Office::new();
+    let id = office
+        .endpoint(json!({"url": "https://example.com/"}))
+        .unwrap();
+    let mut update = |body: Value| {
+        let mut body = body;
+        body["id"] = json!(id);
+        let Ok(Request::UpdateEndpoint(update)) = Request::read("webhook_endpoint.update", body)
+        else {
+            unreachable!("it is what was asked for")
+        };
+        let command = Command::Request {
+            caller: operator(),
+            idempotency: None,
+            if_match: None,
+            action: Action::UpdateEndpoint(update),
+        };
+        office.carry_out(&command).unwrap();
+        let endpoint = &office.world.endpoints[&id];
+        (endpoint.version, endpoint.enabled_at_version)
+    };
+    assert_eq!(update(json!({"is_enabled": true})), (2, 1));
+    assert_eq!(update(json!({"is_enabled": false})), (3, 1));
+    assert_eq!(update(json!({"description": "off"})), (4, 1));
+    assert_eq!(update(json!({"is_enabled": true})), (5, 5));
+    assert_eq!(update(json!({"is_enabled": true})), (6, 5));
+}

@@ -44,6 +44,7 @@ pub(super) fn create_endpoint(
             until: None,
         }],
         is_enabled: true,
+        enabled_at_version: 1,
         disabled_reason: None,
         failing_since: None,
         is_deleted: false,
@@ -81,6 +82,9 @@ pub(super) fn update_endpoint(
     endpoint.description = description.or(endpoint.description);
     endpoint.event_types = event_types.or(endpoint.event_types);
     if let Some(is_enabled) = is_enabled {
+        if is_enabled && !endpoint.is_enabled {
+            endpoint.enabled_at_version = endpoint.version + 1;
+        }
         endpoint.is_enabled = is_enabled;
         endpoint.disabled_reason = None;
         endpoint.failing_since = None;
