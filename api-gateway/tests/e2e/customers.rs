@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use crate::{
-    harness::{System, WORKER, order},
+    harness::{Book, System, WORKER, order, until},
     upgrade::ready,
 };
 
@@ -229,4 +229,43 @@ async fn what_happens_to_a_customer_at_the_same_moment_all_happens() {
         assert!(customer["erased_at"].is_string(), "{customer}");
         assert_eq!(customer["email"], "", "{customer}");
     }
+}
+
+#[tokio::test]
+async fn an_order_that_another_worker_was_writing_for_an_erased_customer_is_seen() {
+    let system = System::start().await;
+    if system.store.is_sqlite() {
+        // It has one worker.
+        return;
+    }
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let placed = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let placed = placed.expect(201)["id"].as_str().unwrap().to_owned();
+    let cancel = format!("/v1/orders/{placed}/cancel");
+    system.post(&cancel, json!({})).await.expect(200);
+    // The other worker has read the customer, and its order is not there yet.
+    let other = uuid::Uuid::now_v7();
+    let writing = system.store.hold(&format!(
+        "LOCK TABLE shelves IN ROW SHARE MODE;
+         INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
+         SELECT number + 1000, '{other}', storefront, customer_id, 'pending', is_deleted, created_at,
+                state::jsonb
+                || jsonb_build_object('id', '{other}', 'number', number + 1000, 'status', 'pending')
+         FROM orders WHERE id = '{placed}'"
+    ));
+    let path = format!("/v1/customers/{customer}");
+    let writes_on = async {
+        let waits = "SELECT count(*) FROM pg_locks
+                     WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'shelves'::regclass";
+        until("the erasing to wait for it", async || {
+            system.store.run(Book::Orders, waits) == "1"
+        })
+        .await;
+        writing.commit();
+    };
+    let (erasing, ()) = tokio::join!(system.delete(&path), writes_on);
+    let problem = erasing.expect_problem(409, "INVALID_STATE");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(&other.to_string()), "{detail}");
 }

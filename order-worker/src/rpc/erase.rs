@@ -31,6 +31,7 @@ impl Rpc {
         let erased = self
             .change(caller, Action::EraseCustomer(request.clone()), deadline)
             .await?;
+        self.store.see_batches_out().await.map_err(unreadable)?;
         let mut query = orders_of(request.id);
         loop {
             let after = query.cursor.as_deref().map(read_cursor).transpose()?;

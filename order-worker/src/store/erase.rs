@@ -6,7 +6,7 @@ use shared::id::CustomerId;
 
 use super::{
     Store, StoreError,
-    database::{Session, arguments},
+    database::{Session, Sql, arguments},
     row::json,
 };
 
@@ -54,6 +54,21 @@ pub(super) async fn redact(session: &mut Session, subject: &str) -> Result<(), S
 }
 
 impl Store {
+    /// Waits until nobody is writing an order any more for a customer whom they read before the last
+    /// commit: batches lock the shelves of what is ordered before they read for whom. SQLite has one writer.
+    ///
+    /// # Errors
+    /// When the database is away, or they take longer than three seconds.
+    pub async fn see_batches_out(&self) -> Result<(), StoreError> {
+        let mut session = self.transaction().await?;
+        let sql = Sql::dialects(
+            "SELECT 1",
+            "SET LOCAL lock_timeout = 3000; LOCK TABLE shelves IN EXCLUSIVE MODE",
+        );
+        session.control(sql).await?;
+        session.commit().await
+    }
+
     /// Forgets answers and messages that name the customer.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ else:
 
     /// Somebody else writes, and does not get to an end until this is dropped.
     pub(crate) fn hold_writes(&self) -> HeldWrites {
-        let (mut command, script) = match self {
+        let (command, script) = match self {
             Self::Sqlite { folder } => {
                 let script = "import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -120,19 +120,15 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
                 (psql, script)
             }
         };
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdin = child.stdin.as_mut().unwrap();
-        stdin.write_all(script.as_bytes()).unwrap();
-        stdin.flush().unwrap();
-        let mut held = String::new();
-        let stdout = child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut held).unwrap();
-        assert_eq!(held, "held\n");
-        HeldWrites(child)
+        held(command, script)
+    }
+
+    /// Somebody else's transaction on PostgreSQL, which has run `sql`, and goes no further until it is told to.
+    pub(crate) fn hold(&self, sql: &str) -> HeldWrites {
+        let mut psql = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
+        psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1"])
+            .arg(self.url());
+        held(psql, &format!("BEGIN;\n{sql};\n\\echo held\n"))
     }
 
     /// A copy of it as it is, to go back to. Nobody may be using it.
@@ -165,8 +161,35 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
     }
 }
 
+/// Starts what writes as `script` has it, up to where it says that it holds.
+fn held(mut command: Command, script: &str) -> HeldWrites {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdin = child.stdin.as_mut().unwrap();
+    stdin.write_all(script.as_bytes()).unwrap();
+    stdin.flush().unwrap();
+    let mut said = String::new();
+    let stdout = child.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut said).unwrap();
+    assert_eq!(said, "held\n");
+    HeldWrites(child)
+}
+
 /// A write that does not get to an end.
 pub(crate) struct HeldWrites(Child);
+
+impl HeldWrites {
+    /// It gets to its end after all.
+    pub(crate) fn commit(mut self) {
+        let mut stdin = self.0.stdin.take().unwrap();
+        stdin.write_all(b"COMMIT;\n").unwrap();
+        drop(stdin);
+        assert!(self.0.wait().unwrap().success());
+    }
+}
 
 impl Drop for HeldWrites {
     fn drop(&mut self) {
