@@ -55,10 +55,10 @@ async fn callers_read_from_the_replica_and_steps_from_the_primary() {
         .put("/v1/products/A/stock/main", json!({"on_hand": 5}))
         .await
         .expect(200);
-    let created = system
-        .post("/v1/orders", order(&system.customer().await, "A", 1))
-        .await
-        .expect(201);
+    let customer = system.customer().await;
+    let mut wish = order(&customer, "A", 1);
+    wish["metadata"] = json!({"for": "Lovelace"});
+    let created = system.post("/v1/orders", wish).await.expect(201);
     let id = created["id"].as_str().unwrap();
     system
         .get(&format!("/v1/orders/{id}"))
@@ -68,6 +68,19 @@ async fn callers_read_from_the_replica_and_steps_from_the_primary() {
         system.store.run(Book::Orders, "SELECT status FROM orders") == "processing"
     })
     .await;
+    // What is done about what was read is done about how things are.
+    let erase = format!("/v1/customers/{customer}");
+    system
+        .delete(&erase)
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    system
+        .post(&format!("/v1/orders/{id}/cancel"), json!({}))
+        .await
+        .expect(200);
+    system.delete(&erase).await.expect(204);
+    let said = "SELECT count(*) FROM orders WHERE state LIKE '%Lovelace%'";
+    assert_eq!(system.store.run(Book::Orders, said), "0");
     system.assert_verified();
 }
 

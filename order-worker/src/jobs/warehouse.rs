@@ -27,7 +27,7 @@ const ATTEMPTS: usize = 5;
 /// Refreshes stock from `source`, until it is dropped.
 pub async fn refresh(store: Store, engine: Engine, pages: Pages, source: Source) {
     let job = Refresh {
-        store: store.clone(),
+        store: store.up_to_date(),
         engine,
     };
     run(job, store, pages, source).await;

@@ -50,9 +50,10 @@ impl Rpc {
             failed: Vec::new(),
             next_cursor: None,
         };
+        let store = self.store.up_to_date();
         loop {
             let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-            let rows = self.store.orders(&query, after).await.map_err(unreadable)?;
+            let rows = store.orders(&query, after).await.map_err(unreadable)?;
             let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
             let waiting = page.data.iter().filter(|(order, _)| order.awaits_approval);
             let ids: Vec<_> = waiting.map(|(order, _)| order.id).collect();

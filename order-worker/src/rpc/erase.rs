@@ -22,7 +22,8 @@ impl Rpc {
         request: CustomerRef,
         deadline: Option<Instant>,
     ) -> Result<Json, Failure> {
-        let customer = self.store.customer(request.id).await.map_err(unreadable)?;
+        let store = self.store.up_to_date();
+        let customer = store.customer(request.id).await.map_err(unreadable)?;
         customer
             .filter(|customer| caller.may_see(&customer.storefront))
             .ok_or_else(|| Failure::not_found("customer", request.id))?;
@@ -35,7 +36,7 @@ impl Rpc {
         let mut query = orders_of(request.id);
         loop {
             let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-            let rows = self.store.orders(&query, after).await.map_err(unreadable)?;
+            let rows = store.orders(&query, after).await.map_err(unreadable)?;
             let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
             for (order, _) in &page.data {
                 self.redact(caller, order.id, deadline).await?;
@@ -55,6 +56,7 @@ impl Rpc {
     }
 
     async fn must_be_over(&self, id: CustomerId) -> Result<(), Failure> {
+        let store = self.store.up_to_date();
         for status in [
             OrderStatus::Pending,
             OrderStatus::Processing,
@@ -65,7 +67,7 @@ impl Rpc {
                 limit: 1,
                 ..orders_of(id)
             };
-            let open = self.store.orders(&query, None).await.map_err(unreadable)?;
+            let open = store.orders(&query, None).await.map_err(unreadable)?;
             if let Some((order, _)) = open.first() {
                 return Err(Failure::invalid_state(format!(
                     "customer {id} has orders that are not over: {} is {}",

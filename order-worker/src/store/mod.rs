@@ -72,6 +72,7 @@ pub struct Store {
     database: Arc<Database>,
     /// When and why the last write failed; none when it did not.
     trouble: Arc<Mutex<Option<(Instant, StoreError)>>>,
+    is_up_to_date: bool,
 }
 
 enum Database {
@@ -96,7 +97,18 @@ impl Store {
         Ok(Self {
             database: Arc::new(database),
             trouble: Arc::default(),
+            is_up_to_date: false,
         })
+    }
+
+    /// The same store, whose reads see every commit that was answered: for what is done about what was
+    /// read. Callers' reads may come from a replica, which lags behind.
+    #[must_use]
+    pub fn up_to_date(&self) -> Self {
+        Self {
+            is_up_to_date: true,
+            ..self.clone()
+        }
     }
 
     /// Runs `decide` over the rows that `needs` names, writes what it changed and commits, all in
@@ -199,6 +211,7 @@ impl Store {
     async fn reader(&self) -> Result<Session, StoreError> {
         match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader(),
+            Database::Postgres(_) if self.is_up_to_date => self.primary().await,
             Database::Postgres(postgres) => postgres::pooled(&postgres.readers).await,
         }
     }
