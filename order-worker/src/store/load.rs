@@ -2,16 +2,17 @@
 //! batch may change is locked as it is loaded, table by table and by key, the same order for everybody;
 //! SQLite has one writer, whose transaction locks everything.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use shared::{
     customer::Customer,
-    id::{CustomerId, EndpointId, OrderId, Sku},
+    id::{CustomerId, Sku},
 };
 
 use super::{
     StoreError,
     database::{Session, Sql, among, arguments, list},
+    known::{Known, Unlocked},
     row::{json, parse, read_step, select_steps, shelf, shelf_at, unsigned},
 };
 use crate::domain::{
@@ -19,58 +20,8 @@ use crate::domain::{
     order::Order,
     product::Product,
     webhook::{Delivery, Endpoint},
-    world::{Dirty, Recorded, World},
+    world::{Recorded, World},
 };
-
-/// Which rows were there: the others are inserted, so that two workers can't both make one.
-#[derive(Default)]
-pub(super) struct Known {
-    pub(super) orders: HashSet<OrderId>,
-    pub(super) products: HashSet<Sku>,
-    pub(super) customers: HashSet<CustomerId>,
-    pub(super) endpoints: HashSet<EndpointId>,
-    pub(super) idempotency_keys: HashSet<String>,
-    unlocked: Unlocked,
-}
-
-/// What was read without a lock, to be told again or to order for: another worker may be changing it.
-#[derive(Default)]
-struct Unlocked {
-    orders: HashSet<OrderId>,
-    /// Of all of their shelves.
-    products: HashSet<Sku>,
-    customers: HashSet<CustomerId>,
-}
-
-impl Known {
-    /// Refuses to have changed what another worker may be changing. Every command names what it changes
-    /// ([`Needs`]), so that it is locked; should one forget, its batch is not written.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] naming what was not locked.
-    pub(super) fn must_be_locked(&self, changed: &Dirty) -> Result<(), StoreError> {
-        let Unlocked {
-            orders,
-            products,
-            customers,
-        } = &self.unlocked;
-        let order = changed.orders.iter().find(|id| orders.contains(id));
-        let shelf = changed
-            .shelves
-            .iter()
-            .find(|(sku, _)| products.contains(sku));
-        let customer = changed.customers.iter().find(|id| customers.contains(id));
-        let what = match (order, shelf, customer) {
-            (Some(id), ..) => format!("order {id}"),
-            (None, Some((sku, _)), _) => format!("shelves of {sku}"),
-            (None, None, Some(id)) => format!("customer {id}"),
-            (None, None, None) => return Ok(()),
-        };
-        Err(StoreError::Damaged(format!(
-            "{what} would change without having been locked"
-        )))
-    }
-}
 
 pub(super) async fn world(
     session: &mut Session,
@@ -121,18 +72,11 @@ pub(super) async fn world(
     if !needs.deliveries.is_empty() {
         deliveries(session, &mut world, &needs).await?;
     }
-    let customers = world.customers.keys().copied();
-    let customers = customers.filter(|id| !needs.changed_customers.contains(id));
-    let customers = customers.collect();
     let unlocked = match locks {
-        Locks::Rows => Unlocked {
-            customers,
-            ..Unlocked::default()
-        },
+        Locks::Rows => Unlocked::default(),
         Locks::Nothing => Unlocked {
             orders: world.orders.keys().copied().collect(),
             products: others.into_iter().cloned().collect(),
-            customers,
         },
     };
     let known = Known {
@@ -142,6 +86,7 @@ pub(super) async fn world(
         endpoints: world.endpoints.keys().copied().collect(),
         idempotency_keys: world.recorded.keys().cloned().collect(),
         unlocked,
+        locked_customers: needs.changed_customers.into_iter().collect(),
     };
     Ok((world, known))
 }
@@ -297,8 +242,8 @@ async fn changed_customers(
     Ok(())
 }
 
-/// What is read without being locked: products, customers to order for, and numbers for orders to come, in SQLite
-/// without gaps, in PostgreSQL drawn from a sequence.
+/// What is read without being locked: products, customers to order for, and numbers for orders to come,
+/// in SQLite without gaps, in PostgreSQL drawn from a sequence.
 async fn unlocked(
     session: &mut Session,
     world: &mut World,
@@ -380,40 +325,4 @@ async fn deliveries(
         world.deliveries.insert(delivery.id, delivery);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    #[test]
-    fn what_was_not_locked_is_not_changed() {
-        let (locked, unlocked) = (OrderId::from(Uuid::now_v7()), OrderId::from(Uuid::now_v7()));
-        let erased = CustomerId::from(Uuid::now_v7());
-        let shelf = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
-        let known = Known {
-            orders: HashSet::from([locked, unlocked]),
-            unlocked: Unlocked {
-                orders: HashSet::from([unlocked]),
-                products: HashSet::from(["B".parse().unwrap()]),
-                customers: HashSet::from([erased]),
-            },
-            ..Known::default()
-        };
-        let mut changed = Dirty::default();
-        changed.orders.insert(locked);
-        changed.shelves.insert(shelf("A"));
-        assert!(known.must_be_locked(&changed).is_ok());
-        let refused = |changed: Dirty| known.must_be_locked(&changed).unwrap_err().to_string();
-        let mut with_order = changed.clone();
-        with_order.orders.insert(unlocked);
-        assert!(refused(with_order).contains(&unlocked.to_string()));
-        let mut with_customer = changed.clone();
-        with_customer.customers.insert(erased);
-        assert!(refused(with_customer).contains(&erased.to_string()));
-        changed.shelves.insert(shelf("B"));
-        assert!(refused(changed).contains("shelves of B"));
-    }
 }

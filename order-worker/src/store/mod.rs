@@ -24,6 +24,7 @@ mod erase;
 mod error;
 mod feed;
 mod jobs;
+mod known;
 mod load;
 mod outbox;
 pub(crate) mod postgres;

@@ -11,7 +11,7 @@ use shared::{
 use super::{
     CONFLICTS, Store, StoreError,
     database::{Session, Sql, arguments},
-    load::Known,
+    known::Known,
     row::{event, json, select_events},
     save,
 };

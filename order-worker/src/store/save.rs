@@ -18,7 +18,7 @@ use super::{
     bulk::{Write, Writes},
     database::{Argument, Session},
     erase,
-    load::Known,
+    known::Known,
 };
 use crate::domain::world::World;
 

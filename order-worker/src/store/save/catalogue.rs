@@ -7,7 +7,7 @@ use crate::{
         StoreError,
         bulk::{Kind, Write, Writes},
         database::arguments,
-        load::Known,
+        known::Known,
     },
 };
 

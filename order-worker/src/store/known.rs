@@ -1,0 +1,98 @@
+//! What is known of the rows that a batch loaded: which were there, and which of them it may change.
+
+use std::collections::HashSet;
+
+use shared::id::{CustomerId, EndpointId, OrderId, Sku};
+
+use super::StoreError;
+use crate::domain::world::Dirty;
+
+/// Which rows were there: the others are inserted, so that two workers can't both make one.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) orders: HashSet<OrderId>,
+    pub(super) products: HashSet<Sku>,
+    pub(super) customers: HashSet<CustomerId>,
+    pub(super) endpoints: HashSet<EndpointId>,
+    pub(super) idempotency_keys: HashSet<String>,
+    pub(super) unlocked: Unlocked,
+    /// The other customers were read to order for.
+    pub(super) locked_customers: HashSet<CustomerId>,
+}
+
+/// What was read without a lock, only to be told again: another worker may be changing it.
+#[derive(Default)]
+pub(super) struct Unlocked {
+    pub(super) orders: HashSet<OrderId>,
+    /// Of all of their shelves.
+    pub(super) products: HashSet<Sku>,
+}
+
+impl Known {
+    /// Refuses to have changed what another worker may be changing. Every command names what it changes
+    /// ([`Needs`](crate::domain::needs::Needs)), so that it is locked; should one forget, its batch is not
+    /// written.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] naming what was not locked.
+    pub(super) fn must_be_locked(&self, changed: &Dirty) -> Result<(), StoreError> {
+        let Unlocked { orders, products } = &self.unlocked;
+        let order = changed.orders.iter().find(|id| orders.contains(id));
+        let shelf = changed
+            .shelves
+            .iter()
+            .find(|(sku, _)| products.contains(sku));
+        let customer = changed
+            .customers
+            .iter()
+            .find(|id| self.customers.contains(id) && !self.locked_customers.contains(id));
+        let what = match (order, shelf, customer) {
+            (Some(id), ..) => format!("order {id}"),
+            (None, Some((sku, _)), _) => format!("shelves of {sku}"),
+            (None, None, Some(id)) => format!("customer {id}"),
+            (None, None, None) => return Ok(()),
+        };
+        Err(StoreError::Damaged(format!(
+            "{what} would change without having been locked"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_locked_is_not_changed() {
+        let (locked, unlocked) = (OrderId::from(Uuid::now_v7()), OrderId::from(Uuid::now_v7()));
+        let erased = CustomerId::from(Uuid::now_v7());
+        let blocked = CustomerId::from(Uuid::now_v7());
+        let shelf = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
+        let known = Known {
+            orders: HashSet::from([locked, unlocked]),
+            customers: HashSet::from([blocked, erased]),
+            unlocked: Unlocked {
+                orders: HashSet::from([unlocked]),
+                products: HashSet::from(["B".parse().unwrap()]),
+            },
+            locked_customers: HashSet::from([blocked]),
+            ..Known::default()
+        };
+        let mut changed = Dirty::default();
+        changed.orders.insert(locked);
+        changed.shelves.insert(shelf("A"));
+        changed.customers.insert(blocked);
+        assert!(known.must_be_locked(&changed).is_ok());
+        let refused = |changed: Dirty| known.must_be_locked(&changed).unwrap_err().to_string();
+        let mut with_order = changed.clone();
+        with_order.orders.insert(unlocked);
+        assert!(refused(with_order).contains(&unlocked.to_string()));
+        let mut with_customer = changed.clone();
+        with_customer.customers.insert(erased);
+        assert!(refused(with_customer).contains(&erased.to_string()));
+        changed.shelves.insert(shelf("B"));
+        assert!(refused(changed).contains("shelves of B"));
+    }
+}
