@@ -276,6 +276,25 @@ async fn an_endpoint_that_is_gone_is_disabled_and_everybody_is_told() {
 }
 
 #[tokio::test]
+async fn an_endpoint_hears_of_what_happens_after_everything_began_again() {
+    let system = System::start_with(&[OPEN, ("DEMO", "1")]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let receiver = Receiver::start().await;
+    system
+        .endpoint(&receiver.url("/"), &["order.created"])
+        .await;
+    system.post("/demo/reset", json!({})).await.expect(200);
+    let id = system.an_order().await;
+    until("the order to be told", async || {
+        let received = receiver.received();
+        received
+            .iter()
+            .any(|received| received.body.windows(36).any(|part| part == id.as_bytes()))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn while_a_secret_is_rotated_both_sign() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;

@@ -251,18 +251,19 @@ impl Store {
     }
 }
 
-/// Endpoints that are told of events, and behind which position.
+/// Endpoints that are told of events, and behind which position: that of the event that enabled them. It
+/// is gone if the feed began again since (`demo.reset`): then all that is there came after it.
 async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreError> {
     let sql = Sql::dialects(
-        "SELECT position, state
+        "SELECT coalesce(position, 0), state
          FROM webhook_endpoints
-         JOIN events ON events.subject = webhook_endpoints.id
-                    AND events.sequence = coalesce(json_extract(state, '$.enabled_at_version'), 1)
+         LEFT JOIN events ON events.subject = webhook_endpoints.id
+                         AND events.sequence = coalesce(json_extract(state, '$.enabled_at_version'), 1)
          WHERE is_enabled AND NOT is_deleted",
-        "SELECT position, state
+        "SELECT coalesce(position, 0), state
          FROM webhook_endpoints
-         JOIN events ON events.subject = webhook_endpoints.id
-                    AND events.sequence = coalesce((state::json ->> 'enabled_at_version')::bigint, 1)
+         LEFT JOIN events ON events.subject = webhook_endpoints.id
+                         AND events.sequence = coalesce((state::json ->> 'enabled_at_version')::bigint, 1)
          WHERE is_enabled AND NOT is_deleted",
     );
     let rows = session.fetch(sql, Vec::new()).await?;
