@@ -131,7 +131,8 @@ async fn deliveries(
 
 /// Redelivers a webhook
 ///
-/// Sends it again at once, whatever has come of it, under the same `webhook-id`.
+/// Sends it again at once, whatever has come of it, under the same `webhook-id`. Not when the endpoint is
+/// disabled, or the event is not kept any more (`INVALID_STATE`).
 #[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver",
     tag = "webhooks", params(("id" = EndpointId, Path), ("delivery_id" = shared::id::DeliveryId, Path)),
     responses((status = 202, body = Delivery)))]

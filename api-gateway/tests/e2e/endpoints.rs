@@ -9,7 +9,7 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Manner, Receiver, System, is_announced, order, send, setting, until};
+use crate::harness::{Book, Manner, Receiver, System, is_announced, order, send, setting, until};
 
 const OPEN: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1");
 
@@ -215,6 +215,57 @@ async fn an_endpoint_that_fails_is_tried_again_and_listed_with_what_it_said() {
         .post(&unknown, json!({}))
         .await
         .expect_problem(404, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn what_tells_of_an_event_that_is_not_kept_any_more_ends() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let receiver = Receiver::start().await;
+    let (endpoint, _) = system
+        .endpoint(&receiver.url("/"), &["order.created"])
+        .await;
+    let order = system.an_order().await;
+    let told = system
+        .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
+        .await;
+    // As when events are kept for less long than deliveries.
+    let forget = format!("DELETE FROM events WHERE subject = '{order}'");
+    system.store.run(Book::Orders, &forget);
+    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    let again = format!(
+        "{path}/deliveries/{}/redeliver",
+        told["id"].as_str().unwrap()
+    );
+    let refused = system.post(&again, json!({})).await;
+    let refused = refused.expect_problem(409, "INVALID_STATE");
+    assert_eq!(refused["detail"], "the event is not kept any more");
+
+    // One that was still to be told.
+    let state = [
+        ("\"status\":\"succeeded\"", "\"status\":\"pending\""),
+        ("\"due_at\":null", "\"due_at\":\"2026-01-31T12:00:00Z\""),
+    ];
+    let state = state.iter().fold("state".to_owned(), |state, (from, to)| {
+        format!("replace({state}, '{from}', '{to}')")
+    });
+    system.store.run(
+        Book::Orders,
+        &format!("UPDATE deliveries SET status = 'pending', due_at = 1, state = {state}"),
+    );
+    let failed = system
+        .delivery_until(&endpoint, |delivery| delivery["status"] == "failed")
+        .await;
+    assert_eq!(failed["next_attempt_at"], Value::Null);
+    assert_eq!(
+        failed["attempts"][1]["error"],
+        "the event is not kept any more"
+    );
+    assert_eq!(
+        system.get(&path).await.expect(200)["failing_since"],
+        Value::Null
+    );
+    assert_eq!(receiver.received().len(), 1);
 }
 
 #[tokio::test]

@@ -173,6 +173,9 @@ pub struct Delivery {
     pub created_at: Timestamp,
 }
 
+/// What a webhook comes to that is kept for longer than its event.
+pub const EVENT_IS_FORGOTTEN: &str = "the event is not kept any more";
+
 /// What came of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
@@ -204,15 +207,7 @@ impl Delivery {
         now: Timestamp,
         jitter: f64,
     ) -> Verdict {
-        self.attempts.push(Attempt {
-            at: now,
-            response_code: answered.response_code,
-            latency_ms: answered.latency_ms,
-            error: answered.error.clone(),
-        });
-        let forgotten = self.attempts.len().saturating_sub(MAX_ATTEMPTS_KEPT);
-        self.attempts.drain(..forgotten);
-        self.due_at = None;
+        self.end_attempt(answered, now);
         if answered.error.is_none() {
             self.status = DeliveryStatus::Succeeded;
             return Verdict::Taken;
@@ -239,6 +234,24 @@ impl Delivery {
             true if has_failed_for_long => Verdict::GiveUp(DisabledReason::Failing),
             _ => Verdict::Refused,
         }
+    }
+
+    /// Notes that there was nothing to send, and never will be.
+    pub fn give_up(&mut self, why: &Answered, now: Timestamp) {
+        self.end_attempt(why, now);
+        self.status = DeliveryStatus::Failed;
+    }
+
+    fn end_attempt(&mut self, answered: &Answered, now: Timestamp) {
+        self.attempts.push(Attempt {
+            at: now,
+            response_code: answered.response_code,
+            latency_ms: answered.latency_ms,
+            error: answered.error.clone(),
+        });
+        let forgotten = self.attempts.len().saturating_sub(MAX_ATTEMPTS_KEPT);
+        self.attempts.drain(..forgotten);
+        self.due_at = None;
     }
 
     /// Has it sent again, whatever has come of it.

@@ -1,13 +1,13 @@
 //! The working set of a batch: the rows it names, as they are by now. Commands of one batch see
 //! what those before them decided.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use serde_json::json;
 use shared::{
     customer::Customer,
     event::{Event, Fact},
-    id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront, Warehouse},
+    id::{CustomerId, DeliveryId, EndpointId, EventId, OrderId, Sku, Storefront, Warehouse},
     order::StockItem,
     outcome::{Code, Failure, Json, Outcome},
     request::Caller,
@@ -51,6 +51,8 @@ pub struct World {
     pub endpoint_counts: HashMap<Option<Storefront>, usize>,
     /// Webhooks by id.
     pub deliveries: HashMap<DeliveryId, Delivery>,
+    /// What loaded webhooks tell of and is not kept any more.
+    pub forgotten_events: HashSet<EventId>,
     /// Steps of the loaded orders that are not done.
     pub steps: BTreeMap<StepKey, StepRow>,
     /// Earlier answers by idempotency key.

@@ -322,7 +322,14 @@ async fn deliveries(
     );
     for row in session.fetch(sql, vec![list(&needs.deliveries)]).await? {
         let delivery: Delivery = json("delivery", row.text(0)?)?;
+        world.forgotten_events.insert(delivery.event_id);
         world.deliveries.insert(delivery.id, delivery);
+    }
+    let sql = among!("SELECT id FROM events WHERE id", "");
+    let told = list(&world.forgotten_events);
+    for row in session.fetch(sql, vec![told]).await? {
+        let kept = parse("event", row.text(0)?)?;
+        world.forgotten_events.remove(&kept);
     }
     Ok(())
 }

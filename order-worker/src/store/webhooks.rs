@@ -33,8 +33,8 @@ pub struct DueDelivery {
     pub delivery: Delivery,
     /// To whom.
     pub endpoint: Endpoint,
-    /// What is told.
-    pub event: CloudEvent,
+    /// What is told, unless it is not kept any more.
+    pub event: Option<CloudEvent>,
 }
 
 const INSERT_DELIVERIES: Write = Write {
@@ -190,7 +190,7 @@ impl Store {
         let due = deliveries.into_iter().filter_map(|delivery| {
             Some(DueDelivery {
                 endpoint: endpoints.get(&delivery.endpoint_id)?.clone(),
-                event: events.get(&delivery.event_id)?.clone(),
+                event: events.get(&delivery.event_id).cloned(),
                 delivery,
             })
         });

@@ -27,7 +27,11 @@ use uuid::Uuid;
 
 use self::attempt::Sender;
 use crate::{
-    domain::{command::Command, stamp::Stamp, webhook::Answered},
+    domain::{
+        command::Command,
+        stamp::Stamp,
+        webhook::{Answered, EVENT_IS_FORGOTTEN},
+    },
     engine::Engine,
     store::{DueDelivery, Store, StoreError},
 };
@@ -185,22 +189,26 @@ impl Courier {
     }
 }
 
+fn not_sent(why: &str) -> Answered {
+    Answered {
+        response_code: None,
+        latency_ms: 0,
+        error: Some(why.to_owned()),
+    }
+}
+
 async fn deliver(sender: &Sender, engine: &Engine, due: DueDelivery) {
     let DueDelivery {
         delivery,
         endpoint,
         event,
     } = due;
-    let answered = if endpoint.is_on() {
-        sender.send(&endpoint, &event).await
-    } else {
-        Answered {
-            response_code: None,
-            latency_ms: 0,
-            error: Some("the endpoint is disabled".to_owned()),
-        }
+    let answered = match &event {
+        None => not_sent(EVENT_IS_FORGOTTEN),
+        Some(_) if !endpoint.is_on() => not_sent("the endpoint is disabled"),
+        Some(event) => sender.send(&endpoint, event).await,
     };
-    let (id, endpoint_id, kind) = (delivery.id, endpoint.id, &event.kind);
+    let (id, endpoint_id, kind) = (delivery.id, endpoint.id, &delivery.event_type);
     let Answered {
         response_code,
         latency_ms,

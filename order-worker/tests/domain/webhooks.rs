@@ -11,6 +11,7 @@ use order_worker::domain::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use shared::{
+    etag::IfMatch,
     id::{DeliveryId, EndpointId},
     outcome::{Code, Failure},
     request::{Caller, Request, Role},
@@ -132,6 +133,21 @@ impl Office {
         (attempts, self.now)
     }
 
+    /// Why that is refused.
+    fn redeliver(&mut self, caller: &Caller, if_match: Option<IfMatch>, id: DeliveryId) -> Code {
+        let endpoint = self.world.deliveries[&id].endpoint_id;
+        let refused = self.carry_out(&Command::Request {
+            caller: caller.clone(),
+            idempotency: None,
+            if_match,
+            action: Action::Redeliver(Redeliver {
+                id: endpoint,
+                delivery_id: id,
+            }),
+        });
+        refused.unwrap_err().code
+    }
+
     fn kinds(&self) -> Vec<&'static str> {
         self.world
             .dirty
@@ -140,6 +156,34 @@ impl Office {
             .map(|event| event.fact.kind())
             .collect()
     }
+}
+
+#[test]
+fn what_tells_of_a_forgotten_event_is_given_up_and_says_nothing_of_the_endpoint() {
+    let mut office = Office::new();
+    let endpoint = office
+        .endpoint(json!({"url": "https://example.com"}))
+        .unwrap();
+    let id = office.delivery(endpoint);
+    let event_id = office.world.deliveries[&id].event_id;
+    office.world.forgotten_events.insert(event_id);
+    assert_eq!(office.try_out(id, &refused()).0, 1);
+    let delivery = &office.world.deliveries[&id];
+    assert_eq!(delivery.status, DeliveryStatus::Failed);
+    assert_eq!(delivery.due_at, None);
+    assert_eq!(office.world.endpoints[&endpoint].failing_since, None);
+    let again = office.redeliver(&operator(), None, id);
+    assert_eq!(again, Code::InvalidState);
+
+    // It went while it was told: told is told.
+    let id = office.delivery(endpoint);
+    let event_id = office.world.deliveries[&id].event_id;
+    office.world.forgotten_events.insert(event_id);
+    office.try_out(id, &taken());
+    assert_eq!(
+        office.world.deliveries[&id].status,
+        DeliveryStatus::Succeeded
+    );
 }
 
 #[test]
@@ -264,16 +308,8 @@ fn anothers_webhook_is_like_none_whatever_is_known_of_it() {
         ..operator()
     };
     for if_match in [None, Some("\"1\"".parse().unwrap())] {
-        let refused = office.carry_out(&Command::Request {
-            caller: stranger.clone(),
-            idempotency: None,
-            if_match,
-            action: Action::Redeliver(Redeliver {
-                id: endpoint,
-                delivery_id: id,
-            }),
-        });
-        assert_eq!(refused.unwrap_err().code, Code::NotFound);
+        let refused = office.redeliver(&stranger, if_match, id);
+        assert_eq!(refused, Code::NotFound);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::domain::{
     command::Answer,
     decision::{Changes, Decision, event},
     stamp::Stamp,
-    webhook::{Answered, Endpoint, MAX_ENDPOINTS, Secret, Verdict},
+    webhook::{Answered, EVENT_IS_FORGOTTEN, Endpoint, MAX_ENDPOINTS, Secret, Verdict},
     world::World,
 };
 
@@ -174,6 +174,9 @@ pub(super) fn redeliver(
             "the endpoint is disabled: enable it first",
         ));
     }
+    if world.forgotten_events.contains(&delivery.event_id) {
+        return Err(Failure::invalid_state(EVENT_IS_FORGOTTEN));
+    }
     let mut delivery = delivery.clone();
     delivery.ask_again(stamp.now());
     Ok(Decision {
@@ -201,6 +204,15 @@ pub(super) fn finish_delivery(
     if let (Some(delivery), Some(endpoint)) = (awaited, world.endpoints.get(&endpoint_id)) {
         let (mut delivery, mut endpoint) = (delivery.clone(), endpoint.clone());
         let now = stamp.now();
+        if answered.error.is_some() && world.forgotten_events.contains(&delivery.event_id) {
+            // There is nothing to try again, which says nothing of the endpoint.
+            delivery.give_up(answered, now);
+            changes.deliveries.push(delivery);
+            return Decision {
+                answer: Ok(Answer::Done),
+                changes,
+            };
+        }
         let origin = Origin {
             actor: "worker".to_owned(),
             intent: "deliver_webhook".to_owned(),
