@@ -167,3 +167,62 @@ async fn a_storefront_promises_for_itself_alone() {
     wish["storefront"] = json!("eu");
     assert_ne!(id(system.promise(&wish, Some("cart")).await), mine);
 }
+
+#[tokio::test]
+async fn what_was_asked_in_another_way_under_the_same_key_is_found_where_it_was_promised() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let (one, two, many) = (
+        order(&customer, "A", 1),
+        order(&customer, "A", 2),
+        order(&customer, "A", 100),
+    );
+    let ask = |wish: &Value, key: &'static str| {
+        let request = system.request(Method::POST, "/v1/orders").json(wish);
+        send(request.header("idempotency-key", key))
+    };
+    let accepted = ask(&one, "accepted").await.expect(201);
+    ask(&many, "refused")
+        .await
+        .expect_problem(409, "OUT_OF_STOCK");
+    ask(&one, "different").await.expect(201);
+    // It comes twice, as when a worker dies before it has told the broker.
+    for _ in 0..2 {
+        let same = id(system.promise(&one, Some("accepted")).await);
+        let refused = id(system.promise(&many, Some("refused")).await);
+        let different = id(system.promise(&two, Some("different")).await);
+        let last = id(system.promise(&one, None).await);
+        system.order_until(&last, "there", |_| true).await;
+        let same = system.get(&format!("/v1/orders/{same}")).await.expect(200);
+        assert_eq!(same["id"], accepted["id"]);
+        for (id, reason, why) in [
+            (refused, "out_of_stock", "A"),
+            (different, "rejected", "a different request"),
+        ] {
+            let path = format!("/v1/orders/{id}");
+            let order = system.get(&path).await.expect(200);
+            assert_eq!(order["status"], "cancelled");
+            assert_eq!(order["cancel_reason"], reason);
+            let history = system.get(&format!("{path}/history")).await.expect(200);
+            let note = history["data"][1]["data"]["note"].as_str().unwrap();
+            assert!(note.contains(why), "{note}");
+        }
+    }
+    // Two by their keys, two that could not be, and the last of each round.
+    assert_eq!(system.quiet().await.len(), 6);
+    let letters = async || system.get("/v1/dead-letters").await.expect(200)["data"].clone();
+    assert_eq!(letters().await, json!([]));
+    // Where the id is another order's, the message is kept for somebody to look at.
+    let first = id(system.promise(&one, Some("promised")).await);
+    system.order_until(&first, "there", |_| true).await;
+    assert_eq!(id(system.promise(&two, Some("promised")).await), first);
+    until("it to be looked at", async || {
+        letters()
+            .await
+            .as_array()
+            .is_some_and(|letters| letters.len() == 1)
+    })
+    .await;
+    system.assert_verified();
+}

@@ -3,7 +3,7 @@
 use shared::{
     customer::Customer,
     event::{Event, Fact, Origin},
-    id::Storefront,
+    id::{OrderId, Storefront},
     outcome::Failure,
 };
 
@@ -49,6 +49,8 @@ pub struct Changes {
     pub endpoints: Vec<Endpoint>,
     /// Webhooks as they are now.
     pub deliveries: Vec<Delivery>,
+    /// Orders that were promised under an id, and those that are found there instead.
+    pub stand_ins: Vec<(OrderId, OrderId)>,
     /// Steps that follow, are put off, or are over.
     pub steps: Vec<StepChange>,
 }

@@ -16,6 +16,7 @@ use shared::{
 use super::{
     command::{Action, Answer, Command},
     order::Order,
+    world::stand_in_key,
 };
 
 /// What a batch has to load before it can be decided.
@@ -75,6 +76,9 @@ impl Needs {
                         .iter()
                         .map(|idempotency| idempotency.key.clone()),
                 );
+                if let (Action::AcceptOrder(accept), Some(_)) = (action, idempotency) {
+                    self.idempotency_keys.push(stand_in_key(accept.id));
+                }
                 action
             }
         };

@@ -26,6 +26,7 @@ mod feed;
 mod jobs;
 mod known;
 mod load;
+mod look_up;
 mod outbox;
 pub(crate) mod postgres;
 mod read;

@@ -1,7 +1,7 @@
 //! What callers ask for. Each answer is one statement, and so one moment of the database.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt::Write,
 };
 
@@ -49,6 +49,7 @@ macro_rules! orders_and_steps_where_id {
          WHERE orders.id"
     };
 }
+pub(super) use orders_and_steps_where_id;
 
 impl Store {
     /// One order.
@@ -57,32 +58,6 @@ impl Store {
     /// When the database is away.
     pub async fn order(&self, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
         one_order(self.reader().await?, id).await
-    }
-
-    /// Orders, by their ids, as far as they are there; one that can't be read keeps no other from it.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn orders_by_id(
-        &self,
-        ids: &[OrderId],
-    ) -> Result<HashMap<OrderId, Result<OrderAndSteps, StoreError>>, StoreError> {
-        let mut session = self.reader().await?;
-        let rows = match ids {
-            [id] => fetch_order(&mut session, *id).await?,
-            ids => {
-                let sql = among!(orders_and_steps_where_id!(), "ORDER BY orders.id");
-                session.fetch(sql, vec![list(ids)]).await?
-            }
-        };
-        let of_one_order = |row: &Row, next: &Row| row.text(0).ok() == next.text(0).ok();
-        let orders = rows.chunk_by(of_one_order).filter_map(|rows| {
-            let id = rows.first()?.text(0).and_then(|id| parse("id", id));
-            let order = orders_and_steps(rows).map(|mut orders| orders.pop());
-            let order = order.transpose()?;
-            Some(id.map(|id| (id, order)))
-        });
-        orders.collect()
     }
 
     /// Those of these steps that are not done, and their orders: as of the last commit, wherever
@@ -233,7 +208,10 @@ async fn one_order(mut session: Session, id: OrderId) -> Result<Option<OrderAndS
 }
 
 /// The rows of one order, for [`orders_and_steps`].
-async fn fetch_order(session: &mut Session, id: OrderId) -> Result<Vec<Row>, StoreError> {
+pub(super) async fn fetch_order(
+    session: &mut Session,
+    id: OrderId,
+) -> Result<Vec<Row>, StoreError> {
     const SQL: &str = concat!(orders_and_steps_where_id!(), " = $1");
     session.fetch(SQL, arguments![id.to_string()]).await
 }
@@ -308,7 +286,7 @@ fn select_orders(filter: &ListOrders, after: Option<OrderCursor>) -> (String, Ve
 }
 
 /// Rows of an order's id and state, and of one of its steps or nulls; an order's rows are together.
-fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
+pub(super) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
     let mut orders: Vec<OrderAndSteps> = Vec::new();
     let mut last = "";
     for row in rows {

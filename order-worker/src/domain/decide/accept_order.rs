@@ -5,16 +5,16 @@ use shared::{
     event::{Fact, OrderCreated, Origin},
     money::{Currency, MAX_AMOUNT},
     order::{AcceptOrder, CancelReason, LineItem, OrderStatus},
-    outcome::{Code, Failure},
+    outcome::{Code, Failure, Json},
     request::Caller,
 };
 
 use super::{Rules, create_order::create_order};
 use crate::domain::{
-    command::Answer,
+    command::{Action, Answer, Command, origin_of_request},
     decision::{Changes, Decision, Draft, event},
     stamp::Stamp,
-    world::World,
+    world::{World, stand_in_key},
 };
 
 /// Of an order that nothing could be priced of (ISO 4217: no currency).
@@ -44,6 +44,51 @@ pub(super) fn accept_order(
         }
         decided => decided,
     }
+}
+
+/// What becomes of the id that was promised, when the client's key stands for something else: it had asked
+/// under it in another way before. Whoever looks there finds the order that the key stands for, or why there
+/// is none.
+pub(super) fn promised_besides(
+    world: &World,
+    command: &Command,
+    before: &Result<Json, Failure>,
+    rules: &Rules,
+    stamp: &mut Stamp,
+) -> Option<Decision> {
+    let Command::Request {
+        caller,
+        idempotency: Some(idempotency),
+        action: Action::AcceptOrder(accept),
+        ..
+    } = command
+    else {
+        return None;
+    };
+    let stands_for = world.recorded.get(&idempotency.key)?.answer.as_ref();
+    if stands_for == Some(&Answer::Order(accept.id)) {
+        return None;
+    }
+    let mut decision = Decision {
+        answer: Ok(Answer::Done),
+        changes: Changes::default(),
+    };
+    let is_kept = world.orders.contains_key(&accept.id)
+        || world.recorded.contains_key(&stand_in_key(accept.id));
+    match (before, stands_for) {
+        // The message has come before.
+        _ if is_kept => {}
+        (Ok(_), Some(Answer::Order(order))) => {
+            decision.changes.stand_ins.push((accept.id, *order));
+        }
+        (Ok(_), _) => return None,
+        (Err(failure), _) => {
+            let origin = &origin_of_request(caller);
+            let refused = refuse(world, caller, origin, accept, failure, rules, stamp);
+            decision = refused.unwrap_or_else(Decision::from);
+        }
+    }
+    Some(decision)
 }
 
 /// The order as far as it can be told, and why it is cancelled.

@@ -58,15 +58,22 @@ pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mu
         Command::Finish { .. } | Command::FinishDelivery { .. } => None,
     };
     if let Some(idempotency) = idempotency {
-        match world.answered_before(idempotency) {
-            Ok(Some(outcome)) => {
-                return Told {
-                    outcome,
-                    is_replay: idempotency.trust == Trust::Client,
-                };
-            }
-            Ok(None) => {}
-            Err(conflict) => return Err(conflict).into(),
+        let before = match world.answered_before(idempotency) {
+            Ok(None) => None,
+            Ok(Some(outcome)) => Some(Told {
+                outcome,
+                is_replay: idempotency.trust == Trust::Client,
+            }),
+            Err(conflict) => Some(Err(conflict).into()),
+        };
+        if let Some(before) = before {
+            let besides =
+                accept_order::promised_besides(world, command, &before.outcome, rules, stamp);
+            let Some(Decision { answer, changes }) = besides else {
+                return before;
+            };
+            world.apply(changes);
+            return answer.and_then(|answer| world.render(&answer)).into();
         }
     }
     // No answer to keep: the client looks again, and may ask the same of what it finds.

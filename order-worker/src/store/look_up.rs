@@ -1,0 +1,82 @@
+//! Orders that are asked for at the same moment, looked up as one.
+
+use std::collections::HashMap;
+
+use shared::id::OrderId;
+
+use super::{
+    Store, StoreError,
+    database::{Row, Session, among, list},
+    read::{OrderAndSteps, fetch_order, orders_and_steps, orders_and_steps_where_id},
+    row::{json, parse},
+};
+use crate::domain::{command::Answer, world::stand_in_key};
+
+/// Orders by their ids, or why they can't be read.
+pub(crate) type OrdersById = HashMap<OrderId, Result<OrderAndSteps, StoreError>>;
+
+impl Store {
+    /// Orders, by the ids that they were asked for by, as far as they are there; one that can't be read
+    /// keeps no other from it. What was promised under an id may be found as another order.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn orders_by_id(&self, ids: &[OrderId]) -> Result<OrdersById, StoreError> {
+        let mut session = self.reader().await?;
+        let mut found = orders_by_id(&mut session, ids).await?;
+        let missing: Vec<_> = ids.iter().filter(|id| !found.contains_key(id)).collect();
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let stand_ins = stand_ins(&mut session, &missing).await?;
+        if !stand_ins.is_empty() {
+            let ids: Vec<_> = stand_ins.iter().map(|(_, order)| *order).collect();
+            let orders = orders_by_id(&mut session, &ids).await?;
+            for (promised, order) in stand_ins {
+                if let Some(order) = orders.get(&order) {
+                    found.insert(promised, order.clone());
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+async fn orders_by_id(session: &mut Session, ids: &[OrderId]) -> Result<OrdersById, StoreError> {
+    let rows = match ids {
+        [id] => fetch_order(session, *id).await?,
+        ids => {
+            let sql = among!(orders_and_steps_where_id!(), "ORDER BY orders.id");
+            session.fetch(sql, vec![list(ids)]).await?
+        }
+    };
+    let of_one_order = |row: &Row, next: &Row| row.text(0).ok() == next.text(0).ok();
+    let orders = rows.chunk_by(of_one_order).filter_map(|rows| {
+        let id = rows.first()?.text(0).and_then(|id| parse("id", id));
+        let order = orders_and_steps(rows).map(|mut orders| orders.pop());
+        let order = order.transpose()?;
+        Some(id.map(|id| (id, order)))
+    });
+    orders.collect()
+}
+
+/// Which orders are found under ids that were promised for others.
+async fn stand_ins(
+    session: &mut Session,
+    promised: &[&OrderId],
+) -> Result<Vec<(OrderId, OrderId)>, StoreError> {
+    let keys: HashMap<_, _> = promised
+        .iter()
+        .map(|id| (stand_in_key(**id), **id))
+        .collect();
+    let sql = among!("SELECT key, answer FROM idempotency WHERE key", "");
+    let rows = session.fetch(sql, vec![list(keys.keys())]).await?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let answer: Answer = json("answer", row.text(1)?)?;
+        if let (Some(promised), Answer::Order(order)) = (keys.get(row.text(0)?), answer) {
+            found.push((*promised, order));
+        }
+    }
+    Ok(found)
+}
