@@ -11,6 +11,7 @@ mod asyncapi;
 mod documents;
 mod money;
 mod pains;
+mod promised;
 mod properties;
 mod shop;
 mod simulation;

@@ -131,6 +131,10 @@ fn refuse(
     let storefront = caller
         .owner(wish.storefront.as_ref())
         .unwrap_or_else(|_| caller.storefront.clone());
+    // Of somebody who was erased meanwhile nothing is kept.
+    let customer = world.customers.get(&wish.customer_id);
+    let is_erased = customer.is_some_and(|customer| customer.erased_at.is_some());
+    let said = (!is_erased).then_some(wish);
     let created = OrderCreated {
         number: number.ok_or_else(|| defect("no number was drawn for the order".to_owned()))?,
         storefront: storefront.clone(),
@@ -139,10 +143,12 @@ fn refuse(
         currency,
         total: total.min(MAX_AMOUNT),
         items,
-        shipping_address: wish.shipping_address.clone(),
+        shipping_address: said.and_then(|wish| wish.shipping_address.clone()),
         payment_provider: rules.payment_provider.clone(),
-        payment_method: wish.payment_method.clone().unwrap_or_default(),
-        metadata: wish.metadata.clone(),
+        payment_method: said
+            .and_then(|wish| wish.payment_method.clone())
+            .unwrap_or_default(),
+        metadata: said.map(|wish| wish.metadata.clone()).unwrap_or_default(),
         needs_approval: false,
         awaits_stock: false,
     };

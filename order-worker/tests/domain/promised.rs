@@ -1,0 +1,45 @@
+//! Orders that were promised before anybody could look at them.
+
+use order_worker::domain::command::Action;
+use serde_json::{Value, json};
+use shared::{customer::CustomerRef, id::OrderId, order::AcceptOrder, request::Request};
+use uuid::Uuid;
+
+use crate::shop::Shop;
+
+/// What comes of an order for `quantity`, with all that one can say.
+fn accepted(shop: &mut Shop, quantity: u32) -> Value {
+    let body = json!({
+        "customer_id": shop.customer,
+        "items": [{"sku": "A", "quantity": quantity}],
+        "shipping_address": {"name": "Ada", "line1": "1 Loop", "city": "London", "postal_code": "N1", "country": "GB"},
+        "payment_method": "pm_ok",
+        "metadata": {"gift": "for Ada"}
+    });
+    let Request::CreateOrder(order) = Request::read("order.create", body).unwrap() else {
+        unreachable!("it is what was asked for")
+    };
+    let id: OrderId = Uuid::now_v7().into();
+    shop.operate(Action::AcceptOrder(AcceptOrder { id, order }))
+        .unwrap();
+    let order = &shop.world.orders[&id];
+    serde_json::to_value(order).unwrap()
+}
+
+#[test]
+fn what_can_not_be_fulfilled_says_nothing_of_somebody_who_was_erased_meanwhile() {
+    let mut shop = Shop::with_stock(&[("A", "main", 5)]);
+    let refused = accepted(&mut shop, 9);
+    assert_eq!(refused["cancel_reason"], "out_of_stock");
+    assert_eq!(refused["shipping_address"]["name"], "Ada");
+
+    let id = shop.customer.parse().unwrap();
+    shop.operate(Action::EraseCustomer(CustomerRef { id }))
+        .unwrap();
+    let refused = accepted(&mut shop, 1);
+    assert_eq!(refused["cancel_reason"], "rejected");
+    assert_eq!(refused["customer_id"], shop.customer.as_str());
+    for said in ["Ada", "pm_ok", "Loop"] {
+        assert!(!refused.to_string().contains(said), "{refused}");
+    }
+}
