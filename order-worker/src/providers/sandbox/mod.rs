@@ -56,14 +56,21 @@ impl Sandbox {
     /// # Errors
     /// When the ledger is away.
     pub async fn reset(&self) -> Result<(), StoreError> {
+        let mut session = self.ledger.begin().await?;
+        // Who has read a page already would write it again.
+        let alone = Sql::dialects(
+            "SELECT 1",
+            "LOCK TABLE payments, movements, parcels IN ACCESS EXCLUSIVE MODE",
+        );
+        session.control(alone).await?;
         for sql in [
             "DELETE FROM payments",
             "DELETE FROM movements",
             "DELETE FROM parcels",
         ] {
-            self.ledger.fetch(sql, Vec::new()).await?;
+            session.execute(sql, Vec::new()).await?;
         }
-        Ok(())
+        session.commit().await
     }
 }
 
@@ -102,14 +109,14 @@ impl Ledger {
     }
 
     /// A transaction.
-    async fn begin(&self) -> Result<Session, PartnerError> {
+    async fn begin(&self) -> Result<Session, StoreError> {
         match &self.0 {
             Place::Sqlite(connection) => {
                 let mut session = writing(connection).await;
-                session.control("BEGIN IMMEDIATE").await.map_err(away)?;
+                session.control("BEGIN IMMEDIATE").await?;
                 Ok(session)
             }
-            Place::Postgres(pool) => postgres::transaction(pool).await.map_err(away),
+            Place::Postgres(pool) => postgres::transaction(pool).await,
         }
     }
 

@@ -95,7 +95,7 @@ async fn transact(
     keys: &[String],
     enter: impl FnOnce(&mut Books),
 ) -> Result<(), PartnerError> {
-    let mut session = ledger.begin().await?;
+    let mut session = ledger.begin().await.map_err(away)?;
     let mut books = load(&mut session, keys).await.map_err(away)?;
     enter(&mut books);
     save(&mut session, books).await.map_err(away)?;
