@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Book, Process, Store, System, WORKER, setting, until};
+use crate::harness::{Book, Process, Store, System, WORKER, order, setting, until};
 
 /// One of our programs with these arguments, over the system's database.
 fn run(system: &System, arguments: &[&str]) -> Output {
@@ -283,6 +283,8 @@ async fn what_was_kept_long_enough_goes_and_the_books_are_right_without_it() {
         .await
         .expect(200);
     system.quiet().await;
+    // The order to which the last of all events happened would wait for the next.
+    system.stock("cup", &[("berlin", 1)]).await;
     happened_long_ago(&system, open).await;
     let before: Vec<Value> = system.orders().await;
     system.set("EVENTS_KEPT_DAYS", Some("30"));
@@ -330,4 +332,43 @@ async fn what_was_kept_long_enough_goes_and_the_books_are_right_without_it() {
             .contains(&"payment.refunded".to_owned())
     );
     system.assert_verified();
+}
+
+#[tokio::test]
+async fn the_feed_goes_on_where_it_was_when_its_end_is_not_kept_any_more() {
+    let mut system = System::start().await;
+    system.stock("mug", &[("berlin", 10)]).await;
+    let customer = system.customer().await;
+    let mut ids = Vec::new();
+    for number in 0..2 {
+        let made = system.post("/v1/orders", order(&customer, "mug", 1)).await;
+        let id = made.expect(201)["id"].as_str().unwrap().to_owned();
+        system
+            .order_until(&id, "labelled", |order| {
+                order["shipments"][0]["tracking_number"].is_string()
+            })
+            .await;
+        system
+            .webhook(&format!("m-{number}"), "shipment.delivered", &id)
+            .await
+            .expect(200);
+        ids.push(id);
+    }
+    system.quiet().await;
+    let end = system.get("/v1/events?after=now").await.expect(200);
+    let place = end["position"].as_str().unwrap();
+    happened_long_ago(&system, "nobody").await;
+    system.set("EVENTS_KEPT_DAYS", Some("30"));
+    system.worker.terminate();
+    system.restart_worker().await;
+    until("old events to go", async || {
+        system.history(&ids[0]).await == ["shipment.shipped"]
+    })
+    .await;
+    let made = system.post("/v1/orders", order(&customer, "mug", 1)).await;
+    let id = made.expect(201)["id"].clone();
+    let told = system.get(&format!("/v1/events?after={place}")).await;
+    let told = told.expect(200);
+    assert_eq!(told["data"][0]["type"], "order.created");
+    assert_eq!(told["data"][0]["subject"], id);
 }

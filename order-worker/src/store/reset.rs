@@ -11,6 +11,7 @@ use shared::{
 use super::{
     CONFLICTS, Store, StoreError,
     database::{Session, Sql, arguments},
+    feed::end,
     known::Known,
     row::{event, json, select_events},
     save,
@@ -75,19 +76,15 @@ impl Store {
         let (world, known) = begun_again(products, &counted, origin, stamp);
         save::world(&mut session, &world, &known, stamp.now()).await?;
         // The first of the new events is behind the last of the old ones, which nobody is told of any more.
+        // If there are none, SQLite's feed begins again.
         let old = "DELETE FROM events WHERE position <= $1";
         session.execute(old, arguments![end]).await?;
-        let told = "UPDATE relay SET position = $1 WHERE position < $1 AND name <> 'probe'";
-        session.execute(told, arguments![end]).await?;
+        let told = "UPDATE relay SET position = (SELECT coalesce(min(position), 1) - 1 FROM events)
+                    WHERE name <> 'probe'";
+        session.execute(told, Vec::new()).await?;
         session.commit().await?;
         Ok(count)
     }
-}
-
-async fn end(session: &mut Session) -> Result<i64, StoreError> {
-    let sql = "SELECT coalesce(max(position), 0) FROM events";
-    let rows = session.fetch(sql, Vec::new()).await?;
-    rows.first().map_or(Ok(0), |row| row.integer(0))
 }
 
 type Counted = BTreeMap<(Sku, Warehouse), i64>;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::{
     Store, StoreError,
     database::{Session, Sql, among, arguments, list},
+    feed::end,
     row::millis,
     save::IDEMPOTENCY_TTL,
 };
@@ -74,7 +75,8 @@ impl Store {
 
     /// Of up to `limit` orders that have ended, to which nothing happened since `before`, forgets the
     /// events but those that moved stock: shelves are still what their events add up to. Everybody who is
-    /// told of events was told of these. Tells how many orders.
+    /// told of events was told of these. Not of the order to which the last of all events happened, which
+    /// waits for the next. Tells how many orders.
     ///
     /// # Errors
     /// When the database is away.
@@ -85,7 +87,8 @@ impl Store {
         limit: u32,
     ) -> Result<u64, StoreError> {
         let mut session = self.transaction().await?;
-        let told = told(&mut session).await?;
+        // The last of all events stays: SQLite's next position is one more than its.
+        let told = told(&mut session).await?.min(end(&mut session).await? - 1);
         let ended = Sql::dialects(
             concat!(ended!(), "ORDER BY created_at LIMIT $3"),
             concat!(
