@@ -5,7 +5,7 @@
 //!   what the events of all orders add up to.
 //! - No order is authorized and cancelled without a void; money is taken at most once an order; our
 //!   books equal the provider's, except where a step is still to be done.
-//! - No step is overdue.
+//! - No step is overdue, and whoever is told of events is behind the feed, not ahead of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -96,6 +96,11 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     }
     strangers(&books, &ids, &mut report);
     stock(&mut audit, &held, &condensed, &mut report).await?;
+    for name in audit.ahead_of_the_feed().await? {
+        report.violations.push(format!(
+            "feed: {name} were told of up to a place that is yet to come; what happens until then would be missed"
+        ));
+    }
     for overdue in audit.overdue_steps(now - GRACE).await? {
         report.violations.push(match overdue.publish_at {
             Some(at) if ids.contains(&overdue.row.key.order_id) => {

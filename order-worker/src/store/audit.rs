@@ -218,6 +218,23 @@ impl Audit {
         rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
     }
 
+    /// Who is told of events, and was told up to a place in the feed that is yet to come.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn ahead_of_the_feed(&mut self) -> Result<Vec<String>, StoreError> {
+        let sql = Sql::dialects(
+            "SELECT name FROM relay
+             WHERE name <> 'probe' AND position > (SELECT coalesce(max(position), 0) FROM events)
+             ORDER BY name",
+            "SELECT name FROM relay
+             WHERE name <> 'probe' AND position > (SELECT position FROM feed WHERE name = 'events')
+             ORDER BY name",
+        );
+        let rows = self.snapshot.fetch(sql, Vec::new()).await?;
+        rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+    }
+
     /// Steps that should have been sent before `deadline`, and steps of orders that are not there.
     ///
     /// # Errors
