@@ -25,7 +25,7 @@ use shared::{
     trace::unsampled,
 };
 use tokio::{
-    sync::{Notify, broadcast},
+    sync::{Notify, Semaphore, broadcast},
     time,
 };
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,11 @@ use tokio_util::sync::CancellationToken;
 const BEHIND: usize = 64;
 /// Listeners at a time.
 const MAX_LISTENERS: usize = 5_000;
+/// Of those who read for themselves: thousands come back at once when a gateway was away, and orders have to get
+/// through as well.
+const READERS: usize = 64;
+/// How long one of them waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the worker waits for something new.
 const WAIT_MS: u32 = 2_500;
 /// Beyond that, for its answer.
@@ -49,6 +54,7 @@ struct Inner {
     rpc: RpcClient,
     stretches: broadcast::Sender<Arc<Stretch>>,
     listeners: AtomicUsize,
+    readers: Semaphore,
     /// Somebody listens.
     woken: Notify,
 }
@@ -151,6 +157,7 @@ impl Feed {
             rpc,
             stretches,
             listeners: AtomicUsize::new(0),
+            readers: Semaphore::new(READERS),
             woken: Notify::new(),
         });
         let feed = Self(inner);
@@ -179,11 +186,23 @@ impl Feed {
         Ok(listening)
     }
 
-    /// One page, on the caller's behalf.
+    /// One page, on a listener's behalf, who takes turns with others.
     ///
     /// # Errors
     /// Whatever the worker says, or why it can't be asked.
-    pub(crate) async fn read(&self, query: ListEvents, caller: Caller) -> Result<Read, Failure> {
+    pub(crate) async fn read_for(
+        &self,
+        caller: Caller,
+        query: ListEvents,
+    ) -> Result<Read, Failure> {
+        let turn = time::timeout(PATIENCE, self.0.readers.acquire()).await;
+        let _turn = turn.map_err(|_| {
+            Failure::new(Code::Unavailable, "too many read the feed at the same time")
+        })?;
+        self.read(query, caller).await
+    }
+
+    async fn read(&self, query: ListEvents, caller: Caller) -> Result<Read, Failure> {
         let timeout = Duration::from_millis(query.wait_ms.into()) + TIMEOUT;
         let call = Call {
             caller,

@@ -100,7 +100,7 @@ async fn listen(
     };
     let listening = app.feed.listen()?;
     let query = wanted.behind(after.unwrap_or(After::Now));
-    let page = app.feed.read(query, caller.clone()).await?;
+    let page = app.feed.read_for(caller.clone(), query).await?;
     let mut ready: VecDeque<Bytes> = page.events.into_iter().map(|told| told.frame).collect();
     ready.push_front(Bytes::from_static(FIRST.as_bytes()));
     let listener = Listener {
@@ -174,7 +174,7 @@ impl Listener {
     async fn hear(&mut self) {
         if self.is_behind {
             let query = self.wanted.behind(After::Position(self.position));
-            match self.feed.read(query, self.caller.clone()).await {
+            match self.feed.read_for(self.caller.clone(), query).await {
                 Ok(page) => {
                     self.position = page.position;
                     self.is_behind = page.has_more;
