@@ -252,6 +252,11 @@ impl Feed {
                         }));
                     }
                 }
+                // It was put back to an earlier time: whoever is further on looks for himself.
+                Err(error) if is_elsewhere(&error) => {
+                    tracing::warn!(%error, "the feed is not where it was; following it from its end");
+                    place = After::Now;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the feed can't be followed; trying again");
                     time::sleep(PAUSE).await;
@@ -259,6 +264,11 @@ impl Feed {
             }
         }
     }
+}
+
+/// Whether there is no such place in the feed any more as was asked for.
+pub(crate) fn is_elsewhere(failure: &Failure) -> bool {
+    failure.code == Code::InvalidRequest
 }
 
 /// On whose behalf the feed is followed: everybody's. Listeners get what is theirs.

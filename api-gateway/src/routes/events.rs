@@ -22,7 +22,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     asker::Asker,
-    feed::{Feed, Listening, Wanted},
+    feed::{Feed, Listening, Wanted, is_elsewhere},
     input::{Parameters, Uri},
     openapi::EventParameters,
     output::{Cursor, answer},
@@ -110,6 +110,7 @@ async fn listen(
         caller,
         position: page.position,
         is_behind: page.has_more,
+        is_over: false,
         ready,
         until: asker.expires_at(),
         stopping: app.stopping.clone(),
@@ -143,6 +144,8 @@ struct Listener {
     position: i64,
     /// It has to read for itself what it missed.
     is_behind: bool,
+    /// Its place is none any more: when it comes back it is told so.
+    is_over: bool,
     /// What goes out next.
     ready: VecDeque<Bytes>,
     /// When its credential ends.
@@ -157,7 +160,8 @@ impl Listener {
             if let Some(frame) = self.ready.pop_front() {
                 return Some(frame);
             }
-            if self.stopping.is_cancelled()
+            if self.is_over
+                || self.stopping.is_cancelled()
                 || self.until.is_some_and(|until| until <= SystemTime::now())
             {
                 return None;
@@ -175,6 +179,7 @@ impl Listener {
         if self.is_behind {
             let query = self.wanted.behind(After::Position(self.position));
             match self.feed.read_for(self.caller.clone(), query).await {
+                Err(error) if is_elsewhere(&error) => self.is_over = true,
                 Ok(page) => {
                     self.position = page.position;
                     self.is_behind = page.has_more;
@@ -190,6 +195,10 @@ impl Listener {
         }
         match self.listening.stretches.recv().await {
             Ok(stretch) if stretch.from > self.position => self.is_behind = true,
+            // The feed is followed anew from its end, which may lie before this place.
+            Ok(stretch) if stretch.from == stretch.to && stretch.to < self.position => {
+                self.is_behind = true;
+            }
             Ok(stretch) => {
                 let news = stretch
                     .events

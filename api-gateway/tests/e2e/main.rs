@@ -37,6 +37,7 @@ mod products;
 mod promised;
 mod races;
 mod refunds;
+mod restored;
 mod shipments;
 mod sources;
 mod stats;

@@ -10,7 +10,7 @@ use shared::{
 use tokio::time;
 
 use super::{Rpc, unreadable, visible_storefront};
-use crate::engine::last_moment;
+use crate::{engine::last_moment, store::Behind};
 
 /// How often a waiting reader looks for what other workers have decided.
 const FEED_INTERVAL: Duration = Duration::from_millis(100);
@@ -31,8 +31,20 @@ impl Rpc {
         loop {
             news.mark_unchanged();
             let page = self.store.feed(&query).await.map_err(unreadable)?;
-            let Some(page) = page else {
-                return Err(Failure::violation("/after", "is no event's id"));
+            let page = match page {
+                Behind::Page(page) => page,
+                Behind::NoSuchEvent => {
+                    return Err(Failure::violation(
+                        "/after",
+                        "is no id of an event that is kept",
+                    ));
+                }
+                Behind::NoSuchPlace => {
+                    return Err(Failure::violation(
+                        "/after",
+                        "is a place that the feed has not reached (again): read it from an earlier one",
+                    ));
+                }
             };
             let is_over = time::Instant::now() >= until || self.news.stop.is_cancelled();
             if !page.events.is_empty() || page.has_more || is_over {

@@ -10,7 +10,7 @@ use shared::{
 
 use super::{
     Store, StoreError,
-    database::{Session, arguments},
+    database::{Session, Sql, arguments},
     read::Statement,
     row::{cloud_event, select_events},
 };
@@ -18,6 +18,17 @@ use super::{
 /// Events that one page looks at, whoever they are for: a rare reader's page takes no longer than
 /// another's, it is just emptier.
 const SCAN: i64 = 5_000;
+
+/// What there is behind a place in the feed.
+#[derive(Debug)]
+pub enum Behind {
+    /// This, as far as it was looked at.
+    Page(FeedPage),
+    /// The place is that of an event that is not there.
+    NoSuchEvent,
+    /// The place is yet to come: the feed was longer once, before a backup of it was restored.
+    NoSuchPlace,
+}
 
 /// What a page has found.
 #[derive(Debug)]
@@ -31,21 +42,26 @@ pub struct FeedPage {
 }
 
 impl Store {
-    /// Up to `query.limit` events behind `query.after`, or none if there is no such event.
+    /// Up to `query.limit` events behind `query.after`.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn feed(&self, query: &ListEvents) -> Result<Option<FeedPage>, StoreError> {
+    pub async fn feed(&self, query: &ListEvents) -> Result<Behind, StoreError> {
         let mut session = self.reader().await?;
         // First the end, then what is before it.
         let end = end(&mut session).await?;
         let after = match query.after {
             None => 0,
             Some(After::Now) => end,
-            Some(After::Position(position)) => position,
+            Some(After::Position(position)) => {
+                if position > end && position > self.reached().await? {
+                    return Ok(Behind::NoSuchPlace);
+                }
+                position
+            }
             Some(After::Event(id)) => match self.position(&mut session, id).await? {
                 Some(position) => position,
-                None => return Ok(None),
+                None => return Ok(Behind::NoSuchEvent),
             },
         };
         let looks_to = if is_filtered(query) && query.order_id.is_none() {
@@ -66,7 +82,7 @@ impl Store {
         } else {
             looks_to.max(after)
         };
-        Ok(Some(FeedPage {
+        Ok(Behind::Page(FeedPage {
             events: events.into_iter().map(|(_, event)| event).collect(),
             position,
             has_more: position < end,
@@ -75,6 +91,16 @@ impl Store {
 }
 
 impl Store {
+    /// The last position that was ever given out. A replica may lag behind it.
+    async fn reached(&self) -> Result<i64, StoreError> {
+        let sql = Sql::dialects(
+            "SELECT coalesce(max(position), 0) FROM events",
+            "SELECT position FROM feed WHERE name = 'events'",
+        );
+        let rows = self.primary().await?.fetch(sql, Vec::new()).await?;
+        rows.first().map_or(Ok(0), |row| row.integer(0))
+    }
+
     /// Where the event is. A replica may lag behind what its readers have seen elsewhere.
     async fn position(
         &self,

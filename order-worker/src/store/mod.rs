@@ -51,7 +51,7 @@ use jiff::Timestamp;
 pub use self::{
     audit::{Audit, StepAudit},
     error::StoreError,
-    feed::FeedPage,
+    feed::{Behind, FeedPage},
     outbox::{Positioned, Publishing},
     read::{OrderAndSteps, OrderCursor, ProductAndShelves},
     stats::{Backlog, Figure},

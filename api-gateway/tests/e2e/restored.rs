@@ -1,0 +1,74 @@
+//! After a backup was restored: readers of the feed that were further than it learn of it, and miss nothing.
+
+use std::mem;
+
+use reqwest::{Method, Response};
+
+use crate::harness::{System, order, send};
+
+impl System {
+    async fn listen(&self) -> Response {
+        let request = self.request(Method::GET, "/v1/events/stream");
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        response
+    }
+}
+
+/// Reads on until `enough` is there, or to its end.
+async fn heard(stream: &mut Response, enough: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(enough)
+        && let Ok(Some(chunk)) = stream.chunk().await
+    {
+        text.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    text
+}
+
+#[tokio::test]
+async fn who_was_further_than_the_backup_is_told_and_hears_what_happens_next() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    system.quiet().await;
+    system.worker.terminate();
+    let backup = system.store.copy(&system.folder);
+    system.restart_worker().await;
+    let mut stream = system.listen().await;
+    let wish = order(&customer, "A", 1);
+    for _ in 0..3 {
+        system.post("/v1/orders", wish.clone()).await.expect(201);
+    }
+    let made = system.post("/v1/orders", wish.clone()).await.expect(201);
+    let lost = made["id"].as_str().unwrap();
+    assert!(heard(&mut stream, lost).await.contains(lost));
+    system.quiet().await;
+    let end = system.get("/v1/events?after=now").await.expect(200);
+    let place = end["position"].as_str().unwrap();
+    let history = system.get(&format!("/v1/events?order_id={lost}")).await;
+    let last = history.expect(200)["data"][0]["id"].clone();
+
+    system.worker.kill();
+    let kept = mem::replace(&mut system.store, backup);
+    system.set("DATABASE_URL", Some(&system.store.url()));
+    system.restart_worker().await;
+
+    // Who listens is let go, and is told when it comes back; who reads is told at once.
+    heard(&mut stream, "the end").await;
+    let back = system
+        .request(Method::GET, "/v1/events/stream")
+        .header("last-event-id", last.as_str().unwrap());
+    send(back).await.expect_problem(422, "INVALID_REQUEST");
+    let path = format!("/v1/events?after={place}");
+    let refused = system.get(&path).await;
+    let refused = refused.expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(refused["errors"][0]["pointer"], "/after");
+
+    // The same gateway tells of what happens now.
+    let mut stream = system.listen().await;
+    let made = system.post("/v1/orders", wish).await.expect(201);
+    let id = made["id"].as_str().unwrap();
+    assert!(heard(&mut stream, id).await.contains(id));
+    drop(kept);
+}
