@@ -122,6 +122,22 @@ impl Drop for Listening {
     }
 }
 
+impl Listening {
+    /// Waits until there may be something `wanted` behind `position`, which goes on past what is not.
+    pub(crate) async fn news(&mut self, wanted: &Wanted, position: &mut i64) {
+        loop {
+            let Ok(stretch) = self.stretches.recv().await else {
+                return;
+            };
+            let is_wanted = |told: &Told| told.position > *position && wanted.takes(told);
+            if stretch.from > *position || stretch.events.iter().any(is_wanted) {
+                return;
+            }
+            *position = stretch.to.max(*position);
+        }
+    }
+}
+
 /// A page of the feed, as the worker tells it.
 #[derive(Deserialize)]
 struct Page<'a> {
@@ -281,6 +297,13 @@ fn follower() -> Caller {
         request_id: "feed".to_owned(),
         traceparent: Some(unsampled()),
     }
+}
+
+/// How far a page has looked that found nothing, and behind which there is no other.
+pub(crate) fn end_without_news(text: &str) -> Option<i64> {
+    let page: Page<'_> = serde_json::from_str(text).ok()?;
+    let is_end = page.data.is_empty() && page.next_cursor.is_none();
+    is_end.then(|| page.position.parse().ok()).flatten()
 }
 
 fn read(text: &str) -> Result<Read, String> {

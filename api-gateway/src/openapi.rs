@@ -238,7 +238,8 @@ pub(crate) struct EventParameters {
     /// Entries at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// If there is nothing new, wait so long for it: milliseconds.
+    /// If there is nothing new, wait so long for it: milliseconds; no longer than for any other answer
+    /// (`REQUEST_TIMEOUT_MS`).
     #[param(maximum = 30_000)]
     wait_ms: Option<u32>,
 }

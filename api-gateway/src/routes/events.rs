@@ -9,20 +9,23 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use shared::{
     event::{After, EventPage, ListEvents},
     outcome::{Code, Failure},
     request::{Caller, Request, Role},
 };
-use tokio::{sync::broadcast::error::RecvError, time};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
     asker::Asker,
-    feed::{Feed, Listening, Wanted, is_elsewhere},
+    feed::{Feed, Listening, Wanted, end_without_news, is_elsewhere},
     input::{Parameters, Uri},
     openapi::EventParameters,
     output::{Cursor, answer},
@@ -52,10 +55,61 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// with `wait_ms` to be answered as soon as there is something.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(EventParameters),
     responses((status = 200, body = EventPage)))]
-async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let parameters = parameters.renamed("cursor", "after")?;
-    let told = asker.ask("event.list", Value::Object(parameters.0)).await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::After))
+async fn list(
+    State(app): State<App>,
+    asker: Asker,
+    parameters: Parameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let mut parameters = parameters.renamed("cursor", "after")?.0;
+    let query = query(&parameters)?;
+    // It is here that one waits: at the worker, everybody who does would take a place from others.
+    parameters.remove("wait_ms");
+    let waits = query.wait_ms > 0;
+    let mut listening = waits.then(|| app.feed.listen()).transpose()?;
+    let wait = Duration::from_millis(query.wait_ms.into()).min(app.request_timeout);
+    let until = Instant::now() + wait;
+    let wanted = wanted(&asker.caller("event.list"), query);
+    loop {
+        let asked = Value::Object(parameters.clone());
+        let page = answer(StatusCode::OK, asker.ask("event.list", asked).await?);
+        let is_over = Instant::now() >= until || app.stopping.is_cancelled();
+        let end = page.value().and_then(|page| end_without_news(page.text()));
+        let (Some(listening), Some(mut end), false) = (&mut listening, end, is_over) else {
+            return Ok(page.page(&uri, Cursor::After));
+        };
+        let news = time::timeout_at(until, listening.news(&wanted, &mut end));
+        let _ = app.stopping.run_until_cancelled(news).await;
+        parameters.insert("after".to_owned(), Value::from(end.to_string()));
+    }
+}
+
+fn query(parameters: &Map<String, Value>) -> Result<ListEvents, Failure> {
+    match Request::read("event.list", Value::Object(parameters.clone()))? {
+        Request::ListEvents(query) => Ok(query),
+        _ => Err(Failure::new(
+            Code::Internal,
+            "a request is not what it was read as",
+        )),
+    }
+}
+
+/// What `caller` gets of what it asks for.
+fn wanted(caller: &Caller, query: ListEvents) -> Wanted {
+    let ListEvents {
+        types,
+        order_id,
+        storefront,
+        ..
+    } = query;
+    Wanted {
+        types,
+        order_id,
+        storefront: match caller.role {
+            Role::Storefront => Some(caller.storefront.clone()),
+            Role::Operator | Role::Admin => storefront,
+        },
+    }
 }
 
 /// Listens to events
@@ -79,28 +133,15 @@ async fn listen(
             .map_err(|_| Failure::new(Code::InvalidRequest, "Last-Event-ID is no event's id"))?;
         parameters.insert("after".to_owned(), Value::from(last));
     }
-    let Request::ListEvents(query) = Request::read("event.list", Value::Object(parameters))? else {
-        return Err(Failure::new(Code::Internal, "a request is not what it was read as").into());
-    };
+    let query = query(&parameters)?;
     let caller = asker.caller("event.listen");
-    let ListEvents {
-        after,
-        types,
-        order_id,
-        storefront,
-        ..
-    } = query;
-    let wanted = Wanted {
-        types,
-        order_id,
-        storefront: match caller.role {
-            Role::Storefront => Some(caller.storefront.clone()),
-            Role::Operator | Role::Admin => storefront,
-        },
-    };
+    let after = query.after.unwrap_or(After::Now);
+    let wanted = wanted(&caller, query);
     let listening = app.feed.listen()?;
-    let query = wanted.behind(after.unwrap_or(After::Now));
-    let page = app.feed.read_for(caller.clone(), query).await?;
+    let page = app
+        .feed
+        .read_for(caller.clone(), wanted.behind(after))
+        .await?;
     let mut ready: VecDeque<Bytes> = page.events.into_iter().map(|told| told.frame).collect();
     ready.push_front(Bytes::from_static(FIRST.as_bytes()));
     let listener = Listener {

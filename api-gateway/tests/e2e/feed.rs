@@ -227,6 +227,28 @@ async fn the_feed_is_filtered_and_goes_on_behind_any_event() {
     assert_eq!(news.expect(200)["data"][0]["subject"], ids[2].as_str());
 }
 
+#[tokio::test]
+async fn those_who_wait_for_events_keep_nobody_from_ordering() {
+    let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let now = system.get("/v1/events?after=now").await.expect(200);
+    let place = now["position"].as_str().unwrap();
+    let path = format!("/v1/events?type=order.created&wait_ms=20000&after={place}");
+    // One after the other: more than the worker takes in hand at a time.
+    let mut waiting = Vec::new();
+    for _ in 0..300 {
+        waiting.push(tokio::spawn(send(system.request(Method::GET, &path))));
+        system.get("/v1/customers").await.expect(200);
+    }
+    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let created = created.expect(201);
+    for news in join_all(waiting).await {
+        let news = news.unwrap().expect(200);
+        assert_eq!(news["data"][0]["subject"], created["id"]);
+    }
+}
+
 const KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
 
 #[tokio::test]
