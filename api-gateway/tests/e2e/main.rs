@@ -32,6 +32,7 @@ mod lists;
 mod logs;
 mod orders;
 mod overload;
+mod partners;
 mod postgres;
 mod products;
 mod promised;

@@ -29,7 +29,7 @@ use shared::{
     trace::{self, Span},
 };
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{self, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -49,10 +49,12 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Messages in hand at the same time, each of one step or several.
-const PREFETCH: u16 = 32;
-/// Steps under way at the same time.
-const AT_ONCE: usize = 1_000;
+/// Messages in hand at the same time, each of one step or several: each is in hand as long as the slowest of
+/// its steps, and a partner that does not answer has some for as long as [`STEP_TIMEOUT`]. The steps of
+/// others, and those that need no partner, must get past them.
+const PREFETCH: u16 = 200;
+/// Steps in hand at the same time, with their orders.
+const AT_ONCE: usize = 1_200;
 /// A partner that has not answered by then is asked again later. Below the lease of a step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between attempts while the database is away.
@@ -111,14 +113,20 @@ impl Steps {
             stop.clone(),
         );
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
-            let handling = self.clone().handle(delivery);
+            // Beyond that, messages wait as they are.
+            let room = Arc::clone(&self.at_once).acquire_many_owned(message::most_steps(&delivery));
+            let Some(Ok(room)) = stop.run_until_cancelled(room).await else {
+                delivery.receipt.requeue().await;
+                break;
+            };
+            let handling = self.clone().handle(delivery, room);
             tasks.spawn(give_up.clone().run_until_cancelled_owned(handling));
         }
         give_back(deliveries).await;
     }
 
     /// Performs all steps of a message, at the same time; it is settled with the last of them.
-    async fn handle(self, delivery: Incoming) {
+    async fn handle(self, delivery: Incoming, _room: OwnedSemaphorePermit) {
         if delivery.kind == ACCEPT_ORDER {
             return self.accept(delivery).await;
         }
@@ -216,7 +224,6 @@ impl Steps {
     }
 
     async fn perform(&self, _claim: Claim, row: StepRow, order: Order) -> anyhow::Result<()> {
-        let _permit = self.at_once.acquire().await?;
         let mut span = trace::processing(
             STEP_QUEUE,
             row.key.step.kind(),
