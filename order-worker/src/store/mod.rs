@@ -6,7 +6,7 @@
 //! - `sqlite`, `postgres`: opening, exclusive use or locks, migrations, connections.
 //! - `database`: the two behind one: statements, arguments, rows; `bulk`: many rows at once.
 //! - `load`, `save`: the two halves of a batch, set-wise: a constant number of statements.
-//! - `read`: what callers ask for.
+//! - `read`: what callers ask for; `look_up`: orders by their ids.
 //! - `feed`: events for readers; `webhooks`: events for endpoints of others.
 //! - `outbox`: steps to send, events to publish, housekeeping.
 //! - `stats`: figures, counted from the feed.
