@@ -62,20 +62,23 @@ async fn list(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let mut parameters = parameters.renamed("cursor", "after")?.0;
-    let query = query(&parameters)?;
+    if !parameters.contains_key("wait_ms") {
+        let told = asker.ask("event.list", Value::Object(parameters)).await?;
+        return Ok(answer(StatusCode::OK, told).page(&uri, Cursor::After));
+    }
     // It is here that one waits: at the worker, everybody who does would take a place from others.
+    let query = query(&parameters)?;
     parameters.remove("wait_ms");
-    let waits = query.wait_ms > 0;
-    let mut listening = waits.then(|| app.feed.listen()).transpose()?;
     let wait = Duration::from_millis(query.wait_ms.into()).min(app.request_timeout);
     let until = Instant::now() + wait;
     let wanted = wanted(&asker.caller("event.list"), query);
+    let mut listening = app.feed.listen()?;
     loop {
         let asked = Value::Object(parameters.clone());
         let page = answer(StatusCode::OK, asker.ask("event.list", asked).await?);
         let is_over = Instant::now() >= until || app.stopping.is_cancelled();
         let end = page.value().and_then(|page| end_without_news(page.text()));
-        let (Some(listening), Some(mut end), false) = (&mut listening, end, is_over) else {
+        let Some(mut end) = end.filter(|_| !is_over) else {
             return Ok(page.page(&uri, Cursor::After));
         };
         let news = time::timeout_at(until, listening.news(&wanted, &mut end));
