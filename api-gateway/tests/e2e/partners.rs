@@ -36,6 +36,16 @@ impl Silent {
 
 #[tokio::test]
 async fn a_partner_that_does_not_answer_stands_in_the_way_of_no_other_step() {
+    expire_beside_a_silent_provider(60, 1).await;
+}
+
+#[tokio::test]
+async fn nor_do_payments_that_travel_a_few_together() {
+    expire_beside_a_silent_provider(40, 3).await;
+}
+
+/// Orders that come so many times, so many together, whose payments nobody answers.
+async fn expire_beside_a_silent_provider(times: usize, together: usize) {
     let provider = Silent::start().await;
     let variables = [
         ("PAYMENT_PROVIDER", "stripe"),
@@ -44,16 +54,18 @@ async fn a_partner_that_does_not_answer_stands_in_the_way_of_no_other_step() {
         ("RESERVATION_TTL_SECONDS", "2"),
     ];
     let system = System::start_with(&variables).await;
-    system.stock("A", &[("main", 100)]).await;
+    system.stock("A", &[("main", 200)]).await;
     let customer = system.customer().await;
     let mut ids = Vec::new();
-    // Each payment is a message of its own.
-    for number in 1..=60 {
+    for _ in 0..times {
         let wish = order_paid_by(&customer, "A", 1, "pm_card_visa");
-        let created = system.post("/v1/orders", wish).await.expect(201);
-        ids.push(created["id"].as_str().unwrap().to_owned());
+        let asked = (0..together).map(|_| system.post("/v1/orders", wish.clone()));
+        for created in join_all(asked).await {
+            ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+        }
+        // These payments are in no message with the next.
         until("the provider to be asked", async || {
-            provider.asked.load(Ordering::SeqCst) >= number
+            provider.asked.load(Ordering::SeqCst) >= ids.len()
         })
         .await;
     }
@@ -68,5 +80,5 @@ async fn a_partner_that_does_not_answer_stands_in_the_way_of_no_other_step() {
         let history = system.history(id).await;
         assert!(!history.contains(&"step.retried".to_owned()), "{history:?}");
     }
-    assert_eq!(system.shelf("A").await, (100, 0));
+    assert_eq!(system.shelf("A").await, (200, 0));
 }

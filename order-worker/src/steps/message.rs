@@ -19,7 +19,7 @@ use crate::domain::step::{Step, StepKey, StepRow};
 
 /// Steps of one message at most: it is settled with the last of them, and after the death of its
 /// worker all are looked at again.
-const MAX_STEPS: u32 = 50;
+const MAX_STEPS: usize = 50;
 
 /// It is time for this attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct StepMessage {
     pub attempt: u32,
 }
 
+/// What a message says it is time for, and why some of it can't be read, if so.
+pub type Read = (Vec<StepMessage>, Option<serde_json::Error>);
+
 impl StepMessage {
     /// The key of the step's row.
     pub fn key(&self) -> StepKey {
@@ -43,7 +46,7 @@ impl StepMessage {
     }
 
     /// What `delivery` says it is time for, and why some of it can't be read, if so.
-    pub fn read(delivery: &Incoming) -> (Vec<Self>, Option<serde_json::Error>) {
+    pub fn read(delivery: &Incoming) -> Read {
         if delivery.kind != BATCH {
             return match serde_json::from_slice(&delivery.body) {
                 Ok(message) => (vec![message], None),
@@ -70,14 +73,9 @@ impl StepMessage {
     }
 }
 
-/// Of how many steps the message is at most, if it is one of ours.
-pub(super) fn most_steps(delivery: &Incoming) -> u32 {
-    if delivery.kind == BATCH { MAX_STEPS } else { 1 }
-}
-
 /// The messages that say it is time for `rows`, each with the rows it is about: a plain one for one.
 pub fn messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)> {
-    rows.chunks(MAX_STEPS as usize).map(|rows| {
+    rows.chunks(MAX_STEPS).map(|rows| {
         let message = match rows {
             [row] => Outgoing {
                 kind: Some(row.key.step.kind().to_owned()),

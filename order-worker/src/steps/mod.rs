@@ -29,7 +29,7 @@ use shared::{
     trace::{self, Span},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     time::{self, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -54,7 +54,7 @@ use crate::{
 /// others, and those that need no partner, must get past them.
 const PREFETCH: u16 = 200;
 /// Steps in hand at the same time, with their orders.
-const AT_ONCE: usize = 1_200;
+const AT_ONCE: u32 = 1_200;
 /// A partner that has not answered by then is asked again later. Below the lease of a step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between attempts while the database is away.
@@ -92,7 +92,7 @@ impl Steps {
             engine,
             partners,
             under_way: Arc::default(),
-            at_once: Arc::new(Semaphore::new(AT_ONCE)),
+            at_once: Arc::new(Semaphore::new(AT_ONCE as usize)),
             latencies,
         }
     }
@@ -113,24 +113,29 @@ impl Steps {
             stop.clone(),
         );
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
-            // Beyond that, messages wait as they are.
-            let room = Arc::clone(&self.at_once).acquire_many_owned(message::most_steps(&delivery));
+            let read = (delivery.kind != ACCEPT_ORDER).then(|| StepMessage::read(&delivery));
+            let steps = read.as_ref().map_or(1, |(messages, _)| messages.len());
+            // Those behind it wait as they are.
+            let room = u32::try_from(steps).unwrap_or(AT_ONCE).min(AT_ONCE);
+            let room = Arc::clone(&self.at_once).acquire_many_owned(room);
             let Some(Ok(room)) = stop.run_until_cancelled(room).await else {
                 delivery.receipt.requeue().await;
                 break;
             };
-            let handling = self.clone().handle(delivery, room);
-            tasks.spawn(give_up.clone().run_until_cancelled_owned(handling));
+            let (steps, give_up) = (self.clone(), give_up.clone());
+            tasks.spawn(give_up.run_until_cancelled_owned(async move {
+                let _room = room;
+                match read {
+                    Some(read) => steps.handle(delivery, read).await,
+                    None => steps.accept(delivery).await,
+                }
+            }));
         }
         give_back(deliveries).await;
     }
 
     /// Performs all steps of a message, at the same time; it is settled with the last of them.
-    async fn handle(self, delivery: Incoming, _room: OwnedSemaphorePermit) {
-        if delivery.kind == ACCEPT_ORDER {
-            return self.accept(delivery).await;
-        }
-        let (messages, unreadable) = StepMessage::read(&delivery);
+    async fn handle(self, delivery: Incoming, (messages, unreadable): message::Read) {
         // A step may be sent twice; the second is done with when the first is under way here,
         // because that one is not acknowledged before it is through.
         let claimed: Vec<_> = messages
