@@ -13,6 +13,7 @@ use shared::{
 use super::{
     StoreError,
     database::{Session, Sql, among, arguments, list},
+    feed::reached,
     outbox::Positioned,
     place, postgres,
     row::{
@@ -223,15 +224,9 @@ impl Audit {
     /// # Errors
     /// When the database is away.
     pub async fn ahead_of_the_feed(&mut self) -> Result<Vec<String>, StoreError> {
-        let sql = Sql::dialects(
-            "SELECT name FROM relay
-             WHERE name <> 'probe' AND position > (SELECT coalesce(max(position), 0) FROM events)
-             ORDER BY name",
-            "SELECT name FROM relay
-             WHERE name <> 'probe' AND position > (SELECT position FROM feed WHERE name = 'events')
-             ORDER BY name",
-        );
-        let rows = self.snapshot.fetch(sql, Vec::new()).await?;
+        let reached = reached(&mut self.snapshot).await?;
+        let sql = "SELECT name FROM relay WHERE name <> 'probe' AND position > $1 ORDER BY name";
+        let rows = self.snapshot.fetch(sql, arguments![reached]).await?;
         rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
     }
 

@@ -54,7 +54,7 @@ impl Store {
             None => 0,
             Some(After::Now) => end,
             Some(After::Position(position)) => {
-                if position > end && position > self.reached().await? {
+                if position > end && position > reached(&mut self.primary().await?).await? {
                     return Ok(Behind::NoSuchPlace);
                 }
                 position
@@ -91,16 +91,6 @@ impl Store {
 }
 
 impl Store {
-    /// The last position that was ever given out. A replica may lag behind it.
-    async fn reached(&self) -> Result<i64, StoreError> {
-        let sql = Sql::dialects(
-            "SELECT coalesce(max(position), 0) FROM events",
-            "SELECT position FROM feed WHERE name = 'events'",
-        );
-        let rows = self.primary().await?.fetch(sql, Vec::new()).await?;
-        rows.first().map_or(Ok(0), |row| row.integer(0))
-    }
-
     /// Where the event is. A replica may lag behind what its readers have seen elsewhere.
     async fn position(
         &self,
@@ -116,6 +106,16 @@ impl Store {
 
 fn is_filtered(query: &ListEvents) -> bool {
     query.storefront.is_some() || query.types.is_some()
+}
+
+/// The last position that was given out, which a replica may not have seen yet.
+pub(super) async fn reached(session: &mut Session) -> Result<i64, StoreError> {
+    let sql = Sql::dialects(
+        "SELECT coalesce(max(position), 0) FROM events",
+        "SELECT position FROM feed WHERE name = 'events'",
+    );
+    let rows = session.fetch(sql, Vec::new()).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
 }
 
 /// The last position.
