@@ -1,36 +1,85 @@
 //! Partners that do not answer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
+use axum::{Json, Router, extract::State, http::StatusCode};
 use futures_util::future::join_all;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::harness::{System, order_paid_by, until};
 
-/// Somebody to whom one can connect, and who never answers.
+/// As many calls as a worker makes to a partner at the same time.
+const PLACES: usize = 128;
+
+/// A payment provider who takes every call and answers none, until it speaks: then it declines.
+#[derive(Clone)]
 struct Silent {
     url: String,
     /// How often it was asked.
     asked: Arc<AtomicUsize>,
+    /// Calls that wait for it, and how many that were at most.
+    waiting: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+    speaks: Arc<AtomicBool>,
 }
 
 impl Silent {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&asked);
-        tokio::spawn(async move {
-            let mut connections = Vec::new();
-            while let Ok((connection, _)) = listener.accept().await {
-                connections.push(connection);
-                counted.fetch_add(1, Ordering::SeqCst);
-            }
-        });
-        Self { url, asked }
+        let silent = Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            asked: Arc::default(),
+            waiting: Arc::default(),
+            most: Arc::default(),
+            speaks: Arc::default(),
+        };
+        let router = Router::new()
+            .fallback(Self::hear)
+            .with_state(silent.clone());
+        tokio::spawn(axum::serve(listener, router).into_future());
+        silent
+    }
+
+    async fn hear(State(silent): State<Self>) -> (StatusCode, Json<Value>) {
+        silent.asked.fetch_add(1, Ordering::SeqCst);
+        let waiting = silent.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        silent.most.fetch_max(waiting, Ordering::SeqCst);
+        let _leaving = Leaving(silent.waiting);
+        if !silent.speaks.load(Ordering::SeqCst) {
+            pending().await
+        }
+        let error = json!({"type": "card_error", "code": "card_declined", "message": "no"});
+        (StatusCode::PAYMENT_REQUIRED, Json(json!({"error": error})))
+    }
+
+    /// A system that is paid through it, in which a payment has so many seconds.
+    async fn customer_of(&self, reservation_ttl_seconds: &str) -> (System, String) {
+        let variables = [
+            ("PAYMENT_PROVIDER", "stripe"),
+            ("STRIPE_API_KEY", "sk_test_12345"),
+            ("STRIPE_API_BASE", self.url.as_str()),
+            ("RESERVATION_TTL_SECONDS", reservation_ttl_seconds),
+        ];
+        let system = System::start_with(&variables).await;
+        system.stock("A", &[("main", 1_000)]).await;
+        let customer = system.customer().await;
+        (system, customer)
+    }
+}
+
+/// A call that was given up, or answered.
+struct Leaving(Arc<AtomicUsize>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -47,32 +96,9 @@ async fn nor_do_payments_that_travel_a_few_together() {
 /// Orders that come so many times, so many together, whose payments nobody answers.
 async fn expire_beside_a_silent_provider(times: usize, together: usize) {
     let provider = Silent::start().await;
-    let variables = [
-        ("PAYMENT_PROVIDER", "stripe"),
-        ("STRIPE_API_KEY", "sk_test_12345"),
-        ("STRIPE_API_BASE", provider.url.as_str()),
-        ("RESERVATION_TTL_SECONDS", "2"),
-    ];
-    let system = System::start_with(&variables).await;
-    system.stock("A", &[("main", 200)]).await;
-    let customer = system.customer().await;
-    let mut ids = Vec::new();
-    for _ in 0..times {
-        let wish = order_paid_by(&customer, "A", 1, "pm_card_visa");
-        let asked = (0..together).map(|_| system.post("/v1/orders", wish.clone()));
-        for created in join_all(asked).await {
-            ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
-        }
-        // These payments are in no message with the next.
-        until("the provider to be asked", async || {
-            provider.asked.load(Ordering::SeqCst) >= ids.len()
-        })
-        .await;
-    }
-    let expired = ids
-        .iter()
-        .map(|id| system.order_until(id, "cancelled", |order| order["status"] == "cancelled"));
-    for order in join_all(expired).await {
+    let (system, customer) = provider.customer_of("2").await;
+    let ids = order(&system, &customer, &provider, times, together).await;
+    for order in all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "expired");
     }
     // None of the payments was given up waiting for by then.
@@ -80,5 +106,66 @@ async fn expire_beside_a_silent_provider(times: usize, together: usize) {
         let history = system.history(id).await;
         assert!(!history.contains(&"step.retried".to_owned()), "{history:?}");
     }
-    assert_eq!(system.shelf("A").await, (200, 0));
+    assert_eq!(system.shelf("A").await, (1_000, 0));
+}
+
+#[tokio::test]
+async fn only_so_many_payments_wait_for_a_provider_and_the_others_stand_in_nobodys_way() {
+    let provider = Silent::start().await;
+    let (system, customer) = provider.customer_of("2").await;
+    let ids = order(&system, &customer, &provider, 2 * PLACES, 1).await;
+    for order in all_cancelled(&system, &ids).await {
+        assert_eq!(order["cancel_reason"], "expired");
+    }
+    // A call that is given up is known to be gone a little later.
+    let most = provider.most.load(Ordering::SeqCst);
+    assert!((PLACES..PLACES + PLACES / 2).contains(&most), "{most}");
+}
+
+#[tokio::test]
+async fn a_provider_that_answers_again_is_asked_for_the_payments_that_were_put_off() {
+    let provider = Silent::start().await;
+    let (system, customer) = provider.customer_of("600").await;
+    let ids = order(&system, &customer, &provider, PLACES + 40, 1).await;
+    let last = ids.last().unwrap();
+    let waiting = |order: &Value| order["in_progress"]["attempt"].as_u64() > Some(1);
+    system.order_until(last, "put off", waiting).await;
+    // As nothing was tried, there is nothing to tell.
+    let history = system.history(last).await;
+    assert_eq!(history, ["order.created", "stock.reserved"]);
+    provider.speaks.store(true, Ordering::SeqCst);
+    for order in all_cancelled(&system, &ids).await {
+        assert_eq!(order["cancel_reason"], "payment_declined");
+    }
+}
+
+/// Orders so many times, so many together; each payment is asked for, for as long as there is a place.
+async fn order(
+    system: &System,
+    customer: &str,
+    provider: &Silent,
+    times: usize,
+    together: usize,
+) -> Vec<String> {
+    let wish = order_paid_by(customer, "A", 1, "pm_card_visa");
+    let mut ids = Vec::new();
+    for _ in 0..times {
+        let asked = (0..together).map(|_| system.post("/v1/orders", wish.clone()));
+        for created in join_all(asked).await {
+            ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
+        }
+        // These payments are in no message with the next.
+        until("the provider to be asked", async || {
+            provider.asked.load(Ordering::SeqCst) >= ids.len().min(PLACES)
+        })
+        .await;
+    }
+    ids
+}
+
+async fn all_cancelled(system: &System, ids: &[String]) -> Vec<Value> {
+    let cancelled = ids
+        .iter()
+        .map(|id| system.order_until(id, "cancelled", |order| order["status"] == "cancelled"));
+    join_all(cancelled).await
 }

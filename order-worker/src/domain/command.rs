@@ -263,6 +263,11 @@ pub enum StepResult {
         /// Whether trying again could help.
         is_transient: bool,
     },
+    /// The partner was not asked; it is, later.
+    PutOff {
+        /// Why.
+        why: String,
+    },
 }
 
 impl StepResult {
@@ -281,6 +286,7 @@ impl StepResult {
             Self::Withdrawn => "withdrawn",
             Self::TimeIsUp => "time is up",
             Self::Failed { .. } => "failed",
+            Self::PutOff { .. } => "put off",
         }
     }
 }

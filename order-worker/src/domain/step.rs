@@ -203,14 +203,24 @@ impl Retry {
     /// How long after failure number `failures` (from 1) the next attempt is due; `None` when
     /// there is none. `jitter` from 0 to 1 spreads it over the upper half of the delay.
     pub fn delay(self, failures: u32, jitter: f64) -> Option<SignedDuration> {
-        if failures >= self.attempts {
-            return None;
-        }
-        let doublings = i32::try_from(failures.saturating_sub(1).min(30)).unwrap_or(30);
-        let delay =
-            (self.first.as_secs_f64() * 2f64.powi(doublings)).min(self.longest.as_secs_f64());
-        Some(SignedDuration::from_secs_f64(delay * (0.5 + jitter / 2.0)))
+        (failures < self.attempts).then(|| backoff(self.first, self.longest, failures, jitter))
     }
+}
+
+/// How long a step that was not even tried is put off, the `times`th time (from 1).
+pub fn put_off(times: u32, jitter: f64) -> SignedDuration {
+    backoff(seconds(1), seconds(60), times, jitter)
+}
+
+fn backoff(
+    first: SignedDuration,
+    longest: SignedDuration,
+    times: u32,
+    jitter: f64,
+) -> SignedDuration {
+    let doublings = i32::try_from(times.saturating_sub(1).min(30)).unwrap_or(30);
+    let delay = (first.as_secs_f64() * 2f64.powi(doublings)).min(longest.as_secs_f64());
+    SignedDuration::from_secs_f64(delay * (0.5 + jitter / 2.0))
 }
 
 /// Which step of which order: the row's key, and the idempotency key at the partner.

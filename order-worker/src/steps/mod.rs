@@ -2,10 +2,13 @@
 //! decided like any other. Acknowledged only after that decision is committed, so whatever dies in
 //! between is tried again, under the same idempotency key.
 //!
-//! One file a pair of step and undo: [`payment`], [`shipment`].
+//! One file a pair of step and undo: [`payment`], [`shipment`]; `bulkhead` keeps a partner that does not
+//! answer from being in everybody's way, `report` is what others hear of it all.
 
+mod bulkhead;
 pub mod message;
 mod payment;
+mod report;
 mod shipment;
 
 use std::{
@@ -15,7 +18,6 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use jiff::Timestamp;
 use shared::{
     amqp::{
         connection::Broker,
@@ -26,7 +28,7 @@ use shared::{
     order::{ACCEPT_ORDER, AcceptOrder},
     outcome::{Failure, Told},
     request::{Caller, Request},
-    trace::{self, Span},
+    trace,
 };
 use tokio::{
     sync::Semaphore,
@@ -34,7 +36,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::message::StepMessage;
+use self::{bulkhead::Bulkhead, message::StepMessage, report::Ending};
 use crate::{
     crash::{Point, point},
     domain::{
@@ -51,7 +53,7 @@ use crate::{
 
 /// Messages in hand at the same time, each of one step or several: each is in hand as long as the slowest of
 /// its steps, and a partner that does not answer has some for as long as [`STEP_TIMEOUT`]. The steps of
-/// others, and those that need no partner, must get past them.
+/// others, and those that need no partner, must get past them ([`Bulkhead`]).
 const PREFETCH: u16 = 200;
 /// Steps in hand at the same time, with their orders.
 const AT_ONCE: u32 = 1_200;
@@ -81,6 +83,7 @@ pub struct Steps {
     partners: Partners,
     under_way: Arc<Mutex<HashSet<StepKey>>>,
     at_once: Arc<Semaphore>,
+    payments: Arc<Bulkhead>,
     latencies: Latencies,
 }
 
@@ -93,6 +96,7 @@ impl Steps {
             partners,
             under_way: Arc::default(),
             at_once: Arc::new(Semaphore::new(AT_ONCE as usize)),
+            payments: Arc::new(Bulkhead::new()),
             latencies,
         }
     }
@@ -235,18 +239,11 @@ impl Steps {
             &message::Name(&row),
             row.traceparent.as_deref(),
         );
-        let result =
-            match time::timeout(STEP_TIMEOUT, self.partners.ask(&row.key.step, &order)).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(error)) => failed(error),
-                Err(_) => failed(PartnerError::Transient(format!(
-                    "no answer within {STEP_TIMEOUT:?}"
-                ))),
-            };
+        let result = self.ask(&row.key.step, &order).await;
         point(Point::AfterPartner);
-        note(&mut span, &row, &result);
-        tell(&row, &order, &result);
-        let is_failed = matches!(result, StepResult::Failed { .. });
+        report::note(&mut span, &row, &result);
+        report::tell(&row, &order, &result);
+        let ending = Ending::of(&result);
         let finished = match self.finish(&row, result).await {
             // Deciding the same result again would not end better: an operator must look.
             Ok(Told {
@@ -263,12 +260,37 @@ impl Steps {
             decided => decided.map(drop).map_err(Into::into),
         };
         if finished.is_ok() {
-            self.latencies
-                .note(row.key.step.kind(), row.due_at, is_failed);
-            measure(&row, is_failed);
+            report::measure(&row, ending, &self.latencies);
             point(Point::AfterStepStored);
         }
         finished
+    }
+
+    /// Has the partner do what `step` says for `order`, if there is room for another call.
+    async fn ask(&self, step: &Step, order: &Order) -> StepResult {
+        let asked = time::timeout(STEP_TIMEOUT, self.partners.ask(step, order));
+        let answered = match step {
+            Step::AuthorizePayment
+            | Step::CapturePayment
+            | Step::VoidPayment
+            | Step::RefundPayment
+            | Step::CheckPayment => self.payments.call(asked).await,
+            // The carrier is our own, and the others are no calls.
+            Step::RequestShipment(_)
+            | Step::CancelShipment(_)
+            | Step::ExpireOrder
+            | Step::ReserveStock => Some(asked.await),
+        };
+        match answered {
+            Some(Ok(Ok(result))) => result,
+            Some(Ok(Err(error))) => failed(error),
+            Some(Err(_)) => failed(PartnerError::Transient(format!(
+                "no answer within {STEP_TIMEOUT:?}"
+            ))),
+            None => StepResult::PutOff {
+                why: "not asked: the provider has not answered those who were before".to_owned(),
+            },
+        }
     }
 
     /// The steps and their orders, as soon as the database tells.
@@ -370,62 +392,5 @@ fn failed(error: PartnerError) -> StepResult {
     StepResult::Failed {
         error: error.to_string(),
         is_transient,
-    }
-}
-
-fn measure(row: &StepRow, is_failed: bool) {
-    let step = row.key.step.kind();
-    let outcome = if is_failed { "failed" } else { "done" };
-    let took = Timestamp::now().duration_since(row.due_at).as_secs_f64();
-    metrics::counter!("step_attempts_total", "step" => step, "outcome" => outcome).increment(1);
-    metrics::histogram!("step_duration_seconds", "step" => step).record(took.max(0.0));
-}
-
-/// What the trace tells of it.
-fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
-    if !span.is_recording() {
-        return;
-    }
-    span.note("order.id", row.key.order_id.to_string());
-    span.note("request_id", row.request_id.clone());
-    span.note("step.attempt", i64::from(row.attempt));
-    if let StepResult::Failed {
-        error,
-        is_transient,
-    } = result
-    {
-        let kind = if *is_transient { "transient" } else { "final" };
-        span.fail(kind, error);
-    }
-}
-
-/// One line of the order's story.
-fn tell(row: &StepRow, order: &Order, result: &StepResult) {
-    let (step, number, intent) = (&row.key.step, order.number, row.key.step.kind());
-    let request_id = row.request_id.as_str();
-    let trace_id = row.traceparent.as_deref().and_then(trace::id);
-    match result {
-        StepResult::Failed { error, .. } => {
-            tracing::warn!(
-                order.id = %order.id,
-                intent,
-                request_id,
-                trace_id,
-                attempt = row.attempt,
-                error,
-                "order #{number}: {step} failed"
-            );
-        }
-        done => {
-            tracing::info!(
-                order.id = %order.id,
-                intent,
-                request_id,
-                trace_id,
-                attempt = row.attempt,
-                result = done.name(),
-                "order #{number}: {step} done"
-            );
-        }
     }
 }

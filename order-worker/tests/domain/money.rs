@@ -38,6 +38,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         5 => Just(Mood::Fine),
         2 => Just(Mood::LosesAnswer),
         1 => Just(Mood::Busy),
+        1 => Just(Mood::HasNoRoom),
         1 => Just(Mood::Declines),
         3 => Just(Mood::Questions),
     ];

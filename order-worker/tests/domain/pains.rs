@@ -201,6 +201,36 @@ fn a_step_that_fails_for_good_is_dead_and_says_why() {
     assert_eq!(shop.world.orders[&id].payment.status, PaymentStatus::Voided);
 }
 
+/// A provider that had no answer for anybody for an hour: whose payment was not even tried has not used up
+/// its attempts, and nothing has happened to the order.
+#[test]
+fn a_step_that_is_put_off_is_not_nearer_to_its_end() {
+    let mut shop = Shop::with_stock(&[("A", "main", 1)]);
+    let id = shop.order(&[("A", 1)]).unwrap();
+    let key = StepKey {
+        order_id: id,
+        step: Step::AuthorizePayment,
+    };
+    let before = shop.world.orders[&id].clone();
+    for attempt in 1..=100 {
+        let row = shop.world.steps[&key].clone();
+        assert_eq!(
+            (row.attempt, row.failures, row.is_dead),
+            (attempt, 0, false)
+        );
+        shop.perform(&key, Mood::HasNoRoom);
+        // What comes twice puts it off once.
+        shop.arrive(0, true);
+        shop.arrive(0, false);
+        let pause = shop.world.steps[&key].due_at.as_millisecond() - shop.clock;
+        assert!((0..=60_000).contains(&pause), "{pause} ms");
+    }
+    assert_eq!(shop.world.orders[&id], before);
+    shop.settle();
+    assert_eq!(shop.world.orders[&id].status, OrderStatus::Processing);
+    shop.check_settled();
+}
+
 /// What was dead and is redriven is a new attempt: it has all of its retries before it, and what
 /// comes late of the old one is void.
 #[test]

@@ -42,6 +42,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         6 => Just(Mood::Fine),
         2 => Just(Mood::LosesAnswer),
         1 => Just(Mood::Busy),
+        1 => Just(Mood::HasNoRoom),
         1 => Just(Mood::Declines),
     ];
     prop_oneof![

@@ -60,6 +60,8 @@ pub(crate) enum Mood {
     LosesAnswer,
     /// Does not do it, for now.
     Busy,
+    /// Is not even asked, for now.
+    HasNoRoom,
     /// Refuses the money.
     Declines,
     /// Wants something of the customer first.
@@ -77,7 +79,7 @@ pub(crate) struct Shop {
     /// The provider gives a payment its id before it is asked for the money.
     pub(crate) prepares: bool,
     events: Vec<Event>,
-    clock: i64,
+    pub(crate) clock: i64,
 }
 
 /// Whoever may do everything.
@@ -228,15 +230,16 @@ impl Shop {
             error: "busy".to_owned(),
             is_transient: true,
         };
-        let result = if mood == Mood::Busy {
-            busy.clone()
-        } else {
-            self.partner(&key.step, &order, mood)
-        };
-        let result = if mood == Mood::LosesAnswer {
-            busy
-        } else {
-            result
+        let result = match mood {
+            Mood::Busy => busy,
+            Mood::HasNoRoom => StepResult::PutOff {
+                why: "no room".to_owned(),
+            },
+            Mood::LosesAnswer => {
+                self.partner(&key.step, &order, mood);
+                busy
+            }
+            Mood::Fine | Mood::Declines | Mood::Questions => self.partner(&key.step, &order, mood),
         };
         self.answers.push((key.clone(), row.attempt, result));
     }

@@ -311,7 +311,8 @@ impl Simulation {
             _ if !has_mishaps => Mood::Fine,
             0..70 => Mood::Fine,
             70..85 => Mood::LosesAnswer,
-            85..95 => Mood::Busy,
+            85..90 => Mood::Busy,
+            90..95 => Mood::HasNoRoom,
             _ => Mood::Declines,
         };
         self.shop.perform(&wake.key, mood);

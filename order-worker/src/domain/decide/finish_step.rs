@@ -2,7 +2,7 @@
 //! still waited for: a cancel that came in between has removed the step, and wins.
 
 use shared::{
-    event::{Fact, Origin},
+    event::Fact,
     order::{CancelReason, OrderStatus},
     outcome::{Code, Failure},
 };
@@ -14,9 +14,8 @@ use super::{
 use crate::domain::{
     command::{Answer, StepResult, origin_of_step},
     decision::{Changes, Decision, Draft},
-    order::Order,
     stamp::Stamp,
-    step::{Step, StepKey, StepRow},
+    step::{self, Step, StepKey, StepRow},
     world::World,
 };
 
@@ -39,17 +38,30 @@ pub(super) fn finish_step(
         });
     };
     let origin = origin_of_step(row);
-    if let StepResult::Failed {
-        error,
-        is_transient,
-    } = result
-    {
-        return failed(order, row, &origin, error, *is_transient, stamp);
-    }
-
     let mut draft = Draft::of(order, &origin, stamp);
-    draft.drop_step(key.step.clone());
-    match (&key.step, result) {
+    match result {
+        StepResult::Failed {
+            error,
+            is_transient,
+        } => failed(&mut draft, row, error, *is_transient)?,
+        StepResult::PutOff { why } => put_off(&mut draft, row, why),
+        result => {
+            draft.drop_step(key.step.clone());
+            done(&mut draft, row, result, world, rules)?;
+        }
+    }
+    Ok(draft.done())
+}
+
+/// What follows from a step that was done.
+fn done(
+    draft: &mut Draft<'_>,
+    row: &StepRow,
+    result: &StepResult,
+    world: &World,
+    rules: &Rules,
+) -> Result<(), Failure> {
+    match (&row.key.step, result) {
         (
             Step::AuthorizePayment,
             StepResult::Authorized {
@@ -57,25 +69,25 @@ pub(super) fn finish_step(
                 reference,
                 amount,
             },
-        ) => payment::authorized(&mut draft, provider, reference, *amount)?,
+        ) => payment::authorized(draft, provider, reference, *amount)?,
         (
             Step::AuthorizePayment,
             StepResult::Prepared {
                 provider,
                 reference,
             },
-        ) => payment::prepared(&mut draft, row, provider, reference)?,
+        ) => payment::prepared(draft, row, provider, reference)?,
         (Step::AuthorizePayment, StepResult::ActionRequired(action)) => {
-            payment::action_required(&mut draft, action, 1)?;
+            payment::action_required(draft, action, 1)?;
         }
         (Step::AuthorizePayment, StepResult::Declined { code, message }) => {
-            payment::declined(&mut draft, code, message)?;
+            payment::declined(draft, code, message)?;
         }
         (Step::CapturePayment, StepResult::Captured { amount, asked }) => {
-            payment::captured(&mut draft, *amount, *asked, rules)?;
+            payment::captured(draft, *amount, *asked, rules)?;
         }
         (Step::CheckPayment | Step::VoidPayment, StepResult::Stands(standing)) => {
-            payment::reconcile(&mut draft, row, standing, rules)?;
+            payment::reconcile(draft, row, standing, rules)?;
         }
         (Step::VoidPayment, StepResult::Voided { reference }) => {
             draft.record(Fact::PaymentVoided {
@@ -83,7 +95,7 @@ pub(super) fn finish_step(
             })?;
         }
         (Step::RefundPayment, StepResult::Refunded { amount }) => {
-            refunded(&mut draft, *amount)?;
+            refunded(draft, *amount)?;
         }
         (
             Step::RequestShipment(warehouse),
@@ -92,20 +104,15 @@ pub(super) fn finish_step(
                 tracking_number,
             },
         ) => {
-            announce(
-                &mut draft,
-                warehouse,
-                carrier.clone(),
-                tracking_number.clone(),
-            )?;
+            announce(draft, warehouse, carrier.clone(), tracking_number.clone())?;
         }
         (Step::CancelShipment(_), StepResult::Withdrawn) => {}
         (Step::ReserveStock, StepResult::TimeIsUp) => {
-            import_order::reserve_stock(&mut draft, world, rules)?;
+            import_order::reserve_stock(draft, world, rules)?;
         }
         (Step::ExpireOrder, StepResult::TimeIsUp) => {
             if draft.order.status == OrderStatus::Pending {
-                cancel(&mut draft, CancelReason::Expired, None)?;
+                cancel(draft, CancelReason::Expired, None)?;
             }
         }
         (
@@ -122,27 +129,24 @@ pub(super) fn finish_step(
         ) => {
             return Err(Failure::new(
                 Code::Internal,
-                format!("{} can't end in {result:?}", key.step),
+                format!("{} can't end in {result:?}", row.key.step),
             ));
         }
     }
-    Ok(draft.done())
+    Ok(())
 }
 
 /// Tries again later, or gives up and leaves the step to an operator.
 fn failed(
-    order: &Order,
+    draft: &mut Draft<'_>,
     row: &StepRow,
-    origin: &Origin,
     error: &str,
     is_transient: bool,
-    stamp: &mut Stamp,
-) -> Result<Decision, Failure> {
-    let jitter = stamp.jitter();
+) -> Result<(), Failure> {
+    let jitter = draft.stamp().jitter();
     let delay = Some(row.key.step.retry())
         .filter(|_| is_transient)
         .and_then(|retry| retry.delay(row.failures + 1, jitter));
-    let mut draft = Draft::of(order, origin, stamp);
     let (step, error) = (row.key.step.to_string(), error.to_owned());
     let row = StepRow {
         failures: row.failures + 1,
@@ -170,5 +174,18 @@ fn failed(
             ..row
         });
     }
-    Ok(draft.done())
+    Ok(())
+}
+
+/// Tries again later. Nothing has happened to the order, and nothing was tried; so however long a partner
+/// has no room, no step dies of it.
+fn put_off(draft: &mut Draft<'_>, row: &StepRow, why: &str) {
+    let jitter = draft.stamp().jitter();
+    let due_at = draft.stamp().now() + step::put_off(row.attempt, jitter);
+    draft.put(StepRow {
+        attempt: row.attempt + 1,
+        due_at,
+        last_error: Some(why.to_owned()),
+        ..row.clone()
+    });
 }
