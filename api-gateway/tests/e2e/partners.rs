@@ -53,7 +53,7 @@ impl Silent {
         silent.most.fetch_max(waiting, Ordering::SeqCst);
         let _leaving = Leaving(silent.waiting);
         if !silent.speaks.load(Ordering::SeqCst) {
-            pending().await
+            pending::<()>().await;
         }
         let error = json!({"type": "card_error", "code": "card_declined", "message": "no"});
         (StatusCode::PAYMENT_REQUIRED, Json(json!({"error": error})))
