@@ -83,7 +83,8 @@ struct Claims {
     storefront: Option<String>,
     #[serde(default)]
     sub: Option<String>,
-    exp: u64,
+    /// Seconds since 1970, "non-integer values can be represented" (RFC 7519, section 2).
+    exp: f64,
 }
 
 /// Whether a credential is meant as a token: three parts.
@@ -200,7 +201,9 @@ fn identity(claims: Claims) -> Result<Identity, Failure> {
         role,
         storefront,
         actor: subject,
-        expires_at: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp)),
+        expires_at: Duration::try_from_secs_f64(claims.exp)
+            .ok()
+            .and_then(|end| SystemTime::UNIX_EPOCH.checked_add(end)),
     })
 }
 

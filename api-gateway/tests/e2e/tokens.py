@@ -68,6 +68,7 @@ def with_secret(secret):
     return {
         "good": {
             "HS256": good,
+            "with an end between two seconds": jwt.encode({**CLAIMS, "exp": now + 600.5}, secret, "HS256"),
             "operator": jwt.encode({"role": "operator", "exp": now + 600}, secret, "HS256"),
         },
         "bad": {
