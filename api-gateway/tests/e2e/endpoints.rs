@@ -1,9 +1,8 @@
-//! Outgoing webhooks: to receivers that take them, refuse them, are slow, or are not there.
+//! Outgoing webhooks: to receivers that take them, refuse them, or are not there.
 
 use std::{
     io::Write,
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use reqwest::Method;
@@ -11,31 +10,35 @@ use serde_json::{Value, json};
 
 use crate::harness::{Book, Manner, Receiver, System, is_announced, order, send, setting, until};
 
-const OPEN: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1");
+pub(crate) const OPEN: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1");
 
 impl System {
     /// An endpoint's id and secret.
-    async fn endpoint(&self, url: &str, types: &[&str]) -> (String, String) {
+    pub(crate) async fn endpoint(&self, url: &str, types: &[&str]) -> (String, String) {
         let body = json!({"url": url, "event_types": types});
         let made = self.post("/v1/webhook-endpoints", body).await.expect(201);
         let text = |name: &str| made[name].as_str().unwrap().to_owned();
         (text("id"), text("secret"))
     }
 
-    async fn an_order(&self) -> String {
+    pub(crate) async fn an_order(&self) -> String {
         let customer = self.customer().await;
         let created = self.post("/v1/orders", order(&customer, "A", 1)).await;
         created.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
-    async fn deliveries(&self, endpoint: &str) -> Vec<Value> {
+    pub(crate) async fn deliveries(&self, endpoint: &str) -> Vec<Value> {
         let path = format!("/v1/webhook-endpoints/{endpoint}/deliveries?limit=200");
         let page = self.get(&path).await.expect(200);
         page["data"].as_array().unwrap().clone()
     }
 
     /// The endpoint's first delivery, once `condition` holds.
-    async fn delivery_until(&self, endpoint: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn delivery_until(
+        &self,
+        endpoint: &str,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut found = Value::Null;
         until("a delivery", async || {
             found = self
@@ -390,33 +393,6 @@ async fn while_a_secret_is_rotated_both_sign() {
     assert!(verify(1, &new).is_err() && verify(1, &old).is_err());
     system.delete(&path).await.expect(204);
     system.get(&path).await.expect_problem(404, "NOT_FOUND");
-}
-
-#[tokio::test]
-async fn a_slow_endpoint_and_one_without_an_end_hold_nobody_up() {
-    let system = System::start_with(&[OPEN]).await;
-    system.stock("A", &[("main", 100)]).await;
-    let slow = Receiver::with(vec![Manner::Late(Duration::from_mins(2))]).await;
-    let endless = Receiver::with(vec![Manner::Endless]).await;
-    let good = Receiver::start().await;
-    system.endpoint(&slow.url("/"), &["*"]).await;
-    let (talkative, _) = system.endpoint(&endless.url("/"), &["order.created"]).await;
-    system.endpoint(&good.url("/"), &["order.created"]).await;
-    let mut ids = Vec::new();
-    for _ in 0..20 {
-        ids.push(system.an_order().await);
-    }
-    until("the good one to hear of everything", async || {
-        good.received().len() == 20
-    })
-    .await;
-    for id in ids {
-        system.order_until(&id, "announced", is_announced).await;
-    }
-    // Whatever it says behind its status is not waited for.
-    system
-        .delivery_until(&talkative, |delivery| delivery["status"] == "succeeded")
-        .await;
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod broker;
 mod configuration;
 mod console;
 mod conventions;
+mod crowds;
 mod customers;
 mod dead_letters;
 mod described;

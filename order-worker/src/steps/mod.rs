@@ -57,7 +57,8 @@ use crate::{
 const PREFETCH: u16 = 200;
 /// Steps in hand at the same time, with their orders.
 const AT_ONCE: u32 = 1_200;
-/// A partner that has not answered by then is asked again later. Below the lease of a step.
+/// A partner that has not answered by then is asked again later. With the wait for a place, below the lease of
+/// a step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between attempts while the database is away.
 const PAUSE: Duration = Duration::from_millis(500);

@@ -55,7 +55,7 @@ pub use self::{
     outbox::{Positioned, Publishing},
     read::{OrderAndSteps, OrderCursor, ProductAndShelves},
     stats::{Backlog, Figure},
-    webhooks::DueDelivery,
+    webhooks::{DueDelivery, Share},
 };
 use self::{database::Session, postgres::Postgres, sqlite::Sqlite};
 use crate::{

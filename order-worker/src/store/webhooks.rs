@@ -37,6 +37,15 @@ pub struct DueDelivery {
     pub event: Option<CloudEvent>,
 }
 
+/// Whose webhooks are asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Share<'a> {
+    /// All endpoints' but these; and those of the second list behind the others'.
+    OfAllBut(&'a [EndpointId], &'a [EndpointId]),
+    /// These endpoints'.
+    Of(&'a [EndpointId]),
+}
+
 const INSERT_DELIVERIES: Write = Write {
     sqlite: "
         INSERT INTO deliveries (id, endpoint_id, status, due_at, created_at, state)
@@ -113,36 +122,48 @@ impl Store {
         Ok(events.len())
     }
 
-    /// Takes webhooks whose time has come, at most `each` of an endpoint, none of those that are
-    /// `busy`, and `limit` in all.
+    /// Takes webhooks whose time has come, those that waited longest first, at most `each` of an endpoint
+    /// and `limit` in all.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn claim_deliveries(
         &self,
         now: Timestamp,
-        busy: &[EndpointId],
-        each: u32,
-        limit: u32,
+        share: Share<'_>,
+        each: usize,
+        limit: usize,
     ) -> Result<Vec<DueDelivery>, StoreError> {
         let sql = Sql::dialects(
-            "SELECT deliveries.id FROM webhook_endpoints AS endpoint JOIN deliveries ON deliveries.id IN (
+            "SELECT due.id FROM webhook_endpoints AS endpoint JOIN deliveries AS due ON due.id IN (
                  SELECT id FROM deliveries
                  WHERE endpoint_id = endpoint.id AND due_at <= $1
                  ORDER BY due_at LIMIT $2
              )
-             WHERE endpoint.id NOT IN (SELECT value FROM json_each($3))
-             LIMIT $4",
+             WHERE (endpoint.id IN (SELECT value FROM json_each($3))) = $4
+             ORDER BY endpoint.id IN (SELECT value FROM json_each($5)), due.due_at
+             LIMIT $6",
             "SELECT due.id FROM webhook_endpoints AS endpoint, LATERAL (
-                 SELECT id FROM deliveries
+                 SELECT id, due_at FROM deliveries
                  WHERE endpoint_id = endpoint.id AND due_at <= $1
                  ORDER BY due_at LIMIT $2
              ) AS due
-             WHERE endpoint.id != ALL($3)
-             LIMIT $4",
+             WHERE (endpoint.id = ANY($3)) = $4
+             ORDER BY endpoint.id = ANY($5), due.due_at
+             LIMIT $6",
         );
-        let arguments = arguments![millis(now), each];
-        let arguments = [arguments, vec![list(busy)], arguments![limit]].concat();
+        let (named, is_theirs, last) = match share {
+            Share::OfAllBut(without, last) => (without, false, last),
+            Share::Of(those) => (those, true, [].as_slice()),
+        };
+        let arguments = [
+            arguments![millis(now), i64::try_from(each).unwrap_or(i64::MAX)],
+            vec![list(named)],
+            arguments![is_theirs],
+            vec![list(last)],
+            arguments![i64::try_from(limit).unwrap_or(i64::MAX)],
+        ]
+        .concat();
         let rows = self.primary().await?.fetch(sql, arguments).await?;
         let ids = rows.iter().map(|row| row.text(0).map(str::to_owned));
         let ids = ids.collect::<Result<Vec<_>, _>>()?;

@@ -5,27 +5,25 @@
 //! decided as a command. It does not go over `order-worker-queue`: what others take their time to
 //! answer must not stand in the way of orders (docs/decisions/0008).
 //!
-//! - [`guard`]: where webhooks must not go. [`attempt`]: one attempt to deliver.
+//! - [`guard`]: where webhooks must not go. [`attempt`]: one attempt to deliver. `in_hand`: how many there
+//!   may be at a time, and of whom.
 
 pub mod attempt;
 pub mod guard;
+mod in_hand;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
-use shared::{
-    id::EndpointId,
-    outcome::{Code, Failure},
-};
+use shared::outcome::{Code, Failure};
 use tokio::{sync::watch, task::JoinSet, time};
 use uuid::Uuid;
 
-use self::attempt::Sender;
+use self::{attempt::Sender, in_hand::InHand};
 use crate::{
     domain::{
         command::Command,
@@ -33,13 +31,9 @@ use crate::{
         webhook::{Answered, EVENT_IS_FORGOTTEN},
     },
     engine::Engine,
-    store::{DueDelivery, Store, StoreError},
+    store::{DueDelivery, Share, Store, StoreError},
 };
 
-/// Attempts under way at a time…
-const AT_ONCE: usize = 64;
-/// …and of one endpoint, taken by halves: a slow one does not stand in the way of others.
-const AT_ONCE_EACH: usize = 8;
 /// Events that webhooks are made of at once.
 const EVENTS: u32 = 500;
 /// How often due webhooks are looked for.
@@ -72,44 +66,6 @@ pub struct Courier {
     /// Changes when there are new events.
     news: watch::Receiver<()>,
     in_hand: Arc<InHand>,
-}
-
-/// Attempts under way by endpoint.
-#[derive(Default)]
-struct InHand(Mutex<HashMap<EndpointId, usize>>);
-
-impl InHand {
-    /// Those that have enough to do, and how much is under way in all.
-    fn busy(&self) -> (Vec<EndpointId>, usize) {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let busy = counts
-            .iter()
-            .filter(|(_, count)| **count > AT_ONCE_EACH / 2)
-            .map(|(id, _)| *id)
-            .collect();
-        (busy, counts.values().sum())
-    }
-
-    fn begin(self: &Arc<Self>, id: EndpointId) -> Begun {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry(id).or_default() += 1;
-        Begun(Arc::clone(self), id)
-    }
-}
-
-/// One attempt under way.
-struct Begun(Arc<InHand>, EndpointId);
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.1);
-            }
-        }
-    }
 }
 
 impl Courier {
@@ -167,16 +123,21 @@ impl Courier {
                 break;
             }
         }
-        let (busy, in_hand) = self.in_hand.busy();
-        let room = u32::try_from(AT_ONCE.saturating_sub(in_hand)).unwrap_or_default();
-        if room == 0 {
-            return Ok(());
+        let (now, room) = (Timestamp::now(), self.in_hand.room(Instant::now()));
+        let mut due = Vec::new();
+        if room.places > 0 {
+            let share = Share::OfAllBut(&room.full, &room.occupied);
+            let claimed = self
+                .store
+                .claim_deliveries(now, share, room.each, room.places);
+            due.extend(claimed.await?);
         }
-        let each = u32::try_from(AT_ONCE_EACH / 2).unwrap_or_default();
-        let due = self
-            .store
-            .claim_deliveries(Timestamp::now(), &busy, each, room)
-            .await?;
+        let is_crowded = due.len() == room.places;
+        if room.slow_places > 0 && !room.slow.is_empty() {
+            let share = Share::Of(&room.slow);
+            let claimed = self.store.claim_deliveries(now, share, 1, room.slow_places);
+            due.extend(claimed.await?);
+        }
         for due in due {
             let begun = self.in_hand.begin(due.endpoint.id);
             let (sender, engine) = (Arc::clone(&self.sender), self.engine.clone());
@@ -184,6 +145,10 @@ impl Courier {
                 deliver(&sender, &engine, due).await;
                 drop(begun);
             });
+        }
+        if is_crowded {
+            // More are due: meanwhile more places become free together.
+            time::sleep(REST).await;
         }
         Ok(())
     }

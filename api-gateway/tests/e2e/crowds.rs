@@ -1,0 +1,93 @@
+//! Outgoing webhooks to many, of whom some are slow and some never answer.
+
+use std::time::Duration;
+
+use crate::{
+    endpoints::OPEN,
+    harness::{Manner, Receiver, System, is_announced, until},
+};
+
+/// Longer than anybody waits.
+const NEVER: Manner = Manner::Late(Duration::from_mins(2));
+
+#[tokio::test]
+async fn a_slow_endpoint_and_one_without_an_end_hold_nobody_up() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let slow = Receiver::with(vec![NEVER]).await;
+    let endless = Receiver::with(vec![Manner::Endless]).await;
+    let good = Receiver::start().await;
+    system.endpoint(&slow.url("/"), &["*"]).await;
+    let (talkative, _) = system.endpoint(&endless.url("/"), &["order.created"]).await;
+    system.endpoint(&good.url("/"), &["order.created"]).await;
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(system.an_order().await);
+    }
+    until("the good one to hear of everything", async || {
+        good.received().len() == 20
+    })
+    .await;
+    for id in ids {
+        system.order_until(&id, "announced", is_announced).await;
+    }
+    // Whatever it says behind its status is not waited for.
+    system
+        .delivery_until(&talkative, |delivery| delivery["status"] == "succeeded")
+        .await;
+}
+
+#[tokio::test]
+async fn a_crowd_that_never_answers_holds_nobody_up() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let never = Receiver::with(vec![NEVER]).await;
+    let mut crowd = Vec::new();
+    for _ in 0..24 {
+        crowd.push(system.endpoint(&never.url("/"), &["*"]).await.0);
+    }
+    let good = Receiver::start().await;
+    system.endpoint(&good.url("/"), &["*"]).await;
+    for _ in 0..5 {
+        system.an_order().await;
+    }
+    // Each order is created, reserves, is paid, processed and announced.
+    until("the good one to hear of everything", async || {
+        good.received().len() >= 5 * 5
+    })
+    .await;
+    // Nobody was given up waiting for by then.
+    for endpoint in &crowd {
+        for delivery in system.deliveries(endpoint).await {
+            assert_eq!(delivery["attempts"].as_array().unwrap().len(), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_has_much_to_be_told_comes_behind_who_has_little() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let thorough = Receiver::with(vec![Manner::Late(Duration::from_secs(1))]).await;
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        crowd.push(system.endpoint(&thorough.url("/"), &["*"]).await.0);
+    }
+    for _ in 0..10 {
+        system.an_order().await;
+    }
+    until("webhooks to be on their way", async || {
+        !thorough.received().is_empty()
+    })
+    .await;
+    let good = Receiver::start().await;
+    system.endpoint(&good.url("/"), &["order.created"]).await;
+    system.an_order().await;
+    until("the order to be told", async || good.received().len() == 1).await;
+    // Each of the others had fifty before that, one second each and eight at a time at most.
+    for endpoint in &crowd {
+        let deliveries = system.deliveries(endpoint).await;
+        let waits = |delivery: &serde_json::Value| delivery["status"] == "pending";
+        assert!(deliveries.iter().any(waits), "{endpoint} came first");
+    }
+}

@@ -1,0 +1,247 @@
+//! Attempts under way, by endpoint, and how many more there may be: endpoints are many, anybody's, and
+//! some never answer. They must not be in the way of those who do.
+//!
+//! An attempt has one of few places. Who has not answered for a while leaves it and is slow from then on:
+//! slow endpoints have places of their own, and one attempt each, until they answer quickly again.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use shared::id::EndpointId;
+
+/// Attempts under way at endpoints that are not known as slow…
+const PLACES: usize = 64;
+/// …of one of them, taken by halves…
+const PLACES_EACH: usize = 8;
+/// …and in all.
+const PLACES_IN_ALL: usize = 256;
+/// Who takes longer to answer is slow…
+const SLOW: Duration = Duration::from_secs(2);
+/// …and counts as that for so long, unless it answers sooner meanwhile.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// Attempts of this worker that are under way.
+#[derive(Default)]
+pub(super) struct InHand(Mutex<HashMap<EndpointId, Attempts>>);
+
+#[derive(Default)]
+struct Attempts {
+    /// Since when.
+    under_way: Vec<Instant>,
+    /// An attempt took long, not long ago.
+    slow_until: Option<Instant>,
+}
+
+impl Attempts {
+    fn is_slow(&self, now: Instant) -> bool {
+        let lingers = |began: &Instant| now.duration_since(*began) >= SLOW;
+        self.slow_until.is_some_and(|until| now < until) || self.under_way.iter().any(lingers)
+    }
+}
+
+/// Who may be told of more.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Attempts at endpoints that are not slow, and…
+    pub(super) places: usize,
+    /// …how many of each.
+    pub(super) each: usize,
+    /// Endpoints that get none of these: they have enough to do, or are slow…
+    pub(super) full: Vec<EndpointId>,
+    /// …and those for whom others come first, as they have something to do.
+    pub(super) occupied: Vec<EndpointId>,
+    /// Attempts at slow endpoints, and…
+    pub(super) slow_places: usize,
+    /// …those of them that have nothing to do: one each.
+    pub(super) slow: Vec<EndpointId>,
+}
+
+impl InHand {
+    /// What there is room for.
+    pub(super) fn room(&self, now: Instant) -> Room {
+        let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.retain(|_, attempts| !attempts.under_way.is_empty() || attempts.is_slow(now));
+        let mut room = Room {
+            each: PLACES_EACH / 2,
+            ..Room::default()
+        };
+        let (mut taken, mut slow_taken) = (0, 0);
+        for (id, attempts) in endpoints.iter() {
+            let count = attempts.under_way.len();
+            if attempts.is_slow(now) {
+                slow_taken += count;
+                room.full.push(*id);
+                if count == 0 {
+                    room.slow.push(*id);
+                }
+            } else {
+                taken += count;
+                if count > PLACES_EACH / 2 {
+                    room.full.push(*id);
+                } else {
+                    room.occupied.push(*id);
+                }
+            }
+        }
+        let left = PLACES_IN_ALL.saturating_sub(taken + slow_taken);
+        room.places = PLACES.saturating_sub(taken).min(left);
+        // The others keep theirs.
+        room.slow_places = (PLACES_IN_ALL - PLACES).saturating_sub(slow_taken);
+        room
+    }
+
+    /// An attempt is under way until what is returned is dropped.
+    pub(super) fn begin(self: &Arc<Self>, id: EndpointId) -> Begun {
+        let began = Instant::now();
+        self.began(id, began);
+        Begun {
+            in_hand: Arc::clone(self),
+            id,
+            began,
+        }
+    }
+
+    fn began(&self, id: EndpointId, now: Instant) {
+        let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.entry(id).or_default().under_way.push(now);
+    }
+
+    fn end(&self, id: EndpointId, began: Instant, now: Instant) {
+        let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(attempts) = endpoints.get_mut(&id) else {
+            return;
+        };
+        let index = attempts.under_way.iter().position(|other| *other == began);
+        let Some(index) = index else {
+            return;
+        };
+        attempts.under_way.swap_remove(index);
+        let took_long = now.duration_since(began) >= SLOW;
+        attempts.slow_until = took_long.then(|| now + REMEMBERED);
+    }
+}
+
+/// One attempt under way.
+pub(super) struct Begun {
+    in_hand: Arc<InHand>,
+    id: EndpointId,
+    began: Instant,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.in_hand.end(self.id, self.began, Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    struct Office {
+        in_hand: InHand,
+        under_way: Vec<(EndpointId, Instant)>,
+        now: Instant,
+    }
+
+    impl Office {
+        fn new() -> Self {
+            Self {
+                in_hand: InHand::default(),
+                under_way: Vec::new(),
+                now: Instant::now(),
+            }
+        }
+
+        fn begin(&mut self, id: EndpointId, attempts: usize) {
+            for _ in 0..attempts {
+                self.in_hand.began(id, self.now);
+                self.under_way.push((id, self.now));
+            }
+        }
+
+        fn end_all(&mut self) {
+            for (id, began) in self.under_way.drain(..) {
+                self.in_hand.end(id, began, self.now);
+            }
+        }
+
+        fn room(&self) -> Room {
+            self.in_hand.room(self.now)
+        }
+    }
+
+    fn somebody() -> EndpointId {
+        Uuid::now_v7().into()
+    }
+
+    #[test]
+    fn an_endpoint_gets_a_few_and_then_waits_for_its_answers() {
+        let (mut office, id) = (Office::new(), somebody());
+        office.begin(id, 4);
+        assert_eq!(office.room().occupied, [id]);
+        office.begin(id, 4);
+        let room = office.room();
+        assert_eq!(
+            (room.places, room.full, room.slow),
+            (PLACES - 8, vec![id], vec![])
+        );
+        office.end_all();
+        assert_eq!(office.room(), Office::new().room());
+    }
+
+    #[test]
+    fn who_does_not_answer_leaves_the_places_to_others_and_gets_one_attempt_at_a_time() {
+        let (mut office, id) = (Office::new(), somebody());
+        office.begin(id, 8);
+        office.now += SLOW;
+        let room = office.room();
+        assert_eq!(
+            (room.places, room.slow_places),
+            (PLACES, PLACES_IN_ALL - PLACES - 8)
+        );
+        assert_eq!((room.full, room.slow), (vec![id], vec![]));
+        office.end_all();
+        let room = office.room();
+        assert_eq!((room.full, room.slow), (vec![id], vec![id]));
+
+        // Quick again; or long ago.
+        office.begin(id, 1);
+        office.end_all();
+        assert_eq!(office.room(), Office::new().room());
+        office.begin(id, 1);
+        office.now += SLOW;
+        office.end_all();
+        office.now += REMEMBERED;
+        assert_eq!(office.room(), Office::new().room());
+    }
+
+    #[test]
+    fn however_many_never_answer_there_is_room_for_those_who_do() {
+        let mut office = Office::new();
+        let crowd: Vec<_> = (0..1_000).map(|_| somebody()).collect();
+        let mut unknown = crowd.iter();
+        while !unknown.as_slice().is_empty() {
+            while let places @ 1.. = office.room().places.min(4)
+                && let Some(id) = unknown.next()
+            {
+                office.begin(*id, places);
+            }
+            assert!(office.room().places == 0 || unknown.as_slice().is_empty());
+            office.now += SLOW;
+            office.end_all();
+        }
+        let room = office.room();
+        assert_eq!((room.places, room.slow.len()), (PLACES, crowd.len()));
+        for id in room.slow.iter().take(room.slow_places) {
+            office.begin(*id, 1);
+        }
+        let room = office.room();
+        assert_eq!((room.places, room.slow_places), (PLACES, 0));
+    }
+}
