@@ -26,7 +26,7 @@ use shared::{
 };
 use tokio::{
     sync::{Notify, Semaphore, broadcast},
-    time,
+    time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const WAIT_MS: u32 = 2_500;
 /// Beyond that, for its answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks at least, if the worker has no room to wait.
+const INTERVAL: Duration = Duration::from_millis(100);
 /// Between attempts while the feed can't be read.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -251,6 +253,7 @@ impl Feed {
             if place != After::Now {
                 query.wait_ms = WAIT_MS;
             }
+            let next_at = Instant::now() + INTERVAL;
             match self.read(query, follower()).await {
                 Ok(read) => {
                     let from = match place {
@@ -266,6 +269,9 @@ impl Feed {
                             to: read.position,
                             events: read.events,
                         }));
+                    } else {
+                        // A worker that has no room to wait answers at once.
+                        time::sleep_until(next_at).await;
                     }
                 }
                 // It was put back to an earlier time: whoever is further on looks for himself.

@@ -250,10 +250,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         engine: engine.clone(),
         dead_letters,
         replier: Arc::new(Replier::new(brokers.sending.clone())),
-        news: News {
-            events: news,
-            stop: stop.clone(),
-        },
+        news: News::new(news, stop.clone()),
         guard: config.webhooks,
         insight,
         modes: Modes {

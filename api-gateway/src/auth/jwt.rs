@@ -64,7 +64,7 @@ struct Published {
     url: Url,
     client: Client,
     keys: RwLock<Arc<HashMap<String, Pinned>>>,
-    /// When they were last asked for; one asks at a time.
+    /// When they were last asked for, or that was answered; one asks at a time, for all who wait meanwhile.
     asked: Mutex<Option<Instant>>,
 }
 
@@ -250,11 +250,18 @@ impl Published {
     }
 
     async fn fetch(&self, is_urgent: bool) {
+        let came = Instant::now();
         let mut asked = self.asked.lock().await;
-        let pause = if is_urgent { COOLDOWN } else { REFRESH };
-        if asked.is_some_and(|asked| asked.elapsed() < pause) {
+        let pause = match (self.all().is_empty(), is_urgent) {
+            // None are better than old ones to nobody.
+            (true, _) => Duration::ZERO,
+            (false, true) => COOLDOWN,
+            (false, false) => REFRESH,
+        };
+        if asked.is_some_and(|asked| asked >= came || asked.elapsed() < pause) {
             return;
         }
+        // Also should whoever asks not wait for the answer.
         *asked = Some(Instant::now());
         match self.try_fetch().await {
             Ok(keys) => {
@@ -266,12 +273,9 @@ impl Published {
                     error = format!("{error:#}"),
                     "can't fetch the keys of JWT_JWKS_URL"
                 );
-                // None are better than old ones to nobody.
-                if self.all().is_empty() {
-                    *asked = None;
-                }
             }
         }
+        *asked = Some(Instant::now());
     }
 
     async fn try_fetch(&self) -> anyhow::Result<HashMap<String, Pinned>> {

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, future::join_all};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::harness::{System, is_announced, order, send, until};
+use crate::harness::{System, is_announced, order, python, send, until};
 
 fn id(event: &Value) -> &str {
     event["id"].as_str().unwrap()
@@ -114,6 +114,14 @@ fn assert_complete(events: &[Value], expected: &[Value]) {
         let before = sequences.insert(subject, sequence);
         assert!(before.is_none_or(|before| before < sequence), "{event}");
     }
+}
+
+#[tokio::test]
+async fn who_waits_at_the_worker_keeps_nobody_else_from_being_answered() {
+    let system = System::start().await;
+    let customer = system.customer().await;
+    let said = python("foreign.py", &["waiters", &system.broker.url(), &customer]);
+    assert!(said.contains("not kept waiting"), "{said}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 """A foreign AMQP client: pika, which none of us wrote.
 
-foreign.py talk|roles|garbage|reject|poison|expire|batch|looks|slow_step|torn_steps URL CUSTOMER
+foreign.py talk|roles|garbage|reject|poison|expire|batch|looks|waiters|slow_step|torn_steps URL CUSTOMER
 """
 
 import json
@@ -290,6 +290,27 @@ def looks(client, ids):
     print("looked")
 
 
+def waiters(client, customer):
+    """Who waits for events keeps nobody else from being answered."""
+    position = client.call("event.list", {"after": "now"})["value"]["position"]
+    waits = {str(uuid.uuid4()) for _ in range(300)}
+    for correlation in waits:
+        client.send("event.list", {"after": position, "wait_ms": 20_000}, correlation=correlation)
+    other = str(uuid.uuid4())
+    client.send("customer.get", {"id": customer}, correlation=other)
+    answered = 0
+    while True:
+        properties, body = client.receive(client.replies)
+        told = json.loads(body)
+        if properties.correlation_id == other:
+            check(told["value"]["id"] == customer, told)
+            break
+        check(told["value"]["data"] == [], told)
+        answered += 1
+    check(answered <= 300 - 128, f"{answered} had waited for nothing by then")
+    print("not kept waiting")
+
+
 def slow_step(client, customer):
     """Orders whose first steps travel in one message; one of them takes its time, one fails twice."""
     methods = ["pm_slow", "pm_flaky", "pm_declined"] + ["pm_ok"] * 7
@@ -316,4 +337,4 @@ def torn_steps(client, customer):
     print("sent")
 
 
-{"batch": batch, "looks": looks, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])
+{"batch": batch, "looks": looks, "waiters": waiters, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])

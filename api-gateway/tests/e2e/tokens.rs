@@ -1,5 +1,8 @@
 //! Callers with JSON Web Tokens, made by a library that is not ours.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::harness::{Manner, Receiver, System, python, until};
@@ -46,6 +49,19 @@ async fn a_token_by_a_secret_is_taken_for_what_it_says_and_a_forged_one_is_not()
         .post("/v1/products", product)
         .await
         .expect_problem(403, "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn who_comes_while_the_first_keys_are_asked_for_waits_for_that_answer() {
+    let tokens = made(&["keys"]);
+    let publisher = Receiver::with(vec![Manner::Late(Duration::from_mins(2))]).await;
+    let url = publisher.url("/jwks");
+    let mut system = System::start_with(&[("JWT_JWKS_URL", &url)]).await;
+    system.key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
+    for reply in join_all((0..5).map(|_| system.get("/v1/orders"))).await {
+        reply.expect_problem(503, "UNAVAILABLE");
+    }
+    assert_eq!(publisher.received().len(), 1);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{engine::last_moment, store::Behind};
 const FEED_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Rpc {
-    /// A page of the feed; an empty one only after having waited for news.
+    /// A page of the feed; an empty one only after having waited for news, if there is room to wait.
     pub(super) async fn events(
         &self,
         caller: &Caller,
@@ -25,6 +25,8 @@ impl Rpc {
     ) -> Result<Json, Failure> {
         query.storefront = visible_storefront(caller, query.storefront);
         let wait = Duration::from_millis(query.wait_ms.into());
+        let place = self.news.waiting.try_acquire();
+        let wait = if place.is_ok() { wait } else { Duration::ZERO };
         let until = time::Instant::now() + wait;
         let until = deadline.map_or(until, |deadline| until.min(last_moment(deadline)));
         let mut news = self.news.events.clone();
