@@ -56,7 +56,7 @@ use crate::{
 /// others, and those that need no partner, must get past them ([`Bulkhead`]).
 const PREFETCH: u16 = 200;
 /// Steps in hand at the same time, with their orders.
-const AT_ONCE: u32 = 1_200;
+const AT_ONCE: u32 = 600;
 /// A partner that has not answered by then is asked again later. With the wait for a place, below the lease of
 /// a step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
