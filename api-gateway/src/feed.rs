@@ -5,13 +5,7 @@
 //! has just come, or the broker was away) makes it read what it missed from the feed itself. So
 //! nobody misses an event or gets one twice, whatever happens in between.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use serde::Deserialize;
@@ -30,10 +24,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::listeners::{Place, Places};
+
 /// Stretches that a slow listener may be behind before it has to read for itself.
 const BEHIND: usize = 64;
-/// Listeners at a time.
-const MAX_LISTENERS: usize = 5_000;
 /// Of those who read for themselves: thousands come back at once when a gateway was away, and orders have to get
 /// through as well.
 const READERS: usize = 64;
@@ -55,7 +49,7 @@ pub(crate) struct Feed(Arc<Inner>);
 struct Inner {
     rpc: RpcClient,
     stretches: broadcast::Sender<Arc<Stretch>>,
-    listeners: AtomicUsize,
+    places: Arc<Places>,
     readers: Semaphore,
     /// Somebody listens.
     woken: Notify,
@@ -114,14 +108,8 @@ impl Wanted {
 
 /// A place among the listeners, until it is dropped.
 pub(crate) struct Listening {
-    feed: Feed,
+    _place: Place,
     pub(crate) stretches: broadcast::Receiver<Arc<Stretch>>,
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.feed.0.listeners.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl Listening {
@@ -174,7 +162,7 @@ impl Feed {
         let inner = Arc::new(Inner {
             rpc,
             stretches,
-            listeners: AtomicUsize::new(0),
+            places: Arc::default(),
             readers: Semaphore::new(READERS),
             woken: Notify::new(),
         });
@@ -183,23 +171,15 @@ impl Feed {
         feed
     }
 
-    /// A place among the listeners.
+    /// A place among the listeners for `caller`.
     ///
     /// # Errors
     /// `UNAVAILABLE` when there are too many.
-    pub(crate) fn listen(&self) -> Result<Listening, Failure> {
-        let stretches = self.0.stretches.subscribe();
-        let before = self.0.listeners.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn listen(&self, caller: &Caller) -> Result<Listening, Failure> {
         let listening = Listening {
-            feed: self.clone(),
-            stretches,
+            _place: self.0.places.take(caller)?,
+            stretches: self.0.stretches.subscribe(),
         };
-        if before >= MAX_LISTENERS {
-            return Err(Failure::new(
-                Code::Unavailable,
-                format!("{MAX_LISTENERS} listen already"),
-            ));
-        }
         self.0.woken.notify_one();
         Ok(listening)
     }
@@ -244,7 +224,7 @@ impl Feed {
         };
         let mut place = After::Now;
         loop {
-            if self.0.listeners.load(Ordering::Acquire) == 0 {
+            if self.0.places.are_free() {
                 self.0.woken.notified().await;
                 place = After::Now;
                 continue;

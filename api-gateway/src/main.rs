@@ -19,6 +19,7 @@ mod console;
 mod feed;
 mod finish;
 mod input;
+mod listeners;
 mod openapi;
 mod output;
 mod problem;

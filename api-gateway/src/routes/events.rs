@@ -71,8 +71,9 @@ async fn list(
     parameters.remove("wait_ms");
     let wait = Duration::from_millis(query.wait_ms.into()).min(app.request_timeout);
     let until = Instant::now() + wait;
-    let wanted = wanted(&asker.caller("event.list"), query);
-    let mut listening = app.feed.listen()?;
+    let caller = asker.caller("event.list");
+    let wanted = wanted(&caller, query);
+    let mut listening = app.feed.listen(&caller)?;
     loop {
         let asked = Value::Object(parameters.clone());
         let page = answer(StatusCode::OK, asker.ask("event.list", asked).await?);
@@ -140,7 +141,7 @@ async fn listen(
     let caller = asker.caller("event.listen");
     let after = query.after.unwrap_or(After::Now);
     let wanted = wanted(&caller, query);
-    let listening = app.feed.listen()?;
+    let listening = app.feed.listen(&caller)?;
     let page = app
         .feed
         .read_for(caller.clone(), wanted.behind(after))

@@ -1,0 +1,135 @@
+//! Places for those who listen to the feed. Each costs a connection and a little memory for as long as
+//! it lasts, so there are only so many; and no storefront has all of them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use shared::{
+    id::Storefront,
+    outcome::{Code, Failure},
+    request::{Caller, Role},
+};
+
+/// Listeners at a time…
+const PLACES: usize = 5_000;
+/// …and of one storefront: others, and whoever looks after them all, find a place beside it.
+const PLACES_EACH: usize = 4_500;
+
+/// The places of a gateway.
+#[derive(Default)]
+pub(crate) struct Places(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    by_storefront: HashMap<Storefront, usize>,
+}
+
+/// A place, until it is dropped.
+pub(crate) struct Place {
+    places: Arc<Places>,
+    storefront: Option<Storefront>,
+}
+
+impl Places {
+    /// A place for `caller`.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when there is none.
+    pub(crate) fn take(self: &Arc<Self>, caller: &Caller) -> Result<Place, Failure> {
+        let mut taken = self.taken();
+        let full = |places: usize, whose: &str| {
+            Failure::new(Code::Unavailable, format!("{places} listen already{whose}"))
+        };
+        if taken.all >= PLACES {
+            return Err(full(PLACES, ""));
+        }
+        let storefront = match caller.role {
+            Role::Storefront => Some(caller.storefront.clone()),
+            Role::Operator | Role::Admin => None,
+        };
+        if let Some(storefront) = &storefront {
+            let its = taken.by_storefront.entry(storefront.clone()).or_default();
+            if *its >= PLACES_EACH {
+                return Err(full(PLACES_EACH, " for this storefront"));
+            }
+            *its += 1;
+        }
+        taken.all += 1;
+        Ok(Place {
+            places: Arc::clone(self),
+            storefront,
+        })
+    }
+
+    /// Whether nobody listens.
+    pub(crate) fn are_free(&self) -> bool {
+        self.taken().all == 0
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken();
+        taken.all -= 1;
+        if let Some(storefront) = &self.storefront
+            && let Some(its) = taken.by_storefront.get_mut(storefront)
+        {
+            *its -= 1;
+            if *its == 0 {
+                taken.by_storefront.remove(storefront);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(role: Role, storefront: &str) -> Caller {
+        Caller {
+            role,
+            storefront: storefront.parse().unwrap(),
+            actor: "a".to_owned(),
+            intent: "event.listen".to_owned(),
+            request_id: "r".to_owned(),
+            traceparent: None,
+        }
+    }
+
+    #[test]
+    fn a_storefront_does_not_have_all_places() {
+        let places = Arc::new(Places::default());
+        assert!(places.are_free());
+        let (eu, us) = (
+            caller(Role::Storefront, "eu"),
+            caller(Role::Storefront, "us"),
+        );
+        let mut taken: Vec<_> = (0..PLACES_EACH)
+            .map(|_| places.take(&eu).unwrap())
+            .collect();
+        let refused = places.take(&eu).err().unwrap();
+        assert_eq!(refused.message, "4500 listen already for this storefront");
+        taken.push(places.take(&us).unwrap());
+        // Who looks after all of them has no storefront, whatever the credential names.
+        let operator = caller(Role::Operator, "eu");
+        taken.extend((PLACES_EACH + 1..PLACES).map(|_| places.take(&operator).unwrap()));
+        assert_eq!(
+            places.take(&operator).err().unwrap().message,
+            "5000 listen already"
+        );
+
+        taken.remove(0);
+        taken.push(places.take(&eu).unwrap());
+        drop(taken);
+        assert!(places.are_free());
+        assert!(places.taken().by_storefront.is_empty());
+    }
+}
