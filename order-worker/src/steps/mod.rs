@@ -289,7 +289,8 @@ impl Steps {
                 "no answer within {STEP_TIMEOUT:?}"
             ))),
             None => StepResult::PutOff {
-                why: "not asked: the provider has not answered those who were before".to_owned(),
+                why: "not asked: the provider has as many calls to answer as it may have"
+                    .to_owned(),
             },
         }
     }
