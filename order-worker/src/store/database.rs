@@ -211,7 +211,7 @@ impl Session {
         let sql = sql.into();
         match self {
             Self::Sqlite(connection) => {
-                let rows = connection.fetch(sql.sqlite.as_str(), &arguments)?;
+                let rows = connection.fetch(sql.sqlite.as_str(), &arguments).await?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(postgres) => {

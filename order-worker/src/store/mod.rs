@@ -6,7 +6,8 @@
 //! - `sqlite`, `postgres`: opening, exclusive use or locks, migrations, connections.
 //! - `database`: the two behind one: statements, arguments, rows; `bulk`: many rows at once.
 //! - `load`, `save`: the two halves of a batch, set-wise: a constant number of statements.
-//! - `read`: what callers ask for; `look_up`: orders by their ids.
+//! - `read`: what callers ask for; `order_list`: orders, whatever they are narrowed by; `look_up`: orders by their
+//!   ids.
 //! - `feed`: events for readers; `webhooks`: events for endpoints of others.
 //! - `outbox`: steps to send, events to publish, housekeeping.
 //! - `stats`: figures, counted from the feed.
@@ -27,6 +28,7 @@ mod jobs;
 mod known;
 mod load;
 mod look_up;
+mod order_list;
 mod outbox;
 pub(crate) mod postgres;
 mod read;

@@ -247,6 +247,11 @@ fn migrations() -> Migrator {
             "retention",
             include_str!("migrations/postgres/0008_retention.sql"),
         ),
+        (
+            9,
+            "a storefront's orders by status",
+            include_str!("migrations/postgres/0009_a_storefronts_orders_by_status.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
 }

@@ -5,7 +5,6 @@ use std::{
     fmt::Write,
 };
 
-use jiff::Timestamp;
 use shared::{
     customer::{Customer, ListCustomers},
     event::Event,
@@ -17,7 +16,8 @@ use shared::{
 use super::{
     Store, StoreError,
     database::{Argument, Row, Session, among, arguments, list},
-    row::{event, json, millis, parse, read_step_at, select_events},
+    order_list::select_orders,
+    row::{event, json, parse, read_step_at, select_events},
 };
 use crate::domain::{
     order::Order,
@@ -216,75 +216,6 @@ pub(super) async fn fetch_order(
     session.fetch(SQL, arguments![id.to_string()]).await
 }
 
-/// The statement for a page of orders with their steps, and its arguments.
-fn select_orders(filter: &ListOrders, after: Option<OrderCursor>) -> (String, Vec<Argument>) {
-    // By sku, the list is read off order_items; else off the index of the narrowest filter.
-    let (from, time) = match &filter.sku {
-        Some(_) => (
-            "order_items AS line JOIN orders USING (number)",
-            "line.created_at",
-        ),
-        None => ("orders", "orders.created_at"),
-    };
-    let mut sql = Statement::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
-    sql.push(from).push(" WHERE true");
-    if let Some(sku) = &filter.sku {
-        sql.push(" AND line.sku = ").bind(sku.to_string());
-    }
-    if let Some(number) = filter.number {
-        sql.push(" AND orders.number = ").bind(number);
-    }
-    if let Some(external_id) = &filter.external_id {
-        sql.push(" AND orders.external_id = ")
-            .bind(external_id.clone());
-    }
-    if let Some(status) = filter.status {
-        sql.push(" AND orders.status = ").bind(status.as_str());
-    }
-    if let Some(customer) = filter.customer_id {
-        sql.push(" AND orders.customer_id = ")
-            .bind(customer.to_string());
-    }
-    if let Some(storefront) = &filter.storefront {
-        sql.push(" AND orders.storefront = ")
-            .bind(storefront.to_string());
-    }
-    if let Some(after) = filter.created_after {
-        sql.push(" AND ")
-            .push(time)
-            .push(" >= ")
-            .bind(ceil_millis(after));
-    }
-    if let Some(before) = filter.created_before {
-        sql.push(" AND ")
-            .push(time)
-            .push(" < ")
-            .bind(ceil_millis(before));
-    }
-    if !filter.include_deleted {
-        sql.push(" AND NOT orders.is_deleted");
-    }
-    if let Some(OrderCursor {
-        created_at_ms,
-        number,
-    }) = after
-    {
-        sql.push(" AND (").push(time).push(", number) < (");
-        sql.bind(created_at_ms).push(", ").bind(number).push(")");
-    }
-    sql.push(" ORDER BY ")
-        .push(time)
-        .push(" DESC, number DESC LIMIT ")
-        .bind(filter.limit + 1);
-    let (page, arguments) = sql.finish();
-    let sql = format!(
-        "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
-         FROM ({page}) AS page LEFT JOIN steps ON steps.order_id = page.id
-         ORDER BY page.created_at DESC, page.number DESC"
-    );
-    (sql, arguments)
-}
-
 /// Rows of an order's id and state, and of one of its steps or nulls; an order's rows are together.
 pub(super) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
     let mut orders: Vec<OrderAndSteps> = Vec::new();
@@ -352,10 +283,4 @@ impl Statement {
     pub(super) fn finish(self) -> (String, Vec<Argument>) {
         (self.text, self.arguments)
     }
-}
-
-/// The first whole millisecond at or after `time`: what is stored is cut to milliseconds.
-fn ceil_millis(time: Timestamp) -> i64 {
-    let whole = millis(time);
-    whole + i64::from(time.subsec_nanosecond() % 1_000_000 > 0)
 }

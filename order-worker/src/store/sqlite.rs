@@ -4,12 +4,12 @@
 //! writes; readers see the last commit and never wait.
 
 mod connection;
+mod reader;
 
 use std::{
     fs::{self, File, TryLockError},
-    mem,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex as StdMutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,15 +22,11 @@ use tokio::{
 };
 
 pub(crate) use self::connection::Connection;
-use self::connection::Reader;
+use self::reader::Readers;
 use super::{StoreError, database::Session, schema::Schema};
 
-/// Connections that are kept for the next reader.
-const READERS: usize = 4;
 /// For a lock held by a backup or a curious `sqlite3`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Readers wait for nobody but a database that is just being opened.
-const READER_BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 /// Pages that the writer keeps in memory: the ends of all indexes, and more.
 const CACHE_KIB: i64 = 12 * 1024;
 /// The write-ahead log is folded into the file when it has so many pages: a page that many commits
@@ -53,12 +49,6 @@ pub(super) struct Sqlite {
     _lock: File,
 }
 
-/// Connections that read.
-struct Readers {
-    path: PathBuf,
-    idle: StdMutex<Vec<Raw>>,
-}
-
 impl Sqlite {
     /// Opens the database that `url` (`sqlite://path`) names, creating and migrating it as needed.
     ///
@@ -76,13 +66,9 @@ impl Sqlite {
         let lock = exclusive(&path).await?;
         let mut writer = writing(&path)?;
         migrate(&mut writer).with_context(|| format!("can't migrate {}", path.display()))?;
-        let readers = Arc::new(Readers {
-            path,
-            idle: StdMutex::default(),
-        });
         Ok(Self {
             writer: Arc::new(Mutex::new(writer)),
-            readers,
+            readers: Readers::of(path),
             _lock: lock,
         })
     }
@@ -95,24 +81,12 @@ impl Sqlite {
 
     /// A connection that reads.
     pub(super) fn reader(&self) -> Result<Session, StoreError> {
-        let idle = self.readers.idle.lock();
-        let idle = idle.unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => reading(&self.readers.path, READER_BUSY_TIMEOUT)?,
-        };
-        Ok(Session::Sqlite(Connection::Reading(Reader {
-            connection: Some(connection),
-            readers: Arc::clone(&self.readers),
-        })))
+        Ok(Session::Sqlite(Connection::Reading(self.readers.lend()?)))
     }
 
     /// Closes the connections, so that the write-ahead log is folded into the file.
     pub(super) fn close(self) {
-        let mut idle = self.readers.idle.lock();
-        drop(mem::take(
-            &mut *idle.as_deref_mut().unwrap_or(&mut Vec::new()),
-        ));
+        self.readers.close();
         if let Some(writer) = Arc::into_inner(self.writer)
             && let Err((_, error)) = writer.into_inner().close()
         {
@@ -208,6 +182,9 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("migrations/sqlite/0007_side_by_side.sql")),
     M::up(include_str!("migrations/sqlite/0008_traces.sql")),
     M::up(include_str!("migrations/sqlite/0009_retention.sql")),
+    M::up(include_str!(
+        "migrations/sqlite/0010_a_storefronts_orders_by_status.sql"
+    )),
 ];
 
 /// The version that this program brings the schema to.
@@ -248,6 +225,14 @@ fn adopt(connection: &Raw) -> rusqlite::Result<()> {
         connection.pragma_update(None, "user_version", version)?;
     }
     Ok(())
+}
+
+/// A database of the newest schema that nobody else sees.
+#[cfg(test)]
+pub(super) fn in_memory() -> Raw {
+    let mut connection = Raw::open_in_memory().unwrap();
+    migrate(&mut connection).unwrap();
+    connection
 }
 
 #[cfg(test)]

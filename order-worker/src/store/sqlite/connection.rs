@@ -4,8 +4,6 @@
 //! takes less time than telling another thread about each of its statements. Whoever writes tells
 //! the runtime that the thread is taken for the time of the disk ([`tokio::task::block_in_place`]).
 
-use std::sync::{Arc, PoisonError};
-
 use rusqlite::{
     Connection as Raw, Statement, ToSql,
     types::{ToSqlOutput, Value, ValueRef},
@@ -16,7 +14,7 @@ use tokio::{
     task,
 };
 
-use super::{READERS, Readers};
+use super::reader::Reader;
 use crate::store::{StoreError, database::Argument};
 
 /// A connection to SQLite.
@@ -27,26 +25,6 @@ pub(crate) enum Connection {
     /// dropped is rolled back.
     Writing(OwnedMutexGuard<Raw>),
     Reading(Reader),
-}
-
-/// A connection on loan from [`Readers`].
-pub(crate) struct Reader {
-    /// Always there; taken out on the way back.
-    pub(super) connection: Option<Raw>,
-    pub(super) readers: Arc<Readers>,
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        let mut idle = self
-            .readers
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < READERS {
-            idle.extend(self.connection.take());
-        }
-    }
 }
 
 impl Drop for Connection {
@@ -62,24 +40,17 @@ impl Drop for Connection {
 
 impl Connection {
     /// The rows that `sql` gives.
-    pub(in crate::store) fn fetch(
+    pub(in crate::store) async fn fetch(
         &mut self,
         sql: &str,
         arguments: &[Argument],
     ) -> Result<Vec<Vec<Value>>, StoreError> {
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let columns = statement.column_count();
-            let places = places(&statement, arguments.len())?;
-            bind(&mut statement, &places, arguments)?;
-            let mut rows = statement.raw_query();
-            let mut read = Vec::new();
-            while let Some(row) = rows.next()? {
-                let cells = (0..columns).map(|column| row.get(column));
-                read.push(cells.collect::<rusqlite::Result<_>>()?);
+        match self {
+            Self::Reading(reader) => reader.fetch(sql, arguments).await,
+            Self::Auditing(_) | Self::Writing(_) => {
+                self.with(|connection| rows(connection, sql, arguments))
             }
-            Ok(read)
-        })
+        }
     }
 
     /// Runs `sql`; tells how many rows it changed.
@@ -124,11 +95,7 @@ impl Connection {
             Self::Auditing(connection) => work(connection),
             // It may wait for the disk.
             Self::Writing(writer) => apart(|| work(writer)),
-            Self::Reading(Reader {
-                connection: Some(connection),
-                ..
-            }) => work(connection),
-            Self::Reading(_) => return Err(StoreError::Damaged("a reader was given back".into())),
+            Self::Reading(reader) => return reader.brief(work),
         };
         Ok(done?)
     }
@@ -142,6 +109,25 @@ fn apart<T>(work: impl FnOnce() -> T) -> T {
     } else {
         work()
     }
+}
+
+/// The rows that `sql` gives.
+pub(super) fn rows(
+    connection: &Raw,
+    sql: &str,
+    arguments: &[Argument],
+) -> rusqlite::Result<Vec<Vec<Value>>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let columns = statement.column_count();
+    let places = places(&statement, arguments.len())?;
+    bind(&mut statement, &places, arguments)?;
+    let mut rows = statement.raw_query();
+    let mut read = Vec::new();
+    while let Some(row) = rows.next()? {
+        let cells = (0..columns).map(|column| row.get(column));
+        read.push(cells.collect::<rusqlite::Result<_>>()?);
+    }
+    Ok(read)
 }
 
 /// Where a statement takes `$1`, `$2`…, which to SQLite are names; one that it has no use for is nowhere.

@@ -1,0 +1,193 @@
+//! The statement for a list of orders: whatever it is narrowed by, read off the index that leads to the
+//! fewest, newest first.
+//!
+//! | narrowed by | read off |
+//! |---|---|
+//! | a number, an external id, a customer | its orders |
+//! | a product (`sku`) | the lines of that product |
+//! | storefront and status, one of them, none | the index of that |
+//!
+//! A product together with storefront or status has no index of its own: its orders are gone through until
+//! there are enough.
+
+use super::{
+    database::Argument,
+    read::{OrderCursor, Statement},
+    row::millis,
+};
+
+use jiff::Timestamp;
+use shared::order::ListOrders;
+
+/// The statement for a page of orders with their steps, and its arguments.
+pub(super) fn select_orders(
+    filter: &ListOrders,
+    after: Option<OrderCursor>,
+) -> (String, Vec<Argument>) {
+    let is_one_customers =
+        filter.customer_id.is_some() || filter.number.is_some() || filter.external_id.is_some();
+    let (from, time) = match &filter.sku {
+        Some(_) if !is_one_customers => (
+            "order_items AS line JOIN orders USING (number)",
+            "line.created_at",
+        ),
+        _ => ("orders", "orders.created_at"),
+    };
+    // An expression has no index, which leaves the customer's.
+    let (status, storefront) = if is_one_customers {
+        ("orders.status || ''", "orders.storefront || ''")
+    } else {
+        ("orders.status", "orders.storefront")
+    };
+    let mut sql = Statement::new("SELECT orders.id, orders.created_at, number, orders.state FROM ");
+    sql.push(from).push(" WHERE true");
+    match &filter.sku {
+        Some(sku) if is_one_customers => {
+            sql.push(" AND EXISTS (SELECT 1 FROM order_items AS line WHERE line.sku = ")
+                .bind(sku.to_string())
+                .push(" AND line.created_at = orders.created_at AND line.number = orders.number)");
+        }
+        Some(sku) => {
+            sql.push(" AND line.sku = ").bind(sku.to_string());
+        }
+        None => {}
+    }
+    if let Some(number) = filter.number {
+        sql.push(" AND orders.number = ").bind(number);
+    }
+    if let Some(external_id) = &filter.external_id {
+        sql.push(" AND orders.external_id = ")
+            .bind(external_id.clone());
+    }
+    if let Some(value) = filter.status {
+        sql.push(" AND ")
+            .push(status)
+            .push(" = ")
+            .bind(value.as_str());
+    }
+    if let Some(customer) = filter.customer_id {
+        sql.push(" AND orders.customer_id = ")
+            .bind(customer.to_string());
+    }
+    if let Some(value) = &filter.storefront {
+        sql.push(" AND ")
+            .push(storefront)
+            .push(" = ")
+            .bind(value.to_string());
+    }
+    if let Some(after) = filter.created_after {
+        sql.push(" AND ")
+            .push(time)
+            .push(" >= ")
+            .bind(ceil_millis(after));
+    }
+    if let Some(before) = filter.created_before {
+        sql.push(" AND ")
+            .push(time)
+            .push(" < ")
+            .bind(ceil_millis(before));
+    }
+    if !filter.include_deleted {
+        sql.push(" AND NOT orders.is_deleted");
+    }
+    if let Some(OrderCursor {
+        created_at_ms,
+        number,
+    }) = after
+    {
+        sql.push(" AND (").push(time).push(", number) < (");
+        sql.bind(created_at_ms).push(", ").bind(number).push(")");
+    }
+    sql.push(" ORDER BY ")
+        .push(time)
+        .push(" DESC, number DESC LIMIT ")
+        .bind(filter.limit + 1);
+    let (page, arguments) = sql.finish();
+    let sql = format!(
+        "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
+         FROM ({page}) AS page LEFT JOIN steps ON steps.order_id = page.id
+         ORDER BY page.created_at DESC, page.number DESC"
+    );
+    (sql, arguments)
+}
+
+/// The first whole millisecond at or after `time`: what is stored is cut to milliseconds.
+fn ceil_millis(time: Timestamp) -> i64 {
+    let whole = millis(time);
+    whole + i64::from(time.subsec_nanosecond() % 1_000_000 > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+    use serde_json::{Value, json};
+    use shared::request::Request;
+
+    use super::*;
+    use crate::store::sqlite;
+
+    /// The index that a list narrowed by `filter` is read off.
+    fn index(connection: &Connection, filter: Value) -> String {
+        let Ok(Request::ListOrders(filter)) = Request::read("order.list", filter) else {
+            panic!("it is a list of orders")
+        };
+        let cursor = OrderCursor {
+            created_at_ms: 1,
+            number: 1,
+        };
+        let (sql, arguments) = select_orders(&filter, Some(cursor));
+        let mut plan = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        let parameters = rusqlite::params_from_iter(arguments);
+        let steps = plan.query_map(parameters, |row| row.get::<_, String>(3));
+        let steps: Vec<_> = steps.unwrap().map(Result::unwrap).collect();
+        let mut page = steps.iter().take_while(|step| *step != "SCAN page");
+        page.find(|step| step.starts_with("SEARCH") || step.starts_with("SCAN"))
+            .unwrap()
+            .clone()
+    }
+
+    #[test]
+    fn a_list_is_read_off_the_index_that_leads_to_the_fewest() {
+        let connection = sqlite::in_memory();
+        let customer = "01a205f2-115c-7001-8d8a-8446d457e741";
+        for (filter, by) in [
+            (json!({}), "INDEX orders_by_created "),
+            (json!({"storefront": "eu"}), "INDEX orders_by_storefront "),
+            (json!({"status": "pending"}), "INDEX orders_by_status "),
+            (
+                json!({"storefront": "eu", "status": "pending"}),
+                "INDEX orders_by_storefront_and_status ",
+            ),
+            (
+                json!({"customer_id": customer}),
+                "INDEX orders_by_customer ",
+            ),
+            (
+                json!({"customer_id": customer, "storefront": "eu", "status": "pending"}),
+                "INDEX orders_by_customer ",
+            ),
+            (
+                json!({"customer_id": customer, "storefront": "eu", "sku": "A"}),
+                "INDEX orders_by_customer ",
+            ),
+            (json!({"sku": "A"}), "line USING PRIMARY KEY "),
+            (
+                json!({"sku": "A", "storefront": "eu", "status": "pending"}),
+                "line USING PRIMARY KEY ",
+            ),
+            (
+                json!({"external_id": "x", "storefront": "eu", "status": "pending"}),
+                "INDEX orders_by_external_id ",
+            ),
+            (
+                json!({"number": 1, "storefront": "eu", "status": "pending"}),
+                "INTEGER PRIMARY KEY ",
+            ),
+        ] {
+            let read = index(&connection, filter.clone());
+            assert!(read.contains(by), "{filter}: {read}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Connections that read. What is read takes some microseconds, and is read where it is asked for: on a
+//! thread that others share. A statement that turns out to take longer is given up there and begun again
+//! on a thread that nobody waits for, one at a time, and not for ever.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use rusqlite::{Connection as Raw, ErrorCode, types::Value};
+use tokio::{
+    task,
+    time::{self, Instant},
+};
+
+use super::{connection::rows, reading};
+use crate::store::{StoreError, database::Argument};
+
+/// Connections that are kept for the next reader.
+const READERS: usize = 4;
+/// Readers wait for nobody but a database that is just being opened.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
+/// SQLite's instructions between two looks at whether a statement takes long…
+const INSTRUCTIONS: i32 = 1_000;
+/// …and looks until it does: some milliseconds. The longest page takes a tenth of that.
+const LOOKS: u32 = 200;
+/// For a statement that takes long, with the wait for its turn; PostgreSQL's `statement_timeout`.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that read, and wait for the next reader.
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Reading>>,
+    /// Held by the statement that takes long.
+    long: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A connection and the leash that it is on.
+struct Reading {
+    raw: Raw,
+    leash: Arc<Leash>,
+}
+
+/// How far a statement may go.
+#[derive(Default)]
+struct Leash {
+    /// Looks that are left.
+    looks: AtomicU32,
+    /// When there are none: until when.
+    until: Mutex<Option<Instant>>,
+}
+
+impl Leash {
+    fn set(&self, looks: u32, until: Option<Instant>) {
+        self.looks.store(looks, Ordering::Relaxed);
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    /// Whether the statement has to stop.
+    fn is_over(&self) -> bool {
+        let looks = self.looks.load(Ordering::Relaxed);
+        if let Some(left) = looks.checked_sub(1) {
+            self.looks.store(left, Ordering::Relaxed);
+            return false;
+        }
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_none_or(|until| Instant::now() >= until)
+    }
+}
+
+/// A connection on loan.
+pub(crate) struct Reader {
+    /// Always there, but while a statement takes long; taken out on the way back.
+    reading: Option<Reading>,
+    readers: Arc<Readers>,
+}
+
+impl Readers {
+    /// Readers of the database at `path`.
+    pub(super) fn of(path: PathBuf) -> Arc<Self> {
+        Arc::new(Self {
+            path,
+            idle: Mutex::default(),
+            long: Arc::default(),
+        })
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// When the database can't be opened.
+    pub(super) fn lend(self: &Arc<Self>) -> rusqlite::Result<Reader> {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        let reading = match idle {
+            Some(reading) => reading,
+            None => self.open()?,
+        };
+        Ok(Reader {
+            reading: Some(reading),
+            readers: Arc::clone(self),
+        })
+    }
+
+    fn open(&self) -> rusqlite::Result<Reading> {
+        let (raw, leash) = (reading(&self.path, BUSY_TIMEOUT)?, Arc::<Leash>::default());
+        let held = Arc::clone(&leash);
+        raw.progress_handler(INSTRUCTIONS, Some(move || held.is_over()))?;
+        Ok(Reading { raw, leash })
+    }
+
+    /// Closes those that nobody reads with.
+    pub(super) fn close(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.clear();
+    }
+}
+
+impl Reader {
+    /// Does what does not take long.
+    pub(super) fn brief<T>(
+        &self,
+        work: impl FnOnce(&Raw) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let Reading { raw, leash } = self.reading.as_ref().ok_or_else(given_away)?;
+        leash.set(LOOKS, None);
+        Ok(work(raw)?)
+    }
+
+    /// The rows that `sql` gives.
+    pub(super) async fn fetch(
+        &mut self,
+        sql: &str,
+        arguments: &[Argument],
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
+        let Reading { raw, leash } = self.reading.as_ref().ok_or_else(given_away)?;
+        leash.set(LOOKS, None);
+        match rows(raw, sql, arguments) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
+            read => return Ok(read?),
+        }
+        let until = Instant::now() + TIMEOUT;
+        let turn = Arc::clone(&self.readers.long).lock_owned();
+        let turn = time::timeout_at(until, turn).await.map_err(|_| {
+            StoreError::Refusing("too many ask for what takes long to be found".into())
+        })?;
+        let reading = self.reading.take().ok_or_else(given_away)?;
+        let (sql, arguments) = (sql.to_owned(), arguments.to_vec());
+        let read = task::spawn_blocking(move || {
+            reading.leash.set(0, Some(until));
+            let read = rows(&reading.raw, &sql, &arguments);
+            drop(turn);
+            (reading, read)
+        });
+        let (reading, read) = read
+            .await
+            .map_err(|error| StoreError::Damaged(error.to_string()))?;
+        self.reading = Some(reading);
+        Ok(read?)
+    }
+}
+
+fn given_away() -> StoreError {
+    StoreError::Damaged("a reader was given away".into())
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut idle = self
+            .readers
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READERS {
+            idle.extend(self.reading.take());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// Counts to `to`.
+    const COUNT: &str =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+                         SELECT count(*) FROM n";
+
+    #[tokio::test]
+    async fn what_takes_long_is_begun_again_and_ends_after_its_time() {
+        let path = std::env::temp_dir().join(format!("reader-{}.db", uuid::Uuid::now_v7()));
+        drop(Raw::open(&path).unwrap());
+        let readers = Readers::of(path.clone());
+        let mut reader = readers.lend().unwrap();
+        let waited_for = Arc::clone(&readers.long).lock_owned().await;
+        for brief in [10, 1_000] {
+            let counted = reader.fetch(COUNT, &[brief.into()]).await.unwrap();
+            assert_eq!(counted, [[Value::Integer(brief)]]);
+        }
+        let many = 1_000_000;
+        let mut counting = Box::pin(async {
+            let counted = reader.fetch(COUNT, &[many.into()]).await.unwrap();
+            assert_eq!(counted, [[Value::Integer(many)]]);
+        });
+        assert!((&mut counting).now_or_never().is_none(), "it has its turn");
+        drop(waited_for);
+        counting.await;
+
+        let for_ever = readers.lend().unwrap();
+        for_ever.brief(|_| Ok(())).unwrap();
+        let Some(Reading { raw, leash }) = &for_ever.reading else {
+            unreachable!("it is on loan")
+        };
+        leash.set(0, Some(Instant::now()));
+        let error = rows(raw, COUNT, &[many.into()]).unwrap_err();
+        assert!(matches!(StoreError::from(error), StoreError::Refusing(_)));
+        std::fs::remove_file(path).unwrap();
+    }
+}
