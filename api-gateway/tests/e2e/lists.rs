@@ -1,8 +1,11 @@
 //! Lists: filters, cursors, and the empty one.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{System, order, order_paid_by};
+use crate::harness::{Book, System, order, order_paid_by};
 
 fn ids(page: &Value) -> Vec<String> {
     page["data"]
@@ -192,4 +195,62 @@ async fn reads_never_wait_behind_a_write() {
     .await;
     system.quiet().await;
     system.assert_verified();
+}
+
+/// So many orders of another storefront, all with the product `A`.
+const OTHERS: usize = 200_000;
+
+fn orders_of_others(is_sqlite: bool) -> String {
+    let (numbers, no) = if is_sqlite {
+        let counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <";
+        (format!("{counted} {OTHERS}) SELECT i FROM n"), "0")
+    } else {
+        (
+            format!("SELECT i FROM generate_series(1, {OTHERS}) AS i"),
+            "false",
+        )
+    };
+    format!(
+        "INSERT INTO order_items (sku, created_at, number)
+         SELECT 'A', 2000000000000 + i, 1000 + i FROM ({numbers}) AS numbers;
+         INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
+         SELECT 1000 + i, 'order-' || i, 'others', 'customer', 'delivered', {no}, 2000000000000 + i, '{{}}'
+         FROM ({numbers}) AS numbers;"
+    )
+}
+
+#[tokio::test]
+async fn who_looks_for_few_among_many_holds_nobody_up() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    let of_others = orders_of_others(system.store.is_sqlite());
+    system.store.run(Book::Orders, &of_others);
+
+    let path = format!("/v1/orders/{id}");
+    let (all_the_time, looks) = (AtomicBool::new(true), AtomicUsize::new(0));
+    let looking = (0..12).map(|_| async {
+        while all_the_time.load(Ordering::Relaxed) {
+            // Who does not come to his turn is told so.
+            let found = system.get("/v1/orders?sku=A&status=shipped").await;
+            assert!(matches!(found.status, 200 | 503 | 504), "{found:?}");
+            looks.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let reading = async {
+        for _ in 0..50 {
+            system.get(&path).await.expect(200);
+        }
+        all_the_time.store(false, Ordering::Relaxed);
+        // Who reads does not wait until one of them has looked.
+        let looks = looks.load(Ordering::Relaxed);
+        assert!(looks < 50, "{looks} had looked by then");
+    };
+    tokio::join!(join_all(looking), reading);
+    // By storefront and status, nobody looks at the others'.
+    let ours = "/v1/orders?storefront=default&status=delivered";
+    let delivered = system.get(ours).await.expect(200);
+    assert_eq!(delivered["data"], json!([]));
 }

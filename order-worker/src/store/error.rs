@@ -46,6 +46,9 @@ const REFUSING_CODES: [&str; 4] = ["25006", "25P03", "25P02", "55P03"];
 /// Serialization failure, deadlock, unique key taken.
 const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 
+/// To whom does not get a turn to look through many rows.
+pub(super) const TOO_MANY_SEARCHES: &str = "too many look for what takes long to be found";
+
 /// SQLite's result codes of the same meaning: busy, locked, out of memory, read-only, interrupted,
 /// disk full, can't open. <https://www.sqlite.org/rescode.html>
 const SQLITE_REFUSING: [i32; 7] = [5, 6, 7, 8, 9, 13, 14];

@@ -8,7 +8,7 @@
 //! | storefront and status, one of them, none | the index of that |
 //!
 //! A product together with storefront or status has no index of its own: its orders are gone through until
-//! there are enough.
+//! there are enough ([`is_search`]).
 
 use super::{
     database::Argument,
@@ -19,13 +19,23 @@ use super::{
 use jiff::Timestamp;
 use shared::order::ListOrders;
 
+/// Whether `filter` asks for the orders of one customer, or for one.
+fn is_one_customers(filter: &ListOrders) -> bool {
+    filter.customer_id.is_some() || filter.number.is_some() || filter.external_id.is_some()
+}
+
+/// Whether many orders may have to be looked at for a page.
+pub(super) fn is_search(filter: &ListOrders) -> bool {
+    let is_narrowed = filter.status.is_some() || filter.storefront.is_some();
+    filter.sku.is_some() && is_narrowed && !is_one_customers(filter)
+}
+
 /// The statement for a page of orders with their steps, and its arguments.
 pub(super) fn select_orders(
     filter: &ListOrders,
     after: Option<OrderCursor>,
 ) -> (String, Vec<Argument>) {
-    let is_one_customers =
-        filter.customer_id.is_some() || filter.number.is_some() || filter.external_id.is_some();
+    let is_one_customers = is_one_customers(filter);
     let (from, time) = match &filter.sku {
         Some(_) if !is_one_customers => (
             "order_items AS line JOIN orders USING (number)",

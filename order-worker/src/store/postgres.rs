@@ -13,11 +13,15 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::{sync::Mutex, time};
+use tokio::{
+    sync::{Mutex, Semaphore, SemaphorePermit},
+    time,
+};
 
 use super::{
     StoreError,
     database::{self, Session},
+    error::TOO_MANY_SEARCHES,
     schema::Schema,
 };
 
@@ -25,6 +29,8 @@ use super::{
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// Connections for everything but batches: timers, the outbox, steps, callers' reads.
 const POOL: u32 = 8;
+/// Of these, those that may go through many rows at the same time: the others have to get past them.
+const SEARCHES: usize = 2;
 /// For a connection from the pool, a new one included: who reads is told quickly.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a connection of the engine's own.
@@ -56,6 +62,7 @@ pub(super) struct Postgres {
     writer: Mutex<Option<PgConnection>>,
     pub(super) pool: PgPool,
     pub(super) readers: PgPool,
+    searches: Semaphore,
 }
 
 impl Postgres {
@@ -86,7 +93,18 @@ impl Postgres {
             writer: Mutex::new(None),
             pool,
             readers,
+            searches: Semaphore::new(SEARCHES),
         })
+    }
+
+    /// The turn of a read that may go through many rows.
+    ///
+    /// # Errors
+    /// `Refusing` when others take too long.
+    pub(super) async fn search(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        let turn = time::timeout(ACQUIRE_TIMEOUT, self.searches.acquire()).await;
+        let turn = turn.ok().and_then(Result::ok);
+        turn.ok_or_else(|| StoreError::Refusing(TOO_MANY_SEARCHES.to_owned()))
     }
 
     /// The engine's connection; to be given back with [`Postgres::keep`] if it is still good.

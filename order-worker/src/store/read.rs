@@ -14,9 +14,9 @@ use shared::{
 };
 
 use super::{
-    Store, StoreError,
+    Database, Store, StoreError,
     database::{Argument, Row, Session, among, arguments, list},
-    order_list::select_orders,
+    order_list::{is_search, select_orders},
     row::{event, json, parse, read_step_at, select_events},
 };
 use crate::domain::{
@@ -94,6 +94,11 @@ impl Store {
         after: Option<OrderCursor>,
     ) -> Result<Vec<OrderAndSteps>, StoreError> {
         let (sql, arguments) = select_orders(filter, after);
+        // SQLite finds out by itself what takes long.
+        let _turn = match &*self.database {
+            Database::Postgres(postgres) if is_search(filter) => Some(postgres.search().await?),
+            Database::Postgres(_) | Database::Sqlite(_) => None,
+        };
         let mut session = self.reader().await?;
         orders_and_steps(&session.fetch(sql, arguments).await?)
     }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{connection::rows, reading};
-use crate::store::{StoreError, database::Argument};
+use crate::store::{StoreError, database::Argument, error::TOO_MANY_SEARCHES};
 
 /// Connections that are kept for the next reader.
 const READERS: usize = 4;
@@ -148,9 +148,9 @@ impl Reader {
         }
         let until = Instant::now() + TIMEOUT;
         let turn = Arc::clone(&self.readers.long).lock_owned();
-        let turn = time::timeout_at(until, turn).await.map_err(|_| {
-            StoreError::Refusing("too many ask for what takes long to be found".into())
-        })?;
+        let turn = time::timeout_at(until, turn)
+            .await
+            .map_err(|_| StoreError::Refusing(TOO_MANY_SEARCHES.to_owned()))?;
         let reading = self.reading.take().ok_or_else(given_away)?;
         let (sql, arguments) = (sql.to_owned(), arguments.to_vec());
         let read = task::spawn_blocking(move || {
