@@ -10,14 +10,14 @@
 //! A product together with storefront or status has no index of its own: its orders are gone through until
 //! there are enough ([`is_search`]).
 
+use jiff::Timestamp;
+use shared::order::ListOrders;
+
 use super::{
     database::Argument,
     read::{OrderCursor, Statement},
     row::millis,
 };
-
-use jiff::Timestamp;
-use shared::order::ListOrders;
 
 /// Whether `filter` asks for the orders of one customer, or for one.
 fn is_one_customers(filter: &ListOrders) -> bool {
