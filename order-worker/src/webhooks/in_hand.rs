@@ -2,7 +2,8 @@
 //! some never answer. They must not be in the way of those who do.
 //!
 //! An attempt has one of few places. Who has not answered for a while leaves it and is slow from then on:
-//! slow endpoints have places of their own, and one attempt each, until they answer quickly again.
+//! slow endpoints have places of their own, the more of them there are the fewer each, until they answer
+//! quickly again.
 
 use std::{
     collections::HashMap,
@@ -16,8 +17,10 @@ use shared::id::EndpointId;
 const PLACES: usize = 64;
 /// …of one of them, taken by halves…
 const PLACES_EACH: usize = 8;
-/// …and in all.
-const PLACES_IN_ALL: usize = 256;
+/// Attempts under way at slow endpoints, which share them…
+const SLOW_PLACES: usize = 192;
+/// …and in all: who turns out to be slow has more under way than its share.
+const PLACES_IN_ALL: usize = PLACES + SLOW_PLACES;
 /// Who takes longer to answer is slow…
 const SLOW: Duration = Duration::from_secs(2);
 /// …and counts as that for so long, unless it answers sooner meanwhile.
@@ -55,7 +58,9 @@ pub(super) struct Room {
     pub(super) occupied: Vec<EndpointId>,
     /// Attempts at slow endpoints, and…
     pub(super) slow_places: usize,
-    /// …those of them that have nothing to do: one each.
+    /// …how many of each…
+    pub(super) slow_each: usize,
+    /// …of these.
     pub(super) slow: Vec<EndpointId>,
 }
 
@@ -68,15 +73,12 @@ impl InHand {
             each: PLACES_EACH / 2,
             ..Room::default()
         };
-        let (mut taken, mut slow_taken) = (0, 0);
+        let (mut taken, mut slow) = (0, Vec::new());
         for (id, attempts) in endpoints.iter() {
             let count = attempts.under_way.len();
             if attempts.is_slow(now) {
-                slow_taken += count;
+                slow.push((*id, count));
                 room.full.push(*id);
-                if count == 0 {
-                    room.slow.push(*id);
-                }
             } else {
                 taken += count;
                 if count > PLACES_EACH / 2 {
@@ -86,10 +88,14 @@ impl InHand {
                 }
             }
         }
+        let share = (SLOW_PLACES / slow.len().max(1)).clamp(1, PLACES_EACH);
+        room.slow_each = share.div_ceil(2);
+        let has_room = |(_, count): &&(EndpointId, usize)| count + room.slow_each <= share;
+        room.slow = slow.iter().filter(has_room).map(|(id, _)| *id).collect();
+        let slow_taken: usize = slow.iter().map(|(_, count)| count).sum();
+        room.slow_places = SLOW_PLACES.saturating_sub(slow_taken);
         let left = PLACES_IN_ALL.saturating_sub(taken + slow_taken);
         room.places = PLACES.saturating_sub(taken).min(left);
-        // The others keep theirs.
-        room.slow_places = (PLACES_IN_ALL - PLACES).saturating_sub(slow_taken);
         room
     }
 
@@ -196,15 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_answer_leaves_the_places_to_others_and_gets_one_attempt_at_a_time() {
+    fn who_does_not_answer_leaves_its_places_to_others_until_it_does() {
         let (mut office, id) = (Office::new(), somebody());
         office.begin(id, 8);
         office.now += SLOW;
         let room = office.room();
-        assert_eq!(
-            (room.places, room.slow_places),
-            (PLACES, PLACES_IN_ALL - PLACES - 8)
-        );
+        assert_eq!((room.places, room.slow_places), (PLACES, SLOW_PLACES - 8));
         assert_eq!((room.full, room.slow), (vec![id], vec![]));
         office.end_all();
         let room = office.room();
@@ -219,6 +222,30 @@ mod tests {
         office.end_all();
         office.now += REMEMBERED;
         assert_eq!(office.room(), Office::new().room());
+    }
+
+    #[test]
+    fn slow_endpoints_share_their_places() {
+        for (endpoints, each, half) in [(1, 8, 4), (24, 8, 4), (48, 4, 2), (100, 1, 1)] {
+            let mut office = Office::new();
+            for id in (0..endpoints).map(|_| somebody()) {
+                office.begin(id, 1);
+            }
+            office.now += SLOW;
+            office.end_all();
+            for under_way in (0..each).step_by(half) {
+                let room = office.room();
+                assert_eq!(
+                    (room.slow_each, room.slow.len()),
+                    (half, endpoints),
+                    "{under_way}"
+                );
+                for id in room.slow {
+                    office.begin(id, half);
+                }
+            }
+            assert_eq!(office.room().slow, []);
+        }
     }
 
     #[test]

@@ -135,7 +135,9 @@ impl Courier {
         let is_crowded = due.len() == room.places;
         if room.slow_places > 0 && !room.slow.is_empty() {
             let share = Share::Of(&room.slow);
-            let claimed = self.store.claim_deliveries(now, share, 1, room.slow_places);
+            let claimed = self
+                .store
+                .claim_deliveries(now, share, room.slow_each, room.slow_places);
             due.extend(claimed.await?);
         }
         for due in due {
