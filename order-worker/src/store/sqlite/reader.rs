@@ -74,7 +74,7 @@ impl Leash {
 
 /// A connection on loan.
 pub(crate) struct Reader {
-    /// Always there, but while a statement takes long; taken out on the way back.
+    /// Always there, but while a statement that takes long waits and runs; taken out on the way back.
     reading: Option<Reading>,
     readers: Arc<Readers>,
 }
@@ -94,19 +94,27 @@ impl Readers {
     /// # Errors
     /// When the database can't be opened.
     pub(super) fn lend(self: &Arc<Self>) -> rusqlite::Result<Reader> {
+        Ok(Reader {
+            reading: Some(self.take()?),
+            readers: Arc::clone(self),
+        })
+    }
+
+    fn take(&self) -> rusqlite::Result<Reading> {
         let idle = self
             .idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        let reading = match idle {
-            Some(reading) => reading,
-            None => self.open()?,
-        };
-        Ok(Reader {
-            reading: Some(reading),
-            readers: Arc::clone(self),
-        })
+        idle.map_or_else(|| self.open(), Ok)
+    }
+
+    /// What is beyond those that are kept is closed.
+    fn take_back(&self, reading: Option<Reading>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READERS {
+            idle.extend(reading);
+        }
     }
 
     fn open(&self) -> rusqlite::Result<Reading> {
@@ -146,12 +154,14 @@ impl Reader {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
             read => return Ok(read?),
         }
+        // Many may wait, and each connection has pages in memory.
+        self.readers.take_back(self.reading.take());
         let until = Instant::now() + TIMEOUT;
         let turn = Arc::clone(&self.readers.long).lock_owned();
         let turn = time::timeout_at(until, turn)
             .await
             .map_err(|_| StoreError::Refusing(TOO_MANY_SEARCHES.to_owned()))?;
-        let reading = self.reading.take().ok_or_else(given_away)?;
+        let reading = self.readers.take()?;
         let (sql, arguments) = (sql.to_owned(), arguments.to_vec());
         let read = task::spawn_blocking(move || {
             reading.leash.set(0, Some(until));
@@ -173,14 +183,7 @@ fn given_away() -> StoreError {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut idle = self
-            .readers
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < READERS {
-            idle.extend(self.reading.take());
-        }
+        self.readers.take_back(self.reading.take());
     }
 }
 
@@ -212,6 +215,11 @@ mod tests {
             assert_eq!(counted, [[Value::Integer(many)]]);
         });
         assert!((&mut counting).now_or_never().is_none(), "it has its turn");
+        assert_eq!(
+            readers.idle.lock().unwrap().len(),
+            1,
+            "it keeps no connection"
+        );
         drop(waited_for);
         counting.await;
 
