@@ -33,12 +33,10 @@ use shared::{
     request::{Caller, Request},
     trace::{self, Span},
 };
-use tokio::{
-    sync::{Semaphore, watch},
-    time,
-};
+use tokio::time;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::feed::News;
 pub(crate) use self::{idempotency::by_client, import::import};
 use self::{
     idempotency::idempotency,
@@ -58,9 +56,6 @@ use crate::{
 
 /// Messages in hand at the same time, each of one request or many.
 const PREFETCH: u16 = 256;
-/// Readers of the feed who wait for news at the same time; who comes then is answered at once. A gateway is
-/// one of them, however many listen there.
-const MAX_WAITING: usize = PREFETCH as usize / 2;
 
 /// Answers requests from the queue.
 #[derive(Clone)]
@@ -90,28 +85,6 @@ pub struct Modes {
     pub demo: Option<Sandbox>,
     /// The data may be seen as it is.
     pub debug: bool,
-}
-
-/// What readers of the feed wait for.
-#[derive(Clone)]
-pub struct News {
-    /// Changes when there are new events.
-    pub events: watch::Receiver<()>,
-    /// The worker is asked to stop: nobody waits any more.
-    pub stop: CancellationToken,
-    /// How many more may wait: each has a message in hand meanwhile.
-    pub waiting: Arc<Semaphore>,
-}
-
-impl News {
-    /// News of this worker's `events`, until `stop`.
-    pub fn new(events: watch::Receiver<()>, stop: CancellationToken) -> Self {
-        Self {
-            events,
-            stop,
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
-        }
-    }
 }
 
 impl Rpc {

@@ -1,19 +1,49 @@
 //! Reading the feed, and waiting for something new in it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use shared::{
     event::{After, EventPage, ListEvents},
     outcome::{Failure, Json},
     request::Caller,
 };
-use tokio::time;
+use tokio::{
+    sync::{Semaphore, watch},
+    time,
+};
+use tokio_util::sync::CancellationToken;
 
-use super::{Rpc, unreadable, visible_storefront};
+use super::{PREFETCH, Rpc, unreadable, visible_storefront};
 use crate::{engine::last_moment, store::Behind};
 
 /// How often a waiting reader looks for what other workers have decided.
 const FEED_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Readers of the feed who wait for news at the same time; who comes then is answered at once. A gateway is
+/// one of them, however many listen there.
+const MAX_WAITING: usize = PREFETCH as usize / 2;
+
+/// What readers of the feed wait for.
+#[derive(Clone)]
+pub struct News {
+    /// Changes when there are new events.
+    pub events: watch::Receiver<()>,
+    /// The worker is asked to stop: nobody waits any more.
+    pub stop: CancellationToken,
+    /// How many more may wait: each has a message in hand meanwhile.
+    pub waiting: Arc<Semaphore>,
+}
+
+impl News {
+    /// News of this worker's `events`, until `stop`.
+    pub fn new(events: watch::Receiver<()>, stop: CancellationToken) -> Self {
+        Self {
+            events,
+            stop,
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+        }
+    }
+}
 
 impl Rpc {
     /// A page of the feed; an empty one only after having waited for news, if there is room to wait.
