@@ -80,6 +80,8 @@ listeners.tcp.1 = 127.0.0.1:$RABBITMQ_PORT
 log.console = false
 log.file.level = warning
 disk_free_limit.absolute = 100MB
+# RabbitMQ 4's; 3.10 takes eight times as much.
+max_message_size = 16777216
 EOF
     cat >"$folder/env" <<EOF
 export HOME='$folder'

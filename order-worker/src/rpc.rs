@@ -128,19 +128,26 @@ impl Rpc {
                 Err(failure) => ready.push(doing.end(Err(failure).into())),
             }
         }
-        if !looks.is_empty() {
-            errands.push(Either::Right(self.look_up(looks)));
-        }
         let mut decisions = self.engine.decide_together(commands);
         let mut replied = Ok(());
         loop {
-            while let Some(Some(answered)) = errands.next().now_or_never() {
-                ready.extend(answered);
+            if !looks.is_empty() {
+                errands.push(Either::Right(self.look_up(mem::take(&mut looks))));
+            }
+            while looks.is_empty()
+                && let Some(Some(done)) = errands.next().now_or_never()
+            {
+                ready.extend(done.answered);
+                looks = done.left;
             }
             if !ready.is_empty() {
                 let ready = mem::take(&mut ready);
                 replied = replied.and(asker.reply(&self.replier, ready).await);
                 point(Point::AfterReply);
+            }
+            // What was found is told before more is looked for.
+            if !looks.is_empty() {
+                continue;
             }
             tokio::select! {
                 Some(decided) = decisions.next() => {
@@ -149,7 +156,10 @@ impl Rpc {
                         Some(decided_on.get_mut(place)?.take()?.end(told))
                     }));
                 }
-                Some(answered) = errands.next() => ready.extend(answered),
+                Some(done) = errands.next() => {
+                    ready.extend(done.answered);
+                    looks = done.left;
+                }
                 else => break,
             }
         }
@@ -199,10 +209,14 @@ impl Rpc {
         })
     }
 
-    async fn run_errand(&self, doing: Doing, asking: Asking, errand: Errand) -> Vec<Answered> {
+    async fn run_errand(&self, doing: Doing, asking: Asking, errand: Errand) -> Done {
         let told = AssertUnwindSafe(self.try_errand(asking, errand)).catch_unwind();
         let told = told.await.unwrap_or_else(|_| Err(defect()));
-        vec![doing.end(told.unwrap_or_else(|failure| Err(failure).into()))]
+        let answered = doing.end(told.unwrap_or_else(|failure| Err(failure).into()));
+        Done {
+            answered: vec![answered],
+            left: Vec::new(),
+        }
     }
 
     async fn try_errand(&self, asking: Asking, errand: Errand) -> Result<Told, Failure> {
@@ -252,6 +266,13 @@ enum Work {
     Command(Command, Option<time::Instant>),
     Look(GetOrder),
     Errand(Asking, Errand),
+}
+
+/// What came of an errand.
+struct Done {
+    answered: Vec<Answered>,
+    /// Orders that are still to be looked up.
+    left: Vec<(Doing, GetOrder)>,
 }
 
 /// A request that is being carried out.

@@ -12,15 +12,54 @@ pub const MAX_LIMIT: u32 = 200;
 pub struct Page<T> {
     /// The entries.
     pub data: Vec<T>,
-    /// Pass as `cursor` for the next page; `null` on the last one.
+    /// Pass as `cursor` for the next page; `null` on the last one. A page of large entries has fewer of them
+    /// than were asked for.
     pub next_cursor: Option<String>,
 }
 
+/// What was read for a page.
+#[derive(Debug)]
+pub struct Rows<T> {
+    /// Up to `limit + 1`: the extra one only tells that there is more.
+    pub rows: Vec<T>,
+    /// There is more, and no room for it: a page is limited by its bytes, too.
+    pub is_cut: bool,
+}
+
+impl<T> Rows<T> {
+    /// What `read` makes of them.
+    ///
+    /// # Errors
+    /// The first of `read`.
+    pub fn read<R, E>(&self, read: impl FnOnce(&[T]) -> Result<Vec<R>, E>) -> Result<Rows<R>, E> {
+        Ok(Rows {
+            rows: read(&self.rows)?,
+            is_cut: self.is_cut,
+        })
+    }
+
+    /// Each as `change` has it.
+    pub fn map<R>(self, change: impl FnMut(T) -> R) -> Rows<R> {
+        Rows {
+            rows: self.rows.into_iter().map(change).collect(),
+            is_cut: self.is_cut,
+        }
+    }
+}
+
+impl<T> From<Vec<T>> for Rows<T> {
+    fn from(rows: Vec<T>) -> Self {
+        let is_cut = false;
+        Self { rows, is_cut }
+    }
+}
+
 impl<T> Page<T> {
-    /// Makes a page from up to `limit + 1` rows: the extra row only tells that there is more.
-    pub fn from_rows(mut rows: Vec<T>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
+    /// Makes a page of what was read for it.
+    pub fn from_rows(read: impl Into<Rows<T>>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
+        let Rows { mut rows, is_cut } = read.into();
         let limit = limit as usize;
-        let more = rows.len() > limit;
+        let more = rows.len() > limit || is_cut;
         rows.truncate(limit);
         let next_cursor = rows.last().filter(|_| more).map(cursor);
         Self {
@@ -43,6 +82,9 @@ mod tests {
         );
         let page = Page::from_rows(vec![3, 2], 2, ToString::to_string);
         assert_eq!((page.data.len(), page.next_cursor), (2, None));
+        let (rows, is_cut) = (vec![3], true);
+        let page = Page::from_rows(Rows { rows, is_cut }, 2, ToString::to_string);
+        assert_eq!((page.data, page.next_cursor), (vec![3], Some("3".into())));
         let page = Page::from_rows(Vec::<u8>::new(), 2, ToString::to_string);
         assert_eq!((page.data.len(), page.next_cursor), (0, None));
     }

@@ -28,6 +28,7 @@ mod idempotency;
 mod import;
 mod inspect;
 mod kills;
+mod large;
 mod life;
 mod lists;
 mod logs;

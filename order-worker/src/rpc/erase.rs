@@ -68,7 +68,7 @@ impl Rpc {
                 ..orders_of(id)
             };
             let open = store.orders(&query, None).await.map_err(unreadable)?;
-            if let Some((order, _)) = open.first() {
+            if let Some((order, _)) = open.rows.first() {
                 return Err(Failure::invalid_state(format!(
                     "customer {id} has orders that are not over: {} is {}",
                     order.id,

@@ -6,7 +6,6 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::FutureExt;
 use serde_json::json;
 use shared::{
-    amqp::rpc_server::Answered,
     id::{EndpointId, Storefront},
     order::{GetOrder, ListOrders, OrderHistory},
     outcome::{Failure, Json},
@@ -14,7 +13,7 @@ use shared::{
     request::{Caller, Role},
 };
 
-use super::{Doing, Rpc, defect, harmless, sort::Query, unreadable};
+use super::{Doing, Done, Rpc, defect, harmless, sort::Query, unreadable};
 use crate::{
     domain::{
         order::Order,
@@ -37,10 +36,7 @@ impl Rpc {
             }
             Query::Products(query) => {
                 let rows = self.store.products(&query).await.map_err(unreadable)?;
-                let rows = rows
-                    .iter()
-                    .map(|(product, shelves)| product.represent(Some(shelves)))
-                    .collect();
+                let rows = rows.map(|(product, shelves)| product.represent(Some(&shelves)));
                 Json::of(&Page::from_rows(rows, query.limit, |product| {
                     product.sku.to_string()
                 }))
@@ -70,9 +66,11 @@ impl Rpc {
                 };
                 let rows = self.store.endpoints(&query).await.map_err(unreadable)?;
                 let rows = rows.iter().map(|endpoint| endpoint.represent(false));
-                Json::of(&Page::from_rows(rows.collect(), query.limit, |endpoint| {
-                    endpoint.id.to_string()
-                }))
+                Json::of(&Page::from_rows(
+                    rows.collect::<Vec<_>>(),
+                    query.limit,
+                    |endpoint| endpoint.id.to_string(),
+                ))
             }
             Query::Stats(query) => self.stats(caller, query).await,
             Query::DebugOrder(order) => self.debug_order(caller, order).await,
@@ -81,9 +79,11 @@ impl Rpc {
                 self.managed(caller, query.id).await?;
                 let rows = self.store.deliveries(&query).await.map_err(unreadable)?;
                 let rows = rows.iter().map(Delivery::represent);
-                Json::of(&Page::from_rows(rows.collect(), query.limit, |delivery| {
-                    delivery.id.to_string()
-                }))
+                Json::of(&Page::from_rows(
+                    rows.collect::<Vec<_>>(),
+                    query.limit,
+                    |delivery| delivery.id.to_string(),
+                ))
             }
         }
     }
@@ -95,25 +95,35 @@ impl Rpc {
             .ok_or_else(|| Failure::not_found("webhook endpoint", id))
     }
 
-    /// Reads as one the orders that are asked for at the same moment; each is told on its own.
-    pub(super) async fn look_up(&self, looks: Vec<(Doing, GetOrder)>) -> Vec<Answered> {
+    /// Reads as one the orders that are asked for at the same moment, as far as there is room; each is told on
+    /// its own.
+    pub(super) async fn look_up(&self, looks: Vec<(Doing, GetOrder)>) -> Done {
         let ids: Vec<_> = looks.iter().map(|(_, query)| query.id).collect();
-        let found = AssertUnwindSafe(self.store.orders_by_id(&ids)).catch_unwind();
-        let found = match found.await {
-            Ok(found) => found.map_err(unreadable),
+        let looked = AssertUnwindSafe(self.store.orders_by_id(&ids)).catch_unwind();
+        let looked = match looked.await {
+            Ok(looked) => looked.map_err(unreadable),
             Err(_) => Err(defect()),
         };
+        let was_looked_for = |(_, query): &(_, GetOrder)| {
+            let looked = looked.as_ref();
+            looked.is_err() || looked.is_ok_and(|looked| looked.covers(&query.id))
+        };
+        let (looks, left) = looks.into_iter().partition(was_looked_for);
+        let looks: Vec<_> = looks;
         let told = looks.into_iter().map(|(doing, query)| {
             let told = harmless(|| {
-                let found = found.as_ref().map_err(Failure::clone)?.get(&query.id);
-                let found = found.map(Result::as_ref).transpose();
+                let found = &looked.as_ref().map_err(Failure::clone)?.found;
+                let found = found.get(&query.id).map(Result::as_ref).transpose();
                 let found = found.map_err(|error| unreadable(error.clone()))?;
                 let (order, steps) = visible(&doing.caller, &query, found)?;
                 Json::of(&order.represent(steps))
             });
             doing.end(told.unwrap_or_else(|| Err(defect())).into())
         });
-        told.collect()
+        Done {
+            answered: told.collect(),
+            left,
+        }
     }
 
     async fn orders(&self, caller: &Caller, mut query: ListOrders) -> Result<Json, Failure> {

@@ -7,7 +7,9 @@
 
 use std::{io, mem, time::Duration};
 
+use futures_util::TryStreamExt;
 use rusqlite::types::Value;
+use shared::page::Rows;
 use sqlx::{
     Arguments as _, AssertSqlSafe, Executor, PgConnection, Row as _, SqlSafeStr, SqlStr,
     pool::PoolConnection,
@@ -15,7 +17,7 @@ use sqlx::{
 };
 use tokio::time;
 
-use super::{StoreError, sqlite};
+use super::{StoreError, filling::Filling, sqlite};
 
 /// A statement in both dialects.
 #[derive(Clone)]
@@ -32,6 +34,20 @@ impl Sql {
             postgres: postgres.into_sql_str(),
         }
     }
+
+    /// As [`Self::dialects`], of statements put together from texts of this program: values are always
+    /// arguments.
+    pub(crate) fn texts(sqlite: String, postgres: String) -> Self {
+        Self {
+            sqlite: AssertSqlSafe(sqlite).into_sql_str(),
+            postgres: AssertSqlSafe(postgres).into_sql_str(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn sqlite(&self) -> &str {
+        self.sqlite.as_str()
+    }
 }
 
 impl From<&'static str> for Sql {
@@ -40,7 +56,7 @@ impl From<&'static str> for Sql {
     }
 }
 
-/// Of a statement put together from texts of this program: values are always arguments.
+/// As [`Sql::texts`].
 impl From<String> for Sql {
     fn from(both: String) -> Self {
         let both = AssertSqlSafe(both).into_sql_str();
@@ -133,6 +149,7 @@ macro_rules! arguments {
 pub(crate) use arguments;
 
 /// A row of a result.
+#[derive(Debug)]
 pub(crate) enum Row {
     Sqlite(Vec<Value>),
     Postgres(PgRow),
@@ -179,6 +196,39 @@ impl Row {
     }
 }
 
+impl Row {
+    /// How many bytes it has: texts, as all else is small.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Sqlite(row) => {
+                let texts = row.iter().map(|cell| match cell {
+                    Value::Text(text) => text.len(),
+                    _ => 0,
+                });
+                texts.sum()
+            }
+            Self::Postgres(row) => (0..row.len()).map(|column| cell(row, column).len()).sum(),
+        }
+    }
+
+    /// Whether the first column is the same.
+    pub(super) fn begins_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Sqlite(one), Self::Sqlite(other)) => one.first() == other.first(),
+            (Self::Postgres(one), Self::Postgres(other)) => cell(one, 0) == cell(other, 0),
+            _ => false,
+        }
+    }
+}
+
+/// A column as it came; nothing, if it is null.
+fn cell(row: &PgRow, column: usize) -> &[u8] {
+    let value = row.try_get_raw(column).ok();
+    value
+        .and_then(|value| value.as_bytes().ok())
+        .unwrap_or_default()
+}
+
 fn odd(column: usize, what: &str) -> StoreError {
     StoreError::Damaged(format!("column {column} is not {what}"))
 }
@@ -208,22 +258,40 @@ impl Session {
         sql: impl Into<Sql>,
         arguments: Vec<Argument>,
     ) -> Result<Vec<Row>, StoreError> {
+        let read = self.fetch_within(usize::MAX, sql, arguments).await?;
+        Ok(read.rows)
+    }
+
+    /// The rows that `sql` gives, as [`Filling`] has `room` for them.
+    pub(super) async fn fetch_within(
+        &mut self,
+        room: usize,
+        sql: impl Into<Sql>,
+        arguments: Vec<Argument>,
+    ) -> Result<Rows<Row>, StoreError> {
         let sql = sql.into();
         match self {
             Self::Sqlite(connection) => {
-                let rows = connection.fetch(sql.sqlite.as_str(), &arguments).await?;
-                Ok(rows.into_iter().map(Row::Sqlite).collect())
+                let sql = sql.sqlite.as_str();
+                connection.fetch(room, sql, &arguments).await
             }
             Self::Postgres(postgres) => {
                 let query = sqlx::query_with(sql.postgres, to_postgres(arguments)?);
                 let patience = postgres.patience();
-                let rows = query.fetch_all(postgres.connection()?);
-                let rows = time::timeout(patience, rows).await;
-                Ok(postgres
-                    .settle(rows)?
-                    .into_iter()
-                    .map(Row::Postgres)
-                    .collect())
+                let mut rows = query.fetch(postgres.connection()?);
+                let mut filling = Filling::new(room);
+                let read = time::timeout(patience, async {
+                    while let Some(row) = rows.try_next().await? {
+                        if !filling.takes(Row::Postgres(row)) {
+                            break;
+                        }
+                    }
+                    Ok(())
+                });
+                let read = read.await;
+                drop(rows);
+                postgres.settle(read)?;
+                Ok(filling.rows())
             }
         }
     }

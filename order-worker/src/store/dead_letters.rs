@@ -1,12 +1,16 @@
 //! Dead letters: steps that are dead, and messages that were archived.
 
 use jiff::Timestamp;
-use shared::dead_letter::{Dead, DeadLetter};
+use shared::{
+    dead_letter::{Dead, DeadLetter},
+    page::Rows,
+};
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
     database::{Row, arguments},
+    filling::LOT,
     row::{json, millis, parse, timestamp, unsigned},
 };
 use crate::{
@@ -40,7 +44,8 @@ impl Store {
             .map(drop)
     }
 
-    /// Up to `limit` dead letters of both kinds after the cursor, the latest first.
+    /// Up to `limit` dead letters of both kinds after the cursor, as far as a lot has room (little of a
+    /// message is shown), the latest first.
     ///
     /// # Errors
     /// When the database is away.
@@ -48,12 +53,13 @@ impl Store {
         &self,
         after: Option<&DeadLetterCursor>,
         limit: u32,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
+    ) -> Result<Rows<DeadLetter>, StoreError> {
         let (died_at, id) = after.cloned().unwrap_or((i64::MAX, String::new()));
         let mut session = self.reader().await?;
         let rows = session
-            .fetch(
-                "SELECT died_at, id, reason, order_id, step, attempt, request_id, queue, message
+            .fetch_within(
+                LOT,
+                "SELECT id, died_at, reason, order_id, step, attempt, request_id, queue, message
                  FROM (
                      SELECT due_at AS died_at, order_id || ':' || step AS id, last_error AS reason,
                             order_id, step, attempt, request_id, NULL AS queue, NULL AS message
@@ -70,7 +76,7 @@ impl Store {
                 arguments![died_at, id, limit],
             )
             .await?;
-        rows.iter().map(dead_letter).collect()
+        rows.read(|rows| rows.iter().map(dead_letter).collect())
     }
 
     /// An archived message and the queue that it came from.
@@ -122,8 +128,8 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
         }
     };
     Ok(DeadLetter {
-        id: row.text(1)?.to_owned(),
-        died_at: timestamp(row.integer(0)?)?,
+        id: row.text(0)?.to_owned(),
+        died_at: timestamp(row.integer(1)?)?,
         reason: row.maybe_text(2)?.unwrap_or_default().to_owned(),
         what,
     })

@@ -6,6 +6,7 @@ use shared::id::OrderId;
 use super::{
     Store, StoreError,
     database::arguments,
+    filling::LOT,
     row::{json, read_step, select_events, select_steps},
 };
 
@@ -28,7 +29,7 @@ const TABLES: [&str; 14] = [
 ];
 
 impl Store {
-    /// An order's rows: as stored, its steps, its events.
+    /// An order's rows: as stored, its steps, its events, as far as a lot has room.
     ///
     /// # Errors
     /// When the database is away.
@@ -64,9 +65,9 @@ impl Store {
             }));
         }
         let sql = select_events!("WHERE subject = $1 ORDER BY sequence LIMIT 1000");
-        let rows = session.fetch(sql, arguments![id]).await?;
-        let mut events = Vec::with_capacity(rows.len());
-        for row in &rows {
+        let read = session.fetch_within(LOT, sql, arguments![id]).await?;
+        let mut events = Vec::with_capacity(read.rows.len());
+        for row in &read.rows {
             let data: Value = json("event", row.text(11)?)?;
             events.push(json!({
                 "position": row.integer(0)?, "id": row.text(1)?, "sequence": row.integer(3)?,

@@ -10,7 +10,8 @@ use shared::{
 
 use super::{
     Store, StoreError,
-    database::{Session, Sql, arguments},
+    database::{Argument, Session, Sql, arguments},
+    filling::{PAGE, bounded},
     read::Statement,
     row::{cloud_event, select_events},
 };
@@ -42,7 +43,7 @@ pub struct FeedPage {
 }
 
 impl Store {
-    /// Up to `query.limit` events behind `query.after`.
+    /// Up to `query.limit` events behind `query.after`, as far as a page has room.
     ///
     /// # Errors
     /// When the database is away.
@@ -70,13 +71,14 @@ impl Store {
             end
         };
         let (sql, arguments) = select(query, after, looks_to);
-        let rows = session.fetch(sql, arguments).await?;
-        let mut events = rows
+        let read = session.fetch_within(PAGE, sql, arguments).await?;
+        let mut events = read
+            .rows
             .iter()
             .map(cloud_event)
             .collect::<Result<Vec<_>, _>>()?;
         let limit = query.limit as usize;
-        let position = if events.len() > limit {
+        let position = if events.len() > limit || read.is_cut {
             events.truncate(limit);
             events.last().map_or(after, |(position, _)| *position)
         } else {
@@ -131,11 +133,7 @@ async fn position(session: &mut Session, id: EventId) -> Result<Option<i64>, Sto
     rows.first().map(|row| row.integer(0)).transpose()
 }
 
-fn select(
-    query: &ListEvents,
-    after: i64,
-    looks_to: i64,
-) -> (String, Vec<super::database::Argument>) {
+fn select(query: &ListEvents, after: i64, looks_to: i64) -> (Sql, Vec<Argument>) {
     let mut sql = Statement::new(select_events!("WHERE position > "));
     sql.bind(after).push(" AND position <= ").bind(looks_to);
     if let Some(order_id) = query.order_id {
@@ -157,7 +155,9 @@ fn select(
         .push(by)
         .push(" LIMIT ")
         .bind(query.limit.saturating_add(1));
-    sql.finish()
+    let (page, arguments) = sql.finish();
+    let bounded = bounded(&page, PAGE, "data", by);
+    (Sql::texts(page, bounded), arguments)
 }
 
 fn of_types(sql: &mut Statement, types: &EventFilter) {

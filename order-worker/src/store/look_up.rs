@@ -7,6 +7,7 @@ use shared::id::OrderId;
 use super::{
     Store, StoreError,
     database::{Row, Session, among, list},
+    filling::LOT,
     read::{OrderAndSteps, fetch_order, orders_and_steps, orders_and_steps_where_id},
     row::{json, parse},
 };
@@ -15,49 +16,74 @@ use crate::domain::{command::Answer, world::stand_in_key};
 /// Orders by their ids, or why they can't be read.
 pub(crate) type OrdersById = HashMap<OrderId, Result<OrderAndSteps, StoreError>>;
 
+/// Orders that were looked for.
+pub(crate) struct Looked {
+    /// Those that were found.
+    pub(crate) found: OrdersById,
+    /// How far there was room: ids behind this one were not looked for.
+    pub(crate) looked_to: Option<OrderId>,
+}
+
+impl Looked {
+    /// Whether this one was looked for.
+    pub(crate) fn covers(&self, id: &OrderId) -> bool {
+        self.looked_to.is_none_or(|last| *id <= last)
+    }
+}
+
 impl Store {
-    /// Orders, by the ids that they were asked for by, as far as they are there; one that can't be read
-    /// keeps no other from it. What was promised under an id may be found as another order.
+    /// Orders, by the ids that they were asked for by, as far as they are there and a lot has room; one that
+    /// can't be read keeps no other from it. What was promised under an id may be found as another order.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn orders_by_id(&self, ids: &[OrderId]) -> Result<OrdersById, StoreError> {
+    pub(crate) async fn orders_by_id(&self, ids: &[OrderId]) -> Result<Looked, StoreError> {
         let mut session = self.reader().await?;
-        let mut found = orders_by_id(&mut session, ids).await?;
-        let missing: Vec<_> = ids.iter().filter(|id| !found.contains_key(id)).collect();
+        let mut looked = orders_by_id(&mut session, LOT, ids).await?;
+        let is_missing = |id: &&OrderId| looked.covers(id) && !looked.found.contains_key(id);
+        let missing: Vec<_> = ids.iter().filter(is_missing).collect();
         if missing.is_empty() {
-            return Ok(found);
+            return Ok(looked);
         }
         let stand_ins = stand_ins(&mut session, &missing).await?;
         if !stand_ins.is_empty() {
             let ids: Vec<_> = stand_ins.iter().map(|(_, order)| *order).collect();
-            let orders = orders_by_id(&mut session, &ids).await?;
+            let orders = orders_by_id(&mut session, usize::MAX, &ids).await?;
             for (promised, order) in stand_ins {
-                if let Some(order) = orders.get(&order) {
-                    found.insert(promised, order.clone());
+                if let Some(order) = orders.found.get(&order) {
+                    looked.found.insert(promised, order.clone());
                 }
             }
         }
-        Ok(found)
+        Ok(looked)
     }
 }
 
-async fn orders_by_id(session: &mut Session, ids: &[OrderId]) -> Result<OrdersById, StoreError> {
-    let rows = match ids {
-        [id] => fetch_order(session, *id).await?,
+async fn orders_by_id(
+    session: &mut Session,
+    room: usize,
+    ids: &[OrderId],
+) -> Result<Looked, StoreError> {
+    let read = match ids {
+        [id] => fetch_order(session, *id).await?.into(),
         ids => {
             let sql = among!(orders_and_steps_where_id!(), "ORDER BY orders.id");
-            session.fetch(sql, vec![list(ids)]).await?
+            session.fetch_within(room, sql, vec![list(ids)]).await?
         }
     };
+    let last = read.rows.last().filter(|_| read.is_cut);
+    let last = last.map(|row| parse("id", row.text(0)?)).transpose()?;
     let of_one_order = |row: &Row, next: &Row| row.text(0).ok() == next.text(0).ok();
-    let orders = rows.chunk_by(of_one_order).filter_map(|rows| {
+    let orders = read.rows.chunk_by(of_one_order).filter_map(|rows| {
         let id = rows.first()?.text(0).and_then(|id| parse("id", id));
         let order = orders_and_steps(rows).map(|mut orders| orders.pop());
         let order = order.transpose()?;
         Some(id.map(|id| (id, order)))
     });
-    orders.collect()
+    Ok(Looked {
+        found: orders.collect::<Result<_, _>>()?,
+        looked_to: last,
+    })
 }
 
 /// Which orders are found under ids that were promised for others.

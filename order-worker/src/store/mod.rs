@@ -24,6 +24,7 @@ mod debug;
 mod erase;
 mod error;
 mod feed;
+mod filling;
 mod jobs;
 mod known;
 mod load;

@@ -14,7 +14,8 @@ use jiff::Timestamp;
 use shared::order::ListOrders;
 
 use super::{
-    database::Argument,
+    database::{Argument, Sql},
+    filling::{PAGE, bounded},
     read::{OrderCursor, Statement},
     row::millis,
 };
@@ -34,7 +35,7 @@ pub(super) fn is_search(filter: &ListOrders) -> bool {
 pub(super) fn select_orders(
     filter: &ListOrders,
     after: Option<OrderCursor>,
-) -> (String, Vec<Argument>) {
+) -> (Sql, Vec<Argument>) {
     let is_one_customers = is_one_customers(filter);
     let (from, time) = match &filter.sku {
         Some(_) if !is_one_customers => (
@@ -113,12 +114,20 @@ pub(super) fn select_orders(
         .push(" DESC, number DESC LIMIT ")
         .bind(filter.limit + 1);
     let (page, arguments) = sql.finish();
-    let sql = format!(
+    let bounded = bounded(&page, PAGE, "state", "created_at DESC, number DESC");
+    (
+        Sql::texts(with_steps(&page), with_steps(&bounded)),
+        arguments,
+    )
+}
+
+/// The orders of `page` with their steps.
+fn with_steps(page: &str) -> String {
+    format!(
         "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
          FROM ({page}) AS page LEFT JOIN steps ON steps.order_id = page.id
          ORDER BY page.created_at DESC, page.number DESC"
-    );
-    (sql, arguments)
+    )
 }
 
 /// The first whole millisecond at or after `time`: what is stored is cut to milliseconds.
@@ -147,7 +156,7 @@ mod tests {
         };
         let (sql, arguments) = select_orders(&filter, Some(cursor));
         let mut plan = connection
-            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", sql.sqlite()))
             .unwrap();
         let parameters = rusqlite::params_from_iter(arguments);
         let steps = plan.query_map(parameters, |row| row.get::<_, String>(3));

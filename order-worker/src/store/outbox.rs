@@ -1,6 +1,8 @@
 //! What the relay needs: steps whose time has come, events that nobody was told of yet. Safe on any
 //! number of workers at once.
 
+use std::sync::LazyLock;
+
 use jiff::{SignedDuration, Timestamp};
 use shared::event::{CloudEvent, Event};
 
@@ -8,6 +10,7 @@ use super::{
     Database, Store, StoreError,
     bulk::{Kind, Write},
     database::{Session, Sql, arguments},
+    filling::{LOT, bounded},
     postgres,
     row::{cloud_event, millis, read_step, select_events},
     save::STEP_LEASE,
@@ -34,19 +37,14 @@ pub struct Publishing {
 }
 
 impl Publishing {
-    /// Up to `limit` events that are not published yet, in the order of commits.
+    /// Up to `limit` events that are not published yet, as far as a lot has room, in the order of commits.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn events(&mut self, limit: u32) -> Result<Vec<(i64, CloudEvent)>, StoreError> {
-        let rows = self
-            .session
-            .fetch(
-                select_events!("WHERE position > $1 ORDER BY position LIMIT $2"),
-                arguments![self.position, limit],
-            )
-            .await?;
-        rows.iter().map(cloud_event).collect()
+        let arguments = arguments![self.position, limit];
+        let events = self.session.fetch_within(LOT, next_events(), arguments);
+        events.await?.rows.iter().map(cloud_event).collect()
     }
 
     /// Everything up to `position` has been published.
@@ -64,6 +62,13 @@ impl Publishing {
             }
         }
     }
+}
+
+/// Up to `$2` events behind `$1`, as far as a lot has room.
+pub(super) fn next_events() -> Sql {
+    const NEXT: &str = select_events!("WHERE position > $1 ORDER BY position LIMIT $2");
+    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "data", "position"));
+    Sql::dialects(NEXT, &BOUNDED)
 }
 
 /// How far workers' clocks may differ without its being taken for a jump.

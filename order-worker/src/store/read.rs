@@ -10,12 +10,14 @@ use shared::{
     event::Event,
     id::{CustomerId, OrderId, Sku, Warehouse},
     order::ListOrders,
+    page::Rows,
     product::ListProducts,
 };
 
 use super::{
     Database, Store, StoreError,
-    database::{Argument, Row, Session, among, arguments, list},
+    database::{Argument, Row, Session, Sql, among, arguments, list},
+    filling::{PAGE, bounded},
     order_list::{is_search, select_orders},
     row::{event, json, parse, read_step_at, select_events},
 };
@@ -84,7 +86,7 @@ impl Store {
         Ok(found.collect())
     }
 
-    /// Up to `filter.limit + 1` orders, newest first.
+    /// Up to `filter.limit + 1` orders, newest first, as far as a page has room.
     ///
     /// # Errors
     /// When the database is away.
@@ -92,7 +94,7 @@ impl Store {
         &self,
         filter: &ListOrders,
         after: Option<OrderCursor>,
-    ) -> Result<Vec<OrderAndSteps>, StoreError> {
+    ) -> Result<Rows<OrderAndSteps>, StoreError> {
         let (sql, arguments) = select_orders(filter, after);
         // SQLite finds out by itself what takes long.
         let _turn = match &*self.database {
@@ -100,10 +102,11 @@ impl Store {
             Database::Postgres(_) | Database::Sqlite(_) => None,
         };
         let mut session = self.reader().await?;
-        orders_and_steps(&session.fetch(sql, arguments).await?)
+        let rows = session.fetch_within(PAGE, sql, arguments).await?;
+        rows.read(orders_and_steps)
     }
 
-    /// Up to `limit` events of `subject` after its `sequence`.
+    /// Up to `limit` events of `subject` after its `sequence`, as far as a page has room.
     ///
     /// # Errors
     /// When the database is away.
@@ -112,18 +115,20 @@ impl Store {
         subject: &str,
         sequence: u64,
         limit: u32,
-    ) -> Result<Vec<Event>, StoreError> {
+    ) -> Result<Rows<Event>, StoreError> {
+        const PAGE_OF_EVENTS: &str =
+            select_events!("WHERE subject = $1 AND sequence > $2 ORDER BY sequence LIMIT $3");
         let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+        let bounded = bounded(PAGE_OF_EVENTS, PAGE, "data", "sequence");
+        let sql = Sql::texts(PAGE_OF_EVENTS.to_owned(), bounded);
         let mut session = self.reader().await?;
         let rows = session
-            .fetch(
-                select_events!("WHERE subject = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"),
-                arguments![subject, sequence, limit],
-            )
+            .fetch_within(PAGE, sql, arguments![subject, sequence, limit])
             .await?;
-        rows.iter()
-            .map(|row| event(row).map(|(_, event)| event))
-            .collect()
+        rows.read(|rows| {
+            let events = rows.iter().map(|row| event(row).map(|(_, event)| event));
+            events.collect()
+        })
     }
 
     /// One product.
@@ -143,14 +148,14 @@ impl Store {
         Ok(products_and_shelves(&rows)?.pop())
     }
 
-    /// Up to `filter.limit + 1` products by sku.
+    /// Up to `filter.limit + 1` products by sku, as far as a page has room.
     ///
     /// # Errors
     /// When the database is away.
     pub async fn products(
         &self,
         filter: &ListProducts,
-    ) -> Result<Vec<ProductAndShelves>, StoreError> {
+    ) -> Result<Rows<ProductAndShelves>, StoreError> {
         let mut sql = Statement::new("SELECT sku, state FROM products WHERE true");
         if !filter.include_deleted {
             sql.push(" AND NOT is_deleted");
@@ -166,7 +171,8 @@ impl Store {
              ORDER BY page.sku"
         );
         let mut session = self.reader().await?;
-        products_and_shelves(&session.fetch(sql, arguments).await?)
+        let rows = session.fetch_within(PAGE, sql, arguments).await?;
+        rows.read(products_and_shelves)
     }
 
     /// One customer.

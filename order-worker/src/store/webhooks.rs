@@ -14,6 +14,8 @@ use super::{
     Store, StoreError,
     bulk::{Kind, Write},
     database::{Session, Sql, among, arguments, list},
+    filling::LOT,
+    outbox::next_events,
     read::Statement,
     row::{cloud_event, json, millis, select_events},
 };
@@ -85,7 +87,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes webhooks of up to `limit` events behind those that they were made of before; tells how
+    /// Makes webhooks of up to `limit` events, as far as a lot has room, behind those that they were made of before; tells how
     /// many events it looked at. None if another worker is at it.
     ///
     /// # Errors
@@ -100,13 +102,10 @@ impl Store {
         let Some(position) = rows.first().map(|row| row.integer(0)).transpose()? else {
             return Ok(0);
         };
-        let rows = session
-            .fetch(
-                select_events!("WHERE position > $1 ORDER BY position LIMIT $2"),
-                arguments![position, limit],
-            )
-            .await?;
-        let events = rows
+        let arguments = arguments![position, limit];
+        let read = session.fetch_within(LOT, next_events(), arguments).await?;
+        let events = read
+            .rows
             .iter()
             .map(cloud_event)
             .collect::<Result<Vec<_>, _>>()?;

@@ -138,7 +138,11 @@ impl Books {
         }
         let customers = customers(&store, CUSTOMERS).await;
         let orders = store.orders(&crate::figures::everything(), None).await;
-        let orders = orders.unwrap().first().map_or(0, |(order, _)| order.number);
+        let orders = orders
+            .unwrap()
+            .rows
+            .first()
+            .map_or(0, |(order, _)| order.number);
         Self {
             store,
             customers,

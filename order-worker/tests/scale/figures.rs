@@ -47,7 +47,7 @@ async fn median(mut what: impl AsyncFnMut(usize)) -> Duration {
 
 impl Figures {
     pub(crate) async fn take(store: &Store, books: &Books, orders: usize) -> Self {
-        let newest = store.orders(&everything(), None).await.unwrap()[0]
+        let newest = store.orders(&everything(), None).await.unwrap().rows[0]
             .0
             .clone();
         let oldest = books.sample.first().copied().unwrap_or(newest.id);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     etag::IfMatch,
-    outcome::{Failure, Outcome, Told},
+    outcome::{Code, Failure, Outcome, Told},
     request::{Caller, Request},
 };
 
@@ -122,6 +122,12 @@ impl Identity {
     }
 }
 
+/// A message that has this many bytes of answers takes no more of them.
+const MESSAGE_BYTES: usize = 1024 * 1024;
+/// RabbitMQ 4 takes 16 MiB a message, unless it is told otherwise. Should one be larger, it closes the
+/// channel, and the answers behind it are lost as well.
+const MAX_ANSWER_BYTES: usize = 15 * 1024 * 1024;
+
 /// Requests from [`REQUEST_QUEUE`], until `stop`.
 pub fn requests(
     broker: Broker,
@@ -185,11 +191,15 @@ impl Asker {
             }
             return Ok(());
         };
+        let answers = answers.into_iter().map(small_enough);
         if self.is_batch {
-            return replier.reply(reply_to, &together(answers)).await;
-        }
-        for answer in answers {
-            replier.reply(reply_to, &envelope(answer)).await?;
+            for answers in in_messages(answers) {
+                replier.reply(reply_to, &together(answers)).await?;
+            }
+        } else {
+            for answer in answers {
+                replier.reply(reply_to, &envelope(answer)).await?;
+            }
         }
         Ok(())
     }
@@ -204,6 +214,46 @@ impl Asker {
     pub async fn settle(self) {
         self.receipt.ack().await;
     }
+}
+
+/// Answers as they travel: no message goes on beyond [`MESSAGE_BYTES`].
+fn in_messages(answers: impl Iterator<Item = Answered>) -> Vec<Vec<Answered>> {
+    let mut messages: Vec<Vec<Answered>> = Vec::new();
+    let mut room = 0;
+    for answer in answers {
+        if room == 0 {
+            room = MESSAGE_BYTES;
+            messages.push(Vec::new());
+        }
+        room = room.saturating_sub(bytes(&answer));
+        if let Some(message) = messages.last_mut() {
+            message.push(answer);
+        }
+    }
+    messages
+}
+
+/// The answer, or that it can't be sent.
+fn small_enough(answer: Answered) -> Answered {
+    let bytes = bytes(&answer);
+    if bytes <= MAX_ANSWER_BYTES {
+        return answer;
+    }
+    let failure = Failure::new(
+        Code::Internal,
+        format!("the answer has {bytes} bytes, more than the {MAX_ANSWER_BYTES} that can be sent"),
+    );
+    tracing::error!(%failure, "an answer is too large for the broker");
+    Answered {
+        told: Err(failure).into(),
+        ..answer
+    }
+}
+
+/// How large an answer is; failures are small.
+fn bytes(answer: &Answered) -> usize {
+    let outcome = answer.told.outcome.as_ref();
+    outcome.map_or(0, |json| json.text().len())
 }
 
 fn together(answers: Vec<Answered>) -> Outgoing {
@@ -233,5 +283,44 @@ fn reply_headers(is_replay: bool) -> Headers {
         Headers::from([(header::REPLAYED.to_owned(), "true".to_owned())])
     } else {
         Headers::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Json;
+
+    fn answer(bytes: usize) -> Answered {
+        let told = Json::of(&"x".repeat(bytes.saturating_sub(2))).into();
+        Answered {
+            whose: Whose(None),
+            told,
+        }
+    }
+
+    #[test]
+    fn a_message_with_many_bytes_takes_no_more_answers() {
+        let travel = |sizes: &[usize]| -> Vec<Vec<usize>> {
+            let messages = in_messages(sizes.iter().map(|size| answer(*size)));
+            let sizes = messages.iter().map(|message| message.iter().map(bytes));
+            sizes.map(Iterator::collect).collect()
+        };
+        assert_eq!(travel(&[]), Vec::<Vec<usize>>::new());
+        assert_eq!(travel(&[2, 9, 2]), [[2, 9, 2]]);
+        let full = MESSAGE_BYTES;
+        assert_eq!(
+            travel(&[full - 1, 5 * full, 2, full, 2]),
+            [vec![full - 1, 5 * full], vec![2, full], vec![2]]
+        );
+    }
+
+    #[test]
+    fn an_answer_that_no_message_can_hold_is_answered_all_the_same() {
+        for (size, fits) in [(MAX_ANSWER_BYTES, true), (MAX_ANSWER_BYTES + 1, false)] {
+            let told = small_enough(answer(size)).told;
+            let code = told.outcome.err().map(|failure| failure.code);
+            assert_eq!(code, (!fits).then_some(Code::Internal));
+        }
     }
 }

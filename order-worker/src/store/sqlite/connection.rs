@@ -8,6 +8,7 @@ use rusqlite::{
     Connection as Raw, Statement, ToSql,
     types::{ToSqlOutput, Value, ValueRef},
 };
+use shared::page::Rows;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::OwnedMutexGuard,
@@ -15,7 +16,11 @@ use tokio::{
 };
 
 use super::reader::Reader;
-use crate::store::{StoreError, database::Argument};
+use crate::store::{
+    StoreError,
+    database::{Argument, Row},
+    filling::Filling,
+};
 
 /// A connection to SQLite.
 pub(crate) enum Connection {
@@ -39,16 +44,17 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// The rows that `sql` gives.
+    /// The rows that `sql` gives, as [`Filling`] has room for them.
     pub(in crate::store) async fn fetch(
         &mut self,
+        room: usize,
         sql: &str,
         arguments: &[Argument],
-    ) -> Result<Vec<Vec<Value>>, StoreError> {
+    ) -> Result<Rows<Row>, StoreError> {
         match self {
-            Self::Reading(reader) => reader.fetch(sql, arguments).await,
+            Self::Reading(reader) => reader.fetch(room, sql, arguments).await,
             Self::Auditing(_) | Self::Writing(_) => {
-                self.with(|connection| rows(connection, sql, arguments))
+                self.with(|connection| rows(connection, room, sql, arguments))
             }
         }
     }
@@ -111,23 +117,27 @@ fn apart<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The rows that `sql` gives.
+/// The rows that `sql` gives, as [`Filling`] has room for them.
 pub(super) fn rows(
     connection: &Raw,
+    room: usize,
     sql: &str,
     arguments: &[Argument],
-) -> rusqlite::Result<Vec<Vec<Value>>> {
+) -> rusqlite::Result<Rows<Row>> {
     let mut statement = connection.prepare_cached(sql)?;
     let columns = statement.column_count();
     let places = places(&statement, arguments.len())?;
     bind(&mut statement, &places, arguments)?;
     let mut rows = statement.raw_query();
-    let mut read = Vec::new();
+    let mut filling = Filling::new(room);
     while let Some(row) = rows.next()? {
         let cells = (0..columns).map(|column| row.get(column));
-        read.push(cells.collect::<rusqlite::Result<_>>()?);
+        let row = Row::Sqlite(cells.collect::<rusqlite::Result<_>>()?);
+        if !filling.takes(row) {
+            break;
+        }
     }
-    Ok(read)
+    Ok(filling.rows())
 }
 
 /// Where a statement takes `$1`, `$2`…, which to SQLite are names; one that it has no use for is nowhere.

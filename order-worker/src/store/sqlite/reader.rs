@@ -11,14 +11,19 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection as Raw, ErrorCode, types::Value};
+use rusqlite::{Connection as Raw, ErrorCode};
+use shared::page::Rows;
 use tokio::{
     task,
     time::{self, Instant},
 };
 
 use super::{connection::rows, reading};
-use crate::store::{StoreError, database::Argument, error::TOO_MANY_SEARCHES};
+use crate::store::{
+    StoreError,
+    database::{Argument, Row},
+    error::TOO_MANY_SEARCHES,
+};
 
 /// Connections that are kept for the next reader.
 const READERS: usize = 4;
@@ -142,15 +147,16 @@ impl Reader {
         Ok(work(raw)?)
     }
 
-    /// The rows that `sql` gives.
+    /// The rows that `sql` gives, as far as there is room for them.
     pub(super) async fn fetch(
         &mut self,
+        room: usize,
         sql: &str,
         arguments: &[Argument],
-    ) -> Result<Vec<Vec<Value>>, StoreError> {
+    ) -> Result<Rows<Row>, StoreError> {
         let Reading { raw, leash } = self.reading.as_ref().ok_or_else(given_away)?;
         leash.set(LOOKS, None);
-        match rows(raw, sql, arguments) {
+        match rows(raw, room, sql, arguments) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
             read => return Ok(read?),
         }
@@ -165,7 +171,7 @@ impl Reader {
         let (sql, arguments) = (sql.to_owned(), arguments.to_vec());
         let read = task::spawn_blocking(move || {
             reading.leash.set(0, Some(until));
-            let read = rows(&reading.raw, &sql, &arguments);
+            let read = rows(&reading.raw, room, &sql, &arguments);
             drop(turn);
             (reading, read)
         });
@@ -198,6 +204,11 @@ mod tests {
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
                          SELECT count(*) FROM n";
 
+    async fn count(reader: &mut Reader, to: i64) -> i64 {
+        let counted = reader.fetch(usize::MAX, COUNT, &[to.into()]).await.unwrap();
+        counted.rows[0].integer(0).unwrap()
+    }
+
     #[tokio::test]
     async fn what_takes_long_is_begun_again_and_ends_after_its_time() {
         let path = std::env::temp_dir().join(format!("reader-{}.db", uuid::Uuid::now_v7()));
@@ -206,13 +217,11 @@ mod tests {
         let mut reader = readers.lend().unwrap();
         let waited_for = Arc::clone(&readers.long).lock_owned().await;
         for brief in [10, 1_000] {
-            let counted = reader.fetch(COUNT, &[brief.into()]).await.unwrap();
-            assert_eq!(counted, [[Value::Integer(brief)]]);
+            assert_eq!(count(&mut reader, brief).await, brief);
         }
         let many = 1_000_000;
         let mut counting = Box::pin(async {
-            let counted = reader.fetch(COUNT, &[many.into()]).await.unwrap();
-            assert_eq!(counted, [[Value::Integer(many)]]);
+            assert_eq!(count(&mut reader, many).await, many);
         });
         assert!((&mut counting).now_or_never().is_none(), "it has its turn");
         assert_eq!(
@@ -229,7 +238,7 @@ mod tests {
             unreachable!("it is on loan")
         };
         leash.set(0, Some(Instant::now()));
-        let error = rows(raw, COUNT, &[many.into()]).unwrap_err();
+        let error = rows(raw, usize::MAX, COUNT, &[many.into()]).unwrap_err();
         assert!(matches!(StoreError::from(error), StoreError::Refusing(_)));
         std::fs::remove_file(path).unwrap();
     }

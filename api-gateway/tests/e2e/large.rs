@@ -1,0 +1,100 @@
+//! Large orders: what a limit of rows lets through may be more than the broker takes in one message, which
+//! would close the channel that everybody's answers travel by.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::{StreamExt, future::join_all, stream};
+use serde_json::{Value, json};
+
+use crate::harness::System;
+
+const LINES: usize = 500;
+/// Of half a megabyte each: more than 16 MiB in all.
+const ORDERS: usize = 40;
+/// A page goes on to a megabyte, and has one order at least.
+const LARGEST_PAGE: usize = 2 * 1024 * 1024;
+
+/// All entries of a list, page by page.
+async fn walk(system: &System, list: &str, cursor: &str) -> (Vec<Value>, usize) {
+    let (mut found, mut pages, mut path) = (Vec::new(), 0, list.to_owned());
+    loop {
+        let mut page = system.get(&path).await.expect(200);
+        assert!(page.to_string().len() < LARGEST_PAGE, "a page of {list}");
+        pages += 1;
+        let Value::Array(data) = page["data"].take() else {
+            panic!("a page of {list}")
+        };
+        found.extend(data);
+        let Some(next) = page["next_cursor"].as_str() else {
+            return (found, pages);
+        };
+        path = format!("{list}&{cursor}={next}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_a_message_is_told_in_several() {
+    let system = System::start().await;
+    let name = "\u{1f4e6}".repeat(200);
+    let setting_up = (0..LINES).map(async |line| {
+        let sku = format!("S{line}");
+        let product = json!({"sku": sku, "name": name, "price": 1, "currency": "EUR"});
+        system.post("/v1/products", product).await.expect(201);
+        let shelf = format!("/v1/products/{sku}/stock/main");
+        let stock = json!({"on_hand": ORDERS});
+        system.put(&shelf, stock).await.expect(200);
+    });
+    let setting_up = stream::iter(setting_up).buffer_unordered(50);
+    setting_up.collect::<()>().await;
+    let customer = system.customer().await;
+    let items: Vec<_> = (0..LINES)
+        .map(|line| json!({"sku": format!("S{line}"), "quantity": 1}))
+        .collect();
+    let order = json!({"customer_id": customer, "items": items});
+    let ordering = (0..ORDERS).map(async |_| {
+        let order = system.post("/v1/orders", order.clone()).await.expect(201);
+        order["id"].as_str().unwrap().to_owned()
+    });
+    let ordering = stream::iter(ordering).buffer_unordered(4);
+    let mut created: Vec<String> = ordering.collect().await;
+    created.sort();
+
+    let is_over = AtomicBool::new(false);
+    let neighbour = async {
+        while !is_over.load(Ordering::Relaxed) {
+            let customer = format!("/v1/customers/{customer}");
+            system.get(&customer).await.expect(200);
+        }
+    };
+    let reader = async {
+        let ids = |found: &[Value], name: &str| {
+            let ids = found.iter().map(|entry| entry[name].as_str().unwrap());
+            ids.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let (listed, pages) = walk(&system, "/v1/orders?limit=200", "cursor").await;
+        let mut listed = ids(&listed, "id");
+        assert!(pages > 8, "{pages} pages");
+        listed.sort();
+        assert_eq!(listed, created);
+
+        let list = "/v1/events?limit=200&type=order.created";
+        let (told, pages) = walk(&system, list, "after").await;
+        let mut told = ids(&told, "subject");
+        assert!(pages > 8, "{pages} pages");
+        told.sort();
+        assert_eq!(told, created);
+
+        let looked_up = join_all(created.iter().map(async |id| {
+            let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+            order["items"].as_array().unwrap().len()
+        }));
+        assert_eq!(looked_up.await, [LINES; ORDERS]);
+
+        let history = format!("/v1/orders/{}/history?limit=200", created[0]);
+        let (history, _) = walk(&system, &history, "cursor").await;
+        assert_eq!(history[0]["type"], "order.created");
+        is_over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(neighbour, reader);
+    system.quiet().await;
+}

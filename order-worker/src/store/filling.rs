@@ -1,0 +1,65 @@
+//! Results that are limited by their bytes. A limit of rows says nothing of how large they are: two hundred
+//! orders are half a megabyte, or a hundred.
+
+use shared::page::Rows;
+
+use super::database::Row;
+
+/// Bytes of a page, from where it takes no more entries.
+pub(super) const PAGE: usize = 1024 * 1024;
+/// Bytes of what is read to be handed on, such as events that are published.
+pub(super) const LOT: usize = 4 * 1024 * 1024;
+
+/// Rows on their way from a database, as long as there is room. Rows that begin with the same value are one
+/// entry, which is never divided; and one entry there is, however large.
+pub(super) struct Filling {
+    room: usize,
+    rows: Vec<Row>,
+    is_cut: bool,
+}
+
+impl Filling {
+    /// Rows of `room` bytes, and the rest of the entry that fills it.
+    pub(super) fn new(room: usize) -> Self {
+        Self {
+            room,
+            rows: Vec::new(),
+            is_cut: false,
+        }
+    }
+
+    /// Takes the row, if there is room.
+    pub(super) fn takes(&mut self, row: Row) -> bool {
+        if self.room == 0 && self.rows.last().is_some_and(|last| !last.begins_like(&row)) {
+            self.is_cut = true;
+            return false;
+        }
+        self.room = self.room.saturating_sub(row.bytes());
+        self.rows.push(row);
+        true
+    }
+
+    /// What was taken.
+    pub(super) fn rows(self) -> Rows<Row> {
+        let Self { rows, is_cut, .. } = self;
+        Rows { rows, is_cut }
+    }
+}
+
+/// `page` as PostgreSQL is asked for it, which sends all rows of a result, whether they are read or not: no
+/// more of them than a [`Filling`] with this `room` takes or is full by, in the same `order`. A row is an
+/// entry, and nearly all of it is in its `column`.
+pub(super) fn bounded(page: &str, room: usize, column: &str, order: &str) -> String {
+    // Lengths are known without the texts.
+    format!(
+        "SELECT * FROM (
+             SELECT entries.*,
+                    sum(octet_length({column})) OVER before
+                    - octet_length({column}) - lag(octet_length({column}), 1, 0) OVER before AS before_the_last
+             FROM ({page}) AS entries
+             WINDOW before AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)
+         ) AS entries
+         WHERE before_the_last < {room}
+         ORDER BY {order}"
+    )
+}
