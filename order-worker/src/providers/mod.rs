@@ -39,13 +39,13 @@ pub enum PartnerError {
 
 /// A payment, as a provider is told of it.
 #[derive(Debug, Clone)]
-pub struct Payment<'a> {
+pub struct Payment {
     /// What the order calls it.
     pub key: String,
     /// Which provider.
-    pub provider: &'a str,
+    pub provider: String,
     /// What the provider calls it, if it knows of it.
-    pub reference: Option<&'a str>,
+    pub reference: Option<String>,
     /// Which order.
     pub order_id: OrderId,
     /// What people call the order.
@@ -53,7 +53,7 @@ pub struct Payment<'a> {
     /// What the order costs.
     pub price: Money,
     /// The provider's token for what pays.
-    pub method: &'a str,
+    pub method: String,
 }
 
 /// Every provider there is; an order stays with the one that it began with.
@@ -75,7 +75,7 @@ impl Payments {
     ///
     /// # Errors
     /// [`PartnerError`]; a refusal is `Declined`.
-    pub async fn authorize(&self, payment: &Payment<'_>) -> Result<StepResult, PartnerError> {
+    pub async fn authorize(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.authorize(payment).await,
             Provider::Stripe(stripe) => stripe.authorize(payment).await,
@@ -86,7 +86,7 @@ impl Payments {
     ///
     /// # Errors
     /// `Permanent` when less is held, `Transient` when it is not known to be done.
-    pub async fn capture(&self, payment: &Payment<'_>, total: i64) -> Result<i64, PartnerError> {
+    pub async fn capture(&self, payment: &Payment, total: i64) -> Result<i64, PartnerError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.capture(&payment.key, total).await,
             Provider::Stripe(stripe) => stripe.capture(payment, total).await,
@@ -98,7 +98,7 @@ impl Payments {
     ///
     /// # Errors
     /// `Transient` when it is not known to be done.
-    pub async fn void(&self, payment: &Payment<'_>) -> Result<StepResult, PartnerError> {
+    pub async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.void(&payment.key).await,
             Provider::Stripe(stripe) => stripe.void(payment).await,
@@ -109,7 +109,7 @@ impl Payments {
     ///
     /// # Errors
     /// `Permanent` when less was taken, `Transient` when it is not known to be done.
-    pub async fn refund(&self, payment: &Payment<'_>, total: i64) -> Result<i64, PartnerError> {
+    pub async fn refund(&self, payment: &Payment, total: i64) -> Result<i64, PartnerError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.refund(&payment.key, total).await,
             Provider::Stripe(stripe) => stripe.refund(payment, total).await,
@@ -120,15 +120,15 @@ impl Payments {
     ///
     /// # Errors
     /// `Permanent` when there is none.
-    pub async fn look(&self, payment: &Payment<'_>) -> Result<Standing, PartnerError> {
+    pub async fn look(&self, payment: &Payment) -> Result<Standing, PartnerError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.look(&payment.key).await,
             Provider::Stripe(stripe) => stripe.look(payment).await,
         }
     }
 
-    fn of(&self, payment: &Payment<'_>) -> Result<Provider<'_>, PartnerError> {
-        match (payment.provider, &self.stripe) {
+    fn of(&self, payment: &Payment) -> Result<Provider<'_>, PartnerError> {
+        match (payment.provider.as_str(), &self.stripe) {
             (sandbox::payment::NAME, _) => Ok(Provider::Sandbox(&self.sandbox)),
             (stripe::NAME, Some(stripe)) => Ok(Provider::Stripe(stripe)),
             (other, _) => Err(PartnerError::Transient(format!(

@@ -2,10 +2,11 @@
 //! decided like any other. Acknowledged only after that decision is committed, so whatever dies in
 //! between is tried again, under the same idempotency key.
 //!
-//! One file a pair of step and undo: [`payment`], [`shipment`]; `bulkhead` keeps a partner that does not
+//! One file a pair of step and undo: [`payment`], [`shipment`]; `call` is what they are asked with, `bulkhead` keeps a partner that does not
 //! answer from being in everybody's way, `report` is what others hear of it all.
 
 mod bulkhead;
+mod call;
 pub mod message;
 mod payment;
 mod report;
@@ -36,27 +37,33 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{bulkhead::Bulkhead, message::StepMessage, report::Ending};
+use self::{
+    bulkhead::Bulkhead,
+    call::{Call, Due},
+    message::StepMessage,
+    report::Ending,
+};
 use crate::{
     crash::{Point, point},
     domain::{
         command::{Action, Command, Idempotency, StepResult},
-        order::Order,
-        step::{Step, StepKey, StepRow},
+        step::{StepKey, StepRow},
     },
     engine::{Engine, Undecided},
     providers::{PartnerError, Payments, sandbox::carrier::SandboxCarrier},
     rpc::by_client,
     stats::Latencies,
-    store::{Store, StoreError},
+    store::{ById, Store, StoreError},
 };
 
 /// Messages in hand at the same time, each of one step or several: each is in hand as long as the slowest of
 /// its steps, and a partner that does not answer has some for as long as [`STEP_TIMEOUT`]. The steps of
 /// others, and those that need no partner, must get past them ([`Bulkhead`]).
 const PREFETCH: u16 = 200;
-/// Steps in hand at the same time, with their orders.
+/// Steps in hand at the same time.
 const AT_ONCE: u32 = 600;
+/// Messages whose steps' orders are being read: these are in memory meanwhile, however large they are.
+const READING: usize = 16;
 /// A partner that has not answered by then is asked again later. With the wait for a place, below the lease of
 /// a step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -84,6 +91,7 @@ pub struct Steps {
     partners: Partners,
     under_way: Arc<Mutex<HashSet<StepKey>>>,
     at_once: Arc<Semaphore>,
+    reading: Arc<Semaphore>,
     payments: Arc<Bulkhead>,
     latencies: Latencies,
 }
@@ -97,6 +105,7 @@ impl Steps {
             partners,
             under_way: Arc::default(),
             at_once: Arc::new(Semaphore::new(AT_ONCE as usize)),
+            reading: Arc::new(Semaphore::new(READING)),
             payments: Arc::new(Bulkhead::new()),
             latencies,
         }
@@ -213,37 +222,46 @@ impl Steps {
 
     /// Performs those of the steps that are still waited for, at that attempt; those that were done
     /// before are found to be.
-    async fn perform_all(&self, claimed: Vec<(Claim, StepMessage)>) -> anyhow::Result<()> {
-        let keys: Vec<_> = claimed.iter().map(|(claim, _)| claim.key.clone()).collect();
-        let found = self.read(&keys).await?;
-        let mut found: HashMap<_, _> = found
-            .into_iter()
-            .map(|(row, order)| (row.key.clone(), (row, order)))
-            .collect();
-        let performing = claimed.into_iter().filter_map(|(claim, message)| {
-            let (row, order) = found.remove(&claim.key)?;
-            let is_awaited = row.attempt == message.attempt && !row.is_dead;
-            is_awaited.then(|| self.perform(claim, row, order))
-        });
-        let mut performing: FuturesUnordered<_> = performing.collect();
-        let mut all = Ok(());
+    async fn perform_all(&self, mut claimed: Vec<(Claim, StepMessage)>) -> anyhow::Result<()> {
+        let (mut performing, mut all) = (FuturesUnordered::new(), Ok(()));
+        while !claimed.is_empty() {
+            let keys: Vec<_> = claimed.iter().map(|(claim, _)| claim.key.clone()).collect();
+            let read = match self.read(&keys).await {
+                Ok(read) => read,
+                Err(error) => {
+                    all = Err(error.into());
+                    break;
+                }
+            };
+            let was_looked_for = |(claim, _): &(Claim, _)| read.covers(&claim.key.order_id);
+            let (looked_for, left): (Vec<_>, _) = claimed.into_iter().partition(was_looked_for);
+            let found = read.found.into_iter();
+            let mut found: HashMap<_, _> = found.map(|due| (due.row.key.clone(), due)).collect();
+            performing.extend(looked_for.into_iter().filter_map(|(claim, message)| {
+                let due = found.remove(&claim.key)?;
+                let is_awaited = due.row.attempt == message.attempt && !due.row.is_dead;
+                is_awaited.then(|| self.perform(claim, due))
+            }));
+            claimed = left;
+        }
         while let Some(performed) = performing.next().await {
             all = all.and(performed);
         }
         all
     }
 
-    async fn perform(&self, _claim: Claim, row: StepRow, order: Order) -> anyhow::Result<()> {
+    async fn perform(&self, _claim: Claim, due: Due) -> anyhow::Result<()> {
+        let Due { row, number, call } = due;
         let mut span = trace::processing(
             STEP_QUEUE,
             row.key.step.kind(),
             &message::Name(&row),
             row.traceparent.as_deref(),
         );
-        let result = self.ask(&row.key.step, &order).await;
+        let result = self.ask(&call).await;
         point(Point::AfterPartner);
         report::note(&mut span, &row, &result);
-        report::tell(&row, &order, &result);
+        report::tell(&row, number, &result);
         let ending = Ending::of(&result);
         let finished = match self.finish(&row, result).await {
             // Deciding the same result again would not end better: an operator must look.
@@ -267,20 +285,13 @@ impl Steps {
         finished
     }
 
-    /// Has the partner do what `step` says for `order`, if there is room for another call.
-    async fn ask(&self, step: &Step, order: &Order) -> StepResult {
-        let asked = time::timeout(STEP_TIMEOUT, self.partners.ask(step, order));
-        let answered = match step {
-            Step::AuthorizePayment
-            | Step::CapturePayment
-            | Step::VoidPayment
-            | Step::RefundPayment
-            | Step::CheckPayment => self.payments.call(asked).await,
-            // The carrier is our own, and the others are no calls.
-            Step::RequestShipment(_)
-            | Step::CancelShipment(_)
-            | Step::ExpireOrder
-            | Step::ReserveStock => Some(asked.await),
+    /// Has the partner asked, if there is room for another call.
+    async fn ask(&self, call: &Call) -> StepResult {
+        let asked = time::timeout(STEP_TIMEOUT, self.partners.answer(call));
+        let answered = if call.is_to_the_provider() {
+            self.payments.call(asked).await
+        } else {
+            Some(asked.await)
         };
         match answered {
             Some(Ok(Ok(result))) => result,
@@ -295,11 +306,15 @@ impl Steps {
         }
     }
 
-    /// The steps and their orders, as soon as the database tells.
-    async fn read(&self, keys: &[StepKey]) -> Result<Vec<(StepRow, Order)>, StoreError> {
+    /// What there is to do for the steps, as far as there is room for their orders, as soon as the database
+    /// tells.
+    async fn read(&self, keys: &[StepKey]) -> Result<ById<Vec<Due>>, StoreError> {
         let patience = Instant::now() + HOLD;
         loop {
-            match self.store.steps(keys).await {
+            let turn = self.reading.acquire().await;
+            let read = self.store.steps(keys, Due::of).await;
+            drop(turn);
+            match read {
                 Err(error @ (StoreError::Away(_) | StoreError::Refusing(_)))
                     if Instant::now() < patience =>
                 {
@@ -356,27 +371,6 @@ impl Drop for Claim {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.key);
-    }
-}
-
-impl Partners {
-    /// Has the partner do what `step` says for `order`.
-    async fn ask(&self, step: &Step, order: &Order) -> Result<StepResult, PartnerError> {
-        match step {
-            Step::AuthorizePayment => payment::authorize(&self.payments, order).await,
-            Step::CapturePayment => payment::capture(&self.payments, order).await,
-            Step::VoidPayment => payment::void(&self.payments, order).await,
-            Step::RefundPayment => payment::refund(&self.payments, order).await,
-            Step::CheckPayment => payment::check(&self.payments, order).await,
-            Step::RequestShipment(warehouse) => {
-                shipment::request(&self.carrier, order, warehouse).await
-            }
-            Step::CancelShipment(warehouse) => {
-                shipment::cancel(&self.carrier, order, warehouse).await
-            }
-            // All that there is to do is to decide.
-            Step::ExpireOrder | Step::ReserveStock => Ok(StepResult::TimeIsUp),
-        }
     }
 }
 

@@ -12,37 +12,41 @@ use crate::{
 };
 
 /// The order's payment, as the provider is told of it.
-fn payment(order: &Order) -> Payment<'_> {
+pub(super) fn payment(order: &Order) -> Payment {
     let key = StepKey {
         order_id: order.id,
         step: Step::AuthorizePayment,
     };
     Payment {
         key: key.to_string(),
-        provider: &order.payment.provider,
-        reference: order.payment.reference.as_deref(),
+        provider: order.payment.provider.clone(),
+        reference: order.payment.reference.clone(),
         order_id: order.id,
         number: order.number,
         price: order.price(),
-        method: &order.payment_method,
+        method: order.payment_method.clone(),
     }
 }
 
 pub(super) async fn authorize(
     payments: &Payments,
-    order: &Order,
+    payment: &Payment,
 ) -> Result<StepResult, PartnerError> {
-    match payments.authorize(&payment(order)).await {
+    match payments.authorize(payment).await {
         Err(PartnerError::Declined { code, message }) => Ok(StepResult::Declined { code, message }),
         answer => answer,
     }
 }
 
 /// Undoes [`authorize`], whether it happened, is happening, or never will.
-pub(super) async fn void(payments: &Payments, order: &Order) -> Result<StepResult, PartnerError> {
-    let voided = payments.void(&payment(order)).await?;
+pub(super) async fn void(
+    payments: &Payments,
+    payment: &Payment,
+    version: u64,
+) -> Result<StepResult, PartnerError> {
+    let voided = payments.void(payment).await?;
     Ok(match voided {
-        StepResult::Stands(standing) => stands(standing, order),
+        StepResult::Stands(standing) => stands(standing, version),
         voided => voided,
     })
 }
@@ -50,30 +54,37 @@ pub(super) async fn void(payments: &Payments, order: &Order) -> Result<StepResul
 /// Takes what has left costs, in all.
 pub(super) async fn capture(
     payments: &Payments,
-    order: &Order,
+    payment: &Payment,
+    asked: i64,
 ) -> Result<StepResult, PartnerError> {
-    let asked = order.capture_due();
-    let amount = payments.capture(&payment(order), asked).await?;
+    let amount = payments.capture(payment, asked).await?;
     Ok(StepResult::Captured { amount, asked })
 }
 
 /// Undoes [`capture`], as far as it is to be undone.
-pub(super) async fn refund(payments: &Payments, order: &Order) -> Result<StepResult, PartnerError> {
-    let total = order.refund_due.max(order.payment.refunded);
-    let amount = payments.refund(&payment(order), total).await?;
+pub(super) async fn refund(
+    payments: &Payments,
+    payment: &Payment,
+    total: i64,
+) -> Result<StepResult, PartnerError> {
+    let amount = payments.refund(payment, total).await?;
     Ok(StepResult::Refunded { amount })
 }
 
 /// Looks where it stands.
-pub(super) async fn check(payments: &Payments, order: &Order) -> Result<StepResult, PartnerError> {
-    let standing = payments.look(&payment(order)).await?;
-    Ok(stands(standing, order))
+pub(super) async fn check(
+    payments: &Payments,
+    payment: &Payment,
+    version: u64,
+) -> Result<StepResult, PartnerError> {
+    let standing = payments.look(payment).await?;
+    Ok(stands(standing, version))
 }
 
 /// As it was asked of the order as it is.
-fn stands(standing: Standing, order: &Order) -> StepResult {
+fn stands(standing: Standing, version: u64) -> StepResult {
     StepResult::Stands(Standing {
-        version: order.version,
+        version,
         ..standing
     })
 }

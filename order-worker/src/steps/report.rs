@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use shared::trace::{self, Span};
 
 use crate::{
-    domain::{command::StepResult, order::Order, step::StepRow},
+    domain::{
+        command::StepResult,
+        step::{StepKey, StepRow},
+    },
     stats::Latencies,
 };
 
@@ -75,14 +78,15 @@ pub(super) fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
 }
 
 /// One line of the order's story.
-pub(super) fn tell(row: &StepRow, order: &Order, result: &StepResult) {
-    let (step, number, intent) = (&row.key.step, order.number, row.key.step.kind());
+pub(super) fn tell(row: &StepRow, number: i64, result: &StepResult) {
+    let StepKey { order_id, step } = &row.key;
+    let intent = step.kind();
     let request_id = row.request_id.as_str();
     let trace_id = row.traceparent.as_deref().and_then(trace::id);
     match result {
         StepResult::Failed { error, .. } => {
             tracing::warn!(
-                order.id = %order.id,
+                order.id = %order_id,
                 intent,
                 request_id,
                 trace_id,
@@ -97,7 +101,7 @@ pub(super) fn tell(row: &StepRow, order: &Order, result: &StepResult) {
                 Ending::Done | Ending::Failed => "done",
             };
             tracing::info!(
-                order.id = %order.id,
+                order.id = %order_id,
                 intent,
                 request_id,
                 trace_id,

@@ -1,20 +1,20 @@
 //! Announcing a parcel to the carrier, and withdrawing it. Both go by the key of the announcement:
 //! there is one for each order and warehouse.
 
-use shared::id::Warehouse;
+use shared::id::{OrderId, Warehouse};
 
 use crate::{
     domain::{
         command::StepResult,
-        order::Order,
         step::{Step, StepKey},
     },
     providers::{Label, PartnerError, sandbox::carrier::SandboxCarrier},
 };
 
-fn key(order: &Order, warehouse: &Warehouse) -> String {
+/// What the carrier knows the announcement by.
+fn key(order_id: OrderId, warehouse: &Warehouse) -> String {
     StepKey {
-        order_id: order.id,
+        order_id,
         step: Step::RequestShipment(warehouse.clone()),
     }
     .to_string()
@@ -22,13 +22,15 @@ fn key(order: &Order, warehouse: &Warehouse) -> String {
 
 pub(super) async fn request(
     carrier: &SandboxCarrier,
-    order: &Order,
+    order_id: OrderId,
     warehouse: &Warehouse,
 ) -> Result<StepResult, PartnerError> {
     let Label {
         carrier,
         tracking_number,
-    } = carrier.announce(&key(order, warehouse), order.id).await?;
+    } = carrier
+        .announce(&key(order_id, warehouse), order_id)
+        .await?;
     Ok(StepResult::Announced {
         carrier,
         tracking_number,
@@ -38,9 +40,11 @@ pub(super) async fn request(
 /// Undoes [`request`], whether it happened, is happening, or never will.
 pub(super) async fn cancel(
     carrier: &SandboxCarrier,
-    order: &Order,
+    order_id: OrderId,
     warehouse: &Warehouse,
 ) -> Result<StepResult, PartnerError> {
-    carrier.withdraw(&key(order, warehouse), order.id).await?;
+    carrier
+        .withdraw(&key(order_id, warehouse), order_id)
+        .await?;
     Ok(StepResult::Withdrawn)
 }

@@ -1,12 +1,14 @@
 //! Results that are limited by their bytes. A limit of rows says nothing of how large they are: two hundred
 //! orders are half a megabyte, or a hundred.
 
-use shared::page::Rows;
+use shared::{id::OrderId, page::Rows};
 
-use super::database::Row;
+use super::{StoreError, database::Row, row::parse};
 
 /// Bytes of a page, from where it takes no more entries.
 pub(super) const PAGE: usize = 1024 * 1024;
+/// Bytes of orders whose steps are to be performed, of one message.
+pub(super) const STEPS: usize = 256 * 1024;
 /// Bytes of what is read to be handed on, such as events that are published.
 pub(super) const LOT: usize = 4 * 1024 * 1024;
 
@@ -43,6 +45,33 @@ impl Filling {
     pub(super) fn rows(self) -> Rows<Row> {
         let Self { rows, is_cut, .. } = self;
         Rows { rows, is_cut }
+    }
+}
+
+/// What is about orders that were looked for by their ids, in the order of these.
+pub struct ById<T> {
+    /// What was found.
+    pub found: T,
+    /// How far there was room: orders behind this one were not looked for.
+    pub looked_to: Option<OrderId>,
+}
+
+impl<T> ById<T> {
+    /// What `read` makes of rows that begin with their orders' ids.
+    pub(super) fn read(
+        rows: &Rows<Row>,
+        read: impl FnOnce(&[Row]) -> Result<T, StoreError>,
+    ) -> Result<Self, StoreError> {
+        let last = rows.rows.last().filter(|_| rows.is_cut);
+        Ok(Self {
+            found: read(&rows.rows)?,
+            looked_to: last.map(|row| parse("id", row.text(0)?)).transpose()?,
+        })
+    }
+
+    /// Whether this one was looked for.
+    pub fn covers(&self, id: &OrderId) -> bool {
+        self.looked_to.is_none_or(|last| *id <= last)
     }
 }
 

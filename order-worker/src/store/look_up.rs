@@ -7,7 +7,7 @@ use shared::id::OrderId;
 use super::{
     Store, StoreError,
     database::{Row, Session, among, list},
-    filling::LOT,
+    filling::{ById, LOT},
     read::{OrderAndSteps, fetch_order, orders_and_steps, orders_and_steps_where_id},
     row::{json, parse},
 };
@@ -16,28 +16,16 @@ use crate::domain::{command::Answer, world::stand_in_key};
 /// Orders by their ids, or why they can't be read.
 pub(crate) type OrdersById = HashMap<OrderId, Result<OrderAndSteps, StoreError>>;
 
-/// Orders that were looked for.
-pub(crate) struct Looked {
-    /// Those that were found.
-    pub(crate) found: OrdersById,
-    /// How far there was room: ids behind this one were not looked for.
-    pub(crate) looked_to: Option<OrderId>,
-}
-
-impl Looked {
-    /// Whether this one was looked for.
-    pub(crate) fn covers(&self, id: &OrderId) -> bool {
-        self.looked_to.is_none_or(|last| *id <= last)
-    }
-}
-
 impl Store {
     /// Orders, by the ids that they were asked for by, as far as they are there and a lot has room; one that
     /// can't be read keeps no other from it. What was promised under an id may be found as another order.
     ///
     /// # Errors
     /// When the database is away.
-    pub(crate) async fn orders_by_id(&self, ids: &[OrderId]) -> Result<Looked, StoreError> {
+    pub(crate) async fn orders_by_id(
+        &self,
+        ids: &[OrderId],
+    ) -> Result<ById<OrdersById>, StoreError> {
         let mut session = self.reader().await?;
         let mut looked = orders_by_id(&mut session, LOT, ids).await?;
         let is_missing = |id: &&OrderId| looked.covers(id) && !looked.found.contains_key(id);
@@ -63,7 +51,7 @@ async fn orders_by_id(
     session: &mut Session,
     room: usize,
     ids: &[OrderId],
-) -> Result<Looked, StoreError> {
+) -> Result<ById<OrdersById>, StoreError> {
     let read = match ids {
         [id] => fetch_order(session, *id).await?.into(),
         ids => {
@@ -71,18 +59,15 @@ async fn orders_by_id(
             session.fetch_within(room, sql, vec![list(ids)]).await?
         }
     };
-    let last = read.rows.last().filter(|_| read.is_cut);
-    let last = last.map(|row| parse("id", row.text(0)?)).transpose()?;
     let of_one_order = |row: &Row, next: &Row| row.text(0).ok() == next.text(0).ok();
-    let orders = read.rows.chunk_by(of_one_order).filter_map(|rows| {
-        let id = rows.first()?.text(0).and_then(|id| parse("id", id));
-        let order = orders_and_steps(rows).map(|mut orders| orders.pop());
-        let order = order.transpose()?;
-        Some(id.map(|id| (id, order)))
-    });
-    Ok(Looked {
-        found: orders.collect::<Result<_, _>>()?,
-        looked_to: last,
+    ById::read(&read, |rows| {
+        let orders = rows.chunk_by(of_one_order).filter_map(|rows| {
+            let id = rows.first()?.text(0).and_then(|id| parse("id", id));
+            let order = orders_and_steps(rows).map(|mut orders| orders.pop());
+            let order = order.transpose()?;
+            Some(id.map(|id| (id, order)))
+        });
+        orders.collect()
     })
 }
 

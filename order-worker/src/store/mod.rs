@@ -55,6 +55,7 @@ pub use self::{
     audit::{Audit, StepAudit},
     error::StoreError,
     feed::{Behind, FeedPage},
+    filling::ById,
     outbox::{Positioned, Publishing},
     read::{OrderAndSteps, OrderCursor, ProductAndShelves},
     stats::{Backlog, Figure},

@@ -17,7 +17,7 @@ use shared::{
 use super::{
     Database, Store, StoreError,
     database::{Argument, Row, Session, Sql, among, arguments, list},
-    filling::{PAGE, bounded},
+    filling::{ById, PAGE, STEPS, bounded},
     order_list::{is_search, select_orders},
     row::{event, json, parse, read_step_at, select_events},
 };
@@ -62,12 +62,16 @@ impl Store {
         one_order(self.reader().await?, id).await
     }
 
-    /// Those of these steps that are not done, and their orders: as of the last commit, wherever
-    /// callers' reads go.
+    /// What `read` makes of those of these steps that are not done and their orders, as far as there is room:
+    /// as of the last commit, wherever callers' reads go.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn steps(&self, keys: &[StepKey]) -> Result<Vec<(StepRow, Order)>, StoreError> {
+    pub async fn steps<T>(
+        &self,
+        keys: &[StepKey],
+        read: impl Fn(StepRow, &Order) -> T,
+    ) -> Result<ById<Vec<T>>, StoreError> {
         let mut session = self.primary().await?;
         let ids = list(keys.iter().map(|key| key.order_id));
         let sql = among!(
@@ -76,14 +80,16 @@ impl Store {
              WHERE orders.id",
             "ORDER BY orders.id"
         );
-        let rows = session.fetch(sql, vec![ids]).await?;
+        let rows = session.fetch_within(STEPS, sql, vec![ids]).await?;
         let wanted: HashSet<_> = keys.iter().collect();
-        let found = orders_and_steps(&rows)?;
-        let found = found.into_iter().flat_map(|(order, steps)| {
-            let steps = steps.into_iter().filter(|row| wanted.contains(&row.key));
-            steps.map(move |row| (row, order.clone()))
-        });
-        Ok(found.collect())
+        ById::read(&rows, |rows| {
+            let mut found = Vec::with_capacity(keys.len());
+            for (order, steps) in orders_and_steps(rows)? {
+                let steps = steps.into_iter().filter(|row| wanted.contains(&row.key));
+                found.extend(steps.map(|row| read(row, &order)));
+            }
+            Ok(found)
+        })
     }
 
     /// Up to `filter.limit + 1` orders, newest first, as far as a page has room.

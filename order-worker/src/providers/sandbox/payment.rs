@@ -47,15 +47,15 @@ impl SandboxPayments {
     /// `Declined`, also when the key was given up; `Transient` when the answer is not known.
     pub(in crate::providers) async fn authorize(
         &self,
-        payment: &Payment<'_>,
+        payment: &Payment,
     ) -> Result<StepResult, PartnerError> {
-        let (this, asked) = (payment.key.clone(), payment.method.to_owned());
+        let (this, asked) = (payment.key.clone(), payment.method.clone());
         let price = payment.price;
         let authorize =
             move |books: &mut Books| books.authorize(&this, price, &asked, new_reference());
         let (result, is_first) = self.0.teller.enter(&payment.key, authorize).await?;
         let Authorization { reference, amount } = result?;
-        match payment.method {
+        match payment.method.as_str() {
             "pm_timeout_after_charge" if is_first => {
                 return Err(PartnerError::Transient(
                     "the provider's answer was lost".to_owned(),

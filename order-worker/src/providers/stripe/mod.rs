@@ -59,15 +59,12 @@ impl Stripe {
         })
     }
 
-    pub(super) async fn authorize(
-        &self,
-        payment: &Payment<'_>,
-    ) -> Result<StepResult, PartnerError> {
+    pub(super) async fn authorize(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
         // Nothing is not asked for.
         if payment.price.amount == 0 {
             return Ok(authorized(String::new(), 0));
         }
-        let Some(reference) = payment.reference else {
+        let Some(reference) = &payment.reference else {
             let key = format!("{}/prepare", payment.key);
             let described = self.described(payment);
             let created = self.api.create_intent(&described, &key).await;
@@ -107,11 +104,7 @@ impl Stripe {
         }
     }
 
-    pub(super) async fn capture(
-        &self,
-        payment: &Payment<'_>,
-        total: i64,
-    ) -> Result<i64, PartnerError> {
+    pub(super) async fn capture(&self, payment: &Payment, total: i64) -> Result<i64, PartnerError> {
         let Some(reference) = held(payment)? else {
             return Ok(0);
         };
@@ -143,9 +136,13 @@ impl Stripe {
         Ok(total)
     }
 
-    pub(super) async fn void(&self, payment: &Payment<'_>) -> Result<StepResult, PartnerError> {
+    pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
         // Without a reference in our books, nothing was ever confirmed.
-        let Some(reference) = payment.reference.filter(|_| payment.price.amount > 0) else {
+        let Some(reference) = payment
+            .reference
+            .as_ref()
+            .filter(|_| payment.price.amount > 0)
+        else {
             return Ok(StepResult::Voided { reference: None });
         };
         let intent = self.find(reference).await?;
@@ -166,11 +163,7 @@ impl Stripe {
         })
     }
 
-    pub(super) async fn refund(
-        &self,
-        payment: &Payment<'_>,
-        total: i64,
-    ) -> Result<i64, PartnerError> {
+    pub(super) async fn refund(&self, payment: &Payment, total: i64) -> Result<i64, PartnerError> {
         let Some(reference) = held(payment)? else {
             return Ok(0);
         };
@@ -200,8 +193,8 @@ impl Stripe {
         Ok(total)
     }
 
-    pub(super) async fn look(&self, payment: &Payment<'_>) -> Result<Standing, PartnerError> {
-        let Some(reference) = payment.reference else {
+    pub(super) async fn look(&self, payment: &Payment) -> Result<Standing, PartnerError> {
+        let Some(reference) = &payment.reference else {
             return Err(PartnerError::Permanent(
                 "Stripe was not asked yet".to_owned(),
             ));
@@ -245,7 +238,7 @@ impl Stripe {
         }
     }
 
-    fn described(&self, payment: &Payment<'_>) -> Form {
+    fn described(&self, payment: &Payment) -> Form {
         let mut form = vec![
             (
                 "amount",
@@ -255,7 +248,7 @@ impl Stripe {
                 "currency",
                 payment.price.currency.as_str().to_ascii_lowercase(),
             ),
-            ("payment_method", payment.method.to_owned()),
+            ("payment_method", payment.method.clone()),
             // Others send the customer to pages of theirs, and have no hold.
             ("payment_method_types[]", "card".to_owned()),
             ("capture_method", "manual".to_owned()),
@@ -273,8 +266,8 @@ impl Stripe {
 }
 
 /// What Stripe calls it, unless there was nothing to pay.
-fn held<'a>(payment: &Payment<'a>) -> Result<Option<&'a str>, PartnerError> {
-    match payment.reference {
+fn held(payment: &Payment) -> Result<Option<&str>, PartnerError> {
+    match &payment.reference {
         _ if payment.price.amount == 0 => Ok(None),
         Some(reference) => Ok(Some(reference)),
         None => Err(PartnerError::Permanent(
@@ -297,7 +290,7 @@ fn awaits_confirmation(intent: &Intent) -> bool {
 }
 
 /// See <https://docs.stripe.com/payments/paymentintents/lifecycle>.
-fn hold(intent: &Intent, payment: &Payment<'_>) -> Hold {
+fn hold(intent: &Intent, payment: &Payment) -> Hold {
     match intent.status.as_str() {
         "requires_capture" | "succeeded" => {
             Hold::Given(from_stripe(intent.amount, payment.price.currency))
@@ -325,7 +318,7 @@ fn next_action(action: Option<&Value>) -> NextAction {
 }
 
 /// Minor units taken so far.
-fn received(intent: &Intent, payment: &Payment<'_>) -> i64 {
+fn received(intent: &Intent, payment: &Payment) -> i64 {
     let received = match (intent.amount_received, intent.status.as_str()) {
         (Some(received), _) => received,
         (None, "succeeded") => intent.amount,
@@ -348,7 +341,7 @@ fn counts(refund: &Refund) -> bool {
     !matches!(refund.status.as_deref(), Some("failed" | "canceled"))
 }
 
-fn given_back(refunds: &[Refund], payment: &Payment<'_>) -> i64 {
+fn given_back(refunds: &[Refund], payment: &Payment) -> i64 {
     let given = refunds.iter().filter(|refund| counts(refund));
     from_stripe(
         given.map(|refund| refund.amount).sum(),

@@ -1,0 +1,99 @@
+//! What a step asks of a partner: all that is kept of its order while it is asked. That may take many
+//! seconds, and orders may be large.
+
+use shared::id::{OrderId, Warehouse};
+
+use super::{Partners, payment, shipment};
+use crate::{
+    domain::{
+        command::StepResult,
+        order::Order,
+        step::{Step, StepRow},
+    },
+    providers::{PartnerError, Payment},
+};
+
+/// A step whose time has come, with what it takes to perform it.
+pub(super) struct Due {
+    /// Which attempt of which step.
+    pub(super) row: StepRow,
+    /// What people call the order.
+    pub(super) number: i64,
+    /// What is asked.
+    pub(super) call: Call,
+}
+
+/// What is asked of whom.
+pub(super) enum Call {
+    Authorize(Payment),
+    /// So many minor units in all.
+    Capture(Payment, i64),
+    /// The order as of this version.
+    Void(Payment, u64),
+    /// So many minor units in all.
+    Refund(Payment, i64),
+    /// The order as of this version.
+    Check(Payment, u64),
+    Announce(OrderId, Warehouse),
+    Withdraw(OrderId, Warehouse),
+    /// All that there is to do is to decide.
+    Nothing,
+}
+
+impl Due {
+    pub(super) fn of(row: StepRow, order: &Order) -> Self {
+        Self {
+            call: Call::of(&row.key.step, order),
+            number: order.number,
+            row,
+        }
+    }
+}
+
+impl Call {
+    fn of(step: &Step, order: &Order) -> Self {
+        let payment = || payment::payment(order);
+        match step {
+            Step::AuthorizePayment => Self::Authorize(payment()),
+            Step::CapturePayment => Self::Capture(payment(), order.capture_due()),
+            Step::VoidPayment => Self::Void(payment(), order.version),
+            Step::RefundPayment => {
+                let total = order.refund_due.max(order.payment.refunded);
+                Self::Refund(payment(), total)
+            }
+            Step::CheckPayment => Self::Check(payment(), order.version),
+            Step::RequestShipment(warehouse) => Self::Announce(order.id, warehouse.clone()),
+            Step::CancelShipment(warehouse) => Self::Withdraw(order.id, warehouse.clone()),
+            Step::ExpireOrder | Step::ReserveStock => Self::Nothing,
+        }
+    }
+
+    /// Whether it is made to the provider, who may be far away. The carrier is our own.
+    pub(super) fn is_to_the_provider(&self) -> bool {
+        match self {
+            Self::Authorize(_)
+            | Self::Capture(..)
+            | Self::Void(..)
+            | Self::Refund(..)
+            | Self::Check(..) => true,
+            Self::Announce(..) | Self::Withdraw(..) | Self::Nothing => false,
+        }
+    }
+}
+
+impl Partners {
+    /// Has the partner do what it is asked.
+    pub(super) async fn answer(&self, call: &Call) -> Result<StepResult, PartnerError> {
+        let (payments, carrier) = (&self.payments, &self.carrier);
+        match call {
+            Call::Authorize(payment) => payment::authorize(payments, payment).await,
+            Call::Capture(payment, total) => payment::capture(payments, payment, *total).await,
+            Call::Void(payment, version) => payment::void(payments, payment, *version).await,
+            Call::Refund(payment, total) => payment::refund(payments, payment, *total).await,
+            Call::Check(payment, version) => payment::check(payments, payment, *version).await,
+            Call::Announce(order, warehouse) => shipment::request(carrier, *order, warehouse).await,
+            Call::Withdraw(order, warehouse) => shipment::cancel(carrier, *order, warehouse).await,
+            Call::Nothing => Ok(StepResult::TimeIsUp),
+        }
+    }
+}
