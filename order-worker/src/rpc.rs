@@ -286,6 +286,7 @@ fn unreadable(error: StoreError) -> Failure {
         | StoreError::Refusing(_)
         | StoreError::Unknown(_)
         | StoreError::Conflict(_)
+        | StoreError::TooMuch
         | StoreError::GivenUp => Failure::new(Code::Unavailable, "the database is away"),
     }
 }

@@ -96,5 +96,15 @@ async fn what_is_too_much_for_a_message_is_told_in_several() {
         is_over.store(true, Ordering::Relaxed);
     };
     tokio::join!(neighbour, reader);
+
+    // Asked at the same moment, they are more than one batch has room for.
+    let cancelling = created.iter().map(async |id| {
+        let cancel = format!("/v1/orders/{id}/cancel");
+        let cancelled = system.post(&cancel, json!({})).await.expect(200);
+        assert_eq!(cancelled["status"], "cancelled");
+    });
+    join_all(cancelling).await;
     system.quiet().await;
+    let stock = i64::try_from(ORDERS).unwrap();
+    assert_eq!(system.shelf("S0").await, (stock, 0));
 }

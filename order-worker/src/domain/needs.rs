@@ -46,11 +46,14 @@ pub struct Needs {
     pub idempotency_keys: Vec<String>,
     /// How many orders there may be more.
     pub new_orders: u32,
+    /// How many commands there are: should they need too much, fewer would need less.
+    pub commands: usize,
 }
 
 impl Needs {
     /// Adds what `command` names.
     pub fn add(&mut self, command: &Command) {
+        self.commands += 1;
         let action = match command {
             Command::Finish { key, .. } => return self.orders.push(key.order_id),
             Command::FinishDelivery {

@@ -90,28 +90,25 @@ impl Decider {
                     }
                     return answer(batch, outcomes.into_iter().map(Ok));
                 }
-                // One of them can't be decided: alone, each harms only itself.
-                Err(Undecided::Defect(_)) if batch.len() > 1 => {
-                    for submission in batch {
-                        if !submission.may_be_done {
-                            submission.ticket.put_back();
-                        }
-                        Box::pin(self.see_through(vec![submission])).await;
+                // Fewer need less.
+                Err(StoreError::TooMuch) if batch.len() > 1 => {
+                    let half = batch.len().div_ceil(2);
+                    return self.see_parts_through(batch, half).await;
+                }
+                Err(error) => match undecided(error) {
+                    // One of them can't be decided: alone, each harms only itself.
+                    Undecided::Defect(_) if batch.len() > 1 => {
+                        return self.see_parts_through(batch, 1).await;
                     }
-                    return;
-                }
-                Err(defect @ Undecided::Defect(_)) => return refuse(batch, &defect),
-                Err(Undecided::Away(_)) => {
-                    for submission in batch.iter().filter(|submission| !submission.may_be_done) {
-                        submission.ticket.put_back();
+                    defect @ Undecided::Defect(_) => return refuse(batch, &defect),
+                    Undecided::Away(_) => put_back(&batch),
+                    unknown @ Undecided::Unknown(_) => {
+                        let (again, not_again) = batch.into_iter().partition(is_safe_to_repeat);
+                        refuse(not_again, &unknown);
+                        batch = again;
+                        repeat_knowingly(&mut batch);
                     }
-                }
-                Err(unknown @ Undecided::Unknown(_)) => {
-                    let (again, not_again) = batch.into_iter().partition(is_safe_to_repeat);
-                    refuse(not_again, &unknown);
-                    batch = again;
-                    repeat_knowingly(&mut batch);
-                }
+                },
             }
             // Without a deadline a command waits as long as somebody waits for it.
             time::sleep(pause).await;
@@ -123,6 +120,16 @@ impl Decider {
         }
     }
 
+    /// Decides the batch in parts of `size`, one after the other.
+    async fn see_parts_through(&self, mut batch: Vec<Submission>, size: usize) {
+        put_back(&batch);
+        while !batch.is_empty() {
+            let rest = batch.split_off(size.min(batch.len()));
+            Box::pin(self.see_through(batch)).await;
+            batch = rest;
+        }
+    }
+
     /// Steps of a commit that was not answered were not sent.
     async fn resend(&self) {
         if let Err(error) = self.store.release_leases(Timestamp::now()).await {
@@ -130,14 +137,14 @@ impl Decider {
         }
     }
 
-    async fn decide_batch(&self, batch: &[Submission]) -> Result<Vec<Told>, Undecided> {
+    async fn decide_batch(&self, batch: &[Submission]) -> Result<Vec<Told>, StoreError> {
         let mut needs = Needs::default();
         for submission in batch {
             needs.add(&submission.command);
         }
         let stamp = Stamp::new(Timestamp::now(), seed());
         let now = stamp.now();
-        let decided = self
+        let (outcomes, steps, has_events) = self
             .store
             .transact(&needs, now, |world| {
                 let mut stamp = stamp.clone();
@@ -151,22 +158,23 @@ impl Decider {
                     .collect::<Option<Vec<_>>>()?;
                 Some((outcomes, due(world, now), !world.dirty.events.is_empty()))
             })
-            .await;
-        match decided {
-            Ok((outcomes, steps, has_events)) => {
-                let is_caller = |submission: &&Submission| {
-                    matches!(submission.command, Command::Request { .. })
-                };
-                let callers = batch.iter().filter(is_caller).count();
-                self.outbox.served(callers, batch.len() - callers);
-                self.outbox.steps(steps);
-                if has_events {
-                    self.outbox.events();
-                }
-                Ok(outcomes)
-            }
-            Err(error) => Err(undecided(error)),
+            .await?;
+        let is_caller =
+            |submission: &&Submission| matches!(submission.command, Command::Request { .. });
+        let callers = batch.iter().filter(is_caller).count();
+        self.outbox.served(callers, batch.len() - callers);
+        self.outbox.steps(steps);
+        if has_events {
+            self.outbox.events();
         }
+        Ok(outcomes)
+    }
+}
+
+/// Of these nothing was done: their callers may be told so.
+fn put_back(batch: &[Submission]) {
+    for submission in batch.iter().filter(|submission| !submission.may_be_done) {
+        submission.ticket.put_back();
     }
 }
 
@@ -206,7 +214,7 @@ fn seed() -> u64 {
 fn undecided(error: StoreError) -> Undecided {
     match error {
         StoreError::GivenUp => Undecided::Defect("the request could not be decided".to_owned()),
-        StoreError::Damaged(_) => {
+        StoreError::Damaged(_) | StoreError::TooMuch => {
             tracing::error!(%error, "a batch can't be loaded or saved");
             Undecided::Defect("the request could not be decided".to_owned())
         }

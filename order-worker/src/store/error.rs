@@ -15,6 +15,9 @@ pub enum StoreError {
     /// Another worker changed the same rows first; nothing was changed.
     #[error("another worker was there first: {0}")]
     Conflict(String),
+    /// A batch's orders are more than is to be in memory at once; nothing was changed.
+    #[error("the batch is about too much")]
+    TooMuch,
     /// Whoever decided gave up; nothing was changed.
     #[error("the batch was given up")]
     GivenUp,

@@ -9,6 +9,8 @@ use super::{StoreError, database::Row, row::parse};
 pub(super) const PAGE: usize = 1024 * 1024;
 /// Bytes of orders whose steps are to be performed, of one message.
 pub(super) const STEPS: usize = 256 * 1024;
+/// Bytes of the orders that a batch is about.
+pub(super) const BATCH: usize = 8 * 1024 * 1024;
 /// Bytes of what is read to be handed on, such as events that are published.
 pub(super) const LOT: usize = 4 * 1024 * 1024;
 

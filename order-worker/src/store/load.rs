@@ -12,6 +12,7 @@ use shared::{
 use super::{
     StoreError,
     database::{Session, Sql, among, arguments, list},
+    filling::BATCH,
     known::{Known, Unlocked},
     row::{json, parse, read_step, select_steps, shelf, shelf_at, unsigned},
 };
@@ -153,8 +154,18 @@ async fn orders(
             Locks::Nothing => "SELECT state FROM orders WHERE id = ANY($1)",
         },
     );
+    // One command has what it needs, however large.
+    let room = if needs.commands > 1 {
+        BATCH
+    } else {
+        usize::MAX
+    };
     let ids = list(&needs.orders);
-    for row in session.fetch(sql, vec![ids.clone()]).await? {
+    let read = session.fetch_within(room, sql, vec![ids.clone()]).await?;
+    if read.is_cut {
+        return Err(StoreError::TooMuch);
+    }
+    for row in read.rows {
         let order: Order = json("order", row.text(0)?)?;
         world.orders.insert(order.id, order);
     }
