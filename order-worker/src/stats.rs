@@ -46,7 +46,7 @@ pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<Rush>)
         let began = Instant::now();
         match store.count_events(EVENTS).await {
             // There is more; but others have work to do as well.
-            Ok(counted) if counted >= EVENTS as usize && !rush.is_on() => {
+            Ok(passed) if passed.has_more && !rush.is_on() => {
                 time::sleep(began.elapsed() * REST).await;
             }
             Ok(_) => {

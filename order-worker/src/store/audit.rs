@@ -1,7 +1,10 @@
 //! Whole-database reads for `order-worker verify`: by pages, so that a million orders need no
 //! more memory than a thousand.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -14,7 +17,8 @@ use super::{
     StoreError,
     database::{Session, Sql, among, arguments, list},
     feed::reached,
-    outbox::Positioned,
+    filling::{LOT, bounded},
+    outbox::{Positioned, next_events},
     place, postgres,
     row::{
         cloud_event, event, json, millis, parse, read_step, select_events, select_steps, shelf,
@@ -86,19 +90,18 @@ impl Audit {
         Ok(Self { snapshot })
     }
 
-    /// Up to `limit` orders after `number`, by number, as stored.
+    /// Up to `limit` orders after `number`, as far as a lot has room, by number, as stored.
     ///
     /// # Errors
     /// When the database is away, or a row can't be understood.
     pub async fn orders(&mut self, number: i64, limit: u32) -> Result<Vec<Order>, StoreError> {
-        let rows = self
-            .snapshot
-            .fetch(
-                "SELECT state FROM orders WHERE number > $1 ORDER BY number LIMIT $2",
-                arguments![number, limit],
-            )
-            .await?;
-        rows.iter().map(|row| json("order", row.text(0)?)).collect()
+        const NEXT: &str =
+            "SELECT number, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
+        static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "state", "number"));
+        let (sql, arguments) = (Sql::dialects(NEXT, &BOUNDED), arguments![number, limit]);
+        let read = self.snapshot.fetch_within(LOT, sql, arguments).await?;
+        let orders = read.rows.iter().map(|row| json("order", row.text(1)?));
+        orders.collect()
     }
 
     /// Which orders' events are not all there any more: they were kept as long as they had to be.
@@ -126,7 +129,7 @@ impl Audit {
             .collect()
     }
 
-    /// Up to `limit` events after `position`, in the order of commits.
+    /// Up to `limit` events after `position`, as far as a lot has room, in the order of commits.
     ///
     /// # Errors
     /// When the database is away, or a row can't be understood.
@@ -135,12 +138,9 @@ impl Audit {
         position: i64,
         limit: u32,
     ) -> Result<Vec<(i64, CloudEvent)>, StoreError> {
-        let sql = select_events!("WHERE position > $1 ORDER BY position LIMIT $2");
-        let rows = self
-            .snapshot
-            .fetch(sql, arguments![position, limit])
-            .await?;
-        rows.iter().map(cloud_event).collect()
+        let arguments = arguments![position, limit];
+        let read = self.snapshot.fetch_within(LOT, next_events(), arguments);
+        read.await?.rows.iter().map(cloud_event).collect()
     }
 
     /// Up to `limit` events after `position` that move stock or make orders.

@@ -81,12 +81,12 @@ impl<T> ById<T> {
 /// more of them than a [`Filling`] with this `room` takes or is full by, in the same `order`. A row is an
 /// entry, and nearly all of it is in its `column`.
 pub(super) fn bounded(page: &str, room: usize, column: &str, order: &str) -> String {
-    // Lengths are known without the texts.
+    // Lengths are known without the texts. Some may be null.
+    let bytes = format!("coalesce(octet_length({column}), 0)");
     format!(
         "SELECT * FROM (
              SELECT entries.*,
-                    sum(octet_length({column})) OVER before
-                    - octet_length({column}) - lag(octet_length({column}), 1, 0) OVER before AS before_the_last
+                    sum({bytes}) OVER before - {bytes} - lag({bytes}, 1, 0) OVER before AS before_the_last
              FROM ({page}) AS entries
              WINDOW before AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)
          ) AS entries

@@ -56,7 +56,7 @@ pub use self::{
     error::StoreError,
     feed::{Behind, FeedPage},
     filling::ById,
-    outbox::{Positioned, Publishing},
+    outbox::{Passed, Positioned, Publishing},
     read::{OrderAndSteps, OrderCursor, ProductAndShelves},
     stats::{Backlog, Figure},
     webhooks::{DueDelivery, Share},

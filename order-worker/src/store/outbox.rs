@@ -4,7 +4,10 @@
 use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
-use shared::event::{CloudEvent, Event};
+use shared::{
+    event::{CloudEvent, Event},
+    page::Rows,
+};
 
 use super::{
     Database, Store, StoreError,
@@ -60,6 +63,31 @@ impl Publishing {
                 self.session.execute(sql, done).await?;
                 self.session.commit().await
             }
+        }
+    }
+}
+
+/// How far somebody who follows the feed has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// Events that were looked at.
+    pub events: usize,
+    /// There are more already.
+    pub has_more: bool,
+}
+
+impl Passed {
+    pub(super) const NOTHING: Self = Self {
+        events: 0,
+        has_more: false,
+    };
+
+    /// Past what was read, of which there were to be up to `limit`.
+    pub(super) fn through<T>(read: &Rows<T>, limit: u32) -> Self {
+        let events = read.rows.len();
+        Self {
+            events,
+            has_more: read.is_cut || events >= limit as usize,
         }
     }
 }

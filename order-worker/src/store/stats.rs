@@ -1,7 +1,10 @@
 //! Figures, counted from the feed apart from what is decided: by day, storefront and what is counted. One
 //! worker at a time counts on from where the last one ended.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::LazyLock,
+};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -14,6 +17,8 @@ use super::{
     Store, StoreError,
     bulk::{Kind, Write},
     database::{Row, Session, Sql, among, arguments, list},
+    filling::{LOT, bounded},
+    outbox::Passed,
     row::{json, millis, timestamp},
 };
 
@@ -59,13 +64,25 @@ const ADD_FIGURES: Write = Write {
     columns: &[Kind::Integer, Kind::Text, Kind::Text, Kind::Integer],
 };
 
+/// Up to `$2` events behind `$1`, as far as a lot has room. Most are not counted: what they say is not even
+/// read.
+fn what_is_counted() -> Sql {
+    const NEXT: &str = "
+        SELECT position, subject, time, storefront, type,
+               CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
+                                  'payment.refunded', 'payment.refund_failed') THEN data END AS data
+        FROM events WHERE position > $1 ORDER BY position LIMIT $2";
+    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "data", "position"));
+    Sql::dialects(NEXT, &BOUNDED)
+}
+
 impl Store {
-    /// Counts up to `limit` events behind those that were counted before; tells how many. None if another
-    /// worker is at it.
+    /// Counts up to `limit` events, as far as a lot has room, behind those that were counted before; tells how
+    /// far that is. Nothing if another worker is at it.
     ///
     /// # Errors
     /// When the database is away; then nothing was counted.
-    pub async fn count_events(&self, limit: u32) -> Result<usize, StoreError> {
+    pub async fn count_events(&self, limit: u32) -> Result<Passed, StoreError> {
         let mut session = self.transaction().await?;
         let sql = Sql::dialects(
             "SELECT position FROM relay WHERE name = 'figures'",
@@ -73,23 +90,17 @@ impl Store {
         );
         let rows = session.fetch(sql, Vec::new()).await?;
         let Some(position) = rows.first().map(|row| row.integer(0)).transpose()? else {
-            return Ok(0);
+            return Ok(Passed::NOTHING);
         };
-        // Most events are not counted: what they say is not even read.
-        let rows = session
-            .fetch(
-                "SELECT position, subject, time, storefront, type,
-                        CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
-                                           'payment.refunded', 'payment.refund_failed') THEN data END
-                 FROM events WHERE position > $1 ORDER BY position LIMIT $2",
-                arguments![position, limit],
-            )
+        let arguments = arguments![position, limit];
+        let read = session
+            .fetch_within(LOT, what_is_counted(), arguments)
             .await?;
-        let Some(reached) = rows.last().map(|row| row.integer(0)).transpose()? else {
-            return Ok(0);
+        let Some(reached) = read.rows.last().map(|row| row.integer(0)).transpose()? else {
+            return Ok(Passed::NOTHING);
         };
-        let seen = rows.len();
-        let events = rows.iter().filter_map(|row| Counted::read(row).transpose());
+        let events = read.rows.iter();
+        let events = events.filter_map(|row| Counted::read(row).transpose());
         let events = events.collect::<Result<Vec<_>, StoreError>>()?;
         let currencies = currencies(&mut session, &events).await?;
         let counts = counted(events, &currencies);
@@ -100,7 +111,7 @@ impl Store {
         let sql = "UPDATE relay SET position = $1 WHERE name = 'figures'";
         session.execute(sql, arguments![reached]).await?;
         session.commit().await?;
-        Ok(seen)
+        Ok(Passed::through(&read, limit))
     }
 
     /// All figures since `day`, and the sums of all days before as those of day 0; and the position up to

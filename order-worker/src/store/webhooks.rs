@@ -15,7 +15,7 @@ use super::{
     bulk::{Kind, Write},
     database::{Session, Sql, among, arguments, list},
     filling::LOT,
-    outbox::next_events,
+    outbox::{Passed, next_events},
     read::Statement,
     row::{cloud_event, json, millis, select_events},
 };
@@ -87,12 +87,12 @@ impl Store {
         Ok(())
     }
 
-    /// Makes webhooks of up to `limit` events, as far as a lot has room, behind those that they were made of before; tells how
-    /// many events it looked at. None if another worker is at it.
+    /// Makes webhooks of up to `limit` events, as far as a lot has room, behind those that they were made of
+    /// before; tells how far that is. Nothing if another worker is at it.
     ///
     /// # Errors
     /// When the database is away; then nothing was made.
-    pub async fn fan_out(&self, stamp: &mut Stamp, limit: u32) -> Result<usize, StoreError> {
+    pub async fn fan_out(&self, stamp: &mut Stamp, limit: u32) -> Result<Passed, StoreError> {
         let mut session = self.transaction().await?;
         let sql = Sql::dialects(
             "SELECT position FROM relay WHERE name = 'webhooks'",
@@ -100,7 +100,7 @@ impl Store {
         );
         let rows = session.fetch(sql, Vec::new()).await?;
         let Some(position) = rows.first().map(|row| row.integer(0)).transpose()? else {
-            return Ok(0);
+            return Ok(Passed::NOTHING);
         };
         let arguments = arguments![position, limit];
         let read = session.fetch_within(LOT, next_events(), arguments).await?;
@@ -110,7 +110,7 @@ impl Store {
             .map(cloud_event)
             .collect::<Result<Vec<_>, _>>()?;
         let Some((reached, _)) = events.last() else {
-            return Ok(0);
+            return Ok(Passed::NOTHING);
         };
         let endpoints = listening(&mut session).await?;
         let rows = made_of(&events, &endpoints, stamp)?;
@@ -118,7 +118,7 @@ impl Store {
         let sql = "UPDATE relay SET position = $1 WHERE name = 'webhooks'";
         session.execute(sql, arguments![*reached]).await?;
         session.commit().await?;
-        Ok(events.len())
+        Ok(Passed::through(&read, limit))
     }
 
     /// Takes webhooks whose time has come, those that waited longest first, at most `each` of an endpoint

@@ -114,12 +114,12 @@ impl Courier {
         }
         loop {
             let mut stamp = Stamp::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
-            let events = self.store.fan_out(&mut stamp, EVENTS).await?;
-            if events > 0 {
+            let passed = self.store.fan_out(&mut stamp, EVENTS).await?;
+            if passed.events > 0 {
                 // Orders come first: meanwhile more events come together.
                 time::sleep(REST).await;
             }
-            if events < EVENTS as usize {
+            if !passed.has_more {
                 break;
             }
         }
