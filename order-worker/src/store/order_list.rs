@@ -155,12 +155,7 @@ mod tests {
             number: 1,
         };
         let (sql, arguments) = select_orders(&filter, Some(cursor));
-        let mut plan = connection
-            .prepare(&format!("EXPLAIN QUERY PLAN {}", sql.sqlite()))
-            .unwrap();
-        let parameters = rusqlite::params_from_iter(arguments);
-        let steps = plan.query_map(parameters, |row| row.get::<_, String>(3));
-        let steps: Vec<_> = steps.unwrap().map(Result::unwrap).collect();
+        let steps = sqlite::plan(connection, sql.sqlite(), arguments);
         let mut page = steps.iter().take_while(|step| *step != "SCAN page");
         page.find(|step| step.starts_with("SEARCH") || step.starts_with("SCAN"))
             .unwrap()

@@ -270,6 +270,11 @@ fn migrations() -> Migrator {
             "a storefront's orders by status",
             include_str!("migrations/postgres/0009_a_storefronts_orders_by_status.sql"),
         ),
+        (
+            10,
+            "deliveries by status",
+            include_str!("migrations/postgres/0010_deliveries_by_status.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
 }

@@ -185,6 +185,9 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!(
         "migrations/sqlite/0010_a_storefronts_orders_by_status.sql"
     )),
+    M::up(include_str!(
+        "migrations/sqlite/0011_deliveries_by_status.sql"
+    )),
 ];
 
 /// The version that this program brings the schema to.
@@ -233,6 +236,19 @@ pub(super) fn in_memory() -> Raw {
     let mut connection = Raw::open_in_memory().unwrap();
     migrate(&mut connection).unwrap();
     connection
+}
+
+/// What the rows of `sql` are read off, step by step.
+#[cfg(test)]
+pub(super) fn plan(
+    connection: &Raw,
+    sql: &str,
+    arguments: Vec<super::database::Argument>,
+) -> Vec<String> {
+    let sql = format!("EXPLAIN QUERY PLAN {sql}");
+    let mut plan = connection.prepare(&sql).unwrap();
+    let steps = plan.query_map(rusqlite::params_from_iter(arguments), |row| row.get(3));
+    steps.unwrap().map(Result::unwrap).collect()
 }
 
 #[cfg(test)]

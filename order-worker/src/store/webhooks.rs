@@ -13,7 +13,7 @@ use shared::{
 use super::{
     Store, StoreError,
     bulk::{Kind, Write},
-    database::{Session, Sql, among, arguments, list},
+    database::{Argument, Session, Sql, among, arguments, list},
     filling::LOT,
     outbox::{Passed, next_events},
     read::Statement,
@@ -254,21 +254,27 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn deliveries(&self, filter: &ListDeliveries) -> Result<Vec<Delivery>, StoreError> {
-        let mut sql = Statement::new("SELECT state FROM deliveries WHERE endpoint_id = ");
-        sql.bind(filter.id.to_string());
-        if let Some(status) = filter.status {
-            sql.push(" AND status = ").bind(status.as_str());
-        }
-        if let Some(id) = &filter.cursor {
-            sql.push(" AND id < ").bind(id.clone());
-        }
-        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
-        let (sql, arguments) = sql.finish();
+        let (sql, arguments) = select_deliveries(filter);
         let rows = self.reader().await?.fetch(sql, arguments).await?;
         rows.iter()
             .map(|row| json("delivery", row.text(0)?))
             .collect()
     }
+}
+
+/// The statement for a page of an endpoint's webhooks, and its arguments: each list is read off an index of
+/// its own, however many there are of the others.
+fn select_deliveries(filter: &ListDeliveries) -> (String, Vec<Argument>) {
+    let mut sql = Statement::new("SELECT state FROM deliveries WHERE endpoint_id = ");
+    sql.bind(filter.id.to_string());
+    if let Some(status) = filter.status {
+        sql.push(" AND status = ").bind(status.as_str());
+    }
+    if let Some(id) = &filter.cursor {
+        sql.push(" AND id < ").bind(id.clone());
+    }
+    sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
+    sql.finish()
 }
 
 /// Endpoints that are told of events, and behind which position: that of the event that enabled them. It
@@ -297,7 +303,7 @@ fn made_of(
     events: &[(i64, CloudEvent)],
     endpoints: &[(i64, Endpoint)],
     stamp: &mut Stamp,
-) -> Result<Vec<Vec<super::database::Argument>>, StoreError> {
+) -> Result<Vec<Vec<Argument>>, StoreError> {
     let mut rows = Vec::new();
     for (position, event) in events {
         let storefront: Option<&Storefront> = event.storefront.as_ref();
@@ -338,4 +344,38 @@ fn made_of(
         }
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::request::Request;
+
+    use super::*;
+    use crate::store::sqlite;
+
+    #[test]
+    fn webhooks_of_a_status_are_not_looked_for_among_the_others() {
+        let connection = sqlite::in_memory();
+        let id = "01a205f2-115c-7001-8d8a-8446d457e741";
+        for (filter, by) in [
+            (json!({"id": id}), " deliveries_by_endpoint "),
+            (
+                json!({"id": id, "status": "failed", "cursor": id}),
+                " deliveries_by_endpoint_and_status ",
+            ),
+        ] {
+            let Ok(Request::ListDeliveries(filter)) =
+                Request::read("webhook_endpoint.deliveries", filter)
+            else {
+                panic!("it is a list of webhooks")
+            };
+            let (sql, arguments) = select_deliveries(&filter);
+            let steps = sqlite::plan(&connection, &sql, arguments);
+            assert!(
+                matches!(&steps[..], [step] if step.contains(by)),
+                "{steps:?}"
+            );
+        }
+    }
 }
