@@ -25,7 +25,7 @@ use shared::{
         consumer::give_back,
         message::Incoming,
         publisher::Replier,
-        rpc_server::{Answered, Asked, Delivered, Identity, Question, requests},
+        rpc_server::{Answered, Asked, Delivered, Identity, MESSAGE_BYTES, Question, requests},
     },
     order::GetOrder,
     outcome::{Code, Failure, Told},
@@ -133,9 +133,14 @@ impl Rpc {
             if !looks.is_empty() {
                 errands.push(Either::Right(self.look_up(mem::take(&mut looks))));
             }
+            // What fills a message is told before there is more.
+            let mut room = MESSAGE_BYTES;
             while looks.is_empty()
+                && room > 0
                 && let Some(Some(done)) = errands.next().now_or_never()
             {
+                let bytes = done.answered.iter().map(Answered::bytes).sum();
+                room = room.saturating_sub(bytes);
                 ready.extend(done.answered);
                 looks = done.left;
             }
@@ -144,8 +149,7 @@ impl Rpc {
                 replied = replied.and(asker.reply(&self.replier, ready).await);
                 point(Point::AfterReply);
             }
-            // What was found is told before more is looked for.
-            if !looks.is_empty() {
+            if !looks.is_empty() || room == 0 {
                 continue;
             }
             tokio::select! {

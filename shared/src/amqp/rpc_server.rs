@@ -72,6 +72,14 @@ pub struct Answered {
     pub told: Told,
 }
 
+impl Answered {
+    /// How large the answer is; failures are small.
+    pub fn bytes(&self) -> usize {
+        let outcome = self.told.outcome.as_ref();
+        outcome.map_or(0, |json| json.text().len())
+    }
+}
+
 /// Where the answers go, and the receipt that settles the message once all are given.
 pub struct Asker {
     reply_to: Option<String>,
@@ -123,7 +131,7 @@ impl Identity {
 }
 
 /// A message that has this many bytes of answers takes no more of them.
-const MESSAGE_BYTES: usize = 1024 * 1024;
+pub const MESSAGE_BYTES: usize = 1024 * 1024;
 /// RabbitMQ 4 takes 16 MiB a message, unless it is told otherwise. Should one be larger, it closes the
 /// channel, and the answers behind it are lost as well.
 const MAX_ANSWER_BYTES: usize = 15 * 1024 * 1024;
@@ -225,7 +233,7 @@ fn in_messages(answers: impl Iterator<Item = Answered>) -> Vec<Vec<Answered>> {
             room = MESSAGE_BYTES;
             messages.push(Vec::new());
         }
-        room = room.saturating_sub(bytes(&answer));
+        room = room.saturating_sub(answer.bytes());
         if let Some(message) = messages.last_mut() {
             message.push(answer);
         }
@@ -235,7 +243,7 @@ fn in_messages(answers: impl Iterator<Item = Answered>) -> Vec<Vec<Answered>> {
 
 /// The answer, or that it can't be sent.
 fn small_enough(answer: Answered) -> Answered {
-    let bytes = bytes(&answer);
+    let bytes = answer.bytes();
     if bytes <= MAX_ANSWER_BYTES {
         return answer;
     }
@@ -248,12 +256,6 @@ fn small_enough(answer: Answered) -> Answered {
         told: Err(failure).into(),
         ..answer
     }
-}
-
-/// How large an answer is; failures are small.
-fn bytes(answer: &Answered) -> usize {
-    let outcome = answer.told.outcome.as_ref();
-    outcome.map_or(0, |json| json.text().len())
 }
 
 fn together(answers: Vec<Answered>) -> Outgoing {
@@ -303,7 +305,9 @@ mod tests {
     fn a_message_with_many_bytes_takes_no_more_answers() {
         let travel = |sizes: &[usize]| -> Vec<Vec<usize>> {
             let messages = in_messages(sizes.iter().map(|size| answer(*size)));
-            let sizes = messages.iter().map(|message| message.iter().map(bytes));
+            let sizes = messages
+                .iter()
+                .map(|message| message.iter().map(Answered::bytes));
             sizes.map(Iterator::collect).collect()
         };
         assert_eq!(travel(&[]), Vec::<Vec<usize>>::new());
