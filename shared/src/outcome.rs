@@ -198,13 +198,18 @@ impl Failure {
         Self::new(Code::InvalidState, message)
     }
 
-    /// `INVALID_REQUEST` for a well-formed request that breaks rules: all of them at once.
+    /// `INVALID_REQUEST` for a well-formed request that breaks rules: all of them at once, or the first
+    /// [`MAX_VIOLATIONS`].
     pub fn violations(violations: &[Violation]) -> Self {
+        let (named, rest) = match violations.split_at_checked(MAX_VIOLATIONS) {
+            Some((named, [_, ..])) => (named, ", of which the first are named"),
+            _ => (violations, ""),
+        };
         let message = match violations {
             [only] => format!("{}: {}", only.place(), only.detail),
-            many => format!("{} fields are not acceptable", many.len()),
+            many => format!("{} fields are not acceptable{rest}", many.len()),
         };
-        Self::new(Code::InvalidRequest, message).with(json!({ "errors": violations }))
+        Self::new(Code::InvalidRequest, message).with(json!({ "errors": named }))
     }
 
     /// `INVALID_REQUEST` for one field of a well-formed request.
@@ -238,6 +243,9 @@ impl Failure {
         }
     }
 }
+
+/// Broken rules that are named of a request: two for each line of the largest order.
+pub const MAX_VIOLATIONS: usize = 1_000;
 
 /// One broken rule: which field, by JSON pointer (RFC 6901), and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -347,6 +355,25 @@ mod tests {
             serde_json::to_value(&failure).unwrap(),
             json!({"status": "FAILURE", "error": {"code": "OUT_OF_STOCK", "message": "none left"}})
         );
+    }
+
+    #[test]
+    fn of_very_many_broken_rules_the_first_are_named() {
+        for (broken, named, message) in [
+            (1, 1, "/0: bad"),
+            (2, 2, "2 fields are not acceptable"),
+            (1_000, 1_000, "1000 fields are not acceptable"),
+            (
+                70_000,
+                MAX_VIOLATIONS,
+                "70000 fields are not acceptable, of which the first are named",
+            ),
+        ] {
+            let violations = (0..broken).map(|field| Violation::new(format!("/{field}"), "bad"));
+            let failure = Failure::violations(&violations.collect::<Vec<_>>());
+            assert_eq!(failure.message, message);
+            assert_eq!(failure.errors().unwrap().as_array().unwrap().len(), named);
+        }
     }
 
     #[test]
