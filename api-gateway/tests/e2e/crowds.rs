@@ -1,6 +1,8 @@
 //! Outgoing webhooks to many, of whom some are slow and some never answer.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
+
+use futures_util::future::join_all;
 
 use crate::{
     endpoints::OPEN,
@@ -61,6 +63,33 @@ async fn a_crowd_that_never_answers_holds_nobody_up() {
         for delivery in system.deliveries(endpoint).await {
             assert_eq!(delivery["attempts"].as_array().unwrap().len(), 0);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_endpoints_hear_of_everything_once() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let receiver = Receiver::start().await;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        let (id, _) = system
+            .endpoint(&receiver.url("/"), &["order.created"])
+            .await;
+        crowd.push(id);
+    }
+    // More than are made at once.
+    let ordering = (0..12).map(async |_| system.an_order().await);
+    join_all(ordering).await;
+    until("all of them to hear of everything", async || {
+        receiver.received().len() >= 100 * 12
+    })
+    .await;
+    for endpoint in &crowd {
+        let deliveries = system.deliveries(endpoint).await;
+        let events = deliveries.iter().map(|told| told["event_id"].as_str());
+        assert_eq!(deliveries.len(), 12);
+        assert_eq!(events.collect::<HashSet<_>>().len(), 12);
     }
 }
 

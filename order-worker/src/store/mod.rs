@@ -23,6 +23,7 @@ mod dead_letters;
 mod debug;
 mod erase;
 mod error;
+mod fan_out;
 mod feed;
 mod filling;
 mod jobs;

@@ -1,28 +1,21 @@
-//! Webhooks: made of the feed, one for each endpoint that wants the event, and tried when their time
-//! has come. Safe on any number of workers at once.
+//! Webhooks, tried when their time has come, and lists of them. Safe on any number of workers at once.
 
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 use shared::{
     event::CloudEvent,
-    id::{DeliveryId, EndpointId, Storefront},
-    webhook::{DeliveryStatus, ListDeliveries, ListEndpoints},
+    id::EndpointId,
+    webhook::{ListDeliveries, ListEndpoints},
 };
 
 use super::{
     Store, StoreError,
-    bulk::{Kind, Write},
-    database::{Argument, Session, Sql, among, arguments, list},
-    filling::LOT,
-    outbox::{Passed, next_events},
+    database::{Argument, Sql, among, arguments, list},
     read::Statement,
     row::{cloud_event, json, millis, select_events},
 };
-use crate::domain::{
-    stamp::Stamp,
-    webhook::{Delivery, Endpoint},
-};
+use crate::domain::webhook::{Delivery, Endpoint};
 
 /// A webhook that is being tried is tried again after this long, should nothing come of it. Longer
 /// than an attempt takes.
@@ -48,79 +41,7 @@ pub enum Share<'a> {
     Of(&'a [EndpointId]),
 }
 
-const INSERT_DELIVERIES: Write = Write {
-    sqlite: "
-        INSERT INTO deliveries (id, endpoint_id, status, due_at, created_at, state)
-        VALUES ($1, $2, $3, $4, $5, $6)",
-    postgres: "
-        INSERT INTO deliveries (id, endpoint_id, status, due_at, created_at, state)
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[])",
-    columns: &[
-        Kind::Text,
-        Kind::Text,
-        Kind::Text,
-        Kind::Integer,
-        Kind::Integer,
-        Kind::Text,
-    ],
-};
-
 impl Store {
-    /// Whether anybody wants to be told of anything.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn has_endpoints(&self) -> Result<bool, StoreError> {
-        let sql = "SELECT id FROM webhook_endpoints LIMIT 1";
-        let rows = self.primary().await?.fetch(sql, Vec::new()).await?;
-        Ok(!rows.is_empty())
-    }
-
-    /// While nobody wants to be told of anything, passes over the feed.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn pass_over_feed(&self) -> Result<(), StoreError> {
-        let sql = "UPDATE relay SET position = (SELECT coalesce(max(position), 0) FROM events)
-                   WHERE name = 'webhooks' AND NOT EXISTS (SELECT 1 FROM webhook_endpoints)";
-        self.writer().await?.execute(sql, Vec::new()).await?;
-        Ok(())
-    }
-
-    /// Makes webhooks of up to `limit` events, as far as a lot has room, behind those that they were made of
-    /// before; tells how far that is. Nothing if another worker is at it.
-    ///
-    /// # Errors
-    /// When the database is away; then nothing was made.
-    pub async fn fan_out(&self, stamp: &mut Stamp, limit: u32) -> Result<Passed, StoreError> {
-        let mut session = self.transaction().await?;
-        let sql = Sql::dialects(
-            "SELECT position FROM relay WHERE name = 'webhooks'",
-            "SELECT position FROM relay WHERE name = 'webhooks' FOR UPDATE SKIP LOCKED",
-        );
-        let rows = session.fetch(sql, Vec::new()).await?;
-        let Some(position) = rows.first().map(|row| row.integer(0)).transpose()? else {
-            return Ok(Passed::NOTHING);
-        };
-        let arguments = arguments![position, limit];
-        let read = session.fetch_within(LOT, next_events(), arguments).await?;
-        let events = read
-            .rows
-            .iter()
-            .map(cloud_event)
-            .collect::<Result<Vec<_>, _>>()?;
-        let Some((reached, _)) = events.last() else {
-            return Ok(Passed::NOTHING);
-        };
-        let endpoints = listening(&mut session).await?;
-        let rows = made_of(&events, &endpoints, stamp)?;
-        session.write(INSERT_DELIVERIES, rows).await?;
-        let sql = "UPDATE relay SET position = $1 WHERE name = 'webhooks'";
-        session.execute(sql, arguments![*reached]).await?;
-        session.commit().await?;
-        Ok(Passed::through(&read, limit))
-    }
-
     /// Takes webhooks whose time has come, those that waited longest first, at most `each` of an endpoint
     /// and `limit` in all.
     ///
@@ -275,75 +196,6 @@ fn select_deliveries(filter: &ListDeliveries) -> (String, Vec<Argument>) {
     }
     sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
     sql.finish()
-}
-
-/// Endpoints that are told of events, and behind which position: that of the event that enabled them. It
-/// is gone if the feed began again since (`demo.reset`): then all that is there came after it.
-async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreError> {
-    let sql = Sql::dialects(
-        "SELECT coalesce(position, 0), state
-         FROM webhook_endpoints
-         LEFT JOIN events ON events.subject = webhook_endpoints.id
-                         AND events.sequence = coalesce(json_extract(state, '$.enabled_at_version'), 1)
-         WHERE is_enabled AND NOT is_deleted",
-        "SELECT coalesce(position, 0), state
-         FROM webhook_endpoints
-         LEFT JOIN events ON events.subject = webhook_endpoints.id
-                         AND events.sequence = coalesce((state::json ->> 'enabled_at_version')::bigint, 1)
-         WHERE is_enabled AND NOT is_deleted",
-    );
-    let rows = session.fetch(sql, Vec::new()).await?;
-    rows.iter()
-        .map(|row| Ok((row.integer(0)?, json("endpoint", row.text(1)?)?)))
-        .collect()
-}
-
-/// The rows of the webhooks to be.
-fn made_of(
-    events: &[(i64, CloudEvent)],
-    endpoints: &[(i64, Endpoint)],
-    stamp: &mut Stamp,
-) -> Result<Vec<Vec<Argument>>, StoreError> {
-    let mut rows = Vec::new();
-    for (position, event) in events {
-        let storefront: Option<&Storefront> = event.storefront.as_ref();
-        let wanting = endpoints.iter().filter(|(since, endpoint)| {
-            // An endpoint is not told of what was before it, or while it was disabled, nor of itself.
-            position > since
-                && event.subject != endpoint.id.to_string()
-                && endpoint.wants(&event.kind, storefront)
-        });
-        for (_, endpoint) in wanting {
-            let now = stamp.now();
-            let id: DeliveryId = stamp.id();
-            let delivery = Delivery {
-                id,
-                endpoint_id: endpoint.id,
-                event_id: event.id,
-                event_type: event.kind.clone(),
-                position: *position,
-                request_id: event.requestid.clone(),
-                status: DeliveryStatus::Pending,
-                attempt: 1,
-                failures: 0,
-                attempts: Vec::new(),
-                due_at: Some(now),
-                asked_at: now,
-                created_at: now,
-            };
-            let state = serde_json::to_string(&delivery)
-                .map_err(|error| StoreError::Damaged(error.to_string()))?;
-            rows.push(arguments![
-                id.to_string(),
-                endpoint.id.to_string(),
-                delivery.status.as_str(),
-                Some(millis(now)),
-                millis(now),
-                state
-            ]);
-        }
-    }
-    Ok(rows)
 }
 
 #[cfg(test)]
