@@ -14,11 +14,11 @@ use crate::{
 /// Between two rounds.
 const INTERVAL: Duration = Duration::from_secs(30);
 /// Between two short transactions of a round: others write, too.
-const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_millis(100);
 /// Rows cleared away at once.
-const ROWS: u32 = 5_000;
+const ROWS: u32 = 1_000;
 /// Orders whose events are cleared away at once: some ten rows each.
-const ORDERS: u32 = 500;
+const ORDERS: u32 = 250;
 
 /// How long what is kept.
 #[derive(Debug, Clone, Copy)]

@@ -5,25 +5,53 @@ use jiff::Timestamp;
 
 use super::{
     Store, StoreError,
-    database::{Session, Sql, among, arguments, list},
+    database::{Row, Session, Sql, among, arguments, list},
     feed::end,
     row::millis,
     save::IDEMPOTENCY_TTL,
 };
 
-/// Orders that have ended, that nothing was to be done for and nothing happened to since `$1`, and whose
-/// events up to `$2` are all there are.
+/// Of these orders those that have ended, that nothing was to be done for and nothing happened to since `$1`,
+/// and whose events up to `$2` are all there are.
 macro_rules! ended {
-    () => {
-        "SELECT id FROM orders
-         WHERE condensed_at IS NULL AND status IN ('cancelled', 'delivered') AND created_at < $1
-           AND NOT EXISTS (SELECT 1 FROM steps WHERE steps.order_id = orders.id)
-           AND NOT EXISTS (
-               SELECT 1 FROM events
-               WHERE events.subject = orders.id AND (events.time >= $1 OR events.position > $2)
-           ) "
+    ($orders:literal, $rest:literal) => {
+        concat!(
+            "SELECT orders.id FROM ",
+            $orders,
+            " WHERE condensed_at IS NULL AND status IN ('cancelled', 'delivered') AND created_at < $1
+                AND NOT EXISTS (SELECT 1 FROM steps WHERE steps.order_id = orders.id)
+                AND NOT EXISTS (
+                    SELECT 1 FROM events
+                    WHERE events.subject = orders.id AND (events.time >= $1 OR events.position > $2)
+                ) ",
+            $rest
+        )
     };
 }
+
+/// Up to `$3` that have ended. There may be very many that are condensed, which SQLite would go through if it
+/// were left to it.
+fn ended() -> Sql {
+    Sql::dialects(
+        ended!(
+            "orders INDEXED BY ended_orders",
+            "ORDER BY created_at LIMIT $3"
+        ),
+        ended!("orders", "ORDER BY created_at LIMIT $3"),
+    )
+}
+
+/// Of the orders `$3` those that have ended; they are locked.
+fn ended_of_these() -> Sql {
+    Sql::dialects(
+        ended!("json_each($3) CROSS JOIN orders ON orders.id = value", ""),
+        ended!(
+            "orders",
+            "AND orders.id = ANY($3) FOR UPDATE OF orders SKIP LOCKED"
+        ),
+    )
+}
+
 impl Store {
     /// Forgets up to `limit` answers that were given before `before`; tells how many.
     ///
@@ -86,26 +114,19 @@ impl Store {
         now: Timestamp,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        let mut session = self.transaction().await?;
-        // The last of all events stays: SQLite's next position is one more than its.
-        let told = told(&mut session).await?.min(end(&mut session).await? - 1);
-        let ended = Sql::dialects(
-            concat!(ended!(), "ORDER BY created_at LIMIT $3"),
-            concat!(
-                ended!(),
-                "ORDER BY created_at LIMIT $3 FOR UPDATE OF orders SKIP LOCKED"
-            ),
-        );
-        let ended = session
-            .fetch(ended, arguments![millis(before), told, limit])
-            .await?;
-        if ended.is_empty() {
+        // Many may have ended long ago to which something happened lately: they are looked through where
+        // nobody waits for it, and those that are found are looked at again.
+        let mut session = self.primary().await?;
+        let told = told(&mut session).await?;
+        let rows = session.fetch(ended(), arguments![millis(before), told, limit]);
+        let found = ids(&rows.await?)?;
+        drop(session);
+        if found.is_empty() {
             return Ok(0);
         }
-        let ids: Vec<String> = ended
-            .iter()
-            .map(|row| Ok(row.text(0)?.to_owned()))
-            .collect::<Result<_, StoreError>>()?;
+        let mut session = self.transaction().await?;
+        let arguments = [arguments![millis(before), told], vec![list(found)]].concat();
+        let ids = ids(&session.fetch(ended_of_these(), arguments).await?)?;
         let forget = among!(
             "DELETE FROM events WHERE subject",
             "AND type NOT IN ('shipment.shipped', 'shipment.returned')"
@@ -119,13 +140,48 @@ impl Store {
             .execute(mark, vec![list(&ids), millis(now).into()])
             .await?;
         session.commit().await?;
-        Ok(ended.len() as u64)
+        Ok(ids.len() as u64)
     }
 }
 
-/// The place in the feed up to which everybody was told.
+fn ids(rows: &[Row]) -> Result<Vec<String>, StoreError> {
+    let ids = rows.iter().map(|row| row.text(0).map(str::to_owned));
+    ids.collect()
+}
+
+/// The place in the feed up to which everybody was told. The last of all events is not: it stays, as
+/// SQLite's next position is one more than its.
 async fn told(session: &mut Session) -> Result<i64, StoreError> {
     let sql = "SELECT min(position) FROM relay WHERE name <> 'probe'";
     let rows = session.fetch(sql, Vec::new()).await?;
-    rows.first().map_or(Ok(0), |row| row.integer(0))
+    let told = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+    Ok(told.min(end(session).await? - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite;
+
+    #[test]
+    fn orders_that_are_condensed_are_not_looked_at_again() {
+        let connection = sqlite::in_memory();
+        for (sql, last, by) in [
+            (ended(), arguments![5_i64], "INDEX ended_orders "),
+            (
+                ended_of_these(),
+                vec![list(["a"])],
+                "INDEX sqlite_autoindex_orders_1 ",
+            ),
+        ] {
+            let arguments = [arguments![1_i64, 1_i64], last].concat();
+            let steps = sqlite::plan(&connection, sql.sqlite(), arguments);
+            let orders = steps.iter().find(|step| step.starts_with("SEARCH orders"));
+            assert!(orders.is_some_and(|step| step.contains(by)), "{steps:?}");
+            assert!(
+                !steps.iter().any(|step| step.contains("ORDER BY")),
+                "{steps:?}"
+            );
+        }
+    }
 }
