@@ -6,7 +6,7 @@ use shared::id::CustomerId;
 
 use super::{
     Store, StoreError,
-    database::{Session, Sql, arguments},
+    database::{Session, Sql, among, arguments, list},
     row::json,
 };
 
@@ -75,12 +75,26 @@ impl Store {
     /// When the database is away.
     pub async fn forget_customer(&self, id: CustomerId) -> Result<(), StoreError> {
         let named = format!("%{id}%");
-        for sql in [
-            "DELETE FROM idempotency WHERE outcome LIKE $1",
-            "DELETE FROM dead_letters WHERE message LIKE $1",
+        for (look, forget) in [
+            (
+                "SELECT key FROM idempotency WHERE outcome LIKE $1",
+                among!("DELETE FROM idempotency WHERE key", ""),
+            ),
+            (
+                "SELECT id FROM dead_letters WHERE message LIKE $1",
+                among!("DELETE FROM dead_letters WHERE id", ""),
+            ),
         ] {
-            let mut session = self.writer().await?;
-            session.execute(sql, arguments![named.as_str()]).await?;
+            // All are looked at, which nobody who writes has to wait for.
+            let mut session = self.primary().await?;
+            let rows = session.fetch(look, arguments![named.as_str()]).await?;
+            drop(session);
+            let found = rows.iter().map(|row| row.text(0));
+            let found = found.collect::<Result<Vec<_>, _>>()?;
+            if !found.is_empty() {
+                let mut session = self.writer().await?;
+                session.execute(forget, vec![list(found)]).await?;
+            }
         }
         Ok(())
     }
