@@ -16,7 +16,7 @@ use super::{
     filling::{LOT, bounded},
     postgres,
     row::{cloud_event, millis, read_step, select_events},
-    save::STEP_LEASE,
+    save::{STEP_LEASE, sent_by},
 };
 use crate::domain::step::{StepKey, StepRow};
 
@@ -154,15 +154,18 @@ impl Store {
     /// When the database is away.
     pub async fn release_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
         let sql = Sql::dialects(
-            "UPDATE steps SET publish_at = due_at WHERE publish_at > $1 AND due_at <= $1",
+            "UPDATE steps SET publish_at = due_at
+             WHERE publish_at > $1 AND publish_at <= $2 AND due_at <= $1",
             "UPDATE steps SET publish_at = due_at
              WHERE (order_id, step) IN (
-                 SELECT order_id, step FROM steps WHERE publish_at > $1 AND due_at <= $1
+                 SELECT order_id, step FROM steps
+                 WHERE publish_at > $1 AND publish_at <= $2 AND due_at <= $1
                  FOR UPDATE SKIP LOCKED
              )",
         );
         let mut session = self.writer().await?;
-        session.execute(sql, arguments![millis(now)]).await
+        let until = arguments![millis(now), millis(sent_by(now))];
+        session.execute(sql, until).await
     }
 
     /// Makes these steps due to be sent at once: their message could not be.

@@ -26,6 +26,12 @@ use crate::domain::world::World;
 /// sweeper sends it again. Longer than any handler's timeouts together.
 pub(super) const STEP_LEASE: SignedDuration = SignedDuration::from_secs(30);
 
+/// By then everything that is due at `now` is sent again, though workers' clocks may differ: what is sent
+/// later is not due yet, and need not be looked at.
+pub(super) fn sent_by(now: Timestamp) -> Timestamp {
+    now + STEP_LEASE + STEP_LEASE
+}
+
 /// How long an answer can be asked for again, unless the owner lays down otherwise. A client's retries
 /// and the broker's redeliveries are over long before.
 pub(super) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);

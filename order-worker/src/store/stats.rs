@@ -20,7 +20,7 @@ use super::{
     filling::{LOT, bounded},
     outbox::Passed,
     row::{json, millis, timestamp},
-    save::STEP_LEASE,
+    save::sent_by,
 };
 
 /// Milliseconds of a day.
@@ -157,14 +157,13 @@ impl Store {
     /// When the database is away.
     pub async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
         let mut session = self.primary().await?;
-        // Sent is as good as due: its message is on its way. A million of them need not be counted, and those
-        // that are not due need not be looked at: what is due is sent again before two leases are over.
+        // Sent is as good as due: its message is on its way. A million of them need not be counted.
         let rows = session
             .fetch(
                 "SELECT count(*), min(due_at) FROM (
                      SELECT due_at FROM steps WHERE publish_at <= $2 AND due_at <= $1 LIMIT 100000
                  ) AS due",
-                arguments![millis(now), millis(now + STEP_LEASE + STEP_LEASE)],
+                arguments![millis(now), millis(sent_by(now))],
             )
             .await?;
         let due = rows.first();
