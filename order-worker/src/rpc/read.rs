@@ -108,8 +108,7 @@ impl Rpc {
             let looked = looked.as_ref();
             looked.is_err() || looked.is_ok_and(|looked| looked.covers(&query.id))
         };
-        let (looks, left) = looks.into_iter().partition(was_looked_for);
-        let looks: Vec<_> = looks;
+        let (looks, left): (Vec<_>, _) = looks.into_iter().partition(was_looked_for);
         let told = looks.into_iter().map(|(doing, query)| {
             let told = harmless(|| {
                 let found = &looked.as_ref().map_err(Failure::clone)?.found;
