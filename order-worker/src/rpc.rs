@@ -4,6 +4,7 @@ mod approval;
 mod doing;
 mod erase;
 mod feed;
+mod figures;
 mod idempotency;
 mod import;
 mod inspect;

@@ -14,7 +14,7 @@ use shared::{
     trace::{self, Span},
 };
 
-use super::harmless;
+use super::{figures, harmless};
 
 /// What came of an errand.
 pub(super) struct Done {
@@ -64,11 +64,7 @@ impl Doing {
             note(&mut span, &caller, &told);
             tell(pattern, &caller, &told);
             let code = told.outcome.as_ref().err().map(|failure| failure.code);
-            let code = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
-            metrics::histogram!("rpc_request_duration_seconds", "pattern" => pattern)
-                .record(began.elapsed());
-            metrics::counter!("rpc_requests_total", "pattern" => pattern, "code" => code)
-                .increment(1);
+            figures::note(pattern, code, began.elapsed());
         });
         Answered { whose, told }
     }

@@ -112,7 +112,8 @@ fn together(rows: &[StepRow]) -> Vec<u8> {
         headers: headers(row),
         body,
     });
-    batch::json(&entries.collect::<Vec<_>>())
+    let bytes = bodies.iter().map(|body| body.get().len()).sum();
+    batch::together(&entries.collect::<Vec<_>>(), bytes)
 }
 
 fn step(row: &StepRow) -> StepMessage {

@@ -27,6 +27,8 @@ use crate::request::Caller;
 pub const BATCH: &str = "batch";
 /// Requests of one batch at most.
 pub const MAX_PARTS: usize = 1_000;
+/// What is around a part's body has rarely more bytes.
+const PART_BYTES: usize = 512;
 
 /// One request of a batch; the fields are AMQP's properties.
 #[derive(Debug, Serialize, Deserialize)]
@@ -165,9 +167,21 @@ pub fn parts(body: &[u8]) -> serde_json::Result<Vec<&RawValue>> {
 
 /// What goes onto the wire.
 pub fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_else(|error| {
-        // Not of plain data, and all of it is.
-        tracing::error!(%error, "an answer can't be written");
-        Vec::new()
-    })
+    written(value, Vec::new())
+}
+
+/// The parts of a batch as they go onto the wire, whose bodies have so many bytes.
+pub fn together(parts: &[impl Serialize], bytes: usize) -> Vec<u8> {
+    written(parts, Vec::with_capacity(bytes + parts.len() * PART_BYTES))
+}
+
+fn written(value: &(impl Serialize + ?Sized), mut text: Vec<u8>) -> Vec<u8> {
+    match serde_json::to_writer(&mut text, value) {
+        Ok(()) => text,
+        Err(error) => {
+            // Not of plain data, and all of it is.
+            tracing::error!(%error, "an answer can't be written");
+            Vec::new()
+        }
+    }
 }

@@ -259,6 +259,7 @@ fn small_enough(answer: Answered) -> Answered {
 }
 
 fn together(answers: Vec<Answered>) -> Outgoing {
+    let bytes = answers.iter().map(Answered::bytes).sum();
     let answers = answers.into_iter().map(|Answered { whose, told }| Answer {
         correlation_id: whose.0.map(Cow::Owned),
         headers: reply_headers(told.is_replay),
@@ -266,7 +267,7 @@ fn together(answers: Vec<Answered>) -> Outgoing {
     });
     Outgoing {
         kind: Some(BATCH.to_owned()),
-        body: batch::json(&answers.collect::<Vec<_>>()),
+        body: batch::together(&answers.collect::<Vec<_>>(), bytes),
         ..Outgoing::default()
     }
 }

@@ -165,7 +165,10 @@ fn message(calls: &[Waiting], now: Instant) -> Outgoing {
     });
     Outgoing {
         kind: Some(BATCH.to_owned()),
-        body: batch::json(&entries.collect::<Vec<_>>()),
+        body: batch::together(
+            &entries.collect::<Vec<_>>(),
+            calls.iter().map(Weighed::bytes).sum(),
+        ),
         ..common
     }
 }

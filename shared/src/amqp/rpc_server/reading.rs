@@ -199,6 +199,10 @@ pub fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failur
 
 /// Header values end up in logs and in the history: no control characters, no novels.
 fn printable(text: &str) -> String {
+    // Nearly every value, and it is looked at by the byte.
+    if text.len() <= MAX_HEADER && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     text.chars()
         .filter(|c| !c.is_control())
         .take(MAX_HEADER)
