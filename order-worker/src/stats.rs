@@ -29,12 +29,15 @@ use crate::{
 
 /// Events counted at once.
 const EVENTS: u32 = 2_000;
+/// Events that were not counted yet, and are in what is told all the same.
+pub const TOLD_EVENTS: u32 = 1_000;
 /// Between two rounds of counting, unless there is more.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Counting rests so many times as long as it worked.
+/// When nothing happens, it is looked so often whether other workers did something.
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
+/// Counting rests so many times as long as it worked, and in a rush it makes way.
 const REST: u32 = 4;
-/// In a rush, counting makes way.
-const RUSH_INTERVAL: Duration = Duration::from_secs(5);
+const RUSH_REST: u32 = 40;
 /// While the database is away.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Steps of a kind whose times are kept.
@@ -46,17 +49,13 @@ pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<Rush>)
         let began = Instant::now();
         match store.count_events(EVENTS).await {
             // There is more; but others have work to do as well.
-            Ok(passed) if passed.has_more && !rush.is_on() => {
-                time::sleep(began.elapsed() * REST).await;
+            Ok(passed) if passed.has_more => {
+                let times = if rush.is_on() { RUSH_REST } else { REST };
+                time::sleep(began.elapsed() * times).await;
             }
             Ok(_) => {
-                let rest = if rush.is_on() {
-                    RUSH_INTERVAL
-                } else {
-                    INTERVAL
-                };
-                time::sleep(rest).await;
-                let _ = time::timeout(RUSH_INTERVAL, news.changed()).await;
+                time::sleep(INTERVAL).await;
+                let _ = time::timeout(IDLE_INTERVAL, news.changed()).await;
             }
             Err(error) => {
                 tracing::debug!(%error, "counting waits for the database");
@@ -178,7 +177,7 @@ pub async fn measure(store: &Store, insight: &Insight) -> Result<(), StoreError>
     ] {
         metrics::gauge!(name).set(float(value));
     }
-    let (figures, _) = store.figures(None, 0).await?;
+    let (figures, _) = store.figures(None, 0, TOLD_EVENTS).await?;
     for (status, count) in add_up(&figures, 0, 0, 0).orders.by_status {
         metrics::gauge!("orders", "status" => status).set(float(count));
     }

@@ -41,7 +41,7 @@ impl GetStats {
     }
 }
 
-/// Figures, counted from the feed: a moment behind it.
+/// Figures, counted from the feed: up to its end, and behind it while orders rush in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Stats {
     /// How many orders there are, deleted ones included.
@@ -50,7 +50,7 @@ pub struct Stats {
     pub revenue: Vec<Revenue>,
     /// By day (UTC), the last one today.
     pub days: Vec<Day>,
-    /// The place in the feed up to which events are counted.
+    /// The place in the feed up to which events are counted in.
     pub position: String,
     /// How the system is getting on; for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -117,6 +117,23 @@ async fn only_operators_see_the_system(mut system: System, stats: &Value) {
     }
 }
 
+#[tokio::test]
+async fn who_has_ordered_is_in_the_figures_at_once() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 9)]).await;
+    let customer = system.customer().await;
+    for orders in 1..=5 {
+        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        created.expect(201);
+        let stats = system.get("/v1/stats?days=2").await.expect(200);
+        assert_eq!(stats["orders"]["total"], orders);
+        // Around midnight, some of it was yesterday.
+        let days = stats["days"].as_array().unwrap().iter();
+        let of_days = days.map(|day| day["created"].as_i64().unwrap());
+        assert_eq!(of_days.sum::<i64>(), orders);
+    }
+}
+
 /// Samples as Prometheus' own client reads them: by name and labels.
 async fn samples(system: &System, url: &str) -> HashMap<(String, String), String> {
     let text = system

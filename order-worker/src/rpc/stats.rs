@@ -8,15 +8,15 @@ use shared::{
 };
 
 use super::{Rpc, unreadable, visible_storefront};
-use crate::stats::{add_up, first_day, system};
+use crate::stats::{TOLD_EVENTS, add_up, first_day, system};
 
 impl Rpc {
     /// What was counted; for operators, how the system is getting on besides.
     pub(super) async fn stats(&self, caller: &Caller, query: GetStats) -> Result<Json, Failure> {
         let first = first_day(Timestamp::now(), query.days);
         let storefront = visible_storefront(caller, query.storefront);
-        let figures = self.store.figures(storefront.as_ref(), first).await;
-        let (figures, position) = figures.map_err(unreadable)?;
+        let figures = self.store.figures(storefront.as_ref(), first, TOLD_EVENTS);
+        let (figures, position) = figures.await.map_err(unreadable)?;
         let mut stats = add_up(&figures, first, query.days, position);
         stats.system = match caller.role {
             Role::Storefront => None,

@@ -1,10 +1,7 @@
 //! Figures, counted from the feed apart from what is decided: by day, storefront and what is counted. One
 //! worker at a time counts on from where the last one ended.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::LazyLock,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -17,7 +14,7 @@ use super::{
     Store, StoreError,
     bulk::{Kind, Write},
     database::{Row, Session, Sql, among, arguments, list},
-    filling::{LOT, bounded},
+    filling::{LOT, PAGE, bounded},
     outbox::Passed,
     row::{json, millis, timestamp},
     save::sent_by,
@@ -65,58 +62,42 @@ const ADD_FIGURES: Write = Write {
     columns: &[Kind::Integer, Kind::Text, Kind::Text, Kind::Integer],
 };
 
-/// Up to `$2` events behind `$1`, as far as a lot has room. Most are not counted: what they say is not even
-/// read.
-fn what_is_counted() -> Sql {
-    const NEXT: &str = "
-        SELECT position, subject, time, storefront, type,
-               CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
-                                  'payment.refunded', 'payment.refund_failed') THEN data END AS data
-        FROM events WHERE position > $1 ORDER BY position LIMIT $2";
-    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "data", "position"));
-    Sql::dialects(NEXT, &BOUNDED)
-}
-
 impl Store {
     /// Counts up to `limit` events, as far as a lot has room, behind those that were counted before; tells how
-    /// far that is. Nothing if another worker is at it.
+    /// far that is. Nothing if another worker was faster.
     ///
     /// # Errors
     /// When the database is away; then nothing was counted.
     pub async fn count_events(&self, limit: u32) -> Result<Passed, StoreError> {
-        let mut session = self.transaction().await?;
-        let sql = Sql::dialects(
-            "SELECT position FROM relay WHERE name = 'figures'",
-            "SELECT position FROM relay WHERE name = 'figures' FOR UPDATE SKIP LOCKED",
-        );
+        // Nobody who writes waits for what is read.
+        let mut session = self.primary().await?;
+        let sql = "SELECT position FROM relay WHERE name = 'figures'";
         let rows = session.fetch(sql, Vec::new()).await?;
         let Some(position) = rows.first().map(|row| row.integer(0)).transpose()? else {
             return Ok(Passed::NOTHING);
         };
-        let arguments = arguments![position, limit];
-        let read = session
-            .fetch_within(LOT, what_is_counted(), arguments)
-            .await?;
-        let Some(reached) = read.rows.last().map(|row| row.integer(0)).transpose()? else {
+        let Some(tail) = tail(&mut session, position, limit, LOT).await? else {
             return Ok(Passed::NOTHING);
         };
-        let events = read.rows.iter();
-        let events = events.filter_map(|row| Counted::read(row).transpose());
-        let events = events.collect::<Result<Vec<_>, StoreError>>()?;
-        let currencies = currencies(&mut session, &events).await?;
-        let counts = counted(events, &currencies);
-        let rows = counts
+        drop(session);
+        let mut session = self.transaction().await?;
+        let sql = "UPDATE relay SET position = $2 WHERE name = 'figures' AND position = $1";
+        let moved = arguments![position, tail.reached];
+        if session.execute(sql, moved).await? == 0 {
+            return Ok(Passed::NOTHING);
+        }
+        let rows = tail
+            .counts
             .into_iter()
             .map(|((day, storefront, name), amount)| arguments![day, storefront, name, amount]);
         session.write(ADD_FIGURES, rows.collect()).await?;
-        let sql = "UPDATE relay SET position = $1 WHERE name = 'figures'";
-        session.execute(sql, arguments![reached]).await?;
         session.commit().await?;
-        Ok(Passed::through(&read, limit))
+        Ok(tail.passed)
     }
 
     /// All figures since `day`, and the sums of all days before as those of day 0; and the position up to
-    /// which events are counted.
+    /// which events are in them: those that were counted, and up to `limit` behind these, as far as a page has
+    /// room.
     ///
     /// # Errors
     /// When the database is away.
@@ -124,31 +105,38 @@ impl Store {
         &self,
         storefront: Option<&Storefront>,
         day: i64,
+        limit: u32,
     ) -> Result<(Vec<Figure>, i64), StoreError> {
         let mut session = self.reader().await?;
         let rows = session
             .fetch(
                 "SELECT CASE WHEN day < $1 THEN 0 ELSE day END AS since, name, CAST(sum(amount) AS BIGINT)
-                 FROM figures WHERE $2 = '' OR storefront = $2 GROUP BY since, name",
+                 FROM figures WHERE $2 = '' OR storefront = $2 GROUP BY since, name
+                 UNION ALL
+                 SELECT NULL, name, position FROM relay WHERE name = 'figures'",
                 arguments![day, storefront.map_or("", Storefront::as_str)],
             )
             .await?;
-        let figures = rows.iter().map(|row| {
-            Ok(Figure {
-                day: row.integer(0)?,
-                name: row.text(1)?.to_owned(),
-                amount: row.integer(2)?,
-            })
-        });
-        let figures = figures.collect::<Result<_, StoreError>>()?;
-        let rows = session
-            .fetch(
-                "SELECT position FROM relay WHERE name = 'figures'",
-                Vec::new(),
-            )
-            .await?;
-        let position = rows.first().map(|row| row.integer(0)).transpose()?;
-        Ok((figures, position.unwrap_or_default()))
+        let (mut sums, mut position) = (BTreeMap::<_, i64>::new(), 0);
+        for row in &rows {
+            let amount = row.integer(2)?;
+            match row.maybe_integer(0)? {
+                Some(day) => *sums.entry((day, row.text(1)?.to_owned())).or_default() += amount,
+                None => position = amount,
+            }
+        }
+        if let Some(tail) = tail(&mut session, position, limit, PAGE).await? {
+            position = tail.reached;
+            for ((of, owner, name), amount) in tail.counts {
+                if storefront.is_none_or(|storefront| storefront.as_str() == owner) {
+                    let since = if of < day { 0 } else { of };
+                    *sums.entry((since, name)).or_default() += amount;
+                }
+            }
+        }
+        let figures = sums.into_iter();
+        let figures = figures.map(|((day, name), amount)| Figure { day, name, amount });
+        Ok((figures.collect(), position))
     }
 
     /// What waits.
@@ -186,6 +174,44 @@ impl Store {
             outbox_lag: outbox_lag.max(0),
         })
     }
+}
+
+/// What events come to that are behind those that were counted.
+struct Tail {
+    counts: Counts,
+    /// The last one's position.
+    reached: i64,
+    passed: Passed,
+}
+
+/// Up to `limit` events behind `position`, as far as there is `room`; none if there are none.
+async fn tail(
+    session: &mut Session,
+    position: i64,
+    limit: u32,
+    room: usize,
+) -> Result<Option<Tail>, StoreError> {
+    // Most are not counted: what they say is not even read.
+    const NEXT: &str = "
+        SELECT position, subject, time, storefront, type,
+               CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
+                                  'payment.refunded', 'payment.refund_failed') THEN data END AS data
+        FROM events WHERE position > $1 ORDER BY position LIMIT $2";
+    let sql = Sql::texts(NEXT.to_owned(), bounded(NEXT, room, "data", "position"));
+    let arguments = arguments![position, limit];
+    let read = session.fetch_within(room, sql, arguments).await?;
+    let Some(reached) = read.rows.last().map(|row| row.integer(0)).transpose()? else {
+        return Ok(None);
+    };
+    let events = read.rows.iter();
+    let events = events.filter_map(|row| Counted::read(row).transpose());
+    let events = events.collect::<Result<Vec<_>, StoreError>>()?;
+    let currencies = currencies(session, &events).await?;
+    Ok(Some(Tail {
+        counts: counted(events, &currencies),
+        reached,
+        passed: Passed::through(&read, limit),
+    }))
 }
 
 /// An event that is counted.
