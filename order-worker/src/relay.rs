@@ -29,7 +29,7 @@ use crate::{
     domain::step::StepRow,
     rush::Rush,
     steps::message::messages,
-    store::{Store, StoreError},
+    store::{Follower, Store, StoreError},
 };
 
 /// Batches of steps that wait to be sent; beyond, the sweeper sends them later.
@@ -228,11 +228,11 @@ enum Published {
 
 /// Publishes the next events.
 async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published, StoreError> {
-    let Some(mut turn) = store.publishing().await? else {
+    let Some(mut turn) = store.turn(Follower::Relay).await? else {
         return Ok(Published::ByAnother);
     };
     let position = turn.position;
-    let events = turn.events(EVENTS).await?;
+    let events = turn.events(EVENTS).await?.rows;
     let Some(oldest) = events.first().map(|(_, event)| event.time) else {
         return Ok(Published::None);
     };
@@ -252,7 +252,7 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
         .and_then(|last| events.get(last))
         .map_or(position, |(position, _)| *position);
     if reached > position {
-        turn.published(reached).await?;
+        turn.pass(reached).await?;
     }
     if let Some(Err(error)) = results.get(confirmed) {
         tracing::warn!(%error, "events could not be published; they will be published again");

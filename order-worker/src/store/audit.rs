@@ -18,7 +18,6 @@ use super::{
     database::{Session, Sql, among, arguments, list},
     feed::reached,
     filling::{LOT, bounded},
-    outbox::{Positioned, next_events},
     place, postgres,
     row::{
         cloud_event, event, json, millis, parse, read_step, select_events, select_steps, shelf,
@@ -26,6 +25,7 @@ use super::{
     },
     schema::Schema,
     sqlite,
+    turn::{Positioned, next_events},
 };
 use crate::domain::{order::Order, product::Product, step::StepRow, stock::Shelves};
 

@@ -9,11 +9,10 @@ use shared::{
 
 use super::{
     Store, StoreError,
-    bulk::{Kind, Write},
+    bulk::{Kind, Write, Writes},
     database::{Argument, Session, Sql, arguments},
-    filling::LOT,
-    outbox::{Passed, next_events},
-    row::{cloud_event, json, millis},
+    row::{json, millis},
+    turn::{Follower, Passed},
 };
 use crate::domain::{
     stamp::Stamp,
@@ -69,32 +68,21 @@ impl Store {
     /// # Errors
     /// When the database is away; then nothing was made.
     pub async fn fan_out(&self, stamp: &mut Stamp, limit: u32) -> Result<Passed, StoreError> {
-        let mut session = self.transaction().await?;
-        let sql = Sql::dialects(
-            "SELECT position FROM relay WHERE name = 'webhooks'",
-            "SELECT position FROM relay WHERE name = 'webhooks' FOR UPDATE SKIP LOCKED",
-        );
-        let rows = session.fetch(sql, Vec::new()).await?;
-        let Some(position) = rows.first().map(|row| row.integer(0)).transpose()? else {
+        let Some(mut turn) = self.turn(Follower::Courier).await? else {
             return Ok(Passed::NOTHING);
         };
-        let arguments = arguments![position, limit];
-        let read = session.fetch_within(LOT, next_events(), arguments).await?;
-        let events = read
-            .rows
-            .iter()
-            .map(cloud_event)
-            .collect::<Result<Vec<_>, _>>()?;
-        if events.is_empty() {
+        let read = turn.events(limit).await?;
+        if read.rows.is_empty() {
             return Ok(Passed::NOTHING);
         }
-        let endpoints = listening(&mut session).await?;
-        let made = made_of(&events, &endpoints, stamp)?;
-        session.write(INSERT_DELIVERIES, made.rows).await?;
-        let sql = "UPDATE relay SET position = $1 WHERE name = 'webhooks'";
-        session.execute(sql, arguments![made.reached]).await?;
-        session.commit().await?;
-        Ok(if made.events < events.len() {
+        let endpoints = listening(&mut turn.session).await?;
+        let made = made_of(&read.rows, &endpoints, stamp)?;
+        let mut writes = Writes::default();
+        writes.add(INSERT_DELIVERIES, made.rows);
+        if !turn.pass_with(made.reached, writes).await? {
+            return Ok(Passed::NOTHING);
+        }
+        Ok(if made.events < read.rows.len() {
             Passed {
                 events: made.events,
                 has_more: true,

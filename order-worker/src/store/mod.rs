@@ -8,8 +8,8 @@
 //! - `load`, `save`: the two halves of a batch, set-wise: a constant number of statements.
 //! - `read`: what callers ask for; `order_list`: orders, whatever they are narrowed by; `look_up`: orders by their
 //!   ids.
-//! - `feed`: events for readers; `webhooks`: events for endpoints of others.
-//! - `outbox`: steps to send, events to publish, housekeeping.
+//! - `feed`: events for readers; `turn`: for those who follow it; `webhooks`: for endpoints of others.
+//! - `outbox`: steps to send, housekeeping.
 //! - `stats`: figures, counted from the feed.
 //! - `jobs`: what is done again and again.
 //! - `erase`: taking personal data out; `reset`: back to the beginning; `debug`: the data as it is.
@@ -41,6 +41,7 @@ mod save;
 mod schema;
 pub(crate) mod sqlite;
 mod stats;
+mod turn;
 mod webhooks;
 
 use std::{
@@ -57,9 +58,9 @@ pub use self::{
     error::StoreError,
     feed::{Behind, FeedPage},
     filling::ById,
-    outbox::{Passed, Positioned, Publishing},
     read::{OrderAndSteps, OrderCursor, ProductAndShelves},
     stats::{Backlog, Figure},
+    turn::{Follower, Passed, Positioned, Turn},
     webhooks::{DueDelivery, Share},
 };
 use self::{database::Session, postgres::Postgres, sqlite::Sqlite};

@@ -1,103 +1,15 @@
-//! What the relay needs: steps whose time has come, events that nobody was told of yet. Safe on any
-//! number of workers at once.
-
-use std::sync::LazyLock;
+//! What the relay needs of steps: those whose time has come. Safe on any number of workers at once.
 
 use jiff::{SignedDuration, Timestamp};
-use shared::{
-    event::{CloudEvent, Event},
-    page::Rows,
-};
 
 use super::{
-    Database, Store, StoreError,
+    Store, StoreError,
     bulk::{Kind, Write},
-    database::{Session, Sql, arguments},
-    filling::{LOT, bounded},
-    postgres,
-    row::{cloud_event, millis, read_step, select_events},
+    database::{Sql, arguments},
+    row::{millis, read_step},
     save::{STEP_LEASE, sent_by},
 };
 use crate::domain::step::{StepKey, StepRow};
-
-/// An event and its place in the feed.
-#[derive(Debug, Clone)]
-pub struct Positioned {
-    /// Counts up in the order of commits.
-    pub position: i64,
-    /// The event.
-    pub event: Event,
-}
-
-/// The turn to publish events: one worker has it at a time. It ends with [`Publishing::published`],
-/// when it is dropped, and when its worker dies.
-pub struct Publishing {
-    store: Store,
-    /// In PostgreSQL, the transaction that holds the turn.
-    session: Session,
-    /// How far events have been published.
-    pub position: i64,
-}
-
-impl Publishing {
-    /// Up to `limit` events that are not published yet, as far as a lot has room, in the order of commits.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn events(&mut self, limit: u32) -> Result<Vec<(i64, CloudEvent)>, StoreError> {
-        let arguments = arguments![self.position, limit];
-        let events = self.session.fetch_within(LOT, next_events(), arguments);
-        events.await?.rows.iter().map(cloud_event).collect()
-    }
-
-    /// Everything up to `position` has been published.
-    ///
-    /// # Errors
-    /// When the database is away; then the same events are published again, under the same ids.
-    pub async fn published(mut self, position: i64) -> Result<(), StoreError> {
-        let sql = "UPDATE relay SET position = $1 WHERE name = 'events'";
-        let done = arguments![position];
-        match &*self.store.database {
-            Database::Sqlite(sqlite) => sqlite.writer().await.execute(sql, done).await.map(drop),
-            Database::Postgres(_) => {
-                self.session.execute(sql, done).await?;
-                self.session.commit().await
-            }
-        }
-    }
-}
-
-/// How far somebody who follows the feed has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Passed {
-    /// Events that were looked at.
-    pub events: usize,
-    /// There are more already.
-    pub has_more: bool,
-}
-
-impl Passed {
-    pub(super) const NOTHING: Self = Self {
-        events: 0,
-        has_more: false,
-    };
-
-    /// Past what was read, of which there were to be up to `limit`.
-    pub(super) fn through<T>(read: &Rows<T>, limit: u32) -> Self {
-        let events = read.rows.len();
-        Self {
-            events,
-            has_more: read.is_cut || events >= limit as usize,
-        }
-    }
-}
-
-/// Up to `$2` events behind `$1`, as far as a lot has room.
-pub(super) fn next_events() -> Sql {
-    const NEXT: &str = select_events!("WHERE position > $1 ORDER BY position LIMIT $2");
-    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "data", "position"));
-    Sql::dialects(NEXT, &BOUNDED)
-}
 
 /// How far workers' clocks may differ without its being taken for a jump.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
@@ -219,29 +131,5 @@ impl Store {
         let sql = "SELECT order_id FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT 1";
         let rows = session.fetch(sql, arguments![millis(now)]).await?;
         Ok(!rows.is_empty())
-    }
-
-    /// The turn to publish events, unless another worker has it.
-    ///
-    /// # Errors
-    /// When the database is away.
-    pub async fn publishing(&self) -> Result<Option<Publishing>, StoreError> {
-        let mut session = match &*self.database {
-            Database::Sqlite(sqlite) => sqlite.reader()?,
-            Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
-        };
-        let sql = Sql::dialects(
-            "SELECT position FROM relay WHERE name = 'events'",
-            "SELECT position FROM relay WHERE name = 'events' FOR UPDATE SKIP LOCKED",
-        );
-        let rows = session.fetch(sql, Vec::new()).await?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        Ok(Some(Publishing {
-            store: self.clone(),
-            position: row.integer(0)?,
-            session,
-        }))
     }
 }

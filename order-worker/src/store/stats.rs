@@ -12,12 +12,12 @@ use shared::{
 
 use super::{
     Store, StoreError,
-    bulk::{Kind, Write},
+    bulk::{Kind, Write, Writes},
     database::{Row, Session, Sql, among, arguments, list},
     filling::{LOT, PAGE, bounded},
-    outbox::Passed,
     row::{json, millis, timestamp},
     save::sent_by,
+    turn::{Follower, Passed},
 };
 
 /// Milliseconds of a day.
@@ -64,35 +64,30 @@ const ADD_FIGURES: Write = Write {
 
 impl Store {
     /// Counts up to `limit` events, as far as a lot has room, behind those that were counted before; tells how
-    /// far that is. Nothing if another worker was faster.
+    /// far that is. Nothing if another worker is at it.
     ///
     /// # Errors
     /// When the database is away; then nothing was counted.
     pub async fn count_events(&self, limit: u32) -> Result<Passed, StoreError> {
-        // Nobody who writes waits for what is read.
-        let mut session = self.primary().await?;
-        let sql = "SELECT position FROM relay WHERE name = 'figures'";
-        let rows = session.fetch(sql, Vec::new()).await?;
-        let Some(position) = rows.first().map(|row| row.integer(0)).transpose()? else {
+        let Some(mut turn) = self.turn(Follower::Figures).await? else {
             return Ok(Passed::NOTHING);
         };
-        let Some(tail) = tail(&mut session, position, limit, LOT).await? else {
+        let position = turn.position;
+        let Some(tail) = tail(&mut turn.session, position, limit, LOT).await? else {
             return Ok(Passed::NOTHING);
         };
-        drop(session);
-        let mut session = self.transaction().await?;
-        let sql = "UPDATE relay SET position = $2 WHERE name = 'figures' AND position = $1";
-        let moved = arguments![position, tail.reached];
-        if session.execute(sql, moved).await? == 0 {
-            return Ok(Passed::NOTHING);
-        }
         let rows = tail
             .counts
             .into_iter()
             .map(|((day, storefront, name), amount)| arguments![day, storefront, name, amount]);
-        session.write(ADD_FIGURES, rows.collect()).await?;
-        session.commit().await?;
-        Ok(tail.passed)
+        let mut writes = Writes::default();
+        writes.add(ADD_FIGURES, rows.collect());
+        let is_counted = turn.pass_with(tail.reached, writes).await?;
+        Ok(if is_counted {
+            tail.passed
+        } else {
+            Passed::NOTHING
+        })
     }
 
     /// All figures since `day`, and the sums of all days before as those of day 0; and the position up to
