@@ -213,9 +213,9 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let news = outbox.news();
     let counting = stats::count(store.clone(), outbox.news(), outbox.rush());
     spawn(&mut background, &background_stop, counting);
-    let engine = Engine::start(store.clone(), config.rules, outbox)?;
+    let engine = Engine::start(store.clone(), config.rules, outbox.clone())?;
     let sender = Sender::new(config.webhooks)?;
-    let courier = Courier::new(store.clone(), engine.clone(), sender, news.clone());
+    let courier = Courier::new(store.clone(), engine.clone(), sender, outbox);
     spawn(&mut background, &background_stop, courier.run());
 
     let lists = (config.warehouse, config.import);

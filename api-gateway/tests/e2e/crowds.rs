@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use crate::{
     endpoints::OPEN,
-    harness::{Manner, Receiver, System, is_announced, until},
+    harness::{Manner, Receiver, System, is_announced, order, until},
 };
 
 /// Longer than anybody waits.
@@ -91,6 +91,30 @@ async fn a_hundred_endpoints_hear_of_everything_once() {
         assert_eq!(deliveries.len(), 12);
         assert_eq!(events.collect::<HashSet<_>>().len(), 12);
     }
+}
+
+#[tokio::test]
+async fn what_is_made_is_told_while_more_is_being_made() {
+    let system = System::start_with(&[OPEN, ("DEBUG_API", "1")]).await;
+    system.stock("A", &[("main", 1_000)]).await;
+    let customer = system.customer().await;
+    let receiver = Receiver::start().await;
+    for _ in 0..100 {
+        system
+            .endpoint(&receiver.url("/"), &["order.created"])
+            .await;
+    }
+    // Ten of them make as many webhooks as are made at once.
+    let lines = vec![order(&customer, "A", 1); 1_000];
+    let imported = system.import(&lines, None).await.expect(200);
+    assert_eq!(imported["accepted"], 1_000);
+    until("the first of them to be told", async || {
+        !receiver.received().is_empty()
+    })
+    .await;
+    let feed = system.get("/debug/tables").await.expect(200)["feed"].clone();
+    let made_of = feed["followers"]["webhooks"].as_i64().unwrap();
+    assert!(made_of < feed["end"].as_i64().unwrap(), "{feed}");
 }
 
 #[tokio::test]

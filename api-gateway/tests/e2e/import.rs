@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Reply, System, send};
 
 impl System {
-    async fn import(&self, lines: &[Value], key: Option<&str>) -> Reply {
+    pub(crate) async fn import(&self, lines: &[Value], key: Option<&str>) -> Reply {
         let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
         self.import_text(lines.join("\n"), key).await
     }

@@ -20,7 +20,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use shared::outcome::{Code, Failure};
-use tokio::{sync::watch, task::JoinSet, time};
+use tokio::{sync::Notify, task::JoinSet, time};
 use uuid::Uuid;
 
 use self::{attempt::Sender, in_hand::InHand};
@@ -31,15 +31,18 @@ use crate::{
         webhook::{Answered, EVENT_IS_FORGOTTEN},
     },
     engine::Engine,
-    store::{DueDelivery, Share, Store, StoreError},
+    relay::Outbox,
+    store::{DueDelivery, Passed, Share, Store, StoreError},
 };
 
 /// Events that webhooks are made of at once.
 const EVENTS: u32 = 500;
 /// How often due webhooks are looked for.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// After webhooks were made.
+/// After webhooks were made, and after places were taken: orders come first, and meanwhile more comes together.
 const REST: Duration = Duration::from_millis(20);
+/// In a rush, making webhooks rests so many times as long as it worked.
+const RUSH_REST: u32 = 4;
 /// Of how many looks one passes over the feed while there are no endpoints.
 const LOOKS_A_PASS: u32 = 20;
 /// Between attempts while the database is away.
@@ -63,66 +66,84 @@ pub struct Courier {
     store: Store,
     engine: Engine,
     sender: Arc<Sender>,
-    /// Changes when there are new events.
-    news: watch::Receiver<()>,
+    outbox: Outbox,
     in_hand: Arc<InHand>,
+    /// There are new webhooks.
+    made: Notify,
 }
 
 impl Courier {
-    /// A courier that is told of `news`.
-    pub fn new(store: Store, engine: Engine, sender: Sender, news: watch::Receiver<()>) -> Self {
+    /// A courier of what comes to `outbox`.
+    pub fn new(store: Store, engine: Engine, sender: Sender, outbox: Outbox) -> Self {
         Self {
             store,
             engine,
             sender: Arc::new(sender),
-            news,
+            outbox,
             in_hand: Arc::default(),
+            made: Notify::new(),
         }
     }
 
-    /// Delivers until it is dropped; what is under way then is tried again after its lease.
-    pub async fn run(mut self) {
-        let mut attempts = JoinSet::new();
+    /// Makes and delivers until it is dropped; what is under way then is tried again after its lease. Neither
+    /// waits for the other: much may happen for long.
+    pub async fn run(self) {
+        tokio::join!(self.make(), self.deliver());
+    }
+
+    /// Makes webhooks of what happens.
+    async fn make(&self) {
+        let (mut news, rush) = (self.outbox.news(), self.outbox.rush());
         let mut looks = 0;
         loop {
-            tokio::select! {
-                changed = self.news.changed() => {
-                    if changed.is_err() {
-                        return;
+            looks += 1;
+            let began = Instant::now();
+            match self.make_next(looks).await {
+                Ok(passed) => {
+                    if passed.events > 0 {
+                        self.made.notify_one();
+                        let times = if rush.is_on() { RUSH_REST } else { 0 };
+                        time::sleep(REST.max(began.elapsed() * times)).await;
+                    }
+                    if !passed.has_more {
+                        let _ = time::timeout(INTERVAL, news.changed()).await;
                     }
                 }
+                Err(error) => wait_out(&error).await,
+            }
+        }
+    }
+
+    async fn make_next(&self, looks: u32) -> Result<Passed, StoreError> {
+        if self.store.has_endpoints().await? {
+            let mut stamp = Stamp::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
+            return self.store.fan_out(&mut stamp, EVENTS).await;
+        }
+        if looks.is_multiple_of(LOOKS_A_PASS) {
+            self.store.pass_over_feed().await?;
+        }
+        // Somebody may come at any time; events alone are no reason to look.
+        time::sleep(INTERVAL).await;
+        Ok(Passed::NOTHING)
+    }
+
+    /// Delivers those whose time has come.
+    async fn deliver(&self) {
+        let mut attempts = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = self.made.notified() => {}
                 Some(_) = attempts.join_next() => {}
                 () = time::sleep(INTERVAL) => {}
             }
             while attempts.try_join_next().is_some() {}
-            looks += 1;
-            if let Err(error) = self.look(looks, &mut attempts).await {
-                tracing::error!(%error, "webhooks wait for the database");
-                time::sleep(PAUSE).await;
+            if let Err(error) = self.begin_due(&mut attempts).await {
+                wait_out(&error).await;
             }
         }
     }
 
-    async fn look(&self, looks: u32, attempts: &mut JoinSet<()>) -> Result<(), StoreError> {
-        if !self.store.has_endpoints().await? {
-            if looks.is_multiple_of(LOOKS_A_PASS) {
-                self.store.pass_over_feed().await?;
-            }
-            // Somebody may come at any time; events alone are no reason to look.
-            time::sleep(INTERVAL).await;
-            return Ok(());
-        }
-        loop {
-            let mut stamp = Stamp::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
-            let passed = self.store.fan_out(&mut stamp, EVENTS).await?;
-            if passed.events > 0 {
-                // Orders come first: meanwhile more events come together.
-                time::sleep(REST).await;
-            }
-            if !passed.has_more {
-                break;
-            }
-        }
+    async fn begin_due(&self, attempts: &mut JoinSet<()>) -> Result<(), StoreError> {
         let (now, room) = (Timestamp::now(), self.in_hand.room(Instant::now()));
         let mut due = Vec::new();
         if room.places > 0 {
@@ -154,6 +175,11 @@ impl Courier {
         }
         Ok(())
     }
+}
+
+async fn wait_out(error: &StoreError) {
+    tracing::error!(%error, "webhooks wait for the database");
+    time::sleep(PAUSE).await;
 }
 
 fn not_sent(why: &str) -> Answered {
