@@ -114,3 +114,23 @@ async fn two_workers_share_the_work() {
     system.quiet().await;
     system.assert_verified();
 }
+
+/// An index whose texts compare in another way than the column's is passed over, and all rows are read.
+#[tokio::test]
+async fn every_index_compares_as_its_columns_do() {
+    let system = System::start().await;
+    if system.store.is_sqlite() {
+        return;
+    }
+    let columns = "
+        FROM pg_index
+        JOIN pg_class ON pg_class.oid = indexrelid
+        CROSS JOIN unnest(indkey::int2[], indcollation::oid[]) AS part (attribute, collation_id)
+        JOIN pg_attribute ON attrelid = indrelid AND attnum = attribute
+        WHERE relnamespace IN ('public'::regnamespace, 'sandbox'::regnamespace)
+          AND attcollation <> 0";
+    let count = format!("SELECT count(*) > 20 {columns}");
+    assert_eq!(system.store.run(Book::Orders, &count), "t");
+    let others = format!("SELECT relname, attname {columns} AND attcollation <> collation_id");
+    assert_eq!(system.store.run(Book::Orders, &others), "");
+}

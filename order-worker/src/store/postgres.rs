@@ -275,6 +275,11 @@ fn migrations() -> Migrator {
             "deliveries by status",
             include_str!("migrations/postgres/0010_deliveries_by_status.sql"),
         ),
+        (
+            11,
+            "events by id",
+            include_str!("migrations/postgres/0011_events_by_id.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
 }
