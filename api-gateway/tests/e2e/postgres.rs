@@ -4,7 +4,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{Book, Folder, Process, Store, System, is_announced, order};
+use crate::harness::{Book, Folder, Process, Store, System, is_announced, order, until};
 
 fn migrate(store: &Store) -> std::process::Child {
     Process::command("order-worker")
@@ -133,4 +133,41 @@ async fn every_index_compares_as_its_columns_do() {
     assert_eq!(system.store.run(Book::Orders, &count), "t");
     let others = format!("SELECT relname, attname {columns} AND attcollation <> collation_id");
     assert_eq!(system.store.run(Book::Orders, &others), "");
+}
+
+/// However alike most orders are, a list of others is not looked for among all of them.
+#[tokio::test]
+async fn among_orders_that_are_alike_others_are_found_by_their_index() {
+    let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
+    if system.store.is_sqlite() {
+        return;
+    }
+    system.stock("A", &[("main", 1)]).await;
+    let customer = system.customer().await;
+    let lines = vec![order(&customer, "A", 1); 2_000];
+    let imported = system.import(&lines, None).await.expect(200);
+    assert_eq!(imported["accepted"], 2_000);
+    let known = "ANALYZE; SELECT pg_stat_reset()";
+    system.store.run(Book::Orders, known);
+    let other = system.customer().await;
+    let lists = [
+        "status=delivered".to_owned(),
+        "storefront=other".to_owned(),
+        "storefront=default&status=shipped".to_owned(),
+        format!("customer_id={other}"),
+    ];
+    for list in &lists {
+        let page = system.get(&format!("/v1/orders?{list}")).await.expect(200);
+        assert_eq!(page["data"], json!([]), "{list}");
+    }
+    // The server takes its time to add up what its connections did.
+    let mut read = String::new();
+    until("the lists to be counted", async || {
+        let sums = "SELECT sum(idx_scan) >= 4, sum(idx_tup_read) < 100 FROM pg_stat_user_indexes
+                    WHERE relname = 'orders'";
+        read = system.store.run(Book::Orders, sums);
+        read.starts_with('t')
+    })
+    .await;
+    assert_eq!(read, "t t");
 }

@@ -280,6 +280,11 @@ fn migrations() -> Migrator {
             "events by id",
             include_str!("migrations/postgres/0011_events_by_id.sql"),
         ),
+        (
+            12,
+            "values of columns",
+            include_str!("migrations/postgres/0012_values_of_columns.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
 }
