@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     jobs::{orders, warehouse},
     rush::Rush,
-    store::{Figure, Store, StoreError},
+    store::{Counting, Figure, Store, StoreError},
 };
 
 /// Events counted at once.
@@ -38,6 +38,8 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Counting rests so many times as long as it worked, and in a rush it makes way.
 const REST: u32 = 4;
 const RUSH_REST: u32 = 40;
+/// What happened before that makes way for nobody.
+const LATE: SignedDuration = SignedDuration::from_secs(30);
 /// While the database is away.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Steps of a kind whose times are kept.
@@ -49,8 +51,11 @@ pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<Rush>)
         let began = Instant::now();
         match store.count_events(EVENTS).await {
             // There is more; but others have work to do as well.
-            Ok(passed) if passed.has_more => {
-                let times = if rush.is_on() { RUSH_REST } else { REST };
+            Ok(Counting { passed, until }) if passed.has_more => {
+                let is_late =
+                    until.is_some_and(|until| Timestamp::now().duration_since(until) > LATE);
+                let makes_way = rush.is_on() && !is_late;
+                let times = if makes_way { RUSH_REST } else { REST };
                 time::sleep(began.elapsed() * times).await;
             }
             Ok(_) => {

@@ -59,7 +59,7 @@ pub use self::{
     feed::{Behind, FeedPage},
     filling::ById,
     read::{OrderAndSteps, OrderCursor, ProductAndShelves},
-    stats::{Backlog, Figure},
+    stats::{Backlog, Counting, Figure},
     turn::{Follower, Passed, Positioned, Turn},
     webhooks::{DueDelivery, Share},
 };

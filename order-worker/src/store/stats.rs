@@ -34,6 +34,22 @@ pub struct Figure {
     pub amount: i64,
 }
 
+/// How far events are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counting {
+    /// How far that has come by counting once.
+    pub passed: Passed,
+    /// When the last of these events happened.
+    pub until: Option<Timestamp>,
+}
+
+impl Counting {
+    const NOTHING: Self = Self {
+        passed: Passed::NOTHING,
+        until: None,
+    };
+}
+
 /// What waits in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backlog {
@@ -68,13 +84,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away; then nothing was counted.
-    pub async fn count_events(&self, limit: u32) -> Result<Passed, StoreError> {
+    pub async fn count_events(&self, limit: u32) -> Result<Counting, StoreError> {
         let Some(mut turn) = self.turn(Follower::Figures).await? else {
-            return Ok(Passed::NOTHING);
+            return Ok(Counting::NOTHING);
         };
         let position = turn.position;
         let Some(tail) = tail(&mut turn.session, position, limit, LOT).await? else {
-            return Ok(Passed::NOTHING);
+            return Ok(Counting::NOTHING);
         };
         let rows = tail
             .counts
@@ -84,9 +100,9 @@ impl Store {
         writes.add(ADD_FIGURES, rows.collect());
         let is_counted = turn.pass_with(tail.reached, writes).await?;
         Ok(if is_counted {
-            tail.passed
+            tail.counting
         } else {
-            Passed::NOTHING
+            Counting::NOTHING
         })
     }
 
@@ -176,7 +192,7 @@ struct Tail {
     counts: Counts,
     /// The last one's position.
     reached: i64,
-    passed: Passed,
+    counting: Counting,
 }
 
 /// Up to `limit` events behind `position`, as far as there is `room`; none if there are none.
@@ -195,9 +211,10 @@ async fn tail(
     let sql = Sql::texts(NEXT.to_owned(), bounded(NEXT, room, "data", "position"));
     let arguments = arguments![position, limit];
     let read = session.fetch_within(room, sql, arguments).await?;
-    let Some(reached) = read.rows.last().map(|row| row.integer(0)).transpose()? else {
+    let Some(last) = read.rows.last() else {
         return Ok(None);
     };
+    let (reached, until) = (last.integer(0)?, timestamp(last.integer(2)?)?);
     let events = read.rows.iter();
     let events = events.filter_map(|row| Counted::read(row).transpose());
     let events = events.collect::<Result<Vec<_>, StoreError>>()?;
@@ -205,7 +222,10 @@ async fn tail(
     Ok(Some(Tail {
         counts: counted(events, &currencies),
         reached,
-        passed: Passed::through(&read, limit),
+        counting: Counting {
+            passed: Passed::through(&read, limit),
+            until: Some(until),
+        },
     }))
 }
 
