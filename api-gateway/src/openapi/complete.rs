@@ -1,0 +1,315 @@
+//! What holds for many routes: errors, headers, links, credentials.
+
+use serde_json::json;
+use utoipa::openapi::{
+    Content, Header, HttpMethod, ObjectBuilder, Ref, RefOr, Required, Response as Answer,
+    ResponseBuilder, Schema,
+    link::Link,
+    path::{Operation, Parameter, ParameterBuilder, ParameterIn},
+    schema::{SchemaType, Type},
+    security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+};
+
+/// Adds what holds for many routes.
+pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            (HttpMethod::Get, &mut item.get),
+            (HttpMethod::Post, &mut item.post),
+            (HttpMethod::Put, &mut item.put),
+            (HttpMethod::Patch, &mut item.patch),
+            (HttpMethod::Delete, &mut item.delete),
+        ];
+        for (method, operation) in operations {
+            if let Some(operation) = operation {
+                complete_operation(path, &method, operation);
+            }
+        }
+    }
+    link(document);
+    let components = document.components.get_or_insert_default();
+    for (name, scheme) in security() {
+        components
+            .security_schemes
+            .insert(name.to_owned(), RefOr::T(scheme));
+    }
+    for (status, text) in PROBLEMS {
+        components
+            .responses
+            .insert(format!("Problem{status}"), RefOr::T(problem(*status, text)));
+    }
+}
+
+/// What was created can be asked about by what its answer names it.
+fn link(document: &mut utoipa::openapi::OpenApi) {
+    let of_one = document.paths.paths.iter().flat_map(|(path, item)| {
+        let operations = [&item.get, &item.post, &item.put, &item.patch, &item.delete];
+        let ids = operations.into_iter().flatten();
+        ids.filter_map(|operation| Some((path.clone(), operation.operation_id.clone()?)))
+    });
+    let of_one: Vec<_> = of_one
+        .filter(|(path, _)| path.matches('{').count() == 1)
+        .collect();
+    for (collection, item) in &mut document.paths.paths {
+        let responses = item.post.as_mut().map(|post| &mut post.responses.responses);
+        let Some(RefOr::T(created)) = responses.and_then(|responses| responses.get_mut("201"))
+        else {
+            continue;
+        };
+        for (path, operation) in &of_one {
+            let name = path
+                .strip_prefix(&format!("{collection}/{{"))
+                .and_then(|rest| rest.split_once('}'));
+            if let Some((name, _)) = name {
+                let link = Link::builder()
+                    .operation_id(operation)
+                    .parameter(name, format!("$response.body#/{name}"))
+                    .build();
+                created.links.insert(operation.clone(), RefOr::T(link));
+            }
+        }
+    }
+}
+
+/// What can go wrong, and where the error's name is not enough.
+const PROBLEMS: &[(u16, &str)] = &[
+    (400, "The request can't be read"),
+    (401, "The credential is missing or not known"),
+    (403, "The credential does not allow this"),
+    (404, "There is no such thing, or it is another storefront's"),
+    (408, "The body did not come in time"),
+    (
+        409,
+        "The thing does not allow this now; the stock is gone; or the same request is under way",
+    ),
+    (412, "The thing is not as If-Match says; nothing was done"),
+    (413, "The body is too large"),
+    (415, "The body is not JSON"),
+    (422, "The request breaks a rule; `errors` has all of them"),
+    (
+        429,
+        "Too many requests; Retry-After says when to come again",
+    ),
+    (500, "A defect"),
+    (
+        503,
+        "Certain that nothing was done; Retry-After says when to come again",
+    ),
+    (
+        504,
+        "The outcome is unknown: ask again with the same Idempotency-Key",
+    ),
+];
+
+fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation) {
+    let is_api = path.starts_with("/v1/");
+    let (is_read, is_post) = (*method == HttpMethod::Get, *method == HttpMethod::Post);
+    let is_of_one = path.contains('{');
+    let is_list =
+        is_read
+            && operation.parameters.iter().flatten().any(
+                |parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "limit"),
+            )
+            && !path.ends_with("/stream");
+
+    let tag = operation.tags.iter().flatten().next().cloned();
+    let name = operation.operation_id.take().unwrap_or_default();
+    let tag = tag.unwrap_or_default().replace(' ', "_");
+    operation.operation_id = Some(format!("{tag}_{name}"));
+
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter
+            && let Some(schema) = &mut parameter.schema
+        {
+            *schema = without_null(schema.clone());
+        }
+    }
+    let mut headers = vec![REQUEST_ID];
+    if is_api && is_post {
+        headers.push(IDEMPOTENCY_KEY);
+    }
+    if is_api && !is_read && is_of_one {
+        headers.push(IF_MATCH);
+    }
+    if is_read && is_of_one && !is_list {
+        headers.push(IF_NONE_MATCH);
+    }
+    let parameters = operation.parameters.get_or_insert_default();
+    parameters.extend(headers.into_iter().map(parameter).map(RefOr::T));
+
+    let mut problems = Vec::new();
+    if is_api {
+        problems.extend([400, 401, 403, 422, 429, 500, 503, 504]);
+        if operation.security.is_none() {
+            operation.security = Some(vec![utoipa::openapi::security::SecurityRequirement::new(
+                "bearer",
+                Vec::<String>::new(),
+            )]);
+        }
+    } else if is_post {
+        problems.extend([400, 401, 409, 422, 500, 503, 504]);
+    }
+    if is_of_one || is_post {
+        problems.push(404);
+    }
+    if !is_read {
+        problems.extend([408, 409, 413, 415]);
+        if is_of_one && is_api {
+            problems.push(412);
+        }
+    }
+    let responses = &mut operation.responses.responses;
+    for status in problems {
+        let reference = Ref::from_response_name(format!("Problem{status}"));
+        responses
+            .entry(status.to_string())
+            .or_insert(RefOr::Ref(reference));
+    }
+    if is_read && is_of_one && !is_list {
+        let unchanged = ResponseBuilder::new()
+            .description("The client has this version already")
+            .header("ETag", text("The version"))
+            .build();
+        responses.insert("304".to_owned(), RefOr::T(unchanged));
+    }
+    for (status, response) in responses.iter_mut() {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        if response.description.is_empty() {
+            "Done".clone_into(&mut response.description);
+        }
+        let headers = &mut response.headers;
+        headers.insert("X-Request-Id".to_owned(), text("The request's id").into());
+        if !is_api || !status.starts_with('2') {
+            continue;
+        }
+        if is_list {
+            headers.insert("Link".to_owned(), text("The next page").into());
+        }
+        if status == "201" {
+            headers.insert("Location".to_owned(), text("Where it is").into());
+        }
+        if status == "201" || (is_of_one && !is_list && status == "200") {
+            headers.insert("ETag".to_owned(), text("Its version").into());
+        }
+        if is_post {
+            let replayed = text("`true`: this answer was given before");
+            headers.insert("Idempotent-Replayed".to_owned(), replayed.into());
+        }
+    }
+}
+
+/// A parameter is there or not; it is never null.
+fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
+    match schema {
+        RefOr::T(Schema::Object(mut object)) => {
+            if let SchemaType::Array(types) = &mut object.schema_type {
+                types.retain(|kind| *kind != Type::Null);
+            }
+            if let SchemaType::Array(types) = &object.schema_type
+                && let [kind] = &types[..]
+            {
+                object.schema_type = SchemaType::Type(kind.clone());
+            }
+            RefOr::T(Schema::Object(object))
+        }
+        RefOr::T(Schema::OneOf(choice)) => {
+            let is_null = |schema: &RefOr<Schema>| matches!(schema, RefOr::T(Schema::Object(object)) if object.schema_type == SchemaType::Type(Type::Null));
+            let others = choice.items.into_iter().find(|schema| !is_null(schema));
+            others.unwrap_or_default()
+        }
+        other => other,
+    }
+}
+
+fn problem(status: u16, description: &str) -> Answer {
+    let schema = Ref::from_schema_name("Problem");
+    let response = ResponseBuilder::new()
+        .description(description)
+        .content(
+            "application/problem+json",
+            Content::builder().schema(Some(schema)).build(),
+        )
+        .header("X-Request-Id", text("The request's id"));
+    match status {
+        401 => response.header("WWW-Authenticate", text("Bearer")),
+        429 | 503 => response.header("Retry-After", text("Seconds to wait")),
+        _ => response,
+    }
+    .build()
+}
+
+fn text(description: &str) -> Header {
+    utoipa::openapi::HeaderBuilder::new()
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
+        .description(Some(description))
+        .build()
+}
+
+/// A header that many routes take: name, what it is for, pattern, example.
+type HeaderOf = (&'static str, &'static str, &'static str, &'static str);
+
+const REQUEST_ID: HeaderOf = (
+    "X-Request-Id",
+    "Goes along with everything that is done for the request: 1 to 128 letters, digits and . _ : -; made up if it is missing or odd",
+    "",
+    "checkout-42",
+);
+const IDEMPOTENCY_KEY: HeaderOf = (
+    "Idempotency-Key",
+    "The same key and body: the first answer again. The same key and another body: 422",
+    "^[!-~]([ -~]{0,253}[!-~])?$",
+    "cart-42",
+);
+const IF_MATCH: HeaderOf = (
+    "If-Match",
+    "Only if the thing still has this ETag; else 412",
+    "",
+    "*",
+);
+const IF_NONE_MATCH: HeaderOf = (
+    "If-None-Match",
+    "304 if the thing still has this ETag",
+    "",
+    "\"3\"",
+);
+
+fn parameter((name, description, pattern, example): HeaderOf) -> Parameter {
+    let schema = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(pattern).filter(|pattern| !pattern.is_empty()))
+        .examples([json!(example)])
+        .build();
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(schema))
+        .build()
+}
+
+fn security() -> [(&'static str, SecurityScheme); 3] {
+    let mut bearer = Http::new(HttpAuthScheme::Bearer);
+    bearer.description =
+        Some("An API key, or a JSON Web Token with `role` and `storefront`".into());
+    let signature = ApiKeyValue::with_description(
+        "webhook-signature",
+        "Standard Webhooks: v1,BASE64 of the HMAC-SHA256 over id, timestamp and body",
+    );
+    [
+        ("bearer", SecurityScheme::Http(bearer)),
+        (
+            "webhook_signature",
+            SecurityScheme::ApiKey(ApiKey::Header(signature)),
+        ),
+        (
+            "stripe_signature",
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+                "stripe-signature",
+                "t=SECONDS,v1=HEX of the HMAC-SHA256 over seconds, a point and the body",
+            ))),
+        ),
+    ]
+}

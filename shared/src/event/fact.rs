@@ -1,0 +1,394 @@
+//! The closed set of what can happen.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::{
+    id::{CustomerId, ShipmentId, Sku, Storefront, Warehouse},
+    money::Currency,
+    order::{Address, CancelReason, LineItem, NextAction, OrderStatus, Shipment, StockItem},
+    outcome::{Code, Failure},
+    product::NewProduct,
+    webhook::{DisabledReason, EndpointUrl},
+};
+
+/// What happened. The tag is the event's type, and its routing key on `order-events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+pub enum Fact {
+    /// An order was accepted.
+    #[serde(rename = "order.created")]
+    OrderCreated(Box<OrderCreated>),
+    /// The owner approved it.
+    #[serde(rename = "order.approved")]
+    OrderApproved {},
+    /// Its payment is authorized; it is being fulfilled.
+    #[serde(rename = "order.processing")]
+    OrderProcessing {},
+    /// All of its items left.
+    #[serde(rename = "order.shipped")]
+    OrderShipped {},
+    /// All of its items arrived.
+    #[serde(rename = "order.delivered")]
+    OrderDelivered {},
+    /// It will not be fulfilled.
+    #[serde(rename = "order.cancelled")]
+    OrderCancelled {
+        /// Why.
+        reason: CancelReason,
+        /// Why, in the words of whoever asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+        /// Where it stood.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<OrderStatus>,
+    },
+    /// It was soft-deleted.
+    #[serde(rename = "order.deleted")]
+    OrderDeleted {},
+    /// Its deletion was undone.
+    #[serde(rename = "order.restored")]
+    OrderRestored {},
+
+    /// Its customer was erased: it says nothing of them any more, nor do the events before this.
+    #[serde(rename = "order.redacted")]
+    OrderRedacted {},
+
+    /// The provider knows of the payment; nothing is held yet.
+    #[serde(rename = "payment.prepared")]
+    PaymentPrepared {
+        /// Which provider.
+        provider: String,
+        /// The provider's id.
+        reference: String,
+    },
+    /// The provider wants something of the customer first.
+    #[serde(rename = "payment.action_required")]
+    PaymentActionRequired {
+        /// What.
+        #[serde(flatten)]
+        action: NextAction,
+    },
+    /// The provider holds the money for us.
+    #[serde(rename = "payment.authorized")]
+    PaymentAuthorized {
+        /// Which provider.
+        provider: String,
+        /// The provider's id.
+        reference: String,
+        /// Minor units held.
+        amount: i64,
+    },
+    /// The provider refused.
+    #[serde(rename = "payment.declined")]
+    PaymentDeclined {
+        /// The provider's code.
+        code: String,
+        /// The provider's words.
+        message: String,
+    },
+    /// The money was taken.
+    #[serde(rename = "payment.captured")]
+    PaymentCaptured {
+        /// Minor units taken.
+        amount: i64,
+    },
+    /// The hold was given up; without a reference, there never was one.
+    #[serde(rename = "payment.voided")]
+    PaymentVoided {
+        /// The provider's id.
+        reference: Option<String>,
+    },
+    /// Some of what was taken is to be given back.
+    #[serde(rename = "payment.refund_requested")]
+    RefundRequested {
+        /// Minor units, beside what was asked for before.
+        amount: i64,
+        /// Why, in the words of whoever asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Money that was thought to be given back was not.
+    #[serde(rename = "payment.refund_failed")]
+    RefundFailed {
+        /// Minor units.
+        amount: i64,
+    },
+    /// Money was given back.
+    #[serde(rename = "payment.refunded")]
+    PaymentRefunded {
+        /// Minor units given back by this refund.
+        amount: i64,
+    },
+
+    /// Stock is held for the order.
+    #[serde(rename = "stock.reserved")]
+    StockReserved {
+        /// What is held.
+        items: Vec<StockItem>,
+    },
+    /// Stock is no longer held for the order.
+    #[serde(rename = "stock.released")]
+    StockReleased {
+        /// What was held.
+        items: Vec<StockItem>,
+    },
+    /// Somebody counted.
+    #[serde(rename = "stock.adjusted")]
+    StockAdjusted {
+        /// Which product.
+        sku: Sku,
+        /// In which warehouse.
+        warehouse: Warehouse,
+        /// Units on the shelves now.
+        on_hand: i64,
+        /// Why, in the words of whoever did it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A product is about to run out.
+    #[serde(rename = "stock.low")]
+    StockLow {
+        /// Which product.
+        sku: Sku,
+        /// Units that can still be promised, in all warehouses.
+        available: i64,
+        /// The product's `low_stock_at`.
+        low_stock_at: i64,
+    },
+
+    /// The carrier knows of a parcel.
+    #[serde(rename = "shipment.created")]
+    ShipmentCreated {
+        /// The parcel.
+        shipment: Shipment,
+    },
+    /// A parcel was handed over: its items left the warehouse.
+    #[serde(rename = "shipment.shipped")]
+    ShipmentShipped {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+        /// What left.
+        items: Vec<StockItem>,
+        /// Who carries it.
+        carrier: String,
+        /// The carrier's id for it.
+        tracking_number: String,
+    },
+    /// A parcel is on its way.
+    #[serde(rename = "shipment.in_transit")]
+    ShipmentInTransit {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+    /// A parcel is on the last van.
+    #[serde(rename = "shipment.out_for_delivery")]
+    ShipmentOutForDelivery {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+    /// A parcel arrived.
+    #[serde(rename = "shipment.delivered")]
+    ShipmentDelivered {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+    /// A parcel could not be delivered.
+    #[serde(rename = "shipment.failed")]
+    ShipmentFailed {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+    /// A parcel came back.
+    #[serde(rename = "shipment.returned")]
+    ShipmentReturned {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+        /// What is back on its shelves.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        items: Vec<StockItem>,
+    },
+    /// A parcel was withdrawn before it left.
+    #[serde(rename = "shipment.cancelled")]
+    ShipmentCancelled {
+        /// Which parcel.
+        shipment_id: ShipmentId,
+    },
+
+    /// A step failed and will be tried again.
+    #[serde(rename = "step.retried")]
+    StepRetried {
+        /// Which step.
+        step: String,
+        /// What went wrong.
+        error: String,
+        /// When it is tried again.
+        due_at: Timestamp,
+    },
+    /// A step failed for good; it waits for an operator.
+    #[serde(rename = "step.dead")]
+    StepDead {
+        /// Which step.
+        step: String,
+        /// What went wrong.
+        error: String,
+    },
+
+    /// An operator had a dead step tried again.
+    #[serde(rename = "step.redriven")]
+    StepRedriven {
+        /// Which step.
+        step: String,
+    },
+    /// An operator let a dead step be.
+    #[serde(rename = "step.discarded")]
+    StepDiscarded {
+        /// Which step.
+        step: String,
+    },
+
+    /// A product can be ordered.
+    #[serde(rename = "product.created")]
+    ProductCreated {
+        /// The product.
+        product: NewProduct,
+    },
+    /// A product changed.
+    #[serde(rename = "product.updated")]
+    ProductUpdated {
+        /// The product as it is now.
+        product: NewProduct,
+    },
+    /// A product can no longer be ordered.
+    #[serde(rename = "product.deleted")]
+    ProductDeleted {},
+
+    /// An endpoint is told of events from now on.
+    #[serde(rename = "webhook_endpoint.created")]
+    EndpointCreated {
+        /// Where.
+        url: EndpointUrl,
+    },
+    /// Somebody changed an endpoint, or had its secret rotated.
+    #[serde(rename = "webhook_endpoint.updated")]
+    EndpointUpdated {
+        /// Where.
+        url: EndpointUrl,
+    },
+    /// The system gave an endpoint up.
+    #[serde(rename = "webhook_endpoint.disabled")]
+    EndpointDisabled {
+        /// Where.
+        url: EndpointUrl,
+        /// Why.
+        reason: DisabledReason,
+    },
+    /// An endpoint is not told of anything any more.
+    #[serde(rename = "webhook_endpoint.deleted")]
+    EndpointDeleted {},
+}
+
+/// All an order is made of at birth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderCreated {
+    /// For people.
+    pub number: i64,
+    /// Who sold it.
+    pub storefront: Storefront,
+    /// Who bought it.
+    pub customer_id: CustomerId,
+    /// The importing system's id.
+    pub external_id: Option<String>,
+    /// Of every amount.
+    pub currency: Currency,
+    /// Minor units.
+    pub total: i64,
+    /// What was bought.
+    pub items: Vec<LineItem>,
+    /// Where it goes.
+    pub shipping_address: Option<Address>,
+    /// Which provider is asked for the money.
+    pub payment_provider: String,
+    /// The provider's token.
+    pub payment_method: String,
+    /// The caller's own data.
+    pub metadata: Map<String, Value>,
+    /// Nothing is done for it before the owner approves.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub needs_approval: bool,
+    /// Its stock is taken when it is processed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub awaits_stock: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Fact {
+    /// What stands beside the type.
+    ///
+    /// # Errors
+    /// `INTERNAL` if it can't be written as JSON, which no fact allows.
+    pub fn data(&self) -> Result<String, Failure> {
+        let unwritten =
+            |why: &str| Failure::new(Code::Internal, format!("a fact can't be written: {why}"));
+        let mut text =
+            serde_json::to_string(self).map_err(|error| unwritten(&error.to_string()))?;
+        // The type comes first, and is a plain word: what follows it is the data, to the last brace.
+        let begin = r#","data":"#;
+        let at = text.find(begin).ok_or_else(|| unwritten(&text))?;
+        text.pop();
+        text.drain(..at + begin.len());
+        Ok(text)
+    }
+
+    /// The event's type.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::OrderCreated(_) => "order.created",
+            Self::OrderApproved {} => "order.approved",
+            Self::OrderProcessing {} => "order.processing",
+            Self::OrderShipped {} => "order.shipped",
+            Self::OrderDelivered {} => "order.delivered",
+            Self::OrderCancelled { .. } => "order.cancelled",
+            Self::OrderDeleted {} => "order.deleted",
+            Self::OrderRestored {} => "order.restored",
+            Self::OrderRedacted {} => "order.redacted",
+            Self::PaymentPrepared { .. } => "payment.prepared",
+            Self::PaymentActionRequired { .. } => "payment.action_required",
+            Self::PaymentAuthorized { .. } => "payment.authorized",
+            Self::PaymentDeclined { .. } => "payment.declined",
+            Self::PaymentCaptured { .. } => "payment.captured",
+            Self::PaymentVoided { .. } => "payment.voided",
+            Self::RefundRequested { .. } => "payment.refund_requested",
+            Self::RefundFailed { .. } => "payment.refund_failed",
+            Self::PaymentRefunded { .. } => "payment.refunded",
+            Self::StockReserved { .. } => "stock.reserved",
+            Self::StockReleased { .. } => "stock.released",
+            Self::StockAdjusted { .. } => "stock.adjusted",
+            Self::StockLow { .. } => "stock.low",
+            Self::ShipmentCreated { .. } => "shipment.created",
+            Self::ShipmentShipped { .. } => "shipment.shipped",
+            Self::ShipmentInTransit { .. } => "shipment.in_transit",
+            Self::ShipmentOutForDelivery { .. } => "shipment.out_for_delivery",
+            Self::ShipmentDelivered { .. } => "shipment.delivered",
+            Self::ShipmentFailed { .. } => "shipment.failed",
+            Self::ShipmentReturned { .. } => "shipment.returned",
+            Self::ShipmentCancelled { .. } => "shipment.cancelled",
+            Self::StepRetried { .. } => "step.retried",
+            Self::StepDead { .. } => "step.dead",
+            Self::StepRedriven { .. } => "step.redriven",
+            Self::StepDiscarded { .. } => "step.discarded",
+            Self::ProductCreated { .. } => "product.created",
+            Self::ProductUpdated { .. } => "product.updated",
+            Self::ProductDeleted {} => "product.deleted",
+            Self::EndpointCreated { .. } => "webhook_endpoint.created",
+            Self::EndpointUpdated { .. } => "webhook_endpoint.updated",
+            Self::EndpointDisabled { .. } => "webhook_endpoint.disabled",
+            Self::EndpointDeleted {} => "webhook_endpoint.deleted",
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What becomes of orders that are there: cancelled, deleted, approved.
+
+use serde::{Deserialize, Serialize};
+
+use super::cursor;
+use crate::{
+    body::{self, Fields},
+    id::{OrderId, Storefront},
+    outcome::Code,
+};
+
+/// `order.delete`, `order.restore`: nothing but which order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OrderRef {
+    /// Which order.
+    pub id: OrderId,
+}
+
+impl OrderRef {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        Some(Self { id: id? })
+    }
+}
+
+/// `order.cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "changed my mind"}))]
+pub struct CancelOrder {
+    /// Which order.
+    #[schema(ignore)]
+    pub id: OrderId,
+    /// Why, in the caller's words; kept in the history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    pub reason: Option<String>,
+}
+
+impl CancelOrder {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let reason = fields.optional("reason", body::text(0..=500));
+        Some(Self { id: id?, reason })
+    }
+}
+
+/// `order.reject`: the owner does not approve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"reason": "no delivery to this country"}))]
+#[serde(deny_unknown_fields)]
+pub struct RejectOrder {
+    /// Which order.
+    #[schema(ignore)]
+    pub id: OrderId,
+    /// Why, in the owner's words; kept in the history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    pub reason: Option<String>,
+}
+
+impl RejectOrder {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let reason = fields.optional("reason", body::text(0..=500));
+        Some(Self { id: id?, reason })
+    }
+}
+
+/// `order.approve_all`: everything that waits for it, page by page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"all": true}))]
+#[serde(deny_unknown_fields)]
+pub struct ApproveAll {
+    /// Must be true: nobody approves everything by accident.
+    pub all: bool,
+    /// Only of this storefront.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storefront: Option<Storefront>,
+    /// Where the last call ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200)]
+    pub cursor: Option<String>,
+}
+
+impl ApproveAll {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let all = fields.required("all", |value| {
+            let is_meant = body::boolean(value)?;
+            is_meant.then_some(true).ok_or("must be true".to_owned())
+        });
+        let storefront = fields.optional("storefront", body::parsed);
+        let cursor = cursor(fields);
+        Some(Self {
+            all: all?,
+            storefront,
+            cursor,
+        })
+    }
+}
+
+/// What came of `order.approve_all`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ApprovedAll {
+    /// So many were approved.
+    pub approved: u64,
+    /// These were not.
+    pub failed: Vec<NotApproved>,
+    /// Pass as `cursor` to go on; `null` when everything was looked at.
+    pub next_cursor: Option<String>,
+}
+
+/// An order that was not approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NotApproved {
+    /// Which order.
+    pub id: OrderId,
+    /// Why, for programs.
+    pub code: Code,
+    /// Why, for people.
+    pub detail: String,
+}

@@ -1,0 +1,144 @@
+//! A new order, and what it may hold.
+
+use std::{num::NonZeroU32, ops::RangeInclusive};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    body::{self, Fields},
+    id::{CustomerId, Sku, Storefront},
+    money::MAX_AMOUNT,
+    order::Address,
+    schema,
+};
+
+/// Line items of an order at most.
+pub const MAX_ITEMS: usize = 500;
+/// Units of one line item.
+pub const QUANTITY: RangeInclusive<i64> = 1..=1_000_000;
+/// Bytes of `metadata`, written as JSON, at most.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+
+/// `order.create`: the body of `POST /v1/orders`.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "customer_id": "0192f0c1-0000-7abc-8def-0123456789ab",
+    "items": [{"sku": "TSHIRT", "quantity": 2}],
+    "shipping_address": {"name": "Ada Lovelace", "line1": "Main Street 1", "city": "Berlin", "country": "DE"},
+    "payment_method": "pm_ok", "expected_total": 3998, "metadata": {"cart": "42"}
+}))]
+pub struct CreateOrder {
+    /// For whom.
+    pub customer_id: CustomerId,
+    /// What.
+    #[schema(min_items = 1, max_items = 500)]
+    pub items: Vec<NewItem>,
+    /// Where to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::address, required = false)]
+    pub shipping_address: Option<Address>,
+    /// The payment provider's token. With the sandbox, `pm_ok` when absent; other providers need one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$",
+        example = "pm_ok"
+    )]
+    pub payment_method: Option<String>,
+    /// Minor units the caller showed its customer; another total is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
+    pub expected_total: Option<i64>,
+    /// The caller's own data.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    #[schema(schema_with = schema::metadata, required = false)]
+    pub metadata: Map<String, Value>,
+    /// For operators and admins: on whose behalf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storefront: Option<Storefront>,
+}
+
+impl CreateOrder {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let customer_id = fields.required("customer_id", body::parsed);
+        let items = fields.list("items", 1..=MAX_ITEMS, item);
+        let shipping_address = fields.optional("shipping_address", address);
+        let payment_method = fields.optional("payment_method", payment_method);
+        let expected_total = fields.optional("expected_total", body::integer(0..=MAX_AMOUNT));
+        let metadata = fields.optional("metadata", body::object(MAX_METADATA_BYTES));
+        let storefront = fields.optional("storefront", body::parsed);
+        Some(Self {
+            customer_id: customer_id?,
+            items: items?,
+            shipping_address,
+            payment_method,
+            expected_total,
+            metadata: metadata.unwrap_or_default(),
+            storefront,
+        })
+    }
+}
+
+/// A wish: so many of this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewItem {
+    /// Which product.
+    pub sku: Sku,
+    /// How many.
+    #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
+    pub quantity: NonZeroU32,
+}
+
+pub(super) fn item(item: &mut Fields<'_>) -> Option<NewItem> {
+    let sku = item.required("sku", body::parsed);
+    let quantity = item.required("quantity", quantity);
+    Some(NewItem {
+        sku: sku?,
+        quantity: quantity?,
+    })
+}
+
+fn quantity(value: Value) -> Result<NonZeroU32, String> {
+    let number = body::integer(QUANTITY)(value)?;
+    u32::try_from(number)
+        .ok()
+        .and_then(NonZeroU32::new)
+        .ok_or_else(|| "must be positive".to_owned())
+}
+
+/// An address has at most 20 fields of at most 200 characters.
+fn address(value: Value) -> Result<Address, String> {
+    let Value::Object(map) = value else {
+        return Err("must be an object".to_owned());
+    };
+    if map.len() > 20 {
+        return Err("must have at most 20 fields".to_owned());
+    }
+    map.into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| {
+            let name = body::text(1..=64)(Value::String(name))
+                .map_err(|error| format!("field name {error}"))?;
+            let text = body::text(0..=200)(value).map_err(|error| format!("{name} {error}"))?;
+            Ok((name, text))
+        })
+        .collect()
+}
+
+/// A token of the provider's; a card number never gets further than this.
+fn payment_method(value: Value) -> Result<String, String> {
+    let token = body::text(1..=255)(value)?;
+    let digits = token.chars().filter(char::is_ascii_digit).count();
+    let is_card = (12..=19).contains(&digits)
+        && token
+            .chars()
+            .all(|c| c.is_ascii_digit() || c == ' ' || c == '-');
+    if is_card {
+        return Err("looks like a card number; pass the payment provider's token".to_owned());
+    }
+    Ok(token)
+}

@@ -1,0 +1,60 @@
+//! An order's payment: given back, and what the provider tells of it.
+
+use serde::Serialize;
+
+use crate::{
+    body::{self, Fields},
+    id::OrderId,
+    money::MAX_AMOUNT,
+};
+
+/// `order.refund`: gives back some of what was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"amount": 1999, "reason": "one came damaged"}))]
+#[serde(deny_unknown_fields)]
+pub struct RefundOrder {
+    /// Which order.
+    #[schema(ignore)]
+    pub id: OrderId,
+    /// Minor units; absent: all that is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1_000_000_000_000_i64)]
+    pub amount: Option<i64>,
+    /// Why, in the caller's words; kept in the history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    pub reason: Option<String>,
+}
+
+impl RefundOrder {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let amount = fields.optional("amount", body::integer(1..=MAX_AMOUNT));
+        let reason = fields.optional("reason", body::text(0..=500));
+        Some(Self {
+            id: id?,
+            amount,
+            reason,
+        })
+    }
+}
+
+/// `payment.notify`: the provider says that something happened to a payment. What, it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotifyPayment {
+    /// For which order.
+    pub order_id: OrderId,
+    /// The provider's id of the payment.
+    pub reference: String,
+}
+
+impl NotifyPayment {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let order_id = fields.required("order_id", body::parsed);
+        let reference = fields.required("reference", body::text(1..=255));
+        Some(Self {
+            order_id: order_id?,
+            reference: reference?,
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! Orders that are asked for: one, its history, a page of them.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::time;
+use crate::{
+    body::{self, Fields},
+    id::{CustomerId, OrderId, Sku, Storefront},
+    order::OrderStatus,
+    page::{DEFAULT_LIMIT, MAX_LIMIT},
+};
+
+/// `order.get`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GetOrder {
+    /// Which order.
+    pub id: OrderId,
+    /// For operators: also when soft-deleted.
+    pub include_deleted: bool,
+}
+
+impl GetOrder {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let include_deleted = fields.optional("include_deleted", body::boolean);
+        Some(Self {
+            id: id?,
+            include_deleted: include_deleted.unwrap_or(false),
+        })
+    }
+}
+
+/// `order.history`: a page of the order's events, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OrderHistory {
+    /// Which order.
+    pub id: OrderId,
+    /// For operators: also when soft-deleted.
+    pub include_deleted: bool,
+    /// Entries at most.
+    pub limit: u32,
+    /// Only events after this `sequence`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+impl OrderHistory {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let include_deleted = fields.optional("include_deleted", body::boolean);
+        let limit = limit(fields);
+        let cursor = cursor(fields);
+        Some(Self {
+            id: id?,
+            include_deleted: include_deleted.unwrap_or(false),
+            limit,
+            cursor,
+        })
+    }
+}
+
+/// `order.list`: which orders, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListOrders {
+    /// Only the one that people call so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<i64>,
+    /// Only those that another system calls so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// Only in this status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<OrderStatus>,
+    /// Only of this customer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<CustomerId>,
+    /// Only with this product.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sku: Option<Sku>,
+    /// Only of this storefront.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storefront: Option<Storefront>,
+    /// Only created at or after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_after: Option<Timestamp>,
+    /// Only created before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_before: Option<Timestamp>,
+    /// For operators: soft-deleted ones too.
+    pub include_deleted: bool,
+    /// Entries at most.
+    pub limit: u32,
+    /// Where the last page ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+impl ListOrders {
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let number = fields.optional("number", body::integer(1..=i64::MAX));
+        let external_id = fields.optional("external_id", body::text(1..=200));
+        let status = fields.optional("status", body::parsed);
+        let customer_id = fields.optional("customer_id", body::parsed);
+        let sku = fields.optional("sku", body::parsed);
+        let storefront = fields.optional("storefront", body::parsed);
+        let created_after = fields.optional("created_after", time);
+        let created_before = fields.optional("created_before", time);
+        let include_deleted = fields.optional("include_deleted", body::boolean);
+        let limit = limit(fields);
+        let cursor = cursor(fields);
+        Some(Self {
+            number,
+            external_id,
+            status,
+            customer_id,
+            sku,
+            storefront,
+            created_after,
+            created_before,
+            include_deleted: include_deleted.unwrap_or(false),
+            limit,
+            cursor,
+        })
+    }
+}
+
+pub(crate) fn limit(fields: &mut Fields<'_>) -> u32 {
+    fields
+        .optional("limit", body::integer(1..=i64::from(MAX_LIMIT)))
+        .and_then(|limit| u32::try_from(limit).ok())
+        .unwrap_or(DEFAULT_LIMIT)
+}
+
+pub(crate) fn cursor(fields: &mut Fields<'_>) -> Option<String> {
+    fields.optional("cursor", body::text(1..=200))
+}

@@ -1,0 +1,163 @@
+//! An order's parcels: handed over, and what the shipper tells of them.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    create::{MAX_ITEMS, NewItem, item},
+    time,
+};
+use crate::{
+    body::{self, Fields},
+    id::{OrderId, ShipmentId},
+    order::ShipmentStatus,
+};
+
+/// `shipment.create`: goods were handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"items": [{"sku": "TSHIRT", "quantity": 1}], "carrier": "DHL", "tracking_number": "00340434161094042557"}))]
+#[serde(deny_unknown_fields)]
+pub struct CreateShipment {
+    /// Of which order.
+    #[schema(ignore)]
+    pub id: OrderId,
+    /// What left; absent: everything that is still here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 500)]
+    pub items: Option<Vec<NewItem>>,
+    /// Who carries it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 100)]
+    pub carrier: Option<String>,
+    /// The carrier's id for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 100)]
+    pub tracking_number: Option<String>,
+}
+
+impl CreateShipment {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let items = fields.optional_list("items", 1..=MAX_ITEMS, item);
+        let carrier = fields.optional("carrier", body::text(1..=100));
+        let tracking_number = fields.optional("tracking_number", body::text(1..=100));
+        Some(Self {
+            id: id?,
+            items: items?,
+            carrier,
+            tracking_number,
+        })
+    }
+}
+
+/// `shipment.update`: what the shipper's webhook tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UpdateShipment {
+    /// Which order.
+    pub order_id: OrderId,
+    /// Which parcel; absent: every parcel of the order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shipment_id: Option<ShipmentId>,
+    /// What happened, as the shipper names it: `shipment.delivered`…
+    #[serde(rename = "type")]
+    pub kind: ShipmentUpdate,
+    /// When it happened, by the shipper's clock.
+    pub timestamp: Timestamp,
+    /// The shipper's id for the parcel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracking_number: Option<String>,
+    /// Who carries it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<String>,
+}
+
+impl UpdateShipment {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let order_id = fields.required("order_id", body::parsed);
+        let shipment_id = fields.optional("shipment_id", body::parsed);
+        let kind = fields.required("type", body::parsed);
+        let timestamp = fields.required("timestamp", time);
+        let tracking_number = fields.optional("tracking_number", body::text(1..=100));
+        let carrier = fields.optional("carrier", body::text(1..=100));
+        Some(Self {
+            order_id: order_id?,
+            shipment_id,
+            kind: kind?,
+            timestamp: timestamp?,
+            tracking_number,
+            carrier,
+        })
+    }
+}
+
+/// What can happen to a parcel once it is announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShipmentUpdate {
+    /// Handed over to the carrier.
+    #[serde(rename = "shipment.shipped")]
+    Shipped,
+    /// On its way.
+    #[serde(rename = "shipment.in_transit")]
+    InTransit,
+    /// On the last van.
+    #[serde(rename = "shipment.out_for_delivery")]
+    OutForDelivery,
+    /// Arrived.
+    #[serde(rename = "shipment.delivered")]
+    Delivered,
+    /// Could not be delivered.
+    #[serde(rename = "shipment.failed")]
+    Failed,
+    /// Came back.
+    #[serde(rename = "shipment.returned")]
+    Returned,
+}
+
+impl ShipmentUpdate {
+    /// Every update, in the order of a parcel's life.
+    pub const ALL: [Self; 6] = [
+        Self::Shipped,
+        Self::InTransit,
+        Self::OutForDelivery,
+        Self::Delivered,
+        Self::Failed,
+        Self::Returned,
+    ];
+
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shipped => "shipment.shipped",
+            Self::InTransit => "shipment.in_transit",
+            Self::OutForDelivery => "shipment.out_for_delivery",
+            Self::Delivered => "shipment.delivered",
+            Self::Failed => "shipment.failed",
+            Self::Returned => "shipment.returned",
+        }
+    }
+
+    /// Where the parcel is afterwards.
+    pub fn status(self) -> ShipmentStatus {
+        match self {
+            Self::Shipped => ShipmentStatus::Shipped,
+            Self::InTransit => ShipmentStatus::InTransit,
+            Self::OutForDelivery => ShipmentStatus::OutForDelivery,
+            Self::Delivered => ShipmentStatus::Delivered,
+            Self::Failed => ShipmentStatus::Failed,
+            Self::Returned => ShipmentStatus::Returned,
+        }
+    }
+}
+
+impl FromStr for ShipmentUpdate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|update| update.as_str() == text)
+            .ok_or_else(|| format!("must be one of {}", Self::ALL.map(Self::as_str).join(", ")))
+    }
+}
