@@ -1,5 +1,7 @@
-//! The order: its state, and how each event changes it. Folding an order's events gives its
-//! state; nothing else does.
+//! The order: its state, what can be said of it, and in `fold` how each event changes it. Folding an order's
+//! events gives its state; nothing else does.
+
+mod fold;
 
 use std::collections::BTreeSet;
 
@@ -7,27 +9,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::{
-    event::{Event, Fact},
-    id::{CustomerId, OrderId, ShipmentId, Sku, Storefront, Warehouse},
+    id::{CustomerId, OrderId, Sku, Storefront, Warehouse},
     money::{Currency, Money},
     order::{
         Address, CancelReason, InProgress, LineItem, Order as Representation, OrderStatus, Payment,
-        PaymentStatus, Shipment, ShipmentStatus, StockItem,
+        Shipment, ShipmentStatus, StockItem,
     },
     outcome::Failure,
 };
 
-use super::{payment, step::StepRow, stock::take_away};
-
-/// Why a row of the event log does not fit the order it is applied to: a defect, or damage.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("event {sequence} ({kind}) does not follow version {version}: {why}")]
-pub struct Misfit {
-    sequence: u64,
-    kind: &'static str,
-    version: u64,
-    why: &'static str,
-}
+pub use self::fold::Misfit;
+use super::{step::StepRow, stock::take_away};
 
 /// An order's whole state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,221 +78,6 @@ pub struct Order {
 }
 
 impl Order {
-    /// The state that `events`, in their order, say.
-    ///
-    /// # Errors
-    /// The first event that does not fit.
-    pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<Option<Self>, Misfit> {
-        let mut order = None;
-        for event in events {
-            match &mut order {
-                None => order = Some(Self::born(event)?),
-                Some(order) => order.apply(event)?,
-            }
-        }
-        Ok(order)
-    }
-
-    /// The order that `event` says was created.
-    ///
-    /// # Errors
-    /// When it says something else.
-    pub fn born(event: &Event) -> Result<Self, Misfit> {
-        let misfit = |why| Misfit {
-            sequence: event.sequence,
-            kind: event.fact.kind(),
-            version: 0,
-            why,
-        };
-        let Fact::OrderCreated(created) = &event.fact else {
-            return Err(misfit("an order begins with order.created"));
-        };
-        if event.sequence != 1 {
-            return Err(misfit("an order begins with 1"));
-        }
-        let created = created.as_ref().clone();
-        Ok(Self {
-            id: event
-                .subject
-                .parse()
-                .map_err(|_| misfit("the subject is not an order's id"))?,
-            number: created.number,
-            storefront: created.storefront,
-            customer_id: created.customer_id,
-            external_id: created.external_id,
-            status: OrderStatus::Pending,
-            cancel_reason: None,
-            currency: created.currency,
-            total: created.total,
-            items: created.items,
-            awaits_approval: created.needs_approval,
-            awaits_stock: created.awaits_stock,
-            held: Vec::new(),
-            shipping_address: created.shipping_address,
-            payment_method: created.payment_method,
-            payment: Payment {
-                status: PaymentStatus::Pending,
-                provider: created.payment_provider,
-                reference: None,
-                authorized: 0,
-                captured: 0,
-                refunded: 0,
-                next_action: None,
-            },
-            refund_due: 0,
-            shipments: Vec::new(),
-            metadata: created.metadata,
-            version: 1,
-            is_deleted: false,
-            created_at: event.time,
-            updated_at: event.time,
-            deleted_at: None,
-        })
-    }
-
-    /// Changes the order as `event` says.
-    ///
-    /// # Errors
-    /// When the event is not the next one of this order, or can't happen to an order.
-    pub fn apply(&mut self, event: &Event) -> Result<(), Misfit> {
-        let (version, kind) = (self.version, event.fact.kind());
-        let misfit = |why| Misfit {
-            sequence: event.sequence,
-            kind,
-            version,
-            why,
-        };
-        if event.sequence != version + 1 {
-            return Err(misfit("a gap"));
-        }
-        match &event.fact {
-            Fact::OrderApproved {} => self.awaits_approval = false,
-            Fact::OrderProcessing {} => self.status = OrderStatus::Processing,
-            Fact::OrderShipped {} => self.status = OrderStatus::Shipped,
-            Fact::OrderDelivered {} => self.status = OrderStatus::Delivered,
-            Fact::OrderCancelled { reason, .. } => {
-                self.status = OrderStatus::Cancelled;
-                self.cancel_reason = Some(*reason);
-                self.awaits_approval = false;
-                self.awaits_stock = false;
-            }
-            Fact::OrderDeleted {} => {
-                self.is_deleted = true;
-                self.deleted_at = Some(event.time);
-            }
-            Fact::OrderRedacted {} => {
-                self.shipping_address = None;
-                self.metadata = Map::new();
-                self.payment_method = String::new();
-            }
-            Fact::OrderRestored {} => {
-                self.is_deleted = false;
-                self.deleted_at = None;
-            }
-            Fact::PaymentPrepared { .. }
-            | Fact::PaymentActionRequired { .. }
-            | Fact::PaymentAuthorized { .. }
-            | Fact::PaymentDeclined { .. }
-            | Fact::PaymentCaptured { .. }
-            | Fact::PaymentVoided { .. }
-            | Fact::RefundFailed { .. }
-            | Fact::PaymentRefunded { .. } => payment::apply(&mut self.payment, &event.fact),
-            Fact::RefundRequested { amount, reason: _ } => self.refund_due += amount,
-            Fact::StockReserved { items } => {
-                self.held.extend_from_slice(items);
-                if self.awaits_stock {
-                    self.awaits_stock = false;
-                    self.place(items);
-                }
-            }
-            Fact::StockReleased { items } => self.let_go(items),
-            Fact::ShipmentCreated { shipment } => self.shipments.push(shipment.clone()),
-            Fact::ShipmentShipped {
-                shipment_id, items, ..
-            } => {
-                self.let_go(items);
-                self.move_shipment(*shipment_id, event)
-                    .ok_or_else(|| misfit("no such shipment"))?;
-            }
-            Fact::ShipmentDelivered { shipment_id }
-            | Fact::ShipmentInTransit { shipment_id }
-            | Fact::ShipmentOutForDelivery { shipment_id }
-            | Fact::ShipmentFailed { shipment_id }
-            | Fact::ShipmentReturned { shipment_id, .. }
-            | Fact::ShipmentCancelled { shipment_id } => {
-                self.move_shipment(*shipment_id, event)
-                    .ok_or_else(|| misfit("no such shipment"))?;
-            }
-            // For the history; the order stays as it is.
-            Fact::StepRetried { .. }
-            | Fact::StepDead { .. }
-            | Fact::StepRedriven { .. }
-            | Fact::StepDiscarded { .. }
-            | Fact::StockLow { .. } => {}
-            Fact::OrderCreated(_) => return Err(misfit("it exists already")),
-            Fact::StockAdjusted { .. }
-            | Fact::ProductCreated { .. }
-            | Fact::ProductUpdated { .. }
-            | Fact::ProductDeleted {} => return Err(misfit("it is about a product")),
-            Fact::EndpointCreated { .. }
-            | Fact::EndpointUpdated { .. }
-            | Fact::EndpointDisabled { .. }
-            | Fact::EndpointDeleted {} => return Err(misfit("it is about an endpoint")),
-        }
-        self.version = event.sequence;
-        self.updated_at = event.time;
-        Ok(())
-    }
-
-    /// Each line comes from where its units are held.
-    fn place(&mut self, held: &[StockItem]) {
-        let lines = held.iter().filter_map(|item| {
-            let line = self.items.iter().find(|line| line.sku == item.sku)?;
-            Some(LineItem {
-                quantity: item.quantity,
-                warehouse: Some(item.warehouse.clone()),
-                ..line.clone()
-            })
-        });
-        self.items = lines.collect();
-    }
-
-    /// `items` are no longer held.
-    fn let_go(&mut self, items: &[StockItem]) {
-        take_away(&mut self.held, items);
-    }
-
-    /// One of its parcels is where `event` says; `None` if it is not one of its parcels.
-    fn move_shipment(&mut self, id: ShipmentId, event: &Event) -> Option<()> {
-        let shipment = self
-            .shipments
-            .iter_mut()
-            .find(|shipment| shipment.id == id)?;
-        shipment.status = match &event.fact {
-            Fact::ShipmentShipped {
-                carrier,
-                tracking_number,
-                ..
-            } => {
-                shipment.carrier.clone_from(carrier);
-                shipment.tracking_number.clone_from(tracking_number);
-                shipment.shipped_at = Some(event.time);
-                ShipmentStatus::Shipped
-            }
-            Fact::ShipmentDelivered { .. } => {
-                shipment.delivered_at = Some(event.time);
-                ShipmentStatus::Delivered
-            }
-            Fact::ShipmentInTransit { .. } => ShipmentStatus::InTransit,
-            Fact::ShipmentOutForDelivery { .. } => ShipmentStatus::OutForDelivery,
-            Fact::ShipmentFailed { .. } => ShipmentStatus::Failed,
-            Fact::ShipmentReturned { .. } => ShipmentStatus::Returned,
-            Fact::ShipmentCancelled { .. } => ShipmentStatus::Cancelled,
-            _ => return None,
-        };
-        Some(())
-    }
-
     /// Minor units that may be taken: what has left, at its prices.
     pub fn capture_due(&self) -> i64 {
         self.left().map(|parcel| self.value(&parcel.items)).sum()
