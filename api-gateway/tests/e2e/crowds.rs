@@ -3,10 +3,12 @@
 use std::{collections::HashSet, time::Duration};
 
 use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::json;
 
 use crate::{
     endpoints::OPEN,
-    harness::{Manner, Receiver, System, is_announced, order, until},
+    harness::{Manner, Receiver, System, is_announced, order, send, until},
 };
 
 /// Longer than anybody waits.
@@ -142,5 +144,66 @@ async fn who_has_much_to_be_told_comes_behind_who_has_little() {
         let deliveries = system.deliveries(endpoint).await;
         let waits = |delivery: &serde_json::Value| delivery["status"] == "pending";
         assert!(deliveries.iter().any(waits), "{endpoint} came first");
+    }
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_tried_now_and_then_and_told_of_all_when_it_does() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 1_000)]).await;
+    let customer = system.customer().await;
+    let (broken, good) = (
+        Receiver::with(vec![Manner::Status(500)]).await,
+        Receiver::start().await,
+    );
+    let (id, _) = system.endpoint(&broken.url("/"), &["order.created"]).await;
+    system.endpoint(&good.url("/"), &["order.created"]).await;
+    let lines = vec![order(&customer, "A", 1); 500];
+    let imported = system.import(&lines, None).await.expect(200);
+    assert_eq!(imported["accepted"], 500);
+    until("the good one to hear of everything", async || {
+        good.received().len() == 500
+    })
+    .await;
+    // As many were due for the other, which was as quick to refuse them.
+    let refused = broken.received().len();
+    assert!((1..100).contains(&refused), "{refused} attempts");
+
+    broken.answer(Manner::Status(200));
+    let pending = format!("/v1/webhook-endpoints/{id}/deliveries?status=pending&limit=1");
+    until("the other to hear of everything", async || {
+        let page = system.get(&pending).await.expect(200);
+        page["data"] == json!([])
+    })
+    .await;
+    let endpoint = system.get(&format!("/v1/webhook-endpoints/{id}")).await;
+    assert_eq!(endpoint.expect(200)["failing_since"], json!(null));
+}
+
+#[tokio::test]
+async fn what_was_meant_for_a_disabled_endpoint_is_given_up() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 1_000)]).await;
+    let customer = system.customer().await;
+    let broken = Receiver::with(vec![Manner::Status(500)]).await;
+    let (id, _) = system.endpoint(&broken.url("/"), &["order.created"]).await;
+    let lines = vec![order(&customer, "A", 1); 300];
+    system.import(&lines, None).await.expect(200);
+    until("it to be told", async || !broken.received().is_empty()).await;
+
+    let endpoint = format!("/v1/webhook-endpoints/{id}");
+    let disable = system.request(Method::PATCH, &endpoint);
+    let disable = disable.json(&json!({"is_enabled": false}));
+    send(disable).await.expect(200);
+    let pending = format!("{endpoint}/deliveries?status=pending&limit=1");
+    until("nothing to wait for it", async || {
+        let page = system.get(&pending).await.expect(200);
+        page["data"] == json!([])
+    })
+    .await;
+    for delivery in system.deliveries(&id).await {
+        assert_eq!(delivery["status"], "failed");
+        let last = delivery["attempts"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["error"], "the endpoint is disabled");
     }
 }

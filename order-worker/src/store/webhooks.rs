@@ -39,6 +39,8 @@ pub enum Share<'a> {
     OfAllBut(&'a [EndpointId], &'a [EndpointId]),
     /// These endpoints'.
     Of(&'a [EndpointId]),
+    /// Those of endpoints that are disabled or deleted; which all others leave alone.
+    OfDisabled,
 }
 
 impl Store {
@@ -61,6 +63,7 @@ impl Store {
                  ORDER BY due_at LIMIT $2
              )
              WHERE (endpoint.id IN (SELECT value FROM json_each($3))) = $4
+               AND (is_enabled AND NOT is_deleted) = $7
              ORDER BY endpoint.id IN (SELECT value FROM json_each($5)), due.due_at
              LIMIT $6",
             "SELECT due.id FROM webhook_endpoints AS endpoint, LATERAL (
@@ -69,19 +72,21 @@ impl Store {
                  ORDER BY due_at LIMIT $2
              ) AS due
              WHERE (endpoint.id = ANY($3)) = $4
+               AND (is_enabled AND NOT is_deleted) = $7
              ORDER BY endpoint.id = ANY($5), due.due_at
              LIMIT $6",
         );
-        let (named, is_theirs, last) = match share {
-            Share::OfAllBut(without, last) => (without, false, last),
-            Share::Of(those) => (those, true, [].as_slice()),
+        let (named, is_theirs, last, is_on) = match share {
+            Share::OfAllBut(without, last) => (without, false, last, true),
+            Share::Of(those) => (those, true, [].as_slice(), true),
+            Share::OfDisabled => ([].as_slice(), false, [].as_slice(), false),
         };
         let arguments = [
             arguments![millis(now), i64::try_from(each).unwrap_or(i64::MAX)],
             vec![list(named)],
             arguments![is_theirs],
             vec![list(last)],
-            arguments![i64::try_from(limit).unwrap_or(i64::MAX)],
+            arguments![i64::try_from(limit).unwrap_or(i64::MAX), is_on],
         ]
         .concat();
         let rows = self.primary().await?.fetch(sql, arguments).await?;

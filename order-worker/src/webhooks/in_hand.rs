@@ -3,7 +3,8 @@
 //!
 //! An attempt has one of few places. Who has not answered for a while leaves it and is slow from then on:
 //! slow endpoints have places of their own, the more of them there are the fewer each, until they answer
-//! quickly again.
+//! quickly again. Who takes nothing, however quickly it says so, is tried now and then: what is meant for it
+//! waits until it takes something.
 
 use std::{
     collections::HashMap,
@@ -25,6 +26,14 @@ const PLACES_IN_ALL: usize = PLACES + SLOW_PLACES;
 const SLOW: Duration = Duration::from_secs(2);
 /// …and counts as that for so long, unless it answers sooner meanwhile.
 const REMEMBERED: Duration = Duration::from_mins(10);
+/// Who has refused so many in a row takes nothing: it is tried with one at a time…
+const REFUSALS: u32 = 16;
+/// …of which there are so many…
+const TRIALS: usize = 32;
+/// …and then left alone: for a tenth of how long it has refused, but at least…
+const REST: Duration = Duration::from_secs(1);
+/// …and at most.
+const LONGEST_REST: Duration = Duration::from_mins(1);
 
 /// Attempts of this worker that are under way.
 #[derive(Default)]
@@ -36,12 +45,41 @@ struct Attempts {
     under_way: Vec<Instant>,
     /// An attempt took long, not long ago.
     slow_until: Option<Instant>,
+    /// Since the last that was taken.
+    refusals: Option<Refusals>,
+}
+
+struct Refusals {
+    count: u32,
+    first: Instant,
+    last: Instant,
+    /// When one more was last allowed.
+    trial: Instant,
+}
+
+impl Refusals {
+    /// How long who refuses is left alone.
+    fn rest(&self) -> Duration {
+        let refuses_for = self.last.duration_since(self.first);
+        (refuses_for / 10).clamp(REST, LONGEST_REST)
+    }
 }
 
 impl Attempts {
     fn is_slow(&self, now: Instant) -> bool {
         let lingers = |began: &Instant| now.duration_since(*began) >= SLOW;
         self.slow_until.is_some_and(|until| now < until) || self.under_way.iter().any(lingers)
+    }
+
+    /// What was refused, if that is all there was.
+    fn takes_nothing(&self) -> Option<&Refusals> {
+        let refusals = self.refusals.as_ref();
+        refusals.filter(|refusals| refusals.count >= REFUSALS)
+    }
+
+    fn is_forgotten(&self, now: Instant) -> bool {
+        let is_old = |refusals: &Refusals| now.duration_since(refusals.last) >= REMEMBERED;
+        self.under_way.is_empty() && !self.is_slow(now) && self.refusals.as_ref().is_none_or(is_old)
     }
 }
 
@@ -52,7 +90,7 @@ pub(super) struct Room {
     pub(super) places: usize,
     /// …how many of each.
     pub(super) each: usize,
-    /// Endpoints that get none of these: they have enough to do, or are slow…
+    /// Endpoints that get none of these: they have enough to do, are slow, or take nothing…
     pub(super) full: Vec<EndpointId>,
     /// …and those for whom others come first, as they have something to do.
     pub(super) occupied: Vec<EndpointId>,
@@ -62,21 +100,29 @@ pub(super) struct Room {
     pub(super) slow_each: usize,
     /// …of these.
     pub(super) slow: Vec<EndpointId>,
+    /// Who takes nothing and is tried again, with one each.
+    pub(super) tried: Vec<EndpointId>,
 }
 
 impl InHand {
     /// What there is room for.
     pub(super) fn room(&self, now: Instant) -> Room {
         let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        endpoints.retain(|_, attempts| !attempts.under_way.is_empty() || attempts.is_slow(now));
+        endpoints.retain(|_, attempts| !attempts.is_forgotten(now));
         let mut room = Room {
             each: PLACES_EACH / 2,
             ..Room::default()
         };
-        let (mut taken, mut slow) = (0, Vec::new());
+        let (mut taken, mut slow, mut trials, mut rested) = (0, Vec::new(), 0, Vec::new());
         for (id, attempts) in endpoints.iter() {
             let count = attempts.under_way.len();
-            if attempts.is_slow(now) {
+            if let Some(refusals) = attempts.takes_nothing() {
+                trials += count;
+                room.full.push(*id);
+                if count == 0 && now.duration_since(refusals.last) >= refusals.rest() {
+                    rested.push((refusals.trial, *id));
+                }
+            } else if attempts.is_slow(now) {
                 slow.push((*id, count));
                 room.full.push(*id);
             } else {
@@ -96,6 +142,16 @@ impl InHand {
         room.slow_places = SLOW_PLACES.saturating_sub(slow_taken);
         let left = PLACES_IN_ALL.saturating_sub(taken + slow_taken);
         room.places = PLACES.saturating_sub(taken).min(left);
+        // In turns: nothing may be due for those who are first.
+        rested.sort_unstable();
+        rested.truncate(TRIALS.saturating_sub(trials));
+        room.tried = rested.into_iter().map(|(_, id)| id).collect();
+        for id in &room.tried {
+            let attempts = endpoints.get_mut(id);
+            if let Some(refusals) = attempts.and_then(|attempts| attempts.refusals.as_mut()) {
+                refusals.trial = now;
+            }
+        }
         room
     }
 
@@ -107,6 +163,7 @@ impl InHand {
             in_hand: Arc::clone(self),
             id,
             began,
+            was_taken: None,
         }
     }
 
@@ -115,7 +172,7 @@ impl InHand {
         endpoints.entry(id).or_default().under_way.push(now);
     }
 
-    fn end(&self, id: EndpointId, began: Instant, now: Instant) {
+    fn end(&self, id: EndpointId, began: Instant, was_taken: Option<bool>, now: Instant) {
         let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(attempts) = endpoints.get_mut(&id) else {
             return;
@@ -127,6 +184,20 @@ impl InHand {
         attempts.under_way.swap_remove(index);
         let took_long = now.duration_since(began) >= SLOW;
         attempts.slow_until = took_long.then(|| now + REMEMBERED);
+        match was_taken {
+            None => {}
+            Some(true) => attempts.refusals = None,
+            Some(false) => {
+                let refusals = attempts.refusals.get_or_insert(Refusals {
+                    count: 0,
+                    first: now,
+                    last: now,
+                    trial: now,
+                });
+                refusals.count = refusals.count.saturating_add(1);
+                refusals.last = now;
+            }
+        }
     }
 }
 
@@ -135,11 +206,20 @@ pub(super) struct Begun {
     in_hand: Arc<InHand>,
     id: EndpointId,
     began: Instant,
+    was_taken: Option<bool>,
+}
+
+impl Begun {
+    /// The endpoint took it, or not.
+    pub(super) fn answered(&mut self, was_taken: bool) {
+        self.was_taken = Some(was_taken);
+    }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        self.in_hand.end(self.id, self.began, Instant::now());
+        self.in_hand
+            .end(self.id, self.began, self.was_taken, Instant::now());
     }
 }
 
@@ -173,7 +253,14 @@ mod tests {
 
         fn end_all(&mut self) {
             for (id, began) in self.under_way.drain(..) {
-                self.in_hand.end(id, began, self.now);
+                self.in_hand.end(id, began, None, self.now);
+            }
+        }
+
+        /// Those under way are answered.
+        fn answer_all(&mut self, was_taken: bool) {
+            for (id, began) in self.under_way.drain(..) {
+                self.in_hand.end(id, began, Some(was_taken), self.now);
             }
         }
 
@@ -270,5 +357,77 @@ mod tests {
         }
         let room = office.room();
         assert_eq!((room.places, room.slow_places), (PLACES, 0));
+    }
+
+    #[test]
+    fn who_takes_nothing_is_tried_now_and_then_until_it_takes_something() {
+        let (mut office, id) = (Office::new(), somebody());
+        for _ in 0..2 {
+            assert_eq!(office.room().full, []);
+            office.begin(id, 8);
+            office.answer_all(false);
+        }
+        // Left alone at first; then with one at a time.
+        let room = office.room();
+        assert_eq!((room.full, room.tried), (vec![id], vec![]));
+        office.now += REST;
+        assert_eq!(office.room().tried, [id]);
+        office.begin(id, 1);
+        assert_eq!(office.room().tried, []);
+        office.answer_all(false);
+        assert_eq!(office.room().tried, []);
+        // The longer it has refused, the more seldom.
+        office.now += 300 * REST;
+        office.begin(id, 1);
+        office.answer_all(false);
+        office.now += 29 * REST;
+        assert_eq!(office.room().tried, []);
+        office.now += 2 * REST;
+        assert_eq!(office.room().tried, [id]);
+        // One that was not sent says nothing of it.
+        office.begin(id, 1);
+        office.end_all();
+        assert_eq!(office.room().tried, [id]);
+        office.begin(id, 1);
+        office.answer_all(true);
+        assert_eq!(office.room(), Office::new().room());
+    }
+
+    #[test]
+    fn who_refuses_some_is_told_of_all() {
+        let (mut office, id) = (Office::new(), somebody());
+        for _ in 0..10 {
+            office.begin(id, 8);
+            office.answer_all(false);
+            office.begin(id, 1);
+            office.answer_all(true);
+        }
+        assert_eq!(office.room(), Office::new().room());
+    }
+
+    #[test]
+    fn all_who_take_nothing_get_their_turn() {
+        let mut office = Office::new();
+        let mut crowd: Vec<_> = (0..100).map(|_| somebody()).collect();
+        for id in &crowd {
+            office.begin(*id, 16);
+        }
+        office.answer_all(false);
+        office.now += REST;
+        let mut tried = Vec::new();
+        for _ in 0..4 {
+            let room = office.room();
+            assert_eq!(room.places, PLACES);
+            assert!(room.tried.len() <= TRIALS);
+            // Nothing was due for any of them.
+            tried.extend(room.tried);
+            office.now += Duration::from_millis(1);
+        }
+        tried.truncate(crowd.len());
+        tried.sort();
+        crowd.sort();
+        assert_eq!(tried, crowd);
+        office.now += REMEMBERED;
+        assert_eq!(office.room(), Office::new().room());
     }
 }

@@ -18,17 +18,21 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use shared::outcome::{Code, Failure};
 use tokio::{sync::Notify, task::JoinSet, time};
 use uuid::Uuid;
 
-use self::{attempt::Sender, in_hand::InHand};
+use self::{
+    attempt::Sender,
+    in_hand::{Begun, InHand},
+};
 use crate::{
     domain::{
         command::Command,
         stamp::Stamp,
-        webhook::{Answered, EVENT_IS_FORGOTTEN},
+        webhook::{Answered, Delivery, EVENT_IS_FORGOTTEN},
     },
     engine::Engine,
     relay::Outbox,
@@ -43,6 +47,10 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_millis(20);
 /// In a rush, making webhooks rests so many times as long as it worked.
 const RUSH_REST: u32 = 4;
+/// How often webhooks are looked for whose endpoint is disabled or deleted, and…
+const LEFT_OVER_INTERVAL: Duration = Duration::from_secs(5);
+/// …how many of them are given up at once.
+const LEFT_OVER: usize = 500;
 /// Of how many looks one passes over the feed while there are no endpoints.
 const LOOKS_A_PASS: u32 = 20;
 /// Between attempts while the database is away.
@@ -88,7 +96,7 @@ impl Courier {
     /// Makes and delivers until it is dropped; what is under way then is tried again after its lease. Neither
     /// waits for the other: much may happen for long.
     pub async fn run(self) {
-        tokio::join!(self.make(), self.deliver());
+        tokio::join!(self.make(), self.deliver(), self.give_up());
     }
 
     /// Makes webhooks of what happens.
@@ -145,29 +153,21 @@ impl Courier {
 
     async fn begin_due(&self, attempts: &mut JoinSet<()>) -> Result<(), StoreError> {
         let (now, room) = (Timestamp::now(), self.in_hand.room(Instant::now()));
-        let mut due = Vec::new();
-        if room.places > 0 {
-            let share = Share::OfAllBut(&room.full, &room.occupied);
-            let claimed = self
-                .store
-                .claim_deliveries(now, share, room.each, room.places);
-            due.extend(claimed.await?);
-        }
+        let others = Share::OfAllBut(&room.full, &room.occupied);
+        let mut due = self.claim(now, others, room.each, room.places).await?;
         let is_crowded = due.len() == room.places;
-        if room.slow_places > 0 && !room.slow.is_empty() {
-            let share = Share::Of(&room.slow);
-            let claimed = self
-                .store
-                .claim_deliveries(now, share, room.slow_each, room.slow_places);
-            due.extend(claimed.await?);
+        for (share, each, places) in [
+            (&room.slow, room.slow_each, room.slow_places),
+            (&room.tried, 1, room.tried.len()),
+        ] {
+            if !share.is_empty() {
+                due.extend(self.claim(now, Share::Of(share), each, places).await?);
+            }
         }
         for due in due {
             let begun = self.in_hand.begin(due.endpoint.id);
             let (sender, engine) = (Arc::clone(&self.sender), self.engine.clone());
-            attempts.spawn(async move {
-                deliver(&sender, &engine, due).await;
-                drop(begun);
-            });
+            attempts.spawn(deliver(sender, engine, due, begun));
         }
         if is_crowded {
             // More are due: meanwhile more places become free together.
@@ -175,12 +175,56 @@ impl Courier {
         }
         Ok(())
     }
+
+    async fn claim(
+        &self,
+        now: Timestamp,
+        share: Share<'_>,
+        each: usize,
+        places: usize,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        if places == 0 {
+            return Ok(Vec::new());
+        }
+        self.store.claim_deliveries(now, share, each, places).await
+    }
+
+    /// Gives up what was meant for endpoints that are told of nothing any more: there is nothing to wait for, so
+    /// it goes together.
+    async fn give_up(&self) {
+        loop {
+            match self.give_up_due().await {
+                Ok(LEFT_OVER) => time::sleep(REST).await,
+                Ok(_) => time::sleep(LEFT_OVER_INTERVAL).await,
+                Err(error) => wait_out(&error).await,
+            }
+        }
+    }
+
+    async fn give_up_due(&self) -> Result<usize, StoreError> {
+        let due = self
+            .claim(Timestamp::now(), Share::OfDisabled, LEFT_OVER, LEFT_OVER)
+            .await?;
+        if due.is_empty() {
+            return Ok(0);
+        }
+        let count = due.len();
+        tracing::info!(count, "{count} webhooks are given up: {DISABLED}");
+        let given_up = due
+            .iter()
+            .map(|due| finish(&self.engine, &due.delivery, not_sent(DISABLED)));
+        join_all(given_up).await;
+        Ok(count)
+    }
 }
 
 async fn wait_out(error: &StoreError) {
     tracing::error!(%error, "webhooks wait for the database");
     time::sleep(PAUSE).await;
 }
+
+/// Why what was meant for an endpoint is not sent any more.
+const DISABLED: &str = "the endpoint is disabled";
 
 fn not_sent(why: &str) -> Answered {
     Answered {
@@ -190,7 +234,7 @@ fn not_sent(why: &str) -> Answered {
     }
 }
 
-async fn deliver(sender: &Sender, engine: &Engine, due: DueDelivery) {
+async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begun: Begun) {
     let DueDelivery {
         delivery,
         endpoint,
@@ -198,8 +242,12 @@ async fn deliver(sender: &Sender, engine: &Engine, due: DueDelivery) {
     } = due;
     let answered = match &event {
         None => not_sent(EVENT_IS_FORGOTTEN),
-        Some(_) if !endpoint.is_on() => not_sent("the endpoint is disabled"),
-        Some(event) => sender.send(&endpoint, event).await,
+        Some(_) if !endpoint.is_on() => not_sent(DISABLED),
+        Some(event) => {
+            let answered = sender.send(&endpoint, event).await;
+            begun.answered(answered.error.is_none());
+            answered
+        }
     };
     let (id, endpoint_id, kind) = (delivery.id, endpoint.id, &delivery.event_type);
     let Answered {
@@ -215,13 +263,19 @@ async fn deliver(sender: &Sender, engine: &Engine, due: DueDelivery) {
             tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "webhook {kind} not taken: {error}");
         }
     }
+    finish(&engine, &delivery, answered).await;
+    // More may follow.
+    drop(begun);
+}
+
+async fn finish(engine: &Engine, delivery: &Delivery, answered: Answered) {
     let finish = Command::FinishDelivery {
-        endpoint_id,
-        id,
+        endpoint_id: delivery.endpoint_id,
+        id: delivery.id,
         attempt: delivery.attempt,
         answered,
     };
     if let Err(error) = engine.finish(finish, Timestamp::now()).await {
-        tracing::warn!(delivery_id = %id, %error, "what came of a webhook could not be stored; it is sent again");
+        tracing::warn!(delivery_id = %delivery.id, %error, "what came of a webhook could not be stored; it is sent again");
     }
 }
