@@ -138,6 +138,8 @@ impl System {
         let gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
         let client = reqwest::Client::builder()
             .timeout(PATIENCE)
+            // For less than the gateway (`HTTP_IDLE_SECONDS`), as a client should.
+            .pool_idle_timeout(Duration::from_mins(1))
             .build()
             .unwrap();
         let mut system = Self {
