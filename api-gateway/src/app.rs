@@ -86,6 +86,7 @@ pub(crate) fn documented() -> (Router<App>, OpenApi) {
         .merge(routes::stats::routes())
         .merge(routes::webhook_endpoints::routes())
         .merge(routes::dead_letters::routes())
+        .merge(routes::retries::routes())
         .merge(routes::webhooks::routes())
         .merge(routes::health::routes())
         .split_for_parts();

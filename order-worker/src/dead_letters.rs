@@ -24,6 +24,7 @@ use shared::{
     outcome::{Code, Failure, Json, Told},
     page::Page,
     request::Caller,
+    retry::RedriveAll,
 };
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +37,7 @@ use crate::{
         step::StepKey,
     },
     engine::Engine,
+    retries::{Failed, redrive_all},
     steps::message::StepMessage,
     store::{Store, StoreError},
 };
@@ -208,17 +210,28 @@ impl DeadLetters {
     /// `FORBIDDEN` to storefronts, `UNAVAILABLE`.
     pub async fn list(&self, caller: &Caller, query: &ListDeadLetters) -> Result<Json, Failure> {
         caller.must_operate()?;
-        let after = match &query.cursor {
-            Some(cursor) => Some(read_cursor(cursor)?),
-            None => None,
-        };
-        let letters = self
-            .store
-            .dead_letters(after.as_ref(), query.limit + 1)
-            .await
-            .map_err(away)?;
-        let page = Page::from_rows(letters, query.limit, write_cursor);
-        Json::of(&page)
+        Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
+    }
+
+    /// Has all dead steps tried again, page by page, as long as there is time; messages are looked at one by one.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+    pub async fn redrive_all(
+        &self,
+        caller: &Caller,
+        request: RedriveAll,
+        deadline: Option<Instant>,
+    ) -> Result<Json, Failure> {
+        redrive_all(
+            &self.store,
+            &self.engine,
+            caller,
+            request,
+            deadline,
+            Failed::Dead,
+        )
+        .await
     }
 
     /// Has it tried again.
@@ -301,17 +314,33 @@ impl Asking {
     }
 }
 
+/// The step that `ORDER_ID:STEP` names.
+pub(crate) fn step_named(id: &str) -> Option<StepKey> {
+    let (order_id, step) = id.split_once(':')?;
+    Some(StepKey {
+        order_id: order_id.parse().ok()?,
+        step: step.parse().ok()?,
+    })
+}
+
 fn named(caller: &Caller, DeadLetterRef { id }: &DeadLetterRef) -> Result<Named, Failure> {
     caller.must_operate()?;
-    let step = id.split_once(':').and_then(|(order_id, step)| {
-        Some(Named::Step(StepKey {
-            order_id: order_id.parse().ok()?,
-            step: step.parse().ok()?,
-        }))
-    });
     let message = || id.parse().ok().map(Named::Message);
-    step.or_else(message)
+    step_named(id)
+        .map(Named::Step)
+        .or_else(message)
         .ok_or_else(|| Failure::not_found("dead letter", id))
+}
+
+/// Up to `limit` dead letters after the cursor.
+pub(crate) async fn page(
+    store: &Store,
+    cursor: Option<&str>,
+    limit: u32,
+) -> Result<Page<DeadLetter>, Failure> {
+    let after = cursor.map(read_cursor).transpose()?;
+    let letters = store.dead_letters(after.as_ref(), limit + 1).await;
+    Ok(Page::from_rows(letters.map_err(away)?, limit, write_cursor))
 }
 
 /// Where a list of dead letters goes on: Unix milliseconds, and the id.

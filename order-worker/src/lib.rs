@@ -9,7 +9,8 @@
 //! - [`rpc`]: requests from callers. [`steps`]: one file a step of the flow, its undo beside it.
 //! - [`relay`]: the outbox and the timers: what was committed gets told. [`housekeeping`]: what was kept
 //!   long enough goes.
-//! - [`dead_letters`]: what could not be done, until an operator has seen to it.
+//! - [`dead_letters`]: what could not be done, until an operator has seen to it. [`retries`]: what failed and will
+//!   be tried again.
 //! - [`providers`]: partners: who holds the money, who carries the goods.
 //! - [`stats`]: counts what happened, and how the system is getting on.
 //! - [`jobs`]: what is fetched from others again and again.
@@ -29,6 +30,7 @@ pub mod jobs;
 mod own_thread;
 pub mod providers;
 pub mod relay;
+pub mod retries;
 pub mod rpc;
 pub mod rush;
 pub mod serve;

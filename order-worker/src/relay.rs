@@ -48,6 +48,7 @@ const LATE: SignedDuration = SignedDuration::from_secs(10);
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
 /// Between attempts while the broker or the database is away.
 const PAUSE: Duration = Duration::from_secs(1);
+
 /// Where the engine leaves what it committed.
 #[derive(Clone)]
 pub struct Outbox {

@@ -40,7 +40,7 @@ use self::{
     doing::{Doing, Done},
     idempotency::idempotency,
     read::{read_cursor, visible_storefront, write_cursor},
-    sort::{DeadLetterRequest, Errand, Sorted, sort},
+    sort::{DeadLetterRequest, Errand, RetryRequest, Sorted, sort},
 };
 pub(crate) use self::{idempotency::by_client, import::import};
 use crate::{
@@ -49,6 +49,7 @@ use crate::{
     domain::command::{Action, Command},
     engine::Engine,
     providers::sandbox::Sandbox,
+    retries::Retries,
     stats::Insight,
     store::{Store, StoreError},
     webhooks::guard::Guard,
@@ -66,6 +67,8 @@ pub struct Rpc {
     pub engine: Engine,
     /// What could not be done.
     pub dead_letters: DeadLetters,
+    /// What will be tried again.
+    pub retries: Retries,
     /// Sends answers.
     pub replier: Arc<Replier>,
     /// What readers of the feed wait for.
@@ -243,6 +246,20 @@ impl Rpc {
             }
             Errand::DeadLetter(DeadLetterRequest::Redrive(letter)) => {
                 self.dead_letters.redrive(asking, &letter).await?
+            }
+            Errand::DeadLetter(DeadLetterRequest::RedriveAll(request)) => {
+                let redriven = self.dead_letters.redrive_all(caller, request, deadline);
+                redriven.await.into()
+            }
+            Errand::Retry(RetryRequest::List(query)) => {
+                self.retries.list(caller, &query).await.into()
+            }
+            Errand::Retry(RetryRequest::Redrive(step)) => {
+                self.retries.redrive(asking, &step).await?
+            }
+            Errand::Retry(RetryRequest::RedriveAll(request)) => {
+                let redriven = self.retries.redrive_all(caller, request, deadline);
+                redriven.await.into()
             }
             Errand::DeadLetter(DeadLetterRequest::Discard(letter)) => {
                 self.dead_letters.discard(asking, &letter).await?

@@ -28,6 +28,7 @@ use crate::{
         stripe::Stripe,
     },
     relay::{self, spawn},
+    retries::Retries,
     rpc::{Modes, News, Rpc},
     stats::{self, Insight, Latencies},
     steps::{Partners, Steps},
@@ -245,10 +246,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     background.spawn(archiving);
     let latencies = insight.latencies.clone();
     let dead_letters = DeadLetters::new(store.clone(), engine.clone(), Arc::clone(&publisher));
+    let retries = Retries::new(store.clone(), engine.clone());
     let rpc = Rpc {
         store: store.clone(),
         engine: engine.clone(),
         dead_letters,
+        retries,
         replier: Arc::new(Replier::new(brokers.sending.clone())),
         news: News::new(news, stop.clone()),
         guard: config.webhooks,

@@ -152,6 +152,7 @@ pub async fn system(store: &Store, insight: &Insight) -> Result<SystemStats, Sto
         due_steps: backlog.due_steps,
         oldest_due_at: backlog.oldest_due_at,
         dead_letters: backlog.dead_letters,
+        retries: backlog.retries,
         outbox_lag: backlog.outbox_lag,
         steps: insight.latencies.tell(),
         warehouse: store.job(warehouse::NAME).await?,
@@ -178,6 +179,7 @@ pub async fn measure(store: &Store, insight: &Insight) -> Result<(), StoreError>
     for (name, value) in [
         ("steps_due", backlog.due_steps),
         ("dead_letters", backlog.dead_letters),
+        ("steps_to_retry", backlog.retries),
         ("outbox_lag_events", backlog.outbox_lag),
     ] {
         metrics::gauge!(name).set(float(value));

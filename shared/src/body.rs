@@ -255,6 +255,15 @@ pub fn boolean(value: Value) -> Result<bool, String> {
         .ok_or_else(|| "must be true or false".to_owned())
 }
 
+/// `true`: what nobody may ask for by accident.
+///
+/// # Errors
+/// When it is something else.
+pub fn meant(value: Value) -> Result<bool, String> {
+    let is_meant = boolean(value)?;
+    is_meant.then_some(true).ok_or("must be true".to_owned())
+}
+
 /// An object of at most `max_bytes` when written as JSON, without NUL characters.
 pub fn object(max_bytes: usize) -> impl Fn(Value) -> Result<Map<String, Value>, String> {
     move |value| {

@@ -44,7 +44,7 @@ pub struct Event {
     pub fact: Fact,
 }
 
-/// How a [`Fact`] is told: docs/asyncapi.yaml says what each type tells.
+/// How a [`Fact`] is told: docs/asyncapi.json says what each type tells.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 struct Told {

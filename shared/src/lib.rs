@@ -12,6 +12,7 @@
 //! - [`outcome`]: the result envelope (`SUCCESS`/`FAILURE`) and its error codes.
 //! - [`request`]: every RPC request, one enum variant a pattern, and the caller it is made for.
 //! - [`order`], [`product`], [`customer`], [`event`], [`webhook`]: representations on the wire.
+//! - [`retry`], [`dead_letter`]: what failed, and will be tried again or not.
 //! - [`id`], [`money`]: the small types they are made of.
 //! - [`body`]: strict reading of JSON bodies that reports every error at once.
 //! - [`page`]: lists and their cursors. [`etag`]: versions and the conditions made of them.
@@ -37,6 +38,7 @@ pub mod outcome;
 pub mod page;
 pub mod product;
 pub mod request;
+pub mod retry;
 mod schema;
 pub mod shutdown;
 pub mod stats;

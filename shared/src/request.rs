@@ -24,6 +24,7 @@ use crate::{
     },
     outcome::{Code, Failure},
     product::{AdjustStock, ListProducts, NewProduct, ProductRef, SetStock, UpdateProduct},
+    retry::{ListRetries, RedriveAll, RetryRef},
     stats::GetStats,
     webhook::{
         EndpointRef, ListDeliveries, ListEndpoints, NewEndpoint, Redeliver, RotateSecret,
@@ -141,6 +142,14 @@ requests! {
     "dead_letter.redrive" => RedriveDeadLetter(DeadLetterRef),
     /// Forgets a dead letter.
     "dead_letter.discard" => DiscardDeadLetter(DeadLetterRef),
+    /// Has all dead steps tried again.
+    "dead_letter.redrive_all" => RedriveDeadSteps(RedriveAll),
+    /// Steps that failed and will be tried again, the oldest orders' first.
+    "retry.list" => ListRetries(ListRetries),
+    /// Has one of them tried now.
+    "retry.redrive" => RedriveRetry(RetryRef),
+    /// The same for all of them.
+    "retry.redrive_all" => RedriveRetries(RedriveAll),
     /// Figures.
     "stats.get" => GetStats(GetStats),
     /// The feed, in the order of commits.
@@ -181,6 +190,7 @@ impl Request {
             | Self::GetCustomer(_)
             | Self::ListCustomers(_)
             | Self::ListDeadLetters(_)
+            | Self::ListRetries(_)
             | Self::ListEvents(_)
             | Self::GetStats(_)
             | Self::GetEndpoint(_)
@@ -209,6 +219,9 @@ impl Request {
             | Self::BlockCustomer(_)
             | Self::RedriveDeadLetter(_)
             | Self::DiscardDeadLetter(_)
+            | Self::RedriveDeadSteps(_)
+            | Self::RedriveRetry(_)
+            | Self::RedriveRetries(_)
             | Self::CreateEndpoint(_)
             | Self::UpdateEndpoint(_)
             | Self::DeleteEndpoint(_)
@@ -242,6 +255,10 @@ impl Request {
             | Self::ImportOrders(_)
             | Self::ListDeadLetters(_)
             | Self::RedriveDeadLetter(_)
+            | Self::RedriveDeadSteps(_)
+            | Self::ListRetries(_)
+            | Self::RedriveRetry(_)
+            | Self::RedriveRetries(_)
             | Self::Reset(_)
             | Self::DebugOrder(_)
             | Self::DebugTables(_)

@@ -125,6 +125,8 @@ pub struct SystemStats {
     pub oldest_due_at: Option<Timestamp>,
     /// Dead steps and messages.
     pub dead_letters: i64,
+    /// Steps that failed and will be tried again; ten thousand stand for more.
+    pub retries: i64,
     /// Events that are not published yet.
     pub outbox_lag: i64,
     /// What this worker's last steps took, by kind.

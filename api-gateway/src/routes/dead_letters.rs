@@ -5,13 +5,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use shared::{dead_letter::DeadLetter, page::Page};
+use shared::{
+    dead_letter::DeadLetter,
+    page::Page,
+    retry::{RedriveAll, RedrivenAll},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
     asker::Asker,
-    input::{Parameters, Path, Uri},
+    input::{JsonBody, Parameters, Path, Uri},
     openapi::{PageParameters, Settled},
     output::{Cursor, answer},
     problem::Problem,
@@ -22,6 +26,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(list))
         .routes(routes!(remove))
         .routes(routes!(redrive))
+        .routes(routes!(redrive_all))
         .routes(routes!(discard))
 }
 
@@ -46,6 +51,17 @@ async fn redrive(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
     let told = asker
         .ask("dead_letter.redrive", json!({"id": id.0}))
         .await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Redrives all dead steps
+///
+/// Messages have to be looked at one by one. It takes as many as it can within a few seconds: as long as there is a
+/// `next_cursor`, ask again with it.
+#[utoipa::path(post, path = "/v1/dead-letters/redrive", tag = "dead letters",
+    request_body = RedriveAll, responses((status = 200, body = RedrivenAll)))]
+async fn redrive_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+    let told = asker.ask("dead_letter.redrive_all", body.0).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod orders;
 pub(crate) mod products;
+pub(crate) mod retries;
 pub(crate) mod stats;
 pub(crate) mod webhook_endpoints;
 pub(crate) mod webhooks;

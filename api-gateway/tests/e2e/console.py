@@ -371,6 +371,24 @@ def stuck(browser):
     page.is_content()
 
 
+def retried(browser):
+    page = Page(browser)
+    page.open("stuck")
+    expect(page.get_by_text("Nothing was given up.")).to_be_visible()
+    again = page.get_by_label("Being tried again")
+    expect(again.locator("tbody tr")).to_have_count(3)
+    expect(again.locator("tbody tr").first).to_contain_text("500")
+    page.button("Try authorize_payment now").first.click()
+    expect(page.get_by_text("It is tried now.")).to_be_visible()
+    expect(again.locator("tbody tr")).to_have_count(3)
+    page.button("Try all now").click()
+    page.confirm("Try now")
+    expect(page.get_by_text(re.compile("[1-3] redriven."))).to_be_visible()
+    expect(again.locator("tbody tr")).to_have_count(3)
+    page.open("pulse")
+    expect(page.get_by_text("3 being tried again")).to_be_visible()
+
+
 def enter(browser):
     """Roles, and what a session is."""
     operator, storefront = keys

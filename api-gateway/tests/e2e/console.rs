@@ -82,6 +82,14 @@ async fn what_is_stuck_says_why_and_has_its_button() {
 }
 
 #[tokio::test]
+async fn what_is_being_tried_again_says_why_and_is_tried_now() {
+    let (system, provider, _) = crate::retries::unpaid(3).await;
+    let types = json!({"url": provider.url("/hook"), "event_types": ["order.*"]});
+    system.post("/v1/webhook-endpoints", types).await;
+    seen(scenario(&system, "retried", &[])).await;
+}
+
+#[tokio::test]
 async fn a_session_is_its_credential_and_no_other_page_can_use_it() {
     let (operator, storefront) = ("key-of-an-operator", "key-of-the-eu-storefront");
     let keys = format!("operator={operator};storefront@eu={storefront}");

@@ -272,3 +272,29 @@ async fn killed_while_it_archives_or_redrives_nothing_is_lost() {
     .await;
     system.assert_verified();
 }
+
+#[tokio::test]
+async fn all_dead_steps_are_redriven_together() {
+    let system = System::start().await;
+    let mut ids = Vec::new();
+    for sku in ["A", "B", "C"] {
+        system.stock(sku, &[("main", 5)]).await;
+        ids.push(uncapturable(&system, sku).await);
+    }
+    for id in &ids {
+        ledger_status(&system, id, "authorized");
+    }
+    let all = "/v1/dead-letters/redrive";
+    let others = json!({"all": true, "step": "refund_payment"});
+    assert_eq!(system.post(all, others).await.expect(200)["redriven"], 0);
+    let told = system.post(all, json!({"all": true})).await.expect(200);
+    assert_eq!(told, json!({"redriven": 3, "next_cursor": null}));
+    for id in &ids {
+        let is_paid = |order: &Value| order["payment"]["status"] == "captured";
+        system.order_until(id, "paid for", is_paid).await;
+    }
+    assert!(letters(&system).await.is_empty());
+    let captures = "SELECT count(*) FROM movements WHERE kind = 'capture'";
+    assert_eq!(system.ledger(captures), "3");
+    system.assert_verified();
+}

@@ -41,6 +41,7 @@ mod promised;
 mod races;
 mod refunds;
 mod restored;
+mod retries;
 mod shipments;
 mod sources;
 mod stats;

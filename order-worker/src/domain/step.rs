@@ -44,6 +44,19 @@ pub enum Step {
     ExpireOrder,
 }
 
+/// The kinds of steps there are.
+pub const KINDS: [&str; 9] = [
+    "authorize_payment",
+    "reserve_stock",
+    "capture_payment",
+    "void_payment",
+    "refund_payment",
+    "check_payment",
+    "request_shipment",
+    "cancel_shipment",
+    "expire_order",
+];
+
 impl Step {
     /// The step without its warehouse: what logs, metrics and the queue's `type` call it.
     pub fn kind(&self) -> &'static str {

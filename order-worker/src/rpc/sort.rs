@@ -8,6 +8,7 @@ use shared::{
     outcome::Failure,
     product::{ListProducts, ProductRef},
     request::Request,
+    retry::{ListRetries, RedriveAll, RetryRef},
     stats::GetStats,
     webhook::{EndpointRef, ListDeliveries, ListEndpoints},
 };
@@ -39,6 +40,8 @@ pub(super) enum Errand {
     Feed(ListEvents),
     /// Of dead letters some are orders' and some are not.
     DeadLetter(DeadLetterRequest),
+    /// Steps that failed.
+    Retry(RetryRequest),
 }
 
 impl From<Errand> for Sorted {
@@ -59,10 +62,24 @@ impl From<DeadLetterRequest> for Sorted {
     }
 }
 
+impl From<RetryRequest> for Sorted {
+    fn from(request: RetryRequest) -> Self {
+        Self::Errand(Errand::Retry(request))
+    }
+}
+
+/// About what will be tried again.
+pub(super) enum RetryRequest {
+    List(ListRetries),
+    Redrive(RetryRef),
+    RedriveAll(RedriveAll),
+}
+
 /// About what could not be done.
 pub(super) enum DeadLetterRequest {
     List(ListDeadLetters),
     Redrive(DeadLetterRef),
+    RedriveAll(RedriveAll),
     Discard(DeadLetterRef),
 }
 
@@ -118,7 +135,11 @@ pub(super) fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::DebugTables(_) => Query::DebugTables.into(),
         Request::ListDeadLetters(query) => DeadLetterRequest::List(query).into(),
         Request::RedriveDeadLetter(letter) => DeadLetterRequest::Redrive(letter).into(),
+        Request::RedriveDeadSteps(request) => DeadLetterRequest::RedriveAll(request).into(),
         Request::DiscardDeadLetter(letter) => DeadLetterRequest::Discard(letter).into(),
+        Request::ListRetries(query) => RetryRequest::List(query).into(),
+        Request::RedriveRetry(step) => RetryRequest::Redrive(step).into(),
+        Request::RedriveRetries(request) => RetryRequest::RedriveAll(request).into(),
         Request::GetStats(query) => Query::Stats(query).into(),
         Request::ListEvents(query) => Errand::Feed(query).into(),
         Request::CreateEndpoint(new) => Sorted::Change(Action::CreateEndpoint {

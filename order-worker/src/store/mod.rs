@@ -13,7 +13,8 @@
 //! - `stats`: figures, counted from the feed.
 //! - `jobs`: what is done again and again.
 //! - `erase`: taking personal data out; `reset`: back to the beginning; `debug`: the data as it is.
-//! - `dead_letters`: steps that are dead, messages that were archived.
+//! - `dead_letters`: steps that are dead, messages that were archived. `retries`: steps that failed and will be
+//!   tried again.
 //! - `audit`: whole-database reads for `order-worker verify`.
 
 mod audit;
@@ -36,6 +37,7 @@ pub(crate) mod postgres;
 mod read;
 mod reset;
 mod retention;
+mod retries;
 mod row;
 mod save;
 mod schema;

@@ -285,6 +285,11 @@ fn migrations() -> Migrator {
             "values of columns",
             include_str!("migrations/postgres/0012_values_of_columns.sql"),
         ),
+        (
+            13,
+            "failed steps",
+            include_str!("migrations/postgres/0013_failed_steps.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
 }

@@ -188,6 +188,7 @@ const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!(
         "migrations/sqlite/0011_deliveries_by_status.sql"
     )),
+    M::up(include_str!("migrations/sqlite/0012_failed_steps.sql")),
 ];
 
 /// The version that this program brings the schema to.

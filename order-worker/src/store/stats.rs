@@ -20,6 +20,8 @@ use super::{
     turn::{Follower, Passed},
 };
 
+/// So many steps that will be tried again stand for more.
+const COUNTED_RETRIES: u32 = 10_000;
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -59,6 +61,8 @@ pub struct Backlog {
     pub oldest_due_at: Option<Timestamp>,
     /// Dead steps and archived messages.
     pub dead_letters: i64,
+    /// Steps that failed and will be tried again.
+    pub retries: i64,
     /// Events that are not published yet.
     pub outbox_lag: i64,
 }
@@ -155,6 +159,7 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
+        let retries = self.count_retries(COUNTED_RETRIES).await?;
         let mut session = self.primary().await?;
         // Sent is as good as due: its message is on its way. A million of them need not be counted.
         let rows = session
@@ -182,6 +187,7 @@ impl Store {
             due_steps,
             oldest_due_at: oldest.map(timestamp).transpose()?,
             dead_letters,
+            retries,
             outbox_lag: outbox_lag.max(0),
         })
     }

@@ -272,8 +272,50 @@ fn a_redriven_step_starts_afresh_and_its_past_is_void() {
     assert_eq!(
         none.code,
         Code::NotFound,
-        "only what is dead can be redriven"
+        "only what failed can be redriven"
     );
+}
+
+/// A partner is back who was away for hours: nobody has to wait for a retry that is due in two more.
+#[test]
+fn a_step_that_waits_for_its_retry_is_tried_when_an_operator_says_so() {
+    let mut shop = Shop::with_stock(&[("A", "main", 1)]);
+    let id = shop.order(&[("A", 1)]).unwrap();
+    let key = StepKey {
+        order_id: id,
+        step: Step::AuthorizePayment,
+    };
+    let redrive = || Action::RedriveStep(key.clone());
+    assert_eq!(
+        shop.operate(redrive()).unwrap_err().code,
+        Code::NotFound,
+        "nothing has failed yet"
+    );
+    for _ in 0..3 {
+        shop.perform(&key, Mood::Busy);
+        shop.arrive(0, false);
+    }
+    let waiting = shop.world.steps[&key].clone();
+    assert!(waiting.due_at.as_millisecond() > shop.clock);
+    let discard = shop.operate(Action::DiscardStep(key.clone()));
+    assert_eq!(discard.unwrap_err().code, Code::NotFound, "it goes on");
+
+    shop.operate(redrive()).unwrap();
+    let row = shop.world.steps[&key].clone();
+    assert_eq!((row.attempt, row.failures), (waiting.attempt + 1, 0));
+    assert!(row.due_at.as_millisecond() <= shop.clock);
+
+    // While it is being tried there is nothing to hurry.
+    shop.perform(&key, Mood::Busy);
+    shop.arrive(0, false);
+    shop.clock = shop.world.steps[&key].due_at.as_millisecond();
+    let trying = shop.world.steps[&key].clone();
+    let told = shop.facts(id).len();
+    shop.operate(redrive()).unwrap();
+    assert_eq!(shop.world.steps[&key], trying);
+    assert_eq!(shop.facts(id).len(), told);
+    shop.settle();
+    shop.check_settled();
 }
 
 /// A result of another step than it can come from is a defect; it changes nothing.

@@ -49,7 +49,8 @@ export async function open(root, { operates }) {
         card("Orders", orders.total, `${orders.new} new, ${orders.processed} processed, ${orders.failed} failed`),
         card("Orders in the last minute", perMinute.at(-1), "as heard of by this page"),
         card("Taken, less what was given back", revenue.length ? revenue.map((one) => money(one.net, one.currency)).join(", ") : "–", "since the beginning"),
-        system && card("Stuck", system.dead_letters, system.dead_letters ? h("a", { href: "#/stuck" }, "See to it") : "nothing", system.dead_letters ? "bad" : "")),
+        system && card("Stuck", system.dead_letters, system.dead_letters || system.retries
+          ? [system.retries > 0 && `${system.retries}${system.retries < 10000 ? "" : " or more"} being tried again; `, h("a", { href: "#/stuck" }, "See to it")] : "nothing", system.dead_letters ? "bad" : "")),
       h("div", { class: "columns" },
         h("section", { class: "card" }, h("h2", {}, "Orders by day"),
           bars("Orders by day", labels, days.map((day) => day.created), days.map((day) => day.cancelled), ["came", "cancelled"])),

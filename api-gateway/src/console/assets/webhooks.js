@@ -24,7 +24,9 @@ export async function open(root) {
     const rows = table("Newest first", [
       ["URL", (one) => [h("span", { class: "mono" }, one.url), one.description && h("div", { class: "help" }, one.description)]],
       ["Hears of", (one) => one.event_types?.join(", ") || "everything"],
-      ["State", (one) => one.is_enabled ? badge("enabled", "good") : [badge("disabled", "bad"), one.disabled_reason && h("div", { class: "help" }, String(one.disabled_reason).replaceAll("_", " "))]],
+      ["State", (one) => one.is_enabled
+        ? one.failing_since ? [badge("failing", "warn"), h("div", { class: "help" }, "since ", time(one.failing_since))] : badge("enabled", "good")
+        : [badge("disabled", "bad"), one.disabled_reason && h("div", { class: "help" }, String(one.disabled_reason).replaceAll("_", " "))]],
       ["Actions", (one) => h("div", { class: "actions" },
         h("button", { id: `told-${one.id}`, onclick: () => { chosen = one; deliveries = []; look(); } }, "What it was told"),
         h("button", { onclick: () => toggle(one) }, one.is_enabled ? "Disable" : "Enable"),
@@ -58,7 +60,8 @@ export async function open(root) {
 
   function answer(one) {
     const last = one.attempts.at(-1);
-    const next = one.next_attempt_at && h("div", { class: "help" }, "tried again ", time(one.next_attempt_at));
+    const isDue = one.next_attempt_at && new Date(one.next_attempt_at) <= new Date();
+    const next = one.next_attempt_at && h("div", { class: "help" }, isDue ? "waits for its turn" : ["tried again ", time(one.next_attempt_at)]);
     return [last?.response_code ?? "", " ", last?.error ?? "", next];
   }
 

@@ -1,4 +1,4 @@
-//! Dead steps: an operator has them tried again, or lets them be.
+//! Steps that failed: an operator has them tried again, now, or lets them be if they are dead.
 
 use shared::{
     event::{Fact, Origin},
@@ -23,12 +23,16 @@ pub(super) fn redrive_step(
     key: &StepKey,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
-    let (row, order) = dead(world, caller, key)?;
+    let (row, order) = failed(world, caller, key)?;
     let mut draft = Draft::of(order, origin, stamp);
+    let due_at = draft.stamp().now();
+    if !row.is_dead && row.due_at <= due_at {
+        // That is being done.
+        return Ok(draft.decide());
+    }
     draft.record(Fact::StepRedriven {
         step: key.step.to_string(),
     })?;
-    let due_at = draft.stamp().now();
     draft.put(StepRow {
         key: key.clone(),
         attempt: row.attempt + 1,
@@ -51,7 +55,10 @@ pub(super) fn discard_step(
     key: &StepKey,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
-    let (_, order) = dead(world, caller, key)?;
+    let (row, order) = failed(world, caller, key)?;
+    if !row.is_dead {
+        return Err(not_found(key));
+    }
     let mut draft = Draft::of(order, origin, stamp);
     draft.record(Fact::StepDiscarded {
         step: key.step.to_string(),
@@ -60,13 +67,19 @@ pub(super) fn discard_step(
     Ok(draft.decide())
 }
 
-fn dead<'a>(
+/// The step, dead or to be tried again.
+fn failed<'a>(
     world: &'a World,
     caller: &Caller,
     key: &StepKey,
 ) -> Result<(&'a StepRow, &'a Order), Failure> {
     caller.must_operate()?;
-    let row = world.steps.get(key).filter(|row| row.is_dead);
-    row.zip(world.orders.get(&key.order_id))
-        .ok_or_else(|| Failure::not_found("dead letter", format!("{}:{}", key.order_id, key.step)))
+    let row = world.steps.get(key);
+    row.filter(|row| row.is_dead || row.failures > 0)
+        .zip(world.orders.get(&key.order_id))
+        .ok_or_else(|| not_found(key))
+}
+
+fn not_found(key: &StepKey) -> Failure {
+    Failure::not_found("failed step", format!("{}:{}", key.order_id, key.step))
 }

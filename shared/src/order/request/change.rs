@@ -85,10 +85,7 @@ pub struct ApproveAll {
 
 impl ApproveAll {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let all = fields.required("all", |value| {
-            let is_meant = body::boolean(value)?;
-            is_meant.then_some(true).ok_or("must be true".to_owned())
-        });
+        let all = fields.required("all", body::meant);
         let storefront = fields.optional("storefront", body::parsed);
         let cursor = cursor(fields);
         Some(Self {

@@ -1,0 +1,59 @@
+//! `/v1/retries`: steps that failed and will be tried again, for operators.
+
+use axum::{
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+use shared::{
+    page::Page,
+    retry::{RedriveAll, RedrivenAll, RetriedStep},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    app::App,
+    asker::Asker,
+    input::{JsonBody, Parameters, Path, Uri},
+    openapi::{PageParameters, Settled},
+    output::{Cursor, answer},
+    problem::Problem,
+};
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(redrive))
+        .routes(routes!(redrive_all))
+}
+
+/// Lists steps that failed
+///
+/// Those that will be tried again by themselves, the oldest orders' first. What was given up is a dead letter.
+#[utoipa::path(get, path = "/v1/retries", tag = "retries", params(PageParameters),
+    responses((status = 200, body = Page<RetriedStep>)))]
+async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
+    let told = asker.ask("retry.list", Value::Object(parameters.0)).await?;
+    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+}
+
+/// Has a step that failed tried now
+///
+/// With all of its retries before it. One that is being tried at this moment stays as it is.
+#[utoipa::path(post, path = "/v1/retries/{id}/redrive", tag = "retries",
+    params(("id" = String, Path)), responses((status = 200, body = Settled)))]
+async fn redrive(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
+    let told = asker.ask("retry.redrive", json!({"id": id.0})).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Has all steps that failed tried now
+///
+/// As when a partner is back. It takes as many as it can within a few seconds: as long as there is a
+/// `next_cursor`, ask again with it.
+#[utoipa::path(post, path = "/v1/retries/redrive", tag = "retries", request_body = RedriveAll,
+    responses((status = 200, body = RedrivenAll)))]
+async fn redrive_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+    let told = asker.ask("retry.redrive_all", body.0).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}

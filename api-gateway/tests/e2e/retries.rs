@@ -1,0 +1,123 @@
+//! What failed and will be tried again is seen, and is tried at once when an operator says so.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Manner, Receiver, System, order_paid_by, until};
+
+/// So many orders whose payments fail again and again, and who fails them.
+pub(crate) async fn unpaid(orders: usize) -> (System, Receiver, Vec<String>) {
+    let provider = Receiver::with(vec![Manner::Status(500)]).await;
+    let variables = [
+        ("PAYMENT_PROVIDER", "stripe"),
+        ("STRIPE_API_KEY", "sk_test_12345"),
+        ("STRIPE_API_BASE", &provider.url("")),
+    ];
+    let system = System::start_with(&variables).await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let mut ids = Vec::new();
+    for _ in 0..orders {
+        let order = order_paid_by(&customer, "A", 1, "pm_card_visa");
+        let created = system.post("/v1/orders", order).await.expect(201);
+        ids.push(created["id"].as_str().unwrap().to_owned());
+    }
+    (system, provider, ids)
+}
+
+async fn retries(system: &System) -> Vec<Value> {
+    let page = system.get("/v1/retries").await.expect(200);
+    page["data"].as_array().unwrap().clone()
+}
+
+/// All of them have failed so often, so that each waits for a while.
+async fn all_failed(system: &System, count: usize, attempts: u64) {
+    until("all to have failed", async || {
+        let waiting = retries(system).await;
+        let often = |step: &Value| step["attempts"].as_u64() >= Some(attempts);
+        waiting.len() == count && waiting.iter().all(often)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_step_that_fails_says_why_and_is_tried_when_an_operator_says_so() {
+    let (system, _, ids) = unpaid(1).await;
+    let id = &ids[0];
+    all_failed(&system, 1, 3).await;
+    let step = retries(&system).await[0].clone();
+    assert_eq!(step["id"], format!("{id}:authorize_payment"));
+    assert_eq!(step["order_id"], id.as_str());
+    assert_eq!(step["step"], "authorize_payment");
+    assert!(step["reason"].as_str().unwrap().contains("500"), "{step}");
+    assert!(step["next_attempt_at"].is_string() && step["request_id"].is_string());
+    let stats = system.get("/v1/stats").await.expect(200);
+    assert_eq!(stats["system"]["retries"], 1);
+
+    let path = format!("/v1/retries/{id}:authorize_payment/redrive");
+    let redriven = system.post(&path, json!({})).await.expect(200);
+    assert_eq!(redriven["status"], "redriven");
+    // It fails again, for the first time.
+    until("it to fail again", async || {
+        let history = system.history(id).await;
+        let after = history.iter().skip_while(|kind| *kind != "step.redriven");
+        after.skip(1).any(|kind| kind == "step.retried")
+    })
+    .await;
+    for unknown in [
+        format!("{id}:capture_payment"),
+        format!("{id}:no_step"),
+        "nothing".to_owned(),
+    ] {
+        system
+            .post(&format!("/v1/retries/{unknown}/redrive"), json!({}))
+            .await
+            .expect_problem(404, "NOT_FOUND");
+    }
+}
+
+#[tokio::test]
+async fn all_that_failed_is_listed_in_pages_and_tried_together() {
+    let (system, _, ids) = unpaid(5).await;
+    all_failed(&system, 5, 2).await;
+    let (mut listed, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = system
+            .get(&format!("/v1/retries?limit=2{cursor}"))
+            .await
+            .expect(200);
+        let steps = page["data"].as_array().unwrap().clone();
+        listed.extend(steps.into_iter().map(|step| step["order_id"].clone()));
+        let Some(next) = page["next_cursor"].as_str() else {
+            break;
+        };
+        cursor = format!("&cursor={next}");
+    }
+    // Those that were tried meanwhile have kept their places.
+    assert_eq!(json!(listed), json!(ids));
+
+    let all = "/v1/retries/redrive";
+    let none = system.post(all, json!({"all": true, "step": "capture_payment"}));
+    assert_eq!(none.await.expect(200)["redriven"], 0);
+    for wrong in [
+        json!({"all": true, "step": "authorise"}),
+        json!({"all": false}),
+        json!({}),
+        json!({"all": true, "cursor": "x"}),
+    ] {
+        let reply = system.post(all, wrong).await;
+        reply.expect_problem(422, "INVALID_REQUEST");
+    }
+    all_failed(&system, 5, 3).await;
+    let told = system.post(all, json!({"all": true, "step": "authorize_payment"}));
+    assert_eq!(
+        told.await.expect(200),
+        json!({"redriven": 5, "next_cursor": null})
+    );
+    for id in &ids {
+        until("it to be redriven", async || {
+            let history = system.history(id).await;
+            history.contains(&"step.redriven".to_owned())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,218 @@
+//! Steps that failed and will be tried again by themselves: shown, and tried at once when an operator says so,
+//! as when a partner is back who was away for hours.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::{
+    outcome::{Code, Failure, Json, Told},
+    page::{MAX_LIMIT, Page},
+    request::Caller,
+    retry::{ListRetries, RedriveAll, RedrivenAll, RetriedStep, RetryRef},
+};
+use tokio::time::Instant;
+
+use crate::{
+    dead_letters::{self, Asking, step_named},
+    domain::{
+        command::{Action, Command},
+        step::{KINDS, StepKey},
+    },
+    engine::{Engine, last_moment},
+    store::{Store, StoreError},
+};
+
+/// How long one call goes on redriving; the next one goes on from there.
+const REDRIVING: Duration = Duration::from_secs(2);
+
+/// What operators do with steps that will be tried again.
+#[derive(Clone)]
+pub struct Retries {
+    store: Store,
+    engine: Engine,
+}
+
+impl Retries {
+    /// Over `store` and `engine`.
+    pub fn new(store: Store, engine: Engine) -> Self {
+        Self { store, engine }
+    }
+
+    /// Those there are, the oldest orders' first.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+    pub async fn list(&self, caller: &Caller, query: &ListRetries) -> Result<Json, Failure> {
+        caller.must_operate()?;
+        Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
+    }
+
+    /// Has one tried now, with all of its retries before it.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `UNAVAILABLE`.
+    pub async fn redrive(
+        &self,
+        asked: Asking,
+        RetryRef { id }: &RetryRef,
+    ) -> Result<Told, Failure> {
+        asked.caller.must_operate()?;
+        let key = step_named(id).ok_or_else(|| Failure::not_found("step", id))?;
+        let deadline = asked.deadline;
+        let command = asked.command(Action::RedriveStep(key));
+        let Told { outcome, is_replay } = self.engine.decide(command, deadline).await?;
+        outcome?;
+        let outcome = Json::of(&json!({"id": id, "status": "redriven"}));
+        Ok(Told { outcome, is_replay })
+    }
+
+    /// Has all tried now, page by page, as long as there is time.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+    pub async fn redrive_all(
+        &self,
+        caller: &Caller,
+        request: RedriveAll,
+        deadline: Option<Instant>,
+    ) -> Result<Json, Failure> {
+        redrive_all(
+            &self.store,
+            &self.engine,
+            caller,
+            request,
+            deadline,
+            Failed::Waiting,
+        )
+        .await
+    }
+}
+
+/// Which steps that failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Failed {
+    /// Those that were given up.
+    Dead,
+    /// Those that will be tried again.
+    Waiting,
+}
+
+impl Failed {
+    /// A page of them, and where the next one begins.
+    async fn page(
+        self,
+        store: &Store,
+        cursor: Option<&str>,
+    ) -> Result<(Vec<StepKey>, Option<String>), Failure> {
+        match self {
+            Self::Dead => {
+                let page = dead_letters::page(store, cursor, MAX_LIMIT).await?;
+                let keys = page.data.iter().filter_map(|letter| step_named(&letter.id));
+                Ok((keys.collect(), page.next_cursor))
+            }
+            Self::Waiting => {
+                let page = page(store, cursor, MAX_LIMIT).await?;
+                let keys = page.data.iter().filter_map(|step| step_named(&step.id));
+                Ok((keys.collect(), page.next_cursor))
+            }
+        }
+    }
+}
+
+/// Has all such steps tried now, page by page, as long as there is time; each is decided on its own, so what was redriven
+/// stays so however this ends.
+///
+/// # Errors
+/// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+pub(crate) async fn redrive_all(
+    store: &Store,
+    engine: &Engine,
+    caller: &Caller,
+    request: RedriveAll,
+    deadline: Option<Instant>,
+    failed: Failed,
+) -> Result<Json, Failure> {
+    caller.must_operate()?;
+    if let Some(step) = &request.step
+        && !KINDS.contains(&step.as_str())
+    {
+        let known = KINDS.join(", ");
+        return Err(Failure::violation(
+            "/step",
+            format!("must be one of {known}"),
+        ));
+    }
+    let enough = Instant::now() + REDRIVING;
+    let until = deadline.map_or(enough, |deadline| last_moment(deadline).min(enough));
+    let store = store.up_to_date();
+    let mut told = RedrivenAll {
+        redriven: 0,
+        next_cursor: request.cursor,
+    };
+    loop {
+        let (mut keys, next_cursor) = failed.page(&store, told.next_cursor.as_deref()).await?;
+        keys.retain(|key| {
+            request
+                .step
+                .as_ref()
+                .is_none_or(|kind| kind == key.step.kind())
+        });
+        let commands = keys.into_iter().map(|key| (redrive(caller, key), deadline));
+        let decided = engine.decide_together(commands.collect()).all().await;
+        for told_of_one in decided {
+            match told_of_one
+                .map_err(Failure::from)
+                .and_then(|told| told.outcome)
+            {
+                Ok(_) => told.redriven += 1,
+                // It was done, or redriven, meanwhile.
+                Err(failure) if failure.code == Code::NotFound => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        told.next_cursor = next_cursor;
+        if told.next_cursor.is_none() || Instant::now() >= until {
+            return Json::of(&told);
+        }
+    }
+}
+
+fn redrive(caller: &Caller, key: StepKey) -> Command {
+    Command::Request {
+        caller: caller.clone(),
+        idempotency: None,
+        if_match: None,
+        action: Action::RedriveStep(key),
+    }
+}
+
+async fn page(
+    store: &Store,
+    cursor: Option<&str>,
+    limit: u32,
+) -> Result<Page<RetriedStep>, Failure> {
+    let after = cursor.map(read_cursor).transpose()?;
+    let steps = store
+        .retries(after.as_ref(), limit + 1)
+        .await
+        .map_err(away)?;
+    Ok(Page::from_rows(steps, limit, write_cursor))
+}
+
+/// Where a list of retries goes on: order and step.
+pub type RetryCursor = (String, String);
+
+fn write_cursor(step: &RetriedStep) -> String {
+    step.id.clone()
+}
+
+fn read_cursor(cursor: &str) -> Result<RetryCursor, Failure> {
+    step_named(cursor)
+        .map(|key| (key.order_id.to_string(), key.step.to_string()))
+        .ok_or_else(|| Failure::violation("/cursor", "is not a cursor of this list"))
+}
+
+fn away(error: StoreError) -> Failure {
+    tracing::error!(%error, "steps that failed can't be read");
+    Failure::new(Code::Unavailable, "the database is away")
+}
