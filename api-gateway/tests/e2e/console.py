@@ -385,6 +385,11 @@ def retried(browser):
     page.confirm("Try now")
     expect(page.get_by_text(re.compile("[1-3] redriven."))).to_be_visible()
     expect(again.locator("tbody tr")).to_have_count(3)
+    again.get_by_role("link").first.click()
+    expect(page.get_by_text(re.compile("failed [0-9]+ × before: .*500"))).to_be_visible()
+    page.button("Try now").click()
+    page.confirm("Try now")
+    expect(page.get_by_text("Done.")).to_be_visible()
     page.open("pulse")
     expect(page.get_by_text("3 being tried again")).to_be_visible()
 

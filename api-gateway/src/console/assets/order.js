@@ -163,6 +163,8 @@ export async function open(root, { id, me, operates }) {
     const hasLeft = order.shipments.some((parcel) => parcel.shipped_at && parcel.status !== "cancelled");
     const isOpen = ["pending", "processing"].includes(order.status);
     const left = order.payment.captured - order.payment.refunded;
+    const step = order.in_progress?.step;
+    const waits = history.some((event) => event.type === "step.retried" && event.data.step === step);
     const button = (label, options, kind = "") => h("button", { class: kind, onclick: () => act(options) }, label);
     if (order.is_deleted) {
       return operates && button("Restore", { title: "Restore this order?", text: "It is in the lists again, as it was.", yes: "Restore", method: "POST", path: `${path}/restore`, intent: "restore" });
@@ -178,6 +180,10 @@ export async function open(root, { id, me, operates }) {
         title: "Refund this order?", text: `At most ${money(left, order.currency)} can be given back. The provider does it in a moment.`, yes: "Refund", isDanger: true, method: "POST", path: `${path}/refunds`, intent: "refund",
         fields: [{ name: "amount", label: `Amount in the smallest unit of ${order.currency}`, type: "number", min: 1, max: left, help: `Empty: all of ${left}` }, { name: "reason", label: "Why" }],
       }),
+      operates && waits && button("Try now", {
+        title: `Try to ${step.split(":")[0].replaceAll("_", " ")} now?`, text: "It failed, and is tried again by itself; this spares the wait. What a partner has done already is not done again.",
+        yes: "Try now", method: "POST", path: `/v1/retries/${encodeURIComponent(`${id}:${step}`)}/redrive`, intent: "redrive", isWhateverItIs: true,
+      }),
       isOpen && !hasLeft && !order.awaits_approval && button("Cancel order", {
         title: "Cancel this order?", text: order.payment.status === "authorized" ? "Its stock is free again, and the hold on the customer's money is given up." : "Its stock is free again. Should the payment go through at this moment, it is given up.",
         yes: "Cancel order", isDanger: true, reason: true, method: "POST", path: `${path}/cancel`, intent: "cancel",
@@ -188,9 +194,9 @@ export async function open(root, { id, me, operates }) {
     ];
   }
 
-  async function act({ title, text, yes, isDanger, reason, fields = [], method, path, intent }) {
+  async function act({ title, text, yes, isDanger, reason, fields = [], method, path, intent, isWhateverItIs }) {
     // What is confirmed is what was seen.
-    const condition = etag;
+    const condition = isWhateverItIs ? undefined : etag;
     const done = await ask({
       title, text, yes, isDanger, fields: reason ? [{ name: "reason", label: "Why", help: "Kept in the history" }] : fields,
       act: (values) => change(method, path, method === "DELETE" ? undefined : values, { intent, etag: condition }),
