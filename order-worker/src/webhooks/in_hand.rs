@@ -3,8 +3,9 @@
 //!
 //! An attempt has one of few places. Who has not answered for a while leaves it and is slow from then on:
 //! slow endpoints have places of their own, the more of them there are the fewer each, until they answer
-//! quickly again. Who takes nothing, however quickly it says so, is tried now and then: what is meant for it
-//! waits until it takes something.
+//! quickly again. Who takes what it is told has more of the places that nobody else needs: it may be far away,
+//! and is to be told of as much as happens all the same. Who takes nothing, however quickly it says so, is tried
+//! now and then: what is meant for it waits until it takes something.
 
 use std::{
     collections::HashMap,
@@ -18,6 +19,13 @@ use shared::id::EndpointId;
 const PLACES: usize = 64;
 /// …of one of them, taken by halves…
 const PLACES_EACH: usize = 8;
+/// …until it has taken so many in a row: then it is trusted, for so long after the last, and shares all but a few places
+/// with others that are…
+const TAKEN: u32 = 8;
+const TRUSTED: Duration = Duration::from_secs(10);
+const SPARE: usize = 16;
+/// …of which it has at most so many.
+const MOST_EACH: usize = 32;
 /// Attempts under way at slow endpoints, which share them…
 const SLOW_PLACES: usize = 192;
 /// …and in all: who turns out to be slow has more under way than its share.
@@ -47,6 +55,8 @@ struct Attempts {
     slow_until: Option<Instant>,
     /// Since the last that was taken.
     refusals: Option<Refusals>,
+    /// How many were taken quickly since the last that was not, and when the last was.
+    taken: Option<(u32, Instant)>,
 }
 
 struct Refusals {
@@ -77,9 +87,16 @@ impl Attempts {
         refusals.filter(|refusals| refusals.count >= REFUSALS)
     }
 
+    fn is_trusted(&self, now: Instant) -> bool {
+        self.taken
+            .is_some_and(|(count, last)| count >= TAKEN && now.duration_since(last) < TRUSTED)
+    }
+
     fn is_forgotten(&self, now: Instant) -> bool {
         let is_old = |refusals: &Refusals| now.duration_since(refusals.last) >= REMEMBERED;
-        self.under_way.is_empty() && !self.is_slow(now) && self.refusals.as_ref().is_none_or(is_old)
+        let is_unknown = !self.is_slow(now) && self.refusals.as_ref().is_none_or(is_old);
+        let was_taken = |(_, last): (u32, Instant)| now.duration_since(last) < TRUSTED;
+        self.under_way.is_empty() && is_unknown && !self.taken.is_some_and(was_taken)
     }
 }
 
@@ -94,6 +111,13 @@ pub(super) struct Room {
     pub(super) full: Vec<EndpointId>,
     /// …and those for whom others come first, as they have something to do.
     pub(super) occupied: Vec<EndpointId>,
+    /// How many of the places that are left then are for trusted endpoints, besides those they have like all
+    /// others, and…
+    pub(super) trusted_places: usize,
+    /// …how many of each…
+    pub(super) trusted_each: usize,
+    /// …of these.
+    pub(super) trusted: Vec<EndpointId>,
     /// Attempts at slow endpoints, and…
     pub(super) slow_places: usize,
     /// …how many of each…
@@ -113,7 +137,8 @@ impl InHand {
             each: PLACES_EACH / 2,
             ..Room::default()
         };
-        let (mut taken, mut slow, mut trials, mut rested) = (0, Vec::new(), 0, Vec::new());
+        let (mut taken, mut slow, mut trusted) = (0, Vec::new(), Vec::new());
+        let (mut trials, mut rested) = (0, Vec::new());
         for (id, attempts) in endpoints.iter() {
             let count = attempts.under_way.len();
             if let Some(refusals) = attempts.takes_nothing() {
@@ -127,6 +152,9 @@ impl InHand {
                 room.full.push(*id);
             } else {
                 taken += count;
+                if attempts.is_trusted(now) {
+                    trusted.push((*id, count));
+                }
                 if count > PLACES_EACH / 2 {
                     room.full.push(*id);
                 } else {
@@ -135,13 +163,15 @@ impl InHand {
             }
         }
         let share = (SLOW_PLACES / slow.len().max(1)).clamp(1, PLACES_EACH);
-        room.slow_each = share.div_ceil(2);
-        let has_room = |(_, count): &&(EndpointId, usize)| count + room.slow_each <= share;
-        room.slow = slow.iter().filter(has_room).map(|(id, _)| *id).collect();
+        (room.slow_each, room.slow) = with_room(&slow, share);
         let slow_taken: usize = slow.iter().map(|(_, count)| count).sum();
         room.slow_places = SLOW_PLACES.saturating_sub(slow_taken);
         let left = PLACES_IN_ALL.saturating_sub(taken + slow_taken);
         room.places = PLACES.saturating_sub(taken).min(left);
+        let share = (PLACES - SPARE) / trusted.len().max(1);
+        (room.trusted_each, room.trusted) =
+            with_room(&trusted, share.clamp(PLACES_EACH, MOST_EACH));
+        room.trusted_places = room.places.saturating_sub(SPARE);
         // In turns: nothing may be due for those who are first.
         rested.sort_unstable();
         rested.truncate(TRIALS.saturating_sub(trials));
@@ -186,8 +216,13 @@ impl InHand {
         attempts.slow_until = took_long.then(|| now + REMEMBERED);
         match was_taken {
             None => {}
-            Some(true) => attempts.refusals = None,
+            Some(true) => {
+                attempts.refusals = None;
+                let before = attempts.taken.map_or(0, |(count, _)| count);
+                attempts.taken = (!took_long).then(|| (before.saturating_add(1), now));
+            }
             Some(false) => {
+                attempts.taken = None;
                 let refusals = attempts.refusals.get_or_insert(Refusals {
                     count: 0,
                     first: now,
@@ -199,6 +234,14 @@ impl InHand {
             }
         }
     }
+}
+
+/// Half of what each may have under way, and those of `endpoints`, with what they have, who have room for it.
+fn with_room(endpoints: &[(EndpointId, usize)], share: usize) -> (usize, Vec<EndpointId>) {
+    let each = share.div_ceil(2);
+    let has_room = |(_, count): &&(EndpointId, usize)| count + each <= share;
+    let ids = endpoints.iter().filter(has_room).map(|(id, _)| *id);
+    (each, ids.collect())
 }
 
 /// One attempt under way.
@@ -285,6 +328,41 @@ mod tests {
             (PLACES - 8, vec![id], vec![])
         );
         office.end_all();
+        assert_eq!(office.room(), Office::new().room());
+    }
+
+    #[test]
+    fn the_fewer_take_what_they_are_told_the_more_each_is_told_at_once() {
+        for (endpoints, each) in [(1, 32), (2, 24), (4, 12), (6, 8)] {
+            let mut office = Office::new();
+            let mut crowd: Vec<_> = (0..endpoints).map(|_| somebody()).collect();
+            crowd.sort();
+            for id in &crowd {
+                office.begin(*id, 8);
+            }
+            office.answer_all(true);
+            for half in 0..2 {
+                let mut room = office.room();
+                room.trusted.sort();
+                assert_eq!((room.trusted_each, &room.trusted), (each / 2, &crowd));
+                assert_eq!(room.trusted_places, 48 - half * endpoints * each / 2);
+                for id in &crowd {
+                    office.begin(*id, each / 2);
+                }
+            }
+            // Some places are kept for who comes now.
+            let room = office.room();
+            assert_eq!((room.trusted, room.full.len()), (vec![], endpoints));
+            assert!(room.places >= SPARE);
+
+            // One is refused, and it is like all others.
+            office.answer_all(false);
+            assert_eq!(office.room().trusted, []);
+        }
+        let (mut office, id) = (Office::new(), somebody());
+        office.begin(id, 8);
+        office.answer_all(true);
+        office.now += TRUSTED;
         assert_eq!(office.room(), Office::new().room());
     }
 
@@ -390,7 +468,8 @@ mod tests {
         assert_eq!(office.room().tried, [id]);
         office.begin(id, 1);
         office.answer_all(true);
-        assert_eq!(office.room(), Office::new().room());
+        let room = office.room();
+        assert_eq!((room.occupied, room.tried), (vec![id], vec![]));
     }
 
     #[test]
@@ -402,7 +481,7 @@ mod tests {
             office.begin(id, 1);
             office.answer_all(true);
         }
-        assert_eq!(office.room(), Office::new().room());
+        assert_eq!(office.room().occupied, [id]);
     }
 
     #[test]

@@ -156,7 +156,9 @@ impl Courier {
         let others = Share::OfAllBut(&room.full, &room.occupied);
         let mut due = self.claim(now, others, room.each, room.places).await?;
         let is_crowded = due.len() == room.places;
+        let trusted_places = room.trusted_places.saturating_sub(due.len());
         for (share, each, places) in [
+            (&room.trusted, room.trusted_each, trusted_places),
             (&room.slow, room.slow_each, room.slow_places),
             (&room.tried, 1, room.tried.len()),
         ] {
