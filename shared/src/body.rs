@@ -233,6 +233,48 @@ pub fn text(length: RangeInclusive<usize>) -> impl Fn(Value) -> Result<String, S
     }
 }
 
+/// A string of `length` characters without control characters, of which at least one can be seen: a name
+/// that is all blanks is none.
+pub fn visible_text(length: RangeInclusive<usize>) -> impl Fn(Value) -> Result<String, String> {
+    let text = text(length);
+    move |value| {
+        let text = text(value)?;
+        if text.chars().any(is_visible) {
+            Ok(text)
+        } else {
+            Err("must not be blank".to_owned())
+        }
+    }
+}
+
+/// Whether a character leaves a mark: neither white space nor one that Unicode has displayed as nothing
+/// (`Default_Ignorable_Code_Point`, <https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point>),
+/// nor the blank pattern of Braille. Inside of a word those are all right: some scripts and emoji need them.
+fn is_visible(c: char) -> bool {
+    let is_ignorable = matches!(
+        c,
+        '\u{00ad}'
+            | '\u{034f}'
+            | '\u{061c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    !is_ignorable && !c.is_whitespace() && !c.is_control()
+}
+
 /// A whole number within `range`.
 pub fn integer(range: RangeInclusive<i64>) -> impl Fn(Value) -> Result<i64, String> {
     move |value| match value.as_i64() {
@@ -359,6 +401,26 @@ mod tests {
         // No name means anything to serde_json itself.
         let odd = r#"{"$serde_json::private::RawValue": "[1]"}"#;
         assert!(parse(odd.as_bytes()).unwrap().is_object());
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_seen_is_refused() {
+        let name = visible_text(1..=20);
+        for blank in [
+            " ",
+            "\u{3000}\u{a0}",
+            "\u{200b}",
+            "\u{feff} \u{200d}",
+            "\u{2800}",
+            "\u{3164}",
+            "\u{e0020}",
+            "\u{202e}",
+        ] {
+            assert!(name(json!(blank)).is_err(), "{blank:?}");
+        }
+        for seen in ["A", " Ada ", "می\u{200c}خواهم", "👩\u{200d}🔬", "é", "株"] {
+            assert_eq!(name(json!(seen)), Ok(seen.to_owned()));
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct NewCustomer {
 
 impl NewCustomer {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let name = fields.required("name", body::text(1..=200));
+        let name = fields.required("name", body::visible_text(1..=200));
         let email = fields.required("email", email);
         let storefront = fields.optional("storefront", body::parsed);
         Some(Self {

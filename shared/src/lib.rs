@@ -44,4 +44,5 @@ pub mod shutdown;
 pub mod stats;
 pub mod telemetry;
 pub mod trace;
+mod web_url;
 pub mod webhook;
