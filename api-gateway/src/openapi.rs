@@ -82,11 +82,49 @@ pub(crate) struct ShipperWebhook {
     /// What happened.
     #[schema(value_type = String, example = "shipment.delivered")]
     r#type: ShipmentUpdate,
-    /// When.
+    /// When. It counts unless it lies in the future or before the shipment can have been there.
     #[schema(value_type = String, format = DateTime)]
     timestamp: String,
     /// To what.
     data: ShipperWebhookData,
+}
+
+/// What happened to a shipment, as an operator knows it.
+#[derive(ToSchema)]
+#[schema(example = json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z"}))]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) struct ShipmentEvent {
+    /// What happened.
+    #[schema(value_type = ShipmentEventType)]
+    r#type: ShipmentUpdate,
+    /// When; absent: now. It counts unless it lies in the future or before the shipment can have been there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    timestamp: Option<String>,
+    /// The carrier's id for it, if it leaves under another than its label's.
+    #[schema(min_length = 1, max_length = 100)]
+    tracking_number: Option<String>,
+    /// Who carries it, if it leaves with another than announced.
+    #[schema(min_length = 1, max_length = 100)]
+    carrier: Option<String>,
+}
+
+/// What can happen to a shipment.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) enum ShipmentEventType {
+    #[schema(rename = "shipment.shipped")]
+    Shipped,
+    #[schema(rename = "shipment.in_transit")]
+    InTransit,
+    #[schema(rename = "shipment.out_for_delivery")]
+    OutForDelivery,
+    #[schema(rename = "shipment.delivered")]
+    Delivered,
+    #[schema(rename = "shipment.failed")]
+    Failed,
+    #[schema(rename = "shipment.returned")]
+    Returned,
 }
 
 /// To what it happened.
@@ -94,8 +132,9 @@ pub(crate) struct ShipperWebhook {
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct ShipperWebhookData {
     order_id: OrderId,
-    /// Which parcel; absent: every parcel of the order.
+    /// Which shipment. Absent: those with `tracking_number`; without a number, too, the whole order.
     shipment_id: Option<ShipmentId>,
+    /// Must be known, except that `shipment.shipped` may name a new one for goods that are in no shipment yet.
     tracking_number: Option<String>,
     carrier: Option<String>,
 }

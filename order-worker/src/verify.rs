@@ -320,14 +320,14 @@ async fn stock(
 fn replay(stock: &mut Stock, fact: &Fact) {
     match fact {
         Fact::StockReserved { items } => add(stock, items, 0, 1),
-        Fact::StockReleased { items } => add(stock, items, 0, -1),
+        Fact::StockReleased { items, .. } => add(stock, items, 0, -1),
         Fact::ShipmentShipped { items, .. } => add(stock, items, -1, -1),
         Fact::ShipmentReturned { items, .. } => add(stock, items, 1, 0),
         Fact::StockAdjusted {
             sku,
             warehouse,
             on_hand,
-            reason: _,
+            ..
         } => {
             stock
                 .entry((sku.clone(), warehouse.clone()))

@@ -16,9 +16,10 @@ pub use self::import::{
     ImportLine, ImportOrders, ImportReport, ImportedOrder, MAX_LINES, RejectedLine,
 };
 pub use self::request::{
-    ApproveAll, ApprovedAll, CancelOrder, CreateOrder, CreateShipment, GetOrder, ListOrders,
-    MAX_ITEMS, MAX_METADATA_BYTES, NewItem, NotApproved, NotifyPayment, OrderHistory, OrderRef,
-    QUANTITY, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
+    ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
+    CreateShipment, GetOrder, ListOrders, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, NotApproved,
+    NotifyPayment, OrderHistory, OrderRef, QUANTITY, RefundOrder, RejectOrder, ShipmentUpdate,
+    UpdateShipment,
 };
 pub(crate) use self::request::{cursor, limit};
 use crate::{
@@ -60,6 +61,11 @@ pub struct Order {
     pub total: i64,
     /// What was bought, each line from one warehouse.
     pub items: Vec<LineItem>,
+    /// Units of `items` that will not be shipped: the rest of the order was cancelled after a part had
+    /// left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub cancelled_items: Vec<CancelledItem>,
     /// Where it goes.
     pub shipping_address: Option<Address>,
     /// The money's side.
@@ -192,6 +198,16 @@ pub struct LineItem {
     pub unit_price: i64,
     /// Where they are held and leave from; `null` as long as none are.
     pub warehouse: Option<Warehouse>,
+}
+
+/// Units of a product that an order will not ship.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct CancelledItem {
+    /// Which product.
+    pub sku: Sku,
+    /// How many.
+    #[schema(minimum = 1)]
+    pub quantity: u64,
 }
 
 /// Some units of a product in one warehouse: what is reserved, released or shipped.

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use url::Url;
 
 use crate::{
     body::{self, Fields},
@@ -11,6 +10,7 @@ use crate::{
     money::{Currency, MAX_AMOUNT},
     order::{cursor, limit},
     schema,
+    web_url::web_url,
 };
 
 /// Image URLs of a product at most.
@@ -274,8 +274,46 @@ impl AdjustStock {
     }
 }
 
+/// `stock.remove`: a product has no place in a warehouse any more, or never had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"move_to": "berlin"}))]
+pub struct RemoveStock {
+    /// Of which product.
+    #[schema(ignore)]
+    pub sku: Sku,
+    /// Which warehouse.
+    #[schema(ignore)]
+    pub warehouse: Warehouse,
+    /// Where its units are in truth; absent: it must have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub move_to: Option<Warehouse>,
+    /// Why, in the caller's words; kept in the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200)]
+    pub reason: Option<String>,
+}
+
+impl RemoveStock {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let sku = fields.required("sku", body::parsed);
+        let warehouse = fields.required("warehouse", body::parsed);
+        let move_to = fields.optional("move_to", body::parsed);
+        let reason = fields.optional("reason", body::text(1..=200));
+        if move_to.is_some() && move_to == warehouse {
+            fields.report("move_to", "is the warehouse itself");
+        }
+        Some(Self {
+            sku: sku?,
+            warehouse: warehouse?,
+            move_to,
+            reason,
+        })
+    }
+}
+
 fn name(value: Value) -> Result<String, String> {
-    body::text(1..=200)(value)
+    body::visible_text(1..=200)(value)
 }
 
 /// What is stored stays readable, whatever ISO does with its list.
@@ -303,12 +341,9 @@ fn image_urls(value: Value) -> Result<Vec<String>, String> {
         .map(|url| {
             let url = body::text(1..=2000)(url).map_err(|error| format!("each entry {error}"))?;
             // Only what a browser loads as a picture: `javascript:` and `data:` have no business here.
-            let is_picture = Url::parse(&url)
-                .is_ok_and(|url| matches!(url.scheme(), "https" | "http") && url.has_host());
-            if is_picture {
-                Ok(url)
-            } else {
-                Err("each entry must be an http(s) URL".to_owned())
+            match web_url(&url) {
+                Ok(_) => Ok(url),
+                Err(why) => Err(format!("each entry must be an http(s) URL; {url} {why}")),
             }
         })
         .collect()

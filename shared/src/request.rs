@@ -19,11 +19,14 @@ use crate::{
     event::ListEvents,
     id::Storefront,
     order::{
-        ApproveAll, CancelOrder, CreateOrder, CreateShipment, GetOrder, ImportOrders, ListOrders,
-        NotifyPayment, OrderHistory, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
+        ApproveAll, CancelOrder, CancelRemaining, CancelShipment, CreateOrder, CreateShipment,
+        GetOrder, ImportOrders, ListOrders, NotifyPayment, OrderHistory, OrderRef, RefundOrder,
+        RejectOrder, UpdateShipment,
     },
     outcome::{Code, Failure},
-    product::{AdjustStock, ListProducts, NewProduct, ProductRef, SetStock, UpdateProduct},
+    product::{
+        AdjustStock, ListProducts, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct,
+    },
     retry::{ListRetries, RedriveAll, RetryRef},
     stats::GetStats,
     webhook::{
@@ -88,6 +91,8 @@ requests! {
     "order.list" => ListOrders(ListOrders),
     /// Cancels an order that has not left.
     "order.cancel" => CancelOrder(CancelOrder),
+    /// Cancels what has not left of an order of which something has.
+    "order.cancel_remaining" => CancelRemaining(CancelRemaining),
     /// Soft-deletes an order, cancelling it first where needed.
     "order.delete" => DeleteOrder(OrderRef),
     /// Undoes a soft deletion.
@@ -108,6 +113,8 @@ requests! {
     "shipment.create" => CreateShipment(CreateShipment),
     /// What the shipper tells about a parcel.
     "shipment.update" => UpdateShipment(UpdateShipment),
+    /// Withdraws a shipment that is still here.
+    "shipment.cancel" => CancelShipment(CancelShipment),
     /// The payment provider says that something happened.
     "payment.notify" => NotifyPayment(NotifyPayment),
     /// A new product.
@@ -124,6 +131,8 @@ requests! {
     "stock.set" => SetStock(SetStock),
     /// What a warehouse has more or less than was thought.
     "stock.adjust" => AdjustStock(AdjustStock),
+    /// Removes a product from a warehouse where nothing of it is left.
+    "stock.remove" => RemoveStock(RemoveStock),
     /// A new customer.
     "customer.create" => CreateCustomer(NewCustomer),
     /// One customer.
@@ -208,12 +217,15 @@ impl Request {
             | Self::RefundOrder(_)
             | Self::CreateShipment(_)
             | Self::UpdateShipment(_)
+            | Self::CancelShipment(_)
+            | Self::CancelRemaining(_)
             | Self::NotifyPayment(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
             | Self::SetStock(_)
             | Self::AdjustStock(_)
+            | Self::RemoveStock(_)
             | Self::ImportOrders(_)
             | Self::CreateCustomer(_)
             | Self::BlockCustomer(_)
@@ -246,12 +258,15 @@ impl Request {
             | Self::RefundOrder(_)
             | Self::CreateShipment(_)
             | Self::UpdateShipment(_)
+            | Self::CancelShipment(_)
+            | Self::CancelRemaining(_)
             | Self::NotifyPayment(_)
             | Self::CreateProduct(_)
             | Self::UpdateProduct(_)
             | Self::DeleteProduct(_)
             | Self::SetStock(_)
             | Self::AdjustStock(_)
+            | Self::RemoveStock(_)
             | Self::ImportOrders(_)
             | Self::ListDeadLetters(_)
             | Self::RedriveDeadLetter(_)

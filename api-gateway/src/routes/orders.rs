@@ -10,10 +10,10 @@ use axum::{
 use serde_json::{Value, json};
 use shared::{
     event::Event,
-    id::OrderId,
+    id::{OrderId, ShipmentId},
     order::{
-        ApproveAll, ApprovedAll, CancelOrder, CreateOrder, CreateShipment, Order, RefundOrder,
-        RejectOrder,
+        ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
+        CreateShipment, Order, RefundOrder, RejectOrder,
     },
     outcome::{Code, Failure},
     page::Page,
@@ -25,7 +25,10 @@ use crate::{
     app::App,
     asker::Asker,
     input::{JsonBody, MaybeBody, Parameters, Path, Uri},
-    openapi::{Accepted, DeletedParameter, OrderParameters, PageParameters, StorefrontParameter},
+    openapi::{
+        Accepted, DeletedParameter, OrderParameters, PageParameters, ShipmentEvent,
+        StorefrontParameter,
+    },
     output::{Answer, Cursor, answer},
     problem::Problem,
 };
@@ -45,7 +48,10 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(approve_all))
         .routes(routes!(reject))
         .routes(routes!(refund))
+        .routes(routes!(cancel_remaining))
         .routes(routes!(ship))
+        .routes(routes!(shipment_event))
+        .routes(routes!(cancel_shipment))
         .routes(routes!(history))
 }
 
@@ -213,14 +219,75 @@ async fn reject(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 
 /// Ships goods of an order
 ///
-/// For operators: everything that is still here, or some of it; what has left has left once. The money
-/// is taken when all has left.
+/// For operators: everything that is still here, or some of it, or what one `warehouse` holds of it; what has
+/// left has left once. The money is taken when all has left.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]
 async fn ship(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("shipment.create", body).await?;
     Ok(answer(StatusCode::CREATED, told).located("/v1/orders"))
+}
+
+/// Records what happened to a shipment
+///
+/// For operators: what the shipper's webhook would tell (`shipment.delivered`, `shipment.returned`…), with the
+/// same consequences. Updates never move a shipment backwards: one that comes late changes nothing. Without
+/// `timestamp` it happened now.
+#[utoipa::path(post, path = "/v1/orders/{id}/shipments/{shipment_id}/events", tag = "orders",
+    params(("id" = OrderId, Path), ("shipment_id" = ShipmentId, Path)), request_body = ShipmentEvent,
+    responses((status = 200, body = Order)))]
+async fn shipment_event(
+    asker: Asker,
+    path: Path<(String, String)>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let Path((id, shipment_id)) = &path;
+    let path = [
+        ("order_id", order_id(id)?),
+        ("shipment_id", shipment(shipment_id)?),
+    ];
+    let told = asker.ask("shipment.update", body.with(&path)?).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Cancels a shipment
+///
+/// For operators: its label is withdrawn at the carrier, and what is in it waits to be shipped otherwise. Not
+/// when it has left: 409 then.
+#[utoipa::path(post, path = "/v1/orders/{id}/shipments/{shipment_id}/cancel", tag = "orders",
+    params(("id" = OrderId, Path), ("shipment_id" = ShipmentId, Path)),
+    request_body = Option<CancelShipment>, responses((status = 200, body = Order)))]
+async fn cancel_shipment(
+    asker: Asker,
+    path: Path<(String, String)>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
+    let Path((id, shipment_id)) = &path;
+    let body = body.with(&[
+        ("id", order_id(id)?),
+        ("shipment_id", shipment(shipment_id)?),
+    ])?;
+    let told = asker.ask("shipment.cancel", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Cancels the rest of an order
+///
+/// For operators: what has not left of an order of which a part has. Its stock is free again, its labels are
+/// withdrawn, only what left is paid for, and the rest of the hold on the money is given up. `cancelled_items`
+/// lists it; `total` stays what was ordered. The order is `shipped` then, and goes on to its end.
+#[utoipa::path(post, path = "/v1/orders/{id}/cancel-remaining", tag = "orders",
+    params(("id" = OrderId, Path)), request_body = Option<CancelRemaining>,
+    responses((status = 200, body = Order)))]
+async fn cancel_remaining(
+    asker: Asker,
+    id: Path<String>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
+    let body = body.with(&[("id", order(&id)?)])?;
+    let told = asker.ask("order.cancel_remaining", body).await?;
+    Ok(answer(StatusCode::OK, told).into_response())
 }
 
 /// Refunds an order
@@ -255,8 +322,20 @@ async fn history(
 
 /// What is not an order's id is the id of no order.
 fn order(Path(id): &Path<String>) -> Result<&str, Problem> {
+    order_id(id)
+}
+
+fn order_id(id: &str) -> Result<&str, Problem> {
     match id.parse::<OrderId>() {
         Ok(_) => Ok(id),
         Err(_) => Err(Failure::not_found("order", id).into()),
+    }
+}
+
+/// What is not a shipment's id is the id of no shipment.
+fn shipment(id: &str) -> Result<&str, Problem> {
+    match id.parse::<ShipmentId>() {
+        Ok(_) => Ok(id),
+        Err(_) => Err(Failure::not_found("shipment", id).into()),
     }
 }

@@ -9,7 +9,7 @@ use shared::{
     id::{Sku, Warehouse},
     outcome::Failure,
     page::Page,
-    product::{AdjustStock, NewProduct, Product, SetStock, UpdateProduct},
+    product::{AdjustStock, NewProduct, Product, RemoveStock, SetStock, UpdateProduct},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -26,7 +26,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
         .routes(routes!(read, replace, update, delete))
-        .routes(routes!(set_stock))
+        .routes(routes!(set_stock, remove_stock))
         .routes(routes!(adjust_stock))
 }
 
@@ -117,6 +117,28 @@ async fn set_stock(
     let body = in_warehouse(&path, body)?;
     let told = asker.ask("stock.set", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
+}
+
+/// Removes a product from a warehouse
+///
+/// For operators: one that was named by mistake, or that the product is not in any more. Not while anything is
+/// reserved there. Units that are there are moved to the warehouse that `move_to` names; without it there must
+/// be none.
+#[utoipa::path(delete, path = "/v1/products/{sku}/stock/{warehouse}", tag = "products",
+    params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = Option<RemoveStock>,
+    responses((status = 204)))]
+async fn remove_stock(
+    asker: Asker,
+    path: Path<(String, String)>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
+    let Path((sku, warehouse)) = &path;
+    if warehouse.parse::<Warehouse>().is_err() {
+        return Err(Failure::not_found("warehouse", warehouse).into());
+    }
+    let body = body.with(&[("sku", product(sku)?), ("warehouse", warehouse)])?;
+    let told = asker.ask("stock.remove", body).await?;
+    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
 }
 
 /// Adjusts a product's stock

@@ -69,7 +69,12 @@ async fn shipper(
         )
     })?;
 
-    let request = Request::read("shipment.update", flatten(body::parse(&body.bytes)?)?)?;
+    let flat = flatten(body::parse(&body.bytes)?)?;
+    let has_time = flat.get("timestamp").is_some_and(|time| !time.is_null());
+    let request = Request::read("shipment.update", flat)?;
+    if !has_time {
+        return Err(Failure::violation("/timestamp", "is required").into());
+    }
     pass_on(&app, "shipper", &request, id, &about).await
 }
 

@@ -199,3 +199,231 @@ async fn what_comes_back_can_be_kept_unrefunded() {
     );
     system.assert_verified();
 }
+
+#[tokio::test]
+async fn a_webhook_moves_what_it_names_and_nothing_else() {
+    let system = System::start().await;
+    let id = system.to_be_shipped().await;
+    for (sku, quantity, number) in [("A", 3, "TA"), ("B", 2, "TB")] {
+        let items = json!([{"sku": sku, "quantity": quantity}]);
+        let body = json!({"items": items, "tracking_number": number});
+        system.ship(&id, body).await.expect(201);
+    }
+    system.quiet().await;
+    let path = format!("/v1/orders/{id}");
+    let before = system.get(&path).await.expect(200);
+    let told = async |name: &str, kind: &str, timestamp: String, more: Value| {
+        let mut data = more;
+        data["order_id"] = json!(id);
+        let body = json!({"type": kind, "timestamp": timestamp, "data": data});
+        system.webhook_with(name, &body).await
+    };
+    let now = || jiff::Timestamp::now().to_string();
+    for kind in [
+        "shipment.shipped",
+        "shipment.delivered",
+        "shipment.returned",
+    ] {
+        let unknown = json!({"tracking_number": "TX"});
+        told(&format!("n-{kind}"), kind, now(), unknown)
+            .await
+            .expect_problem(404, "NOT_FOUND");
+        let unknown = json!({"shipment_id": "0192f0c1-2345-7abc-8def-0123456789ab"});
+        told(&format!("i-{kind}"), kind, now(), unknown)
+            .await
+            .expect_problem(404, "NOT_FOUND");
+    }
+    assert_eq!(system.get(&path).await.expect(200), before);
+    // The shipper's time is the shipment's, unless it can't be.
+    let at = now();
+    let ta = json!({"tracking_number": "TA"});
+    told("m-1", "shipment.delivered", at.clone(), ta)
+        .await
+        .expect(200);
+    let tb = json!({"tracking_number": "TB"});
+    let future = "2999-01-01T00:00:00Z".to_owned();
+    told("m-2", "shipment.delivered", future, tb)
+        .await
+        .expect(200);
+    let order = system.get(&path).await.expect(200);
+    let shipments = shipped_or_arrived(&order);
+    assert_eq!(shipments["TA"]["delivered_at"], json!(at));
+    let delivered_at: jiff::Timestamp = shipments["TB"]["delivered_at"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(delivered_at <= jiff::Timestamp::now());
+    assert_eq!(order["status"], "delivered");
+    system.quiet().await;
+    system.assert_verified();
+}
+
+/// Shipments that were not withdrawn, by tracking number.
+fn shipped_or_arrived(order: &Value) -> Value {
+    let shipments = order["shipments"].as_array().unwrap().iter();
+    let all = shipments.filter(|one| one["status"] != "cancelled");
+    all.map(|one| {
+        (
+            one["tracking_number"].as_str().unwrap().to_owned(),
+            one.clone(),
+        )
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
+    let keys = "operator=key-of-an-operator-here;storefront=key-of-a-storefront-here";
+    let mut system = System::start_with(&[("API_KEYS", keys)]).await;
+    system.key = Some("key-of-an-operator-here".to_owned());
+    let id = system.to_be_shipped().await;
+    let path = format!("/v1/orders/{id}");
+    let remaining = format!("{path}/cancel-remaining");
+    system
+        .post(&remaining, json!({}))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    let part = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
+    system.ship(&id, part).await.expect(201);
+    system.quiet().await;
+    let order = system.get(&path).await.expect(200);
+    let of = |status: &str| {
+        let all = order["shipments"].as_array().unwrap().iter();
+        let found = all.filter(|one| one["status"] == status);
+        let found: Vec<&str> = found.map(|one| one["id"].as_str().unwrap()).collect();
+        assert_eq!(found.len(), 1, "{status}: {order}");
+        format!("{path}/shipments/{}", found[0])
+    };
+    let (left, label) = (of("shipped"), of("label_created"));
+    let (events, cancel) = (format!("{left}/events"), format!("{label}/cancel"));
+    let missing = "0192f0c1-2345-7abc-8def-0123456789ab";
+    for (path, body) in [
+        (&events, json!({"type": "shipment.delivered"})),
+        (&cancel, json!({})),
+        (&remaining, json!({})),
+    ] {
+        // For operators, under a condition, with nothing besides what is asked.
+        let key = system.key.replace("key-of-a-storefront-here".to_owned());
+        let refused = system.post(path, body.clone()).await;
+        refused.expect_problem(403, "FORBIDDEN");
+        system.key = key;
+        let request = system.request(reqwest::Method::POST, path).json(&body);
+        crate::harness::send(request.header("if-match", "\"1\""))
+            .await
+            .expect_problem(412, "VERSION_MISMATCH");
+        let mut more = body.clone();
+        more["weight"] = json!(1);
+        let refused = system.post(path, more).await;
+        refused.expect_problem(422, "INVALID_REQUEST");
+        let other = path.replace(&id, missing);
+        let refused = system.post(&other, body).await;
+        refused.expect_problem(404, "NOT_FOUND");
+    }
+    let unknown = format!("{path}/shipments/{missing}/cancel");
+    let refused = system.post(&unknown, json!({})).await;
+    refused.expect_problem(404, "NOT_FOUND");
+    let refused = system.post(&events, json!({"type": "delivered"})).await;
+    refused.expect_problem(422, "INVALID_REQUEST");
+    let refused = system.post(&format!("{left}/cancel"), json!({})).await;
+    refused.expect_problem(409, "INVALID_STATE");
+
+    // Under one key each is done once.
+    for (path, body) in [
+        (&cancel, json!({"reason": "torn"})),
+        (&remaining, json!({"reason": "broken"})),
+        (&events, json!({"type": "shipment.out_for_delivery"})),
+        (
+            &events,
+            json!({"type": "shipment.delivered", "timestamp": null}),
+        ),
+    ] {
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let request = system.request(reqwest::Method::POST, path).json(&body);
+            let key = format!("{path}{body}").replace(['/', '"'], "");
+            let request = request.header("idempotency-key", &key[..key.len().min(200)]);
+            answers.push(crate::harness::send(request).await.expect(200));
+        }
+        assert_eq!(answers[0], answers[1]);
+    }
+    system.quiet().await;
+    let order = system.get(&path).await.expect(200);
+    assert_eq!(order["status"], "delivered");
+    assert_eq!(order["total"], 5000);
+    let cancelled = json!([{"sku": "A", "quantity": 2}, {"sku": "B", "quantity": 2}]);
+    assert_eq!(order["cancelled_items"], cancelled);
+    assert_eq!(order["payment"]["captured"], 1000);
+    assert_eq!(
+        (system.shelf("A").await, system.shelf("B").await),
+        ((9, 0), (10, 0))
+    );
+    system
+        .post(&events, json!({"type": "shipment.returned"}))
+        .await
+        .expect(200);
+    let refunded = |order: &Value| order["payment"]["refunded"] == 1000;
+    system.order_until(&id, "refunded", refunded).await;
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_warehouse_can_be_named_and_one_that_was_mistyped_removed() {
+    let system = System::start().await;
+    system
+        .stock("A", &[("east", 2), ("west", 9), ("wset", 4)])
+        .await;
+    let customer = system.customer().await;
+    let wish = crate::harness::order(&customer, "A", 3);
+    let created = system.post("/v1/orders", wish).await.expect(201);
+    let id = created["id"].as_str().unwrap();
+    assert_eq!(created["items"][0]["warehouse"], "west");
+    system.order_until(id, "announced", is_announced).await;
+    for wrong in [
+        json!({"warehouse": "east"}),
+        json!({"warehouse": "a b"}),
+        json!({"warehouse": "east", "items": [{"sku": "A", "quantity": 3}]}),
+    ] {
+        let refused = system.ship(id, wrong).await;
+        refused.expect_problem(422, "INVALID_REQUEST");
+    }
+    let part = json!({"warehouse": "east", "items": [{"sku": "A", "quantity": 2}]});
+    let order = system.ship(id, part).await.expect(201);
+    assert_eq!(shipped(&order)[0]["items"][0]["warehouse"], "east");
+    let order = system
+        .ship(id, json!({"warehouse": "west"}))
+        .await
+        .expect(201);
+    assert_eq!(order["status"], "shipped");
+
+    let wset = "/v1/products/A/stock/wset";
+    let delete = async |body: Value| {
+        let request = system.request(reqwest::Method::DELETE, wset);
+        crate::harness::send(request.json(&body)).await
+    };
+    let problem = system
+        .delete(wset)
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    assert_eq!(problem["on_hand"], 4);
+    delete(json!({"move_to": "wset"}))
+        .await
+        .expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(delete(json!({"move_to": "west"})).await.status, 204);
+    let product = system.get("/v1/products/A").await.expect(200);
+    let stock = json!([
+        {"warehouse": "east", "on_hand": 0, "reserved": 0, "available": 0},
+        {"warehouse": "west", "on_hand": 12, "reserved": 0, "available": 12},
+    ]);
+    assert_eq!(product["stock"], stock);
+    let listed = system.get("/v1/products").await.expect(200);
+    assert_eq!(listed["data"][0]["stock"], stock);
+    system.delete(wset).await.expect_problem(404, "NOT_FOUND");
+    system
+        .delete("/v1/products/B/stock/wset")
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    system.quiet().await;
+    system.assert_verified();
+}

@@ -7,10 +7,11 @@ use shared::{
     event::Origin,
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
     order::{
-        AcceptOrder, CancelOrder, CreateOrder, CreateShipment, ImportedOrder, NextAction,
-        NotifyPayment, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
+        AcceptOrder, CancelOrder, CancelRemaining, CancelShipment, CreateOrder, CreateShipment,
+        ImportedOrder, NextAction, NotifyPayment, OrderRef, RefundOrder, RejectOrder,
+        UpdateShipment,
     },
-    product::{AdjustStock, NewProduct, ProductRef, SetStock, UpdateProduct},
+    product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
     request::Caller,
     webhook::{EndpointRef, NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
 };
@@ -90,6 +91,10 @@ pub enum Action {
     NotifyPayment(NotifyPayment),
     /// Moves parcels.
     UpdateShipment(UpdateShipment),
+    /// Withdraws a shipment.
+    CancelShipment(CancelShipment),
+    /// Cancels what has not left.
+    CancelRemaining(CancelRemaining),
     /// Adds a product.
     CreateProduct(NewProduct),
     /// Changes a product.
@@ -100,6 +105,8 @@ pub enum Action {
     SetStock(SetStock),
     /// Changes what is on a shelf.
     AdjustStock(AdjustStock),
+    /// Removes a product from a warehouse.
+    RemoveStock(RemoveStock),
     /// Adds a customer.
     CreateCustomer(NewCustomer),
     /// Blocks or unblocks a customer.
@@ -147,12 +154,15 @@ impl Action {
             | Self::RejectOrder(RejectOrder { id, .. })
             | Self::RefundOrder(RefundOrder { id, .. })
             | Self::CreateShipment(CreateShipment { id, .. })
+            | Self::CancelShipment(CancelShipment { id, .. })
+            | Self::CancelRemaining(CancelRemaining { id, .. })
             | Self::NotifyPayment(NotifyPayment { order_id: id, .. })
             | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => Some(Answer::Order(*id)),
             Self::UpdateProduct(UpdateProduct { sku, .. })
             | Self::DeleteProduct(ProductRef { sku })
             | Self::SetStock(SetStock { sku, .. })
-            | Self::AdjustStock(AdjustStock { sku, .. }) => Some(Answer::Product(sku.clone())),
+            | Self::AdjustStock(AdjustStock { sku, .. })
+            | Self::RemoveStock(RemoveStock { sku, .. }) => Some(Answer::Product(sku.clone())),
             Self::BlockCustomer(BlockCustomer { id, .. })
             | Self::VerifyCustomer(CustomerRef { id })
             | Self::EraseCustomer(CustomerRef { id }) => Some(Answer::Customer(*id)),

@@ -6,10 +6,10 @@ use shared::{
     customer::{BlockCustomer, CustomerRef},
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
     order::{
-        AcceptOrder, CancelOrder, CreateShipment, ImportedOrder, NotifyPayment, OrderRef,
-        RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
+        AcceptOrder, CancelOrder, CancelRemaining, CancelShipment, CreateShipment, ImportedOrder,
+        NotifyPayment, OrderRef, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
     },
-    product::{AdjustStock, NewProduct, ProductRef, SetStock, UpdateProduct},
+    product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
     webhook::{EndpointRef, Redeliver, RotateSecret, UpdateEndpoint},
 };
 
@@ -115,13 +115,16 @@ impl Needs {
             | Action::RejectOrder(RejectOrder { id, .. })
             | Action::RefundOrder(RefundOrder { id, .. })
             | Action::CreateShipment(CreateShipment { id, .. })
+            | Action::CancelShipment(CancelShipment { id, .. })
+            | Action::CancelRemaining(CancelRemaining { id, .. })
             | Action::NotifyPayment(NotifyPayment { order_id: id, .. })
             | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),
             Action::CreateProduct(NewProduct { sku, .. })
             | Action::UpdateProduct(UpdateProduct { sku, .. })
             | Action::DeleteProduct(ProductRef { sku })
             | Action::SetStock(SetStock { sku, .. })
-            | Action::AdjustStock(AdjustStock { sku, .. }) => {
+            | Action::AdjustStock(AdjustStock { sku, .. })
+            | Action::RemoveStock(RemoveStock { sku, .. }) => {
                 self.changed_products.push(sku.clone());
             }
             Action::CreateCustomer(_) => {}

@@ -3,7 +3,7 @@
 
 mod fold;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,8 +12,8 @@ use shared::{
     id::{CustomerId, OrderId, Sku, Storefront, Warehouse},
     money::{Currency, Money},
     order::{
-        Address, CancelReason, InProgress, LineItem, Order as Representation, OrderStatus, Payment,
-        Shipment, ShipmentStatus, StockItem,
+        Address, CancelReason, CancelledItem, InProgress, LineItem, Order as Representation,
+        OrderStatus, Payment, Shipment, ShipmentStatus, StockItem,
     },
     outcome::Failure,
 };
@@ -97,6 +97,33 @@ impl Order {
             price(&item.sku).map_or(0, |line| line.unit_price * i64::from(item.quantity.get()))
         });
         value.sum()
+    }
+
+    /// Units of what was bought that will never leave: the rest was cancelled after a part had left.
+    pub fn cancelled_items(&self) -> Vec<CancelledItem> {
+        let is_under_way = match self.status {
+            OrderStatus::Processing | OrderStatus::Shipped | OrderStatus::Delivered => true,
+            OrderStatus::Pending | OrderStatus::Cancelled => false,
+        };
+        let mut missing: BTreeMap<&Sku, u64> = BTreeMap::new();
+        if is_under_way && !self.awaits_stock {
+            for line in &self.items {
+                *missing.entry(&line.sku).or_default() += u64::from(line.quantity.get());
+            }
+        }
+        let left = self.left().flat_map(|parcel| &parcel.items);
+        for item in self.held.iter().chain(left) {
+            if let Some(units) = missing.get_mut(&item.sku) {
+                *units = units.saturating_sub(item.quantity.get().into());
+            }
+        }
+        let missing = missing.into_iter().filter(|(_, quantity)| *quantity > 0);
+        missing
+            .map(|(sku, quantity)| CancelledItem {
+                sku: sku.clone(),
+                quantity,
+            })
+            .collect()
     }
 
     /// Minor units that were taken and nobody has asked back yet.
@@ -188,6 +215,7 @@ impl Order {
             currency: self.currency,
             total: self.total,
             items: self.items.clone(),
+            cancelled_items: self.cancelled_items(),
             shipping_address: self.shipping_address.clone(),
             payment: self.payment.clone(),
             shipments: self.shipments.clone(),

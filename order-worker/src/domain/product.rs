@@ -1,6 +1,6 @@
 //! Products: shared by the storefronts; soft-deleted, never gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ pub struct Product {
     pub details: NewProduct,
     /// Can't be ordered.
     pub is_deleted: bool,
+    /// Warehouses that it was removed from: they are not shown while nothing of it is there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub removed_from: BTreeSet<Warehouse>,
     /// The `sequence` of its last event.
     pub version: u64,
     /// When it was first created.
@@ -36,6 +39,11 @@ impl Product {
         }
     }
 
+    /// Whether `warehouse` counts as one that the product is in.
+    pub fn is_in(&self, warehouse: &Warehouse, shelf: Shelf) -> bool {
+        shelf != Shelf::default() || !self.removed_from.contains(warehouse)
+    }
+
     /// The product as callers see it.
     pub fn represent(&self, shelves: Option<&BTreeMap<Warehouse, Shelf>>) -> Representation {
         let NewProduct {
@@ -49,6 +57,7 @@ impl Product {
         let stock = shelves
             .into_iter()
             .flatten()
+            .filter(|(warehouse, shelf)| self.is_in(warehouse, **shelf))
             .map(|(warehouse, shelf)| StockLevel {
                 warehouse: warehouse.clone(),
                 on_hand: shelf.on_hand,

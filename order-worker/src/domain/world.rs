@@ -114,14 +114,14 @@ impl World {
                     self.numbers.pop_front();
                 }
                 Fact::StockReserved { items } => self.move_stock(items, 0, 1),
-                Fact::StockReleased { items } => self.move_stock(items, 0, -1),
+                Fact::StockReleased { items, .. } => self.move_stock(items, 0, -1),
                 Fact::ShipmentShipped { items, .. } => self.move_stock(items, -1, -1),
                 Fact::ShipmentReturned { items, .. } => self.move_stock(items, 1, 0),
                 Fact::StockAdjusted {
                     sku,
                     warehouse,
                     on_hand,
-                    reason: _,
+                    ..
                 } => {
                     self.change_shelf(sku, warehouse, |shelf| shelf.on_hand = *on_hand);
                 }

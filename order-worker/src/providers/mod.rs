@@ -54,6 +54,8 @@ pub struct Payment {
     pub price: Money,
     /// The provider's token for what pays.
     pub method: String,
+    /// Nothing more will leave: what is taken now is the last, and the rest of the hold can be given up.
+    pub is_complete: bool,
 }
 
 /// Every provider there is; an order stays with the one that it began with.

@@ -25,6 +25,7 @@ pub(super) fn payment(order: &Order) -> Payment {
         number: order.number,
         price: order.price(),
         method: order.payment_method.clone(),
+        is_complete: order.held.is_empty(),
     }
 }
 

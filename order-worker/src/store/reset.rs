@@ -144,6 +144,7 @@ fn begun_again(
                 warehouse: warehouse.clone(),
                 on_hand: *on_hand,
                 reason: None,
+                is_removed: !product.is_in(warehouse, shelf),
             });
         }
         if product.is_deleted {

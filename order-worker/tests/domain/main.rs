@@ -13,6 +13,7 @@ mod money;
 mod pains;
 mod promised;
 mod properties;
+mod shipping;
 mod shop;
 mod simulation;
 mod webhooks;

@@ -143,6 +143,9 @@ impl Shop {
             Request::RefundOrder(request) => Action::RefundOrder(request),
             Request::UpdateShipment(request) => Action::UpdateShipment(request),
             Request::NotifyPayment(request) => Action::NotifyPayment(request),
+            Request::CancelShipment(request) => Action::CancelShipment(request),
+            Request::CancelRemaining(request) => Action::CancelRemaining(request),
+            Request::RemoveStock(request) => Action::RemoveStock(request),
             Request::CreateProduct(request) => Action::CreateProduct(request),
             Request::AdjustStock(request) => Action::AdjustStock(request),
             Request::SetStock(request) => Action::SetStock(request),
@@ -305,7 +308,7 @@ impl Shop {
                 }
                 assert_eq!(held.authorizations, 1, "captured what is not held");
                 let asked = order.capture_due();
-                if self.captures_in_parts || asked == held.amount {
+                if self.captures_in_parts || asked == held.amount || order.held.is_empty() {
                     held.captured = held.captured.max(asked);
                 }
                 StepResult::Captured {

@@ -133,6 +133,9 @@ pub enum Fact {
     StockReleased {
         /// What was held.
         items: Vec<StockItem>,
+        /// The reason given by the caller, when the rest of a partly shipped order is cancelled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// Somebody counted.
     #[serde(rename = "stock.adjusted")]
@@ -146,6 +149,9 @@ pub enum Fact {
         /// Why, in the words of whoever did it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// The product was removed from this warehouse.
+        #[serde(default, skip_serializing_if = "is_false")]
+        is_removed: bool,
     },
     /// A product is about to run out.
     #[serde(rename = "stock.low")]
@@ -175,30 +181,45 @@ pub enum Fact {
         carrier: String,
         /// The carrier's id for it.
         tracking_number: String,
+        /// When it happened by the shipper's clock; absent: at the event's own time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        occurred_at: Option<Timestamp>,
     },
     /// A parcel is on its way.
     #[serde(rename = "shipment.in_transit")]
     ShipmentInTransit {
         /// Which parcel.
         shipment_id: ShipmentId,
+        /// When it happened by the shipper's clock; absent: at the event's own time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        occurred_at: Option<Timestamp>,
     },
     /// A parcel is on the last van.
     #[serde(rename = "shipment.out_for_delivery")]
     ShipmentOutForDelivery {
         /// Which parcel.
         shipment_id: ShipmentId,
+        /// When it happened by the shipper's clock; absent: at the event's own time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        occurred_at: Option<Timestamp>,
     },
     /// A parcel arrived.
     #[serde(rename = "shipment.delivered")]
     ShipmentDelivered {
         /// Which parcel.
         shipment_id: ShipmentId,
+        /// When it happened by the shipper's clock; absent: at the event's own time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        occurred_at: Option<Timestamp>,
     },
     /// A parcel could not be delivered.
     #[serde(rename = "shipment.failed")]
     ShipmentFailed {
         /// Which parcel.
         shipment_id: ShipmentId,
+        /// When it happened by the shipper's clock; absent: at the event's own time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        occurred_at: Option<Timestamp>,
     },
     /// A parcel came back.
     #[serde(rename = "shipment.returned")]
@@ -208,12 +229,18 @@ pub enum Fact {
         /// What is back on its shelves.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         items: Vec<StockItem>,
+        /// When it happened by the shipper's clock; absent: at the event's own time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        occurred_at: Option<Timestamp>,
     },
     /// A parcel was withdrawn before it left.
     #[serde(rename = "shipment.cancelled")]
     ShipmentCancelled {
         /// Which parcel.
         shipment_id: ShipmentId,
+        /// The reason given by the caller.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
 
     /// A step failed and will be tried again.
@@ -328,6 +355,51 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl Fact {
+    /// Every type of event there is.
+    pub const KINDS: &[&str] = &[
+        "order.created",
+        "order.approved",
+        "order.processing",
+        "order.shipped",
+        "order.delivered",
+        "order.cancelled",
+        "order.deleted",
+        "order.restored",
+        "order.redacted",
+        "payment.prepared",
+        "payment.action_required",
+        "payment.authorized",
+        "payment.declined",
+        "payment.captured",
+        "payment.voided",
+        "payment.refund_requested",
+        "payment.refund_failed",
+        "payment.refunded",
+        "stock.reserved",
+        "stock.released",
+        "stock.adjusted",
+        "stock.low",
+        "shipment.created",
+        "shipment.shipped",
+        "shipment.in_transit",
+        "shipment.out_for_delivery",
+        "shipment.delivered",
+        "shipment.failed",
+        "shipment.returned",
+        "shipment.cancelled",
+        "step.retried",
+        "step.dead",
+        "step.redriven",
+        "step.discarded",
+        "product.created",
+        "product.updated",
+        "product.deleted",
+        "webhook_endpoint.created",
+        "webhook_endpoint.updated",
+        "webhook_endpoint.disabled",
+        "webhook_endpoint.deleted",
+    ];
+
     /// What stands beside the type.
     ///
     /// # Errors

@@ -11,11 +11,13 @@ use serde_json::Value;
 
 pub(crate) use self::read::{cursor, limit};
 pub use self::{
-    change::{ApproveAll, ApprovedAll, CancelOrder, NotApproved, OrderRef, RejectOrder},
+    change::{
+        ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, NotApproved, OrderRef, RejectOrder,
+    },
     create::{CreateOrder, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, QUANTITY},
     payment::{NotifyPayment, RefundOrder},
     read::{GetOrder, ListOrders, OrderHistory},
-    shipment::{CreateShipment, ShipmentUpdate, UpdateShipment},
+    shipment::{CancelShipment, CreateShipment, ShipmentUpdate, UpdateShipment},
 };
 use crate::body;
 

@@ -66,7 +66,8 @@ export async function open(root, { operates, parameters }) {
     if (!product.stock.length) return h("span", { class: "soft" }, "none");
     return h("ul", { class: "plain" }, product.stock.map((shelf) => h("li", {},
       `${shelf.warehouse}: ${shelf.on_hand} on hand, ${shelf.reserved} reserved `,
-      operates && h("button", { "aria-label": `Adjust ${product.sku} in ${shelf.warehouse}`, id: `adjust-${product.sku}-${shelf.warehouse}`, onclick: () => adjust(product, shelf) }, "Adjust"))));
+      operates && h("button", { "aria-label": `Adjust ${product.sku} in ${shelf.warehouse}`, id: `adjust-${product.sku}-${shelf.warehouse}`, onclick: () => adjust(product, shelf) }, "Adjust"),
+      operates && shelf.reserved === 0 && h("button", { "aria-label": `Remove ${product.sku} from ${shelf.warehouse}`, id: `remove-${product.sku}-${shelf.warehouse}`, onclick: () => removeShelf(product, shelf) }, "Remove"))));
   }
 
   async function more() {
@@ -114,6 +115,13 @@ export async function open(root, { operates, parameters }) {
     ],
     act: (values) => change("POST", `/v1/products/${encodeURIComponent(product.sku)}/stock/${encodeURIComponent(shelf.warehouse)}/adjustments`, values, { intent: "adjust_stock" }),
   }), "Adjusted.");
+
+  const removeShelf = async (product, shelf) => finish(await ask({
+    title: `Remove ${product.sku} from ${shelf.warehouse}?`, yes: "Remove", isDanger: true,
+    text: shelf.on_hand > 0 ? `${shelf.on_hand} units are on hand: name the warehouse where they are.` : "The warehouse is not listed for this product any more.",
+    fields: shelf.on_hand > 0 ? [{ name: "move_to", label: "Move the stock to warehouse", required: true }, { name: "reason", label: "Why" }] : [],
+    act: (values) => change("DELETE", `/v1/products/${encodeURIComponent(product.sku)}/stock/${encodeURIComponent(shelf.warehouse)}`, shelf.on_hand > 0 ? values : undefined, { intent: "remove_stock" }),
+  }), "Removed.");
 
   const remove = async (product) => finish(await ask({
     title: `Delete ${product.sku}?`, yes: "Delete", isDanger: true, text: "Nobody can order it any more. Orders that have it keep it. Not possible while units are reserved.",

@@ -99,6 +99,7 @@ export async function open(root, { id, me, operates }) {
         ["Each", (line) => money(line.unit_price, order.currency), "number"],
         ["Warehouse", (line) => line.warehouse ?? "–"],
       ], order.items),
+      order.cancelled_items?.length > 0 && h("p", { class: "notice" }, `Cancelled: ${order.cancelled_items.map((item) => `${item.quantity} × ${item.sku}`).join(", ")}`),
       h("p", {}, h("b", {}, `Total ${money(order.total, order.currency)}`)));
   }
 
@@ -122,7 +123,26 @@ export async function open(root, { id, me, operates }) {
       ["Inside", (parcel) => parcel.items.map((item) => `${item.quantity} × ${item.sku} from ${item.warehouse}`).join(", ")],
       ["Left", (parcel) => time(parcel.shipped_at)],
       ["Arrived", (parcel) => time(parcel.delivered_at)],
-    ], order.shipments));
+      operates && !order.is_deleted && ["Actions", (parcel) => h("div", { class: "actions" }, shipmentActions(parcel))],
+    ].filter(Boolean), order.shipments));
+  }
+
+  /** What an operator can record of a shipment, by where it is. */
+  function shipmentActions(parcel) {
+    const path = `/v1/orders/${order.id}/shipments/${parcel.id}`;
+    const name = parcel.tracking_number || "this shipment";
+    const record = (label, type, text, isDanger) => h("button", {
+      onclick: () => act({ title: `${label}: ${name}?`, text, yes: label, isDanger, method: "POST", path: `${path}/events`, intent: "shipment_event", body: { type } }),
+    }, label);
+    const isUnderWay = ["shipped", "in_transit", "out_for_delivery", "failed"].includes(parcel.status);
+    return [
+      isUnderWay && record("Delivered", "shipment.delivered", "The shipment arrived. When all have, the order is delivered."),
+      isUnderWay && parcel.status !== "failed" && record("Delivery failed", "shipment.failed", "The shipment could not be delivered. It can still arrive, or come back."),
+      (isUnderWay || parcel.status === "delivered") && record("Returned", "shipment.returned", "What is in it is back in stock, and refunded where returns are.", true),
+      parcel.status === "label_created" && h("button", {
+        onclick: () => act({ title: `Cancel the label ${name}?`, text: "It is withdrawn at the carrier. What is in it waits to be shipped otherwise.", yes: "Cancel label", isDanger: true, reason: true, method: "POST", path: `${path}/cancel`, intent: "cancel_shipment" }),
+      }, "Cancel label"),
+    ];
   }
 
   function address() {
@@ -174,7 +194,7 @@ export async function open(root, { id, me, operates }) {
       operates && order.awaits_approval && button("Reject", { title: "Reject this order?", text: "It is cancelled, and its stock is free again. Nobody is charged.", yes: "Reject", isDanger: true, reason: true, method: "POST", path: `${path}/reject`, intent: "reject" }, "danger"),
       operates && order.status === "processing" && button("Ship", {
         title: "Ship everything that is still here?", text: "The goods leave the shelves, and what they cost is taken from the customer.", yes: "Ship", method: "POST", path: `${path}/shipments`, intent: "ship",
-        fields: [{ name: "carrier", label: "Carrier", help: "If another than announced" }, { name: "tracking_number", label: "Tracking number" }],
+        fields: [{ name: "carrier", label: "Carrier", help: "If another than announced" }, { name: "tracking_number", label: "Tracking number" }, { name: "warehouse", label: "Warehouse", help: "Empty: wherever the goods are held" }],
       }, "main"),
       operates && left > 0 && button("Refund", {
         title: "Refund this order?", text: `At most ${money(left, order.currency)} can be given back. The provider does it in a moment.`, yes: "Refund", isDanger: true, method: "POST", path: `${path}/refunds`, intent: "refund",
@@ -184,6 +204,10 @@ export async function open(root, { id, me, operates }) {
         title: `Try to ${step.split(":")[0].replaceAll("_", " ")} now?`, text: "It failed, and is tried again by itself; this spares the wait. What a partner has done already is not done again.",
         yes: "Try now", method: "POST", path: `/v1/retries/${encodeURIComponent(`${id}:${step}`)}/redrive`, intent: "redrive", isWhateverItIs: true,
       }),
+      operates && order.status === "processing" && hasLeft && button("Cancel remaining", {
+        title: "Cancel what has not left?", text: "Its stock is free again. Only what has left is paid for; the rest of the hold on the customer's money is given up.",
+        yes: "Cancel remaining", isDanger: true, reason: true, method: "POST", path: `${path}/cancel-remaining`, intent: "cancel_remaining",
+      }, "danger"),
       isOpen && !hasLeft && !order.awaits_approval && button("Cancel order", {
         title: "Cancel this order?", text: order.payment.status === "authorized" ? "Its stock is free again, and the hold on the customer's money is given up." : "Its stock is free again. Should the payment go through at this moment, it is given up.",
         yes: "Cancel order", isDanger: true, reason: true, method: "POST", path: `${path}/cancel`, intent: "cancel",
@@ -194,12 +218,12 @@ export async function open(root, { id, me, operates }) {
     ];
   }
 
-  async function act({ title, text, yes, isDanger, reason, fields = [], method, path, intent, isWhateverItIs }) {
+  async function act({ title, text, yes, isDanger, reason, fields = [], method, path, intent, isWhateverItIs, body = {} }) {
     // What is confirmed is what was seen.
     const condition = isWhateverItIs ? undefined : etag;
     const done = await ask({
       title, text, yes, isDanger, fields: reason ? [{ name: "reason", label: "Why", help: "Kept in the history" }] : fields,
-      act: (values) => change(method, path, method === "DELETE" ? undefined : values, { intent, etag: condition }),
+      act: (values) => change(method, path, method === "DELETE" ? undefined : { ...body, ...values }, { intent, etag: condition }),
     });
     if (done) toast("Done.");
     refresh();

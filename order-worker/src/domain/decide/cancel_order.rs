@@ -1,18 +1,20 @@
 //! Cancelling: possible until goods have left, and then final. Whatever is under way elsewhere is
 //! undone by steps that work whether it happened, is happening, or never will.
 
+use std::collections::BTreeSet;
+
 use shared::{
     event::{Fact, Origin},
-    order::{CancelOrder, CancelReason, OrderStatus, PaymentStatus},
+    order::{CancelOrder, CancelReason, CancelRemaining, OrderStatus, PaymentStatus, Shipment},
     outcome::Failure,
     request::Caller,
 };
 
-use super::{is_customers_wish, present};
+use super::{is_customers_wish, present, update_shipment::conclude};
 use crate::domain::{
     decision::{Decision, Draft},
     stamp::Stamp,
-    step::Step,
+    step::{Step, StepKey},
     world::World,
 };
 
@@ -31,6 +33,96 @@ pub(super) fn cancel_order(
         cancel(&mut draft, requested_by(caller), request.reason.clone())?;
     }
     Ok(draft.decide())
+}
+
+/// Cancels what is still here of an order of which something has left: its stock is free again, only what
+/// left is paid for, and the order goes on to its end without it.
+pub(super) fn cancel_remaining(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    request: &CancelRemaining,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let order = present(world, caller, request.id)?;
+    let mut draft = Draft::of(order, origin, stamp);
+    if order.held.is_empty() && !order.cancelled_items().is_empty() {
+        return Ok(draft.decide());
+    }
+    let (id, status) = (order.id, order.status.as_str());
+    if order.status != OrderStatus::Processing || order.held.is_empty() {
+        return Err(Failure::invalid_state(format!(
+            "order {id} is {status}: nothing of it remains to be shipped"
+        )));
+    }
+    if order.left().next().is_none() {
+        return Err(Failure::invalid_state(format!(
+            "order {id} is {status} and nothing of it has left: cancel the whole order"
+        )));
+    }
+
+    let is_here = |parcel: &&Shipment| parcel.shipped_at.is_none();
+    let labels: Vec<_> = order.parcels().filter(is_here).collect();
+    let labelled = labels.iter().flat_map(|parcel| &parcel.items);
+    let labelled: BTreeSet<_> = labelled.map(|item| &item.warehouse).collect();
+    for label in &labels {
+        draft.record(Fact::ShipmentCancelled {
+            shipment_id: label.id,
+            reason: request.reason.clone(),
+        })?;
+    }
+    let held: BTreeSet<_> = order.held.iter().map(|item| &item.warehouse).collect();
+    for warehouse in held {
+        let request = Step::RequestShipment(warehouse.clone());
+        let is_requested = world.steps.contains_key(&StepKey {
+            order_id: id,
+            step: request.clone(),
+        });
+        if is_requested || labelled.contains(warehouse) {
+            draft.drop_step(request);
+            draft.follow_with(Step::CancelShipment(warehouse.clone()));
+        }
+    }
+    draft.record(Fact::StockReleased {
+        items: order.held.clone(),
+        reason: request.reason.clone(),
+    })?;
+    settle_what_left(&mut draft, world)?;
+    conclude(&mut draft)?;
+    Ok(draft.decide())
+}
+
+/// Nothing more will leave: the provider takes what is due and gives up the rest of its hold; what it has
+/// taken beyond that, at its own console for instance, is given back.
+fn settle_what_left(draft: &mut Draft<'_>, world: &World) -> Result<(), Failure> {
+    match draft.order.payment.status {
+        PaymentStatus::Authorized
+        | PaymentStatus::Captured
+        | PaymentStatus::PartiallyRefunded
+        | PaymentStatus::Refunded => {}
+        PaymentStatus::Pending | PaymentStatus::Voided | PaymentStatus::Failed => return Ok(()),
+    }
+    let order_id = draft.order.id;
+    let step = Step::CapturePayment;
+    let key = StepKey {
+        order_id,
+        step: step.clone(),
+    };
+    // One that is under way may have been asked for before this was the last.
+    let attempt = world.steps.get(&key).map_or(0, |row| row.attempt) + 1;
+    let now = draft.stamp().now();
+    draft.follow_at(step, attempt, now);
+    let excess = draft.order.payment.captured - draft.order.capture_due();
+    let amount = excess.min(draft.order.refundable());
+    if amount > 0 {
+        draft.record(Fact::RefundRequested {
+            amount,
+            reason: Some("cancelled".to_owned()),
+        })?;
+        draft.follow_with(Step::RefundPayment);
+    }
+    Ok(())
 }
 
 /// Whose wish a requested cancellation is.
@@ -54,7 +146,10 @@ pub(super) fn cancel(
     draft.record(Fact::OrderCancelled { reason, note, was })?;
     if !draft.order.held.is_empty() {
         let items = draft.order.held.clone();
-        draft.record(Fact::StockReleased { items })?;
+        draft.record(Fact::StockReleased {
+            items,
+            reason: None,
+        })?;
     }
 
     draft.drop_step(Step::ExpireOrder);
@@ -77,7 +172,10 @@ pub(super) fn cancel(
 
     let parcels: Vec<_> = draft.order.parcels().map(|parcel| parcel.id).collect();
     for shipment_id in parcels {
-        draft.record(Fact::ShipmentCancelled { shipment_id })?;
+        draft.record(Fact::ShipmentCancelled {
+            shipment_id,
+            reason: None,
+        })?;
     }
     if was_processing {
         for warehouse in draft.order.warehouses() {

@@ -4,12 +4,17 @@
 //! A parcel that was announced to the carrier leaves as it is if it holds just what is handed over;
 //! else its label is withdrawn, and what it held beside that waits for the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
 
 use shared::{
     event::{Fact, Origin},
     id::{Sku, Warehouse},
-    order::{CreateShipment, NewItem, OrderStatus, Shipment, ShipmentStatus, StockItem},
+    order::{
+        CancelShipment, CreateShipment, NewItem, OrderStatus, Shipment, ShipmentStatus, StockItem,
+    },
     outcome::{Failure, Violation},
     request::Caller,
 };
@@ -47,12 +52,22 @@ pub(super) fn create_shipment(
             order.id
         )));
     }
-    let leaving = match &request.items {
-        None => order.held.clone(),
-        Some(items) => chosen(order, items)?,
-    };
 
     let mut draft = Draft::of(order, origin, stamp);
+    if let (Some(items), Some(warehouse)) = (&request.items, &request.warehouse) {
+        bring_to(&mut draft, world, warehouse, items)?;
+    }
+    let here = held_in(&draft.order, request.warehouse.as_ref());
+    let leaving = match &request.items {
+        None if here.is_empty() => {
+            return Err(Failure::violation(
+                "/warehouse",
+                format!("holds nothing of order {}", request.id),
+            ));
+        }
+        None => here,
+        Some(items) => chosen(here, items)?,
+    };
     let mut by_warehouse: BTreeMap<Warehouse, Vec<StockItem>> = BTreeMap::new();
     for item in leaving {
         let items = by_warehouse.entry(item.warehouse.clone()).or_default();
@@ -71,6 +86,7 @@ pub(super) fn create_shipment(
                 .tracking_number
                 .clone()
                 .unwrap_or(parcel.tracking_number),
+            occurred_at: None,
         })?;
     }
     take_payment(&mut draft);
@@ -78,9 +94,76 @@ pub(super) fn create_shipment(
     Ok(draft.decide())
 }
 
+/// What the order holds, in all warehouses or in one.
+fn held_in(order: &Order, warehouse: Option<&Warehouse>) -> Vec<StockItem> {
+    let is_there = |item: &&StockItem| warehouse.is_none_or(|name| item.warehouse == *name);
+    order.held.iter().filter(is_there).cloned().collect()
+}
+
+/// Has `warehouse` hold what is to leave it: units that are held elsewhere are free there, and are reserved
+/// of what this one has free. Labels of shipments that they were in are withdrawn.
+fn bring_to(
+    draft: &mut Draft<'_>,
+    world: &World,
+    warehouse: &Warehouse,
+    wishes: &[NewItem],
+) -> Result<(), Failure> {
+    let mut wanted: BTreeMap<&Sku, u64> = BTreeMap::new();
+    for wish in wishes {
+        *wanted.entry(&wish.sku).or_default() += u64::from(wish.quantity.get());
+    }
+    let (mut released, mut reserved) = (Vec::new(), Vec::new());
+    for (sku, wanted) in wanted {
+        let here = units(&held_in(&draft.order, Some(warehouse)), sku);
+        let missing = wanted.saturating_sub(here);
+        // More than the order still holds is refused for what it is.
+        if missing == 0 || wanted > units(&draft.order.held, sku) {
+            continue;
+        }
+        let shelf = world
+            .shelves
+            .get(sku)
+            .and_then(|shelves| shelves.get(warehouse));
+        let free = shelf.map_or(0, |shelf| shelf.available());
+        if i64::try_from(missing).is_ok_and(|missing| missing > free) {
+            return Err(Failure::violation(
+                "/warehouse",
+                format!("{missing} more of {sku} are wanted, but {warehouse} has {free} free"),
+            ));
+        }
+        let mut left = u32::try_from(missing).unwrap_or(u32::MAX);
+        let elsewhere = |item: &&StockItem| item.sku == *sku && item.warehouse != *warehouse;
+        for item in draft.order.held.iter().filter(elsewhere) {
+            let taken = left.min(item.quantity.get());
+            left -= taken;
+            released.extend(NonZeroU32::new(taken).map(|quantity| StockItem {
+                quantity,
+                ..item.clone()
+            }));
+        }
+        let quantity = u32::try_from(missing).ok().and_then(NonZeroU32::new);
+        reserved.extend(quantity.map(|quantity| StockItem {
+            sku: sku.clone(),
+            warehouse: warehouse.clone(),
+            quantity,
+        }));
+    }
+    if released.is_empty() {
+        return Ok(());
+    }
+    let sources: BTreeSet<_> = released.iter().map(|item| item.warehouse.clone()).collect();
+    for source in sources {
+        withdraw_labels(draft, &source, &released)?;
+    }
+    draft.record(Fact::StockReserved { items: reserved })?;
+    draft.record(Fact::StockReleased {
+        items: released,
+        reason: Some(format!("shipped from {warehouse}")),
+    })
+}
+
 /// Of what is still here, what the request names.
-fn chosen(order: &Order, wishes: &[NewItem]) -> Result<Vec<StockItem>, Failure> {
-    let mut left = order.held.clone();
+fn chosen(mut left: Vec<StockItem>, wishes: &[NewItem]) -> Result<Vec<StockItem>, Failure> {
     let mut leaving = Vec::new();
     let mut violations = Vec::new();
     for (index, wish) in wishes.iter().enumerate() {
@@ -136,20 +219,7 @@ fn repack(
     items: Vec<StockItem>,
     request: &CreateShipment,
 ) -> Result<Shipment, Failure> {
-    let skus: BTreeSet<&Sku> = items.iter().map(|item| &item.sku).collect();
-    let holds_some = |parcel: &&Shipment| {
-        let mut inside = parcel.items.iter();
-        parcel.shipped_at.is_none()
-            && inside.any(|item| item.warehouse == *warehouse && skus.contains(&item.sku))
-    };
-    let opened: Vec<_> = draft.order.parcels().filter(holds_some).collect();
-    let opened: Vec<_> = opened.into_iter().map(|parcel| parcel.id).collect();
-    for shipment_id in opened {
-        draft.record(Fact::ShipmentCancelled { shipment_id })?;
-    }
-    // Should the carrier be asked at this moment, that label is one too many.
-    draft.drop_step(Step::RequestShipment(warehouse.clone()));
-    draft.follow_with(Step::CancelShipment(warehouse.clone()));
+    withdraw_labels(draft, warehouse, &items)?;
     let parcel = Shipment {
         id: draft.stamp().id(),
         status: ShipmentStatus::LabelCreated,
@@ -166,4 +236,66 @@ fn repack(
         shipment: parcel.clone(),
     })?;
     Ok(parcel)
+}
+
+/// Withdraws the labels of shipments from `warehouse` that hold any of the products of `items`.
+fn withdraw_labels(
+    draft: &mut Draft<'_>,
+    warehouse: &Warehouse,
+    items: &[StockItem],
+) -> Result<(), Failure> {
+    let skus: BTreeSet<&Sku> = items.iter().map(|item| &item.sku).collect();
+    let holds_some = |parcel: &&Shipment| {
+        let mut inside = parcel.items.iter();
+        parcel.shipped_at.is_none()
+            && inside.any(|item| item.warehouse == *warehouse && skus.contains(&item.sku))
+    };
+    let opened: Vec<_> = draft.order.parcels().filter(holds_some).collect();
+    let opened: Vec<_> = opened.into_iter().map(|parcel| parcel.id).collect();
+    for shipment_id in opened {
+        draft.record(Fact::ShipmentCancelled {
+            shipment_id,
+            reason: None,
+        })?;
+    }
+    // Should the carrier be asked at this moment, that label is one too many.
+    draft.drop_step(Step::RequestShipment(warehouse.clone()));
+    draft.follow_with(Step::CancelShipment(warehouse.clone()));
+    Ok(())
+}
+
+/// Withdraws a shipment that is still here. What is in it waits to be shipped otherwise.
+pub(super) fn cancel_shipment(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    request: &CancelShipment,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let order = present(world, caller, request.id)?;
+    let shipment_id = request.shipment_id;
+    let mut shipments = order.shipments.iter();
+    let shipment = shipments
+        .find(|shipment| shipment.id == shipment_id)
+        .ok_or_else(|| Failure::not_found("shipment", shipment_id))?;
+    let mut draft = Draft::of(order, origin, stamp);
+    if shipment.status == ShipmentStatus::Cancelled {
+        return Ok(draft.decide());
+    }
+    if shipment.shipped_at.is_some() {
+        return Err(Failure::invalid_state(format!(
+            "shipment {shipment_id} has left and can't be cancelled"
+        )));
+    }
+    draft.record(Fact::ShipmentCancelled {
+        shipment_id,
+        reason: request.reason.clone(),
+    })?;
+    let warehouses: BTreeSet<_> = shipment.items.iter().map(|item| &item.warehouse).collect();
+    for warehouse in warehouses {
+        draft.drop_step(Step::RequestShipment(warehouse.clone()));
+        draft.follow_with(Step::CancelShipment(warehouse.clone()));
+    }
+    Ok(draft.decide())
 }

@@ -193,6 +193,12 @@ fn act(
         Action::CreateShipment(request) => {
             create_shipment::create_shipment(world, caller, origin, request, stamp)
         }
+        Action::CancelShipment(request) => {
+            create_shipment::cancel_shipment(world, caller, origin, request, stamp)
+        }
+        Action::CancelRemaining(request) => {
+            cancel_order::cancel_remaining(world, caller, origin, request, stamp)
+        }
         Action::NotifyPayment(notice) => {
             payment::notify_payment(world, caller, origin, notice, stamp)
         }
@@ -208,6 +214,9 @@ fn act(
         }
         Action::SetStock(count) => products::set_stock(world, caller, origin, count, stamp),
         Action::AdjustStock(change) => products::adjust_stock(world, caller, origin, change, stamp),
+        Action::RemoveStock(request) => {
+            products::remove_stock(world, caller, origin, request, stamp)
+        }
         Action::CreateCustomer(new) => customers::create_customer(caller, new, stamp),
         Action::BlockCustomer(request) => customers::block_customer(world, caller, request),
         Action::VerifyCustomer(customer) => customers::verify_customer(world, caller, customer.id),

@@ -1,11 +1,13 @@
 //! The catalogue and its shelves: the owner's business, not the storefronts'.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 use shared::{
     event::{Fact, Origin},
     id::{Sku, Warehouse},
     outcome::Failure,
-    product::{AdjustStock, MAX_ON_HAND, NewProduct, SetStock, UpdateProduct},
+    product::{AdjustStock, MAX_ON_HAND, NewProduct, RemoveStock, SetStock, UpdateProduct},
     request::Caller,
 };
 
@@ -44,6 +46,7 @@ pub(super) fn create_product(
         None => Product {
             details: new.clone(),
             is_deleted: false,
+            removed_from: BTreeSet::new(),
             version: 0,
             created_at: now,
             updated_at: now,
@@ -165,6 +168,72 @@ pub(super) fn adjust_stock(
     count_shelf(world, origin, place, on_hand, Some(reason), stamp)
 }
 
+/// A warehouse that the product was put in by mistake, or is not in any more. Its stock may be moved to the
+/// right one; what is reserved stays where it is.
+pub(super) fn remove_stock(
+    world: &World,
+    caller: &Caller,
+    origin: &Origin,
+    request: &RemoveStock,
+    stamp: &mut Stamp,
+) -> Result<Decision, Failure> {
+    caller.must_operate()?;
+    let RemoveStock {
+        sku,
+        warehouse,
+        move_to,
+        reason,
+    } = request.clone();
+    let mut product = orderable(world, &sku)?.clone();
+    let shelves = world.shelves.get(&sku);
+    let found = shelves.and_then(|shelves| shelves.get(&warehouse)).copied();
+    let Some(Shelf { on_hand, reserved }) = found.filter(|shelf| product.is_in(&warehouse, *shelf))
+    else {
+        return Err(Failure::not_found(
+            &format!("stock of {sku} in warehouse"),
+            warehouse,
+        ));
+    };
+    if reserved > 0 {
+        let why = format!("{sku} in {warehouse}: {reserved} units are reserved for open orders");
+        return Err(Failure::invalid_state(why).with(json!({"reserved": reserved})));
+    }
+    let mut moved = None;
+    if on_hand > 0 {
+        let Some(to) = move_to else {
+            let why = format!(
+                "{sku} in {warehouse}: {on_hand} units are there; name where they are with move_to, or set on_hand to 0 first"
+            );
+            return Err(Failure::invalid_state(why).with(json!({"on_hand": on_hand})));
+        };
+        let total = shelf(world, &sku, &to).on_hand + on_hand;
+        if total > MAX_ON_HAND {
+            return Err(Failure::violation(
+                "/move_to",
+                format!("would have {total} units of {sku}"),
+            ));
+        }
+        product.removed_from.remove(&to);
+        moved = Some(Fact::StockAdjusted {
+            sku: sku.clone(),
+            warehouse: to,
+            on_hand: total,
+            reason: reason.clone(),
+            is_removed: false,
+        });
+    }
+    product.removed_from.insert(warehouse.clone());
+    let removed = Fact::StockAdjusted {
+        sku,
+        warehouse,
+        on_hand: 0,
+        reason,
+        is_removed: true,
+    };
+    let facts = [Some(removed), moved].into_iter().flatten();
+    Ok(changed_by(product, origin, facts, stamp))
+}
+
 fn shelf(world: &World, sku: &Sku, warehouse: &Warehouse) -> Shelf {
     let shelves = world.shelves.get(sku);
     let shelf = shelves.and_then(|shelves| shelves.get(warehouse));
@@ -179,7 +248,7 @@ fn count_shelf(
     reason: Option<String>,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
-    let product = orderable(world, &sku)?.clone();
+    let mut product = orderable(world, &sku)?.clone();
     // What is promised must stay on the shelf.
     let Shelf {
         on_hand: was,
@@ -191,6 +260,7 @@ fn count_shelf(
         );
         return Err(Failure::invalid_state(why).with(json!({"reserved": reserved})));
     }
+    product.removed_from.remove(&warehouse);
     let before = low_stock::total(world, &sku);
     let low = low_stock::falls(world, &sku, before, before + on_hand - was);
     let adjusted = Fact::StockAdjusted {
@@ -198,6 +268,7 @@ fn count_shelf(
         warehouse,
         on_hand,
         reason,
+        is_removed: false,
     };
     let facts = [Some(adjusted), low].into_iter().flatten();
     Ok(changed_by(product, origin, facts, stamp))

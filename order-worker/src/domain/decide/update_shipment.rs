@@ -1,9 +1,12 @@
 //! What the shipper tells about an order's parcels. Updates come late, twice and out of order: a
 //! parcel only ever moves on, and one that arrived has left before.
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use shared::{
     event::{Fact, Origin},
-    id::Warehouse,
+    id::{ShipmentId, Warehouse},
     order::{OrderStatus, Shipment, ShipmentStatus, ShipmentUpdate, UpdateShipment},
     outcome::Failure,
     request::Caller,
@@ -12,6 +15,7 @@ use shared::{
 use super::{Rules, payment::give_back_returns, visible};
 use crate::domain::{
     decision::{Decision, Draft},
+    order::Order,
     shipment::{Effect, effect},
     stamp::Stamp,
     step::Step,
@@ -61,24 +65,108 @@ pub(super) fn update_shipment(
     Ok(draft.decide())
 }
 
-/// The parcel that is named, by its id or tracking number; else all of them, and before that what
-/// is in none yet becomes some: the shipper knows better than we do what it carries.
+/// The shipments that an update is about.
+///
+/// - By `shipment_id`: that one. A tracking number beside it must not be another shipment's.
+/// - By `tracking_number` alone: every shipment with that number. An unknown number is refused, except
+///   that `shipment.shipped` introduces one: goods that are in no shipment yet have left under it, one
+///   shipment a warehouse.
+/// - By neither: the whole order. Goods in no shipment yet become one a warehouse. `shipment.failed` and
+///   `shipment.returned` are about what has left; before that, the order must have only one shipment.
 fn parcels_meant(draft: &mut Draft<'_>, update: &UpdateShipment) -> Result<Vec<Shipment>, Failure> {
-    let shipments = &draft.order.shipments;
-    if let Some(id) = update.shipment_id {
-        let named = shipments.iter().find(|shipment| shipment.id == id);
-        return named
-            .map(|parcel| vec![parcel.clone()])
-            .ok_or_else(|| Failure::not_found("shipment", id));
+    match (update.shipment_id, &update.tracking_number) {
+        (Some(id), number) => by_id(&draft.order, id, number.as_deref()).map(|parcel| vec![parcel]),
+        (None, Some(number)) => by_tracking_number(draft, update, number),
+        (None, None) => of_whole_order(draft, update),
     }
-    if let Some(number) = &update.tracking_number
-        && let Some(tracked) = shipments
-            .iter()
-            .find(|shipment| shipment.tracking_number == *number)
-    {
-        return Ok(vec![tracked.clone()]);
+}
+
+fn by_id(order: &Order, id: ShipmentId, number: Option<&str>) -> Result<Shipment, Failure> {
+    let shipments = &order.shipments;
+    let named = shipments.iter().find(|shipment| shipment.id == id);
+    let named = named.ok_or_else(|| Failure::not_found("shipment", id))?;
+    let Some(number) = number.filter(|number| *number != named.tracking_number) else {
+        return Ok(named.clone());
+    };
+    // A shipment that is still here may leave under another number than its label's.
+    let is_others = order.parcels().any(|other| other.tracking_number == number);
+    let has_left = named.shipped_at.is_some() && !named.tracking_number.is_empty();
+    if is_others || has_left {
+        return Err(Failure::violation(
+            "/tracking_number",
+            format!(
+                "is {number}, but shipment {id} has tracking number {:?}",
+                named.tracking_number
+            ),
+        ));
     }
-    for warehouse in draft.order.warehouses() {
+    Ok(named.clone())
+}
+
+fn by_tracking_number(
+    draft: &mut Draft<'_>,
+    update: &UpdateShipment,
+    number: &str,
+) -> Result<Vec<Shipment>, Failure> {
+    let has_number = |shipment: &&Shipment| shipment.tracking_number == number;
+    let tracked: Vec<_> = draft.order.parcels().filter(has_number).cloned().collect();
+    if !tracked.is_empty() {
+        return Ok(tracked);
+    }
+    let cancelled = draft.order.shipments.iter().find(has_number);
+    if let Some(cancelled) = cancelled {
+        return Ok(vec![cancelled.clone()]);
+    }
+    if update.kind == ShipmentUpdate::Shipped {
+        let known: Vec<_> = draft.order.parcels().map(|parcel| parcel.id).collect();
+        announce_the_rest(draft, update)?;
+        let is_new = |parcel: &&Shipment| !known.contains(&parcel.id);
+        let new: Vec<_> = draft.order.parcels().filter(is_new).cloned().collect();
+        if !new.is_empty() {
+            return Ok(new);
+        }
+    }
+    Err(Failure::not_found(
+        "shipment of this order with tracking number",
+        number,
+    ))
+}
+
+fn of_whole_order(
+    draft: &mut Draft<'_>,
+    update: &UpdateShipment,
+) -> Result<Vec<Shipment>, Failure> {
+    let is_backwards = match update.kind {
+        ShipmentUpdate::Failed | ShipmentUpdate::Returned => true,
+        ShipmentUpdate::Shipped
+        | ShipmentUpdate::InTransit
+        | ShipmentUpdate::OutForDelivery
+        | ShipmentUpdate::Delivered => false,
+    };
+    if is_backwards && draft.order.left().next().is_some() {
+        return Ok(draft.order.left().cloned().collect());
+    }
+    announce_the_rest(draft, update)?;
+    let parcels: Vec<_> = draft.order.parcels().cloned().collect();
+    if is_backwards && parcels.len() > 1 {
+        return Err(Failure::violation(
+            "/shipment_id",
+            "is required, or tracking_number: the order has several shipments and none has left",
+        ));
+    }
+    Ok(parcels)
+}
+
+/// Makes a shipment of what each warehouse holds that is in no shipment yet: the shipper has it.
+fn announce_the_rest(draft: &mut Draft<'_>, update: &UpdateShipment) -> Result<(), Failure> {
+    let held: BTreeSet<_> = draft
+        .order
+        .held
+        .iter()
+        .map(|item| &item.warehouse)
+        .collect();
+    let warehouses: Vec<_> = held.into_iter().cloned().collect();
+    for warehouse in warehouses {
         let tracking_number = update.tracking_number.clone().unwrap_or_default();
         let carrier = update
             .carrier
@@ -90,7 +178,7 @@ fn parcels_meant(draft: &mut Draft<'_>, update: &UpdateShipment) -> Result<Vec<S
             draft.follow_with(Step::CancelShipment(warehouse));
         }
     }
-    Ok(draft.order.parcels().cloned().collect())
+    Ok(())
 }
 
 /// Makes a parcel of what is held in `warehouse` and in no parcel yet; false if that is nothing.
@@ -123,6 +211,11 @@ fn move_on(
     update: &UpdateShipment,
 ) -> Result<(), Failure> {
     let shipment_id = parcel.id;
+    let not_before = parcel.shipped_at.unwrap_or(draft.order.created_at);
+    let now = draft.stamp().now();
+    let occurred_at = update
+        .timestamp
+        .filter(|at| is_credible(*at, not_before, now));
     if parcel.shipped_at.is_none() {
         draft.record(Fact::ShipmentShipped {
             shipment_id,
@@ -135,26 +228,46 @@ fn move_on(
                 .tracking_number
                 .clone()
                 .unwrap_or_else(|| parcel.tracking_number.clone()),
+            occurred_at,
         })?;
     }
-    match fact(parcel, update.kind) {
+    match fact(parcel, update.kind, occurred_at) {
         Some(fact) => draft.record(fact),
         None => Ok(()),
     }
 }
 
+/// Whether the shipper's time can be right: if it lies in the future or before the shipment can have been
+/// there, its clock, or the webhook, is wrong and our own time counts.
+fn is_credible(at: Timestamp, not_before: Timestamp, now: Timestamp) -> bool {
+    not_before <= at && at <= now
+}
+
 /// What happened besides that the parcel left.
-fn fact(parcel: &Shipment, update: ShipmentUpdate) -> Option<Fact> {
+fn fact(parcel: &Shipment, update: ShipmentUpdate, occurred_at: Option<Timestamp>) -> Option<Fact> {
     let shipment_id = parcel.id;
     match update {
         ShipmentUpdate::Shipped => None,
-        ShipmentUpdate::InTransit => Some(Fact::ShipmentInTransit { shipment_id }),
-        ShipmentUpdate::OutForDelivery => Some(Fact::ShipmentOutForDelivery { shipment_id }),
-        ShipmentUpdate::Delivered => Some(Fact::ShipmentDelivered { shipment_id }),
-        ShipmentUpdate::Failed => Some(Fact::ShipmentFailed { shipment_id }),
+        ShipmentUpdate::InTransit => Some(Fact::ShipmentInTransit {
+            shipment_id,
+            occurred_at,
+        }),
+        ShipmentUpdate::OutForDelivery => Some(Fact::ShipmentOutForDelivery {
+            shipment_id,
+            occurred_at,
+        }),
+        ShipmentUpdate::Delivered => Some(Fact::ShipmentDelivered {
+            shipment_id,
+            occurred_at,
+        }),
+        ShipmentUpdate::Failed => Some(Fact::ShipmentFailed {
+            shipment_id,
+            occurred_at,
+        }),
         ShipmentUpdate::Returned => Some(Fact::ShipmentReturned {
             shipment_id,
             items: parcel.items.clone(),
+            occurred_at,
         }),
     }
 }

@@ -148,7 +148,7 @@ impl Order {
                     self.place(items);
                 }
             }
-            Fact::StockReleased { items } => self.let_go(items),
+            Fact::StockReleased { items, .. } => self.let_go(items),
             Fact::ShipmentCreated { shipment } => self.shipments.push(shipment.clone()),
             Fact::ShipmentShipped {
                 shipment_id, items, ..
@@ -157,12 +157,12 @@ impl Order {
                 self.move_shipment(*shipment_id, event)
                     .ok_or_else(|| misfit("no such shipment"))?;
             }
-            Fact::ShipmentDelivered { shipment_id }
-            | Fact::ShipmentInTransit { shipment_id }
-            | Fact::ShipmentOutForDelivery { shipment_id }
-            | Fact::ShipmentFailed { shipment_id }
+            Fact::ShipmentDelivered { shipment_id, .. }
+            | Fact::ShipmentInTransit { shipment_id, .. }
+            | Fact::ShipmentOutForDelivery { shipment_id, .. }
+            | Fact::ShipmentFailed { shipment_id, .. }
             | Fact::ShipmentReturned { shipment_id, .. }
-            | Fact::ShipmentCancelled { shipment_id } => {
+            | Fact::ShipmentCancelled { shipment_id, .. } => {
                 self.move_shipment(*shipment_id, event)
                     .ok_or_else(|| misfit("no such shipment"))?;
             }
@@ -215,15 +215,16 @@ impl Order {
             Fact::ShipmentShipped {
                 carrier,
                 tracking_number,
+                occurred_at,
                 ..
             } => {
                 shipment.carrier.clone_from(carrier);
                 shipment.tracking_number.clone_from(tracking_number);
-                shipment.shipped_at = Some(event.time);
+                shipment.shipped_at = Some(occurred_at.unwrap_or(event.time));
                 ShipmentStatus::Shipped
             }
-            Fact::ShipmentDelivered { .. } => {
-                shipment.delivered_at = Some(event.time);
+            Fact::ShipmentDelivered { occurred_at, .. } => {
+                shipment.delivered_at = Some(occurred_at.unwrap_or(event.time));
                 ShipmentStatus::Delivered
             }
             Fact::ShipmentInTransit { .. } => ShipmentStatus::InTransit,

@@ -4,7 +4,7 @@
 //!   found. Should creating be done twice, the other one is never confirmed and holds nothing.
 //! - Before anything is done it is asked where it stands, so that an answer that was lost is made up for;
 //!   what could still be done twice at the same moment goes by an idempotency key of order and total.
-//! - A card is captured once, when all goods have left; in parts where the account may
+//! - A card is captured once, when all goods have left that will; in parts where the account may
 //!   (`STRIPE_MULTICAPTURE=1`, <https://docs.stripe.com/payments/multicapture>).
 
 mod api;
@@ -111,6 +111,10 @@ impl Stripe {
         let intent = self.find(reference).await?;
         let taken = received(&intent, payment);
         let left = total - taken;
+        let is_last = payment.is_complete || total >= payment.price.amount;
+        if left <= 0 && is_last && taken > 0 && intent.status == "requires_capture" {
+            self.release(reference, payment).await;
+        }
         if left <= 0 || intent.status == "succeeded" {
             return Ok(taken);
         }
@@ -120,20 +124,43 @@ impl Stripe {
                 intent.status
             )));
         }
-        let is_last = total >= payment.price.amount;
         if !is_last && !can_be_taken_in_parts(&intent) {
             return Ok(taken);
         }
         let mut form = Form::new();
-        if !is_last {
+        let is_all = total >= payment.price.amount;
+        if !is_all {
             let amount = to_stripe(left, payment.price.currency).to_string();
             form.push(("amount_to_capture", amount));
+        }
+        // Without this the rest of the hold is given up.
+        if !is_last {
             form.push(("final_capture", "false".to_owned()));
         }
-        let key = format!("{}/capture/{total}", payment.key);
+        // One key stands for one request.
+        let suffix = if is_last && !is_all { "/final" } else { "" };
+        let key = format!("{}/capture/{total}{suffix}", payment.key);
         let captured = self.api.act(reference, "capture", &form, Some(&key)).await;
         captured.map_err(ApiError::permanent)?;
         Ok(total)
+    }
+
+    /// Gives the rest of a hold up of which parts were taken
+    /// (<https://docs.stripe.com/payments/multicapture>). If this fails, it ends by itself after some days.
+    async fn release(&self, reference: &str, payment: &Payment) {
+        let form = vec![
+            ("amount_to_capture", "0".to_owned()),
+            ("final_capture", "true".to_owned()),
+        ];
+        let key = format!("{}/release", payment.key);
+        let released = self.api.act(reference, "capture", &form, Some(&key)).await;
+        if let Err(error) = released {
+            tracing::warn!(
+                reference,
+                ?error,
+                "the rest of a hold could not be released"
+            );
+        }
     }
 
     pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {

@@ -45,6 +45,28 @@ impl CancelOrder {
     }
 }
 
+/// `order.cancel_remaining`: cancels what has not left of an order of which something has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "the rest can't be delivered"}))]
+pub struct CancelRemaining {
+    /// Which order.
+    #[schema(ignore)]
+    pub id: OrderId,
+    /// Why, in the caller's words; kept in the history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    pub reason: Option<String>,
+}
+
+impl CancelRemaining {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let reason = fields.optional("reason", body::text(0..=500));
+        Some(Self { id: id?, reason })
+    }
+}
+
 /// `order.reject`: the owner does not approve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"reason": "no delivery to this country"}))]

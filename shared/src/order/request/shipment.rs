@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     body::{self, Fields},
-    id::{OrderId, ShipmentId},
+    id::{OrderId, ShipmentId, Warehouse},
     order::ShipmentStatus,
 };
 
@@ -35,36 +35,73 @@ pub struct CreateShipment {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
     pub tracking_number: Option<String>,
+    /// The warehouse that the goods leave; absent: wherever they are held. With `items`, units that are
+    /// held in another warehouse are taken from this one's free stock instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warehouse: Option<Warehouse>,
 }
 
 impl CreateShipment {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let id = fields.required("id", body::parsed);
         let items = fields.optional_list("items", 1..=MAX_ITEMS, item);
-        let carrier = fields.optional("carrier", body::text(1..=100));
-        let tracking_number = fields.optional("tracking_number", body::text(1..=100));
+        let carrier = fields.optional("carrier", body::visible_text(1..=100));
+        let tracking_number = fields.optional("tracking_number", body::visible_text(1..=100));
+        let warehouse = fields.optional("warehouse", body::parsed);
         Some(Self {
             id: id?,
             items: items?,
             carrier,
             tracking_number,
+            warehouse,
         })
     }
 }
 
-/// `shipment.update`: what the shipper's webhook tells.
+/// `shipment.cancel`: withdraws a shipment that is still here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"reason": "wrong label"}))]
+#[serde(deny_unknown_fields)]
+pub struct CancelShipment {
+    /// Of which order.
+    #[schema(ignore)]
+    pub id: OrderId,
+    /// Which shipment.
+    #[schema(ignore)]
+    pub shipment_id: ShipmentId,
+    /// Why, in the caller's words; kept in the history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    pub reason: Option<String>,
+}
+
+impl CancelShipment {
+    pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let id = fields.required("id", body::parsed);
+        let shipment_id = fields.required("shipment_id", body::parsed);
+        let reason = fields.optional("reason", body::text(0..=500));
+        Some(Self {
+            id: id?,
+            shipment_id: shipment_id?,
+            reason,
+        })
+    }
+}
+
+/// `shipment.update`: what the shipper's webhook tells, or an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UpdateShipment {
     /// Which order.
     pub order_id: OrderId,
-    /// Which parcel; absent: every parcel of the order.
+    /// Which parcel; absent: those with `tracking_number`, or without one the whole order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shipment_id: Option<ShipmentId>,
     /// What happened, as the shipper names it: `shipment.delivered`…
     #[serde(rename = "type")]
     pub kind: ShipmentUpdate,
-    /// When it happened, by the shipper's clock.
-    pub timestamp: Timestamp,
+    /// When it happened, by the shipper's clock; absent: now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
     /// The shipper's id for the parcel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracking_number: Option<String>,
@@ -78,14 +115,14 @@ impl UpdateShipment {
         let order_id = fields.required("order_id", body::parsed);
         let shipment_id = fields.optional("shipment_id", body::parsed);
         let kind = fields.required("type", body::parsed);
-        let timestamp = fields.required("timestamp", time);
+        let timestamp = fields.optional("timestamp", time);
         let tracking_number = fields.optional("tracking_number", body::text(1..=100));
         let carrier = fields.optional("carrier", body::text(1..=100));
         Some(Self {
             order_id: order_id?,
             shipment_id,
             kind: kind?,
-            timestamp: timestamp?,
+            timestamp,
             tracking_number,
             carrier,
         })
