@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
     response::Response,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::{
     amqp::{
@@ -19,7 +19,7 @@ use shared::{
         topology::STEP_QUEUE,
     },
     etag::IfMatch,
-    id::OrderId,
+    id::{OrderId, Storefront},
     order::AcceptOrder,
     outcome::{Code, Failure, Told},
     request::{Caller, Request, Role},
@@ -118,6 +118,29 @@ impl Asker {
             timeout: self.app.request_timeout,
         };
         Ok(self.app.rpc.call(&request, call).await)
+    }
+
+    /// Refuses a storefront that nobody knows: there is no credential of it, no customer and no order.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST`; whatever keeps the worker from looking.
+    pub(crate) async fn check_storefront(&self, storefront: &Storefront) -> Result<(), Problem> {
+        if self.app.auth.may_know(storefront) {
+            return Ok(());
+        }
+        for list in ["customer.list", "order.list"] {
+            let found = self.ask(list, json!({"storefront": storefront, "limit": 1}));
+            let found = found.await?.outcome?.value();
+            if found["data"]
+                .as_array()
+                .is_some_and(|data| !data.is_empty())
+            {
+                return Ok(());
+            }
+        }
+        let detail =
+            format!("no credential, customer or order is known of storefront {storefront}");
+        Err(Failure::violation("/storefront", detail).into())
     }
 
     /// Refuses storefronts.

@@ -147,6 +147,8 @@ struct Known<'a> {
     #[serde(borrow)]
     stock: Option<&'a RawValue>,
     #[serde(borrow)]
+    failing_since: Option<&'a RawValue>,
+    #[serde(borrow)]
     next_cursor: Option<Cow<'a, str>>,
 }
 
@@ -158,7 +160,12 @@ impl<'a> Known<'a> {
     /// What can be named is tagged.
     fn etag(&self, value: &Json) -> Option<HeaderValue> {
         self.id.as_ref().or(self.sku.as_ref())?;
-        HeaderValue::from_str(&etag::of_parts(self.version, self.stock, value)).ok()
+        HeaderValue::from_str(&etag::of_parts(
+            self.version,
+            self.stock.or(self.failing_since),
+            value,
+        ))
+        .ok()
     }
 
     /// Where it is: by its id, or its sku.

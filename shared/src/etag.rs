@@ -2,7 +2,8 @@
 //!
 //! What has a version is tagged with it, anything else with a digest of its JSON. A product's stock
 //! moves without a new version: its tag is the version and a digest of the stock, of which only the
-//! version is a condition, or nobody could change the price of what sells.
+//! version is a condition, or nobody could change the price of what sells. It is the same with an endpoint's
+//! `failing_since`.
 //!
 //! Both processes make tags here: a condition that a client took from the gateway is decided by the
 //! worker.
@@ -32,17 +33,25 @@ pub fn of(value: &Json) -> String {
         version: Option<u64>,
         #[serde(borrow)]
         stock: Option<&'a RawValue>,
+        #[serde(borrow)]
+        failing_since: Option<&'a RawValue>,
     }
-    let Tagged { version, stock } = serde_json::from_str(value.text()).unwrap_or_default();
-    of_parts(version, stock, value)
+    let Tagged {
+        version,
+        stock,
+        failing_since,
+    } = serde_json::from_str(value.text()).unwrap_or_default();
+    of_parts(version, stock.or(failing_since), value)
 }
 
 /// The tag of `value`, of which it is known already what counts its changes, and what changes
 /// without being counted.
-pub fn of_parts(version: Option<u64>, stock: Option<&RawValue>, value: &Json) -> String {
-    match (version, stock) {
+pub fn of_parts(version: Option<u64>, uncounted: Option<&RawValue>, value: &Json) -> String {
+    match (version, uncounted) {
         (Some(version), None) => format!("\"{version}\""),
-        (Some(version), Some(stock)) => format!("\"{version}-{}\"", digest(stock.get())),
+        (Some(version), Some(uncounted)) => {
+            format!("\"{version}-{}\"", digest(uncounted.get()))
+        }
         (None, _) => format!("\"{}\"", digest(value.text())),
     }
 }

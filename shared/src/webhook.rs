@@ -15,6 +15,7 @@ use crate::{
     id::{DeliveryId, EndpointId, EventId, Storefront},
     order::{cursor, limit},
     schema,
+    web_url::web_url,
 };
 
 /// Characters of a URL.
@@ -161,10 +162,7 @@ impl FromStr for EndpointUrl {
         if !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err("must have no other characters than a URI has (RFC 3986)".to_owned());
         }
-        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
-        if !matches!(url.scheme(), "https" | "http") {
-            return Err("must begin with https://".to_owned());
-        }
+        let url = web_url(text)?;
         if !url.has_host() || !url.username().is_empty() || url.password().is_some() {
             return Err("must have a host and no user name or password".to_owned());
         }
@@ -175,11 +173,13 @@ impl FromStr for EndpointUrl {
     }
 }
 
+/// What was stored once stays readable, whatever is asked of a new one.
 impl TryFrom<String> for EndpointUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+        let url = Url::parse(&text).map_err(|error| format!("is not a URL: {error}"))?;
+        Ok(Self(url))
     }
 }
 
@@ -230,7 +230,7 @@ fn as_list<S: serde::Serializer>(
 impl NewEndpoint {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let url = fields.required("url", body::parsed);
-        let description = fields.optional("description", body::text(1..=MAX_DESCRIPTION));
+        let description = fields.optional("description", body::visible_text(1..=MAX_DESCRIPTION));
         let event_types = fields.optional("event_types", event_types);
         let storefront = fields.optional("storefront", body::parsed);
         Some(Self {
@@ -247,7 +247,16 @@ fn event_types(value: Value) -> Result<EventFilter, String> {
         return Err("must be a list".to_owned());
     };
     let types: Result<Vec<_>, _> = types.into_iter().map(body::string).collect();
-    EventFilter::new(types.map_err(|_| "must be a list of strings".to_owned())?)
+    let filter = EventFilter::new(types.map_err(|_| "must be a list of strings".to_owned())?)?;
+    let unknown: Vec<&str> = filter.unknown().collect();
+    if unknown.is_empty() {
+        Ok(filter)
+    } else {
+        Err(format!(
+            "names no type of event: {}; see the events of docs/asyncapi.json",
+            unknown.join(", ")
+        ))
+    }
 }
 
 /// `webhook_endpoint.get`, `.delete`.
@@ -293,7 +302,7 @@ impl UpdateEndpoint {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let id = fields.required("id", body::parsed);
         let url = fields.optional("url", body::parsed);
-        let description = fields.optional("description", body::text(1..=MAX_DESCRIPTION));
+        let description = fields.optional("description", body::visible_text(1..=MAX_DESCRIPTION));
         let event_types = fields.optional("event_types", event_types);
         let is_enabled = fields.optional("is_enabled", body::boolean);
         Some(Self {
@@ -425,6 +434,15 @@ mod tests {
                 .parse::<EndpointUrl>()
                 .is_ok()
         );
+        for right in [
+            "http://127.0.0.1:8080/",
+            "https://[2606:4700::1111]/",
+            "HTTPS://Example.com.",
+            "http://web_hooks:9000",
+            "https://xn--exmple-cua.com",
+        ] {
+            assert!(right.parse::<EndpointUrl>().is_ok(), "{right}");
+        }
         for wrong in [
             "",
             "example.com",
@@ -438,6 +456,14 @@ mod tests {
             "https://example.com/a b",
             " https://example.com",
             "https://exam\nple.com",
+            "https:///x",
+            "https:x",
+            "https:\\\\x",
+            "https://example.com:0/",
+            "https://a..b/",
+            "https://.",
+            "https://-a.example",
+            &format!("https://{}.example", "x".repeat(64)),
         ] {
             assert!(wrong.parse::<EndpointUrl>().is_err(), "{wrong}");
         }

@@ -46,6 +46,12 @@ impl Keys {
         self.0.is_empty()
     }
 
+    /// Whether there is a key of this storefront.
+    pub(super) fn name_storefront(&self, storefront: &Storefront) -> bool {
+        let mut known = self.0.iter();
+        known.any(|key| key.identity.storefront == *storefront)
+    }
+
     /// Whose key is known by this name.
     pub(super) fn known_as(&self, credential: &str) -> Option<Identity> {
         let mut known = self.0.iter();

@@ -64,6 +64,14 @@ impl Auth {
         self.keys.is_empty() && self.tokens.is_none()
     }
 
+    /// Whether there may be credentials of this storefront: which ones an identity provider names is not
+    /// known.
+    pub(crate) fn may_know(&self, storefront: &Storefront) -> bool {
+        *storefront == Storefront::default()
+            || self.tokens.is_some()
+            || self.keys.name_storefront(storefront)
+    }
+
     /// Who calls, by the `Authorization` header (RFC 6750, section 2.1), or by the console's session.
     ///
     /// # Errors

@@ -36,10 +36,16 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// From now on it is told of every event that it wants: a `CloudEvent` by `POST`, signed as Standard
 /// Webhooks has it. The answer holds the `secret` that signs, once and never again. Storefronts and
 /// operators add endpoints for their own storefront; an admin's hears of everything unless it names
-/// one.
+/// one, which must be known: by a credential, a customer or an order.
 #[utoipa::path(post, path = "/v1/webhook-endpoints", tag = "webhooks", request_body = NewEndpoint,
     responses((status = 201, body = Endpoint)))]
 async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+    let named = body.0["storefront"].as_str().map(str::parse);
+    if let Some(Ok(storefront)) = named
+        && asker.caller("").must_administer().is_ok()
+    {
+        asker.check_storefront(&storefront).await?;
+    }
     let told = asker.ask("webhook_endpoint.create", body.0).await?;
     Ok(answer(StatusCode::CREATED, told).located("/v1/webhook-endpoints"))
 }

@@ -269,3 +269,28 @@ async fn an_order_that_another_worker_was_writing_for_an_erased_customer_is_seen
     let detail = problem["detail"].as_str().unwrap();
     assert!(detail.contains(&other.to_string()), "{detail}");
 }
+
+#[tokio::test]
+async fn names_can_be_seen_and_a_body_that_means_nothing_is_refused() {
+    let system = System::start().await;
+    for blank in [" ", "\u{200b}\u{2060}", "\u{3000}", "\u{3164}", "\u{2800}"] {
+        let customer = json!({"name": blank, "email": "ada@example.com"});
+        let product = json!({"sku": "X", "name": blank, "price": 1, "currency": "EUR"});
+        for (path, body) in [("/v1/customers", customer), ("/v1/products", product)] {
+            let refused = system.post(path, body).await;
+            let problem = refused.expect_problem(422, "INVALID_REQUEST");
+            assert_eq!(problem["errors"][0]["pointer"], "/name", "{blank:?}");
+        }
+    }
+    let path = format!("/v1/customers/{}", system.customer().await);
+    for action in ["block", "unblock", "verify"] {
+        let path = format!("{path}/{action}");
+        for body in [json!({"is_blocked": false}), json!({"reason": "x"})] {
+            let refused = system.post(&path, body).await;
+            refused.expect_problem(422, "INVALID_REQUEST");
+        }
+        system.post(&path, json!({})).await.expect(200);
+        let request = system.request(reqwest::Method::POST, &path);
+        crate::harness::send(request).await.expect(200);
+    }
+}

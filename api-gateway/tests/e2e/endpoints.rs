@@ -515,3 +515,123 @@ async fn redirects_are_not_followed() {
     assert_eq!(failed["status"], "pending");
     assert!(inside.received().is_empty());
 }
+
+#[tokio::test]
+async fn a_receiver_that_says_200_has_taken_it_whatever_becomes_of_the_body() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let stalled = Receiver::with(vec![Manner::Stalled]).await;
+    let endless = Receiver::with(vec![Manner::Endless]).await;
+    let busy = Receiver::with(vec![Manner::RetryAfter(503, "3600".to_owned())]).await;
+    let mut endpoints = Vec::new();
+    for receiver in [&stalled, &endless, &busy] {
+        let made = system
+            .endpoint(&receiver.url("/"), &["order.created"])
+            .await;
+        endpoints.push(made.0);
+    }
+    system.an_order().await;
+    for endpoint in &endpoints[..2] {
+        let taken = system
+            .delivery_until(endpoint, |delivery| delivery["status"] == "succeeded")
+            .await;
+        let attempts = taken["attempts"].as_array().unwrap();
+        assert_eq!(attempts.len(), 1);
+        assert_eq!(attempts[0]["response_code"], 200);
+    }
+    // Who asks for time gets it.
+    let refused = system
+        .delivery_until(&endpoints[2], |delivery| {
+            delivery["attempts"][0]["response_code"] == 503
+        })
+        .await;
+    let time = |value: &Value| -> jiff::Timestamp { value.as_str().unwrap().parse().unwrap() };
+    let tried = time(&refused["attempts"][0]["at"]);
+    let next = time(&refused["next_attempt_at"]);
+    assert_eq!(next.duration_since(tried).as_secs(), 3600);
+}
+
+#[tokio::test]
+async fn an_endpoints_tag_changes_with_what_it_shows_and_its_version_with_what_was_changed() {
+    let system = System::start_with(&[OPEN]).await;
+    system.stock("A", &[("main", 10)]).await;
+    let receiver = Receiver::with(vec![Manner::Status(500)]).await;
+    let (endpoint, _) = system
+        .endpoint(&receiver.url("/"), &["order.created"])
+        .await;
+    let path = format!("/v1/webhook-endpoints/{endpoint}");
+    let before = system.get(&path).await;
+    let tag = before.headers["etag"].clone();
+    let known = || {
+        let request = system.request(Method::GET, &path);
+        send(request.header("if-none-match", tag.clone()))
+    };
+    assert_eq!(known().await.status, 304);
+    system.an_order().await;
+    let refused = |delivery: &Value| delivery["attempts"][0].is_object();
+    system.delivery_until(&endpoint, refused).await;
+    let failing = known().await;
+    assert_eq!(failing.status, 200);
+    assert!(failing.body["failing_since"].is_string());
+    // The version is still what a change is made to.
+    let patch = |body: Value| {
+        let request = system.request(Method::PATCH, &path);
+        send(request.header("if-match", tag.clone()).json(&body))
+    };
+    for nothing in [
+        json!({}),
+        json!({"event_types": ["order.created"]}),
+        json!({"url": receiver.url("/")}),
+    ] {
+        let same = patch(nothing).await.expect(200);
+        assert_eq!(same["version"], 1);
+        assert_eq!(same["updated_at"], before.body["updated_at"]);
+    }
+    let events = system.get("/v1/events?type=webhook_endpoint.updated").await;
+    assert_eq!(events.expect(200)["data"], json!([]));
+    let changed = patch(json!({"description": "ERP"})).await.expect(200);
+    assert_eq!(changed["version"], 2);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_can_never_be_told_of_anything_is_refused() {
+    let keys = "storefront@eu=key-of-the-eu-shop;admin=key-of-an-admin-of-all";
+    let mut system = System::start_with(&[OPEN, ("API_KEYS", keys)]).await;
+    system.key = Some("key-of-an-admin-of-all".to_owned());
+    let with = |name: &str, value: Value| {
+        let mut body = json!({"url": "https://example.com/hook"});
+        body[name] = value;
+        body
+    };
+    for (pointer, body) in [
+        ("/url", with("url", json!("https:///x"))),
+        ("/url", with("url", json!("https:x"))),
+        ("/url", with("url", json!("https://example.com:0/"))),
+        ("/url", with("url", json!("https://a..b/"))),
+        (
+            "/event_types",
+            with("event_types", json!(["order.exploded"])),
+        ),
+        (
+            "/event_types",
+            with("event_types", json!(["order.*", "coffee.*"])),
+        ),
+        ("/description", with("description", json!(" \u{200b}"))),
+        ("/storefront", with("storefront", json!("mars"))),
+    ] {
+        let refused = system.post("/v1/webhook-endpoints", body.clone()).await;
+        let problem = refused.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
+    }
+    // A shop is known by its key, or by its customers.
+    let customer = json!({"name": "Ada", "email": "ada@example.com", "storefront": "us"});
+    system.post("/v1/customers", customer).await.expect(201);
+    for storefront in ["eu", "us"] {
+        let body = with("storefront", json!(storefront));
+        let made = system.post("/v1/webhook-endpoints", body).await.expect(201);
+        let path = format!("/v1/webhook-endpoints/{}", made["id"].as_str().unwrap());
+        let unknown = json!({"event_types": ["order.exploded"]});
+        let patch = system.request(Method::PATCH, &path).json(&unknown);
+        send(patch).await.expect_problem(422, "INVALID_REQUEST");
+    }
+}

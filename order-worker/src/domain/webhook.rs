@@ -185,6 +185,8 @@ pub struct Answered {
     pub latency_ms: u64,
     /// What went wrong.
     pub error: Option<String>,
+    /// How long the endpoint asked not to be tried again (`Retry-After`).
+    pub retry_after: Option<SignedDuration>,
 }
 
 /// What follows from an attempt.
@@ -222,7 +224,7 @@ impl Delivery {
             .filter(|_| !is_gone && !is_over && endpoint.is_on())
         {
             self.attempt += 1;
-            self.due_at = Some(now + delay);
+            self.due_at = Some(now + self.postponed(delay, answered.retry_after, now));
             return Verdict::Refused;
         }
         self.status = DeliveryStatus::Failed;
@@ -234,6 +236,19 @@ impl Delivery {
             true if has_failed_for_long => Verdict::GiveUp(DisabledReason::Failing),
             _ => Verdict::Refused,
         }
+    }
+
+    /// The longer of our own delay and what the endpoint asks for, which may not put the last attempt off
+    /// beyond the time for which a webhook is tried.
+    fn postponed(
+        &self,
+        delay: SignedDuration,
+        retry_after: Option<SignedDuration>,
+        now: Timestamp,
+    ) -> SignedDuration {
+        let left = RETRY_FOR - now.duration_since(self.asked_at);
+        let asked_for = retry_after.unwrap_or_default().min(left);
+        delay.max(asked_for)
     }
 
     /// Notes that there was nothing to send, and never will be.

@@ -3,12 +3,16 @@
 
 use std::{
     error::Error,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
-use jiff::Timestamp;
-use reqwest::{Client, Response, header::CONTENT_TYPE, redirect::Policy};
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{
+    Client, Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
+    redirect::Policy,
+};
 use shared::event::CloudEvent;
 use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
@@ -20,10 +24,14 @@ use crate::domain::webhook::{Answered, Endpoint};
 
 /// For the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For all of it.
+/// For the answer's status.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// An answer's body means nothing to us; this much is read, so that the connection can be used again.
+/// An answer's body means nothing to us; this much is read for so long, so that the connection can be used
+/// again.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longer than any webhook is tried.
+const MAX_RETRY_AFTER_SECONDS: u64 = 24 * 3600;
 /// Characters of an error that are kept.
 const MAX_ERROR: usize = 200;
 
@@ -51,35 +59,41 @@ impl Sender {
         Ok(Self { client, guard })
     }
 
-    /// Tells `endpoint` of `event`.
+    /// Tells `endpoint` of `event`. The status line decides: a body that comes slowly, or never ends, changes
+    /// nothing about it.
     pub async fn send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Answered {
         let began = Instant::now();
         let answer = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
         let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (response_code, error) = match answer {
-            Ok(Ok(code)) if (200..300).contains(&code) => (Some(code), None),
-            Ok(Ok(code)) if (300..400).contains(&code) => (
-                Some(code),
-                Some(format!("answered {code}; redirects are not followed")),
-            ),
-            Ok(Ok(code)) => (Some(code), Some(format!("answered {code}"))),
+        let (response, error) = match answer {
+            Ok(Ok(response)) => {
+                let error = refusal(response.status());
+                (Some(response), error)
+            }
             Ok(Err(error)) => (None, Some(error)),
             Err(_) => (None, Some(format!("no answer within {TIMEOUT:?}"))),
         };
-        Answered {
-            response_code,
+        let answered = Answered {
+            response_code: response.as_ref().map(|response| response.status().as_u16()),
             latency_ms,
+            retry_after: response
+                .as_ref()
+                .filter(|_| error.is_some())
+                .and_then(|response| retry_after(response.headers(), SystemTime::now())),
             error: error.map(|error| error.chars().take(MAX_ERROR).collect()),
+        };
+        if let Some(response) = response {
+            let _ = time::timeout(DRAIN_TIMEOUT, drain(response)).await;
         }
+        answered
     }
 
-    async fn try_send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Result<u16, String> {
+    async fn try_send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Result<Response, String> {
         self.guard.check(endpoint.url.url())?;
         let body = serde_json::to_vec(event).map_err(|error| error.to_string())?;
         let (id, now) = (event.id.to_string(), Timestamp::now());
         let signature = signatures(endpoint, &id, now, &body)?;
-        let response = self
-            .client
+        self.client
             .post(endpoint.url.url().clone())
             .header(HEADER_WEBHOOK_ID, id)
             .header(HEADER_WEBHOOK_TIMESTAMP, now.as_second())
@@ -88,11 +102,35 @@ impl Sender {
             .body(body)
             .send()
             .await
-            .map_err(|error| innermost(&error))?;
-        let code = response.status().as_u16();
-        drain(response).await;
-        Ok(code)
+            .map_err(|error| innermost(&error))
     }
+}
+
+/// Why a webhook that was answered so was not taken.
+fn refusal(status: StatusCode) -> Option<String> {
+    let code = status.as_u16();
+    if status.is_success() {
+        None
+    } else if status.is_redirection() {
+        Some(format!("answered {code}; redirects are not followed"))
+    } else {
+        Some(format!("answered {code}"))
+    }
+}
+
+/// `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<SignedDuration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    let wait = if is_number {
+        let seconds = text.parse().unwrap_or(MAX_RETRY_AFTER_SECONDS);
+        Duration::from_secs(seconds.min(MAX_RETRY_AFTER_SECONDS))
+    } else {
+        let until = httpdate::parse_http_date(text).ok()?;
+        let longest = Duration::from_secs(MAX_RETRY_AFTER_SECONDS);
+        until.duration_since(now).unwrap_or_default().min(longest)
+    };
+    SignedDuration::try_from(wait).ok()
 }
 
 /// One signature for each secret that is valid now.
@@ -127,4 +165,29 @@ fn innermost(error: &dyn Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let read = |text: &str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
+            retry_after(&headers, now).map(|wait| wait.as_secs())
+        };
+        assert_eq!(read("120"), Some(120));
+        assert_eq!(read(" 0 "), Some(0));
+        assert_eq!(read("Sun, 06 Nov 1994 08:51:37 GMT"), Some(120));
+        assert_eq!(read("Sunday, 06-Nov-94 08:51:37 GMT"), Some(120));
+        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
+        for long in ["99999999999999999999999", "Sun, 06 Nov 2094 08:49:37 GMT"] {
+            assert_eq!(read(long), Some(24 * 3600), "{long}");
+        }
+        for none in ["", "soon", "-1", "1.5", "1e3"] {
+            assert_eq!(read(none), None, "{none}");
+        }
+    }
 }

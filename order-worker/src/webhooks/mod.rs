@@ -233,6 +233,7 @@ fn not_sent(why: &str) -> Answered {
         response_code: None,
         latency_ms: 0,
         error: Some(why.to_owned()),
+        retry_after: None,
     }
 }
 
@@ -256,6 +257,7 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begu
         response_code,
         latency_ms,
         error,
+        retry_after: _,
     } = &answered;
     match error {
         None => {

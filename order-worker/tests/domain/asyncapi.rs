@@ -58,6 +58,8 @@ fn it_names_every_type_of_event() {
         .unwrap();
     let told = texts(listed.keys().map(|name| &messages[name]["name"]));
     assert_eq!(told, types());
+    let known = Fact::KINDS.iter().map(|kind| (*kind).to_owned());
+    assert_eq!(known.collect::<BTreeSet<_>>(), types());
     assert!(told.len() > 30);
 }
 

@@ -27,6 +27,7 @@ fn refused() -> Answered {
         response_code: Some(500),
         latency_ms: 3,
         error: Some("answered 500".to_owned()),
+        retry_after: None,
     }
 }
 
@@ -35,6 +36,7 @@ fn taken() -> Answered {
         response_code: Some(200),
         latency_ms: 3,
         error: None,
+        retry_after: None,
     }
 }
 
@@ -339,7 +341,7 @@ proptest! {
             office.now = due_at.max(office.now);
             let code = codes.next().unwrap();
             let error = (!(200..300).contains(&code)).then(|| format!("answered {code}"));
-            let answered = Answered { response_code: Some(code), latency_ms: 1, error };
+            let answered = Answered { response_code: Some(code), latency_ms: 1, error, retry_after: None };
             office.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, answered })
             .unwrap();
             attempts += 1;

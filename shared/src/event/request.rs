@@ -10,7 +10,7 @@ use crate::{
     order::limit,
 };
 
-use super::CloudEvent;
+use super::{CloudEvent, Fact};
 
 /// Types, or beginnings of types, that one filter may name.
 const MAX_TYPES: usize = 50;
@@ -139,6 +139,20 @@ impl EventFilter {
                 "must name types such as order.created, or beginnings such as order.*".to_owned(),
             ),
         }
+    }
+
+    /// The names that stand for no type of event there is.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        let is_known = |name: &str| {
+            let beginning = name.strip_suffix('*');
+            let is_meant = |kind: &&&str| match beginning {
+                Some(beginning) => kind.starts_with(beginning),
+                None => **kind == name,
+            };
+            Fact::KINDS.iter().any(|kind| is_meant(&&kind))
+        };
+        let names = self.0.iter().map(String::as_str);
+        names.filter(move |name| !is_known(name))
     }
 
     /// The types as they were named.

@@ -32,6 +32,10 @@ pub(crate) enum Manner {
     /// A body without an end.
     Endless,
     Late(Duration),
+    /// Says 200, and its body never comes.
+    Stalled,
+    /// With this status and this `Retry-After`.
+    RetryAfter(u16, String),
 }
 
 #[derive(Clone)]
@@ -103,6 +107,15 @@ async fn take(State(receiver): State<Receiver>, request: Request) -> Response {
                 Ok::<_, std::convert::Infallible>(Bytes::from_static(&[b'x'; 1024]))
             });
             axum::body::Body::from_stream(endless).into_response()
+        }
+        Manner::Stalled => {
+            let stalled =
+                futures_util::stream::pending::<Result<Bytes, std::convert::Infallible>>();
+            axum::body::Body::from_stream(stalled).into_response()
+        }
+        Manner::RetryAfter(code, when) => {
+            let status = StatusCode::from_u16(code).unwrap();
+            (status, [(header::RETRY_AFTER, when)]).into_response()
         }
         Manner::Late(wait) => {
             tokio::time::sleep(wait).await;

@@ -70,7 +70,8 @@ pub(super) fn update_endpoint(
     update: &UpdateEndpoint,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
-    let mut endpoint = managed(world, caller, update.id)?.clone();
+    let was = managed(world, caller, update.id)?;
+    let mut endpoint = was.clone();
     let UpdateEndpoint {
         id,
         url,
@@ -88,6 +89,12 @@ pub(super) fn update_endpoint(
         endpoint.is_enabled = is_enabled;
         endpoint.disabled_reason = None;
         endpoint.failing_since = None;
+    }
+    if endpoint == *was {
+        return Ok(Decision {
+            answer: Ok(Answer::Endpoint(id)),
+            changes: Changes::default(),
+        });
     }
     let url = endpoint.url.clone();
     Ok(changed(
