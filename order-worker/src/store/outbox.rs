@@ -55,7 +55,12 @@ impl Store {
         let claim = arguments![millis(now), millis(now + STEP_LEASE), limit];
         let mut session = self.writer().await?;
         let rows = session.fetch(sql, claim).await?;
-        rows.iter().map(read_step).collect()
+        let steps = rows.iter().map(read_step);
+        let steps = steps.collect::<Result<Vec<_>, _>>()?;
+        // The first message of a timer is sent when it is due.
+        let resent = steps.iter().filter(|row| row.due_at + STEP_LEASE <= now);
+        metrics::counter!("steps_resent_total").increment(resent.count().try_into().unwrap_or(0));
+        Ok(steps)
     }
 
     /// Makes every step whose time has come due to be sent at once, whether its message is thought
