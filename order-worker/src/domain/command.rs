@@ -7,8 +7,8 @@ use shared::{
     event::Origin,
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
     order::{
-        AcceptOrder, CancelOrder, CreateOrder, CreateShipment, ImportedOrder, NextAction,
-        NotifyPayment, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
+        AcceptOrder, CancelOrder, CreateOrder, CreateShipment, ImportedOrder, NextAction, OrderRef,
+        RefundOrder, RejectOrder, UpdateShipment,
     },
     product::{AdjustStock, NewProduct, ProductRef, SetStock, UpdateProduct},
     request::Caller,
@@ -87,7 +87,12 @@ pub enum Action {
     /// Hands goods over.
     CreateShipment(CreateShipment),
     /// Has the provider asked where a payment stands.
-    NotifyPayment(NotifyPayment),
+    NotifyPayment {
+        /// Of which order.
+        order_id: OrderId,
+        /// The provider's id of the payment.
+        reference: String,
+    },
     /// Moves parcels.
     UpdateShipment(UpdateShipment),
     /// Adds a product.
@@ -147,7 +152,7 @@ impl Action {
             | Self::RejectOrder(RejectOrder { id, .. })
             | Self::RefundOrder(RefundOrder { id, .. })
             | Self::CreateShipment(CreateShipment { id, .. })
-            | Self::NotifyPayment(NotifyPayment { order_id: id, .. })
+            | Self::NotifyPayment { order_id: id, .. }
             | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => Some(Answer::Order(*id)),
             Self::UpdateProduct(UpdateProduct { sku, .. })
             | Self::DeleteProduct(ProductRef { sku })
@@ -262,6 +267,8 @@ pub enum StepResult {
         error: String,
         /// Whether trying again could help.
         is_transient: bool,
+        /// Whether the partner answered: with an error, which it may repeat for the same idempotency key.
+        was_answered: bool,
     },
     /// The partner was not asked; it is, later.
     PutOff {

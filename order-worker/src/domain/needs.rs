@@ -6,8 +6,8 @@ use shared::{
     customer::{BlockCustomer, CustomerRef},
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
     order::{
-        AcceptOrder, CancelOrder, CreateShipment, ImportedOrder, NotifyPayment, OrderRef,
-        RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
+        AcceptOrder, CancelOrder, CreateShipment, ImportedOrder, OrderRef, RefundOrder,
+        RejectOrder, ShipmentUpdate, UpdateShipment,
     },
     product::{AdjustStock, NewProduct, ProductRef, SetStock, UpdateProduct},
     webhook::{EndpointRef, Redeliver, RotateSecret, UpdateEndpoint},
@@ -115,7 +115,7 @@ impl Needs {
             | Action::RejectOrder(RejectOrder { id, .. })
             | Action::RefundOrder(RefundOrder { id, .. })
             | Action::CreateShipment(CreateShipment { id, .. })
-            | Action::NotifyPayment(NotifyPayment { order_id: id, .. })
+            | Action::NotifyPayment { order_id: id, .. }
             | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),
             Action::CreateProduct(NewProduct { sku, .. })
             | Action::UpdateProduct(UpdateProduct { sku, .. })

@@ -356,6 +356,7 @@ impl Steps {
             StepResult::Failed {
                 error,
                 is_transient: false,
+                was_answered: false,
             },
         )
         .await?;
@@ -373,9 +374,14 @@ fn read_accept(delivery: &Incoming) -> Result<(AcceptOrder, Caller, Option<Idemp
 }
 
 fn failed(error: PartnerError) -> StepResult {
-    let is_transient = matches!(error, PartnerError::Transient(_));
+    let (is_transient, was_answered) = match error {
+        PartnerError::Transient(_) => (true, false),
+        PartnerError::Refused(_) => (true, true),
+        PartnerError::Permanent(_) | PartnerError::Declined { .. } => (false, true),
+    };
     StepResult::Failed {
         error: error.to_string(),
         is_transient,
+        was_answered,
     }
 }

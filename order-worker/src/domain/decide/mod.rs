@@ -193,9 +193,10 @@ fn act(
         Action::CreateShipment(request) => {
             create_shipment::create_shipment(world, caller, origin, request, stamp)
         }
-        Action::NotifyPayment(notice) => {
-            payment::notify_payment(world, caller, origin, notice, stamp)
-        }
+        Action::NotifyPayment {
+            order_id,
+            reference,
+        } => payment::notify_payment(world, caller, origin, *order_id, reference, stamp),
         Action::UpdateShipment(update) => {
             update_shipment::update_shipment(world, caller, origin, update, rules, stamp)
         }

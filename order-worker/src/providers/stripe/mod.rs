@@ -13,7 +13,7 @@ use reqwest::Url;
 use serde_json::Value;
 use shared::{money::Currency, order::NextAction};
 
-use self::api::{Api, ApiError, Form, Intent, Refund};
+use self::api::{Api, ApiError, Form, Intent, Key, Refund};
 use super::{PartnerError, Payment};
 use crate::domain::{
     command::StepResult,
@@ -65,7 +65,7 @@ impl Stripe {
             return Ok(authorized(String::new(), 0));
         }
         let Some(reference) = &payment.reference else {
-            let key = format!("{}/prepare", payment.key);
+            let key = key(payment, "prepare");
             let described = self.described(payment);
             let created = self.api.create_intent(&described, &key).await;
             let Intent { id, .. } = created.map_err(ApiError::declined)?;
@@ -77,7 +77,7 @@ impl Stripe {
         };
         let mut intent = self.find(reference).await?;
         if awaits_confirmation(&intent) {
-            let confirmed = self.api.act(reference, "confirm", &Form::new(), None).await;
+            let confirmed = self.api.act(reference, "confirm", &Form::new()).await;
             intent = match confirmed.map_err(ApiError::declined) {
                 Err(declined @ PartnerError::Declined { .. }) => {
                     self.withdraw(reference).await;
@@ -130,10 +130,20 @@ impl Stripe {
             form.push(("amount_to_capture", amount));
             form.push(("final_capture", "false".to_owned()));
         }
-        let key = format!("{}/capture/{total}", payment.key);
-        let captured = self.api.act(reference, "capture", &form, Some(&key)).await;
-        captured.map_err(ApiError::permanent)?;
-        Ok(total)
+        let key = key(payment, &format!("capture/{total}"));
+        match self.api.capture(reference, &form, &key).await {
+            Ok(_) => Ok(total),
+            // Somebody at Stripe's console may have been faster.
+            Err(refused @ ApiError::Refused(_)) => {
+                let now = received(&self.find(reference).await?, payment);
+                if now > taken {
+                    Ok(now)
+                } else {
+                    Err(refused.permanent())
+                }
+            }
+            Err(error) => Err(error.permanent()),
+        }
     }
 
     pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
@@ -150,11 +160,11 @@ impl Stripe {
             "canceled" => {}
             "succeeded" => return self.look(payment).await.map(StepResult::Stands),
             _ => {
-                let cancelled = self.api.act(reference, "cancel", &Form::new(), None).await;
+                let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
                 cancelled.map_err(|error| match error {
                     // It moves: the next look shows where to.
                     ApiError::Refused(refusal) => PartnerError::Transient(refusal.message()),
-                    ApiError::Unknown(why) => PartnerError::Transient(why),
+                    ApiError::Failed(why) | ApiError::Unknown(why) => PartnerError::Transient(why),
                 })?;
             }
         }
@@ -163,34 +173,48 @@ impl Stripe {
         })
     }
 
-    pub(super) async fn refund(&self, payment: &Payment, total: i64) -> Result<i64, PartnerError> {
+    pub(super) async fn refund(
+        &self,
+        payment: &Payment,
+        total: i64,
+    ) -> Result<StepResult, PartnerError> {
         let Some(reference) = held(payment)? else {
-            return Ok(0);
+            return Ok(StepResult::Refunded { amount: 0 });
         };
-        let refunds = self.api.refunds(reference).await;
-        let refunds = refunds.map_err(ApiError::permanent)?;
-        let given = given_back(&refunds, payment);
-        let left = total - given;
-        if left <= 0 {
-            return Ok(given);
+        let mut refused: Option<(ApiError, i64)> = None;
+        loop {
+            let refunds = self.api.refunds(reference).await;
+            let refunds = refunds.map_err(ApiError::permanent)?;
+            let given = given_back(&refunds, payment);
+            if given < payment.refunded {
+                return self.look(payment).await.map(StepResult::Stands);
+            }
+            if given >= total {
+                return Ok(StepResult::Refunded { amount: given });
+            }
+            // A refund at Stripe's console that came in between explains the refusal; there is less to do now.
+            if let Some((error, before)) = refused.take()
+                && before == given
+            {
+                return Err(error.permanent());
+            }
+            let form = refund(payment, reference, total - given);
+            // One that has failed may be tried again; one that was not answered must not be.
+            let failed = refunds.iter().filter(|refund| !counts(refund)).count();
+            let key = key(payment, &format!("refund/{total}/{given}/{failed}"));
+            match self.api.create_refund(&form, &key).await {
+                Ok(refund) if counts(&refund) => {
+                    return Ok(StepResult::Refunded { amount: total });
+                }
+                Ok(refund) => {
+                    let why = refund.failure_reason.unwrap_or_default();
+                    let why = format!("the refund failed: {why}");
+                    return Err(PartnerError::Permanent(why));
+                }
+                Err(error @ ApiError::Refused(_)) => refused = Some((error, given)),
+                Err(error) => return Err(error.permanent()),
+            }
         }
-        let form = vec![
-            ("payment_intent", reference.to_owned()),
-            (
-                "amount",
-                to_stripe(left, payment.price.currency).to_string(),
-            ),
-        ];
-        // One that has failed may be tried again; one that was not answered must not be.
-        let failed = refunds.iter().filter(|refund| !counts(refund)).count();
-        let key = format!("{}/refund/{total}/{failed}", payment.key);
-        let refund = self.api.create_refund(&form, &key).await;
-        let refund = refund.map_err(ApiError::permanent)?;
-        if !counts(&refund) {
-            let why = refund.failure_reason.unwrap_or_default();
-            return Err(PartnerError::Transient(format!("the refund failed: {why}")));
-        }
-        Ok(total)
     }
 
     pub(super) async fn look(&self, payment: &Payment) -> Result<Standing, PartnerError> {
@@ -228,7 +252,7 @@ impl Stripe {
     /// A payment that was declined could be tried again by whoever has its client secret; nobody wants
     /// it any more. If this fails, a hold that comes of it is given up when it is heard of.
     async fn withdraw(&self, reference: &str) {
-        let cancelled = self.api.act(reference, "cancel", &Form::new(), None).await;
+        let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
         if let Err(error) = cancelled {
             tracing::warn!(
                 reference,
@@ -263,6 +287,25 @@ impl Stripe {
         }
         form
     }
+}
+
+/// The idempotency key of a request for a payment: the same as long as Stripe has not answered it.
+fn key(payment: &Payment, what: &str) -> Key {
+    Key {
+        name: format!("{}/{what}", payment.key),
+        generation: payment.answered,
+    }
+}
+
+/// A refund that is known to be the order's wherever it is seen.
+fn refund(payment: &Payment, reference: &str, amount: i64) -> Form {
+    let amount = to_stripe(amount, payment.price.currency);
+    vec![
+        ("payment_intent", reference.to_owned()),
+        ("amount", amount.to_string()),
+        ("metadata[order_id]", payment.order_id.to_string()),
+        ("metadata[order_number]", payment.number.to_string()),
+    ]
 }
 
 /// What Stripe calls it, unless there was nothing to pay.
