@@ -73,6 +73,17 @@ pub struct Payments {
     pub stripe: Option<Stripe>,
 }
 
+/// Whether the provider of this name can charge and refund the amount.
+///
+/// # Errors
+/// Says why not.
+pub fn check_amount(provider: &str, amount: Money) -> Result<(), String> {
+    match provider {
+        stripe::NAME => stripe::check(amount),
+        _ => Ok(()),
+    }
+}
+
 enum Provider<'a> {
     Sandbox(&'a SandboxPayments),
     Stripe(&'a Stripe),

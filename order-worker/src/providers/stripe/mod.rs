@@ -7,13 +7,17 @@
 //! - A card is captured once, when all goods have left; in parts where the account may
 //!   (`STRIPE_MULTICAPTURE=1`, <https://docs.stripe.com/payments/multicapture>).
 
+mod amounts;
 mod api;
 
 use reqwest::Url;
 use serde_json::Value;
-use shared::{money::Currency, order::NextAction};
+use shared::{money::Money, order::NextAction};
 
-use self::api::{Api, ApiError, Form, Intent, Key, Refund};
+use self::{
+    amounts::{chargeable, from_stripe, to_stripe},
+    api::{Api, ApiError, Form, Intent, Key, Refund},
+};
 use super::{PartnerError, Payment};
 use crate::domain::{
     command::StepResult,
@@ -22,6 +26,14 @@ use crate::domain::{
 
 /// What orders and events call this provider.
 pub const NAME: &str = "stripe";
+
+/// Whether Stripe can charge the amount.
+///
+/// # Errors
+/// Says why not.
+pub fn check(amount: Money) -> Result<(), String> {
+    to_stripe(amount).map(drop)
+}
 
 /// What it takes to reach Stripe.
 #[derive(Clone)]
@@ -66,7 +78,7 @@ impl Stripe {
         }
         let Some(reference) = &payment.reference else {
             let key = key(payment, "prepare");
-            let described = self.described(payment);
+            let described = self.described(payment)?;
             let created = self.api.create_intent(&described, &key).await;
             let Intent { id, .. } = created.map_err(ApiError::declined)?;
             let provider = NAME.to_owned();
@@ -125,9 +137,18 @@ impl Stripe {
             return Ok(taken);
         }
         let mut form = Form::new();
+        let mut total = total;
         if !is_last {
-            let amount = to_stripe(left, payment.price.currency).to_string();
-            form.push(("amount_to_capture", amount));
+            // The rest goes with the last part.
+            let part = chargeable(Money {
+                amount: left,
+                ..payment.price
+            });
+            if part == 0 {
+                return Ok(taken);
+            }
+            total = taken + part;
+            form.push(("amount_to_capture", at_stripe(payment, part)?));
             form.push(("final_capture", "false".to_owned()));
         }
         let key = key(payment, &format!("capture/{total}"));
@@ -198,7 +219,7 @@ impl Stripe {
             {
                 return Err(error.permanent());
             }
-            let form = refund(payment, reference, total - given);
+            let form = refund(payment, reference, total - given)?;
             // One that has failed may be tried again; one that was not answered must not be.
             let failed = refunds.iter().filter(|refund| !counts(refund)).count();
             let key = key(payment, &format!("refund/{total}/{given}/{failed}"));
@@ -262,12 +283,9 @@ impl Stripe {
         }
     }
 
-    fn described(&self, payment: &Payment) -> Form {
+    fn described(&self, payment: &Payment) -> Result<Form, PartnerError> {
         let mut form = vec![
-            (
-                "amount",
-                to_stripe(payment.price.amount, payment.price.currency).to_string(),
-            ),
+            ("amount", at_stripe(payment, payment.price.amount)?),
             (
                 "currency",
                 payment.price.currency.as_str().to_ascii_lowercase(),
@@ -285,7 +303,7 @@ impl Stripe {
                 "if_available".to_owned(),
             ));
         }
-        form
+        Ok(form)
     }
 }
 
@@ -298,14 +316,23 @@ fn key(payment: &Payment, what: &str) -> Key {
 }
 
 /// A refund that is known to be the order's wherever it is seen.
-fn refund(payment: &Payment, reference: &str, amount: i64) -> Form {
-    let amount = to_stripe(amount, payment.price.currency);
-    vec![
+fn refund(payment: &Payment, reference: &str, amount: i64) -> Result<Form, PartnerError> {
+    Ok(vec![
         ("payment_intent", reference.to_owned()),
-        ("amount", amount.to_string()),
+        ("amount", at_stripe(payment, amount)?),
         ("metadata[order_id]", payment.order_id.to_string()),
         ("metadata[order_number]", payment.number.to_string()),
-    ]
+    ])
+}
+
+/// Minor units of the payment's currency, as a form has them.
+fn at_stripe(payment: &Payment, amount: i64) -> Result<String, PartnerError> {
+    let money = Money {
+        amount,
+        ..payment.price
+    };
+    let amount = to_stripe(money).map_err(PartnerError::Permanent)?;
+    Ok(amount.to_string())
 }
 
 /// What Stripe calls it, unless there was nothing to pay.
@@ -390,45 +417,4 @@ fn given_back(refunds: &[Refund], payment: &Payment) -> i64 {
         given.map(|refund| refund.amount).sum(),
         payment.price.currency,
     )
-}
-
-/// Stripe counts these in hundredths that ISO 4217 does not have
-/// (<https://docs.stripe.com/currencies#special-cases>).
-fn has_hundredths_at_stripe_only(currency: Currency) -> bool {
-    matches!(currency.as_str(), "ISK" | "UGX")
-}
-
-fn to_stripe(amount: i64, currency: Currency) -> i64 {
-    if has_hundredths_at_stripe_only(currency) {
-        amount.saturating_mul(100)
-    } else {
-        amount
-    }
-}
-
-fn from_stripe(amount: i64, currency: Currency) -> i64 {
-    if has_hundredths_at_stripe_only(currency) {
-        amount / 100
-    } else {
-        amount
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_survive_the_way_to_stripe_and_back() {
-        for (currency, sent) in [
-            ("EUR", 1999),
-            ("JPY", 1999),
-            ("KWD", 1999),
-            ("ISK", 199_900),
-        ] {
-            let currency: Currency = currency.parse().unwrap();
-            assert_eq!(to_stripe(1999, currency), sent);
-            assert_eq!(from_stripe(sent, currency), 1999);
-        }
-    }
 }
