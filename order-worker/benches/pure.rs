@@ -41,6 +41,7 @@ fn rules() -> Rules {
         reservation_ttl: SignedDuration::from_mins(30),
         needs_approval: false,
         payment_provider: "sandbox".to_owned(),
+        check_amount: order_worker::providers::check_amount,
         default_payment_method: Some("pm_ok".to_owned()),
         needs_verification: false,
         refunds_returns: true,

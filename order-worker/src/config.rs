@@ -14,6 +14,7 @@ use crate::{
     housekeeping::Retention,
     jobs::Source,
     providers::{
+        self,
         sandbox::payment,
         stripe::{self, Settings},
     },
@@ -119,6 +120,7 @@ impl Config {
                     .context("RESERVATION_TTL_SECONDS")?,
                 needs_approval,
                 payment_provider: payment_provider.to_owned(),
+                check_amount: providers::check_amount,
                 default_payment_method: env
                     .text("DEFAULT_PAYMENT_METHOD")
                     .or(default_payment_method.map(str::to_owned)),

@@ -6,7 +6,12 @@
 //! - Events are published to `order-events` in the order of commits; how far, is remembered. After
 //!   a crash some are published twice, under the same ids.
 
-use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use shared::{
@@ -18,7 +23,11 @@ use shared::{
     event::CloudEvent,
 };
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
     task::JoinSet,
     time::{self, Instant},
 };
@@ -32,8 +41,10 @@ use crate::{
     store::{Follower, Store, StoreError},
 };
 
-/// Batches of steps that wait to be sent; beyond, the sweeper sends them later.
+/// Batches of steps that wait to be sent; beyond, the sweeper sends them.
 const STEP_BATCHES: usize = 256;
+/// Steps that wait to be handed to the sweeper; beyond, their leases have to end first.
+const SPILLED_STEPS: usize = 20_000;
 /// Steps that the sweeper sends at once.
 const SWEEP: u32 = 500;
 /// How often the sweeper looks: the resolution of timers.
@@ -53,6 +64,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Outbox {
     steps: mpsc::Sender<Vec<StepRow>>,
+    spilled: Arc<Mutex<Vec<StepRow>>>,
     events: Arc<Notify>,
     news: watch::Sender<()>,
     rush: Arc<Rush>,
@@ -71,9 +83,15 @@ impl Outbox {
 
     /// These steps are due.
     pub fn steps(&self, steps: Vec<StepRow>) {
-        // Full means that the broker is slow or away: the sweeper comes back to them.
-        if !steps.is_empty() {
-            let _ = self.steps.try_send(steps);
+        if steps.is_empty() {
+            return;
+        }
+        // Full means that the broker is slow or away: the sweeper sends them.
+        if let Err(TrySendError::Full(steps)) = self.steps.try_send(steps) {
+            let mut spilled = lock(&self.spilled);
+            if spilled.len() < SPILLED_STEPS {
+                spilled.extend(steps);
+            }
         }
     }
 
@@ -92,6 +110,7 @@ impl Outbox {
 /// The receiving end of an [`Outbox`].
 pub struct Relay {
     steps: mpsc::Receiver<Vec<StepRow>>,
+    spilled: Arc<Mutex<Vec<StepRow>>>,
     events: Arc<Notify>,
     rush: Arc<Rush>,
 }
@@ -101,15 +120,18 @@ pub fn outbox() -> (Outbox, Relay) {
     let (sender, steps) = mpsc::channel(STEP_BATCHES);
     let events = Arc::new(Notify::new());
     let rush = Arc::new(Rush::new());
+    let spilled = Arc::default();
     (
         Outbox {
             steps: sender,
+            spilled: Arc::clone(&spilled),
             events: Arc::clone(&events),
             news: watch::Sender::new(()),
             rush: Arc::clone(&rush),
         },
         Relay {
             steps,
+            spilled,
             events,
             rush,
         },
@@ -129,7 +151,13 @@ impl Relay {
         spawn(
             tasks,
             stop,
-            send_steps(self.steps, store.clone(), steps, Arc::clone(&self.rush)),
+            send_steps(
+                self.steps,
+                self.spilled,
+                store.clone(),
+                steps,
+                Arc::clone(&self.rush),
+            ),
         );
         spawn(
             tasks,
@@ -154,6 +182,7 @@ pub(crate) fn spawn(
 
 async fn send_steps(
     mut batches: mpsc::Receiver<Vec<StepRow>>,
+    spilled: Arc<Mutex<Vec<StepRow>>>,
     store: Store,
     publisher: Arc<Publisher>,
     rush: Arc<Rush>,
@@ -163,6 +192,10 @@ async fn send_steps(
         let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
         let began = Instant::now();
         send(&store, &publisher, &steps).await;
+        let unsent = mem::take(&mut *lock(&spilled));
+        if !unsent.is_empty() {
+            release(&store, &unsent.iter().collect::<Vec<_>>()).await;
+        }
         if let Some(rest) = rush.rest_of_steps() {
             rest.after(began.elapsed()).await;
         }
@@ -183,11 +216,20 @@ async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
     if let Some((_, error)) = failed.first() {
         let failed: Vec<_> = failed.iter().flat_map(|(rows, _)| rows.iter()).collect();
         tracing::warn!(count = failed.len(), %error, "steps could not be sent; they will be sent again");
-        // Not before their lease is over, should the database be away as well.
-        if let Err(error) = store.release_steps(&failed).await {
-            tracing::warn!(%error, "steps that could not be sent wait for their lease to end");
-        }
+        release(store, &failed).await;
     }
+}
+
+/// Has the sweeper send steps that could not be sent; not before their lease is over, should the database be
+/// away as well.
+async fn release(store: &Store, steps: &[&StepRow]) {
+    if let Err(error) = store.release_steps(steps).await {
+        tracing::warn!(%error, "steps that could not be sent wait for their lease to end");
+    }
+}
+
+fn lock(steps: &Mutex<Vec<StepRow>>) -> std::sync::MutexGuard<'_, Vec<StepRow>> {
+    steps.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn publish_events(

@@ -28,7 +28,7 @@ use shared::{
         publisher::Replier,
         rpc_server::{Answered, Asked, Delivered, Identity, MESSAGE_BYTES, Question, requests},
     },
-    order::GetOrder,
+    order::{GetOrder, NotifyPayment},
     outcome::{Code, Failure, Told},
     request::Request,
 };
@@ -240,6 +240,7 @@ impl Rpc {
                 let name = asking.idempotency.as_ref().map(|name| name.key.as_str());
                 self.import(caller, request, name, deadline).await.into()
             }
+            Errand::NotifyPayment(notice) => self.notify_payment(asking, notice).await?,
             Errand::Feed(query) => self.events(caller, query, deadline).await.into(),
             Errand::DeadLetter(DeadLetterRequest::List(query)) => {
                 self.dead_letters.list(caller, &query).await.into()
@@ -265,6 +266,27 @@ impl Rpc {
                 self.dead_letters.discard(asking, &letter).await?
             }
         })
+    }
+
+    /// Has the provider asked about the payment, if it is one of an order's.
+    async fn notify_payment(
+        &self,
+        asking: Asking,
+        NotifyPayment {
+            order_id,
+            reference,
+        }: NotifyPayment,
+    ) -> Result<Told, Failure> {
+        asking.caller.must_operate()?;
+        let found = self.store.order_of_payment(&reference).await;
+        let order_id = found.map_err(unreadable)?.or(order_id);
+        let order_id = order_id.ok_or_else(|| Failure::not_found("payment", &reference))?;
+        let deadline = asking.deadline;
+        let command = asking.command(Action::NotifyPayment {
+            order_id,
+            reference,
+        });
+        Ok(self.engine.decide(command, deadline).await?)
     }
 
     /// What a request comes down to.

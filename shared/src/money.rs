@@ -37,6 +37,13 @@ const ISO_4217: &str = "
 pub struct Currency([u8; 3]);
 
 impl Currency {
+    /// Every currency that ISO lists as one in use, and the one for tests.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ISO_4217
+            .split_whitespace()
+            .filter_map(|code| code.parse().ok())
+    }
+
     /// Whether ISO lists it as a currency in use, or for tests.
     pub fn is_listed(&self) -> bool {
         ISO_4217

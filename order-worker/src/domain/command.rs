@@ -8,8 +8,7 @@ use shared::{
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku},
     order::{
         AcceptOrder, CancelOrder, CancelRemaining, CancelShipment, CreateOrder, CreateShipment,
-        ImportedOrder, NextAction, NotifyPayment, OrderRef, RefundOrder, RejectOrder,
-        UpdateShipment,
+        ImportedOrder, NextAction, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
     },
     product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
     request::Caller,
@@ -88,7 +87,12 @@ pub enum Action {
     /// Hands goods over.
     CreateShipment(CreateShipment),
     /// Has the provider asked where a payment stands.
-    NotifyPayment(NotifyPayment),
+    NotifyPayment {
+        /// Of which order.
+        order_id: OrderId,
+        /// The provider's id of the payment.
+        reference: String,
+    },
     /// Moves parcels.
     UpdateShipment(UpdateShipment),
     /// Withdraws a shipment.
@@ -156,7 +160,7 @@ impl Action {
             | Self::CreateShipment(CreateShipment { id, .. })
             | Self::CancelShipment(CancelShipment { id, .. })
             | Self::CancelRemaining(CancelRemaining { id, .. })
-            | Self::NotifyPayment(NotifyPayment { order_id: id, .. })
+            | Self::NotifyPayment { order_id: id, .. }
             | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => Some(Answer::Order(*id)),
             Self::UpdateProduct(UpdateProduct { sku, .. })
             | Self::DeleteProduct(ProductRef { sku })
@@ -272,6 +276,8 @@ pub enum StepResult {
         error: String,
         /// Whether trying again could help.
         is_transient: bool,
+        /// Whether the partner answered: with an error, which it may repeat for the same idempotency key.
+        was_answered: bool,
     },
     /// The partner was not asked; it is, later.
     PutOff {

@@ -145,7 +145,11 @@ impl<'a> Draft<'a> {
     /// This is to be done at `due_at`, as attempt number `attempt`: another than any that may still be
     /// under way.
     pub fn follow_at(&mut self, step: Step, attempt: u32, due_at: jiff::Timestamp) {
-        self.put(StepRow {
+        self.put(self.row(step, attempt, due_at));
+    }
+
+    fn row(&self, step: Step, attempt: u32, due_at: jiff::Timestamp) -> StepRow {
+        StepRow {
             key: StepKey {
                 order_id: self.order.id,
                 step,
@@ -157,6 +161,18 @@ impl<'a> Draft<'a> {
             last_error: None,
             request_id: self.origin.request_id.clone(),
             traceparent: self.origin.traceparent.clone(),
+            answered: 0,
+            client_secret: None,
+        }
+    }
+
+    /// This is left to an operator since `since`, because of `error`.
+    pub fn put_dead(&mut self, step: Step, since: jiff::Timestamp, error: String) {
+        self.put(StepRow {
+            is_dead: true,
+            last_error: Some(error),
+            failures: 1,
+            ..self.row(step, 1, since)
         });
     }
 

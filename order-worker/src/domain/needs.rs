@@ -7,7 +7,7 @@ use shared::{
     id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
     order::{
         AcceptOrder, CancelOrder, CancelRemaining, CancelShipment, CreateShipment, ImportedOrder,
-        NotifyPayment, OrderRef, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
+        OrderRef, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
     },
     product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
     webhook::{EndpointRef, Redeliver, RotateSecret, UpdateEndpoint},
@@ -117,7 +117,7 @@ impl Needs {
             | Action::CreateShipment(CreateShipment { id, .. })
             | Action::CancelShipment(CancelShipment { id, .. })
             | Action::CancelRemaining(CancelRemaining { id, .. })
-            | Action::NotifyPayment(NotifyPayment { order_id: id, .. })
+            | Action::NotifyPayment { order_id: id, .. }
             | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),
             Action::CreateProduct(NewProduct { sku, .. })
             | Action::UpdateProduct(UpdateProduct { sku, .. })

@@ -271,6 +271,11 @@ pub struct StepRow {
     pub request_id: String,
     /// The part of a trace that led to it ([`shared::trace`]).
     pub traceparent: Option<String>,
+    /// How often the partner answered an attempt with an error. Such an answer may be kept under the attempt's
+    /// idempotency key, so the next attempt goes by another; one that was not answered is repeated as it was.
+    pub answered: u32,
+    /// Of a payment that waits for its customer: the secret with which a storefront completes it.
+    pub client_secret: Option<String>,
 }
 
 #[cfg(test)]

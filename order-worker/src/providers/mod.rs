@@ -32,6 +32,10 @@ pub enum PartnerError {
     /// No answer, or one that says to come back: it may have been done.
     #[error("{0}")]
     Transient(String),
+    /// An answer that says that it was not done, or does not say whether; asked another time, it may be. The answer may
+    /// be kept for the idempotency key, so the next attempt goes by another.
+    #[error("{0}")]
+    Refused(String),
     /// It can't be done, now or later.
     #[error("{0}")]
     Permanent(String),
@@ -56,6 +60,10 @@ pub struct Payment {
     pub method: String,
     /// Nothing more will leave: what is taken now is the last, and the rest of the hold can be given up.
     pub is_complete: bool,
+    /// Minor units that are known to be given back.
+    pub refunded: i64,
+    /// How often the provider answered this step with an error.
+    pub answered: u32,
 }
 
 /// Every provider there is; an order stays with the one that it began with.
@@ -65,6 +73,17 @@ pub struct Payments {
     pub sandbox: SandboxPayments,
     /// For real, if it is set up.
     pub stripe: Option<Stripe>,
+}
+
+/// Whether the provider of this name can charge and refund the amount.
+///
+/// # Errors
+/// Says why not.
+pub fn check_amount(provider: &str, amount: Money) -> Result<(), String> {
+    match provider {
+        stripe::NAME => stripe::check(amount),
+        _ => Ok(()),
+    }
 }
 
 enum Provider<'a> {
@@ -107,13 +126,17 @@ impl Payments {
         }
     }
 
-    /// Has money given back, until that is `total` minor units; tells how many were given back in all.
+    /// Has money given back, until that is `total` minor units: `Refunded`. If less is given back than was known to be,
+    /// a refund has failed since, and nothing more is: it `Stands`.
     ///
     /// # Errors
     /// `Permanent` when less was taken, `Transient` when it is not known to be done.
-    pub async fn refund(&self, payment: &Payment, total: i64) -> Result<i64, PartnerError> {
+    pub async fn refund(&self, payment: &Payment, total: i64) -> Result<StepResult, PartnerError> {
         match self.of(payment)? {
-            Provider::Sandbox(sandbox) => sandbox.refund(&payment.key, total).await,
+            Provider::Sandbox(sandbox) => {
+                let amount = sandbox.refund(&payment.key, total).await?;
+                Ok(StepResult::Refunded { amount })
+            }
             Provider::Stripe(stripe) => stripe.refund(payment, total).await,
         }
     }

@@ -4,7 +4,9 @@ use shared::{
     customer::{CustomerRef, ListCustomers},
     dead_letter::{DeadLetterRef, ListDeadLetters},
     event::ListEvents,
-    order::{ApproveAll, GetOrder, ImportOrders, ListOrders, OrderHistory, OrderRef},
+    order::{
+        ApproveAll, GetOrder, ImportOrders, ListOrders, NotifyPayment, OrderHistory, OrderRef,
+    },
     outcome::Failure,
     product::{ListProducts, ProductRef},
     request::Request,
@@ -34,6 +36,8 @@ pub(super) enum Errand {
     Erase(CustomerRef),
     /// All of it.
     Reset,
+    /// Whose order has to be found first.
+    NotifyPayment(NotifyPayment),
     /// Many orders, each of its own.
     Import(ImportOrders),
     /// May wait for something to read.
@@ -112,7 +116,7 @@ pub(super) fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::RejectOrder(request) => Sorted::Change(Action::RejectOrder(request)),
         Request::RefundOrder(request) => Sorted::Change(Action::RefundOrder(request)),
         Request::CreateShipment(request) => Sorted::Change(Action::CreateShipment(request)),
-        Request::NotifyPayment(request) => Sorted::Change(Action::NotifyPayment(request)),
+        Request::NotifyPayment(request) => Errand::NotifyPayment(request).into(),
         Request::UpdateShipment(request) => Sorted::Change(Action::UpdateShipment(request)),
         Request::CancelShipment(request) => Sorted::Change(Action::CancelShipment(request)),
         Request::CancelRemaining(request) => Sorted::Change(Action::CancelRemaining(request)),

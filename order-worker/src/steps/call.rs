@@ -30,8 +30,8 @@ pub(super) enum Call {
     Capture(Payment, i64),
     /// The order as of this version.
     Void(Payment, u64),
-    /// So many minor units in all.
-    Refund(Payment, i64),
+    /// So many minor units in all, of the order as of this version.
+    Refund(Payment, i64, u64),
     /// The order as of this version.
     Check(Payment, u64),
     Announce(OrderId, Warehouse),
@@ -43,7 +43,7 @@ pub(super) enum Call {
 impl Due {
     pub(super) fn of(row: StepRow, order: &Order) -> Self {
         Self {
-            call: Call::of(&row.key.step, order),
+            call: Call::of(&row, order),
             number: order.number,
             row,
         }
@@ -51,15 +51,15 @@ impl Due {
 }
 
 impl Call {
-    fn of(step: &Step, order: &Order) -> Self {
-        let payment = || payment::payment(order);
-        match step {
+    fn of(row: &StepRow, order: &Order) -> Self {
+        let payment = || payment::payment(order, row);
+        match &row.key.step {
             Step::AuthorizePayment => Self::Authorize(payment()),
             Step::CapturePayment => Self::Capture(payment(), order.capture_due()),
             Step::VoidPayment => Self::Void(payment(), order.version),
             Step::RefundPayment => {
                 let total = order.refund_due.max(order.payment.refunded);
-                Self::Refund(payment(), total)
+                Self::Refund(payment(), total, order.version)
             }
             Step::CheckPayment => Self::Check(payment(), order.version),
             Step::RequestShipment(warehouse) => Self::Announce(order.id, warehouse.clone()),
@@ -89,7 +89,9 @@ impl Partners {
             Call::Authorize(payment) => payment::authorize(payments, payment).await,
             Call::Capture(payment, total) => payment::capture(payments, payment, *total).await,
             Call::Void(payment, version) => payment::void(payments, payment, *version).await,
-            Call::Refund(payment, total) => payment::refund(payments, payment, *total).await,
+            Call::Refund(payment, total, version) => {
+                payment::refund(payments, payment, *total, *version).await
+            }
             Call::Check(payment, version) => payment::check(payments, payment, *version).await,
             Call::Announce(order, warehouse) => shipment::request(carrier, *order, warehouse).await,
             Call::Withdraw(order, warehouse) => shipment::cancel(carrier, *order, warehouse).await,

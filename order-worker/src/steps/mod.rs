@@ -7,18 +7,19 @@
 
 mod bulkhead;
 mod call;
+mod claims;
 pub mod message;
 mod payment;
 mod report;
 mod shipment;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    future::{join, join_all},
+    stream::FuturesUnordered,
+};
 use shared::{
     amqp::{
         connection::Broker,
@@ -40,6 +41,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     bulkhead::Bulkhead,
     call::{Call, Due},
+    claims::{Claim, Claims},
     message::StepMessage,
     report::Ending,
 };
@@ -89,7 +91,7 @@ pub struct Steps {
     store: Store,
     engine: Engine,
     partners: Partners,
-    under_way: Arc<Mutex<HashSet<StepKey>>>,
+    claims: Claims,
     at_once: Arc<Semaphore>,
     reading: Arc<Semaphore>,
     payments: Arc<Bulkhead>,
@@ -103,7 +105,7 @@ impl Steps {
             store,
             engine,
             partners,
-            under_way: Arc::default(),
+            claims: Claims::default(),
             at_once: Arc::new(Semaphore::new(AT_ONCE as usize)),
             reading: Arc::new(Semaphore::new(READING)),
             payments: Arc::new(Bulkhead::new()),
@@ -150,13 +152,17 @@ impl Steps {
 
     /// Performs all steps of a message, at the same time; it is settled with the last of them.
     async fn handle(self, delivery: Incoming, (messages, unreadable): message::Read) {
-        // A step may be sent twice; the second is done with when the first is under way here,
-        // because that one is not acknowledged before it is through.
-        let claimed: Vec<_> = messages
-            .into_iter()
-            .filter_map(|message| Some((self.claim(&message.key())?, message)))
-            .collect();
-        let performed = self.perform_all(claimed).await;
+        // Steps of which another attempt is under way here wait for its end, each on its own, so that no
+        // message holds one step while it waits for another. A step that was sent twice is found done then.
+        let (mut claimed, mut waiting) = (Vec::new(), Vec::new());
+        for message in messages {
+            match self.claims.try_claim(&message.key()) {
+                Some(claim) => claimed.push((claim, message)),
+                None => waiting.push(self.perform_after(message)),
+            }
+        }
+        let (performed, later) = join(self.perform_all(claimed), join_all(waiting)).await;
+        let performed = later.into_iter().fold(performed, anyhow::Result::and);
         match (performed, unreadable) {
             (Err(error), _) => {
                 tracing::warn!(%error, "a step's result could not be stored; it is done again");
@@ -220,12 +226,21 @@ impl Steps {
         }
     }
 
+    /// Performs the step once the attempt that is under way has ended.
+    async fn perform_after(&self, message: StepMessage) -> anyhow::Result<()> {
+        let claim = self.claims.claim(&message.key()).await;
+        self.perform_all(vec![(claim, message)]).await
+    }
+
     /// Performs those of the steps that are still waited for, at that attempt; those that were done
     /// before are found to be.
     async fn perform_all(&self, mut claimed: Vec<(Claim, StepMessage)>) -> anyhow::Result<()> {
         let (mut performing, mut all) = (FuturesUnordered::new(), Ok(()));
         while !claimed.is_empty() {
-            let keys: Vec<_> = claimed.iter().map(|(claim, _)| claim.key.clone()).collect();
+            let keys: Vec<_> = claimed
+                .iter()
+                .map(|(claim, _)| claim.key().clone())
+                .collect();
             let read = match self.read(&keys).await {
                 Ok(read) => read,
                 Err(error) => {
@@ -233,12 +248,12 @@ impl Steps {
                     break;
                 }
             };
-            let was_looked_for = |(claim, _): &(Claim, _)| read.covers(&claim.key.order_id);
+            let was_looked_for = |(claim, _): &(Claim, _)| read.covers(&claim.key().order_id);
             let (looked_for, left): (Vec<_>, _) = claimed.into_iter().partition(was_looked_for);
             let found = read.found.into_iter();
             let mut found: HashMap<_, _> = found.map(|due| (due.row.key.clone(), due)).collect();
             performing.extend(looked_for.into_iter().filter_map(|(claim, message)| {
-                let due = found.remove(&claim.key)?;
+                let due = found.remove(claim.key())?;
                 let is_awaited = due.row.attempt == message.attempt && !due.row.is_dead;
                 is_awaited.then(|| self.perform(claim, due))
             }));
@@ -341,36 +356,11 @@ impl Steps {
             StepResult::Failed {
                 error,
                 is_transient: false,
+                was_answered: false,
             },
         )
         .await?;
         Ok(())
-    }
-
-    fn claim(&self, key: &StepKey) -> Option<Claim> {
-        let mut under_way = self
-            .under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        under_way.insert(key.clone()).then(|| Claim {
-            under_way: Arc::clone(&self.under_way),
-            key: key.clone(),
-        })
-    }
-}
-
-/// A step under way in this process.
-struct Claim {
-    under_way: Arc<Mutex<HashSet<StepKey>>>,
-    key: StepKey,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.under_way
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
     }
 }
 
@@ -384,9 +374,14 @@ fn read_accept(delivery: &Incoming) -> Result<(AcceptOrder, Caller, Option<Idemp
 }
 
 fn failed(error: PartnerError) -> StepResult {
-    let is_transient = matches!(error, PartnerError::Transient(_));
+    let (is_transient, was_answered) = match error {
+        PartnerError::Transient(_) => (true, false),
+        PartnerError::Refused(_) => (true, true),
+        PartnerError::Permanent(_) | PartnerError::Declined { .. } => (false, true),
+    };
     StepResult::Failed {
         error: error.to_string(),
         is_transient,
+        was_answered,
     }
 }

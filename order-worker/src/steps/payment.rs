@@ -6,13 +6,13 @@ use crate::{
         command::StepResult,
         order::Order,
         payment::Standing,
-        step::{Step, StepKey},
+        step::{Step, StepKey, StepRow},
     },
     providers::{PartnerError, Payment, Payments},
 };
 
-/// The order's payment, as the provider is told of it.
-pub(super) fn payment(order: &Order) -> Payment {
+/// The order's payment, as the provider is told of it by the step in `row`.
+pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
     let key = StepKey {
         order_id: order.id,
         step: Step::AuthorizePayment,
@@ -26,6 +26,8 @@ pub(super) fn payment(order: &Order) -> Payment {
         price: order.price(),
         method: order.payment_method.clone(),
         is_complete: order.held.is_empty(),
+        refunded: order.payment.refunded,
+        answered: row.answered,
     }
 }
 
@@ -67,9 +69,13 @@ pub(super) async fn refund(
     payments: &Payments,
     payment: &Payment,
     total: i64,
+    version: u64,
 ) -> Result<StepResult, PartnerError> {
-    let amount = payments.refund(payment, total).await?;
-    Ok(StepResult::Refunded { amount })
+    let refunded = payments.refund(payment, total).await?;
+    Ok(match refunded {
+        StepResult::Stands(standing) => stands(standing, version),
+        refunded => refunded,
+    })
 }
 
 /// Looks where it stands.

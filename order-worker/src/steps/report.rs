@@ -67,6 +67,7 @@ pub(super) fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
     if let StepResult::Failed {
         error,
         is_transient,
+        ..
     } = result
     {
         let kind = if *is_transient { "transient" } else { "final" };

@@ -11,13 +11,14 @@ use super::{
 };
 
 /// Every table.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "orders",
     "order_items",
     "products",
     "shelves",
     "customers",
     "steps",
+    "payment_references",
     "events",
     "relay",
     "idempotency",

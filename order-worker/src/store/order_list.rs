@@ -124,7 +124,7 @@ pub(super) fn select_orders(
 /// The orders of `page` with their steps.
 fn with_steps(page: &str) -> String {
     format!(
-        "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
+        "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
          FROM ({page}) AS page LEFT JOIN steps ON steps.order_id = page.id
          ORDER BY page.created_at DESC, page.number DESC"
     )

@@ -44,18 +44,23 @@ impl Store {
              WHERE (order_id, step) IN (
                  SELECT order_id, step FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT $3
              )
-             RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent",
+             RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret",
             "UPDATE steps SET publish_at = $2, put_at = $1
              WHERE (order_id, step) IN (
                  SELECT order_id, step FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT $3
                  FOR UPDATE SKIP LOCKED
              )
-             RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent",
+             RETURNING order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret",
         );
         let claim = arguments![millis(now), millis(now + STEP_LEASE), limit];
         let mut session = self.writer().await?;
         let rows = session.fetch(sql, claim).await?;
-        rows.iter().map(read_step).collect()
+        let steps = rows.iter().map(read_step);
+        let steps = steps.collect::<Result<Vec<_>, _>>()?;
+        // The first message of a timer is sent when it is due.
+        let resent = steps.iter().filter(|row| row.due_at + STEP_LEASE <= now);
+        metrics::counter!("steps_resent_total").increment(resent.count().try_into().unwrap_or(0));
+        Ok(steps)
     }
 
     /// Makes every step whose time has come due to be sent at once, whether its message is thought

@@ -290,6 +290,11 @@ fn migrations() -> Migrator {
             "failed steps",
             include_str!("migrations/postgres/0013_failed_steps.sql"),
         ),
+        (
+            14,
+            "payments at providers",
+            include_str!("migrations/postgres/0014_payments_at_providers.sql"),
+        ),
     ];
     Migrator::with_migrations(scripts.map(migration).into())
 }

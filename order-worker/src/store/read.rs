@@ -46,7 +46,7 @@ pub type ProductAndShelves = (Product, BTreeMap<Warehouse, Shelf>);
 /// Orders with their steps, of those whose id…
 macro_rules! orders_and_steps_where_id {
     () => {
-        "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
+        "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
          FROM orders LEFT JOIN steps ON steps.order_id = orders.id
          WHERE orders.id"
     };
@@ -62,6 +62,18 @@ impl Store {
         one_order(self.reader().await?, id).await
     }
 
+    /// The order that a provider's payment is for.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn order_of_payment(&self, reference: &str) -> Result<Option<OrderId>, StoreError> {
+        let mut session = self.primary().await?;
+        let sql = "SELECT order_id FROM payment_references WHERE reference = $1";
+        let rows = session.fetch(sql, arguments![reference]).await?;
+        let id = rows.first().map(|row| parse("order_id", row.text(0)?));
+        id.transpose()
+    }
+
     /// What `read` makes of those of these steps that are not done and their orders, as far as there is room:
     /// as of the last commit, wherever callers' reads go.
     ///
@@ -75,7 +87,7 @@ impl Store {
         let mut session = self.primary().await?;
         let ids = list(keys.iter().map(|key| key.order_id));
         let sql = among!(
-            "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent
+            "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
              FROM orders JOIN steps ON steps.order_id = orders.id
              WHERE orders.id",
             "ORDER BY orders.id"

@@ -25,10 +25,11 @@ use crate::domain::{
 };
 
 /// What is emptied.
-const EMPTIED: [&str; 8] = [
+const EMPTIED: [&str; 9] = [
     "DELETE FROM orders",
     "DELETE FROM order_items",
     "DELETE FROM steps",
+    "DELETE FROM payment_references",
     "DELETE FROM shelves",
     "DELETE FROM idempotency",
     "DELETE FROM dead_letters",

@@ -40,7 +40,7 @@ pub(super) fn unsigned<T: TryFrom<i64>>(what: &str, number: i64) -> Result<T, St
 macro_rules! select_steps {
     ($rest:literal) => {
         concat!(
-            "SELECT order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent FROM steps ",
+            "SELECT order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret FROM steps ",
             $rest
         )
     };
@@ -84,6 +84,8 @@ pub(super) fn read_step_at(row: &Row, first: usize) -> Result<StepRow, StoreErro
         last_error: row.maybe_text(first + 6)?.map(str::to_owned),
         request_id: row.text(first + 7)?.to_owned(),
         traceparent: row.maybe_text(first + 8)?.map(str::to_owned),
+        answered: unsigned("answered", row.integer(first + 9)?)?,
+        client_secret: row.maybe_text(first + 10)?.map(str::to_owned),
     })
 }
 

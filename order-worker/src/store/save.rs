@@ -47,6 +47,7 @@ pub(super) async fn world(
     // The first that is added is the last that PostgreSQL does: other workers wait for their turn.
     events::events(&mut writes, world)?;
     orders::orders(&mut writes, world, known)?;
+    orders::payment_references(&mut writes, world);
     catalogue::shelves(&mut writes, world);
     catalogue::products(&mut writes, world, known)?;
     catalogue::customers(&mut writes, world, known)?;

@@ -189,6 +189,9 @@ const MIGRATIONS: &[M<'_>] = &[
         "migrations/sqlite/0011_deliveries_by_status.sql"
     )),
     M::up(include_str!("migrations/sqlite/0012_failed_steps.sql")),
+    M::up(include_str!(
+        "migrations/sqlite/0013_payments_at_providers.sql"
+    )),
 ];
 
 /// The version that this program brings the schema to.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use shared::{
     event::Event,
     id::OrderId,
-    order::{NextAction, OrderStatus, PaymentStatus, ShipmentUpdate},
+    order::{NextAction, NotifyPayment, OrderStatus, PaymentStatus, ShipmentUpdate},
     outcome::{Failure, Told},
     request::{Caller, Request, Role},
 };
@@ -142,7 +142,13 @@ impl Shop {
             Request::CreateShipment(request) => Action::CreateShipment(request),
             Request::RefundOrder(request) => Action::RefundOrder(request),
             Request::UpdateShipment(request) => Action::UpdateShipment(request),
-            Request::NotifyPayment(request) => Action::NotifyPayment(request),
+            Request::NotifyPayment(NotifyPayment {
+                order_id,
+                reference,
+            }) => Action::NotifyPayment {
+                order_id: order_id.unwrap(),
+                reference,
+            },
             Request::CancelShipment(request) => Action::CancelShipment(request),
             Request::CancelRemaining(request) => Action::CancelRemaining(request),
             Request::RemoveStock(request) => Action::RemoveStock(request),
@@ -200,6 +206,7 @@ impl Shop {
             reservation_ttl: jiff::SignedDuration::from_mins(30),
             needs_approval: false,
             payment_provider: "sandbox".to_owned(),
+            check_amount: order_worker::providers::check_amount,
             default_payment_method: Some("pm_ok".to_owned()),
             needs_verification: false,
             refunds_returns: true,
@@ -232,6 +239,7 @@ impl Shop {
         let busy = StepResult::Failed {
             error: "busy".to_owned(),
             is_transient: true,
+            was_answered: true,
         };
         let result = match mood {
             Mood::Busy => busy,
@@ -304,6 +312,7 @@ impl Shop {
                     return StepResult::Failed {
                         error: "the hold is gone".to_owned(),
                         is_transient: false,
+                        was_answered: true,
                     };
                 }
                 assert_eq!(held.authorizations, 1, "captured what is not held");

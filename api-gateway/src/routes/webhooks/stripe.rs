@@ -4,22 +4,18 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
-};
+use axum::{Extension, extract::State, http::HeaderMap, response::Response};
 use jiff::Timestamp;
 use ring::hmac;
 use serde_json::{Value, json};
 use shared::{
     body,
+    id::OrderId,
     outcome::{Code, Failure},
     request::Request,
 };
 
-use super::{MAX_ID, pass_on};
+use super::{MAX_ID, pass_on, taken};
 use crate::{app::App, finish::About, input::RawBody, openapi::StripeWebhook, problem::Problem};
 
 /// `t=SECONDS,v1=HEX,v1=HEX`
@@ -59,22 +55,37 @@ pub(super) async fn stripe(
     let event = body::parse(&body.bytes)?;
     let id = event["id"].as_str().filter(|id| id.len() <= MAX_ID);
     let id = id.ok_or_else(|| Failure::violation("/id", "must be an event's id"))?;
-    let Some(notice) = payment(&event) else {
-        return Ok((StatusCode::OK, Json(json!({"status": "ignored"}))).into_response());
+    let notice = payment(&event).and_then(|notice| Request::read("payment.notify", notice).ok());
+    let Some(request) = notice else {
+        return Ok(taken("ignored"));
     };
-    let request = Request::read("payment.notify", notice)?;
-    pass_on(&app, "stripe", &request, id, &about).await
+    match pass_on(&app, "stripe", &request, id, &about).await {
+        Ok(()) => Ok(taken("ok")),
+        // Others may use the account as well. Stripe disables endpoints that refuse what it sends.
+        Err(failure) if failure.code == Code::NotFound => {
+            tracing::debug!(
+                event = id,
+                "a webhook of Stripe is about no payment of ours"
+            );
+            Ok(taken("ignored"))
+        }
+        Err(failure) => Err(failure.into()),
+    }
 }
 
-/// Which payment of which order the event is about, if of one of ours: a `PaymentIntent`, or what has
-/// inherited its metadata.
+/// The payment that the event is about: a `PaymentIntent`, or one that something belongs to. The order is named by
+/// what we created or what inherited its metadata; a refund that was made at Stripe's console names none.
 fn payment(event: &Value) -> Option<Value> {
     let object = &event["data"]["object"];
-    let order_id = object["metadata"]["order_id"].as_str()?;
-    let reference = match object["object"].as_str()? {
-        "payment_intent" => object["id"].as_str()?,
-        _ => object["payment_intent"].as_str()?,
+    let intent = match object["object"].as_str()? {
+        "payment_intent" => &object["id"],
+        _ => &object["payment_intent"],
     };
+    // An id, or the expanded object.
+    let reference = intent.as_str().or(intent["id"].as_str())?;
+    let order_id = object["metadata"]["order_id"].as_str();
+    // Other systems have ids of another form.
+    let order_id = order_id.filter(|id| id.parse::<OrderId>().is_ok());
     Some(json!({"order_id": order_id, "reference": reference}))
 }
 

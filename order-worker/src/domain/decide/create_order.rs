@@ -136,6 +136,8 @@ pub(super) fn check<'a>(
     // Every product can be ordered, in one currency; the total is the one the customer was shown.
     let products = catalogue(world, wish)?;
     let total = price(wish, &products)?;
+    (rules.check_amount)(&rules.payment_provider, total)
+        .map_err(|why| Failure::violation("/items", why))?;
     if let Some(expected) = wish
         .expected_total
         .filter(|expected| *expected != total.amount)

@@ -42,6 +42,8 @@ pub(super) fn redrive_step(
         last_error: row.last_error.clone(),
         request_id: origin.request_id.clone(),
         traceparent: origin.traceparent.clone(),
+        answered: row.answered,
+        client_secret: row.client_secret.clone(),
     });
     Ok(draft.decide())
 }

@@ -43,7 +43,14 @@ pub(super) fn finish_step(
         StepResult::Failed {
             error,
             is_transient,
-        } => failed(&mut draft, row, error, *is_transient)?,
+            was_answered,
+        } => {
+            let row = StepRow {
+                answered: row.answered + u32::from(*was_answered),
+                ..row.clone()
+            };
+            failed(&mut draft, &row, error, *is_transient)?;
+        }
         StepResult::PutOff { why } => put_off(&mut draft, row, why),
         result => {
             draft.drop_step(key.step.clone());
@@ -86,7 +93,10 @@ fn done(
         (Step::CapturePayment, StepResult::Captured { amount, asked }) => {
             payment::captured(draft, *amount, *asked, rules)?;
         }
-        (Step::CheckPayment | Step::VoidPayment, StepResult::Stands(standing)) => {
+        (
+            Step::CheckPayment | Step::VoidPayment | Step::RefundPayment,
+            StepResult::Stands(standing),
+        ) => {
             payment::reconcile(draft, row, standing, rules)?;
         }
         (Step::VoidPayment, StepResult::Voided { reference }) => {

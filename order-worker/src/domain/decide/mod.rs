@@ -22,6 +22,7 @@ use serde_json::json;
 use shared::{
     etag,
     id::OrderId,
+    money::Money,
     outcome::{Code, Failure, Told},
     request::{Caller, Role},
 };
@@ -43,6 +44,8 @@ pub struct Rules {
     pub needs_approval: bool,
     /// Which provider is asked for the money.
     pub payment_provider: String,
+    /// Says why the provider of this name can't charge or refund an amount, if it can't.
+    pub check_amount: fn(&str, Money) -> Result<(), String>,
     /// What pays when a caller names nothing; without it, every caller has to.
     pub default_payment_method: Option<String>,
     /// Whether only verified customers' orders are taken.
@@ -188,7 +191,7 @@ fn act(
             approval::reject_order(world, caller, origin, request, stamp)
         }
         Action::RefundOrder(request) => {
-            refund_order::refund_order(world, caller, origin, request, stamp)
+            refund_order::refund_order(world, caller, origin, request, rules, stamp)
         }
         Action::CreateShipment(request) => {
             create_shipment::create_shipment(world, caller, origin, request, stamp)
@@ -199,9 +202,10 @@ fn act(
         Action::CancelRemaining(request) => {
             cancel_order::cancel_remaining(world, caller, origin, request, stamp)
         }
-        Action::NotifyPayment(notice) => {
-            payment::notify_payment(world, caller, origin, notice, stamp)
-        }
+        Action::NotifyPayment {
+            order_id,
+            reference,
+        } => payment::notify_payment(world, caller, origin, *order_id, reference, stamp),
         Action::UpdateShipment(update) => {
             update_shipment::update_shipment(world, caller, origin, update, rules, stamp)
         }

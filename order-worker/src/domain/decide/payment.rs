@@ -5,7 +5,8 @@
 use jiff::SignedDuration;
 use shared::{
     event::{Fact, Origin},
-    order::{CancelReason, NextAction, NotifyPayment, OrderStatus, PaymentStatus},
+    id::OrderId,
+    order::{CancelReason, NextAction, OrderStatus, PaymentStatus},
     outcome::Failure,
     request::Caller,
 };
@@ -27,14 +28,15 @@ pub(super) fn notify_payment(
     world: &World,
     caller: &Caller,
     origin: &Origin,
-    notice: &NotifyPayment,
+    order_id: OrderId,
+    reference: &str,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
     caller.must_operate()?;
-    let order = visible(world, caller, notice.order_id)?;
+    let order = visible(world, caller, order_id)?;
     let mut draft = Draft::of(order, origin, stamp);
     // A payment that is not this order's is not asked for.
-    if order.payment.reference.as_ref() != Some(&notice.reference) {
+    if order.payment.reference.as_deref() != Some(reference) {
         return Ok(draft.decide());
     }
     let key = StepKey {
@@ -192,9 +194,7 @@ pub(super) fn reconcile(
     given_back(draft, standing.refunded)?;
     let failed = draft.order.payment.refunded - standing.refunded;
     if failed > 0 {
-        let amount = failed;
-        draft.record(Fact::RefundFailed { amount })?;
-        draft.follow_with(Step::RefundPayment);
+        refund_failed(draft, failed)?;
     }
     // Nobody keeps the money of an order that is over.
     let amount = draft.order.refundable();
@@ -204,6 +204,24 @@ pub(super) fn reconcile(
         draft.follow_with(Step::RefundPayment);
     }
     give_back_returns(draft, rules)
+}
+
+/// The customer's bank did not take a refund, days later perhaps, and the money is back at the provider, which says
+/// that another way must be found (<https://docs.stripe.com/refunds#failed-refunds>). So it is not tried again by
+/// itself: an operator is told.
+fn refund_failed(draft: &mut Draft<'_>, amount: i64) -> Result<(), Failure> {
+    draft.record(Fact::RefundFailed { amount })?;
+    let step = Step::RefundPayment;
+    let error = format!(
+        "a refund of {amount} minor units failed after the provider had accepted it, and the money is back at the provider: the customer has to get it in another way"
+    );
+    draft.record(Fact::StepDead {
+        step: step.to_string(),
+        error: error.clone(),
+    })?;
+    let now = draft.stamp().now();
+    draft.put_dead(step, now, error);
+    Ok(())
 }
 
 fn given(draft: &mut Draft<'_>, standing: &Standing, amount: i64) -> Result<(), Failure> {

@@ -4,12 +4,13 @@
 
 use shared::{
     event::{Fact, Origin},
+    money::Money,
     order::{PaymentStatus, RefundOrder},
     outcome::Failure,
     request::Caller,
 };
 
-use super::present;
+use super::{Rules, present};
 use crate::domain::{
     decision::{Decision, Draft},
     stamp::Stamp,
@@ -22,6 +23,7 @@ pub(super) fn refund_order(
     caller: &Caller,
     origin: &Origin,
     request: &RefundOrder,
+    rules: &Rules,
     stamp: &mut Stamp,
 ) -> Result<Decision, Failure> {
     caller.must_operate()?;
@@ -53,6 +55,12 @@ pub(super) fn refund_order(
             format!("is {amount}, but only {left} can be refunded"),
         ));
     }
+    let money = Money {
+        amount,
+        currency: order.currency,
+    };
+    (rules.check_amount)(&order.payment.provider, money)
+        .map_err(|why| Failure::violation("/amount", why))?;
     let mut draft = Draft::of(order, origin, stamp);
     draft.record(Fact::RefundRequested {
         amount,

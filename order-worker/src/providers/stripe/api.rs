@@ -22,6 +22,26 @@ const MAX_PAGES: usize = 100;
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 1024 * 1024;
 
+/// Kept answers to earlier keys that are passed over in one attempt.
+const MAX_REPEATED: u32 = 20;
+/// Says that an answer is an earlier one, repeated (<https://docs.stripe.com/error-low-level#idempotency>).
+const REPEATED: &str = "idempotent-replayed";
+
+/// An idempotency key. Each error that Stripe answers uses one generation of it up.
+pub(super) struct Key {
+    pub(super) name: String,
+    pub(super) generation: u32,
+}
+
+impl Key {
+    fn of(&self, generation: u32) -> String {
+        match generation {
+            0 => self.name.clone(),
+            generation => format!("{}/{generation}", self.name),
+        }
+    }
+}
+
 /// Fields of a request, as forms have them.
 pub(super) type Form = Vec<(&'static str, String)>;
 
@@ -87,8 +107,17 @@ impl Refusal {
 pub(super) enum ApiError {
     /// It will not be done, as it is asked.
     Refused(Refusal),
+    /// An error of Stripe's own, which it repeats for the same idempotency key.
+    Failed(String),
     /// It may have been done, or may be done later.
     Unknown(String),
+}
+
+/// An error, and whether it was the answer to an earlier request under the same idempotency key.
+#[derive(Debug)]
+pub(super) struct Unsuccessful {
+    pub(super) error: ApiError,
+    pub(super) is_repeated: bool,
 }
 
 impl ApiError {
@@ -98,6 +127,7 @@ impl ApiError {
             Self::Refused(refusal) => {
                 PartnerError::Permanent(format!("Stripe refused: {}", refusal.message()))
             }
+            Self::Failed(why) => PartnerError::Refused(why),
             Self::Unknown(why) => PartnerError::Transient(why),
         }
     }
@@ -109,6 +139,7 @@ impl ApiError {
                 code: refusal.code(),
                 message: refusal.message(),
             },
+            Self::Failed(why) => PartnerError::Refused(why),
             Self::Unknown(why) => PartnerError::Transient(why),
         }
     }
@@ -125,10 +156,8 @@ impl Api {
         Ok(Self { client, base, key })
     }
 
-    pub(super) async fn create_intent(&self, form: &Form, key: &str) -> Result<Intent, ApiError> {
-        let request = self.client.post(self.url(&["payment_intents"]));
-        self.send(request.form(form).header("idempotency-key", key))
-            .await
+    pub(super) async fn create_intent(&self, form: &Form, key: &Key) -> Result<Intent, ApiError> {
+        self.post(&["payment_intents"], form, key).await
     }
 
     pub(super) async fn intent(&self, id: &str, form: &Form) -> Result<Intent, ApiError> {
@@ -136,29 +165,54 @@ impl Api {
         self.send(request.query(form)).await
     }
 
-    /// `confirm`, `capture` or `cancel`.
+    /// Captures what is held.
+    pub(super) async fn capture(
+        &self,
+        id: &str,
+        form: &Form,
+        key: &Key,
+    ) -> Result<Intent, ApiError> {
+        self.post(&["payment_intents", id, "capture"], form, key)
+            .await
+    }
+
+    /// `confirm` or `cancel`: the payment's own state keeps them from being done twice.
     pub(super) async fn act(
         &self,
         id: &str,
         action: &str,
         form: &Form,
-        key: Option<&str>,
     ) -> Result<Intent, ApiError> {
-        let request = self
-            .client
-            .post(self.url(&["payment_intents", id, action]))
-            .form(form);
-        let request = match key {
-            Some(key) => request.header("idempotency-key", key),
-            None => request,
-        };
-        self.send(request).await
+        let url = self.url(&["payment_intents", id, action]);
+        self.send(self.client.post(url).form(form)).await
     }
 
-    pub(super) async fn create_refund(&self, form: &Form, key: &str) -> Result<Refund, ApiError> {
-        let request = self.client.post(self.url(&["refunds"]));
-        self.send(request.form(form).header("idempotency-key", key))
-            .await
+    pub(super) async fn create_refund(&self, form: &Form, key: &Key) -> Result<Refund, ApiError> {
+        self.post(&["refunds"], form, key).await
+    }
+
+    /// Stripe keeps the first answer to a key, errors included: one that it repeats says nothing of how things are
+    /// now, so the request is made again under the next key.
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        form: &Form,
+        key: &Key,
+    ) -> Result<T, ApiError> {
+        let mut generation = key.generation;
+        loop {
+            let request = self.client.post(self.url(path)).form(form);
+            let request = request.header("idempotency-key", key.of(generation));
+            match self.try_send(request).await {
+                Ok(done) => return Ok(done),
+                Err(Unsuccessful { error, is_repeated })
+                    if !is_repeated || generation >= key.generation + MAX_REPEATED =>
+                {
+                    return Err(error);
+                }
+                Err(_) => generation += 1,
+            }
+        }
     }
 
     /// All refunds of a payment.
@@ -194,6 +248,13 @@ impl Api {
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ApiError> {
+        self.try_send(request).await.map_err(|failed| failed.error)
+    }
+
+    async fn try_send<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, Unsuccessful> {
         let answer = request
             .bearer_auth(&self.key)
             .header("stripe-version", VERSION)
@@ -203,22 +264,38 @@ impl Api {
             ApiError::Unknown(format!("Stripe did not answer: {}", innermost(&error)))
         })?;
         let status = answer.status();
+        let is_repeated = answer
+            .headers()
+            .get(REPEATED)
+            .is_some_and(|value| value == "true");
         let mut body = Vec::new();
         let cut = |error: reqwest::Error| {
             ApiError::Unknown(format!("Stripe's answer broke off: {}", innermost(&error)))
         };
         while let Some(chunk) = answer.chunk().await.map_err(cut)? {
             if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(ApiError::Unknown("Stripe's answer has no end".to_owned()));
+                return Err(ApiError::Unknown("Stripe's answer has no end".to_owned()).into());
             }
             body.extend_from_slice(&chunk);
         }
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| {
-                ApiError::Unknown(format!("Stripe's answer can't be read: {error}"))
+                ApiError::Unknown(format!("Stripe's answer can't be read: {error}")).into()
             });
         }
-        Err(refused(status, &body))
+        Err(Unsuccessful {
+            error: refused(status, &body),
+            is_repeated,
+        })
+    }
+}
+
+impl From<ApiError> for Unsuccessful {
+    fn from(error: ApiError) -> Self {
+        Self {
+            error,
+            is_repeated: false,
+        }
     }
 }
 
@@ -235,10 +312,17 @@ fn refused(status: StatusCode, body: &[u8]) -> ApiError {
             StatusCode::BAD_REQUEST | StatusCode::PAYMENT_REQUIRED | StatusCode::NOT_FOUND,
             Some(Told { error }),
         ) => ApiError::Refused(error),
-        (_, told) => {
+        (status, told) => {
+            // What else answers in Stripe's place, a proxy say, does not know what Stripe will answer.
+            let is_stripes_own = status == StatusCode::INTERNAL_SERVER_ERROR || told.is_some();
             let message = told.and_then(|told| told.error.message).unwrap_or_default();
             let message: String = message.chars().take(200).collect();
-            ApiError::Unknown(format!("Stripe answered {} {message}", status.as_u16()))
+            let why = format!("Stripe answered {} {message}", status.as_u16());
+            if status.is_server_error() && is_stripes_own {
+                ApiError::Failed(why)
+            } else {
+                ApiError::Unknown(why)
+            }
         }
     }
 }

@@ -7,13 +7,17 @@
 //! - A card is captured once, when all goods have left that will; in parts where the account may
 //!   (`STRIPE_MULTICAPTURE=1`, <https://docs.stripe.com/payments/multicapture>).
 
+mod amounts;
 mod api;
 
 use reqwest::Url;
 use serde_json::Value;
-use shared::{money::Currency, order::NextAction};
+use shared::{money::Money, order::NextAction};
 
-use self::api::{Api, ApiError, Form, Intent, Refund};
+use self::{
+    amounts::{chargeable, from_stripe, to_stripe},
+    api::{Api, ApiError, Form, Intent, Key, Refund},
+};
 use super::{PartnerError, Payment};
 use crate::domain::{
     command::StepResult,
@@ -22,6 +26,14 @@ use crate::domain::{
 
 /// What orders and events call this provider.
 pub const NAME: &str = "stripe";
+
+/// Whether Stripe can charge the amount.
+///
+/// # Errors
+/// Says why not.
+pub fn check(amount: Money) -> Result<(), String> {
+    to_stripe(amount).map(drop)
+}
 
 /// What it takes to reach Stripe.
 #[derive(Clone)]
@@ -65,8 +77,8 @@ impl Stripe {
             return Ok(authorized(String::new(), 0));
         }
         let Some(reference) = &payment.reference else {
-            let key = format!("{}/prepare", payment.key);
-            let described = self.described(payment);
+            let key = key(payment, "prepare");
+            let described = self.described(payment)?;
             let created = self.api.create_intent(&described, &key).await;
             let Intent { id, .. } = created.map_err(ApiError::declined)?;
             let provider = NAME.to_owned();
@@ -77,7 +89,7 @@ impl Stripe {
         };
         let mut intent = self.find(reference).await?;
         if awaits_confirmation(&intent) {
-            let confirmed = self.api.act(reference, "confirm", &Form::new(), None).await;
+            let confirmed = self.api.act(reference, "confirm", &Form::new()).await;
             intent = match confirmed.map_err(ApiError::declined) {
                 Err(declined @ PartnerError::Declined { .. }) => {
                     self.withdraw(reference).await;
@@ -129,20 +141,39 @@ impl Stripe {
         }
         let mut form = Form::new();
         let is_all = total >= payment.price.amount;
+        let mut total = total;
         if !is_all {
-            let amount = to_stripe(left, payment.price.currency).to_string();
-            form.push(("amount_to_capture", amount));
+            // What Stripe can't charge of a part goes with a later one.
+            let part = chargeable(Money {
+                amount: left,
+                ..payment.price
+            });
+            if part == 0 {
+                return Ok(taken);
+            }
+            total = taken + part;
+            form.push(("amount_to_capture", at_stripe(payment, part)?));
         }
-        // Without this the rest of the hold is given up.
+        // Without this, Stripe releases the rest of the authorization.
         if !is_last {
             form.push(("final_capture", "false".to_owned()));
         }
         // One key stands for one request.
         let suffix = if is_last && !is_all { "/final" } else { "" };
-        let key = format!("{}/capture/{total}{suffix}", payment.key);
-        let captured = self.api.act(reference, "capture", &form, Some(&key)).await;
-        captured.map_err(ApiError::permanent)?;
-        Ok(total)
+        let key = key(payment, &format!("capture/{total}{suffix}"));
+        match self.api.capture(reference, &form, &key).await {
+            Ok(_) => Ok(total),
+            // Somebody at Stripe's console may have been faster.
+            Err(refused @ ApiError::Refused(_)) => {
+                let now = received(&self.find(reference).await?, payment);
+                if now > taken {
+                    Ok(now)
+                } else {
+                    Err(refused.permanent())
+                }
+            }
+            Err(error) => Err(error.permanent()),
+        }
     }
 
     /// Gives the rest of a hold up of which parts were taken
@@ -152,8 +183,8 @@ impl Stripe {
             ("amount_to_capture", "0".to_owned()),
             ("final_capture", "true".to_owned()),
         ];
-        let key = format!("{}/release", payment.key);
-        let released = self.api.act(reference, "capture", &form, Some(&key)).await;
+        let key = key(payment, "release");
+        let released = self.api.capture(reference, &form, &key).await;
         if let Err(error) = released {
             tracing::warn!(
                 reference,
@@ -177,11 +208,11 @@ impl Stripe {
             "canceled" => {}
             "succeeded" => return self.look(payment).await.map(StepResult::Stands),
             _ => {
-                let cancelled = self.api.act(reference, "cancel", &Form::new(), None).await;
+                let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
                 cancelled.map_err(|error| match error {
                     // It moves: the next look shows where to.
                     ApiError::Refused(refusal) => PartnerError::Transient(refusal.message()),
-                    ApiError::Unknown(why) => PartnerError::Transient(why),
+                    ApiError::Failed(why) | ApiError::Unknown(why) => PartnerError::Transient(why),
                 })?;
             }
         }
@@ -190,34 +221,48 @@ impl Stripe {
         })
     }
 
-    pub(super) async fn refund(&self, payment: &Payment, total: i64) -> Result<i64, PartnerError> {
+    pub(super) async fn refund(
+        &self,
+        payment: &Payment,
+        total: i64,
+    ) -> Result<StepResult, PartnerError> {
         let Some(reference) = held(payment)? else {
-            return Ok(0);
+            return Ok(StepResult::Refunded { amount: 0 });
         };
-        let refunds = self.api.refunds(reference).await;
-        let refunds = refunds.map_err(ApiError::permanent)?;
-        let given = given_back(&refunds, payment);
-        let left = total - given;
-        if left <= 0 {
-            return Ok(given);
+        let mut refused: Option<(ApiError, i64)> = None;
+        loop {
+            let refunds = self.api.refunds(reference).await;
+            let refunds = refunds.map_err(ApiError::permanent)?;
+            let given = given_back(&refunds, payment);
+            if given < payment.refunded {
+                return self.look(payment).await.map(StepResult::Stands);
+            }
+            if given >= total {
+                return Ok(StepResult::Refunded { amount: given });
+            }
+            // A refund at Stripe's console that came in between explains the refusal; there is less to do now.
+            if let Some((error, before)) = refused.take()
+                && before == given
+            {
+                return Err(error.permanent());
+            }
+            let form = refund(payment, reference, total - given)?;
+            // One that has failed may be tried again; one that was not answered must not be.
+            let failed = refunds.iter().filter(|refund| !counts(refund)).count();
+            let key = key(payment, &format!("refund/{total}/{given}/{failed}"));
+            match self.api.create_refund(&form, &key).await {
+                Ok(refund) if counts(&refund) => {
+                    return Ok(StepResult::Refunded { amount: total });
+                }
+                Ok(refund) => {
+                    let why = refund.failure_reason.unwrap_or_default();
+                    let why = format!("the refund failed: {why}");
+                    return Err(PartnerError::Permanent(why));
+                }
+                Err(error @ ApiError::Refused(_)) => refused = Some((error, given)),
+                Err(error) => return Err(error.permanent()),
+            }
         }
-        let form = vec![
-            ("payment_intent", reference.to_owned()),
-            (
-                "amount",
-                to_stripe(left, payment.price.currency).to_string(),
-            ),
-        ];
-        // One that has failed may be tried again; one that was not answered must not be.
-        let failed = refunds.iter().filter(|refund| !counts(refund)).count();
-        let key = format!("{}/refund/{total}/{failed}", payment.key);
-        let refund = self.api.create_refund(&form, &key).await;
-        let refund = refund.map_err(ApiError::permanent)?;
-        if !counts(&refund) {
-            let why = refund.failure_reason.unwrap_or_default();
-            return Err(PartnerError::Transient(format!("the refund failed: {why}")));
-        }
-        Ok(total)
     }
 
     pub(super) async fn look(&self, payment: &Payment) -> Result<Standing, PartnerError> {
@@ -255,7 +300,7 @@ impl Stripe {
     /// A payment that was declined could be tried again by whoever has its client secret; nobody wants
     /// it any more. If this fails, a hold that comes of it is given up when it is heard of.
     async fn withdraw(&self, reference: &str) {
-        let cancelled = self.api.act(reference, "cancel", &Form::new(), None).await;
+        let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
         if let Err(error) = cancelled {
             tracing::warn!(
                 reference,
@@ -265,12 +310,9 @@ impl Stripe {
         }
     }
 
-    fn described(&self, payment: &Payment) -> Form {
+    fn described(&self, payment: &Payment) -> Result<Form, PartnerError> {
         let mut form = vec![
-            (
-                "amount",
-                to_stripe(payment.price.amount, payment.price.currency).to_string(),
-            ),
+            ("amount", at_stripe(payment, payment.price.amount)?),
             (
                 "currency",
                 payment.price.currency.as_str().to_ascii_lowercase(),
@@ -288,8 +330,36 @@ impl Stripe {
                 "if_available".to_owned(),
             ));
         }
-        form
+        Ok(form)
     }
+}
+
+/// The idempotency key of a request for a payment: the same as long as Stripe has not answered it.
+fn key(payment: &Payment, what: &str) -> Key {
+    Key {
+        name: format!("{}/{what}", payment.key),
+        generation: payment.answered,
+    }
+}
+
+/// A refund that is known to be the order's wherever it is seen.
+fn refund(payment: &Payment, reference: &str, amount: i64) -> Result<Form, PartnerError> {
+    Ok(vec![
+        ("payment_intent", reference.to_owned()),
+        ("amount", at_stripe(payment, amount)?),
+        ("metadata[order_id]", payment.order_id.to_string()),
+        ("metadata[order_number]", payment.number.to_string()),
+    ])
+}
+
+/// Minor units of the payment's currency, as a form has them.
+fn at_stripe(payment: &Payment, amount: i64) -> Result<String, PartnerError> {
+    let money = Money {
+        amount,
+        ..payment.price
+    };
+    let amount = to_stripe(money).map_err(PartnerError::Permanent)?;
+    Ok(amount.to_string())
 }
 
 /// What Stripe calls it, unless there was nothing to pay.
@@ -374,45 +444,4 @@ fn given_back(refunds: &[Refund], payment: &Payment) -> i64 {
         given.map(|refund| refund.amount).sum(),
         payment.price.currency,
     )
-}
-
-/// Stripe counts these in hundredths that ISO 4217 does not have
-/// (<https://docs.stripe.com/currencies#special-cases>).
-fn has_hundredths_at_stripe_only(currency: Currency) -> bool {
-    matches!(currency.as_str(), "ISK" | "UGX")
-}
-
-fn to_stripe(amount: i64, currency: Currency) -> i64 {
-    if has_hundredths_at_stripe_only(currency) {
-        amount.saturating_mul(100)
-    } else {
-        amount
-    }
-}
-
-fn from_stripe(amount: i64, currency: Currency) -> i64 {
-    if has_hundredths_at_stripe_only(currency) {
-        amount / 100
-    } else {
-        amount
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn amounts_survive_the_way_to_stripe_and_back() {
-        for (currency, sent) in [
-            ("EUR", 1999),
-            ("JPY", 1999),
-            ("KWD", 1999),
-            ("ISK", 199_900),
-        ] {
-            let currency: Currency = currency.parse().unwrap();
-            assert_eq!(to_stripe(1999, currency), sent);
-            assert_eq!(from_stripe(sent, currency), 1999);
-        }
-    }
 }

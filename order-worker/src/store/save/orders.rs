@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use shared::event::Fact;
+
 use super::text;
 use crate::{
     domain::world::World,
@@ -60,6 +62,28 @@ const UPDATE_ORDERS: Write = Write {
         WHERE orders.number = changed.number",
     columns: &[Kind::Integer, Kind::Text, Kind::Boolean, Kind::Text],
 };
+
+const INSERT_PAYMENT_REFERENCES: Write = Write {
+    sqlite: "
+        INSERT OR IGNORE INTO payment_references (reference, order_id)
+        VALUES ($1, $2)",
+    postgres: "
+        INSERT INTO payment_references (reference, order_id)
+        SELECT * FROM unnest($1::text[], $2::text[])
+        ON CONFLICT DO NOTHING",
+    columns: &[Kind::Text, Kind::Text],
+};
+
+/// Payments that their providers know of now.
+pub(super) fn payment_references(writes: &mut Writes, world: &World) {
+    let prepared = world.dirty.events.iter().filter_map(|event| {
+        let Fact::PaymentPrepared { reference, .. } = &event.fact else {
+            return None;
+        };
+        Some(arguments![reference.as_str(), event.subject.as_str()])
+    });
+    writes.add(INSERT_PAYMENT_REFERENCES, prepared.collect());
+}
 
 pub(super) fn orders(writes: &mut Writes, world: &World, known: &Known) -> Result<(), StoreError> {
     let (mut new, mut changed, mut items) = (Vec::new(), Vec::new(), Vec::new());

@@ -27,18 +27,22 @@ const DELETE_STEPS: Write = Write {
 const PUT_STEPS: Write = Write {
     sqlite: "
         INSERT OR REPLACE INTO steps
-            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at, traceparent)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at, traceparent,
+             answered, client_secret)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     postgres: "
         INSERT INTO steps
-            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at, traceparent)
+            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at, traceparent,
+             answered, client_secret)
         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
-                             $6::bigint[], $7::text[], $8::text[], $9::bigint[], $10::text[])
+                             $6::bigint[], $7::text[], $8::text[], $9::bigint[], $10::text[],
+                             $11::bigint[], $12::text[])
         ON CONFLICT (order_id, step) DO UPDATE
         SET attempt = excluded.attempt, failures = excluded.failures, due_at = excluded.due_at,
             publish_at = excluded.publish_at, last_error = excluded.last_error,
             request_id = excluded.request_id, put_at = excluded.put_at,
-            traceparent = excluded.traceparent",
+            traceparent = excluded.traceparent, answered = excluded.answered,
+            client_secret = excluded.client_secret",
     columns: &[
         Kind::Text,
         Kind::Text,
@@ -47,6 +51,8 @@ const PUT_STEPS: Write = Write {
         Kind::Integer,
         Kind::Integer,
         Kind::Text,
+        Kind::Text,
+        Kind::Integer,
         Kind::Text,
         Kind::Integer,
         Kind::Text,
@@ -73,7 +79,9 @@ pub(super) fn steps(writes: &mut Writes, world: &World, now: Timestamp) {
                     row.last_error.as_deref(),
                     row.request_id.as_str(),
                     millis(now),
-                    row.traceparent.as_deref()
+                    row.traceparent.as_deref(),
+                    row.answered,
+                    row.client_secret.as_deref()
                 ]);
             }
             None => gone.push(arguments![key.order_id.to_string(), key.step.to_string()]),

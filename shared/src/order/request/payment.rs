@@ -42,18 +42,19 @@ impl RefundOrder {
 /// `payment.notify`: the provider says that something happened to a payment. What, it is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotifyPayment {
-    /// For which order.
-    pub order_id: OrderId,
+    /// For which order, if the provider says so; it is found by `reference` otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_id: Option<OrderId>,
     /// The provider's id of the payment.
     pub reference: String,
 }
 
 impl NotifyPayment {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let order_id = fields.required("order_id", body::parsed);
+        let order_id = fields.optional("order_id", body::parsed);
         let reference = fields.required("reference", body::text(1..=255));
         Some(Self {
-            order_id: order_id?,
+            order_id,
             reference: reference?,
         })
     }

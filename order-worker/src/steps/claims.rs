@@ -1,0 +1,116 @@
+//! One attempt of a step at a time: the next one waits until the one before is through.
+//!
+//! The message of a step's next attempt, or of a new step of the same kind, is sent by the commit that decides the
+//! attempt before, and may arrive before that attempt has been told of its own commit. A message that was dropped
+//! then would come again only when its lease is over.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::OwnedMutexGuard;
+
+use crate::domain::step::StepKey;
+
+/// The steps under way in this process; clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Claims(Arc<Mutex<HashMap<StepKey, StepLock>>>);
+
+type StepLock = Arc<tokio::sync::Mutex<()>>;
+
+impl Claims {
+    /// Claims the step unless it is under way.
+    pub(super) fn try_claim(&self, key: &StepKey) -> Option<Claim> {
+        let mut locks = self.locks();
+        let lock = Arc::clone(locks.entry(key.clone()).or_default());
+        let guard = lock.try_lock_owned().ok()?;
+        Some(self.claimed(key, guard))
+    }
+
+    /// Claims the step as soon as no other attempt of it is under way, in the order of the calls.
+    pub(super) async fn claim(&self, key: &StepKey) -> Claim {
+        let lock = Arc::clone(self.locks().entry(key.clone()).or_default());
+        let guard = lock.lock_owned().await;
+        self.claimed(key, guard)
+    }
+
+    fn claimed(&self, key: &StepKey, guard: OwnedMutexGuard<()>) -> Claim {
+        Claim {
+            claims: self.clone(),
+            key: key.clone(),
+            guard: Some(guard),
+        }
+    }
+
+    fn locks(&self) -> MutexGuard<'_, HashMap<StepKey, StepLock>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A step under way; dropping it lets the next attempt begin.
+pub(super) struct Claim {
+    claims: Claims,
+    key: StepKey,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Claim {
+    /// The step that is under way.
+    pub(super) fn key(&self) -> &StepKey {
+        &self.key
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut locks = self.claims.locks();
+        self.guard = None;
+        // Locks are shared under the map's own lock only: nobody waits for one that only the map holds.
+        if locks
+            .get(&self.key)
+            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+        {
+            locks.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, future::join};
+
+    use super::*;
+    use crate::domain::step::Step;
+
+    fn key() -> StepKey {
+        StepKey {
+            order_id: "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap(),
+            step: Step::AuthorizePayment,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_later_attempt_waits_for_the_earlier_one_and_is_not_lost() {
+        let (claims, key) = (Claims::default(), key());
+        let first = claims.try_claim(&key).unwrap();
+        assert!(claims.try_claim(&key).is_none());
+        let mut second = Box::pin(claims.claim(&key));
+        assert!((&mut second).now_or_never().is_none());
+        let ((), second) = join(async { drop(first) }, second).await;
+        assert!(claims.try_claim(&key).is_none());
+        drop(second);
+        assert!(claims.locks().is_empty());
+    }
+
+    #[tokio::test]
+    async fn different_steps_do_not_wait_for_each_other() {
+        let claims = Claims::default();
+        let _claim = claims.claim(&key()).await;
+        let other = StepKey {
+            step: Step::VoidPayment,
+            ..key()
+        };
+        assert!(claims.try_claim(&other).is_some());
+    }
+}
