@@ -20,7 +20,7 @@ pub use self::request::{
     MAX_ITEMS, MAX_METADATA_BYTES, NewItem, NotApproved, NotifyPayment, OrderHistory, OrderRef,
     QUANTITY, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
 };
-pub(crate) use self::request::{cursor, limit};
+pub(crate) use self::request::{cursor, cursor_by, limit};
 use crate::{
     id::{CustomerId, OrderId, ShipmentId, Sku, Storefront, Warehouse},
     money::Currency,

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     asker::Asker,
-    input::{JsonBody, Parameters, Path, Uri},
+    input::{JsonBody, NoBody, Parameters, Path, Uri},
     openapi::{PageParameters, StorefrontParameter},
     output::{Cursor, answer},
     problem::Problem,
@@ -69,7 +69,7 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
 /// sold and paid stays. Not while an order of theirs is open.
 #[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 204)))]
-async fn erase(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
+async fn erase(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let body = json!({"id": customer(&id)?});
     let told = asker.ask("customer.erase", body).await?;
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())
@@ -81,7 +81,7 @@ async fn erase(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
 /// customers' orders are taken.
 #[utoipa::path(post, path = "/v1/customers/{id}/verify", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn verify(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
+async fn verify(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let body = json!({"id": customer(&id)?});
     let told = asker.ask("customer.verify", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
@@ -113,7 +113,7 @@ async fn orders(
 /// Its orders are refused from now on.
 #[utoipa::path(post, path = "/v1/customers/{id}/block", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn block(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
+async fn block(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     set_blocked(&asker, &id, true).await
 }
 
@@ -122,7 +122,7 @@ async fn block(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
 /// Its orders are taken again.
 #[utoipa::path(post, path = "/v1/customers/{id}/unblock", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn unblock(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
+async fn unblock(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     set_blocked(&asker, &id, false).await
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     app::App,
     asker::Asker,
-    input::{Parameters, Path},
+    input::{NoBody, Parameters, Path},
     output::answer,
     problem::Problem,
 };
@@ -47,7 +47,7 @@ async fn tables(asker: Asker, parameters: Parameters) -> Result<Response, Proble
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-async fn reset(asker: Asker) -> Result<Response, Problem> {
+async fn reset(asker: Asker, _: NoBody) -> Result<Response, Problem> {
     let told = asker.ask("demo.reset", json!({})).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }

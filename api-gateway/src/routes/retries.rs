@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     asker::Asker,
-    input::{JsonBody, Parameters, Path, Uri},
+    input::{JsonBody, NoBody, Parameters, Path, Uri},
     openapi::{PageParameters, Settled},
     output::{Cursor, answer},
     problem::Problem,
@@ -42,7 +42,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 /// With all of its retries before it. One that is being tried at this moment stays as it is.
 #[utoipa::path(post, path = "/v1/retries/{id}/redrive", tag = "retries",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn redrive(asker: Asker, id: Path<String>) -> Result<Response, Problem> {
+async fn redrive(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let told = asker.ask("retry.redrive", json!({"id": id.0})).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }

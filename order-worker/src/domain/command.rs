@@ -11,6 +11,7 @@ use shared::{
         NotifyPayment, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
     },
     product::{AdjustStock, NewProduct, ProductRef, SetStock, UpdateProduct},
+    outcome::{Failure, Json},
     request::Caller,
     webhook::{EndpointRef, NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
 };
@@ -134,6 +135,16 @@ pub enum Action {
     },
     /// Has a webhook sent again.
     Redeliver(Redeliver),
+    /// Checks the key and the condition of a task that takes more than one command, before the first.
+    BeginTask {
+        /// What the task changes, if that is one thing that has an `ETag`.
+        target: Option<Answer>,
+    },
+    /// Records the result of such a task under the client's key.
+    EndTask {
+        /// The result.
+        outcome: Result<Json, Failure>,
+    },
 }
 
 impl Action {
@@ -165,12 +176,14 @@ impl Action {
                 ..
             } => Some(Answer::Endpoint(*id)),
             Self::Redeliver(Redeliver { delivery_id, .. }) => Some(Answer::Delivery(*delivery_id)),
+            Self::BeginTask { target } => target.clone(),
             Self::CreateOrder(_)
             | Self::AcceptOrder(_)
             | Self::ImportOrder { .. }
             | Self::CreateProduct(_)
             | Self::CreateCustomer(_)
-            | Self::CreateEndpoint { .. } => None,
+            | Self::CreateEndpoint { .. }
+            | Self::EndTask { .. } => None,
         }
     }
 }
