@@ -312,7 +312,8 @@ fn note(mut span: Span, id: &RequestId, status: u16) {
 fn tell_variants(headers: &mut HeaderMap) {
     let is_told = headers.get_all(header::VARY).iter().any(|vary| {
         let fields = vary.to_str().unwrap_or_default();
-        split(fields, ',').any(|field| field == "*" || field.eq_ignore_ascii_case("accept-encoding"))
+        split(fields, ',')
+            .any(|field| field == "*" || field.eq_ignore_ascii_case("accept-encoding"))
     });
     if headers.contains_key(header::ETAG) && !is_told {
         headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));

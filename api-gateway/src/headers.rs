@@ -77,8 +77,14 @@ pub(crate) fn preferences(headers: &HeaderMap) -> Vec<Preference> {
     let lines = headers.get_all("prefer").iter();
     let lines = lines.filter_map(|line| line.to_str().ok());
     let mut preferences: Vec<Preference> = Vec::new();
-    for preference in lines.flat_map(|line| split(line, ',')).filter_map(preference) {
-        if !preferences.iter().any(|known| known.name == preference.name) {
+    for preference in lines
+        .flat_map(|line| split(line, ','))
+        .filter_map(preference)
+    {
+        if !preferences
+            .iter()
+            .any(|known| known.name == preference.name)
+        {
             preferences.push(preference);
         }
     }
@@ -148,8 +154,14 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(named(&["foo=\"a, respond-async\""]), [pair("foo", "a, respond-async")]);
-        assert_eq!(named(&["foo=\"a\\\", wait=3\""]), [pair("foo", "a\", wait=3")]);
+        assert_eq!(
+            named(&["foo=\"a, respond-async\""]),
+            [pair("foo", "a, respond-async")]
+        );
+        assert_eq!(
+            named(&["foo=\"a\\\", wait=3\""]),
+            [pair("foo", "a\", wait=3")]
+        );
         assert_eq!(
             named(&["respond-async;x=\",wait=9\" , Wait = \"7\"; y", "wait=1"]),
             [pair("respond-async", ""), pair("wait", "7")]

@@ -107,11 +107,9 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
 /// none of it; from another some is read and dropped, since a client that is still sending when the
 /// connection closes sees a reset instead of the answer.
 pub(crate) fn abandon(headers: &HeaderMap, body: Body) {
-    let is_waiting = headers.get(header::EXPECT).is_some_and(|expected| {
-        expected
-            .as_bytes()
-            .eq_ignore_ascii_case(b"100-continue")
-    });
+    let is_waiting = headers
+        .get(header::EXPECT)
+        .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if !is_waiting {
         tokio::spawn(drain(body));
     }

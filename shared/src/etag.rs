@@ -230,7 +230,17 @@ mod tests {
         let empty_elements: IfMatch = " , \"3\" ,, \"4\",".parse().unwrap();
         assert_eq!(empty_elements.to_string(), "\"3\", \"4\"");
         for malformed in [
-            "", "3", "\"3", "3\"", "\"3 ", "\"a b\"", "\"", ",", "w/\"3\"", "*, \"3\"", "\"3\" \"4\"",
+            "",
+            "3",
+            "\"3",
+            "3\"",
+            "\"3 ",
+            "\"a b\"",
+            "\"",
+            ",",
+            "w/\"3\"",
+            "*, \"3\"",
+            "\"3\" \"4\"",
         ] {
             assert!(malformed.parse::<IfMatch>().is_err(), "{malformed}");
         }

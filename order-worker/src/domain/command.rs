@@ -10,8 +10,8 @@ use shared::{
         AcceptOrder, CancelOrder, CreateOrder, CreateShipment, ImportedOrder, NextAction,
         NotifyPayment, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
     },
-    product::{AdjustStock, NewProduct, ProductRef, SetStock, UpdateProduct},
     outcome::{Failure, Json},
+    product::{AdjustStock, NewProduct, ProductRef, SetStock, UpdateProduct},
     request::Caller,
     webhook::{EndpointRef, NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
 };

@@ -79,8 +79,7 @@ pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mu
     // No answer to keep: the client looks again, and may ask the same of what it finds. A task that goes on
     // after it was interrupted has met its condition before, and has changed what that was about.
     let is_resumed = idempotency.is_some_and(|idempotency| world.has_begun(idempotency));
-    if !is_resumed
-        && let Err(mismatch) = check_condition(world, command) {
+    if !is_resumed && let Err(mismatch) = check_condition(world, command) {
         return Err(mismatch).into();
     }
     let Decision { answer, changes } = decide(world, command, rules, stamp);
