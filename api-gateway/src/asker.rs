@@ -6,8 +6,8 @@ use std::{
 };
 
 use axum::{
-    extract::FromRequestParts,
-    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+    extract::{FromRequestParts, Query},
+    http::{HeaderMap, HeaderName, header, request::Parts},
     response::Response,
 };
 use serde_json::{Value, json};
@@ -18,16 +18,24 @@ use shared::{
         rpc_client::Call,
         topology::STEP_QUEUE,
     },
-    etag::IfMatch,
+    etag::{IfMatch, TagList},
     id::{OrderId, Storefront},
     order::AcceptOrder,
-    outcome::{Code, Failure, Told},
+    outcome::{Code, Failure, Told, Violation},
     request::{Caller, Request, Role},
 };
 use tokio::time;
 use uuid::{Builder, Uuid};
 
-use crate::{app::App, auth::Identity, finish::About, output::Answer, problem::Problem};
+use crate::{
+    app::App,
+    auth::Identity,
+    finish::About,
+    headers::{self, Preference, preferences},
+    input::unreadable_query,
+    output::Answer,
+    problem::Problem,
+};
 
 /// Makes a `POST` that is sent again the same as one that is sent once.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -48,7 +56,7 @@ pub(crate) struct Asker {
     intent: Option<String>,
     idempotency_key: Option<String>,
     if_match: Option<IfMatch>,
-    if_none_match: Option<HeaderValue>,
+    if_none_match: Option<TagList>,
     wait: Option<Duration>,
     prefers_async: bool,
 }
@@ -64,6 +72,8 @@ impl FromRequestParts<App> for Asker {
         if let Some(limit) = &app.rate_limit {
             limit.count(&identity.credential, &about.allowance)?;
         }
+        refuse_parameters(parts)?;
+        let preferences = preferences(headers);
         Ok(Self {
             app: app.clone(),
             identity,
@@ -71,9 +81,9 @@ impl FromRequestParts<App> for Asker {
             intent: intent(headers),
             idempotency_key: idempotency_key(headers)?,
             if_match: if_match(headers)?,
-            if_none_match: headers.get(header::IF_NONE_MATCH).cloned(),
-            wait: wait(headers),
-            prefers_async: prefers_async(headers),
+            if_none_match: if_none_match(headers),
+            wait: wait(&preferences),
+            prefers_async: prefers_async(&preferences),
         })
     }
 }
@@ -113,7 +123,7 @@ impl Asker {
         let call = Call {
             caller: self.caller(pattern),
             idempotency_key: self.idempotency_key.as_deref(),
-            if_match: None,
+            if_match: self.if_match.clone(),
             message_id: Some(name),
             timeout: self.app.request_timeout,
         };
@@ -198,6 +208,10 @@ impl Asker {
         let caller = self.caller("order.accept");
         // What only a worker can refuse becomes a cancelled order; this can be told now.
         caller.owner(order.storefront.as_ref())?;
+        // What is made has no version that the client could know.
+        if let Some(condition) = &self.if_match {
+            condition.check_untagged()?;
+        }
         let id = match &self.idempotency_key {
             Some(key) => promised(&caller, key),
             None => Uuid::now_v7(),
@@ -244,7 +258,7 @@ fn intent(headers: &HeaderMap) -> Option<String> {
 
 /// The client's `Idempotency-Key`.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(key) = headers.get(IDEMPOTENCY_KEY) else {
+    let Some(key) = headers::single(headers, &IDEMPOTENCY_KEY)? else {
         return Ok(None);
     };
     match key.to_str() {
@@ -261,16 +275,42 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     }
 }
 
-/// The client's `If-Match`; several headers are one list (RFC 9110, section 5.2).
+/// The client's `If-Match`.
 fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
-    let mut values = headers.get_all(header::IF_MATCH).iter().peekable();
-    if values.peek().is_none() {
+    let Some(list) = headers::list(headers, &header::IF_MATCH)? else {
         return Ok(None);
-    }
+    };
     let wrong = |why: String| Failure::new(Code::InvalidRequest, format!("If-Match: {why}"));
-    let values: Result<Vec<_>, _> = values.map(HeaderValue::to_str).collect();
-    let list = values.map_err(|error| wrong(error.to_string()))?.join(", ");
     Ok(Some(list.parse().map_err(wrong)?))
+}
+
+/// The client's `If-None-Match`. One that can't be read is no condition: the client gets the whole answer.
+fn if_none_match(headers: &HeaderMap) -> Option<TagList> {
+    headers::list(headers, &header::IF_NONE_MATCH)
+        .ok()??
+        .parse()
+        .ok()
+}
+
+/// Query parameters belong to requests that read; a handler that reads takes them and refuses those it does
+/// not know.
+fn refuse_parameters(parts: &Parts) -> Result<(), Failure> {
+    if parts.method.is_safe() {
+        return Ok(());
+    }
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+        .map_err(|error| unreadable_query(&error))?;
+    let unknown: Vec<_> = pairs
+        .iter()
+        .map(|(name, _)| {
+            let name = name.replace('~', "~0").replace('/', "~1");
+            Violation::new(format!("/{name}"), "is not a known query parameter")
+        })
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::violations(&unknown))
 }
 
 /// The id of the order that is accepted under `key`: whoever asks again asks for the same one, and
@@ -287,28 +327,17 @@ fn promised(caller: &Caller, key: &str) -> Uuid {
 }
 
 /// `Prefer: respond-async` (RFC 7240).
-fn prefers_async(headers: &HeaderMap) -> bool {
-    let values = headers.get_all("prefer").iter();
-    let mut preferences = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(|preference| preference.split(';').next().unwrap_or_default().trim());
-    preferences.any(|preference| preference.eq_ignore_ascii_case("respond-async"))
+fn prefers_async(preferences: &[Preference]) -> bool {
+    preferences
+        .iter()
+        .any(|preference| preference.name == "respond-async")
 }
 
-/// `Prefer: wait=N` (RFC 7240), in seconds. What is no preference of ours is passed over.
-fn wait(headers: &HeaderMap) -> Option<Duration> {
-    let values = headers.get_all("prefer").iter();
-    let mut preferences = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    let seconds = preferences.find_map(|preference| {
-        let (name, value) = preference.split(';').next()?.split_once('=')?;
-        let value = value.trim().trim_matches('"');
-        name.trim()
-            .eq_ignore_ascii_case("wait")
-            .then(|| value.parse::<u64>().ok())?
-    })?;
+/// `Prefer: wait=N` (RFC 7240), in seconds.
+fn wait(preferences: &[Preference]) -> Option<Duration> {
+    let mut preferences = preferences.iter();
+    let wait = preferences.find(|preference| preference.name == "wait")?;
+    let seconds: u64 = wait.value.parse().ok()?;
     Some(Duration::from_secs(seconds.min(MAX_WAIT_SECONDS)))
 }
 
@@ -321,7 +350,7 @@ mod tests {
         let wait = |text: &str| {
             let headers =
                 HeaderMap::from_iter([("prefer".parse().unwrap(), text.parse().unwrap())]);
-            super::wait(&headers).map(|wait| wait.as_secs())
+            super::wait(&preferences(&headers)).map(|wait| wait.as_secs())
         };
         assert_eq!(wait("wait=5"), Some(5));
         assert_eq!(wait("handling=strict, Wait=\"7\"; x=1"), Some(7));

@@ -33,6 +33,8 @@ use tower_http::compression::{
 
 use crate::{
     app::App,
+    headers::split,
+    input::abandon,
     problem::Problem,
     rate_limit::Left,
     request_id::{REQUEST_ID, RequestId},
@@ -105,6 +107,11 @@ impl Service<Request> for Finish {
         let taken: Vec<_> = taken.iter().cloned().collect();
         Box::pin(async move {
             let answering = async {
+                if let Some(refusal) = refuse_encoded(&request) {
+                    let (parts, body) = request.into_parts();
+                    abandon(&parts.headers, body);
+                    return Ok(refusal);
+                }
                 let response = route.call(request).await?;
                 // Most answers are short: around a service, the layer would wrap them as well.
                 if is_worth_compressing().should_compress(&response) {
@@ -121,6 +128,30 @@ impl Service<Request> for Finish {
             Ok(begun.finish(&app, response?))
         })
     }
+}
+
+/// The refusal of a body in a content coding: none is decoded here (RFC 9110, section 15.5.16).
+fn refuse_encoded(request: &Request) -> Option<Response> {
+    let codings = request.headers().get_all(header::CONTENT_ENCODING).iter();
+    let is_plain = |coding: &HeaderValue| {
+        coding.to_str().is_ok_and(|coding| {
+            split(coding, ',').all(|coding| coding.eq_ignore_ascii_case("identity"))
+        })
+    };
+    if codings.into_iter().all(is_plain) {
+        return None;
+    }
+    let failure = Failure::new(
+        Code::InvalidRequest,
+        "Content-Encoding must be absent: bodies are taken as they are",
+    );
+    let problem = Problem::with_status(failure, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let mut response = problem.into_response();
+    response.headers_mut().insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    Some(response)
 }
 
 fn is_worth_compressing() -> impl Predicate {
@@ -214,6 +245,7 @@ impl Begun {
         if let Some(left) = about.allowance.get() {
             left.tell(headers);
         }
+        tell_variants(headers);
         guard(headers);
         if app.stopping.is_cancelled() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -272,6 +304,19 @@ fn note(mut span: Span, id: &RequestId, status: u16) {
     span.note("http.response.status_code", i64::from(status));
     if status >= 500 {
         span.fail(status.to_string(), &"");
+    }
+}
+
+/// Tells caches that an answer with a version may come compressed or not, with 200 and 304 alike (RFC 9110,
+/// section 15.4.5); short answers never do, which a cache can't know.
+fn tell_variants(headers: &mut HeaderMap) {
+    let is_told = headers.get_all(header::VARY).iter().any(|vary| {
+        let fields = vary.to_str().unwrap_or_default();
+        split(fields, ',')
+            .any(|field| field == "*" || field.eq_ignore_ascii_case("accept-encoding"))
+    });
+    if headers.contains_key(header::ETAG) && !is_told {
+        headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
 }
 

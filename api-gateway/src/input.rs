@@ -1,6 +1,6 @@
 //! What comes in: bodies, query strings, paths; each read strictly, each error named.
 
-use std::{convert::Infallible, sync::OnceLock, time::Duration};
+use std::{convert::Infallible, fmt, sync::OnceLock, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -70,7 +70,7 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
         .and_then(|length| length.to_str().ok())
         .and_then(|length| length.parse::<usize>().ok());
     if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
-        drain(body).await;
+        abandon(&parts.headers, body);
         return Err(too_large().into());
     }
     // What is announced is not yet there.
@@ -86,7 +86,7 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
         })?;
         let length = bytes.len() + chunk.len();
         if length > MAX_BODY_BYTES {
-            drain(Body::from_stream(body)).await;
+            abandon(&parts.headers, Body::from_stream(body));
             return Err(too_large().into());
         }
         if length > SMALL_BODY_BYTES && kept.is_none() {
@@ -103,8 +103,19 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
     })
 }
 
-/// Reads on for a while: a client that is still sending when the connection closes sees a reset
-/// instead of the answer.
+/// Gives up a body that is refused, while the answer goes out. A client that waits for `100 Continue` sends
+/// none of it; from another some is read and dropped, since a client that is still sending when the
+/// connection closes sees a reset instead of the answer.
+pub(crate) fn abandon(headers: &HeaderMap, body: Body) {
+    let is_waiting = headers
+        .get(header::EXPECT)
+        .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !is_waiting {
+        tokio::spawn(drain(body));
+    }
+}
+
+/// Reads on until the body ends, or a limit.
 async fn drain(body: Body) {
     let read = async {
         let mut body = body.into_data_stream();
@@ -133,6 +144,18 @@ impl<S: Send + Sync> FromRequest<S> for MaybeBody {
         Ok(Self(JsonBody(
             body.unwrap_or_else(|| Value::Object(Map::new())),
         )))
+    }
+}
+
+/// No body, or `{}`; a field is refused like an unknown one of any body.
+pub(crate) struct NoBody;
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
+        let MaybeBody(JsonBody(body)) = MaybeBody::from_request(request, state).await?;
+        body::read(body, |_| Some(Self)).map_err(Problem::from)
     }
 }
 
@@ -230,6 +253,14 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
+/// What a query string is answered with that is none.
+pub(crate) fn unreadable_query(error: &dyn fmt::Display) -> Failure {
+    Failure::new(
+        Code::InvalidRequest,
+        format!("the query string can't be read: {error}"),
+    )
+}
+
 /// The query string as an object, in the types that requests have.
 pub(crate) struct Parameters(pub(crate) Map<String, Value>);
 
@@ -239,12 +270,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Query(pairs) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
-            .map_err(|error| {
-                Failure::new(
-                    Code::InvalidRequest,
-                    format!("the query string can't be read: {error}"),
-                )
-            })?;
+            .map_err(|error| unreadable_query(&error))?;
         let mut parameters = Map::new();
         for (name, text) in pairs {
             let value = match (name.as_str(), text.as_str()) {

@@ -18,6 +18,7 @@ mod config;
 mod console;
 mod feed;
 mod finish;
+mod headers;
 mod input;
 mod listeners;
 mod openapi;

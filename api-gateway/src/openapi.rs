@@ -24,8 +24,9 @@ pub(crate) fn head() -> utoipa::openapi::OpenApi {
         info(
             title = "Orders",
             description = "An order backend that never loses an order and never does a thing twice.\n\n\
-                Every `POST` takes an `Idempotency-Key`: asking again under it gives the first answer \
-                again. Every change takes `If-Match` with the `ETag` of what it changes. Errors are \
+                Every change takes an `Idempotency-Key`: asking again under it gives the first answer \
+                again. Every change takes `If-Match` with the `ETag` of what it changes. `PATCH` takes a JSON \
+                Merge Patch (RFC 7396): `null` removes a value. Errors are \
                 `application/problem+json` (RFC 9457) with a `code`; a body's errors come all at once, \
                 each with a JSON pointer. Lists go on at `next_cursor`. Money is in minor units, times \
                 are RFC 3339 in UTC.",

@@ -9,7 +9,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::{
-    etag,
+    etag::{self, TagList},
     outcome::{Json, Told},
 };
 
@@ -62,10 +62,10 @@ impl Answer {
     }
 
     /// As 304 if the client has this version already.
-    pub(crate) fn unless(self, known: Option<&HeaderValue>) -> Response {
+    pub(crate) fn unless(self, known: Option<&TagList>) -> Response {
         let response = self.into_response();
         match (response.headers().get(header::ETAG), known) {
-            (Some(tag), Some(known)) if matches(known, tag) => {
+            (Some(tag), Some(known)) if tag.to_str().is_ok_and(|tag| known.has_weakly(tag)) => {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::ETAG, tag.clone());
                 headers.extend(revalidated());
@@ -123,17 +123,6 @@ impl Answer {
         }
         response
     }
-}
-
-/// `If-None-Match` compares weakly (RFC 9110, section 13.1.2).
-fn matches(known: &HeaderValue, tag: &HeaderValue) -> bool {
-    let (Ok(known), Ok(tag)) = (known.to_str(), tag.to_str()) else {
-        return false;
-    };
-    known
-        .split(',')
-        .map(str::trim)
-        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 /// What headers say of a value; the rest of it is passed on as it came.

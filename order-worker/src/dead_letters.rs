@@ -40,6 +40,7 @@ use crate::{
     retries::{Failed, redrive_all},
     steps::message::StepMessage,
     store::{Store, StoreError},
+    task,
 };
 
 /// One at a time: one that can't be decoded must not be redelivered with others.
@@ -243,19 +244,8 @@ impl DeadLetters {
         let is_replay = match named(&asked.caller, letter)? {
             Named::Step(key) => self.decide(asked, Action::RedriveStep(key)).await?,
             Named::Message(id) => {
-                let found = self.store.dead_message(id).await.map_err(away)?;
-                let (queue, message) =
-                    found.ok_or_else(|| Failure::not_found("dead letter", id))?;
-                let messages = [(Target::Queue(&queue), message.outgoing()?)];
-                let sent = self.publisher.publish(&messages).await;
-                if let Some(Err(error)) = sent.into_iter().next() {
-                    return Err(Failure::new(Code::Unavailable, error.to_string()));
-                }
-                // Should we die here it stays, and may be redriven once more: a step that is sent
-                // twice is done once.
-                point(Point::AfterRedriven);
-                self.store.remove_dead_message(id).await.map_err(away)?;
-                false
+                let redriven = self.redrive_message(id);
+                return task::run(&self.engine, &asked, None, redriven).await;
             }
         };
         let outcome = Json::of(&json!({"id": letter.id, "status": "redriven"}));
@@ -270,14 +260,34 @@ impl DeadLetters {
         let is_replay = match named(&asked.caller, letter)? {
             Named::Step(key) => self.decide(asked, Action::DiscardStep(key)).await?,
             Named::Message(id) => {
-                if !self.store.remove_dead_message(id).await.map_err(away)? {
-                    return Err(Failure::not_found("dead letter", id));
-                }
-                false
+                let discarded = self.discard_message(id);
+                return task::run(&self.engine, &asked, None, discarded).await;
             }
         };
         let outcome = Json::of(&json!({"id": letter.id, "status": "discarded"}));
         Ok(Told { outcome, is_replay })
+    }
+
+    async fn redrive_message(&self, id: Uuid) -> Result<Json, Failure> {
+        let found = self.store.dead_message(id).await.map_err(away)?;
+        let (queue, message) = found.ok_or_else(|| Failure::not_found("dead letter", id))?;
+        let messages = [(Target::Queue(&queue), message.outgoing()?)];
+        let sent = self.publisher.publish(&messages).await;
+        if let Some(Err(error)) = sent.into_iter().next() {
+            return Err(Failure::new(Code::Unavailable, error.to_string()));
+        }
+        // Should we die here it stays, and may be redriven once more: a step that is sent twice is done
+        // once.
+        point(Point::AfterRedriven);
+        self.store.remove_dead_message(id).await.map_err(away)?;
+        Json::of(&json!({"id": id, "status": "redriven"}))
+    }
+
+    async fn discard_message(&self, id: Uuid) -> Result<Json, Failure> {
+        if !self.store.remove_dead_message(id).await.map_err(away)? {
+            return Err(Failure::not_found("dead letter", id));
+        }
+        Json::of(&json!({"id": id, "status": "discarded"}))
     }
 
     /// Whether it was decided before.
@@ -353,6 +363,7 @@ fn write_cursor(letter: &DeadLetter) -> String {
 fn read_cursor(cursor: &str) -> Result<DeadLetterCursor, Failure> {
     cursor
         .split_once('_')
+        .filter(|(_, id)| step_named(id).is_some() || id.parse::<Uuid>().is_ok())
         .and_then(|(died_at, id)| Some((died_at.parse().ok()?, id.to_owned())))
         .ok_or_else(|| Failure::violation("/cursor", "is not a cursor of this list"))
 }

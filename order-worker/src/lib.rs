@@ -7,6 +7,7 @@
 //! - [`engine`]: batches: gather, load, decide, save, commit, answer.
 //! - [`store`]: the only place with SQL.
 //! - [`rpc`]: requests from callers. [`steps`]: one file a step of the flow, its undo beside it.
+//!   `task`: requests of more than one command, under the same conditions.
 //! - [`relay`]: the outbox and the timers: what was committed gets told. [`housekeeping`]: what was kept
 //!   long enough goes.
 //! - [`dead_letters`]: what could not be done, until an operator has seen to it. [`retries`]: what failed and will
@@ -37,5 +38,6 @@ pub mod serve;
 pub mod stats;
 pub mod steps;
 pub mod store;
+mod task;
 pub mod verify;
 pub mod webhooks;

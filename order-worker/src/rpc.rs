@@ -46,12 +46,13 @@ pub(crate) use self::{idempotency::by_client, import::import};
 use crate::{
     crash::{Point, point},
     dead_letters::{Asking, DeadLetters},
-    domain::command::{Action, Command},
+    domain::command::{Action, Answer, Command},
     engine::Engine,
     providers::sandbox::Sandbox,
     retries::Retries,
     stats::Insight,
     store::{Store, StoreError},
+    task,
     webhooks::guard::Guard,
 };
 
@@ -230,13 +231,20 @@ impl Rpc {
         let (caller, deadline) = (&asking.caller, asking.deadline);
         Ok(match errand {
             Errand::Read(query) => self.read(caller, query).await.into(),
-            Errand::ApproveAll(request) => self.approve_all(caller, request, deadline).await.into(),
-            Errand::Erase(customer) => {
-                let erased = self.erase_customer(caller, customer, deadline);
-                erased.await.into()
+            Errand::ApproveAll(request) => {
+                let approved = self.approve_all(caller, request, deadline);
+                task::run(&self.engine, &asking, None, approved).await?
             }
-            Errand::Reset => self.reset(caller).await.into(),
+            Errand::Erase(customer) => {
+                let target = Some(Answer::Customer(customer.id));
+                let erased = self.erase_customer(&asking, customer);
+                task::run(&self.engine, &asking, target, erased).await?
+            }
+            Errand::Reset => task::run(&self.engine, &asking, None, self.reset(caller)).await?,
             Errand::Import(request) => {
+                if let Some(condition) = &asking.if_match {
+                    condition.check_untagged()?;
+                }
                 let name = asking.idempotency.as_ref().map(|name| name.key.as_str());
                 self.import(caller, request, name, deadline).await.into()
             }
@@ -250,7 +258,7 @@ impl Rpc {
             }
             Errand::DeadLetter(DeadLetterRequest::RedriveAll(request)) => {
                 let redriven = self.dead_letters.redrive_all(caller, request, deadline);
-                redriven.await.into()
+                task::run(&self.engine, &asking, None, redriven).await?
             }
             Errand::Retry(RetryRequest::List(query)) => {
                 self.retries.list(caller, &query).await.into()
@@ -260,7 +268,7 @@ impl Rpc {
             }
             Errand::Retry(RetryRequest::RedriveAll(request)) => {
                 let redriven = self.retries.redrive_all(caller, request, deadline);
-                redriven.await.into()
+                task::run(&self.engine, &asking, None, redriven).await?
             }
             Errand::DeadLetter(DeadLetterRequest::Discard(letter)) => {
                 self.dead_letters.discard(asking, &letter).await?

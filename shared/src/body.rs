@@ -1,7 +1,7 @@
 //! Strict reading of JSON bodies: every error at once, each with its JSON pointer (RFC 6901).
 //!
 //! A reader names each field it takes; what it did not take is an unknown field and refused.
-//! `null` counts as absent.
+//! `null` counts as absent, except in a JSON Merge Patch (RFC 7396), where it removes a value.
 
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
@@ -106,6 +106,34 @@ impl Fields<'_> {
     ) -> Option<T> {
         let value = self.take(name)?;
         self.parse(name, value, parse)
+    }
+
+    /// Takes a field of a JSON Merge Patch (RFC 7396) whose value can be removed: absent changes nothing, and
+    /// `null`, the inner `None`, removes the value.
+    pub fn change<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<Option<T>> {
+        match self.map.remove(name)? {
+            Value::Null => Some(None),
+            value => self.parse(name, value, parse).map(Some),
+        }
+    }
+
+    /// Takes a field of a JSON Merge Patch whose value must stay: absent changes nothing, and `null` is refused.
+    pub fn replace<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(Value) -> Result<T, String>,
+    ) -> Option<T> {
+        match self.map.remove(name)? {
+            Value::Null => {
+                self.report(name, "must not be null: it can be changed, not removed");
+                None
+            }
+            value => self.parse(name, value, parse),
+        }
     }
 
     /// Takes a list of objects, each read by `read`.
@@ -421,6 +449,23 @@ mod tests {
         for seen in ["A", " Ada ", "می\u{200c}خواهم", "👩\u{200d}🔬", "é", "株"] {
             assert_eq!(name(json!(seen)), Ok(seen.to_owned()));
         }
+    }
+
+    #[test]
+    fn null_in_a_merge_patch_removes_what_may_be_absent() {
+        let patch = |body: Value| {
+            read(body, |fields| {
+                Some((fields.change("a", string), fields.replace("b", string)))
+            })
+        };
+        assert_eq!(patch(json!({})), Ok((None, None)));
+        assert_eq!(patch(json!({"a": null})), Ok((Some(None), None)));
+        assert_eq!(
+            patch(json!({"a": "x", "b": "y"})),
+            Ok((Some(Some("x".to_owned())), Some("y".to_owned())))
+        );
+        let refused = patch(json!({"a": 1, "b": null})).unwrap_err();
+        assert_eq!(pointers(&refused), ["/a", "/b"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     body::{self, Fields},
     id::{CustomerId, Storefront},
-    order::{cursor, limit},
+    order::{cursor_by, limit},
 };
 
 /// A customer of one storefront.
@@ -120,7 +120,7 @@ impl ListCustomers {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let storefront = fields.optional("storefront", body::parsed);
         let limit = limit(fields);
-        let cursor = cursor(fields);
+        let cursor = cursor_by::<CustomerId>(fields);
         Some(Self {
             storefront,
             limit,

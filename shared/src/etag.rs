@@ -66,36 +66,142 @@ fn digest(text: &str) -> String {
         })
 }
 
-/// A tag without what is no condition.
-fn condition(tag: &str) -> &str {
-    tag.split_once('-')
-        .map_or(tag, |(version, _)| version)
-        .trim_end_matches('"')
+/// The part of a tag that conditions compare: without the digest of the stock.
+fn condition(opaque: &str) -> &str {
+    opaque
+        .split_once('-')
+        .map_or(opaque, |(version, _)| version)
 }
 
-/// What `If-Match` asks for: the thing is still as the client knows it.
+/// An entity tag: `"3"`, or weak `W/"3"` (RFC 9110, section 8.8.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IfMatch {
-    /// `*`: it is there.
-    Any,
-    /// It has one of these tags.
-    OneOf(Vec<String>),
+pub struct EntityTag {
+    /// Whether it begins with `W/`.
+    pub is_weak: bool,
+    /// The text between the quotation marks.
+    pub opaque: String,
 }
+
+impl EntityTag {
+    /// Strong comparison: weak tags equal none.
+    fn equals_strongly(&self, opaque: &str) -> bool {
+        !self.is_weak && condition(&self.opaque) == condition(opaque)
+    }
+}
+
+impl fmt::Display for EntityTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let weak = if self.is_weak { "W/" } else { "" };
+        write!(f, "{weak}\"{}\"", self.opaque)
+    }
+}
+
+/// A list of entity tags as `If-Match` and `If-None-Match` have it: `*`, or tags separated by commas.
+/// A tag may contain commas; empty list elements count for nothing (RFC 9110, section 5.6.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TagList {
+    /// `*`
+    Any,
+    /// At least one tag.
+    Tags(Vec<EntityTag>),
+}
+
+impl FromStr for TagList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const SPACE: [char; 2] = [' ', '\t'];
+        if text.len() > MAX_LENGTH {
+            return Err(format!("must have at most {MAX_LENGTH} characters"));
+        }
+        if text.trim_matches(SPACE) == "*" {
+            return Ok(Self::Any);
+        }
+        let malformed = || "must be * or a list of entity tags such as \"3\"".to_owned();
+        let (mut tags, mut rest) = (Vec::new(), text);
+        loop {
+            rest = rest.trim_start_matches([' ', '\t', ',']);
+            if rest.is_empty() {
+                break;
+            }
+            let (is_weak, tag) = match rest.strip_prefix("W/") {
+                Some(tag) => (true, tag),
+                None => (false, rest),
+            };
+            let tag = tag.strip_prefix('"').ok_or_else(malformed)?;
+            let (opaque, behind) = tag.split_once('"').ok_or_else(malformed)?;
+            let is_tag_character = |c: char| c == '!' || ('#'..='~').contains(&c) || !c.is_ascii();
+            if !opaque.chars().all(is_tag_character) {
+                return Err(malformed());
+            }
+            tags.push(EntityTag {
+                is_weak,
+                opaque: opaque.to_owned(),
+            });
+            rest = behind.trim_start_matches(SPACE);
+            if !(rest.is_empty() || rest.starts_with(',')) {
+                return Err(malformed());
+            }
+        }
+        if tags.is_empty() {
+            return Err(malformed());
+        }
+        if tags.len() > MAX_TAGS {
+            return Err(format!("must have at most {MAX_TAGS} entity tags"));
+        }
+        Ok(Self::Tags(tags))
+    }
+}
+
+impl TagList {
+    /// Whether the list has `tag`, which is written with its quotation marks. Comparison is weak, as
+    /// `If-None-Match` asks for (RFC 9110, section 13.1.2).
+    pub fn has_weakly(&self, tag: &str) -> bool {
+        let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
+        match self {
+            Self::Any => true,
+            Self::Tags(tags) => tags.iter().any(|known| known.opaque == tag),
+        }
+    }
+}
+
+/// The condition of `If-Match`: the thing still has the version that the client knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IfMatch(TagList);
 
 impl IfMatch {
-    /// Refuses to change what has another tag.
+    /// Refuses to change what has another tag. `tag` is written with its quotation marks.
     ///
     /// # Errors
     /// `VERSION_MISMATCH`.
     pub fn check(&self, tag: &str) -> Result<(), Failure> {
-        match self {
-            Self::Any => Ok(()),
-            Self::OneOf(tags) if tags.iter().any(|known| condition(known) == condition(tag)) => {
+        match &self.0 {
+            TagList::Any => Ok(()),
+            TagList::Tags(tags)
+                if tags
+                    .iter()
+                    .any(|known| known.equals_strongly(tag.trim_matches('"'))) =>
+            {
                 Ok(())
             }
-            Self::OneOf(_) => Err(Failure::new(
+            TagList::Tags(_) => Err(Failure::new(
                 Code::VersionMismatch,
                 format!("it has changed: its ETag is {tag}, not {self}; nothing was done"),
+            )),
+        }
+    }
+
+    /// The same for a resource without an `ETag`, such as a collection: it exists, so `*` is met, and
+    /// no tag is its.
+    ///
+    /// # Errors
+    /// `VERSION_MISMATCH`.
+    pub fn check_untagged(&self) -> Result<(), Failure> {
+        match &self.0 {
+            TagList::Any => Ok(()),
+            TagList::Tags(_) => Err(Failure::new(
+                Code::VersionMismatch,
+                format!("what this changes has no ETag, so none of {self}; nothing was done"),
             )),
         }
     }
@@ -105,27 +211,18 @@ impl FromStr for IfMatch {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.trim() == "*" {
-            return Ok(Self::Any);
-        }
-        if text.len() > MAX_LENGTH {
-            return Err(format!("must have at most {MAX_LENGTH} characters"));
-        }
-        // A weak tag equals none here (RFC 9110, section 13.1.1), nor does what is no tag at all.
-        let tags: Vec<String> = text.split(',').map(|tag| tag.trim().to_owned()).collect();
-        if tags.len() <= MAX_TAGS {
-            Ok(Self::OneOf(tags))
-        } else {
-            Err(format!("must have at most {MAX_TAGS} entity tags"))
-        }
+        text.parse().map(Self)
     }
 }
 
 impl fmt::Display for IfMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("*"),
-            Self::OneOf(tags) => f.write_str(&tags.join(", ")),
+        match &self.0 {
+            TagList::Any => f.write_str("*"),
+            TagList::Tags(tags) => {
+                let tags: Vec<_> = tags.iter().map(EntityTag::to_string).collect();
+                f.write_str(&tags.join(", "))
+            }
         }
     }
 }
@@ -136,12 +233,25 @@ mod tests {
 
     #[test]
     fn a_condition_survives_the_wire_and_compares_strongly() {
-        for text in ["*", "\"3\"", "\"3\", W/\"4\", \"ab-c\""] {
+        for text in ["*", "\"3\"", "\"3\", W/\"4\", \"ab-c\"", "\"a,b\", \"\""] {
             assert_eq!(text.parse::<IfMatch>().unwrap().to_string(), text);
         }
-        for no_tag in ["", "3", "\"3 ", "\"a b\"", "\"", ","] {
-            let condition: IfMatch = no_tag.parse().unwrap();
-            assert!(condition.check("\"4\"").is_err(), "{no_tag}");
+        let empty_elements: IfMatch = " , \"3\" ,, \"4\",".parse().unwrap();
+        assert_eq!(empty_elements.to_string(), "\"3\", \"4\"");
+        for malformed in [
+            "",
+            "3",
+            "\"3",
+            "3\"",
+            "\"3 ",
+            "\"a b\"",
+            "\"",
+            ",",
+            "w/\"3\"",
+            "*, \"3\"",
+            "\"3\" \"4\"",
+        ] {
+            assert!(malformed.parse::<IfMatch>().is_err(), "{malformed}");
         }
         assert!("\"1\",".repeat(50).parse::<IfMatch>().is_err());
         let condition: IfMatch = "\"3\", W/\"4\"".parse().unwrap();
@@ -152,6 +262,14 @@ mod tests {
         );
         assert!(condition.check("\"3-ab\"").is_ok());
         assert!(condition.check("\"33\"").is_err());
+        assert!(condition.check_untagged().is_err());
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly_and_keeps_commas_within_a_tag() {
+        let known: TagList = "\"a,b\", W/\"4\"".parse().unwrap();
+        assert!(known.has_weakly("\"4\"") && known.has_weakly("\"a,b\""));
+        assert!(!known.has_weakly("\"b\"") && !known.has_weakly("\"4-ab\""));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use self::request::{
     NotifyPayment, OrderHistory, OrderRef, QUANTITY, RefundOrder, RejectOrder, ShipmentUpdate,
     UpdateShipment,
 };
-pub(crate) use self::request::{cursor, limit};
+pub(crate) use self::request::{cursor, cursor_by, limit};
 use crate::{
     id::{CustomerId, OrderId, ShipmentId, Sku, Storefront, Warehouse},
     money::Currency,

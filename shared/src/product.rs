@@ -8,7 +8,7 @@ use crate::{
     body::{self, Fields},
     id::{Sku, Warehouse},
     money::{Currency, MAX_AMOUNT},
-    order::{cursor, limit},
+    order::limit,
     schema,
     web_url::web_url,
 };
@@ -112,7 +112,7 @@ impl NewProduct {
     }
 }
 
-/// `product.update`: what is given changes, the rest stays.
+/// `product.update`: a JSON Merge Patch (RFC 7396). What is given changes, `null` removes, the rest stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"price": 2499}))]
@@ -122,39 +122,40 @@ pub struct UpdateProduct {
     pub sku: Sku,
     /// A new name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, nullable = false)]
     pub name: Option<String>,
     /// A new price, in minor units; orders keep the price they were created with.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
+    #[schema(minimum = 0, maximum = 1_000_000_000_000_i64, nullable = false)]
     pub price: Option<i64>,
     /// A new currency.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, value_type = Currency)]
     pub currency: Option<Currency>,
-    /// New photos.
+    /// New photos; `null` removes all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::image_urls, required = false)]
     pub image_urls: Option<Vec<String>>,
-    /// Tell `stock.low` when no more than this many units are available, in all warehouses.
+    /// Tell `stock.low` when no more than this many units are available, in all warehouses; `null`: never.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 1_000_000_000)]
-    pub low_stock_at: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000_000_000)]
+    pub low_stock_at: Option<Option<i64>>,
 }
 
 impl UpdateProduct {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let sku = fields.required("sku", body::parsed);
-        let name = fields.optional("name", name);
-        let price = fields.optional("price", price);
-        let currency = fields.optional("currency", currency);
-        let image_urls = fields.optional("image_urls", image_urls);
-        let low_stock_at = fields.optional("low_stock_at", body::integer(0..=MAX_ON_HAND));
+        let name = fields.replace("name", name);
+        let price = fields.replace("price", price);
+        let currency = fields.replace("currency", currency);
+        let image_urls = fields.change("image_urls", image_urls);
+        let low_stock_at = fields.change("low_stock_at", body::integer(0..=MAX_ON_HAND));
         Some(Self {
             sku: sku?,
             name,
             price,
             currency,
-            image_urls,
+            image_urls: image_urls.map(Option::unwrap_or_default),
             low_stock_at,
         })
     }
@@ -181,7 +182,7 @@ pub struct ListProducts {
     pub include_deleted: bool,
     /// Entries at most.
     pub limit: u32,
-    /// The sku the last page ended with.
+    /// [Behind](cursor_behind) the sku that the last page ended with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -191,7 +192,7 @@ impl ListProducts {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let include_deleted = fields.optional("include_deleted", body::boolean);
         let limit = limit(fields);
-        let cursor = cursor(fields);
+        let cursor = fields.optional("cursor", product_cursor);
         Some(Self {
             include_deleted: include_deleted.unwrap_or(false),
             limit,
@@ -309,6 +310,29 @@ impl RemoveStock {
             move_to,
             reason,
         })
+    }
+}
+
+/// The cursor behind `sku` in a list of products: not every word is one.
+pub fn cursor_behind(sku: &Sku) -> String {
+    format!("{sku}{CURSOR_END}")
+}
+
+/// The sku that a cursor of a list of products is behind.
+pub fn sku_before(cursor: &str) -> &str {
+    cursor.strip_suffix(CURSOR_END).unwrap_or(cursor)
+}
+
+/// Ends a cursor: in no sku, and before every character of one, so that a worker that takes the cursor for a
+/// sku finds the same place.
+const CURSOR_END: char = '!';
+
+fn product_cursor(value: Value) -> Result<String, String> {
+    let cursor = body::string(value)?;
+    let sku = cursor.strip_suffix(CURSOR_END).map(str::parse::<Sku>);
+    match sku {
+        Some(Ok(_)) => Ok(cursor),
+        Some(Err(_)) | None => Err("is not a cursor of this list".to_owned()),
     }
 }
 

@@ -77,13 +77,6 @@ pub(crate) fn event_types() -> Array {
         .build()
 }
 
-/// Where webhooks go, if they are to go elsewhere.
-pub(crate) fn maybe_url() -> Object {
-    let mut object = url();
-    object.schema_type = SchemaType::from_iter([Type::String, Type::Null]);
-    object
-}
-
 /// Where webhooks go.
 pub(crate) fn url() -> Object {
     ObjectBuilder::new()

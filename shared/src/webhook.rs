@@ -13,7 +13,7 @@ use crate::{
     body::{self, Fields},
     event::EventFilter,
     id::{DeliveryId, EndpointId, EventId, Storefront},
-    order::{cursor, limit},
+    order::{cursor_by, limit},
     schema,
     web_url::web_url,
 };
@@ -227,6 +227,17 @@ fn as_list<S: serde::Serializer>(
         .serialize(serializer)
 }
 
+#[expect(clippy::ref_option, reason = "serde wants it so")]
+fn as_maybe_list<S: serde::Serializer>(
+    change: &Option<Option<EventFilter>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match change {
+        Some(filter) => as_list(filter, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 impl NewEndpoint {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let url = fields.required("url", body::parsed);
@@ -273,7 +284,8 @@ impl EndpointRef {
     }
 }
 
-/// `webhook_endpoint.update`: what is given changes, the rest stays.
+/// `webhook_endpoint.update`: a JSON Merge Patch (RFC 7396). What is given changes, `null` removes, the rest
+/// stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"is_enabled": true}))]
@@ -283,28 +295,32 @@ pub struct UpdateEndpoint {
     pub id: EndpointId,
     /// Where to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(schema_with = schema::maybe_url, required = false)]
+    #[schema(schema_with = schema::url, required = false)]
     pub url: Option<EndpointUrl>,
-    /// What it is for.
+    /// What it is for; `null`: nothing is said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 500)]
-    pub description: Option<String>,
-    /// Only these types of events; `["*"]` for all.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_list")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 500)]
+    pub description: Option<Option<String>>,
+    /// Only these types of events; `["*"]` or `null` for all.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "as_maybe_list"
+    )]
     #[schema(schema_with = schema::event_types, required = false)]
-    pub event_types: Option<EventFilter>,
+    pub event_types: Option<Option<EventFilter>>,
     /// Whether it is told of anything.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub is_enabled: Option<bool>,
 }
 
 impl UpdateEndpoint {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let id = fields.required("id", body::parsed);
-        let url = fields.optional("url", body::parsed);
-        let description = fields.optional("description", body::visible_text(1..=MAX_DESCRIPTION));
-        let event_types = fields.optional("event_types", event_types);
-        let is_enabled = fields.optional("is_enabled", body::boolean);
+        let url = fields.replace("url", body::parsed);
+        let description = fields.change("description", body::visible_text(1..=MAX_DESCRIPTION));
+        let event_types = fields.change("event_types", event_types);
+        let is_enabled = fields.replace("is_enabled", body::boolean);
         Some(Self {
             id: id?,
             url,
@@ -364,7 +380,7 @@ impl ListEndpoints {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let storefront = fields.optional("storefront", body::parsed);
         let limit = limit(fields);
-        let cursor = cursor(fields);
+        let cursor = cursor_by::<EndpointId>(fields);
         Some(Self {
             storefront,
             limit,
@@ -393,7 +409,7 @@ impl ListDeliveries {
         let id = fields.required("id", body::parsed);
         let status = fields.optional("status", body::parsed);
         let limit = limit(fields);
-        let cursor = cursor(fields);
+        let cursor = cursor_by::<DeliveryId>(fields);
         Some(Self {
             id: id?,
             status,

@@ -5,21 +5,24 @@
 //! own algorithm only has to agree (RFC 8725, sections 3.1 and 3.2). A token must have an end
 //! (`exp`), a `role`, and for storefronts a `storefront`.
 //!
-//! Published keys are kept, fetched again every few minutes, and when a token names one that is not
-//! known; if they can't be, the last ones go on counting.
+//! Published keys are kept, fetched again every few minutes, and when a token is signed with none of them: its
+//! key is new, or another is published under the same name. If they can't be fetched, the last ones go on
+//! counting.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{
-    Algorithm, DecodingKey, Validation, decode, decode_header,
+    Algorithm, DecodingKey, Header, Validation, decode, decode_header,
+    errors::ErrorKind,
     jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse},
 };
 use reqwest::{Client, Url, redirect::Policy};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use shared::{
     id::Storefront,
     outcome::{Code, Failure},
@@ -63,7 +66,7 @@ enum Source {
 struct Published {
     url: Url,
     client: Client,
-    keys: RwLock<Arc<HashMap<String, Pinned>>>,
+    keys: RwLock<Arc<[PublishedKey]>>,
     /// When they were last asked for, or that was answered; one asks at a time, for all who wait meanwhile.
     asked: Mutex<Option<Instant>>,
 }
@@ -73,6 +76,12 @@ struct Published {
 struct Pinned {
     key: DecodingKey,
     algorithm: Algorithm,
+}
+
+/// A published key, under its name if it has one.
+struct PublishedKey {
+    id: Option<String>,
+    pinned: Pinned,
 }
 
 /// What a token says.
@@ -125,7 +134,7 @@ impl Tokens {
             source: Source::Published(Published {
                 url,
                 client,
-                keys: RwLock::default(),
+                keys: RwLock::new(Arc::new([])),
                 asked: Mutex::default(),
             }),
             audience,
@@ -141,23 +150,101 @@ impl Tokens {
         // No algorithm but those that are signed with is known to the library: `none` ends here.
         let header = decode_header(token)
             .map_err(|error| unauthenticated(format!("the token can't be read: {error}")))?;
-        let Pinned { key, algorithm } = match &self.0.source {
-            Source::Secret(key) => Pinned {
-                key: key.clone(),
-                algorithm: Algorithm::HS256,
-            },
-            Source::Published(published) => published.key(header.kid.as_deref()).await?,
+        refuse_critical(token)?;
+        let claims = match &self.0.source {
+            Source::Secret(key) => {
+                let key = Pinned {
+                    key: key.clone(),
+                    algorithm: Algorithm::HS256,
+                };
+                self.check(token, &header, &key).map_err(Failure::from)?
+            }
+            Source::Published(published) => self.check_published(token, &header, published).await?,
         };
-        if header.alg != algorithm {
-            return Err(unauthenticated(format!(
-                "the token is signed with {:?}, its key is for {algorithm:?}",
-                header.alg
-            )));
-        }
-        let claims = decode::<Claims>(token, &key, &self.validation(algorithm))
-            .map_err(|error| unauthenticated(format!("the token is not valid: {error}")))?
-            .claims;
         identity(claims)
+    }
+
+    /// What the token says, if it is signed with one of the published keys.
+    async fn check_published(
+        &self,
+        token: &str,
+        header: &Header,
+        published: &Published,
+    ) -> Result<Claims, Failure> {
+        let is_old = published.is_old();
+        if is_old {
+            published.fetch(false).await;
+        }
+        let keys = published.all();
+        let refusal = match self.check_any(token, header, &keys) {
+            Err(Unchecked::NotByThese(refusal)) => refusal,
+            Err(Unchecked::Invalid(failure)) => return Err(failure),
+            Ok(claims) => return Ok(claims),
+        };
+        if !is_old {
+            published.fetch(true).await;
+        }
+        let now = published.all();
+        if now.is_empty() {
+            return Err(Failure::new(
+                Code::Unavailable,
+                "the keys that tokens are checked with could not be fetched yet",
+            ));
+        }
+        if Arc::ptr_eq(&keys, &now) {
+            return Err(refusal);
+        }
+        self.check_any(token, header, &now).map_err(Failure::from)
+    }
+
+    /// What the token says, if one of `keys` that it may mean has signed it: those of the name that it
+    /// gives, or, if it gives none, all of its algorithm.
+    fn check_any(
+        &self,
+        token: &str,
+        header: &Header,
+        keys: &[PublishedKey],
+    ) -> Result<Claims, Unchecked> {
+        let meant = keys.iter().filter(|key| match &header.kid {
+            Some(id) => key.id.as_ref() == Some(id),
+            None => true,
+        });
+        let meant: Vec<_> = meant.map(|key| &key.pinned).collect();
+        let fitting = meant.iter().filter(|key| key.algorithm == header.alg);
+        let mut refusal = None;
+        for key in fitting {
+            match self.check(token, header, key) {
+                Err(Unchecked::NotByThese(failure)) => refusal = Some(failure),
+                checked => return checked,
+            }
+        }
+        let refusal = match (&header.kid, &meant[..], refusal) {
+            (Some(_), [], _) => unauthenticated("the token's key is not known"),
+            (Some(_), [key, ..], None) => wrong_algorithm(header, key),
+            (Some(_), _, Some(refusal)) => refusal,
+            (None, [only], None) => wrong_algorithm(header, only),
+            (None, [_], Some(refusal)) => refusal,
+            (None, several, _) => unauthenticated(format!(
+                "the token names no key (kid is missing), and none of the {} published keys has signed it",
+                several.len()
+            )),
+        };
+        Err(Unchecked::NotByThese(refusal))
+    }
+
+    fn check(&self, token: &str, header: &Header, key: &Pinned) -> Result<Claims, Unchecked> {
+        if header.alg != key.algorithm {
+            return Err(Unchecked::NotByThese(wrong_algorithm(header, key)));
+        }
+        decode::<Claims>(token, &key.key, &self.validation(key.algorithm))
+            .map(|decoded| decoded.claims)
+            .map_err(|error| {
+                let failure = unauthenticated(format!("the token is not valid: {error}"));
+                match error.kind() {
+                    ErrorKind::InvalidSignature => Unchecked::NotByThese(failure),
+                    _ => Unchecked::Invalid(failure),
+                }
+            })
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
@@ -179,6 +266,45 @@ impl Tokens {
         validation.set_required_spec_claims(&required);
         validation
     }
+}
+
+/// Why a token was not taken.
+enum Unchecked {
+    /// None of the keys has signed it: another may have.
+    NotByThese(Failure),
+    /// It is signed, and not valid.
+    Invalid(Failure),
+}
+
+impl From<Unchecked> for Failure {
+    fn from(unchecked: Unchecked) -> Self {
+        match unchecked {
+            Unchecked::NotByThese(failure) | Unchecked::Invalid(failure) => failure,
+        }
+    }
+}
+
+fn wrong_algorithm(header: &Header, key: &Pinned) -> Failure {
+    unauthenticated(format!(
+        "the token is signed with {:?}, its key is for {:?}",
+        header.alg, key.algorithm
+    ))
+}
+
+/// Refuses a token whose header lists extensions that must be understood: none is (RFC 7515, section 4.1.11).
+fn refuse_critical(token: &str) -> Result<(), Failure> {
+    let header = token.split('.').next().unwrap_or_default();
+    let header = BASE64_URL_SAFE_NO_PAD
+        .decode(header)
+        .ok()
+        .and_then(|header| serde_json::from_slice::<Map<String, Value>>(&header).ok())
+        .ok_or_else(|| unauthenticated("the token's header can't be read"))?;
+    if header.contains_key("crit") {
+        return Err(unauthenticated(
+            "the token has crit: no extension is understood",
+        ));
+    }
+    Ok(())
 }
 
 fn identity(claims: Claims) -> Result<Identity, Failure> {
@@ -208,37 +334,8 @@ fn identity(claims: Claims) -> Result<Identity, Failure> {
 }
 
 impl Published {
-    /// The key that a token names; one that names none means the only one there is.
-    async fn key(&self, id: Option<&str>) -> Result<Pinned, Failure> {
-        if let Some(key) = self.known(id)
-            && !self.is_old()
-        {
-            return Ok(key);
-        }
-        self.fetch(self.known(id).is_none()).await;
-        if let Some(key) = self.known(id) {
-            return Ok(key);
-        }
-        if self.all().is_empty() {
-            return Err(Failure::new(
-                Code::Unavailable,
-                "the keys that tokens are checked with could not be fetched yet",
-            ));
-        }
-        Err(unauthenticated("the token's key is not known"))
-    }
-
-    fn all(&self) -> Arc<HashMap<String, Pinned>> {
+    fn all(&self) -> Arc<[PublishedKey]> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn known(&self, id: Option<&str>) -> Option<Pinned> {
-        let keys = self.all();
-        match id {
-            Some(id) => keys.get(id).cloned(),
-            None if keys.len() == 1 => keys.values().next().cloned(),
-            None => None,
-        }
     }
 
     fn is_old(&self) -> bool {
@@ -266,7 +363,7 @@ impl Published {
         match self.try_fetch().await {
             Ok(keys) => {
                 tracing::info!(count = keys.len(), "fetched the keys of JWT_JWKS_URL");
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
             }
             Err(error) => {
                 tracing::error!(
@@ -278,7 +375,7 @@ impl Published {
         *asked = Some(Instant::now());
     }
 
-    async fn try_fetch(&self) -> anyhow::Result<HashMap<String, Pinned>> {
+    async fn try_fetch(&self) -> anyhow::Result<Vec<PublishedKey>> {
         let response = self.client.get(self.url.clone()).send().await?;
         let mut response = response.error_for_status()?;
         let mut body = Vec::new();
@@ -290,14 +387,14 @@ impl Published {
             body.extend_from_slice(&chunk);
         }
         let published: JwkSet = serde_json::from_slice(&body)?;
-        let keys: HashMap<_, _> = published.keys.iter().filter_map(pinned).collect();
+        let keys: Vec<_> = published.keys.iter().filter_map(pinned).collect();
         anyhow::ensure!(!keys.is_empty(), "none of the keys can be used");
         Ok(keys)
     }
 }
 
 /// A published key and its name, if tokens can be checked with it. A secret is none.
-fn pinned(jwk: &Jwk) -> Option<(String, Pinned)> {
+fn pinned(jwk: &Jwk) -> Option<PublishedKey> {
     if matches!(&jwk.common.public_key_use, Some(other) if *other != PublicKeyUse::Signature) {
         return None;
     }
@@ -319,6 +416,8 @@ fn pinned(jwk: &Jwk) -> Option<(String, Pinned)> {
         return None;
     }
     let key = DecodingKey::from_jwk(jwk).ok()?;
-    let name = jwk.common.key_id.clone().unwrap_or_default();
-    Some((name, Pinned { key, algorithm }))
+    Some(PublishedKey {
+        id: jwk.common.key_id.clone(),
+        pinned: Pinned { key, algorithm },
+    })
 }

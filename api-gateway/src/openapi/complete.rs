@@ -84,7 +84,7 @@ const PROBLEMS: &[(u16, &str)] = &[
     ),
     (412, "The thing is not as If-Match says; nothing was done"),
     (413, "The body is too large"),
-    (415, "The body is not JSON"),
+    (415, "The body is not JSON, or has a Content-Encoding"),
     (422, "The request breaks a rule; `errors` has all of them"),
     (
         429,
@@ -125,11 +125,8 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
         }
     }
     let mut headers = vec![REQUEST_ID];
-    if is_api && is_post {
-        headers.push(IDEMPOTENCY_KEY);
-    }
-    if is_api && !is_read && is_of_one {
-        headers.push(IF_MATCH);
+    if is_api && !is_read {
+        headers.extend([IDEMPOTENCY_KEY, IF_MATCH]);
     }
     if is_read && is_of_one && !is_list {
         headers.push(IF_NONE_MATCH);
@@ -154,7 +151,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     }
     if !is_read {
         problems.extend([408, 409, 413, 415]);
-        if is_of_one && is_api {
+        if is_api {
             problems.push(412);
         }
     }
@@ -193,7 +190,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
         if status == "201" || (is_of_one && !is_list && status == "200") {
             headers.insert("ETag".to_owned(), text("Its version").into());
         }
-        if is_post {
+        if !is_read {
             let replayed = text("`true`: this answer was given before");
             headers.insert("Idempotent-Replayed".to_owned(), replayed.into());
         }
@@ -258,14 +255,15 @@ const REQUEST_ID: HeaderOf = (
 );
 const IDEMPOTENCY_KEY: HeaderOf = (
     "Idempotency-Key",
-    "The same key and body: the first answer again. The same key and another body: 422",
+    "The same key and request (path, body, If-Match): the first answer again. The same key and another request: 422",
     "^[!-~]([ -~]{0,253}[!-~])?$",
     "cart-42",
 );
 const IF_MATCH: HeaderOf = (
     "If-Match",
-    "Only if the thing still has this ETag; else 412",
-    "",
+    "Only if what is changed still has one of these ETags; else 412, and nothing is done. A collection has no \
+     ETag: only * is met",
+    r#"^([*]|(W/)?"[!#-~]{0,40}"(, ?(W/)?"[!#-~]{0,40}"){0,9})$"#,
     "*",
 );
 const IF_NONE_MATCH: HeaderOf = (

@@ -17,7 +17,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     asker::Asker,
-    input::{JsonBody, MaybeBody, Parameters, Path, Uri},
+    input::{JsonBody, NoBody, Parameters, Path, Uri},
     openapi::{PageParameters, StorefrontParameter},
     output::{Cursor, answer},
     problem::Problem,
@@ -69,8 +69,8 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
 /// sold and paid stays. Not while an order of theirs is open.
 #[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 204)))]
-async fn erase(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
-    let body = body.with(&[("id", customer(&id)?)])?;
+async fn erase(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+    let body = json!({"id": customer(&id)?});
     let told = asker.ask("customer.erase", body).await?;
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())
 }
@@ -81,8 +81,8 @@ async fn erase(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respon
 /// customers' orders are taken.
 #[utoipa::path(post, path = "/v1/customers/{id}/verify", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn verify(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
-    let body = body.with(&[("id", customer(&id)?)])?;
+async fn verify(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+    let body = json!({"id": customer(&id)?});
     let told = asker.ask("customer.verify", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }
@@ -113,8 +113,8 @@ async fn orders(
 /// Its orders are refused from now on.
 #[utoipa::path(post, path = "/v1/customers/{id}/block", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn block(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
-    set_blocked(&asker, &id, body, true).await
+async fn block(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+    set_blocked(&asker, &id, true).await
 }
 
 /// Unblocks a customer
@@ -122,24 +122,16 @@ async fn block(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respon
 /// Its orders are taken again.
 #[utoipa::path(post, path = "/v1/customers/{id}/unblock", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn unblock(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
-    set_blocked(&asker, &id, body, false).await
+async fn unblock(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+    set_blocked(&asker, &id, false).await
 }
 
 async fn set_blocked(
     asker: &Asker,
     id: &Path<String>,
-    body: MaybeBody,
     is_blocked: bool,
 ) -> Result<Response, Problem> {
-    let mut body = body.with(&[("id", customer(id)?)])?;
-    // The path says which of both; a body has no other fields.
-    if body.get("is_blocked").is_some() {
-        return Err(
-            Failure::violation("/is_blocked", "is not a known field: the path has it").into(),
-        );
-    }
-    body["is_blocked"] = json!(is_blocked);
+    let body = json!({"id": customer(id)?, "is_blocked": is_blocked});
     let told = asker.ask("customer.block", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }

@@ -4,7 +4,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::{
     dead_letter::DeadLetter,
     page::Page,
@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     asker::Asker,
-    input::{JsonBody, MaybeBody, Parameters, Path, Uri},
+    input::{JsonBody, NoBody, Parameters, Path, Uri},
     openapi::{PageParameters, Settled},
     output::{Cursor, answer},
     problem::Problem,
@@ -47,9 +47,9 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 /// Has it tried again: a step with all of its retries before it, a message as it came.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn redrive(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn redrive(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let told = asker
-        .ask("dead_letter.redrive", body.with(&[("id", &id.0)])?)
+        .ask("dead_letter.redrive", json!({"id": id.0}))
         .await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }
@@ -70,9 +70,9 @@ async fn redrive_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> 
 /// Forgets it: somebody has put right by hand what it was for.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/discard", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn discard(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn discard(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let told = asker
-        .ask("dead_letter.discard", body.with(&[("id", &id.0)])?)
+        .ask("dead_letter.discard", json!({"id": id.0}))
         .await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }
@@ -82,9 +82,9 @@ async fn discard(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Resp
 /// The same as `discard`.
 #[utoipa::path(delete, path = "/v1/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 204)))]
-async fn remove(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn remove(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let told = asker
-        .ask("dead_letter.discard", body.with(&[("id", &id.0)])?)
+        .ask("dead_letter.discard", json!({"id": id.0}))
         .await?;
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())
 }

@@ -7,12 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     app::App,
     asker::Asker,
-    input::{MaybeBody, Parameters, Path},
+    input::{NoBody, Parameters, Path},
     output::answer,
     problem::Problem,
 };
@@ -47,7 +47,7 @@ async fn tables(asker: Asker, parameters: Parameters) -> Result<Response, Proble
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-async fn reset(asker: Asker, body: MaybeBody) -> Result<Response, Problem> {
-    let told = asker.ask("demo.reset", body.with(&[])?).await?;
+async fn reset(asker: Asker, _: NoBody) -> Result<Response, Problem> {
+    let told = asker.ask("demo.reset", json!({})).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }

@@ -79,7 +79,8 @@ async fn replace(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Resp
 
 /// Changes a product
 ///
-/// For operators. What is given changes, the rest stays; orders keep the price they were made with.
+/// For operators. A JSON Merge Patch: what is given changes, `null` removes, the rest stays; orders keep the price
+/// they were made with.
 #[utoipa::path(patch, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn update(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Response, Problem> {

@@ -4,7 +4,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::{
     page::Page,
     retry::{RedriveAll, RedrivenAll, RetriedStep},
@@ -14,7 +14,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     app::App,
     asker::Asker,
-    input::{JsonBody, MaybeBody, Parameters, Path, Uri},
+    input::{JsonBody, NoBody, Parameters, Path, Uri},
     openapi::{PageParameters, Settled},
     output::{Cursor, answer},
     problem::Problem,
@@ -42,10 +42,8 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 /// With all of its retries before it. One that is being tried at this moment stays as it is.
 #[utoipa::path(post, path = "/v1/retries/{id}/redrive", tag = "retries",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn redrive(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
-    let told = asker
-        .ask("retry.redrive", body.with(&[("id", &id.0)])?)
-        .await?;
+async fn redrive(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+    let told = asker.ask("retry.redrive", json!({"id": id.0})).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }
 

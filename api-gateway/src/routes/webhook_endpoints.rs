@@ -77,7 +77,7 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
 
 /// Changes an endpoint
 ///
-/// What is given changes, the rest stays. `is_enabled: true` takes up an endpoint that was given up.
+/// A JSON Merge Patch: what is given changes, `null` removes, the rest stays. `is_enabled: true` takes up an endpoint that was given up.
 #[utoipa::path(patch, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), request_body = UpdateEndpoint,
     responses((status = 200, body = Endpoint)))]

@@ -12,6 +12,7 @@ mod attacks;
 mod auth;
 mod batches;
 mod broker;
+mod conditions;
 mod configuration;
 mod console;
 mod conventions;

@@ -10,6 +10,7 @@ use shared::{
         AcceptOrder, CancelOrder, CancelRemaining, CancelShipment, CreateOrder, CreateShipment,
         ImportedOrder, NextAction, OrderRef, RefundOrder, RejectOrder, UpdateShipment,
     },
+    outcome::{Failure, Json},
     product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
     request::Caller,
     webhook::{EndpointRef, NewEndpoint, Redeliver, RotateSecret, UpdateEndpoint},
@@ -145,6 +146,16 @@ pub enum Action {
     },
     /// Has a webhook sent again.
     Redeliver(Redeliver),
+    /// Checks the key and the condition of a task that takes more than one command, before the first.
+    BeginTask {
+        /// What the task changes, if that is one thing that has an `ETag`.
+        target: Option<Answer>,
+    },
+    /// Records the result of such a task under the client's key.
+    EndTask {
+        /// The result.
+        outcome: Result<Json, Failure>,
+    },
 }
 
 impl Action {
@@ -179,12 +190,14 @@ impl Action {
                 ..
             } => Some(Answer::Endpoint(*id)),
             Self::Redeliver(Redeliver { delivery_id, .. }) => Some(Answer::Delivery(*delivery_id)),
+            Self::BeginTask { target } => target.clone(),
             Self::CreateOrder(_)
             | Self::AcceptOrder(_)
             | Self::ImportOrder { .. }
             | Self::CreateProduct(_)
             | Self::CreateCustomer(_)
-            | Self::CreateEndpoint { .. } => None,
+            | Self::CreateEndpoint { .. }
+            | Self::EndTask { .. } => None,
         }
     }
 }

@@ -133,6 +133,8 @@ impl Needs {
             | Action::VerifyCustomer(CustomerRef { id })
             | Action::EraseCustomer(CustomerRef { id }) => self.changed_customers.push(*id),
             Action::RedactOrder(id) => self.orders.push(*id),
+            Action::BeginTask { target } => self.add_target(target.as_ref()),
+            Action::EndTask { .. } => {}
             Action::CreateEndpoint { .. } => self.endpoint_counts = true,
             Action::UpdateEndpoint(UpdateEndpoint { id, .. })
             | Action::DeleteEndpoint(EndpointRef { id })
@@ -144,6 +146,18 @@ impl Needs {
                 self.endpoints.push(*id);
                 self.deliveries.push(*delivery_id);
             }
+        }
+    }
+
+    /// What the condition of a task is about.
+    fn add_target(&mut self, target: Option<&Answer>) {
+        match target {
+            Some(Answer::Order(id)) => self.orders.push(*id),
+            Some(Answer::Product(sku)) => self.changed_products.push(sku.clone()),
+            Some(Answer::Customer(id)) => self.changed_customers.push(*id),
+            Some(Answer::Endpoint(id) | Answer::EndpointSecret(id)) => self.endpoints.push(*id),
+            Some(Answer::Delivery(id)) => self.deliveries.push(*id),
+            Some(Answer::Imported { .. } | Answer::Done) | None => {}
         }
     }
 

@@ -241,6 +241,23 @@ impl World {
         }
     }
 
+    /// Whether a task under this key has begun and is not over.
+    pub fn has_begun(&self, idempotency: &Idempotency) -> bool {
+        let known = self.recorded.get(&idempotency.key);
+        known.is_some_and(|recorded| recorded.answer.is_none() && recorded.outcome.is_none())
+    }
+
+    /// Records that a task under this key has begun: there is no answer yet.
+    pub fn begin(&mut self, idempotency: &Idempotency) {
+        let recorded = Recorded {
+            fingerprint: idempotency.fingerprint.clone(),
+            answer: None,
+            outcome: None,
+        };
+        self.recorded.insert(idempotency.key.clone(), recorded);
+        self.dirty.recorded.insert(idempotency.key.clone());
+    }
+
     /// Keeps what was answered. A failure is kept only under a client's own key: it changed
     /// nothing, so a redelivered request may as well be decided again. A defect of ours is no
     /// answer to keep.

@@ -2,6 +2,7 @@
 
 use shared::{
     customer::CustomerRef,
+    etag::IfMatch,
     id::{CustomerId, OrderId},
     order::{ListOrders, OrderStatus},
     outcome::{Failure, Json},
@@ -11,26 +12,38 @@ use shared::{
 use tokio::time::Instant;
 
 use super::{Rpc, read_cursor, unreadable, write_cursor};
-use crate::domain::command::{Action, Command};
+use crate::{
+    dead_letters::Asking,
+    domain::command::{Action, Command},
+};
 
 impl Rpc {
     /// Erases a customer none of whose orders is open. What was erased stays so, however this ends; asking
     /// again goes on.
     pub(super) async fn erase_customer(
         &self,
-        caller: &Caller,
+        asking: &Asking,
         request: CustomerRef,
-        deadline: Option<Instant>,
     ) -> Result<Json, Failure> {
+        let (caller, deadline) = (&asking.caller, asking.deadline);
         let store = self.store.up_to_date();
         let customer = store.customer(request.id).await.map_err(unreadable)?;
-        customer
+        let customer = customer
             .filter(|customer| caller.may_see(&customer.storefront))
             .ok_or_else(|| Failure::not_found("customer", request.id))?;
         self.must_be_over(request.id).await?;
         // From now on nobody orders for them.
         let erased = self
-            .change(caller, Action::EraseCustomer(request.clone()), deadline)
+            .change(
+                caller,
+                Action::EraseCustomer(request.clone()),
+                // One that was erased before, and not to the end, is another than the client knows.
+                asking
+                    .if_match
+                    .clone()
+                    .filter(|_| customer.erased_at.is_none()),
+                deadline,
+            )
             .await?;
         self.store.see_batches_out().await.map_err(unreadable)?;
         let mut query = orders_of(request.id);
@@ -85,7 +98,7 @@ impl Rpc {
         id: OrderId,
         deadline: Option<Instant>,
     ) -> Result<(), Failure> {
-        self.change(caller, Action::RedactOrder(id), deadline)
+        self.change(caller, Action::RedactOrder(id), None, deadline)
             .await
             .map(drop)
     }
@@ -94,12 +107,13 @@ impl Rpc {
         &self,
         caller: &Caller,
         action: Action,
+        if_match: Option<IfMatch>,
         deadline: Option<Instant>,
     ) -> Result<Json, Failure> {
         let command = Command::Request {
             caller: caller.clone(),
             idempotency: None,
-            if_match: None,
+            if_match,
             action,
         };
         self.engine.decide(command, deadline).await?.outcome

@@ -4,6 +4,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use shared::{
     amqp::rpc_server::{Asked, Identity},
+    etag::IfMatch,
     outcome::Failure,
     request::{Caller, Request, Role},
 };
@@ -17,7 +18,8 @@ pub(super) fn idempotency(asked: &Asked) -> Result<Option<Idempotency>, Failure>
         return Ok(None);
     }
     if let Some(key) = &asked.idempotency_key {
-        return by_client(&asked.caller, &asked.request, key).map(Some);
+        let condition = asked.if_match.as_ref();
+        return by_client(&asked.caller, &asked.request, condition, key).map(Some);
     }
     let scope = scope(&asked.caller, &asked.request);
     let (key, trust) = match &asked.identity {
@@ -46,11 +48,17 @@ pub(super) fn idempotency(asked: &Asked) -> Result<Option<Idempotency>, Failure>
 pub(crate) fn by_client(
     caller: &Caller,
     request: &Request,
+    condition: Option<&IfMatch>,
     key: &str,
 ) -> Result<Idempotency, Failure> {
+    let mut fingerprint = fingerprint(request)?;
+    // The condition is part of the request.
+    if let Some(condition) = condition {
+        fingerprint = format!("{fingerprint} {}", digest(&condition.to_string()));
+    }
     Ok(Idempotency {
         key: format!("{}/key/{key}", scope(caller, request)),
-        fingerprint: fingerprint(request)?,
+        fingerprint,
         trust: Trust::Client,
     })
 }
@@ -67,6 +75,10 @@ fn fingerprint(request: &Request) -> Result<String, Failure> {
     Ok(match request {
         // A webhook is what its id says, however often and in whatever words it is repeated.
         Request::UpdateShipment(_) | Request::NotifyPayment(_) => String::new(),
-        request => BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(request.to_body()?.get())),
+        request => digest(request.to_body()?.get()),
     })
+}
+
+fn digest(text: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text))
 }

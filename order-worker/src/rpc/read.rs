@@ -10,6 +10,7 @@ use shared::{
     order::{GetOrder, ListOrders, OrderHistory},
     outcome::{Failure, Json},
     page::Page,
+    product::cursor_behind,
     request::{Caller, Role},
 };
 
@@ -38,7 +39,7 @@ impl Rpc {
                 let rows = self.store.products(&query).await.map_err(unreadable)?;
                 let rows = rows.map(|(product, shelves)| product.represent(Some(&shelves)));
                 Json::of(&Page::from_rows(rows, query.limit, |product| {
-                    product.sku.to_string()
+                    cursor_behind(&product.sku)
                 }))
             }
             Query::Customer(query) => {

@@ -369,7 +369,7 @@ impl Steps {
 fn read_accept(delivery: &Incoming) -> Result<(AcceptOrder, Caller, Option<Idempotency>), Failure> {
     let (accept, caller, key) = AcceptOrder::read(delivery)?;
     let request = Request::CreateOrder(accept.order.clone());
-    let idempotency = key.map(|key| by_client(&caller, &request, &key));
+    let idempotency = key.map(|key| by_client(&caller, &request, None, &key));
     Ok((accept, caller, idempotency.transpose()?))
 }
 

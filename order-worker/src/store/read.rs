@@ -11,7 +11,7 @@ use shared::{
     id::{CustomerId, OrderId, Sku, Warehouse},
     order::ListOrders,
     page::Rows,
-    product::ListProducts,
+    product::{ListProducts, sku_before},
 };
 
 use super::{
@@ -178,8 +178,8 @@ impl Store {
         if !filter.include_deleted {
             sql.push(" AND NOT is_deleted");
         }
-        if let Some(sku) = &filter.cursor {
-            sql.push(" AND sku > ").bind(sku.clone());
+        if let Some(cursor) = &filter.cursor {
+            sql.push(" AND sku > ").bind(sku_before(cursor).to_owned());
         }
         sql.push(" ORDER BY sku LIMIT ").bind(filter.limit + 1);
         let (page, arguments) = sql.finish();

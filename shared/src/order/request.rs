@@ -9,7 +9,7 @@ mod shipment;
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub(crate) use self::read::{cursor, limit};
+pub(crate) use self::read::{cursor, cursor_by, limit};
 pub use self::{
     change::{
         ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, NotApproved, OrderRef, RejectOrder,

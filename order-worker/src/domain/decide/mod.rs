@@ -29,7 +29,7 @@ use shared::{
 
 use super::{
     command::{Action, Answer, Command, Trust, origin_of_request},
-    decision::Decision,
+    decision::{Changes, Decision},
     order::Order,
     stamp::Stamp,
     world::World,
@@ -79,15 +79,32 @@ pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mu
             return answer.and_then(|answer| world.render(&answer)).into();
         }
     }
-    // No answer to keep: the client looks again, and may ask the same of what it finds.
-    if let Err(mismatch) = check_condition(world, command) {
+    // No answer to keep: the client looks again, and may ask the same of what it finds. A task that goes on
+    // after it was interrupted has met its condition before, and has changed what that was about.
+    let is_resumed = idempotency.is_some_and(|idempotency| world.has_begun(idempotency));
+    if !is_resumed && let Err(mismatch) = check_condition(world, command) {
         return Err(mismatch).into();
     }
     let Decision { answer, changes } = decide(world, command, rules, stamp);
     world.apply(changes);
-    let outcome = answer.clone().and_then(|answer| world.render(&answer));
-    if let Some(idempotency) = idempotency {
-        world.record(idempotency, answer.ok(), &outcome);
+    let outcome = match command {
+        Command::Request {
+            action: Action::EndTask { outcome },
+            ..
+        } => outcome.clone(),
+        _ => answer.clone().and_then(|answer| world.render(&answer)),
+    };
+    let is_begin = matches!(
+        command,
+        Command::Request {
+            action: Action::BeginTask { .. },
+            ..
+        }
+    );
+    match idempotency {
+        Some(idempotency) if is_begin => world.begin(idempotency),
+        Some(idempotency) => world.record(idempotency, answer.ok(), &outcome),
+        None => {}
     }
     outcome.into()
 }
@@ -108,7 +125,7 @@ fn check_condition(world: &World, command: &Command) -> Result<(), Failure> {
         return Ok(());
     };
     let Some(target) = action.target() else {
-        return Ok(());
+        return condition.check_untagged();
     };
     if !world.is_visible(&target, caller) {
         return Ok(());
@@ -243,6 +260,10 @@ fn act(
             webhooks::rotate_secret(world, caller, origin, request, secret, stamp)
         }
         Action::Redeliver(request) => webhooks::redeliver(world, caller, request, stamp),
+        Action::BeginTask { .. } | Action::EndTask { .. } => Ok(Decision {
+            answer: Ok(Answer::Done),
+            changes: Changes::default(),
+        }),
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) fn update_product(
             .image_urls
             .clone()
             .unwrap_or_else(|| was.image_urls.clone()),
-        low_stock_at: update.low_stock_at.or(was.low_stock_at),
+        low_stock_at: update.low_stock_at.unwrap_or(was.low_stock_at),
     };
     if details == was {
         return Ok(Decision {

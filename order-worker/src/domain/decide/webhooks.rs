@@ -80,8 +80,8 @@ pub(super) fn update_endpoint(
         is_enabled,
     } = update.clone();
     endpoint.url = url.unwrap_or(endpoint.url);
-    endpoint.description = description.or(endpoint.description);
-    endpoint.event_types = event_types.or(endpoint.event_types);
+    endpoint.description = description.unwrap_or(endpoint.description);
+    endpoint.event_types = event_types.unwrap_or(endpoint.event_types);
     if let Some(is_enabled) = is_enabled {
         if is_enabled && !endpoint.is_enabled {
             endpoint.enabled_at_version = endpoint.version + 1;

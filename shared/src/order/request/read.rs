@@ -1,5 +1,7 @@
 //! Orders that are asked for: one, its history, a page of them.
 
+use std::{fmt::Display, str::FromStr};
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -135,4 +137,14 @@ pub(crate) fn limit(fields: &mut Fields<'_>) -> u32 {
 
 pub(crate) fn cursor(fields: &mut Fields<'_>) -> Option<String> {
     fields.optional("cursor", body::text(1..=200))
+}
+
+/// The cursor of a list that goes by `T`: what the last page ended with.
+pub(crate) fn cursor_by<T: FromStr + Display>(fields: &mut Fields<'_>) -> Option<String> {
+    fields.optional("cursor", |value| {
+        let place = body::string(value)?.parse::<T>();
+        place
+            .map(|place| place.to_string())
+            .map_err(|_| "is not a cursor of this list".to_owned())
+    })
 }

@@ -1,0 +1,176 @@
+//! Request headers that are lists or must stand alone, read by one set of rules (RFC 9110, sections 5.2 to
+//! 5.6): several lines of a list are one list, and a comma within a quoted string separates nothing.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use shared::outcome::{Code, Failure};
+
+/// The value of a header that may be there once.
+///
+/// # Errors
+/// `INVALID_REQUEST` (400) when it is there more than once.
+pub(crate) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Failure> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next();
+    if values.next().is_some() {
+        let message = format!("{name} is there more than once");
+        return Err(Failure::new(Code::InvalidRequest, message));
+    }
+    Ok(value)
+}
+
+/// The value of a list header, its lines put together.
+///
+/// # Errors
+/// `INVALID_REQUEST` (400) when it is no visible ASCII.
+pub(crate) fn list(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Failure> {
+    let mut list: Option<String> = None;
+    for value in headers.get_all(name) {
+        let value = value
+            .to_str()
+            .map_err(|error| Failure::new(Code::InvalidRequest, format!("{name}: {error}")))?;
+        match &mut list {
+            Some(list) => {
+                list.push_str(", ");
+                list.push_str(value);
+            }
+            None => list = Some(value.to_owned()),
+        }
+    }
+    Ok(list)
+}
+
+/// The parts of `text` between separators that are in no quoted string, without the spaces around them.
+/// Empty parts are left out.
+pub(crate) fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |c| {
+        if is_escaped {
+            is_escaped = false;
+            return false;
+        }
+        match c {
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ => return c == separator && !is_quoted,
+        }
+        false
+    })
+    .map(str::trim)
+    .filter(|part| !part.is_empty())
+}
+
+/// A preference of the client's: `name`, or `name=value` (RFC 7240, section 2). Parameters are left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Preference {
+    /// In lower case.
+    pub(crate) name: String,
+    /// Without quotation marks; empty means that there is none.
+    pub(crate) value: String,
+}
+
+/// The client's preferences. The first of a name counts; what is no preference is left out, since a server
+/// may ignore any of them.
+pub(crate) fn preferences(headers: &HeaderMap) -> Vec<Preference> {
+    let lines = headers.get_all("prefer").iter();
+    let lines = lines.filter_map(|line| line.to_str().ok());
+    let mut preferences: Vec<Preference> = Vec::new();
+    for preference in lines
+        .flat_map(|line| split(line, ','))
+        .filter_map(preference)
+    {
+        if !preferences
+            .iter()
+            .any(|known| known.name == preference.name)
+        {
+            preferences.push(preference);
+        }
+    }
+    preferences
+}
+
+fn preference(text: &str) -> Option<Preference> {
+    let first = split(text, ';').next()?;
+    let (name, value) = match first.split_once('=') {
+        Some((name, value)) => (name.trim_end(), word(value.trim_start())?),
+        None => (first, String::new()),
+    };
+    is_token(name).then(|| Preference {
+        name: name.to_ascii_lowercase(),
+        value,
+    })
+}
+
+/// A token or a quoted string (RFC 9110, section 5.6).
+fn word(text: &str) -> Option<String> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        return is_token(text).then(|| text.to_owned());
+    };
+    let (mut value, mut characters) = (String::new(), quoted.chars());
+    loop {
+        match characters.next()? {
+            '"' => break,
+            '\\' => value.push(characters.next()?),
+            c => value.push(c),
+        }
+    }
+    characters.next().is_none().then_some(value)
+}
+
+fn is_token(text: &str) -> bool {
+    let is_token_character = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !text.is_empty() && text.chars().all(is_token_character)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn several_lines_are_one_list_and_what_stands_alone_is_there_once() {
+        let twice = headers(&[("if-match", "\"1\""), ("if-match", "\"2\"")]);
+        let name = HeaderName::from_static("if-match");
+        assert_eq!(list(&twice, &name).unwrap().unwrap(), "\"1\", \"2\"");
+        assert_eq!(single(&twice, &name).unwrap_err().http_status(), 400);
+        assert!(single(&headers(&[]), &name).unwrap().is_none());
+    }
+
+    #[test]
+    fn preferences_are_read_around_quoted_strings() {
+        let named = |lines: &[&'static str]| {
+            let lines: Vec<_> = lines.iter().map(|line| ("prefer", *line)).collect();
+            let read = preferences(&headers(&lines)).into_iter();
+            read.map(|preference| (preference.name, preference.value))
+                .collect::<Vec<_>>()
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            named(&["foo=\"a, respond-async\""]),
+            [pair("foo", "a, respond-async")]
+        );
+        assert_eq!(
+            named(&["foo=\"a\\\", wait=3\""]),
+            [pair("foo", "a\", wait=3")]
+        );
+        assert_eq!(
+            named(&["respond-async;x=\",wait=9\" , Wait = \"7\"; y", "wait=1"]),
+            [pair("respond-async", ""), pair("wait", "7")]
+        );
+        for none in ["", ",", "=", "wait=\"3", "wait=3 4", "a b", "wait=\"3\"x"] {
+            assert!(
+                preferences(&headers(&[("prefer", none)])).is_empty(),
+                "{none}"
+            );
+        }
+    }
+}
