@@ -14,13 +14,18 @@ use tokio::{
 };
 
 use super::{
-    connection::{Away, Broker},
+    connection::{Away, Broker, Operation},
     message::{Outgoing, short},
     turn::Turn,
 };
 
 /// For the broker's confirm: quorum queues answer when most nodes have the message on disk.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Between messages that only find out whether the broker takes any.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// A routing key that no queue has.
+const PROBE: &str = "order-probe";
 
 /// For a reply to be sent; callers' deadlines are shorter.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,6 +58,15 @@ pub enum Target<'a> {
     Reply(&'a str),
     /// To whoever subscribed at this exchange to this routing key, perhaps nobody.
     Topic(&'a str, &'a str),
+}
+
+impl Target<'_> {
+    /// The queue or exchange.
+    fn name(&self) -> &str {
+        match self {
+            Self::Queue(name) | Self::Reply(name) | Self::Topic(name, _) => name,
+        }
+    }
 }
 
 /// Publishes with confirms.
@@ -96,7 +110,36 @@ impl Publisher {
                 )),
             });
         }
+        self.note(messages, &results);
         results
+    }
+
+    /// Records which queues and exchanges take messages. A message without a queue, or a channel that the
+    /// broker closed over a missing exchange, has the topology declared again.
+    fn note(
+        &self,
+        messages: &[(Target<'_>, Outgoing)],
+        results: &[Result<(), PublishError>],
+    ) {
+        let broker = &self.lane.broker;
+        let failure = results.iter().zip(messages).find_map(|(result, message)| {
+            let error = result.as_ref().err()?;
+            Some((message.0.name(), error))
+        });
+        match failure {
+            None => {
+                for (target, _) in messages {
+                    broker.succeeded(target.name(), Operation::Publish);
+                }
+            }
+            Some((
+                name,
+                error @ (PublishError::Unroutable(_) | PublishError::Unconfirmed(_)),
+            )) if broker.check().is_ok() => {
+                broker.failed(name, Operation::Publish, error.to_string());
+            }
+            Some(_) => {}
+        }
     }
 
     /// Messages that wait in `queue` for a consumer.
@@ -174,6 +217,31 @@ fn confirmed(
         Err(_) => Err(PublishError::Unconfirmed(format!(
             "not within {CONFIRM_TIMEOUT:?}"
         ))),
+    }
+}
+
+/// Publishes a message to no queue every second, for as long as the process runs. RabbitMQ tells a connection
+/// of a memory or disk alarm, or of a missing permission, only when it publishes, so without this an idle
+/// process would call itself ready.
+pub async fn probe(broker: Broker) {
+    let lane = Lane::new(broker.clone(), true);
+    let message = Outgoing::default();
+    loop {
+        time::sleep(PROBE_INTERVAL).await;
+        let Ok(channel) = lane.channel().await else {
+            continue;
+        };
+        let sent = async {
+            let confirm = send(&channel, Target::Reply(PROBE), &message).await?;
+            confirm.await
+        };
+        match time::timeout(CONFIRM_TIMEOUT, sent).await {
+            Ok(Ok(_)) => broker.succeeded(PROBE, Operation::Publish),
+            // An alarm, or a lost connection: `Broker::check` tells.
+            _ if broker.check().is_err() => {}
+            Ok(Err(error)) => broker.failed(PROBE, Operation::Publish, error.to_string()),
+            Err(_) => broker.failed(PROBE, Operation::Publish, "the broker does not confirm"),
+        }
     }
 }
 
