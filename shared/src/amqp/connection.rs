@@ -102,8 +102,7 @@ impl TopologyState {
             .faults()
             .keys()
             .filter(|(name, operation)| {
-                *operation == Operation::Declare
-                    && !missing.contains(&name.as_str())
+                *operation == Operation::Declare && !missing.contains(&name.as_str())
             })
             .map(|(name, _)| name.clone())
             .collect();

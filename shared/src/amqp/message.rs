@@ -209,7 +209,7 @@ fn headers(table: &FieldTable) -> Headers {
         .collect()
 }
 
-fn header_text(value: &AMQPValue) -> Option<String> {
+pub(super) fn header_text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
         AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
