@@ -39,7 +39,11 @@ use clap_complete::Shell;
 use config::Config;
 use feed::Feed;
 use shared::{
-    amqp::{connection::Broker, publisher::Publisher, rpc_client::RpcClient},
+    amqp::{
+        connection::Broker,
+        publisher::{self, Publisher},
+        rpc_client::RpcClient,
+    },
     config::{Env, describe},
     health,
     metrics::Metrics,
@@ -162,6 +166,7 @@ async fn run() -> anyhow::Result<()> {
     let metrics = Metrics::install().context("can't measure")?;
     tokio::spawn(metrics.clone().keep_up());
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
+    tokio::spawn(publisher::probe(broker.clone()));
     let rpc = RpcClient::new(broker.clone());
     let app = App::from(Parts {
         feed: Feed::new(rpc.clone(), stop.clone()),

@@ -3,6 +3,8 @@
 
 mod complete;
 
+use std::collections::BTreeMap;
+
 use axum::{
     http::{HeaderValue, header},
     response::Response,
@@ -182,9 +184,15 @@ pub(crate) struct Accepted {
 pub(crate) struct Readiness {
     /// In a word.
     status: String,
-    /// How it gets on with the broker.
+    /// `ok`, or why the broker can't be used.
     #[schema(required = false)]
     broker: String,
+    /// `ok`, or why no worker takes requests.
+    #[schema(required = false)]
+    worker: String,
+    /// Queues and exchanges that can't be used, with the reasons.
+    #[schema(required = false)]
+    unavailable: BTreeMap<String, String>,
 }
 
 /// Where a list goes on, and how much of it.

@@ -1,7 +1,9 @@
 //! Dead letters: what could not be done is kept, shown, and done again when an operator says so.
 //!
-//! A step that failed too often is a row in `steps`. A message that could not be used, or that was
-//! delivered too often, comes from `order-dead-letter-queue` and is archived as it came. A message
+//! A step that failed too often is a row in `steps`. A message that could not be used comes from
+//! `order-dead-letter-queue` and is archived as it came, with the reason. One that the broker gave up because it
+//! was delivered too often, but that can be read, is no dead letter: it was next to one that can't be decoded, or
+//! its worker died. It goes back to its queue, up to [`MAX_RETURNS`] times. A message
 //! that lapin itself can't decode kills this queue's connection, alone on it and taken one by one,
 //! until the broker's delivery limit ends it.
 
@@ -21,6 +23,7 @@ use shared::{
     },
     dead_letter::{Dead, DeadLetter, DeadLetterRef, ListDeadLetters},
     etag::IfMatch,
+    order::{ACCEPT_ORDER, AcceptOrder},
     outcome::{Code, Failure, Json, Told},
     page::Page,
     request::Caller,
@@ -38,7 +41,7 @@ use crate::{
     },
     engine::Engine,
     retries::{Failed, redrive_all},
-    steps::message::StepMessage,
+    steps::{DEAD_LETTER_REASON, message::StepMessage},
     store::{Store, StoreError},
     task,
 };
@@ -51,8 +54,17 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 const SHOWN: usize = 2_000;
 /// Between attempts while the database is away.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Headers that RabbitMQ adds when it dead-letters a message.
-const ADDED: [&str; 4] = [
+/// Times that a readable message goes back to its queue after the broker's delivery limit. Each means
+/// twenty more deliveries; a message that ends its worker every time has to end itself.
+const MAX_RETURNS: u32 = 5;
+/// The header that counts these times.
+const RETURNED: &str = "returned";
+/// The reason of RabbitMQ for a message that was delivered too often.
+const DELIVERY_LIMIT: &str = "delivery_limit";
+/// Headers that RabbitMQ adds when it delivers a message again, or dead-letters it.
+const ADDED: [&str; 6] = [
+    "x-delivery-count",
+    "x-acquired-count",
     "x-death",
     "x-first-death-exchange",
     "x-first-death-queue",
@@ -73,7 +85,12 @@ pub struct ArchivedMessage {
 }
 
 /// Archives what comes to the dead-letter queue, until `stop`.
-pub async fn archive(store: Store, broker: Broker, stop: CancellationToken) {
+pub async fn archive(
+    store: Store,
+    broker: Broker,
+    publisher: Arc<Publisher>,
+    stop: CancellationToken,
+) {
     let mut deliveries = consume(
         broker,
         DEAD_LETTER_QUEUE,
@@ -82,6 +99,21 @@ pub async fn archive(store: Store, broker: Broker, stop: CancellationToken) {
         stop.clone(),
     );
     while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
+        if let Some(message) = returnable(&delivery) {
+            let returned = stop
+                .run_until_cancelled(give_back(&publisher, message))
+                .await;
+            if returned.is_none() {
+                return;
+            }
+            let message_id = &delivery.message_id;
+            tracing::warn!(
+                message_id,
+                "a message that was delivered too often goes back to its queue"
+            );
+            delivery.receipt.ack().await;
+            continue;
+        }
         let (queue, reason, message) = describe(&delivery);
         let archived = async {
             while let Err(error) = store
@@ -107,15 +139,62 @@ pub async fn archive(store: Store, broker: Broker, stop: CancellationToken) {
     }
 }
 
-fn describe(delivery: &Incoming) -> (String, String, ArchivedMessage) {
-    let header = |name: &str| delivery.headers.get(name).cloned();
-    let queue = header("x-first-death-queue").unwrap_or_else(|| STEP_QUEUE.to_owned());
-    let mut reason = header("x-first-death-reason").unwrap_or_else(|| "unknown".to_owned());
-    if let (_, Some(error)) = StepMessage::read(delivery) {
-        reason = format!("{reason}: {error}");
+/// Why a message of the step queue can't be read, by its type.
+fn unreadable(delivery: &Incoming) -> Option<String> {
+    if delivery.kind == ACCEPT_ORDER {
+        return AcceptOrder::read(delivery).err().map(|error| error.message);
+    }
+    let (_, error) = StepMessage::read(delivery);
+    error.map(|error| error.to_string())
+}
+
+/// The message again, if it was only delivered too often.
+fn returnable(delivery: &Incoming) -> Option<Outgoing> {
+    let header = |name: &str| delivery.headers.get(name).map(String::as_str);
+    let returned: u32 = header(RETURNED).map_or(Ok(0), str::parse).ok()?;
+    let is_returnable = header("x-first-death-reason") == Some(DELIVERY_LIMIT)
+        && header("x-first-death-queue") == Some(STEP_QUEUE)
+        && returned < MAX_RETURNS
+        && unreadable(delivery).is_none();
+    if !is_returnable {
+        return None;
     }
     let mut headers = delivery.headers.clone();
     headers.retain(|name, _| !ADDED.contains(&name.as_str()));
+    headers.insert(RETURNED.to_owned(), (returned + 1).to_string());
+    Some(Outgoing {
+        kind: Some(delivery.kind.clone()),
+        content_type: None,
+        correlation_id: delivery.correlation_id.clone(),
+        reply_to: delivery.reply_to.clone(),
+        message_id: delivery.message_id.clone(),
+        expiration: None,
+        persistent: true,
+        headers,
+        body: delivery.body.clone(),
+    })
+}
+
+/// Publishes `message` to the step queue, as soon as the broker takes it.
+async fn give_back(publisher: &Publisher, message: Outgoing) {
+    let messages = [(Target::Queue(STEP_QUEUE), message)];
+    while let Some(Err(error)) = publisher.publish(&messages).await.into_iter().next() {
+        tracing::warn!(%error, "a message waits to go back to its queue");
+        time::sleep(PAUSE).await;
+    }
+}
+
+fn describe(delivery: &Incoming) -> (String, String, ArchivedMessage) {
+    let header = |name: &str| delivery.headers.get(name).cloned();
+    let queue = header("x-first-death-queue").unwrap_or_else(|| STEP_QUEUE.to_owned());
+    let mut reason = header("x-first-death-reason").unwrap_or_else(|| "rejected".to_owned());
+    if let Some(error) = header(DEAD_LETTER_REASON).or_else(|| unreadable(delivery)) {
+        reason = format!("{reason}: {error}");
+    }
+    let mut headers = delivery.headers.clone();
+    headers.retain(|name, _| {
+        !ADDED.contains(&name.as_str()) && name != RETURNED && name != DEAD_LETTER_REASON
+    });
     let is_cut = delivery.body.len() > MAX_BODY_BYTES;
     let kept = &delivery.body[..delivery.body.len().min(MAX_BODY_BYTES)];
     let (body, is_base64) = match std::str::from_utf8(kept) {
@@ -214,7 +293,8 @@ impl DeadLetters {
         Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
     }
 
-    /// Has all dead steps tried again, page by page, as long as there is time; messages are looked at one by one.
+    /// Has all dead letters tried again, page by page, as long as there is time: steps, and messages too unless
+    /// the request names a kind of step. A message that was not kept whole stays.
     ///
     /// # Errors
     /// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
@@ -230,9 +310,41 @@ impl DeadLetters {
             caller,
             request,
             deadline,
-            Failed::Dead,
+            Failed::Dead(self),
         )
         .await
+    }
+
+    /// Sends a message to its queue again and forgets it. False if it is not there any more.
+    async fn redrive_message(&self, id: Uuid) -> Result<bool, Failure> {
+        let found = self.store.dead_message(id).await.map_err(away)?;
+        let Some((queue, message)) = found else {
+            return Ok(false);
+        };
+        let messages = [(Target::Queue(&queue), message.outgoing()?)];
+        let sent = self.publisher.publish(&messages).await;
+        if let Some(Err(error)) = sent.into_iter().next() {
+            return Err(Failure::new(Code::Unavailable, error.to_string()));
+        }
+        // Should we die here it stays, and may be redriven once more: a step that is sent
+        // twice is done once.
+        point(Point::AfterRedriven);
+        self.store.remove_dead_message(id).await.map_err(away)?;
+        Ok(true)
+    }
+
+    /// Sends those of `messages` again that were kept whole; how many.
+    pub(crate) async fn redrive_messages(&self, messages: &[Uuid]) -> Result<u64, Failure> {
+        let mut redriven = 0;
+        for id in messages {
+            match self.redrive_message(*id).await {
+                Ok(true) => redriven += 1,
+                Ok(false) => {}
+                Err(failure) if failure.code == Code::InvalidState => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(redriven)
     }
 
     /// Has it tried again.
@@ -244,7 +356,7 @@ impl DeadLetters {
         let is_replay = match named(&asked.caller, letter)? {
             Named::Step(key) => self.decide(asked, Action::RedriveStep(key)).await?,
             Named::Message(id) => {
-                let redriven = self.redrive_message(id);
+                let redriven = self.redrive_existing_message(id);
                 return task::run(&self.engine, &asked, None, redriven).await;
             }
         };
@@ -268,18 +380,10 @@ impl DeadLetters {
         Ok(Told { outcome, is_replay })
     }
 
-    async fn redrive_message(&self, id: Uuid) -> Result<Json, Failure> {
-        let found = self.store.dead_message(id).await.map_err(away)?;
-        let (queue, message) = found.ok_or_else(|| Failure::not_found("dead letter", id))?;
-        let messages = [(Target::Queue(&queue), message.outgoing()?)];
-        let sent = self.publisher.publish(&messages).await;
-        if let Some(Err(error)) = sent.into_iter().next() {
-            return Err(Failure::new(Code::Unavailable, error.to_string()));
+    async fn redrive_existing_message(&self, id: Uuid) -> Result<Json, Failure> {
+        if !self.redrive_message(id).await? {
+            return Err(Failure::not_found("dead letter", id));
         }
-        // Should we die here it stays, and may be redriven once more: a step that is sent twice is done
-        // once.
-        point(Point::AfterRedriven);
-        self.store.remove_dead_message(id).await.map_err(away)?;
         Json::of(&json!({"id": id, "status": "redriven"}))
     }
 

@@ -1,5 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics` of the worker.
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json, Router,
     extract::State,
@@ -12,6 +14,7 @@ use shared::{
     amqp::connection::Broker,
     metrics::{CONTENT_TYPE, Metrics},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     stats::{self, Insight},
@@ -23,6 +26,8 @@ use crate::{
 pub struct Health {
     /// The connections that requests and steps come from, and that replies, steps and events go to.
     pub brokers: [Broker; 3],
+    /// Cancelled when the worker is asked to stop: it takes no more.
+    pub stopping: CancellationToken,
     /// Orders are here.
     pub store: Store,
     /// What this worker has done.
@@ -51,23 +56,38 @@ async fn measured(State(health): State<Health>) -> impl IntoResponse {
 
 async fn ready(State(health): State<Health>) -> impl IntoResponse {
     let broker = health.brokers.iter().try_for_each(Broker::check);
-    let broker = broker.map_err(|away| away.to_string());
+    let faults: BTreeMap<_, _> = health.brokers.iter().flat_map(Broker::faults).collect();
+    let broker = match (broker, faults.first_key_value()) {
+        (Err(away), _) => Err(away.to_string()),
+        (Ok(()), Some((name, reason))) => Err(format!("{name}: {reason}")),
+        (Ok(()), None) => Ok(()),
+    };
     let database = health
         .store
         .check()
         .await
         .map_err(|error| error.to_string());
-    let is_ready = broker.is_ok() && database.is_ok();
-    let status = if is_ready {
+    let told = match (
+        health.stopping.is_cancelled(),
+        broker.is_ok() && database.is_ok(),
+    ) {
+        (true, _) => "stopping",
+        (false, true) => "ready",
+        (false, false) => "not ready",
+    };
+    let status = if told == "ready" {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
     let word = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
-    let body = json!({
-        "status": if is_ready { "ready" } else { "not ready" },
+    let mut body = json!({
+        "status": told,
         "broker": word(broker),
         "database": word(database),
     });
+    if !faults.is_empty() {
+        body["unavailable"] = json!(faults);
+    }
     (status, Json(body))
 }

@@ -11,9 +11,10 @@ use shared::{
     retry::{ListRetries, RedriveAll, RedrivenAll, RetriedStep, RetryRef},
 };
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::{
-    dead_letters::{self, Asking, step_named},
+    dead_letters::{self, Asking, DeadLetters, step_named},
     domain::{
         command::{Action, Command},
         step::{KINDS, StepKey},
@@ -89,31 +90,42 @@ impl Retries {
 }
 
 /// Which steps that failed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Failed {
-    /// Those that were given up.
-    Dead,
+#[derive(Clone, Copy)]
+pub(crate) enum Failed<'a> {
+    /// Those that were given up, and messages that could not be used.
+    Dead(&'a DeadLetters),
     /// Those that will be tried again.
     Waiting,
 }
 
-impl Failed {
-    /// A page of them, and where the next one begins.
-    async fn page(
-        self,
-        store: &Store,
-        cursor: Option<&str>,
-    ) -> Result<(Vec<StepKey>, Option<String>), Failure> {
+/// Some of what failed, and where the rest begins.
+struct FailedPage {
+    steps: Vec<StepKey>,
+    messages: Vec<Uuid>,
+    next_cursor: Option<String>,
+}
+
+impl Failed<'_> {
+    /// A page of them.
+    async fn page(self, store: &Store, cursor: Option<&str>) -> Result<FailedPage, Failure> {
         match self {
-            Self::Dead => {
+            Self::Dead(_) => {
                 let page = dead_letters::page(store, cursor, MAX_LIMIT).await?;
-                let keys = page.data.iter().filter_map(|letter| step_named(&letter.id));
-                Ok((keys.collect(), page.next_cursor))
+                let ids = || page.data.iter().map(|letter| &letter.id);
+                Ok(FailedPage {
+                    steps: ids().filter_map(|id| step_named(id)).collect(),
+                    messages: ids().filter_map(|id| id.parse().ok()).collect(),
+                    next_cursor: page.next_cursor,
+                })
             }
             Self::Waiting => {
                 let page = page(store, cursor, MAX_LIMIT).await?;
                 let keys = page.data.iter().filter_map(|step| step_named(&step.id));
-                Ok((keys.collect(), page.next_cursor))
+                Ok(FailedPage {
+                    steps: keys.collect(),
+                    messages: Vec::new(),
+                    next_cursor: page.next_cursor,
+                })
             }
         }
     }
@@ -130,7 +142,7 @@ pub(crate) async fn redrive_all(
     caller: &Caller,
     request: RedriveAll,
     deadline: Option<Instant>,
-    failed: Failed,
+    failed: Failed<'_>,
 ) -> Result<Json, Failure> {
     caller.must_operate()?;
     if let Some(step) = &request.step
@@ -150,7 +162,11 @@ pub(crate) async fn redrive_all(
         next_cursor: request.cursor,
     };
     loop {
-        let (mut keys, next_cursor) = failed.page(&store, told.next_cursor.as_deref()).await?;
+        let FailedPage {
+            steps: mut keys,
+            messages,
+            next_cursor,
+        } = failed.page(&store, told.next_cursor.as_deref()).await?;
         keys.retain(|key| {
             request
                 .step
@@ -169,6 +185,11 @@ pub(crate) async fn redrive_all(
                 Err(failure) if failure.code == Code::NotFound => {}
                 Err(failure) => return Err(failure),
             }
+        }
+        if let Failed::Dead(letters) = failed
+            && request.step.is_none()
+        {
+            told.redriven += letters.redrive_messages(&messages).await?;
         }
         told.next_cursor = next_cursor;
         if told.next_cursor.is_none() || Instant::now() >= until {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use shared::{
     amqp::{
         connection::Broker,
-        publisher::{Publisher, Replier},
+        publisher::{self, Publisher, Replier},
     },
     metrics::Metrics,
 };
@@ -95,6 +95,8 @@ struct Brokers {
     stepping: Broker,
     sending: Broker,
     burying: Broker,
+    /// A reply queue's malformed name ends the connection that publishes to it.
+    trying: Broker,
 }
 
 impl Brokers {
@@ -104,6 +106,7 @@ impl Brokers {
             stepping: Broker::start(url, "order-worker steps")?,
             sending: Broker::start(url, "order-worker sending")?,
             burying: Broker::start(url, "order-worker dead letters")?,
+            trying: Broker::start(url, "order-worker new reply queues")?,
         })
     }
 
@@ -112,7 +115,8 @@ impl Brokers {
             self.asking.close(),
             self.stepping.close(),
             self.sending.close(),
-            self.burying.close()
+            self.burying.close(),
+            self.trying.close()
         );
     }
 }
@@ -234,15 +238,23 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     };
     let health = Health {
         brokers: [&brokers.asking, &brokers.stepping, &brokers.sending].map(Clone::clone),
+        stopping: stop.clone(),
         store: store.clone(),
         metrics: Metrics::install().context("can't measure")?,
         insight: insight.clone(),
     };
+    let probing = publisher::probe(brokers.sending.clone());
+    spawn(&mut background, &background_stop, probing);
     tell_health(listener, health, &mut background, &background_stop);
 
     let (in_hand, steps_in_hand) = (TaskTracker::new(), TaskTracker::new());
     let give_up = CancellationToken::new();
-    let archiving = dead_letters::archive(store.clone(), brokers.burying.clone(), stop.clone());
+    let archiving = dead_letters::archive(
+        store.clone(),
+        brokers.burying.clone(),
+        Arc::clone(&publisher),
+        stop.clone(),
+    );
     background.spawn(archiving);
     let latencies = insight.latencies.clone();
     let dead_letters = DeadLetters::new(store.clone(), engine.clone(), Arc::clone(&publisher));
@@ -252,7 +264,10 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         engine: engine.clone(),
         dead_letters,
         retries,
-        replier: Arc::new(Replier::new(brokers.sending.clone())),
+        replier: Arc::new(Replier::new(
+            brokers.sending.clone(),
+            brokers.trying.clone(),
+        )),
         news: News::new(news, stop.clone()),
         guard: config.webhooks,
         insight,
@@ -268,7 +283,13 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         },
         carrier,
     };
-    let steps = Steps::new(store.clone(), engine.clone(), partners, latencies);
+    let steps = Steps::new(
+        store.clone(),
+        engine.clone(),
+        partners,
+        Arc::clone(&publisher),
+        latencies,
+    );
     tokio::join!(
         rpc.run(brokers.asking.clone(), in_hand.clone(), stop.clone()),
         steps.run(

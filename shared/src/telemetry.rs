@@ -6,7 +6,10 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Env;
 
 /// What is logged when `RUST_LOG` says nothing: our own story, and others' warnings.
-const DEFAULT_FILTER: &str = "info,lapin=off,sqlx=warn,hyper=warn";
+const DEFAULT_FILTER: &str = "info,sqlx=warn,hyper=warn";
+/// lapin logs an error for every channel that waits when a connection is lost; the loss is logged once by
+/// [`crate::amqp::connection`]. Shown only if `RUST_LOG` names lapin.
+const LAPIN: &str = "lapin";
 
 /// Starts logging as `LOG_FORMAT` (`pretty` or `json`) and `RUST_LOG` say.
 ///
@@ -40,8 +43,13 @@ fn read(env: &Env) -> anyhow::Result<(EnvFilter, bool)> {
     let filter = env
         .text("RUST_LOG")
         .unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    let quiet = if filter.contains(LAPIN) {
+        filter.clone()
+    } else {
+        format!("{LAPIN}=off,{filter}")
+    };
     let filter = EnvFilter::builder()
-        .parse(&filter)
+        .parse(&quiet)
         .with_context(|| format!("RUST_LOG={filter:?} is not a filter"))?;
     let is_json = env.choice("LOG_FORMAT", &[("pretty", false), ("json", true)], "pretty")?;
     Ok((filter, is_json))

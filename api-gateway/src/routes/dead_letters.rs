@@ -54,10 +54,10 @@ async fn redrive(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, 
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// Redrives all dead steps
+/// Redrives all dead letters
 ///
-/// Messages have to be looked at one by one. It takes as many as it can within a few seconds: as long as there is a
-/// `next_cursor`, ask again with it.
+/// Steps are tried again; messages are sent to their queues again, unless `step` names a kind of step. It takes as
+/// many as it can within a few seconds: as long as there is a `next_cursor`, ask again with it.
 #[utoipa::path(post, path = "/v1/dead-letters/redrive", tag = "dead letters",
     request_body = RedriveAll, responses((status = 200, body = RedrivenAll)))]
 async fn redrive_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> {

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
+use shared::amqp::topology::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE, EVENTS_EXCHANGE};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{app::App, openapi::Readiness};
@@ -29,16 +30,28 @@ async fn live() -> Json<Value> {
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 async fn ready(State(app): State<App>) -> Response {
     let broker = app.rpc.check();
-    if app.stopping.is_cancelled() {
-        let told = json!({"status": "stopping", "broker": broker.err().unwrap_or("ok".to_owned())});
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response();
+    let worker = app.rpc.check_workers();
+    let mut faults = app.publisher.faults();
+    // The gateway serves without these.
+    for name in [EVENTS_EXCHANGE, DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE] {
+        faults.remove(name);
     }
-    match broker {
-        Ok(()) => Json(json!({"status": "ready", "broker": "ok"})).into_response(),
-        Err(reason) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({"status": "not ready", "broker": reason})),
-        )
-            .into_response(),
+    let told = if app.stopping.is_cancelled() {
+        "stopping"
+    } else if broker.is_ok() && worker.is_ok() && faults.is_empty() {
+        "ready"
+    } else {
+        "not ready"
+    };
+    let status = if told == "ready" {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let word = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
+    let mut body = json!({"status": told, "broker": word(broker), "worker": word(worker)});
+    if !faults.is_empty() {
+        body["unavailable"] = json!(faults);
     }
+    (status, Json(body)).into_response()
 }

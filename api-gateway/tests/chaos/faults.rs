@@ -89,6 +89,7 @@ faults! {
     Anything "2 s of latency to the broker" => |s| network::slow(s, |stack| &stack.amqp),
     Anything "silence between us and the broker" => |s| network::silent(s, |stack| &stack.amqp),
     Cluster "leader of a three-node cluster killed" => broker::leader_killed,
+    Cluster "node of the request queue lost for good" => broker::request_node_lost,
     Anything "steps delivered to all workers at once" => messages::doubled_steps,
     Anything "requests delivered twice" => messages::doubled_requests,
     Anything "webhooks doubled and reordered" => messages::webhooks,

@@ -256,6 +256,35 @@ impl Cluster {
         number
     }
 
+    /// Kills the node that a classic queue is on; which it was.
+    pub(crate) fn kill_home(&mut self, queue: &str) -> usize {
+        let queues = self.control(&["list_queues", "--no-table-headers", "name", "pid"]);
+        let home = queues
+            .lines()
+            .find_map(|line| line.strip_prefix(queue))
+            .unwrap()
+            .trim()
+            .to_owned();
+        let number = self.nodes.iter().position(|node| home.contains(&node.name));
+        let number = number.unwrap();
+        self.nodes[number].kill();
+        number
+    }
+
+    /// Has the other nodes forget a dead one.
+    pub(crate) fn forget(&self, number: usize) {
+        self.control(&["forget_cluster_node", &self.nodes[number].name]);
+    }
+
+    /// `rabbitmqctl` at a node that runs.
+    fn control(&self, arguments: &[&str]) -> String {
+        let told = self.nodes.iter().find_map(|node| {
+            node.server.as_ref()?;
+            node.control(arguments)
+        });
+        told.unwrap_or_else(|| panic!("rabbitmqctl {arguments:?}"))
+    }
+
     pub(crate) async fn revive(&mut self, number: usize) {
         self.nodes[number].run();
         until("the node to come back", async || self.running() == 3).await;

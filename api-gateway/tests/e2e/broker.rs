@@ -193,3 +193,90 @@ async fn both_processes_start_before_it_does() {
     })
     .await;
 }
+
+/// Whether an exchange is there.
+fn has_exchange(system: &System, name: &str) -> bool {
+    let look = format!(
+        "{{ok, _}} = rabbit_exchange:lookup(rabbit_misc:r(<<\"/\">>, exchange, <<\"{name}\">>))."
+    );
+    system.broker.try_control(&["eval", &look])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
+    let system = System::start_with_own_broker(&[]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let wish = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
+    for queue in [
+        "order-worker-queue",
+        "order-request-queue",
+        "order-dead-letter-queue",
+    ] {
+        system.broker.control(&["delete_queue", queue]);
+        let mut id = None;
+        until("an order to be taken", async || {
+            let reply = system.post("/v1/orders", wish.clone()).await;
+            id = reply.body["id"].as_str().map(str::to_owned);
+            reply.status == 201
+        })
+        .await;
+        let announced = crate::harness::is_announced;
+        system
+            .order_until(&id.unwrap(), "announced", announced)
+            .await;
+    }
+    for exchange in ["order-events", "order-dead-letter-exchange"] {
+        let delete = format!(
+            "rabbit_exchange:delete(rabbit_misc:r(<<\"/\">>, exchange, <<\"{exchange}\">>), false, <<\"test\">>)."
+        );
+        system.broker.control(&["eval", &delete]);
+        system.post("/v1/orders", wish.clone()).await.expect(201);
+        until("the exchange to be back", async || {
+            has_exchange(&system, exchange)
+        })
+        .await;
+    }
+    // A message that can't be used gets to the new queue through the new exchange.
+    let said = crate::harness::python("foreign.py", &["reject", &system.broker.url(), "-"]);
+    assert!(said.contains("sent"), "{said}");
+    until("it to be archived", async || {
+        let letters = system.get("/v1/dead-letters").await.expect(200);
+        letters["data"].as_array().unwrap().len() == 1
+    })
+    .await;
+    until("both to be ready", async || {
+        let worker = system.worker_readiness().await;
+        system.get("/readyz").await.status == 200 && worker.is_some_and(|(status, _)| status == 200)
+    })
+    .await;
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_worker_is_not_ready_under_an_alarm_or_without_permissions() {
+    let system = System::start_with_own_broker(&[]).await;
+    let ready = async |expected: u16| {
+        until("the worker's readiness", async || {
+            let told = system.worker_readiness().await;
+            told.is_some_and(|(status, _)| status == expected)
+        })
+        .await;
+    };
+    let control = |arguments: &[&str]| system.broker.control(arguments);
+    control(&["set_vm_memory_high_watermark", "0"]);
+    ready(503).await;
+    let (_, told) = system.worker_readiness().await.unwrap();
+    assert!(
+        told["broker"].as_str().unwrap().contains("memory"),
+        "{told}"
+    );
+    control(&["set_vm_memory_high_watermark", "0.4"]);
+    ready(200).await;
+    control(&["clear_permissions", "guest"]);
+    ready(503).await;
+    let (_, told) = system.worker_readiness().await.unwrap();
+    assert!(told["unavailable"].is_object(), "{told}");
+    control(&["set_permissions", "guest", ".*", ".*", ".*"]);
+    ready(200).await;
+}

@@ -1,6 +1,6 @@
 """A foreign AMQP client: pika, which none of us wrote.
 
-foreign.py talk|roles|garbage|reject|poison|expire|batch|looks|waiters|slow_step|torn_steps URL CUSTOMER
+foreign.py talk|roles|garbage|reject|poison|expire|batch|looks|waiters|slow_step|torn_steps|poison_steps|odd_replies|accepts URL CUSTOMER
 """
 
 import json
@@ -183,6 +183,47 @@ def poison(client, customer):
     print("survived")
 
 
+def poison_steps(client, customer):
+    """A message on the step queue that no worker's client can decode."""
+    encode = pika.data.encode_short_string
+
+    def encode_anything(pieces, value):
+        if value != "POISON":
+            return encode(pieces, value)
+        pieces.extend([b"\x03", b"\xff\xfe\x80"])
+        return 4
+
+    pika.data.encode_short_string = encode_anything
+    client.send("POISON", {}, queue=STEPS, reply=False)
+    print("sent")
+
+
+def odd_replies(client, customer):
+    """Malformed names of direct reply-to queues."""
+    names = ["x", "x.y", "g1h.", "!!!!.????", "g2dkAAR4QHkAAAAAAAAAAAAAAAA=.AAAA", ".", "AAAA.BBBB", "z" * 200]
+    for name in names * 2:
+        client.channel.basic_publish(
+            "",
+            REQUESTS,
+            json.dumps({"limit": 1}).encode(),
+            pika.BasicProperties(type="order.list", reply_to=f"amq.rabbitmq.reply-to.{name}", correlation_id="x"),
+        )
+        answer = client.call("customer.get", {"id": customer})
+        check(answer["status"] == "SUCCESS", answer)
+    print("answered")
+
+
+def accepts(client, customer):
+    """Orders to be accepted: one that can't be read, and two that the broker has delivered too often."""
+    client.send("order.accept", {"id": str(uuid.uuid4()), "order": {"nonsense": 1}}, queue=STEPS)
+    died = {"x-first-death-queue": STEPS, "x-first-death-reason": "delivery_limit", "x-first-death-exchange": ""}
+    for returned in (0, 5):
+        body = {"id": str(uuid.uuid4()), "order": wish(customer)}
+        headers = {**died, "returned": str(returned)}
+        client.send("order.accept", body, queue="order-dead-letter-queue", headers=headers)
+    print("sent")
+
+
 def expire(client, customer):
     client.send("order.create", wish(customer, metadata={"expires": True}), expiration="50")
     client.send("order.create", wish(customer, metadata={"expires": False}), expiration="600000")
@@ -340,4 +381,4 @@ def torn_steps(client, customer):
     print("sent")
 
 
-{"batch": batch, "looks": looks, "waiters": waiters, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])
+{"poison_steps": poison_steps, "odd_replies": odd_replies, "accepts": accepts, "batch": batch, "looks": looks, "waiters": waiters, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])

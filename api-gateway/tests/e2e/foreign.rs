@@ -1,6 +1,8 @@
 //! Others on the broker: a client that none of us wrote, and garbage.
 
-use crate::harness::{System, python, until};
+use futures_util::future::join_all;
+
+use crate::harness::{System, order, python, send, until};
 
 #[tokio::test]
 async fn a_foreign_client_asks_and_listens_as_the_contract_says() {
@@ -67,4 +69,99 @@ async fn a_request_whose_expiration_has_passed_is_not_executed() {
     );
     assert_eq!(orders[0]["metadata"]["expires"], false);
     system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_decoded_costs_no_accepted_order_behind_it() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    system.worker.kill();
+    let said = python(
+        "foreign.py",
+        &["poison_steps", &system.broker.url(), &customer],
+    );
+    assert!(said.contains("sent"), "{said}");
+    let accepted = (0..60).map(|_| {
+        let request = system.request(reqwest::Method::POST, "/v1/orders");
+        let request = request.json(&order(&customer, "A", 1));
+        send(request.header("prefer", "respond-async"))
+    });
+    for reply in join_all(accepted).await {
+        reply.expect(202);
+    }
+    system.restart_worker().await;
+    until("all to be accepted", async || {
+        let held = system.get("/v1/orders?limit=100").await;
+        held.status == 200 && held.body["data"].as_array().unwrap().len() == 60
+    })
+    .await;
+    let letters = system.get("/v1/dead-letters").await.expect(200);
+    assert_eq!(letters["data"], serde_json::json!([]));
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn dead_letters_are_read_by_their_type_and_what_was_delivered_too_often_goes_on() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let said = python("foreign.py", &["accepts", &system.broker.url(), &customer]);
+    assert!(said.contains("sent"), "{said}");
+    let letters = async || {
+        let page = system.get("/v1/dead-letters").await.expect(200);
+        page["data"].as_array().unwrap().clone()
+    };
+    until(
+        "the one to be accepted and the others to be archived",
+        async || letters().await.len() == 2 && system.orders().await.len() == 1,
+    )
+    .await;
+    let reason = |letters: &[serde_json::Value], start: &str| {
+        let reasons: Vec<_> = letters
+            .iter()
+            .map(|letter| letter["reason"].clone())
+            .collect();
+        let found = reasons.iter().filter_map(serde_json::Value::as_str);
+        found
+            .filter(|reason| reason.starts_with(start))
+            .map(str::to_owned)
+            .next()
+    };
+    let dead = letters().await;
+    let rejected = reason(&dead, "rejected: ").unwrap();
+    assert!(!rejected.contains("unknown field `id`"), "{dead:?}");
+    // It was returned as often as it may be.
+    assert_eq!(reason(&dead, "delivery_limit").unwrap(), "delivery_limit");
+
+    // All are redriven together; what can be read is done, the other is dead again.
+    let all = serde_json::json!({"all": true});
+    let told = system
+        .post("/v1/dead-letters/redrive", all)
+        .await
+        .expect(200);
+    assert_eq!(told["redriven"], 2);
+    until("both to have come to an end", async || {
+        letters().await.len() == 1 && system.orders().await.len() == 2
+    })
+    .await;
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_malformed_reply_to_costs_no_other_caller_its_answer() {
+    let system = System::start().await;
+    let customer = system.customer().await;
+    let path = format!("/v1/customers/{customer}");
+    let url = system.broker.url();
+    let odd = tokio::task::spawn_blocking({
+        let customer = customer.clone();
+        move || python("foreign.py", &["odd_replies", &url, &customer])
+    });
+    while !odd.is_finished() {
+        system.get(&path).await.expect(200);
+    }
+    assert!(odd.await.unwrap().contains("answered"));
 }

@@ -171,3 +171,48 @@ async fn among_orders_that_are_alike_others_are_found_by_their_index() {
     .await;
     assert_eq!(read, "t t");
 }
+
+#[tokio::test]
+async fn a_request_that_a_frozen_worker_holds_past_its_deadline_does_not_undo_a_later_one() {
+    let folder = Folder::new();
+    if Store::new(&folder).is_sqlite() {
+        return;
+    }
+    let timeout = std::time::Duration::from_secs(1);
+    let millis = timeout.as_millis().to_string();
+    let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", &millis)]).await;
+    system.stock("A", &[("main", 1)]).await;
+    system.stock("B", &[("main", 1)]).await;
+    let stock = |sku: &str, on_hand: i64| {
+        let path = format!("/v1/products/{sku}/stock/main");
+        let request = system.request(reqwest::Method::PUT, &path);
+        crate::harness::send(request.json(&json!({"on_hand": on_hand})))
+    };
+    let mut second = system.start_beside("order-worker");
+    until("the second worker to be ready", async || {
+        second.logged("health", 0).is_some()
+    })
+    .await;
+    system.worker.signal("STOP");
+    // The broker gives requests to both in turns.
+    until("the frozen worker to hold a request", async || {
+        stock("A", 10).await.status == 504
+    })
+    .await;
+    until("the other worker to answer", async || {
+        stock("A", 70).await.status == 200
+    })
+    .await;
+    tokio::time::sleep(3 * timeout).await;
+    // What it holds comes before what it is asked now.
+    second.kill();
+    system.worker.signal("CONT");
+    until("the first worker to answer", async || {
+        stock("B", 2).await.status == 200
+    })
+    .await;
+    assert_eq!(system.shelf("A").await.0, 70);
+    system.worker.kill();
+    system.restart_worker().await;
+    system.assert_verified();
+}

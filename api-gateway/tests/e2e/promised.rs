@@ -42,7 +42,7 @@ async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_on
     // Under one key it is one order, whoever is asked.
     let keyed = id(system.promise(&wish, Some("cart-1")).await);
     system.gateway.kill();
-    system.restart_gateway().await;
+    system.restart_gateway_without_worker().await;
     assert_eq!(id(system.promise(&wish, Some("cart-1")).await), keyed);
     assert_ne!(id(system.promise(&wish, Some("cart-2")).await), keyed);
     // The broker goes and comes, its disks stay.
@@ -55,7 +55,7 @@ async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_on
     .await
     .unwrap();
     until("the gateway to have the broker back", async || {
-        system.get("/readyz").await.status == 200
+        system.get("/readyz").await.body["broker"] == "ok"
     })
     .await;
     let more = join_all((0..8).map(|_| system.promise(&wish, None))).await;
@@ -224,5 +224,41 @@ async fn what_was_asked_in_another_way_under_the_same_key_is_found_where_it_was_
             .is_some_and(|letters| letters.len() == 1)
     })
     .await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn without_a_worker_calls_are_refused_at_once_and_orders_are_still_accepted() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let wish = order(&system.customer().await, "A", 1);
+    system.worker.kill();
+    until("the gateway to notice", async || {
+        system.get("/readyz").await.status == 503
+    })
+    .await;
+    let told = system.get("/readyz").await.body;
+    assert_eq!(told["broker"], "ok", "{told}");
+    assert!(told["worker"].as_str().unwrap().contains("no worker"));
+    let reply = system.post("/v1/orders", wish.clone()).await;
+    assert!(reply.headers.contains_key("retry-after"));
+    let problem = reply.expect_problem(503, "UNAVAILABLE");
+    assert!(problem["detail"].as_str().unwrap().contains("no worker"));
+    system
+        .get("/v1/orders")
+        .await
+        .expect_problem(503, "UNAVAILABLE");
+    let promised = id(system.promise(&wish, None).await);
+
+    system.restart_worker().await;
+    until("the gateway to be ready", async || {
+        system.get("/readyz").await.status == 200
+    })
+    .await;
+    system.post("/v1/orders", wish).await.expect(201);
+    system
+        .order_until(&promised, "decided", |order| order["status"] != "pending")
+        .await;
+    assert_eq!(system.quiet().await.len(), 2);
     system.assert_verified();
 }

@@ -24,8 +24,9 @@ use shared::{
     amqp::{
         connection::Broker,
         consumer::{Undecodable, consume, give_back},
-        message::Incoming,
-        topology::STEP_QUEUE,
+        message::{Incoming, Outgoing},
+        publisher::{Publisher, Target},
+        topology::{DEAD_LETTER_EXCHANGE, STEP_QUEUE},
     },
     order::{ACCEPT_ORDER, AcceptOrder},
     outcome::{Failure, Told},
@@ -71,6 +72,8 @@ const READING: usize = 16;
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between attempts while the database is away.
 const PAUSE: Duration = Duration::from_millis(500);
+/// The header in which a dead letter carries the reason of the worker.
+pub const DEAD_LETTER_REASON: &str = "dead_letter_reason";
 /// How long a delivery is held while the database is away, before it goes back to the queue. Going
 /// back counts towards the queue's delivery limit; being held counts towards the broker's patience
 /// with consumers, half an hour by default.
@@ -95,12 +98,20 @@ pub struct Steps {
     at_once: Arc<Semaphore>,
     reading: Arc<Semaphore>,
     payments: Arc<Bulkhead>,
+    publisher: Arc<Publisher>,
     latencies: Latencies,
 }
 
 impl Steps {
-    /// Handles steps over `store`, `engine` and `partners`.
-    pub fn new(store: Store, engine: Engine, partners: Partners, latencies: Latencies) -> Self {
+    /// Handles steps over `store`, `engine` and `partners`; orders that can't be accepted go to the dead
+    /// letters by `publisher`, with the reason.
+    pub fn new(
+        store: Store,
+        engine: Engine,
+        partners: Partners,
+        publisher: Arc<Publisher>,
+        latencies: Latencies,
+    ) -> Self {
         Self {
             store,
             engine,
@@ -109,6 +120,7 @@ impl Steps {
             at_once: Arc::new(Semaphore::new(AT_ONCE as usize)),
             reading: Arc::new(Semaphore::new(READING)),
             payments: Arc::new(Bulkhead::new()),
+            publisher,
             latencies,
         }
     }
@@ -128,9 +140,14 @@ impl Steps {
             Undecodable::LeaveToDeliveryLimit,
             stop.clone(),
         );
-        while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
+        while let Some(Some(mut delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
             let read = (delivery.kind != ACCEPT_ORDER).then(|| StepMessage::read(&delivery));
             let steps = read.as_ref().map_or(1, |(messages, _)| messages.len());
+            // Messages are taken one at a time for now, and a step may take 20 s. Should this worker die, the
+            // step is sent again from its row when its lease ends.
+            if delivery.is_alone && matches!(read, Some((_, None))) {
+                delivery.receipt.ack_now().await;
+            }
             // Those behind it wait as they are.
             let room = u32::try_from(steps).unwrap_or(AT_ONCE).min(AT_ONCE);
             let room = Arc::clone(&self.at_once).acquire_many_owned(room);
@@ -184,7 +201,7 @@ impl Steps {
             Err(failure) => {
                 let message_id = &delivery.message_id;
                 tracing::warn!(%failure, message_id, "an order can't be read; it goes to the dead letters");
-                return delivery.receipt.reject().await;
+                return self.bury(delivery, failure.message).await;
             }
         };
         let (id, request_id) = (accept.id, caller.request_id.clone());
@@ -212,11 +229,11 @@ impl Steps {
                 ..
             }) => {
                 tracing::error!(%failure, order.id = %id, "an order could not be accepted; it goes to the dead letters");
-                delivery.receipt.reject().await;
+                self.bury(delivery, failure.to_string()).await;
             }
             Err(Undecided::Defect(error)) => {
                 tracing::error!(error, order.id = %id, "an order could not be decided; it goes to the dead letters");
-                delivery.receipt.reject().await;
+                self.bury(delivery, error).await;
             }
             Err(error @ (Undecided::Away(_) | Undecided::Unknown(_))) => {
                 tracing::warn!(%error, order.id = %id, "an order waits to be accepted");
@@ -230,6 +247,29 @@ impl Steps {
     async fn perform_after(&self, message: StepMessage) -> anyhow::Result<()> {
         let claim = self.claims.claim(&message.key()).await;
         self.perform_all(vec![(claim, message)]).await
+    }
+
+    /// Sends a message to the dead letters with the reason, which a rejected message can't carry.
+    async fn bury(&self, delivery: Incoming, reason: String) {
+        let mut headers = delivery.headers.clone();
+        headers.insert(DEAD_LETTER_REASON.to_owned(), reason);
+        let message = Outgoing {
+            kind: Some(delivery.kind.clone()),
+            correlation_id: delivery.correlation_id.clone(),
+            reply_to: delivery.reply_to.clone(),
+            message_id: delivery.message_id.clone(),
+            persistent: true,
+            headers,
+            body: delivery.body.clone(),
+            ..Outgoing::default()
+        };
+        let messages = [(Target::Topic(DEAD_LETTER_EXCHANGE, ""), message)];
+        let sent = self.publisher.publish(&messages).await;
+        match sent.into_iter().next() {
+            Some(Ok(())) => delivery.receipt.ack().await,
+            // Better without the reason than not at all.
+            _ => delivery.receipt.reject().await,
+        }
     }
 
     /// Performs those of the steps that are still waited for, at that attempt; those that were done

@@ -76,6 +76,9 @@ pub struct CallHeaders<'a> {
     pub deadline: Option<Cow<'a, str>>,
     /// See there.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub worker_deadlines: Option<Cow<'a, str>>,
+    /// See there.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<Cow<'a, str>>,
     /// See there.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -96,6 +99,7 @@ impl<'a> CallHeaders<'a> {
             intent: text(header::INTENT),
             request_id: text(header::REQUEST_ID),
             deadline: text(header::DEADLINE),
+            worker_deadlines: text(header::WORKER_DEADLINES),
             idempotency_key: text(header::IDEMPOTENCY_KEY),
             if_match: text(header::IF_MATCH),
             traceparent: text(header::TRACEPARENT),
@@ -124,6 +128,7 @@ impl<'a> CallHeaders<'a> {
             (header::INTENT, self.intent),
             (header::REQUEST_ID, self.request_id),
             (header::DEADLINE, self.deadline),
+            (header::WORKER_DEADLINES, self.worker_deadlines),
             (header::IDEMPOTENCY_KEY, self.idempotency_key),
             (header::IF_MATCH, self.if_match),
             (header::TRACEPARENT, self.traceparent),

@@ -2,15 +2,26 @@
 //! connection is lost. Broker restarts, closed channels, blocked connections and a broker that
 //! starts after us are weather: whoever needs a channel waits for one or is told at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use futures_util::StreamExt;
 use lapin::{Channel, Connection, ConnectionProperties, Event, uri::AMQPUri};
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::{Notify, watch},
+    time,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::topology;
+use super::topology::{self, Fault};
 
 /// TCP connect, handshake and topology together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -20,6 +31,13 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 const HEARTBEAT_SECONDS: u16 = 10;
 /// How often the connection's state is looked at, should no event have told of its end.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// Between declarations of the topology on an open connection: queues and exchanges may be deleted, and
+/// nodes of a cluster lost, at any time.
+const DECLARE_INTERVAL: Duration = Duration::from_secs(5);
+/// The same while something is missing.
+const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
+/// Before a declaration that was asked for, so that many who miss a queue cause one.
+const REPAIR_DELAY: Duration = Duration::from_millis(50);
 /// For a channel to open on a connection that looks alive.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -27,6 +45,7 @@ const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Broker {
     link: watch::Receiver<Link>,
+    topology: Arc<TopologyState>,
     supervisor: Arc<DropGuard>,
 }
 
@@ -34,6 +53,67 @@ pub struct Broker {
 enum Link {
     Down { reason: Arc<str> },
     Up(Arc<Connection>),
+}
+
+/// The operation that fails on a queue or exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Operation {
+    Declare,
+    Consume,
+    Publish,
+}
+
+/// Queues and exchanges that can't be used, and a signal to declare them again.
+#[derive(Default)]
+struct TopologyState {
+    faults: Mutex<BTreeMap<(String, Operation), String>>,
+    has_faults: AtomicBool,
+    repair: Notify,
+}
+
+impl TopologyState {
+    fn faults(&self) -> MutexGuard<'_, BTreeMap<(String, Operation), String>> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, name: &str, operation: Operation, reason: String) {
+        let mut faults = self.faults();
+        let known = faults.insert((name.to_owned(), operation), reason.clone());
+        if known.is_none() {
+            tracing::warn!(name, reason, "can't {operation:?} at the broker");
+        }
+        self.has_faults.store(true, Ordering::Release);
+    }
+
+    fn clear(&self, name: &str, operation: Operation) {
+        if !self.has_faults.load(Ordering::Acquire) {
+            return;
+        }
+        let mut faults = self.faults();
+        if faults.remove(&(name.to_owned(), operation)).is_some() {
+            tracing::info!(name, "the broker can be used again: {operation:?}");
+        }
+        self.has_faults.store(!faults.is_empty(), Ordering::Release);
+    }
+
+    fn set_declared(&self, declared: &[Fault]) {
+        let missing: Vec<_> = declared.iter().map(|fault| fault.name).collect();
+        let repaired: Vec<String> = self
+            .faults()
+            .keys()
+            .filter(|(name, operation)| {
+                *operation == Operation::Declare && !missing.contains(&name.as_str())
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in repaired {
+            self.clear(&name, Operation::Declare);
+        }
+        for fault in declared {
+            let reason = format!("{:#}", fault.error);
+            self.set(fault.name, Operation::Declare, reason);
+        }
+    }
 }
 
 /// The broker is away; nothing was sent.
@@ -54,8 +134,39 @@ impl Broker {
         });
         let stop = CancellationToken::new();
         let supervisor = Arc::new(stop.clone().drop_guard());
-        tokio::spawn(supervise(nodes, name.to_owned(), sender, stop));
-        Ok(Self { link, supervisor })
+        let topology = Arc::<TopologyState>::default();
+        let supervision = supervise(nodes, name.to_owned(), sender, Arc::clone(&topology), stop);
+        tokio::spawn(supervision);
+        Ok(Self {
+            link,
+            topology,
+            supervisor,
+        })
+    }
+
+    /// Queues and exchanges that can't be used at present, with the reasons. Empty when all is well.
+    pub fn faults(&self) -> BTreeMap<String, String> {
+        let faults = self.topology.faults();
+        let named = faults
+            .iter()
+            .map(|((name, _), reason)| (name.clone(), reason.clone()));
+        named.collect()
+    }
+
+    /// Records that `operation` on a queue or exchange failed, and has the topology declared again.
+    pub(super) fn failed(&self, name: &str, operation: Operation, reason: impl Into<String>) {
+        self.topology.set(name, operation, reason.into());
+        self.topology.repair.notify_one();
+    }
+
+    /// Records that `operation` on a queue or exchange succeeded.
+    pub(super) fn succeeded(&self, name: &str, operation: Operation) {
+        self.topology.clear(name, operation);
+    }
+
+    /// Has the topology declared again now: something seems to be missing.
+    pub(super) fn repair(&self) {
+        self.topology.repair.notify_one();
     }
 
     /// Closes the connection, after what was written to it; there will be no other.
@@ -131,6 +242,7 @@ async fn supervise(
     nodes: Vec<AMQPUri>,
     name: String,
     link: watch::Sender<Link>,
+    topology: Arc<TopologyState>,
     stop: CancellationToken,
 ) {
     let mut pause = BACKOFF.0;
@@ -140,7 +252,10 @@ async fn supervise(
             return;
         }
         let attempt = stop
-            .run_until_cancelled(time::timeout(CONNECT_TIMEOUT, connect(uri, &name)))
+            .run_until_cancelled(time::timeout(
+                CONNECT_TIMEOUT,
+                connect(uri, &name, &topology),
+            ))
             .await;
         let reason = match attempt {
             None => return,
@@ -149,7 +264,13 @@ async fn supervise(
                 (pause, has_told) = (BACKOFF.0, false);
                 let connection = Arc::new(connection);
                 link.send_replace(Link::Up(Arc::clone(&connection)));
-                let Some(reason) = stop.run_until_cancelled(lost(&connection)).await else {
+                let reason = async {
+                    tokio::select! {
+                        reason = lost(&connection) => reason,
+                        never = keep_declared(&connection, &topology) => match never {},
+                    }
+                };
+                let Some(reason) = stop.run_until_cancelled(reason).await else {
                     let _ =
                         time::timeout(CHANNEL_TIMEOUT, connection.close(200, "stopping".into()))
                             .await;
@@ -186,13 +307,57 @@ fn jittered(pause: Duration) -> Duration {
     pause / 2 + pause.mul_f64(f64::from(uuid::Uuid::now_v7().as_bytes()[15]) / 255.0)
 }
 
-async fn connect(uri: &AMQPUri, name: &str) -> anyhow::Result<Connection> {
+async fn connect(
+    uri: &AMQPUri,
+    name: &str,
+    topology: &TopologyState,
+) -> anyhow::Result<Connection> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let connection = Connection::connect_uri(uri.clone(), properties)
         .await
         .context("can't connect")?;
-    topology::declare(&connection).await?;
+    let mut faults = topology::declare(&connection).await?;
+    if let Some(fault) = faults.iter().position(|fault| !fault.is_down) {
+        return Err(faults.swap_remove(fault).error);
+    }
+    topology.set_declared(&faults);
     Ok(connection)
+}
+
+/// Declares the topology again and again, for as long as the connection is there.
+async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Infallible {
+    /// Stands for all of the topology.
+    const BROKER: &str = "broker";
+    let mut pause = DECLARE_INTERVAL;
+    loop {
+        if time::timeout(pause, topology.repair.notified())
+            .await
+            .is_ok()
+        {
+            time::sleep(REPAIR_DELAY).await;
+        }
+        // A broker short of memory or disk reads nothing from connections that publish.
+        if connection.status().blocked() {
+            continue;
+        }
+        pause = REPAIR_INTERVAL;
+        match time::timeout(CONNECT_TIMEOUT, topology::declare(connection)).await {
+            Ok(Ok(faults)) => {
+                topology.clear(BROKER, Operation::Declare);
+                topology.set_declared(&faults);
+                if faults.is_empty() {
+                    pause = DECLARE_INTERVAL;
+                }
+            }
+            // The connection is ending; `lost` has the reason.
+            Ok(Err(_)) => {}
+            Err(_) if connection.status().blocked() => {}
+            Err(_) => {
+                let reason = format!("no answer to a declaration within {CONNECT_TIMEOUT:?}");
+                topology.set(BROKER, Operation::Declare, reason);
+            }
+        }
+    }
 }
 
 /// Waits until the connection is no more, and tells why.

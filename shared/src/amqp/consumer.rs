@@ -5,15 +5,18 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
-    Channel, ErrorKind,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
+    Channel, Consumer, ErrorKind,
+    options::{
+        BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions,
+        QueueDeclareOptions,
+    },
     types::FieldTable,
 };
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    connection::Broker,
+    connection::{Broker, Operation},
     message::{Incoming, short},
 };
 
@@ -22,7 +25,8 @@ use super::{
 /// connection up. The broker would deliver the message again, for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undecodable {
-    /// The queue has a delivery limit: the broker takes it out by itself.
+    /// The queue has a delivery limit: the broker takes it out by itself. Until then messages are taken one
+    /// at a time, because each end of the connection counts as a delivery of every message it had in hand.
     LeaveToDeliveryLimit,
     /// It is taken out unseen. Messages before it are taken out with it and handled, but not
     /// delivered again should this process die meanwhile. The connection must serve this queue
@@ -32,6 +36,10 @@ pub enum Undecodable {
 
 /// Between attempts to consume a queue that can't be consumed.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A consumer that takes one message at a time and has got none for this long checks whether the queue
+/// is empty.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// How often a channel is looked at while a call waits.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
@@ -59,21 +67,95 @@ pub fn consume(
 ) -> mpsc::Receiver<Incoming> {
     let (sender, receiver) = mpsc::channel(usize::from(prefetch).max(1));
     tokio::spawn(async move {
+        let mut pace = Pace::new(prefetch);
         while !stop.is_cancelled() && !sender.is_closed() {
-            let Err(error) = consume_once(&broker, queue, prefetch, &stop, &sender).await else {
-                continue;
+            let ended = consume_once(&broker, queue, &mut pace, &stop, &sender).await;
+            let reason = match ended {
+                Ok(Ended::Over) => continue,
+                Ok(Ended::Cancelled) => "the broker ended the consumer".to_owned(),
+                Err(error) if matches!(error.kind(), ErrorKind::ParsingError(_)) => {
+                    if undecodable == Undecodable::Discard {
+                        discard(&broker, queue, &sender).await;
+                    } else {
+                        pace.slow_down(queue);
+                    }
+                    continue;
+                }
+                Err(error) => error.to_string(),
             };
-            tracing::debug!(queue, %error, "consumer interrupted; starting it again");
-            let is_undecodable = matches!(error.kind(), ErrorKind::ParsingError(_));
-            if is_undecodable && undecodable == Undecodable::Discard {
-                discard(&broker, queue, &sender).await;
-            } else if broker.check().is_ok() {
+            tracing::debug!(queue, reason, "consumer interrupted; starting it again");
+            if broker.check().is_ok() {
                 // The connection is well, but the queue is not: deleted, or its node is down.
+                broker.failed(queue, Operation::Consume, reason);
                 stop.run_until_cancelled(time::sleep(RETRY_INTERVAL)).await;
             }
         }
     });
     receiver
+}
+
+/// How many messages a consumer takes at a time: `prefetch`, or one while there is a message among them
+/// that can't be decoded.
+struct Pace {
+    prefetch: u16,
+    /// Messages that are still to be taken one at a time.
+    one_by_one: u32,
+}
+
+impl Pace {
+    /// Messages taken one at a time before the queue counts as clean: those that several consumers may have
+    /// given back with the one that can't be decoded.
+    const CAUTIOUS: u32 = 1_000;
+
+    fn new(prefetch: u16) -> Self {
+        Self {
+            prefetch,
+            one_by_one: 0,
+        }
+    }
+
+    fn is_cautious(&self) -> bool {
+        self.one_by_one > 0
+    }
+
+    fn prefetch(&self) -> u16 {
+        if self.is_cautious() { 1 } else { self.prefetch }
+    }
+
+    fn slow_down(&mut self, queue: &str) {
+        if !self.is_cautious() {
+            tracing::warn!(
+                queue,
+                "a message can't be decoded; taking one at a time until it is a dead letter"
+            );
+        }
+        self.one_by_one = Self::CAUTIOUS;
+    }
+
+    fn speed_up(&mut self, queue: &str) {
+        self.one_by_one = 0;
+        tracing::info!(queue, "no message that can't be decoded any more");
+    }
+
+    /// A message was decoded. Whether the pace changes.
+    fn taken(&mut self, queue: &str) -> bool {
+        if !self.is_cautious() {
+            return false;
+        }
+        self.one_by_one -= 1;
+        if !self.is_cautious() {
+            self.speed_up(queue);
+        }
+        !self.is_cautious()
+    }
+}
+
+/// The end of a consumer without an error.
+enum Ended {
+    /// It was asked to stop, it has lost its connection, or it goes on at another pace.
+    Over,
+    /// By the broker: the queue was deleted, or its node is down.
+    Cancelled,
 }
 
 /// Takes messages out without acknowledging until one kills the connection: the broker has then
@@ -119,20 +201,20 @@ async fn unless_closed<T>(channel: &Channel, call: impl Future<Output = T>) -> O
 async fn consume_once(
     broker: &Broker,
     queue: &str,
-    prefetch: u16,
+    pace: &mut Pace,
     stop: &CancellationToken,
     sender: &mpsc::Sender<Incoming>,
-) -> lapin::Result<()> {
+) -> lapin::Result<Ended> {
     let Some(channel) = stop
         .run_until_cancelled(broker.channel())
         .await
         .map(Arc::new)
     else {
-        return Ok(());
+        return Ok(Ended::Over);
     };
     let subscribe = async {
         channel
-            .basic_qos(prefetch, BasicQosOptions::default())
+            .basic_qos(pace.prefetch(), BasicQosOptions::default())
             .await?;
         let options = BasicConsumeOptions::default();
         channel
@@ -140,38 +222,69 @@ async fn consume_once(
             .await
     };
     let Some(deliveries) = unless_closed(&channel, subscribe).await else {
-        return Ok(());
+        return Ok(Ended::Over);
     };
     let mut deliveries = deliveries?;
+    broker.succeeded(queue, Operation::Consume);
     tracing::debug!(queue, "consuming");
     loop {
         let delivery = tokio::select! {
             biased;
             () = stop.cancelled() => {
-                let cancel = channel.basic_cancel(deliveries.tag(), BasicCancelOptions::default());
-                cancel.await?;
-                // What came before the cancel and was not passed on is somebody else's now, and must
-                // not wait until this channel closes.
-                while let Some(Ok(delivery)) = deliveries.next().await {
-                    Incoming::new(delivery, &channel).receipt.requeue().await;
-                }
-                return Ok(());
+                give_up(&channel, deliveries).await?;
+                return Ok(Ended::Over);
             }
             delivery = deliveries.next() => delivery,
+            () = time::sleep(IDLE), if pace.is_cautious() => {
+                if is_empty(&channel, queue).await {
+                    pace.speed_up(queue);
+                    give_up(&channel, deliveries).await?;
+                    return Ok(Ended::Over);
+                }
+                continue;
+            }
         };
         match delivery.transpose()? {
             // Never waits long: the channel holds as many as may be unsettled.
             Some(delivery) => {
-                if sender
-                    .send(Incoming::new(delivery, &channel))
-                    .await
-                    .is_err()
-                {
-                    return Ok(());
+                let mut message = Incoming::new(delivery, &channel);
+                message.is_alone = pace.is_cautious();
+                if sender.send(message).await.is_err() {
+                    return Ok(Ended::Over);
+                }
+                if pace.taken(queue) {
+                    give_up(&channel, deliveries).await?;
+                    return Ok(Ended::Over);
                 }
             }
-            // The broker cancelled the consumer: the queue was deleted or its node went away.
-            None => return Ok(()),
+            // A lost connection ends the deliveries, too.
+            None if !channel.status().connected() => return Ok(Ended::Over),
+            None => return Ok(Ended::Cancelled),
         }
+    }
+}
+
+/// Ends a consumer. What the broker delivered meanwhile goes back at once, to another consumer, and does
+/// not wait for this channel to close.
+async fn give_up(channel: &Arc<Channel>, mut deliveries: Consumer) -> lapin::Result<()> {
+    channel
+        .basic_cancel(deliveries.tag(), BasicCancelOptions::default())
+        .await?;
+    while let Some(Ok(delivery)) = deliveries.next().await {
+        Incoming::new(delivery, channel).receipt.requeue().await;
+    }
+    Ok(())
+}
+
+/// Whether no message waits in `queue`. A channel that tells nothing is about to end.
+async fn is_empty(channel: &Channel, queue: &str) -> bool {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let declared = channel.queue_declare(short(queue), options, FieldTable::default());
+    match unless_closed(channel, declared).await {
+        Some(Ok(declared)) => declared.message_count() == 0,
+        _ => false,
     }
 }

@@ -99,6 +99,9 @@ pub struct Incoming {
     pub body: Vec<u8>,
     /// Delivered before, to somebody who did not settle it.
     pub redelivered: bool,
+    /// Taken alone, because a message that can't be decoded is in the queue: the next one is delivered when
+    /// this one is settled.
+    pub is_alone: bool,
     /// When it reached us.
     pub received_at: Instant,
     /// Settles it.
@@ -141,6 +144,7 @@ impl Incoming {
                 .map(headers)
                 .unwrap_or_default(),
             redelivered: delivery.redelivered,
+            is_alone: false,
             received_at: Instant::now(),
             receipt,
             body: delivery.data,
@@ -162,6 +166,13 @@ impl Receipt {
     /// The message is done with.
     pub async fn ack(self) {
         if let Some(acker) = &self.acker {
+            settle(acker.ack(BasicAckOptions::default())).await;
+        }
+    }
+
+    /// Acknowledges the message now; settling it later does nothing.
+    pub async fn ack_now(&mut self) {
+        if let Some(acker) = self.acker.take() {
             settle(acker.ack(BasicAckOptions::default())).await;
         }
     }
@@ -198,7 +209,7 @@ fn headers(table: &FieldTable) -> Headers {
         .collect()
 }
 
-fn header_text(value: &AMQPValue) -> Option<String> {
+pub(super) fn header_text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok().map(str::to_owned),
         AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),

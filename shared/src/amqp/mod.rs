@@ -10,6 +10,7 @@
 //! lapin's own recovery is switched off; docs/decisions/0002-own-reconnect.md tells why.
 
 pub mod batch;
+mod clock;
 pub mod connection;
 pub mod consumer;
 pub mod message;

@@ -1,7 +1,11 @@
 //! Publishing. [`Publisher`] waits for the broker's confirm and treats a returned message as an
 //! error; [`Replier`] sends answers, whose loss the caller's deadline covers.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use lapin::{
     Channel, Confirmation, PublisherConfirm,
@@ -14,13 +18,20 @@ use tokio::{
 };
 
 use super::{
-    connection::{Away, Broker},
+    connection::{Away, Broker, Operation},
     message::{Outgoing, short},
     turn::Turn,
 };
 
 /// For the broker's confirm: quorum queues answer when most nodes have the message on disk.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Between messages that only find out whether the broker takes any.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// A routing key that no queue has.
+const PROBE: &str = "order-probe";
+/// The default exchange, as permissions name it.
+const DEFAULT_EXCHANGE: &str = "amq.default";
 
 /// For a reply to be sent; callers' deadlines are shorter.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,6 +64,15 @@ pub enum Target<'a> {
     Reply(&'a str),
     /// To whoever subscribed at this exchange to this routing key, perhaps nobody.
     Topic(&'a str, &'a str),
+}
+
+impl Target<'_> {
+    /// The queue or exchange.
+    fn name(&self) -> &str {
+        match self {
+            Self::Queue(name) | Self::Reply(name) | Self::Topic(name, _) => name,
+        }
+    }
 }
 
 /// Publishes with confirms.
@@ -96,7 +116,31 @@ impl Publisher {
                 )),
             });
         }
+        self.note(messages, &results);
         results
+    }
+
+    /// Records which queues and exchanges take messages. A message without a queue, or a channel that the
+    /// broker closed over a missing exchange, has the topology declared again.
+    fn note(&self, messages: &[(Target<'_>, Outgoing)], results: &[Result<(), PublishError>]) {
+        let broker = &self.lane.broker;
+        let failure = results.iter().zip(messages).find_map(|(result, message)| {
+            let error = result.as_ref().err()?;
+            Some((message.0.name(), error))
+        });
+        match failure {
+            None => {
+                for (target, _) in messages {
+                    broker.succeeded(target.name(), Operation::Publish);
+                }
+            }
+            Some((name, error @ (PublishError::Unroutable(_) | PublishError::Unconfirmed(_))))
+                if broker.check().is_ok() =>
+            {
+                broker.failed(name, Operation::Publish, error.to_string());
+            }
+            Some(_) => {}
+        }
     }
 
     /// Messages that wait in `queue` for a consumer.
@@ -125,6 +169,11 @@ impl Publisher {
         declared
             .map(|queue| (queue.message_count(), queue.consumer_count()))
             .map_err(|error| Away(error.to_string()))
+    }
+
+    /// Queues and exchanges that can't be used at present, with the reasons.
+    pub fn faults(&self) -> BTreeMap<String, String> {
+        self.lane.broker.faults()
     }
 
     /// Why nothing can be published now, if so.
@@ -177,13 +226,63 @@ fn confirmed(
     }
 }
 
+/// Publishes a message to no queue every second, for as long as the process runs. RabbitMQ tells a connection
+/// of a memory or disk alarm, or of a missing permission, only when it publishes, so without this an idle
+/// process would call itself ready.
+pub async fn probe(broker: Broker) {
+    let lane = Lane::new(broker.clone(), true);
+    let message = Outgoing::default();
+    loop {
+        time::sleep(PROBE_INTERVAL).await;
+        let Ok(channel) = lane.channel().await else {
+            continue;
+        };
+        let sent = async {
+            let confirm = send(&channel, Target::Reply(PROBE), &message).await?;
+            confirm.await
+        };
+        match time::timeout(CONFIRM_TIMEOUT, sent).await {
+            Ok(Ok(_)) => broker.succeeded(DEFAULT_EXCHANGE, Operation::Publish),
+            // An alarm, or a lost connection: `Broker::check` tells.
+            _ if broker.check().is_err() => {}
+            Ok(Err(error)) => {
+                broker.failed(DEFAULT_EXCHANGE, Operation::Publish, error.to_string())
+            }
+            Err(_) => broker.failed(
+                DEFAULT_EXCHANGE,
+                Operation::Publish,
+                "the broker does not confirm",
+            ),
+        }
+    }
+}
+
 /// Sends replies, without confirms.
-pub struct Replier(Lane);
+///
+/// The broker closes a connection that publishes to a malformed name of a direct reply-to queue, and with it
+/// the replies of everybody else. So a name that has not been used before is tried on a connection for that
+/// purpose, one at a time.
+pub struct Replier {
+    lane: Lane,
+    trial: Mutex<Lane>,
+    tried: std::sync::Mutex<HashSet<String>>,
+}
+
+/// Names of direct reply-to queues, and of others that the broker treats specially.
+const SPECIAL: &str = "amq.";
+/// Names of reply queues that are remembered as good.
+const MAX_TRIED: usize = 10_000;
+/// Attempts to send a reply to a name that was not used before.
+const TRIALS: u32 = 3;
 
 impl Replier {
-    /// Replies over `broker`.
-    pub fn new(broker: Broker) -> Self {
-        Self(Lane::new(broker, false))
+    /// Replies over `broker`; tries new names on `trial`, which is for nothing else.
+    pub fn new(broker: Broker, trial: Broker) -> Self {
+        Self {
+            lane: Lane::new(broker, false),
+            trial: Mutex::new(Lane::new(trial, true)),
+            tried: std::sync::Mutex::default(),
+        }
     }
 
     /// Sends `message` to the queue that the caller listens on, as soon as the broker takes it.
@@ -191,7 +290,11 @@ impl Replier {
     /// # Errors
     /// [`Away`] if the broker did not within [`REPLY_TIMEOUT`]; then nobody waits any more.
     pub async fn reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), Away> {
+        let is_new = reply_to.starts_with(SPECIAL) && !self.tried().contains(reply_to);
         let sent = async {
+            if is_new {
+                return self.reply_on_trial(reply_to, message).await;
+            }
             while let Err(away) = self.try_reply(reply_to, message).await {
                 tracing::debug!(%away, "a reply waits for the broker");
                 time::sleep(REPLY_RETRY).await;
@@ -203,12 +306,49 @@ impl Replier {
     }
 
     async fn try_reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), Away> {
-        let channel = self.0.channel().await?;
+        let channel = self.lane.channel().await?;
         let publish = send(&channel, Target::Reply(reply_to), message);
         match time::timeout(CONFIRM_TIMEOUT, publish).await {
             Ok(published) => published.map(drop).map_err(|error| Away(error.to_string())),
             Err(_) => Err(Away("the connection takes nothing".to_owned())),
         }
+    }
+
+    /// Sends the first reply to a name. One that the broker does not take is given up: no reply can reach it.
+    async fn reply_on_trial(&self, reply_to: &str, message: &Outgoing) {
+        let lane = self.trial.lock().await;
+        let mut trial = 0;
+        while trial < TRIALS {
+            let Ok(channel) = lane.channel().await else {
+                time::sleep(REPLY_RETRY).await;
+                continue;
+            };
+            trial += 1;
+            let sent = async {
+                let confirm = send(&channel, Target::Reply(reply_to), message).await?;
+                confirm.await
+            };
+            match time::timeout(CONFIRM_TIMEOUT, sent).await {
+                Ok(Ok(_)) => {
+                    let mut tried = self.tried();
+                    if tried.len() >= MAX_TRIED {
+                        tried.clear();
+                    }
+                    tried.insert(reply_to.to_owned());
+                    return;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "a reply was not taken"),
+                Err(_) => tracing::debug!("a reply was not confirmed in time"),
+            }
+        }
+        tracing::warn!(
+            reply_to,
+            "dropped a reply: the broker does not take its reply_to"
+        );
+    }
+
+    fn tried(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

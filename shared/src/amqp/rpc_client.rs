@@ -8,11 +8,12 @@
 //! Calls that wait at the same moment travel together ([`line`], [`super::batch`]); reads and the
 //! rest apart, so that a read never waits behind a write.
 //!
-//! [`sending`] is the way out, [`replies`] the way back.
+//! [`sending`] is the way out, [`replies`] the way back; [`workers`] knows whether a worker takes requests.
 
 mod line;
 mod replies;
 mod sending;
+mod workers;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -23,7 +24,7 @@ use dashmap::DashMap;
 use lapin::Channel;
 use serde_json::{Value, value::RawValue};
 use tokio::{
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, oneshot, watch},
     time::{self, Instant},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -33,8 +34,12 @@ use self::{
     line::{Line, Place},
     replies::listen,
     sending::send_waiting,
+    workers::{Workers, wait_for_worker, watch_workers},
 };
-use super::{connection::Broker, message::unix_now, topology::REQUEST_QUEUE, turn::Turn};
+use super::{
+    clock::WorkerClocks, connection::Broker, message::unix_now, rpc_server::LATE_BY_MS,
+    topology::REQUEST_QUEUE, turn::Turn,
+};
 use crate::{
     etag::IfMatch,
     outcome::{Code, Failure, Told},
@@ -63,6 +68,8 @@ struct Shared {
     turn: Turn,
     reads: Arc<Line<Waiting>>,
     changes: Arc<Line<Waiting>>,
+    workers: watch::Receiver<Workers>,
+    clocks: WorkerClocks,
 }
 
 /// The channel that requests go out on and replies come in on.
@@ -97,6 +104,7 @@ struct Pending {
 struct Sent {
     generation: u64,
     place: Arc<Place<Waiting>>,
+    at: Instant,
 }
 
 enum Reply {
@@ -125,6 +133,7 @@ pub struct Call<'a> {
 impl RpcClient {
     /// Calls over `broker`.
     pub fn new(broker: Broker) -> Self {
+        let (watching, workers) = watch::channel(Workers::Unknown);
         let shared = Arc::new(Shared {
             pending: DashMap::new(),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
@@ -132,8 +141,12 @@ impl RpcClient {
             turn: Turn::default(),
             reads: Line::new(),
             changes: Line::new(),
+            workers,
+            clocks: WorkerClocks::default(),
         });
         let stop = CancellationToken::new();
+        let watching = watch_workers(broker.clone(), watching);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
         tokio::spawn(listen(broker.clone(), Arc::clone(&shared), stop.clone()));
         for line in [&shared.reads, &shared.changes] {
             let sending = send_waiting(broker.clone(), Arc::clone(&shared), Arc::clone(line));
@@ -155,22 +168,43 @@ impl RpcClient {
         lane.map_err(|failure| failure.message)
     }
 
+    /// Why no worker would take a call, if so.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn check_workers(&self) -> Result<(), String> {
+        workers::check(&self.shared.workers)
+    }
+
     /// Sends `request` and waits for its outcome: the worker's, or `UNAVAILABLE` when the request
     /// certainly had no effect, or `TIMEOUT` when it may have.
     pub async fn call(&self, request: &Request, call: Call<'_>) -> Told {
-        self.try_call(request, call)
-            .await
-            .unwrap_or_else(|failure| Err(failure).into())
+        let deadline = Instant::now() + call.timeout;
+        let told = self.try_call(request, call.clone(), deadline).await;
+        let told = match told {
+            // By the worker's clock, which its reply has told; nothing was done.
+            Ok(told) if is_late(&told) && Instant::now() < deadline => {
+                self.try_call(request, call, deadline).await
+            }
+            told => told,
+        };
+        told.unwrap_or_else(|failure| Err(failure).into())
     }
 
-    async fn try_call(&self, request: &Request, mut call: Call<'_>) -> Result<Told, Failure> {
-        let deadline = Instant::now() + call.timeout;
+    async fn try_call(
+        &self,
+        request: &Request,
+        mut call: Call<'_>,
+        deadline: Instant,
+    ) -> Result<Told, Failure> {
         self.shared.must_have_lane(&self.broker)?;
         let _permit = self
             .shared
             .in_flight
             .try_acquire()
             .map_err(|_| unavailable("too many requests are under way").with(retry_after()))?;
+        // A worker that is being restarted may take half of the time.
+        wait_for_worker(&self.shared.workers, call.timeout / 2).await?;
 
         let correlation_id = Uuid::now_v7();
         let message_id = call
@@ -187,7 +221,8 @@ impl RpcClient {
             caller: call.caller,
             idempotency_key: call.idempotency_key.map(str::to_owned),
             if_match: call.if_match.map(|condition| condition.to_string()),
-            deadline_ms: (unix_now() + call.timeout).as_millis(),
+            deadline_ms: (unix_now() + deadline.saturating_duration_since(Instant::now()))
+                .as_millis(),
             body: request.to_body()?,
             deadline,
         };
@@ -215,6 +250,14 @@ impl RpcClient {
             Err(_) => Err(unavailable("the broker did not take the request in time")),
         }
     }
+}
+
+/// Whether a worker refused the call because its deadline had passed.
+fn is_late(told: &Told) -> bool {
+    let failure = told.outcome.as_ref().err();
+    failure.is_some_and(|failure| {
+        failure.code == Code::Timeout && failure.details.get(LATE_BY_MS).is_some()
+    })
 }
 
 /// Takes the call's entry away however the call ends.

@@ -8,10 +8,12 @@ use std::{borrow::Cow, time::Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use self::reading::LATE_BY_MS;
 pub use self::reading::caller;
 use self::reading::{alone, batched};
 use super::{
     batch::{self, Answer, BATCH},
+    clock::worker_time,
     connection::{Away, Broker},
     consumer,
     message::{Headers, Incoming, Outgoing, Receipt},
@@ -38,6 +40,8 @@ pub mod header {
     pub const REQUEST_ID: &str = "request_id";
     /// Unix milliseconds after which nobody waits for the answer.
     pub const DEADLINE: &str = "deadline";
+    /// The same by the clocks of workers that differ from the sender's: `WORKER=MILLIS`, apart by commas.
+    pub const WORKER_DEADLINES: &str = "worker_deadlines";
     /// The client's `Idempotency-Key`.
     pub const IDEMPOTENCY_KEY: &str = "idempotency_key";
     /// What the thing to be changed must be like: entity tags as HTTP's `If-Match` has them.
@@ -46,6 +50,10 @@ pub mod header {
     pub const TRACEPARENT: &str = "traceparent";
     /// On a reply: `true` when this answer was given before.
     pub const REPLAYED: &str = "idempotent_replayed";
+    /// On a message of replies: the worker's id, new with each start.
+    pub const WORKER: &str = "worker";
+    /// On a message of replies: Unix milliseconds by the worker's clock.
+    pub const WORKER_TIME: &str = "worker_time";
 }
 
 /// A delivered message: one request, or a batch of them.
@@ -267,15 +275,18 @@ fn together(answers: Vec<Answered>) -> Outgoing {
     });
     Outgoing {
         kind: Some(BATCH.to_owned()),
+        headers: worker_time(),
         body: batch::together(&answers.collect::<Vec<_>>(), bytes),
         ..Outgoing::default()
     }
 }
 
 fn envelope(Answered { whose, told }: Answered) -> Outgoing {
+    let mut headers = worker_time();
+    headers.extend(reply_headers(told.is_replay));
     Outgoing {
         correlation_id: whose.0,
-        headers: reply_headers(told.is_replay),
+        headers,
         body: batch::json(&Outcome::from(told.outcome)),
         ..Outgoing::default()
     }

@@ -1,4 +1,5 @@
-//! Queues and exchanges: declared by whoever connects first, checked by everybody else.
+//! Queues and exchanges. Every connection declares all of them when it opens, and again every few seconds
+//! and whenever one turns out to be missing ([`super::connection`]).
 
 use anyhow::{Context, anyhow};
 use lapin::{
@@ -24,21 +25,107 @@ const REQUEST_QUEUE_LENGTH: i32 = 10_000;
 /// and a step whose message is dropped here is sent again from its row, so nothing is lost.
 const DELIVERY_LIMIT: i32 = 20;
 
-/// Declares everything; repeating it changes nothing.
+/// A queue or an exchange that can't be declared.
+#[derive(Debug)]
+pub struct Fault {
+    /// The queue or exchange.
+    pub name: &'static str,
+    /// The reason.
+    pub error: anyhow::Error,
+    /// The queue exists, but its node is down; it can be declared again once the node is back or forgotten.
+    pub is_down: bool,
+}
+
+/// A part of the topology, in the order of declaration.
+#[derive(Clone, Copy)]
+enum Part {
+    Exchange(&'static str, ExchangeKindName),
+    Queue(&'static str),
+    DeadLetterBinding,
+}
+
+#[derive(Clone, Copy)]
+enum ExchangeKindName {
+    Fanout,
+    Topic,
+}
+
+const PARTS: [Part; 6] = [
+    Part::Exchange(DEAD_LETTER_EXCHANGE, ExchangeKindName::Fanout),
+    Part::Exchange(EVENTS_EXCHANGE, ExchangeKindName::Topic),
+    Part::Queue(STEP_QUEUE),
+    Part::Queue(DEAD_LETTER_QUEUE),
+    Part::DeadLetterBinding,
+    Part::Queue(REQUEST_QUEUE),
+];
+
+/// Declares everything that is missing, on whichever node the connection leads to. Repeating it changes
+/// nothing. Returns what can't be declared; the rest is declared all the same.
 ///
 /// # Errors
-/// Names the queue or exchange that exists with other arguments, and what to do about it.
-pub async fn declare(connection: &Connection) -> anyhow::Result<()> {
-    let channel = connection
+/// When the connection gives no channel.
+pub async fn declare(connection: &Connection) -> anyhow::Result<Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut channel = open(connection).await?;
+    for part in PARTS {
+        if let Err(error) = part.declare(&channel).await {
+            let is_down = is_not_found(&error);
+            let name = part.name();
+            faults.push(Fault {
+                name,
+                error,
+                is_down,
+            });
+            // The broker closes a channel over a refused declaration.
+            channel = open(connection).await?;
+        }
+    }
+    let _ = channel.close(200, "declared".into()).await;
+    Ok(faults)
+}
+
+async fn open(connection: &Connection) -> anyhow::Result<Channel> {
+    connection
         .create_channel()
         .await
-        .context("can't open a channel")?;
-    exchange(&channel, DEAD_LETTER_EXCHANGE, ExchangeKind::Fanout).await?;
-    exchange(&channel, EVENTS_EXCHANGE, ExchangeKind::Topic).await?;
-    queue(
-        &channel,
-        STEP_QUEUE,
-        &[
+        .context("can't open a channel")
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Exchange(name, _) | Self::Queue(name) => name,
+            Self::DeadLetterBinding => DEAD_LETTER_QUEUE,
+        }
+    }
+
+    async fn declare(self, channel: &Channel) -> anyhow::Result<()> {
+        match self {
+            Self::Exchange(name, kind) => {
+                let kind = match kind {
+                    ExchangeKindName::Fanout => ExchangeKind::Fanout,
+                    ExchangeKindName::Topic => ExchangeKind::Topic,
+                };
+                exchange(channel, name, kind).await
+            }
+            Self::Queue(name) => queue(channel, name, &arguments(name)).await,
+            Self::DeadLetterBinding => channel
+                .queue_bind(
+                    DEAD_LETTER_QUEUE.into(),
+                    DEAD_LETTER_EXCHANGE.into(),
+                    "".into(),
+                    QueueBindOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .with_context(|| format!("can't bind {DEAD_LETTER_QUEUE}")),
+        }
+    }
+}
+
+fn arguments(queue: &str) -> Vec<(&'static str, AMQPValue)> {
+    match queue {
+        STEP_QUEUE => vec![
             ("x-queue-type", text("quorum")),
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
             ("x-dead-letter-exchange", text(DEAD_LETTER_EXCHANGE)),
@@ -46,65 +133,22 @@ pub async fn declare(connection: &Connection) -> anyhow::Result<()> {
             ("x-dead-letter-strategy", text("at-least-once")),
             ("x-overflow", text("reject-publish")),
         ],
-    )
-    .await?;
-    queue(
-        &channel,
-        DEAD_LETTER_QUEUE,
-        &[
+        DEAD_LETTER_QUEUE => vec![
             ("x-queue-type", text("quorum")),
             // RabbitMQ 4 has this limit for every quorum queue: what nobody can take is dropped.
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
         ],
-    )
-    .await?;
-    channel
-        .queue_bind(
-            DEAD_LETTER_QUEUE.into(),
-            DEAD_LETTER_EXCHANGE.into(),
-            "".into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await
-        .with_context(|| format!("can't bind {DEAD_LETTER_QUEUE}"))?;
-    channel
-        .close(200, "declared".into())
-        .await
-        .context("can't close the channel")?;
-    declare_requests(connection).await
-}
-
-/// The request queue lives on one node of a cluster. While that is down nobody can ask, but steps
-/// go on.
-async fn declare_requests(connection: &Connection) -> anyhow::Result<()> {
-    let channel = connection
-        .create_channel()
-        .await
-        .context("can't open a channel")?;
-    let arguments = [
-        ("x-queue-type", text("classic")),
-        ("x-max-length", AMQPValue::LongInt(REQUEST_QUEUE_LENGTH)),
-        ("x-overflow", text("reject-publish")),
-    ];
-    match queue(&channel, REQUEST_QUEUE, &arguments).await {
-        Ok(()) => channel
-            .close(200, "declared".into())
-            .await
-            .context("can't close the channel"),
-        Err(error) if is_down(&error) => {
-            tracing::warn!(
-                error = format!("{error:#}"),
-                "the request queue's node is down"
-            );
-            Ok(())
-        }
-        Err(error) => Err(error),
+        // Lives on one node of a cluster. While that is down nobody can ask, but steps go on.
+        _ => vec![
+            ("x-queue-type", text("classic")),
+            ("x-max-length", AMQPValue::LongInt(REQUEST_QUEUE_LENGTH)),
+            ("x-overflow", text("reject-publish")),
+        ],
     }
 }
 
 /// "Home node of durable queue is down or inaccessible".
-fn is_down(error: &anyhow::Error) -> bool {
+fn is_not_found(error: &anyhow::Error) -> bool {
     const NOT_FOUND: u16 = 404;
     error
         .downcast_ref::<lapin::Error>()
@@ -155,7 +199,7 @@ fn explain(kind: &str, name: &str, error: lapin::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::ProtocolError(amqp) if amqp.get_id() == PRECONDITION_FAILED => anyhow!(
             "{kind} {name} exists with other arguments ({}). Drain and delete it, \
-             or use another vhost in AMQP_URL; it is declared anew at the next connection",
+             or use another vhost in AMQP_URL; it is declared anew within seconds",
             amqp.get_message()
         ),
         _ => anyhow::Error::new(error).context(format!("can't declare {kind} {name}")),

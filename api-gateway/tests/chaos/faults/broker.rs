@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::{task, time};
 
 use super::Scene;
+use crate::harness::until;
 
 pub(super) async fn restarted(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
@@ -69,8 +70,6 @@ pub(super) async fn queues_deleted(scene: Scene<'_>) -> usize {
     load.progress(10).await;
     for queue in ["order-worker-queue", "order-request-queue"] {
         stack.control(&["delete_queue", queue]);
-        // They are declared anew with the next connection, which an operator can hasten.
-        stack.control(&["close_all_connections", "declare your queues again"]);
         stack.healthy().await;
         load.progress(10).await;
     }
@@ -89,4 +88,23 @@ pub(super) async fn leader_killed(scene: Scene<'_>) -> usize {
     }
     load.progress(20).await;
     2
+}
+
+/// The node that holds the queue of requests dies for good: the other nodes forget it, and a new one comes.
+pub(super) async fn request_node_lost(scene: Scene<'_>) -> usize {
+    let Scene { stack, load, .. } = scene;
+    load.progress(20).await;
+    let cluster = stack.cluster.as_mut().unwrap();
+    let number = task::block_in_place(|| cluster.kill_home("order-request-queue"));
+    until("a gateway to say so", async || {
+        let url = format!("{}/readyz", stack.bases()[0]);
+        let told = reqwest::get(url).await;
+        told.is_ok_and(|told| told.status() == 503)
+    })
+    .await;
+    let cluster = stack.cluster.as_mut().unwrap();
+    task::block_in_place(|| cluster.forget(number));
+    stack.healthy().await;
+    load.progress(20).await;
+    1
 }

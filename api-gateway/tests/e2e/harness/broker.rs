@@ -97,8 +97,13 @@ impl Broker {
         *server = Some(child);
     }
 
-    /// `rabbitmqctl`.
+    /// `rabbitmqctl`, which has to succeed.
     pub(crate) fn control(&self, arguments: &[&str]) {
+        assert!(self.try_control(arguments), "rabbitmqctl {arguments:?}");
+    }
+
+    /// Whether `rabbitmqctl` succeeds.
+    pub(crate) fn try_control(&self, arguments: &[&str]) -> bool {
         let Self::Own { folder, .. } = self else {
             panic!("not this test's broker")
         };
@@ -111,9 +116,10 @@ impl Broker {
             .arg(folder)
             .args(arguments)
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .status()
             .unwrap();
-        assert!(status.success(), "rabbitmqctl {arguments:?}");
+        status.success()
     }
 
     /// kill -9.

@@ -242,12 +242,34 @@ impl System {
         .await;
     }
 
-    pub(crate) async fn gateway_is_up(&mut self, from: u64) {
+    /// The worker's `/readyz`: its status and what it says.
+    pub(crate) async fn worker_readiness(&self) -> Option<(u16, serde_json::Value)> {
+        let address = self.worker.logged("health", 0)?;
+        let url = format!("http://{address}/readyz");
+        let answer = self.client.get(url).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.json().await.ok()?))
+    }
+
+    /// Starts a gateway in place of the dead one, while no worker makes it ready.
+    pub(crate) async fn restart_gateway_without_worker(&mut self) {
+        let from = self.launch_gateway();
+        self.gateway_listens(from).await;
+        until("the gateway to have the broker", async || {
+            self.get("/readyz").await.body["broker"] == "ok"
+        })
+        .await;
+    }
+
+    async fn gateway_listens(&mut self, from: u64) {
         until("the gateway to listen", async || {
             self.gateway.logged("address", from).is_some()
         })
         .await;
         self.base = format!("http://{}", self.gateway.logged("address", from).unwrap());
+    }
+
+    pub(crate) async fn gateway_is_up(&mut self, from: u64) {
+        self.gateway_listens(from).await;
         until("the gateway to be ready", async || {
             self.is_ready(&self.base).await
         })

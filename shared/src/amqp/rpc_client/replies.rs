@@ -1,6 +1,9 @@
 //! Receiving: a lane is kept open, and each reply goes to whoever waits for it.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use lapin::{
@@ -17,6 +20,7 @@ use crate::{
     amqp::{
         batch::{Answer, BATCH},
         connection::Broker,
+        message::header_text,
         rpc_server::header,
     },
     outcome::{Code, Failure, Json, Outcome, Told},
@@ -83,9 +87,15 @@ fn hand_out(shared: &Shared, reply: Delivery) {
         .kind()
         .as_ref()
         .is_some_and(|kind| kind.as_str() == BATCH);
+    let mut clock = clock(&reply);
     if is_batch {
         return match answers(&reply.data) {
-            Ok(answers) => answers.for_each(|(id, told)| shared.tell(id, Reply::Told(told))),
+            Ok(answers) => answers.for_each(|(id, told)| {
+                if let Some((worker, time)) = clock.take() {
+                    shared.learn(id, &worker, time);
+                }
+                shared.tell(id, Reply::Told(told));
+            }),
             Err(error) => tracing::error!(%error, "a batch of replies can't be read"),
         };
     }
@@ -93,12 +103,36 @@ fn hand_out(shared: &Shared, reply: Delivery) {
         .correlation_id()
         .as_ref()
         .and_then(|id| id.as_str().parse().ok());
+    if let (Some(id), Some((worker, time))) = (id, clock) {
+        shared.learn(id, &worker, time);
+    }
     let headers = properties.headers().as_ref();
     let told = Told {
         outcome: decode(&reply.data),
         is_replay: headers.is_some_and(|headers| headers.contains_key(header::REPLAYED)),
     };
     shared.tell(id.unwrap_or_default(), Reply::Told(told));
+}
+
+/// The worker's id and the time by its clock.
+fn clock(reply: &Delivery) -> Option<(String, Duration)> {
+    let headers = reply.properties.headers().as_ref()?.inner();
+    let text = |name: &str| header_text(headers.get(name)?);
+    let time = text(header::WORKER_TIME)?.parse().ok()?;
+    Some((text(header::WORKER)?, Duration::from_millis(time)))
+}
+
+impl Shared {
+    /// Learns the worker's time from the reply to a call.
+    fn learn(&self, id: Uuid, worker: &str, time: Duration) {
+        let sent_at = {
+            let pending = self.pending.get(&id);
+            pending.and_then(|pending| Some(pending.sent.as_ref()?.at))
+        };
+        if let Some(at) = sent_at {
+            self.clocks.learn(worker, time, at.elapsed());
+        }
+    }
 }
 
 /// What a batch of replies tells whom.

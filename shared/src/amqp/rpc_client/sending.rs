@@ -13,6 +13,7 @@ use super::{
 use crate::{
     amqp::{
         batch::{self, BATCH, CallHeaders, Entry},
+        clock::WorkerClocks,
         connection::Broker,
         message::Outgoing,
         publisher::{Target, send},
@@ -63,6 +64,7 @@ impl Shared {
             pending.sent = Some(Sent {
                 generation: lane.generation,
                 place: Arc::clone(&place),
+                at: now,
             });
             true
         });
@@ -75,15 +77,18 @@ impl Shared {
         }
         let size = u32::try_from(calls.len()).unwrap_or(u32::MAX);
         metrics::histogram!("rpc_batch_size").record(size);
-        let publishing = publish(lane.channel, message(&calls, now));
+        let publishing = publish(lane.channel, message(&calls, now, &self.clocks));
         let publishing = self.turn.hand_over(publishing);
-        let shared = Arc::clone(self);
-        tokio::spawn(async move { shared.see_through(&calls, place, publishing).await });
+        let (shared, broker) = (Arc::clone(self), broker.clone());
+        tokio::spawn(async move {
+            shared.see_through(&broker, &calls, place, publishing).await;
+        });
     }
 
     /// Waits until the message of `calls` is written, and a while for its answers.
     async fn see_through(
         &self,
+        broker: &Broker,
         calls: &[Waiting],
         place: Arc<Place<Waiting>>,
         publishing: impl Future<Output = lapin::Result<PublisherConfirm>>,
@@ -109,6 +114,7 @@ impl Shared {
                     unavailable("too many requests are waiting").with(retry_after())
                 }
                 Ok(Confirmation::Ack(Some(_))) => {
+                    broker.repair();
                     unavailable(format!("the broker has no {REQUEST_QUEUE}"))
                 }
                 Ok(_) | Err(_) => return,
@@ -134,7 +140,7 @@ async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<Publisher
 }
 
 /// The message that carries `calls`: a plain one for one.
-fn message(calls: &[Waiting], now: Instant) -> Outgoing {
+fn message(calls: &[Waiting], now: Instant, clocks: &WorkerClocks) -> Outgoing {
     let expiration = |call: &Waiting| {
         let left = call.deadline.saturating_duration_since(now);
         left.max(Duration::from_millis(1))
@@ -150,7 +156,7 @@ fn message(calls: &[Waiting], now: Instant) -> Outgoing {
             kind: Some(call.pattern.to_owned()),
             correlation_id: Some(call.correlation_id.to_string()),
             message_id: Some(call.message_id.clone()),
-            headers: call.headers().into_headers(),
+            headers: call.headers(now, clocks).into_headers(),
             body: call.body.get().as_bytes().to_vec(),
             ..common
         };
@@ -160,7 +166,7 @@ fn message(calls: &[Waiting], now: Instant) -> Outgoing {
         correlation_id: Some(call.correlation_id.to_string().into()),
         message_id: Some(call.message_id.as_str().into()),
         expiration: Some(expiration(call).as_millis().to_string().into()),
-        headers: call.headers(),
+        headers: call.headers(now, clocks),
         body: &call.body,
     });
     Outgoing {
@@ -174,9 +180,11 @@ fn message(calls: &[Waiting], now: Instant) -> Outgoing {
 }
 
 impl Waiting {
-    fn headers(&self) -> CallHeaders<'_> {
+    fn headers(&self, now: Instant, clocks: &WorkerClocks) -> CallHeaders<'_> {
+        let left = self.deadline.saturating_duration_since(now);
         CallHeaders {
             deadline: Some(self.deadline_ms.to_string().into()),
+            worker_deadlines: clocks.deadlines(left).map(Into::into),
             idempotency_key: self.idempotency_key.as_deref().map(Into::into),
             if_match: self.if_match.as_deref().map(Into::into),
             ..CallHeaders::of_caller(&self.caller)

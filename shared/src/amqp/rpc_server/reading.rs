@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 use uuid::Uuid;
 
 use super::{Asked, Identity, Question, Whose, header};
 use crate::{
     amqp::{
         batch::{self, CallHeaders, Entry, MAX_PARTS, Remains},
+        clock::own_deadline,
         message::{Incoming, milliseconds, unix_now},
     },
     body,
@@ -24,6 +25,9 @@ use crate::{
 
 /// Characters of a header's value that are kept.
 const MAX_HEADER: usize = 200;
+
+/// In the details of the answer to a request that came too late: by how much.
+pub(in crate::amqp) const LATE_BY_MS: &str = "late_by_ms";
 
 /// Nobody waits longer than a day.
 const MAX_DEADLINE: Duration = Duration::from_hours(24);
@@ -135,7 +139,7 @@ impl Properties<'_> {
             idempotency_key: self.headers.idempotency_key.clone().map(Cow::into_owned),
             if_match: if_match(self.headers)?,
             identity,
-            deadline: deadline(self.headers, self.expiration, message.received_at),
+            deadline: deadline(self.headers, self.expiration, message.received_at)?,
         })
     }
 }
@@ -212,36 +216,40 @@ fn printable(text: &str) -> String {
 /// The earlier of the two deadlines that a request may carry: ours, a time of day, and the standard
 /// `expiration`, of which nobody knows how much is left, so it is counted from delivery.
 ///
-/// The broker drops a request that has waited longer than its `expiration`. So one that comes later
-/// than that by our clock does not come late: the sender's clock or ours is wrong, and only
-/// `expiration` counts.
+/// A time of day that has passed by this worker's clock is a deadline that has passed: the request may have
+/// been in the buffers of a frozen process or broker, which no `expiration` ends. A sender whose clock differs
+/// finds out by our reply, and gives the deadline by our clock from then on (`amqp/clock.rs`).
+///
+/// # Errors
+/// `TIMEOUT` with `late_by_ms` when the time of day has passed; nothing was done.
 fn deadline(
     headers: &CallHeaders<'_>,
     expiration: Option<Duration>,
     received_at: Instant,
-) -> Option<Instant> {
-    let theirs = expiration.map(|left| left.min(MAX_DEADLINE));
-    let ours = headers
-        .deadline
-        .as_ref()
-        .and_then(|millis| millis.parse().ok())
-        .map(Duration::from_millis)
-        .and_then(|time| {
-            let now = unix_now();
-            let is_by_another_clock =
-                theirs.is_some_and(|expiration| now.saturating_sub(time) > expiration);
-            (!is_by_another_clock).then(|| time.saturating_sub(now).min(MAX_DEADLINE))
-        });
-    [ours, theirs]
-        .into_iter()
-        .flatten()
-        .min()
-        .map(|left| received_at + left)
+) -> Result<Option<Instant>, Failure> {
+    let by_our_clock = headers.worker_deadlines.as_deref().and_then(own_deadline);
+    let by_theirs = || headers.deadline.as_deref()?.parse().ok();
+    let ours = by_our_clock.or_else(by_theirs).map(Duration::from_millis);
+    let now = unix_now();
+    if let Some(late) = ours.and_then(|time| now.checked_sub(time))
+        && !late.is_zero()
+    {
+        let late_ms = late.as_millis();
+        tracing::debug!(late_ms, "refused a request whose deadline has passed");
+        let message =
+            format!("the deadline passed {late_ms} ms ago by the worker's clock; nothing was done");
+        let details = json!({ LATE_BY_MS: u64::try_from(late_ms).unwrap_or(u64::MAX) });
+        return Err(Failure::new(Code::Timeout, message).with(details));
+    }
+    let left = [ours.map(|time| time.saturating_sub(now)), expiration];
+    let left = left.into_iter().flatten().min();
+    Ok(left.map(|left| received_at + left.min(MAX_DEADLINE)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::amqp::clock::worker_id;
 
     #[test]
     fn without_headers_the_caller_is_the_default_storefront() {
@@ -279,24 +287,41 @@ mod tests {
     fn the_earlier_deadline_counts() {
         let now = Instant::now();
         let minute = Duration::from_mins(1);
-        let passed = unix_now()
-            .saturating_sub(Duration::from_secs(2))
-            .as_millis();
         let until = |millis: u128| CallHeaders {
             deadline: Some(millis.to_string().into()),
             ..CallHeaders::default()
         };
-        let passed = until(passed);
-        assert!(deadline(&passed, Some(minute), now).unwrap() <= Instant::now());
-        // An hour ago: the broker would have dropped it, so the clocks differ. And in an hour.
-        for millis in [1, (unix_now() + Duration::from_hours(1)).as_millis()] {
-            let odd = until(millis);
-            assert_eq!(deadline(&odd, Some(minute), now), Some(now + minute));
+        let far = until((unix_now() + Duration::from_hours(1)).as_millis());
+        let read = |headers: &CallHeaders<'_>, expiration| deadline(headers, expiration, now);
+        assert_eq!(read(&far, Some(minute)).unwrap(), Some(now + minute));
+        let none = CallHeaders::default();
+        let short = Duration::from_millis(7);
+        assert_eq!(read(&none, Some(short)).unwrap(), Some(now + short));
+        assert_eq!(read(&none, None).unwrap(), None);
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_is_refused_however_late_the_request_is() {
+        let now = Instant::now();
+        let expiration = Some(Duration::from_secs(5));
+        for late in [Duration::from_secs(1), Duration::from_hours(1)] {
+            let passed = unix_now().saturating_sub(late).as_millis().to_string();
+            let passed = CallHeaders {
+                deadline: Some(passed.into()),
+                ..CallHeaders::default()
+            };
+            let refused = deadline(&passed, expiration, now).unwrap_err();
+            assert_eq!(refused.code, Code::Timeout);
+            let late_by = refused.details[LATE_BY_MS].as_u64().unwrap();
+            assert!(u128::from(late_by) >= late.as_millis());
+            // The sender knows that our clock differs from its own.
+            let (own, left) = (worker_id(), unix_now() + Duration::from_mins(1));
+            let corrected = CallHeaders {
+                worker_deadlines: Some(format!("other=1,{own}={}", left.as_millis()).into()),
+                ..passed
+            };
+            let left = deadline(&corrected, expiration, now).unwrap();
+            assert_eq!(left, Some(now + Duration::from_secs(5)));
         }
-        assert_eq!(
-            deadline(&CallHeaders::default(), Some(Duration::from_millis(7)), now),
-            Some(now + Duration::from_millis(7))
-        );
-        assert_eq!(deadline(&CallHeaders::default(), None, now), None);
     }
 }
