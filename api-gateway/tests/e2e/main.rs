@@ -17,6 +17,7 @@ mod console;
 mod conventions;
 mod crowds;
 mod customers;
+mod databases;
 mod dead_letters;
 mod described;
 mod endpoints;

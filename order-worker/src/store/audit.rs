@@ -8,10 +8,7 @@ use std::{
 
 use anyhow::Context;
 use jiff::Timestamp;
-use shared::{
-    event::{CloudEvent, Event},
-    id::OrderId,
-};
+use shared::{event::Event, id::OrderId};
 
 use super::{
     StoreError,
@@ -19,13 +16,10 @@ use super::{
     feed::reached,
     filling::{LOT, bounded},
     place, postgres,
-    row::{
-        cloud_event, event, json, millis, parse, read_step, select_events, select_steps, shelf,
-        timestamp,
-    },
+    row::{event, json, millis, parse, read_step, select_events, select_steps, shelf, timestamp},
     schema::Schema,
     sqlite,
-    turn::{Positioned, next_events},
+    turn::Positioned,
 };
 use crate::domain::{order::Order, product::Product, step::StepRow, stock::Shelves};
 

@@ -50,14 +50,15 @@ impl Postgres {
         let options = options(url)?;
         let place = place(&options);
         let cant_use = || format!("can't use the database {place}");
+        // First, because nothing that follows is for a pooler in statement mode.
+        let pool = Pool::new(options.clone(), None);
+        pool.detect().await.with_context(cant_use)?;
         let mut migrating = connect(&options).await.with_context(cant_use)?;
         durable(&mut migrating).await?;
         migrate::migrate(&mut migrating)
             .await
             .with_context(|| format!("can't migrate the database {place}"))?;
         let _ = migrating.close().await;
-        let pool = Pool::new(options, None);
-        pool.detect().await.with_context(cant_use)?;
         let readers = match read_url {
             Some(url) => Pool::new(self::options(url).context("DATABASE_READ_URL")?, None),
             None => pool.clone(),
