@@ -201,6 +201,42 @@ postgres_answers() {
     "$POSTGRES_BIN/pg_isready" --quiet --host=127.0.0.1 --port="$1"
 }
 
+need_pgbouncer() {
+    PATH="$PATH:/usr/sbin"
+    command -v pgbouncer >/dev/null || apt_install pgbouncer
+}
+
+# prepare_pgbouncer FOLDER POSTGRES_PORT MODE: a connection pooler of our own in front of that server, in
+# this pool mode, that is not running yet; sets PGBOUNCER_PORT.
+prepare_pgbouncer() {
+    local folder=$1
+    mkdir -p "$folder"
+    if [ "$(id -u)" = 0 ]; then chown postgres:postgres "$folder"; fi
+    free_port; PGBOUNCER_PORT=$PORT
+    printf '%s\n' "$PORT" >"$folder/port"
+    cat >"$folder/pgbouncer.ini" <<EOF
+[databases]
+* = host=127.0.0.1 port=$2 user=orders
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $PGBOUNCER_PORT
+unix_socket_dir =
+auth_type = any
+pool_mode = $3
+max_client_conn = 300
+default_pool_size = 60
+EOF
+}
+
+# run_pgbouncer FOLDER: becomes the pooler. It refuses root, as PostgreSQL does.
+run_pgbouncer() {
+    need_pgbouncer
+    as_postgres "$(command -v pgbouncer)" --quiet "$1/pgbouncer.ini"
+}
+
+# forget_pgbouncer FOLDER: gives its port back.
+forget_pgbouncer() { forget_postgres "$1"; }
+
 # wait_for WHAT SECONDS COMMAND...
 wait_for() {
     local what=$1 seconds=$2; shift 2

@@ -12,9 +12,13 @@ over SQLite and once over PostgreSQL (STORES="sqlite postgres"), and their flows
 Stripe as localstripe knows it (PROVIDER=none leaves that out). It neither needs nor disturbs
 anything that runs.
 
-Installs what is missing: RabbitMQ, PostgreSQL, Chromium, Python and pip from the distribution's
+Installs what is missing: RabbitMQ, PostgreSQL, PgBouncer, Chromium, Python and pip from the distribution's
 packages, and the Python packages of scripts/test-requirements.txt into a folder under target/.
 Uses cargo nextest where it is installed, cargo test elsewhere.
+
+Runs from a clone, a shallow clone or an unpacked source archive. Without the history of the
+repository the tests of two versions on one database are left out, which is said at the beginning
+and at the end.
 EOF
 }
 
@@ -30,6 +34,7 @@ make_work_folder
 need_rust
 need_rabbitmq
 need_postgres
+need_pgbouncer
 command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || apt_install python3 python3-pip
 
 # The console is looked at in a browser.
@@ -50,19 +55,26 @@ if ! cmp -s scripts/test-requirements.txt "$TEST_PYTHONPATH/installed.txt"; then
     cp scripts/test-requirements.txt "$TEST_PYTHONPATH/installed.txt"
 fi
 
-# Two versions work on one database: the one before this is built from its commit.
+# Two versions work on one database: the one before this is built from its commit. A source archive and a
+# shallow clone do not have it; then the tests of two versions are left out, and say so.
 PREVIOUS=$(cat scripts/previous-version)
 export TEST_PREVIOUS_WORKER="$PWD/target/previous/order-worker"
 if [ "$(cat target/previous/version 2>/dev/null)" != "$PREVIOUS" ]; then
-    say "building the version before ($PREVIOUS) ..."
     mkdir -p "$WORK/previous" target/previous
-    git archive "$PREVIOUS" 2>/dev/null | tar -x -C "$WORK/previous" ||
-        die "the version before this one, $PREVIOUS, is not in this repository: git fetch --unshallow --tags"
-    (cd "$WORK/previous" && env -u RUSTFLAGS CARGO_TARGET_DIR="$OLDPWD/target" \
-        cargo build --quiet --locked --workspace --bins)
-    mv target/debug/order-worker "$TEST_PREVIOUS_WORKER"
-    rm target/debug/api-gateway
-    printf '%s\n' "$PREVIOUS" >target/previous/version
+    # Not of a repository around an unpacked archive.
+    if [ -e .git ] && git archive "$PREVIOUS" 2>/dev/null | tar -x -C "$WORK/previous" 2>/dev/null; then
+        say "building the version before ($PREVIOUS) ..."
+        (cd "$WORK/previous" && env -u RUSTFLAGS CARGO_TARGET_DIR="$OLDPWD/target" \
+            cargo build --quiet --locked --workspace --bins)
+        mv target/debug/order-worker "$TEST_PREVIOUS_WORKER"
+        rm target/debug/api-gateway
+        printf '%s\n' "$PREVIOUS" >target/previous/version
+    else
+        LEFT_OUT="the tests of two versions on one database: the version before this one, $PREVIOUS, is not here
+    (in a clone: git fetch --unshallow --tags)"
+        say "LEFT OUT: $LEFT_OUT" >&2
+        export TEST_PREVIOUS_WORKER=none
+    fi
 fi
 
 say "building ..."
@@ -109,4 +121,5 @@ if [ $# = 0 ] && [ "${PROVIDER:-stripe}" = stripe ]; then
     TEST_PROVIDER=stripe TEST_STORE=sqlite run --workspace --test e2e -- $(printf '%s:: ' $flows) \
         || failed="$failed stripe"
 fi
+[ -z "${LEFT_OUT:-}" ] || say "LEFT OUT: $LEFT_OUT" >&2
 [ -z "$failed" ] || die "failed over:$failed"

@@ -474,5 +474,5 @@ fn read_cursor(cursor: &str) -> Result<DeadLetterCursor, Failure> {
 
 fn away(error: StoreError) -> Failure {
     tracing::error!(%error, "dead letters can't be reached");
-    Failure::new(Code::Unavailable, "the database is away")
+    error.failure()
 }

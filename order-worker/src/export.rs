@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::store::Audit;
+use crate::store::Pages;
 
 /// Rows read at once.
 const PAGE: u32 = 500;
@@ -18,8 +18,9 @@ pub struct Exported {
     pub last: i64,
 }
 
-/// Writes all orders behind number `after` in the database that `database_url` names, deleted ones too: as
-/// they are at one moment, a line each, by number.
+/// Writes all orders behind number `after` in the database that `database_url` names, deleted ones too, a
+/// line each, by number: those that there are at the beginning, each as it is when its page is read. No
+/// transaction is open while `to` is written to.
 ///
 /// # Errors
 /// When the database can't be read, or `to` does not take it.
@@ -28,28 +29,26 @@ pub async fn orders(
     after: i64,
     to: &mut impl Write,
 ) -> anyhow::Result<Exported> {
-    let mut audit = Audit::open(database_url).await?;
-    let steps = audit.all_steps().await?;
+    let mut pages = Pages::of_orders(database_url).await?;
     let mut exported = Exported {
         lines: 0,
         last: after,
     };
     loop {
-        let orders = audit.orders(exported.last, PAGE).await?;
-        let Some(last) = orders.last() else {
+        let orders = pages.orders(exported.last, PAGE).await?;
+        if orders.is_empty() {
             return Ok(exported);
-        };
-        exported.last = last.number;
-        for order in &orders {
-            let steps = steps.get(&order.id).map_or(&[][..], Vec::as_slice);
+        }
+        for (order, steps) in &orders {
             line(&order.represent(steps), to)?;
             exported.lines += 1;
+            exported.last = order.number;
         }
     }
 }
 
-/// Writes all events behind the place `after` in the feed: as they are at one moment, a line each, in the
-/// feed's order.
+/// Writes all events behind the place `after` in the feed, up to its end at the beginning, a line each, in
+/// the feed's order. No transaction is open while `to` is written to.
 ///
 /// # Errors
 /// When the database can't be read, or `to` does not take it.
@@ -58,13 +57,13 @@ pub async fn events(
     after: i64,
     to: &mut impl Write,
 ) -> anyhow::Result<Exported> {
-    let mut audit = Audit::open(database_url).await?;
+    let mut pages = Pages::of_events(database_url).await?;
     let mut exported = Exported {
         lines: 0,
         last: after,
     };
     loop {
-        let events = audit.feed(exported.last, PAGE).await?;
+        let events = pages.events(exported.last, PAGE).await?;
         if events.is_empty() {
             return Ok(exported);
         }

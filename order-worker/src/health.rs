@@ -14,6 +14,7 @@ use shared::{
     amqp::connection::Broker,
     metrics::{CONTENT_TYPE, Metrics},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,14 +27,21 @@ use crate::{
 pub struct Health {
     /// The connections that requests and steps come from, and that replies, steps and events go to.
     pub brokers: [Broker; 3],
-    /// Cancelled when the worker is asked to stop: it takes no more.
+    /// Cancelled when the worker shuts down.
     pub stopping: CancellationToken,
-    /// Orders are here.
-    pub store: Store,
+    /// The database, or why it can't be opened yet.
+    pub store: watch::Receiver<Result<Store, String>>,
     /// What this worker has done.
     pub metrics: Metrics,
     /// How things stand.
     pub insight: Insight,
+}
+
+impl Health {
+    /// The database, if it has been opened.
+    fn store(&self) -> Result<Store, String> {
+        self.store.borrow().clone()
+    }
 }
 
 /// The worker's HTTP face.
@@ -47,7 +55,10 @@ pub fn routes(health: Health) -> Router {
 
 /// What was done, and how things stand at this moment.
 async fn measured(State(health): State<Health>) -> impl IntoResponse {
-    if let Err(error) = stats::measure(&health.store, &health.insight).await {
+    stats::measure_queues(&health.insight).await;
+    if let Ok(store) = health.store()
+        && let Err(error) = stats::measure(&store).await
+    {
         tracing::debug!(%error, "how things stand can't be measured while the database is away");
     }
     let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
@@ -62,11 +73,10 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
         (Ok(()), Some((name, reason))) => Err(format!("{name}: {reason}")),
         (Ok(()), None) => Ok(()),
     };
-    let database = health
-        .store
-        .check()
-        .await
-        .map_err(|error| error.to_string());
+    let database = match health.store() {
+        Ok(store) => store.check().await.map_err(|error| error.to_string()),
+        Err(why) => Err(why),
+    };
     let told = match (
         health.stopping.is_cancelled(),
         broker.is_ok() && database.is_ok(),

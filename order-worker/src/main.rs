@@ -55,6 +55,7 @@ enum Command {
     /// Prove that the books are right; exit 0, or list what is wrong and exit 1
     ///
     /// Reads the whole database as it is at one moment. Workers may be running, and nothing is locked.
+    /// Exits 2 if the database can't be read, or not all of it.
     Verify,
     /// Copy a SQLite database, as it is at one moment, while a worker works on it
     ///
@@ -67,7 +68,8 @@ enum Command {
     },
     /// Write orders or events as lines of JSON, as the API shows them
     ///
-    /// All of them as they are at one moment; on standard error it says where to go on the next time.
+    /// Writes those that there are at the beginning, in their order, each as it is when it is read: a
+    /// reader may take its time. On standard error it says where to go on the next time.
     Export {
         /// Of what
         what: What,
@@ -93,20 +95,30 @@ enum What {
     Events,
 }
 
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done; of verify: the books are right; of health: the worker is ready
+  1  not done, for the reason on standard error; of verify: the books are wrong; of health: not ready
+  2  the command is not understood; of verify: the database can't be read";
+/// The exit status of `verify` when the database can't be read.
+const UNREADABLE: u8 = 2;
+
 fn after_help() -> String {
-    format!(
-        "{}\nExit status: 0 when it was done, 1 when not, 2 when the command is not understood.",
-        describe(config::ENVIRONMENT)
-    )
+    format!("{}\n{EXIT_STATUS}", describe(config::ENVIRONMENT))
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    let failure = match arguments.command {
+        Some(Command::Verify) if !arguments.check_config => ExitCode::from(UNREADABLE),
+        _ => ExitCode::FAILURE,
+    };
+    match run(arguments).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("order-worker: {error:#}");
-            ExitCode::FAILURE
+            failure
         }
     }
 }

@@ -235,5 +235,5 @@ fn read_cursor(cursor: &str) -> Result<RetryCursor, Failure> {
 
 fn away(error: StoreError) -> Failure {
     tracing::error!(%error, "steps that failed can't be read");
-    Failure::new(Code::Unavailable, "the database is away")
+    error.failure()
 }

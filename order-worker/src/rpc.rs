@@ -332,13 +332,5 @@ fn defect() -> Failure {
 /// Nothing was read, and nothing was done.
 fn unreadable(error: StoreError) -> Failure {
     tracing::error!(%error, "a read failed");
-    match error {
-        StoreError::Damaged(_) => Failure::new(Code::Internal, "stored data can't be read"),
-        StoreError::Away(_)
-        | StoreError::Refusing(_)
-        | StoreError::Unknown(_)
-        | StoreError::Conflict(_)
-        | StoreError::TooMuch
-        | StoreError::GivenUp => Failure::new(Code::Unavailable, "the database is away"),
-    }
+    error.failure()
 }

@@ -11,7 +11,7 @@ use shared::{
     },
     metrics::Metrics,
 };
-use tokio::{net::TcpListener, task::JoinSet, time};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -42,27 +42,39 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// given up is delivered again, and done under the same key at the partner.
 const STEPS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Between attempts to reach a database server that is away.
+/// Between attempts to open a database that is away.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
-/// The store, as soon as there is one: a server that starts after us is waited for, as the broker
-/// is.
-async fn open(config: &Config) -> anyhow::Result<Store> {
-    let mut has_told = false;
+/// The store and the sandbox's ledger, opened with retries: a database that can't be reached, is
+/// locked by another process or is full is waited for, as the broker is. `opening` says meanwhile why.
+async fn open(
+    config: &Config,
+    opening: &watch::Sender<Result<Store, String>>,
+) -> anyhow::Result<(Store, Ledger)> {
+    let mut reported = String::new();
     loop {
-        let opened = Store::open(&config.database_url, config.database_read_url.as_deref()).await;
-        match opened {
-            Err(error) if store::is_away(&config.database_url, &error) => {
-                if !has_told {
-                    let error = format!("{error:#}");
-                    tracing::warn!(error, "can't reach the database; trying again");
+        match try_open(config).await {
+            Err(error) if store::may_pass(&error) => {
+                let error = format!("{error:#}");
+                if error != reported {
+                    tracing::warn!(error, "can't open the database; trying again");
                 }
-                has_told = true;
+                let _ = opening.send(Err(error.clone()));
+                reported = error;
                 time::sleep(DATABASE_RETRY).await;
             }
             opened => return opened,
         }
     }
+}
+
+async fn try_open(config: &Config) -> anyhow::Result<(Store, Ledger)> {
+    let store = Store::open(&config.database_url, config.database_read_url.as_deref()).await?;
+    // It is unknown which messages of the last process were sent.
+    let late = store.release_leases(Timestamp::now()).await?;
+    let ledger = Ledger::open(&config.database_url)?;
+    tracing::info!(steps_to_resume = late, "the database is open");
+    Ok((store, ledger))
 }
 
 fn tell_health(
@@ -184,28 +196,51 @@ async fn close(engine: Engine, brokers: Brokers, store: Store) -> anyhow::Result
         .map_err(|_| anyhow!("the connections did not close in time"))
 }
 
-/// Serves until `stop`, then finishes what it holds.
+/// Serves until `stop`, then finishes what it holds. Health is served first, and says what is missing
+/// while the database or the broker is waited for.
 ///
 /// # Errors
-/// When the database, the ledger or the address can't be used. A broker that is away is waited for.
+/// When the configuration is wrong, or the database, the ledger or the address can't be used. A broker
+/// or a database that is away is waited for.
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let Some(store) = stop.run_until_cancelled(open(&config)).await else {
-        return Ok(());
-    };
-    let store = store?;
-    // Nobody knows what the last process got sent.
-    let late = store.release_leases(Timestamp::now()).await?;
-    let sandbox = Sandbox::open(Ledger::open(&config.database_url)?)?;
+    // A wrong configuration ends the start before anything is waited for.
+    let stripe = config.stripe.clone().map(Stripe::new).transpose()?;
+    let sender = Sender::new(config.webhooks)?;
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("WORKER_HTTP_ADDR={}: can't listen", config.http_addr))?;
-    tracing::info!(health = %listener.local_addr()?, steps_to_resume = late, "order-worker starts");
-
     let brokers = Brokers::start(&config.amqp_url)?;
-    let publisher = Arc::new(Publisher::new(brokers.sending.clone()));
+    tracing::info!(health = %listener.local_addr()?, "order-worker starts");
 
+    let publisher = Arc::new(Publisher::new(brokers.sending.clone()));
+    let insight = Insight {
+        publisher: Arc::clone(&publisher),
+        latencies: Latencies::default(),
+        worker: worker_name(),
+    };
+    let (opening, store) = watch::channel(Err("it is being opened".to_owned()));
+    let health = Health {
+        brokers: [&brokers.asking, &brokers.stepping, &brokers.sending].map(Clone::clone),
+        stopping: stop.clone(),
+        store,
+        metrics: Metrics::install().context("can't measure")?,
+        insight: insight.clone(),
+    };
     let mut background = JoinSet::new();
     let background_stop = CancellationToken::new();
+    tell_health(listener, health, &mut background, &background_stop);
+    let Some(opened) = stop.run_until_cancelled(open(&config, &opening)).await else {
+        background_stop.cancel();
+        while background.join_next().await.is_some() {}
+        brokers.close().await;
+        tracing::info!("order-worker stopped before the database could be opened");
+        return Ok(());
+    };
+    let (store, ledger) = opened?;
+    let _ = opening.send(Ok(store.clone()));
+    drop(opening);
+    let sandbox = Sandbox::open(ledger)?;
+
     let (outbox, relay) = relay::outbox();
     relay.start(
         &store,
@@ -219,7 +254,6 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let counting = stats::count(store.clone(), outbox.news(), outbox.rush());
     spawn(&mut background, &background_stop, counting);
     let engine = Engine::start(store.clone(), config.rules, outbox.clone())?;
-    let sender = Sender::new(config.webhooks)?;
     let courier = Courier::new(store.clone(), engine.clone(), sender, outbox);
     spawn(&mut background, &background_stop, courier.run());
 
@@ -231,22 +265,8 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         let delivering = deliver(carrier.clone(), delivery)?;
         spawn(&mut background, &background_stop, delivering);
     }
-    let insight = Insight {
-        publisher: Arc::clone(&publisher),
-        latencies: Latencies::default(),
-        worker: worker_name(),
-    };
-    let health = Health {
-        brokers: [&brokers.asking, &brokers.stepping, &brokers.sending].map(Clone::clone),
-        stopping: stop.clone(),
-        store: store.clone(),
-        metrics: Metrics::install().context("can't measure")?,
-        insight: insight.clone(),
-    };
     let probing = publisher::probe(brokers.sending.clone());
     spawn(&mut background, &background_stop, probing);
-    tell_health(listener, health, &mut background, &background_stop);
-
     let (in_hand, steps_in_hand) = (TaskTracker::new(), TaskTracker::new());
     let give_up = CancellationToken::new();
     let archiving = dead_letters::archive(
@@ -279,7 +299,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let partners = Partners {
         payments: Payments {
             sandbox: SandboxPayments::new(sandbox),
-            stripe: config.stripe.map(Stripe::new).transpose()?,
+            stripe,
         },
         carrier,
     };

@@ -160,17 +160,21 @@ pub async fn system(store: &Store, insight: &Insight) -> Result<SystemStats, Sto
     })
 }
 
-/// Notes how things stand, for Prometheus.
-///
-/// # Errors
-/// When the database is away.
-pub async fn measure(store: &Store, insight: &Insight) -> Result<(), StoreError> {
+/// Notes the lengths of the queues, for Prometheus, as far as the broker tells them.
+pub async fn measure_queues(insight: &Insight) {
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
         if let Ok((messages, consumers)) = insight.publisher.queue(queue).await {
             metrics::gauge!("queue_messages", "queue" => queue).set(f64::from(messages));
             metrics::gauge!("queue_consumers", "queue" => queue).set(f64::from(consumers));
         }
     }
+}
+
+/// Notes how things stand in the database, for Prometheus.
+///
+/// # Errors
+/// When the database is away.
+pub async fn measure(store: &Store) -> Result<(), StoreError> {
     let now = Timestamp::now();
     let backlog = store.backlog(now).await?;
     let oldest = backlog.oldest_due_at;

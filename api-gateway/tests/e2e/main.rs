@@ -18,6 +18,7 @@ mod console;
 mod conventions;
 mod crowds;
 mod customers;
+mod databases;
 mod dead_letters;
 mod described;
 mod endpoints;

@@ -1,8 +1,13 @@
 //! `order-worker verify` finds what is wrong: each invariant is damaged by hand, and named.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
-use crate::harness::{Book, System, is_announced, order, order_paid_by};
+use crate::harness::{
+    Book, Folder, Process, Store, System, WORKER, is_announced, order, order_paid_by,
+};
 
 /// What is done to the books, and what must be named.
 struct Damage {
@@ -173,13 +178,43 @@ async fn every_kind_of_damage_is_named() {
             damage.postgres
         };
         damaged.run(damage.book, sql);
-        let (is_right, report) = system.verify_store(&damaged);
+        let (status, report) = system.verify_store(&damaged);
         assert!(
-            !is_right && report.contains(damage.named),
+            status == Some(1) && report.contains(damage.named),
             "{sql}\n{report}"
         );
     }
     system.assert_verified();
+}
+
+/// The exit status of `order-worker verify` of another database.
+fn exit_status(url: &str) -> Option<i32> {
+    let mut verify = Process::command(WORKER);
+    let output = verify.arg("verify").env("DATABASE_URL", url).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    output.status.code()
+}
+
+#[test]
+fn a_database_that_can_t_be_read_is_told_from_one_that_is_wrong() {
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    // Of no schema yet.
+    assert_eq!(exit_status(&store.url()), Some(2));
+    let url = if store.is_sqlite() {
+        fs::write(
+            folder.join("orders.db"),
+            "no database, but long enough ".repeat(100),
+        )
+        .unwrap();
+        store.url()
+    } else {
+        format!("{}_not_there", store.url())
+    };
+    assert_eq!(exit_status(&url), Some(2));
+    assert_eq!(exit_status("mysql://orders"), Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,10 +8,7 @@ use std::{
 
 use anyhow::Context;
 use jiff::Timestamp;
-use shared::{
-    event::{CloudEvent, Event},
-    id::OrderId,
-};
+use shared::{event::Event, id::OrderId};
 
 use super::{
     StoreError,
@@ -19,13 +16,10 @@ use super::{
     feed::reached,
     filling::{LOT, bounded},
     place, postgres,
-    row::{
-        cloud_event, event, json, millis, parse, read_step, select_events, select_steps, shelf,
-        timestamp,
-    },
+    row::{event, json, millis, parse, read_step, select_events, select_steps, shelf, timestamp},
     schema::Schema,
     sqlite,
-    turn::{Positioned, next_events},
+    turn::Positioned,
 };
 use crate::domain::{order::Order, product::Product, step::StepRow, stock::Shelves};
 
@@ -59,6 +53,41 @@ async fn number(snapshot: &mut Session, sql: Sql) -> Result<i64, StoreError> {
     rows.first().map_or(Ok(0), |row| row.integer(0))
 }
 
+/// Begins a transaction that reads one moment of the database.
+pub(super) fn begin() -> Sql {
+    Sql::dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+}
+
+/// A connection to the database that `url` names, in a transaction that reads it as it is now.
+///
+/// # Errors
+/// When it is not there or can't be read.
+pub(super) async fn open(url: &str) -> anyhow::Result<Session> {
+    let (mut snapshot, known) = if postgres::is_meant(url) {
+        let session = postgres::auditing(url, None).await?;
+        (session, postgres::newest_schema())
+    } else {
+        let session = sqlite::auditing(&sqlite::path(url)?)?;
+        (session, sqlite::newest_schema())
+    };
+    let context = || format!("can't read {}", place(url));
+    snapshot.begin(begin()).await.with_context(context)?;
+    // The snapshot begins with the first read.
+    let first = snapshot.fetch("SELECT position FROM relay", Vec::new());
+    first.await.with_context(context)?;
+    let schema = schema(&mut snapshot, known).await.with_context(context)?;
+    schema.must_be_readable(known).with_context(context)?;
+    Ok(snapshot)
+}
+
+/// Up to `$2` orders after number `$1`, as far as a lot has room: number and state, by number.
+pub(super) fn next_orders() -> Sql {
+    const NEXT: &str =
+        "SELECT number, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
+    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "state", "number"));
+    Sql::dialects(NEXT, &BOUNDED)
+}
+
 /// One moment of the whole database: what is written meanwhile is not seen. Workers may be
 /// running; nothing is locked.
 pub struct Audit {
@@ -71,22 +100,7 @@ impl Audit {
     /// # Errors
     /// When it is not there or can't be read.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
-        let (mut snapshot, known) = if postgres::is_meant(url) {
-            (postgres::auditing(url).await?, postgres::newest_schema())
-        } else {
-            (
-                sqlite::auditing(&sqlite::path(url)?)?,
-                sqlite::newest_schema(),
-            )
-        };
-        let begin = Sql::dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
-        let context = || format!("can't read {}", place(url));
-        snapshot.control(begin).await.with_context(context)?;
-        // The snapshot begins with the first read.
-        let first = snapshot.fetch("SELECT position FROM relay", Vec::new());
-        first.await.with_context(context)?;
-        let schema = schema(&mut snapshot, known).await.with_context(context)?;
-        schema.must_be_readable(known).with_context(context)?;
+        let snapshot = open(url).await?;
         Ok(Self { snapshot })
     }
 
@@ -95,11 +109,9 @@ impl Audit {
     /// # Errors
     /// When the database is away, or a row can't be understood.
     pub async fn orders(&mut self, number: i64, limit: u32) -> Result<Vec<Order>, StoreError> {
-        const NEXT: &str =
-            "SELECT number, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
-        static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "state", "number"));
-        let (sql, arguments) = (Sql::dialects(NEXT, &BOUNDED), arguments![number, limit]);
-        let read = self.snapshot.fetch_within(LOT, sql, arguments).await?;
+        let arguments = arguments![number, limit];
+        let read = self.snapshot.fetch_within(LOT, next_orders(), arguments);
+        let read = read.await?;
         let orders = read.rows.iter().map(|row| json("order", row.text(1)?));
         orders.collect()
     }
@@ -127,20 +139,6 @@ impl Audit {
         rows.iter()
             .map(|row| event(row).map(|(_, event)| event))
             .collect()
-    }
-
-    /// Up to `limit` events after `position`, as far as a lot has room, in the order of commits.
-    ///
-    /// # Errors
-    /// When the database is away, or a row can't be understood.
-    pub async fn feed(
-        &mut self,
-        position: i64,
-        limit: u32,
-    ) -> Result<Vec<(i64, CloudEvent)>, StoreError> {
-        let arguments = arguments![position, limit];
-        let read = self.snapshot.fetch_within(LOT, next_events(), arguments);
-        read.await?.rows.iter().map(cloud_event).collect()
     }
 
     /// Up to `limit` events after `position` that move stock or make orders.

@@ -11,13 +11,19 @@ use futures_util::TryStreamExt;
 use rusqlite::types::Value;
 use shared::page::Rows;
 use sqlx::{
-    Arguments as _, AssertSqlSafe, Executor, PgConnection, Row as _, SqlSafeStr, SqlStr,
+    Arguments as _, AssertSqlSafe, Connection as _, Executor, PgConnection, Row as _, SqlSafeStr,
+    SqlStr,
     pool::PoolConnection,
     postgres::{PgArguments, PgRow},
 };
 use tokio::time;
 
-use super::{StoreError, filling::Filling, sqlite};
+use super::{
+    StoreError,
+    filling::Filling,
+    postgres::{LocalSettings, begin_with},
+    sqlite,
+};
 
 /// A statement in both dialects.
 #[derive(Clone)]
@@ -241,7 +247,16 @@ pub(crate) enum Session {
 
 /// A connection to PostgreSQL. One that did not answer in time is given up: what is on its way
 /// through it can't be told from what comes next.
-pub(crate) enum Postgres {
+pub(crate) struct Postgres {
+    link: Link,
+    /// Settings that each transaction begins with, when they do not last longer: with a connection
+    /// pooler in transaction mode. Then statements have no names, and each runs in a transaction.
+    per_transaction: Option<LocalSettings>,
+    is_in_transaction: bool,
+}
+
+/// Where a connection comes from.
+pub(crate) enum Link {
     Own(Box<PgConnection>),
     /// Reads everything there is, which takes as long as it takes.
     Auditing(Box<PgConnection>),
@@ -249,6 +264,29 @@ pub(crate) enum Postgres {
     /// In a transaction, which is rolled back when it is dropped.
     Transaction(sqlx::Transaction<'static, sqlx::Postgres>),
     GivenUp,
+}
+
+/// A connection while a statement runs.
+enum Running<'a> {
+    InSession(&'a mut PgConnection),
+    /// In a transaction of the statement's own.
+    InTransaction(sqlx::Transaction<'a, sqlx::Postgres>),
+}
+
+impl Running<'_> {
+    fn connection(&mut self) -> &mut PgConnection {
+        match self {
+            Self::InSession(connection) => connection,
+            Self::InTransaction(transaction) => transaction,
+        }
+    }
+
+    async fn done(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::InSession(_) => Ok(()),
+            Self::InTransaction(transaction) => transaction.commit().await,
+        }
+    }
 }
 
 impl Session {
@@ -277,19 +315,21 @@ impl Session {
             }
             Self::Postgres(postgres) => {
                 let query = sqlx::query_with(sql.postgres, to_postgres(arguments)?);
+                let query = query.persistent(postgres.has_named_statements());
                 let patience = postgres.patience();
-                let mut rows = query.fetch(postgres.connection()?);
                 let mut filling = Filling::new(room);
                 let read = time::timeout(patience, async {
+                    let mut running = postgres.run().await?;
+                    let mut rows = query.fetch(running.connection());
                     while let Some(row) = rows.try_next().await? {
                         if !filling.takes(Row::Postgres(row)) {
                             break;
                         }
                     }
-                    Ok(())
+                    drop(rows);
+                    running.done().await
                 });
                 let read = read.await;
-                drop(rows);
                 postgres.settle(read)?;
                 Ok(filling.rows())
             }
@@ -312,7 +352,28 @@ impl Session {
         }
     }
 
-    /// Runs a statement that begins or ends a transaction.
+    /// Begins a transaction, to be ended with [`Self::end`].
+    pub(crate) async fn begin(&mut self, begin: impl Into<Sql>) -> Result<(), StoreError> {
+        let mut sql = begin.into();
+        if let Self::Postgres(postgres) = self {
+            if let Some(settings) = &postgres.per_transaction {
+                sql.postgres = begin_with(sql.postgres.as_str(), Some(settings));
+            }
+            postgres.is_in_transaction = true;
+        }
+        self.control(sql).await
+    }
+
+    /// Ends a transaction that was begun with [`Self::begin`]: `COMMIT` or `ROLLBACK`.
+    pub(crate) async fn end(&mut self, end: &'static str) -> Result<(), StoreError> {
+        self.control(end).await?;
+        if let Self::Postgres(postgres) = self {
+            postgres.is_in_transaction = false;
+        }
+        Ok(())
+    }
+
+    /// Runs statements without arguments and results.
     pub(crate) async fn control(&mut self, sql: impl Into<Sql>) -> Result<(), StoreError> {
         let sql = sql.into();
         match self {
@@ -332,7 +393,10 @@ impl Session {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(mut connection) => connection.run("COMMIT"),
-            Self::Postgres(Postgres::Transaction(transaction)) => {
+            Self::Postgres(Postgres {
+                link: Link::Transaction(transaction),
+                ..
+            }) => {
                 let committed = time::timeout(STATEMENT_TIMEOUT, transaction.commit()).await;
                 Ok(committed.map_err(|_| gone("the database did not answer"))??)
             }
@@ -348,6 +412,20 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(12);
 const AUDIT_TIMEOUT: Duration = Duration::from_hours(1);
 
 impl Postgres {
+    pub(super) fn new(link: Link, per_transaction: Option<LocalSettings>) -> Self {
+        Self {
+            is_in_transaction: matches!(link, Link::Transaction(_)),
+            link,
+            per_transaction,
+        }
+    }
+
+    pub(super) async fn close(self) {
+        if let Link::Own(connection) = self.link {
+            let _ = connection.close().await;
+        }
+    }
+
     /// Runs `sql`; tells how many rows it changed.
     pub(super) async fn execute(
         &mut self,
@@ -355,27 +433,49 @@ impl Postgres {
         arguments: PgArguments,
     ) -> Result<u64, StoreError> {
         let patience = self.patience();
-        let query = sqlx::query_with(sql, arguments);
-        let done = query.execute(self.connection()?);
-        let done = time::timeout(patience, done).await;
+        let query = sqlx::query_with(sql, arguments).persistent(self.has_named_statements());
+        let done = time::timeout(patience, async {
+            let mut running = self.run().await?;
+            let done = query.execute(running.connection()).await?;
+            running.done().await?;
+            Ok(done)
+        });
+        let done = done.await;
         Ok(self.settle(done)?.rows_affected())
     }
 
+    /// Whether statements stay prepared under names.
+    fn has_named_statements(&self) -> bool {
+        self.per_transaction.is_none()
+    }
+
+    /// The connection for one statement, in a transaction if it has to be in one.
+    async fn run(&mut self) -> Result<Running<'_>, sqlx::Error> {
+        let settings = self.per_transaction.clone();
+        let settings = settings.filter(|_| !self.is_in_transaction);
+        let connection = self.connection()?;
+        let Some(settings) = settings else {
+            return Ok(Running::InSession(connection));
+        };
+        let transaction = connection.begin_with(begin_with("BEGIN", Some(&settings)));
+        Ok(Running::InTransaction(transaction.await?))
+    }
+
     fn patience(&self) -> Duration {
-        match self {
-            Self::Auditing(_) => AUDIT_TIMEOUT,
-            Self::Own(_) | Self::Pooled(_) | Self::Transaction(_) | Self::GivenUp => {
+        match self.link {
+            Link::Auditing(_) => AUDIT_TIMEOUT,
+            Link::Own(_) | Link::Pooled(_) | Link::Transaction(_) | Link::GivenUp => {
                 STATEMENT_TIMEOUT
             }
         }
     }
 
     fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
-        match self {
-            Self::Own(connection) | Self::Auditing(connection) => Ok(connection),
-            Self::Pooled(connection) => Ok(connection),
-            Self::Transaction(transaction) => Ok(transaction),
-            Self::GivenUp => Err(gone("the connection was given up")),
+        match &mut self.link {
+            Link::Own(connection) | Link::Auditing(connection) => Ok(connection),
+            Link::Pooled(connection) => Ok(connection),
+            Link::Transaction(transaction) => Ok(transaction),
+            Link::GivenUp => Err(gone("the connection was given up")),
         }
     }
 
@@ -386,7 +486,7 @@ impl Postgres {
     ) -> Result<T, sqlx::Error> {
         answer.unwrap_or_else(|_| {
             // In the pool it would be waited for.
-            if let Self::Pooled(connection) = mem::replace(self, Self::GivenUp) {
+            if let Link::Pooled(connection) = mem::replace(&mut self.link, Link::GivenUp) {
                 drop(connection.detach());
             }
             Err(gone("the database did not answer"))

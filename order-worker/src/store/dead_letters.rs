@@ -31,7 +31,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let message = serde_json::to_string(message)
-            .map_err(|error| StoreError::Damaged(error.to_string()))?;
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
         let id = Uuid::now_v7().to_string();
         let mut session = self.writer().await?;
         session

@@ -1,5 +1,7 @@
 //! What a failed statement means: for certain nothing, perhaps something, or a defect.
 
+use shared::outcome::{Code, Failure};
+
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -21,12 +23,37 @@ pub enum StoreError {
     /// Whoever decided gave up; nothing was changed.
     #[error("the batch was given up")]
     GivenUp,
-    /// A row can't be understood, or does not fit; nothing was changed.
+    /// Stored data is corrupt: the database says so, or a row can't be decoded. Nothing was changed.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// Any other error: of the database, by its own words, or of this program. Nothing was changed.
+    #[error("the database operation failed: {0}")]
+    Failed(String),
 }
 
 impl StoreError {
+    /// The reply to a request that failed with this error while it read; nothing was changed.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Damaged(_) => Failure::new(Code::Internal, "stored data can't be read"),
+            Self::Failed(_) => Failure::new(Code::Internal, "the database operation failed"),
+            Self::Away(_)
+            | Self::Refusing(_)
+            | Self::Unknown(_)
+            | Self::Conflict(_)
+            | Self::TooMuch
+            | Self::GivenUp => Failure::new(Code::Unavailable, "the database is away"),
+        }
+    }
+
+    /// Whether it may be gone at the next attempt.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Away(_) | Self::Refusing(_) | Self::Unknown(_) | Self::Conflict(_) => true,
+            Self::TooMuch | Self::GivenUp | Self::Damaged(_) | Self::Failed(_) => false,
+        }
+    }
+
     /// What an error means that a commit ended with: nobody knows, unless the database itself said
     /// that it did not commit.
     pub(super) fn in_commit(self) -> Self {
@@ -37,31 +64,71 @@ impl StoreError {
     }
 }
 
-/// Classes of PostgreSQL's error codes that tell of a server on its way down, or of the network: not
-/// connected, operator intervention, system error. A commit may have been done before.
-/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+/// Classes of PostgreSQL's error codes for a server that is going down, or for the network: connection
+/// exception, operator intervention (statement timeouts included), system error. A commit may have been
+/// done before. <https://www.postgresql.org/docs/current/errcodes-appendix.html>
 const AWAY_CLASSES: [&str; 3] = ["08", "57", "58"];
-/// Out of resources: disk full, too many connections.
-const REFUSING_CLASS: &str = "53";
-/// Read-only (a standby, or a primary on its way down), idle in transaction for too long, a lock
-/// that was not to be had in time.
-const REFUSING_CODES: [&str; 4] = ["25006", "25P03", "25P02", "55P03"];
+/// Insufficient resources (disk full, too many connections), and invalid authorization (the password
+/// was changed).
+const REFUSING_CLASSES: [&str; 2] = ["53", "28"];
+/// Read-only transaction (a standby, or a primary on its way down), idle in transaction for too long,
+/// aborted transaction, lock not available, no such database, insufficient privilege.
+const REFUSING_CODES: [&str; 6] = ["25006", "25P03", "25P02", "55P03", "3D000", "42501"];
+/// Read-only transaction: a standby that has not been promoted yet.
+const READ_ONLY_CODE: &str = "25006";
+/// Duplicate prepared statement, no such prepared statement, no such cursor: the server was changed
+/// between two messages of one session.
+const POOLED_CODES: [&str; 3] = ["42P05", "26000", "34000"];
+const POOLED: &str = "a connection pooler gave the session another server, \
+                      although its pool mode was \"session\" at the start; restart the worker";
 /// Serialization failure, deadlock, unique key taken.
 const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
+/// Data corrupted, index corrupted.
+const DAMAGED_CODES: [&str; 2] = ["XX001", "XX002"];
 
 /// To whom does not get a turn to look through many rows.
 pub(super) const TOO_MANY_SEARCHES: &str = "too many look for what takes long to be found";
 
-/// SQLite's result codes of the same meaning: busy, locked, out of memory, read-only, interrupted,
-/// disk full, can't open. <https://www.sqlite.org/rescode.html>
-const SQLITE_REFUSING: [i32; 7] = [5, 6, 7, 8, 9, 13, 14];
-/// An I/O error: nobody knows what is on the disk.
+/// SQLite's result codes of the same meaning: permission denied, busy, locked, out of memory, read-only,
+/// interrupted, disk full, can't open, locking protocol, not authorized.
+/// <https://www.sqlite.org/rescode.html>
+const SQLITE_REFUSING: [i32; 10] = [3, 5, 6, 7, 8, 9, 13, 14, 15, 23];
+/// An I/O error: what is on the disk is unknown.
 const SQLITE_AWAY: i32 = 10;
+/// Corrupt, not a database.
+const SQLITE_DAMAGED: [i32; 2] = [11, 26];
+/// Busy, locked, disk full: may pass by itself.
+const SQLITE_PASSING: [i32; 3] = [5, 6, 13];
 
-/// Whether PostgreSQL's error code tells of a server that can't be used for now.
-pub(super) fn is_server_down(code: &str) -> bool {
-    let class = code.get(..2).unwrap_or_default();
-    AWAY_CLASSES.contains(&class) || class == REFUSING_CLASS
+/// Whether opening a PostgreSQL database failed with what may pass by itself: the server can't be
+/// reached, starts, stops, is out of connections, or is a standby that may be promoted.
+pub(super) fn may_pass(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(database) => {
+            let code = database.code().unwrap_or_default();
+            let class = code.get(..2).unwrap_or_default();
+            // A pooler answers a wrong configuration of ours as it answers a server that is away.
+            let is_unsupported = database
+                .message()
+                .starts_with("unsupported startup parameter");
+            let passes = AWAY_CLASSES.contains(&class) || class == "53" || code == READ_ONLY_CODE;
+            passes && !is_unsupported
+        }
+        _ => false,
+    }
+}
+
+/// Whether opening a SQLite database failed with what may pass by itself: another process holds a
+/// lock, or the disk is full.
+pub(super) fn may_pass_in_sqlite(error: &rusqlite::Error) -> bool {
+    SQLITE_PASSING.contains(&primary_code(error))
+}
+
+/// The low byte of SQLite's extended result code; 0 for errors that are not SQLite's.
+fn primary_code(error: &rusqlite::Error) -> i32 {
+    let code = error.sqlite_error().map(|error| error.extended_code & 0xff);
+    code.unwrap_or_default()
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -69,38 +136,49 @@ impl From<sqlx::Error> for StoreError {
         let why = error.to_string();
         let sqlx::Error::Database(database) = &error else {
             return match error {
-                sqlx::Error::ColumnDecode { .. }
-                | sqlx::Error::Decode(_)
-                | sqlx::Error::Encode(_)
-                | sqlx::Error::ColumnIndexOutOfBounds { .. } => Self::Damaged(why),
+                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Damaged(why),
+                sqlx::Error::Encode(_)
+                | sqlx::Error::ColumnIndexOutOfBounds { .. }
+                | sqlx::Error::Configuration(_)
+                | sqlx::Error::InvalidArgument(_) => Self::Failed(why),
                 _ => Self::Away(why),
             };
         };
-        let code = database.code().unwrap_or_default();
-        let class = code.get(..2).unwrap_or_default();
-        match () {
-            () if CONFLICT_CODES.contains(&&*code) => Self::Conflict(why),
-            () if AWAY_CLASSES.contains(&class) => Self::Away(why),
-            () if class == REFUSING_CLASS || REFUSING_CODES.contains(&&*code) => {
-                Self::Refusing(why)
-            }
-            () => Self::Damaged(why),
+        of_postgres(&database.code().unwrap_or_default(), why)
+    }
+}
+
+/// What PostgreSQL's error code means. What is not known to be corruption is told in its own words.
+fn of_postgres(code: &str, why: String) -> StoreError {
+    let class = code.get(..2).unwrap_or_default();
+    match () {
+        () if CONFLICT_CODES.contains(&code) => StoreError::Conflict(why),
+        () if POOLED_CODES.contains(&code) => StoreError::Refusing(format!("{POOLED}: {why}")),
+        () if AWAY_CLASSES.contains(&class) => StoreError::Away(why),
+        () if REFUSING_CLASSES.contains(&class) || REFUSING_CODES.contains(&code) => {
+            StoreError::Refusing(why)
         }
+        () if DAMAGED_CODES.contains(&code) => StoreError::Damaged(why),
+        () => StoreError::Failed(format!("{why} (SQLSTATE {code})")),
     }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         let why = error.to_string();
-        // The low byte is the primary result code.
-        let primary = error
-            .sqlite_error()
-            .map(|error| error.extended_code & 0xff)
-            .unwrap_or_default();
+        let is_undecodable = matches!(
+            error,
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::Utf8Error(..)
+        );
+        let primary = primary_code(&error);
         match () {
             () if SQLITE_REFUSING.contains(&primary) => Self::Refusing(why),
             () if primary == SQLITE_AWAY => Self::Away(why),
-            () => Self::Damaged(why),
+            () if is_undecodable || SQLITE_DAMAGED.contains(&primary) => Self::Damaged(why),
+            () => Self::Failed(why),
         }
     }
 }
@@ -116,5 +194,34 @@ mod tests {
         assert!(matches!(lost.in_commit(), StoreError::Unknown(_)));
         let refused = StoreError::Conflict("serialization failure".to_owned());
         assert!(matches!(refused.in_commit(), StoreError::Conflict(_)));
+    }
+
+    #[test]
+    fn only_corruption_is_called_damage() {
+        let damaged =
+            |code: &str| matches!(of_postgres(code, String::new()), StoreError::Damaged(_));
+        // One code or more of every class of PostgreSQL's appendix.
+        let codes = "02000 03000 08006 08P01 09000 0A000 0B000 0F001 0L000 0P000 0Z000 20000 21000 22001
+            22003 22021 22P02 22P05 23502 23503 23505 23514 24000 25001 25006 25P01 25P02 25P03 26000 27000
+            28000 28P01 2B000 2D000 2F000 34000 38000 39000 3B000 3D000 3F000 40001 40003 40P01 42501 42601
+            42703 42804 42883 42P01 42P05 44000 53100 53200 53300 53400 54000 54001 55000 55006 55P03 57014
+            57P01 57P02 57P03 57P04 57P05 58000 58030 58P01 72000 F0000 HV000 P0001 XX000";
+        for code in codes.split_whitespace() {
+            assert!(!damaged(code), "{code}");
+        }
+        assert!(damaged("XX001") && damaged("XX002"));
+        for code in 0..=30 {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let is_damaged = matches!(StoreError::from(error), StoreError::Damaged(_));
+            assert_eq!(is_damaged, [11, 26].contains(&code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_lost_the_session_can_be_tried_again() {
+        for code in ["42P05", "26000", "53300", "28P01", "25006"] {
+            let error = of_postgres(code, "why".to_owned());
+            assert!(matches!(error, StoreError::Refusing(_)), "{code}");
+        }
     }
 }

@@ -179,7 +179,7 @@ fn row(
         created_at: now,
     };
     let state =
-        serde_json::to_string(&delivery).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        serde_json::to_string(&delivery).map_err(|error| StoreError::Failed(error.to_string()))?;
     Ok(arguments![
         id.to_string(),
         endpoint.id.to_string(),

@@ -52,7 +52,7 @@ impl Store {
         state: &impl Serialize,
     ) -> Result<(), StoreError> {
         let state =
-            serde_json::to_string(state).map_err(|error| StoreError::Damaged(error.to_string()))?;
+            serde_json::to_string(state).map_err(|error| StoreError::Failed(error.to_string()))?;
         let mut session = self.writer().await?;
         let sql = "UPDATE jobs SET due_at = $2, state = $3 WHERE name = $1";
         session

@@ -34,7 +34,7 @@ impl Known {
     /// written.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] naming what was not locked.
+    /// [`StoreError::Failed`] naming what was not locked.
     pub(super) fn must_be_locked(&self, changed: &Dirty) -> Result<(), StoreError> {
         let Unlocked { orders, products } = &self.unlocked;
         let order = changed.orders.iter().find(|id| orders.contains(id));
@@ -52,7 +52,7 @@ impl Known {
             (None, None, Some(id)) => format!("customer {id}"),
             (None, None, None) => return Ok(()),
         };
-        Err(StoreError::Damaged(format!(
+        Err(StoreError::Failed(format!(
             "{what} would change without having been locked"
         )))
     }

@@ -15,7 +15,7 @@
 //! - `erase`: taking personal data out; `reset`: back to the beginning; `debug`: the data as it is.
 //! - `dead_letters`: steps that are dead, messages that were archived. `retries`: steps that failed and will be
 //!   tried again.
-//! - `audit`: whole-database reads for `order-worker verify`.
+//! - `audit`: whole-database reads for `order-worker verify`; `pages`: for `order-worker export`.
 
 mod audit;
 pub(crate) mod bulk;
@@ -33,6 +33,7 @@ mod load;
 mod look_up;
 mod order_list;
 mod outbox;
+mod pages;
 pub(crate) mod postgres;
 mod read;
 mod reset;
@@ -60,6 +61,7 @@ pub use self::{
     error::StoreError,
     feed::{Behind, FeedPage},
     filling::ById,
+    pages::Pages,
     read::{OrderAndSteps, OrderCursor, ProductAndShelves},
     stats::{Backlog, Counting, Figure},
     turn::{Follower, Passed, Positioned, Turn},
@@ -145,12 +147,14 @@ impl Store {
                 loop {
                     let mut session = postgres.writer().await?;
                     let result = transaction(&mut session, "BEGIN", needs, now, &mut decide).await;
-                    match &result {
-                        // It may lead to a server that is none any more, or only a standby.
-                        Err(
-                            StoreError::Away(_) | StoreError::Refusing(_) | StoreError::Unknown(_),
-                        ) => {}
-                        _ => postgres.keep(session).await,
+                    // After another error it may lead to a server that is none any more, or only a
+                    // standby, and its transaction may still be open.
+                    if let Ok(_)
+                    | Err(
+                        StoreError::Conflict(_) | StoreError::TooMuch | StoreError::GivenUp,
+                    ) = &result
+                    {
+                        postgres.keep(session).await;
                     }
                     match result {
                         Err(StoreError::Conflict(why)) if conflicts < CONFLICTS => {
@@ -239,7 +243,7 @@ impl Store {
         match &*self.database {
             Database::Sqlite(sqlite) => {
                 let mut session = sqlite.writer().await;
-                session.control("BEGIN IMMEDIATE").await?;
+                session.begin("BEGIN IMMEDIATE").await?;
                 Ok(session)
             }
             Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await,
@@ -263,16 +267,16 @@ async fn transaction<T>(
     now: Timestamp,
     decide: &mut impl FnMut(&mut World) -> Option<T>,
 ) -> Result<T, StoreError> {
-    session.control(begin).await?;
+    session.begin(begin).await?;
     let written = decide_and_write(session, needs, now, decide).await;
     let result = match written {
         Ok((result, true)) => {
             point(Point::BeforeCommit);
-            let committed = session.control("COMMIT").await;
+            let committed = session.end("COMMIT").await;
             committed.map(|()| result).map_err(StoreError::in_commit)
         }
         Ok((result, false)) => {
-            session.control("ROLLBACK").await?;
+            session.end("ROLLBACK").await?;
             return Ok(result);
         }
         Err(error) => Err(error),
@@ -284,7 +288,7 @@ async fn transaction<T>(
         }
         Err(error) => {
             // What can't be rolled back is rolled back by the database when it misses us.
-            let _ = session.control("ROLLBACK").await;
+            let _ = session.end("ROLLBACK").await;
             Err(error)
         }
     }
@@ -327,16 +331,15 @@ pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether opening failed because a database server is away, and may succeed later.
-pub fn is_away(url: &str, error: &anyhow::Error) -> bool {
-    let is_away = match error.downcast_ref::<sqlx::Error>() {
-        Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => true,
-        Some(sqlx::Error::Database(told)) => {
-            error::is_server_down(&told.code().unwrap_or_default())
-        }
-        _ => false,
-    };
-    postgres::is_meant(url) && is_away
+/// Whether opening failed with what may pass by itself: a server that can't be reached, a lock that
+/// another process holds, a full disk. Everything else is a wrong configuration.
+pub fn may_pass(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let of_postgres = cause.downcast_ref().is_some_and(error::may_pass);
+        let of_sqlite = cause.downcast_ref().is_some_and(error::may_pass_in_sqlite);
+        let of_store = cause.downcast_ref::<StoreError>();
+        of_postgres || of_sqlite || of_store.is_some_and(StoreError::may_pass)
+    })
 }
 
 /// Whether `url` names a PostgreSQL database.

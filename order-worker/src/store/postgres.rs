@@ -4,25 +4,24 @@
 //! workers run beside each other: what one changes it locks first, table by table and by key within
 //! each, so that nobody waits in a circle. Connections are made anew when they are lost.
 
-use std::{io, str::FromStr, time::Duration};
+mod migrate;
+mod pool;
+
+use std::{str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
-use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, Row, SqlSafeStr,
-    migrate::{Migration, MigrationType, Migrator},
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row, postgres::PgConnectOptions};
 use tokio::{
     sync::{Mutex, Semaphore, SemaphorePermit},
     time,
 };
 
+pub(super) use self::migrate::newest_schema;
+pub(crate) use self::pool::{LocalSettings, Pool, begin_with};
 use super::{
     StoreError,
-    database::{self, Session},
+    database::{self, Link, Session},
     error::TOO_MANY_SEARCHES,
-    schema::Schema,
 };
 
 /// The prefixes of `DATABASE_URL`.
@@ -35,33 +34,12 @@ const SEARCHES: usize = 2;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// For a connection of the engine's own.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What our connections set.
-const SETTINGS: [(&str, &str); 9] = [
-    // Milliseconds before the server gives up: on a statement, on a lock, and on a transaction
-    // whose worker is gone without a word.
-    ("statement_timeout", "10000"),
-    ("lock_timeout", "8000"),
-    ("idle_in_transaction_session_timeout", "30000"),
-    // Seconds: of silence before the server asks whether the worker's host is still there.
-    ("tcp_keepalives_idle", "10"),
-    // Statements are the same all day, each with one good plan: planning them anew takes longer than
-    // running them, and compiling them longer still.
-    ("plan_cache_mode", "force_generic_plan"),
-    ("jit", "off"),
-    // That plan goes by the keys' indexes, also if it is made while a table is still empty, or just
-    // after it has grown: what is right for a table of ten rows stays in use for ten thousand.
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-];
-
 /// A PostgreSQL database.
 pub(super) struct Postgres {
-    options: PgConnectOptions,
     /// The engine's own connection, when it is not in use and not lost.
-    writer: Mutex<Option<PgConnection>>,
-    pub(super) pool: PgPool,
-    pub(super) readers: PgPool,
+    writer: Mutex<Option<Session>>,
+    pub(super) pool: Pool,
+    pub(super) readers: Pool,
     searches: Semaphore,
 }
 
@@ -69,27 +47,23 @@ impl Postgres {
     /// Connects to the database that `url` names and brings its schema up to date. Callers' reads
     /// go to `read_url` if there is one.
     pub(super) async fn open(url: &str, read_url: Option<&str>) -> anyhow::Result<Self> {
-        let patient = options(url)?;
-        let place = place(&patient);
-        let mut migrating = connect(&patient)
-            .await
-            .with_context(|| format!("can't use the database {place}"))?;
+        let options = options(url)?;
+        let place = place(&options);
+        let cant_use = || format!("can't use the database {place}");
+        // First, because nothing that follows is for a pooler in statement mode.
+        let pool = Pool::new(options.clone(), None);
+        pool.detect().await.with_context(cant_use)?;
+        let mut migrating = connect(&options).await.with_context(cant_use)?;
         durable(&mut migrating).await?;
-        migrate(&mut migrating)
+        migrate::migrate(&mut migrating)
             .await
             .with_context(|| format!("can't migrate the database {place}"))?;
         let _ = migrating.close().await;
-        let options = patient.options(SETTINGS);
-        let pool = pool(options.clone());
         let readers = match read_url {
-            Some(url) => {
-                let options = self::options(url).context("DATABASE_READ_URL")?;
-                self::pool(options.options(SETTINGS))
-            }
+            Some(url) => Pool::new(self::options(url).context("DATABASE_READ_URL")?, None),
             None => pool.clone(),
         };
         Ok(Self {
-            options,
             writer: Mutex::new(None),
             pool,
             readers,
@@ -110,69 +84,58 @@ impl Postgres {
     /// The engine's connection; to be given back with [`Postgres::keep`] if it is still good.
     pub(super) async fn writer(&self) -> Result<Session, StoreError> {
         let kept = self.writer.lock().await.take();
-        let connection = match kept {
-            Some(connection) => connection,
-            None => time::timeout(CONNECT_TIMEOUT, self.options.connect())
-                .await
-                .map_err(|_| StoreError::Away("no connection in time".to_owned()))??,
-        };
-        Ok(Session::Postgres(database::Postgres::Own(Box::new(
-            connection,
-        ))))
+        if let Some(session) = kept {
+            return Ok(session);
+        }
+        let (connection, settings) = self.pool.connect().await?;
+        let link = Link::Own(Box::new(connection));
+        Ok(Session::Postgres(database::Postgres::new(link, settings)))
     }
 
     pub(super) async fn keep(&self, session: Session) {
-        if let Session::Postgres(database::Postgres::Own(connection)) = session {
-            *self.writer.lock().await = Some(*connection);
-        }
+        *self.writer.lock().await = Some(session);
     }
 
     pub(super) async fn close(&self) {
         self.readers.close().await;
         self.pool.close().await;
-        if let Some(writer) = self.writer.lock().await.take() {
-            let _ = writer.close().await;
+        if let Some(Session::Postgres(writer)) = self.writer.lock().await.take() {
+            writer.close().await;
         }
     }
 }
 
-pub(crate) async fn pooled(pool: &PgPool) -> Result<Session, StoreError> {
-    let connection: PoolConnection<sqlx::Postgres> = pool.acquire().await?;
-    Ok(Session::Postgres(database::Postgres::Pooled(connection)))
+pub(crate) async fn pooled(pool: &Pool) -> Result<Session, StoreError> {
+    let (connection, settings) = pool.acquire().await?;
+    let link = Link::Pooled(connection);
+    Ok(Session::Postgres(database::Postgres::new(link, settings)))
 }
 
 /// A transaction, which ends when it is dropped.
-pub(crate) async fn transaction(pool: &PgPool) -> Result<Session, StoreError> {
-    let transaction = pool.begin().await?;
-    Ok(Session::Postgres(database::Postgres::Transaction(
-        transaction,
-    )))
+pub(crate) async fn transaction(pool: &Pool) -> Result<Session, StoreError> {
+    let (transaction, settings) = pool.begin().await?;
+    let link = Link::Transaction(transaction);
+    Ok(Session::Postgres(database::Postgres::new(link, settings)))
 }
 
-/// One connection for reading all of the database that `url` names, which must be there.
-pub(crate) async fn auditing(url: &str) -> anyhow::Result<Session> {
+/// One connection for reading all of the database that `url` names, which must be there: transaction by
+/// transaction, each of which looks for its tables in `schema`, by default in the user's.
+pub(crate) async fn auditing(url: &str, schema: Option<&str>) -> anyhow::Result<Session> {
     let options = options(url)?;
     let connection = connect(&options)
         .await
         .with_context(|| format!("can't read the database {}", place(&options)))?;
-    Ok(Session::Postgres(database::Postgres::Auditing(Box::new(
-        connection,
-    ))))
+    let settings = pool::local_settings(schema.map(|schema| ("search_path", schema)).into_iter());
+    let link = Link::Auditing(Box::new(connection));
+    Ok(Session::Postgres(database::Postgres::new(
+        link,
+        Some(settings),
+    )))
 }
 
 /// A pool of connections that look for their tables in `schema`.
-pub(crate) fn pool_in(url: &str, schema: &str) -> anyhow::Result<PgPool> {
-    let options = options(url)?.options(SETTINGS);
-    Ok(pool(options.options([("search_path", schema)])))
-}
-
-fn pool(options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(POOL)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        // One that died is found out when it is used, and what it was used for is tried again.
-        .test_before_acquire(false)
-        .connect_lazy_with(options)
+pub(crate) fn pool_in(url: &str, schema: &str) -> anyhow::Result<Pool> {
+    Ok(Pool::new(options(url)?, Some(schema)))
 }
 
 /// Whether `url` is meant for PostgreSQL.
@@ -185,7 +148,10 @@ pub(super) fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
     let options = PgConnectOptions::from_str(url).map_err(|error| {
         anyhow::anyhow!("must be postgres://USER:PASSWORD@HOST:PORT/DATABASE: {error}")
     })?;
-    Ok(options.application_name("order-worker"))
+    // Nothing here is a float, and poolers refuse start-up parameters that they do not know.
+    Ok(options
+        .application_name("order-worker")
+        .extra_float_digits(None))
 }
 
 /// Where the database is, without its password.
@@ -198,21 +164,18 @@ pub(super) fn place(options: &PgConnectOptions) -> String {
 
 async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let connected = time::timeout(CONNECT_TIMEOUT, options.connect()).await;
-    let connected = connected.unwrap_or_else(|_| {
-        Err(sqlx::Error::Io(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("no connection within {CONNECT_TIMEOUT:?}"),
-        )))
-    });
-    Ok(connected?)
+    Ok(connected.unwrap_or_else(|_| Err(pool::timed_out()))?)
 }
 
 /// A commit that is answered before it is on disk could be lost after it was acknowledged.
 async fn durable(connection: &mut PgConnection) -> anyhow::Result<()> {
+    // A pooler may change servers between the messages of an unnamed statement, except in a transaction.
+    let mut transaction = connection.begin().await?;
     for (setting, lossy) in [("synchronous_commit", "off"), ("fsync", "off")] {
         let row = sqlx::query("SELECT current_setting($1)")
+            .persistent(false)
             .bind(setting)
-            .fetch_one(&mut *connection)
+            .fetch_one(&mut *transaction)
             .await?;
         let value: &str = row.try_get(0)?;
         if value == lossy {
@@ -220,123 +183,4 @@ async fn durable(connection: &mut PgConnection) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The schema's versions. Append-only: what was released is never edited.
-fn migrations() -> Migrator {
-    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
-        let sql = sql.into_sql_str();
-        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
-    };
-    let scripts = [
-        (
-            1,
-            "initial",
-            include_str!("migrations/postgres/0001_initial.sql"),
-        ),
-        (
-            2,
-            "feed and webhooks",
-            include_str!("migrations/postgres/0002_feed_and_webhooks.sql"),
-        ),
-        (
-            3,
-            "import",
-            include_str!("migrations/postgres/0003_import.sql"),
-        ),
-        (4, "jobs", include_str!("migrations/postgres/0004_jobs.sql")),
-        (
-            5,
-            "figures",
-            include_str!("migrations/postgres/0005_figures.sql"),
-        ),
-        (
-            6,
-            "side by side",
-            include_str!("migrations/postgres/0006_side_by_side.sql"),
-        ),
-        (
-            7,
-            "traces",
-            include_str!("migrations/postgres/0007_traces.sql"),
-        ),
-        (
-            8,
-            "retention",
-            include_str!("migrations/postgres/0008_retention.sql"),
-        ),
-        (
-            9,
-            "a storefront's orders by status",
-            include_str!("migrations/postgres/0009_a_storefronts_orders_by_status.sql"),
-        ),
-        (
-            10,
-            "deliveries by status",
-            include_str!("migrations/postgres/0010_deliveries_by_status.sql"),
-        ),
-        (
-            11,
-            "events by id",
-            include_str!("migrations/postgres/0011_events_by_id.sql"),
-        ),
-        (
-            12,
-            "values of columns",
-            include_str!("migrations/postgres/0012_values_of_columns.sql"),
-        ),
-        (
-            13,
-            "failed steps",
-            include_str!("migrations/postgres/0013_failed_steps.sql"),
-        ),
-        (
-            14,
-            "payments at providers",
-            include_str!("migrations/postgres/0014_payments_at_providers.sql"),
-        ),
-    ];
-    Migrator::with_migrations(scripts.map(migration).into())
-}
-
-/// The version that this program brings the schema to.
-pub(super) fn newest_schema() -> i64 {
-    let migrations = migrations();
-    let versions = migrations.iter().map(|migration| migration.version);
-    versions.max().unwrap_or_default()
-}
-
-/// Brings the schema up to date, unless it is ahead. Several workers may start at once: the first to
-/// lock migrates, the others wait.
-async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()> {
-    let mut migrations = migrations();
-    if let Some(schema) = schema(connection).await? {
-        schema.is_ahead_of(newest_schema())?;
-    }
-    // Those of a later version.
-    migrations.set_ignore_missing(true);
-    migrations.run(connection).await?;
-    Ok(())
-}
-
-/// What the database says of its schema, if it has one.
-async fn schema(connection: &mut PgConnection) -> sqlx::Result<Option<Schema>> {
-    let has = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL,
-                      to_regclass('schema_needs') IS NOT NULL";
-    let (is_there, says_so): (bool, bool) = sqlx::query_as(has).fetch_one(&mut *connection).await?;
-    if !is_there {
-        return Ok(None);
-    }
-    let version = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
-    let (version,) = sqlx::query_as(version).fetch_one(&mut *connection).await?;
-    let needs = if says_so {
-        let needs = "SELECT max(version) FROM schema_needs";
-        sqlx::query_as::<_, (i64,)>(needs)
-            .fetch_one(&mut *connection)
-            .await?
-            .0
-    } else {
-        i64::MAX
-    };
-    Ok(Some(Schema { version, needs }))
 }

@@ -66,7 +66,7 @@ pub(super) async fn world(
 
 /// A column that holds JSON, as text.
 fn text(value: &impl Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Damaged(error.to_string()))
+    serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 /// Updates the rows that were there, and inserts the others.

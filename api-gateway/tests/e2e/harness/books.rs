@@ -3,13 +3,14 @@
 use super::{Book, Process, Store, System};
 
 impl System {
-    /// `order-worker verify`: its exit status and what it said.
+    /// `order-worker verify`: whether the books are right, and the report.
     pub(crate) fn verify(&self) -> (bool, String) {
-        self.verify_store(&self.store)
+        let (status, report) = self.verify_store(&self.store);
+        (status == Some(0), report)
     }
 
-    /// The same of another database.
-    pub(crate) fn verify_store(&self, store: &Store) -> (bool, String) {
+    /// The exit status for another database, and the report.
+    pub(crate) fn verify_store(&self, store: &Store) -> (Option<i32>, String) {
         let output = Process::command("order-worker")
             .arg("verify")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
@@ -17,7 +18,7 @@ impl System {
             .output()
             .unwrap();
         (
-            output.status.success(),
+            output.status.code(),
             String::from_utf8_lossy(&output.stdout).into_owned(),
         )
     }

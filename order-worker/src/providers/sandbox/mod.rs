@@ -19,7 +19,6 @@ use std::{
 };
 
 use anyhow::Context;
-use sqlx::PgPool;
 use tokio::sync::Mutex;
 
 use self::teller::Teller;
@@ -82,7 +81,7 @@ pub struct Ledger(Place);
 enum Place {
     /// One connection, so that nobody meets a locked file.
     Sqlite(Arc<Mutex<rusqlite::Connection>>),
-    Postgres(PgPool),
+    Postgres(postgres::Pool),
 }
 
 impl Ledger {
@@ -113,7 +112,7 @@ impl Ledger {
         match &self.0 {
             Place::Sqlite(connection) => {
                 let mut session = writing(connection).await;
-                session.control("BEGIN IMMEDIATE").await?;
+                session.begin("BEGIN IMMEDIATE").await?;
                 Ok(session)
             }
             Place::Postgres(pool) => postgres::transaction(pool).await,
@@ -142,9 +141,9 @@ async fn writing(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
 /// The ledger of `database_url` for reading all of it; none if there never was one.
 async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
     if postgres::is_meant(database_url) {
-        let mut session = postgres::auditing(database_url).await?;
-        session.control("SET search_path = sandbox").await?;
-        return Ok(Some(session));
+        return Ok(Some(
+            postgres::auditing(database_url, Some("sandbox")).await?,
+        ));
     }
     let path = Ledger::path(&sqlite::path(database_url)?);
     if !path.exists() {

@@ -59,7 +59,7 @@ pub(super) fn events(writes: &mut Writes, world: &World) -> Result<(), StoreErro
         .iter()
         .map(|event| {
             let data = event.fact.data();
-            let data = data.map_err(|failure| StoreError::Damaged(failure.to_string()))?;
+            let data = data.map_err(|failure| StoreError::Failed(failure.to_string()))?;
             Ok(arguments![
                 event.id.to_string(),
                 event.subject.as_str(),

@@ -177,14 +177,14 @@ impl Reader {
         });
         let (reading, read) = read
             .await
-            .map_err(|error| StoreError::Damaged(error.to_string()))?;
+            .map_err(|error| StoreError::Failed(error.to_string()))?;
         self.reading = Some(reading);
         Ok(read?)
     }
 }
 
 fn given_away() -> StoreError {
-    StoreError::Damaged("a reader was given away".into())
+    StoreError::Failed("a reader was given away".into())
 }
 
 impl Drop for Reader {

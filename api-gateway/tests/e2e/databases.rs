@@ -1,0 +1,357 @@
+//! Databases that are away at the start, that are reached through a connection pooler, or that are read
+//! slowly.
+
+use std::{
+    fs::OpenOptions,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Book, Folder, Process, Store, System, WORKER, is_announced, order, setting, until,
+};
+
+/// A server of this test's own that scripts/lib.sh prepares, runs and forgets.
+struct Server {
+    kind: &'static str,
+    folder: PathBuf,
+    port: u16,
+    running: Option<Child>,
+}
+
+fn bash(line: &str, arguments: &[&str]) -> Command {
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &format!(r#". "$0"; find_postgres; {line}"#)])
+        .arg(setting("TEST_LIB"))
+        .args(arguments);
+    bash
+}
+
+impl Server {
+    /// A PostgreSQL server that is not running yet.
+    fn postgres(folder: &Path) -> Self {
+        let line = r#"prepare_postgres "$1" >/dev/null; echo "$POSTGRES_PORT""#;
+        Self::prepared("postgres", line, folder.join("postgres"), &[])
+    }
+
+    /// PgBouncer in this pool mode, running, in front of `store`'s server.
+    fn pgbouncer(folder: &Path, store: &Store, mode: &str) -> Self {
+        let Store::Postgres { port, .. } = store else {
+            panic!("SQLite has no pooler")
+        };
+        let line = r#"need_pgbouncer; prepare_pgbouncer "$1" "$2" "$3"; echo "$PGBOUNCER_PORT""#;
+        let folder = folder.join(format!("pgbouncer-{mode}"));
+        let mut server = Self::prepared("pgbouncer", line, folder, &[&port.to_string(), mode]);
+        server.start();
+        server
+    }
+
+    fn prepared(kind: &'static str, line: &str, folder: PathBuf, more: &[&str]) -> Self {
+        let arguments = [&[folder.to_str().unwrap()], more].concat();
+        let output = bash(line, &arguments).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+        let port = String::from_utf8(output.stdout).unwrap();
+        Self {
+            kind,
+            folder,
+            port: port.trim().parse().unwrap(),
+            running: None,
+        }
+    }
+
+    fn start(&mut self) {
+        let log = self.folder.join("out.log");
+        let log = OpenOptions::new().create(true).append(true).open(log);
+        let log = log.unwrap();
+        let mut run = bash(
+            &format!(r#"run_{} "$1""#, self.kind),
+            &[self.folder.to_str().unwrap()],
+        );
+        run.stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        self.running = Some(run.spawn().unwrap());
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://orders@127.0.0.1:{}/{database}", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(running) = &mut self.running {
+            let _ = running.kill();
+            let _ = running.wait();
+        }
+        let line = format!(r#"forget_{} "$1""#, self.kind);
+        let _ = bash(&line, &[self.folder.to_str().unwrap()]).status();
+    }
+}
+
+/// What a program's health server answers: the status and the body.
+async fn health(program: &Process, field: &str, path: &str) -> Option<(u16, Value)> {
+    let address = program.logged(field, 0)?;
+    let address = address.trim_start_matches("http://");
+    let answer = reqwest::get(format!("http://{address}{path}")).await.ok()?;
+    let status = answer.status().as_u16();
+    Some((status, answer.json().await.unwrap_or_default()))
+}
+
+async fn is_alive(program: &Process, field: &str) {
+    until("the program to listen", async || {
+        let answer = health(program, field, "/livez").await;
+        answer.is_some_and(|(status, _)| status == 200)
+    })
+    .await;
+}
+
+fn variables(database: &str, amqp: &str) -> Vec<(String, String)> {
+    [
+        ("PATH", std::env::var("PATH").unwrap().as_str()),
+        ("DATABASE_URL", database),
+        ("AMQP_URL", amqp),
+        ("WORKER_HTTP_ADDR", "127.0.0.1:0"),
+        ("HTTP_ADDR", "127.0.0.1:0"),
+        ("LOG_FORMAT", "json"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// A broker that refuses connections.
+const NO_BROKER: &str = "amqp://guest:guest@127.0.0.1:1/%2f";
+
+#[tokio::test]
+async fn a_worker_that_starts_before_its_database_lives_and_says_what_is_missing() {
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    let mut server = None;
+    let mut held = None;
+    let (url, why) = if store.is_sqlite() {
+        let migrated = Process::command(WORKER)
+            .arg("migrate")
+            .env("DATABASE_URL", store.url())
+            .status();
+        assert!(migrated.unwrap().success());
+        held = Some(store.hold_writes());
+        (store.url(), "locked")
+    } else {
+        let postgres = server.insert(Server::postgres(&folder));
+        (postgres.url("postgres"), "refused")
+    };
+    let variables = variables(&url, NO_BROKER);
+    let mut worker = Process::start(WORKER, folder.join("worker.log"), &variables);
+    is_alive(&worker, "health").await;
+    until("the reason to be told", async || {
+        let (status, body) = health(&worker, "health", "/readyz").await.unwrap();
+        assert_eq!(status, 503, "{body}");
+        body["database"].as_str().unwrap().contains(why)
+    })
+    .await;
+    assert!(!worker.has_ended());
+    // It can be stopped meanwhile.
+    worker.terminate();
+    let mut worker = Process::start(WORKER, folder.join("again.log"), &variables);
+    is_alive(&worker, "health").await;
+
+    drop(held.take());
+    if let Some(postgres) = &mut server {
+        postgres.start();
+    }
+    until("the database to be opened", async || {
+        let (status, body) = health(&worker, "health", "/readyz").await.unwrap();
+        // There is no broker.
+        assert_eq!(status, 503, "{body}");
+        assert_ne!(body["broker"], "ok");
+        body["database"] == "ok"
+    })
+    .await;
+    worker.terminate();
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_before_its_broker_lives_and_is_not_ready() {
+    let folder = Folder::new();
+    let variables = variables("", NO_BROKER);
+    let mut gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
+    is_alive(&gateway, "address").await;
+    let (status, body) = health(&gateway, "address", "/readyz").await.unwrap();
+    assert_eq!(status, 503, "{body}");
+    assert!(!gateway.has_ended());
+}
+
+#[test]
+fn a_wrong_configuration_ends_the_start_at_once_although_the_database_is_away() {
+    let away = "postgres://orders@127.0.0.1:1/orders";
+    for (name, value) in [
+        ("AMQP_URL", "http://broker"),
+        ("PAYMENT_PROVIDER", "stripe"),
+    ] {
+        let output = Process::command(WORKER)
+            .env("DATABASE_URL", away)
+            .env("WORKER_HTTP_ADDR", "127.0.0.1:0")
+            .env("LOG_FORMAT", "json")
+            .env(name, value)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+/// What a foreign client of the pooler is shown, who sets nothing.
+fn shown(url: &str, setting_name: &str) -> String {
+    let psql = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
+    let show = format!("SHOW {setting_name}");
+    let output = Command::new(psql)
+        .args(["-qAtX", "-c", &show, url])
+        .output();
+    String::from_utf8(output.unwrap().stdout)
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+/// Workers behind PgBouncer, from an empty database to delivered orders.
+async fn works_behind_pgbouncer(mode: &str) {
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    let Store::Postgres { name, .. } = store.clone() else {
+        return;
+    };
+    let pooler = Server::pgbouncer(&folder, &store, mode);
+    let url = pooler.url(&name);
+    until("the pooler", async || {
+        !shown(&url, "statement_timeout").is_empty()
+    })
+    .await;
+    let run = |command: &[&str]| {
+        let mut worker = Process::command(WORKER);
+        worker.args(command).env("DATABASE_URL", &url);
+        worker.stdout(Stdio::piped()).stderr(Stdio::piped());
+        worker
+    };
+    // The first to lock migrates, the others wait.
+    let migrating: Vec<_> = (0..3).map(|_| run(&["migrate"]).spawn().unwrap()).collect();
+    for migrating in migrating {
+        let output = migrating.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let mut system = System::start_over(folder, store, WORKER).await;
+    system.set("DATABASE_URL", Some(&url));
+    system.worker.terminate();
+    system.restart_worker().await;
+    let other = system.spawn_replacement_worker();
+
+    system.stock("A", &[("main", 1_000)]).await;
+    let customer = system.customer().await;
+    let orders = (0..40).map(async |_| {
+        let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
+        created.expect(201)["id"].as_str().unwrap().to_owned()
+    });
+    let ids = futures_util::future::join_all(orders).await;
+    for id in &ids {
+        system.order_until(id, "announced", is_announced).await;
+    }
+    let cancel = format!("/v1/orders/{}/cancel", ids[0]);
+    system.post(&cancel, json!({})).await.expect(200);
+    let delivered = system.webhook("m-1", "shipment.delivered", &ids[1]).await;
+    delivered.expect(200);
+    // A worker's settings and statements harm no other client of the pooler.
+    for _ in 0..10 {
+        assert_eq!(shown(&url, "statement_timeout"), "0");
+        assert_eq!(shown(&url, "enable_seqscan"), "on");
+    }
+    system.quiet().await;
+    system.assert_verified();
+    for command in [&["verify"][..], &["export", "orders"]] {
+        let output = run(command).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    system.worker.terminate();
+    system.worker = other;
+    system.get("/v1/orders").await.expect(200);
+    let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
+    assert!(!log.contains("damaged"), "{log}");
+    assert!(!log.contains("prepared statement"), "{log}");
+}
+
+#[tokio::test]
+async fn workers_behind_pgbouncer_in_session_mode_do_all_that_they_do_without_it() {
+    works_behind_pgbouncer("session").await;
+}
+
+#[tokio::test]
+async fn workers_behind_pgbouncer_in_transaction_mode_do_all_that_they_do_without_it() {
+    works_behind_pgbouncer("transaction").await;
+}
+
+#[tokio::test]
+async fn pgbouncer_in_statement_mode_is_refused_with_one_line() {
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    let Store::Postgres { name, .. } = store.clone() else {
+        return;
+    };
+    let pooler = Server::pgbouncer(&folder, &store, "statement");
+    let url = pooler.url(&name);
+    until("the pooler", async || {
+        !shown(&url, "statement_timeout").is_empty()
+    })
+    .await;
+    let output = Process::command(WORKER)
+        .arg("migrate")
+        .env("DATABASE_URL", &url)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("pool mode must be"), "{said}");
+}
+
+/// However slowly an export is read, the database keeps nothing for it.
+#[tokio::test]
+async fn an_export_that_is_not_read_holds_no_transaction() {
+    let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
+    system.stock("A", &[("main", 1)]).await;
+    let customer = system.customer().await;
+    let lines = vec![order(&customer, "A", 1); 700];
+    let imported = system.import(&lines, None).await.expect(200);
+    assert_eq!(imported["accepted"], 700);
+    system.worker.terminate();
+    for what in ["orders", "events"] {
+        let mut export = Process::command(WORKER)
+            .args(["export", what])
+            .env("DATABASE_URL", system.store.url())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdout = export.stdout.take().unwrap();
+        // The first page is being written; a pipe does not hold all of it.
+        let mut first = [0];
+        stdout.read_exact(&mut first).unwrap();
+        if system.store.is_sqlite() {
+            let write = "UPDATE relay SET position = position WHERE name = 'probe'";
+            system.store.run(Book::Orders, write);
+            // Whether a reader was in the way, and pages that are left of the log.
+            let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+            assert_eq!(system.store.run(Book::Orders, checkpoint), "0 0 0");
+        } else {
+            let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                          AND application_name = 'order-worker' AND xact_start IS NOT NULL";
+            assert_eq!(system.store.run(Book::Orders, open), "0");
+        }
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        assert!(export.wait().unwrap().success());
+        assert!(rest.lines().count() >= 700, "{what}");
+    }
+}

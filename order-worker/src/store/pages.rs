@@ -1,0 +1,105 @@
+//! Whole-database reads for `order-worker export`: page by page. Each page is a transaction of its own,
+//! which has ended before the page is handed out: however slowly pages are written, the database keeps
+//! nothing for them.
+
+use std::collections::HashMap;
+
+use shared::{event::CloudEvent, id::OrderId};
+
+use super::{
+    StoreError,
+    audit::{begin, next_orders, open},
+    database::{Session, among, list},
+    feed::end,
+    filling::LOT,
+    row::{cloud_event, json, read_step, select_steps},
+    turn::next_events,
+};
+use crate::{
+    domain::{order::Order, step::StepRow},
+    store::database::arguments,
+};
+
+/// Orders or events up to the last one at the time of opening, by pages.
+pub struct Pages {
+    session: Session,
+    last: i64,
+}
+
+impl Pages {
+    /// Opens the database that `url` names, to read its orders, by number.
+    ///
+    /// # Errors
+    /// When it is not there or can't be read.
+    pub async fn of_orders(url: &str) -> anyhow::Result<Self> {
+        let mut session = open(url).await?;
+        let sql = "SELECT coalesce(max(number), 0) FROM orders";
+        let rows = session.fetch(sql, Vec::new()).await?;
+        let last = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+        session.end("COMMIT").await?;
+        Ok(Self { session, last })
+    }
+
+    /// Opens the database that `url` names, to read its events, by their position in the feed.
+    ///
+    /// # Errors
+    /// When it is not there or can't be read.
+    pub async fn of_events(url: &str) -> anyhow::Result<Self> {
+        let mut session = open(url).await?;
+        let last = end(&mut session).await?;
+        session.end("COMMIT").await?;
+        Ok(Self { session, last })
+    }
+
+    /// Up to `limit` orders after `number`, as far as a lot has room, as stored now, and their steps.
+    ///
+    /// # Errors
+    /// When the database is away, or a row can't be understood.
+    pub async fn orders(
+        &mut self,
+        number: i64,
+        limit: u32,
+    ) -> Result<Vec<(Order, Vec<StepRow>)>, StoreError> {
+        self.session.begin(begin()).await?;
+        let arguments = arguments![number, limit];
+        let read = self.session.fetch_within(LOT, next_orders(), arguments);
+        let orders = read.await?.rows;
+        let orders = orders.iter().map(|row| json("order", row.text(1)?));
+        let mut orders: Vec<Order> = orders.collect::<Result<_, _>>()?;
+        orders.retain(|order| order.number <= self.last);
+        let sql = among!(select_steps!("WHERE order_id"), "");
+        let ids = list(orders.iter().map(|order| order.id));
+        let rows = self.session.fetch(sql, vec![ids]).await?;
+        self.session.end("COMMIT").await?;
+        let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
+        for row in &rows {
+            let row = read_step(row)?;
+            steps.entry(row.key.order_id).or_default().push(row);
+        }
+        let with_steps = |order: Order| {
+            let steps = steps.remove(&order.id).unwrap_or_default();
+            (order, steps)
+        };
+        Ok(orders.into_iter().map(with_steps).collect())
+    }
+
+    /// Up to `limit` events after `position`, as far as a lot has room, in the order of commits.
+    ///
+    /// # Errors
+    /// When the database is away, or a row can't be understood.
+    pub async fn events(
+        &mut self,
+        position: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, CloudEvent)>, StoreError> {
+        self.session.begin(begin()).await?;
+        let arguments = arguments![position, limit];
+        let read = self.session.fetch_within(LOT, next_events(), arguments);
+        let rows = read.await?.rows;
+        self.session.end("COMMIT").await?;
+        let events = rows.iter().map(cloud_event);
+        let mut events = events.collect::<Result<Vec<_>, _>>()?;
+        events.retain(|(position, _)| *position <= self.last);
+        Ok(events)
+    }
+}

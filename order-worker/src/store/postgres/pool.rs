@@ -1,0 +1,237 @@
+//! Connections to PostgreSQL, directly or through a connection pooler such as PgBouncer.
+//!
+//! A pooler in session mode gives a connection one server for as long as it is open; settings are made
+//! with `SET` once it is connected, because poolers drop the start-up message's `options`. In transaction
+//! mode every transaction may run on another server: nothing may outlive it. Then each statement runs in
+//! a transaction, which begins with `SET LOCAL`, and statements have no names. The mode is detected when
+//! the pool is first used.
+
+use std::{io, sync::Arc};
+
+use anyhow::bail;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row, SqlSafeStr,
+    SqlStr,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::{sync::OnceCell, time};
+
+use super::{ACQUIRE_TIMEOUT, CONNECT_TIMEOUT, POOL};
+use crate::store::StoreError;
+
+/// What our connections set.
+const SETTINGS: [(&str, &str); 9] = [
+    // Milliseconds before the server gives up: on a statement, on a lock, and on a transaction
+    // whose worker is gone without a word.
+    ("statement_timeout", "10000"),
+    ("lock_timeout", "8000"),
+    ("idle_in_transaction_session_timeout", "30000"),
+    // Seconds: of silence before the server asks whether the worker's host is still there.
+    ("tcp_keepalives_idle", "10"),
+    // Statements are the same all day, each with one good plan: planning them anew takes longer than
+    // running them, and compiling them longer still.
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    // That plan goes by the keys' indexes, also if it is made while a table is still empty, or just
+    // after it has grown: what is right for a table of ten rows stays in use for ten thousand.
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
+/// How often detection compares the servers of two connections.
+const ROUNDS: usize = 3;
+
+/// How long a connection keeps its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PoolMode {
+    /// Until it is closed: there is no pooler, or one in session mode.
+    Session,
+    /// Until its transaction ends.
+    Transaction,
+}
+
+/// The statements that make a transaction in transaction mode what a session's settings make it elsewhere.
+pub(crate) type LocalSettings = Arc<str>;
+
+/// A pool of connections; clones share it.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    pool: PgPool,
+    options: PgConnectOptions,
+    mode: Arc<OnceCell<PoolMode>>,
+    session_settings: Arc<str>,
+    local_settings: LocalSettings,
+}
+
+impl Pool {
+    /// A pool of connections with `options` that look for their tables in `schema`, by default in the
+    /// user's. It connects when it is used.
+    pub(super) fn new(options: PgConnectOptions, schema: Option<&str>) -> Self {
+        let path = schema.map(|schema| ("search_path", schema));
+        let settings = || SETTINGS.into_iter().chain(path);
+        let session_settings: Arc<str> = set("SET", settings()).into();
+        let mode = Arc::<OnceCell<PoolMode>>::default();
+        let (known, text) = (Arc::clone(&mode), Arc::clone(&session_settings));
+        let pool = PgPoolOptions::new()
+            .max_connections(POOL)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // One that died is found out when it is used, and what it was used for is tried again.
+            .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                let (mode, text) = (known.get().copied(), Arc::clone(&text));
+                Box::pin(async move {
+                    if mode == Some(PoolMode::Session) {
+                        connection.execute(raw(&text)).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options.clone());
+        Self {
+            pool,
+            options,
+            mode,
+            session_settings,
+            local_settings: local_settings(settings()),
+        }
+    }
+
+    /// Detects the pool mode, unless it is known.
+    pub(super) async fn detect(&self) -> anyhow::Result<()> {
+        let detected = self.mode.get_or_try_init(|| detect(&self.options));
+        detected.await.map(drop)
+    }
+
+    /// The settings of each transaction in transaction mode; none in session mode.
+    async fn per_transaction(&self) -> Result<Option<LocalSettings>, StoreError> {
+        if self.mode.get().is_none() {
+            self.detect()
+                .await
+                .map_err(|error| match error.downcast::<sqlx::Error>() {
+                    Ok(error) => error.into(),
+                    Err(error) => StoreError::Refusing(format!("{error:#}")),
+                })?;
+        }
+        let is_pooled = self.mode.get() == Some(&PoolMode::Transaction);
+        Ok(is_pooled.then(|| Arc::clone(&self.local_settings)))
+    }
+
+    /// A connection from the pool, and the settings of its transactions.
+    pub(super) async fn acquire(
+        &self,
+    ) -> Result<(PoolConnection<sqlx::Postgres>, Option<LocalSettings>), StoreError> {
+        let settings = self.per_transaction().await?;
+        Ok((self.pool.acquire().await?, settings))
+    }
+
+    /// A transaction on a connection from the pool, and its settings.
+    pub(super) async fn begin(
+        &self,
+    ) -> Result<
+        (
+            sqlx::Transaction<'static, sqlx::Postgres>,
+            Option<LocalSettings>,
+        ),
+        StoreError,
+    > {
+        let settings = self.per_transaction().await?;
+        let begin = begin_with("BEGIN", settings.as_ref());
+        Ok((self.pool.begin_with(begin).await?, settings))
+    }
+
+    /// A connection that is not the pool's, and the settings of its transactions.
+    pub(super) async fn connect(
+        &self,
+    ) -> Result<(PgConnection, Option<LocalSettings>), StoreError> {
+        let settings = self.per_transaction().await?;
+        let connected = time::timeout(CONNECT_TIMEOUT, async {
+            let mut connection = self.options.connect().await?;
+            if settings.is_none() {
+                connection.execute(raw(&self.session_settings)).await?;
+            }
+            Ok::<_, sqlx::Error>(connection)
+        });
+        let connection = connected
+            .await
+            .map_err(|_| StoreError::Away("no connection in time".to_owned()))??;
+        Ok((connection, settings))
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// `SET LOCAL` statements, for a transaction.
+pub(super) fn local_settings<'a>(
+    settings: impl Iterator<Item = (&'a str, &'a str)>,
+) -> LocalSettings {
+    set("SET LOCAL", settings).into()
+}
+
+/// The statement that begins a transaction, and its settings.
+pub(crate) fn begin_with(begin: &str, settings: Option<&LocalSettings>) -> SqlStr {
+    let settings = settings.map(Arc::as_ref).unwrap_or_default();
+    AssertSqlSafe(format!("{begin}; {settings}")).into_sql_str()
+}
+
+fn set<'a>(command: &str, settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let set = |(name, value)| format!("{command} {name} = '{value}'; ");
+    settings.map(set).collect()
+}
+
+/// A statement by the simple protocol, which needs no prepared statement.
+fn raw(sql: &str) -> sqlx::RawSql {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+}
+
+/// Detects whether a server is shared between connections: two that are open at the same time and idle
+/// are served by the same one, or one of them by several.
+async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
+    let detecting = async {
+        let mut one = options.connect().await?;
+        let mut other = options.connect().await?;
+        let first = (server(&mut one).await?, server(&mut other).await?);
+        let mut mode = PoolMode::Session;
+        for _ in 0..ROUNDS {
+            let next = (server(&mut one).await?, server(&mut other).await?);
+            if first.0 == first.1 || next != first || server(&mut other).await? != first.1 {
+                mode = PoolMode::Transaction;
+                break;
+            }
+        }
+        if mode == PoolMode::Transaction {
+            let begun = one.execute(raw("BEGIN; SELECT 1; COMMIT")).await;
+            if let Err(sqlx::Error::Database(error)) = begun {
+                bail!(
+                    "the connection pooler does not allow transactions ({error}): its pool mode must be \
+                     \"session\" or \"transaction\""
+                );
+            }
+            tracing::info!("a connection pooler in transaction mode is in front of PostgreSQL");
+        }
+        let _ = tokio::join!(one.close(), other.close());
+        Ok(mode)
+    };
+    let detected = time::timeout(CONNECT_TIMEOUT, detecting).await;
+    detected.unwrap_or_else(|_| Err(timed_out().into()))
+}
+
+/// The process that serves the connection.
+async fn server(connection: &mut PgConnection) -> sqlx::Result<i32> {
+    // By the simple protocol, columns are texts.
+    let row = connection
+        .fetch_one(raw("SELECT pg_backend_pid()::text"))
+        .await?;
+    let pid: &str = row.try_get(0)?;
+    pid.parse()
+        .map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+pub(super) fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("no connection within {CONNECT_TIMEOUT:?}"),
+    ))
+}
