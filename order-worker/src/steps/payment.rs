@@ -55,10 +55,15 @@ pub(super) async fn void(
 pub(super) async fn capture(
     payments: &Payments,
     payment: &Payment,
+    version: u64,
     asked: i64,
+    is_last: bool,
 ) -> Result<StepResult, PartnerError> {
-    let amount = payments.capture(payment, asked).await?;
-    Ok(StepResult::Captured { amount, asked })
+    let captured = payments.capture(payment, asked, is_last).await?;
+    Ok(match captured {
+        StepResult::Stands(standing) => stands(standing, version),
+        captured => captured,
+    })
 }
 
 /// Undoes [`capture`], as far as it is to be undone.

@@ -2,7 +2,7 @@
 //! undone by steps that work whether it happened, is happening, or never will.
 
 use shared::{
-    event::{Fact, Origin},
+    event::{Fact, Origin, RefundCause},
     order::{CancelOrder, CancelReason, OrderStatus, PaymentStatus},
     outcome::Failure,
     request::Caller,
@@ -61,15 +61,13 @@ pub(super) fn cancel(
     draft.drop_step(Step::ReserveStock);
     draft.drop_step(Step::AuthorizePayment);
     draft.drop_step(Step::CheckPayment);
+    // Nothing has left, so there is nothing to be captured.
+    draft.drop_step(Step::CapturePayment);
     match draft.order.payment.status {
         // Perhaps the provider is being asked at this moment.
         PaymentStatus::Pending | PaymentStatus::Authorized => draft.follow_with(Step::VoidPayment),
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
-            let amount = draft.order.refundable();
-            if amount > 0 {
-                let reason = None;
-                draft.record(Fact::RefundRequested { amount, reason })?;
-            }
+            refund_all(draft)?;
             draft.follow_with(Step::RefundPayment);
         }
         PaymentStatus::Voided | PaymentStatus::Refunded | PaymentStatus::Failed => {}
@@ -86,4 +84,17 @@ pub(super) fn cancel(
         }
     }
     Ok(())
+}
+
+/// Requests the refund of what was captured for an order that was cancelled; false if there is nothing.
+pub(super) fn refund_all(draft: &mut Draft<'_>) -> Result<bool, Failure> {
+    let amount = draft.order.refundable_automatically();
+    if amount > 0 {
+        draft.record(Fact::RefundRequested {
+            amount,
+            reason: None,
+            cause: Some(RefundCause::Cancelled),
+        })?;
+    }
+    Ok(amount > 0)
 }

@@ -104,15 +104,27 @@ impl Stripe {
         }
     }
 
-    pub(super) async fn capture(&self, payment: &Payment, total: i64) -> Result<i64, PartnerError> {
+    pub(super) async fn capture(
+        &self,
+        payment: &Payment,
+        total: i64,
+        is_last: bool,
+    ) -> Result<StepResult, PartnerError> {
+        let captured = |amount| StepResult::Captured {
+            amount,
+            asked: total,
+        };
         let Some(reference) = held(payment)? else {
-            return Ok(0);
+            return Ok(captured(0));
         };
         let intent = self.find(reference).await?;
         let taken = received(&intent, payment);
         let left = total - taken;
-        if left <= 0 || intent.status == "succeeded" {
-            return Ok(taken);
+        if left <= 0 {
+            return Ok(captured(taken));
+        }
+        if is_closed(&intent) {
+            return self.look(payment).await.map(StepResult::Stands);
         }
         if intent.status != "requires_capture" {
             return Err(PartnerError::Permanent(format!(
@@ -120,20 +132,22 @@ impl Stripe {
                 intent.status
             )));
         }
-        let is_last = total >= payment.price.amount;
+        let is_last = is_last || total >= payment.price.amount;
         if !is_last && !can_be_taken_in_parts(&intent) {
-            return Ok(taken);
+            return Ok(captured(taken));
         }
         let mut form = Form::new();
-        if !is_last {
+        if total < payment.price.amount {
             let amount = to_stripe(left, payment.price.currency).to_string();
             form.push(("amount_to_capture", amount));
+        }
+        if !is_last {
             form.push(("final_capture", "false".to_owned()));
         }
         let key = format!("{}/capture/{total}", payment.key);
-        let captured = self.api.act(reference, "capture", &form, Some(&key)).await;
-        captured.map_err(ApiError::permanent)?;
-        Ok(total)
+        let answer = self.api.act(reference, "capture", &form, Some(&key)).await;
+        answer.map_err(ApiError::permanent)?;
+        Ok(captured(total))
     }
 
     pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
@@ -212,6 +226,7 @@ impl Stripe {
             hold: hold(&intent, payment),
             captured,
             refunded,
+            is_closed: is_closed(&intent),
             version: 0,
         })
     }
@@ -287,6 +302,11 @@ fn authorized(reference: String, amount: i64) -> StepResult {
 fn awaits_confirmation(intent: &Intent) -> bool {
     intent.status == "requires_confirmation"
         || (intent.status == "requires_payment_method" && intent.last_payment_error.is_none())
+}
+
+/// Whether no more can be captured.
+fn is_closed(intent: &Intent) -> bool {
+    matches!(intent.status.as_str(), "succeeded" | "canceled")
 }
 
 /// See <https://docs.stripe.com/payments/paymentintents/lifecycle>.

@@ -35,6 +35,11 @@ pub struct CreateShipment {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
     pub tracking_number: Option<String>,
+    /// Ships although the goods are not paid for: no money is authorized for them any more, or capturing
+    /// it failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(default = false, required = false)]
+    pub allow_unpaid: bool,
 }
 
 impl CreateShipment {
@@ -43,11 +48,13 @@ impl CreateShipment {
         let items = fields.optional_list("items", 1..=MAX_ITEMS, item);
         let carrier = fields.optional("carrier", body::text(1..=100));
         let tracking_number = fields.optional("tracking_number", body::text(1..=100));
+        let allow_unpaid = fields.optional("allow_unpaid", body::boolean);
         Some(Self {
             id: id?,
             items: items?,
             carrier,
             tracking_number,
+            allow_unpaid: allow_unpaid.unwrap_or(false),
         })
     }
 }
