@@ -5,6 +5,7 @@
 //!   what the events of all orders add up to.
 //! - No order is authorized and cancelled without a void; money is taken at most once an order; our
 //!   books equal the provider's, except where a step is still to be done.
+//! - What has left is paid for, can still be captured, was written off, or waits for an operator.
 //! - No step is overdue, and whoever is told of events is behind the feed, not ahead of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -76,7 +77,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
         let Some(last) = orders.last() else { break };
         number = last.number;
         report.orders += orders.len() as u64;
-        folds(&mut audit, &orders, &condensed, &mut report).await?;
+        let discards = folds(&mut audit, &orders, &condensed, &mut report).await?;
         for order in &orders {
             ids.insert(order.id);
             add(&mut held, &order.held, 0, 1);
@@ -85,6 +86,12 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
                 steps.get(&order.id).map_or(&[][..], Vec::as_slice),
                 &books,
                 &moving,
+                &mut report,
+            );
+            unpaid(
+                order,
+                steps.get(&order.id).map_or(&[][..], Vec::as_slice),
+                &discards,
                 &mut report,
             );
         }
@@ -112,13 +119,15 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// An order is what its events say.
+/// An order is what its events say. Returns the orders whose capture was discarded by a version that did
+/// not record the amount.
 async fn folds(
     audit: &mut Audit,
     orders: &[Order],
     condensed: &HashSet<OrderId>,
     report: &mut Report,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<HashSet<OrderId>> {
+    let mut discards = HashSet::new();
     let subjects: Vec<String> = orders.iter().map(|order| order.id.to_string()).collect();
     let mut histories: HashMap<String, Vec<Event>> = HashMap::new();
     for event in audit.events(&subjects).await? {
@@ -128,8 +137,13 @@ async fn folds(
             .or_default()
             .push(event);
     }
+    let capture = Step::CapturePayment.to_string();
     for (order, subject) in orders.iter().zip(&subjects) {
         let history = histories.remove(subject).unwrap_or_default();
+        let is_discard = |event: &Event| matches!(&event.fact, Fact::StepDiscarded { step, amount: None } if *step == capture);
+        if history.iter().any(is_discard) {
+            discards.insert(order.id);
+        }
         if condensed.contains(&order.id) {
             continue;
         }
@@ -153,7 +167,19 @@ async fn folds(
             Err(misfit) => report.violations.push(format!("order {subject}: {misfit}")),
         }
     }
-    Ok(())
+    Ok(discards)
+}
+
+/// Nothing leaves without money: it was captured, can be, was written off, or a step sees to it.
+fn unpaid(order: &Order, steps: &[StepRow], discards: &HashSet<OrderId>, report: &mut Report) {
+    let amount = order.unpaid();
+    let is_seen_to = steps.iter().any(|row| !row.key.step.is_timer());
+    if amount > 0 && !is_seen_to && !discards.contains(&order.id) {
+        report.violations.push(format!(
+            "order {}: goods worth {amount} left whose payment is neither captured, nor authorized, nor written off",
+            order.id
+        ));
+    }
 }
 
 /// The money's side of one order, in our books and in the provider's.
@@ -192,10 +218,15 @@ fn payment(
     if order.status == OrderStatus::Cancelled && is_held && !has(&Step::VoidPayment) {
         wrong("cancelled, but its authorization was not voided".to_owned());
     }
-    if order.payment.captured > order.payment.authorized {
+    // What was captured at the provider before the order heard of its authorization was refunded.
+    let authorized = match order.payment.authorized {
+        0 if order.status == OrderStatus::Cancelled => order.total,
+        authorized => authorized,
+    };
+    if order.payment.captured > authorized {
         wrong(format!(
-            "captured {} of {} authorized",
-            order.payment.captured, order.payment.authorized
+            "captured {} of {authorized} authorized",
+            order.payment.captured
         ));
     }
     if moving.contains(&key) {

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    fact::{Fact, OrderCreated},
+    fact::{Fact, OrderCreated, RefundCause},
     request::{After, EventFilter, EventPage, ListEvents, MAX_EVENTS, MAX_WAIT_MS},
 };
 use crate::{
@@ -150,7 +150,10 @@ mod tests {
                 attempt: Some(2),
                 traceparent: None,
             },
-            fact: Fact::PaymentCaptured { amount: 5 },
+            fact: Fact::PaymentCaptured {
+                amount: 5,
+                is_final: false,
+            },
         };
         let json = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
@@ -161,7 +164,10 @@ mod tests {
         let note = "\",\"data\":{}";
         for fact in [
             Fact::OrderDeleted {},
-            Fact::PaymentCaptured { amount: 5 },
+            Fact::PaymentCaptured {
+                amount: 5,
+                is_final: false,
+            },
             Fact::PaymentVoided { reference: None },
             Fact::OrderCancelled {
                 reason: CancelReason::CustomerRequest,

@@ -220,7 +220,8 @@ async fn reject(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 /// Ships goods of an order
 ///
 /// For operators: everything that is still here, or some of it, or what one `warehouse` holds of it; what has
-/// left has left once. The money is taken when all has left.
+/// left has left once. The money is taken when all has left. Goods for which no money is authorized or captured,
+/// or whose order has a failed capture, are refused (409 `INVALID_STATE`) unless `allow_unpaid` is true.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]
 async fn ship(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {

@@ -111,22 +111,161 @@ async fn a_dead_step_says_why_and_once_redriven_is_done_once() {
 }
 
 #[tokio::test]
-async fn a_discarded_step_is_gone_and_verify_names_what_it_left() {
+async fn a_discarded_capture_is_written_off_and_verify_names_goods_that_nothing_accounts_for() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
+    let lost = uncapturable(&system, "A").await;
     let id = uncapturable(&system, "A").await;
     system.assert_verified();
     system
         .delete(&format!("/v1/dead-letters/{id}:capture_payment"))
         .await
         .expect(204);
-    assert!(letters(&system).await.is_empty());
+    assert_eq!(letters(&system).await.len(), 1);
     assert_eq!(system.history(&id).await.last().unwrap(), "step.discarded");
+    system.assert_verified();
+    // Without the dead step, nobody knows of these goods.
+    let forget = format!("DELETE FROM steps WHERE order_id = '{lost}'");
+    system.store.run(Book::Orders, &forget);
     let (is_right, report) = system.verify();
     assert!(
-        !is_right && report.contains("authorized in our books, but voided"),
+        !is_right && report.contains(&format!("{lost}: goods worth 1000 left")),
         "{report}"
     );
+    assert!(!report.contains(&id), "{report}");
+}
+
+/// Discards the order's dead `step`, once it is dead.
+async fn discard(system: &System, id: &str, step: &str) {
+    let letter = format!("{id}:{step}");
+    until("the step to be dead", async || {
+        letters(system)
+            .await
+            .iter()
+            .any(|dead| dead["id"] == letter.as_str())
+    })
+    .await;
+    let path = format!("/v1/dead-letters/{letter}");
+    system.delete(&path).await.expect(204);
+}
+
+async fn announced(system: &System, quantity: u32) -> String {
+    let customer = system.customer().await;
+    let created = system
+        .post("/v1/orders", order(&customer, "A", quantity))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap().to_owned();
+    system.order_until(&id, "announced", is_announced).await;
+    id
+}
+
+#[tokio::test]
+async fn what_was_discarded_is_neither_captured_nor_refunded_later() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let id = announced(&system, 10).await;
+    let ship = format!("/v1/orders/{id}/shipments");
+    let part = json!({"items": [{"sku": "A", "quantity": 4}]});
+    // The provider can't capture the first part, and an operator lets it be.
+    ledger_status(&system, &id, "declined");
+    system.post(&ship, part).await.expect(201);
+    discard(&system, &id, "capture_payment").await;
+    ledger_status(&system, &id, "authorized");
+    system.post(&ship, json!({})).await.expect(201);
+    let captured = system
+        .order_until(&id, "captured", |order| {
+            order["payment"]["status"] == "captured"
+        })
+        .await;
+    assert_eq!(captured["payment"]["captured"], 6000, "{captured}");
+
+    let refunds = format!("/v1/orders/{id}/refunds");
+    ledger_status(&system, &id, "declined");
+    let refund = json!({"amount": 3000});
+    system.post(&refunds, refund).await.expect(202);
+    discard(&system, &id, "refund_payment").await;
+    ledger_status(&system, &id, "captured");
+    let refund = json!({"amount": 1000});
+    system.post(&refunds, refund).await.expect(202);
+    system
+        .order_until(&id, "refunded", |order| {
+            order["payment"]["refunded"].as_i64() > Some(0)
+        })
+        .await;
+    system.quiet().await;
+    let given = "SELECT captured || ' ' || refunded FROM payments";
+    assert_eq!(system.ledger(given), "6000 1000");
+    let history = format!("/v1/orders/{id}/history?limit=200");
+    let history = system.get(&history).await.expect(200);
+    let events = history["data"].as_array().unwrap().iter();
+    let discarded = events.filter(|event| event["type"] == "step.discarded");
+    let amounts: Vec<_> = discarded.map(|event| &event["data"]["amount"]).collect();
+    assert_eq!(amounts, [4000, 3000]);
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn goods_do_not_leave_unpaid_unless_an_operator_says_so() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let id = announced(&system, 10).await;
+    let ship = format!("/v1/orders/{id}/shipments");
+    let part = json!({"items": [{"sku": "A", "quantity": 4}]});
+    ledger_status(&system, &id, "voided");
+    system.post(&ship, part).await.expect(201);
+    until("the capture to be dead", async || {
+        !letters(&system).await.is_empty()
+    })
+    .await;
+    let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(order["payment"]["status"], "voided");
+    for _ in 0..2 {
+        let problem = system.post(&ship, json!({})).await;
+        let problem = problem.expect_problem(409, "INVALID_STATE");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("allow_unpaid"), "{problem}");
+        if !letters(&system).await.is_empty() {
+            discard(&system, &id, "capture_payment").await;
+        }
+    }
+    let unpaid = json!({"allow_unpaid": true});
+    system.post(&ship, unpaid).await.expect(201);
+    system.assert_verified();
+    discard(&system, &id, "capture_payment").await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn an_order_that_came_back_is_over() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    let created = system.post("/v1/orders", order(&customer, "A", 2)).await;
+    let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+    system.order_until(&id, "announced", is_announced).await;
+    let erase = format!("/v1/customers/{customer}");
+    for (index, update) in ["shipment.shipped", "shipment.returned"].iter().enumerate() {
+        let webhook = system.webhook(&format!("m-{index}"), update, &id).await;
+        webhook.expect(200);
+        if index == 0 {
+            system
+                .delete(&erase)
+                .await
+                .expect_problem(409, "INVALID_STATE");
+        }
+    }
+    system
+        .order_until(&id, "refunded", |order| {
+            order["payment"]["status"] == "refunded"
+        })
+        .await;
+    system.delete(&erase).await.expect(204);
+    let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(order["status"], "shipped");
+    assert_eq!(order["shipping_address"], Value::Null);
+    system.delete(&format!("/v1/orders/{id}")).await.expect(204);
+    system.assert_verified();
 }
 
 #[tokio::test]

@@ -288,6 +288,40 @@ async fn what_is_done_at_stripes_own_console_is_heard_of() {
 }
 
 #[tokio::test]
+async fn an_operator_is_told_when_the_hold_ends_after_a_part_has_left() {
+    let (system, stripe) = with_stripe().await;
+    let id = system.order_by("pm_card_visa").await;
+    let order = system.order_until(&id, "announced", is_announced).await;
+    let intent = order["payment"]["reference"].as_str().unwrap();
+    let ship = format!("/v1/orders/{id}/shipments");
+    let part = json!({"items": [{"sku": "A", "quantity": 1}]});
+    system.post(&ship, part).await.expect(201);
+    // The card is charged once, when all has left: until then no capture is due.
+    system.quiet().await;
+    let cancel = format!("/v1/payment_intents/{intent}/cancel");
+    stripe.ask(Method::POST, &cancel, &[]).await;
+    let object = json!({"object": "payment_intent", "id": intent, "metadata": {"order_id": id}});
+    system
+        .stripe_webhook("evt_1", "payment_intent.canceled", object)
+        .await
+        .expect(200);
+    let is_voided = |order: &Value| order["payment"]["status"] == "voided";
+    system.order_until(&id, "voided", is_voided).await;
+    let letters = system.get("/v1/dead-letters").await.expect(200);
+    let letter = format!("{id}:capture_payment");
+    assert_eq!(letters["data"][0]["id"], letter.as_str(), "{letters}");
+    system
+        .post(&ship, json!({}))
+        .await
+        .expect_problem(409, "INVALID_STATE");
+    system.assert_verified();
+    let discard = format!("/v1/dead-letters/{letter}");
+    system.delete(&discard).await.expect(204);
+    system.agrees_with(&stripe, &id).await;
+    system.assert_verified();
+}
+
+#[tokio::test]
 async fn only_what_stripe_signed_lately_is_believed() {
     let (system, stripe) = with_stripe().await;
     // Signed and sent by an implementation that is not ours.

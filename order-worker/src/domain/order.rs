@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::{
-    id::{CustomerId, OrderId, Sku, Storefront, Warehouse},
+    id::{CustomerId, OrderId, ShipmentId, Sku, Storefront, Warehouse},
     money::{Currency, Money},
     order::{
         Address, CancelReason, CancelledItem, InProgress, LineItem, Order as Representation,
-        OrderStatus, Payment, Shipment, ShipmentStatus, StockItem,
+        OrderStatus, Payment, PaymentStatus, Shipment, ShipmentStatus, StockItem,
     },
     outcome::Failure,
 };
@@ -61,6 +61,15 @@ pub struct Order {
     /// Minor units that are to be given back in all, whether they have been or not.
     #[serde(default)]
     pub refund_due: i64,
+    /// Minor units of discarded refunds: no automatic refund pays them, a requested one may.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refund_written_off: i64,
+    /// Minor units of the refunds that operators requested: no part of a return's refund.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub goodwill: i64,
+    /// Minor units of shipments that left and whose capture was discarded.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub written_off: BTreeMap<ShipmentId, i64>,
     /// The goods' side.
     pub shipments: Vec<Shipment>,
     /// The caller's own data.
@@ -78,20 +87,80 @@ pub struct Order {
 }
 
 impl Order {
-    /// Minor units that may be taken: what has left, at its prices.
+    /// Minor units to be captured in all: the value of what has left, without what was written off.
     pub fn capture_due(&self) -> i64 {
-        self.left().map(|parcel| self.value(&parcel.items)).sum()
+        self.left().map(|parcel| self.charge(parcel)).sum()
     }
 
-    /// Minor units of what has come back.
+    /// Minor units that are still to be captured for what has left.
+    pub fn capture_outstanding(&self) -> i64 {
+        (self.capture_due() - self.payment.captured).max(0)
+    }
+
+    /// Whether nothing is left to be shipped: what is captured now is captured last.
+    pub fn has_all_left(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Minor units that can be captured in all, or were.
+    pub fn collectable(&self) -> i64 {
+        match self.payment.status {
+            PaymentStatus::Authorized
+            | PaymentStatus::Captured
+            | PaymentStatus::PartiallyRefunded
+            | PaymentStatus::Refunded => self.payment.authorized.max(self.payment.captured),
+            PaymentStatus::Pending | PaymentStatus::Voided | PaymentStatus::Failed => 0,
+        }
+    }
+
+    /// Minor units of the order that can't be captured any more and were neither cancelled nor written off.
+    pub fn uncollectable(&self) -> i64 {
+        let written_off: i64 = self.written_off.values().sum();
+        (self.total - self.cancelled_value() - written_off - self.collectable()).max(0)
+    }
+
+    /// Minor units of the items that were cancelled after a part had been shipped.
+    fn cancelled_value(&self) -> i64 {
+        let cancelled = self.cancelled_items();
+        let value = cancelled.iter().map(|item| {
+            let line = self.items.iter().find(|line| line.sku == item.sku);
+            let quantity = i64::try_from(item.quantity).unwrap_or(i64::MAX);
+            line.map_or(0, |line| line.unit_price.saturating_mul(quantity))
+        });
+        value.sum()
+    }
+
+    /// Minor units of what has left that were neither captured nor written off, and that no capture to
+    /// come can collect.
+    pub fn unpaid(&self) -> i64 {
+        let collected = if self.has_all_left() {
+            self.payment.captured
+        } else {
+            self.collectable()
+        };
+        (self.capture_due() - collected).max(0)
+    }
+
+    /// Minor units that returned shipments were charged for.
     pub fn returned(&self) -> i64 {
-        let back = self.parcels();
-        let back = back.filter(|parcel| parcel.status == ShipmentStatus::Returned);
-        back.map(|parcel| self.value(&parcel.items)).sum()
+        self.charged(&[ShipmentStatus::Returned])
+    }
+
+    /// Minor units that the customer is charged for the shipments in one of `statuses`.
+    fn charged(&self, statuses: &[ShipmentStatus]) -> i64 {
+        let parcels = self.parcels();
+        let parcels = parcels.filter(|parcel| statuses.contains(&parcel.status));
+        parcels.map(|parcel| self.charge(parcel)).sum()
+    }
+
+    /// Minor units that the customer is charged for a shipment.
+    fn charge(&self, parcel: &Shipment) -> i64 {
+        let written_off = self.written_off.get(&parcel.id).copied().unwrap_or(0);
+        self.value(&parcel.items) - written_off
     }
 
     /// Minor units that `items` were bought for; lines of one product have one price.
-    fn value(&self, items: &[StockItem]) -> i64 {
+    pub fn value(&self, items: &[StockItem]) -> i64 {
         let price = |sku: &Sku| self.items.iter().find(|line| line.sku == *sku);
         let value = items.iter().map(|item| {
             price(&item.sku).map_or(0, |line| line.unit_price * i64::from(item.quantity.get()))
@@ -129,6 +198,44 @@ impl Order {
     /// Minor units that were taken and nobody has asked back yet.
     pub fn refundable(&self) -> i64 {
         self.payment.captured - self.refund_due.max(self.payment.refunded)
+    }
+
+    /// Minor units that may be refunded without a request: what was written off is not.
+    pub fn refundable_automatically(&self) -> i64 {
+        self.refundable() - self.refund_written_off
+    }
+
+    /// Minor units of returned shipments whose refund was not requested yet.
+    pub fn return_refund_due(&self) -> i64 {
+        let requested = self.refund_due + self.refund_written_off - self.goodwill;
+        (self.returned() - requested).min(self.refundable_automatically())
+    }
+
+    /// Whether nothing more happens to the order: it was delivered or cancelled, or each of its shipments
+    /// arrived, came back, or was lost and refunded.
+    pub fn is_over(&self) -> bool {
+        match self.status {
+            OrderStatus::Cancelled | OrderStatus::Delivered => true,
+            OrderStatus::Pending | OrderStatus::Processing => false,
+            OrderStatus::Shipped => self.is_settled(),
+        }
+    }
+
+    /// Whether no shipment is on its way and no money is outstanding.
+    fn is_settled(&self) -> bool {
+        use ShipmentStatus::{Delivered, Failed, Returned};
+        let is_at_rest = |parcel: &Shipment| matches!(parcel.status, Delivered | Failed | Returned);
+        let refunded = self.payment.refunded + self.refund_written_off;
+        let is_lost = |parcel: &Shipment| parcel.status == Failed;
+        let lost_due = if self.parcels().any(is_lost) {
+            self.charged(&[Failed, Returned]).min(self.payment.captured)
+        } else {
+            0
+        };
+        self.parcels().all(is_at_rest)
+            && self.capture_outstanding() == 0
+            && self.payment.refunded >= self.refund_due
+            && refunded >= lost_due
     }
 
     /// What it costs.
@@ -217,7 +324,15 @@ impl Order {
             items: self.items.clone(),
             cancelled_items: self.cancelled_items(),
             shipping_address: self.shipping_address.clone(),
-            payment: self.payment.clone(),
+            payment: Payment {
+                // Only an order that waits for its customer has something for them to do.
+                next_action: self
+                    .payment
+                    .next_action
+                    .clone()
+                    .filter(|_| self.status == OrderStatus::Pending),
+                ..self.payment.clone()
+            },
             shipments: self.shipments.clone(),
             awaits_approval: self.awaits_approval,
             in_progress: next.map(|row| InProgress {
@@ -233,4 +348,9 @@ impl Order {
             deleted_at: self.deleted_at,
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(amount: &i64) -> bool {
+    *amount == 0
 }

@@ -33,8 +33,11 @@ pub(super) fn apply(payment: &mut Payment, fact: &Fact) {
             payment.status = PaymentStatus::Failed;
             payment.next_action = None;
         }
-        Fact::PaymentCaptured { amount } => {
+        Fact::PaymentCaptured { amount, is_final } => {
             payment.captured += amount;
+            if *is_final {
+                payment.authorized = payment.captured;
+            }
             payment.status = PaymentStatus::Captured;
             given_back(payment, 0);
         }
@@ -72,6 +75,8 @@ pub struct Standing {
     pub captured: i64,
     /// Minor units given back.
     pub refunded: i64,
+    /// Whether nothing more can be captured: all was, or the provider released the rest.
+    pub is_closed: bool,
     /// The order's version when it was asked: of an order that has gone on since, this is old news.
     pub version: u64,
 }

@@ -85,13 +85,13 @@ impl Step {
                 "The provider did not say yes or no. Redrive when it answers again; the order expires when its stock's time is up, and what may be held is given up then."
             }
             Self::CapturePayment => {
-                "Goods have left and are not paid for. Look at the payment at the provider: if the money is still held, redrive; if the hold has ended, ask the customer to pay otherwise, and discard."
+                "Goods have left and are not paid for, or can't be paid for when they leave. Look at the payment at the provider: if the money is still authorized, redrive; if not, ask the customer to pay by other means, and discard: the amount of what has left is written off and no longer captured. What is still here ships with \"allow_unpaid\": true."
             }
             Self::VoidPayment => {
                 "Money of a cancelled order may still be held. Redrive when the provider answers; or give the hold up at the provider's console, and redrive to see that it is gone."
             }
             Self::RefundPayment => {
-                "Money is to be given back and is not. If the provider says why (a closed account, an empty balance), see to that and redrive; or give it back by other means, and discard."
+                "Money is to be given back and is not. If the provider says why (a closed account, an empty balance), see to that and redrive; or give it back by other means, and discard: the amount is no longer refunded here."
             }
             Self::CheckPayment => {
                 "It is not known where the payment stands. Redrive when the provider answers: it only looks."

@@ -58,8 +58,6 @@ pub struct Payment {
     pub price: Money,
     /// The provider's token for what pays.
     pub method: String,
-    /// Nothing more will leave: what is taken now is the last, and the rest of the hold can be given up.
-    pub is_complete: bool,
     /// Minor units that are known to be given back.
     pub refunded: i64,
     /// How often the provider answered this step with an error.
@@ -103,14 +101,20 @@ impl Payments {
         }
     }
 
-    /// Has what is held taken, until that is `total` minor units; tells how many are taken in all.
+    /// Has what is held taken, until that is `total` minor units: `Captured`. After the last capture
+    /// the rest is released. If less is taken and the hold has ended, the payment `Stands`.
     ///
     /// # Errors
     /// `Permanent` when less is held, `Transient` when it is not known to be done.
-    pub async fn capture(&self, payment: &Payment, total: i64) -> Result<i64, PartnerError> {
+    pub async fn capture(
+        &self,
+        payment: &Payment,
+        total: i64,
+        is_last: bool,
+    ) -> Result<StepResult, PartnerError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.capture(&payment.key, total).await,
-            Provider::Stripe(stripe) => stripe.capture(payment, total).await,
+            Provider::Stripe(stripe) => stripe.capture(payment, total, is_last).await,
         }
     }
 

@@ -26,8 +26,8 @@ pub(super) struct Due {
 /// What is asked of whom.
 pub(super) enum Call {
     Authorize(Payment),
-    /// So many minor units in all.
-    Capture(Payment, i64),
+    /// The order as of this version: so many minor units in all, and whether no capture follows.
+    Capture(Payment, u64, i64, bool),
     /// The order as of this version.
     Void(Payment, u64),
     /// So many minor units in all, of the order as of this version.
@@ -55,7 +55,10 @@ impl Call {
         let payment = || payment::payment(order, row);
         match &row.key.step {
             Step::AuthorizePayment => Self::Authorize(payment()),
-            Step::CapturePayment => Self::Capture(payment(), order.capture_due()),
+            Step::CapturePayment => {
+                let (total, is_last) = (order.capture_due(), order.has_all_left());
+                Self::Capture(payment(), order.version, total, is_last)
+            }
             Step::VoidPayment => Self::Void(payment(), order.version),
             Step::RefundPayment => {
                 let total = order.refund_due.max(order.payment.refunded);
@@ -87,7 +90,9 @@ impl Partners {
         let (payments, carrier) = (&self.payments, &self.carrier);
         match call {
             Call::Authorize(payment) => payment::authorize(payments, payment).await,
-            Call::Capture(payment, total) => payment::capture(payments, payment, *total).await,
+            Call::Capture(payment, version, total, is_last) => {
+                payment::capture(payments, payment, *version, *total, *is_last).await
+            }
             Call::Void(payment, version) => payment::void(payments, payment, *version).await,
             Call::Refund(payment, total, version) => {
                 payment::refund(payments, payment, *total, *version).await

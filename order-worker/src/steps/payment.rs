@@ -25,7 +25,6 @@ pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
         number: order.number,
         price: order.price(),
         method: order.payment_method.clone(),
-        is_complete: order.held.is_empty(),
         refunded: order.payment.refunded,
         answered: row.answered,
     }
@@ -58,10 +57,15 @@ pub(super) async fn void(
 pub(super) async fn capture(
     payments: &Payments,
     payment: &Payment,
+    version: u64,
     asked: i64,
+    is_last: bool,
 ) -> Result<StepResult, PartnerError> {
-    let amount = payments.capture(payment, asked).await?;
-    Ok(StepResult::Captured { amount, asked })
+    let captured = payments.capture(payment, asked, is_last).await?;
+    Ok(match captured {
+        StepResult::Stands(standing) => stands(standing, version),
+        captured => captured,
+    })
 }
 
 /// Undoes [`capture`], as far as it is to be undone.

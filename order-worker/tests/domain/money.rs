@@ -2,12 +2,16 @@
 //! captures or refunds at the provider's own console), in whatever order it is heard of, twice or not at
 //! all for a while: in the end our books are the provider's.
 
-use order_worker::domain::step::{Step, StepKey};
+use order_worker::domain::{
+    command::Action,
+    step::{Step, StepKey},
+};
 use proptest::{collection::vec, prelude::*};
 use serde_json::json;
 use shared::{
     id::OrderId,
     order::{OrderStatus, PaymentStatus, ShipmentUpdate},
+    outcome::Code,
 };
 
 use crate::shop::{Elsewhere, Mood, Shop};
@@ -23,6 +27,9 @@ enum Happening {
     Perform(usize, Mood),
     Arrive(usize, bool),
     Expire,
+    /// An operator sees to a dead step.
+    Discard(usize),
+    Redrive(usize),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -31,6 +38,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Elsewhere::Fails),
         1 => Just(Elsewhere::Ends),
         1 => Just(Elsewhere::Captures),
+        1 => (1..400i64).prop_map(Elsewhere::CapturesSome),
         2 => (1..400i64).prop_map(Elsewhere::Refunds),
         1 => (1..400i64).prop_map(Elsewhere::Returns),
     ];
@@ -38,6 +46,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         5 => Just(Mood::Fine),
         2 => Just(Mood::LosesAnswer),
         1 => Just(Mood::Busy),
+        2 => Just(Mood::Refuses),
         1 => Just(Mood::HasNoRoom),
         1 => Just(Mood::Declines),
         3 => Just(Mood::Questions),
@@ -52,6 +61,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         10 => (0..10usize, mood).prop_map(|(step, mood)| Happening::Perform(step, mood)),
         10 => (0..10usize, any::<bool>()).prop_map(|(answer, again)| Happening::Arrive(answer, again)),
         1 => Just(Happening::Expire),
+        2 => (0..4usize).prop_map(Happening::Discard),
+        1 => (0..4usize).prop_map(Happening::Redrive),
     ]
 }
 
@@ -78,6 +89,16 @@ fn happen(shop: &mut Shop, id: OrderId, happening: Happening) {
         Happening::Arrive(index, is_repeated) => {
             if !shop.answers.is_empty() {
                 shop.arrive(index % shop.answers.len(), is_repeated);
+            }
+        }
+        Happening::Discard(index) | Happening::Redrive(index) => {
+            let dead = shop.dead();
+            if let Some(key) = dead.get(index % dead.len().max(1)).cloned() {
+                let action = match happening {
+                    Happening::Discard(_) => Action::DiscardStep(key),
+                    _ => Action::RedriveStep(key),
+                };
+                shop.operate(action).unwrap();
             }
         }
         Happening::Expire => {
@@ -129,13 +150,288 @@ proptest! {
         let is_thought_held = order.payment.status == PaymentStatus::Authorized;
         prop_assert_eq!(is_held, is_thought_held, "{:?} {:?}", order, held);
         if order.status == OrderStatus::Cancelled {
-            prop_assert_eq!(held.captured, held.refunded, "nobody pays for what is cancelled");
+            let refunded = held.refunded + order.refund_written_off;
+            prop_assert!(is_dead || held.captured <= refunded, "nobody pays for what is cancelled");
         } else if !is_dead && (captures_in_parts || order.held.is_empty()) {
             prop_assert!(held.captured >= order.capture_due(), "what has left is paid for");
         }
         // What came back is given back, as far as it was paid for.
-        prop_assert!(is_dead || order.payment.refunded >= order.returned().min(order.payment.captured));
+        let refunded = order.payment.refunded + order.refund_written_off;
+        prop_assert!(is_dead || refunded >= order.returned().min(order.payment.captured));
+        // Goods that left without money are an operator's business, until that is written off.
+        prop_assert!(is_dead || order.unpaid() == 0, "{:?}", order);
+        ends(&mut shop, id);
     }
+}
+
+/// Whatever became of the order, it can be brought to an end.
+fn ends(shop: &mut Shop, id: OrderId) {
+    let is = |shop: &Shop, status| shop.world.orders[&id].status == status;
+    shop.discard_dead();
+    if is(shop, OrderStatus::Processing) {
+        let unpaid = json!({"id": id, "allow_unpaid": true});
+        shop.ask("shipment.create", unpaid).unwrap();
+    }
+    if is(shop, OrderStatus::Shipped) {
+        shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    }
+    shop.settle();
+    shop.discard_dead();
+    shop.settle();
+    assert_eq!(shop.dead(), [], "{:?}", shop.world.orders[&id]);
+    shop.check_settled();
+    shop.ask("order.delete", json!({"id": id})).unwrap();
+}
+
+/// An order of 4 units, 100 each, whose money is held.
+fn authorized() -> (Shop, OrderId) {
+    let mut shop = Shop::with_stock(&[("A", "main", 10)]);
+    let id = shop.order(&[("A", 4)]).unwrap();
+    shop.settle();
+    (shop, id)
+}
+
+fn key(order_id: OrderId, step: Step) -> StepKey {
+    StepKey { order_id, step }
+}
+
+/// The provider refuses the step for good, and an operator discards it.
+fn discarded(shop: &mut Shop, key: &StepKey) {
+    shop.perform(key, Mood::Refuses);
+    shop.arrive(0, false);
+    assert_eq!(shop.dead(), [key.clone()]);
+    shop.operate(Action::DiscardStep(key.clone())).unwrap();
+}
+
+#[test]
+fn a_discarded_refund_is_not_paid_with_the_next_one() {
+    let (mut shop, id) = authorized();
+    happen(&mut shop, id, Happening::Ship(0));
+    shop.settle();
+    happen(&mut shop, id, Happening::Refund(120));
+    discarded(&mut shop, &key(id, Step::RefundPayment));
+    happen(&mut shop, id, Happening::Refund(40));
+    shop.settle();
+    assert_eq!(shop.provider[&id].refunded, 40);
+    // Neither a look at the provider nor a return brings it back.
+    shop.notify(id);
+    shop.settle();
+    assert_eq!(shop.provider[&id].refunded, 40);
+    shop.check_settled();
+    // By request it can be paid.
+    happen(&mut shop, id, Happening::Refund(120));
+    shop.settle();
+    assert_eq!(shop.provider[&id].refunded, 160);
+    shop.check_settled();
+}
+
+#[test]
+fn a_discarded_refund_of_a_return_is_not_requested_again() {
+    let (mut shop, id) = authorized();
+    happen(&mut shop, id, Happening::Ship(0));
+    shop.settle();
+    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    discarded(&mut shop, &key(id, Step::RefundPayment));
+    shop.notify(id);
+    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.settle();
+    assert_eq!(shop.provider[&id].refunded, 0);
+    shop.ask("order.delete", json!({"id": id})).unwrap();
+    shop.check_settled();
+}
+
+#[test]
+fn a_discarded_capture_is_not_taken_with_the_rest() {
+    for captures_in_parts in [true, false] {
+        let (mut shop, id) = authorized();
+        shop.captures_in_parts = captures_in_parts;
+        happen(&mut shop, id, Happening::Ship(1));
+        discarded(&mut shop, &key(id, Step::CapturePayment));
+        happen(&mut shop, id, Happening::Ship(0));
+        shop.settle();
+        let order = &shop.world.orders[&id];
+        assert_eq!(
+            (order.payment.captured, shop.provider[&id].captured),
+            (300, 300)
+        );
+        assert_eq!(order.unpaid(), 0);
+        shop.check_settled();
+        // What was not paid for is not refunded.
+        shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+        shop.settle();
+        assert_eq!(shop.provider[&id].refunded, 300);
+        shop.check_settled();
+    }
+}
+
+#[test]
+fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
+    for captures_in_parts in [true, false] {
+        let (mut shop, id) = authorized();
+        shop.captures_in_parts = captures_in_parts;
+        happen(&mut shop, id, Happening::Ship(1));
+        shop.settle();
+        shop.elsewhere(id, Elsewhere::Ends, true);
+        shop.settle();
+        let capture = key(id, Step::CapturePayment);
+        assert_eq!(shop.dead(), [capture.clone()]);
+        let error = shop.world.steps[&capture].last_error.clone().unwrap();
+        assert!(error.contains("can't be captured"), "{error}");
+        // Before and after it was discarded: the rest is not paid for.
+        for _ in 0..2 {
+            let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
+            assert_eq!(refused.code, Code::InvalidState);
+            assert!(refused.message.contains("allow_unpaid"), "{refused:?}");
+            shop.discard_dead();
+        }
+        shop.notify(id);
+        shop.settle();
+        assert_eq!(shop.dead(), [], "it was told once");
+        assert_eq!(shop.world.orders[&id].unpaid(), 0);
+        let unpaid = json!({"id": id, "allow_unpaid": true});
+        shop.ask("shipment.create", unpaid).unwrap();
+        shop.settle();
+        assert_eq!(shop.dead(), [capture], "goods left unpaid");
+        shop.discard_dead();
+        shop.check_settled();
+        assert_eq!(shop.world.orders[&id].status, OrderStatus::Shipped);
+    }
+}
+
+#[test]
+fn goods_that_the_carrier_took_anyway_are_recorded_and_reported() {
+    let (mut shop, id) = authorized();
+    happen(&mut shop, id, Happening::Ship(1));
+    shop.settle();
+    shop.elsewhere(id, Elsewhere::Ends, true);
+    shop.settle();
+    shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
+    shop.settle();
+    assert_eq!(shop.world.orders[&id].status, OrderStatus::Delivered);
+    assert_eq!(shop.dead(), [key(id, Step::CapturePayment)]);
+}
+
+#[test]
+fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
+    for is_heard in [true, false] {
+        let (mut shop, id) = authorized();
+        shop.elsewhere(id, Elsewhere::CapturesSome(250), is_heard);
+        shop.settle();
+        let capture = key(id, Step::CapturePayment);
+        if is_heard {
+            assert_eq!(shop.dead(), [capture.clone()]);
+            let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
+            assert_eq!(refused.code, Code::InvalidState);
+            shop.discard_dead();
+            // What was captured pays for these.
+            happen(&mut shop, id, Happening::Ship(2));
+            shop.settle();
+            assert_eq!(shop.dead(), []);
+            let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
+            assert_eq!(refused.code, Code::InvalidState);
+            let unpaid = json!({"id": id, "allow_unpaid": true});
+            shop.ask("shipment.create", unpaid).unwrap();
+        } else {
+            happen(&mut shop, id, Happening::Ship(0));
+        }
+        shop.settle();
+        assert_eq!(shop.dead(), [capture]);
+        let order = &shop.world.orders[&id];
+        assert_eq!((order.payment.captured, order.unpaid()), (250, 150));
+        shop.discard_dead();
+        assert_eq!(shop.world.orders[&id].unpaid(), 0);
+        shop.check_settled();
+    }
+}
+
+#[test]
+fn a_goodwill_refund_is_not_taken_off_a_later_returns_refund() {
+    let (mut shop, id) = authorized();
+    happen(&mut shop, id, Happening::Ship(1));
+    happen(&mut shop, id, Happening::Ship(0));
+    shop.settle();
+    happen(&mut shop, id, Happening::Refund(50));
+    shop.settle();
+    let shipment = shop.world.orders[&id].left().last().unwrap().clone();
+    let value = shop.world.orders[&id].value(&shipment.items);
+    let news = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+    shop.ask("shipment.update", news).unwrap();
+    shop.settle();
+    assert_eq!(shop.provider[&id].refunded, 50 + value);
+    // All of it comes back: no more is refunded than was captured.
+    shop.webhook(id, ShipmentUpdate::Returned).unwrap();
+    shop.settle();
+    assert_eq!(shop.provider[&id].refunded, 400);
+    shop.check_settled();
+}
+
+#[test]
+fn an_order_whose_shipments_came_back_or_were_lost_and_refunded_is_over() {
+    for update in [ShipmentUpdate::Returned, ShipmentUpdate::Failed] {
+        let (mut shop, id) = authorized();
+        happen(&mut shop, id, Happening::Ship(0));
+        let delete = json!({"id": id});
+        shop.settle();
+        shop.ask("order.delete", delete.clone()).unwrap_err();
+        shop.webhook(id, update).unwrap();
+        if update == ShipmentUpdate::Failed {
+            shop.ask("order.delete", delete.clone()).unwrap_err();
+            happen(&mut shop, id, Happening::Refund(399));
+            shop.settle();
+            shop.ask("order.delete", delete.clone()).unwrap_err();
+            happen(&mut shop, id, Happening::Refund(1));
+        }
+        // Not before the money is back.
+        shop.ask("order.delete", delete.clone()).unwrap_err();
+        shop.settle();
+        assert!(shop.world.orders[&id].is_over());
+        shop.operate(Action::RedactOrder(id)).unwrap();
+        assert_eq!(shop.facts(id).last(), Some(&"order.redacted"));
+        shop.ask("order.delete", delete).unwrap();
+        shop.check_settled();
+    }
+}
+
+#[test]
+fn a_free_orders_refund_says_that_it_is_free() {
+    let mut shop = Shop::with_stock(&[("A", "main", 1)]);
+    let free = json!({"sku": "FREE", "name": "Sample", "price": 0, "currency": "EUR"});
+    shop.ask("product.create", free).unwrap();
+    let stock = json!({"sku": "FREE", "warehouse": "main", "on_hand": 5});
+    shop.ask("stock.set", stock).unwrap();
+    let id = shop.order(&[("FREE", 1)]).unwrap();
+    shop.settle();
+    happen(&mut shop, id, Happening::Ship(0));
+    shop.settle();
+    let refused = shop.ask("order.refund", json!({"id": id})).unwrap_err();
+    assert_eq!(refused.code, Code::InvalidState);
+    assert!(refused.message.contains("free"), "{}", refused.message);
+}
+
+#[test]
+fn what_was_captured_elsewhere_before_the_cancellation_is_authorized_captured_and_refunded() {
+    let mut shop = Shop::with_stock(&[("A", "main", 4)]);
+    shop.prepares = true;
+    let id = shop.order(&[("A", 4)]).unwrap();
+    let authorize = key(id, Step::AuthorizePayment);
+    for _ in 0..2 {
+        shop.perform(&authorize, Mood::Questions);
+        shop.arrive(0, false);
+    }
+    // The customer authenticates and somebody captures; both are not heard of.
+    shop.elsewhere(id, Elsewhere::Authenticates, false);
+    shop.elsewhere(id, Elsewhere::Captures, false);
+    shop.cancel(id).unwrap();
+    let shown = shop.ask("order.cancel", json!({"id": id})).unwrap();
+    assert_eq!(shown["payment"].get("next_action"), None, "{shown}");
+    shop.settle();
+    let payment = &shop.world.orders[&id].payment;
+    assert_eq!(
+        (payment.authorized, payment.captured, payment.refunded),
+        (400, 400, 400)
+    );
+    assert_eq!(payment.next_action, None);
+    shop.check_settled();
 }
 
 #[test]

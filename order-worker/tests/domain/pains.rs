@@ -114,7 +114,12 @@ fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded()
     };
     let mut stamp = Stamp::new("2026-01-31T12:00:00Z".parse().unwrap(), 1);
     let mut draft = Draft::of(&shop.world.orders[&id], &origin, &mut stamp);
-    draft.record(Fact::PaymentCaptured { amount: 100 }).unwrap();
+    draft
+        .record(Fact::PaymentCaptured {
+            amount: 100,
+            is_final: false,
+        })
+        .unwrap();
     shop.world.apply(draft.decide().changes);
     shop.provider.get_mut(&id).unwrap().captured = 100;
 

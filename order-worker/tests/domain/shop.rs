@@ -15,7 +15,7 @@ use order_worker::domain::{
 };
 use serde_json::{Value, json};
 use shared::{
-    event::Event,
+    event::{Event, Fact},
     id::OrderId,
     order::{NextAction, NotifyPayment, OrderStatus, PaymentStatus, ShipmentUpdate},
     outcome::{Failure, Told},
@@ -30,6 +30,8 @@ pub(crate) struct Held {
     pub(crate) refunded: i64,
     pub(crate) is_voided: bool,
     pub(crate) awaits_action: bool,
+    /// The last capture was made: the rest is released.
+    pub(crate) is_closed: bool,
     is_declined: bool,
     amount: i64,
 }
@@ -45,6 +47,8 @@ pub(crate) enum Elsewhere {
     Ends,
     /// Somebody takes all of it.
     Captures,
+    /// Somebody takes some of it, and the rest is released.
+    CapturesSome(i64),
     /// Somebody gives so much back.
     Refunds(i64),
     /// So much of what was given back could not be.
@@ -60,6 +64,8 @@ pub(crate) enum Mood {
     LosesAnswer,
     /// Does not do it, for now.
     Busy,
+    /// Will never capture or refund this.
+    Refuses,
     /// Is not even asked, for now.
     HasNoRoom,
     /// Refuses the money.
@@ -250,12 +256,22 @@ impl Shop {
                 self.partner(&key.step, &order, mood);
                 busy
             }
-            Mood::Fine | Mood::Declines | Mood::Questions => self.partner(&key.step, &order, mood),
+            Mood::Refuses if matches!(key.step, Step::CapturePayment | Step::RefundPayment) => {
+                StepResult::Failed {
+                    error: "refused".to_owned(),
+                    is_transient: false,
+                    was_answered: true,
+                }
+            }
+            Mood::Fine | Mood::Declines | Mood::Questions | Mood::Refuses => {
+                self.partner(&key.step, &order, mood)
+            }
         };
         self.answers.push((key.clone(), row.attempt, result));
     }
 
     fn partner(&mut self, step: &Step, order: &Order, mood: Mood) -> StepResult {
+        let due = Due::of(order, &self.history(order.id));
         let held = self.provider.entry(order.id).or_default();
         let declined = |message: &str| StepResult::Declined {
             code: "declined".to_owned(),
@@ -308,17 +324,19 @@ impl Shop {
                 }
             }
             Step::CapturePayment => {
-                if held.is_voided {
-                    return StepResult::Failed {
-                        error: "the hold is gone".to_owned(),
-                        is_transient: false,
-                        was_answered: true,
-                    };
+                let asked = order.capture_due();
+                assert!(
+                    asked <= due.capture.max(order.payment.captured),
+                    "{asked}: {due:?}"
+                );
+                if held.is_voided || (held.is_closed && asked > held.captured) {
+                    return StepResult::Stands(stands(order, held));
                 }
                 assert_eq!(held.authorizations, 1, "captured what is not held");
-                let asked = order.capture_due();
-                if self.captures_in_parts || asked == held.amount || order.held.is_empty() {
+                let is_last = order.has_all_left();
+                if self.captures_in_parts || is_last || asked == held.amount {
                     held.captured = held.captured.max(asked);
+                    held.is_closed |= is_last && held.captured > 0;
                 }
                 StepResult::Captured {
                     amount: held.captured,
@@ -326,7 +344,12 @@ impl Shop {
                 }
             }
             Step::RefundPayment => {
-                held.refunded = held.refunded.max(order.refund_due).min(held.captured);
+                let asked = order.refund_due.max(order.payment.refunded);
+                assert!(
+                    asked <= due.refund.max(order.payment.refunded),
+                    "{asked}: {due:?}"
+                );
+                held.refunded = held.refunded.max(asked).min(held.captured);
                 StepResult::Refunded {
                     amount: held.refunded,
                 }
@@ -355,7 +378,12 @@ impl Shop {
                 held.is_declined = true;
             }
             Elsewhere::Ends if is_held => held.is_voided = true,
+            Elsewhere::Ends if held.captured > 0 => held.is_closed = true,
             Elsewhere::Captures if is_held => held.captured = held.amount,
+            Elsewhere::CapturesSome(amount) if is_held => {
+                held.captured = amount.min(held.amount);
+                held.is_closed = true;
+            }
             Elsewhere::Refunds(amount) => {
                 held.refunded = (held.refunded + amount).min(held.captured);
             }
@@ -414,6 +442,19 @@ impl Shop {
             }
         }
         panic!("never settles: {:?}", self.world.steps);
+    }
+
+    /// The steps that wait for an operator.
+    pub(crate) fn dead(&self) -> Vec<StepKey> {
+        let rows = self.world.steps.iter().filter(|(_, row)| row.is_dead);
+        rows.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// An operator discards every dead step.
+    pub(crate) fn discard_dead(&mut self) {
+        for key in self.dead() {
+            self.operate(Action::DiscardStep(key)).unwrap();
+        }
     }
 
     pub(crate) fn facts(&self, id: OrderId) -> Vec<&'static str> {
@@ -486,7 +527,9 @@ impl Shop {
                 PaymentStatus::Authorized => (1, 0, 0, false),
                 PaymentStatus::Captured
                 | PaymentStatus::PartiallyRefunded
-                | PaymentStatus::Refunded => (1, order.payment.captured, order.refund_due, false),
+                | PaymentStatus::Refunded => {
+                    (1, order.payment.captured, order.payment.refunded, false)
+                }
                 PaymentStatus::Voided => (held.authorizations, 0, 0, true),
                 // Given up by the provider before we had it, too.
                 PaymentStatus::Failed => (held.authorizations, 0, 0, held.is_voided),
@@ -504,12 +547,20 @@ impl Shop {
                 expected,
                 "{order:?}"
             );
-            assert_eq!(order.payment.refunded, order.refund_due);
             let is_dead = |row: &StepRow| row.key.order_id == order.id && row.is_dead;
-            if self.captures_in_parts && !self.world.steps.values().any(is_dead) {
-                let kept = order.payment.captured - order.payment.refunded;
+            if self.world.steps.values().any(is_dead) {
+                continue;
+            }
+            let due = Due::of(order, &self.history(order.id));
+            assert_eq!(
+                (order.payment.refunded, order.payment.refunded),
+                (order.refund_due, due.refund)
+            );
+            if self.captures_in_parts {
+                let kept =
+                    order.payment.captured - order.payment.refunded - order.refund_written_off;
                 assert!(
-                    order.payment.captured >= order.capture_due(),
+                    order.payment.captured >= due.capture,
                     "what has left is paid for"
                 );
                 assert!(
@@ -518,6 +569,44 @@ impl Shop {
                 );
             }
         }
+    }
+}
+
+/// What an order may ask its provider for in all, as its history says: what was discarded is not part of it.
+#[derive(Debug, Default)]
+pub(crate) struct Due {
+    pub(crate) capture: i64,
+    pub(crate) refund: i64,
+}
+
+impl Due {
+    fn of(order: &Order, history: &[Event]) -> Self {
+        let (mut due, mut captured, mut refunded) = (Self::default(), 0, 0);
+        let mut written_off = 0;
+        for event in history {
+            match &event.fact {
+                Fact::ShipmentShipped { items, .. } => due.capture += order.value(items),
+                Fact::PaymentCaptured { amount, .. } => {
+                    captured += amount;
+                    let restored = written_off.min(captured - due.capture).max(0);
+                    due.capture += restored;
+                    written_off -= restored;
+                }
+                Fact::RefundRequested { amount, .. } => due.refund += amount,
+                Fact::PaymentRefunded { amount } => refunded += amount,
+                Fact::RefundFailed { amount } => refunded -= amount,
+                Fact::StepDiscarded { step, .. } if step == "capture_payment" => {
+                    let outstanding = (due.capture - captured).max(0);
+                    due.capture -= outstanding;
+                    written_off += outstanding;
+                }
+                Fact::StepDiscarded { step, .. } if step == "refund_payment" => {
+                    due.refund = due.refund.min(refunded);
+                }
+                _ => {}
+            }
+        }
+        due
     }
 }
 
@@ -553,6 +642,7 @@ fn stands(order: &Order, held: &Held) -> Standing {
         hold,
         captured: held.captured,
         refunded: held.refunded,
+        is_closed: held.is_voided || held.is_closed || held.captured == held.amount,
         version: order.version,
     }
 }

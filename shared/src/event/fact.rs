@@ -93,6 +93,9 @@ pub enum Fact {
     PaymentCaptured {
         /// Minor units taken.
         amount: i64,
+        /// The provider released the rest of the authorization: no more can be captured.
+        #[serde(default, skip_serializing_if = "is_false")]
+        is_final: bool,
     },
     /// The hold was given up; without a reference, there never was one.
     #[serde(rename = "payment.voided")]
@@ -108,6 +111,9 @@ pub enum Fact {
         /// Why, in the words of whoever asked.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// The cause, for programs; absent from events of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cause: Option<RefundCause>,
     },
     /// Money that was thought to be given back was not.
     #[serde(rename = "payment.refund_failed")]
@@ -273,6 +279,10 @@ pub enum Fact {
     StepDiscarded {
         /// Which step.
         step: String,
+        /// Minor units written off with it: of `refund_payment` they are no longer to be refunded, of
+        /// `capture_payment` no longer to be captured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        amount: Option<i64>,
     },
 
     /// A product can be ordered.
@@ -314,6 +324,20 @@ pub enum Fact {
     /// An endpoint is not told of anything any more.
     #[serde(rename = "webhook_endpoint.deleted")]
     EndpointDeleted {},
+}
+
+/// The cause of a refund.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefundCause {
+    /// An operator requested it.
+    Requested,
+    /// A shipment was returned.
+    Returned,
+    /// The order was cancelled after its payment was captured.
+    Cancelled,
+    /// It was made at the provider.
+    Provider,
 }
 
 /// All an order is made of at birth.

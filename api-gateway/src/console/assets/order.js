@@ -182,6 +182,8 @@ export async function open(root, { id, me, operates }) {
     const path = `/v1/orders/${order.id}`;
     const hasLeft = order.shipments.some((parcel) => parcel.shipped_at && parcel.status !== "cancelled");
     const isOpen = ["pending", "processing"].includes(order.status);
+    const isAtRest = order.status === "shipped"
+      && order.shipments.every((parcel) => ["delivered", "returned", "failed", "cancelled"].includes(parcel.status));
     const left = order.payment.captured - order.payment.refunded;
     const step = order.in_progress?.step;
     const waits = history.some((event) => event.type === "step.retried" && event.data.step === step);
@@ -212,7 +214,7 @@ export async function open(root, { id, me, operates }) {
         title: "Cancel this order?", text: order.payment.status === "authorized" ? "Its stock is free again, and the hold on the customer's money is given up." : "Its stock is free again. Should the payment go through at this moment, it is given up.",
         yes: "Cancel order", isDanger: true, reason: true, method: "POST", path: `${path}/cancel`, intent: "cancel",
       }, "danger"),
-      (["cancelled", "delivered"].includes(order.status) || (isOpen && !hasLeft)) && button("Delete", {
+      (["cancelled", "delivered"].includes(order.status) || isAtRest || (isOpen && !hasLeft)) && button("Delete", {
         title: "Delete this order?", text: isOpen ? "It is cancelled first, then it is gone from the lists. An operator can restore it." : "It is gone from the lists. An operator can restore it.", yes: "Delete", isDanger: true, method: "DELETE", path, intent: "delete",
       }, "danger"),
     ];

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use shared::{
-    event::{Fact, Origin},
+    event::{Fact, Origin, RefundCause},
     order::{CancelOrder, CancelReason, CancelRemaining, OrderStatus, PaymentStatus, Shipment},
     outcome::Failure,
     request::Caller,
@@ -119,6 +119,8 @@ fn settle_what_left(draft: &mut Draft<'_>, world: &World) -> Result<(), Failure>
         draft.record(Fact::RefundRequested {
             amount,
             reason: Some("cancelled".to_owned()),
+            // Not the refund of a return.
+            cause: Some(RefundCause::Requested),
         })?;
         draft.follow_with(Step::RefundPayment);
     }
@@ -156,15 +158,13 @@ pub(super) fn cancel(
     draft.drop_step(Step::ReserveStock);
     draft.drop_step(Step::AuthorizePayment);
     draft.drop_step(Step::CheckPayment);
+    // Nothing has left, so there is nothing to be captured.
+    draft.drop_step(Step::CapturePayment);
     match draft.order.payment.status {
         // Perhaps the provider is being asked at this moment.
         PaymentStatus::Pending | PaymentStatus::Authorized => draft.follow_with(Step::VoidPayment),
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
-            let amount = draft.order.refundable();
-            if amount > 0 {
-                let reason = None;
-                draft.record(Fact::RefundRequested { amount, reason })?;
-            }
+            refund_all(draft)?;
             draft.follow_with(Step::RefundPayment);
         }
         PaymentStatus::Voided | PaymentStatus::Refunded | PaymentStatus::Failed => {}
@@ -184,4 +184,17 @@ pub(super) fn cancel(
         }
     }
     Ok(())
+}
+
+/// Requests the refund of what was captured for an order that was cancelled; false if there is nothing.
+pub(super) fn refund_all(draft: &mut Draft<'_>) -> Result<bool, Failure> {
+    let amount = draft.order.refundable_automatically();
+    if amount > 0 {
+        draft.record(Fact::RefundRequested {
+            amount,
+            reason: None,
+            cause: Some(RefundCause::Cancelled),
+        })?;
+    }
+    Ok(amount > 0)
 }

@@ -13,7 +13,8 @@ use shared::{
     event::{Fact, Origin},
     id::{Sku, Warehouse},
     order::{
-        CancelShipment, CreateShipment, NewItem, OrderStatus, Shipment, ShipmentStatus, StockItem,
+        CancelShipment, CreateShipment, NewItem, OrderStatus, PaymentStatus, Shipment,
+        ShipmentStatus, StockItem,
     },
     outcome::{Failure, Violation},
     request::Caller,
@@ -27,7 +28,7 @@ use crate::domain::{
     decision::{Decision, Draft},
     order::Order,
     stamp::Stamp,
-    step::Step,
+    step::{Step, StepKey},
     stock::take_away,
     world::World,
 };
@@ -68,6 +69,9 @@ pub(super) fn create_shipment(
         None => here,
         Some(items) => chosen(here, items)?,
     };
+    if !request.allow_unpaid {
+        ensure_paid(world, order, &leaving)?;
+    }
     let mut by_warehouse: BTreeMap<Warehouse, Vec<StockItem>> = BTreeMap::new();
     for item in leaving {
         let items = by_warehouse.entry(item.warehouse.clone()).or_default();
@@ -160,6 +164,38 @@ fn bring_to(
         items: released,
         reason: Some(format!("shipped from {warehouse}")),
     })
+}
+
+/// Refuses to ship goods whose payment is missing.
+fn ensure_paid(world: &World, order: &Order, leaving: &[StockItem]) -> Result<(), Failure> {
+    let refused = |why: String| {
+        Err(Failure::invalid_state(format!(
+            "order {}: {why}; to ship unpaid goods, set allow_unpaid",
+            order.id
+        )))
+    };
+    let key = StepKey {
+        order_id: order.id,
+        step: Step::CapturePayment,
+    };
+    if world.steps.get(&key).is_some_and(|row| row.is_dead) {
+        return refused("capturing its payment failed".to_owned());
+    }
+    let (due, collectable) = (
+        order.capture_due() + order.value(leaving),
+        order.collectable(),
+    );
+    if due > collectable {
+        return refused(format!(
+            "goods worth {due} would have left, but only {collectable} is authorized or captured"
+        ));
+    }
+    let is_spent = order.payment.status == PaymentStatus::Refunded
+        && order.payment.captured >= order.payment.authorized;
+    if is_spent && order.value(leaving) > 0 {
+        return refused("all of its payment was refunded".to_owned());
+    }
+    Ok(())
 }
 
 /// Of what is still here, what the request names.

@@ -4,7 +4,6 @@ use shared::{
     customer::{BlockCustomer, Customer, NewCustomer},
     event::{Fact, Origin},
     id::{CustomerId, OrderId},
-    order::OrderStatus,
     outcome::Failure,
     request::Caller,
 };
@@ -84,14 +83,10 @@ pub(super) fn redact_order(
 ) -> Result<Decision, Failure> {
     let order = super::visible(world, caller, id)?;
     let mut draft = Draft::of(order, origin, stamp);
-    let is_over = matches!(
-        order.status,
-        OrderStatus::Delivered | OrderStatus::Cancelled
-    );
     let says_nothing = order.shipping_address.is_none()
         && order.metadata.is_empty()
         && order.payment_method.is_empty();
-    if is_over && !says_nothing {
+    if order.is_over() && !says_nothing {
         draft.record(Fact::OrderRedacted {})?;
     }
     Ok(draft.decide())

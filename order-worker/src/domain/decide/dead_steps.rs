@@ -10,7 +10,7 @@ use crate::domain::{
     decision::{Decision, Draft},
     order::Order,
     stamp::Stamp,
-    step::{StepKey, StepRow},
+    step::{Step, StepKey, StepRow},
     world::World,
 };
 
@@ -48,8 +48,8 @@ pub(super) fn redrive_step(
     Ok(draft.decide())
 }
 
-/// Lets the step be: somebody has put right by hand what it was for. If not, `order-worker verify`
-/// goes on to name it.
+/// Discards the step: an operator has settled by other means what it was for. The amount that it was to
+/// capture or refund is written off, so that no later step of the order asks the provider for it.
 pub(super) fn discard_step(
     world: &World,
     caller: &Caller,
@@ -62,11 +62,27 @@ pub(super) fn discard_step(
         return Err(not_found(key));
     }
     let mut draft = Draft::of(order, origin, stamp);
+    let amount = outstanding(order, &key.step);
     draft.record(Fact::StepDiscarded {
         step: key.step.to_string(),
+        amount: (amount > 0).then_some(amount),
     })?;
     draft.drop_step(key.step.clone());
     Ok(draft.decide())
+}
+
+/// Minor units that `step` was still to move.
+fn outstanding(order: &Order, step: &Step) -> i64 {
+    match step {
+        Step::CapturePayment => order.capture_outstanding(),
+        Step::RefundPayment => order.refund_due - order.payment.refunded,
+        // They hold money, release it or look at it: no amount is due through them.
+        Step::AuthorizePayment | Step::VoidPayment | Step::CheckPayment => 0,
+        Step::ReserveStock
+        | Step::RequestShipment(_)
+        | Step::CancelShipment(_)
+        | Step::ExpireOrder => 0,
+    }
 }
 
 /// The step, dead or to be tried again.

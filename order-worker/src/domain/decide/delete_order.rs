@@ -4,7 +4,6 @@
 use shared::{
     event::{Fact, Origin},
     id::OrderId,
-    order::OrderStatus,
     outcome::Failure,
     request::Caller,
 };
@@ -31,12 +30,9 @@ pub(super) fn delete_order(
     if order.is_deleted {
         return Ok(draft.decide());
     }
-    match order.status {
-        OrderStatus::Cancelled | OrderStatus::Delivered => {}
-        OrderStatus::Pending | OrderStatus::Processing | OrderStatus::Shipped => {
-            order.must_not_have_left("deleted")?;
-            cancel(&mut draft, requested_by(caller), None)?;
-        }
+    if !order.is_over() {
+        order.must_not_have_left("deleted")?;
+        cancel(&mut draft, requested_by(caller), None)?;
     }
     draft.record(Fact::OrderDeleted {})?;
     Ok(draft.decide())

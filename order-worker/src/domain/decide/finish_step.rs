@@ -91,13 +91,13 @@ fn done(
             payment::declined(draft, code, message)?;
         }
         (Step::CapturePayment, StepResult::Captured { amount, asked }) => {
-            payment::captured(draft, *amount, *asked, rules)?;
+            payment::captured(draft, row, *amount, *asked, rules)?;
         }
         (
-            Step::CheckPayment | Step::VoidPayment | Step::RefundPayment,
+            Step::CheckPayment | Step::VoidPayment | Step::CapturePayment | Step::RefundPayment,
             StepResult::Stands(standing),
         ) => {
-            payment::reconcile(draft, row, standing, rules)?;
+            payment::reconcile(draft, row, standing, world, rules)?;
         }
         (Step::VoidPayment, StepResult::Voided { reference }) => {
             draft.record(Fact::PaymentVoided {

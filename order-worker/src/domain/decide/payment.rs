@@ -4,14 +4,19 @@
 
 use jiff::SignedDuration;
 use shared::{
-    event::{Fact, Origin},
+    event::{Fact, Origin, RefundCause},
     id::OrderId,
     order::{CancelReason, NextAction, OrderStatus, PaymentStatus},
     outcome::Failure,
     request::Caller,
 };
 
-use super::{Rules, cancel_order::cancel, refund_order::given_back, visible};
+use super::{
+    Rules,
+    cancel_order::{cancel, refund_all},
+    refund_order::given_back,
+    visible,
+};
 use crate::domain::{
     decision::{Decision, Draft},
     payment::{Hold, Standing},
@@ -119,32 +124,65 @@ pub(super) fn declined(draft: &mut Draft<'_>, code: &str, message: &str) -> Resu
 /// before.
 pub(super) fn captured(
     draft: &mut Draft<'_>,
+    row: &StepRow,
     total: i64,
     asked: i64,
     rules: &Rules,
 ) -> Result<(), Failure> {
     let amount = total - draft.order.payment.captured;
     if amount > 0 || draft.order.total == 0 {
-        draft.record(Fact::PaymentCaptured { amount })?;
+        let is_final = false;
+        draft.record(Fact::PaymentCaptured { amount, is_final })?;
     }
-    // More has left meanwhile. A provider that takes all or nothing is asked again when all has left.
     if draft.order.capture_due() > asked {
+        // More has left meanwhile.
         draft.follow_with(Step::CapturePayment);
+    } else if draft.order.unpaid() > 0 {
+        // A provider that captures once waits until all has left; this has waited in vain.
+        unpaid(draft, row.clone())?;
     }
     give_back_returns(draft, rules)
 }
 
-/// What came back is given back, once it was taken; what was refunded before counts.
+/// Goods have left and can't be paid for: the capture is a dead step, which waits for an operator.
+fn unpaid(draft: &mut Draft<'_>, row: StepRow) -> Result<(), Failure> {
+    let (due, captured) = (draft.order.capture_due(), draft.order.payment.captured);
+    let collectable = draft.order.collectable();
+    let error = format!(
+        "goods worth {due} have left, {captured} of that is captured and the rest can't be captured: the \
+         provider holds no more than {collectable}"
+    );
+    dead_capture(draft, row, error)
+}
+
+/// Records that the capture failed for good.
+fn dead_capture(draft: &mut Draft<'_>, row: StepRow, error: String) -> Result<(), Failure> {
+    draft.record(Fact::StepDead {
+        step: Step::CapturePayment.to_string(),
+        error: error.clone(),
+    })?;
+    let due_at = draft.stamp().now();
+    draft.put(StepRow {
+        failures: row.failures + 1,
+        due_at,
+        is_dead: true,
+        last_error: Some(error),
+        ..row
+    });
+    Ok(())
+}
+
+/// What came back is given back, once it was taken. Refunds that operators requested are not part of it.
 pub(super) fn give_back_returns(draft: &mut Draft<'_>, rules: &Rules) -> Result<(), Failure> {
     if !rules.refunds_returns {
         return Ok(());
     }
-    let missing = draft.order.returned() - draft.order.refund_due;
-    let amount = missing.min(draft.order.refundable());
+    let amount = draft.order.return_refund_due();
     if amount > 0 {
         draft.record(Fact::RefundRequested {
             amount,
             reason: Some("returned".to_owned()),
+            cause: Some(RefundCause::Returned),
         })?;
         draft.follow_with(Step::RefundPayment);
     }
@@ -157,6 +195,7 @@ pub(super) fn reconcile(
     draft: &mut Draft<'_>,
     row: &StepRow,
     standing: &Standing,
+    world: &World,
     rules: &Rules,
 ) -> Result<(), Failure> {
     // Something came of another step meanwhile: what was seen before that is no contradiction to it.
@@ -171,6 +210,7 @@ pub(super) fn reconcile(
             reference: standing.reference.clone(),
         })?;
     }
+    let collectable = draft.order.collectable();
     match &standing.hold {
         Hold::Awaited => {}
         Hold::NeedsAction(action) => {
@@ -187,23 +227,87 @@ pub(super) fn reconcile(
         }
         Hold::Gone => gone(draft, standing)?,
     }
-    if standing.captured > draft.order.payment.captured {
-        let amount = standing.captured - draft.order.payment.captured;
-        draft.record(Fact::PaymentCaptured { amount })?;
-    }
+    captured_elsewhere(draft, standing)?;
     given_back(draft, standing.refunded)?;
     let failed = draft.order.payment.refunded - standing.refunded;
     if failed > 0 {
         refund_failed(draft, failed)?;
     }
     // Nobody keeps the money of an order that is over.
-    let amount = draft.order.refundable();
-    if draft.order.status == OrderStatus::Cancelled && amount > 0 {
-        let reason = None;
-        draft.record(Fact::RefundRequested { amount, reason })?;
+    if draft.order.status == OrderStatus::Cancelled && refund_all(draft)? {
         draft.follow_with(Step::RefundPayment);
     }
-    give_back_returns(draft, rules)
+    give_back_returns(draft, rules)?;
+    let is_less = draft.order.collectable() < collectable;
+    report_missing_money(draft, row, world, is_less)
+}
+
+/// Money was captured, or the rest of an authorization released, by someone else than this system.
+fn captured_elsewhere(draft: &mut Draft<'_>, standing: &Standing) -> Result<(), Failure> {
+    let payment = &draft.order.payment;
+    let amount = (standing.captured - payment.captured).max(0);
+    let captured = payment.captured + amount;
+    // A cancelled order's authorization may have been answered after the cancellation.
+    if let Hold::Given(held) = standing.hold
+        && amount > 0
+        && payment.authorized < captured
+    {
+        let provider = payment.provider.clone();
+        draft.record(Fact::PaymentAuthorized {
+            provider,
+            reference: standing.reference.clone(),
+            amount: held,
+        })?;
+    }
+    let is_final = standing.is_closed && captured > 0 && captured < draft.order.payment.authorized;
+    if amount > 0 || is_final {
+        draft.record(Fact::PaymentCaptured { amount, is_final })?;
+    }
+    Ok(())
+}
+
+/// Leaves a dead capture to an operator when the provider holds less money than the order needs: at the
+/// moment this becomes known, and whenever a capture finds that there is nothing to capture.
+fn report_missing_money(
+    draft: &mut Draft<'_>,
+    row: &StepRow,
+    world: &World,
+    is_less: bool,
+) -> Result<(), Failure> {
+    if !matches!(
+        draft.order.status,
+        OrderStatus::Processing | OrderStatus::Shipped | OrderStatus::Delivered
+    ) {
+        return Ok(());
+    }
+    if row.key.step == Step::CapturePayment {
+        return match draft.order.capture_outstanding() {
+            0 => Ok(()),
+            _ => unpaid(draft, row.clone()),
+        };
+    }
+    let missing = draft.order.uncollectable();
+    if !is_less || missing == 0 {
+        return Ok(());
+    }
+    let key = StepKey {
+        order_id: draft.order.id,
+        step: Step::CapturePayment,
+    };
+    let current = world.steps.get(&key);
+    let attempt = current.map_or(1, |capture| capture.attempt + 1);
+    let (total, collectable) = (draft.order.total, draft.order.collectable());
+    let error = format!(
+        "the provider released money that this order needs: {collectable} of {total} is authorized or \
+         captured, {missing} can't be captured any more"
+    );
+    let row = StepRow {
+        key,
+        attempt,
+        failures: current.map_or(0, |capture| capture.failures),
+        ..row.clone()
+    };
+    dead_capture(draft, row, error)
 }
 
 /// The customer's bank did not take a refund, days later perhaps, and the money is back at the provider, which says
@@ -258,7 +362,6 @@ fn gone(draft: &mut Draft<'_>, standing: &Standing) -> Result<(), Failure> {
         reference: Some(standing.reference.clone()),
     })?;
     draft.drop_step(Step::VoidPayment);
-    // Of what has left by now, the capture finds nothing to take, and an operator is told.
     let has_left = draft.order.must_not_have_left("cancelled").is_err();
     if draft.order.status == OrderStatus::Processing && !has_left {
         cancel(draft, CancelReason::PaymentDeclined, Some(WHY.to_owned()))?;

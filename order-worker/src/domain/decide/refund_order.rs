@@ -3,7 +3,7 @@
 //! nothing and gives nothing twice.
 
 use shared::{
-    event::{Fact, Origin},
+    event::{Fact, Origin, RefundCause},
     money::Money,
     order::{PaymentStatus, RefundOrder},
     outcome::Failure,
@@ -28,6 +28,12 @@ pub(super) fn refund_order(
 ) -> Result<Decision, Failure> {
     caller.must_operate()?;
     let order = present(world, caller, request.id)?;
+    if order.total == 0 {
+        return Err(Failure::invalid_state(format!(
+            "order {} is free: there is nothing to be refunded",
+            order.id
+        )));
+    }
     // Only what was taken can be given back; what is merely held is voided by cancelling.
     match order.payment.status {
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {}
@@ -65,6 +71,7 @@ pub(super) fn refund_order(
     draft.record(Fact::RefundRequested {
         amount,
         reason: request.reason.clone(),
+        cause: Some(RefundCause::Requested),
     })?;
     draft.follow_with(Step::RefundPayment);
     Ok(draft.decide())
@@ -77,6 +84,7 @@ pub(super) fn given_back(draft: &mut Draft<'_>, total: i64) -> Result<(), Failur
         draft.record(Fact::RefundRequested {
             amount: unasked,
             reason: Some("by the provider".to_owned()),
+            cause: Some(RefundCause::Provider),
         })?;
     }
     let amount = total - draft.order.payment.refunded;

@@ -1,14 +1,16 @@
 //! How each event changes an order.
 
+use std::{cmp::Reverse, collections::BTreeMap};
+
 use serde_json::Map;
 use shared::{
-    event::{Event, Fact},
+    event::{Event, Fact, RefundCause},
     id::ShipmentId,
     order::{LineItem, OrderStatus, Payment, PaymentStatus, ShipmentStatus, StockItem},
 };
 
 use super::Order;
-use crate::domain::{payment, stock::take_away};
+use crate::domain::{payment, step::Step, stock::take_away};
 
 /// Why a row of the event log does not fit the order it is applied to: a defect, or damage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +85,9 @@ impl Order {
                 next_action: None,
             },
             refund_due: 0,
+            refund_written_off: 0,
+            goodwill: 0,
+            written_off: BTreeMap::new(),
             shipments: Vec::new(),
             metadata: created.metadata,
             version: 1,
@@ -136,11 +141,15 @@ impl Order {
             | Fact::PaymentActionRequired { .. }
             | Fact::PaymentAuthorized { .. }
             | Fact::PaymentDeclined { .. }
-            | Fact::PaymentCaptured { .. }
             | Fact::PaymentVoided { .. }
             | Fact::RefundFailed { .. }
             | Fact::PaymentRefunded { .. } => payment::apply(&mut self.payment, &event.fact),
-            Fact::RefundRequested { amount, reason: _ } => self.refund_due += amount,
+            Fact::PaymentCaptured { .. } => {
+                payment::apply(&mut self.payment, &event.fact);
+                self.restore_written_off();
+            }
+            Fact::RefundRequested { amount, cause, .. } => self.request_refund(*amount, *cause),
+            Fact::StepDiscarded { step, amount } => self.discard(step, amount.unwrap_or(0)),
             Fact::StockReserved { items } => {
                 self.held.extend_from_slice(items);
                 if self.awaits_stock {
@@ -170,7 +179,6 @@ impl Order {
             Fact::StepRetried { .. }
             | Fact::StepDead { .. }
             | Fact::StepRedriven { .. }
-            | Fact::StepDiscarded { .. }
             | Fact::StockLow { .. } => {}
             Fact::OrderCreated(_) => return Err(misfit("it exists already")),
             Fact::StockAdjusted { .. }
@@ -185,6 +193,61 @@ impl Order {
         self.version = event.sequence;
         self.updated_at = event.time;
         Ok(())
+    }
+
+    /// So much more is to be refunded.
+    fn request_refund(&mut self, amount: i64, cause: Option<RefundCause>) {
+        self.refund_due += amount;
+        match cause {
+            Some(RefundCause::Requested | RefundCause::Provider) => {
+                let repeated = amount.min(self.refund_written_off);
+                self.refund_written_off -= repeated;
+                if cause == Some(RefundCause::Requested) {
+                    self.goodwill += amount - repeated;
+                }
+            }
+            Some(RefundCause::Returned | RefundCause::Cancelled) | None => {}
+        }
+    }
+
+    /// So much of what `step` was for is written off.
+    fn discard(&mut self, step: &str, amount: i64) {
+        match step.parse() {
+            Ok(Step::RefundPayment) => {
+                self.refund_due -= amount;
+                self.refund_written_off += amount;
+            }
+            Ok(Step::CapturePayment) => self.write_off(amount),
+            _ => {}
+        }
+    }
+
+    /// So much of what has left is not captured. Captures pay for shipments in the order in which they
+    /// left, so what was not paid for left last.
+    fn write_off(&mut self, mut amount: i64) {
+        let mut left: Vec<_> = self
+            .left()
+            .map(|parcel| (parcel.shipped_at, parcel.id, self.charge(parcel)))
+            .collect();
+        left.sort_by_key(|(shipped_at, id, _)| Reverse((*shipped_at, *id)));
+        for (_, id, charge) in left {
+            let part = charge.min(amount);
+            if part > 0 {
+                *self.written_off.entry(id).or_default() += part;
+                amount -= part;
+            }
+        }
+    }
+
+    /// Money that was captured beyond what was due pays for what was written off.
+    fn restore_written_off(&mut self) {
+        let mut excess = self.payment.captured - self.capture_due();
+        self.written_off.retain(|_, amount| {
+            let restored = (*amount).min(excess.max(0));
+            excess -= restored;
+            *amount -= restored;
+            *amount > 0
+        });
     }
 
     /// Each line comes from where its units are held.

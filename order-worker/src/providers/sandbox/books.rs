@@ -72,6 +72,11 @@ impl Payment {
             hold,
             captured: self.captured,
             refunded: self.refunded,
+            is_closed: match self.status {
+                Status::Asked | Status::Authorized => false,
+                Status::Captured => self.captured >= self.amount,
+                Status::Declined | Status::Voided => true,
+            },
             version: 0,
         }
     }
@@ -208,7 +213,7 @@ impl Books {
     }
 
     /// Takes of what is held under `key` until that is `total`.
-    pub(super) fn capture(&mut self, key: &str, total: i64) -> Result<i64, PartnerError> {
+    pub(super) fn capture(&mut self, key: &str, total: i64) -> Result<StepResult, PartnerError> {
         let Some(payment) = self.payments.get_mut(key) else {
             return Err(PartnerError::Permanent(
                 "there is no such payment".to_owned(),
@@ -216,7 +221,8 @@ impl Books {
         };
         match payment.status {
             Status::Authorized | Status::Captured => {}
-            Status::Asked | Status::Declined | Status::Voided => {
+            Status::Voided => return Ok(StepResult::Stands(payment.stands())),
+            Status::Asked | Status::Declined => {
                 return Err(PartnerError::Permanent(format!(
                     "the payment is {} and can't be captured",
                     payment.status.as_str()
@@ -230,13 +236,17 @@ impl Books {
             )));
         }
         let left = total - payment.captured;
-        if left > 0 || payment.status == Status::Authorized {
+        let is_free = payment.amount == 0 && payment.status == Status::Authorized;
+        if left > 0 || is_free {
             payment.status = Status::Captured;
             payment.captured = total;
             self.movements.push(movement(payment, "capture", left));
             self.changed_payments.insert(key.to_owned());
         }
-        Ok(payment.captured)
+        Ok(StepResult::Captured {
+            amount: payment.captured,
+            asked: total,
+        })
     }
 
     /// Gives back of what was taken under `key` until that is `total`.

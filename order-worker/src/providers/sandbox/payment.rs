@@ -82,7 +82,8 @@ impl SandboxPayments {
         self.0.teller.enter(key, void).await
     }
 
-    /// Takes of what is held under `key` until that is `total`; returns the minor units taken in all.
+    /// Takes of what is held under `key` until that is `total`: `Captured`, or the payment `Stands` if the
+    /// hold has ended.
     ///
     /// # Errors
     /// `Permanent` when less is held.
@@ -90,7 +91,7 @@ impl SandboxPayments {
         &self,
         key: &str,
         total: i64,
-    ) -> Result<i64, PartnerError> {
+    ) -> Result<StepResult, PartnerError> {
         let this = key.to_owned();
         let capture = move |books: &mut Books| books.capture(&this, total);
         self.0.teller.enter(key, capture).await?

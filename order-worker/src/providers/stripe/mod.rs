@@ -116,19 +116,31 @@ impl Stripe {
         }
     }
 
-    pub(super) async fn capture(&self, payment: &Payment, total: i64) -> Result<i64, PartnerError> {
+    pub(super) async fn capture(
+        &self,
+        payment: &Payment,
+        total: i64,
+        is_last: bool,
+    ) -> Result<StepResult, PartnerError> {
+        let captured = |amount| StepResult::Captured {
+            amount,
+            asked: total,
+        };
         let Some(reference) = held(payment)? else {
-            return Ok(0);
+            return Ok(captured(0));
         };
         let intent = self.find(reference).await?;
         let taken = received(&intent, payment);
         let left = total - taken;
-        let is_last = payment.is_complete || total >= payment.price.amount;
-        if left <= 0 && is_last && taken > 0 && intent.status == "requires_capture" {
-            self.release(reference, payment).await;
+        let is_last = is_last || total >= payment.price.amount;
+        if left <= 0 {
+            if is_last && taken > 0 && intent.status == "requires_capture" {
+                self.release(reference, payment).await;
+            }
+            return Ok(captured(taken));
         }
-        if left <= 0 || intent.status == "succeeded" {
-            return Ok(taken);
+        if is_closed(&intent) {
+            return self.look(payment).await.map(StepResult::Stands);
         }
         if intent.status != "requires_capture" {
             return Err(PartnerError::Permanent(format!(
@@ -137,21 +149,21 @@ impl Stripe {
             )));
         }
         if !is_last && !can_be_taken_in_parts(&intent) {
-            return Ok(taken);
+            return Ok(captured(taken));
         }
         let mut form = Form::new();
         let is_all = total >= payment.price.amount;
-        let mut total = total;
+        let mut reached = total;
         if !is_all {
-            // What Stripe can't charge of a part goes with a later one.
+            // A remainder that Stripe can't charge is captured with a later part.
             let part = chargeable(Money {
                 amount: left,
                 ..payment.price
             });
             if part == 0 {
-                return Ok(taken);
+                return Ok(captured(taken));
             }
-            total = taken + part;
+            reached = taken + part;
             form.push(("amount_to_capture", at_stripe(payment, part)?));
         }
         // Without this, Stripe releases the rest of the authorization.
@@ -160,14 +172,14 @@ impl Stripe {
         }
         // One key stands for one request.
         let suffix = if is_last && !is_all { "/final" } else { "" };
-        let key = key(payment, &format!("capture/{total}{suffix}"));
+        let key = key(payment, &format!("capture/{reached}{suffix}"));
         match self.api.capture(reference, &form, &key).await {
-            Ok(_) => Ok(total),
-            // Somebody at Stripe's console may have been faster.
+            Ok(_) => Ok(captured(reached)),
+            // It may have been captured in Stripe's dashboard at the same moment.
             Err(refused @ ApiError::Refused(_)) => {
                 let now = received(&self.find(reference).await?, payment);
                 if now > taken {
-                    Ok(now)
+                    Ok(captured(now))
                 } else {
                     Err(refused.permanent())
                 }
@@ -176,7 +188,7 @@ impl Stripe {
         }
     }
 
-    /// Gives the rest of a hold up of which parts were taken
+    /// Releases the rest of an authorization of which parts were captured
     /// (<https://docs.stripe.com/payments/multicapture>). If this fails, it ends by itself after some days.
     async fn release(&self, reference: &str, payment: &Payment) {
         let form = vec![
@@ -189,7 +201,7 @@ impl Stripe {
             tracing::warn!(
                 reference,
                 ?error,
-                "the rest of a hold could not be released"
+                "the rest of an authorization could not be released"
             );
         }
     }
@@ -284,6 +296,7 @@ impl Stripe {
             hold: hold(&intent, payment),
             captured,
             refunded,
+            is_closed: is_closed(&intent),
             version: 0,
         })
     }
@@ -384,6 +397,11 @@ fn authorized(reference: String, amount: i64) -> StepResult {
 fn awaits_confirmation(intent: &Intent) -> bool {
     intent.status == "requires_confirmation"
         || (intent.status == "requires_payment_method" && intent.last_payment_error.is_none())
+}
+
+/// Whether no more can be captured.
+fn is_closed(intent: &Intent) -> bool {
+    matches!(intent.status.as_str(), "succeeded" | "canceled")
 }
 
 /// See <https://docs.stripe.com/payments/paymentintents/lifecycle>.

@@ -39,6 +39,11 @@ pub struct CreateShipment {
     /// held in another warehouse are taken from this one's free stock instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warehouse: Option<Warehouse>,
+    /// Ships although the goods are not paid for: no money is authorized for them any more, or capturing
+    /// it failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(default = false, required = false)]
+    pub allow_unpaid: bool,
 }
 
 impl CreateShipment {
@@ -48,12 +53,14 @@ impl CreateShipment {
         let carrier = fields.optional("carrier", body::visible_text(1..=100));
         let tracking_number = fields.optional("tracking_number", body::visible_text(1..=100));
         let warehouse = fields.optional("warehouse", body::parsed);
+        let allow_unpaid = fields.optional("allow_unpaid", body::boolean);
         Some(Self {
             id: id?,
             items: items?,
             carrier,
             tracking_number,
             warehouse,
+            allow_unpaid: allow_unpaid.unwrap_or(false),
         })
     }
 }
