@@ -144,12 +144,11 @@ impl EventFilter {
     /// The names that stand for no type of event there is.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let is_known = |name: &str| {
-            let beginning = name.strip_suffix('*');
-            let is_meant = |kind: &&&str| match beginning {
+            let is_meant = |kind: &str| match name.strip_suffix('*') {
                 Some(beginning) => kind.starts_with(beginning),
-                None => **kind == name,
+                None => kind == name,
             };
-            Fact::KINDS.iter().any(|kind| is_meant(&&kind))
+            Fact::KINDS.iter().any(|kind| is_meant(kind))
         };
         let names = self.0.iter().map(String::as_str);
         names.filter(move |name| !is_known(name))
