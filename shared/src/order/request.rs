@@ -12,7 +12,7 @@ use serde_json::Value;
 pub(crate) use self::read::{cursor, limit};
 pub use self::{
     change::{ApproveAll, ApprovedAll, CancelOrder, NotApproved, OrderRef, RejectOrder},
-    create::{CreateOrder, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, QUANTITY},
+    create::{CreateOrder, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, QUANTITY, ReturnUrl},
     payment::{NotifyPayment, RefundOrder},
     read::{GetOrder, ListOrders, OrderHistory},
     shipment::{CreateShipment, ShipmentUpdate, UpdateShipment},

@@ -73,6 +73,7 @@ impl Order {
             held: Vec::new(),
             shipping_address: created.shipping_address,
             payment_method: created.payment_method,
+            return_url: created.return_url,
             payment: Payment {
                 status: PaymentStatus::Pending,
                 provider: created.payment_provider,
@@ -116,6 +117,7 @@ impl Order {
             Fact::OrderCancelled { reason, .. } => {
                 self.status = OrderStatus::Cancelled;
                 self.cancel_reason = Some(*reason);
+                self.return_url = None;
                 self.awaits_approval = false;
                 self.awaits_stock = false;
             }
@@ -127,14 +129,18 @@ impl Order {
                 self.shipping_address = None;
                 self.metadata = Map::new();
                 self.payment_method = String::new();
+                self.return_url = None;
             }
             Fact::OrderRestored {} => {
                 self.is_deleted = false;
                 self.deleted_at = None;
             }
+            Fact::PaymentAuthorized { .. } => {
+                self.return_url = None;
+                payment::apply(&mut self.payment, &event.fact);
+            }
             Fact::PaymentPrepared { .. }
             | Fact::PaymentActionRequired { .. }
-            | Fact::PaymentAuthorized { .. }
             | Fact::PaymentDeclined { .. }
             | Fact::PaymentCaptured { .. }
             | Fact::PaymentVoided { .. }
