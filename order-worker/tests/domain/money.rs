@@ -129,7 +129,9 @@ proptest! {
         let is_thought_held = order.payment.status == PaymentStatus::Authorized;
         prop_assert_eq!(is_held, is_thought_held, "{:?} {:?}", order, held);
         if order.status == OrderStatus::Cancelled {
-            prop_assert_eq!(held.captured, held.refunded, "nobody pays for what is cancelled");
+            // A refund that the bank sent back is left to an operator.
+            let is_left = is_dead && is_said_to_fail;
+            prop_assert!(is_left || held.captured == held.refunded, "nobody pays for what is cancelled");
         } else if !is_dead && (captures_in_parts || order.held.is_empty()) {
             prop_assert!(held.captured >= order.capture_due(), "what has left is paid for");
         }
