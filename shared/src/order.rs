@@ -18,8 +18,8 @@ pub use self::import::{
 pub use self::request::{
     ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, CancelShipment, CreateOrder,
     CreateShipment, GetOrder, ListOrders, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, NotApproved,
-    NotifyPayment, OrderHistory, OrderRef, QUANTITY, RefundOrder, RejectOrder, ShipmentUpdate,
-    UpdateShipment,
+    NotifyPayment, OrderHistory, OrderRef, QUANTITY, RefundOrder, RejectOrder, ReturnUrl,
+    ShipmentUpdate, UpdateShipment,
 };
 pub(crate) use self::request::{cursor, cursor_by, limit};
 use crate::{
@@ -256,6 +256,10 @@ pub struct NextAction {
     /// Where to, if it is a page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// What a storefront completes the payment with in the customer's browser: Stripe.js takes it for
+    /// `handleNextAction`. A secret of the order's customer: only `GET /v1/orders/{id}` shows it, no list or event does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<String>,
 }
 
 /// Where a payment stands.

@@ -35,6 +35,29 @@ impl System {
         created["id"].as_str().unwrap().to_owned()
     }
 
+    /// An order that has left and was paid: 3000 were taken.
+    async fn paid_for(&self, stripe: &Stripe) -> String {
+        let id = self.order_by("pm_card_visa").await;
+        self.order_until(&id, "announced", is_announced).await;
+        self.webhook(&format!("m-{id}"), "shipment.shipped", &id)
+            .await
+            .expect(200);
+        self.order_until(&id, "captured", is_captured).await;
+        assert_eq!(stripe.books(&id).await, (0, 3000, 0));
+        id
+    }
+
+    /// A counter of the worker's; 0 as long as it has counted nothing.
+    async fn worker_figure(&self, name: &str) -> u64 {
+        let address = self.worker.logged("health", 0).unwrap();
+        let request = self.client.get(format!("http://{address}/metrics"));
+        let metrics = request.send().await.unwrap().text().await.unwrap();
+        let counted = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        counted.unwrap_or(0)
+    }
+
     async fn stripe_webhook(&self, id: &str, kind: &str, object: Value) -> Reply {
         let body = json!({"id": id, "object": "event", "type": kind, "data": {"object": object}});
         let (body, now) = (body.to_string(), Timestamp::now().as_second());
@@ -373,13 +396,230 @@ async fn only_what_stripe_signed_lately_is_believed() {
     let others = json!({"object": "payment_intent", "id": "pi_2", "metadata": {}});
     let ignored = system.stripe_webhook("evt_3", "payment_intent.created", others);
     assert_eq!(ignored.await.expect(200)["status"], "ignored");
-    let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let object =
-        json!({"object": "payment_intent", "id": "pi_1", "metadata": {"order_id": unknown}});
-    system
-        .stripe_webhook("evt_4", "payment_intent.created", object)
-        .await
-        .expect_problem(404, "NOT_FOUND");
+    // Another system on the same account.
+    let foreign = ["0192f0c1-2345-7abc-8def-0123456789ab", "1042", ""];
+    for (number, order_id) in foreign.into_iter().enumerate() {
+        let object =
+            json!({"object": "payment_intent", "id": "pi_3", "metadata": {"order_id": order_id}});
+        let event = format!("evt_{}", number + 4);
+        let ignored = system.stripe_webhook(&event, "payment_intent.created", object);
+        assert_eq!(ignored.await.expect(200)["status"], "ignored");
+    }
     system.quiet().await;
     system.assert_verified();
+}
+
+#[tokio::test]
+async fn refunds_are_known_by_their_payment_and_one_that_fails_later_is_left_to_an_operator() {
+    let (system, stripe) = with_stripe().await;
+    let id = system.paid_for(&stripe).await;
+    let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    let intent = order["payment"]["reference"].as_str().unwrap();
+    // Ours names its order; one that is made at the console names the payment only.
+    let refunds = format!("/v1/orders/{id}/refunds");
+    system
+        .post(&refunds, json!({"amount": 700}))
+        .await
+        .expect(202);
+    let is_refunded = |amount: i64| move |order: &Value| order["payment"]["refunded"] == amount;
+    system.order_until(&id, "refunded", is_refunded(700)).await;
+    let ours = [("payment_intent", intent)];
+    let ours = stripe.ask(Method::GET, "/v1/refunds", &ours).await["data"][0].clone();
+    assert_eq!(ours["metadata"]["order_id"], *id);
+    let form = [("payment_intent", intent), ("amount", "500")];
+    let console = stripe.ask(Method::POST, "/v1/refunds", &form).await;
+    let object =
+        json!({"object": "refund", "id": console["id"], "payment_intent": intent, "metadata": {}});
+    system
+        .stripe_webhook("evt_1", "refund.created", object.clone())
+        .await
+        .expect(200);
+    system.order_until(&id, "refunded", is_refunded(1200)).await;
+
+    // Days later the customer's bank sends it back.
+    stripe.fail_refund(console["id"].as_str().unwrap());
+    system
+        .stripe_webhook("evt_2", "refund.failed", object)
+        .await
+        .expect(200);
+    system.order_until(&id, "failed", is_refunded(700)).await;
+    let kinds = system.history(&id).await;
+    assert!(kinds.iter().any(|kind| kind == "payment.refund_failed"));
+    let letters = system.get("/v1/dead-letters").await.expect(200);
+    let letter = &letters["data"][0];
+    assert_eq!(letter["id"], format!("{id}:refund_payment"), "{letters}");
+    // Nothing is tried by itself, and all of it when an operator says so.
+    assert_eq!(stripe.books(&id).await.2, 1200, "as many as before");
+    let redrive = format!("/v1/dead-letters/{id}:refund_payment/redrive");
+    system.post(&redrive, json!({})).await.expect(200);
+    system.order_until(&id, "refunded", is_refunded(1200)).await;
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_refund_at_the_console_that_crosses_ours_is_settled() {
+    let (system, stripe) = with_stripe().await;
+    let id = system.paid_for(&stripe).await;
+    stripe.treat(&[Wire::RefundedMeanwhile]);
+    system
+        .post(&format!("/v1/orders/{id}/refunds"), json!({"amount": 1000}))
+        .await
+        .expect(202);
+    system
+        .order_until(&id, "refunded", |order| {
+            order["payment"]["refunded"] == 3000
+        })
+        .await;
+    system.quiet().await;
+    let letters = system.get("/v1/dead-letters").await.expect(200);
+    assert_eq!(letters["data"], json!([]));
+    system.agrees_with(&stripe, &id).await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn steps_that_follow_at_once_are_not_lost() {
+    let (system, _stripe) = with_stripe().await;
+    system.stock("MANY", &[("east", 1000)]).await;
+    let customer = &system.customer().await;
+    let places: Vec<_> = (0..8).collect();
+    let placed = places.iter().map(async |_| {
+        for _ in 0..25 {
+            let wish = order_paid_by(customer, "MANY", 1, "pm_ok");
+            system.post("/v1/orders", wish).await.expect(201);
+        }
+    });
+    join_all(placed).await;
+    system.quiet().await;
+    let processing = system.get("/v1/orders?status=processing&limit=200").await;
+    let processing = processing.expect(200)["data"].as_array().unwrap().len();
+    assert_eq!(processing, 200);
+    // A step whose message was lost is sent again when its lease is over.
+    assert_eq!(system.worker_figure("steps_resent_total").await, 0);
+}
+
+#[tokio::test]
+async fn webhooks_that_come_together_delay_no_customer() {
+    let (system, stripe) = with_stripe().await;
+    for round in 0..5 {
+        let card = stripe.card("4000002500003155").await;
+        let id = system.order_by(&card).await;
+        let waits = |order: &Value| order["payment"]["next_action"] != Value::Null;
+        let order = system.order_until(&id, "waiting", waits).await;
+        stripe.authenticate(&id, true).await;
+        let object = json!({"object": "payment_intent", "id": order["payment"]["reference"],
+            "metadata": {"order_id": id}});
+        let events: Vec<_> = (0..4).map(|event| format!("evt_{round}_{event}")).collect();
+        let told = events
+            .iter()
+            .map(|event| system.stripe_webhook(event, "payment_intent.updated", object.clone()));
+        for reply in join_all(told).await {
+            reply.expect(200);
+        }
+        system
+            .order_until(&id, "processing", |order| order["status"] == "processing")
+            .await;
+    }
+    assert_eq!(system.worker_figure("steps_resent_total").await, 0);
+}
+
+#[tokio::test]
+async fn a_storefront_can_have_its_customer_authenticate() {
+    let (system, stripe) = with_stripe().await;
+    let customer = system.customer().await;
+    let wish = |method: &str, url: &str| {
+        let mut wish = order_paid_by(&customer, "A", 1, method);
+        wish["return_url"] = json!(url);
+        wish
+    };
+    for wrong in [
+        "http://example.com/",
+        "ftp://example.com/",
+        "nothing",
+        "https://u:p@example.com/",
+    ] {
+        let problem = system.post("/v1/orders", wish("pm_ok", wrong)).await;
+        let problem = problem.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], "/return_url", "{wrong}");
+    }
+    let card = stripe.card("4000002500003155").await;
+    let url = "https://shop.example/thanks";
+    let created = system
+        .post("/v1/orders", wish(&card, url))
+        .await
+        .expect(201);
+    let id = created["id"].as_str().unwrap();
+    let waits = |order: &Value| order["payment"]["next_action"] != Value::Null;
+    let order = system.order_until(id, "waiting", waits).await;
+    let intent = stripe.payments(id).await.remove(0);
+    let secret = intent["client_secret"].as_str().unwrap();
+    assert_eq!(order["payment"]["next_action"]["client_secret"], secret);
+    let sent = stripe.return_url(intent["id"].as_str().unwrap()).unwrap();
+    assert_eq!(sent, "https%3A%2F%2Fshop.example%2Fthanks");
+    // Only the order itself shows the secret.
+    let history = format!("/v1/orders/{id}/history");
+    for path in ["/v1/orders", &history, "/v1/events"] {
+        let shown = system.get(path).await.expect(200).to_string();
+        assert!(shown.contains(id) && !shown.contains(secret), "{path}");
+    }
+    let event =
+        json!({"object": "payment_intent", "id": intent["id"], "metadata": {"order_id": id}});
+    system
+        .stripe_webhook("evt_early", "payment_intent.created", event.clone())
+        .await
+        .expect(200);
+    system.quiet().await;
+    let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
+    assert_eq!(order["payment"]["next_action"]["client_secret"], secret);
+    stripe.authenticate(id, true).await;
+    system
+        .stripe_webhook("evt_done", "payment_intent.succeeded", event)
+        .await
+        .expect(200);
+    let order = system
+        .order_until(id, "processing", |order| order["status"] == "processing")
+        .await;
+    assert!(!order.to_string().contains(secret), "{order}");
+    let log = std::fs::read_to_string(system.folder.join("worker.log")).unwrap();
+    assert!(!log.contains(secret));
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn what_stripe_cannot_charge_is_refused_when_it_is_ordered() {
+    let (system, _stripe) = with_stripe().await;
+    for (sku, price, currency) in [
+        ("DINAR", 18605, "KWD"),
+        ("ARIARY", 150, "MGA"),
+        ("CEDI", 1000, "GHS"),
+        ("JEWEL", 100_000_000, "EUR"),
+    ] {
+        let product = json!({"sku": sku, "name": sku, "price": price, "currency": currency});
+        system.post("/v1/products", product).await.expect(201);
+        let shelf = format!("/v1/products/{sku}/stock/east");
+        system.put(&shelf, json!({"on_hand": 5})).await.expect(200);
+        let wish = order_paid_by(&system.customer().await, sku, 1, "pm_ok");
+        let problem = system.post("/v1/orders", wish).await;
+        let problem = problem.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], "/items", "{problem}");
+    }
+    // Two of them can be charged; part of that can't be refunded.
+    let wish = order_paid_by(&system.customer().await, "DINAR", 2, "pm_ok");
+    let created = system.post("/v1/orders", wish).await.expect(201);
+    let id = created["id"].as_str().unwrap();
+    system.order_until(id, "announced", is_announced).await;
+    system
+        .webhook("m-1", "shipment.shipped", id)
+        .await
+        .expect(200);
+    system.order_until(id, "captured", is_captured).await;
+    let refunds = format!("/v1/orders/{id}/refunds");
+    let problem = system.post(&refunds, json!({"amount": 5})).await;
+    let problem = problem.expect_problem(422, "INVALID_REQUEST");
+    assert_eq!(problem["errors"][0]["pointer"], "/amount");
+    system
+        .post(&refunds, json!({"amount": 10}))
+        .await
+        .expect(202);
 }

@@ -148,7 +148,8 @@ impl<'a> Draft<'a> {
         self.put(self.row(step, attempt, due_at));
     }
 
-    fn row(&self, step: Step, attempt: u32, due_at: jiff::Timestamp) -> StepRow {
+    /// A step that is due at `due_at`, as attempt number `attempt`.
+    pub fn row(&self, step: Step, attempt: u32, due_at: jiff::Timestamp) -> StepRow {
         StepRow {
             key: StepKey {
                 order_id: self.order.id,

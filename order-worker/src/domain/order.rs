@@ -56,6 +56,9 @@ pub struct Order {
     pub shipping_address: Option<Address>,
     /// The provider's token.
     pub payment_method: String,
+    /// Where the customer goes on after having paid at a page of the provider's, as long as that is to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_url: Option<String>,
     /// The money's side.
     pub payment: Payment,
     /// Minor units that are to be given back in all, whether they have been or not.
@@ -303,6 +306,17 @@ impl Order {
             )));
         }
         Ok(())
+    }
+
+    /// The order as it is shown by itself: with the secret that its customer completes the payment with, if that is
+    /// waited for.
+    pub fn represent_by_itself(&self, steps: &[StepRow]) -> Representation {
+        let mut order = self.represent(steps);
+        if let Some(action) = &mut order.payment.next_action {
+            let mut secrets = steps.iter().filter_map(|row| row.client_secret.as_ref());
+            action.client_secret = secrets.next().cloned();
+        }
+        order
     }
 
     /// The order as callers see it. `steps` are its rows that are not done.

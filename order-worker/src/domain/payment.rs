@@ -15,8 +15,12 @@ pub(super) fn apply(payment: &mut Payment, fact: &Fact) {
             payment.provider.clone_from(provider);
             payment.reference = Some(reference.clone());
         }
-        Fact::PaymentActionRequired { action } => {
-            payment.next_action = Some(action.clone());
+        Fact::PaymentActionRequired { kind, url } => {
+            payment.next_action = Some(NextAction {
+                kind: kind.clone(),
+                url: url.clone(),
+                client_secret: None,
+            });
         }
         Fact::PaymentAuthorized {
             provider,

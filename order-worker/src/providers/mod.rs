@@ -58,6 +58,8 @@ pub struct Payment {
     pub price: Money,
     /// The provider's token for what pays.
     pub method: String,
+    /// Where the customer goes on after a page of the provider's.
+    pub return_url: Option<String>,
     /// Minor units that are known to be given back.
     pub refunded: i64,
     /// How often the provider answered this step with an error.

@@ -116,7 +116,7 @@ impl Rpc {
                 let found = found.get(&query.id).map(Result::as_ref).transpose();
                 let found = found.map_err(|error| unreadable(error.clone()))?;
                 let (order, steps) = visible(&doing.caller, &query, found)?;
-                Json::of(&order.represent(steps))
+                Json::of(&order.represent_by_itself(steps))
             });
             doing.end(told.unwrap_or_else(|| Err(defect())).into())
         });

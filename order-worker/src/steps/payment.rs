@@ -25,6 +25,7 @@ pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
         number: order.number,
         price: order.price(),
         method: order.payment_method.clone(),
+        return_url: order.return_url.clone(),
         refunded: order.payment.refunded,
         answered: row.answered,
     }

@@ -14,7 +14,12 @@ use super::{
 const PERSONAL: [(&str, &[&str]); 3] = [
     (
         "order.created",
-        &["shipping_address", "metadata", "payment_method"],
+        &[
+            "shipping_address",
+            "metadata",
+            "payment_method",
+            "return_url",
+        ],
     ),
     ("order.cancelled", &["note"]),
     ("payment.refund_requested", &["reason"]),

@@ -614,6 +614,7 @@ fn action() -> NextAction {
     NextAction {
         kind: "use_stripe_sdk".to_owned(),
         url: None,
+        client_secret: Some("pi_1_secret_1".to_owned()),
     }
 }
 

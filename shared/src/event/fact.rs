@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::{
     id::{CustomerId, ShipmentId, Sku, Storefront, Warehouse},
     money::Currency,
-    order::{Address, CancelReason, LineItem, NextAction, OrderStatus, Shipment, StockItem},
+    order::{Address, CancelReason, LineItem, OrderStatus, Shipment, StockItem},
     outcome::{Code, Failure},
     product::NewProduct,
     webhook::{DisabledReason, EndpointUrl},
@@ -66,9 +66,12 @@ pub enum Fact {
     /// The provider wants something of the customer first.
     #[serde(rename = "payment.action_required")]
     PaymentActionRequired {
-        /// What.
-        #[serde(flatten)]
-        action: NextAction,
+        /// What, as the provider calls it.
+        #[serde(rename = "type")]
+        kind: String,
+        /// Where to, if it is a page.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
     },
     /// The provider holds the money for us.
     #[serde(rename = "payment.authorized")]
@@ -363,6 +366,9 @@ pub struct OrderCreated {
     pub payment_provider: String,
     /// The provider's token.
     pub payment_method: String,
+    /// Where the customer goes on after having paid at a page of the provider's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub return_url: Option<String>,
     /// The caller's own data.
     pub metadata: Map<String, Value>,
     /// Nothing is done for it before the owner approves.

@@ -14,7 +14,7 @@ pub use self::{
     change::{
         ApproveAll, ApprovedAll, CancelOrder, CancelRemaining, NotApproved, OrderRef, RejectOrder,
     },
-    create::{CreateOrder, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, QUANTITY},
+    create::{CreateOrder, MAX_ITEMS, MAX_METADATA_BYTES, NewItem, QUANTITY, ReturnUrl},
     payment::{NotifyPayment, RefundOrder},
     read::{GetOrder, ListOrders, OrderHistory},
     shipment::{CancelShipment, CreateShipment, ShipmentUpdate, UpdateShipment},

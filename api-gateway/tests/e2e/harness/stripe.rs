@@ -4,7 +4,7 @@
 //! whose bank takes its time, `pm_timeout_after_charge` one after whose charge the answer is lost.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -34,6 +34,8 @@ pub(crate) enum Wire {
     Babbles,
     /// It takes its time.
     Dawdles(Duration),
+    /// Somebody at Stripe's console refunds all of the payment before the refund arrives, which is refused then.
+    RefundedMeanwhile,
 }
 
 /// Running; clones share it.
@@ -50,6 +52,12 @@ struct Inner {
     manners: Mutex<VecDeque<Wire>>,
     /// Payments whose confirmation is treated so, the next times.
     by_payment: Mutex<HashMap<String, VecDeque<Wire>>>,
+    /// Stripe's answers by idempotency key: the first is given again, whatever it was.
+    answers: Mutex<HashMap<String, (StatusCode, Bytes)>>,
+    /// Refunds that failed after they had been accepted.
+    failed_refunds: Mutex<HashSet<String>>,
+    /// Where customers were to return to, by payment.
+    return_urls: Mutex<HashMap<String, String>>,
 }
 
 impl Stripe {
@@ -67,6 +75,9 @@ impl Stripe {
             client: reqwest::Client::new(),
             manners: Mutex::default(),
             by_payment: Mutex::default(),
+            answers: Mutex::default(),
+            failed_refunds: Mutex::default(),
+            return_urls: Mutex::default(),
         }));
         let router = Router::new().fallback(carry).with_state(stripe.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
@@ -140,6 +151,17 @@ impl Stripe {
     /// Treats the next requests that change something so.
     pub(crate) fn treat(&self, manners: &[Wire]) {
         *self.0.manners.lock().unwrap() = manners.iter().copied().collect();
+    }
+
+    /// From now on the refund has failed at the customer's bank.
+    pub(crate) fn fail_refund(&self, id: &str) {
+        let mut failed = self.0.failed_refunds.lock().unwrap();
+        failed.insert(id.to_owned());
+    }
+
+    /// Where the customer was to return to from the payment.
+    pub(crate) fn return_url(&self, payment: &str) -> Option<String> {
+        self.0.return_urls.lock().unwrap().get(payment).cloned()
     }
 
     /// What localstripe logged.
@@ -227,6 +249,32 @@ impl Stripe {
         self.ask(Method::POST, &path, &form).await;
     }
 
+    /// localstripe knows of no pages to return from.
+    fn without_return_url(&self, path: &str, form: String) -> String {
+        let Some(url) = form.strip_prefix("return_url=") else {
+            return form;
+        };
+        let payment = path.strip_suffix("/confirm").unwrap();
+        let payment = payment.rsplit('/').next().unwrap().to_owned();
+        let mut urls = self.0.return_urls.lock().unwrap();
+        urls.insert(payment, url.to_owned());
+        String::new()
+    }
+
+    /// localstripe's refunds never fail.
+    fn with_failed_refunds(&self, answer: Bytes) -> Bytes {
+        let failed = self.0.failed_refunds.lock().unwrap();
+        let Ok(mut list) = serde_json::from_slice::<Value>(&answer) else {
+            return answer;
+        };
+        for refund in list["data"].as_array_mut().into_iter().flatten() {
+            if failed.contains(refund["id"].as_str().unwrap()) {
+                refund["status"] = json!("failed");
+            }
+        }
+        Bytes::from(list.to_string())
+    }
+
     fn manner(&self, path: &str, changes: bool) -> Wire {
         if !changes {
             return Wire::Fine;
@@ -272,18 +320,48 @@ async fn carry(State(stripe): State<Stripe>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, 1024 * 1024).await.unwrap();
     let path = parts.uri.path().to_owned();
+    let key = parts.headers.get("idempotency-key");
+    let key = key.map(|key| key.to_str().unwrap().to_owned());
+    let kept = key.as_ref().and_then(|key| {
+        let answers = stripe.0.answers.lock().unwrap();
+        answers.get(key).cloned()
+    });
+    let keep = |status: StatusCode, bytes: &Bytes| {
+        if let Some(key) = &key {
+            let mut answers = stripe.0.answers.lock().unwrap();
+            answers.insert(key.clone(), (status, bytes.clone()));
+        }
+    };
     let manner = stripe.manner(&path, parts.method == Method::POST);
+    if let (Some(kept), Wire::Fine | Wire::Dawdles(_)) = (kept, manner) {
+        return kept.into_response();
+    }
     match manner {
         Wire::Fails => {
             let error = json!({"error": {"type": "api_error", "message": "injected"}}).to_string();
+            let error = Bytes::from(error);
+            keep(StatusCode::INTERNAL_SERVER_ERROR, &error);
             return (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
+        }
+        Wire::RefundedMeanwhile => {
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            let payment = body
+                .split('&')
+                .find_map(|field| field.strip_prefix("payment_intent="));
+            let all = [("payment_intent", payment.unwrap())];
+            stripe.ask(Method::POST, "/v1/refunds", &all).await;
+            let error = json!({"error": {"type": "invalid_request_error", "code": "charge_already_refunded",
+                "message": "Charge has already been refunded."}});
+            let error = Bytes::from(error.to_string());
+            keep(StatusCode::BAD_REQUEST, &error);
+            return (StatusCode::BAD_REQUEST, error).into_response();
         }
         Wire::Babbles => return (StatusCode::OK, "<html>busy</html>").into_response(),
         Wire::Fine | Wire::LosesAnswer | Wire::Dawdles(_) => {}
     }
     let (body, manners) = match String::from_utf8(body.to_vec()) {
         Ok(text) if path == "/v1/payment_intents" => translate(&text),
-        Ok(text) => (text, VecDeque::new()),
+        Ok(text) => (stripe.without_return_url(&path, text), VecDeque::new()),
         Err(_) => return StatusCode::BAD_REQUEST.into_response(),
     };
     let query = parts.uri.path_and_query().unwrap().to_string();
@@ -300,6 +378,12 @@ async fn carry(State(stripe): State<Stripe>, request: Request) -> Response {
     };
     let status = answer.status();
     let bytes = answer.bytes().await.unwrap_or_default();
+    let bytes = if path == "/v1/refunds" {
+        stripe.with_failed_refunds(bytes)
+    } else {
+        bytes
+    };
+    keep(status, &bytes);
     if path == "/v1/payment_intents" && status.is_success() && !manners.is_empty() {
         let made: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let id = made["id"].as_str().unwrap_or_default().to_owned();

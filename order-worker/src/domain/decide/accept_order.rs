@@ -148,6 +148,7 @@ fn refuse(
         payment_method: said
             .and_then(|wish| wish.payment_method.clone())
             .unwrap_or_default(),
+        return_url: None,
         metadata: said.map(|wish| wish.metadata.clone()).unwrap_or_default(),
         needs_approval: false,
         awaits_stock: false,

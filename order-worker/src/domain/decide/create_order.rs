@@ -79,6 +79,7 @@ impl Checked<'_> {
             shipping_address: wish.shipping_address.clone(),
             payment_provider: rules.payment_provider.clone(),
             payment_method: self.payment_method,
+            return_url: wish.return_url.clone().map(Into::into),
             metadata: wish.metadata.clone(),
             needs_approval: rules.needs_approval,
             awaits_stock: false,

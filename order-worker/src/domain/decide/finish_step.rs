@@ -139,7 +139,7 @@ fn done(
         ) => {
             return Err(Failure::new(
                 Code::Internal,
-                format!("{} can't end in {result:?}", row.key.step),
+                format!("{} can't end as {}", row.key.step, result.name()),
             ));
         }
     }

@@ -50,7 +50,9 @@ pub(super) fn notify_payment(
     };
     // One that is looking at this moment may have looked too early.
     let attempt = world.steps.get(&key).map_or(0, |row| row.attempt) + 1;
-    look(&mut draft, attempt, SignedDuration::ZERO);
+    let secret = world.steps.get(&key);
+    let secret = secret.and_then(|row| row.client_secret.clone());
+    look(&mut draft, attempt, SignedDuration::ZERO, secret);
     Ok(draft.decide())
 }
 
@@ -79,10 +81,16 @@ pub(super) fn action_required(
     action: &NextAction,
     attempt: u32,
 ) -> Result<(), Failure> {
-    look(draft, attempt, LOOK_AGAIN);
-    if draft.order.payment.next_action.as_ref() != Some(action) {
-        let action = action.clone();
-        draft.record(Fact::PaymentActionRequired { action })?;
+    let NextAction {
+        kind,
+        url,
+        client_secret,
+    } = action.clone();
+    look(draft, attempt, LOOK_AGAIN, client_secret);
+    let known = draft.order.payment.next_action.as_ref();
+    if known.is_none_or(|known| known.kind != kind || known.url != url) {
+        // Events are told to others: the secret is not.
+        draft.record(Fact::PaymentActionRequired { kind, url })?;
     }
     Ok(())
 }
@@ -201,7 +209,10 @@ pub(super) fn reconcile(
     // Something came of another step meanwhile: what was seen before that is no contradiction to it.
     if standing.version != draft.order.version {
         let now = draft.stamp().now();
-        draft.follow_at(row.key.step.clone(), row.attempt + 1, now);
+        draft.put(StepRow {
+            client_secret: row.client_secret.clone(),
+            ..draft.row(row.key.step.clone(), row.attempt + 1, now)
+        });
         return Ok(());
     }
     if draft.order.payment.reference.is_none() {
@@ -369,8 +380,11 @@ fn gone(draft: &mut Draft<'_>, standing: &Standing) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks where the payment stands, `after` a while.
-fn look(draft: &mut Draft<'_>, attempt: u32, after: SignedDuration) {
+/// Looks where the payment stands, `after` a while; its customer completes it with `secret` meanwhile.
+fn look(draft: &mut Draft<'_>, attempt: u32, after: SignedDuration, secret: Option<String>) {
     let due_at = draft.stamp().now() + after;
-    draft.follow_at(Step::CheckPayment, attempt, due_at);
+    draft.put(StepRow {
+        client_secret: secret,
+        ..draft.row(Step::CheckPayment, attempt, due_at)
+    });
 }

@@ -75,6 +75,7 @@ impl Order {
             held: Vec::new(),
             shipping_address: created.shipping_address,
             payment_method: created.payment_method,
+            return_url: created.return_url,
             payment: Payment {
                 status: PaymentStatus::Pending,
                 provider: created.payment_provider,
@@ -121,6 +122,7 @@ impl Order {
             Fact::OrderCancelled { reason, .. } => {
                 self.status = OrderStatus::Cancelled;
                 self.cancel_reason = Some(*reason);
+                self.return_url = None;
                 self.awaits_approval = false;
                 self.awaits_stock = false;
             }
@@ -132,14 +134,18 @@ impl Order {
                 self.shipping_address = None;
                 self.metadata = Map::new();
                 self.payment_method = String::new();
+                self.return_url = None;
             }
             Fact::OrderRestored {} => {
                 self.is_deleted = false;
                 self.deleted_at = None;
             }
+            Fact::PaymentAuthorized { .. } => {
+                self.return_url = None;
+                payment::apply(&mut self.payment, &event.fact);
+            }
             Fact::PaymentPrepared { .. }
             | Fact::PaymentActionRequired { .. }
-            | Fact::PaymentAuthorized { .. }
             | Fact::PaymentDeclined { .. }
             | Fact::PaymentVoided { .. }
             | Fact::RefundFailed { .. }

@@ -63,6 +63,7 @@ pub(super) struct Intent {
     pub(super) amount_capturable: Option<i64>,
     pub(super) last_payment_error: Option<Refusal>,
     pub(super) next_action: Option<Value>,
+    pub(super) client_secret: Option<String>,
     /// An id, or where it was asked to be expanded, all of it.
     pub(super) latest_charge: Option<Value>,
 }

@@ -11,7 +11,6 @@ mod amounts;
 mod api;
 
 use reqwest::Url;
-use serde_json::Value;
 use shared::{money::Money, order::NextAction};
 
 use self::{
@@ -89,7 +88,10 @@ impl Stripe {
         };
         let mut intent = self.find(reference).await?;
         if awaits_confirmation(&intent) {
-            let confirmed = self.api.act(reference, "confirm", &Form::new()).await;
+            let return_url = payment.return_url.clone();
+            let form = return_url.map(|url| ("return_url", url));
+            let form = form.into_iter().collect();
+            let confirmed = self.api.act(reference, "confirm", &form).await;
             intent = match confirmed.map_err(ApiError::declined) {
                 Err(declined @ PartnerError::Declined { .. }) => {
                     self.withdraw(reference).await;
@@ -410,7 +412,7 @@ fn hold(intent: &Intent, payment: &Payment) -> Hold {
         "requires_capture" | "succeeded" => {
             Hold::Given(from_stripe(intent.amount, payment.price.currency))
         }
-        "requires_action" => Hold::NeedsAction(next_action(intent.next_action.as_ref())),
+        "requires_action" => Hold::NeedsAction(next_action(intent)),
         "canceled" => Hold::Gone,
         "requires_payment_method" => match &intent.last_payment_error {
             Some(refusal) => Hold::Declined {
@@ -423,12 +425,14 @@ fn hold(intent: &Intent, payment: &Payment) -> Hold {
     }
 }
 
-fn next_action(action: Option<&Value>) -> NextAction {
+fn next_action(intent: &Intent) -> NextAction {
+    let action = intent.next_action.as_ref();
     let kind = action.and_then(|action| action["type"].as_str());
     let url = action.and_then(|action| action["redirect_to_url"]["url"].as_str());
     NextAction {
         kind: kind.unwrap_or("unknown").to_owned(),
         url: url.map(str::to_owned),
+        client_secret: intent.client_secret.clone(),
     }
 }
 

@@ -1,9 +1,10 @@
 //! A new order, and what it may hold.
 
-use std::{num::NonZeroU32, ops::RangeInclusive};
+use std::{num::NonZeroU32, ops::RangeInclusive, str::FromStr};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use url::{Host, Url};
 
 use crate::{
     body::{self, Fields},
@@ -19,6 +20,9 @@ pub const MAX_ITEMS: usize = 500;
 pub const QUANTITY: RangeInclusive<i64> = 1..=1_000_000;
 /// Bytes of `metadata`, written as JSON, at most.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+
+/// Characters of a `return_url`, at most.
+const MAX_RETURN_URL: usize = 2_048;
 
 /// `order.create`: the body of `POST /v1/orders`.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
@@ -48,6 +52,11 @@ pub struct CreateOrder {
         example = "pm_ok"
     )]
     pub payment_method: Option<String>,
+    /// Where the customer goes on after having authenticated on a page of the provider's: `https://…`, or `http://` on
+    /// this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::url, required = false)]
+    pub return_url: Option<ReturnUrl>,
     /// Minor units the caller showed its customer; another total is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
@@ -67,6 +76,7 @@ impl CreateOrder {
         let items = fields.list("items", 1..=MAX_ITEMS, item);
         let shipping_address = fields.optional("shipping_address", address);
         let payment_method = fields.optional("payment_method", payment_method);
+        let return_url = fields.optional("return_url", body::parsed);
         let expected_total = fields.optional("expected_total", body::integer(0..=MAX_AMOUNT));
         let metadata = fields.optional("metadata", body::object(MAX_METADATA_BYTES));
         let storefront = fields.optional("storefront", body::parsed);
@@ -75,10 +85,50 @@ impl CreateOrder {
             items: items?,
             shipping_address,
             payment_method,
+            return_url,
             expected_total,
             metadata: metadata.unwrap_or_default(),
             storefront,
         })
+    }
+}
+
+/// Where a customer returns to from a page of the payment provider's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct ReturnUrl(Url);
+
+impl FromStr for ReturnUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_RETURN_URL {
+            return Err(format!("must have at most {MAX_RETURN_URL} characters"));
+        }
+        if !text.chars().all(|c| c.is_ascii_graphic()) {
+            return Err("must have no other characters than a URI has (RFC 3986)".to_owned());
+        }
+        let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must have no user name or password".to_owned());
+        }
+        let is_local = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => return Err("must have a host".to_owned()),
+        };
+        match url.scheme() {
+            "https" => Ok(Self(url)),
+            "http" if is_local => Ok(Self(url)),
+            _ => Err("must begin with https://".to_owned()),
+        }
+    }
+}
+
+impl From<ReturnUrl> for String {
+    fn from(url: ReturnUrl) -> Self {
+        url.0.into()
     }
 }
 
