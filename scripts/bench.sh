@@ -92,6 +92,7 @@ export BENCH_POSTGRES_PID=${STARTED##* }
 )
 mkdir "$WORK/systems"
 SHIPPER_WEBHOOK_SECRET=whsec_$(head -c 24 /dev/urandom | base64)
+[ ${#SHIPPER_WEBHOOK_SECRET} = 38 ] || die "no secret could be made: head, base64 or /dev/urandom is missing"
 export SHIPPER_WEBHOOK_SECRET
 export BENCH_FOLDER="$WORK/systems" BENCH_AMQP="amqp://guest:guest@127.0.0.1:$RABBITMQ_PORT"
 export BENCH_POSTGRES="postgres://orders@127.0.0.1:$POSTGRES_PORT" BENCH_POSTGRES_BIN=$POSTGRES_BIN

@@ -74,7 +74,8 @@ port() {
 port 8080; export HTTP_ADDR="127.0.0.1:$PORT"
 port 8081; export WORKER_HTTP_ADDR="127.0.0.1:$PORT"
 export DATABASE_URL="sqlite://$WORK/orders.db"
-SECRET=$(openssl rand -hex 24)
+SECRET=$(head -c 24 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
+[ ${#SECRET} = 48 ] || die "no secret could be made: head, od or /dev/urandom is missing"
 SHIPPER_WEBHOOK_SECRET="whsec_$(printf '%s' "$SECRET" | sed 's/../\\x&/g' | xargs -0 printf '%b' | base64 -w0)"
 export SHIPPER_WEBHOOK_SECRET CARRIER=manual
 API="http://$HTTP_ADDR"

@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
@@ -15,6 +15,7 @@ use shared::{
     amqp::{publisher::Publisher, rpc_client::RpcClient},
     metrics::{CONTENT_TYPE, Metrics},
     outcome::{Code, Failure},
+    request::Role,
 };
 use standardwebhooks::Webhook;
 use tokio_util::sync::CancellationToken;
@@ -59,8 +60,20 @@ pub(crate) struct Parts {
     pub(crate) request_timeout: Duration,
     pub(crate) modes: Modes,
     pub(crate) metrics: Metrics,
+    pub(crate) metrics_access: MetricsAccess,
     /// Cancelled when the gateway is asked to stop.
     pub(crate) stopping: CancellationToken,
+}
+
+/// Who is answered at `/metrics` of the API's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MetricsAccess {
+    /// Everybody: the address is a loopback one.
+    Everybody,
+    /// Operators and admins.
+    Operators,
+    /// Nobody: metrics have an address of their own.
+    Elsewhere,
 }
 
 /// What is there only when it is asked for.
@@ -104,9 +117,12 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
             .config(utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none")),
     )
     .layer(middleware::map_response(openapi::policy));
-    let router = router
-        .merge(console::routes())
-        .route("/metrics", get(measured));
+    let router = router.merge(console::routes());
+    let router = if app.metrics_access == MetricsAccess::Elsewhere {
+        router
+    } else {
+        router.route("/metrics", get(measured))
+    };
     let router = if app.modes.debug {
         router.merge(routes::inspect::debug())
     } else {
@@ -135,9 +151,28 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
 }
 
 /// For Prometheus: what this gateway has done.
-async fn measured(State(app): State<App>) -> Response {
+async fn measured(
+    State(app): State<App>,
+    headers: HeaderMap,
+    method: Method,
+) -> Result<Response, Problem> {
+    if app.metrics_access == MetricsAccess::Operators {
+        let identity = app.auth.identify(&headers, &method).await?;
+        if identity.role == Role::Storefront {
+            return Err(Failure::new(Code::Forbidden, "only an operator may do this").into());
+        }
+    }
+    Ok(rendered(&app.metrics))
+}
+
+fn rendered(metrics: &Metrics) -> Response {
     let text = HeaderValue::from_static(CONTENT_TYPE);
-    ([(header::CONTENT_TYPE, text)], app.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, text)], metrics.render()).into_response()
+}
+
+/// What is served at `METRICS_ADDR`.
+pub(crate) fn metrics_router(metrics: Metrics) -> Router {
+    Router::new().route("/metrics", get(|| async move { rendered(&metrics) }))
 }
 
 fn described(text: &str) -> Response {

@@ -26,6 +26,7 @@ pub(crate) const ENVIRONMENT: &str = include_str!("environment.md");
 pub(crate) struct Config {
     pub(crate) amqp_url: String,
     pub(crate) http_addr: SocketAddr,
+    pub(crate) metrics_addr: Option<SocketAddr>,
     pub(crate) head_timeout: Duration,
     pub(crate) auth: Auth,
     pub(crate) rate_limit: Option<RateLimit>,
@@ -44,8 +45,15 @@ impl Config {
     pub(crate) fn read(env: &Env) -> anyhow::Result<Self> {
         let amqp_url = env.secret("AMQP_URL")?;
         let http_addr = http_addr(env)?;
+        let metrics_addr = env.text("METRICS_ADDR");
+        let metrics_addr = metrics_addr
+            .map(|_| env.parsed("METRICS_ADDR", ""))
+            .transpose()?;
         let keys = Keys::parse(&env.secret("API_KEYS")?.unwrap_or_default()).context("API_KEYS")?;
-        let auth = Auth::new(keys, tokens(env)?);
+        let origins = env.text("CORS_ORIGINS");
+        let origins = origins.as_deref().map(Origins::parse).transpose()?;
+        let auth =
+            Auth::new(keys, tokens(env)?).trusting(origins.as_ref().map_or(&[], Origins::named));
         if auth.is_open() && !http_addr.ip().is_loopback() {
             bail!(
                 "API_KEYS is not set, nor JWT_SECRET or JWT_JWKS_URL: without them HTTP_ADDR must be a loopback address, not {http_addr}"
@@ -55,18 +63,21 @@ impl Config {
             amqp_url: amqp_url
                 .unwrap_or_else(|| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned()),
             http_addr,
+            metrics_addr,
             head_timeout: env.seconds("HTTP_IDLE_SECONDS", 75)?,
             auth,
             rate_limit: RateLimit::parse(env.text("RATE_LIMIT").as_deref().unwrap_or("off"))?,
-            cors: env.text("CORS_ORIGINS").as_deref().map(cors).transpose()?,
+            cors: origins.as_ref().map(cors).transpose()?,
             shipper_webhook: env
-                .secret("SHIPPER_WEBHOOK_SECRET")?
+                .webhook_secret("SHIPPER_WEBHOOK_SECRET")?
                 .as_deref()
                 .map(webhook)
                 .transpose()?,
             stripe_webhook: env
                 .secret("STRIPE_WEBHOOK_SECRET")?
-                .map(|secret| Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))),
+                .as_deref()
+                .map(stripe_webhook)
+                .transpose()?,
             request_timeout: env.millis("REQUEST_TIMEOUT_MS", 5000)?,
             modes: Modes {
                 debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,
@@ -76,8 +87,10 @@ impl Config {
     }
 }
 
-/// Shorter secrets can be guessed (RFC 7518, section 3.2); they are taken, with a warning.
-const GUESSABLE_SECRET_LENGTH: usize = 32;
+/// A secret of HS256 has as many bytes as its hash, or more (RFC 7518, section 3.2).
+const MIN_JWT_SECRET_BYTES: usize = 32;
+/// Characters behind `whsec_` of Stripe's secret.
+const MIN_STRIPE_SECRET_LENGTH: usize = 8;
 /// For how long a browser need not ask again whether it may call.
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
@@ -92,8 +105,11 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
         (None, None) => Ok(None),
         (Some(_), Some(_)) => bail!("JWT_SECRET and JWT_JWKS_URL are both set: set one"),
         (Some(secret), None) => {
-            if secret.len() < GUESSABLE_SECRET_LENGTH {
-                tracing::warn!("JWT_SECRET is short enough to be guessed");
+            if secret.len() < MIN_JWT_SECRET_BYTES {
+                bail!(
+                    "JWT_SECRET: has {} bytes, must have at least {MIN_JWT_SECRET_BYTES} (RFC 7518, section 3.2)",
+                    secret.len()
+                );
             }
             Ok(Some(Tokens::by_secret(&secret, audience, issuer)))
         }
@@ -114,11 +130,19 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
     }
 }
 
-/// Who may call from a browser, with what, and what it is shown.
-fn cors(origins: &str) -> anyhow::Result<CorsLayer> {
-    let origins = if origins == "*" {
-        AllowOrigin::any()
-    } else {
+/// The pages that may call from a browser.
+enum Origins {
+    /// `*`
+    Any,
+    /// These, each such as `https://shop.example.com`.
+    Named(Vec<String>),
+}
+
+impl Origins {
+    fn parse(origins: &str) -> anyhow::Result<Self> {
+        if origins == "*" {
+            return Ok(Self::Any);
+        }
         let origins = origins.split(',').map(|origin| {
             let origin = origin.trim();
             let url: Url = origin
@@ -129,9 +153,28 @@ fn cors(origins: &str) -> anyhow::Result<CorsLayer> {
                     "CORS_ORIGINS: {origin:?} must be an origin such as https://shop.example.com"
                 );
             }
-            Ok(HeaderValue::from_str(origin)?)
+            Ok(origin.to_owned())
         });
-        AllowOrigin::list(origins.collect::<anyhow::Result<Vec<_>>>()?)
+        origins.collect::<anyhow::Result<_>>().map(Self::Named)
+    }
+
+    /// Those that are called by name.
+    fn named(&self) -> &[String] {
+        match self {
+            Self::Any => &[],
+            Self::Named(origins) => origins,
+        }
+    }
+}
+
+/// Who may call from a browser, with what, and what it is shown.
+fn cors(origins: &Origins) -> anyhow::Result<CorsLayer> {
+    let origins = match origins {
+        Origins::Any => AllowOrigin::any(),
+        Origins::Named(origins) => {
+            let origins = origins.iter().map(|origin| HeaderValue::from_str(origin));
+            AllowOrigin::list(origins.collect::<Result<Vec<_>, _>>()?)
+        }
     };
     Ok(CorsLayer::new()
         .allow_origin(origins)
@@ -170,10 +213,21 @@ fn cors(origins: &str) -> anyhow::Result<CorsLayer> {
         .max_age(CORS_MAX_AGE))
 }
 
-fn webhook(secret: &str) -> anyhow::Result<Arc<Webhook>> {
-    if !secret.starts_with("whsec_") {
-        bail!("SHIPPER_WEBHOOK_SECRET: must be whsec_ and base64, as Standard Webhooks has it");
+/// Stripe's secrets are used as they are; one that is cut off is refused.
+fn stripe_webhook(secret: &str) -> anyhow::Result<Arc<hmac::Key>> {
+    let is_whole = secret
+        .strip_prefix("whsec_")
+        .is_some_and(|rest| rest.len() >= MIN_STRIPE_SECRET_LENGTH);
+    if !is_whole {
+        bail!(
+            "STRIPE_WEBHOOK_SECRET: must be whsec_ and at least {MIN_STRIPE_SECRET_LENGTH} characters"
+        );
     }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    Ok(Arc::new(key))
+}
+
+fn webhook(secret: &str) -> anyhow::Result<Arc<Webhook>> {
     Webhook::new(secret)
         .map(Arc::new)
         .context("SHIPPER_WEBHOOK_SECRET")
@@ -209,6 +263,12 @@ mod tests {
             ("CORS_ORIGINS", "https://shop.example.com/"),
             ("SHIPPER_WEBHOOK_SECRET", "hunter2"),
             ("SHIPPER_WEBHOOK_SECRET", "whsec_!"),
+            ("SHIPPER_WEBHOOK_SECRET", "whsec_"),
+            ("SHIPPER_WEBHOOK_SECRET", "whsec_YQ=="),
+            ("STRIPE_WEBHOOK_SECRET", "whsec_"),
+            ("STRIPE_WEBHOOK_SECRET", "sk_test_12345678"),
+            ("JWT_SECRET", "31 bytes are fewer than HS256's"),
+            ("METRICS_ADDR", "9090"),
             ("REQUEST_TIMEOUT_MS", "soon"),
             ("HTTP_IDLE_SECONDS", "0"),
         ] {

@@ -30,10 +30,10 @@ mod routes;
 mod server;
 mod trace;
 
-use std::{io, process::ExitCode, sync::Arc, time::Duration};
+use std::{future::pending, io, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use app::{App, Parts, router};
+use app::{App, MetricsAccess, Parts, metrics_router, router};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use config::Config;
@@ -165,6 +165,26 @@ async fn run() -> anyhow::Result<()> {
 
     let metrics = Metrics::install().context("can't measure")?;
     tokio::spawn(metrics.clone().keep_up());
+    if let Some(metrics_addr) = config.metrics_addr {
+        let listener = TcpListener::bind(metrics_addr)
+            .await
+            .with_context(|| format!("METRICS_ADDR={metrics_addr}: can't listen"))?;
+        let metrics_address = listener.local_addr()?;
+        tracing::info!(%metrics_address, "metrics at http://{metrics_address}/metrics");
+        // Until the process ends.
+        let router = metrics_router(metrics.clone());
+        tokio::spawn(server::serve(
+            listener,
+            router,
+            config.head_timeout,
+            pending(),
+        ));
+    }
+    let metrics_access = match config.metrics_addr {
+        Some(_) => MetricsAccess::Elsewhere,
+        None if config.http_addr.ip().is_loopback() => MetricsAccess::Everybody,
+        None => MetricsAccess::Operators,
+    };
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
     tokio::spawn(publisher::probe(broker.clone()));
     let rpc = RpcClient::new(broker.clone());
@@ -177,6 +197,7 @@ async fn run() -> anyhow::Result<()> {
         shipper_webhook: config.shipper_webhook,
         modes: config.modes,
         metrics: metrics.clone(),
+        metrics_access,
         stripe_webhook: config.stripe_webhook,
         request_timeout: config.request_timeout,
         stopping: stop.clone(),

@@ -212,7 +212,7 @@ fn stripe(env: &Env) -> anyhow::Result<Option<Settings>> {
 
 fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {
     let delivers = env.choice("CARRIER", &[("manual", false), ("sandbox", true)], "manual")?;
-    let secret = env.secret("SHIPPER_WEBHOOK_SECRET")?;
+    let secret = env.webhook_secret("SHIPPER_WEBHOOK_SECRET")?;
     let webhook_url = match env.text("SHIPPER_WEBHOOK_URL") {
         Some(url) => url,
         None => format!("http://{}/webhooks/shipper", gateway(env)?),

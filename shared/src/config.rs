@@ -6,6 +6,10 @@
 use std::{collections::HashMap, fmt::Display, iter, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+/// Fewer bytes of a webhook's secret are refused (Standard Webhooks, "Signature scheme").
+const MIN_WEBHOOK_SECRET_BYTES: usize = 24;
 
 /// The environment, read once: tests make their own.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +51,28 @@ impl Env {
                 .map(|text| Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
                 .with_context(|| format!("{file_name}={path}: can't read the file")),
         }
+    }
+
+    /// A secret that signs webhooks as Standard Webhooks has it: `whsec_` and base64.
+    ///
+    /// # Errors
+    /// As [`Env::secret`], and when it is no base64 of at least 24 bytes, so that it could be guessed.
+    pub fn webhook_secret(&self, name: &str) -> anyhow::Result<Option<String>> {
+        let secret = self.secret(name)?;
+        if let Some(secret) = &secret {
+            let encoded = secret.strip_prefix("whsec_");
+            let encoded = encoded.with_context(|| format!("{name}: must begin with whsec_"))?;
+            let decoded = BASE64_STANDARD
+                .decode(encoded)
+                .map_err(|error| anyhow::anyhow!("{name}: must be whsec_ and base64: {error}"))?;
+            if decoded.len() < MIN_WEBHOOK_SECRET_BYTES {
+                bail!(
+                    "{name}: has {} bytes behind whsec_, must have at least {MIN_WEBHOOK_SECRET_BYTES}",
+                    decoded.len()
+                );
+            }
+        }
+        Ok(secret)
     }
 
     /// The variable's value as `T`, or `default`.

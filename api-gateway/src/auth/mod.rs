@@ -10,9 +10,9 @@ pub(crate) mod keys;
 mod ring;
 mod session;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, Method, header, uri::Authority};
 use shared::{
     id::Storefront,
     outcome::{Code, Failure},
@@ -26,6 +26,8 @@ use self::{jwt::Tokens, keys::Keys};
 pub(crate) struct Auth {
     keys: Keys,
     tokens: Option<Tokens>,
+    /// Pages of other sites that may change things where nobody has to show anything.
+    origins: Arc<[String]>,
 }
 
 /// What a credential stands for.
@@ -56,7 +58,19 @@ impl Identity {
 
 impl Auth {
     pub(crate) fn new(keys: Keys, tokens: Option<Tokens>) -> Self {
-        Self { keys, tokens }
+        Self {
+            keys,
+            tokens,
+            origins: Arc::default(),
+        }
+    }
+
+    /// With these sites' pages let in where nobody has to show anything.
+    pub(crate) fn trusting(self, origins: &[String]) -> Self {
+        Self {
+            origins: origins.into(),
+            ..self
+        }
     }
 
     /// Whether everybody is let in.
@@ -83,7 +97,7 @@ impl Auth {
         method: &Method,
     ) -> Result<Identity, Failure> {
         if self.is_open() {
-            refuse_other_sites(headers, method)?;
+            self.refuse_other_sites(headers, method)?;
             return Ok(Identity::anyone());
         }
         if !headers.contains_key(header::AUTHORIZATION)
@@ -119,18 +133,47 @@ impl Auth {
     }
 }
 
-/// Where nobody has to show anything, whatever page a browser is on could have it ask: browsers say whose
-/// page it is (<https://www.w3.org/TR/fetch-metadata/>).
-fn refuse_other_sites(headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    let is_another = site.is_some_and(|site| !matches!(site, b"same-origin" | b"none"));
-    if is_another && !method.is_safe() {
-        return Err(Failure::new(
+impl Auth {
+    /// Where nobody has to show anything, any page that a browser is on could have it ask. Browsers say whose
+    /// page it is, by `Sec-Fetch-Site` (<https://www.w3.org/TR/fetch-metadata/>) and `Origin`: only our own
+    /// may change things, and those that `CORS_ORIGINS` names. Our own is one that was loaded from a loopback
+    /// address: a name that its owner has lead here later (DNS rebinding) makes no page ours.
+    fn refuse_other_sites(&self, headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+        let (site, origin) = (text("sec-fetch-site"), text("origin"));
+        let is_named =
+            origin.is_some_and(|origin| self.origins.iter().any(|named| named == origin));
+        let is_by_browser = site.is_some() || origin.is_some();
+        if method.is_safe() || !is_by_browser || is_named {
+            return Ok(());
+        }
+        let host = text("host");
+        let is_own_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
+        let is_own_origin = origin.is_none_or(|origin| {
+            let (_, authority) = origin.split_once("://").unwrap_or_default();
+            host == Some(authority)
+        });
+        if is_own_site && is_own_origin && host.is_none_or(is_loopback) {
+            return Ok(());
+        }
+        Err(Failure::new(
             Code::Forbidden,
-            "a page of another site asks for this",
-        ));
+            "a page of another site asks for this: CORS_ORIGINS does not name it",
+        ))
     }
-    Ok(())
+}
+
+/// Whether `host`, with or without a port, is this machine by a name that is nobody else's.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let is_address = address
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.is_loopback());
+    is_address || name == "localhost" || name.ends_with(".localhost")
 }
 
 fn unauthenticated(message: impl Into<String>) -> Failure {
@@ -139,6 +182,8 @@ fn unauthenticated(message: impl Into<String>) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderName;
+
     use super::*;
 
     #[tokio::test]
@@ -174,24 +219,51 @@ mod tests {
 
     #[tokio::test]
     async fn where_everybody_is_let_in_other_sites_pages_are_not() {
-        let auth = Auth::default();
-        let from = |site: &str| {
-            HeaderMap::from_iter([("sec-fetch-site".parse().unwrap(), site.parse().unwrap())])
-        };
-        for (site, method, is_let_in) in [
-            ("cross-site", Method::POST, false),
-            ("same-site", Method::DELETE, false),
-            ("cross-site", Method::GET, true),
-            ("same-origin", Method::POST, true),
-            ("none", Method::POST, true),
+        let shop = "https://shop.example.com";
+        let auth = Auth::default().trusting(&[shop.to_owned()]);
+        let (own, evil) = ("http://127.0.0.1:8080", "https://evil.example.com");
+        let (here, rebound) = ("127.0.0.1:8080", "evil.example.com:8080");
+        for (site, origin, host, is_let_in) in [
+            ("", "", here, true),
+            ("cross-site", "", here, false),
+            ("same-site", "http://127.0.0.1:3000", here, false),
+            ("cross-site", evil, here, false),
+            ("cross-site", "null", here, false),
+            (
+                "cross-site",
+                "https://shop.example.com.evil.example.com",
+                here,
+                false,
+            ),
+            ("cross-site", shop, here, true),
+            ("same-origin", own, here, true),
+            ("none", "", here, true),
+            ("", own, here, true),
+            ("", shop, here, true),
+            ("", evil, here, false),
+            (
+                "same-origin",
+                "http://localhost:8080",
+                "localhost:8080",
+                true,
+            ),
+            ("same-origin", "http://[::1]:8080", "[::1]:8080", true),
+            (
+                "same-origin",
+                "http://evil.example.com:8080",
+                rebound,
+                false,
+            ),
+            ("", "http://evil.example.com:8080", rebound, false),
         ] {
-            let identity = auth.identify(&from(site), &method).await;
-            assert_eq!(identity.is_ok(), is_let_in, "{site} {method}");
+            let headers = [("sec-fetch-site", site), ("origin", origin), ("host", host)];
+            let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
+            let headers: HeaderMap = headers
+                .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+                .collect();
+            let changed = auth.identify(&headers, &Method::POST).await;
+            assert_eq!(changed.is_ok(), is_let_in, "{site} {origin} {host}");
+            assert!(auth.identify(&headers, &Method::GET).await.is_ok());
         }
-        assert!(
-            auth.identify(&HeaderMap::new(), &Method::POST)
-                .await
-                .is_ok()
-        );
     }
 }

@@ -457,3 +457,27 @@ async fn floods_and_slow_clients_hold_nobody_up() {
     let large = system.raw(vec![b' '; 2 * 1024 * 1024]).await;
     large.expect_problem(413, "PAYLOAD_TOO_LARGE");
 }
+
+#[tokio::test]
+async fn a_body_that_is_announced_too_large_is_refused_before_it_is_sent() {
+    let system = System::start().await;
+    for path in ["/v1/orders", "/webhooks/shipper", "/v1/customers"] {
+        let head = |more: &str| {
+            format!(
+                "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                 webhook-id: m\r\nwebhook-timestamp: 1\r\nwebhook-signature: v1,x\r\n\
+                 content-length: 10737418240\r\n{more}\r\n"
+            )
+        };
+        // Not even asked for; and answered though nothing of it comes.
+        for more in ["expect: 100-continue\r\n", ""] {
+            let answer = speak(&system.address(), head(more).as_bytes())
+                .await
+                .unwrap();
+            assert!(
+                answer.starts_with("HTTP/1.1 413"),
+                "{path} {more}: {answer}"
+            );
+        }
+    }
+}

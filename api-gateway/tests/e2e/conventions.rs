@@ -3,7 +3,7 @@
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, is_announced, order, order_paid_by, send};
+use crate::harness::{Reply, System, is_announced, order, order_paid_by, send, until};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -29,7 +29,11 @@ async fn a_change_is_made_only_to_what_the_client_knows() {
     let path = format!("/v1/orders/{id}");
     let cancel = || system.request(Method::POST, &format!("{path}/cancel"));
 
-    for wrong in ["\"99\"", "W/\"2\"", "2", "\"\""] {
+    for malformed in ["2", "\"2", "\"2\" \"3\"", ","] {
+        let refused = if_match(cancel(), malformed).await;
+        refused.expect_problem(400, "INVALID_REQUEST");
+    }
+    for wrong in ["\"99\"", "W/\"2\"", "\"2,3\"", "\"\""] {
         let refused = if_match(cancel(), wrong).await;
         let problem = refused.expect_problem(412, "VERSION_MISMATCH");
         assert!(problem["detail"].as_str().unwrap().contains(&tag));
@@ -42,8 +46,11 @@ async fn a_change_is_made_only_to_what_the_client_knows() {
     let cancelled = if_match(cancel().header("idempotency-key", "once"), &both).await;
     assert_eq!(cancelled.expect(200)["status"], "cancelled");
     // What was done under the key is told again, whatever it is like now.
-    let again = if_match(cancel().header("idempotency-key", "once"), &tag).await;
+    let again = if_match(cancel().header("idempotency-key", "once"), &both).await;
     assert_eq!(text(&again.headers, "idempotent-replayed"), "true");
+    if_match(cancel().header("idempotency-key", "once"), &tag)
+        .await
+        .expect_problem(422, "IDEMPOTENCY_CONFLICT");
     if_match(system.request(Method::DELETE, &path), &tag)
         .await
         .expect_problem(412, "VERSION_MISMATCH");
@@ -280,4 +287,278 @@ async fn the_same_key_at_the_same_moment_is_one_order() {
     assert_eq!(ids.len(), 1, "{ids:?}");
     system.order_until(&ids[0], "announced", is_announced).await;
     assert_eq!(system.shelf("A").await, (50, 1));
+}
+
+#[tokio::test]
+async fn null_in_a_patch_removes_what_may_be_absent() {
+    let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
+    let patch =
+        async |path: &str, body: Value| send(system.request(Method::PATCH, path).json(&body)).await;
+    let product = json!({"sku": "A", "name": "A", "price": 1, "currency": "EUR", "low_stock_at": 5,
+        "image_urls": ["https://example.com/a.jpg"]});
+    system.post("/v1/products", product).await.expect(201);
+    let cleared = json!({"low_stock_at": null, "image_urls": null});
+    let changed = patch("/v1/products/A", cleared).await.expect(200);
+    assert!(changed["low_stock_at"].is_null(), "{changed}");
+    assert_eq!(changed["image_urls"], json!([]));
+    let read = system.get("/v1/products/A").await.expect(200);
+    assert!(
+        read["low_stock_at"].is_null() && read["price"] == 1,
+        "{read}"
+    );
+
+    let endpoint =
+        json!({"url": "http://127.0.0.1:9/", "description": "ours", "event_types": ["order.*"]});
+    let made = system.post("/v1/webhook-endpoints", endpoint).await;
+    let id = made.expect(201)["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/webhook-endpoints/{id}");
+    let cleared = json!({"description": null, "event_types": null});
+    let changed = patch(&path, cleared).await.expect(200);
+    assert!(
+        changed["description"].is_null() && changed["event_types"].is_null(),
+        "{changed}"
+    );
+    assert_eq!(system.get(&path).await.expect(200), changed);
+
+    for (path, required) in [
+        ("/v1/products/A", &["name", "price", "currency"][..]),
+        (&path, &["url", "is_enabled"]),
+    ] {
+        for name in required {
+            let refused = patch(path, json!({*name: null})).await;
+            let problem = refused.expect_problem(422, "INVALID_REQUEST");
+            assert_eq!(problem["errors"][0]["pointer"], format!("/{name}"));
+        }
+    }
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_cursor_of_no_list_is_refused_by_every_list() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    let id = system.an_order_to_look_at().await;
+    let document = system.get("/openapi.json").await.expect(200);
+    let mut lists = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let parameters = item["get"]["parameters"].as_array();
+        let has_cursor = parameters
+            .is_some_and(|parameters| parameters.iter().any(|one| one["name"] == "cursor"));
+        if !has_cursor {
+            continue;
+        }
+        lists += 1;
+        let path = match path.as_str() {
+            "/v1/orders/{id}/history" => format!("/v1/orders/{id}/history"),
+            "/v1/customers/{id}/orders" => {
+                format!("/v1/customers/{}/orders", system.customer().await)
+            }
+            "/v1/webhook-endpoints/{id}/deliveries" => {
+                let endpoint = json!({"url": "https://example.com/hook"});
+                let made = system.post("/v1/webhook-endpoints", endpoint).await;
+                format!(
+                    "/v1/webhook-endpoints/{}/deliveries",
+                    made.expect(201)["id"].as_str().unwrap()
+                )
+            }
+            path => path.to_owned(),
+        };
+        for wrong in [
+            "garbage",
+            "not-a-cursor",
+            "-1x",
+            "1_2",
+            "a:b",
+            "%00",
+            "!!!",
+            "WzFd",
+        ] {
+            let reply = system.get(&format!("{path}?cursor={wrong}")).await;
+            assert_eq!(reply.status, 422, "{path} {wrong}: {}", reply.body);
+            assert_eq!(
+                reply.body["errors"][0]["pointer"], "/cursor",
+                "{path} {wrong}"
+            );
+        }
+    }
+    assert!(lists >= 8, "{lists}");
+    // A cursor of its own goes on, also behind a sku that others begin with.
+    for sku in ["A-1", "A.1", "B"] {
+        system.stock(sku, &[]).await;
+    }
+    let (mut seen, mut path) = (Vec::new(), "/v1/products?limit=1".to_owned());
+    loop {
+        let page = system.get(&path).await.expect(200);
+        seen.extend(
+            page["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| one["sku"].clone()),
+        );
+        match page["next_cursor"].as_str() {
+            Some(cursor) => path = format!("/v1/products?limit=1&cursor={cursor}"),
+            None => break,
+        }
+    }
+    let all = system.get("/v1/products").await.expect(200);
+    let all: Vec<_> = all["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["sku"].clone())
+        .collect();
+    assert_eq!(seen, all);
+    assert_eq!(seen.len(), 4);
+}
+
+impl System {
+    async fn an_order_to_look_at(&self) -> String {
+        let customer = self.customer().await;
+        self.put("/v1/products/A/stock/main", json!({"on_hand": 5}))
+            .await
+            .expect(200);
+        let created = self.post("/v1/orders", order(&customer, "A", 1)).await;
+        created.expect(201)["id"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn if_none_match_is_a_list_and_304_says_what_200_would() {
+    let system = System::start().await;
+    system.stock("A", &[]).await;
+    let path = format!("/v1/customers/{}", system.customer().await);
+    let full = system.get(&path).await;
+    let tag = text(&full.headers, "etag").to_owned();
+    let ask = async |lines: &[&str]| {
+        let request = lines
+            .iter()
+            .fold(system.request(Method::GET, &path), |request, line| {
+                request.header("if-none-match", *line)
+            });
+        send(request).await
+    };
+    let weak = format!("W/{tag}");
+    for lines in [
+        &[tag.as_str()][..],
+        &["\"a,b\"", &tag],
+        &[&weak],
+        &["*"],
+        &["\"x\" , , \"y\"", &tag],
+    ] {
+        let unchanged = ask(lines).await;
+        assert_eq!(unchanged.status, 304, "{lines:?}");
+        for name in ["etag", "vary", "cache-control"] {
+            assert_eq!(
+                text(&unchanged.headers, name),
+                text(&full.headers, name),
+                "{name}"
+            );
+            assert_ne!(text(&unchanged.headers, name), "", "{name}");
+        }
+    }
+    let within = format!("\"a,{},b\"", tag.trim_matches('"'));
+    for lines in [&[within.as_str()][..], &["\"other\""], &["\""]] {
+        assert_eq!(ask(lines).await.status, 200, "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_logs_in_only_named_pages_change_things() {
+    let shop = "https://shop.example.com";
+    let system = System::start_with(&[("CORS_ORIGINS", shop)]).await;
+    let ask = |origin: &str| {
+        let customer = json!({"name": "Ada", "email": "ada@example.com"});
+        let request = system
+            .request(Method::POST, "/v1/customers")
+            .json(&customer);
+        send(
+            request
+                .header("origin", origin)
+                .header("sec-fetch-site", "cross-site"),
+        )
+    };
+    let made = ask(shop).await;
+    assert_eq!(text(&made.headers, "access-control-allow-origin"), shop);
+    made.expect(201);
+    ask("https://evil.example.com")
+        .await
+        .expect_problem(403, "FORBIDDEN");
+}
+
+#[tokio::test]
+async fn metrics_have_an_address_of_their_own_or_ask_for_a_credential() {
+    let keys = "storefront@eu=key-of-the-eu-shop;operator=key-of-operators";
+    let mut system =
+        System::start_with(&[("API_KEYS", keys), ("METRICS_ADDR", "127.0.0.1:0")]).await;
+    system
+        .get("/metrics")
+        .await
+        .expect_problem(404, "NOT_FOUND");
+    let address = system.gateway.logged("metrics_address", 0).unwrap();
+    let scrape = async |path: &str| {
+        let reply = system
+            .client
+            .get(format!("http://{address}{path}"))
+            .send()
+            .await;
+        reply.unwrap().status().as_u16()
+    };
+    assert_eq!(scrape("/metrics").await, 200);
+    assert_eq!(scrape("/v1/orders").await, 404);
+
+    system.gateway.terminate();
+    until("the gateway to end", async || system.gateway.has_ended()).await;
+    system.set("METRICS_ADDR", None);
+    system.set("HTTP_ADDR", Some("0.0.0.0:0"));
+    system.restart_gateway().await;
+    system
+        .get("/metrics")
+        .await
+        .expect_problem(401, "UNAUTHENTICATED");
+    system.key = Some("key-of-the-eu-shop".to_owned());
+    system
+        .get("/metrics")
+        .await
+        .expect_problem(403, "FORBIDDEN");
+    system.key = Some("key-of-operators".to_owned());
+    assert_eq!(system.get("/metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn without_a_credential_only_what_is_listed_answers() {
+    let keys = "operator=key-of-operators";
+    let system = System::start_with(&[("API_KEYS", keys), ("DEBUG_API", "1"), ("DEMO", "1")]).await;
+    for (path, status) in [
+        ("/livez", 200),
+        ("/readyz", 200),
+        ("/openapi.json", 200),
+        ("/docs/", 200),
+        ("/", 200),
+        ("/metrics", 200),
+        ("/v1/orders", 401),
+        ("/v1/events/stream", 401),
+        ("/debug/tables", 401),
+    ] {
+        assert_eq!(system.get(path).await.status, status, "{path}");
+    }
+    for path in [
+        "/webhooks/shipper",
+        "/webhooks/stripe",
+        "/demo/reset",
+        "/v1/orders/import",
+    ] {
+        assert_eq!(system.post(path, json!({})).await.status, 401, "{path}");
+    }
+    let document = system.get("/openapi.json").await.expect(200);
+    for (path, item) in document["paths"].as_object().unwrap() {
+        if !path.starts_with("/v1/") {
+            continue;
+        }
+        for method in item.as_object().unwrap().keys() {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let refused = send(system.request(method.clone(), path)).await;
+            assert_eq!(refused.status, 401, "{method} {path}");
+        }
+    }
 }

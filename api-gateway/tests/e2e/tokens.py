@@ -74,6 +74,11 @@ def with_secret(secret):
         "bad": {
             **bad_claims(sign),
             **none_tokens(),
+            "with something critical": by_hand(
+                {"alg": "HS256", "typ": "JWT", "crit": ["exp"], "exp": 1},
+                CLAIMS,
+                lambda message: hmac.new(secret.encode(), message, hashlib.sha256).digest(),
+            ),
             "with another algorithm": jwt.encode(CLAIMS, secret, "HS512"),
             "with another secret": jwt.encode(CLAIMS, secret + "x", "HS256"),
             "with other claims": f"{head}.{other}.{signature}",
@@ -120,7 +125,11 @@ def with_keys():
             "RS256": jwt.encode(CLAIMS, by_rsa, "RS256", head),
             "ES256": jwt.encode(CLAIMS, by_ec, "ES256", {"kid": "ec"}),
             "EdDSA": jwt.encode(CLAIMS, by_ed, "EdDSA", {"kid": "ed"}),
+            "of a key that it does not name": jwt.encode(CLAIMS, by_rsa, "RS256"),
         },
+        "replaced_keys": {"keys": [public(ECAlgorithm, later, "ec", "ES384"), *keys[2:]]},
+        "replaced": jwt.encode(CLAIMS, later, "ES384", {"kid": "ec"}),
+        "nameless": jwt.encode(CLAIMS, ec.generate_private_key(ec.SECP256R1()), "ES256"),
         "later": jwt.encode(CLAIMS, later, "ES384", {"kid": "later"}),
         "bad": {
             **bad_claims(sign),
@@ -130,7 +139,8 @@ def with_keys():
             "a published secret": jwt.encode(CLAIMS, b"k" * 32, "HS256", {"kid": "shared"}),
             "another algorithm of the key's": jwt.encode(CLAIMS, by_rsa, "RS512", head),
             "of a key that is not known": jwt.encode(CLAIMS, by_rsa, "RS256", {"kid": "nobody"}),
-            "of no key": jwt.encode(CLAIMS, by_rsa, "RS256"),
+            "of no key": jwt.encode(CLAIMS, ec.generate_private_key(ec.SECP256R1()), "ES256"),
+            "with something critical": by_hand({"alg": "EdDSA", "kid": "ed", "crit": ["x"], "x": 1}, CLAIMS, by_ed.sign),
             "of another key": jwt.encode(CLAIMS, by_ec, "ES256", {"kid": "rsa"}),
             "with a path as a key's name": jwt.encode(CLAIMS, by_rsa, "RS256", {"kid": "../rsa"}),
         },

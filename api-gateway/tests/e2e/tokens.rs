@@ -95,7 +95,24 @@ async fn tokens_by_published_keys_follow_their_rotation_and_outlive_their_publis
         .await
         .expect_problem(401, "UNAUTHENTICATED");
 
+    // Another key under the same name counts as soon as one may ask again.
+    publisher.answer(Manner::Json(tokens["replaced_keys"].to_string()));
+    system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
+    until("the key in place of another to be taken", async || {
+        system.get("/v1/orders").await.status == 200
+    })
+    .await;
+    system.key = Some(tokens["nameless"].as_str().unwrap().to_owned());
+    let refused = system.get("/v1/orders").await;
+    let problem = refused.expect_problem(401, "UNAUTHENTICATED");
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("kid is missing")
+    );
+
     publisher.answer(Manner::Status(500));
-    system.key = Some(tokens["later"].as_str().unwrap().to_owned());
+    system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
     system.get("/v1/orders").await.expect(200);
 }
