@@ -98,16 +98,16 @@ impl TopologyState {
 
     fn set_declared(&self, declared: &[Fault]) {
         let missing: Vec<_> = declared.iter().map(|fault| fault.name).collect();
-        let repaired: Vec<String> = self
+        let repaired: Vec<(String, Operation)> = self
             .faults()
             .keys()
             .filter(|(name, operation)| {
                 *operation == Operation::Declare && !missing.contains(&name.as_str())
             })
-            .map(|(name, _)| name.clone())
+            .cloned()
             .collect();
-        for name in repaired {
-            self.clear(&name, Operation::Declare);
+        for (name, operation) in repaired {
+            self.clear(&name, operation);
         }
         for fault in declared {
             let reason = format!("{:#}", fault.error);
