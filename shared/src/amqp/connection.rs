@@ -102,7 +102,11 @@ impl TopologyState {
             .faults()
             .keys()
             .filter(|(name, operation)| {
-                *operation == Operation::Declare && !missing.contains(&name.as_str())
+                // What is declared can be published to; if not, the next publisher reports it again. Waiting
+                // for one would keep an idle process unready.
+                *operation != Operation::Consume
+                    && topology::is_declared(name)
+                    && !missing.contains(&name.as_str())
             })
             .cloned()
             .collect();
