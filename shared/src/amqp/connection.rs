@@ -98,16 +98,20 @@ impl TopologyState {
 
     fn set_declared(&self, declared: &[Fault]) {
         let missing: Vec<_> = declared.iter().map(|fault| fault.name).collect();
-        let repaired: Vec<String> = self
+        let repaired: Vec<(String, Operation)> = self
             .faults()
             .keys()
             .filter(|(name, operation)| {
-                *operation == Operation::Declare && !missing.contains(&name.as_str())
+                // What is declared can be published to; if not, the next publisher reports it again. Waiting
+                // for one would keep an idle process unready.
+                *operation != Operation::Consume
+                    && topology::is_declared(name)
+                    && !missing.contains(&name.as_str())
             })
-            .map(|(name, _)| name.clone())
+            .cloned()
             .collect();
-        for name in repaired {
-            self.clear(&name, Operation::Declare);
+        for (name, operation) in repaired {
+            self.clear(&name, operation);
         }
         for fault in declared {
             let reason = format!("{:#}", fault.error);

@@ -84,6 +84,11 @@ pub async fn declare(connection: &Connection) -> anyhow::Result<Vec<Fault>> {
     Ok(faults)
 }
 
+/// Whether [`declare`] declares a queue or exchange of this name.
+pub(super) fn is_declared(name: &str) -> bool {
+    PARTS.iter().any(|part| part.name() == name)
+}
+
 async fn open(connection: &Connection) -> anyhow::Result<Channel> {
     connection
         .create_channel()

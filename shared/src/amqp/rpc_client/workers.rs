@@ -19,6 +19,8 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The same while it has none.
 const ABSENT_INTERVAL: Duration = Duration::from_millis(100);
+/// The same while there is no queue.
+const MISSING_INTERVAL: Duration = Duration::from_millis(500);
 /// For the broker's answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Absences up to this long are those of a restart: the process counts as ready.
@@ -45,16 +47,22 @@ pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<Workers
     let mut last_present = None;
     loop {
         let looked = look(&broker, &mut slot).await;
+        let mut pause = INTERVAL;
         let now = match looked {
             Look::Consumers => {
                 last_present = Some(Instant::now());
                 Workers::Present
             }
-            Look::None(reason) => Workers::Absent {
-                since: last_present,
-                reason,
-            },
+            Look::None(reason) => {
+                pause = ABSENT_INTERVAL;
+                Workers::Absent {
+                    since: last_present,
+                    reason,
+                }
+            }
             Look::Missing(reason) => {
+                // Each look costs a channel, and a declaration.
+                pause = MISSING_INTERVAL;
                 broker.repair();
                 Workers::Absent {
                     since: last_present,
@@ -62,10 +70,6 @@ pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<Workers
                 }
             }
             Look::NoAnswer => Workers::Unknown,
-        };
-        let pause = match now {
-            Workers::Absent { .. } => ABSENT_INTERVAL,
-            Workers::Unknown | Workers::Present => INTERVAL,
         };
         workers.send_if_modified(|before| {
             let is_new = !matches!(
