@@ -23,6 +23,7 @@ mod listeners;
 mod openapi;
 mod output;
 mod problem;
+mod promises;
 mod rate_limit;
 mod request_id;
 mod routes;
@@ -37,6 +38,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use config::Config;
 use feed::Feed;
+use promises::Promises;
 use shared::{
     amqp::{connection::Broker, publisher::Publisher, rpc_client::RpcClient},
     config::{Env, describe},
@@ -166,6 +168,7 @@ async fn run() -> anyhow::Result<()> {
         feed: Feed::new(rpc.clone(), stop.clone()),
         publisher: Arc::new(Publisher::new(broker.clone())),
         rpc,
+        promises: Promises::default(),
         auth: config.auth,
         rate_limit: config.rate_limit,
         shipper_webhook: config.shipper_webhook,

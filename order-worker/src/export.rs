@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::store::Audit;
+use crate::store::{Audit, Unreadable};
 
 /// Rows read at once.
 const PAGE: u32 = 500;
@@ -16,6 +16,8 @@ pub struct Exported {
     pub lines: u64,
     /// The number of the last order, or the place in the feed of the last event.
     pub last: i64,
+    /// Rows that can't be read and were left out, each by its order's id or its place in the feed.
+    pub unreadable: Vec<String>,
 }
 
 /// Writes all orders behind number `after` in the database that `database_url` names, deleted ones too: as
@@ -31,16 +33,23 @@ pub async fn orders(
     let mut audit = Audit::open(database_url).await?;
     let steps = audit.all_steps().await?;
     let mut exported = Exported {
-        lines: 0,
         last: after,
+        ..Exported::default()
     };
     loop {
         let orders = audit.orders(exported.last, PAGE).await?;
-        let Some(last) = orders.last() else {
+        if orders.is_empty() {
             return Ok(exported);
-        };
-        exported.last = last.number;
-        for order in &orders {
+        }
+        for (number, order) in orders {
+            exported.last = number;
+            let order = match order {
+                Ok(order) => order,
+                Err(Unreadable { subject, why }) => {
+                    exported.unreadable.push(format!("order {subject}: {why}"));
+                    continue;
+                }
+            };
             let steps = steps.get(&order.id).map_or(&[][..], Vec::as_slice);
             line(&order.represent(steps), to)?;
             exported.lines += 1;
@@ -60,18 +69,26 @@ pub async fn events(
 ) -> anyhow::Result<Exported> {
     let mut audit = Audit::open(database_url).await?;
     let mut exported = Exported {
-        lines: 0,
         last: after,
+        ..Exported::default()
     };
     loop {
         let events = audit.feed(exported.last, PAGE).await?;
         if events.is_empty() {
             return Ok(exported);
         }
-        for (position, event) in &events {
-            line(event, to)?;
-            exported.lines += 1;
-            exported.last = *position;
+        for (position, event) in events {
+            exported.last = position;
+            match event {
+                Ok(event) => {
+                    line(&event, to)?;
+                    exported.lines += 1;
+                }
+                Err(Unreadable { subject, why }) => {
+                    let place = format!("event {position} of {subject}: {why}");
+                    exported.unreadable.push(place);
+                }
+            }
         }
     }
 }

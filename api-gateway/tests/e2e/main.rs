@@ -24,6 +24,7 @@ mod errors;
 mod feed;
 mod foreign;
 mod harness;
+mod hostile;
 mod idempotency;
 mod import;
 mod inspect;

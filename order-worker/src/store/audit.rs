@@ -21,7 +21,7 @@ use super::{
     place, postgres,
     row::{
         cloud_event, event, json, millis, parse, read_step, select_events, select_steps, shelf,
-        timestamp,
+        timestamp, unreadable_data,
     },
     schema::Schema,
     sqlite,
@@ -59,6 +59,30 @@ async fn number(snapshot: &mut Session, sql: Sql) -> Result<i64, StoreError> {
     rows.first().map_or(Ok(0), |row| row.integer(0))
 }
 
+/// A row, or why it can't be read.
+pub type Audited<T> = Result<T, Unreadable>;
+
+/// A row that can't be read.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// The subject: an order's id, a product's sku.
+    pub subject: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A damaged row is a finding about `subject`; any other error ends the audit.
+fn audited<T>(subject: &str, row: Result<T, StoreError>) -> Result<Audited<T>, StoreError> {
+    match row {
+        Ok(row) => Ok(Ok(row)),
+        Err(StoreError::Damaged(why)) => Ok(Err(Unreadable {
+            subject: subject.to_owned(),
+            why,
+        })),
+        Err(error) => Err(error),
+    }
+}
+
 /// One moment of the whole database: what is written meanwhile is not seen. Workers may be
 /// running; nothing is locked.
 pub struct Audit {
@@ -94,13 +118,20 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is away, or a row can't be understood.
-    pub async fn orders(&mut self, number: i64, limit: u32) -> Result<Vec<Order>, StoreError> {
+    pub async fn orders(
+        &mut self,
+        number: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Audited<Order>)>, StoreError> {
         const NEXT: &str =
-            "SELECT number, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
+            "SELECT number, id, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
         static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "state", "number"));
         let (sql, arguments) = (Sql::dialects(NEXT, &BOUNDED), arguments![number, limit]);
         let read = self.snapshot.fetch_within(LOT, sql, arguments).await?;
-        let orders = read.rows.iter().map(|row| json("order", row.text(1)?));
+        let orders = read.rows.iter().map(|row| {
+            let order = json("order", row.text(2)?);
+            Ok((row.integer(0)?, audited(row.text(1)?, order)?))
+        });
         orders.collect()
     }
 
@@ -118,14 +149,14 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is away, or a row can't be understood.
-    pub async fn events(&mut self, subjects: &[String]) -> Result<Vec<Event>, StoreError> {
+    pub async fn events(&mut self, subjects: &[String]) -> Result<Vec<Audited<Event>>, StoreError> {
         let sql = among!(
             select_events!("WHERE subject"),
             "ORDER BY subject, sequence"
         );
         let rows = self.snapshot.fetch(sql, vec![list(subjects)]).await?;
         rows.iter()
-            .map(|row| event(row).map(|(_, event)| event))
+            .map(|row| audited(row.text(2)?, event(row).map(|(_, event)| event)))
             .collect()
     }
 
@@ -137,10 +168,18 @@ impl Audit {
         &mut self,
         position: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, CloudEvent)>, StoreError> {
+    ) -> Result<Vec<(i64, Audited<CloudEvent>)>, StoreError> {
         let arguments = arguments![position, limit];
         let read = self.snapshot.fetch_within(LOT, next_events(), arguments);
-        read.await?.rows.iter().map(cloud_event).collect()
+        let read = read.await?;
+        let events = read.rows.iter().map(|row| {
+            let event = match unreadable_data(row)? {
+                Some(why) => Err(StoreError::Damaged(why)),
+                None => cloud_event(row).map(|(_, event)| event),
+            };
+            Ok((row.integer(0)?, audited(row.text(2)?, event)?))
+        });
+        events.collect()
     }
 
     /// Up to `limit` events after `position` that move stock or make orders.
@@ -151,7 +190,7 @@ impl Audit {
         &mut self,
         position: i64,
         limit: u32,
-    ) -> Result<Vec<Positioned>, StoreError> {
+    ) -> Result<Vec<(i64, Audited<Positioned>)>, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -165,7 +204,10 @@ impl Audit {
             )
             .await?;
         rows.iter()
-            .map(|row| event(row).map(|(position, event)| Positioned { position, event }))
+            .map(|row| {
+                let event = event(row).map(|(position, event)| Positioned { position, event });
+                Ok((row.integer(0)?, audited(row.text(2)?, event)?))
+            })
             .collect()
     }
 

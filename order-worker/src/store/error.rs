@@ -21,6 +21,9 @@ pub enum StoreError {
     /// Whoever decided gave up; nothing was changed.
     #[error("the batch was given up")]
     GivenUp,
+    /// A value that the database does not take, such as a text with NUL characters; nothing was changed.
+    #[error("the database does not take a value: {0}")]
+    Invalid(String),
     /// A row can't be understood, or does not fit; nothing was changed.
     #[error("the database is damaged: {0}")]
     Damaged(String),
@@ -46,6 +49,8 @@ const REFUSING_CLASS: &str = "53";
 /// Read-only (a standby, or a primary on its way down), idle in transaction for too long, a lock
 /// that was not to be had in time.
 const REFUSING_CODES: [&str; 4] = ["25006", "25P03", "25P02", "55P03"];
+/// Data exceptions: a value that can't be stored or compared, whatever is in the database.
+const INVALID_CLASS: &str = "22";
 /// Serialization failure, deadlock, unique key taken.
 const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 
@@ -84,6 +89,7 @@ impl From<sqlx::Error> for StoreError {
             () if class == REFUSING_CLASS || REFUSING_CODES.contains(&&*code) => {
                 Self::Refusing(why)
             }
+            () if class == INVALID_CLASS => Self::Invalid(why),
             () => Self::Damaged(why),
         }
     }
