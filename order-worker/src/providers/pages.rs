@@ -115,7 +115,7 @@ fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let lines = lines.filter(|line| !line.is_empty());
     let lines: Vec<_> = lines
-        .map(|line| serde_json::from_slice::<&RawValue>(line))
+        .map(serde_json::from_slice::<&RawValue>)
         .collect();
     if lines.len() < 2 || lines.iter().all(Result::is_err) {
         return Err(unreadable(error));
