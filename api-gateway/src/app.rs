@@ -26,7 +26,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     auth::Auth, console, feed::Feed, finish::FinishLayer, openapi, problem::Problem,
-    rate_limit::RateLimit, routes,
+    promises::Promises, rate_limit::RateLimit, routes,
 };
 
 /// What handlers share; each request's clones are of the handle alone.
@@ -52,6 +52,8 @@ pub(crate) struct Parts {
     pub(crate) rpc: RpcClient,
     /// For what is accepted before a worker has seen it.
     pub(crate) publisher: Arc<Publisher>,
+    /// Keys under which orders were accepted that way.
+    pub(crate) promises: Promises,
     pub(crate) auth: Auth,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) feed: Feed,

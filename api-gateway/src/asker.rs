@@ -189,6 +189,11 @@ impl Asker {
         self.wait
     }
 
+    /// Whether the client named its request with an `Idempotency-Key`.
+    pub(crate) fn has_idempotency_key(&self) -> bool {
+        self.idempotency_key.is_some()
+    }
+
     /// Whether the caller prefers not to wait for a worker.
     pub(crate) fn prefers_async(&self) -> bool {
         self.prefers_async
@@ -197,10 +202,12 @@ impl Asker {
     /// Has the order accepted that `body` wishes for, as soon as the broker has it on disk.
     ///
     /// # Errors
-    /// What is wrong with the body; `UNAVAILABLE` when the broker has not taken it; `TIMEOUT` when that
-    /// is not known.
+    /// What is wrong with the body; `IDEMPOTENCY_CONFLICT` when this gateway has accepted another order under
+    /// the key lately; `UNAVAILABLE` when the broker has not taken it; `TIMEOUT` when that is not known.
     pub(crate) async fn accept(&self, body: Value) -> Result<OrderId, Problem> {
-        let Request::CreateOrder(order) = Request::read("order.create", body)? else {
+        let request = Request::read("order.create", body)?;
+        let content = request.to_body()?;
+        let Request::CreateOrder(order) = request else {
             return Err(
                 Failure::new(Code::Internal, "a request is not what it was read as").into(),
             );
@@ -213,7 +220,7 @@ impl Asker {
             condition.check_untagged()?;
         }
         let id = match &self.idempotency_key {
-            Some(key) => promised(&caller, key),
+            Some(key) => self.promised(&caller, key, content.get())?,
             None => Uuid::now_v7(),
         };
         let accept = AcceptOrder {
@@ -233,12 +240,36 @@ impl Asker {
                 error @ (PublishError::Away(_)
                 | PublishError::Refused
                 | PublishError::Unroutable(_)),
-            )) => Err(Failure::new(Code::Unavailable, error.to_string()).into()),
+            )) => {
+                // Nothing was accepted under the key.
+                self.app.promises.forget(id);
+                Err(Failure::new(Code::Unavailable, error.to_string()).into())
+            }
             Some(Err(error @ PublishError::Unconfirmed(_))) => {
                 Err(Failure::new(Code::Timeout, error.to_string()).into())
             }
             None => Err(Failure::new(Code::Timeout, "the broker did not confirm in time").into()),
         }
+    }
+
+    /// The id of the order that is accepted under `key`.
+    ///
+    /// # Errors
+    /// `IDEMPOTENCY_CONFLICT` when this gateway has accepted another order under the key lately.
+    fn promised(&self, caller: &Caller, key: &str, content: &str) -> Result<Uuid, Failure> {
+        let scope = match caller.role {
+            Role::Storefront => caller.storefront.as_str(),
+            Role::Operator | Role::Admin => "*",
+        };
+        let name = format!("order.accept/{scope}/{key}");
+        let id = promised(&name, content);
+        if !self.app.promises.note(name, id) {
+            return Err(Failure::new(
+                Code::IdempotencyConflict,
+                "this idempotency key was used with a different request",
+            ));
+        }
+        Ok(id)
     }
 
     /// The answer, or 304 if the client has this version already.
@@ -313,14 +344,16 @@ fn refuse_parameters(parts: &Parts) -> Result<(), Failure> {
     Err(Failure::violations(&unknown))
 }
 
-/// The id of the order that is accepted under `key`: whoever asks again asks for the same one, and
-/// nobody has to remember it. A UUID of our own making (RFC 9562, version 8).
-fn promised(caller: &Caller, key: &str) -> Uuid {
-    let scope = match caller.role {
-        Role::Storefront => caller.storefront.as_str(),
-        Role::Operator | Role::Admin => "*",
-    };
-    let digest = Sha256::digest(format!("order.accept/{scope}/{key}"));
+/// The id of the order with this `content` that is accepted under the key `name`: a request that is sent
+/// again has the same id, without any state. Another order under the same key has an id of its own, under
+/// which the worker stores why it is cancelled. A UUID of our own making (RFC 9562, version 8).
+fn promised(name: &str, content: &str) -> Uuid {
+    let content = Sha256::digest(content);
+    let digest = Sha256::new()
+        .chain_update(name)
+        .chain_update([0])
+        .chain_update(content)
+        .finalize();
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     Builder::from_custom_bytes(bytes).into_uuid()

@@ -24,6 +24,7 @@ mod listeners;
 mod openapi;
 mod output;
 mod problem;
+mod promises;
 mod rate_limit;
 mod request_id;
 mod routes;
@@ -38,6 +39,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use config::Config;
 use feed::Feed;
+use promises::Promises;
 use shared::{
     amqp::{
         connection::Broker,
@@ -192,6 +194,7 @@ async fn run() -> anyhow::Result<()> {
         feed: Feed::new(rpc.clone(), stop.clone()),
         publisher: Arc::new(Publisher::new(broker.clone())),
         rpc,
+        promises: Promises::default(),
         auth: config.auth,
         rate_limit: config.rate_limit,
         shipper_webhook: config.shipper_webhook,

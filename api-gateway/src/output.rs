@@ -51,6 +51,12 @@ impl Answer {
         self.told.outcome.as_ref().ok()
     }
 
+    /// Marked as given before.
+    pub(crate) fn replayed(mut self, is_replay: bool) -> Self {
+        self.told.is_replay = is_replay;
+        self
+    }
+
     /// With the `Location` of what was created in `collection`.
     pub(crate) fn located(self, collection: &str) -> Response {
         self.respond(|known| Some((header::LOCATION, known.location(collection)?)))

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use crate::store::Pages;
+use crate::store::{Pages, Unreadable};
 
 /// Rows read at once.
 const PAGE: u32 = 500;
@@ -16,6 +16,8 @@ pub struct Exported {
     pub lines: u64,
     /// The number of the last order, or the place in the feed of the last event.
     pub last: i64,
+    /// Rows that can't be read and were left out, each by its order's id or its place in the feed.
+    pub unreadable: Vec<String>,
 }
 
 /// Writes all orders behind number `after` in the database that `database_url` names, deleted ones too, a
@@ -31,18 +33,25 @@ pub async fn orders(
 ) -> anyhow::Result<Exported> {
     let mut pages = Pages::of_orders(database_url).await?;
     let mut exported = Exported {
-        lines: 0,
         last: after,
+        ..Exported::default()
     };
     loop {
         let orders = pages.orders(exported.last, PAGE).await?;
         if orders.is_empty() {
             return Ok(exported);
         }
-        for (order, steps) in &orders {
-            line(&order.represent(steps), to)?;
+        for (number, order) in orders {
+            exported.last = number;
+            let (order, steps) = match order {
+                Ok(order) => order,
+                Err(Unreadable { subject, why }) => {
+                    exported.unreadable.push(format!("order {subject}: {why}"));
+                    continue;
+                }
+            };
+            line(&order.represent(&steps), to)?;
             exported.lines += 1;
-            exported.last = order.number;
         }
     }
 }
@@ -59,18 +68,26 @@ pub async fn events(
 ) -> anyhow::Result<Exported> {
     let mut pages = Pages::of_events(database_url).await?;
     let mut exported = Exported {
-        lines: 0,
         last: after,
+        ..Exported::default()
     };
     loop {
         let events = pages.events(exported.last, PAGE).await?;
         if events.is_empty() {
             return Ok(exported);
         }
-        for (position, event) in &events {
-            line(event, to)?;
-            exported.lines += 1;
-            exported.last = *position;
+        for (position, event) in events {
+            exported.last = position;
+            match event {
+                Ok(event) => {
+                    line(&event, to)?;
+                    exported.lines += 1;
+                }
+                Err(Unreadable { subject, why }) => {
+                    let place = format!("event {position} of {subject}: {why}");
+                    exported.unreadable.push(place);
+                }
+            }
         }
     }
 }

@@ -181,9 +181,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             output,
         } => {
             let url = config::database_url(&env)?;
-            match output {
+            let unreadable = match output {
                 Some(file) => export_to(&url, what, after, &file).await?,
                 None => export(&url, what, after, &mut io::stdout().lock()).await?,
+            };
+            for row in &unreadable {
+                eprintln!("left out, as it can't be read: {row}");
+            }
+            if !unreadable.is_empty() {
+                return Ok(ExitCode::FAILURE);
             }
         }
         Command::Health => health::ask(config::http_addr(&env)?).await?,
@@ -196,21 +202,31 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Under the file's name there is all of it or nothing.
-async fn export_to(url: &str, what: What, after: i64, file: &Path) -> anyhow::Result<()> {
+/// Under the file's name there is all of it or nothing. Returns the rows that can't be read.
+async fn export_to(url: &str, what: What, after: i64, file: &Path) -> anyhow::Result<Vec<String>> {
     let context = || format!("can't write {}", file.display());
     let mut part = file.as_os_str().to_owned();
     part.push(".part");
     let mut to = File::create(&part).with_context(context)?;
-    if let Err(error) = export(url, what, after, &mut to).await {
-        let _ = fs::remove_file(&part);
-        return Err(error);
-    }
+    let unreadable = match export(url, what, after, &mut to).await {
+        Ok(unreadable) => unreadable,
+        Err(error) => {
+            let _ = fs::remove_file(&part);
+            return Err(error);
+        }
+    };
     to.sync_all().with_context(context)?;
-    fs::rename(part, file).with_context(context)
+    fs::rename(part, file).with_context(context)?;
+    Ok(unreadable)
 }
 
-async fn export(url: &str, what: What, after: i64, to: &mut impl Write) -> anyhow::Result<()> {
+/// Writes what is asked for to `to`; returns the rows that can't be read.
+async fn export(
+    url: &str,
+    what: What,
+    after: i64,
+    to: &mut impl Write,
+) -> anyhow::Result<Vec<String>> {
     let mut to = BufWriter::new(to);
     let exported = match what {
         What::Orders => export::orders(url, after, &mut to).await,
@@ -226,10 +242,10 @@ async fn export(url: &str, what: What, after: i64, to: &mut impl Write) -> anyho
                 "{} lines; go on with --after {}",
                 exported.lines, exported.last
             );
-            Ok(())
+            Ok(exported.unreadable)
         }
         // Whoever reads has had enough.
-        Err(error) if is_broken_pipe(&error) => Ok(()),
+        Err(error) if is_broken_pipe(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

@@ -28,6 +28,7 @@ use shared::{
         publisher::Replier,
         rpc_server::{Answered, Asked, Delivered, Identity, MESSAGE_BYTES, Question, requests},
     },
+    id::OrderId,
     order::{GetOrder, NotifyPayment},
     outcome::{Code, Failure, Told},
     request::Request,
@@ -39,6 +40,7 @@ pub use self::feed::News;
 use self::{
     doing::{Doing, Done},
     idempotency::idempotency,
+    import::ImportName,
     read::{read_cursor, visible_storefront, write_cursor},
     sort::{DeadLetterRequest, Errand, RetryRequest, Sorted, sort},
 };
@@ -46,7 +48,7 @@ pub(crate) use self::{idempotency::by_client, import::import};
 use crate::{
     crash::{Point, point},
     dead_letters::{Asking, DeadLetters},
-    domain::command::{Action, Answer, Command},
+    domain::command::{Action, Answer, Command, Trust},
     engine::Engine,
     providers::sandbox::Sandbox,
     retries::Retries,
@@ -245,7 +247,10 @@ impl Rpc {
                 if let Some(condition) = &asking.if_match {
                     condition.check_untagged()?;
                 }
-                let name = asking.idempotency.as_ref().map(|name| name.key.as_str());
+                let name = asking.idempotency.as_ref().map(|name| match name.trust {
+                    Trust::Client => ImportName::Key(&name.key),
+                    Trust::Message | Trust::FirstDelivery => ImportName::Message(&name.key),
+                });
                 self.import(caller, request, name, deadline).await.into()
             }
             Errand::NotifyPayment(notice) => self.notify_payment(asking, notice).await?,
@@ -327,6 +332,16 @@ fn harmless<T>(work: impl FnOnce() -> T) -> Option<T> {
 /// What its caller is told: the panic itself is on standard error.
 fn defect() -> Failure {
     Failure::new(Code::Internal, "the request could not be carried out")
+}
+
+/// As [`unreadable`], of one order.
+fn unreadable_order(id: OrderId, error: StoreError) -> Failure {
+    let is_damaged = matches!(error, StoreError::Damaged(_));
+    let mut failure = unreadable(error);
+    if is_damaged {
+        failure.message = format!("stored data of order {id} can't be read");
+    }
+    failure
 }
 
 /// Nothing was read, and nothing was done.

@@ -24,7 +24,7 @@ use crate::{
         stock::Shelf,
     },
     providers::sandbox::payment::{Booked, books},
-    store::Audit,
+    store::{Audit, Unreadable},
 };
 
 /// Orders folded at once.
@@ -73,10 +73,21 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     let mut ids = BTreeSet::new();
     let mut number = 0;
     loop {
-        let orders = audit.orders(number, PAGE).await?;
-        let Some(last) = orders.last() else { break };
-        number = last.number;
-        report.orders += orders.len() as u64;
+        let page = audit.orders(number, PAGE).await?;
+        let Some((last, _)) = page.last() else { break };
+        number = *last;
+        report.orders += page.len() as u64;
+        let mut orders = Vec::with_capacity(page.len());
+        for (_, order) in page {
+            match order {
+                Ok(order) => orders.push(order),
+                Err(Unreadable { subject, why }) => {
+                    ids.extend(subject.parse::<OrderId>());
+                    let what = format!("order {subject}: its row can't be read: {why}");
+                    report.violations.push(what);
+                }
+            }
+        }
         let discards = folds(&mut audit, &orders, &condensed, &mut report).await?;
         for order in &orders {
             ids.insert(order.id);
@@ -130,8 +141,18 @@ async fn folds(
     let mut discards = HashSet::new();
     let subjects: Vec<String> = orders.iter().map(|order| order.id.to_string()).collect();
     let mut histories: HashMap<String, Vec<Event>> = HashMap::new();
+    let mut unreadable = HashSet::new();
     for event in audit.events(&subjects).await? {
         report.events += 1;
+        let event = match event {
+            Ok(event) => event,
+            Err(Unreadable { subject, why }) => {
+                let what = format!("order {subject}: one of its events can't be read: {why}");
+                report.violations.push(what);
+                unreadable.insert(subject);
+                continue;
+            }
+        };
         histories
             .entry(event.subject.clone())
             .or_default()
@@ -144,7 +165,7 @@ async fn folds(
         if history.iter().any(is_discard) {
             discards.insert(order.id);
         }
-        if condensed.contains(&order.id) {
+        if condensed.contains(&order.id) || unreadable.contains(subject) {
             continue;
         }
         match Order::fold(&history) {
@@ -288,9 +309,20 @@ async fn stock(
     let mut position = 0;
     loop {
         let page = audit.stock_events(position, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        position = last.position;
-        for positioned in &page {
+        let Some((last, _)) = page.last() else { break };
+        position = *last;
+        for (_, positioned) in &page {
+            let positioned = match positioned {
+                Ok(positioned) => positioned,
+                // An order's unreadable events were found by its order.
+                Err(Unreadable { subject, .. }) if subject.parse::<OrderId>().is_ok() => continue,
+                Err(Unreadable { subject, why }) => {
+                    let what =
+                        format!("stock of {subject}: one of its events can't be read: {why}");
+                    report.violations.push(what);
+                    continue;
+                }
+            };
             let Event { subject, fact, .. } = &positioned.event;
             match fact {
                 // What it took was reserved before, and that event is gone.

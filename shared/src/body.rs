@@ -7,30 +7,90 @@ use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
 use serde_json::{Map, Value};
 
+mod number;
+mod stored;
 mod strict;
 
+pub use self::{number::first_inexact, stored::from_stored};
 use crate::outcome::{Code, Failure, Violation};
 
 /// Bodies above this are refused, over HTTP and over the broker alike.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// Parses `bytes` as JSON.
+/// Levels of nesting of a client's body at most: as many as most JSON libraries read.
+pub const MAX_NESTING: usize = 127;
+/// Levels that a message adds around a client's body: an import's list of lines, an accepted order.
+const ENVELOPE_NESTING: usize = 8;
+/// Bytes that a message adds around a client's body.
+const ENVELOPE_BYTES: usize = 4 * 1024;
+/// Levels of nesting of free JSON, such as an order's `metadata`, at most: every representation that
+/// contains it can be read by every JSON library.
+pub const MAX_FREE_NESTING: usize = 32;
+
+/// Parses a client's body as JSON.
 ///
 /// # Errors
-/// `PAYLOAD_TOO_LARGE` above [`MAX_BODY_BYTES`]; `INVALID_REQUEST` (400) naming line and column
-/// when it is not JSON, nests deeper than 127 levels, or names a member twice: of two values that
-/// one name stands for, two readers may see different ones.
+/// `PAYLOAD_TOO_LARGE` above [`MAX_BODY_BYTES`]. `INVALID_REQUEST` (400) naming line and column when it
+/// is not JSON, nests deeper than [`MAX_NESTING`], or names a member twice: of two values that one name
+/// stands for, two readers may see different ones. `INVALID_REQUEST` (422) naming a number that can't be
+/// kept exactly.
 pub fn parse(bytes: &[u8]) -> Result<Value, Failure> {
-    if bytes.len() > MAX_BODY_BYTES {
-        return Err(too_large());
+    parse_within(bytes, MAX_BODY_BYTES, MAX_NESTING, "the body")
+}
+
+/// Parses one line of an import. Errors name the column: the caller knows the line.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_line(bytes: &[u8]) -> Result<Value, Failure> {
+    parse_within(bytes, MAX_BODY_BYTES, MAX_NESTING, "the line")
+}
+
+/// Parses the body of an RPC request or of a queued order, which may contain a client's body: whatever
+/// [`parse`] accepts can be read inside it.
+///
+/// # Errors
+/// As [`parse`], with room for what is around the client's body.
+pub fn parse_message(bytes: &[u8]) -> Result<Value, Failure> {
+    let (max_bytes, max_nesting) = (
+        MAX_BODY_BYTES + ENVELOPE_BYTES,
+        MAX_NESTING + ENVELOPE_NESTING,
+    );
+    parse_within(bytes, max_bytes, max_nesting, "the body")
+}
+
+fn parse_within(
+    bytes: &[u8],
+    max_bytes: usize,
+    max_nesting: usize,
+    name: &str,
+) -> Result<Value, Failure> {
+    if bytes.len() > max_bytes {
+        return Err(Failure::new(
+            Code::PayloadTooLarge,
+            format!("{name} exceeds {max_bytes} bytes"),
+        ));
     }
-    let parsed = serde_json::from_slice(bytes).map(|strict::Strict(value)| value);
-    parsed.map_err(|error| {
+    let (value, has_floats) = strict::parse(bytes, max_nesting).map_err(|error| {
+        // Of a single line only the column says anything.
+        let error = match name {
+            "the line" => error.to_string().replace(" at line 1 column", " at column"),
+            _ => error.to_string(),
+        };
         Failure::new(
             Code::InvalidRequest,
-            format!("the body is not valid JSON: {error}"),
+            format!("{name} is not valid JSON: {error}"),
         )
-    })
+    })?;
+    // Whole numbers of 64 bits are exact; all others were read as floats.
+    let inexact = str::from_utf8(bytes).ok().filter(|_| has_floats);
+    match inexact.and_then(|text| first_inexact(text, "")) {
+        Some((pointer, number)) => Err(Failure::violation(
+            pointer,
+            format!("{number} can't be kept exactly: send it as a string"),
+        )),
+        None => Ok(value),
+    }
 }
 
 /// The answer to a body above [`MAX_BODY_BYTES`].
@@ -232,15 +292,27 @@ pub fn parsed<T: FromStr<Err: Display>>(value: Value) -> Result<T, String> {
         .map_err(|error: T::Err| error.to_string())
 }
 
-/// A string.
+/// A string without NUL characters, which PostgreSQL can't store.
 ///
 /// # Errors
 /// When it is something else.
 pub fn string(value: Value) -> Result<String, String> {
     match value {
-        Value::String(text) => Ok(text),
+        Value::String(text) => without_nul(&text).map(|()| text),
         _ => Err("must be a string".to_owned()),
     }
+}
+
+/// Refuses NUL characters: no database column takes them, so no text that is stored or looked for may
+/// have one.
+///
+/// # Errors
+/// When there is one.
+pub fn without_nul(text: &str) -> Result<(), String> {
+    if text.contains('\0') {
+        return Err("must not contain NUL characters".to_owned());
+    }
+    Ok(())
 }
 
 /// A string of `length` characters without control characters.
@@ -334,7 +406,8 @@ pub fn meant(value: Value) -> Result<bool, String> {
     is_meant.then_some(true).ok_or("must be true".to_owned())
 }
 
-/// An object of at most `max_bytes` when written as JSON, without NUL characters.
+/// A free object of at most `max_bytes` when written as JSON and [`MAX_FREE_NESTING`] levels, without NUL
+/// characters.
 pub fn object(max_bytes: usize) -> impl Fn(Value) -> Result<Map<String, Value>, String> {
     move |value| {
         let Value::Object(map) = value else {
@@ -343,24 +416,33 @@ pub fn object(max_bytes: usize) -> impl Fn(Value) -> Result<Map<String, Value>, 
         if serde_json::to_string(&map).map_or(usize::MAX, |text| text.len()) > max_bytes {
             return Err(format!("must not exceed {max_bytes} bytes"));
         }
-        if map
-            .iter()
-            .any(|(key, value)| key.contains('\0') || contains_nul(value))
-        {
-            return Err("must not contain NUL characters".to_owned());
+        let value = Value::Object(map);
+        check_free(&value, MAX_FREE_NESTING)?;
+        match value {
+            Value::Object(map) => Ok(map),
+            _ => Ok(Map::new()),
         }
-        Ok(map)
     }
 }
 
-fn contains_nul(value: &Value) -> bool {
+/// Checks free JSON, of which `levels` more may be nested.
+fn check_free(value: &Value, levels: usize) -> Result<(), String> {
+    let is_nested = value.is_array() || value.is_object();
+    if is_nested && levels == 0 {
+        return Err(format!(
+            "must not be nested deeper than {MAX_FREE_NESTING} levels"
+        ));
+    }
     match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(contains_nul),
-        Value::Object(map) => map
+        Value::String(text) => without_nul(text),
+        Value::Array(values) => values
             .iter()
-            .any(|(key, value)| key.contains('\0') || contains_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+            .try_for_each(|value| check_free(value, levels - 1)),
+        Value::Object(map) => map.iter().try_for_each(|(name, value)| {
+            without_nul(name)?;
+            check_free(value, levels - 1)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
     }
 }
 
@@ -419,7 +501,7 @@ mod tests {
             (r#"{"a": 1} x"#, "trailing"),
             (
                 &format!("{}1{}", "[".repeat(200), "]".repeat(200)),
-                "recursion",
+                "nested deeper than 127 levels",
             ),
         ] {
             let failure = parse(text.as_bytes()).unwrap_err();
@@ -474,5 +556,79 @@ mod tests {
             Some(fields.optional("a", string))
         });
         assert_eq!(absent, Ok(None));
+    }
+
+    fn nested(levels: usize) -> String {
+        format!("{}1{}", "[".repeat(levels), "]".repeat(levels))
+    }
+
+    #[test]
+    fn a_body_that_is_accepted_can_be_read_inside_a_message() {
+        let body = nested(MAX_NESTING);
+        parse(body.as_bytes()).unwrap();
+        assert_eq!(
+            parse(nested(MAX_NESTING + 1).as_bytes())
+                .unwrap_err()
+                .http_status(),
+            400
+        );
+        let message = format!(r#"{{"lines": [{{"line": 1, "order": {body}}}]}}"#);
+        parse_message(message.as_bytes()).unwrap();
+        let value: Result<Value, _> = from_stored(&nested(200));
+        assert!(value.is_ok());
+        let value: Result<Value, _> = from_stored(&nested(257));
+        assert!(value.is_err());
+    }
+
+    #[test]
+    fn free_json_is_bounded_in_depth_and_has_no_nul() {
+        let free = |levels: usize| {
+            let value = serde_json::from_str(&nested(levels - 1)).unwrap();
+            object(10_000)(json!({ "a": Value::Array(vec![value]) }))
+        };
+        assert!(free(MAX_FREE_NESTING - 1).is_ok());
+        let error = free(MAX_FREE_NESTING).unwrap_err();
+        assert!(error.contains("32 levels"), "{error}");
+        for value in [json!({"a\0": 1}), json!({"a": ["\0"]})] {
+            assert!(object(100)(value).unwrap_err().contains("NUL"));
+        }
+        assert!(string(json!("a\0")).is_err());
+    }
+
+    #[test]
+    fn numbers_are_kept_exactly_or_refused() {
+        for exact in [
+            "18446744073709551615",
+            "-9223372036854775808",
+            "0.1",
+            "1.10",
+            "-0",
+            "1e3",
+            "1E+2",
+            "100000000000000000000",
+            "1.7976931348623157e308",
+            "5e-324",
+            "2.2250738585072014e-308",
+            "0.30000000000000004",
+            "9007199254740993",
+        ] {
+            let text = format!(r#"{{"a": {{"b~/": ["1e999", {exact}]}}}}"#);
+            parse(text.as_bytes()).unwrap();
+        }
+        for inexact in [
+            "18446744073709551616",
+            "-9223372036854775809",
+            "123456789012345678901234567890",
+            "0.1234567890123456789",
+            "9007199254740993.0",
+            "1e-400",
+            "1e-99999999999999999999",
+        ] {
+            let text =
+                format!(r#"{{"x": [[], {{"a": 1}}], "a": {{"b~/": ["1e999", {inexact}]}}}}"#);
+            let failure = parse(text.as_bytes()).unwrap_err();
+            assert_eq!(failure.http_status(), 422, "{inexact}: {failure}");
+            assert_eq!(pointers(&failure), ["/a/b~0~1/1"], "{inexact}");
+        }
     }
 }

@@ -12,6 +12,8 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
+use crate::body;
+
 /// The envelope, tagged by `status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "status", try_from = "Envelope<T>")]
@@ -112,7 +114,7 @@ impl Json {
 
     /// The value itself.
     pub fn value(&self) -> Value {
-        serde_json::from_str(self.text()).unwrap_or_default()
+        body::from_stored(self.text()).unwrap_or_default()
     }
 }
 

@@ -39,7 +39,8 @@ pub(crate) fn address() -> Object {
 pub(crate) fn metadata() -> Object {
     or_null(ObjectBuilder::new(), Type::Object)
         .description(Some(
-            "The caller's own data: at most 16 KiB, without NUL characters.",
+            "The caller's own data: at most 16 KiB and 32 levels of nesting, without NUL \
+             characters; numbers that a 64-bit integer or float keeps exactly.",
         ))
         .examples([json!({"cart": "42"})])
         .build()

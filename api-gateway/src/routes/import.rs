@@ -2,7 +2,11 @@
 //! as they come and go to the worker some hundred at a time, so that a million of them need no more memory
 //! than a thousand.
 
-use std::{collections::VecDeque, mem, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -28,6 +32,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 const LINES: usize = 250;
 /// …and bytes, from where the next line begins another.
 const BYTES: usize = 128 * 1024;
+/// Bytes of a line without blanks at most: far more than any order has, and far less than a message holds.
+const MAX_LINE_BYTES: usize = MAX_BODY_BYTES / 2;
+/// Lines of fewer bytes than this are within [`MAX_LINE_BYTES`], however their numbers are written.
+const SHORT_LINE_BYTES: usize = MAX_LINE_BYTES / 8;
 /// Requests to the worker at the same time: the worker's batches are full with these.
 const AT_ONCE: usize = 4;
 /// For the next bytes to come.
@@ -45,8 +53,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 ///
 /// For operators: one order a line. An order is stored as it comes, its stock is taken when it is processed.
 /// Lines that are not accepted are listed; the others are accepted all the same. A line whose `external_id` is
-/// known changes nothing, nor does any line that is sent again under the same `Idempotency-Key`: should an
-/// import end early, send it again.
+/// known changes nothing. Under an `Idempotency-Key` a line is known by its content: of what is sent again
+/// under the same key only new lines are accepted, wherever in the file they are, and a line that is there
+/// twice is two orders. Should an import end early, or lines be rejected, send the file again, corrected.
 #[utoipa::path(post, path = "/v1/orders/import", tag = "orders",
     request_body(content = inline(Lines), content_type = "application/x-ndjson",
         description = "A JSON object a line: what `POST /v1/orders` takes, and an `external_id`"),
@@ -97,6 +106,8 @@ struct Import<'a> {
     bytes: usize,
     /// Lines that came.
     line: u64,
+    /// How often each content came, by a digest, where lines are known by their content.
+    occurrences: Option<HashMap<u64, u64>>,
 }
 
 impl<'a> Import<'a> {
@@ -109,6 +120,7 @@ impl<'a> Import<'a> {
             lines: Vec::new(),
             bytes: 0,
             line: 0,
+            occurrences: asker.has_idempotency_key().then(HashMap::new),
         }
     }
 
@@ -157,17 +169,23 @@ impl<'a> Import<'a> {
             return Ok(());
         }
         let parsed = if is_too_long {
-            Err(body::too_large())
+            Err(too_long(MAX_BODY_BYTES))
         } else {
-            body::parse(text)
+            body::parse_line(text).and_then(must_be_short(text.len()))
         };
         match parsed {
             Ok(order) => {
+                if self.bytes + text.len() > BYTES {
+                    self.send().await?;
+                }
                 self.bytes += text.len();
-                self.lines.push(ImportLine {
+                let mut line = ImportLine {
                     line: self.line,
+                    occurrence: None,
                     order,
-                });
+                };
+                line.occurrence = self.occurrence(&line);
+                self.lines.push(line);
             }
             Err(Failure { code, message, .. }) => self.report.reject(RejectedLine {
                 line: self.line,
@@ -179,6 +197,19 @@ impl<'a> Import<'a> {
             self.send().await?;
         }
         Ok(())
+    }
+
+    /// Which line with the same content it is, from the second on. One with an `external_id` is known by that.
+    fn occurrence(&mut self, line: &ImportLine) -> Option<u64> {
+        let occurrences = self.occurrences.as_mut()?;
+        if !line.order["external_id"].is_null() {
+            return None;
+        }
+        let [a, b, c, d, e, f, g, h, ..] = line.digest();
+        let digest = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let count = occurrences.entry(digest).or_default();
+        *count += 1;
+        (*count > 1).then_some(*count)
     }
 
     /// Sends what there is, as soon as there is room.
@@ -227,6 +258,23 @@ impl<'a> Import<'a> {
     }
 }
 
+fn too_long(bytes: usize) -> Failure {
+    Failure::new(
+        Code::PayloadTooLarge,
+        format!("the line exceeds {bytes} bytes"),
+    )
+}
+
+/// Refuses an order of more than [`MAX_LINE_BYTES`], which came as so many `bytes`.
+fn must_be_short(bytes: usize) -> impl Fn(Value) -> Result<Value, Failure> {
+    move |order| {
+        if bytes > SHORT_LINE_BYTES && order.to_string().len() > MAX_LINE_BYTES {
+            return Err(too_long(MAX_LINE_BYTES));
+        }
+        Ok(order)
+    }
+}
+
 /// A line in the making: of one that is too long, only that it is.
 #[derive(Default)]
 struct Line {
@@ -256,7 +304,7 @@ async fn send(
     lines: Vec<ImportLine>,
     message_id: String,
 ) -> Result<ImportReport, Failure> {
-    let body = json!({ "lines": lines.iter().map(|line| json!({"line": line.line, "order": line.order})).collect::<Vec<Value>>() });
+    let body = json!({ "lines": lines.iter().map(|line| json!(line)).collect::<Vec<Value>>() });
     drop(lines);
     let until = Instant::now() + PATIENCE;
     loop {

@@ -58,7 +58,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Creates an order
 ///
 /// Priced from the catalogue, all of its stock reserved, or refused. With `Prefer: wait=N` the answer
-/// comes when the order has left `pending`, after N seconds at the latest.
+/// comes when the order has left `pending`, after N seconds at the latest; so does that to a request that is
+/// sent again under its `Idempotency-Key`.
 ///
 /// With `Prefer: respond-async` it is accepted as soon as it lies on the broker's disks, even while every
 /// worker and the database are down: 202, and `Location` tells where it will be (404 until a worker has
@@ -80,10 +81,14 @@ async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("order.create", body.0).await?;
     let is_replay = told.is_replay;
     let created = answer(StatusCode::CREATED, told);
-    let wait = asker.wait().filter(|_| !is_replay);
-    match wait.and_then(|wait| Some((wait, pending(&created)?))) {
+    match asker
+        .wait()
+        .and_then(|wait| Some((wait, pending(&created)?)))
+    {
         Some((wait, id)) => {
-            let settled = settled(&asker, id, wait).await?;
+            let settled = settled(&asker, id, wait, is_replay).await?;
+            // The order as it is now is still the answer to a request that was made before.
+            let settled = settled.map(|answer| answer.replayed(is_replay));
             let mut response = settled.unwrap_or(created).located("/v1/orders");
             if let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs())) {
                 response.headers_mut().insert(PREFERENCE_APPLIED, applied);
@@ -107,7 +112,12 @@ fn pending(answer: &Answer) -> Option<OrderId> {
 
 /// The order as it is when it is no longer pending, or when the time is up. The order itself is
 /// accepted: whatever keeps us from looking is no reason to tell anything else.
-async fn settled(asker: &Asker, id: OrderId, wait: Duration) -> Result<Option<Answer>, Problem> {
+async fn settled(
+    asker: &Asker,
+    id: OrderId,
+    wait: Duration,
+    is_replay: bool,
+) -> Result<Option<Answer>, Problem> {
     let until = Instant::now() + wait;
     let mut pause = LOOKS.0;
     let mut last = None;
@@ -115,6 +125,10 @@ async fn settled(asker: &Asker, id: OrderId, wait: Duration) -> Result<Option<An
         time::sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
         pause = (pause * 2).min(LOOKS.1);
         let told = asker.ask("order.get", json!({"id": id})).await?;
+        // It was deleted since. A new order may be missing for a moment, on a replica.
+        if is_replay && matches!(&told.outcome, Err(failure) if failure.code == Code::NotFound) {
+            break;
+        }
         let found = answer(StatusCode::CREATED, told);
         if found.value().is_none() {
             continue;

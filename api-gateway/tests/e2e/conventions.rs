@@ -127,6 +127,39 @@ async fn whoever_prefers_to_wait_hears_what_came_of_the_payment() {
 }
 
 #[tokio::test]
+async fn whoever_asks_again_under_a_key_may_wait_for_what_came_of_it() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 10)]).await;
+    let customer = system.customer().await;
+    for (method, status) in [("pm_ok", "processing"), ("pm_declined", "cancelled")] {
+        let wish = order_paid_by(&customer, "A", 1, method);
+        let ask = async |wait: Option<&str>| {
+            let request = system.request(Method::POST, "/v1/orders").json(&wish);
+            let request = request.header("idempotency-key", method);
+            send(match wait {
+                Some(wait) => request.header("prefer", wait),
+                None => request,
+            })
+            .await
+        };
+        let first = ask(None).await.expect(201);
+        assert_eq!(first["status"], "pending");
+        for _ in 0..2 {
+            let again = ask(Some("wait=20")).await;
+            assert_eq!(text(&again.headers, "idempotent-replayed"), "true");
+            assert_eq!(text(&again.headers, "preference-applied"), "wait=20");
+            let again = again.expect(201);
+            assert_eq!(
+                (&again["id"], &again["status"]),
+                (&first["id"], &status.into())
+            );
+        }
+        // Without the preference it is the first answer, word for word.
+        assert_eq!(ask(None).await.expect(201), first);
+    }
+}
+
+#[tokio::test]
 async fn lists_link_to_their_next_page_and_single_things_are_read_by_head_too() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;

@@ -1,6 +1,6 @@
 """A foreign AMQP client: pika, which none of us wrote.
 
-foreign.py talk|roles|garbage|reject|poison|expire|batch|looks|waiters|slow_step|torn_steps|poison_steps|odd_replies|accepts URL CUSTOMER
+foreign.py talk|roles|nul|garbage|reject|poison|expire|batch|looks|waiters|slow_step|torn_steps|poison_steps|odd_replies|accepts URL CUSTOMER
 """
 
 import json
@@ -84,6 +84,53 @@ def roles(client, customer):
     ]:
         answer = client.call(kind, body, headers={"role": "storefront"})
         check(answer.get("error", {}).get("code") == "FORBIDDEN", (kind, answer))
+    print("refused")
+
+
+def nul(client, customer):
+    """NUL characters, in whatever place, are the request's own fault."""
+    zero = "a\0b"
+    for properties in [
+        {"message_id": zero},
+        {"correlation": zero},
+        {"headers": {"idempotency_key": zero}},
+        {"headers": {"storefront": zero}},
+        {"headers": {"role": zero}},
+        {"headers": {"if_match": zero}},
+    ]:
+        answer = client.call("order.create", wish(customer), **properties)
+        check(answer["error"]["code"] == "INVALID_REQUEST", (properties, answer))
+    # Of what ends up in logs and in the history, control characters are left out.
+    for name in ["actor", "intent", "request_id", "traceparent", "deadline", "unknown"]:
+        answer = client.call("order.create", wish(customer), headers={name: zero})
+        check(answer["status"] == "SUCCESS", (name, answer))
+    for kind, body in [
+        ("order.create", wish(customer, payment_method=zero)),
+        ("order.create", wish(customer, metadata={"a": zero})),
+        ("order.create", wish(customer, metadata={zero: 1})),
+        ("order.create", wish(customer, shipping_address={"city": zero})),
+        ("order.import", {"lines": [{"line": 1, "order": wish(customer, external_id=zero)}]}),
+        ("order.list", {"external_id": zero}),
+        ("order.list", {"cursor": zero}),
+        ("order.get", {"id": zero}),
+        ("payment.notify", {"order_id": customer, "reference": zero}),
+        ("customer.list", {"cursor": zero}),
+        ("product.list", {"cursor": zero}),
+        ("product.get", {"sku": zero}),
+        ("event.list", {"after": zero}),
+        ("event.list", {"type": zero}),
+        ("dead_letter.list", {"cursor": zero}),
+        ("dead_letter.redrive", {"id": zero}),
+        ("dead_letter.discard", {"id": zero}),
+        ("retry.list", {"cursor": zero}),
+        ("webhook_endpoint.list", {"cursor": zero}),
+        (zero, {}),
+    ]:
+        answer = client.call(kind, body, headers={"role": "admin"})
+        if answer["status"] == "SUCCESS":
+            check(kind == "order.import" and answer["value"]["rejected_count"] == 1, (kind, body, answer))
+        else:
+            check(answer["error"]["code"] in ("INVALID_REQUEST", "NOT_FOUND"), (kind, body, answer))
     print("refused")
 
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, System, send};
+use crate::harness::{Folder, Reply, Store, System, WORKER, order, send, setting};
 
 impl System {
     pub(crate) async fn import(&self, lines: &[Value], key: Option<&str>) -> Reply {
@@ -203,5 +203,105 @@ async fn an_import_goes_on_over_a_workers_death_and_is_the_same_when_it_is_sent_
     assert_eq!(system.orders().await.len() as u64, LINES);
     let other = system.import_text(text, Some("import-2")).await.expect(200);
     assert_eq!(counts(&other), (LINES, 0, 0));
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn under_a_key_lines_are_known_by_their_content() {
+    let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let line = |name: &str| json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], "metadata": {"line": name}});
+    let wrong = json!({"customer_id": customer, "items": []});
+    let key = Some("import-1");
+    let import = async |lines: &[Value]| counts(&system.import(lines, key).await.expect(200));
+    // Two that are the same are two orders.
+    assert_eq!(
+        import(&[line("a"), wrong, line("a"), line("b")]).await,
+        (3, 0, 1)
+    );
+    // Corrected, in another order, and with one more.
+    let corrected = [line("c"), line("b"), line("a"), line("d"), line("a")];
+    assert_eq!(import(&corrected).await, (2, 3, 0));
+    assert_eq!(import(&corrected).await, (0, 5, 0));
+    // Other lines under the same key, and a third of the same.
+    let others = [line("e"), line("f"), line("a"), line("a"), line("a")];
+    assert_eq!(import(&others).await, (3, 2, 0));
+    // It is the content that counts, not how it is written.
+    let text = line("e").to_string().replace(':', " : ");
+    let report = system.import_text(text, key).await.expect(200);
+    assert_eq!(counts(&report), (0, 1, 0));
+    let mut names: Vec<_> = system.orders().await;
+    names.sort_by_key(|order| order["metadata"]["line"].to_string());
+    let names: Vec<_> = names
+        .iter()
+        .map(|order| order["metadata"]["line"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["a", "a", "a", "b", "c", "d", "e", "f"]);
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn an_import_that_an_earlier_version_began_is_known_again() {
+    let folder = Folder::new();
+    let store = Store::new(&folder);
+    let mut system = System::start_over(folder, store, &setting("TEST_PREVIOUS_WORKER")).await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let line = |quantity: u32| order(&customer, "A", quantity);
+    let key = Some("import-1");
+    let report = system.import(&[line(1), line(2), line(3)], key).await;
+    assert_eq!(counts(&report.expect(200)), (3, 0, 0));
+    system.quiet().await;
+    system.worker.kill();
+    system.set_worker(WORKER);
+    system.restart_worker().await;
+    // The second is another one now.
+    let report = system.import(&[line(1), line(4), line(3)], key).await;
+    assert_eq!(counts(&report.expect(200)), (1, 2, 0));
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_line_that_is_nearly_too_long_is_rejected_by_its_number() {
+    const LIMIT: usize = 1024 * 1024;
+    let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let good = order(&customer, "A", 1).to_string();
+    let long = |bytes: usize| {
+        let empty = json!({"external_id": ""}).to_string();
+        json!({"external_id": "x".repeat(bytes - empty.len())}).to_string()
+    };
+    // Numbers that are written longer than they came.
+    let numbers = format!("{{\"metadata\": [{}1]}}", "1e15,".repeat(LIMIT / 5 - 10));
+    let lines = [
+        good.clone(),
+        long(LIMIT),
+        good.clone(),
+        long(LIMIT - 1),
+        long(LIMIT - 60),
+        long(LIMIT / 2),
+        numbers,
+        long(LIMIT / 2 - 1),
+        "{\"a\": }".to_owned(),
+        good.clone(),
+        long(LIMIT + 1),
+        good,
+    ];
+    let report = system.import_text(lines.join("\n"), None).await.expect(200);
+    assert_eq!(counts(&report), (4, 0, 8), "{report}");
+    let rejected = report["rejected"].as_array().unwrap();
+    let numbers: Vec<_> = rejected
+        .iter()
+        .map(|line| line["line"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, [2, 4, 5, 6, 7, 8, 9, 11]);
+    let detail = rejected[6]["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("at column 7") && !detail.contains("line 1"),
+        "{detail}"
+    );
     system.assert_verified();
 }

@@ -26,6 +26,7 @@ mod errors;
 mod feed;
 mod foreign;
 mod harness;
+mod hostile;
 mod idempotency;
 mod import;
 mod inspect;

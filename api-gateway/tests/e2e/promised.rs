@@ -213,17 +213,46 @@ async fn what_was_asked_in_another_way_under_the_same_key_is_found_where_it_was_
     assert_eq!(system.quiet().await.len(), 6);
     let letters = async || system.get("/v1/dead-letters").await.expect(200)["data"].clone();
     assert_eq!(letters().await, json!([]));
-    // Where the id is another order's, the message is kept for somebody to look at.
-    let first = id(system.promise(&one, Some("promised")).await);
-    system.order_until(&first, "there", |_| true).await;
-    assert_eq!(id(system.promise(&two, Some("promised")).await), first);
-    until("it to be looked at", async || {
-        letters()
-            .await
-            .as_array()
-            .is_some_and(|letters| letters.len() == 1)
-    })
-    .await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
+    let mut system = System::start().await;
+    system.stock("A", &[("main", 5)]).await;
+    let customer = system.customer().await;
+    let (one, two) = (order(&customer, "A", 1), order(&customer, "A", 2));
+    // Also while no worker is there to ask.
+    system.worker.kill();
+    let first = id(system.promise(&one, Some("cart")).await);
+    assert_eq!(id(system.promise(&one, Some("cart")).await), first);
+    system
+        .promise(&two, Some("cart"))
+        .await
+        .expect_problem(422, "IDEMPOTENCY_CONFLICT");
+    // Another gateway does not know of it: what it promises is found all the same.
+    system.gateway.kill();
+    system.restart_gateway().await;
+    let second = id(system.promise(&two, Some("cart")).await);
+    assert_ne!(second, first);
+    system.restart_worker().await;
+    let refused = system.order_until(&second, "there", |_| true).await;
+    assert_eq!(refused["status"], "cancelled");
+    assert_eq!(refused["cancel_reason"], "rejected");
+    let history = system
+        .get(&format!("/v1/orders/{second}/history"))
+        .await
+        .expect(200);
+    let note = history["data"][1]["data"]["note"].as_str().unwrap();
+    assert!(note.contains("a different request"), "{note}");
+    let accepted = system
+        .order_until(&first, "accepted", |order| order["status"] == "processing")
+        .await;
+    assert_eq!(accepted["items"][0]["quantity"], 1);
+    assert_eq!(id(system.promise(&one, Some("cart")).await), first);
+    assert_eq!(system.quiet().await.len(), 2);
+    let letters = system.get("/v1/dead-letters").await.expect(200);
+    assert_eq!(letters["data"], json!([]));
     system.assert_verified();
 }
 

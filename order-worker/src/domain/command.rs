@@ -70,6 +70,9 @@ pub enum Action {
     ImportOrder {
         /// Under which id: that of the line, if it can be known again.
         id: Option<OrderId>,
+        /// Under which id an earlier version stored the order on this line, if it had the same content: it
+        /// knew lines by their number.
+        former_id: Option<OrderId>,
         /// The order.
         order: ImportedOrder,
     },

@@ -68,8 +68,13 @@ impl Needs {
                 action,
                 ..
             } => {
-                if let Action::ImportOrder { id, order } = action {
-                    self.orders.extend(*id);
+                if let Action::ImportOrder {
+                    id,
+                    former_id,
+                    order,
+                } = action
+                {
+                    self.orders.extend(id.iter().chain(former_id));
                     let owner = caller.owner(order.order.storefront.as_ref()).ok();
                     self.external_ids
                         .extend(owner.zip(order.external_id.clone()));

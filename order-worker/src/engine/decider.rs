@@ -214,7 +214,10 @@ fn seed() -> u64 {
 fn undecided(error: StoreError) -> Undecided {
     match error {
         StoreError::GivenUp => Undecided::Defect("the request could not be decided".to_owned()),
-        StoreError::Damaged(_) | StoreError::Failed(_) | StoreError::TooMuch => {
+        StoreError::Damaged(_)
+        | StoreError::Invalid(_)
+        | StoreError::Failed(_)
+        | StoreError::TooMuch => {
             tracing::error!(%error, "a batch can't be loaded or saved");
             Undecided::Defect("the request could not be decided".to_owned())
         }

@@ -19,7 +19,7 @@ use tokio::time;
 use uuid::Uuid;
 
 use crate::{
-    providers::pages::{Fetched, Pages},
+    providers::pages::{Fetched, Pages, Row},
     store::{Store, StoreError},
 };
 
@@ -123,7 +123,7 @@ trait Job: Send + Sync {
     /// In words, when it can't go on.
     fn take(
         &self,
-        rows: Vec<Value>,
+        rows: Vec<Row>,
         report: &mut Report,
     ) -> impl Future<Output = Result<(), String>> + Send;
 }

@@ -8,7 +8,12 @@ use shared::{
 };
 
 use super::{Job, Report, Source, caller, run};
-use crate::{engine::Engine, providers::pages::Pages, rpc::import, store::Store};
+use crate::{
+    engine::Engine,
+    providers::pages::{Pages, Row},
+    rpc::import,
+    store::Store,
+};
 
 /// What the job is called.
 pub const NAME: &str = "order.import";
@@ -36,13 +41,14 @@ struct Import {
 impl Job for Import {
     const NAME: &'static str = NAME;
 
-    async fn take(&self, rows: Vec<Value>, report: &mut Report) -> Result<(), String> {
+    async fn take(&self, rows: Vec<Row>, report: &mut Report) -> Result<(), String> {
         let caller = caller(NAME);
         let mut lines = Vec::with_capacity(rows.len());
         for (index, row) in rows.into_iter().enumerate() {
-            match order(row) {
+            match row.and_then(order) {
                 Ok(order) => lines.push(ImportLine {
                     line: index as u64 + 1,
+                    occurrence: None,
                     order,
                 }),
                 Err(why) => report.skip(index, why),

@@ -13,7 +13,7 @@ use super::{Job, Report, Source, caller, run};
 use crate::{
     domain::command::{Action, Command},
     engine::Engine,
-    providers::pages::Pages,
+    providers::pages::{Pages, Row},
     store::Store,
 };
 
@@ -56,8 +56,10 @@ enum Done {
 impl Job for Refresh {
     const NAME: &'static str = NAME;
 
-    async fn take(&self, rows: Vec<Value>, report: &mut Report) -> Result<(), String> {
+    async fn take(&self, rows: Vec<Row>, report: &mut Report) -> Result<(), String> {
         let caller = caller(NAME);
+        // A row that can't be read says nothing.
+        let rows: Vec<Value> = rows.into_iter().map(Result::unwrap_or_default).collect();
         for (chunk, rows) in rows.chunks(AT_ONCE).enumerate() {
             let setting = rows.iter().map(|row| self.follow(&caller, row));
             let results = futures_util::future::join_all(setting).await;

@@ -3,14 +3,15 @@
 //! A page is a JSON array, an object with one under `data`, or JSON lines. The next one is where `Link` says
 //! (`rel="next"`, RFC 8288), or `next` in the object, or this one with `?cursor=` and its `next_cursor`.
 
-use std::{error::Error, time::Duration};
+use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use anyhow::Context;
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{ETAG, HeaderMap, IF_NONE_MATCH, LINK},
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
+use shared::body::{first_inexact, from_stored};
 
 /// For the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,11 +33,14 @@ pub enum Fetched {
     Page(Page),
 }
 
+/// A row, or why it can't be used.
+pub type Row = Result<Value, String>;
+
 /// A page.
 #[derive(Debug)]
 pub struct Page {
     /// What stands on it.
-    pub rows: Vec<Value>,
+    pub rows: Vec<Row>,
     /// Where the list goes on.
     pub next: Option<Url>,
     /// Names what was read, to ask whether it has changed.
@@ -101,37 +105,64 @@ async fn read(mut answer: Response) -> Result<Vec<u8>, String> {
 }
 
 /// The rows, and the object that they stand in.
-fn rows(body: &[u8]) -> Result<(Vec<Value>, Value), String> {
+fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
     let unreadable = |error: serde_json::Error| format!("the page is not JSON: {error}");
-    match serde_json::from_slice(body) {
-        Ok(Value::Array(rows)) => Ok((rows, Value::Null)),
-        Ok(Value::Object(mut page)) if page.get("data").is_some_and(Value::is_array) => {
-            match page.remove("data") {
-                Some(Value::Array(rows)) => Ok((rows, Value::Object(page))),
-                _ => Ok((Vec::new(), Value::Object(page))),
-            }
-        }
-        // One line, or several.
-        Ok(row @ Value::Object(_)) if row.get("next_cursor").is_none() => {
-            Ok((vec![row], Value::Null))
-        }
-        Ok(_) => Err("the page is neither a list nor an object with data".to_owned()),
-        Err(error) => {
-            let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-            let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
-            if lines.len() < 2 {
-                return Err(unreadable(error));
-            }
-            // A line that can't be read is a row that says nothing.
-            let rows = lines
-                .into_iter()
-                .map(|line| serde_json::from_slice(line).unwrap_or_default());
-            let rows: Vec<Value> = rows.collect();
-            if rows.iter().all(Value::is_null) {
-                return Err(unreadable(error));
-            }
-            Ok((rows, Value::Null))
-        }
+    let error = match page(body) {
+        Ok(page) => return page,
+        Err(error) => error,
+    };
+    // One line, or several. A line that can't be read is a row that says nothing.
+    let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let lines = lines.filter(|line| !line.is_empty());
+    let lines: Vec<_> = lines.map(serde_json::from_slice::<&RawValue>).collect();
+    if lines.len() < 2 || lines.iter().all(Result::is_err) {
+        return Err(unreadable(error));
+    }
+    let rows = lines.into_iter().map(|line| match line {
+        Ok(line) => row(line),
+        Err(error) => Err(format!("is not JSON: {error}")),
+    });
+    Ok((rows.collect(), Value::Null))
+}
+
+/// The rows of a page that is one JSON value; the outer error says that it is none.
+fn page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Error> {
+    let text: &RawValue = serde_json::from_slice(body)?;
+    let list = |text: &RawValue| -> Option<Vec<Row>> {
+        let rows: Vec<&RawValue> = serde_json::from_str(text.get()).ok()?;
+        Some(rows.into_iter().map(row).collect())
+    };
+    if let Some(rows) = list(text) {
+        return Ok(Ok((rows, Value::Null)));
+    }
+    let fields: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(text.get()).ok();
+    let Some(mut fields) = fields else {
+        return Ok(Err(
+            "the page is neither a list nor an object with data".to_owned()
+        ));
+    };
+    if let Some(rows) = fields.get("data").and_then(|data| list(data)) {
+        fields.remove("data");
+        let others = fields.into_iter().map(|(name, value)| {
+            let value = from_stored(value.get()).unwrap_or_default();
+            (name, value)
+        });
+        return Ok(Ok((rows, Value::Object(others.collect()))));
+    }
+    if fields.contains_key("next_cursor") {
+        return Ok(Err(
+            "the page is neither a list nor an object with data".to_owned()
+        ));
+    }
+    Ok(Ok((vec![row(text)], Value::Null)))
+}
+
+/// A row. Its `metadata` is kept, so its numbers must be exact.
+fn row(text: &RawValue) -> Row {
+    let row = from_stored(text.get()).map_err(|error| format!("can't be read: {error}"))?;
+    match first_inexact(text.get(), "/metadata/") {
+        Some((pointer, number)) => Err(format!("{pointer}: {number} can't be kept exactly")),
+        None => Ok(row),
     }
 }
 
@@ -197,6 +228,16 @@ mod tests {
         ] {
             assert_eq!(rows(body.as_bytes()).unwrap().0.len(), count, "{body}");
         }
+        // A row that can't be used is only that row.
+        let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
+        let metadata =
+            r#"{"price": 0.1234567890123456789, "metadata": {"n": 12345678901234567890123}}"#;
+        let price = r#"{"price": 0.1234567890123456789}"#;
+        let body = format!(r#"{{"data": [{{"a": 1}}, {deep}, {metadata}, {price}], "next": "x"}}"#);
+        let (rows_of_it, others) = rows(body.as_bytes()).unwrap();
+        let usable: Vec<_> = rows_of_it.iter().map(Result::is_ok).collect();
+        assert_eq!(usable, [true, false, false, true]);
+        assert_eq!(others, serde_json::json!({"next": "x"}));
         for body in [
             "",
             "<html>",

@@ -1,5 +1,8 @@
 //! Taking over orders of another system: each line is decided on its own.
 
+use std::collections::HashMap;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use shared::{
@@ -19,12 +22,12 @@ use crate::{
 };
 
 impl Rpc {
-    /// Takes over the lines of a request. `name` is what makes its lines the same when it comes again.
+    /// Takes over the lines of a request. `name` is what makes its lines the same when they come again.
     pub(super) async fn import(
         &self,
         caller: &Caller,
         request: ImportOrders,
-        name: Option<&str>,
+        name: Option<ImportName<'_>>,
         deadline: Option<Instant>,
     ) -> Result<Json, Failure> {
         caller.must_operate()?;
@@ -40,16 +43,19 @@ pub(crate) async fn import(
     engine: &Engine,
     caller: &Caller,
     lines: Vec<ImportLine>,
-    name: Option<&str>,
+    name: Option<ImportName<'_>>,
     deadline: Option<Instant>,
 ) -> Result<ImportReport, Failure> {
     let (mut outcomes, mut numbers, mut commands) = (Vec::new(), Vec::new(), Vec::new());
-    for ImportLine { line, order } in lines {
+    let mut occurrences = HashMap::new();
+    for read in lines {
+        let ids = name.map(|name| name.ids(&read, &mut occurrences));
+        let ImportLine { line, order, .. } = read;
         match body::read(order, ImportedOrder::read) {
             Ok(order) => {
-                let id = name.map(|name| line_id(name, line));
                 numbers.push(line);
-                commands.push((command(caller, id, order), deadline));
+                let ids = ids.unwrap_or_default();
+                commands.push((command(caller, ids, order), deadline));
             }
             Err(failure) => outcomes.push((line, Err(failure))),
         }
@@ -77,13 +83,58 @@ pub(crate) async fn import(
     }
 }
 
-fn command(caller: &Caller, id: Option<OrderId>, order: ImportedOrder) -> Command {
+fn command(caller: &Caller, ids: LineIds, order: ImportedOrder) -> Command {
     Command::Request {
         caller: caller.clone(),
         // It is known again by its name or by its line.
         idempotency: None,
         if_match: None,
-        action: Action::ImportOrder { id, order },
+        action: Action::ImportOrder {
+            id: ids.id,
+            former_id: ids.former_id,
+            order,
+        },
+    }
+}
+
+/// What makes the lines of an import the same when they come again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ImportName<'a> {
+    /// The client's idempotency key: its lines are known by their content, so that a corrected or reordered
+    /// file can be sent under the same key.
+    Key(&'a str),
+    /// The message's id: the same message has the same lines, which are known by their numbers.
+    Message(&'a str),
+}
+
+/// The ids of the order on a line.
+#[derive(Debug, Clone, Copy, Default)]
+struct LineIds {
+    /// Under which it is stored.
+    id: Option<OrderId>,
+    /// Under which an earlier version stored it, if the content is the same.
+    former_id: Option<OrderId>,
+}
+
+impl ImportName<'_> {
+    /// The ids of the order on `line`; `occurrences` counts lines with the same content.
+    fn ids(self, line: &ImportLine, occurrences: &mut HashMap<[u8; 32], u64>) -> LineIds {
+        match self {
+            Self::Message(name) => LineIds {
+                id: Some(id_of(&format!("{name}/{}", line.line))),
+                former_id: None,
+            },
+            Self::Key(name) => {
+                let digest = line.digest();
+                let counted = occurrences.entry(digest).or_default();
+                *counted = line.occurrence.unwrap_or(*counted + 1);
+                let content = BASE64_URL_SAFE_NO_PAD.encode(digest);
+                LineIds {
+                    id: Some(id_of(&format!("{name}/content/{content}/{counted}"))),
+                    former_id: Some(id_of(&format!("{name}/{}", line.line))),
+                }
+            }
+        }
     }
 }
 
@@ -120,10 +171,10 @@ pub(crate) fn rejected(line: u64, failure: &Failure) -> RejectedLine {
     }
 }
 
-/// The id of the order on a line of this request, whenever it comes. A UUID of our own making (RFC 9562,
+/// The id of the order that `name` stands for, whenever it comes. A UUID of our own making (RFC 9562,
 /// version 8).
-fn line_id(name: &str, line: u64) -> OrderId {
-    let digest = Sha256::digest(format!("{name}/{line}"));
+fn id_of(name: &str) -> OrderId {
+    let digest = Sha256::digest(name);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     Builder::from_custom_bytes(bytes).into_uuid().into()

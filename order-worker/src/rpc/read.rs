@@ -14,7 +14,7 @@ use shared::{
     request::{Caller, Role},
 };
 
-use super::{Doing, Done, Rpc, defect, harmless, sort::Query, unreadable};
+use super::{Doing, Done, Rpc, defect, harmless, sort::Query, unreadable, unreadable_order};
 use crate::{
     domain::{
         order::Order,
@@ -114,7 +114,7 @@ impl Rpc {
             let told = harmless(|| {
                 let found = &looked.as_ref().map_err(Failure::clone)?.found;
                 let found = found.get(&query.id).map(Result::as_ref).transpose();
-                let found = found.map_err(|error| unreadable(error.clone()))?;
+                let found = found.map_err(|error| unreadable_order(query.id, error.clone()))?;
                 let (order, steps) = visible(&doing.caller, &query, found)?;
                 Json::of(&order.represent_by_itself(steps))
             });
@@ -150,7 +150,8 @@ impl Rpc {
             id: query.id,
             include_deleted: query.include_deleted,
         };
-        let found = self.store.order(query.id).await.map_err(unreadable)?;
+        let damaged = |error| unreadable_order(query.id, error);
+        let found = self.store.order(query.id).await.map_err(damaged)?;
         visible(caller, &order, found.as_ref())?;
         let after = match &query.cursor {
             Some(cursor) => cursor.parse().map_err(|_| unknown_cursor())?,
@@ -160,7 +161,7 @@ impl Rpc {
             .store
             .history(&query.id.to_string(), after, query.limit + 1)
             .await
-            .map_err(unreadable)?;
+            .map_err(damaged)?;
         Json::of(&Page::from_rows(rows, query.limit, |event| {
             event.sequence.to_string()
         }))

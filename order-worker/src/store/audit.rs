@@ -80,12 +80,39 @@ pub(super) async fn open(url: &str) -> anyhow::Result<Session> {
     Ok(snapshot)
 }
 
-/// Up to `$2` orders after number `$1`, as far as a lot has room: number and state, by number.
+/// Up to `$2` orders after number `$1`, as far as a lot has room: number, id and state, by number.
 pub(super) fn next_orders() -> Sql {
     const NEXT: &str =
-        "SELECT number, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
+        "SELECT number, id, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
     static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "state", "number"));
     Sql::dialects(NEXT, &BOUNDED)
+}
+
+/// A row, or why it can't be read.
+pub type Audited<T> = Result<T, Unreadable>;
+
+/// A row that can't be read.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// The subject: an order's id, a product's sku.
+    pub subject: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A damaged row is a finding about `subject`; any other error ends the audit.
+pub(super) fn audited<T>(
+    subject: &str,
+    row: Result<T, StoreError>,
+) -> Result<Audited<T>, StoreError> {
+    match row {
+        Ok(row) => Ok(Ok(row)),
+        Err(StoreError::Damaged(why)) => Ok(Err(Unreadable {
+            subject: subject.to_owned(),
+            why,
+        })),
+        Err(error) => Err(error),
+    }
 }
 
 /// One moment of the whole database: what is written meanwhile is not seen. Workers may be
@@ -108,11 +135,18 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is away, or a row can't be understood.
-    pub async fn orders(&mut self, number: i64, limit: u32) -> Result<Vec<Order>, StoreError> {
+    pub async fn orders(
+        &mut self,
+        number: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Audited<Order>)>, StoreError> {
         let arguments = arguments![number, limit];
         let read = self.snapshot.fetch_within(LOT, next_orders(), arguments);
         let read = read.await?;
-        let orders = read.rows.iter().map(|row| json("order", row.text(1)?));
+        let orders = read.rows.iter().map(|row| {
+            let order = json("order", row.text(2)?);
+            Ok((row.integer(0)?, audited(row.text(1)?, order)?))
+        });
         orders.collect()
     }
 
@@ -130,14 +164,14 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is away, or a row can't be understood.
-    pub async fn events(&mut self, subjects: &[String]) -> Result<Vec<Event>, StoreError> {
+    pub async fn events(&mut self, subjects: &[String]) -> Result<Vec<Audited<Event>>, StoreError> {
         let sql = among!(
             select_events!("WHERE subject"),
             "ORDER BY subject, sequence"
         );
         let rows = self.snapshot.fetch(sql, vec![list(subjects)]).await?;
         rows.iter()
-            .map(|row| event(row).map(|(_, event)| event))
+            .map(|row| audited(row.text(2)?, event(row).map(|(_, event)| event)))
             .collect()
     }
 
@@ -149,7 +183,7 @@ impl Audit {
         &mut self,
         position: i64,
         limit: u32,
-    ) -> Result<Vec<Positioned>, StoreError> {
+    ) -> Result<Vec<(i64, Audited<Positioned>)>, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -163,7 +197,10 @@ impl Audit {
             )
             .await?;
         rows.iter()
-            .map(|row| event(row).map(|(position, event)| Positioned { position, event }))
+            .map(|row| {
+                let event = event(row).map(|(position, event)| Positioned { position, event });
+                Ok((row.integer(0)?, audited(row.text(2)?, event)?))
+            })
             .collect()
     }
 

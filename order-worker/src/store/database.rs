@@ -119,31 +119,41 @@ impl From<bool> for Argument {
 
 impl From<&str> for Argument {
     fn from(value: &str) -> Self {
-        Self::Text(Some(value.to_owned()))
+        Self::Text(Some(storable(value.to_owned())))
     }
 }
 
 impl From<String> for Argument {
     fn from(value: String) -> Self {
-        Self::Text(Some(value))
+        Self::Text(Some(storable(value)))
     }
 }
 
 impl From<Option<&str>> for Argument {
     fn from(value: Option<&str>) -> Self {
-        Self::Text(value.map(str::to_owned))
+        Self::Text(value.map(|value| storable(value.to_owned())))
     }
 }
 
 impl From<Option<String>> for Argument {
     fn from(value: Option<String>) -> Self {
-        Self::Text(value)
+        Self::Text(value.map(storable))
     }
+}
+
+/// `text` with U+FFFD in place of NUL characters, which PostgreSQL does not take: those of clients are
+/// refused where they come in, but errors of partners and the like may have some.
+fn storable(text: String) -> String {
+    if text.contains('\0') {
+        return text.replace('\0', "\u{fffd}");
+    }
+    text
 }
 
 /// A set of names as one argument.
 pub(crate) fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Argument {
-    Argument::List(values.into_iter().map(|value| value.to_string()).collect())
+    let texts = values.into_iter().map(|value| storable(value.to_string()));
+    Argument::List(texts.collect())
 }
 
 /// The arguments of a statement.

@@ -23,6 +23,9 @@ pub enum StoreError {
     /// Whoever decided gave up; nothing was changed.
     #[error("the batch was given up")]
     GivenUp,
+    /// A value that the database does not accept, such as a text with NUL characters; nothing was changed.
+    #[error("the database does not take a value: {0}")]
+    Invalid(String),
     /// Stored data is corrupt: the database says so, or a row can't be decoded. Nothing was changed.
     #[error("the database is damaged: {0}")]
     Damaged(String),
@@ -37,6 +40,10 @@ impl StoreError {
         match self {
             Self::Damaged(_) => Failure::new(Code::Internal, "stored data can't be read"),
             Self::Failed(_) => Failure::new(Code::Internal, "the database operation failed"),
+            Self::Invalid(_) => Failure::new(
+                Code::InvalidRequest,
+                "the request has a value that the database does not take",
+            ),
             Self::Away(_)
             | Self::Refusing(_)
             | Self::Unknown(_)
@@ -50,7 +57,11 @@ impl StoreError {
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Away(_) | Self::Refusing(_) | Self::Unknown(_) | Self::Conflict(_) => true,
-            Self::TooMuch | Self::GivenUp | Self::Damaged(_) | Self::Failed(_) => false,
+            Self::TooMuch
+            | Self::GivenUp
+            | Self::Damaged(_)
+            | Self::Invalid(_)
+            | Self::Failed(_) => false,
         }
     }
 
@@ -81,6 +92,8 @@ const READ_ONLY_CODE: &str = "25006";
 const POOLED_CODES: [&str; 3] = ["42P05", "26000", "34000"];
 const POOLED: &str = "a connection pooler gave the session another server, \
                       although its pool mode was \"session\" at the start; restart the worker";
+/// Data exceptions: a value that can't be stored or compared, whatever is in the database.
+const INVALID_CLASS: &str = "22";
 /// Serialization failure, deadlock, unique key taken.
 const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 /// Data corrupted, index corrupted.
@@ -158,6 +171,7 @@ fn of_postgres(code: &str, why: String) -> StoreError {
         () if REFUSING_CLASSES.contains(&class) || REFUSING_CODES.contains(&code) => {
             StoreError::Refusing(why)
         }
+        () if class == INVALID_CLASS => StoreError::Invalid(why),
         () if DAMAGED_CODES.contains(&code) => StoreError::Damaged(why),
         () => StoreError::Failed(format!("{why} (SQLSTATE {code})")),
     }

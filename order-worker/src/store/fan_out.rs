@@ -11,7 +11,7 @@ use super::{
     Store, StoreError,
     bulk::{Kind, Write, Writes},
     database::{Argument, Session, Sql, arguments},
-    row::{json, millis},
+    row::{json, millis, readable},
     turn::{Follower, Passed},
 };
 use crate::domain::{
@@ -109,9 +109,9 @@ async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreE
          WHERE is_enabled AND NOT is_deleted",
     );
     let rows = session.fetch(sql, Vec::new()).await?;
-    rows.iter()
-        .map(|row| Ok((row.integer(0)?, json("endpoint", row.text(1)?)?)))
-        .collect()
+    readable(&rows, |row| {
+        Ok((row.integer(0)?, json("endpoint", row.text(1)?)?))
+    })
 }
 
 /// The webhooks of some events.

@@ -57,7 +57,7 @@ use anyhow::bail;
 use jiff::Timestamp;
 
 pub use self::{
-    audit::{Audit, StepAudit},
+    audit::{Audit, Audited, StepAudit, Unreadable},
     error::StoreError,
     feed::{Behind, FeedPage},
     filling::ById,

@@ -8,11 +8,11 @@ use shared::{event::CloudEvent, id::OrderId};
 
 use super::{
     StoreError,
-    audit::{begin, next_orders, open},
+    audit::{Audited, audited, begin, next_orders, open},
     database::{Session, among, list},
     feed::end,
     filling::LOT,
-    row::{cloud_event, json, read_step, select_steps},
+    row::{cloud_event, json, read_step, select_steps, unreadable_data},
     turn::next_events,
 };
 use crate::{
@@ -59,16 +59,20 @@ impl Pages {
         &mut self,
         number: i64,
         limit: u32,
-    ) -> Result<Vec<(Order, Vec<StepRow>)>, StoreError> {
+    ) -> Result<Vec<(i64, Audited<(Order, Vec<StepRow>)>)>, StoreError> {
         self.session.begin(begin()).await?;
         let arguments = arguments![number, limit];
         let read = self.session.fetch_within(LOT, next_orders(), arguments);
         let orders = read.await?.rows;
-        let orders = orders.iter().map(|row| json("order", row.text(1)?));
-        let mut orders: Vec<Order> = orders.collect::<Result<_, _>>()?;
-        orders.retain(|order| order.number <= self.last);
+        let orders = orders.iter().map(|row| {
+            let order = json("order", row.text(2)?);
+            Ok((row.integer(0)?, audited(row.text(1)?, order)?))
+        });
+        let mut orders: Vec<(i64, Audited<Order>)> = orders.collect::<Result<_, StoreError>>()?;
+        orders.retain(|(number, _)| *number <= self.last);
         let sql = among!(select_steps!("WHERE order_id"), "");
-        let ids = list(orders.iter().map(|order| order.id));
+        let readable = orders.iter().filter_map(|(_, order)| order.as_ref().ok());
+        let ids = list(readable.map(|order| order.id));
         let rows = self.session.fetch(sql, vec![ids]).await?;
         self.session.end("COMMIT").await?;
         let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
@@ -76,11 +80,14 @@ impl Pages {
             let row = read_step(row)?;
             steps.entry(row.key.order_id).or_default().push(row);
         }
-        let with_steps = |order: Order| {
+        let mut with_steps = |order: Order| {
             let steps = steps.remove(&order.id).unwrap_or_default();
             (order, steps)
         };
-        Ok(orders.into_iter().map(with_steps).collect())
+        let orders = orders.into_iter();
+        Ok(orders
+            .map(|(number, order)| (number, order.map(&mut with_steps)))
+            .collect())
     }
 
     /// Up to `limit` events after `position`, as far as a lot has room, in the order of commits.
@@ -91,14 +98,20 @@ impl Pages {
         &mut self,
         position: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, CloudEvent)>, StoreError> {
+    ) -> Result<Vec<(i64, Audited<CloudEvent>)>, StoreError> {
         self.session.begin(begin()).await?;
         let arguments = arguments![position, limit];
         let read = self.session.fetch_within(LOT, next_events(), arguments);
         let rows = read.await?.rows;
         self.session.end("COMMIT").await?;
-        let events = rows.iter().map(cloud_event);
-        let mut events = events.collect::<Result<Vec<_>, _>>()?;
+        let events = rows.iter().map(|row| {
+            let event = match unreadable_data(row)? {
+                Some(why) => Err(StoreError::Damaged(why)),
+                None => cloud_event(row).map(|(_, event)| event),
+            };
+            Ok((row.integer(0)?, audited(row.text(2)?, event)?))
+        });
+        let mut events = events.collect::<Result<Vec<_>, StoreError>>()?;
         events.retain(|(position, _)| *position <= self.last);
         Ok(events)
     }

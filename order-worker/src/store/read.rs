@@ -19,7 +19,7 @@ use super::{
     database::{Argument, Row, Session, Sql, among, arguments, list},
     filling::{ById, PAGE, STEPS, bounded},
     order_list::{is_search, select_orders},
-    row::{event, json, parse, read_step_at, select_events},
+    row::{event, json, parse, read_step_at, readable, select_events},
 };
 use crate::domain::{
     order::Order,
@@ -96,7 +96,7 @@ impl Store {
         let wanted: HashSet<_> = keys.iter().collect();
         ById::read(&rows, |rows| {
             let mut found = Vec::with_capacity(keys.len());
-            for (order, steps) in orders_and_steps(rows)? {
+            for (order, steps) in readable_orders(rows)? {
                 let steps = steps.into_iter().filter(|row| wanted.contains(&row.key));
                 found.extend(steps.map(|row| read(row, &order)));
             }
@@ -121,7 +121,11 @@ impl Store {
         };
         let mut session = self.reader().await?;
         let rows = session.fetch_within(PAGE, sql, arguments).await?;
-        rows.read(orders_and_steps)
+        let mut page = rows.read(readable_orders)?;
+        // A damaged order is left out of its page; the list still goes on behind it.
+        let found = orders_in(&rows.rows).count();
+        page.is_cut |= page.rows.len() < found && found > filter.limit as usize;
+        Ok(page)
     }
 
     /// Up to `limit` events of `subject` after its `sequence`, as far as a page has room.
@@ -260,6 +264,17 @@ pub(super) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, Store
         }
     }
     Ok(orders)
+}
+
+/// The rows of each order.
+fn orders_in(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    rows.chunk_by(Row::begins_like)
+}
+
+/// As [`orders_and_steps`], without orders that can't be read.
+fn readable_orders(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
+    let orders = readable(orders_in(rows), orders_and_steps)?;
+    Ok(orders.into_iter().flatten().collect())
 }
 
 /// Rows of a product's sku and state, and of one of its shelves or nulls; a product's rows are

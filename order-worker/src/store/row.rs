@@ -2,13 +2,21 @@
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
-use shared::event::{CloudEvent, Event, Fact, Origin, SOURCE, SPEC_VERSION};
+use serde_json::value::RawValue;
+use shared::{
+    body::from_stored,
+    event::{CloudEvent, Event, Fact, Origin, SOURCE, SPEC_VERSION},
+    outcome::Json,
+};
 
 use super::{StoreError, database::Row};
 use crate::domain::{
     step::{StepKey, StepRow},
     stock::{Shelf, Shelves},
 };
+
+/// Characters of a damaged value that an error quotes.
+const MAX_QUOTED: usize = 200;
 
 pub(super) fn millis(time: Timestamp) -> i64 {
     time.as_millisecond()
@@ -28,8 +36,32 @@ pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
 }
 
 pub(super) fn json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text)
-        .map_err(|error| StoreError::Damaged(format!("{what} {text}: {error}")))
+    from_stored(text).map_err(|error| {
+        let beginning: String = text.chars().take(MAX_QUOTED).collect();
+        StoreError::Damaged(format!("{what} {beginning}: {error}"))
+    })
+}
+
+/// What `read` makes of the rows that can be read. A damaged one is logged and left out, so that it does
+/// not keep the others from being read.
+///
+/// # Errors
+/// Those of `read` that are not about the row.
+pub(super) fn readable<R, T>(
+    rows: impl IntoIterator<Item = R>,
+    read: impl Fn(R) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let mut found = Vec::new();
+    for row in rows {
+        match read(row) {
+            Ok(value) => found.push(value),
+            Err(error @ StoreError::Damaged(_)) => {
+                tracing::error!(%error, "a row can't be read and is left out");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn unsigned<T: TryFrom<i64>>(what: &str, number: i64) -> Result<T, StoreError> {
@@ -121,9 +153,31 @@ pub(super) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), StoreError> {
         actor: row.text(7)?.to_owned(),
         intent: row.text(8)?.to_owned(),
         requestid: row.text(9)?.to_owned(),
-        data: json("event", row.text(11)?)?,
+        data: data(row)?,
     };
     Ok((position, event))
+}
+
+/// The event's data. Data that is not JSON is replaced by `{"unreadable": "why"}`: everything that follows
+/// the feed has to get past the event.
+fn data(row: &Row) -> Result<Json, StoreError> {
+    let Some(why) = unreadable_data(row)? else {
+        return json("event", row.text(11)?);
+    };
+    tracing::error!(
+        event = row.text(1)?,
+        subject = row.text(2)?,
+        why,
+        "an event's data can't be read"
+    );
+    let placeholder = serde_json::json!({ "unreadable": why });
+    Json::of(&placeholder).map_err(|failure| StoreError::Damaged(failure.message))
+}
+
+/// Why the data of the event in `row` can't be read, if it is not JSON.
+pub(super) fn unreadable_data(row: &Row) -> Result<Option<String>, StoreError> {
+    let read = serde_json::from_str::<&RawValue>(row.text(11)?);
+    Ok(read.err().map(|error| error.to_string()))
 }
 
 /// The event and its position.

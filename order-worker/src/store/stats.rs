@@ -15,7 +15,7 @@ use super::{
     bulk::{Kind, Write, Writes},
     database::{Row, Session, Sql, among, arguments, list},
     filling::{LOT, PAGE, bounded},
-    row::{json, millis, timestamp},
+    row::{json, millis, readable, timestamp},
     save::sent_by,
     turn::{Follower, Passed},
 };
@@ -221,9 +221,8 @@ async fn tail(
         return Ok(None);
     };
     let (reached, until) = (last.integer(0)?, timestamp(last.integer(2)?)?);
-    let events = read.rows.iter();
-    let events = events.filter_map(|row| Counted::read(row).transpose());
-    let events = events.collect::<Result<Vec<_>, StoreError>>()?;
+    let events = readable(&read.rows, Counted::read)?;
+    let events: Vec<_> = events.into_iter().flatten().collect();
     let currencies = currencies(session, &events).await?;
     Ok(Some(Tail {
         counts: counted(events, &currencies),
@@ -323,11 +322,11 @@ async fn currencies(
     }
     let sql = among!("SELECT id, state FROM orders WHERE id", "");
     let rows = session.fetch(sql, vec![list(ids)]).await?;
-    let currencies = rows.iter().map(|row| {
+    let currencies = readable(&rows, |row| {
         let order: Priced = json("order", row.text(1)?)?;
         Ok((row.text(0)?.to_owned(), order.currency))
-    });
-    currencies.collect()
+    })?;
+    Ok(currencies.into_iter().collect())
 }
 
 fn counted(events: Vec<Counted>, currencies: &HashMap<String, String>) -> Counts {

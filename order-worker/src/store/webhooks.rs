@@ -13,7 +13,7 @@ use super::{
     Store, StoreError,
     database::{Argument, Sql, among, arguments, list},
     read::Statement,
-    row::{cloud_event, json, millis, select_events},
+    row::{cloud_event, json, millis, readable, select_events},
 };
 use crate::domain::webhook::{Delivery, Endpoint};
 
@@ -104,10 +104,7 @@ impl Store {
         let arguments = [vec![list(ids)], arguments![lease, millis(now)]].concat();
         let mut session = self.writer().await?;
         let rows = session.fetch(sql, arguments).await?;
-        let deliveries = rows
-            .iter()
-            .map(|row| json("delivery", row.text(0)?))
-            .collect::<Result<Vec<Delivery>, _>>()?;
+        let deliveries: Vec<Delivery> = readable(&rows, |row| json("delivery", row.text(0)?))?;
         drop(session);
         self.with_their_events(deliveries).await
     }
@@ -120,11 +117,11 @@ impl Store {
         let ids: BTreeSet<_> = deliveries.iter().map(|due| due.endpoint_id).collect();
         let sql = among!("SELECT state FROM webhook_endpoints WHERE id", "");
         let rows = session.fetch(sql, vec![list(ids)]).await?;
-        let endpoints = rows
-            .iter()
-            .map(|row| json("endpoint", row.text(0)?))
-            .map(|read| read.map(|endpoint: Endpoint| (endpoint.id, endpoint)))
-            .collect::<Result<HashMap<_, _>, _>>()?;
+        let endpoints: Vec<Endpoint> = readable(&rows, |row| json("endpoint", row.text(0)?))?;
+        let endpoints: HashMap<_, _> = endpoints
+            .into_iter()
+            .map(|endpoint| (endpoint.id, endpoint))
+            .collect();
         let ids = deliveries.iter().map(|due| due.event_id);
         let sql = among!(select_events!("WHERE id"), "");
         let rows = session.fetch(sql, vec![list(ids)]).await?;

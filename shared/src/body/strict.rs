@@ -1,26 +1,60 @@
 //! JSON as it is read from others: like `serde_json::Value`, but a member that is named twice is an
 //! error, and no member's name has a meaning of its own.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{Error, MapAccess, SeqAccess, Visitor},
+    Deserializer,
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value};
 
-/// A value without doubles.
-pub(super) struct Strict(pub(super) Value);
+/// Parses `bytes`, of at most `max_nesting` levels; tells also whether there is any number that was read
+/// as a float.
+pub(super) fn parse(bytes: &[u8], max_nesting: usize) -> Result<(Value, bool), serde_json::Error> {
+    let has_floats = Cell::new(false);
+    let reader = Reader {
+        levels: max_nesting,
+        max_nesting,
+        has_floats: &has_floats,
+    };
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    // The reader counts for itself.
+    deserializer.disable_recursion_limit();
+    let value = reader.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok((value, has_floats.get()))
+}
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(Self)
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    /// So many levels more may be nested.
+    levels: usize,
+    max_nesting: usize,
+    has_floats: &'a Cell<bool>,
+}
+
+impl Reader<'_> {
+    fn nested<E: Error>(self) -> Result<Self, E> {
+        match self.levels.checked_sub(1) {
+            Some(levels) => Ok(Self { levels, ..self }),
+            None => Err(E::custom(format!(
+                "nested deeper than {} levels",
+                self.max_nesting
+            ))),
+        }
     }
 }
 
-struct Reader;
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
 
-impl<'de> Visitor<'de> for Reader {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,6 +74,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        self.has_floats.set(true);
         let number = Number::from_f64(value).map(Value::Number);
         number.ok_or_else(|| E::custom("number out of range"))
     }
@@ -57,20 +92,22 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let nested = self.nested()?;
         let mut values = Vec::new();
-        while let Some(Strict(value)) = access.next_element()? {
+        while let Some(value) = access.next_element_seed(nested)? {
             values.push(value);
         }
         Ok(Value::Array(values))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let nested = self.nested()?;
         let mut map = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if map.contains_key(&name) {
                 return Err(A::Error::custom(format!("{name:?} is there twice")));
             }
-            let Strict(value) = access.next_value()?;
+            let value = access.next_value_seed(nested)?;
             map.insert(name, value);
         }
         Ok(Value::Object(map))

@@ -13,7 +13,7 @@ use crate::{
     },
     body::{self, Fields},
     id::OrderId,
-    outcome::Failure,
+    outcome::{Code, Failure},
     request::{Caller, Request},
 };
 
@@ -53,8 +53,14 @@ impl AcceptOrder {
     pub fn read(message: &Incoming) -> Result<(Self, Caller, Option<String>), Failure> {
         let headers = CallHeaders::of(&message.headers);
         let caller = rpc_server::caller(ACCEPT_ORDER, &headers)?;
-        let idempotency_key = headers.idempotency_key.map(Into::into);
-        let (id, order) = body::read(body::parse(&message.body)?, Self::fields)?;
+        let idempotency_key: Option<String> = headers.idempotency_key.map(Into::into);
+        body::without_nul(idempotency_key.as_deref().unwrap_or_default()).map_err(|error| {
+            Failure::new(
+                Code::InvalidRequest,
+                format!("header idempotency_key: {error}"),
+            )
+        })?;
+        let (id, order) = body::read(body::parse_message(&message.body)?, Self::fields)?;
         match Request::read("order.create", order)? {
             Request::CreateOrder(order) => Ok((Self { id, order }, caller, idempotency_key)),
             other => Err(Failure::violation(

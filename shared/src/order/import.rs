@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::CreateOrder;
 use crate::{
@@ -24,6 +25,9 @@ pub struct ImportOrders {
 pub struct ImportLine {
     /// Its number, from 1.
     pub line: u64,
+    /// Which of several lines of the import with the same content it is, from 1; absent: the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub occurrence: Option<u64>,
     /// What stands on it: an [`ImportedOrder`], if nothing is wrong with it.
     pub order: Value,
 }
@@ -32,13 +36,22 @@ impl ImportOrders {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let lines = fields.list("lines", 1..=MAX_LINES, |line| {
             let number = line.required("line", body::integer(1..=i64::MAX));
+            let occurrence = line.optional("occurrence", body::integer(1..=i64::MAX));
             let order = line.required("order", Ok);
             Some(ImportLine {
                 line: number?.unsigned_abs(),
+                occurrence: occurrence.map(i64::unsigned_abs),
                 order: order?,
             })
         });
         Some(Self { lines: lines? })
+    }
+}
+
+impl ImportLine {
+    /// A digest of the line's content: the same for the same JSON, however it is written.
+    pub fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.order.to_string()).into()
     }
 }
 

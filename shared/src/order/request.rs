@@ -6,7 +6,7 @@ mod payment;
 mod read;
 mod shipment;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, fmt::temporal::Pieces};
 use serde_json::Value;
 
 pub(crate) use self::read::{cursor, cursor_by, limit};
@@ -22,7 +22,59 @@ pub use self::{
 use crate::body;
 
 fn time(value: Value) -> Result<Timestamp, String> {
-    body::string(value)?
-        .parse()
-        .map_err(|_| "must be an RFC 3339 time such as 2026-01-31T12:00:00Z".to_owned())
+    let text = body::string(value)?;
+    text.parse()
+        .ok()
+        .or_else(|| beyond_the_calendar(&text))
+        .ok_or_else(|| "must be an RFC 3339 time such as 2026-01-31T12:00:00Z".to_owned())
+}
+
+/// The earliest or latest time that is represented, for a valid time that lies beyond it: with an offset
+/// of up to a day, the years -9999 and 9999 have some.
+fn beyond_the_calendar(text: &str) -> Option<Timestamp> {
+    let pieces = Pieces::parse(text).ok()?;
+    pieces.offset()?;
+    pieces.time()?;
+    match pieces.date().year() {
+        9999 => Some(Timestamp::MAX),
+        -9999 => Some(Timestamp::MIN),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_at_the_ends_of_the_calendar_are_accepted() {
+        for (text, expected) in [
+            ("9999-12-31T23:59:59Z", Timestamp::MAX),
+            ("9999-12-31T23:59:59.999999999-23:59", Timestamp::MAX),
+            (
+                "0000-01-01T00:00:00Z",
+                "0000-01-01T00:00:00Z".parse().unwrap(),
+            ),
+            (
+                "0001-01-01T00:00:00+23:59",
+                "0001-01-01T00:00:00+23:59".parse().unwrap(),
+            ),
+            ("-009999-01-01T00:00:00+23:59", Timestamp::MIN),
+        ] {
+            let read = time(json!(text)).unwrap();
+            assert_eq!(read, expected, "{text}");
+            // What is passed on to the worker is read the same there.
+            assert_eq!(time(json!(read.to_string())), Ok(read), "{text}");
+        }
+        for wrong in [
+            "9999-12-31",
+            "9999-12-31T23:59:59",
+            "9999-13-31T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+        ] {
+            assert!(time(json!(wrong)).is_err(), "{wrong}");
+        }
+    }
 }

@@ -53,7 +53,8 @@ pub(super) async fn stripe(
     .map_err(|why| Failure::new(Code::Unauthenticated, why))?;
 
     let event = body::parse(&body.bytes)?;
-    let id = event["id"].as_str().filter(|id| id.len() <= MAX_ID);
+    let id = event["id"].as_str();
+    let id = id.filter(|id| id.len() <= MAX_ID && body::without_nul(id).is_ok());
     let id = id.ok_or_else(|| Failure::violation("/id", "must be an event's id"))?;
     let notice = payment(&event).and_then(|notice| Request::read("payment.notify", notice).ok());
     let Some(request) = notice else {

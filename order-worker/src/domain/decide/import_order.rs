@@ -1,11 +1,11 @@
 //! Orders that another system has taken: accepted as they are, if they can be told apart and understood;
 //! their stock is taken when they are processed, and some fail for want of it.
 
-use std::num::NonZeroU32;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use shared::{
     event::{Fact, OrderCreated, Origin},
-    id::OrderId,
+    id::{OrderId, Sku},
     order::{CancelReason, ImportedOrder, LineItem, NewItem, OrderStatus},
     outcome::{Code, Failure},
     request::Caller,
@@ -21,6 +21,7 @@ use super::{
 use crate::domain::{
     command::Answer,
     decision::{Changes, Decision, Draft},
+    order::Order,
     stamp::Stamp,
     stock::allocate,
     world::World,
@@ -30,7 +31,7 @@ pub(super) fn import_order(
     world: &World,
     caller: &Caller,
     origin: &Origin,
-    id: Option<OrderId>,
+    (id, former_id): (Option<OrderId>, Option<OrderId>),
     imported: &ImportedOrder,
     rules: &Rules,
     stamp: &mut Stamp,
@@ -44,6 +45,11 @@ pub(super) fn import_order(
     let name = external_id.clone().map(|external_id| (owner, external_id));
     let known = name.and_then(|name| world.external_ids.get(&name).copied());
     let known = known.or(id.filter(|id| world.orders.contains_key(id)));
+    let is_same = |id: &OrderId| {
+        let order = world.orders.get(id);
+        order.is_some_and(|order| is_of(order, imported))
+    };
+    let known = known.or(former_id.filter(is_same));
     if let Some(id) = known {
         let is_duplicate = true;
         return Ok(Decision {
@@ -72,6 +78,27 @@ pub(super) fn import_order(
         answer: Ok(Answer::Imported { id, is_duplicate }),
         ..draft.decide()
     })
+}
+
+/// Whether `order` was made of a line with this content.
+fn is_of(order: &Order, imported: &ImportedOrder) -> bool {
+    let wish = &imported.order;
+    let wished = wish.items.iter().map(|item| (&item.sku, item.quantity));
+    let ordered = order.items.iter().map(|item| (&item.sku, item.quantity));
+    order.customer_id == wish.customer_id
+        && order.external_id == imported.external_id
+        && order.shipping_address == wish.shipping_address
+        && order.metadata == wish.metadata
+        && quantities(wished) == quantities(ordered)
+}
+
+/// How many of each: the stock of one item can come from several warehouses.
+fn quantities<'a>(items: impl Iterator<Item = (&'a Sku, NonZeroU32)>) -> BTreeMap<&'a Sku, u64> {
+    let mut quantities = BTreeMap::new();
+    for (sku, quantity) in items {
+        *quantities.entry(sku).or_default() += u64::from(quantity.get());
+    }
+    quantities
 }
 
 /// Its turn has come: all of its stock is taken, or the order is over.

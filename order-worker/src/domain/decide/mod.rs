@@ -189,8 +189,13 @@ fn act(
         Action::AcceptOrder(accept) => {
             accept_order::accept_order(world, caller, origin, accept, rules, stamp)
         }
-        Action::ImportOrder { id, order } => {
-            import_order::import_order(world, caller, origin, *id, order, rules, stamp)
+        Action::ImportOrder {
+            id,
+            former_id,
+            order,
+        } => {
+            let ids = (*id, *former_id);
+            import_order::import_order(world, caller, origin, ids, order, rules, stamp)
         }
         Action::CancelOrder(request) => {
             cancel_order::cancel_order(world, caller, origin, request, stamp)

@@ -122,6 +122,23 @@ struct Properties<'a> {
 }
 
 impl Properties<'_> {
+    /// The names under which a request is known again are stored.
+    fn check_names(&self) -> Result<(), Failure> {
+        let names = [
+            ("property message_id", self.message_id),
+            ("property correlation_id", self.correlation_id),
+            (
+                "header idempotency_key",
+                self.headers.idempotency_key.as_deref(),
+            ),
+        ];
+        for (place, name) in names {
+            body::without_nul(name.unwrap_or_default())
+                .map_err(|error| Failure::new(Code::InvalidRequest, format!("{place}: {error}")))?;
+        }
+        Ok(())
+    }
+
     /// Reads the request in `body` that came with `message`.
     fn read(&self, message: &Incoming, body: &[u8]) -> Result<Asked, Failure> {
         let identity = match (self.message_id, &message.reply_to, self.correlation_id) {
@@ -132,6 +149,7 @@ impl Properties<'_> {
             }),
             (None, _, _) => None,
         };
+        self.check_names()?;
         let (request, caller) = read(self.kind, body, self.headers)?;
         Ok(Asked {
             request,
@@ -159,7 +177,7 @@ fn read(
         ));
     }
     let caller = caller(pattern, headers)?;
-    let request = Request::read(pattern, body::parse(bytes)?)?;
+    let request = Request::read(pattern, body::parse_message(bytes)?)?;
     Ok((request, caller))
 }
 

@@ -1,0 +1,560 @@
+//! Input that is meant to do harm, and rows that can't be read.
+
+use std::process::Output;
+
+use futures_util::{StreamExt, stream};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Book, Process, Reply, System, WORKER, order, python, send, until};
+
+/// JSON of so many levels.
+fn nested(levels: usize) -> String {
+    format!("{}1{}", "[".repeat(levels), "]".repeat(levels))
+}
+
+fn run(system: &System, arguments: &[&str]) -> Output {
+    Process::command(WORKER)
+        .args(arguments)
+        .env("DATABASE_URL", system.store.url())
+        .output()
+        .unwrap()
+}
+
+fn lines(output: &Output) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().filter(|line| !line.is_empty());
+    // `serde_json` reads no deeper than 128 levels by default.
+    lines
+        .map(|line| serde_json::from_str(line).unwrap_or(Value::Null))
+        .collect()
+}
+
+impl System {
+    async fn send_text(&self, method: Method, path: &str, text: String) -> Reply {
+        let request = self.request(method, path);
+        send(
+            request
+                .header("content-type", "application/json")
+                .body(text),
+        )
+        .await
+    }
+
+    /// An order with this `metadata`, as text.
+    async fn order_with(&self, customer: &str, metadata: &str) -> Reply {
+        let body = order(customer, "A", 1).to_string();
+        let body = body.replacen('{', &format!("{{\"metadata\":{metadata},"), 1);
+        self.send_text(Method::POST, "/v1/orders", body).await
+    }
+
+    /// Everything that was stored is read in every way that there is; nothing fails.
+    async fn read_everything(&self) {
+        for path in [
+            "/v1/orders",
+            "/v1/customers",
+            "/v1/products",
+            "/v1/webhook-endpoints",
+        ] {
+            let mut next = Some(format!("{path}?limit=200"));
+            while let Some(page) = next {
+                let page = self.get(&page).await.expect(200);
+                let reads = page["data"].as_array().unwrap().iter().map(async |entry| {
+                    let id = entry["id"].as_str().or(entry["sku"].as_str()).unwrap();
+                    assert_eq!(self.get(&format!("{path}/{id}")).await.status, 200, "{id}");
+                    if path == "/v1/orders" {
+                        let history = format!("{path}/{id}/history?limit=200");
+                        assert_eq!(self.get(&history).await.status, 200, "{id}");
+                    }
+                });
+                stream::iter(reads)
+                    .buffer_unordered(8)
+                    .collect::<()>()
+                    .await;
+                let cursor = page["next_cursor"].as_str();
+                next = cursor.map(|cursor| format!("{path}?limit=200&cursor={cursor}"));
+            }
+        }
+        self.read_feed().await;
+        self.get("/v1/stats").await.expect(200);
+        for what in ["orders", "events"] {
+            let exported = run(self, &["export", what]);
+            assert!(exported.status.success(), "{exported:?}");
+        }
+    }
+
+    /// The subjects of all events.
+    async fn read_feed(&self) -> Vec<String> {
+        let (mut subjects, mut after) = (Vec::new(), "0".to_owned());
+        loop {
+            let page = self
+                .get(&format!("/v1/events?limit=200&after={after}"))
+                .await;
+            let page = page.expect(200);
+            let events = page["data"].as_array().unwrap().iter();
+            subjects.extend(events.map(|event| event["subject"].as_str().unwrap().to_owned()));
+            match page["next_cursor"].as_str() {
+                Some(cursor) => cursor.clone_into(&mut after),
+                None => return subjects,
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nesting_is_bounded_and_what_is_stored_deeper_can_be_read() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let deep = |levels: usize| format!("{{\"a\":{}}}", nested(levels - 1));
+    system.order_with(&customer, &deep(32)).await.expect(201);
+    for levels in [33, 100, 126] {
+        let problem = system.order_with(&customer, &deep(levels)).await;
+        let problem = problem.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(problem["errors"][0]["pointer"], "/metadata", "{problem}");
+    }
+    for levels in [127, 5_000] {
+        let problem = system.order_with(&customer, &deep(levels)).await;
+        let problem = problem.expect_problem(400, "INVALID_REQUEST");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("nested deeper"),
+            "{problem}"
+        );
+    }
+    let body = order(&customer, "A", 1).to_string();
+    let body = body.replacen('{', &format!("{{\"metadata\":{},", deep(126)), 1);
+    let request = system
+        .request(Method::POST, "/v1/orders")
+        .header("prefer", "respond-async");
+    let request = request
+        .header("content-type", "application/json")
+        .body(body.clone());
+    send(request).await.expect_problem(422, "INVALID_REQUEST");
+    let good = order(&customer, "A", 1).to_string();
+    let request = system.request(Method::POST, "/v1/orders/import");
+    let request = request.header("content-type", "application/x-ndjson");
+    let report = send(
+        request.body(
+            [&good, &body, &nested(5_000), &good]
+                .map(String::as_str)
+                .join("\n"),
+        ),
+    );
+    let report = report.await.expect(200);
+    assert_eq!(
+        (&report["accepted"], &report["rejected_count"]),
+        (&json!(2), &json!(2))
+    );
+    assert_eq!(report["rejected"][0]["line"], 2, "{report}");
+    assert_eq!(report["rejected"][1]["line"], 3, "{report}");
+
+    // As versions before stored it.
+    let id = system
+        .order_with(&customer, r#"{"a": "DEEP"}"#)
+        .await
+        .expect(201);
+    let id = id["id"].as_str().unwrap().to_owned();
+    system.quiet().await;
+    for (table, column) in [("orders", "state"), ("events", "data")] {
+        let sql = format!(
+            "UPDATE {table} SET {column} = replace({column}, '\"DEEP\"', '{}')",
+            nested(125)
+        );
+        system.store.run(Book::Orders, &sql);
+    }
+    system.assert_verified();
+    system.read_everything().await;
+    system
+        .post(&format!("/v1/orders/{id}/cancel"), json!({}))
+        .await
+        .expect(200);
+    system.quiet().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn a_row_that_can_not_be_read_harms_only_itself() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let created = system
+            .post("/v1/orders", order(&customer, "A", 1))
+            .await
+            .expect(201);
+        ids.push(created["id"].as_str().unwrap().to_owned());
+    }
+    system.quiet().await;
+    // Of one the row, of another its first event.
+    let [_, row, _, event, _] = &ids[..] else {
+        panic!()
+    };
+    for sql in [
+        format!("UPDATE orders SET state = '{{\"id\":' WHERE id = '{row}'"),
+        format!(
+            "UPDATE events SET data = '{{\"number\":' WHERE subject = '{event}' AND sequence = 1"
+        ),
+    ] {
+        system.store.run(Book::Orders, &sql);
+    }
+    let (is_right, report) = system.verify();
+    assert!(!is_right);
+    assert!(
+        report.contains(&format!("order {row}: its row can't be read")),
+        "{report}"
+    );
+    assert!(
+        report.contains(&format!("order {event}: one of its events can't be read")),
+        "{report}"
+    );
+    for id in ids.iter().filter(|id| *id != row && *id != event) {
+        assert!(!report.contains(id.as_str()), "{report}");
+    }
+
+    let problem = system.get(&format!("/v1/orders/{row}")).await;
+    let problem = problem.expect_problem(500, "INTERNAL");
+    assert!(
+        problem["detail"].as_str().unwrap().contains(row.as_str()),
+        "{problem}"
+    );
+    let problem = system.get(&format!("/v1/orders/{event}/history")).await;
+    let problem = problem.expect_problem(500, "INTERNAL");
+    assert!(
+        problem["detail"].as_str().unwrap().contains(event.as_str()),
+        "{problem}"
+    );
+    // By pages of one as well.
+    for limit in [1, 2, 200] {
+        let mut next = Some(format!("/v1/orders?limit={limit}"));
+        let mut listed = Vec::new();
+        while let Some(path) = next {
+            let page = system.get(&path).await.expect(200);
+            let entries = page["data"].as_array().unwrap().iter();
+            listed.extend(entries.map(|order| order["id"].as_str().unwrap().to_owned()));
+            let cursor = page["next_cursor"].as_str();
+            next = cursor.map(|cursor| format!("/v1/orders?limit={limit}&cursor={cursor}"));
+        }
+        listed.reverse();
+        let others: Vec<_> = ids.iter().filter(|id| *id != row).cloned().collect();
+        assert_eq!(listed, others, "{limit}");
+    }
+    let subjects = system.read_feed().await;
+    for id in &ids {
+        assert!(subjects.contains(id), "{id}");
+    }
+    system.get("/v1/stats").await.expect(200);
+    for (what, id, count) in [("orders", row, 4), ("events", event, subjects.len() - 1)] {
+        let exported = run(&system, &["export", what]);
+        assert!(!exported.status.success());
+        let said = String::from_utf8_lossy(&exported.stderr);
+        assert!(said.contains(id.as_str()), "{said}");
+        assert_eq!(lines(&exported).len(), count, "{what}");
+    }
+    // What comes later is told as ever.
+    let last = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    let last = last["id"].as_str().unwrap();
+    system
+        .order_until(last, "processing", |order| order["status"] == "processing")
+        .await;
+    until("it to be told", async || {
+        system.read_feed().await.iter().any(|id| id == last)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn numbers_are_stored_exactly_or_refused() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    for exact in [
+        "18446744073709551615",
+        "-9223372036854775808",
+        "0.30000000000000004",
+        "9007199254740993",
+        "5e-324",
+    ] {
+        let stored = system
+            .order_with(&customer, &format!("{{\"n\":{exact}}}"))
+            .await
+            .expect(201);
+        let url = system.url(&format!("/v1/orders/{}", stored["id"].as_str().unwrap()));
+        let text = system
+            .client
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        assert!(text.contains(&format!("\"n\":{exact}")), "{text}");
+    }
+    for inexact in [
+        "18446744073709551616",
+        "123456789012345678901234567890",
+        "-9223372036854775809",
+        "0.1234567890123456789",
+    ] {
+        let refused = system
+            .order_with(&customer, &format!("{{\"a\":[0,{{\"n\":{inexact}}}]}}"))
+            .await;
+        let refused = refused.expect_problem(422, "INVALID_REQUEST");
+        assert_eq!(
+            refused["errors"][0]["pointer"], "/metadata/a/1/n",
+            "{refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nul_characters_are_refused_over_the_broker() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    let said = python("foreign.py", &["nul", &system.broker.url(), &customer]);
+    assert!(said.contains("refused"), "{said}");
+    system.quiet().await;
+    system.read_everything().await;
+    system.assert_verified();
+}
+
+#[tokio::test]
+async fn times_at_the_ends_of_the_calendar_are_accepted() {
+    let system = System::start().await;
+    system.stock("A", &[("main", 100)]).await;
+    let customer = system.customer().await;
+    system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    for (query, count) in [
+        ("created_before=9999-12-31T23:59:59Z", 1),
+        ("created_before=9999-12-31T23:59:59.999999999-23:59", 1),
+        ("created_after=9999-12-31T23:59:59Z", 0),
+        ("created_after=0000-01-01T00:00:00Z", 1),
+        ("created_after=-009999-01-01T00:00:00%2B23:59", 1),
+        ("created_before=-009999-01-01T00:00:00Z", 0),
+    ] {
+        let page = system.get(&format!("/v1/orders?{query}")).await.expect(200);
+        assert_eq!(page["data"].as_array().unwrap().len(), count, "{query}");
+    }
+}
+
+/// JSON values as they are written in a request.
+fn hostile_values() -> Vec<String> {
+    let mut values: Vec<String> = [
+        "null",
+        "true",
+        "0",
+        "-1",
+        "-0",
+        "1e308",
+        "1e-400",
+        "0.1234567890123456789",
+        "1.5",
+        "9007199254740993",
+        "9223372036854775807",
+        "9223372036854775808",
+        "18446744073709551616",
+        "123456789012345678901234567890",
+        "[]",
+        "{}",
+        "[null]",
+        "{\"\": {\"\": \"\"}}",
+        "{\"__proto__\": 1, \"$serde_json::private::Number\": \"1\"}",
+        "\"\"",
+        "\" \"",
+        "\"a\\u0000b\"",
+        "{\"a\\u0000\": 1}",
+        "{\"a\": \"\\u0000\"}",
+        "\"\\ud800\"",
+        "\"\\udc00\\ud800\"",
+        "\"\\u0007\\u007f\"",
+        "\"\\u202e\\ufeff\\u200b\"",
+        "\"\\uffff\\ufffe\"",
+        "\"\u{1f469}\u{200d}\u{1f467}\"",
+        "\"' OR 1=1; --\"",
+        "\"%s%n\\\\\"",
+        "\"../..\"",
+        "\"<script>\"",
+        "\"9999-12-31T23:59:59Z\"",
+        "\"0000-01-01T00:00:00Z\"",
+        "\"-009999-01-01T00:00:00Z\"",
+        "{\"a\": 1e999}",
+        "{\"a\": 1, \"a\": 2}",
+    ]
+    .map(str::to_owned)
+    .into();
+    values.extend(
+        [31, 32, 33, 124, 126, 127, 5_000]
+            .map(|levels| format!("{{\"a\":{}}}", nested(levels - 1))),
+    );
+    values.extend([200, 500, 70_000].map(|length| format!("\"{}\"", "x".repeat(length))));
+    values.push(format!("\"{}\"", "\u{1f600}".repeat(200)));
+    values.push(format!("{{\"a\":\"{}\"}}", "ä".repeat(8_100)));
+    values
+}
+
+/// What a test knows of paths and bodies, for requests that are right but for one value.
+struct Fixture {
+    customer: String,
+    /// Another one, which may be blocked.
+    other_customer: String,
+    order: String,
+    endpoint: String,
+}
+
+impl Fixture {
+    fn path(&self, path: &str) -> String {
+        let id = match path {
+            path if path.starts_with("/v1/customers") => &self.other_customer,
+            path if path.starts_with("/v1/webhook-endpoints") => &self.endpoint,
+            _ => &self.order,
+        };
+        let path = path.replace("{id}", id).replace("{sku}", "A");
+        path.replace("{warehouse}", "main")
+    }
+
+    /// A body of the operation that is right as far as the description tells.
+    fn body(&self, document: &Value, operation: &Value) -> Option<Value> {
+        let schema = resolve(
+            document,
+            &operation["requestBody"]["content"]["application/json"]["schema"],
+        )?;
+        let mut body = schema.get("example").cloned().unwrap_or(json!({}));
+        let properties = schema["properties"].as_object()?;
+        let body_fields = body.as_object_mut()?;
+        for name in properties.keys() {
+            body_fields.entry(name.clone()).or_insert(Value::Null);
+        }
+        if body_fields.contains_key("customer_id") {
+            body_fields.insert("customer_id".to_owned(), json!(self.customer));
+        }
+        if body_fields.contains_key("items") {
+            body_fields.insert("items".to_owned(), json!([{"sku": "A", "quantity": 1}]));
+            body_fields.insert("expected_total".to_owned(), Value::Null);
+            body_fields.insert("storefront".to_owned(), Value::Null);
+        }
+        Some(body)
+    }
+}
+
+/// The schema that `schema` refers to.
+fn resolve<'a>(document: &'a Value, schema: &'a Value) -> Option<&'a Value> {
+    let options = schema["oneOf"].as_array().into_iter().flatten();
+    let mut referring = options
+        .chain([schema])
+        .filter_map(|schema| schema["$ref"].as_str());
+    match referring.next() {
+        Some(reference) => document.pointer(reference.strip_prefix('#')?),
+        None => Some(schema),
+    }
+}
+
+/// Every field of every body that the description names takes every hostile value, and whatever of it is
+/// stored can be read in every way.
+#[tokio::test]
+async fn whatever_is_stored_of_hostile_input_can_be_read_back() {
+    const MARK: &str = "@@HOSTILE@@";
+    let system = System::start().await;
+    system.stock("A", &[("main", 1_000_000)]).await;
+    let customer = system.customer().await;
+    let created = system
+        .post("/v1/orders", order(&customer, "A", 1))
+        .await
+        .expect(201);
+    let endpoint = json!({"url": "https://example.com/hooks", "event_types": ["stock.low"]});
+    let endpoint = system
+        .post("/v1/webhook-endpoints", endpoint)
+        .await
+        .expect(201);
+    let fixture = Fixture {
+        customer,
+        other_customer: system.customer().await,
+        order: created["id"].as_str().unwrap().to_owned(),
+        endpoint: endpoint["id"].as_str().unwrap().to_owned(),
+    };
+    let document = system.get("/openapi.json").await.expect(200);
+    let values = hostile_values();
+    let mut requests: Vec<(Method, String, String)> = Vec::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        if path.starts_with("/webhooks/") || path.ends_with("/stream") {
+            continue;
+        }
+        let here = fixture.path(path);
+        for (method, operation) in operations.as_object().unwrap() {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if parameter["in"] != "query" || method != Method::GET {
+                    continue;
+                }
+                let name = parameter["name"].as_str().unwrap();
+                for value in values.iter().filter(|value| value.len() < 2_000) {
+                    let value: Value = serde_json::from_str(value).unwrap_or(json!("a\0b"));
+                    let value = value
+                        .as_str()
+                        .map_or_else(|| value.to_string(), str::to_owned);
+                    let url = reqwest::Url::parse_with_params("http://h/", [(name, value)]);
+                    let url = url.unwrap();
+                    let query = url.query().unwrap_or_default();
+                    requests.push((method.clone(), format!("{here}?{query}"), String::new()));
+                }
+            }
+            let Some(body) = fixture.body(&document, operation) else {
+                continue;
+            };
+            for name in body.as_object().unwrap().keys() {
+                let mut body = body.clone();
+                body[name] = json!(MARK);
+                let text = body.to_string();
+                let bodies = values
+                    .iter()
+                    .map(|value| text.replace(&format!("\"{MARK}\""), value));
+                requests.extend(bodies.map(|text| (method.clone(), here.clone(), text)));
+            }
+        }
+    }
+    let lines = values.iter().flat_map(|value| {
+        let wish = order(&fixture.customer, "A", 1).to_string();
+        ["metadata", "external_id", "items", "line"]
+            .map(|name| wish.replacen('{', &format!("{{\"{name}\":{value},"), 1))
+    });
+    let lines: Vec<String> = lines.collect();
+    println!("{} requests, {} lines", requests.len(), lines.len());
+    let asked = stream::iter(&requests).map(async |(method, path, text)| {
+        let reply = system.send_text(method.clone(), path, text.clone()).await;
+        let beginning: String = text.chars().take(300).collect();
+        assert!(
+            reply.status < 500,
+            "{method} {path} {beginning}: {} {}",
+            reply.status,
+            reply.body
+        );
+        usize::from(reply.status < 300 && *method != Method::GET)
+    });
+    let stored: usize = asked
+        .buffer_unordered(8)
+        .fold(0, async |sum, one| sum + one)
+        .await;
+    assert!(stored > 100, "only {stored} were stored");
+    let request = system.request(Method::POST, "/v1/orders/import");
+    let request = request.header("content-type", "application/x-ndjson");
+    let report = send(request.body(lines.join("\n"))).await.expect(200);
+    assert_eq!(
+        report["accepted"].as_u64().unwrap()
+            + report["rejected_count"].as_u64().unwrap()
+            + report["duplicates"].as_u64().unwrap(),
+        lines.len() as u64
+    );
+    system.quiet().await;
+    system.read_everything().await;
+    system.assert_verified();
+}

@@ -1,0 +1,131 @@
+//! Numbers that would change by being read: beyond 64 bits, or with more digits than a float keeps.
+
+/// The first number in the JSON `text` that reading changes, and its JSON pointer (RFC 6901), among those
+/// whose pointer begins with `under`. `text` is known to be valid JSON.
+pub fn first_inexact(text: &str, under: &str) -> Option<(String, String)> {
+    let text = text.as_bytes();
+    let mut levels: Vec<Level> = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'{' => levels.push(Level::Object { name: None }),
+            b'[' => levels.push(Level::Array { index: 0 }),
+            b'}' | b']' => {
+                levels.pop();
+            }
+            b',' => match levels.last_mut() {
+                Some(Level::Array { index }) => *index += 1,
+                Some(Level::Object { name }) => *name = None,
+                None => {}
+            },
+            b'"' => {
+                let end = at + text_length(&text[at..]);
+                if let Some(Level::Object { name: name @ None }) = levels.last_mut() {
+                    *name = Some(&text[at..end]);
+                }
+                at = end;
+                continue;
+            }
+            b'-' | b'0'..=b'9' => {
+                let rest = &text[at..];
+                let length = rest.iter().position(|byte| !is_of_number(*byte));
+                let number = &rest[..length.unwrap_or(rest.len())];
+                if let Ok(number) = str::from_utf8(number)
+                    && !is_exact(number)
+                {
+                    let pointer = pointer(&levels);
+                    if pointer.starts_with(under) {
+                        return Some((pointer, number.chars().take(40).collect()));
+                    }
+                }
+                at += number.len();
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Where in a document a scan is.
+enum Level<'a> {
+    Object {
+        /// The member's name as it is written, once it was read.
+        name: Option<&'a [u8]>,
+    },
+    Array {
+        index: usize,
+    },
+}
+
+fn pointer(levels: &[Level<'_>]) -> String {
+    let mut pointer = String::new();
+    for level in levels {
+        pointer.push('/');
+        match level {
+            Level::Array { index } => pointer.push_str(&index.to_string()),
+            Level::Object { name } => {
+                let name: Option<String> = name.and_then(|name| serde_json::from_slice(name).ok());
+                let name = name.unwrap_or_default();
+                pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+            }
+        }
+    }
+    pointer
+}
+
+/// Bytes of the string that `text` begins with, quotes included.
+fn text_length(text: &[u8]) -> usize {
+    let mut is_escaped = false;
+    for (at, byte) in text.iter().enumerate().skip(1) {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn is_of_number(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
+}
+
+/// Whether `number` has the same value after it was read.
+fn is_exact(number: &str) -> bool {
+    if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
+        return true;
+    }
+    let Ok(read) = number.parse::<f64>() else {
+        return false;
+    };
+    match (decimal(number), decimal(&format!("{read:e}"))) {
+        (Some(sent), Some(kept)) => sent == kept,
+        _ => false,
+    }
+}
+
+/// A number as its significant digits and the exponent of the last one. Zero has none.
+fn decimal(number: &str) -> Option<(bool, String, i64)> {
+    let (mantissa, exponent) = match number.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
+        None => (number, 0),
+    };
+    let (is_negative, mantissa) = match mantissa.strip_prefix('-') {
+        Some(mantissa) => (true, mantissa),
+        None => (false, mantissa),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_start_matches('0').trim_end_matches('0');
+    if significant.is_empty() {
+        return Some((false, String::new(), 0));
+    }
+    let zeros = digits.len() - digits.trim_end_matches('0').len();
+    let exponent = exponent
+        .checked_sub(i64::try_from(fraction.len()).ok()?)?
+        .checked_add(i64::try_from(zeros).ok()?)?;
+    Some((is_negative, significant.to_owned(), exponent))
+}

@@ -1,0 +1,50 @@
+//! JSON from our own store or messages, which an earlier version may have nested deeper than it is read by
+//! default.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Deserializer, Error};
+
+/// Levels of nesting that are read of trusted JSON at most: earlier versions accepted 127 levels from a
+/// client, and each stored representation adds a few. Deeper JSON could exhaust the stack.
+const MAX_STORED_NESTING: usize = 256;
+
+/// Reads JSON that this system has written itself, also if it is nested deeper than `serde_json` reads by
+/// default.
+///
+/// # Errors
+/// When it is not JSON, not a `T`, or nested deeper than 256 levels.
+pub fn from_stored<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).or_else(|error| {
+        // Only the limit of depth is worth a second attempt.
+        let nesting = nesting(text);
+        if !(nesting > super::MAX_NESTING && nesting <= MAX_STORED_NESTING) {
+            return Err(error);
+        }
+        let mut deserializer = Deserializer::from_str(text);
+        deserializer.disable_recursion_limit();
+        let value = T::deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(value)
+    })
+}
+
+/// Levels of nesting of `text`.
+fn nesting(text: &str) -> usize {
+    let (mut level, mut deepest) = (0_usize, 0);
+    let (mut is_text, mut is_escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            _ if is_text => {}
+            b'[' | b'{' => {
+                level += 1;
+                deepest = deepest.max(level);
+            }
+            b']' | b'}' => level = level.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
