@@ -220,7 +220,7 @@ impl Rpc {
     }
 
     async fn run_errand(&self, doing: Doing, asking: Asking, errand: Errand) -> Done {
-        let told = AssertUnwindSafe(self.try_errand(asking, errand)).catch_unwind();
+        let told = AssertUnwindSafe(Box::pin(self.try_errand(asking, errand))).catch_unwind();
         let told = told.await.unwrap_or_else(|_| Err(defect()));
         let answered = doing.end(told.unwrap_or_else(|failure| Err(failure).into()));
         Done {
@@ -242,7 +242,10 @@ impl Rpc {
                 let erased = self.erase_customer(&asking, customer);
                 task::run(&self.engine, &asking, target, erased).await?
             }
-            Errand::Reset => task::run(&self.engine, &asking, None, self.reset(caller)).await?,
+            Errand::Reset => {
+                let reset = Box::pin(self.reset(caller));
+                task::run(&self.engine, &asking, None, reset).await?
+            }
             Errand::Import(request) => {
                 if let Some(condition) = &asking.if_match {
                     condition.check_untagged()?;

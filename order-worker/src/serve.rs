@@ -202,6 +202,10 @@ async fn close(engine: Engine, brokers: Brokers, store: Store) -> anyhow::Result
 /// # Errors
 /// When the configuration is wrong, or the database, the ledger or the address can't be used. A broker
 /// or a database that is away is waited for.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the parts of a worker, in the order in which they start and stop"
+)]
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     // A wrong configuration ends the start before anything is waited for.
     let stripe = config.stripe.clone().map(Stripe::new).transpose()?;

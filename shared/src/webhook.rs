@@ -227,7 +227,11 @@ fn as_list<S: serde::Serializer>(
         .serialize(serializer)
 }
 
-#[expect(clippy::ref_option, reason = "serde wants it so")]
+#[expect(
+    clippy::ref_option,
+    clippy::option_option,
+    reason = "serde wants it so; absent, null and a list differ in a merge patch"
+)]
 fn as_maybe_list<S: serde::Serializer>(
     change: &Option<Option<EventFilter>>,
     serializer: S,

@@ -205,8 +205,9 @@ impl<'a> Import<'a> {
         if !line.order["external_id"].is_null() {
             return None;
         }
-        let [a, b, c, d, e, f, g, h, ..] = line.digest();
-        let digest = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        let mut digest = [0; 8];
+        digest.copy_from_slice(&line.digest()[..8]);
+        let digest = u64::from_be_bytes(digest);
         let count = occurrences.entry(digest).or_default();
         *count += 1;
         (*count > 1).then_some(*count)

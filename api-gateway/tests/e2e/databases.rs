@@ -37,7 +37,7 @@ impl Server {
         Self::prepared("postgres", line, folder.join("postgres"), &[])
     }
 
-    /// PgBouncer in this pool mode, running, in front of `store`'s server.
+    /// `PgBouncer` in this pool mode, running, in front of `store`'s server.
     fn pgbouncer(folder: &Path, store: &Store, mode: &str) -> Self {
         let Store::Postgres { port, .. } = store else {
             panic!("SQLite has no pooler")
@@ -218,7 +218,7 @@ fn shown(url: &str, setting_name: &str) -> String {
         .to_owned()
 }
 
-/// Workers behind PgBouncer, from an empty database to delivered orders.
+/// Workers behind `PgBouncer`, from an empty database to delivered orders.
 async fn works_behind_pgbouncer(mode: &str) {
     let folder = Folder::new();
     let store = Store::new(&folder);

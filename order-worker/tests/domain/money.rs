@@ -201,7 +201,7 @@ fn key(order_id: OrderId, step: Step) -> StepKey {
 fn discarded(shop: &mut Shop, key: &StepKey) {
     shop.perform(key, Mood::Refuses);
     shop.arrive(0, false);
-    assert_eq!(shop.dead(), [key.clone()]);
+    assert_eq!(shop.dead(), std::slice::from_ref(&key));
     shop.operate(Action::DiscardStep(key.clone())).unwrap();
 }
 
@@ -276,7 +276,7 @@ fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
         shop.elsewhere(id, Elsewhere::Ends, true);
         shop.settle();
         let capture = key(id, Step::CapturePayment);
-        assert_eq!(shop.dead(), [capture.clone()]);
+        assert_eq!(shop.dead(), std::slice::from_ref(&capture));
         let error = shop.world.steps[&capture].last_error.clone().unwrap();
         assert!(error.contains("can't be captured"), "{error}");
         // Before and after it was discarded: the rest is not paid for.
@@ -321,7 +321,7 @@ fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
         shop.settle();
         let capture = key(id, Step::CapturePayment);
         if is_heard {
-            assert_eq!(shop.dead(), [capture.clone()]);
+            assert_eq!(shop.dead(), std::slice::from_ref(&capture));
             let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
             shop.discard_dead();

@@ -23,6 +23,10 @@ use shared::{
 };
 
 /// What the provider holds under a key.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about a payment at the provider"
+)]
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Held {
     pub(crate) authorizations: u32,

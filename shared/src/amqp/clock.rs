@@ -136,7 +136,11 @@ mod tests {
         let hour = Duration::from_hours(1);
         clocks.learn(worker_id(), unix_now() + hour, Duration::from_millis(5));
         // Says nothing: it may have been stamped long ago.
-        clocks.learn("slow", unix_now() - hour, Duration::from_secs(3));
+        clocks.learn(
+            "slow",
+            unix_now().saturating_sub(hour),
+            Duration::from_secs(3),
+        );
         let deadlines = clocks.deadlines(Duration::from_secs(5)).unwrap();
         assert!(!deadlines.contains("slow") && !deadlines.contains("same"));
         let own = Duration::from_millis(own_deadline(&deadlines).unwrap());

@@ -246,7 +246,7 @@ pub async fn probe(broker: Broker) {
             // An alarm, or a lost connection: `Broker::check` tells.
             _ if broker.check().is_err() => {}
             Ok(Err(error)) => {
-                broker.failed(DEFAULT_EXCHANGE, Operation::Publish, error.to_string())
+                broker.failed(DEFAULT_EXCHANGE, Operation::Publish, error.to_string());
             }
             Err(_) => broker.failed(
                 DEFAULT_EXCHANGE,

@@ -81,7 +81,7 @@ pub struct Ledger(Place);
 enum Place {
     /// One connection, so that nobody meets a locked file.
     Sqlite(Arc<Mutex<rusqlite::Connection>>),
-    Postgres(postgres::Pool),
+    Postgres(Box<postgres::Pool>),
 }
 
 impl Ledger {
@@ -92,7 +92,7 @@ impl Ledger {
     pub fn open(database_url: &str) -> anyhow::Result<Self> {
         if postgres::is_meant(database_url) {
             let pool = postgres::pool_in(database_url, "sandbox")?;
-            return Ok(Self(Place::Postgres(pool)));
+            return Ok(Self(Place::Postgres(Box::new(pool))));
         }
         let path = Self::path(&sqlite::path(database_url)?);
         let connection = sqlite::writing(&path)?;

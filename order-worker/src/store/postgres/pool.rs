@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL, directly or through a connection pooler such as PgBouncer.
+//! Connections to PostgreSQL, directly or through a connection pooler such as `PgBouncer`.
 //!
 //! A pooler in session mode gives a connection one server for as long as it is open; settings are made
 //! with `SET` once it is connected, because poolers drop the start-up message's `options`. In transaction
@@ -57,7 +57,7 @@ pub(crate) type LocalSettings = Arc<str>;
 /// A pool of connections; clones share it.
 #[derive(Clone)]
 pub(crate) struct Pool {
-    pool: PgPool,
+    connections: PgPool,
     options: PgConnectOptions,
     mode: Arc<OnceCell<PoolMode>>,
     session_settings: Arc<str>,
@@ -89,7 +89,7 @@ impl Pool {
             })
             .connect_lazy_with(options.clone());
         Self {
-            pool,
+            connections: pool,
             options,
             mode,
             session_settings,
@@ -122,7 +122,7 @@ impl Pool {
         &self,
     ) -> Result<(PoolConnection<sqlx::Postgres>, Option<LocalSettings>), StoreError> {
         let settings = self.per_transaction().await?;
-        Ok((self.pool.acquire().await?, settings))
+        Ok((self.connections.acquire().await?, settings))
     }
 
     /// A transaction on a connection from the pool, and its settings.
@@ -137,7 +137,7 @@ impl Pool {
     > {
         let settings = self.per_transaction().await?;
         let begin = begin_with("BEGIN", settings.as_ref());
-        Ok((self.pool.begin_with(begin).await?, settings))
+        Ok((self.connections.begin_with(begin).await?, settings))
     }
 
     /// A connection that is not the pool's, and the settings of its transactions.
@@ -159,7 +159,7 @@ impl Pool {
     }
 
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        self.connections.close().await;
     }
 }
 
