@@ -201,7 +201,7 @@ fn key(order_id: OrderId, step: Step) -> StepKey {
 fn discarded(shop: &mut Shop, key: &StepKey) {
     shop.perform(key, Mood::Refuses);
     shop.arrive(0, false);
-    assert_eq!(shop.dead(), std::slice::from_ref(&key));
+    assert_eq!(shop.dead(), std::slice::from_ref(key));
     shop.operate(Action::DiscardStep(key.clone())).unwrap();
 }
 

@@ -145,8 +145,17 @@ pub(super) fn captured(
     if draft.order.capture_due() > asked {
         // More has left meanwhile.
         draft.follow_with(Step::CapturePayment);
+    } else if draft.order.unpaid() > 0 && row.failures == 0 {
+        // A provider that captures only once waits for the last shipment. This may be the late result of an
+        // attempt before that: ask once more.
+        let due_at = draft.stamp().now();
+        draft.put(StepRow {
+            attempt: row.attempt + 1,
+            failures: 1,
+            due_at,
+            ..row.clone()
+        });
     } else if draft.order.unpaid() > 0 {
-        // A provider that captures once waits until all has left; this has waited in vain.
         unpaid(draft, row.clone())?;
     }
     give_back_returns(draft, rules)
