@@ -109,6 +109,31 @@ impl Systems {
         id
     }
 
+    /// An order with a label, and its shipment.
+    async fn labelled(&self) -> (String, String) {
+        let id = self.announced().await;
+        let order = self.shop.get(&format!("/v1/orders/{id}")).await.expect(200);
+        let shipment = order["shipments"][0]["id"].as_str().unwrap().to_owned();
+        (id, shipment)
+    }
+
+    /// An order of two units, one of which was shipped.
+    async fn shipped_in_part(&self) -> String {
+        let customer = self.shop.customer().await;
+        let created = self.shop.post("/v1/orders", order(&customer, "A", 2)).await;
+        let id = created.expect(201)["id"].as_str().unwrap().to_owned();
+        let approve = format!("/v1/orders/{id}/approve");
+        self.shop.post(&approve, json!({})).await.expect(200);
+        self.shop.order_until(&id, "announced", is_announced).await;
+        let ship = format!("/v1/orders/{id}/shipments");
+        let one = json!({"items": [{"sku": "A", "quantity": 1}]});
+        self.shop.post(&ship, one).await.expect(201);
+        let is_settled =
+            |order: &Value| order["in_progress"].is_null() && order["payment"]["captured"] == 1000;
+        self.shop.order_until(&id, "settled", is_settled).await;
+        id
+    }
+
     async fn captured(&self) -> String {
         let id = self.announced().await;
         let ship = format!("/v1/orders/{id}/shipments");
@@ -132,7 +157,7 @@ impl Systems {
         self.shop.stock("D", &[]).await;
         let delivery = self
             .shop
-            .delivery_until(&endpoint, |delivery| delivery["status"] == "delivered")
+            .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
             .await;
         let id = delivery["id"].as_str().unwrap();
         format!("/v1/webhook-endpoints/{endpoint}/deliveries/{id}")
@@ -178,6 +203,18 @@ impl Systems {
                 Case::of(format!("/v1/orders/{id}/restore"))
             }
             "POST /v1/orders/{id}/shipments" => of_order(&self.announced().await, "/shipments"),
+            "POST /v1/orders/{id}/shipments/{shipment_id}/events" => {
+                let (id, shipment) = self.labelled().await;
+                of_order(&id, &format!("/shipments/{shipment}/events"))
+                    .with(json!({"type": "shipment.shipped"}))
+            }
+            "POST /v1/orders/{id}/shipments/{shipment_id}/cancel" => {
+                let (id, shipment) = self.labelled().await;
+                of_order(&id, &format!("/shipments/{shipment}/cancel"))
+            }
+            "POST /v1/orders/{id}/cancel-remaining" => {
+                of_order(&self.shipped_in_part().await, "/cancel-remaining")
+            }
             "POST /v1/orders/{id}/refunds" => of_order(&self.captured().await, "/refunds"),
             "POST /v1/products" => Case::of("/v1/products".to_owned())
                 .with(json!({"sku": "NEW", "name": "New", "price": 1, "currency": "EUR"})),
@@ -189,6 +226,12 @@ impl Systems {
             }
             "PUT /v1/products/{sku}/stock/{warehouse}" => {
                 of_product("/stock/main").with(json!({"on_hand": 900}))
+            }
+            "DELETE /v1/products/{sku}/stock/{warehouse}" => {
+                let mistyped = "/v1/products/A/stock/mian";
+                let counted = self.shop.put(mistyped, json!({"on_hand": 0})).await;
+                counted.expect(200);
+                of_product("/stock/mian")
             }
             "POST /v1/products/{sku}/stock/{warehouse}/adjustments" => {
                 of_product("/stock/main/adjustments").with(json!({"delta": -1, "reason": "broken"}))
@@ -218,7 +261,9 @@ impl Systems {
                 Case::of(format!("{}/redeliver", self.delivery().await))
             }
             "POST /v1/dead-letters/redrive" => {
-                Case::of("/v1/dead-letters/redrive".to_owned()).with(json!({"all": true}))
+                // Messages have cases of their own.
+                Case::of("/v1/dead-letters/redrive".to_owned())
+                    .with(json!({"all": true, "step": "void_payment"}))
             }
             "POST /v1/dead-letters/{id}/redrive" => dead_message(0, "/redrive"),
             "POST /v1/dead-letters/{id}/discard" => dead_message(1, "/discard"),

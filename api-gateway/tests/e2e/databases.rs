@@ -97,6 +97,7 @@ impl Drop for Server {
 async fn health(program: &Process, field: &str, path: &str) -> Option<(u16, Value)> {
     let address = program.logged(field, 0)?;
     let address = address.trim_start_matches("http://");
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let answer = reqwest::get(format!("http://{address}{path}")).await.ok()?;
     let status = answer.status().as_u16();
     Some((status, answer.json().await.unwrap_or_default()))

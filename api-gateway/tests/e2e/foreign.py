@@ -428,4 +428,4 @@ def torn_steps(client, customer):
     print("sent")
 
 
-{"poison_steps": poison_steps, "odd_replies": odd_replies, "accepts": accepts, "batch": batch, "looks": looks, "waiters": waiters, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])
+{"nul": nul, "poison_steps": poison_steps, "odd_replies": odd_replies, "accepts": accepts, "batch": batch, "looks": looks, "waiters": waiters, "slow_step": slow_step, "torn_steps": torn_steps, "talk": talk, "roles": roles, "reject": reject, "garbage": garbage, "poison": poison, "expire": expire}[sys.argv[1]](Client(sys.argv[2]), sys.argv[3])

@@ -59,7 +59,9 @@ impl System {
             let mut next = Some(format!("{path}?limit=200"));
             while let Some(page) = next {
                 let page = self.get(&page).await.expect(200);
-                let reads = page["data"].as_array().unwrap().iter().map(async |entry| {
+                let entries = page["data"].as_array();
+                let entries = entries.unwrap_or_else(|| panic!("{path}: {page}"));
+                let reads = entries.iter().map(async |entry| {
                     let id = entry["id"].as_str().or(entry["sku"].as_str()).unwrap();
                     assert_eq!(self.get(&format!("{path}/{id}")).await.status, 200, "{id}");
                     if path == "/v1/orders" {

@@ -249,6 +249,11 @@ async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
         .order_until(&first, "accepted", |order| order["status"] == "processing")
         .await;
     assert_eq!(accepted["items"][0]["quantity"], 1);
+    // This gateway has seen the key with the other order; one that has not finds the first.
+    let conflict = system.promise(&one, Some("cart")).await;
+    conflict.expect_problem(422, "IDEMPOTENCY_CONFLICT");
+    system.gateway.kill();
+    system.restart_gateway().await;
     assert_eq!(id(system.promise(&one, Some("cart")).await), first);
     assert_eq!(system.quiet().await.len(), 2);
     let letters = system.get("/v1/dead-letters").await.expect(200);

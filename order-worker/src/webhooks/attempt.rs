@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(read("Sun, 06 Nov 1994 08:51:37 GMT"), Some(120));
         assert_eq!(read("Sunday, 06-Nov-94 08:51:37 GMT"), Some(120));
         assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
-        for long in ["99999999999999999999999", "Sun, 06 Nov 2094 08:49:37 GMT"] {
+        for long in ["99999999999999999999999", "Sat, 06 Nov 2094 08:49:37 GMT"] {
             assert_eq!(read(long), Some(24 * 3600), "{long}");
         }
         for none in ["", "soon", "-1", "1.5", "1e3"] {

@@ -38,6 +38,8 @@ const DECLARE_INTERVAL: Duration = Duration::from_secs(5);
 const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
 /// Before a declaration that was asked for, so that many who miss a queue cause one.
 const REPAIR_DELAY: Duration = Duration::from_millis(50);
+/// The reason why a queue is not consumed before its consumer has started.
+const STARTING: &str = "the consumer is starting";
 /// For a channel to open on a connection that looks alive.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -79,7 +81,7 @@ impl TopologyState {
     fn set(&self, name: &str, operation: Operation, reason: String) {
         let mut faults = self.faults();
         let known = faults.insert((name.to_owned(), operation), reason.clone());
-        if known.is_none() {
+        if known.is_none_or(|known| known == STARTING) && reason != STARTING {
             tracing::warn!(name, reason, "can't {operation:?} at the broker");
         }
         self.has_faults.store(true, Ordering::Release);
@@ -90,7 +92,8 @@ impl TopologyState {
             return;
         }
         let mut faults = self.faults();
-        if faults.remove(&(name.to_owned(), operation)).is_some() {
+        let fault = faults.remove(&(name.to_owned(), operation));
+        if fault.is_some_and(|reason| reason != STARTING) {
             tracing::info!(name, "the broker can be used again: {operation:?}");
         }
         self.has_faults.store(!faults.is_empty(), Ordering::Release);
@@ -161,6 +164,12 @@ impl Broker {
     pub(super) fn failed(&self, name: &str, operation: Operation, reason: impl Into<String>) {
         self.topology.set(name, operation, reason.into());
         self.topology.repair.notify_one();
+    }
+
+    /// Records that a consumer of `name` is starting: until it has succeeded, the queue counts as not consumed.
+    pub(super) fn starts_consuming(&self, name: &str) {
+        self.topology
+            .set(name, Operation::Consume, STARTING.to_owned());
     }
 
     /// Records that `operation` on a queue or exchange succeeded.

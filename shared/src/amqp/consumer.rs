@@ -66,6 +66,7 @@ pub fn consume(
     stop: CancellationToken,
 ) -> mpsc::Receiver<Incoming> {
     let (sender, receiver) = mpsc::channel(usize::from(prefetch).max(1));
+    broker.starts_consuming(queue);
     tokio::spawn(async move {
         let mut pace = Pace::new(prefetch);
         while !stop.is_cancelled() && !sender.is_closed() {

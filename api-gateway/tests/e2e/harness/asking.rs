@@ -220,7 +220,10 @@ pub(crate) async fn try_send(request: reqwest::RequestBuilder) -> reqwest::Resul
     let response = request.send().await?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let bytes = response.bytes().await?;
-    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    // Stored JSON may be nested deeper than serde_json reads by default.
+    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    reader.disable_recursion_limit();
+    let body = serde::Deserialize::deserialize(&mut reader).unwrap_or(Value::Null);
     Ok(Reply {
         status,
         headers,

@@ -23,6 +23,9 @@ const ABSENT_INTERVAL: Duration = Duration::from_millis(100);
 const MISSING_INTERVAL: Duration = Duration::from_millis(500);
 /// For the broker's answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Looks to wait for before a call is refused: the second one began after the call, so a worker that was ready
+/// before the call is seen.
+const FRESH_LOOKS: u32 = 2;
 /// Absences up to this long are those of a restart: the process counts as ready.
 const RESTART: Duration = Duration::from_secs(3);
 
@@ -156,16 +159,20 @@ pub(super) async fn wait_for_worker(
         return Ok(());
     }
     let mut workers = workers.clone();
+    let mut looks = 0;
     loop {
         {
             let now = workers.borrow_and_update();
-            if let Some(reason) = now.missing(patience) {
+            if let Some(reason) = now.missing(patience)
+                && looks >= FRESH_LOOKS
+            {
                 return Err(unavailable(reason).with(super::retry_after()));
             }
             if !matches!(*now, Workers::Absent { .. }) {
                 return Ok(());
             }
         }
+        looks += 1;
         // The watcher tells at every look while there is none.
         if workers.changed().await.is_err() {
             return Ok(());
