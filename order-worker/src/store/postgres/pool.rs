@@ -202,13 +202,14 @@ async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
             }
         }
         if mode == PoolMode::Transaction {
-            let begun = one.execute(raw("BEGIN; SELECT 1; COMMIT")).await;
-            if let Err(sqlx::Error::Database(error)) = begun {
+            // On its own: the pooler looks at the state of the transaction between messages.
+            if let Err(error) = one.execute(raw("BEGIN")).await {
                 bail!(
                     "the connection pooler does not allow transactions ({error}): its pool mode must be \
                      \"session\" or \"transaction\""
                 );
             }
+            one.execute(raw("COMMIT")).await?;
             tracing::info!("a connection pooler in transaction mode is in front of PostgreSQL");
         }
         let _ = tokio::join!(one.close(), other.close());
