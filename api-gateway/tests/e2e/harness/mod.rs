@@ -21,23 +21,23 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use self::{
+    asking::send,
+    broker::Broker,
+    process::Process,
+    store::{Book, Store},
+};
 #[allow(
     unused_imports,
     reason = "chaos and bench have no partners of their own"
 )]
 pub(crate) use self::{
-    asking::{Reply, is_announced, order_paid_by, try_send},
+    asking::{Reply, is_announced, order, order_paid_by, try_send},
     books::Moved,
     peer::Peer,
     python::{python, python_reading},
     receiver::{Manner, Receiver},
     stripe::{Stripe, Wire},
-};
-pub(crate) use self::{
-    asking::{order, send},
-    broker::Broker,
-    process::Process,
-    store::{Book, Store},
 };
 
 /// The program that owns the orders.
