@@ -67,7 +67,7 @@ pub(crate) struct Parts {
     pub(crate) stopping: CancellationToken,
 }
 
-/// Who is answered at `/metrics` of the API's address.
+/// Access to `/metrics` at the API's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MetricsAccess {
     /// Everybody: the address is a loopback one.
@@ -172,7 +172,7 @@ fn rendered(metrics: &Metrics) -> Response {
     ([(header::CONTENT_TYPE, text)], metrics.render()).into_response()
 }
 
-/// What is served at `METRICS_ADDR`.
+/// The router of `METRICS_ADDR`.
 pub(crate) fn metrics_router(metrics: Metrics) -> Router {
     Router::new().route("/metrics", get(|| async move { rendered(&metrics) }))
 }

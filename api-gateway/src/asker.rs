@@ -199,11 +199,11 @@ impl Asker {
         self.prefers_async
     }
 
-    /// Has the order accepted that `body` wishes for, as soon as the broker has it on disk.
+    /// Publishes the order in `body` for asynchronous processing and waits until the broker has stored it.
     ///
     /// # Errors
-    /// What is wrong with the body; `IDEMPOTENCY_CONFLICT` when this gateway has accepted another order under
-    /// the key lately; `UNAVAILABLE` when the broker has not taken it; `TIMEOUT` when that is not known.
+    /// When the body is invalid; `IDEMPOTENCY_CONFLICT` when this gateway has recently accepted another order
+    /// under the key; `UNAVAILABLE` when the broker refused it; `TIMEOUT` when that is unknown.
     pub(crate) async fn accept(&self, body: Value) -> Result<OrderId, Problem> {
         let request = Request::read("order.create", body)?;
         let content = request.to_body()?;
@@ -213,9 +213,9 @@ impl Asker {
             );
         };
         let caller = self.caller("order.accept");
-        // What only a worker can refuse becomes a cancelled order; this can be told now.
+        // Checks what can be checked without a worker; the rest leads to a cancelled order.
         caller.owner(order.storefront.as_ref())?;
-        // What is made has no version that the client could know.
+        // A new order has no entity tag yet.
         if let Some(condition) = &self.if_match {
             condition.check_untagged()?;
         }

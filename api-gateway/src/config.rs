@@ -167,7 +167,7 @@ impl Origins {
     }
 }
 
-/// Who may call from a browser, with what, and what it is shown.
+/// CORS: allowed origins, headers and methods.
 fn cors(origins: &Origins) -> anyhow::Result<CorsLayer> {
     let origins = match origins {
         Origins::Any => AllowOrigin::any(),

@@ -253,7 +253,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
     }
 }
 
-/// What a query string is answered with that is none.
+/// The failure for a query string that can't be parsed.
 pub(crate) fn unreadable_query(error: &dyn fmt::Display) -> Failure {
     Failure::new(
         Code::InvalidRequest,

@@ -78,36 +78,36 @@ pub(crate) struct Problem {
     errors: Vec<Violation>,
 }
 
-/// What the shipper tells.
+/// A webhook of the shipper.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct ShipperWebhook {
-    /// What happened.
+    /// Type of the update.
     #[schema(value_type = String, example = "shipment.delivered")]
     r#type: ShipmentUpdate,
-    /// When. It counts unless it lies in the future or before the shipment can have been there.
+    /// Time of the update; ignored if it is in the future or earlier than the shipment.
     #[schema(value_type = String, format = DateTime)]
     timestamp: String,
-    /// To what.
+    /// The shipment it is about.
     data: ShipperWebhookData,
 }
 
-/// What happened to a shipment, as an operator knows it.
+/// An update of a shipment by an operator.
 #[derive(ToSchema)]
 #[schema(example = json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z"}))]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct ShipmentEvent {
-    /// What happened.
+    /// Type of the update.
     #[schema(value_type = ShipmentEventType)]
     r#type: ShipmentUpdate,
-    /// When; absent: now. It counts unless it lies in the future or before the shipment can have been there.
+    /// Time of the update; absent: now. Ignored if it is in the future or earlier than the shipment.
     #[schema(value_type = Option<String>, format = DateTime)]
     timestamp: Option<String>,
-    /// The carrier's id for it, if it leaves under another than its label's.
+    /// The carrier's tracking number, if it differs from the label's.
     #[schema(min_length = 1, max_length = 100)]
     tracking_number: Option<String>,
-    /// Who carries it, if it leaves with another than announced.
+    /// Carrier, if it differs from the label's.
     #[schema(min_length = 1, max_length = 100)]
     carrier: Option<String>,
 }

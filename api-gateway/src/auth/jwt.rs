@@ -164,7 +164,7 @@ impl Tokens {
         identity(claims)
     }
 
-    /// What the token says, if it is signed with one of the published keys.
+    /// The token's claims, if it is signed with one of the published keys.
     async fn check_published(
         &self,
         token: &str,
@@ -197,8 +197,8 @@ impl Tokens {
         self.check_any(token, header, &now).map_err(Failure::from)
     }
 
-    /// What the token says, if one of `keys` that it may mean has signed it: those of the name that it
-    /// gives, or, if it gives none, all of its algorithm.
+    /// The token's claims, if one of `keys` has signed it: those with its `kid`, or without a `kid` all of its
+    /// algorithm.
     fn check_any(
         &self,
         token: &str,

@@ -134,10 +134,10 @@ impl Auth {
 }
 
 impl Auth {
-    /// Where nobody has to show anything, any page that a browser is on could have it ask. Browsers say whose
-    /// page it is, by `Sec-Fetch-Site` (<https://www.w3.org/TR/fetch-metadata/>) and `Origin`: only our own
-    /// may change things, and those that `CORS_ORIGINS` names. Our own is one that was loaded from a loopback
-    /// address: a name that its owner has lead here later (DNS rebinding) makes no page ours.
+    /// Refuses changes requested by pages of other sites while no credentials are configured: any page in a
+    /// browser on this machine could send them. Browsers name the requesting site in `Sec-Fetch-Site`
+    /// (<https://www.w3.org/TR/fetch-metadata/>) and `Origin`: only our own pages and those of `CORS_ORIGINS`
+    /// are accepted. A page is our own if its host is a loopback address, so DNS rebinding has no effect.
     fn refuse_other_sites(&self, headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let (site, origin) = (text("sec-fetch-site"), text("origin"));
