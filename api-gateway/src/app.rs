@@ -74,7 +74,7 @@ pub(crate) enum MetricsAccess {
     Everybody,
     /// Operators and admins.
     Operators,
-    /// Nobody: metrics have an address of their own.
+    /// No access: metrics have an address of their own.
     Elsewhere,
 }
 

@@ -112,7 +112,7 @@ pub(crate) struct ShipmentEvent {
     carrier: Option<String>,
 }
 
-/// What can happen to a shipment.
+/// An update of a shipment.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) enum ShipmentEventType {

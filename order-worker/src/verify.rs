@@ -239,7 +239,7 @@ fn payment(
     if order.status == OrderStatus::Cancelled && is_held && !has(&Step::VoidPayment) {
         wrong("cancelled, but its authorization was not voided".to_owned());
     }
-    // What was captured at the provider before the order heard of its authorization was refunded.
+    // Captured at the provider before the authorization was known here, and refunded.
     let authorized = match order.payment.authorized {
         0 if order.status == OrderStatus::Cancelled => order.total,
         authorized => authorized,

@@ -253,11 +253,11 @@ pub struct NextAction {
     /// As the provider calls it: `use_stripe_sdk`, `redirect_to_url`…
     #[serde(rename = "type")]
     pub kind: String,
-    /// Where to, if it is a page.
+    /// URL to redirect the customer to, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// What a storefront completes the payment with in the customer's browser: Stripe.js takes it for
-    /// `handleNextAction`. A secret of the order's customer: only `GET /v1/orders/{id}` shows it, no list or event does.
+    /// Secret with which a storefront completes the payment in the customer's browser (Stripe.js:
+    /// `handleNextAction`). Shown by `GET /v1/orders/{id}` only, never in lists or events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret: Option<String>,
 }

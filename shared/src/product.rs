@@ -286,7 +286,7 @@ pub struct RemoveStock {
     /// Which warehouse.
     #[schema(ignore)]
     pub warehouse: Warehouse,
-    /// Where its units are in truth; absent: it must have none.
+    /// Warehouse that its units are moved to; absent: it must have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub move_to: Option<Warehouse>,
     /// Why, in the caller's words; kept in the event.

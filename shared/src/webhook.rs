@@ -173,7 +173,7 @@ impl FromStr for EndpointUrl {
     }
 }
 
-/// What was stored once stays readable, whatever is asked of a new one.
+/// Stored URLs stay readable, whatever the rules for new ones are.
 impl TryFrom<String> for EndpointUrl {
     type Error = String;
 
@@ -301,7 +301,7 @@ pub struct UpdateEndpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::url, required = false)]
     pub url: Option<EndpointUrl>,
-    /// What it is for; `null`: nothing is said.
+    /// Description; `null` removes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 500)]
     pub description: Option<Option<String>>,

@@ -347,7 +347,7 @@ fn order_id(id: &str) -> Result<&str, Problem> {
     }
 }
 
-/// What is not a shipment's id is the id of no shipment.
+/// An invalid shipment id is not found.
 fn shipment(id: &str) -> Result<&str, Problem> {
     match id.parse::<ShipmentId>() {
         Ok(_) => Ok(id),

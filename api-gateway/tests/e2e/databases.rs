@@ -93,7 +93,7 @@ impl Drop for Server {
     }
 }
 
-/// What a program's health server answers: the status and the body.
+/// The status and body of a request to a program's health server.
 async fn health(program: &Process, field: &str, path: &str) -> Option<(u16, Value)> {
     let address = program.logged(field, 0)?;
     let address = address.trim_start_matches("http://");
@@ -206,7 +206,7 @@ fn a_wrong_configuration_ends_the_start_at_once_although_the_database_is_away() 
     }
 }
 
-/// What a foreign client of the pooler is shown, who sets nothing.
+/// A setting as seen by another client of the pooler, which sets nothing.
 fn shown(url: &str, setting_name: &str) -> String {
     let psql = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
     let show = format!("SHOW {setting_name}");

@@ -539,7 +539,7 @@ async fn a_receiver_that_says_200_has_taken_it_whatever_becomes_of_the_body() {
         assert_eq!(attempts.len(), 1);
         assert_eq!(attempts[0]["response_code"], 200);
     }
-    // Who asks for time gets it.
+    // `Retry-After` is honoured.
     let refused = system
         .delivery_until(&endpoints[2], |delivery| {
             delivery["attempts"][0]["response_code"] == 503

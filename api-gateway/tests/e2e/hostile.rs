@@ -256,7 +256,7 @@ async fn a_row_that_can_not_be_read_harms_only_itself() {
         assert!(said.contains(id.as_str()), "{said}");
         assert_eq!(lines(&exported).len(), count, "{what}");
     }
-    // What comes later is told as ever.
+    // Later events are delivered as usual.
     let last = system
         .post("/v1/orders", order(&customer, "A", 1))
         .await
@@ -405,7 +405,7 @@ fn hostile_values() -> Vec<String> {
     values
 }
 
-/// What a test knows of paths and bodies, for requests that are right but for one value.
+/// Valid paths and bodies, into which the test puts one hostile value.
 struct Fixture {
     customer: String,
     /// Another one, which may be blocked.

@@ -204,7 +204,7 @@ async fn a_request_that_a_frozen_worker_holds_past_its_deadline_does_not_undo_a_
     })
     .await;
     tokio::time::sleep(3 * timeout).await;
-    // What it holds comes before what it is asked now.
+    // The held request comes before new ones.
     second.kill();
     system.worker.signal("CONT");
     until("the first worker to answer", async || {

@@ -151,7 +151,7 @@ pub enum Action {
     Redeliver(Redeliver),
     /// Checks the key and the condition of a task that takes more than one command, before the first.
     BeginTask {
-        /// What the task changes, if that is one thing that has an `ETag`.
+        /// The resource that the task changes, if it is a single one with an `ETag`.
         target: Option<Answer>,
     },
     /// Records the result of such a task under the client's key.

@@ -154,7 +154,7 @@ impl Needs {
         }
     }
 
-    /// What the condition of a task is about.
+    /// The resource that a task's precondition refers to.
     fn add_target(&mut self, target: Option<&Answer>) {
         match target {
             Some(Answer::Order(id)) => self.orders.push(*id),

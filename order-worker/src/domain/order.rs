@@ -56,7 +56,7 @@ pub struct Order {
     pub shipping_address: Option<Address>,
     /// The provider's token.
     pub payment_method: String,
-    /// Where the customer goes on after having paid at a page of the provider's, as long as that is to come.
+    /// URL to which the provider redirects the customer after authentication, while that is outstanding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_url: Option<String>,
     /// The money's side.

@@ -58,7 +58,7 @@ pub struct Payment {
     pub price: Money,
     /// The provider's token for what pays.
     pub method: String,
-    /// Where the customer goes on after a page of the provider's.
+    /// URL to which the provider redirects the customer afterwards.
     pub return_url: Option<String>,
     /// Minor units that are known to be given back.
     pub refunded: i64,

@@ -97,7 +97,7 @@ fn command(caller: &Caller, ids: LineIds, order: ImportedOrder) -> Command {
     }
 }
 
-/// What makes the lines of an import the same when they come again.
+/// The identity of an import, by which repeated lines are recognized.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ImportName<'a> {
     /// The client's idempotency key: its lines are known by their content, so that a corrected or reordered

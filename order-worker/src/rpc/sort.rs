@@ -36,7 +36,7 @@ pub(super) enum Errand {
     Erase(CustomerRef),
     /// All of it.
     Reset,
-    /// Whose order has to be found first.
+    /// A payment notification whose order is looked up first.
     NotifyPayment(NotifyPayment),
     /// Many orders, each of its own.
     Import(ImportOrders),

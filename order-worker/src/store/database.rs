@@ -265,7 +265,7 @@ pub(crate) struct Postgres {
     is_in_transaction: bool,
 }
 
-/// Where a connection comes from.
+/// The source of a connection.
 pub(crate) enum Link {
     Own(Box<PgConnection>),
     /// Reads everything there is, which takes as long as it takes.

@@ -161,7 +161,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// What PostgreSQL's error code means. What is not known to be corruption is told in its own words.
+/// Classifies a PostgreSQL error code. Only known corruption is reported as such; other errors keep their own text.
 fn of_postgres(code: &str, why: String) -> StoreError {
     let class = code.get(..2).unwrap_or_default();
     match () {

@@ -166,7 +166,7 @@ proptest! {
     }
 }
 
-/// Whatever became of the order, it can be brought to an end.
+/// Every order can be brought to an end.
 fn ends(shop: &mut Shop, id: OrderId) {
     let is = |shop: &Shop, status| shop.world.orders[&id].status == status;
     shop.discard_dead();
@@ -258,7 +258,7 @@ fn a_discarded_capture_is_not_taken_with_the_rest() {
         );
         assert_eq!(order.unpaid(), 0);
         shop.check_settled();
-        // What was not paid for is not refunded.
+        // Unpaid items are not refunded.
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
         shop.settle();
         assert_eq!(shop.provider[&id].refunded, 300);
@@ -325,7 +325,7 @@ fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
             let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
             shop.discard_dead();
-            // What was captured pays for these.
+            // The captured amount covers these.
             happen(&mut shop, id, Happening::Ship(2));
             shop.settle();
             assert_eq!(shop.dead(), []);

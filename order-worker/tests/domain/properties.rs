@@ -219,7 +219,7 @@ proptest! {
         for id in &orders {
             let order = &shop.world.orders[id];
             let (number, status) = (order.number, order.status.as_str());
-            // What came back ends an order, too.
+            // Returned shipments end an order as well.
             let deleted = shop.ask("order.delete", json!({"id": id}));
             prop_assert!(deleted.is_ok(), "{number} is {status}: {deleted:?}");
         }

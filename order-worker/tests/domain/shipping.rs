@@ -326,7 +326,7 @@ fn what_was_taken_for_goods_that_stay_is_given_back() {
     shop.settle();
     shop.ship(id, json!({"items": [{"sku": "A", "quantity": 1}]}))
         .unwrap();
-    // Somebody takes all of it at the provider's console.
+    // The payment is captured completely in the provider's dashboard.
     shop.elsewhere(id, Elsewhere::Captures, true);
     shop.settle();
     assert_eq!(shop.only(id).payment.captured, 300);

@@ -51,7 +51,7 @@ pub(crate) enum Elsewhere {
     Ends,
     /// Somebody takes all of it.
     Captures,
-    /// Somebody takes some of it, and the rest is released.
+    /// It is captured partly in the dashboard, and the rest is released.
     CapturesSome(i64),
     /// Somebody gives so much back.
     Refunds(i64),
@@ -576,7 +576,7 @@ impl Shop {
     }
 }
 
-/// What an order may ask its provider for in all, as its history says: what was discarded is not part of it.
+/// The totals that an order may request from its provider according to its history, without discarded amounts.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
     pub(crate) capture: i64,

@@ -382,7 +382,7 @@ fn an_endpoint_is_told_of_what_happened_after_it_was_enabled_last() {
     assert_eq!(update(json!({"is_enabled": false})), (2, 1));
     assert_eq!(update(json!({"description": "off"})), (3, 1));
     assert_eq!(update(json!({"is_enabled": true})), (4, 4));
-    // What changes nothing is no change.
+    // An update without an effect is not a change.
     for nothing in [
         json!({}),
         json!({"is_enabled": true}),

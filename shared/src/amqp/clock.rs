@@ -61,7 +61,7 @@ pub(super) fn own_deadline(deadlines: &str) -> Option<u64> {
 #[derive(Default)]
 pub(super) struct WorkerClocks(Mutex<HashMap<String, Sample>>);
 
-/// What time it was at a worker, at a moment of ours.
+/// The time at a worker, at an instant of this process.
 struct Sample {
     time: Duration,
     at: Instant,

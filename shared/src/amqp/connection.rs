@@ -105,8 +105,8 @@ impl TopologyState {
             .faults()
             .keys()
             .filter(|(name, operation)| {
-                // What is declared can be published to; if not, the next publisher reports it again. Waiting
-                // for one would keep an idle process unready.
+                // A declared queue or exchange counts as usable for publishing; the next publisher reports it
+                // again if not. Waiting for one would keep an idle process unready.
                 *operation != Operation::Consume
                     && topology::is_declared(name)
                     && !missing.contains(&name.as_str())

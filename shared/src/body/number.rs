@@ -48,7 +48,7 @@ pub fn first_inexact(text: &str, under: &str) -> Option<(String, String)> {
     None
 }
 
-/// Where in a document a scan is.
+/// Position of a scan in a document.
 enum Level<'a> {
     Object {
         /// The member's name as it is written, once it was read.

@@ -66,10 +66,10 @@ pub enum Fact {
     /// The provider wants something of the customer first.
     #[serde(rename = "payment.action_required")]
     PaymentActionRequired {
-        /// What, as the provider calls it.
+        /// Type of the action at the provider.
         #[serde(rename = "type")]
         kind: String,
-        /// Where to, if it is a page.
+        /// URL to redirect the customer to, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         url: Option<String>,
     },
@@ -366,7 +366,7 @@ pub struct OrderCreated {
     pub payment_provider: String,
     /// The provider's token.
     pub payment_method: String,
-    /// Where the customer goes on after having paid at a page of the provider's.
+    /// URL to which the provider redirects the customer after authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_url: Option<String>,
     /// The caller's own data.

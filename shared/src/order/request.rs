@@ -65,7 +65,7 @@ mod tests {
         ] {
             let read = time(json!(text)).unwrap();
             assert_eq!(read, expected, "{text}");
-            // What is passed on to the worker is read the same there.
+            // The worker parses the forwarded request in the same way.
             assert_eq!(time(json!(read.to_string())), Ok(read), "{text}");
         }
         for wrong in [

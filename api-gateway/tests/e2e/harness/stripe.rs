@@ -34,7 +34,7 @@ pub(crate) enum Wire {
     Babbles,
     /// It takes its time.
     Dawdles(Duration),
-    /// Somebody at Stripe's console refunds all of the payment before the refund arrives, which is refused then.
+    /// The payment is refunded completely in Stripe's dashboard before our refund arrives, which is then refused.
     RefundedMeanwhile,
 }
 
@@ -56,7 +56,7 @@ struct Inner {
     answers: Mutex<HashMap<String, (StatusCode, Bytes)>>,
     /// Refunds that failed after they had been accepted.
     failed_refunds: Mutex<HashSet<String>>,
-    /// Where customers were to return to, by payment.
+    /// Return URLs by payment.
     return_urls: Mutex<HashMap<String, String>>,
 }
 
@@ -159,7 +159,7 @@ impl Stripe {
         failed.insert(id.to_owned());
     }
 
-    /// Where the customer was to return to from the payment.
+    /// The return URL of the payment.
     pub(crate) fn return_url(&self, payment: &str) -> Option<String> {
         self.0.return_urls.lock().unwrap().get(payment).cloned()
     }

@@ -98,7 +98,7 @@ pub(super) fn create_shipment(
     Ok(draft.decide())
 }
 
-/// What the order holds, in all warehouses or in one.
+/// The order's reserved items, in all warehouses or in one.
 fn held_in(order: &Order, warehouse: Option<&Warehouse>) -> Vec<StockItem> {
     let is_there = |item: &&StockItem| warehouse.is_none_or(|name| item.warehouse == *name);
     order.held.iter().filter(is_there).cloned().collect()

@@ -189,7 +189,7 @@ fn dead_capture(draft: &mut Draft<'_>, row: StepRow, error: String) -> Result<()
     Ok(())
 }
 
-/// What came back is given back, once it was taken. Refunds that operators requested are not part of it.
+/// Refunds returned shipments that were captured. Refunds requested by operators don't count.
 pub(super) fn give_back_returns(draft: &mut Draft<'_>, rules: &Rules) -> Result<(), Failure> {
     if !rules.refunds_returns {
         return Ok(());

@@ -314,7 +314,7 @@ fn refused(status: StatusCode, body: &[u8]) -> ApiError {
             Some(Told { error }),
         ) => ApiError::Refused(error),
         (status, told) => {
-            // What else answers in Stripe's place, a proxy say, does not know what Stripe will answer.
+            // Another server in Stripe's place, such as a proxy, does not know the outcome.
             let is_stripes_own = status == StatusCode::INTERNAL_SERVER_ERROR || told.is_some();
             let message = told.and_then(|told| told.error.message).unwrap_or_default();
             let message: String = message.chars().take(200).collect();

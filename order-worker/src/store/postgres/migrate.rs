@@ -213,7 +213,7 @@ async fn apply(transaction: &mut PgConnection, migration: Migration) -> sqlx::Re
     .map(drop)
 }
 
-/// What the database says of its schema, if it has one.
+/// The schema of the database, if it has one.
 async fn schema(transaction: &mut PgConnection) -> sqlx::Result<Option<Schema>> {
     let has = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL,
                       to_regclass('schema_needs') IS NOT NULL";

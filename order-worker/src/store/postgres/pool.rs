@@ -20,7 +20,7 @@ use tokio::{sync::OnceCell, time};
 use super::{ACQUIRE_TIMEOUT, CONNECT_TIMEOUT, POOL};
 use crate::store::StoreError;
 
-/// What our connections set.
+/// Settings of our connections.
 const SETTINGS: [(&str, &str); 9] = [
     // Milliseconds before the server gives up: on a statement, on a lock, and on a transaction
     // whose worker is gone without a word.

@@ -86,7 +86,7 @@ pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<Workers
     }
 }
 
-/// What the broker says of the queue.
+/// State of the queue at the broker.
 enum Look {
     Consumers,
     None(String),

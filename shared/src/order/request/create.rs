@@ -52,8 +52,8 @@ pub struct CreateOrder {
         example = "pm_ok"
     )]
     pub payment_method: Option<String>,
-    /// Where the customer goes on after having authenticated on a page of the provider's: `https://…`, or `http://` on
-    /// this machine.
+    /// URL to which the provider redirects the customer after authentication: `https://…`, or `http://` on this
+    /// machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::url, required = false)]
     pub return_url: Option<ReturnUrl>,
@@ -93,7 +93,7 @@ impl CreateOrder {
     }
 }
 
-/// Where a customer returns to from a page of the payment provider's.
+/// A URL to which the payment provider redirects the customer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(into = "String")]
 pub struct ReturnUrl(Url);
