@@ -42,7 +42,7 @@ pub(super) fn json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, Sto
     })
 }
 
-/// What `read` makes of the rows that can be read. A damaged one is logged and left out, so that it does
+/// Applies `read` to each row. A damaged row is logged and left out, so that it does
 /// not keep the others from being read.
 ///
 /// # Errors
