@@ -264,6 +264,8 @@ pub enum StepResult {
         amount: i64,
         /// Minor units that were asked for, in all.
         asked: i64,
+        /// Whether it was requested as the last capture: nothing was left to be shipped then.
+        is_last: bool,
     },
     /// There is no hold, and there will be none.
     Voided {

@@ -115,7 +115,7 @@ impl Payments {
         is_last: bool,
     ) -> Result<StepResult, PartnerError> {
         match self.of(payment)? {
-            Provider::Sandbox(sandbox) => sandbox.capture(&payment.key, total).await,
+            Provider::Sandbox(sandbox) => sandbox.capture(&payment.key, total, is_last).await,
             Provider::Stripe(stripe) => stripe.capture(payment, total, is_last).await,
         }
     }

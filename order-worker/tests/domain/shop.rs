@@ -345,6 +345,7 @@ impl Shop {
                 StepResult::Captured {
                     amount: held.captured,
                     asked,
+                    is_last,
                 }
             }
             Step::RefundPayment => {

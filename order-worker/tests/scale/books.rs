@@ -230,6 +230,7 @@ impl Books {
                 StepResult::Captured {
                     amount: 1000,
                     asked: 1000,
+                    is_last: true,
                 },
             )
         });

@@ -82,7 +82,12 @@ impl TopologyState {
         let mut faults = self.faults();
         let known = faults.insert((name.to_owned(), operation), reason.clone());
         if known.is_none_or(|known| known == STARTING) && reason != STARTING {
-            tracing::warn!(name, reason, "can't {operation:?} at the broker");
+            tracing::warn!(
+                name,
+                ?operation,
+                reason,
+                "a queue or exchange of the broker can't be used"
+            );
         }
         self.has_faults.store(true, Ordering::Release);
     }
@@ -94,7 +99,7 @@ impl TopologyState {
         let mut faults = self.faults();
         let fault = faults.remove(&(name.to_owned(), operation));
         if fault.is_some_and(|reason| reason != STARTING) {
-            tracing::info!(name, "the broker can be used again: {operation:?}");
+            tracing::info!(name, ?operation, "the queue or exchange can be used again");
         }
         self.has_faults.store(!faults.is_empty(), Ordering::Release);
     }

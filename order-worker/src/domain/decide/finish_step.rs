@@ -90,8 +90,15 @@ fn done(
         (Step::AuthorizePayment, StepResult::Declined { code, message }) => {
             payment::declined(draft, code, message)?;
         }
-        (Step::CapturePayment, StepResult::Captured { amount, asked }) => {
-            payment::captured(draft, row, *amount, *asked, rules)?;
+        (
+            Step::CapturePayment,
+            StepResult::Captured {
+                amount,
+                asked,
+                is_last,
+            },
+        ) => {
+            payment::captured(draft, row, *amount, *asked, *is_last, rules)?;
         }
         (
             Step::CheckPayment | Step::VoidPayment | Step::CapturePayment | Step::RefundPayment,

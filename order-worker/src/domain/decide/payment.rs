@@ -128,13 +128,14 @@ pub(super) fn declined(draft: &mut Draft<'_>, code: &str, message: &str) -> Resu
     )
 }
 
-/// The provider has taken `total`, having been asked for `asked`, some of which it may have taken
-/// before.
+/// The provider captured `total` of `asked`, both including earlier captures. `is_last` tells whether nothing was
+/// left to be shipped when it was asked.
 pub(super) fn captured(
     draft: &mut Draft<'_>,
     row: &StepRow,
     total: i64,
     asked: i64,
+    is_last: bool,
     rules: &Rules,
 ) -> Result<(), Failure> {
     let amount = total - draft.order.payment.captured;
@@ -142,19 +143,10 @@ pub(super) fn captured(
         let is_final = false;
         draft.record(Fact::PaymentCaptured { amount, is_final })?;
     }
-    if draft.order.capture_due() > asked {
-        // More has left meanwhile.
+    let was_early = !is_last && draft.order.unpaid() > 0;
+    if draft.order.capture_due() > asked || was_early {
+        // More was shipped meanwhile, or the rest was cancelled: a provider that captures only once captures now.
         draft.follow_with(Step::CapturePayment);
-    } else if draft.order.unpaid() > 0 && row.failures == 0 {
-        // A provider that captures only once waits for the last shipment. This may be the late result of an
-        // attempt before that: ask once more.
-        let due_at = draft.stamp().now();
-        draft.put(StepRow {
-            attempt: row.attempt + 1,
-            failures: 1,
-            due_at,
-            ..row.clone()
-        });
     } else if draft.order.unpaid() > 0 {
         unpaid(draft, row.clone())?;
     }

@@ -213,7 +213,12 @@ impl Books {
     }
 
     /// Takes of what is held under `key` until that is `total`.
-    pub(super) fn capture(&mut self, key: &str, total: i64) -> Result<StepResult, PartnerError> {
+    pub(super) fn capture(
+        &mut self,
+        key: &str,
+        total: i64,
+        is_last: bool,
+    ) -> Result<StepResult, PartnerError> {
         let Some(payment) = self.payments.get_mut(key) else {
             return Err(PartnerError::Permanent(
                 "there is no such payment".to_owned(),
@@ -246,6 +251,7 @@ impl Books {
         Ok(StepResult::Captured {
             amount: payment.captured,
             asked: total,
+            is_last,
         })
     }
 

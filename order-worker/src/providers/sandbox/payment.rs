@@ -91,9 +91,10 @@ impl SandboxPayments {
         &self,
         key: &str,
         total: i64,
+        is_last: bool,
     ) -> Result<StepResult, PartnerError> {
         let this = key.to_owned();
-        let capture = move |books: &mut Books| books.capture(&this, total);
+        let capture = move |books: &mut Books| books.capture(&this, total, is_last);
         self.0.teller.enter(key, capture).await?
     }
 

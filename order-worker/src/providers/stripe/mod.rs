@@ -127,6 +127,7 @@ impl Stripe {
         let captured = |amount| StepResult::Captured {
             amount,
             asked: total,
+            is_last,
         };
         let Some(reference) = held(payment)? else {
             return Ok(captured(0));
