@@ -209,8 +209,8 @@ def garbage(client, customer):
     print("survived")
 
 
-def poison(client, customer):
-    """Properties that are no text: legal to the broker, and the end of many a client's connection."""
+def encode_poison():
+    """Makes pika encode the short string POISON as bytes that are not UTF-8."""
     encode = pika.data.encode_short_string
 
     def encode_anything(pieces, value):
@@ -220,6 +220,11 @@ def poison(client, customer):
         return 4
 
     pika.data.encode_short_string = encode_anything
+
+
+def poison(client, customer):
+    """Properties that are no text: legal to the broker, and the end of many a client's connection."""
+    encode_poison()
     for queue in (REQUESTS, STEPS):
         client.send("POISON", {}, queue=queue, reply=False)
     for _ in range(20):
@@ -232,15 +237,7 @@ def poison(client, customer):
 
 def poison_steps(client, customer):
     """A message on the step queue that no worker's client can decode."""
-    encode = pika.data.encode_short_string
-
-    def encode_anything(pieces, value):
-        if value != "POISON":
-            return encode(pieces, value)
-        pieces.extend([b"\x03", b"\xff\xfe\x80"])
-        return 4
-
-    pika.data.encode_short_string = encode_anything
+    encode_poison()
     client.send("POISON", {}, queue=STEPS, reply=False)
     print("sent")
 

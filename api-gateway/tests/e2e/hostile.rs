@@ -6,19 +6,11 @@ use futures_util::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Book, Process, Reply, System, WORKER, order, python, send, until};
+use crate::harness::{Book, Reply, System, order, python, run_worker, send, until};
 
 /// JSON of so many levels.
 fn nested(levels: usize) -> String {
     format!("{}1{}", "[".repeat(levels), "]".repeat(levels))
-}
-
-fn run(system: &System, arguments: &[&str]) -> Output {
-    Process::command(WORKER)
-        .args(arguments)
-        .env("DATABASE_URL", system.store.url())
-        .output()
-        .unwrap()
 }
 
 fn lines(output: &Output) -> Vec<Value> {
@@ -80,7 +72,7 @@ impl System {
         self.read_feed().await;
         self.get("/v1/stats").await.expect(200);
         for what in ["orders", "events"] {
-            let exported = run(self, &["export", what]);
+            let exported = run_worker(self, &["export", what]);
             assert!(exported.status.success(), "{exported:?}");
         }
     }
@@ -250,7 +242,7 @@ async fn a_row_that_can_not_be_read_harms_only_itself() {
     }
     system.get("/v1/stats").await.expect(200);
     for (what, id, count) in [("orders", row, 4), ("events", event, subjects.len() - 1)] {
-        let exported = run(&system, &["export", what]);
+        let exported = run_worker(&system, &["export", what]);
         assert!(!exported.status.success());
         let said = String::from_utf8_lossy(&exported.stderr);
         assert!(said.contains(id.as_str()), "{said}");

@@ -8,16 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Book, Process, Store, System, WORKER, order, setting, until};
-
-/// One of our programs with these arguments, over the system's database.
-fn run(system: &System, arguments: &[&str]) -> Output {
-    Process::command(WORKER)
-        .args(arguments)
-        .env("DATABASE_URL", system.store.url())
-        .output()
-        .unwrap()
-}
+use crate::harness::{Book, Process, Store, System, WORKER, order, run_worker, setting, until};
 
 fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -61,7 +52,7 @@ fn back_up(system: &System) -> Store {
     if system.store.is_sqlite() {
         fs::create_dir(&folder).unwrap();
         let file = folder.join("orders.db");
-        let made = run(system, &["backup", file.to_str().unwrap()]);
+        let made = run_worker(system, &["backup", file.to_str().unwrap()]);
         assert!(made.status.success(), "{}", complained(&made));
         assert_eq!(told(&made).lines().count(), 2, "{}", told(&made));
         return Store::Sqlite { folder };
@@ -128,7 +119,7 @@ async fn a_backup_that_can_t_be_made_leaves_nothing_and_says_why() {
     let file = system.folder.join("copy.db");
     let name = file.to_str().unwrap();
     if !system.store.is_sqlite() {
-        let refused = run(&system, &["backup", name]);
+        let refused = run_worker(&system, &["backup", name]);
         assert!(!refused.status.success());
         assert!(
             complained(&refused).contains("pg_dump"),
@@ -138,7 +129,7 @@ async fn a_backup_that_can_t_be_made_leaves_nothing_and_says_why() {
         return;
     }
     fs::write(&file, "precious").unwrap();
-    let refused = run(&system, &["backup", name]);
+    let refused = run_worker(&system, &["backup", name]);
     assert!(!refused.status.success());
     assert!(
         complained(&refused).contains("is there already"),
@@ -146,7 +137,7 @@ async fn a_backup_that_can_t_be_made_leaves_nothing_and_says_why() {
         complained(&refused)
     );
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
-    let refused = run(&system, &["backup", "/nowhere/copy.db"]);
+    let refused = run_worker(&system, &["backup", "/nowhere/copy.db"]);
     assert!(!refused.status.success());
     assert!(
         complained(&refused).contains("/nowhere/copy"),
@@ -160,7 +151,7 @@ async fn orders_and_events_are_exported_as_the_api_shows_them() {
     let system = System::start().await;
     let load = Load::start(&system).await;
     // While it is being worked on, it is one moment.
-    let events = told(&run(&system, &["export", "events"]));
+    let events = told(&run_worker(&system, &["export", "events"]));
     drop(load);
     let mut of_orders = std::collections::HashMap::<String, u64>::new();
     for line in events.lines() {
@@ -174,7 +165,7 @@ async fn orders_and_events_are_exported_as_the_api_shows_them() {
     }
     let all = system.quiet().await;
 
-    let exported = run(&system, &["export", "orders"]);
+    let exported = run_worker(&system, &["export", "orders"]);
     let lines: Vec<Value> = told(&exported)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -186,13 +177,13 @@ async fn orders_and_events_are_exported_as_the_api_shows_them() {
     assert!(complained(&exported).contains(&format!("--after {last}")));
 
     // From where it ended; to a file; and to somebody who has had enough.
-    let rest = run(
+    let rest = run_worker(
         &system,
         &["export", "orders", "--after", &(last - 2).to_string()],
     );
     assert_eq!(told(&rest).lines().count(), 2);
     let file = system.folder.join("orders.ndjson");
-    let written = run(
+    let written = run_worker(
         &system,
         &["export", "orders", "--output", file.to_str().unwrap()],
     );

@@ -318,3 +318,12 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// Runs the worker program with these arguments over the system's database.
+pub(crate) fn run_worker(system: &System, arguments: &[&str]) -> std::process::Output {
+    Process::command(WORKER)
+        .args(arguments)
+        .env("DATABASE_URL", system.store.url())
+        .output()
+        .unwrap()
+}
