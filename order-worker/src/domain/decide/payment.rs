@@ -143,7 +143,7 @@ pub(super) fn captured(
         let is_final = false;
         draft.record(Fact::PaymentCaptured { amount, is_final })?;
     }
-    let was_early = !is_last && draft.order.unpaid() > 0;
+    let was_early = !is_last && draft.order.has_all_left() && draft.order.unpaid() > 0;
     if draft.order.capture_due() > asked || was_early {
         // More was shipped meanwhile, or the rest was cancelled: a provider that captures only once captures now.
         draft.follow_with(Step::CapturePayment);
