@@ -11,6 +11,23 @@ from localstripe.server import app
 peer.end_with_parent()
 resources.Store.dump_to_disk = lambda self: None
 
+# Stripe reports the captured amount of a payment, which localstripe leaves out:
+# https://docs.stripe.com/api/payment_intents/object#payment_intent_object-amount_received
+capture = resources.Charge._capture
+
+
+def capture_and_count(charge, amount=None, on_success=None):
+    def succeeded():
+        charge.amount_captured = charge.amount if amount is None else int(amount)
+        if on_success:
+            on_success()
+
+    capture(charge, amount, succeeded)
+
+
+resources.Charge._capture = capture_and_count
+resources.PaymentIntent.amount_received = property(lambda intent: getattr(intent.latest_charge, "amount_captured", 0))
+
 # As localstripe.server.start does, but on a port that the system finds: one that was found before, and given
 # back, may be another's by now.
 listening = socket.create_server(("127.0.0.1", 0))

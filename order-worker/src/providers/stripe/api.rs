@@ -74,6 +74,8 @@ pub(super) struct Refund {
     pub(super) amount: i64,
     pub(super) status: Option<String>,
     pub(super) failure_reason: Option<String>,
+    /// Set on refunds of ours.
+    pub(super) metadata: Option<Value>,
 }
 
 #[derive(Deserialize)]

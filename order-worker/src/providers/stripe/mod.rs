@@ -244,11 +244,12 @@ impl Stripe {
         let Some(reference) = held(payment)? else {
             return Ok(StepResult::Refunded { amount: 0 });
         };
+        let intent = self.find(reference).await?;
         let mut refused: Option<(ApiError, i64)> = None;
         loop {
             let refunds = self.api.refunds(reference).await;
             let refunds = refunds.map_err(ApiError::permanent)?;
-            let given = given_back(&refunds, payment);
+            let given = given_back(&refunds, &intent, payment);
             if given < payment.refunded {
                 return self.look(payment).await.map(StepResult::Stands);
             }
@@ -290,7 +291,7 @@ impl Stripe {
         let captured = received(&intent, payment);
         let refunded = if captured > 0 {
             let refunds = self.api.refunds(reference).await;
-            given_back(&refunds.map_err(ApiError::permanent)?, payment)
+            given_back(&refunds.map_err(ApiError::permanent)?, &intent, payment)
         } else {
             0
         };
@@ -461,10 +462,90 @@ fn counts(refund: &Refund) -> bool {
     !matches!(refund.status.as_deref(), Some("failed" | "canceled"))
 }
 
-fn given_back(refunds: &[Refund], payment: &Payment) -> i64 {
-    let given = refunds.iter().filter(|refund| counts(refund));
+/// Refunded amount in minor units, of what was captured. After a last partial capture, Stripe releases the rest of the
+/// authorization by a refund of its own (<https://github.com/woocommerce/woocommerce-gateway-stripe/issues/1073>
+/// shows one), which refunds nothing that was captured.
+fn given_back(refunds: &[Refund], intent: &Intent, payment: &Payment) -> i64 {
+    let mut given: Vec<_> = refunds.iter().filter(|refund| counts(refund)).collect();
+    let released = match (intent.status.as_str(), intent.amount_received) {
+        ("succeeded", Some(received)) => intent.amount - received,
+        _ => 0,
+    };
+    let is_ours = |refund: &Refund| {
+        let metadata = refund.metadata.as_ref();
+        metadata.is_some_and(|metadata| metadata["order_id"].is_string())
+    };
+    // Newest first, so the release is the last of its amount.
+    let release = given
+        .iter()
+        .rposition(|refund| refund.amount == released && !is_ours(refund));
+    if let Some(release) = release.filter(|_| released > 0) {
+        given.remove(release);
+    }
     from_stripe(
-        given.map(|refund| refund.amount).sum(),
+        given.iter().map(|refund| refund.amount).sum(),
         payment.price.currency,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_release_of_an_uncaptured_rest_is_not_a_refund() {
+        let intent = |status: &str, received: i64| -> Intent {
+            serde_json::from_value(json!({
+                "id": "pi_1", "status": status, "amount": 5000, "amount_received": received,
+            }))
+            .unwrap()
+        };
+        let refund = |amount: i64, status: &str, metadata: Value| -> Refund {
+            serde_json::from_value(json!({
+                "id": "re_1", "amount": amount, "status": status, "metadata": metadata,
+            }))
+            .unwrap()
+        };
+        let payment = Payment {
+            key: "key".to_owned(),
+            provider: NAME.to_owned(),
+            reference: Some("pi_1".to_owned()),
+            order_id: "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap(),
+            number: 1,
+            price: Money {
+                amount: 5000,
+                currency: "EUR".parse().unwrap(),
+            },
+            method: "pm_card".to_owned(),
+            return_url: None,
+            refunded: 0,
+            answered: 0,
+        };
+        let release = || refund(4000, "succeeded", json!({}));
+        let ours = |amount| refund(amount, "succeeded", json!({"order_id": "an order"}));
+        let captured = intent("succeeded", 1000);
+        for (refunds, refunded) in [
+            (vec![], 0),
+            (vec![release()], 0),
+            (vec![ours(300), release()], 300),
+            (
+                vec![ours(300), refund(200, "succeeded", json!({})), release()],
+                500,
+            ),
+            (vec![refund(300, "failed", json!({})), release()], 0),
+            // Not listed: nothing is left out.
+            (vec![ours(1000)], 1000),
+        ] {
+            assert_eq!(
+                given_back(&refunds, &captured, &payment),
+                refunded,
+                "{refunds:?}"
+            );
+        }
+        // Without a rest, a refund of any amount is one.
+        let all = intent("succeeded", 5000);
+        assert_eq!(given_back(&[release()], &all, &payment), 4000);
+    }
 }
