@@ -35,38 +35,38 @@ else
     COV=llvm-cov-$version PROFDATA=llvm-profdata-$version
 fi
 
-TARGET=$PWD/target/coverage
-rm -rf "$TARGET/profiles"
-mkdir -p "$TARGET/profiles"
-export CARGO_TARGET_DIR=$TARGET
-# What a program ran is in its profile at any moment (%c): also if it is killed. Runs of one program
-# share a file (%m).
-export RUSTFLAGS="-C instrument-coverage -C llvm-args=-runtime-counter-relocation"
-export LLVM_PROFILE_FILE="$TARGET/profiles/%m%c.profraw"
+REPORT=$PWD/target/coverage
+rm -rf "$REPORT/profiles"
+mkdir -p "$REPORT/profiles"
+# Only the workspace's crates are instrumented: the dependencies are built once, for this and for everything else.
+# Bash, because dash drops variables such as CARGO_BIN_EXE_api-gateway.
+printf '#!/usr/bin/env bash\nexec "$@" -C instrument-coverage -C llvm-args=-runtime-counter-relocation\n' >"$REPORT/rustc"
+chmod +x "$REPORT/rustc"
+export RUSTC_WORKSPACE_WRAPPER="$REPORT/rustc"
+# %c keeps the profile of a running program up to date, so that a killed one is counted; %m lets the runs of a
+# program share a file.
+export LLVM_PROFILE_FILE="$REPORT/profiles/%m%c.profraw"
 
 failed=
 scripts/test.sh "$@" || failed=1
 
-"$PROFDATA" merge --sparse "$TARGET"/profiles/*.profraw -o "$TARGET/all.profdata"
-objects=$(find "$TARGET/debug" -maxdepth 1 -type f -executable -printf '--object %p ')
-for name in e2e domain shared order_worker api_gateway; do
-    newest=$(find "$TARGET/debug/deps" -maxdepth 1 -type f -executable -name "$name-*" -printf '%T@ %p\n' | sort -rn | head -1 | cut -d' ' -f2)
-    [ -z "$newest" ] || objects="$objects --object $newest"
-done
+"$PROFDATA" merge --sparse "$REPORT"/profiles/*.profraw -o "$REPORT/all.profdata"
+objects=$(cargo test --quiet --workspace --tests --bins --no-run --message-format=json |
+    grep -o '"executable":"[^"]*"' | cut -d'"' -f4 | sed 's/^/--object /')
 # Ours, without the tests themselves.
 ignore='(/registry/|/rustc/|/tests/|/benches/|/examples/|/target/)'
 # shellcheck disable=SC2086
 set -- $objects
 shift
-"$COV" report "$@" --instr-profile "$TARGET/all.profdata" --ignore-filename-regex "$ignore" \
-    --show-region-summary=false --show-branch-summary=false 2>/dev/null | sed "s|$PWD/||" >"$TARGET/report.txt"
-"$COV" export "$@" --instr-profile "$TARGET/all.profdata" --ignore-filename-regex "$ignore" \
-    --format lcov >"$TARGET/lcov.info" 2>/dev/null
-cat "$TARGET/report.txt"
-total=$(awk '$1 == "TOTAL" { sub("%", "", $NF); print $NF }' "$TARGET/report.txt")
+"$COV" report "$@" --instr-profile "$REPORT/all.profdata" --ignore-filename-regex "$ignore" \
+    --show-region-summary=false --show-branch-summary=false 2>/dev/null | sed "s|$PWD/||" >"$REPORT/report.txt"
+"$COV" export "$@" --instr-profile "$REPORT/all.profdata" --ignore-filename-regex "$ignore" \
+    --format lcov >"$REPORT/lcov.info" 2>/dev/null
+cat "$REPORT/report.txt"
+total=$(awk '$1 == "TOTAL" { sub("%", "", $NF); print $NF }' "$REPORT/report.txt")
 say "files of which the tests leave the most out:"
 awk '$NF ~ /%$/ && $1 != "TOTAL" { percent = $NF; sub("%", "", percent); if (percent + 0 < 85) print "  " $1 ": " $NF " of " $(NF - 2) " lines" }' \
-    "$TARGET/report.txt"
+    "$REPORT/report.txt"
 say "lines run by tests: $total %"
 [ -z "$failed" ] || die "tests failed"
 awk -v total="$total" -v minimum="${MINIMUM:-85}" 'BEGIN { exit !(total >= minimum) }' ||

@@ -64,7 +64,7 @@ if [ "$(cat target/previous/version 2>/dev/null)" != "$PREVIOUS" ]; then
     # Not of a repository around an unpacked archive.
     if [ -e .git ] && git archive "$PREVIOUS" 2>/dev/null | tar -x -C "$WORK/previous" 2>/dev/null; then
         say "building the version before ($PREVIOUS) ..."
-        (cd "$WORK/previous" && env -u RUSTFLAGS CARGO_TARGET_DIR="$OLDPWD/target" \
+        (cd "$WORK/previous" && env -u RUSTC_WORKSPACE_WRAPPER CARGO_TARGET_DIR="$OLDPWD/target" \
             cargo build --quiet --locked --workspace --bins)
         mv target/debug/order-worker "$TEST_PREVIOUS_WORKER"
         rm target/debug/api-gateway
@@ -80,16 +80,22 @@ fi
 say "building ..."
 cargo build --quiet --workspace --tests --bins
 
-# Each test takes a vhost that no other has: one call makes them all.
-VHOSTS=480
 start_rabbitmq "$WORK/rabbitmq"
-(. "$WORK/rabbitmq/env"
-rabbitmqctl --quiet eval "
-    [begin
-        Name = list_to_binary(\"t\" ++ integer_to_list(N)),
-        ok = rabbit_vhost:add(Name, <<\"test\">>),
-        ok = rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, Name, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)
-    end || N <- lists:seq(1, $VHOSTS)], ok.") >/dev/null
+
+# Each test takes a vhost of its own: one call creates those of one run of the tests.
+VHOSTS_PER_RUN=400
+export TEST_VHOSTS=0
+add_vhosts() {
+    local first=$((TEST_VHOSTS + 1))
+    TEST_VHOSTS=$((TEST_VHOSTS + VHOSTS_PER_RUN))
+    (. "$WORK/rabbitmq/env"
+    rabbitmqctl --quiet eval "
+        [begin
+            Name = list_to_binary(\"t\" ++ integer_to_list(N)),
+            ok = rabbit_vhost:add(Name, <<\"test\">>),
+            ok = rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, Name, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)
+        end || N <- lists:seq($first, $TEST_VHOSTS)], ok.") >/dev/null
+}
 
 start_postgres "$WORK/postgres"
 
@@ -98,6 +104,7 @@ export TEST_POSTGRES_PORT=$POSTGRES_PORT TEST_POSTGRES_BIN="$POSTGRES_BIN"
 
 # run CARGO-OPTIONS -- FILTER...
 run() {
+    add_vhosts || return
     if cargo nextest --version >/dev/null 2>&1; then
         cargo nextest run --no-fail-fast "$@"
     else

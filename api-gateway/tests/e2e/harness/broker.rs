@@ -24,7 +24,8 @@ impl Broker {
     /// A vhost that no other test has.
     pub(super) fn vhost() -> Self {
         let (folder, port) = (setting("TEST_FOLDER"), setting("TEST_AMQP_PORT"));
-        for number in 1.. {
+        let vhosts: u32 = setting("TEST_VHOSTS").parse().unwrap();
+        for number in 1..=vhosts {
             let taken = Path::new(&folder).join(format!("vhost-{number}"));
             if fs::create_dir(&taken).is_ok() {
                 return Self::Vhost {
@@ -33,7 +34,7 @@ impl Broker {
             }
             assert!(taken.exists(), "{} can't be made", taken.display());
         }
-        unreachable!("numbers don't end");
+        panic!("all {vhosts} vhosts are taken: raise VHOSTS_PER_RUN in scripts/test.sh");
     }
 
     /// A broker of this test's own, running.
