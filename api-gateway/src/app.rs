@@ -25,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    auth::Auth, console, feed::Feed, finish::FinishLayer, openapi, problem::Problem,
+    auth::Auth, console, feed::Feed, middleware::RequestLayer, openapi, problem::Problem,
     promises::Promises, rate_limit::RateLimit, routes,
 };
 
@@ -88,7 +88,7 @@ pub(crate) struct Modes {
 }
 
 /// Every route and what is said about it. What is done for all of them is done in one layer,
-/// [`crate::finish`]; who may call what is under `/v1` is asked by [`crate::asker::Asker`], without
+/// [`crate::middleware`]; who may call what is under `/v1` is asked by [`crate::worker_client::WorkerClient`], without
 /// which nothing gets to the worker.
 pub(crate) fn documented() -> (Router<App>, OpenApi) {
     // Each with its whole path: a nested router would take every request apart and put it together again.
@@ -149,7 +149,7 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router.layer(FinishLayer(app))
+    router.layer(RequestLayer(app))
 }
 
 /// For Prometheus: what this gateway has done.

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::listeners::{Place, Places};
+use crate::listeners::{ListenerSlot, ListenerSlots};
 
 /// Stretches that a slow listener may be behind before it has to read for itself.
 const BEHIND: usize = 64;
@@ -48,8 +48,8 @@ pub(crate) struct Feed(Arc<Inner>);
 
 struct Inner {
     rpc: RpcClient,
-    stretches: broadcast::Sender<Arc<Stretch>>,
-    places: Arc<Places>,
+    stretches: broadcast::Sender<Arc<FeedRange>>,
+    places: Arc<ListenerSlots>,
     readers: Semaphore,
     /// Somebody listens.
     woken: Notify,
@@ -57,15 +57,15 @@ struct Inner {
 
 /// Everything between two positions.
 #[derive(Debug)]
-pub(crate) struct Stretch {
+pub(crate) struct FeedRange {
     pub(crate) from: i64,
     pub(crate) to: i64,
-    pub(crate) events: Vec<Told>,
+    pub(crate) events: Vec<FeedEvent>,
 }
 
 /// An event as it goes out, and what it is chosen by.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct FeedEvent {
     pub(crate) position: i64,
     kind: String,
     subject: String,
@@ -76,14 +76,14 @@ pub(crate) struct Told {
 
 /// Which events a listener wants.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct ListenerFilter {
     pub(crate) types: Option<EventFilter>,
     pub(crate) order_id: Option<OrderId>,
     pub(crate) storefront: Option<Storefront>,
 }
 
-impl Wanted {
-    pub(crate) fn takes(&self, event: &Told) -> bool {
+impl ListenerFilter {
+    pub(crate) fn takes(&self, event: &FeedEvent) -> bool {
         let is_ours = self.storefront.is_none() || self.storefront == event.storefront;
         let types = self.types.as_ref();
         is_ours
@@ -107,19 +107,19 @@ impl Wanted {
 }
 
 /// A place among the listeners, until it is dropped.
-pub(crate) struct Listening {
-    _place: Place,
-    pub(crate) stretches: broadcast::Receiver<Arc<Stretch>>,
+pub(crate) struct ListenerGuard {
+    _place: ListenerSlot,
+    pub(crate) stretches: broadcast::Receiver<Arc<FeedRange>>,
 }
 
-impl Listening {
+impl ListenerGuard {
     /// Waits until there may be something `wanted` behind `position`, which goes on past what is not.
-    pub(crate) async fn news(&mut self, wanted: &Wanted, position: &mut i64) {
+    pub(crate) async fn news(&mut self, wanted: &ListenerFilter, position: &mut i64) {
         loop {
             let Ok(stretch) = self.stretches.recv().await else {
                 return;
             };
-            let is_wanted = |told: &Told| told.position > *position && wanted.takes(told);
+            let is_wanted = |told: &FeedEvent| told.position > *position && wanted.takes(told);
             if stretch.from > *position || stretch.events.iter().any(is_wanted) {
                 return;
             }
@@ -139,7 +139,7 @@ struct Page<'a> {
 
 /// What is looked at of an event.
 #[derive(Deserialize)]
-struct Looked {
+struct EventHeader {
     id: String,
     #[serde(rename = "type")]
     kind: String,
@@ -150,7 +150,7 @@ struct Looked {
 
 /// A page that was read.
 pub(crate) struct Read {
-    pub(crate) events: Vec<Told>,
+    pub(crate) events: Vec<FeedEvent>,
     pub(crate) position: i64,
     pub(crate) has_more: bool,
 }
@@ -175,8 +175,8 @@ impl Feed {
     ///
     /// # Errors
     /// `UNAVAILABLE` when there are too many.
-    pub(crate) fn listen(&self, caller: &Caller) -> Result<Listening, Failure> {
-        let listening = Listening {
+    pub(crate) fn listen(&self, caller: &Caller) -> Result<ListenerGuard, Failure> {
+        let listening = ListenerGuard {
             _place: self.0.places.take(caller)?,
             stretches: self.0.stretches.subscribe(),
         };
@@ -217,7 +217,7 @@ impl Feed {
     }
 
     async fn follow(self) {
-        let everything = Wanted {
+        let everything = ListenerFilter {
             types: None,
             order_id: None,
             storefront: None,
@@ -244,7 +244,7 @@ impl Feed {
                     let is_news = from != read.position || place == After::Now;
                     place = After::Position(read.position);
                     if is_news {
-                        let _ = self.0.stretches.send(Arc::new(Stretch {
+                        let _ = self.0.stretches.send(Arc::new(FeedRange {
                             from,
                             to: read.position,
                             events: read.events,
@@ -306,11 +306,12 @@ fn read(text: &str) -> Result<Read, String> {
     })
 }
 
-fn told(event: &RawValue) -> Result<Told, String> {
-    let looked: Looked = serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
+fn told(event: &RawValue) -> Result<FeedEvent, String> {
+    let looked: EventHeader =
+        serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
     let (id, kind) = (&looked.id, &looked.kind);
     let frame = format!("id: {id}\nevent: {kind}\ndata: {}\n\n", event.get());
-    Ok(Told {
+    Ok(FeedEvent {
         position: looked
             .position
             .parse()

@@ -19,26 +19,26 @@ const PLACES_EACH: usize = 4_500;
 
 /// The places of a gateway.
 #[derive(Default)]
-pub(crate) struct Places(Mutex<Taken>);
+pub(crate) struct ListenerSlots(Mutex<SlotCounts>);
 
 #[derive(Default)]
-struct Taken {
+struct SlotCounts {
     all: usize,
     by_storefront: HashMap<Storefront, usize>,
 }
 
 /// A place, until it is dropped.
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct ListenerSlot {
+    places: Arc<ListenerSlots>,
     storefront: Option<Storefront>,
 }
 
-impl Places {
+impl ListenerSlots {
     /// A place for `caller`.
     ///
     /// # Errors
     /// `UNAVAILABLE` when there is none.
-    pub(crate) fn take(self: &Arc<Self>, caller: &Caller) -> Result<Place, Failure> {
+    pub(crate) fn take(self: &Arc<Self>, caller: &Caller) -> Result<ListenerSlot, Failure> {
         let mut taken = self.taken();
         let full = |places: usize, whose: &str| {
             Failure::new(Code::Unavailable, format!("{places} listen already{whose}"))
@@ -58,7 +58,7 @@ impl Places {
             *its += 1;
         }
         taken.all += 1;
-        Ok(Place {
+        Ok(ListenerSlot {
             places: Arc::clone(self),
             storefront,
         })
@@ -69,12 +69,12 @@ impl Places {
         self.taken().all == 0
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, SlotCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place {
+impl Drop for ListenerSlot {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
         taken.all -= 1;
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_storefront_does_not_have_all_places() {
-        let places = Arc::new(Places::default());
+        let places = Arc::new(ListenerSlots::default());
         assert!(places.are_free());
         let (eu, us) = (
             caller(Role::Storefront, "eu"),

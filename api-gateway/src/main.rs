@@ -12,15 +12,14 @@
 //! - [`app`]: the router and what its handlers share; [`server`]: connections; [`config`].
 
 mod app;
-mod asker;
 mod auth;
 mod config;
 mod console;
 mod feed;
-mod finish;
 mod headers;
 mod input;
 mod listeners;
+mod middleware;
 mod openapi;
 mod output;
 mod problem;
@@ -30,6 +29,7 @@ mod request_id;
 mod routes;
 mod server;
 mod trace;
+mod worker_client;
 
 use std::{future::pending, io, process::ExitCode, sync::Arc, time::Duration};
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::{
     etag::{self, TagList},
-    outcome::{Json, Told},
+    outcome::{Json, RpcReply},
 };
 
 use crate::{input::Uri, problem::Problem};
@@ -21,11 +21,11 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 /// The worker's answer, to go out with `status` if it is none of refusal.
 pub(crate) struct Answer {
     status: StatusCode,
-    told: Told,
+    told: RpcReply,
 }
 
 /// Answers with `status` and the value, or with the failure.
-pub(crate) fn answer(status: StatusCode, told: Told) -> Answer {
+pub(crate) fn answer(status: StatusCode, told: RpcReply) -> Answer {
     Answer { status, told }
 }
 

@@ -1,6 +1,6 @@
 //! Errors over HTTP: `application/problem+json` (RFC 9457), written in one place.
 //!
-//! A handler returns a [`Problem`]; [`crate::finish`] has it described, because only there the request's
+//! A handler returns a [`Problem`]; [`crate::middleware`] has it described, because only there the request's
 //! id is known to everybody.
 
 use axum::{

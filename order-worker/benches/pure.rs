@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use order_worker::domain::{
     command::{Action, Command, StepResult},
     decide::{Rules, carry_out},
-    stamp::Stamp,
+    stamp::DecisionContext,
     step::{Step, StepKey},
-    world::World,
+    world::WorkingSet,
 };
 use serde_json::{Value, json, value::to_raw_value};
 use shared::{
@@ -48,8 +48,8 @@ fn rules() -> Rules {
     }
 }
 
-fn stamp() -> Stamp {
-    Stamp::new(Timestamp::from_millisecond(1_800_000_000_000).unwrap(), 7)
+fn stamp() -> DecisionContext {
+    DecisionContext::new(Timestamp::from_millisecond(1_800_000_000_000).unwrap(), 7)
 }
 
 fn command(action: Action) -> Command {
@@ -78,8 +78,8 @@ fn creation(customer: &str, sku: usize) -> Command {
 }
 
 /// A world with a catalogue, and its customer.
-fn catalogue() -> (World, String) {
-    let mut world = World::default();
+fn catalogue() -> (WorkingSet, String) {
+    let mut world = WorkingSet::default();
     let (rules, mut stamp) = (rules(), stamp());
     for sku in 0..BATCH {
         let sku = format!("S{sku}");
@@ -114,10 +114,10 @@ fn catalogue() -> (World, String) {
 
 fn deciding(criterion: &mut Criterion) {
     let (mut world, customer) = catalogue();
-    world.dirty = order_worker::domain::world::Dirty::default();
+    world.dirty = order_worker::domain::world::ChangeSet::default();
     let creations: Vec<_> = (0..BATCH).map(|sku| creation(&customer, sku)).collect();
     let rules = rules();
-    let create = |mut world: World| {
+    let create = |mut world: WorkingSet| {
         world.numbers = (1..).take(BATCH).collect();
         let mut stamp = stamp();
         let orders = creations.iter().map(|creation| {
@@ -152,7 +152,7 @@ fn deciding(criterion: &mut Criterion) {
         })
         .collect();
     group.bench_function("100 authorizations", |bencher| {
-        let finish = |mut world: World| {
+        let finish = |mut world: WorkingSet| {
             let mut stamp = stamp();
             for result in &results {
                 black_box(carry_out(&mut world, result, &rules, &mut stamp));

@@ -13,7 +13,7 @@ use rusqlite::{
 };
 
 use crate::{
-    providers::sandbox::Ledger,
+    providers::sandbox::LedgerLocation,
     store::{is_postgres, sqlite_path},
 };
 
@@ -42,7 +42,7 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
     }
     let database = sqlite_path(database_url)?;
     let pairs = [
-        (Ledger::path(&database), Ledger::path(file)),
+        (LedgerLocation::path(&database), LedgerLocation::path(file)),
         (database, file.to_owned()),
     ];
     for (_, to) in &pairs {

@@ -19,7 +19,7 @@ use crate::{
         stripe::{self, Settings},
     },
     store,
-    webhooks::guard::Guard,
+    webhooks::url_policy::UrlPolicy,
 };
 
 /// The variables, as a table.
@@ -50,7 +50,7 @@ pub struct Config {
     /// Another system's orders.
     pub import: Option<Source>,
     /// Where webhooks may go.
-    pub webhooks: Guard,
+    pub webhooks: UrlPolicy,
     /// What the owner has laid down.
     pub rules: Rules,
     /// How long what is kept.
@@ -105,7 +105,7 @@ impl Config {
             stripe,
             warehouse: source(env, "WAREHOUSE_URL", "WAREHOUSE_SYNC_SECONDS")?,
             import: source(env, "IMPORT_URL", "IMPORT_SECONDS")?,
-            webhooks: Guard {
+            webhooks: UrlPolicy {
                 allow_private: env.choice(
                     "WEBHOOK_ALLOW_PRIVATE",
                     &[("0", false), ("1", true)],

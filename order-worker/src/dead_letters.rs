@@ -24,7 +24,7 @@ use shared::{
     dead_letter::{Dead, DeadLetter, DeadLetterRef, ListDeadLetters},
     etag::IfMatch,
     order::{ACCEPT_ORDER, AcceptOrder},
-    outcome::{Code, Failure, Json, Told},
+    outcome::{Code, Failure, Json, RpcReply},
     page::Page,
     request::Caller,
     retry::RedriveAll,
@@ -289,7 +289,7 @@ impl DeadLetters {
     /// # Errors
     /// `FORBIDDEN` to storefronts, `UNAVAILABLE`.
     pub async fn list(&self, caller: &Caller, query: &ListDeadLetters) -> Result<Json, Failure> {
-        caller.must_operate()?;
+        caller.require_operator()?;
         Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
     }
 
@@ -352,7 +352,11 @@ impl DeadLetters {
     /// # Errors
     /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `INVALID_STATE` if it was not kept whole,
     /// `UNAVAILABLE`.
-    pub async fn redrive(&self, asked: Asking, letter: &DeadLetterRef) -> Result<Told, Failure> {
+    pub async fn redrive(
+        &self,
+        asked: CommandContext,
+        letter: &DeadLetterRef,
+    ) -> Result<RpcReply, Failure> {
         let is_replay = match named(&asked.caller, letter)? {
             Named::Step(key) => self.decide(asked, Action::RedriveStep(key)).await?,
             Named::Message(id) => {
@@ -361,14 +365,18 @@ impl DeadLetters {
             }
         };
         let outcome = Json::of(&json!({"id": letter.id, "status": "redriven"}));
-        Ok(Told { outcome, is_replay })
+        Ok(RpcReply { outcome, is_replay })
     }
 
     /// Forgets it.
     ///
     /// # Errors
     /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `UNAVAILABLE`.
-    pub async fn discard(&self, asked: Asking, letter: &DeadLetterRef) -> Result<Told, Failure> {
+    pub async fn discard(
+        &self,
+        asked: CommandContext,
+        letter: &DeadLetterRef,
+    ) -> Result<RpcReply, Failure> {
         let is_replay = match named(&asked.caller, letter)? {
             Named::Step(key) => self.decide(asked, Action::DiscardStep(key)).await?,
             Named::Message(id) => {
@@ -377,7 +385,7 @@ impl DeadLetters {
             }
         };
         let outcome = Json::of(&json!({"id": letter.id, "status": "discarded"}));
-        Ok(Told { outcome, is_replay })
+        Ok(RpcReply { outcome, is_replay })
     }
 
     async fn redrive_existing_message(&self, id: Uuid) -> Result<Json, Failure> {
@@ -395,17 +403,17 @@ impl DeadLetters {
     }
 
     /// Whether it was decided before.
-    async fn decide(&self, asked: Asking, action: Action) -> Result<bool, Failure> {
+    async fn decide(&self, asked: CommandContext, action: Action) -> Result<bool, Failure> {
         let deadline = asked.deadline;
         let decided = self.engine.decide(asked.command(action), deadline);
-        let Told { outcome, is_replay } = decided.await?;
+        let RpcReply { outcome, is_replay } = decided.await?;
         outcome.map(|_| is_replay)
     }
 }
 
 /// Who asks, until when, and what makes asking twice the same as asking once.
 #[derive(Debug, Clone)]
-pub struct Asking {
+pub struct CommandContext {
     /// Who.
     pub caller: Caller,
     /// The key, if there is one.
@@ -416,7 +424,7 @@ pub struct Asking {
     pub deadline: Option<Instant>,
 }
 
-impl Asking {
+impl CommandContext {
     /// The command that does `action` under these conditions.
     pub fn command(self, action: Action) -> Command {
         Command::Request {
@@ -438,7 +446,7 @@ pub(crate) fn step_named(id: &str) -> Option<StepKey> {
 }
 
 fn named(caller: &Caller, DeadLetterRef { id }: &DeadLetterRef) -> Result<Named, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let message = || id.parse().ok().map(Named::Message);
     step_named(id)
         .map(Named::Step)

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    stats::{self, Insight},
+    stats::{self, WorkerStats},
     store::Store,
 };
 
@@ -34,7 +34,7 @@ pub struct Health {
     /// What this worker has done.
     pub metrics: Metrics,
     /// How things stand.
-    pub insight: Insight,
+    pub insight: WorkerStats,
 }
 
 impl Health {

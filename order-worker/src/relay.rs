@@ -36,9 +36,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     crash::{Point, point},
     domain::step::StepRow,
-    rush::Rush,
+    priority::RequestActivity,
     steps::message::messages,
-    store::{Follower, Store, StoreError},
+    store::{FeedConsumer, Store, StoreError},
 };
 
 /// Batches of steps that wait to be sent; beyond, the sweeper sends them.
@@ -67,12 +67,12 @@ pub struct Outbox {
     spilled: Arc<Mutex<Vec<StepRow>>>,
     events: Arc<Notify>,
     news: watch::Sender<()>,
-    rush: Arc<Rush>,
+    rush: Arc<RequestActivity>,
 }
 
 impl Outbox {
     /// Whether there is a rush.
-    pub fn rush(&self) -> Arc<Rush> {
+    pub fn rush(&self) -> Arc<RequestActivity> {
         Arc::clone(&self.rush)
     }
 
@@ -112,14 +112,14 @@ pub struct Relay {
     steps: mpsc::Receiver<Vec<StepRow>>,
     spilled: Arc<Mutex<Vec<StepRow>>>,
     events: Arc<Notify>,
-    rush: Arc<Rush>,
+    rush: Arc<RequestActivity>,
 }
 
 /// An outbox and the relay that empties it.
 pub fn outbox() -> (Outbox, Relay) {
     let (sender, steps) = mpsc::channel(STEP_BATCHES);
     let events = Arc::new(Notify::new());
-    let rush = Arc::new(Rush::new());
+    let rush = Arc::new(RequestActivity::new());
     let spilled = Arc::default();
     (
         Outbox {
@@ -185,7 +185,7 @@ async fn send_steps(
     spilled: Arc<Mutex<Vec<StepRow>>>,
     store: Store,
     publisher: Arc<Publisher>,
-    rush: Arc<Rush>,
+    rush: Arc<RequestActivity>,
 ) {
     let mut batch = Vec::new();
     while batches.recv_many(&mut batch, STEP_BATCHES).await > 0 {
@@ -236,7 +236,7 @@ async fn publish_events(
     store: Store,
     publisher: Arc<Publisher>,
     news: Arc<Notify>,
-    rush: Arc<Rush>,
+    rush: Arc<RequestActivity>,
 ) {
     loop {
         if publisher.check().is_err() {
@@ -271,7 +271,7 @@ enum Published {
 
 /// Publishes the next events.
 async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published, StoreError> {
-    let Some(mut turn) = store.turn(Follower::Relay).await? else {
+    let Some(mut turn) = store.turn(FeedConsumer::Relay).await? else {
         return Ok(Published::ByAnother);
     };
     let position = turn.position;

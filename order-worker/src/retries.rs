@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::{
-    outcome::{Code, Failure, Json, Told},
+    outcome::{Code, Failure, Json, RpcReply},
     page::{MAX_LIMIT, Page},
     request::Caller,
     retry::{ListRetries, RedriveAll, RedrivenAll, RetriedStep, RetryRef},
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    dead_letters::{self, Asking, DeadLetters, step_named},
+    dead_letters::{self, CommandContext, DeadLetters, step_named},
     domain::{
         command::{Action, Command},
         step::{KINDS, StepKey},
@@ -44,7 +44,7 @@ impl Retries {
     /// # Errors
     /// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
     pub async fn list(&self, caller: &Caller, query: &ListRetries) -> Result<Json, Failure> {
-        caller.must_operate()?;
+        caller.require_operator()?;
         Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
     }
 
@@ -54,17 +54,17 @@ impl Retries {
     /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `UNAVAILABLE`.
     pub async fn redrive(
         &self,
-        asked: Asking,
+        asked: CommandContext,
         RetryRef { id }: &RetryRef,
-    ) -> Result<Told, Failure> {
-        asked.caller.must_operate()?;
+    ) -> Result<RpcReply, Failure> {
+        asked.caller.require_operator()?;
         let key = step_named(id).ok_or_else(|| Failure::not_found("step", id))?;
         let deadline = asked.deadline;
         let command = asked.command(Action::RedriveStep(key));
-        let Told { outcome, is_replay } = self.engine.decide(command, deadline).await?;
+        let RpcReply { outcome, is_replay } = self.engine.decide(command, deadline).await?;
         outcome?;
         let outcome = Json::of(&json!({"id": id, "status": "redriven"}));
-        Ok(Told { outcome, is_replay })
+        Ok(RpcReply { outcome, is_replay })
     }
 
     /// Has all tried now, page by page, as long as there is time.
@@ -144,7 +144,7 @@ pub(crate) async fn redrive_all(
     deadline: Option<Instant>,
     failed: Failed<'_>,
 ) -> Result<Json, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     if let Some(step) = &request.step
         && !KINDS.contains(&step.as_str())
     {

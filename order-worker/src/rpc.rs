@@ -1,7 +1,7 @@
 //! Requests from callers: reads go to the readers' connections, the rest becomes commands.
 
 mod approval;
-mod doing;
+mod dispatch;
 mod erase;
 mod feed;
 mod figures;
@@ -9,7 +9,7 @@ mod idempotency;
 mod import;
 mod inspect;
 mod read;
-mod sort;
+mod request_scope;
 mod stats;
 
 use std::{
@@ -26,36 +26,38 @@ use shared::{
         consumer::give_back,
         message::Incoming,
         publisher::Replier,
-        rpc_server::{Answered, Asked, Delivered, Identity, MESSAGE_BYTES, Question, requests},
+        rpc_server::{
+            BatchEntry, EntryReply, Identity, MESSAGE_BYTES, RequestMessage, RpcRequest, requests,
+        },
     },
     id::OrderId,
     order::{GetOrder, NotifyPayment},
-    outcome::{Code, Failure, Told},
+    outcome::{Code, Failure, RpcReply},
     request::Request,
 };
 use tokio::time;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::feed::News;
+pub use self::feed::FeedNotifier;
 use self::{
-    doing::{Doing, Done},
+    dispatch::{DeadLetterRequest, Dispatch, RetryRequest, Task, dispatch},
     idempotency::idempotency,
     import::ImportName,
     read::{read_cursor, visible_storefront, write_cursor},
-    sort::{DeadLetterRequest, Errand, RetryRequest, Sorted, sort},
+    request_scope::{RequestScope, TaskOutcome},
 };
 pub(crate) use self::{idempotency::by_client, import::import};
 use crate::{
     crash::{Point, point},
-    dead_letters::{Asking, DeadLetters},
+    dead_letters::{CommandContext, DeadLetters},
     domain::command::{Action, Answer, Command, Trust},
     engine::Engine,
     providers::sandbox::Sandbox,
     retries::Retries,
-    stats::Insight,
+    stats::WorkerStats,
     store::{Store, StoreError},
     task,
-    webhooks::guard::Guard,
+    webhooks::url_policy::UrlPolicy,
 };
 
 /// Messages in hand at the same time, each of one request or many.
@@ -75,11 +77,11 @@ pub struct Rpc {
     /// Sends answers.
     pub replier: Arc<Replier>,
     /// What readers of the feed wait for.
-    pub news: News,
+    pub news: FeedNotifier,
     /// Where webhooks may go.
-    pub guard: Guard,
+    pub guard: UrlPolicy,
     /// How this worker is getting on.
-    pub insight: Insight,
+    pub insight: WorkerStats,
     /// What is there only when it is asked for.
     pub modes: Modes,
 }
@@ -107,53 +109,60 @@ impl Rpc {
     /// Answers all that a message asks: what is answered at the same moment goes back together, and
     /// nobody waits for the slowest.
     async fn answer(self, delivery: Incoming) {
-        let (asker, questions) = Delivered::from(delivery).read();
+        let (reply_to, entries) = RequestMessage::from(delivery).read();
         let (mut ready, mut looks) = (Vec::new(), Vec::new());
         let (mut commands, mut decided_on) = (Vec::new(), Vec::new());
-        let mut errands = FuturesUnordered::new();
-        for Question { whose, asked } in questions {
-            let mut asked = match asked {
-                Ok(asked) => asked,
+        let mut tasks = FuturesUnordered::new();
+        for BatchEntry {
+            correlation_id,
+            request,
+        } in entries
+        {
+            let mut request = match request {
+                Ok(request) => request,
                 Err(failure) => {
-                    let told = Err(failure).into();
-                    ready.push(Answered { whose, told });
+                    let reply = Err(failure).into();
+                    ready.push(EntryReply {
+                        correlation_id,
+                        reply,
+                    });
                     continue;
                 }
             };
-            let doing = Doing::begin(whose, &mut asked);
-            let prepared = harmless(|| self.prepare(asked));
-            match prepared.unwrap_or_else(|| Err(defect())) {
-                Ok(Work::Command(command, deadline)) => {
+            let scope = RequestScope::begin(correlation_id, &mut request);
+            let prepared = catch_panic(|| self.prepare(request));
+            match prepared.unwrap_or_else(|| Err(internal_error())) {
+                Ok(Operation::Command(command, deadline)) => {
                     commands.push((command, deadline));
-                    decided_on.push(Some(doing));
+                    decided_on.push(Some(scope));
                 }
-                Ok(Work::Look(query)) => looks.push((doing, query)),
-                Ok(Work::Errand(asking, errand)) => {
-                    errands.push(Either::Left(self.run_errand(doing, asking, errand)));
+                Ok(Operation::Lookup(query)) => looks.push((scope, query)),
+                Ok(Operation::Task(asking, task)) => {
+                    tasks.push(Either::Left(self.run_task(scope, asking, task)));
                 }
-                Err(failure) => ready.push(doing.end(Err(failure).into())),
+                Err(failure) => ready.push(scope.end(Err(failure).into())),
             }
         }
         let mut decisions = self.engine.decide_together(commands);
         let mut replied = Ok(());
         loop {
             if !looks.is_empty() {
-                errands.push(Either::Right(self.look_up(mem::take(&mut looks))));
+                tasks.push(Either::Right(self.look_up(mem::take(&mut looks))));
             }
             // What fills a message is told before there is more.
             let mut room = MESSAGE_BYTES;
             while looks.is_empty()
                 && room > 0
-                && let Some(Some(done)) = errands.next().now_or_never()
+                && let Some(Some(done)) = tasks.next().now_or_never()
             {
-                let bytes = done.answered.iter().map(Answered::bytes).sum();
+                let bytes = done.answered.iter().map(EntryReply::bytes).sum();
                 room = room.saturating_sub(bytes);
                 ready.extend(done.answered);
                 looks = done.left;
             }
             if !ready.is_empty() {
                 let ready = mem::take(&mut ready);
-                replied = replied.and(asker.reply(&self.replier, ready).await);
+                replied = replied.and(reply_to.reply(&self.replier, ready).await);
                 point(Point::AfterReply);
             }
             if !looks.is_empty() || room == 0 {
@@ -162,11 +171,11 @@ impl Rpc {
             tokio::select! {
                 Some(decided) = decisions.next() => {
                     ready.extend(decided.into_iter().filter_map(|(place, outcome)| {
-                        let told = outcome.unwrap_or_else(|undecided| Err(undecided.into()).into());
-                        Some(decided_on.get_mut(place)?.take()?.end(told))
+                        let reply = outcome.unwrap_or_else(|undecided| Err(undecided.into()).into());
+                        Some(decided_on.get_mut(place)?.take()?.end(reply))
                     }));
                 }
-                Some(done) = errands.next() => {
+                Some(done) = tasks.next() => {
                     ready.extend(done.answered);
                     looks = done.left;
                 }
@@ -174,17 +183,17 @@ impl Rpc {
             }
         }
         match replied {
-            Ok(()) => asker.settle().await,
+            Ok(()) => reply_to.settle().await,
             Err(away) => {
                 tracing::warn!(%away, "a request could not be answered");
-                asker.leave().await;
+                reply_to.leave().await;
             }
         }
     }
 
     /// What there is to do.
-    fn prepare(&self, asked: Asked) -> Result<Work, Failure> {
-        if asked
+    fn prepare(&self, request: RpcRequest) -> Result<Operation, Failure> {
+        if request
             .deadline
             .is_some_and(|deadline| deadline <= Instant::now())
         {
@@ -193,60 +202,65 @@ impl Rpc {
                 "the deadline has passed; nothing was done",
             ));
         }
-        let idempotency = idempotency(&asked)?;
-        let has_name =
-            asked.idempotency_key.is_some() || matches!(asked.identity, Some(Identity::Named(_)));
-        let asking = Asking {
-            caller: asked.caller,
+        let idempotency = idempotency(&request)?;
+        let has_name = request.idempotency_key.is_some()
+            || matches!(request.identity, Some(Identity::Named(_)));
+        let asking = CommandContext {
+            caller: request.caller,
             idempotency,
-            if_match: asked.if_match,
-            deadline: asked.deadline.map(Into::into),
+            if_match: request.if_match,
+            deadline: request.deadline.map(Into::into),
         };
-        Ok(match self.sort(asked.request)? {
-            Sorted::Change(action) => {
+        Ok(match self.dispatch(request.request)? {
+            Dispatch::Command(action) => {
                 let deadline = asking.deadline;
-                Work::Command(asking.command(action), deadline)
+                Operation::Command(asking.command(action), deadline)
             }
-            Sorted::Look(query) => Work::Look(query),
-            Sorted::Errand(Errand::Import(request)) if !has_name => Work::Errand(
-                Asking {
+            Dispatch::Lookup(query) => Operation::Lookup(query),
+            Dispatch::Task(Task::Import(request)) if !has_name => Operation::Task(
+                CommandContext {
                     idempotency: None,
                     ..asking
                 },
-                Errand::Import(request),
+                Task::Import(request),
             ),
-            Sorted::Errand(errand) => Work::Errand(asking, errand),
+            Dispatch::Task(task) => Operation::Task(asking, task),
         })
     }
 
-    async fn run_errand(&self, doing: Doing, asking: Asking, errand: Errand) -> Done {
-        let told = AssertUnwindSafe(Box::pin(self.try_errand(asking, errand))).catch_unwind();
-        let told = told.await.unwrap_or_else(|_| Err(defect()));
-        let answered = doing.end(told.unwrap_or_else(|failure| Err(failure).into()));
-        Done {
+    async fn run_task(
+        &self,
+        scope: RequestScope,
+        asking: CommandContext,
+        task: Task,
+    ) -> TaskOutcome {
+        let reply = AssertUnwindSafe(Box::pin(self.try_task(asking, task))).catch_unwind();
+        let reply = reply.await.unwrap_or_else(|_| Err(internal_error()));
+        let answered = scope.end(reply.unwrap_or_else(|failure| Err(failure).into()));
+        TaskOutcome {
             answered: vec![answered],
             left: Vec::new(),
         }
     }
 
-    async fn try_errand(&self, asking: Asking, errand: Errand) -> Result<Told, Failure> {
+    async fn try_task(&self, asking: CommandContext, task: Task) -> Result<RpcReply, Failure> {
         let (caller, deadline) = (&asking.caller, asking.deadline);
-        Ok(match errand {
-            Errand::Read(query) => self.read(caller, query).await.into(),
-            Errand::ApproveAll(request) => {
+        Ok(match task {
+            Task::Read(query) => self.read(caller, query).await.into(),
+            Task::ApproveAll(request) => {
                 let approved = self.approve_all(caller, request, deadline);
                 task::run(&self.engine, &asking, None, approved).await?
             }
-            Errand::Erase(customer) => {
+            Task::Erase(customer) => {
                 let target = Some(Answer::Customer(customer.id));
                 let erased = self.erase_customer(&asking, customer);
                 task::run(&self.engine, &asking, target, erased).await?
             }
-            Errand::Reset => {
+            Task::Reset => {
                 let reset = Box::pin(self.reset(caller));
                 task::run(&self.engine, &asking, None, reset).await?
             }
-            Errand::Import(request) => {
+            Task::Import(request) => {
                 if let Some(condition) = &asking.if_match {
                     condition.check_untagged()?;
                 }
@@ -256,29 +270,27 @@ impl Rpc {
                 });
                 self.import(caller, request, name, deadline).await.into()
             }
-            Errand::NotifyPayment(notice) => self.notify_payment(asking, notice).await?,
-            Errand::Feed(query) => self.events(caller, query, deadline).await.into(),
-            Errand::DeadLetter(DeadLetterRequest::List(query)) => {
+            Task::NotifyPayment(notice) => self.notify_payment(asking, notice).await?,
+            Task::Feed(query) => self.events(caller, query, deadline).await.into(),
+            Task::DeadLetter(DeadLetterRequest::List(query)) => {
                 self.dead_letters.list(caller, &query).await.into()
             }
-            Errand::DeadLetter(DeadLetterRequest::Redrive(letter)) => {
+            Task::DeadLetter(DeadLetterRequest::Redrive(letter)) => {
                 self.dead_letters.redrive(asking, &letter).await?
             }
-            Errand::DeadLetter(DeadLetterRequest::RedriveAll(request)) => {
+            Task::DeadLetter(DeadLetterRequest::RedriveAll(request)) => {
                 let redriven = self.dead_letters.redrive_all(caller, request, deadline);
                 task::run(&self.engine, &asking, None, redriven).await?
             }
-            Errand::Retry(RetryRequest::List(query)) => {
+            Task::Retry(RetryRequest::List(query)) => {
                 self.retries.list(caller, &query).await.into()
             }
-            Errand::Retry(RetryRequest::Redrive(step)) => {
-                self.retries.redrive(asking, &step).await?
-            }
-            Errand::Retry(RetryRequest::RedriveAll(request)) => {
+            Task::Retry(RetryRequest::Redrive(step)) => self.retries.redrive(asking, &step).await?,
+            Task::Retry(RetryRequest::RedriveAll(request)) => {
                 let redriven = self.retries.redrive_all(caller, request, deadline);
                 task::run(&self.engine, &asking, None, redriven).await?
             }
-            Errand::DeadLetter(DeadLetterRequest::Discard(letter)) => {
+            Task::DeadLetter(DeadLetterRequest::Discard(letter)) => {
                 self.dead_letters.discard(asking, &letter).await?
             }
         })
@@ -287,13 +299,13 @@ impl Rpc {
     /// Has the provider asked about the payment, if it is one of an order's.
     async fn notify_payment(
         &self,
-        asking: Asking,
+        asking: CommandContext,
         NotifyPayment {
             order_id,
             reference,
         }: NotifyPayment,
-    ) -> Result<Told, Failure> {
-        asking.caller.must_operate()?;
+    ) -> Result<RpcReply, Failure> {
+        asking.caller.require_operator()?;
         let found = self.store.order_of_payment(&reference).await;
         let order_id = found.map_err(unreadable)?.or(order_id);
         let order_id = order_id.ok_or_else(|| Failure::not_found("payment", &reference))?;
@@ -306,11 +318,11 @@ impl Rpc {
     }
 
     /// What a request comes down to.
-    fn sort(&self, request: Request) -> Result<Sorted, Failure> {
-        let sorted = sort(request)?;
+    fn dispatch(&self, request: Request) -> Result<Dispatch, Failure> {
+        let sorted = dispatch(request)?;
         let url = match &sorted {
-            Sorted::Change(Action::CreateEndpoint { new, .. }) => Some(&new.url),
-            Sorted::Change(Action::UpdateEndpoint(update)) => update.url.as_ref(),
+            Dispatch::Command(Action::CreateEndpoint { new, .. }) => Some(&new.url),
+            Dispatch::Command(Action::UpdateEndpoint(update)) => update.url.as_ref(),
             _ => None,
         };
         if let Some(Err(why)) = url.map(|url| self.guard.check(url.url())) {
@@ -321,25 +333,25 @@ impl Rpc {
 }
 
 /// What there is to do for a request.
-enum Work {
+enum Operation {
     Command(Command, Option<time::Instant>),
-    Look(GetOrder),
-    Errand(Asking, Errand),
+    Lookup(GetOrder),
+    Task(CommandContext, Task),
 }
 
 /// A panic over one question harms no other.
-fn harmless<T>(work: impl FnOnce() -> T) -> Option<T> {
+fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// What its caller is told: the panic itself is on standard error.
-fn defect() -> Failure {
+fn internal_error() -> Failure {
     Failure::new(Code::Internal, "the request could not be carried out")
 }
 
 /// As [`unreadable`], of one order.
 fn unreadable_order(id: OrderId, error: StoreError) -> Failure {
-    let is_damaged = matches!(error, StoreError::Damaged(_));
+    let is_damaged = matches!(error, StoreError::Corrupt(_));
     let mut failure = unreadable(error);
     if is_damaged {
         failure.message = format!("stored data of order {id} can't be read");

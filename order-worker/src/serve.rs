@@ -24,16 +24,16 @@ use crate::{
     providers::{
         Payments,
         pages::Pages,
-        sandbox::{Ledger, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
+        sandbox::{LedgerLocation, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
         stripe::Stripe,
     },
     relay::{self, spawn},
     retries::Retries,
-    rpc::{Modes, News, Rpc},
-    stats::{self, Insight, Latencies},
+    rpc::{FeedNotifier, Modes, Rpc},
+    stats::{self, Latencies, WorkerStats},
     steps::{Partners, Steps},
     store::{self, Store},
-    webhooks::{Courier, attempt::Sender},
+    webhooks::{WebhookDispatcher, attempt::Sender},
 };
 
 /// For requests in hand when the worker is asked to stop; the rest is delivered to another.
@@ -50,7 +50,7 @@ const DATABASE_RETRY: Duration = Duration::from_secs(1);
 async fn open(
     config: &Config,
     opening: &watch::Sender<Result<Store, String>>,
-) -> anyhow::Result<(Store, Ledger)> {
+) -> anyhow::Result<(Store, LedgerLocation)> {
     let mut reported = String::new();
     loop {
         match try_open(config).await {
@@ -68,11 +68,11 @@ async fn open(
     }
 }
 
-async fn try_open(config: &Config) -> anyhow::Result<(Store, Ledger)> {
+async fn try_open(config: &Config) -> anyhow::Result<(Store, LedgerLocation)> {
     let store = Store::open(&config.database_url, config.database_read_url.as_deref()).await?;
     // It is unknown which messages of the last process were sent.
     let late = store.release_leases(Timestamp::now()).await?;
-    let ledger = Ledger::open(&config.database_url)?;
+    let ledger = LedgerLocation::open(&config.database_url)?;
     tracing::info!(steps_to_resume = late, "the database is open");
     Ok((store, ledger))
 }
@@ -217,7 +217,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     tracing::info!(health = %listener.local_addr()?, "order-worker starts");
 
     let publisher = Arc::new(Publisher::new(brokers.sending.clone()));
-    let insight = Insight {
+    let insight = WorkerStats {
         publisher: Arc::clone(&publisher),
         latencies: Latencies::default(),
         worker: worker_name(),
@@ -258,7 +258,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let counting = stats::count(store.clone(), outbox.news(), outbox.rush());
     spawn(&mut background, &background_stop, counting);
     let engine = Engine::start(store.clone(), config.rules, outbox.clone())?;
-    let courier = Courier::new(store.clone(), engine.clone(), sender, outbox);
+    let courier = WebhookDispatcher::new(store.clone(), engine.clone(), sender, outbox);
     spawn(&mut background, &background_stop, courier.run());
 
     let lists = (config.warehouse, config.import);
@@ -292,7 +292,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             brokers.sending.clone(),
             brokers.trying.clone(),
         )),
-        news: News::new(news, stop.clone()),
+        news: FeedNotifier::new(news, stop.clone()),
         guard: config.webhooks,
         insight,
         modes: Modes {

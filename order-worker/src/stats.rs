@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     jobs::{orders, warehouse},
-    rush::Rush,
+    priority::RequestActivity,
     store::{Counting, Figure, Store, StoreError},
 };
 
@@ -46,7 +46,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const KEPT: usize = 1_000;
 
 /// Counts what happens, until it is dropped.
-pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<Rush>) {
+pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<RequestActivity>) {
     loop {
         let began = Instant::now();
         match store.count_events(EVENTS).await {
@@ -72,7 +72,7 @@ pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<Rush>)
 
 /// How this worker is getting on.
 #[derive(Clone)]
-pub struct Insight {
+pub struct WorkerStats {
     /// Knows the queues.
     pub publisher: Arc<Publisher>,
     /// What steps took.
@@ -135,7 +135,7 @@ impl Latencies {
 ///
 /// # Errors
 /// When the database is away.
-pub async fn system(store: &Store, insight: &Insight) -> Result<SystemStats, StoreError> {
+pub async fn system(store: &Store, insight: &WorkerStats) -> Result<SystemStats, StoreError> {
     let backlog = store.backlog(Timestamp::now()).await?;
     let (mut queues, mut workers) = (BTreeMap::new(), None);
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
@@ -161,7 +161,7 @@ pub async fn system(store: &Store, insight: &Insight) -> Result<SystemStats, Sto
 }
 
 /// Notes the lengths of the queues, for Prometheus, as far as the broker tells them.
-pub async fn measure_queues(insight: &Insight) {
+pub async fn measure_queues(insight: &WorkerStats) {
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
         if let Ok((messages, consumers)) = insight.publisher.queue(queue).await {
             metrics::gauge!("queue_messages", "queue" => queue).set(f64::from(messages));

@@ -8,7 +8,7 @@
 use shared::outcome::{Code, Failure, Json, Told};
 
 use crate::{
-    dead_letters::Asking,
+    dead_letters::CommandContext,
     domain::command::{Action, Answer, Command, Trust},
     engine::Engine,
 };
@@ -20,7 +20,7 @@ use crate::{
 /// `UNAVAILABLE` and `TIMEOUT` when the engine could not decide; the task may have been done.
 pub(crate) async fn run(
     engine: &Engine,
-    asking: &Asking,
+    asking: &CommandContext,
     target: Option<Answer>,
     task: impl Future<Output = Result<Json, Failure>>,
 ) -> Result<Told, Failure> {

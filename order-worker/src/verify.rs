@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use shared::{
-    event::{Event, Fact},
+    event::{Event, EventData},
     id::{OrderId, Sku, Warehouse},
     order::{OrderStatus, PaymentStatus, StockItem},
 };
@@ -21,9 +21,9 @@ use crate::{
     domain::{
         order::Order,
         step::{Step, StepKey, StepRow},
-        stock::Shelf,
+        stock::WarehouseStock,
     },
-    providers::sandbox::payment::{Booked, books},
+    providers::sandbox::payment::{PaymentRecord, payment_records},
     store::{Audit, Unreadable},
 };
 
@@ -45,7 +45,7 @@ pub struct Report {
     pub violations: Vec<String>,
 }
 
-type Stock = BTreeMap<(Sku, Warehouse), Shelf>;
+type Stock = BTreeMap<(Sku, Warehouse), WarehouseStock>;
 
 /// Looks at everything in `database_url`, as it is at this moment.
 ///
@@ -55,15 +55,15 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     let now = Timestamp::now();
     // The provider's books are not part of the moment: what is the same before and after it was
     // the same in it, and the rest was moving and is not compared.
-    let before = books(database_url).await?;
+    let before = payment_records(database_url).await?;
     let mut audit = Audit::open(database_url).await?;
-    let mut books = books(database_url).await?;
-    let moving: BTreeSet<String> = books
+    let mut payment_records = payment_records(database_url).await?;
+    let moving: BTreeSet<String> = payment_records
         .iter()
         .filter(|(key, booked)| before.get(*key) != Some(booked))
         .map(|(key, _)| key.clone())
         .collect();
-    books.retain(|key, _| before.contains_key(key));
+    payment_records.retain(|key, _| before.contains_key(key));
     let mut report = Report::default();
 
     let steps = audit.all_steps().await?;
@@ -95,7 +95,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             payment(
                 order,
                 steps.get(&order.id).map_or(&[][..], Vec::as_slice),
-                &books,
+                &payment_records,
                 &moving,
                 &mut report,
             );
@@ -112,7 +112,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             .violations
             .push(format!("order {id}: has events but no row"));
     }
-    strangers(&books, &ids, &mut report);
+    strangers(&payment_records, &ids, &mut report);
     stock(&mut audit, &held, &condensed, &mut report).await?;
     for name in audit.ahead_of_the_feed().await? {
         report.violations.push(format!(
@@ -161,7 +161,7 @@ async fn folds(
     let capture = Step::CapturePayment.to_string();
     for (order, subject) in orders.iter().zip(&subjects) {
         let history = histories.remove(subject).unwrap_or_default();
-        let is_discard = |event: &Event| matches!(&event.fact, Fact::StepDiscarded { step, amount: None } if *step == capture);
+        let is_discard = |event: &Event| matches!(&event.fact, EventData::StepDiscarded { step, amount: None } if *step == capture);
         if history.iter().any(is_discard) {
             discards.insert(order.id);
         }
@@ -207,7 +207,7 @@ fn unpaid(order: &Order, steps: &[StepRow], discards: &HashSet<OrderId>, report:
 fn payment(
     order: &Order,
     steps: &[StepRow],
-    books: &HashMap<String, Booked>,
+    payment_records: &HashMap<String, PaymentRecord>,
     moving: &BTreeSet<String>,
     report: &mut Report,
 ) {
@@ -217,7 +217,7 @@ fn payment(
         step: Step::AuthorizePayment,
     }
     .to_string();
-    let booked = books.get(&key).cloned().unwrap_or_default();
+    let booked = payment_records.get(&key).cloned().unwrap_or_default();
     let mut wrong = |what: String| report.violations.push(format!("order {id}: {what}"));
 
     if booked.authorizations > 1 {
@@ -227,10 +227,10 @@ fn payment(
         ));
     }
     // Each time something left, and no more.
-    let parcels = i64::try_from(order.left().count()).unwrap_or(i64::MAX);
-    if booked.captures > parcels.max(1) {
+    let active_shipments = i64::try_from(order.left().count()).unwrap_or(i64::MAX);
+    if booked.captures > active_shipments.max(1) {
         wrong(format!(
-            "the provider took money {} times for {parcels} parcels",
+            "the provider took money {} times for {active_shipments} parcels",
             booked.captures
         ));
     }
@@ -284,8 +284,12 @@ fn payment(
 }
 
 /// Payments for orders that we don't know.
-fn strangers(books: &HashMap<String, Booked>, ids: &BTreeSet<OrderId>, report: &mut Report) {
-    for key in books.keys() {
+fn strangers(
+    payment_records: &HashMap<String, PaymentRecord>,
+    ids: &BTreeSet<OrderId>,
+    report: &mut Report,
+) {
+    for key in payment_records.keys() {
         let id = key
             .split('/')
             .next()
@@ -326,7 +330,7 @@ async fn stock(
             let Event { subject, fact, .. } = &positioned.event;
             match fact {
                 // What it took was reserved before, and that event is gone.
-                Fact::ShipmentShipped { items, .. }
+                EventData::ShipmentShipped { items, .. }
                     if subject.parse().is_ok_and(|id| condensed.contains(&id)) =>
                 {
                     add(&mut told, items, -1, 0);
@@ -339,11 +343,13 @@ async fn stock(
         .shelves()
         .await?
         .into_iter()
-        .flat_map(|(sku, shelves): (Sku, BTreeMap<Warehouse, Shelf>)| {
-            shelves
-                .into_iter()
-                .map(move |(warehouse, shelf)| ((sku.clone(), warehouse), shelf))
-        })
+        .flat_map(
+            |(sku, shelves): (Sku, BTreeMap<Warehouse, WarehouseStock>)| {
+                shelves
+                    .into_iter()
+                    .map(move |(warehouse, shelf)| ((sku.clone(), warehouse), shelf))
+            },
+        )
         .collect();
     let everywhere: BTreeSet<_> = stored
         .keys()
@@ -380,13 +386,13 @@ async fn stock(
     Ok(())
 }
 
-fn replay(stock: &mut Stock, fact: &Fact) {
+fn replay(stock: &mut Stock, fact: &EventData) {
     match fact {
-        Fact::StockReserved { items } => add(stock, items, 0, 1),
-        Fact::StockReleased { items, .. } => add(stock, items, 0, -1),
-        Fact::ShipmentShipped { items, .. } => add(stock, items, -1, -1),
-        Fact::ShipmentReturned { items, .. } => add(stock, items, 1, 0),
-        Fact::StockAdjusted {
+        EventData::StockReserved { items } => add(stock, items, 0, 1),
+        EventData::StockReleased { items, .. } => add(stock, items, 0, -1),
+        EventData::ShipmentShipped { items, .. } => add(stock, items, -1, -1),
+        EventData::ShipmentReturned { items, .. } => add(stock, items, 1, 0),
+        EventData::StockAdjusted {
             sku,
             warehouse,
             on_hand,

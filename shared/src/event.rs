@@ -1,6 +1,6 @@
 //! Events: what happened, as stored, published and read by others.
 //!
-//! [`Fact`] is the closed set of what can happen. An [`Event`] is a fact with its place in the
+//! [`EventData`] is the closed set of what can happen. An [`Event`] is a fact with its place in the
 //! feed and in its subject's own sequence. [`CloudEvent`] is its form on `order-events` and in
 //! feeds ([CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)).
 
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    fact::{Fact, OrderCreated, RefundCause},
+    fact::{EventData, OrderCreated, RefundCause},
     request::{After, EventFilter, EventPage, ListEvents, MAX_EVENTS, MAX_WAIT_MS},
 };
 use crate::{
@@ -40,14 +40,14 @@ pub struct Event {
     pub origin: Origin,
     /// What happened.
     #[serde(flatten)]
-    #[schema(value_type = Told)]
-    pub fact: Fact,
+    #[schema(value_type = EventPayload)]
+    pub fact: EventData,
 }
 
-/// How a [`Fact`] is told: docs/asyncapi.json says what each type tells.
+/// How a [`EventData`] is told: docs/asyncapi.json says what each type tells.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
-struct Told {
+struct EventPayload {
     /// What happened.
     #[schema(example = "order.created")]
     r#type: String,
@@ -150,7 +150,7 @@ mod tests {
                 attempt: Some(2),
                 traceparent: None,
             },
-            fact: Fact::PaymentCaptured {
+            fact: EventData::PaymentCaptured {
                 amount: 5,
                 is_final: false,
             },
@@ -163,13 +163,13 @@ mod tests {
     fn a_fact_is_its_kind_and_its_data() {
         let note = "\",\"data\":{}";
         for fact in [
-            Fact::OrderDeleted {},
-            Fact::PaymentCaptured {
+            EventData::OrderDeleted {},
+            EventData::PaymentCaptured {
                 amount: 5,
                 is_final: false,
             },
-            Fact::PaymentVoided { reference: None },
-            Fact::OrderCancelled {
+            EventData::PaymentVoided { reference: None },
+            EventData::OrderCancelled {
                 reason: CancelReason::CustomerRequest,
                 note: Some(note.to_owned()),
                 was: None,

@@ -144,14 +144,14 @@ impl<T> From<Outcome<T>> for Result<T, Failure> {
 
 /// What whoever asked is told.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
+pub struct RpcReply {
     /// The answer.
     pub outcome: Result<Json, Failure>,
     /// Whether it was given before, under the same idempotency key.
     pub is_replay: bool,
 }
 
-impl From<Result<Json, Failure>> for Told {
+impl From<Result<Json, Failure>> for RpcReply {
     fn from(outcome: Result<Json, Failure>) -> Self {
         Self {
             outcome,

@@ -354,7 +354,7 @@ impl Caller {
     ///
     /// # Errors
     /// `FORBIDDEN`.
-    pub fn must_operate(&self) -> Result<(), Failure> {
+    pub fn require_operator(&self) -> Result<(), Failure> {
         match self.role {
             Role::Operator | Role::Admin => Ok(()),
             Role::Storefront => Err(Failure::new(
@@ -368,7 +368,7 @@ impl Caller {
     ///
     /// # Errors
     /// `FORBIDDEN`.
-    pub fn must_administer(&self) -> Result<(), Failure> {
+    pub fn require_admin(&self) -> Result<(), Failure> {
         match self.role {
             Role::Admin => Ok(()),
             Role::Operator | Role::Storefront => {

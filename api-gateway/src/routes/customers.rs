@@ -16,11 +16,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    asker::Asker,
     input::{JsonBody, NoBody, Parameters, Path, Uri},
     openapi::{PageParameters, StorefrontParameter},
     output::{Cursor, answer},
     problem::Problem,
+    worker_client::WorkerClient,
 };
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -36,7 +36,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Creates a customer
 #[utoipa::path(post, path = "/v1/customers", tag = "customers", request_body = NewCustomer,
     responses((status = 201, body = Customer)))]
-async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("customer.create", body.0).await?;
     Ok(answer(StatusCode::CREATED, told).located("/v1/customers"))
 }
@@ -46,7 +46,7 @@ async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
 /// Newest first.
 #[utoipa::path(get, path = "/v1/customers", tag = "customers",
     params(StorefrontParameter, PageParameters), responses((status = 200, body = Page<Customer>)))]
-async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
+async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker
         .ask("customer.list", Value::Object(parameters.0))
         .await?;
@@ -56,7 +56,11 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 /// Reads a customer
 #[utoipa::path(get, path = "/v1/customers/{id}", tag = "customers", params(("id" = CustomerId, Path)),
     responses((status = 200, body = Customer)))]
-async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<Response, Problem> {
+async fn read(
+    asker: WorkerClient,
+    id: Path<String>,
+    parameters: Parameters,
+) -> Result<Response, Problem> {
     let told = asker
         .ask("customer.get", parameters.with("id", customer(&id)?)?)
         .await?;
@@ -69,7 +73,7 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
 /// sold and paid stays. Not while an order of theirs is open.
 #[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 204)))]
-async fn erase(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+async fn erase(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let body = json!({"id": customer(&id)?});
     let told = asker.ask("customer.erase", body).await?;
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())
@@ -81,7 +85,7 @@ async fn erase(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Pr
 /// customers' orders are taken.
 #[utoipa::path(post, path = "/v1/customers/{id}/verify", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn verify(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+async fn verify(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let body = json!({"id": customer(&id)?});
     let told = asker.ask("customer.verify", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
@@ -93,7 +97,7 @@ async fn verify(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, P
 #[utoipa::path(get, path = "/v1/customers/{id}/orders", tag = "customers",
     params(("id" = CustomerId, Path), PageParameters), responses((status = 200, body = Page<Order>)))]
 async fn orders(
-    asker: Asker,
+    asker: WorkerClient,
     id: Path<String>,
     parameters: Parameters,
     uri: Uri,
@@ -113,7 +117,7 @@ async fn orders(
 /// Its orders are refused from now on.
 #[utoipa::path(post, path = "/v1/customers/{id}/block", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn block(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+async fn block(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     set_blocked(&asker, &id, true).await
 }
 
@@ -122,12 +126,12 @@ async fn block(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Pr
 /// Its orders are taken again.
 #[utoipa::path(post, path = "/v1/customers/{id}/unblock", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn unblock(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+async fn unblock(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     set_blocked(&asker, &id, false).await
 }
 
 async fn set_blocked(
-    asker: &Asker,
+    asker: &WorkerClient,
     id: &Path<String>,
     is_blocked: bool,
 ) -> Result<Response, Problem> {

@@ -14,11 +14,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    asker::Asker,
     input::{JsonBody, NoBody, Parameters, Path, Uri},
     openapi::{PageParameters, Settled},
     output::{Cursor, answer},
     problem::Problem,
+    worker_client::WorkerClient,
 };
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -35,7 +35,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Dead steps of orders and messages that could not be used, the latest first.
 #[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters", params(PageParameters),
     responses((status = 200, body = Page<DeadLetter>)))]
-async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
+async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker
         .ask("dead_letter.list", Value::Object(parameters.0))
         .await?;
@@ -47,7 +47,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 /// Has it tried again: a step with all of its retries before it, a message as it came.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn redrive(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let told = asker
         .ask("dead_letter.redrive", json!({"id": id.0}))
         .await?;
@@ -60,7 +60,7 @@ async fn redrive(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, 
 /// many as it can within a few seconds: as long as there is a `next_cursor`, ask again with it.
 #[utoipa::path(post, path = "/v1/dead-letters/redrive", tag = "dead letters",
     request_body = RedriveAll, responses((status = 200, body = RedrivenAll)))]
-async fn redrive_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+async fn redrive_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("dead_letter.redrive_all", body.0).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }
@@ -70,7 +70,7 @@ async fn redrive_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> 
 /// Forgets it: somebody has put right by hand what it was for.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/discard", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn discard(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+async fn discard(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let told = asker
         .ask("dead_letter.discard", json!({"id": id.0}))
         .await?;
@@ -82,7 +82,7 @@ async fn discard(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, 
 /// The same as `discard`.
 #[utoipa::path(delete, path = "/v1/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 204)))]
-async fn remove(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+async fn remove(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let told = asker
         .ask("dead_letter.discard", json!({"id": id.0}))
         .await?;

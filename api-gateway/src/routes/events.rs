@@ -24,12 +24,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    asker::Asker,
-    feed::{Feed, Listening, Wanted, end_without_news, is_elsewhere},
+    feed::{Feed, ListenerFilter, ListenerGuard, end_without_news, is_elsewhere},
     input::{Parameters, Uri},
     openapi::EventParameters,
     output::{Cursor, answer},
     problem::Problem,
+    worker_client::WorkerClient,
 };
 
 /// Where a listener that comes back was.
@@ -57,7 +57,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = EventPage)))]
 async fn list(
     State(app): State<App>,
-    asker: Asker,
+    asker: WorkerClient,
     parameters: Parameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -99,14 +99,14 @@ fn query(parameters: &Map<String, Value>) -> Result<ListEvents, Failure> {
 }
 
 /// What `caller` gets of what it asks for.
-fn wanted(caller: &Caller, query: ListEvents) -> Wanted {
+fn wanted(caller: &Caller, query: ListEvents) -> ListenerFilter {
     let ListEvents {
         types,
         order_id,
         storefront,
         ..
     } = query;
-    Wanted {
+    ListenerFilter {
         types,
         order_id,
         storefront: match caller.role {
@@ -125,7 +125,7 @@ fn wanted(caller: &Caller, query: ListEvents) -> Wanted {
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 async fn listen(
     State(app): State<App>,
-    asker: Asker,
+    asker: WorkerClient,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
@@ -182,8 +182,8 @@ async fn listen(
 /// Somebody who listens.
 struct Listener {
     feed: Feed,
-    listening: Listening,
-    wanted: Wanted,
+    listening: ListenerGuard,
+    wanted: ListenerFilter,
     caller: Caller,
     /// How far it is.
     position: i64,

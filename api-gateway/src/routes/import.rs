@@ -20,12 +20,12 @@ use serde_json::{Value, json};
 use shared::{
     body::{self, MAX_BODY_BYTES},
     order::{ImportLine, ImportReport, RejectedLine},
-    outcome::{Code, Failure, Told},
+    outcome::{Code, Failure, RpcReply},
 };
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
-use crate::{app::App, asker::Asker, problem::Problem};
+use crate::{app::App, problem::Problem, worker_client::WorkerClient};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Lines of one request to the worker at most…
@@ -60,8 +60,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     request_body(content = inline(Lines), content_type = "application/x-ndjson",
         description = "A JSON object a line: what `POST /v1/orders` takes, and an `external_id`"),
     responses((status = 200, body = ImportReport)))]
-async fn import(asker: Asker, request: Request) -> Result<Response, Problem> {
-    asker.must_operate()?;
+async fn import(asker: WorkerClient, request: Request) -> Result<Response, Problem> {
+    asker.require_operator()?;
     if !is_ndjson(request.headers()) {
         let failure = Failure::new(
             Code::InvalidRequest,
@@ -97,7 +97,7 @@ struct Lines(Vec<u8>);
 
 /// An import on its way.
 struct Import<'a> {
-    asker: &'a Asker,
+    asker: &'a WorkerClient,
     /// Tells this import's lines from any other's, unless the client does.
     name: String,
     report: ImportReport,
@@ -111,7 +111,7 @@ struct Import<'a> {
 }
 
 impl<'a> Import<'a> {
-    fn new(asker: &'a Asker) -> Self {
+    fn new(asker: &'a WorkerClient) -> Self {
         Self {
             asker,
             name: Uuid::now_v7().to_string(),
@@ -301,7 +301,7 @@ impl Line {
 /// Has the worker take some lines over, however often that has to be asked: a line that was taken over is
 /// known again.
 async fn send(
-    asker: Asker,
+    asker: WorkerClient,
     lines: Vec<ImportLine>,
     message_id: String,
 ) -> Result<ImportReport, Failure> {
@@ -311,7 +311,7 @@ async fn send(
     loop {
         let told = asker.ask_named("order.import", body.clone(), &message_id);
         let failure = match told.await {
-            Ok(Told {
+            Ok(RpcReply {
                 outcome: Ok(report),
                 ..
             }) => {
@@ -319,7 +319,7 @@ async fn send(
                     Failure::new(Code::Internal, format!("the report can't be read: {error}"))
                 });
             }
-            Ok(Told {
+            Ok(RpcReply {
                 outcome: Err(failure),
                 ..
             })

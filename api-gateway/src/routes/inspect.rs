@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    asker::Asker,
     input::{NoBody, Parameters, Path},
     output::answer,
     problem::Problem,
+    worker_client::WorkerClient,
 };
 
 /// For admins: the data as it is.
@@ -30,7 +30,7 @@ pub(crate) fn demo() -> Router<App> {
 }
 
 async fn order(
-    asker: Asker,
+    asker: WorkerClient,
     Path(id): Path<String>,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
@@ -40,14 +40,14 @@ async fn order(
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-async fn tables(asker: Asker, parameters: Parameters) -> Result<Response, Problem> {
+async fn tables(asker: WorkerClient, parameters: Parameters) -> Result<Response, Problem> {
     let told = asker
         .ask("debug.tables", Value::Object(parameters.0))
         .await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-async fn reset(asker: Asker, _: NoBody) -> Result<Response, Problem> {
+async fn reset(asker: WorkerClient, _: NoBody) -> Result<Response, Problem> {
     let told = asker.ask("demo.reset", json!({})).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }

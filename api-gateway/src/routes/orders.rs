@@ -23,7 +23,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    asker::Asker,
     input::{JsonBody, MaybeBody, Parameters, Path, Uri},
     openapi::{
         Accepted, DeletedParameter, OrderParameters, PageParameters, ShipmentEvent,
@@ -31,6 +30,7 @@ use crate::{
     },
     output::{Answer, Cursor, answer},
     problem::Problem,
+    worker_client::WorkerClient,
 };
 
 /// Says which of the client's preferences counted (RFC 7240).
@@ -67,7 +67,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = CreateOrder,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: seconds, at most 30; or `respond-async`")),
     responses((status = 201, body = Order), (status = 202, body = Accepted)))]
-async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     // Who waits besides is told what came of it.
     if asker.prefers_async() && asker.wait().is_none() {
         let id = asker.accept(body.0).await?;
@@ -113,7 +113,7 @@ fn pending(answer: &Answer) -> Option<OrderId> {
 /// The order as it is when it is no longer pending, or when the time is up. The order itself is
 /// accepted: whatever keeps us from looking is no reason to tell anything else.
 async fn settled(
-    asker: &Asker,
+    asker: &WorkerClient,
     id: OrderId,
     wait: Duration,
     is_replay: bool,
@@ -148,7 +148,7 @@ async fn settled(
 #[utoipa::path(get, path = "/v1/orders", tag = "orders",
     params(OrderParameters, StorefrontParameter, DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Order>)))]
-async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
+async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker.ask("order.list", Value::Object(parameters.0)).await?;
     Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
 }
@@ -156,7 +156,11 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 /// Reads an order
 #[utoipa::path(get, path = "/v1/orders/{id}", tag = "orders",
     params(("id" = OrderId, Path), DeletedParameter), responses((status = 200, body = Order)))]
-async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<Response, Problem> {
+async fn read(
+    asker: WorkerClient,
+    id: Path<String>,
+    parameters: Parameters,
+) -> Result<Response, Problem> {
     let told = asker
         .ask("order.get", parameters.with("id", order(&id)?)?)
         .await?;
@@ -168,7 +172,11 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
 /// Unless something has left: 409 then. A hold on the money is given up, stock is free again.
 #[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CancelOrder>, responses((status = 200, body = Order)))]
-async fn cancel(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn cancel(
+    asker: WorkerClient,
+    id: Path<String>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.cancel", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
@@ -180,7 +188,11 @@ async fn cancel(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 /// deleted.
 #[utoipa::path(delete, path = "/v1/orders/{id}", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 204)))]
-async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn delete(
+    asker: WorkerClient,
+    id: Path<String>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.delete", body).await?;
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())
@@ -191,7 +203,11 @@ async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 /// For operators.
 #[utoipa::path(post, path = "/v1/orders/{id}/restore", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
-async fn restore(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn restore(
+    asker: WorkerClient,
+    id: Path<String>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.restore", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
@@ -203,7 +219,11 @@ async fn restore(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Resp
 /// already, or needs no approval, stays as it is.
 #[utoipa::path(post, path = "/v1/orders/{id}/approve", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
-async fn approve(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn approve(
+    asker: WorkerClient,
+    id: Path<String>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.approve", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
@@ -215,7 +235,7 @@ async fn approve(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Resp
 /// again with it. What is approved stays so, and asking again harms nothing.
 #[utoipa::path(post, path = "/v1/orders/approve", tag = "orders", request_body = ApproveAll,
     responses((status = 200, body = ApprovedAll)))]
-async fn approve_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+async fn approve_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("order.approve_all", body.0).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }
@@ -225,7 +245,11 @@ async fn approve_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> 
 /// For operators: one that waits for approval is cancelled, `rejected`, and its stock is free again.
 #[utoipa::path(post, path = "/v1/orders/{id}/reject", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RejectOrder>, responses((status = 200, body = Order)))]
-async fn reject(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn reject(
+    asker: WorkerClient,
+    id: Path<String>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.reject", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
@@ -238,7 +262,7 @@ async fn reject(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
 /// or whose order has a failed capture, are refused (409 `INVALID_STATE`) unless `allow_unpaid` is true.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]
-async fn ship(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn ship(asker: WorkerClient, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("shipment.create", body).await?;
     Ok(answer(StatusCode::CREATED, told).located("/v1/orders"))
@@ -253,7 +277,7 @@ async fn ship(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respons
     params(("id" = OrderId, Path), ("shipment_id" = ShipmentId, Path)), request_body = ShipmentEvent,
     responses((status = 200, body = Order)))]
 async fn shipment_event(
-    asker: Asker,
+    asker: WorkerClient,
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
@@ -274,7 +298,7 @@ async fn shipment_event(
     params(("id" = OrderId, Path), ("shipment_id" = ShipmentId, Path)),
     request_body = Option<CancelShipment>, responses((status = 200, body = Order)))]
 async fn cancel_shipment(
-    asker: Asker,
+    asker: WorkerClient,
     path: Path<(String, String)>,
     body: MaybeBody,
 ) -> Result<Response, Problem> {
@@ -296,7 +320,7 @@ async fn cancel_shipment(
     params(("id" = OrderId, Path)), request_body = Option<CancelRemaining>,
     responses((status = 200, body = Order)))]
 async fn cancel_remaining(
-    asker: Asker,
+    asker: WorkerClient,
     id: Path<String>,
     body: MaybeBody,
 ) -> Result<Response, Problem> {
@@ -311,7 +335,11 @@ async fn cancel_remaining(
 /// the order's `payment` and history tell when the provider has done it.
 #[utoipa::path(post, path = "/v1/orders/{id}/refunds", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RefundOrder>, responses((status = 202, body = Order)))]
-async fn refund(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn refund(
+    asker: WorkerClient,
+    id: Path<String>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
     let body = body.with(&[("id", order(&id)?)])?;
     let told = asker.ask("order.refund", body).await?;
     Ok(answer(StatusCode::ACCEPTED, told).into_response())
@@ -324,7 +352,7 @@ async fn refund(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
     params(("id" = OrderId, Path), DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Event>)))]
 async fn history(
-    asker: Asker,
+    asker: WorkerClient,
     id: Path<String>,
     parameters: Parameters,
     uri: Uri,

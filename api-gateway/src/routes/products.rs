@@ -15,11 +15,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    asker::Asker,
     input::{JsonBody, MaybeBody, Parameters, Path, Uri},
     openapi::{DeletedParameter, PageParameters},
     output::{Cursor, answer},
     problem::Problem,
+    worker_client::WorkerClient,
 };
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -35,7 +35,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// For operators. A sku that was deleted may be taken up again.
 #[utoipa::path(post, path = "/v1/products", tag = "products", request_body = NewProduct,
     responses((status = 201, body = Product)))]
-async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("product.create", body.0).await?;
     Ok(answer(StatusCode::CREATED, told).located("/v1/products"))
 }
@@ -45,7 +45,7 @@ async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
 /// By sku, each with its stock.
 #[utoipa::path(get, path = "/v1/products", tag = "products", params(DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Product>)))]
-async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
+async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker
         .ask("product.list", Value::Object(parameters.0))
         .await?;
@@ -58,7 +58,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 #[utoipa::path(get, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 200, body = Product)))]
 async fn read(
-    asker: Asker,
+    asker: WorkerClient,
     sku: Path<String>,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
@@ -73,7 +73,11 @@ async fn read(
 /// For operators. What is given changes, the rest stays; orders keep the price they were made with.
 #[utoipa::path(put, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
-async fn replace(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+async fn replace(
+    asker: WorkerClient,
+    sku: Path<String>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     change(&asker, &sku.0, body).await
 }
 
@@ -83,11 +87,15 @@ async fn replace(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Resp
 /// they were made with.
 #[utoipa::path(patch, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
-async fn update(asker: Asker, sku: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+async fn update(
+    asker: WorkerClient,
+    sku: Path<String>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     change(&asker, &sku.0, body).await
 }
 
-async fn change(asker: &Asker, sku: &str, body: JsonBody) -> Result<Response, Problem> {
+async fn change(asker: &WorkerClient, sku: &str, body: JsonBody) -> Result<Response, Problem> {
     let body = body.with(&[("sku", product(sku)?)])?;
     let told = asker.ask("product.update", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
@@ -98,7 +106,11 @@ async fn change(asker: &Asker, sku: &str, body: JsonBody) -> Result<Response, Pr
 /// For operators; not while anything of it is reserved.
 #[utoipa::path(delete, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 204)))]
-async fn delete(asker: Asker, sku: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn delete(
+    asker: WorkerClient,
+    sku: Path<String>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
     let body = body.with(&[("sku", product(&sku.0)?)])?;
     let told = asker.ask("product.delete", body).await?;
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())
@@ -111,7 +123,7 @@ async fn delete(asker: Asker, sku: Path<String>, body: MaybeBody) -> Result<Resp
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = SetStock,
     responses((status = 200, body = Product)))]
 async fn set_stock(
-    asker: Asker,
+    asker: WorkerClient,
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
@@ -129,7 +141,7 @@ async fn set_stock(
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = Option<RemoveStock>,
     responses((status = 204)))]
 async fn remove_stock(
-    asker: Asker,
+    asker: WorkerClient,
     path: Path<(String, String)>,
     body: MaybeBody,
 ) -> Result<Response, Problem> {
@@ -149,7 +161,7 @@ async fn remove_stock(
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = AdjustStock,
     responses((status = 200, body = Product)))]
 async fn adjust_stock(
-    asker: Asker,
+    asker: WorkerClient,
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {

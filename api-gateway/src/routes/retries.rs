@@ -13,11 +13,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    asker::Asker,
     input::{JsonBody, NoBody, Parameters, Path, Uri},
     openapi::{PageParameters, Settled},
     output::{Cursor, answer},
     problem::Problem,
+    worker_client::WorkerClient,
 };
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -32,7 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Those that will be tried again by themselves, the oldest orders' first. What was given up is a dead letter.
 #[utoipa::path(get, path = "/v1/retries", tag = "retries", params(PageParameters),
     responses((status = 200, body = Page<RetriedStep>)))]
-async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
+async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker.ask("retry.list", Value::Object(parameters.0)).await?;
     Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
 }
@@ -42,7 +42,7 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 /// With all of its retries before it. One that is being tried at this moment stays as it is.
 #[utoipa::path(post, path = "/v1/retries/{id}/redrive", tag = "retries",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn redrive(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
+async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
     let told = asker.ask("retry.redrive", json!({"id": id.0})).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }
@@ -53,7 +53,7 @@ async fn redrive(asker: Asker, id: Path<String>, _: NoBody) -> Result<Response, 
 /// `next_cursor`, ask again with it.
 #[utoipa::path(post, path = "/v1/retries/redrive", tag = "retries", request_body = RedriveAll,
     responses((status = 200, body = RedrivenAll)))]
-async fn redrive_all(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+async fn redrive_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     let told = asker.ask("retry.redrive_all", body.0).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }

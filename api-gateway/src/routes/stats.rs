@@ -10,11 +10,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    asker::Asker,
     input::Parameters,
     openapi::{DaysParameter, StorefrontParameter},
     output::answer,
     problem::Problem,
+    worker_client::WorkerClient,
 };
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -27,7 +27,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// system is getting on.
 #[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StorefrontParameter, DaysParameter),
     responses((status = 200, body = Stats)))]
-async fn read(asker: Asker, parameters: Parameters) -> Result<Response, Problem> {
+async fn read(asker: WorkerClient, parameters: Parameters) -> Result<Response, Problem> {
     let told = asker.ask("stats.get", Value::Object(parameters.0)).await?;
     Ok(answer(StatusCode::OK, told).into_response())
 }

@@ -15,11 +15,11 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    asker::Asker,
     input::{JsonBody, MaybeBody, Parameters, Path, Uri},
     openapi::{DeliveryParameters, PageParameters, StorefrontParameter},
     output::{Cursor, answer},
     problem::Problem,
+    worker_client::WorkerClient,
 };
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -39,10 +39,10 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// one, which must be known: by a credential, a customer or an order.
 #[utoipa::path(post, path = "/v1/webhook-endpoints", tag = "webhooks", request_body = NewEndpoint,
     responses((status = 201, body = Endpoint)))]
-async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
+async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     let named = body.0["storefront"].as_str().map(str::parse);
     if let Some(Ok(storefront)) = named
-        && asker.caller("").must_administer().is_ok()
+        && asker.caller("").require_admin().is_ok()
     {
         asker.check_storefront(&storefront).await?;
     }
@@ -55,7 +55,7 @@ async fn create(asker: Asker, body: JsonBody) -> Result<Response, Problem> {
 /// Newest first.
 #[utoipa::path(get, path = "/v1/webhook-endpoints", tag = "webhooks",
     params(StorefrontParameter, PageParameters), responses((status = 200, body = Page<Endpoint>)))]
-async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
+async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
     let told = asker
         .ask("webhook_endpoint.list", Value::Object(parameters.0))
         .await?;
@@ -65,7 +65,11 @@ async fn list(asker: Asker, parameters: Parameters, uri: Uri) -> Result<Response
 /// Reads an endpoint
 #[utoipa::path(get, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), responses((status = 200, body = Endpoint)))]
-async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<Response, Problem> {
+async fn read(
+    asker: WorkerClient,
+    id: Path<String>,
+    parameters: Parameters,
+) -> Result<Response, Problem> {
     let told = asker
         .ask(
             "webhook_endpoint.get",
@@ -81,7 +85,11 @@ async fn read(asker: Asker, id: Path<String>, parameters: Parameters) -> Result<
 #[utoipa::path(patch, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), request_body = UpdateEndpoint,
     responses((status = 200, body = Endpoint)))]
-async fn update(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Response, Problem> {
+async fn update(
+    asker: WorkerClient,
+    id: Path<String>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
     let body = body.with(&[("id", endpoint(&id.0)?)])?;
     let told = asker.ask("webhook_endpoint.update", body).await?;
     Ok(answer(StatusCode::OK, told).into_response())
@@ -90,7 +98,11 @@ async fn update(asker: Asker, id: Path<String>, body: JsonBody) -> Result<Respon
 /// Deletes an endpoint
 #[utoipa::path(delete, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), responses((status = 204)))]
-async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
+async fn delete(
+    asker: WorkerClient,
+    id: Path<String>,
+    body: MaybeBody,
+) -> Result<Response, Problem> {
     let body = body.with(&[("id", endpoint(&id.0)?)])?;
     let told = asker.ask("webhook_endpoint.delete", body).await?;
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())
@@ -104,7 +116,7 @@ async fn delete(asker: Asker, id: Path<String>, body: MaybeBody) -> Result<Respo
     params(("id" = EndpointId, Path)), request_body = Option<RotateSecret>,
     responses((status = 200, body = Endpoint)))]
 async fn rotate_secret(
-    asker: Asker,
+    asker: WorkerClient,
     id: Path<String>,
     body: MaybeBody,
 ) -> Result<Response, Problem> {
@@ -121,7 +133,7 @@ async fn rotate_secret(
     params(("id" = EndpointId, Path), DeliveryParameters, PageParameters),
     responses((status = 200, body = Page<Delivery>)))]
 async fn deliveries(
-    asker: Asker,
+    asker: WorkerClient,
     id: Path<String>,
     parameters: Parameters,
     uri: Uri,
@@ -143,7 +155,7 @@ async fn deliveries(
     tag = "webhooks", params(("id" = EndpointId, Path), ("delivery_id" = shared::id::DeliveryId, Path)),
     responses((status = 202, body = Delivery)))]
 async fn redeliver(
-    asker: Asker,
+    asker: WorkerClient,
     path: Path<(String, String)>,
     body: MaybeBody,
 ) -> Result<Response, Problem> {

@@ -16,13 +16,15 @@ use shared::{
     amqp::rpc_client::Call,
     body,
     id::Storefront,
-    outcome::{Code, Failure, Told},
+    outcome::{Code, Failure, RpcReply},
     request::{Caller, Request, Role},
 };
 use standardwebhooks::HEADER_WEBHOOK_ID;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{app::App, finish::About, input::RawBody, openapi::ShipperWebhook, problem::Problem};
+use crate::{
+    app::App, input::RawBody, middleware::RequestContext, openapi::ShipperWebhook, problem::Problem,
+};
 
 /// Longer ids are refused; AMQP has 255 bytes for them.
 const MAX_ID: usize = 200;
@@ -44,7 +46,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     responses((status = 200, description = "It was done, now or before")))]
 async fn shipper(
     State(app): State<App>,
-    Extension(about): Extension<Arc<About>>,
+    Extension(about): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
@@ -85,7 +87,7 @@ async fn pass_on(
     partner: &str,
     request: &Request,
     id: &str,
-    about: &About,
+    about: &RequestContext,
 ) -> Result<(), Failure> {
     let caller = Caller {
         role: Role::Operator,
@@ -103,7 +105,7 @@ async fn pass_on(
         message_id: Some(id),
         timeout: app.request_timeout,
     };
-    let Told { outcome, .. } = app.rpc.call(request, call).await;
+    let RpcReply { outcome, .. } = app.rpc.call(request, call).await;
     outcome.map(drop)
 }
 

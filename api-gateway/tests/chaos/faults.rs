@@ -26,13 +26,13 @@ type Run = for<'a> fn(Scene<'a>) -> Pin<Box<dyn Future<Output = usize> + 'a>>;
 /// Something that goes wrong.
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
-    pub(crate) needs: Needs,
+    pub(crate) needs: LoadSet,
     pub(crate) run: Run,
 }
 
 /// What a fault can happen to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Needs {
+pub(crate) enum LoadSet {
     Anything,
     Sqlite,
     /// A database in a folder of its own file system, which takes root to make.
@@ -41,7 +41,7 @@ pub(crate) enum Needs {
     Cluster,
 }
 
-impl Needs {
+impl LoadSet {
     /// Whether it can happen to this kind of store.
     pub(crate) fn fits(self, kind: Kind) -> bool {
         match self {
@@ -57,7 +57,7 @@ macro_rules! faults {
         /// Every fault.
         pub(crate) const FAULTS: &[Fault] = &[$(Fault {
             name: $name,
-            needs: Needs::$needs,
+            needs: LoadSet::$needs,
             run: |scene| Box::pin($run(scene)),
         }),+];
     };

@@ -25,7 +25,7 @@ use std::{
 use tokio::runtime::Runtime;
 
 use self::{
-    faults::{FAULTS, Fault, Needs, Scene},
+    faults::{FAULTS, Fault, LoadSet, Scene},
     load::{Load, Random},
     stack::{Findings, Kind, Stack, optional},
 };
@@ -93,7 +93,7 @@ async fn rounds(kind: Kind, plan: &Plan) -> Vec<Line> {
             .filter(|fault| fault.needs.fits(kind) && fault.name.contains(&plan.only))
             .filter(|fault| !plan.is_quick || is_for_quick(fault, kind));
         let (apart, together): (Vec<_>, Vec<_>) =
-            chosen.partition(|fault| matches!(fault.needs, Needs::Cluster | Needs::SmallDisk));
+            chosen.partition(|fault| matches!(fault.needs, LoadSet::Cluster | LoadSet::SmallDisk));
         if !together.is_empty() {
             let mut stack = Stack::start(kind, false).await;
             for fault in together {
@@ -123,7 +123,7 @@ fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
     if LONG.contains(&fault.name) {
         return false;
     }
-    if fault.needs != Needs::Anything {
+    if fault.needs != LoadSet::Anything {
         return true;
     }
     let number = FAULTS.iter().position(|other| other.name == fault.name);
@@ -133,8 +133,8 @@ fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
 
 /// A fault that needs a system made for it.
 async fn inject_apart(kind: Kind, fault: &Fault, seed: u64) -> Option<Line> {
-    let mut stack = Stack::start(kind, fault.needs == Needs::Cluster).await;
-    if fault.needs == Needs::SmallDisk {
+    let mut stack = Stack::start(kind, fault.needs == LoadSet::Cluster).await;
+    if fault.needs == LoadSet::SmallDisk {
         // The database moves to a disk of 24 MiB.
         let disk = stack.data.clone();
         stack.workers[0].terminate();

@@ -17,7 +17,7 @@ use shared::{
 };
 
 use super::{
-    payment::Standing,
+    payment::PaymentState,
     step::{StepKey, StepRow},
     webhook::Answered,
 };
@@ -241,7 +241,7 @@ pub enum StepResult {
     /// The customer has to do something first.
     ActionRequired(NextAction),
     /// Where the payment stands at the provider.
-    Stands(Standing),
+    Stands(PaymentState),
     /// The provider holds the money.
     Authorized {
         /// Which provider.

@@ -2,7 +2,7 @@
 
 use shared::{
     customer::Customer,
-    event::{Event, Fact, Origin},
+    event::{Event, EventData, Origin},
     id::{OrderId, Storefront},
     outcome::Failure,
 };
@@ -11,7 +11,7 @@ use super::{
     command::Answer,
     order::Order,
     product::Product,
-    stamp::Stamp,
+    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
     webhook::{Delivery, Endpoint},
 };
@@ -66,17 +66,17 @@ pub enum StepChange {
 
 /// A decision about one order, in the making: each fact recorded changes the order at once, so
 /// that what follows is decided on what just happened.
-pub struct Draft<'a> {
+pub struct OrderDraft<'a> {
     /// The order as it is by now.
     pub order: Order,
     origin: &'a Origin,
-    stamp: &'a mut Stamp,
+    stamp: &'a mut DecisionContext,
     changes: Changes,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> OrderDraft<'a> {
     /// A draft that changes `order`.
-    pub fn of(order: &Order, origin: &'a Origin, stamp: &'a mut Stamp) -> Self {
+    pub fn of(order: &Order, origin: &'a Origin, stamp: &'a mut DecisionContext) -> Self {
         Self {
             order: order.clone(),
             origin,
@@ -89,8 +89,12 @@ impl<'a> Draft<'a> {
     ///
     /// # Errors
     /// `INTERNAL` if the event does not make one: a defect.
-    pub fn born(created: Event, origin: &'a Origin, stamp: &'a mut Stamp) -> Result<Self, Failure> {
-        let order = Order::born(&created).map_err(defect)?;
+    pub fn from_created(
+        created: Event,
+        origin: &'a Origin,
+        stamp: &'a mut DecisionContext,
+    ) -> Result<Self, Failure> {
+        let order = Order::from_created(&created).map_err(defect)?;
         let changes = Changes {
             events: vec![created],
             ..Changes::default()
@@ -104,7 +108,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The stamp, for more ids.
-    pub fn stamp(&mut self) -> &mut Stamp {
+    pub fn stamp(&mut self) -> &mut DecisionContext {
         self.stamp
     }
 
@@ -112,7 +116,7 @@ impl<'a> Draft<'a> {
     ///
     /// # Errors
     /// `INTERNAL` if it can't happen to the order: a defect.
-    pub fn record(&mut self, fact: Fact) -> Result<(), Failure> {
+    pub fn record(&mut self, fact: EventData) -> Result<(), Failure> {
         let event = event(
             self.order.id.to_string(),
             self.order.version + 1,
@@ -132,19 +136,19 @@ impl<'a> Draft<'a> {
     }
 
     /// This is to be done now.
-    pub fn follow_with(&mut self, step: Step) {
+    pub fn schedule(&mut self, step: Step) {
         let now = self.stamp.now();
         self.follow_later(step, now);
     }
 
     /// This is to be done at `due_at`.
     pub fn follow_later(&mut self, step: Step, due_at: jiff::Timestamp) {
-        self.follow_at(step, 1, due_at);
+        self.schedule_at(step, 1, due_at);
     }
 
     /// This is to be done at `due_at`, as attempt number `attempt`: another than any that may still be
     /// under way.
-    pub fn follow_at(&mut self, step: Step, attempt: u32, due_at: jiff::Timestamp) {
+    pub fn schedule_at(&mut self, step: Step, attempt: u32, due_at: jiff::Timestamp) {
         self.put(self.row(step, attempt, due_at));
     }
 
@@ -210,8 +214,8 @@ pub fn event(
     sequence: u64,
     storefront: Option<Storefront>,
     origin: &Origin,
-    fact: Fact,
-    stamp: &mut Stamp,
+    fact: EventData,
+    stamp: &mut DecisionContext,
 ) -> Event {
     Event {
         id: stamp.id(),
@@ -224,6 +228,6 @@ pub fn event(
     }
 }
 
-fn defect(misfit: super::order::Misfit) -> Failure {
+fn defect(misfit: super::order::ReplayError) -> Failure {
     Failure::new(shared::outcome::Code::Internal, misfit.to_string())
 }

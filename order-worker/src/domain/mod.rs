@@ -1,7 +1,7 @@
 //! The business: pure, synchronous, without I/O, clock or randomness of its own.
 //!
 //! A batch of [`Command`](command::Command)s is decided one after another over a
-//! [`World`](world::World): the rows that the batch names, loaded beforehand. Each
+//! [`WorkingSet`](world::World): the rows that the batch names, loaded beforehand. Each
 //! [`Decision`](decision::Decision) is an answer, the events that happened, and the steps that
 //! follow. Applying it changes the world; what changed is written and committed at once by the
 //! store. An order is what its events say: its state is only ever changed by applying them.

@@ -21,7 +21,7 @@ use super::{
 
 /// What a batch has to load before it can be decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Needs {
+pub struct LoadSet {
     /// With their steps, and the shelves they hold stock on.
     pub orders: Vec<OrderId>,
     /// Of which something may come back: with the shelves that it came from.
@@ -50,7 +50,7 @@ pub struct Needs {
     pub commands: usize,
 }
 
-impl Needs {
+impl LoadSet {
     /// Adds what `command` names.
     pub fn add(&mut self, command: &Command) {
         self.commands += 1;
@@ -177,8 +177,8 @@ impl Needs {
         let lines = without_stock.flat_map(|order| &order.items);
         skus.extend(lines.map(|line| line.sku.clone()));
         let returning = self.returning.iter().filter_map(|id| orders.get(id));
-        let parcels = returning.flat_map(|order| &order.shipments);
-        let items = parcels.flat_map(|parcel| &parcel.items);
+        let active_shipments = returning.flat_map(|order| &order.shipments);
+        let items = active_shipments.flat_map(|parcel| &parcel.items);
         skus.extend(items.map(|item| item.sku.clone()));
         skus
     }

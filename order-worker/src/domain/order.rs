@@ -18,8 +18,8 @@ use shared::{
     outcome::Failure,
 };
 
-pub use self::fold::Misfit;
-use super::{step::StepRow, stock::take_away};
+pub use self::fold::ReplayError;
+use super::{step::StepRow, stock::subtract_items};
 
 /// An order's whole state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -151,9 +151,9 @@ impl Order {
 
     /// Minor units that the customer is charged for the shipments in one of `statuses`.
     fn charged(&self, statuses: &[ShipmentStatus]) -> i64 {
-        let parcels = self.parcels();
-        let parcels = parcels.filter(|parcel| statuses.contains(&parcel.status));
-        parcels.map(|parcel| self.charge(parcel)).sum()
+        let active_shipments = self.active_shipments();
+        let active_shipments = active_shipments.filter(|parcel| statuses.contains(&parcel.status));
+        active_shipments.map(|parcel| self.charge(parcel)).sum()
     }
 
     /// Minor units that the customer is charged for a shipment.
@@ -230,12 +230,12 @@ impl Order {
         let is_at_rest = |parcel: &Shipment| matches!(parcel.status, Delivered | Failed | Returned);
         let refunded = self.payment.refunded + self.refund_written_off;
         let is_lost = |parcel: &Shipment| parcel.status == Failed;
-        let lost_due = if self.parcels().any(is_lost) {
+        let lost_due = if self.active_shipments().any(is_lost) {
             self.charged(&[Failed, Returned]).min(self.payment.captured)
         } else {
             0
         };
-        self.parcels().all(is_at_rest)
+        self.active_shipments().all(is_at_rest)
             && self.capture_outstanding() == 0
             && self.payment.refunded >= self.refund_due
             && refunded >= lost_due
@@ -258,7 +258,7 @@ impl Order {
     }
 
     /// Parcels that were not withdrawn.
-    pub fn parcels(&self) -> impl Iterator<Item = &Shipment> {
+    pub fn active_shipments(&self) -> impl Iterator<Item = &Shipment> {
         self.shipments
             .iter()
             .filter(|shipment| shipment.status != ShipmentStatus::Cancelled)
@@ -266,23 +266,27 @@ impl Order {
 
     /// Parcels that have left.
     pub fn left(&self) -> impl Iterator<Item = &Shipment> {
-        self.parcels().filter(|parcel| parcel.shipped_at.is_some())
+        self.active_shipments()
+            .filter(|parcel| parcel.shipped_at.is_some())
     }
 
     /// What is held in `warehouse` and in no parcel yet.
-    pub fn unannounced(&self, warehouse: &Warehouse) -> Vec<StockItem> {
+    pub fn unlabelled_items(&self, warehouse: &Warehouse) -> Vec<StockItem> {
         let mut left: Vec<StockItem> = self
             .held
             .iter()
             .filter(|item| item.warehouse == *warehouse)
             .cloned()
             .collect();
-        for parcel in self.parcels().filter(|parcel| parcel.shipped_at.is_none()) {
+        for parcel in self
+            .active_shipments()
+            .filter(|parcel| parcel.shipped_at.is_none())
+        {
             let items = parcel
                 .items
                 .iter()
                 .filter(|item| item.warehouse == *warehouse);
-            take_away(&mut left, &items.cloned().collect::<Vec<_>>());
+            subtract_items(&mut left, &items.cloned().collect::<Vec<_>>());
         }
         left
     }
@@ -291,7 +295,7 @@ impl Order {
     ///
     /// # Errors
     /// `INVALID_STATE`, saying where the order stands.
-    pub fn must_not_have_left(&self, verb: &str) -> Result<(), Failure> {
+    pub fn ensure_not_shipped(&self, verb: &str) -> Result<(), Failure> {
         let is_under_way = match self.status {
             OrderStatus::Shipped | OrderStatus::Delivered => true,
             OrderStatus::Pending | OrderStatus::Processing | OrderStatus::Cancelled => {

@@ -1,28 +1,28 @@
 //! The money's side of an order: how events change it, and what the provider says of its books.
 
 use shared::{
-    event::Fact,
+    event::EventData,
     order::{NextAction, Payment, PaymentStatus},
 };
 
 /// Changes `payment` as `fact` says, if it is about one.
-pub(super) fn apply(payment: &mut Payment, fact: &Fact) {
+pub(super) fn apply(payment: &mut Payment, fact: &EventData) {
     match fact {
-        Fact::PaymentPrepared {
+        EventData::PaymentPrepared {
             provider,
             reference,
         } => {
             payment.provider.clone_from(provider);
             payment.reference = Some(reference.clone());
         }
-        Fact::PaymentActionRequired { kind, url } => {
+        EventData::PaymentActionRequired { kind, url } => {
             payment.next_action = Some(NextAction {
                 kind: kind.clone(),
                 url: url.clone(),
                 client_secret: None,
             });
         }
-        Fact::PaymentAuthorized {
+        EventData::PaymentAuthorized {
             provider,
             reference,
             amount,
@@ -33,33 +33,33 @@ pub(super) fn apply(payment: &mut Payment, fact: &Fact) {
             payment.reference = Some(reference.clone());
             payment.authorized = *amount;
         }
-        Fact::PaymentDeclined { .. } => {
+        EventData::PaymentDeclined { .. } => {
             payment.status = PaymentStatus::Failed;
             payment.next_action = None;
         }
-        Fact::PaymentCaptured { amount, is_final } => {
+        EventData::PaymentCaptured { amount, is_final } => {
             payment.captured += amount;
             if *is_final {
                 payment.authorized = payment.captured;
             }
             payment.status = PaymentStatus::Captured;
-            given_back(payment, 0);
+            record_refunds(payment, 0);
         }
-        Fact::PaymentVoided { reference } => {
+        EventData::PaymentVoided { reference } => {
             payment.next_action = None;
             payment.status = PaymentStatus::Voided;
             if reference.is_some() {
                 payment.reference.clone_from(reference);
             }
         }
-        Fact::PaymentRefunded { amount } => given_back(payment, *amount),
-        Fact::RefundFailed { amount } => given_back(payment, -amount),
+        EventData::PaymentRefunded { amount } => record_refunds(payment, *amount),
+        EventData::RefundFailed { amount } => record_refunds(payment, -amount),
         _ => {}
     }
 }
 
 /// So much more was given back.
-fn given_back(payment: &mut Payment, amount: i64) {
+fn record_refunds(payment: &mut Payment, amount: i64) {
     payment.refunded += amount;
     payment.status = match (payment.refunded, payment.captured) {
         (0, _) => PaymentStatus::Captured,
@@ -70,11 +70,11 @@ fn given_back(payment: &mut Payment, amount: i64) {
 
 /// Where a payment stands at the provider: the last word on money.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct PaymentState {
     /// The provider's id.
     pub reference: String,
     /// What has come of asking for the money.
-    pub hold: Hold,
+    pub hold: Authorization,
     /// Minor units taken.
     pub captured: i64,
     /// Minor units given back.
@@ -87,13 +87,13 @@ pub struct Standing {
 
 /// What has come of asking for the money.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hold {
+pub enum Authorization {
     /// Nobody has asked, or the answer is still to come.
-    Awaited,
+    Pending,
     /// The customer has to do something first.
-    NeedsAction(NextAction),
+    RequiresAction(NextAction),
     /// Minor units held, or taken by now.
-    Given(i64),
+    Authorized(i64),
     /// Refused.
     Declined {
         /// The provider's code.
@@ -102,5 +102,5 @@ pub enum Hold {
         message: String,
     },
     /// Given up, by us or by the provider.
-    Gone,
+    Cancelled,
 }

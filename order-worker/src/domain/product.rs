@@ -10,7 +10,7 @@ use shared::{
     product::{NewProduct, Product as Representation, StockLevel},
 };
 
-use super::stock::Shelf;
+use super::stock::WarehouseStock;
 
 /// A product without its stock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +40,15 @@ impl Product {
     }
 
     /// Whether `warehouse` counts as one that the product is in.
-    pub fn is_in(&self, warehouse: &Warehouse, shelf: Shelf) -> bool {
-        shelf != Shelf::default() || !self.removed_from.contains(warehouse)
+    pub fn is_in(&self, warehouse: &Warehouse, shelf: WarehouseStock) -> bool {
+        shelf != WarehouseStock::default() || !self.removed_from.contains(warehouse)
     }
 
     /// The product as callers see it.
-    pub fn represent(&self, shelves: Option<&BTreeMap<Warehouse, Shelf>>) -> Representation {
+    pub fn represent(
+        &self,
+        shelves: Option<&BTreeMap<Warehouse, WarehouseStock>>,
+    ) -> Representation {
         let NewProduct {
             sku,
             name,

@@ -6,13 +6,13 @@ use uuid::{Builder, Uuid};
 
 /// One moment, and a well of ids and jitter that belongs to it.
 #[derive(Debug, Clone)]
-pub struct Stamp {
+pub struct DecisionContext {
     now: Timestamp,
     seed: u64,
     drawn: u16,
 }
 
-impl Stamp {
+impl DecisionContext {
     /// A stamp for `now`, cut to milliseconds: what is stored is what was decided with.
     pub fn new(now: Timestamp, seed: u64) -> Self {
         let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn ids_are_unique_sorted_and_version_7() {
-        let mut stamp = Stamp::new("2026-01-31T12:00:00.123456Z".parse().unwrap(), 7);
+        let mut stamp = DecisionContext::new("2026-01-31T12:00:00.123456Z".parse().unwrap(), 7);
         let ids: Vec<Uuid> = (0..4000).map(|_| stamp.id()).collect();
         assert!(ids.is_sorted());
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());

@@ -221,7 +221,7 @@ impl Retry {
 }
 
 /// How long a step that was not even tried is put off, the `times`th time (from 1).
-pub fn put_off(times: u32, jitter: f64) -> SignedDuration {
+pub fn postpone(times: u32, jitter: f64) -> SignedDuration {
     backoff(seconds(1), seconds(60), times, jitter)
 }
 

@@ -12,7 +12,7 @@ use shared::{
 
 /// Takes `items` away from `from`: a line that is the same if there is one, else as much as it takes of
 /// those with the same product and warehouse. Tells whether all of it was there.
-pub fn take_away(from: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
+pub fn subtract_items(from: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
     let mut was_there = true;
     for item in items {
         if let Some(index) = from.iter().position(|held| held == item) {
@@ -39,14 +39,14 @@ pub fn take_away(from: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
 
 /// What one warehouse has of one product. Always `0 ≤ reserved ≤ on_hand`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Shelf {
+pub struct WarehouseStock {
     /// Units on the shelves.
     pub on_hand: i64,
     /// Of these, held for open orders.
     pub reserved: i64,
 }
 
-impl Shelf {
+impl WarehouseStock {
     /// Units that can still be promised.
     pub fn available(self) -> i64 {
         self.on_hand - self.reserved
@@ -59,7 +59,7 @@ impl Shelf {
 }
 
 /// All shelves of some products, by product and warehouse.
-pub type Shelves = BTreeMap<Sku, BTreeMap<Warehouse, Shelf>>;
+pub type ProductStock = BTreeMap<Sku, BTreeMap<Warehouse, WarehouseStock>>;
 
 /// Warehouses of which every combination is looked at.
 const MAX_COMBINED: usize = 10;
@@ -71,7 +71,7 @@ const MAX_COMBINED: usize = 10;
 ///
 /// # Errors
 /// `OUT_OF_STOCK` naming each sku that falls short, with what was requested and is available.
-pub fn allocate(wishes: &[NewItem], shelves: &Shelves) -> Result<Vec<StockItem>, Failure> {
+pub fn allocate(wishes: &[NewItem], shelves: &ProductStock) -> Result<Vec<StockItem>, Failure> {
     let mut wanted: BTreeMap<&Sku, i64> = BTreeMap::new();
     for wish in wishes {
         *wanted.entry(&wish.sku).or_default() += i64::from(wish.quantity.get());
@@ -150,7 +150,7 @@ fn fewest<'a>(
     Some(chosen.map(|(_, place)| *place).collect())
 }
 
-fn refuse_shortage(wanted: &BTreeMap<&Sku, i64>, shelves: &Shelves) -> Result<(), Failure> {
+fn refuse_shortage(wanted: &BTreeMap<&Sku, i64>, shelves: &ProductStock) -> Result<(), Failure> {
     let short: Vec<_> = wanted
         .iter()
         .filter_map(|(sku, requested)| {
@@ -200,10 +200,10 @@ fn split(wishes: &[NewItem], mut taken: BTreeMap<(&Sku, &Warehouse), i64>) -> Ve
 mod tests {
     use super::*;
 
-    fn shelves(rows: &[(&str, &str, i64, i64)]) -> Shelves {
-        let mut shelves = Shelves::new();
+    fn shelves(rows: &[(&str, &str, i64, i64)]) -> ProductStock {
+        let mut shelves = ProductStock::new();
         for (sku, warehouse, on_hand, reserved) in rows {
-            let shelf = Shelf {
+            let shelf = WarehouseStock {
                 on_hand: *on_hand,
                 reserved: *reserved,
             };

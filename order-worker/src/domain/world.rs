@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use serde_json::json;
 use shared::{
     customer::Customer,
-    event::{Event, Fact},
+    event::{Event, EventData},
     id::{CustomerId, DeliveryId, EndpointId, EventId, OrderId, Sku, Storefront, Warehouse},
     order::StockItem,
     outcome::{Code, Failure, Json, Outcome},
@@ -19,7 +19,7 @@ use super::{
     order::Order,
     product::Product,
     step::{StepKey, StepRow},
-    stock::{Shelf, Shelves},
+    stock::{ProductStock, WarehouseStock},
     webhook::{Delivery, Endpoint},
 };
 
@@ -42,13 +42,13 @@ pub fn stand_in_key(promised: OrderId) -> String {
 
 /// The working set, and what of it has changed since it was loaded.
 #[derive(Debug, Clone, Default)]
-pub struct World {
+pub struct WorkingSet {
     /// Orders by id.
     pub orders: HashMap<OrderId, Order>,
     /// Products by sku.
     pub products: HashMap<Sku, Product>,
     /// Their stock.
-    pub shelves: Shelves,
+    pub shelves: ProductStock,
     /// Customers by id.
     pub customers: HashMap<CustomerId, Customer>,
     /// Endpoints by id.
@@ -68,12 +68,12 @@ pub struct World {
     /// What the next orders are called.
     pub numbers: VecDeque<i64>,
     /// What has changed.
-    pub dirty: Dirty,
+    pub dirty: ChangeSet,
 }
 
 /// What has changed since the world was loaded: this is what gets written.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Dirty {
+pub struct ChangeSet {
     /// In the order in which they happened.
     pub events: Vec<Event>,
     /// Their orders.
@@ -88,20 +88,20 @@ pub struct Dirty {
     pub endpoints: BTreeSet<EndpointId>,
     /// Webhooks.
     pub deliveries: BTreeSet<DeliveryId>,
-    /// Steps that were put or removed: those in [`World::steps`] are there, the others are gone.
+    /// Steps that were put or removed: those in [`WorkingSet::steps`] are there, the others are gone.
     pub steps: BTreeSet<StepKey>,
     /// New answers by idempotency key.
     pub recorded: BTreeSet<String>,
 }
 
-impl Dirty {
+impl ChangeSet {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-impl World {
+impl WorkingSet {
     /// Makes `changes` true.
     ///
     /// # Panics
@@ -110,14 +110,14 @@ impl World {
     pub fn apply(&mut self, changes: Changes) {
         for event in &changes.events {
             match &event.fact {
-                Fact::OrderCreated(_) => {
+                EventData::OrderCreated(_) => {
                     self.numbers.pop_front();
                 }
-                Fact::StockReserved { items } => self.move_stock(items, 0, 1),
-                Fact::StockReleased { items, .. } => self.move_stock(items, 0, -1),
-                Fact::ShipmentShipped { items, .. } => self.move_stock(items, -1, -1),
-                Fact::ShipmentReturned { items, .. } => self.move_stock(items, 1, 0),
-                Fact::StockAdjusted {
+                EventData::StockReserved { items } => self.move_stock(items, 0, 1),
+                EventData::StockReleased { items, .. } => self.move_stock(items, 0, -1),
+                EventData::ShipmentShipped { items, .. } => self.move_stock(items, -1, -1),
+                EventData::ShipmentReturned { items, .. } => self.move_stock(items, 1, 0),
+                EventData::StockAdjusted {
                     sku,
                     warehouse,
                     on_hand,
@@ -204,7 +204,12 @@ impl World {
         shelves.is_some_and(|shelves| shelves.contains_key(warehouse))
     }
 
-    fn change_shelf(&mut self, sku: &Sku, warehouse: &Warehouse, change: impl FnOnce(&mut Shelf)) {
+    fn change_shelf(
+        &mut self,
+        sku: &Sku,
+        warehouse: &Warehouse,
+        change: impl FnOnce(&mut WarehouseStock),
+    ) {
         let shelf = self
             .shelves
             .entry(sku.clone())

@@ -10,12 +10,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use shared::outcome::Told;
+use shared::outcome::RpcReply;
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
 use super::{
-    Undecided,
+    CommitError,
     intake::Intake,
     submission::{Submission, answer},
 };
@@ -23,10 +23,10 @@ use crate::{
     domain::{
         command::{Command, Trust},
         decide::{Rules, carry_out},
-        needs::Needs,
-        stamp::Stamp,
+        needs::LoadSet,
+        stamp::DecisionContext,
         step::StepRow,
-        world::World,
+        world::WorkingSet,
     },
     relay::Outbox,
     store::{Store, StoreError},
@@ -61,7 +61,7 @@ impl Decider {
             }
             let began = Instant::now();
             let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-            self.see_through(batch).await;
+            self.commit_with_retry(batch).await;
             self.note_pace(began.elapsed());
             metrics::histogram!("engine_batch_size").record(size);
             metrics::histogram!("engine_batch_duration_seconds").record(began.elapsed());
@@ -76,7 +76,7 @@ impl Decider {
     }
 
     /// Decides the batch, however long the database is away.
-    async fn see_through(&self, mut batch: Vec<Submission>) {
+    async fn commit_with_retry(&self, mut batch: Vec<Submission>) {
         let mut pause = BACKOFF.0;
         loop {
             batch.retain(|submission| submission.may_be_done || submission.ticket.take());
@@ -91,18 +91,18 @@ impl Decider {
                     return answer(batch, outcomes.into_iter().map(Ok));
                 }
                 // Fewer need less.
-                Err(StoreError::TooMuch) if batch.len() > 1 => {
+                Err(StoreError::TooLarge) if batch.len() > 1 => {
                     let half = batch.len().div_ceil(2);
-                    return self.see_parts_through(batch, half).await;
+                    return self.commit_in_parts(batch, half).await;
                 }
                 Err(error) => match undecided(error) {
                     // One of them can't be decided: alone, each harms only itself.
-                    Undecided::Defect(_) if batch.len() > 1 => {
-                        return self.see_parts_through(batch, 1).await;
+                    CommitError::Internal(_) if batch.len() > 1 => {
+                        return self.commit_in_parts(batch, 1).await;
                     }
-                    defect @ Undecided::Defect(_) => return refuse(batch, &defect),
-                    Undecided::Away(_) => put_back(&batch),
-                    unknown @ Undecided::Unknown(_) => {
+                    defect @ CommitError::Internal(_) => return refuse(batch, &defect),
+                    CommitError::Unavailable(_) => put_back(&batch),
+                    unknown @ CommitError::OutcomeUnknown(_) => {
                         let (again, not_again) = batch.into_iter().partition(is_safe_to_repeat);
                         refuse(not_again, &unknown);
                         batch = again;
@@ -121,11 +121,11 @@ impl Decider {
     }
 
     /// Decides the batch in parts of `size`, one after the other.
-    async fn see_parts_through(&self, mut batch: Vec<Submission>, size: usize) {
+    async fn commit_in_parts(&self, mut batch: Vec<Submission>, size: usize) {
         put_back(&batch);
         while !batch.is_empty() {
             let rest = batch.split_off(size.min(batch.len()));
-            Box::pin(self.see_through(batch)).await;
+            Box::pin(self.commit_with_retry(batch)).await;
             batch = rest;
         }
     }
@@ -137,12 +137,12 @@ impl Decider {
         }
     }
 
-    async fn decide_batch(&self, batch: &[Submission]) -> Result<Vec<Told>, StoreError> {
-        let mut needs = Needs::default();
+    async fn decide_batch(&self, batch: &[Submission]) -> Result<Vec<RpcReply>, StoreError> {
+        let mut needs = LoadSet::default();
         for submission in batch {
             needs.add(&submission.command);
         }
-        let stamp = Stamp::new(Timestamp::now(), seed());
+        let stamp = DecisionContext::new(Timestamp::now(), seed());
         let now = stamp.now();
         let (outcomes, steps, has_events) = self
             .store
@@ -178,7 +178,7 @@ fn put_back(batch: &[Submission]) {
     }
 }
 
-fn refuse(batch: Vec<Submission>, why: &Undecided) {
+fn refuse(batch: Vec<Submission>, why: &CommitError) {
     let outcomes = vec![Err(why.clone()); batch.len()];
     answer(batch, outcomes);
 }
@@ -211,34 +211,34 @@ fn seed() -> u64 {
     Uuid::now_v7().as_u64_pair().1
 }
 
-fn undecided(error: StoreError) -> Undecided {
+fn undecided(error: StoreError) -> CommitError {
     match error {
-        StoreError::GivenUp => Undecided::Defect("the request could not be decided".to_owned()),
-        StoreError::Damaged(_)
+        StoreError::Aborted => CommitError::Internal("the request could not be decided".to_owned()),
+        StoreError::Corrupt(_)
         | StoreError::Invalid(_)
         | StoreError::Failed(_)
-        | StoreError::TooMuch => {
+        | StoreError::TooLarge => {
             tracing::error!(%error, "a batch can't be loaded or saved");
-            Undecided::Defect("the request could not be decided".to_owned())
+            CommitError::Internal("the request could not be decided".to_owned())
         }
-        StoreError::Away(_) | StoreError::Refusing(_) => {
+        StoreError::Unavailable(_) | StoreError::ReadOnly(_) => {
             tracing::error!(%error, "a batch was not saved; nothing of it was done; trying again");
-            Undecided::Away("the database is away".to_owned())
+            CommitError::Unavailable("the database is away".to_owned())
         }
         // In the way of others it can't be for so long: it is in its own way.
         StoreError::Conflict(_) => {
             tracing::error!(%error, "a batch can't be saved beside what is there");
-            Undecided::Defect("the request could not be decided".to_owned())
+            CommitError::Internal("the request could not be decided".to_owned())
         }
-        StoreError::Unknown(_) => {
+        StoreError::OutcomeUnknown(_) => {
             tracing::error!(%error, "it is unknown whether a batch was saved; looking again");
-            Undecided::Unknown("the database did not answer the commit".to_owned())
+            CommitError::OutcomeUnknown("the database did not answer the commit".to_owned())
         }
     }
 }
 
 /// The steps that the batch put and whose time has come.
-fn due(world: &World, now: Timestamp) -> Vec<StepRow> {
+fn due(world: &WorkingSet, now: Timestamp) -> Vec<StepRow> {
     let put = world
         .dirty
         .steps

@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::mpsc, time};
 
 use super::{MAX_BATCH, submission::Submission};
-use crate::rush::{CROWD, Rush};
+use crate::priority::{CROWD, RequestActivity};
 
 /// Behind a crowd of callers, the result of one step is decided for so many of them…
 const CALLERS_A_STEP: usize = 16;
@@ -35,7 +35,7 @@ pub(super) struct Intake {
     steps: mpsc::Receiver<Submission>,
     /// Results of steps are long overdue: they take their turn like callers.
     is_late: bool,
-    rush: Arc<Rush>,
+    rush: Arc<RequestActivity>,
     /// Whether the last callers were a crowd.
     was_crowd: bool,
     /// Callers since steps last had their turn.
@@ -47,7 +47,7 @@ impl Intake {
         callers: mpsc::UnboundedReceiver<Vec<Submission>>,
         waiting: Arc<AtomicUsize>,
         steps: mpsc::Receiver<Submission>,
-        rush: Arc<Rush>,
+        rush: Arc<RequestActivity>,
     ) -> Self {
         Self {
             callers,

@@ -25,7 +25,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use shared::outcome::{Code, Failure, Told};
+use shared::outcome::{Code, Failure, RpcReply};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -38,8 +38,8 @@ use self::{
     submission::{Submission, Waiting},
 };
 use crate::{
+    dedicated_thread,
     domain::{command::Command, decide::Rules},
-    own_thread,
     relay::Outbox,
     store::Store,
 };
@@ -68,25 +68,25 @@ pub struct Engine {
 
 /// Why a command was not decided.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Undecided {
+pub enum CommitError {
     /// Certain that nothing was done: the database is away, or there is too much to do.
     #[error("{0}")]
-    Away(String),
+    Unavailable(String),
     /// It may have been done: the database did not answer the commit.
     #[error("{0}")]
-    Unknown(String),
+    OutcomeUnknown(String),
     /// It can't be decided: a defect, of which nothing was kept.
     #[error("{0}")]
-    Defect(String),
+    Internal(String),
 }
 
-impl From<Undecided> for Failure {
-    fn from(undecided: Undecided) -> Self {
+impl From<CommitError> for Failure {
+    fn from(undecided: CommitError) -> Self {
         let message = undecided.to_string();
         match undecided {
-            Undecided::Away(_) => Self::new(Code::Unavailable, message),
-            Undecided::Unknown(_) => Self::new(Code::Timeout, message),
-            Undecided::Defect(_) => Self::new(Code::Internal, message),
+            CommitError::Unavailable(_) => Self::new(Code::Unavailable, message),
+            CommitError::OutcomeUnknown(_) => Self::new(Code::Timeout, message),
+            CommitError::Internal(_) => Self::new(Code::Internal, message),
         }
     }
 }
@@ -104,7 +104,7 @@ impl Engine {
         let intake = Intake::new(callers, Arc::clone(&waiting), steps, outbox.rush());
         let decider = Decider::new(store, rules, outbox, Arc::clone(&pace_us));
         let (running, ended) = watch::channel(());
-        own_thread::spawn("engine", async move {
+        dedicated_thread::spawn("engine", async move {
             decider.run(intake).await;
             drop(running);
         })?;
@@ -120,12 +120,12 @@ impl Engine {
     /// Has `command` decided before `deadline`.
     ///
     /// # Errors
-    /// [`Undecided`], in time for the caller to hear of it.
+    /// [`CommitError`], in time for the caller to hear of it.
     pub async fn decide(
         &self,
         command: Command,
         deadline: Option<Instant>,
-    ) -> Result<Told, Undecided> {
+    ) -> Result<RpcReply, CommitError> {
         let decided = self.decide_together(vec![(command, deadline)]).all().await;
         decided
             .into_iter()
@@ -163,8 +163,12 @@ impl Engine {
     /// Has the result of a step that was due at `due_at` decided, however long that takes.
     ///
     /// # Errors
-    /// [`Undecided`].
-    pub async fn finish(&self, command: Command, due_at: Timestamp) -> Result<Told, Undecided> {
+    /// [`CommitError`].
+    pub async fn finish(
+        &self,
+        command: Command,
+        due_at: Timestamp,
+    ) -> Result<RpcReply, CommitError> {
         let (answer, mut decided) = mpsc::unbounded_channel();
         let mut submission = Submission::new(command, None, answer, 0);
         submission.is_late = Timestamp::now().duration_since(due_at) > LATE;
@@ -199,10 +203,10 @@ pub(crate) fn last_moment(deadline: Instant) -> Instant {
         .unwrap_or(deadline)
 }
 
-fn overloaded() -> Undecided {
-    Undecided::Away("too many requests are waiting; nothing was done".to_owned())
+fn overloaded() -> CommitError {
+    CommitError::Unavailable("too many requests are waiting; nothing was done".to_owned())
 }
 
-fn stopping() -> Undecided {
-    Undecided::Away("the worker is stopping".to_owned())
+fn stopping() -> CommitError {
+    CommitError::Unavailable("the worker is stopping".to_owned())
 }

@@ -8,23 +8,23 @@ use std::{
     },
 };
 
-use shared::outcome::Told;
+use shared::outcome::RpcReply;
 use tokio::{
     sync::mpsc,
     time::{self, Instant},
 };
 
-use super::{Undecided, stopping};
+use super::{CommitError, stopping};
 use crate::domain::command::Command;
 
 /// What came of the command that stood at this place among those that were submitted together.
-pub type Decided = (usize, Result<Told, Undecided>);
+pub type Decided = (usize, Result<RpcReply, CommitError>);
 
 /// A command that waits to be decided.
 pub(super) struct Submission {
     pub(super) command: Command,
     pub(super) deadline: Option<Instant>,
-    pub(super) ticket: Arc<Ticket>,
+    pub(super) ticket: Arc<Ownership>,
     /// A commit of it was not answered.
     pub(super) may_be_done: bool,
     /// A step's result, and long overdue.
@@ -60,7 +60,7 @@ impl Submission {
 /// Tells what came of `batch`: to those who asked together, together.
 pub(super) fn answer(
     batch: Vec<Submission>,
-    outcomes: impl IntoIterator<Item = Result<Told, Undecided>>,
+    outcomes: impl IntoIterator<Item = Result<RpcReply, CommitError>>,
 ) {
     let mut all = batch.into_iter().zip(outcomes).peekable();
     while let Some((submission, outcome)) = all.next() {
@@ -76,9 +76,9 @@ pub(super) fn answer(
 
 /// Whose a command is: a caller may take it back as long as no batch has it.
 #[derive(Default)]
-pub(super) struct Ticket(AtomicU8);
+pub(super) struct Ownership(AtomicU8);
 
-impl Ticket {
+impl Ownership {
     const WAITING: u8 = 0;
     const TAKEN: u8 = 1;
     const WITHDRAWN: u8 = 2;
@@ -116,7 +116,7 @@ pub struct Decisions {
 
 /// A caller that waits.
 pub(super) struct Waiting {
-    ticket: Arc<Ticket>,
+    ticket: Arc<Ownership>,
     deadline: Option<Instant>,
     /// When it has to be told, to hear of it in time.
     last_moment: Option<Instant>,
@@ -137,18 +137,18 @@ impl Waiting {
     }
 
     /// What there is to tell at `now`, without a decision.
-    fn give_up(&mut self, now: Instant) -> Option<Undecided> {
+    fn give_up(&mut self, now: Instant) -> Option<CommitError> {
         if self.last_moment.is_some_and(|moment| moment <= now) {
             self.last_moment = None;
             if self.ticket.withdraw() {
-                return Some(Undecided::Away(
+                return Some(CommitError::Unavailable(
                     "the database did not take it in time; nothing was done".to_owned(),
                 ));
             }
         }
         let is_over =
             self.last_moment.is_none() && self.deadline.is_some_and(|deadline| deadline <= now);
-        is_over.then(|| Undecided::Unknown("not decided in time".to_owned()))
+        is_over.then(|| CommitError::OutcomeUnknown("not decided in time".to_owned()))
     }
 }
 
@@ -206,7 +206,7 @@ impl Decisions {
     }
 
     /// What came of all of them, in their order.
-    pub async fn all(mut self) -> Vec<Result<Told, Undecided>> {
+    pub async fn all(mut self) -> Vec<Result<RpcReply, CommitError>> {
         let mut all = Vec::with_capacity(self.waiting.len());
         while let Some(decided) = self.next().await {
             all.extend(decided);
@@ -220,7 +220,7 @@ impl Decisions {
     }
 
     /// Those for whom `why` says why.
-    fn refuse(&mut self, why: impl Fn(&mut Waiting) -> Option<Undecided>) {
+    fn refuse(&mut self, why: impl Fn(&mut Waiting) -> Option<CommitError>) {
         for (place, waiting) in self.waiting.iter_mut().enumerate() {
             if let Some(why) = waiting.as_mut().and_then(&why) {
                 *waiting = None;
@@ -275,7 +275,7 @@ mod tests {
         (submissions, decisions)
     }
 
-    fn refusals(count: usize) -> impl Iterator<Item = Result<Told, Undecided>> {
+    fn refusals(count: usize) -> impl Iterator<Item = Result<RpcReply, CommitError>> {
         let refusal = || Err(Failure::new(Code::NotFound, "nobody")).into();
         std::iter::repeat_with(move || Ok(refusal())).take(count)
     }
@@ -307,9 +307,9 @@ mod tests {
         assert!(matches!(
             decisions.all().await.as_slice(),
             [
-                Err(Undecided::Away(_)),
-                Err(Undecided::Unknown(_)),
-                Err(Undecided::Away(_))
+                Err(CommitError::Unavailable(_)),
+                Err(CommitError::OutcomeUnknown(_)),
+                Err(CommitError::Unavailable(_))
             ]
         ));
         // What was withdrawn can't be taken any more.

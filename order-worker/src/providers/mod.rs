@@ -16,7 +16,7 @@ pub mod stripe;
 use shared::{id::OrderId, money::Money};
 
 use self::{sandbox::payment::SandboxPayments, stripe::Stripe};
-use crate::domain::{command::StepResult, payment::Standing};
+use crate::domain::{command::StepResult, payment::PaymentState};
 
 /// Why a partner did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -151,7 +151,7 @@ impl Payments {
     ///
     /// # Errors
     /// `Permanent` when there is none.
-    pub async fn look(&self, payment: &Payment) -> Result<Standing, PartnerError> {
+    pub async fn look(&self, payment: &Payment) -> Result<PaymentState, PartnerError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.look(&payment.key).await,
             Provider::Stripe(stripe) => stripe.look(payment).await,

@@ -29,7 +29,7 @@ impl Rpc {
         request: ApproveAll,
         deadline: Option<time::Instant>,
     ) -> Result<Json, Failure> {
-        caller.must_operate()?;
+        caller.require_operator()?;
         let enough = time::Instant::now() + APPROVING;
         let until = deadline.map_or(enough, |deadline| last_moment(deadline).min(enough));
         let mut query = ListOrders {
@@ -45,7 +45,7 @@ impl Rpc {
             limit: MAX_LIMIT,
             cursor: request.cursor,
         };
-        let mut told = ApprovedAll {
+        let mut reply = ApprovedAll {
             approved: 0,
             failed: Vec::new(),
             next_cursor: None,
@@ -60,20 +60,23 @@ impl Rpc {
             let commands = ids.iter().map(|id| (approve(caller, *id), deadline));
             let decided = self.engine.decide_together(commands.collect()).all().await;
             for (id, decided) in ids.into_iter().zip(decided) {
-                match decided.map_err(Failure::from).and_then(|told| told.outcome) {
-                    Ok(_) => told.approved += 1,
-                    Err(Failure { code, message, .. }) => told.failed.push(NotApproved {
+                match decided
+                    .map_err(Failure::from)
+                    .and_then(|reply| reply.outcome)
+                {
+                    Ok(_) => reply.approved += 1,
+                    Err(Failure { code, message, .. }) => reply.failed.push(NotApproved {
                         id,
                         code,
                         detail: message,
                     }),
                 }
             }
-            told.next_cursor = page.next_cursor;
-            if told.next_cursor.is_none() || time::Instant::now() >= until {
-                return Json::of(&told);
+            reply.next_cursor = page.next_cursor;
+            if reply.next_cursor.is_none() || time::Instant::now() >= until {
+                return Json::of(&reply);
             }
-            query.cursor.clone_from(&told.next_cursor);
+            query.cursor.clone_from(&reply.next_cursor);
         }
     }
 }

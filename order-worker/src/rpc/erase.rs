@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Rpc, read_cursor, unreadable, write_cursor};
 use crate::{
-    dead_letters::Asking,
+    dead_letters::CommandContext,
     domain::command::{Action, Command},
 };
 
@@ -22,7 +22,7 @@ impl Rpc {
     /// again goes on.
     pub(super) async fn erase_customer(
         &self,
-        asking: &Asking,
+        asking: &CommandContext,
         request: CustomerRef,
     ) -> Result<Json, Failure> {
         let (caller, deadline) = (&asking.caller, asking.deadline);
@@ -45,7 +45,7 @@ impl Rpc {
                 deadline,
             )
             .await?;
-        self.store.see_batches_out().await.map_err(unreadable)?;
+        self.store.drain_batches().await.map_err(unreadable)?;
         let mut query = orders_of(request.id);
         loop {
             let after = query.cursor.as_deref().map(read_cursor).transpose()?;

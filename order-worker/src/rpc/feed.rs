@@ -25,7 +25,7 @@ const MAX_WAITING: usize = PREFETCH as usize / 2;
 
 /// What readers of the feed wait for.
 #[derive(Clone)]
-pub struct News {
+pub struct FeedNotifier {
     /// Changes when there are new events.
     pub events: watch::Receiver<()>,
     /// The worker is asked to stop: nobody waits any more.
@@ -34,7 +34,7 @@ pub struct News {
     pub waiting: Arc<Semaphore>,
 }
 
-impl News {
+impl FeedNotifier {
     /// News of this worker's `events`, until `stop`.
     pub fn new(events: watch::Receiver<()>, stop: CancellationToken) -> Self {
         Self {

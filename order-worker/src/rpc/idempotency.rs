@@ -3,7 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use shared::{
-    amqp::rpc_server::{Asked, Identity},
+    amqp::rpc_server::{Identity, RpcRequest},
     etag::IfMatch,
     outcome::Failure,
     request::{Caller, Request, Role},
@@ -13,16 +13,16 @@ use crate::domain::command::{Idempotency, Trust};
 
 /// The client's own key, or else the message's id. Both are the caller's: two storefronts may use
 /// the same key for different things.
-pub(super) fn idempotency(asked: &Asked) -> Result<Option<Idempotency>, Failure> {
-    if asked.request.is_read() {
+pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, Failure> {
+    if request.request.is_read() {
         return Ok(None);
     }
-    if let Some(key) = &asked.idempotency_key {
-        let condition = asked.if_match.as_ref();
-        return by_client(&asked.caller, &asked.request, condition, key).map(Some);
+    if let Some(key) = &request.idempotency_key {
+        let condition = request.if_match.as_ref();
+        return by_client(&request.caller, &request.request, condition, key).map(Some);
     }
-    let scope = scope(&asked.caller, &asked.request);
-    let (key, trust) = match &asked.identity {
+    let scope = scope(&request.caller, &request.request);
+    let (key, trust) = match &request.identity {
         Some(Identity::Named(id)) => (format!("{scope}/message/{id}"), Trust::Message),
         Some(Identity::Waiting {
             place,
@@ -39,7 +39,7 @@ pub(super) fn idempotency(asked: &Asked) -> Result<Option<Idempotency>, Failure>
     };
     Ok(Some(Idempotency {
         key,
-        fingerprint: fingerprint(&asked.request)?,
+        fingerprint: fingerprint(&request.request)?,
         trust,
     }))
 }

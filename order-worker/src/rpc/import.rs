@@ -9,7 +9,7 @@ use shared::{
     body,
     id::OrderId,
     order::{ImportLine, ImportOrders, ImportReport, ImportedOrder, RejectedLine},
-    outcome::{Code, Failure, Json, Told},
+    outcome::{Code, Failure, Json, RpcReply},
     request::Caller,
 };
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use uuid::Builder;
 use super::Rpc;
 use crate::{
     domain::command::{Action, Command},
-    engine::{Engine, Undecided},
+    engine::{CommitError, Engine},
 };
 
 impl Rpc {
@@ -30,7 +30,7 @@ impl Rpc {
         name: Option<ImportName<'_>>,
         deadline: Option<Instant>,
     ) -> Result<Json, Failure> {
-        caller.must_operate()?;
+        caller.require_operator()?;
         Json::of(&import(&self.engine, caller, request.lines, name, deadline).await?)
     }
 }
@@ -139,12 +139,12 @@ impl ImportName<'_> {
 }
 
 /// Whether the order was there already.
-fn is_duplicate(decided: Result<Told, Undecided>) -> Result<bool, Failure> {
-    let told = match decided {
-        Err(Undecided::Defect(why)) => return Err(Failure::new(Code::Internal, why)),
-        told => told?,
+fn is_duplicate(decided: Result<RpcReply, CommitError>) -> Result<bool, Failure> {
+    let reply = match decided {
+        Err(CommitError::Internal(why)) => return Err(Failure::new(Code::Internal, why)),
+        reply => reply?,
     };
-    Ok(told.outcome?.value()["is_duplicate"] == true)
+    Ok(reply.outcome?.value()["is_duplicate"] == true)
 }
 
 fn is_undecided(failure: &Failure) -> bool {

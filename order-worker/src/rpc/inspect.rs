@@ -11,7 +11,7 @@ use shared::{
 use uuid::Uuid;
 
 use super::{Rpc, unreadable};
-use crate::domain::{command::origin_of_request, stamp::Stamp};
+use crate::domain::{command::origin_of_request, stamp::DecisionContext};
 
 impl Rpc {
     pub(super) async fn debug_order(
@@ -19,31 +19,31 @@ impl Rpc {
         caller: &Caller,
         order: OrderRef,
     ) -> Result<Json, Failure> {
-        self.must_debug(caller)?;
+        self.require_debug_mode(caller)?;
         let found = self.store.debug_order(order.id).await.map_err(unreadable)?;
         Json::of(&found.ok_or_else(|| Failure::not_found("order", order.id))?)
     }
 
     pub(super) async fn debug_tables(&self, caller: &Caller) -> Result<Json, Failure> {
-        self.must_debug(caller)?;
+        self.require_debug_mode(caller)?;
         Json::of(&self.store.debug_tables().await.map_err(unreadable)?)
     }
 
     /// Nobody learns that it could be there.
-    fn must_debug(&self, caller: &Caller) -> Result<(), Failure> {
+    fn require_debug_mode(&self, caller: &Caller) -> Result<(), Failure> {
         if !self.modes.debug {
             return Err(Failure::new(Code::NotFound, "DEBUG_API is not set"));
         }
-        caller.must_administer()
+        caller.require_admin()
     }
 
     pub(super) async fn reset(&self, caller: &Caller) -> Result<Json, Failure> {
         let Some(sandbox) = &self.modes.demo else {
             return Err(Failure::new(Code::NotFound, "DEMO is not set"));
         };
-        caller.must_operate()?;
+        caller.require_operator()?;
         let seed = Uuid::now_v7().as_u64_pair().1;
-        let stamp = Stamp::new(Timestamp::now(), seed);
+        let stamp = DecisionContext::new(Timestamp::now(), seed);
         let reset = self.store.reset(&origin_of_request(caller), &stamp).await;
         let products = reset.map_err(unreadable)?;
         sandbox.reset().await.map_err(unreadable)?;

@@ -14,7 +14,10 @@ use shared::{
     request::{Caller, Role},
 };
 
-use super::{Doing, Done, Rpc, defect, harmless, sort::Query, unreadable, unreadable_order};
+use super::{
+    RequestScope, Rpc, TaskOutcome, catch_panic, dispatch::Query, internal_error, unreadable,
+    unreadable_order,
+};
 use crate::{
     domain::{
         order::Order,
@@ -98,37 +101,37 @@ impl Rpc {
 
     /// Reads as one the orders that are asked for at the same moment, as far as there is room; each is told on
     /// its own.
-    pub(super) async fn look_up(&self, looks: Vec<(Doing, GetOrder)>) -> Done {
+    pub(super) async fn look_up(&self, looks: Vec<(RequestScope, GetOrder)>) -> TaskOutcome {
         let ids: Vec<_> = looks.iter().map(|(_, query)| query.id).collect();
         let looked = AssertUnwindSafe(self.store.orders_by_id(&ids)).catch_unwind();
         let looked = match looked.await {
             Ok(looked) => looked.map_err(unreadable),
-            Err(_) => Err(defect()),
+            Err(_) => Err(internal_error()),
         };
         let was_looked_for = |(_, query): &(_, GetOrder)| {
             let looked = looked.as_ref();
             looked.is_err() || looked.is_ok_and(|looked| looked.covers(&query.id))
         };
         let (looks, left): (Vec<_>, _) = looks.into_iter().partition(was_looked_for);
-        let told = looks.into_iter().map(|(doing, query)| {
-            let told = harmless(|| {
+        let reply = looks.into_iter().map(|(scope, query)| {
+            let reply = catch_panic(|| {
                 let found = &looked.as_ref().map_err(Failure::clone)?.found;
                 let found = found.get(&query.id).map(Result::as_ref).transpose();
                 let found = found.map_err(|error| unreadable_order(query.id, error.clone()))?;
-                let (order, steps) = visible(&doing.caller, &query, found)?;
+                let (order, steps) = visible(&scope.caller, &query, found)?;
                 Json::of(&order.represent_by_itself(steps))
             });
-            doing.end(told.unwrap_or_else(|| Err(defect())).into())
+            scope.end(reply.unwrap_or_else(|| Err(internal_error())).into())
         });
-        Done {
-            answered: told.collect(),
+        TaskOutcome {
+            answered: reply.collect(),
             left,
         }
     }
 
     async fn orders(&self, caller: &Caller, mut query: ListOrders) -> Result<Json, Failure> {
         if query.include_deleted {
-            caller.must_operate()?;
+            caller.require_operator()?;
         }
         query.storefront = visible_storefront(caller, query.storefront);
         let after = query.cursor.as_deref().map(read_cursor).transpose()?;
@@ -175,7 +178,7 @@ fn visible<'a>(
     found: Option<&'a OrderAndSteps>,
 ) -> Result<&'a OrderAndSteps, Failure> {
     if query.include_deleted {
-        caller.must_operate()?;
+        caller.require_operator()?;
     }
     found
         .filter(|(order, _)| {
@@ -185,10 +188,13 @@ fn visible<'a>(
 }
 
 /// Whose data a list shows: a storefront's own, whatever it asks for.
-pub(super) fn visible_storefront(caller: &Caller, asked: Option<Storefront>) -> Option<Storefront> {
+pub(super) fn visible_storefront(
+    caller: &Caller,
+    request: Option<Storefront>,
+) -> Option<Storefront> {
     match caller.role {
         Role::Storefront => Some(caller.storefront.clone()),
-        Role::Operator | Role::Admin => asked,
+        Role::Operator | Role::Admin => request,
     }
 }
 

@@ -21,8 +21,8 @@ impl Rpc {
         stats.system = match caller.role {
             Role::Storefront => None,
             Role::Operator | Role::Admin => {
-                let told = system(&self.store, &self.insight).await;
-                Some(told.map_err(unreadable)?)
+                let reply = system(&self.store, &self.insight).await;
+                Some(reply.map_err(unreadable)?)
             }
         };
         Json::of(&stats)

@@ -29,7 +29,7 @@ use shared::{
         topology::{DEAD_LETTER_EXCHANGE, STEP_QUEUE},
     },
     order::{ACCEPT_ORDER, AcceptOrder},
-    outcome::{Failure, Told},
+    outcome::{Failure, RpcReply},
     request::{Caller, Request},
     trace,
 };
@@ -52,7 +52,7 @@ use crate::{
         command::{Action, Command, Idempotency, StepResult},
         step::{StepKey, StepRow},
     },
-    engine::{Engine, Undecided},
+    engine::{CommitError, Engine},
     providers::{PartnerError, Payments, sandbox::carrier::SandboxCarrier},
     rpc::by_client,
     stats::Latencies,
@@ -219,23 +219,23 @@ impl Steps {
             action: Action::AcceptOrder(accept),
         };
         match self.engine.decide(command, None).await {
-            Ok(Told { outcome: Ok(_), .. }) => {
+            Ok(RpcReply { outcome: Ok(_), .. }) => {
                 point(Point::AfterStepStored);
                 tracing::info!(order.id = %id, request_id, "order.accept");
                 delivery.receipt.ack().await;
             }
-            Ok(Told {
+            Ok(RpcReply {
                 outcome: Err(failure),
                 ..
             }) => {
                 tracing::error!(%failure, order.id = %id, "an order could not be accepted; it goes to the dead letters");
                 self.bury(delivery, failure.to_string()).await;
             }
-            Err(Undecided::Defect(error)) => {
+            Err(CommitError::Internal(error)) => {
                 tracing::error!(error, order.id = %id, "an order could not be decided; it goes to the dead letters");
                 self.bury(delivery, error).await;
             }
-            Err(error @ (Undecided::Away(_) | Undecided::Unknown(_))) => {
+            Err(error @ (CommitError::Unavailable(_) | CommitError::OutcomeUnknown(_))) => {
                 tracing::warn!(%error, order.id = %id, "an order waits to be accepted");
                 time::sleep(PAUSE).await;
                 delivery.receipt.requeue().await;
@@ -320,14 +320,14 @@ impl Steps {
         let ending = Ending::of(&result);
         let finished = match self.finish(&row, result).await {
             // Deciding the same result again would not end better: an operator must look.
-            Ok(Told {
+            Ok(RpcReply {
                 outcome: Err(failure),
                 ..
             }) => {
                 tracing::error!(%failure, "a step's result was refused");
                 self.give_up(&row, failure.to_string()).await
             }
-            Err(defect @ Undecided::Defect(_)) => {
+            Err(defect @ CommitError::Internal(_)) => {
                 tracing::error!(%defect, "a step's result could not be decided");
                 self.give_up(&row, defect.to_string()).await
             }
@@ -370,7 +370,7 @@ impl Steps {
             let read = self.store.steps(keys, Due::of).await;
             drop(turn);
             match read {
-                Err(error @ (StoreError::Away(_) | StoreError::Refusing(_)))
+                Err(error @ (StoreError::Unavailable(_) | StoreError::ReadOnly(_)))
                     if Instant::now() < patience =>
                 {
                     tracing::debug!(%error, "steps wait for the database");
@@ -381,7 +381,7 @@ impl Steps {
         }
     }
 
-    async fn finish(&self, row: &StepRow, result: StepResult) -> Result<Told, Undecided> {
+    async fn finish(&self, row: &StepRow, result: StepResult) -> Result<RpcReply, CommitError> {
         let command = Command::Finish {
             key: row.key.clone(),
             attempt: row.attempt,

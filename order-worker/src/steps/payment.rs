@@ -5,7 +5,7 @@ use crate::{
     domain::{
         command::StepResult,
         order::Order,
-        payment::Standing,
+        payment::PaymentState,
         step::{Step, StepKey, StepRow},
     },
     providers::{PartnerError, Payment, Payments},
@@ -94,8 +94,8 @@ pub(super) async fn check(
 }
 
 /// As it was asked of the order as it is.
-fn stands(standing: Standing, version: u64) -> StepResult {
-    StepResult::Stands(Standing {
+fn stands(standing: PaymentState, version: u64) -> StepResult {
+    StepResult::Stands(PaymentState {
         version,
         ..standing
     })

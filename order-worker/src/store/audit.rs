@@ -12,16 +12,16 @@ use shared::{event::Event, id::OrderId};
 
 use super::{
     StoreError,
+    byte_limit::{LOT, bounded},
     database::{Session, Sql, among, arguments, list},
     feed::reached,
-    filling::{LOT, bounded},
+    feed_cursor::Positioned,
     place, postgres,
     row::{event, json, millis, parse, read_step, select_events, select_steps, shelf, timestamp},
     schema::Schema,
     sqlite,
-    turn::Positioned,
 };
-use crate::domain::{order::Order, product::Product, step::StepRow, stock::Shelves};
+use crate::domain::{order::Order, product::Product, step::StepRow, stock::ProductStock};
 
 /// A step that is not as it should be.
 #[derive(Debug, Clone)]
@@ -107,7 +107,7 @@ pub(super) fn audited<T>(
 ) -> Result<Audited<T>, StoreError> {
     match row {
         Ok(row) => Ok(Ok(row)),
-        Err(StoreError::Damaged(why)) => Ok(Err(Unreadable {
+        Err(StoreError::Corrupt(why)) => Ok(Err(Unreadable {
             subject: subject.to_owned(),
             why,
         })),
@@ -222,7 +222,7 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is away, or a row can't be understood.
-    pub async fn shelves(&mut self) -> Result<Shelves, StoreError> {
+    pub async fn shelves(&mut self) -> Result<ProductStock, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -230,7 +230,7 @@ impl Audit {
                 Vec::new(),
             )
             .await?;
-        let mut shelves = Shelves::new();
+        let mut shelves = ProductStock::new();
         for row in rows {
             shelf(&row, &mut shelves)?;
         }

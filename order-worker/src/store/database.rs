@@ -20,7 +20,7 @@ use tokio::time;
 
 use super::{
     StoreError,
-    filling::Filling,
+    byte_limit::ByteLimit,
     postgres::{LocalSettings, begin_with},
     sqlite,
 };
@@ -246,7 +246,7 @@ fn cell(row: &PgRow, column: usize) -> &[u8] {
 }
 
 fn odd(column: usize, what: &str) -> StoreError {
-    StoreError::Damaged(format!("column {column} is not {what}"))
+    StoreError::Corrupt(format!("column {column} is not {what}"))
 }
 
 /// A connection, on loan or one's own.
@@ -310,7 +310,7 @@ impl Session {
         Ok(read.rows)
     }
 
-    /// The rows that `sql` gives, as [`Filling`] has `room` for them.
+    /// The rows that `sql` gives, as [`ByteLimit`] has `room` for them.
     pub(super) async fn fetch_within(
         &mut self,
         room: usize,
@@ -327,7 +327,7 @@ impl Session {
                 let query = sqlx::query_with(sql.postgres, to_postgres(arguments)?);
                 let query = query.persistent(postgres.has_named_statements());
                 let patience = postgres.patience();
-                let mut filling = Filling::new(room);
+                let mut filling = ByteLimit::new(room);
                 let read = time::timeout(patience, async {
                     let mut running = postgres.run().await?;
                     let mut rows = query.fetch(running.connection());

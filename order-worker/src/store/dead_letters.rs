@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
+    byte_limit::LOT,
     database::{Row, arguments},
-    filling::LOT,
     row::{json, millis, parse, timestamp, unsigned},
 };
 use crate::{

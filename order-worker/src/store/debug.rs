@@ -5,8 +5,8 @@ use shared::id::OrderId;
 
 use super::{
     Store, StoreError,
+    byte_limit::LOT,
     database::arguments,
-    filling::LOT,
     row::{json, read_step, select_events, select_steps},
 };
 

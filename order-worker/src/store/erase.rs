@@ -64,7 +64,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away, or they take longer than three seconds.
-    pub async fn see_batches_out(&self) -> Result<(), StoreError> {
+    pub async fn drain_batches(&self) -> Result<(), StoreError> {
         let mut session = self.transaction().await?;
         let sql = Sql::dialects(
             "SELECT 1",

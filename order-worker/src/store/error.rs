@@ -7,28 +7,28 @@ use shared::outcome::{Code, Failure};
 pub enum StoreError {
     /// No answer; nothing was changed, unless it was a commit.
     #[error("the database is away: {0}")]
-    Away(String),
+    Unavailable(String),
     /// The database itself says that it can't for now: full, read-only, locked. Nothing was changed.
     #[error("the database takes nothing: {0}")]
-    Refusing(String),
+    ReadOnly(String),
     /// The commit was not answered: what was decided may be there or not.
     #[error("the database did not answer the commit: {0}")]
-    Unknown(String),
+    OutcomeUnknown(String),
     /// Another worker changed the same rows first; nothing was changed.
     #[error("another worker was there first: {0}")]
     Conflict(String),
     /// A batch's orders are more than is to be in memory at once; nothing was changed.
     #[error("the batch is about too much")]
-    TooMuch,
+    TooLarge,
     /// Whoever decided gave up; nothing was changed.
     #[error("the batch was given up")]
-    GivenUp,
+    Aborted,
     /// A value that the database does not accept, such as a text with NUL characters; nothing was changed.
     #[error("the database does not take a value: {0}")]
     Invalid(String),
     /// Stored data is corrupt: the database says so, or a row can't be decoded. Nothing was changed.
     #[error("the database is damaged: {0}")]
-    Damaged(String),
+    Corrupt(String),
     /// Any other error: of the database, by its own words, or of this program. Nothing was changed.
     #[error("the database operation failed: {0}")]
     Failed(String),
@@ -38,28 +38,31 @@ impl StoreError {
     /// The reply to a request that failed with this error while it read; nothing was changed.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Damaged(_) => Failure::new(Code::Internal, "stored data can't be read"),
+            Self::Corrupt(_) => Failure::new(Code::Internal, "stored data can't be read"),
             Self::Failed(_) => Failure::new(Code::Internal, "the database operation failed"),
             Self::Invalid(_) => Failure::new(
                 Code::InvalidRequest,
                 "the request has a value that the database does not take",
             ),
-            Self::Away(_)
-            | Self::Refusing(_)
-            | Self::Unknown(_)
+            Self::Unavailable(_)
+            | Self::ReadOnly(_)
+            | Self::OutcomeUnknown(_)
             | Self::Conflict(_)
-            | Self::TooMuch
-            | Self::GivenUp => Failure::new(Code::Unavailable, "the database is away"),
+            | Self::TooLarge
+            | Self::Aborted => Failure::new(Code::Unavailable, "the database is away"),
         }
     }
 
     /// Whether it may be gone at the next attempt.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Away(_) | Self::Refusing(_) | Self::Unknown(_) | Self::Conflict(_) => true,
-            Self::TooMuch
-            | Self::GivenUp
-            | Self::Damaged(_)
+            Self::Unavailable(_)
+            | Self::ReadOnly(_)
+            | Self::OutcomeUnknown(_)
+            | Self::Conflict(_) => true,
+            Self::TooLarge
+            | Self::Aborted
+            | Self::Corrupt(_)
             | Self::Invalid(_)
             | Self::Failed(_) => false,
         }
@@ -69,7 +72,7 @@ impl StoreError {
     /// that it did not commit.
     pub(super) fn in_commit(self) -> Self {
         match self {
-            Self::Away(why) => Self::Unknown(why),
+            Self::Unavailable(why) => Self::OutcomeUnknown(why),
             told => told,
         }
     }
@@ -149,12 +152,12 @@ impl From<sqlx::Error> for StoreError {
         let why = error.to_string();
         let sqlx::Error::Database(database) = &error else {
             return match error {
-                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Damaged(why),
+                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Corrupt(why),
                 sqlx::Error::Encode(_)
                 | sqlx::Error::ColumnIndexOutOfBounds { .. }
                 | sqlx::Error::Configuration(_)
                 | sqlx::Error::InvalidArgument(_) => Self::Failed(why),
-                _ => Self::Away(why),
+                _ => Self::Unavailable(why),
             };
         };
         of_postgres(&database.code().unwrap_or_default(), why)
@@ -166,13 +169,13 @@ fn of_postgres(code: &str, why: String) -> StoreError {
     let class = code.get(..2).unwrap_or_default();
     match () {
         () if CONFLICT_CODES.contains(&code) => StoreError::Conflict(why),
-        () if POOLED_CODES.contains(&code) => StoreError::Refusing(format!("{POOLED}: {why}")),
-        () if AWAY_CLASSES.contains(&class) => StoreError::Away(why),
+        () if POOLED_CODES.contains(&code) => StoreError::ReadOnly(format!("{POOLED}: {why}")),
+        () if AWAY_CLASSES.contains(&class) => StoreError::Unavailable(why),
         () if REFUSING_CLASSES.contains(&class) || REFUSING_CODES.contains(&code) => {
-            StoreError::Refusing(why)
+            StoreError::ReadOnly(why)
         }
         () if class == INVALID_CLASS => StoreError::Invalid(why),
-        () if DAMAGED_CODES.contains(&code) => StoreError::Damaged(why),
+        () if DAMAGED_CODES.contains(&code) => StoreError::Corrupt(why),
         () => StoreError::Failed(format!("{why} (SQLSTATE {code})")),
     }
 }
@@ -189,9 +192,9 @@ impl From<rusqlite::Error> for StoreError {
         );
         let primary = primary_code(&error);
         match () {
-            () if SQLITE_REFUSING.contains(&primary) => Self::Refusing(why),
-            () if primary == SQLITE_AWAY => Self::Away(why),
-            () if is_undecodable || SQLITE_DAMAGED.contains(&primary) => Self::Damaged(why),
+            () if SQLITE_REFUSING.contains(&primary) => Self::ReadOnly(why),
+            () if primary == SQLITE_AWAY => Self::Unavailable(why),
+            () if is_undecodable || SQLITE_DAMAGED.contains(&primary) => Self::Corrupt(why),
             () => Self::Failed(why),
         }
     }
@@ -204,8 +207,8 @@ mod tests {
     #[test]
     fn an_unanswered_commit_is_unknown_and_a_refused_one_is_not() {
         let lost = StoreError::from(sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into()));
-        assert!(matches!(lost, StoreError::Away(_)));
-        assert!(matches!(lost.in_commit(), StoreError::Unknown(_)));
+        assert!(matches!(lost, StoreError::Unavailable(_)));
+        assert!(matches!(lost.in_commit(), StoreError::OutcomeUnknown(_)));
         let refused = StoreError::Conflict("serialization failure".to_owned());
         assert!(matches!(refused.in_commit(), StoreError::Conflict(_)));
     }
@@ -213,7 +216,7 @@ mod tests {
     #[test]
     fn only_corruption_is_called_damage() {
         let damaged =
-            |code: &str| matches!(of_postgres(code, String::new()), StoreError::Damaged(_));
+            |code: &str| matches!(of_postgres(code, String::new()), StoreError::Corrupt(_));
         // One code or more of every class of PostgreSQL's appendix.
         let codes = "02000 03000 08006 08P01 09000 0A000 0B000 0F001 0L000 0P000 0Z000 20000 21000 22001
             22003 22021 22P02 22P05 23502 23503 23505 23514 24000 25001 25006 25P01 25P02 25P03 26000 27000
@@ -226,7 +229,7 @@ mod tests {
         assert!(damaged("XX001") && damaged("XX002"));
         for code in 0..=30 {
             let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
-            let is_damaged = matches!(StoreError::from(error), StoreError::Damaged(_));
+            let is_damaged = matches!(StoreError::from(error), StoreError::Corrupt(_));
             assert_eq!(is_damaged, [11, 26].contains(&code), "{code}");
         }
     }
@@ -235,7 +238,7 @@ mod tests {
     fn a_server_that_lost_the_session_can_be_tried_again() {
         for code in ["42P05", "26000", "53300", "28P01", "25006"] {
             let error = of_postgres(code, "why".to_owned());
-            assert!(matches!(error, StoreError::Refusing(_)), "{code}");
+            assert!(matches!(error, StoreError::ReadOnly(_)), "{code}");
         }
     }
 }

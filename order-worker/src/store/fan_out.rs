@@ -11,11 +11,11 @@ use super::{
     Store, StoreError,
     bulk::{Kind, Write, Writes},
     database::{Argument, Session, Sql, arguments},
+    feed_cursor::{Checkpoint, FeedConsumer},
     row::{json, millis, readable},
-    turn::{Follower, Passed},
 };
 use crate::domain::{
-    stamp::Stamp,
+    stamp::DecisionContext,
     webhook::{Delivery, Endpoint},
 };
 
@@ -67,28 +67,32 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away; then nothing was made.
-    pub async fn fan_out(&self, stamp: &mut Stamp, limit: u32) -> Result<Passed, StoreError> {
-        let Some(mut turn) = self.turn(Follower::Courier).await? else {
-            return Ok(Passed::NOTHING);
+    pub async fn fan_out(
+        &self,
+        stamp: &mut DecisionContext,
+        limit: u32,
+    ) -> Result<Checkpoint, StoreError> {
+        let Some(mut turn) = self.turn(FeedConsumer::Webhooks).await? else {
+            return Ok(Checkpoint::NOTHING);
         };
         let read = turn.events(limit).await?;
         if read.rows.is_empty() {
-            return Ok(Passed::NOTHING);
+            return Ok(Checkpoint::NOTHING);
         }
         let endpoints = listening(&mut turn.session).await?;
         let made = made_of(&read.rows, &endpoints, stamp)?;
         let mut writes = Writes::default();
         writes.add(INSERT_DELIVERIES, made.rows);
         if !turn.pass_with(made.reached, writes).await? {
-            return Ok(Passed::NOTHING);
+            return Ok(Checkpoint::NOTHING);
         }
         Ok(if made.events < read.rows.len() {
-            Passed {
+            Checkpoint {
                 events: made.events,
                 has_more: true,
             }
         } else {
-            Passed::through(&read, limit)
+            Checkpoint::through(&read, limit)
         })
     }
 }
@@ -127,7 +131,7 @@ struct Made {
 fn made_of(
     events: &[(i64, CloudEvent)],
     endpoints: &[(i64, Endpoint)],
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Made, StoreError> {
     let mut made = Made {
         rows: Vec::new(),
@@ -159,7 +163,7 @@ fn row(
     position: i64,
     event: &CloudEvent,
     endpoint: &Endpoint,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Vec<Argument>, StoreError> {
     let now = stamp.now();
     let id: DeliveryId = stamp.id();
@@ -213,7 +217,7 @@ mod tests {
         });
         let event: CloudEvent = serde_json::from_value(event).unwrap();
         let events: Vec<_> = (1..=5).map(|position| (position, event.clone())).collect();
-        let mut stamp = Stamp::new(Timestamp::UNIX_EPOCH, 1);
+        let mut stamp = DecisionContext::new(Timestamp::UNIX_EPOCH, 1);
         let mut made = |endpoints| {
             let endpoints = vec![(0, endpoint.clone()); endpoints];
             let made = made_of(&events, &endpoints, &mut stamp).unwrap();

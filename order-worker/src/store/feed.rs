@@ -10,8 +10,8 @@ use shared::{
 
 use super::{
     Store, StoreError,
+    byte_limit::{PAGE, bounded},
     database::{Argument, Session, Sql, arguments},
-    filling::{PAGE, bounded},
     read::Statement,
     row::{cloud_event, select_events},
 };

@@ -11,24 +11,24 @@ use shared::{
 
 use super::{
     StoreError,
+    byte_limit::BATCH,
     database::{Session, Sql, among, arguments, list},
-    filling::BATCH,
-    known::{Known, Unlocked},
-    row::{json, parse, read_step, select_steps, shelf, shelf_at, unsigned},
+    loaded::{Known, UnlockedRead},
+    row::{json, parse, read_step, select_steps, shelf, stock_at, unsigned},
 };
 use crate::domain::{
-    needs::Needs,
+    needs::LoadSet,
     order::Order,
     product::Product,
     webhook::{Delivery, Endpoint},
-    world::{Recorded, World},
+    world::{Recorded, WorkingSet},
 };
 
 pub(super) async fn world(
     session: &mut Session,
-    mut needs: Needs,
-) -> Result<(World, Known), StoreError> {
-    let mut world = World::default();
+    mut needs: LoadSet,
+) -> Result<(WorkingSet, Known), StoreError> {
+    let mut world = WorkingSet::default();
     // Where only orders to come ask for shelves, these are known before anything is read, and what is
     // read behind them is only to be told again.
     let (ordered, locks) = if needs.orders.is_empty() && needs.changed_products.is_empty() {
@@ -74,8 +74,8 @@ pub(super) async fn world(
         deliveries(session, &mut world, &needs).await?;
     }
     let unlocked = match locks {
-        Locks::Rows => Unlocked::default(),
-        Locks::Nothing => Unlocked {
+        Locks::Rows => UnlockedRead::default(),
+        Locks::Nothing => UnlockedRead {
             orders: world.orders.keys().copied().collect(),
             products: others.into_iter().cloned().collect(),
         },
@@ -102,8 +102,8 @@ enum Locks {
 /// What was answered before, and the shelves of these products, which are locked.
 async fn recorded_and_shelves(
     session: &mut Session,
-    world: &mut World,
-    needs: &mut Needs,
+    world: &mut WorkingSet,
+    needs: &mut LoadSet,
     skus: &BTreeSet<Sku>,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
@@ -124,7 +124,7 @@ async fn recorded_and_shelves(
     let arguments = arguments![list(&needs.idempotency_keys), list(skus)];
     for row in session.fetch(sql, arguments).await? {
         if row.text(0)? == "shelf" {
-            shelf_at(&row, 1, &mut world.shelves)?;
+            stock_at(&row, 1, &mut world.shelves)?;
             continue;
         }
         let (answer, outcome) = (row.maybe_text(5)?, row.maybe_text(6)?);
@@ -143,8 +143,8 @@ async fn recorded_and_shelves(
 
 async fn orders(
     session: &mut Session,
-    world: &mut World,
-    needs: &Needs,
+    world: &mut WorkingSet,
+    needs: &LoadSet,
     locks: Locks,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
@@ -163,7 +163,7 @@ async fn orders(
     let ids = list(&needs.orders);
     let read = session.fetch_within(room, sql, vec![ids.clone()]).await?;
     if read.is_cut {
-        return Err(StoreError::TooMuch);
+        return Err(StoreError::TooLarge);
     }
     for row in read.rows {
         let order: Order = json("order", row.text(0)?)?;
@@ -179,8 +179,8 @@ async fn orders(
 
 async fn external_ids(
     session: &mut Session,
-    world: &mut World,
-    needs: &Needs,
+    world: &mut WorkingSet,
+    needs: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = among!(
         "SELECT storefront, external_id, id FROM orders WHERE external_id",
@@ -198,7 +198,7 @@ async fn external_ids(
 
 async fn shelves(
     session: &mut Session,
-    world: &mut World,
+    world: &mut WorkingSet,
     skus: &[&Sku],
     locks: Locks,
 ) -> Result<(), StoreError> {
@@ -223,7 +223,7 @@ async fn shelves(
 
 async fn changed_products(
     session: &mut Session,
-    world: &mut World,
+    world: &mut WorkingSet,
     skus: &[Sku],
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
@@ -239,7 +239,7 @@ async fn changed_products(
 
 async fn changed_customers(
     session: &mut Session,
-    world: &mut World,
+    world: &mut WorkingSet,
     ids: &[CustomerId],
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
@@ -257,9 +257,9 @@ async fn changed_customers(
 /// in SQLite without gaps, in PostgreSQL drawn from a sequence.
 async fn unlocked(
     session: &mut Session,
-    world: &mut World,
+    world: &mut WorkingSet,
     products: &[&Sku],
-    needs: &Needs,
+    needs: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
         "SELECT 'product', state, NULL FROM products WHERE sku IN (SELECT value FROM json_each($1))
@@ -296,7 +296,7 @@ async fn unlocked(
     Ok(())
 }
 
-async fn endpoint_counts(session: &mut Session, world: &mut World) -> Result<(), StoreError> {
+async fn endpoint_counts(session: &mut Session, world: &mut WorkingSet) -> Result<(), StoreError> {
     let sql = "SELECT storefront, count(*) FROM webhook_endpoints WHERE NOT is_deleted GROUP BY storefront";
     for row in session.fetch(sql, Vec::new()).await? {
         let owner = row.maybe_text(0)?.map(|name| parse("storefront", name));
@@ -308,8 +308,8 @@ async fn endpoint_counts(session: &mut Session, world: &mut World) -> Result<(),
 
 async fn endpoints(
     session: &mut Session,
-    world: &mut World,
-    needs: &Needs,
+    world: &mut WorkingSet,
+    needs: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
         "SELECT state FROM webhook_endpoints WHERE id IN (SELECT value FROM json_each($1))",
@@ -324,8 +324,8 @@ async fn endpoints(
 
 async fn deliveries(
     session: &mut Session,
-    world: &mut World,
-    needs: &Needs,
+    world: &mut WorkingSet,
+    needs: &LoadSet,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
         "SELECT state FROM deliveries WHERE id IN (SELECT value FROM json_each($1))",

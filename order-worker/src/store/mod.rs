@@ -19,6 +19,7 @@
 
 mod audit;
 pub(crate) mod bulk;
+mod byte_limit;
 pub(crate) mod database;
 mod dead_letters;
 mod debug;
@@ -26,12 +27,12 @@ mod erase;
 mod error;
 mod fan_out;
 mod feed;
-mod filling;
+mod feed_cursor;
 mod jobs;
-mod known;
 mod load;
-mod look_up;
+mod loaded;
 mod order_list;
+mod orders_by_id;
 mod outbox;
 mod pages;
 pub(crate) mod postgres;
@@ -44,7 +45,6 @@ mod save;
 mod schema;
 pub(crate) mod sqlite;
 mod stats;
-mod turn;
 mod webhooks;
 
 use std::{
@@ -58,19 +58,19 @@ use jiff::Timestamp;
 
 pub use self::{
     audit::{Audit, Audited, StepAudit, Unreadable},
+    byte_limit::ById,
     error::StoreError,
     feed::{Behind, FeedPage},
-    filling::ById,
+    feed_cursor::{Checkpoint, ConsumerLease, FeedConsumer, Positioned},
     pages::Pages,
-    read::{OrderAndSteps, OrderCursor, ProductAndShelves},
+    read::{OrderAndSteps, OrderCursor, ProductAndStock},
     stats::{Backlog, Counting, Figure},
-    turn::{Follower, Passed, Positioned, Turn},
     webhooks::{DueDelivery, Share},
 };
 use self::{database::Session, postgres::Postgres, sqlite::Sqlite};
 use crate::{
     crash::{Point, point},
-    domain::{needs::Needs, world::World},
+    domain::{needs::LoadSet, world::WorkingSet},
 };
 
 /// How long a failed write says that the next one will fail.
@@ -133,9 +133,9 @@ impl Store {
     /// nothing was changed.
     pub async fn transact<T>(
         &self,
-        needs: &Needs,
+        needs: &LoadSet,
         now: Timestamp,
-        mut decide: impl FnMut(&mut World) -> Option<T>,
+        mut decide: impl FnMut(&mut WorkingSet) -> Option<T>,
     ) -> Result<T, StoreError> {
         let result = match &*self.database {
             Database::Sqlite(sqlite) => {
@@ -151,7 +151,7 @@ impl Store {
                     // standby, and its transaction may still be open.
                     if let Ok(_)
                     | Err(
-                        StoreError::Conflict(_) | StoreError::TooMuch | StoreError::GivenUp,
+                        StoreError::Conflict(_) | StoreError::TooLarge | StoreError::Aborted,
                     ) = &result
                     {
                         postgres.keep(session).await;
@@ -178,7 +178,9 @@ impl Store {
     fn note<T>(&self, result: &Result<T, StoreError>) {
         let trouble = match result {
             Err(
-                error @ (StoreError::Away(_) | StoreError::Refusing(_) | StoreError::Unknown(_)),
+                error @ (StoreError::Unavailable(_)
+                | StoreError::ReadOnly(_)
+                | StoreError::OutcomeUnknown(_)),
             ) => Some((Instant::now(), error.clone())),
             _ => None,
         };
@@ -263,9 +265,9 @@ impl Store {
 async fn transaction<T>(
     session: &mut Session,
     begin: &'static str,
-    needs: &Needs,
+    needs: &LoadSet,
     now: Timestamp,
-    decide: &mut impl FnMut(&mut World) -> Option<T>,
+    decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<T, StoreError> {
     session.begin(begin).await?;
     let written = decide_and_write(session, needs, now, decide).await;
@@ -297,12 +299,12 @@ async fn transaction<T>(
 /// The result, and whether there is something to commit.
 async fn decide_and_write<T>(
     session: &mut Session,
-    needs: &Needs,
+    needs: &LoadSet,
     now: Timestamp,
-    decide: &mut impl FnMut(&mut World) -> Option<T>,
+    decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<(T, bool), StoreError> {
     let (mut world, known) = load::world(session, needs.clone()).await?;
-    let result = decide(&mut world).ok_or(StoreError::GivenUp)?;
+    let result = decide(&mut world).ok_or(StoreError::Aborted)?;
     if world.dirty.is_empty() {
         return Ok((result, false));
     }

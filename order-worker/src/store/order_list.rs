@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use shared::order::ListOrders;
 
 use super::{
+    byte_limit::{PAGE, bounded},
     database::{Argument, Sql},
-    filling::{PAGE, bounded},
     read::{OrderCursor, Statement},
     row::millis,
 };

@@ -9,9 +9,9 @@ use shared::{event::CloudEvent, id::OrderId};
 use super::{
     StoreError,
     audit::{Audited, audited, begin, next_orders, open},
+    byte_limit::LOT,
     database::{Session, among, list},
     feed::end,
-    filling::LOT,
     row::{cloud_event, json, read_step, select_steps, unreadable_data},
     turn::next_events,
 };
@@ -106,7 +106,7 @@ impl Pages {
         self.session.end("COMMIT").await?;
         let events = rows.iter().map(|row| {
             let event = match unreadable_data(row)? {
-                Some(why) => Err(StoreError::Damaged(why)),
+                Some(why) => Err(StoreError::Corrupt(why)),
                 None => cloud_event(row).map(|(_, event)| event),
             };
             Ok((row.integer(0)?, audited(row.text(2)?, event)?))

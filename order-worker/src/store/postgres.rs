@@ -78,7 +78,7 @@ impl Postgres {
     pub(super) async fn search(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         let turn = time::timeout(ACQUIRE_TIMEOUT, self.searches.acquire()).await;
         let turn = turn.ok().and_then(Result::ok);
-        turn.ok_or_else(|| StoreError::Refusing(TOO_MANY_SEARCHES.to_owned()))
+        turn.ok_or_else(|| StoreError::ReadOnly(TOO_MANY_SEARCHES.to_owned()))
     }
 
     /// The engine's connection; to be given back with [`Postgres::keep`] if it is still good.

@@ -16,8 +16,8 @@ use shared::{
 
 use super::{
     Database, Store, StoreError,
+    byte_limit::{ById, PAGE, STEPS, bounded},
     database::{Argument, Row, Session, Sql, among, arguments, list},
-    filling::{ById, PAGE, STEPS, bounded},
     order_list::{is_search, select_orders},
     row::{event, json, parse, read_step_at, readable, select_events},
 };
@@ -25,7 +25,7 @@ use crate::domain::{
     order::Order,
     product::Product,
     step::{StepKey, StepRow},
-    stock::Shelf,
+    stock::WarehouseStock,
 };
 
 /// Where a list of orders goes on: after the order with this creation time and number.
@@ -41,7 +41,7 @@ pub struct OrderCursor {
 pub type OrderAndSteps = (Order, Vec<StepRow>);
 
 /// A product with its stock by warehouse.
-pub type ProductAndShelves = (Product, BTreeMap<Warehouse, Shelf>);
+pub type ProductAndStock = (Product, BTreeMap<Warehouse, WarehouseStock>);
 
 /// Orders with their steps, of those whose id…
 macro_rules! orders_and_steps_where_id {
@@ -157,7 +157,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn product(&self, sku: &Sku) -> Result<Option<ProductAndShelves>, StoreError> {
+    pub async fn product(&self, sku: &Sku) -> Result<Option<ProductAndStock>, StoreError> {
         let mut session = self.reader().await?;
         let rows = session
             .fetch(
@@ -177,7 +177,7 @@ impl Store {
     pub async fn products(
         &self,
         filter: &ListProducts,
-    ) -> Result<Rows<ProductAndShelves>, StoreError> {
+    ) -> Result<Rows<ProductAndStock>, StoreError> {
         let mut sql = Statement::new("SELECT sku, state FROM products WHERE true");
         if !filter.include_deleted {
             sql.push(" AND NOT is_deleted");
@@ -279,8 +279,8 @@ fn readable_orders(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
 
 /// Rows of a product's sku and state, and of one of its shelves or nulls; a product's rows are
 /// together.
-fn products_and_shelves(rows: &[Row]) -> Result<Vec<ProductAndShelves>, StoreError> {
-    let mut products: Vec<ProductAndShelves> = Vec::new();
+fn products_and_shelves(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
+    let mut products: Vec<ProductAndStock> = Vec::new();
     let mut last = "";
     for row in rows {
         let sku = row.text(0)?;
@@ -289,7 +289,7 @@ fn products_and_shelves(rows: &[Row]) -> Result<Vec<ProductAndShelves>, StoreErr
             last = sku;
         }
         if let (Some((_, shelves)), Some(warehouse)) = (products.last_mut(), row.maybe_text(2)?) {
-            let shelf = Shelf {
+            let shelf = WarehouseStock {
                 on_hand: row.integer(3)?,
                 reserved: row.integer(4)?,
             };

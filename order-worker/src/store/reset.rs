@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use shared::{
-    event::{Event, Fact, Origin},
+    event::{Event, EventData, Origin},
     id::{Sku, Warehouse},
 };
 
@@ -12,16 +12,16 @@ use super::{
     CONFLICTS, Store, StoreError,
     database::{Session, Sql, arguments},
     feed::end,
-    known::Known,
+    loaded::Known,
     row::{event, json, select_events},
     save,
 };
 use crate::domain::{
     decision,
     product::Product,
-    stamp::Stamp,
-    stock::{Shelf, Shelves},
-    world::World,
+    stamp::DecisionContext,
+    stock::{ProductStock, WarehouseStock},
+    world::WorkingSet,
 };
 
 /// What is emptied.
@@ -42,7 +42,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away; then all is as it was.
-    pub async fn reset(&self, origin: &Origin, stamp: &Stamp) -> Result<usize, StoreError> {
+    pub async fn reset(
+        &self,
+        origin: &Origin,
+        stamp: &DecisionContext,
+    ) -> Result<usize, StoreError> {
         let mut attempts = 0;
         loop {
             match self.try_reset(origin, &mut stamp.clone()).await {
@@ -56,7 +60,11 @@ impl Store {
         }
     }
 
-    async fn try_reset(&self, origin: &Origin, stamp: &mut Stamp) -> Result<usize, StoreError> {
+    async fn try_reset(
+        &self,
+        origin: &Origin,
+        stamp: &mut DecisionContext,
+    ) -> Result<usize, StoreError> {
         let mut session = self.transaction().await?;
         // Whoever is deciding is waited for, and decides again over what is there then.
         let alone = Sql::dialects(
@@ -97,7 +105,7 @@ async fn counted(session: &mut Session) -> Result<Counted, StoreError> {
     let mut counted = Counted::new();
     for row in &rows {
         let (_, Event { fact, .. }) = event(row)?;
-        if let Fact::StockAdjusted {
+        if let EventData::StockAdjusted {
             sku,
             warehouse,
             on_hand,
@@ -124,23 +132,23 @@ fn begun_again(
     products: Vec<Product>,
     counted: &Counted,
     origin: &Origin,
-    stamp: &mut Stamp,
-) -> (World, Known) {
-    let mut world = World::default();
+    stamp: &mut DecisionContext,
+) -> (WorkingSet, Known) {
+    let mut world = WorkingSet::default();
     let mut known = Known::default();
     for mut product in products {
         let sku = product.details.sku.clone();
-        let mut facts = vec![Fact::ProductCreated {
+        let mut facts = vec![EventData::ProductCreated {
             product: product.details.clone(),
         }];
         for ((_, warehouse), on_hand) in counted.iter().filter(|((of, _), _)| *of == sku) {
-            let shelf = Shelf {
+            let shelf = WarehouseStock {
                 on_hand: *on_hand,
                 reserved: 0,
             };
             put_up(&mut world.shelves, &sku, warehouse, shelf);
             world.dirty.shelves.insert((sku.clone(), warehouse.clone()));
-            facts.push(Fact::StockAdjusted {
+            facts.push(EventData::StockAdjusted {
                 sku: sku.clone(),
                 warehouse: warehouse.clone(),
                 on_hand: *on_hand,
@@ -149,7 +157,7 @@ fn begun_again(
             });
         }
         if product.is_deleted {
-            facts.push(Fact::ProductDeleted {});
+            facts.push(EventData::ProductDeleted {});
         }
         for fact in facts {
             product.version += 1;
@@ -165,7 +173,7 @@ fn begun_again(
     (world, known)
 }
 
-fn put_up(shelves: &mut Shelves, sku: &Sku, warehouse: &Warehouse, shelf: Shelf) {
+fn put_up(shelves: &mut ProductStock, sku: &Sku, warehouse: &Warehouse, shelf: WarehouseStock) {
     let of_product = shelves.entry(sku.clone()).or_default();
     of_product.insert(warehouse.clone(), shelf);
 }

@@ -5,14 +5,14 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use shared::{
     body::from_stored,
-    event::{CloudEvent, Event, Fact, Origin, SOURCE, SPEC_VERSION},
+    event::{CloudEvent, Event, EventData, Origin, SOURCE, SPEC_VERSION},
     outcome::Json,
 };
 
 use super::{StoreError, database::Row};
 use crate::domain::{
     step::{StepKey, StepRow},
-    stock::{Shelf, Shelves},
+    stock::{ProductStock, WarehouseStock},
 };
 
 /// Characters of a damaged value that an error quotes.
@@ -24,7 +24,7 @@ pub(super) fn millis(time: Timestamp) -> i64 {
 
 pub(super) fn timestamp(millis: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_millisecond(millis)
-        .map_err(|error| StoreError::Damaged(format!("time {millis}: {error}")))
+        .map_err(|error| StoreError::Corrupt(format!("time {millis}: {error}")))
 }
 
 pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
@@ -32,13 +32,13 @@ pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
     text: &str,
 ) -> Result<T, StoreError> {
     text.parse()
-        .map_err(|error| StoreError::Damaged(format!("{what} {text:?}: {error}")))
+        .map_err(|error| StoreError::Corrupt(format!("{what} {text:?}: {error}")))
 }
 
 pub(super) fn json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, StoreError> {
     from_stored(text).map_err(|error| {
         let beginning: String = text.chars().take(MAX_QUOTED).collect();
-        StoreError::Damaged(format!("{what} {beginning}: {error}"))
+        StoreError::Corrupt(format!("{what} {beginning}: {error}"))
     })
 }
 
@@ -55,7 +55,7 @@ pub(super) fn readable<R, T>(
     for row in rows {
         match read(row) {
             Ok(value) => found.push(value),
-            Err(error @ StoreError::Damaged(_)) => {
+            Err(error @ StoreError::Corrupt(_)) => {
                 tracing::error!(%error, "a row can't be read and is left out");
             }
             Err(error) => return Err(error),
@@ -65,7 +65,7 @@ pub(super) fn readable<R, T>(
 }
 
 pub(super) fn unsigned<T: TryFrom<i64>>(what: &str, number: i64) -> Result<T, StoreError> {
-    T::try_from(number).map_err(|_| StoreError::Damaged(format!("{what} {number} is out of range")))
+    T::try_from(number).map_err(|_| StoreError::Corrupt(format!("{what} {number} is out of range")))
 }
 
 /// The statement that gives the rows that [`read_step`] reads.
@@ -80,17 +80,21 @@ macro_rules! select_steps {
 pub(super) use select_steps;
 
 /// Reads `sku, warehouse, on_hand, reserved` into `shelves`.
-pub(super) fn shelf(row: &Row, shelves: &mut Shelves) -> Result<(), StoreError> {
-    shelf_at(row, 0, shelves)
+pub(super) fn shelf(row: &Row, shelves: &mut ProductStock) -> Result<(), StoreError> {
+    stock_at(row, 0, shelves)
 }
 
 /// Reads a shelf whose columns begin at `first`.
-pub(super) fn shelf_at(row: &Row, first: usize, shelves: &mut Shelves) -> Result<(), StoreError> {
+pub(super) fn stock_at(
+    row: &Row,
+    first: usize,
+    shelves: &mut ProductStock,
+) -> Result<(), StoreError> {
     let (sku, warehouse) = (
         parse("sku", row.text(first)?)?,
         parse("warehouse", row.text(first + 1)?)?,
     );
-    let shelf = Shelf {
+    let shelf = WarehouseStock {
         on_hand: row.integer(first + 2)?,
         reserved: row.integer(first + 3)?,
     };
@@ -171,7 +175,7 @@ fn data(row: &Row) -> Result<Json, StoreError> {
         "an event's data can't be read"
     );
     let placeholder = serde_json::json!({ "unreadable": why });
-    Json::of(&placeholder).map_err(|failure| StoreError::Damaged(failure.message))
+    Json::of(&placeholder).map_err(|failure| StoreError::Corrupt(failure.message))
 }
 
 /// Why the data of the event in `row` can't be read, if it is not JSON.
@@ -183,7 +187,7 @@ pub(super) fn unreadable_data(row: &Row) -> Result<Option<String>, StoreError> {
 /// The event and its position.
 pub(super) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
     let (kind, data) = (row.text(6)?, row.text(11)?);
-    let fact: Fact = json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;
+    let fact: EventData = json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;
     let storefront = row.maybe_text(5)?;
     let attempt = row.maybe_integer(10)?;
     let event = Event {

@@ -11,16 +11,16 @@ mod webhooks;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use shared::event::Fact;
+use shared::event::EventData;
 
 use super::{
     StoreError,
     bulk::{Write, Writes},
     database::{Argument, Session},
     erase,
-    known::Known,
+    loaded::Known,
 };
-use crate::domain::world::World;
+use crate::domain::world::WorkingSet;
 
 /// A step's message is sent right after the commit; if nothing has come of it after this long, the
 /// sweeper sends it again. Longer than any handler's timeouts together.
@@ -38,7 +38,7 @@ pub(super) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 
 
 pub(super) async fn world(
     session: &mut Session,
-    world: &World,
+    world: &WorkingSet,
     known: &Known,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -57,7 +57,7 @@ pub(super) async fn world(
     recorded::recorded(&mut writes, world, known, now)?;
     session.write_all(writes).await?;
     for event in &world.dirty.events {
-        if let Fact::OrderRedacted {} = event.fact {
+        if let EventData::OrderRedacted {} = event.fact {
             erase::redact(session, &event.subject).await?;
         }
     }

@@ -13,11 +13,11 @@ use shared::{
 use super::{
     Store, StoreError,
     bulk::{Kind, Write, Writes},
+    byte_limit::{LOT, PAGE, bounded},
     database::{Row, Session, Sql, among, arguments, list},
-    filling::{LOT, PAGE, bounded},
+    feed_cursor::{Checkpoint, FeedConsumer},
     row::{json, millis, readable, timestamp},
     save::sent_by,
-    turn::{Follower, Passed},
 };
 
 /// So many steps that will be tried again stand for more.
@@ -40,14 +40,14 @@ pub struct Figure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counting {
     /// How far that has come by counting once.
-    pub passed: Passed,
+    pub passed: Checkpoint,
     /// When the last of these events happened.
     pub until: Option<Timestamp>,
 }
 
 impl Counting {
     const NOTHING: Self = Self {
-        passed: Passed::NOTHING,
+        passed: Checkpoint::NOTHING,
         until: None,
     };
 }
@@ -89,7 +89,7 @@ impl Store {
     /// # Errors
     /// When the database is away; then nothing was counted.
     pub async fn count_events(&self, limit: u32) -> Result<Counting, StoreError> {
-        let Some(mut turn) = self.turn(Follower::Figures).await? else {
+        let Some(mut turn) = self.turn(FeedConsumer::Statistics).await? else {
             return Ok(Counting::NOTHING);
         };
         let position = turn.position;
@@ -228,7 +228,7 @@ async fn tail(
         counts: counted(events, &currencies),
         reached,
         counting: Counting {
-            passed: Passed::through(&read, limit),
+            passed: Checkpoint::through(&read, limit),
             until: Some(until),
         },
     }))

@@ -19,7 +19,7 @@ use standardwebhooks::{
 };
 use tokio::time;
 
-use super::guard::Guard;
+use super::url_policy::UrlPolicy;
 use crate::domain::webhook::{Answered, Endpoint};
 
 /// For the connection.
@@ -38,7 +38,7 @@ const MAX_ERROR: usize = 200;
 /// Sends webhooks.
 pub struct Sender {
     client: Client,
-    guard: Guard,
+    guard: UrlPolicy,
 }
 
 impl Sender {
@@ -46,7 +46,7 @@ impl Sender {
     ///
     /// # Errors
     /// When there can be no HTTP client.
-    pub fn new(guard: Guard) -> anyhow::Result<Self> {
+    pub fn new(guard: UrlPolicy) -> anyhow::Result<Self> {
         let client = Client::builder()
             .dns_resolver(guard.resolver())
             // It would be the proxy that looks names up.

@@ -9,8 +9,8 @@
 //!   may be at a time, and of whom.
 
 pub mod attempt;
-pub mod guard;
-mod in_hand;
+mod delivery_slots;
+pub mod url_policy;
 
 use std::{
     sync::Arc,
@@ -26,17 +26,17 @@ use uuid::Uuid;
 
 use self::{
     attempt::Sender,
-    in_hand::{Begun, InHand},
+    delivery_slots::{DeliverySlots, SlotGuard},
 };
 use crate::{
     domain::{
         command::Command,
-        stamp::Stamp,
+        stamp::DecisionContext,
         webhook::{Answered, Delivery, EVENT_IS_FORGOTTEN},
     },
     engine::Engine,
     relay::Outbox,
-    store::{DueDelivery, Passed, Share, Store, StoreError},
+    store::{Checkpoint, DueDelivery, Share, Store, StoreError},
 };
 
 /// Events that webhooks are made of at once.
@@ -70,17 +70,17 @@ pub fn new_secret() -> Result<String, Failure> {
 }
 
 /// Makes webhooks of the feed and delivers them.
-pub struct Courier {
+pub struct WebhookDispatcher {
     store: Store,
     engine: Engine,
     sender: Arc<Sender>,
     outbox: Outbox,
-    in_hand: Arc<InHand>,
+    in_hand: Arc<DeliverySlots>,
     /// There are new webhooks.
     made: Notify,
 }
 
-impl Courier {
+impl WebhookDispatcher {
     /// A courier of what comes to `outbox`.
     pub fn new(store: Store, engine: Engine, sender: Sender, outbox: Outbox) -> Self {
         Self {
@@ -122,9 +122,9 @@ impl Courier {
         }
     }
 
-    async fn make_next(&self, looks: u32) -> Result<Passed, StoreError> {
+    async fn make_next(&self, looks: u32) -> Result<Checkpoint, StoreError> {
         if self.store.has_endpoints().await? {
-            let mut stamp = Stamp::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
+            let mut stamp = DecisionContext::new(Timestamp::now(), Uuid::now_v7().as_u64_pair().1);
             return self.store.fan_out(&mut stamp, EVENTS).await;
         }
         if looks.is_multiple_of(LOOKS_A_PASS) {
@@ -132,7 +132,7 @@ impl Courier {
         }
         // Somebody may come at any time; events alone are no reason to look.
         time::sleep(INTERVAL).await;
-        Ok(Passed::NOTHING)
+        Ok(Checkpoint::NOTHING)
     }
 
     /// Delivers those whose time has come.
@@ -237,7 +237,7 @@ fn not_sent(why: &str) -> Answered {
     }
 }
 
-async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begun: Begun) {
+async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begun: SlotGuard) {
     let DueDelivery {
         delivery,
         endpoint,

@@ -6,7 +6,7 @@ use order_worker::domain::step::Step;
 use serde_json::{Value, json};
 use shared::{
     amqp::topology::{DEAD_LETTER_QUEUE, EVENTS_EXCHANGE, REQUEST_QUEUE, STEP_QUEUE},
-    event::Fact,
+    event::EventData,
     id::Warehouse,
     request::Request,
 };
@@ -26,7 +26,7 @@ fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
 /// Every type of event, as serde itself lists them.
 fn types() -> BTreeSet<String> {
     let unknown = json!({"type": "?", "data": {}});
-    let told = serde_json::from_value::<Fact>(unknown)
+    let told = serde_json::from_value::<EventData>(unknown)
         .unwrap_err()
         .to_string();
     let names = told.split('`').skip(3).step_by(2);
@@ -58,7 +58,7 @@ fn it_names_every_type_of_event() {
         .unwrap();
     let told = texts(listed.keys().map(|name| &messages[name]["name"]));
     assert_eq!(told, types());
-    let known = Fact::KINDS.iter().map(|kind| (*kind).to_owned());
+    let known = EventData::KINDS.iter().map(|kind| (*kind).to_owned());
     assert_eq!(known.collect::<BTreeSet<_>>(), types());
     assert!(told.len() > 30);
 }

@@ -497,10 +497,10 @@ fn what_comes_back_is_on_its_shelf_again_and_given_back() {
     shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
     shop.settle();
     let parcel = |shop: &Shop, warehouse: &str| {
-        let mut parcels = shop.world.orders[&id].shipments.iter();
+        let mut active_shipments = shop.world.orders[&id].shipments.iter();
         let from =
             |parcel: &&shared::order::Shipment| parcel.items[0].warehouse.as_str() == warehouse;
-        parcels.find(from).unwrap().id
+        active_shipments.find(from).unwrap().id
     };
     let (east, west) = (parcel(&shop, "east"), parcel(&shop, "west"));
     for (parcel, update) in [

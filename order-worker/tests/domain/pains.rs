@@ -2,12 +2,12 @@
 
 use order_worker::domain::{
     command::{Action, Command, StepResult},
-    decision::Draft,
-    stamp::Stamp,
+    decision::OrderDraft,
+    stamp::DecisionContext,
     step::{Step, StepKey},
 };
 use shared::{
-    event::{Fact, Origin},
+    event::{EventData, Origin},
     order::{OrderStatus, PaymentStatus, ShipmentUpdate},
     outcome::Code,
 };
@@ -112,10 +112,10 @@ fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded()
         attempt: None,
         traceparent: None,
     };
-    let mut stamp = Stamp::new("2026-01-31T12:00:00Z".parse().unwrap(), 1);
-    let mut draft = Draft::of(&shop.world.orders[&id], &origin, &mut stamp);
+    let mut stamp = DecisionContext::new("2026-01-31T12:00:00Z".parse().unwrap(), 1);
+    let mut draft = OrderDraft::of(&shop.world.orders[&id], &origin, &mut stamp);
     draft
-        .record(Fact::PaymentCaptured {
+        .record(EventData::PaymentCaptured {
             amount: 100,
             is_final: false,
         })

@@ -285,7 +285,7 @@ fn of_an_order_whose_rest_is_cancelled_only_what_left_is_paid_for() {
         assert_eq!((order.payment.captured, order.payment.refunded), (100, 0));
         assert_eq!(shop.provider[&id].captured, 100);
         // Labels of what stays are withdrawn, and nothing more can leave.
-        assert_eq!(order.parcels().count(), 1);
+        assert_eq!(order.active_shipments().count(), 1);
         let more = shop.ship(id, json!({})).unwrap_err();
         assert_eq!(more.code, Code::InvalidState);
         shop.told(id, "delivered", json!({"tracking_number": "TA"}))
@@ -418,7 +418,7 @@ enum Happening {
         number: u8,
         warehouse: u8,
     },
-    Told {
+    RpcReply {
         update: usize,
         id: Option<usize>,
         number: Option<u8>,

@@ -6,19 +6,19 @@ use std::collections::BTreeMap;
 use order_worker::domain::{
     command::{Action, Command, StepResult},
     decide::{Rules, carry_out},
-    needs::Needs,
+    needs::LoadSet,
     order::Order,
-    payment::{Hold, Standing},
-    stamp::Stamp,
+    payment::{Authorization, PaymentState},
+    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
-    world::World,
+    world::WorkingSet,
 };
 use serde_json::{Value, json};
 use shared::{
-    event::{Event, Fact},
+    event::{Event, EventData},
     id::OrderId,
     order::{NextAction, NotifyPayment, OrderStatus, PaymentStatus, ShipmentUpdate},
-    outcome::{Failure, Told},
+    outcome::{Failure, RpcReply},
     request::{Caller, Request, Role},
 };
 
@@ -79,7 +79,7 @@ pub(crate) enum Mood {
 }
 
 pub(crate) struct Shop {
-    pub(crate) world: World,
+    pub(crate) world: WorkingSet,
     pub(crate) provider: BTreeMap<OrderId, Held>,
     pub(crate) customer: String,
     /// Results that partners gave and nobody decided yet.
@@ -108,9 +108,9 @@ impl Shop {
     /// With this much of each product, in one or two warehouses.
     pub(crate) fn with_stock(stock: &[(&str, &str, i64)]) -> Self {
         let mut shop = Self {
-            world: World {
+            world: WorkingSet {
                 numbers: (1..=10_000).collect(),
-                ..World::default()
+                ..WorkingSet::default()
             },
             provider: BTreeMap::new(),
             customer: String::new(),
@@ -210,7 +210,7 @@ impl Shop {
         )
     }
 
-    pub(crate) fn carry_out(&mut self, command: &Command) -> Told {
+    pub(crate) fn carry_out(&mut self, command: &Command) -> RpcReply {
         self.clock += 1;
         let rules = Rules {
             reservation_ttl: jiff::SignedDuration::from_mins(30),
@@ -222,9 +222,9 @@ impl Shop {
             refunds_returns: true,
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
-        let mut stamp = Stamp::new(now, self.clock.unsigned_abs());
+        let mut stamp = DecisionContext::new(now, self.clock.unsigned_abs());
         // As the store has it, no more than what the command needs is there.
-        let mut needs = Needs::default();
+        let mut needs = LoadSet::default();
         needs.add(command);
         let mut orders = self.world.orders.clone();
         orders.retain(|id, _| needs.orders.contains(id));
@@ -499,7 +499,7 @@ impl Shop {
             );
             if order.status == OrderStatus::Cancelled {
                 assert!(
-                    order.parcels().next().is_none(),
+                    order.active_shipments().next().is_none(),
                     "a cancelled order has parcels"
                 );
             }
@@ -590,22 +590,22 @@ impl Due {
         let mut written_off = 0;
         for event in history {
             match &event.fact {
-                Fact::ShipmentShipped { items, .. } => due.capture += order.value(items),
-                Fact::PaymentCaptured { amount, .. } => {
+                EventData::ShipmentShipped { items, .. } => due.capture += order.value(items),
+                EventData::PaymentCaptured { amount, .. } => {
                     captured += amount;
                     let restored = written_off.min(captured - due.capture).max(0);
                     due.capture += restored;
                     written_off -= restored;
                 }
-                Fact::RefundRequested { amount, .. } => due.refund += amount,
-                Fact::PaymentRefunded { amount } => refunded += amount,
-                Fact::RefundFailed { amount } => refunded -= amount,
-                Fact::StepDiscarded { step, .. } if step == "capture_payment" => {
+                EventData::RefundRequested { amount, .. } => due.refund += amount,
+                EventData::PaymentRefunded { amount } => refunded += amount,
+                EventData::RefundFailed { amount } => refunded -= amount,
+                EventData::StepDiscarded { step, .. } if step == "capture_payment" => {
                     let outstanding = (due.capture - captured).max(0);
                     due.capture -= outstanding;
                     written_off += outstanding;
                 }
-                Fact::StepDiscarded { step, .. } if step == "refund_payment" => {
+                EventData::StepDiscarded { step, .. } if step == "refund_payment" => {
                     due.refund = due.refund.min(refunded);
                 }
                 _ => {}
@@ -623,27 +623,27 @@ fn action() -> NextAction {
     }
 }
 
-fn stands(order: &Order, held: &Held) -> Standing {
+fn stands(order: &Order, held: &Held) -> PaymentState {
     let hold = match held {
         Held {
             is_voided: true, ..
-        } => Hold::Gone,
+        } => Authorization::Cancelled,
         Held {
             awaits_action: true,
             ..
-        } => Hold::NeedsAction(action()),
+        } => Authorization::RequiresAction(action()),
         Held {
             is_declined: true, ..
-        } => Hold::Declined {
+        } => Authorization::Declined {
             code: "declined".to_owned(),
             message: "no money".to_owned(),
         },
         Held {
             authorizations: 0, ..
-        } => Hold::Awaited,
-        _ => Hold::Given(held.amount),
+        } => Authorization::Pending,
+        _ => Authorization::Authorized(held.amount),
     };
-    Standing {
+    PaymentState {
         reference: format!("ref-{}", order.number),
         hold,
         captured: held.captured,

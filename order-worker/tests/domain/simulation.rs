@@ -14,7 +14,7 @@ use order_worker::domain::{
     step::{StepKey, StepRow},
 };
 use serde_json::json;
-use shared::{id::OrderId, order::OrderStatus, outcome::Told, request::Request};
+use shared::{id::OrderId, order::OrderStatus, outcome::RpcReply, request::Request};
 
 use crate::shop::{Mood, Shop, operator};
 
@@ -273,7 +273,7 @@ impl Simulation {
             if_match: None,
             action: Action::CreateOrder(wish),
         });
-        let Told { outcome, .. } = told;
+        let RpcReply { outcome, .. } = told;
         let id = outcome.map(|order| order.value()["id"].as_str().unwrap().parse().unwrap());
         (id.map_err(drop), self.due())
     }

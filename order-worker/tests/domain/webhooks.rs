@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use order_worker::domain::{
     command::{Action, Command},
     decide::{Rules, carry_out},
-    stamp::Stamp,
+    stamp::DecisionContext,
     webhook::{Answered, Delivery, MAX_ENDPOINTS, RETRY_FOR},
-    world::World,
+    world::WorkingSet,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -42,14 +42,14 @@ fn taken() -> Answered {
 
 /// A world at a time.
 struct Office {
-    world: World,
+    world: WorkingSet,
     now: Timestamp,
 }
 
 impl Office {
     fn new() -> Self {
         Self {
-            world: World::default(),
+            world: WorkingSet::default(),
             now: "2026-01-31T12:00:00Z".parse().unwrap(),
         }
     }
@@ -65,7 +65,7 @@ impl Office {
             refunds_returns: true,
         };
         let seed = self.now.as_millisecond().unsigned_abs();
-        let mut stamp = Stamp::new(self.now, seed);
+        let mut stamp = DecisionContext::new(self.now, seed);
         let told = carry_out(&mut self.world, command, &rules, &mut stamp);
         told.outcome.map(|value| value.value())
     }

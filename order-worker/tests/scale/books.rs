@@ -7,8 +7,8 @@ use order_worker::{
     domain::{
         command::{Action, Command, StepResult},
         decide::{Rules, carry_out},
-        needs::Needs,
-        stamp::Stamp,
+        needs::LoadSet,
+        stamp::DecisionContext,
         step::{Step, StepKey},
     },
     providers::sandbox::Ledger,
@@ -17,7 +17,7 @@ use order_worker::{
 use serde_json::{Value, json};
 use shared::{
     id::{CustomerId, OrderId, Storefront, Warehouse},
-    outcome::Told,
+    outcome::RpcReply,
     request::{Caller, Request, Role},
 };
 use sqlx::{Connection, Executor, PgConnection};
@@ -76,18 +76,18 @@ pub(crate) fn command(pattern: &str, body: Value) -> Command {
 
 /// Decides and commits.
 pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
-    let mut needs = Needs::default();
+    let mut needs = LoadSet::default();
     for command in commands {
         needs.add(command);
     }
     let rules = rules();
-    let stamp = Stamp::new(Timestamp::now(), uuid::Uuid::now_v7().as_u64_pair().1);
+    let stamp = DecisionContext::new(Timestamp::now(), uuid::Uuid::now_v7().as_u64_pair().1);
     let decided = store.transact(&needs, stamp.now(), |world| {
         let mut stamp = stamp.clone();
         let told = commands
             .iter()
             .map(|command| carry_out(world, command, &rules, &mut stamp));
-        Some(told.collect::<Vec<Told>>())
+        Some(told.collect::<Vec<RpcReply>>())
     });
     let told = decided.await.unwrap();
     told.into_iter()
@@ -165,7 +165,7 @@ impl Books {
                 .map(|order| order["id"].as_str().unwrap().parse().unwrap())
                 .collect();
             self.sample.push(ids[0]);
-            self.see_through(&ids).await;
+            self.commit_with_retry(&ids).await;
             self.orders += count;
         }
     }
@@ -191,7 +191,7 @@ impl Books {
         commit(&self.store, &[declined(id)]).await;
     }
 
-    async fn see_through(&self, ids: &[OrderId]) {
+    async fn commit_with_retry(&self, ids: &[OrderId]) {
         let of_each = |every: usize, rest: &[usize], make: &dyn Fn(OrderId) -> Command| {
             let chosen = ids.iter().enumerate();
             let chosen = chosen.filter(|(number, _)| rest.contains(&(number % every)));

@@ -157,7 +157,7 @@ pub struct Answer<'a, B> {
 
 /// What can still be told of an entry that can't be read: whom to answer.
 #[derive(Debug, Deserialize)]
-pub(super) struct Remains<'a> {
+pub(super) struct UnreadableEntry<'a> {
     #[serde(borrow, default)]
     pub(super) correlation_id: Option<Cow<'a, str>>,
 }

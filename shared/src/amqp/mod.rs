@@ -10,6 +10,7 @@
 //! lapin's own recovery is switched off; docs/decisions/0002-own-reconnect.md tells why.
 
 pub mod batch;
+mod channel_lock;
 mod clock;
 pub mod connection;
 pub mod consumer;
@@ -18,4 +19,3 @@ pub mod publisher;
 pub mod rpc_client;
 pub mod rpc_server;
 pub mod topology;
-mod turn;

@@ -18,9 +18,9 @@ use tokio::{
 };
 
 use super::{
+    channel_lock::ChannelLock,
     connection::{Away, Broker, Operation},
     message::{Outgoing, short},
-    turn::Turn,
 };
 
 /// For the broker's confirm: quorum queues answer when most nodes have the message on disk.
@@ -77,16 +77,16 @@ impl Target<'_> {
 
 /// Publishes with confirms.
 pub struct Publisher {
-    lane: Lane,
-    turn: Turn,
+    lane: LazyChannel,
+    turn: ChannelLock,
 }
 
 impl Publisher {
     /// Publishes over `broker`.
     pub fn new(broker: Broker) -> Self {
         Self {
-            lane: Lane::new(broker, true),
-            turn: Turn::default(),
+            lane: LazyChannel::new(broker, true),
+            turn: ChannelLock::default(),
         }
     }
 
@@ -230,7 +230,7 @@ fn confirmed(
 /// of a memory or disk alarm, or of a missing permission, only when it publishes, so without this an idle
 /// process would call itself ready.
 pub async fn probe(broker: Broker) {
-    let lane = Lane::new(broker.clone(), true);
+    let lane = LazyChannel::new(broker.clone(), true);
     let message = Outgoing::default();
     loop {
         time::sleep(PROBE_INTERVAL).await;
@@ -263,8 +263,8 @@ pub async fn probe(broker: Broker) {
 /// the replies of everybody else. So a name that has not been used before is tried on a connection for that
 /// purpose, one at a time.
 pub struct Replier {
-    lane: Lane,
-    trial: Mutex<Lane>,
+    lane: LazyChannel,
+    trial: Mutex<LazyChannel>,
     tried: std::sync::Mutex<HashSet<String>>,
 }
 
@@ -279,8 +279,8 @@ impl Replier {
     /// Replies over `broker`; tries new names on `trial`, which is for nothing else.
     pub fn new(broker: Broker, trial: Broker) -> Self {
         Self {
-            lane: Lane::new(broker, false),
-            trial: Mutex::new(Lane::new(trial, true)),
+            lane: LazyChannel::new(broker, false),
+            trial: Mutex::new(LazyChannel::new(trial, true)),
             tried: std::sync::Mutex::default(),
         }
     }
@@ -353,13 +353,13 @@ impl Replier {
 }
 
 /// A channel that is opened when it is first needed and again when it was closed.
-struct Lane {
+struct LazyChannel {
     broker: Broker,
     with_confirms: bool,
     channel: Mutex<Option<Channel>>,
 }
 
-impl Lane {
+impl LazyChannel {
     fn new(broker: Broker, with_confirms: bool) -> Self {
         Self {
             broker,

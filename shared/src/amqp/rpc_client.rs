@@ -10,7 +10,7 @@
 //!
 //! [`sending`] is the way out, [`replies`] the way back; [`workers`] knows whether a worker takes requests.
 
-mod line;
+mod batch_queue;
 mod replies;
 mod sending;
 mod workers;
@@ -31,18 +31,18 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use self::{
-    line::{Line, Place},
+    batch_queue::{BatchQueue, Permit},
     replies::listen,
     sending::send_waiting,
     workers::{Workers, wait_for_worker, watch_workers},
 };
 use super::{
-    clock::WorkerClocks, connection::Broker, message::unix_now, rpc_server::LATE_BY_MS,
-    topology::REQUEST_QUEUE, turn::Turn,
+    channel_lock::ChannelLock, clock::WorkerClocks, connection::Broker, message::unix_now,
+    rpc_server::LATE_BY_MS, topology::REQUEST_QUEUE,
 };
 use crate::{
     etag::IfMatch,
-    outcome::{Code, Failure, Told},
+    outcome::{Code, Failure, RpcReply},
     request::{Caller, Request},
     trace,
 };
@@ -62,26 +62,26 @@ pub struct RpcClient {
 }
 
 struct Shared {
-    pending: DashMap<Uuid, Pending>,
+    pending: DashMap<Uuid, PendingCall>,
     in_flight: Semaphore,
-    lane: RwLock<Option<Lane>>,
-    turn: Turn,
-    reads: Arc<Line<Waiting>>,
-    changes: Arc<Line<Waiting>>,
+    lane: RwLock<Option<ReplyChannel>>,
+    turn: ChannelLock,
+    reads: Arc<BatchQueue<QueuedCall>>,
+    changes: Arc<BatchQueue<QueuedCall>>,
     workers: watch::Receiver<Workers>,
     clocks: WorkerClocks,
 }
 
 /// The channel that requests go out on and replies come in on.
 #[derive(Clone)]
-struct Lane {
+struct ReplyChannel {
     channel: Channel,
     /// Tells pending calls of this channel from those of the next.
     generation: u64,
 }
 
 /// A call that has not been sent yet.
-struct Waiting {
+struct QueuedCall {
     correlation_id: Uuid,
     message_id: String,
     pattern: &'static str,
@@ -95,7 +95,7 @@ struct Waiting {
 }
 
 /// A call that was not answered yet.
-struct Pending {
+struct PendingCall {
     reply: oneshot::Sender<Reply>,
     /// How it was sent; none as long as it was not.
     sent: Option<Sent>,
@@ -103,12 +103,12 @@ struct Pending {
 
 struct Sent {
     generation: u64,
-    place: Arc<Place<Waiting>>,
+    place: Arc<Permit<QueuedCall>>,
     at: Instant,
 }
 
 enum Reply {
-    Told(Told),
+    RpcReply(RpcReply),
     /// Certain that it did not get to the worker.
     NotSent(Failure),
     ConnectionLost,
@@ -138,9 +138,9 @@ impl RpcClient {
             pending: DashMap::new(),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
             lane: RwLock::default(),
-            turn: Turn::default(),
-            reads: Line::new(),
-            changes: Line::new(),
+            turn: ChannelLock::default(),
+            reads: BatchQueue::new(),
+            changes: BatchQueue::new(),
             workers,
             clocks: WorkerClocks::default(),
         });
@@ -178,7 +178,7 @@ impl RpcClient {
 
     /// Sends `request` and waits for its outcome: the worker's, or `UNAVAILABLE` when the request
     /// certainly had no effect, or `TIMEOUT` when it may have.
-    pub async fn call(&self, request: &Request, call: Call<'_>) -> Told {
+    pub async fn call(&self, request: &Request, call: Call<'_>) -> RpcReply {
         let deadline = Instant::now() + call.timeout;
         let told = self.try_call(request, call.clone(), deadline).await;
         let told = match told {
@@ -196,7 +196,7 @@ impl RpcClient {
         request: &Request,
         mut call: Call<'_>,
         deadline: Instant,
-    ) -> Result<Told, Failure> {
+    ) -> Result<RpcReply, Failure> {
         self.shared.must_have_lane(&self.broker)?;
         let _permit = self
             .shared
@@ -214,7 +214,7 @@ impl RpcClient {
         let traceparent = &mut call.caller.traceparent;
         let span = trace::sending(REQUEST_QUEUE, pattern, &message_id, traceparent.as_deref());
         span.pass_on(traceparent);
-        let waiting = Waiting {
+        let waiting = QueuedCall {
             correlation_id,
             message_id,
             pattern,
@@ -227,12 +227,12 @@ impl RpcClient {
             deadline,
         };
         let (sender, reply) = oneshot::channel();
-        let pending = Pending {
+        let pending = PendingCall {
             reply: sender,
             sent: None,
         };
         self.shared.pending.insert(correlation_id, pending);
-        let forget = Forget {
+        let forget = PendingCallGuard {
             pending: &self.shared.pending,
             correlation_id,
         };
@@ -243,7 +243,7 @@ impl RpcClient {
         };
         line.enter(waiting);
         match time::timeout_at(deadline, reply).await {
-            Ok(Ok(Reply::Told(told))) => Ok(told),
+            Ok(Ok(Reply::RpcReply(told))) => Ok(told),
             Ok(Ok(Reply::NotSent(failure))) => Err(failure),
             Ok(Ok(Reply::ConnectionLost) | Err(_)) => Err(lost(request)),
             Err(_) if forget.was_sent() => Err(too_late(call.timeout)),
@@ -253,7 +253,7 @@ impl RpcClient {
 }
 
 /// Whether a worker refused the call because its deadline had passed.
-fn is_late(told: &Told) -> bool {
+fn is_late(told: &RpcReply) -> bool {
     let failure = told.outcome.as_ref().err();
     failure.is_some_and(|failure| {
         failure.code == Code::Timeout && failure.details.get(LATE_BY_MS).is_some()
@@ -261,12 +261,12 @@ fn is_late(told: &Told) -> bool {
 }
 
 /// Takes the call's entry away however the call ends.
-struct Forget<'a> {
-    pending: &'a DashMap<Uuid, Pending>,
+struct PendingCallGuard<'a> {
+    pending: &'a DashMap<Uuid, PendingCall>,
     correlation_id: Uuid,
 }
 
-impl Forget<'_> {
+impl PendingCallGuard<'_> {
     /// Takes it away now, so that it is not sent any more; tells whether it was.
     fn was_sent(&self) -> bool {
         let pending = self.pending.remove(&self.correlation_id);
@@ -274,22 +274,26 @@ impl Forget<'_> {
     }
 }
 
-impl Drop for Forget<'_> {
+impl Drop for PendingCallGuard<'_> {
     fn drop(&mut self) {
         self.pending.remove(&self.correlation_id);
     }
 }
 
 impl Shared {
-    fn lane(&self, broker: &Broker) -> Result<Lane, Failure> {
-        self.with_lane(broker, Lane::clone)
+    fn lane(&self, broker: &Broker) -> Result<ReplyChannel, Failure> {
+        self.with_lane(broker, ReplyChannel::clone)
     }
 
     fn must_have_lane(&self, broker: &Broker) -> Result<(), Failure> {
         self.with_lane(broker, |_| ())
     }
 
-    fn with_lane<T>(&self, broker: &Broker, with: impl FnOnce(&Lane) -> T) -> Result<T, Failure> {
+    fn with_lane<T>(
+        &self,
+        broker: &Broker,
+        with: impl FnOnce(&ReplyChannel) -> T,
+    ) -> Result<T, Failure> {
         broker
             .check()
             .map_err(|away| unavailable(away.to_string()))?;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     etag::IfMatch,
-    outcome::{Code, Failure, Outcome, Told},
+    outcome::{Code, Failure, Outcome, RpcReply},
     request::{Caller, Request},
 };
 
@@ -57,39 +57,39 @@ pub mod header {
 }
 
 /// A delivered message: one request, or a batch of them.
-pub struct Delivered {
+pub struct RequestMessage {
     message: Incoming,
 }
 
 /// A request of a message.
-pub struct Question {
+pub struct BatchEntry {
     /// Whom to answer.
-    pub whose: Whose,
+    pub correlation_id: CorrelationId,
     /// What it asks; whatever is wrong with it becomes the answer.
-    pub asked: Result<Asked, Failure>,
+    pub request: Result<RpcRequest, Failure>,
 }
 
 /// Which of a message's requests an answer belongs to: its `correlation_id`.
-pub struct Whose(Option<String>);
+pub struct CorrelationId(Option<String>);
 
 /// What is told to whom.
-pub struct Answered {
+pub struct EntryReply {
     /// Whose question it was.
-    pub whose: Whose,
+    pub correlation_id: CorrelationId,
     /// The answer.
-    pub told: Told,
+    pub reply: RpcReply,
 }
 
-impl Answered {
+impl EntryReply {
     /// How large the answer is; failures are small.
     pub fn bytes(&self) -> usize {
-        let outcome = self.told.outcome.as_ref();
+        let outcome = self.reply.outcome.as_ref();
         outcome.map_or(0, |json| json.text().len())
     }
 }
 
 /// Where the answers go, and the receipt that settles the message once all are given.
-pub struct Asker {
+pub struct ReplyTo {
     reply_to: Option<String>,
     /// Answers travel as the questions came: alone, or together.
     is_batch: bool,
@@ -98,7 +98,7 @@ pub struct Asker {
 
 /// What a delivered message asks for.
 #[derive(Debug)]
-pub struct Asked {
+pub struct RpcRequest {
     /// What.
     pub request: Request,
     /// On whose behalf.
@@ -160,48 +160,54 @@ pub fn requests(
     )
 }
 
-impl From<Incoming> for Delivered {
+impl From<Incoming> for RequestMessage {
     fn from(message: Incoming) -> Self {
         Self { message }
     }
 }
 
-impl Delivered {
+impl RequestMessage {
     /// Reads the message: one question, or as many as the batch has parts.
-    pub fn read(self) -> (Asker, Vec<Question>) {
+    pub fn read(self) -> (ReplyTo, Vec<BatchEntry>) {
         let message = self.message;
-        let (is_batch, questions) = if message.kind == BATCH {
+        let (is_batch, entries) = if message.kind == BATCH {
             match batched(&message) {
-                Ok(questions) => (true, questions),
+                Ok(entries) => (true, entries),
                 // Nobody can be told apart: one answer for all, as to a message that can't be read.
                 Err(failure) => {
-                    let whose = Whose(message.correlation_id.clone());
-                    let asked = Err(failure);
-                    (false, vec![Question { whose, asked }])
+                    let correlation_id = CorrelationId(message.correlation_id.clone());
+                    let request = Err(failure);
+                    (
+                        false,
+                        vec![BatchEntry {
+                            correlation_id,
+                            request,
+                        }],
+                    )
                 }
             }
         } else {
             (false, vec![alone(&message)])
         };
-        let asker = Asker {
+        let reply_to = ReplyTo {
             reply_to: message.reply_to,
             is_batch,
             receipt: message.receipt,
         };
-        (asker, questions)
+        (reply_to, entries)
     }
 }
 
-impl Asker {
+impl ReplyTo {
     /// Sends the answers to where the asker listens, if it does.
     ///
     /// # Errors
     /// [`Away`] when they could not be sent.
-    pub async fn reply(&self, replier: &Replier, answers: Vec<Answered>) -> Result<(), Away> {
+    pub async fn reply(&self, replier: &Replier, answers: Vec<EntryReply>) -> Result<(), Away> {
         let Some(reply_to) = &self.reply_to else {
             for failure in answers
                 .iter()
-                .filter_map(|answer| answer.told.outcome.as_ref().err())
+                .filter_map(|answer| answer.reply.outcome.as_ref().err())
             {
                 tracing::warn!(%failure, "a request without reply_to failed");
             }
@@ -233,8 +239,8 @@ impl Asker {
 }
 
 /// Answers as they travel: no message goes on beyond [`MESSAGE_BYTES`].
-fn in_messages(answers: impl Iterator<Item = Answered>) -> Vec<Vec<Answered>> {
-    let mut messages: Vec<Vec<Answered>> = Vec::new();
+fn in_messages(answers: impl Iterator<Item = EntryReply>) -> Vec<Vec<EntryReply>> {
+    let mut messages: Vec<Vec<EntryReply>> = Vec::new();
     let mut room = 0;
     for answer in answers {
         if room == 0 {
@@ -250,7 +256,7 @@ fn in_messages(answers: impl Iterator<Item = Answered>) -> Vec<Vec<Answered>> {
 }
 
 /// The answer, or that it can't be sent.
-fn small_enough(answer: Answered) -> Answered {
+fn small_enough(answer: EntryReply) -> EntryReply {
     let bytes = answer.bytes();
     if bytes <= MAX_ANSWER_BYTES {
         return answer;
@@ -260,19 +266,24 @@ fn small_enough(answer: Answered) -> Answered {
         format!("the answer has {bytes} bytes, more than the {MAX_ANSWER_BYTES} that can be sent"),
     );
     tracing::error!(%failure, "an answer is too large for the broker");
-    Answered {
-        told: Err(failure).into(),
+    EntryReply {
+        reply: Err(failure).into(),
         ..answer
     }
 }
 
-fn together(answers: Vec<Answered>) -> Outgoing {
-    let bytes = answers.iter().map(Answered::bytes).sum();
-    let answers = answers.into_iter().map(|Answered { whose, told }| Answer {
-        correlation_id: whose.0.map(Cow::Owned),
-        headers: reply_headers(told.is_replay),
-        body: Outcome::from(told.outcome),
-    });
+fn together(answers: Vec<EntryReply>) -> Outgoing {
+    let bytes = answers.iter().map(EntryReply::bytes).sum();
+    let answers = answers.into_iter().map(
+        |EntryReply {
+             correlation_id,
+             reply,
+         }| Answer {
+            correlation_id: correlation_id.0.map(Cow::Owned),
+            headers: reply_headers(reply.is_replay),
+            body: Outcome::from(reply.outcome),
+        },
+    );
     Outgoing {
         kind: Some(BATCH.to_owned()),
         headers: worker_time(),
@@ -281,13 +292,18 @@ fn together(answers: Vec<Answered>) -> Outgoing {
     }
 }
 
-fn envelope(Answered { whose, told }: Answered) -> Outgoing {
+fn envelope(
+    EntryReply {
+        correlation_id,
+        reply,
+    }: EntryReply,
+) -> Outgoing {
     let mut headers = worker_time();
-    headers.extend(reply_headers(told.is_replay));
+    headers.extend(reply_headers(reply.is_replay));
     Outgoing {
-        correlation_id: whose.0,
+        correlation_id: correlation_id.0,
         headers,
-        body: batch::json(&Outcome::from(told.outcome)),
+        body: batch::json(&Outcome::from(reply.outcome)),
         ..Outgoing::default()
     }
 }
@@ -305,11 +321,11 @@ mod tests {
     use super::*;
     use crate::outcome::Json;
 
-    fn answer(bytes: usize) -> Answered {
-        let told = Json::of(&"x".repeat(bytes.saturating_sub(2))).into();
-        Answered {
-            whose: Whose(None),
-            told,
+    fn answer(bytes: usize) -> EntryReply {
+        let reply = Json::of(&"x".repeat(bytes.saturating_sub(2))).into();
+        EntryReply {
+            correlation_id: CorrelationId(None),
+            reply,
         }
     }
 
@@ -319,7 +335,7 @@ mod tests {
             let messages = in_messages(sizes.iter().map(|size| answer(*size)));
             let sizes = messages
                 .iter()
-                .map(|message| message.iter().map(Answered::bytes));
+                .map(|message| message.iter().map(EntryReply::bytes));
             sizes.map(Iterator::collect).collect()
         };
         assert_eq!(travel(&[]), Vec::<Vec<usize>>::new());
@@ -334,8 +350,8 @@ mod tests {
     #[test]
     fn an_answer_that_no_message_can_hold_is_answered_all_the_same() {
         for (size, fits) in [(MAX_ANSWER_BYTES, true), (MAX_ANSWER_BYTES + 1, false)] {
-            let told = small_enough(answer(size)).told;
-            let code = told.outcome.err().map(|failure| failure.code);
+            let reply = small_enough(answer(size)).reply;
+            let code = reply.outcome.err().map(|failure| failure.code);
             assert_eq!(code, (!fits).then_some(Code::Internal));
         }
     }

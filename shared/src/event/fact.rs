@@ -16,7 +16,7 @@ use crate::{
 /// What happened. The tag is the event's type, and its routing key on `order-events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
-pub enum Fact {
+pub enum EventData {
     /// An order was accepted.
     #[serde(rename = "order.created")]
     OrderCreated(Box<OrderCreated>),
@@ -384,7 +384,7 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-impl Fact {
+impl EventData {
     /// Every type of event there is.
     pub const KINDS: &[&str] = &[
         "order.created",

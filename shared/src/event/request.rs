@@ -10,7 +10,7 @@ use crate::{
     order::limit,
 };
 
-use super::{CloudEvent, Fact};
+use super::{CloudEvent, EventData};
 
 /// Types, or beginnings of types, that one filter may name.
 const MAX_TYPES: usize = 50;
@@ -148,7 +148,7 @@ impl EventFilter {
                 Some(beginning) => kind.starts_with(beginning),
                 None => kind == name,
             };
-            Fact::KINDS.iter().any(|kind| is_meant(kind))
+            EventData::KINDS.iter().any(|kind| is_meant(kind))
         };
         let names = self.0.iter().map(String::as_str);
         names.filter(move |name| !is_known(name))

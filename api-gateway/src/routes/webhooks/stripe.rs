@@ -16,7 +16,9 @@ use shared::{
 };
 
 use super::{MAX_ID, pass_on, taken};
-use crate::{app::App, finish::About, input::RawBody, openapi::StripeWebhook, problem::Problem};
+use crate::{
+    app::App, input::RawBody, middleware::RequestContext, openapi::StripeWebhook, problem::Problem,
+};
 
 /// `t=SECONDS,v1=HEX,v1=HEX`
 const SIGNATURE: &str = "stripe-signature";
@@ -32,7 +34,7 @@ const TOLERANCE_SECONDS: i64 = 300;
     responses((status = 200, description = "The payment is looked after")))]
 pub(super) async fn stripe(
     State(app): State<App>,
-    Extension(about): Extension<Arc<About>>,
+    Extension(about): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {

@@ -2,7 +2,7 @@
 //! What can't be fulfilled is stored all the same, cancelled, and says why.
 
 use shared::{
-    event::{Fact, OrderCreated, Origin},
+    event::{EventData, OrderCreated, Origin},
     money::{Currency, MAX_AMOUNT},
     order::{AcceptOrder, CancelReason, LineItem, OrderStatus},
     outcome::{Code, Failure, Json},
@@ -12,9 +12,9 @@ use shared::{
 use super::{Rules, create_order::create_order};
 use crate::domain::{
     command::{Action, Answer, Command, origin_of_request},
-    decision::{Changes, Decision, Draft, event},
-    stamp::Stamp,
-    world::{World, stand_in_key},
+    decision::{Changes, Decision, OrderDraft, event},
+    stamp::DecisionContext,
+    world::{WorkingSet, stand_in_key},
 };
 
 /// Of an order that nothing could be priced of (ISO 4217: no currency).
@@ -23,14 +23,14 @@ const NO_CURRENCY: &str = "XXX";
 const MAX_NOTE: usize = 500;
 
 pub(super) fn accept_order(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     accept: &AcceptOrder,
     rules: &Rules,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let AcceptOrder { id, order: wish } = accept;
+    let AcceptOrder { id, order: request } = accept;
     // The message has come before.
     if world.orders.contains_key(id) {
         return Ok(Decision {
@@ -38,7 +38,7 @@ pub(super) fn accept_order(
             changes: Changes::default(),
         });
     }
-    match create_order(world, caller, origin, wish, Some(*id), rules, stamp) {
+    match create_order(world, caller, origin, request, Some(*id), rules, stamp) {
         Err(failure) if failure.code != Code::Internal => {
             refuse(world, caller, origin, accept, &failure, rules, stamp)
         }
@@ -50,11 +50,11 @@ pub(super) fn accept_order(
 /// under it in another way before. Whoever looks there finds the order that the key stands for, or why there
 /// is none.
 pub(super) fn promised_besides(
-    world: &World,
+    world: &WorkingSet,
     command: &Command,
     before: &Result<Json, Failure>,
     rules: &Rules,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Option<Decision> {
     let Command::Request {
         caller,
@@ -93,17 +93,17 @@ pub(super) fn promised_besides(
 
 /// The order as far as it can be told, and why it is cancelled.
 fn refuse(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    AcceptOrder { id, order: wish }: &AcceptOrder,
+    AcceptOrder { id, order: request }: &AcceptOrder,
     failure: &Failure,
     rules: &Rules,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let number = world.numbers.front().copied();
     let defect = |what: String| Failure::new(Code::Internal, what);
-    let products: Vec<_> = wish
+    let products: Vec<_> = request
         .items
         .iter()
         .map(|item| world.products.get(&item.sku))
@@ -113,7 +113,7 @@ fn refuse(
         Some(product) => product.details.currency,
         None => NO_CURRENCY.parse().map_err(defect)?,
     };
-    let items: Vec<LineItem> = wish
+    let items: Vec<LineItem> = request
         .items
         .iter()
         .zip(&products)
@@ -129,27 +129,29 @@ fn refuse(
         sum.saturating_add(item.unit_price.saturating_mul(item.quantity.get().into()))
     });
     let storefront = caller
-        .owner(wish.storefront.as_ref())
+        .owner(request.storefront.as_ref())
         .unwrap_or_else(|_| caller.storefront.clone());
     // Of somebody who was erased meanwhile nothing is kept.
-    let customer = world.customers.get(&wish.customer_id);
+    let customer = world.customers.get(&request.customer_id);
     let is_erased = customer.is_some_and(|customer| customer.erased_at.is_some());
-    let said = (!is_erased).then_some(wish);
+    let said = (!is_erased).then_some(request);
     let created = OrderCreated {
         number: number.ok_or_else(|| defect("no number was drawn for the order".to_owned()))?,
         storefront: storefront.clone(),
-        customer_id: wish.customer_id,
+        customer_id: request.customer_id,
         external_id: None,
         currency,
         total: total.min(MAX_AMOUNT),
         items,
-        shipping_address: said.and_then(|wish| wish.shipping_address.clone()),
+        shipping_address: said.and_then(|request| request.shipping_address.clone()),
         payment_provider: rules.payment_provider.clone(),
         payment_method: said
-            .and_then(|wish| wish.payment_method.clone())
+            .and_then(|request| request.payment_method.clone())
             .unwrap_or_default(),
         return_url: None,
-        metadata: said.map(|wish| wish.metadata.clone()).unwrap_or_default(),
+        metadata: said
+            .map(|request| request.metadata.clone())
+            .unwrap_or_default(),
         needs_approval: false,
         awaits_stock: false,
     };
@@ -158,15 +160,15 @@ fn refuse(
         1,
         Some(storefront),
         origin,
-        Fact::OrderCreated(Box::new(created)),
+        EventData::OrderCreated(Box::new(created)),
         stamp,
     );
     let reason = match failure.code {
         Code::OutOfStock => CancelReason::OutOfStock,
         _ => CancelReason::Rejected,
     };
-    let mut draft = Draft::born(created, origin, stamp)?;
-    draft.record(Fact::OrderCancelled {
+    let mut draft = OrderDraft::from_created(created, origin, stamp)?;
+    draft.record(EventData::OrderCancelled {
         reason,
         note: Some(failure.message.chars().take(MAX_NOTE).collect()),
         was: Some(OrderStatus::Pending),

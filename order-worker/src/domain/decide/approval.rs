@@ -2,7 +2,7 @@
 //! for money before it is approved, and its time does not run.
 
 use shared::{
-    event::{Fact, Origin},
+    event::{EventData, Origin},
     id::OrderId,
     order::{CancelReason, OrderStatus, RejectOrder},
     outcome::Failure,
@@ -11,46 +11,46 @@ use shared::{
 
 use super::{Rules, cancel_order::cancel, present};
 use crate::domain::{
-    decision::{Decision, Draft},
-    stamp::Stamp,
+    decision::{Decision, OrderDraft},
+    stamp::DecisionContext,
     step::Step,
-    world::World,
+    world::WorkingSet,
 };
 
 pub(super) fn approve_order(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     id: OrderId,
     rules: &Rules,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let order = present(world, caller, id)?;
     if order.status == OrderStatus::Cancelled {
         return Err(Failure::invalid_state(format!(
             "order {id} is cancelled and can't be approved"
         )));
     }
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     // Approved is approved, whoever did it first.
     if order.awaits_approval {
-        draft.record(Fact::OrderApproved {})?;
+        draft.record(EventData::OrderApproved {})?;
         begin(&mut draft, rules);
     }
     Ok(draft.decide())
 }
 
 pub(super) fn reject_order(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &RejectOrder,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let order = present(world, caller, request.id)?;
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     if order.cancel_reason == Some(CancelReason::Rejected) {
         return Ok(draft.decide());
     }
@@ -67,11 +67,11 @@ pub(super) fn reject_order(
 
 /// The flow begins: stock is taken where that is still to be done; then the payment is asked for, and the
 /// reservation's time runs.
-pub(super) fn begin(draft: &mut Draft<'_>, rules: &Rules) {
+pub(super) fn begin(draft: &mut OrderDraft<'_>, rules: &Rules) {
     if draft.order.awaits_stock {
-        return draft.follow_with(Step::ReserveStock);
+        return draft.schedule(Step::ReserveStock);
     }
     let expires_at = draft.stamp().now() + rules.reservation_ttl;
-    draft.follow_with(Step::AuthorizePayment);
+    draft.schedule(Step::AuthorizePayment);
     draft.follow_later(Step::ExpireOrder, expires_at);
 }

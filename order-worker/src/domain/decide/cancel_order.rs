@@ -4,33 +4,37 @@
 use std::collections::BTreeSet;
 
 use shared::{
-    event::{Fact, Origin, RefundCause},
+    event::{EventData, Origin, RefundCause},
     order::{CancelOrder, CancelReason, CancelRemaining, OrderStatus, PaymentStatus, Shipment},
     outcome::Failure,
     request::Caller,
 };
 
-use super::{is_customers_wish, present, update_shipment::conclude};
+use super::{is_customer_request, present, update_shipment::conclude};
 use crate::domain::{
-    decision::{Decision, Draft},
-    stamp::Stamp,
+    decision::{Decision, OrderDraft},
+    stamp::DecisionContext,
     step::{Step, StepKey},
-    world::World,
+    world::WorkingSet,
 };
 
 pub(super) fn cancel_order(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &CancelOrder,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let order = present(world, caller, request.id)?;
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     // Cancelled is cancelled, for whatever reason it first was.
     if order.status != OrderStatus::Cancelled {
-        order.must_not_have_left("cancelled")?;
-        cancel(&mut draft, requested_by(caller), request.reason.clone())?;
+        order.ensure_not_shipped("cancelled")?;
+        cancel(
+            &mut draft,
+            requested_cancel_reason(caller),
+            request.reason.clone(),
+        )?;
     }
     Ok(draft.decide())
 }
@@ -38,15 +42,15 @@ pub(super) fn cancel_order(
 /// Cancels what is still here of an order of which something has left: its stock is free again, only what
 /// left is paid for, and the order goes on to its end without it.
 pub(super) fn cancel_remaining(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &CancelRemaining,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let order = present(world, caller, request.id)?;
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     if order.held.is_empty() && !order.cancelled_items().is_empty() {
         return Ok(draft.decide());
     }
@@ -63,11 +67,11 @@ pub(super) fn cancel_remaining(
     }
 
     let is_here = |parcel: &&Shipment| parcel.shipped_at.is_none();
-    let labels: Vec<_> = order.parcels().filter(is_here).collect();
+    let labels: Vec<_> = order.active_shipments().filter(is_here).collect();
     let labelled = labels.iter().flat_map(|parcel| &parcel.items);
     let labelled: BTreeSet<_> = labelled.map(|item| &item.warehouse).collect();
     for label in &labels {
-        draft.record(Fact::ShipmentCancelled {
+        draft.record(EventData::ShipmentCancelled {
             shipment_id: label.id,
             reason: request.reason.clone(),
         })?;
@@ -81,10 +85,10 @@ pub(super) fn cancel_remaining(
         });
         if is_requested || labelled.contains(warehouse) {
             draft.drop_step(request);
-            draft.follow_with(Step::CancelShipment(warehouse.clone()));
+            draft.schedule(Step::CancelShipment(warehouse.clone()));
         }
     }
-    draft.record(Fact::StockReleased {
+    draft.record(EventData::StockReleased {
         items: order.held.clone(),
         reason: request.reason.clone(),
     })?;
@@ -95,7 +99,7 @@ pub(super) fn cancel_remaining(
 
 /// Nothing more will leave: the provider takes what is due and gives up the rest of its hold; what it has
 /// taken beyond that, at its own console for instance, is given back.
-fn settle_what_left(draft: &mut Draft<'_>, world: &World) -> Result<(), Failure> {
+fn settle_what_left(draft: &mut OrderDraft<'_>, world: &WorkingSet) -> Result<(), Failure> {
     match draft.order.payment.status {
         PaymentStatus::Authorized
         | PaymentStatus::Captured
@@ -112,24 +116,24 @@ fn settle_what_left(draft: &mut Draft<'_>, world: &World) -> Result<(), Failure>
     // One that is under way may have been asked for before this was the last.
     let attempt = world.steps.get(&key).map_or(0, |row| row.attempt) + 1;
     let now = draft.stamp().now();
-    draft.follow_at(step, attempt, now);
+    draft.schedule_at(step, attempt, now);
     let excess = draft.order.payment.captured - draft.order.capture_due();
     let amount = excess.min(draft.order.refundable());
     if amount > 0 {
-        draft.record(Fact::RefundRequested {
+        draft.record(EventData::RefundRequested {
             amount,
             reason: Some("cancelled".to_owned()),
             // Not the refund of a return.
             cause: Some(RefundCause::Requested),
         })?;
-        draft.follow_with(Step::RefundPayment);
+        draft.schedule(Step::RefundPayment);
     }
     Ok(())
 }
 
 /// Whose wish a requested cancellation is.
-pub(super) fn requested_by(caller: &Caller) -> CancelReason {
-    if is_customers_wish(caller) {
+pub(super) fn requested_cancel_reason(caller: &Caller) -> CancelReason {
+    if is_customer_request(caller) {
         CancelReason::CustomerRequest
     } else {
         CancelReason::OperatorRequest
@@ -139,16 +143,16 @@ pub(super) fn requested_by(caller: &Caller) -> CancelReason {
 /// Cancels an order that nothing has left of: gives its stock back, and has everything undone that
 /// partners may have been asked for.
 pub(super) fn cancel(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     reason: CancelReason,
     note: Option<String>,
 ) -> Result<(), Failure> {
     let was_processing = draft.order.status == OrderStatus::Processing;
     let was = Some(draft.order.status);
-    draft.record(Fact::OrderCancelled { reason, note, was })?;
+    draft.record(EventData::OrderCancelled { reason, note, was })?;
     if !draft.order.held.is_empty() {
         let items = draft.order.held.clone();
-        draft.record(Fact::StockReleased {
+        draft.record(EventData::StockReleased {
             items,
             reason: None,
         })?;
@@ -162,17 +166,21 @@ pub(super) fn cancel(
     draft.drop_step(Step::CapturePayment);
     match draft.order.payment.status {
         // Perhaps the provider is being asked at this moment.
-        PaymentStatus::Pending | PaymentStatus::Authorized => draft.follow_with(Step::VoidPayment),
+        PaymentStatus::Pending | PaymentStatus::Authorized => draft.schedule(Step::VoidPayment),
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
             refund_all(draft)?;
-            draft.follow_with(Step::RefundPayment);
+            draft.schedule(Step::RefundPayment);
         }
         PaymentStatus::Voided | PaymentStatus::Refunded | PaymentStatus::Failed => {}
     }
 
-    let parcels: Vec<_> = draft.order.parcels().map(|parcel| parcel.id).collect();
-    for shipment_id in parcels {
-        draft.record(Fact::ShipmentCancelled {
+    let active_shipments: Vec<_> = draft
+        .order
+        .active_shipments()
+        .map(|parcel| parcel.id)
+        .collect();
+    for shipment_id in active_shipments {
+        draft.record(EventData::ShipmentCancelled {
             shipment_id,
             reason: None,
         })?;
@@ -180,17 +188,17 @@ pub(super) fn cancel(
     if was_processing {
         for warehouse in draft.order.warehouses() {
             draft.drop_step(Step::RequestShipment(warehouse.clone()));
-            draft.follow_with(Step::CancelShipment(warehouse));
+            draft.schedule(Step::CancelShipment(warehouse));
         }
     }
     Ok(())
 }
 
 /// Requests the refund of what was captured for an order that was cancelled; false if there is nothing.
-pub(super) fn refund_all(draft: &mut Draft<'_>) -> Result<bool, Failure> {
+pub(super) fn refund_all(draft: &mut OrderDraft<'_>) -> Result<bool, Failure> {
     let amount = draft.order.refundable_automatically();
     if amount > 0 {
-        draft.record(Fact::RefundRequested {
+        draft.record(EventData::RefundRequested {
             amount,
             reason: None,
             cause: Some(RefundCause::Cancelled),

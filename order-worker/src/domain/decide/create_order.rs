@@ -4,7 +4,7 @@
 use std::{collections::HashMap, num::NonZeroU32};
 
 use shared::{
-    event::{Fact, OrderCreated, Origin},
+    event::{EventData, OrderCreated, Origin},
     id::{OrderId, Sku, Storefront, Warehouse},
     money::Money,
     order::{CreateOrder, LineItem},
@@ -14,36 +14,36 @@ use shared::{
 
 use super::{Rules, approval::begin, low_stock};
 use crate::domain::{
-    decision::{Decision, Draft, event},
+    decision::{Decision, OrderDraft, event},
     product::Product,
-    stamp::Stamp,
+    stamp::DecisionContext,
     stock::allocate,
-    world::World,
+    world::WorkingSet,
 };
 
 pub(super) fn create_order(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    wish: &CreateOrder,
+    request: &CreateOrder,
     id: Option<OrderId>,
     rules: &Rules,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let checked = check(world, caller, wish, rules)?;
+    let checked = check(world, caller, request, rules)?;
 
     // All of the stock is there.
-    let reserved = allocate(&wish.items, &world.shelves)?;
+    let reserved = allocate(&request.items, &world.shelves)?;
     let products = &checked.products;
     let items = reserved
         .iter()
         .filter_map(|item| line(&item.sku, item.quantity, Some(&item.warehouse), products))
         .collect();
 
-    let created = checked.order(world, wish, items, rules)?;
-    let mut draft = born(created, id, origin, stamp)?;
+    let created = checked.order(world, request, items, rules)?;
+    let mut draft = from_created(created, id, origin, stamp)?;
     let before = low_stock::available(world, &reserved);
-    draft.record(Fact::StockReserved { items: reserved })?;
+    draft.record(EventData::StockReserved { items: reserved })?;
     low_stock::tell(&mut draft, world, before)?;
     if !rules.needs_approval {
         begin(&mut draft, rules);
@@ -63,24 +63,24 @@ impl Checked<'_> {
     /// The order that is accepted, with its stock.
     pub(super) fn order(
         self,
-        world: &World,
-        wish: &CreateOrder,
+        world: &WorkingSet,
+        request: &CreateOrder,
         items: Vec<LineItem>,
         rules: &Rules,
     ) -> Result<OrderCreated, Failure> {
         Ok(OrderCreated {
             number: number(world)?,
             storefront: self.storefront,
-            customer_id: wish.customer_id,
+            customer_id: request.customer_id,
             external_id: None,
             currency: self.total.currency,
             total: self.total.amount,
             items,
-            shipping_address: wish.shipping_address.clone(),
+            shipping_address: request.shipping_address.clone(),
             payment_provider: rules.payment_provider.clone(),
             payment_method: self.payment_method,
-            return_url: wish.return_url.clone().map(Into::into),
-            metadata: wish.metadata.clone(),
+            return_url: request.return_url.clone().map(Into::into),
+            metadata: request.metadata.clone(),
             needs_approval: rules.needs_approval,
             awaits_stock: false,
         })
@@ -88,32 +88,32 @@ impl Checked<'_> {
 }
 
 /// The first event of an order, which has the id that it was promised, or a new one.
-pub(super) fn born<'a>(
+pub(super) fn from_created<'a>(
     created: OrderCreated,
     id: Option<OrderId>,
     origin: &'a Origin,
-    stamp: &'a mut Stamp,
-) -> Result<Draft<'a>, Failure> {
+    stamp: &'a mut DecisionContext,
+) -> Result<OrderDraft<'a>, Failure> {
     let id = id.unwrap_or_else(|| stamp.id());
     let storefront = Some(created.storefront.clone());
-    let fact = Fact::OrderCreated(Box::new(created));
+    let fact = EventData::OrderCreated(Box::new(created));
     let created = event(id.to_string(), 1, storefront, origin, fact, stamp);
-    Draft::born(created, origin, stamp)
+    OrderDraft::from_created(created, origin, stamp)
 }
 
 pub(super) fn check<'a>(
-    world: &'a World,
+    world: &'a WorkingSet,
     caller: &Caller,
-    wish: &CreateOrder,
+    request: &CreateOrder,
     rules: &Rules,
 ) -> Result<Checked<'a>, Failure> {
     // The order belongs to the caller's storefront, or to the one that an operator names.
-    let storefront = caller.owner(wish.storefront.as_ref())?;
+    let storefront = caller.owner(request.storefront.as_ref())?;
 
     // The customer is that storefront's, and not blocked.
     match world
         .customers
-        .get(&wish.customer_id)
+        .get(&request.customer_id)
         .filter(|customer| customer.storefront == storefront)
     {
         None => {
@@ -135,11 +135,11 @@ pub(super) fn check<'a>(
     }
 
     // Every product can be ordered, in one currency; the total is the one the customer was shown.
-    let products = catalogue(world, wish)?;
-    let total = price(wish, &products)?;
+    let products = catalogue(world, request)?;
+    let total = price(request, &products)?;
     (rules.check_amount)(&rules.payment_provider, total)
         .map_err(|why| Failure::violation("/items", why))?;
-    if let Some(expected) = wish
+    if let Some(expected) = request
         .expected_total
         .filter(|expected| *expected != total.amount)
     {
@@ -151,24 +151,24 @@ pub(super) fn check<'a>(
         storefront,
         products,
         total,
-        payment_method: payment_method(wish, rules)?,
+        payment_method: payment_method(request, rules)?,
     })
 }
 
 /// What people call the next order.
-pub(super) fn number(world: &World) -> Result<i64, Failure> {
+pub(super) fn number(world: &WorkingSet) -> Result<i64, Failure> {
     let number = world.numbers.front().copied();
     number.ok_or_else(|| Failure::new(Code::Internal, "no number was drawn for the order"))
 }
 
 /// The products wished for, by sku; or every one that can't be ordered.
 fn catalogue<'a>(
-    world: &'a World,
-    wish: &CreateOrder,
+    world: &'a WorkingSet,
+    request: &CreateOrder,
 ) -> Result<HashMap<&'a Sku, &'a Product>, Failure> {
     let mut products = HashMap::new();
     let mut violations = Vec::new();
-    for (index, item) in wish.items.iter().enumerate() {
+    for (index, item) in request.items.iter().enumerate() {
         match world.products.get_key_value(&item.sku) {
             Some((sku, product)) if !product.is_deleted => {
                 products.insert(sku, product);
@@ -189,20 +189,24 @@ fn catalogue<'a>(
 }
 
 /// What the caller named, or what stands for nothing named.
-fn payment_method(wish: &CreateOrder, rules: &Rules) -> Result<String, Failure> {
-    let named = wish.payment_method.as_ref();
+fn payment_method(request: &CreateOrder, rules: &Rules) -> Result<String, Failure> {
+    let named = request.payment_method.as_ref();
     named
         .or(rules.default_payment_method.as_ref())
         .cloned()
         .ok_or_else(|| Failure::violation("/payment_method", "is required"))
 }
 
-fn price(wish: &CreateOrder, products: &HashMap<&Sku, &Product>) -> Result<Money, Failure> {
-    let prices = wish.items.iter().enumerate().filter_map(|(index, item)| {
-        products
-            .get(&item.sku)
-            .map(|product| (index, product.price(), item.quantity.get()))
-    });
+fn price(request: &CreateOrder, products: &HashMap<&Sku, &Product>) -> Result<Money, Failure> {
+    let prices = request
+        .items
+        .iter()
+        .enumerate()
+        .filter_map(|(index, item)| {
+            products
+                .get(&item.sku)
+                .map(|product| (index, product.price(), item.quantity.get()))
+        });
     let mut total: Option<Money> = None;
     for (index, price, quantity) in prices {
         let sum = total.unwrap_or_else(|| Money::zero(price.currency));

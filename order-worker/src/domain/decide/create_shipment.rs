@@ -10,7 +10,7 @@ use std::{
 };
 
 use shared::{
-    event::{Fact, Origin},
+    event::{EventData, Origin},
     id::{Sku, Warehouse},
     order::{
         CancelShipment, CreateShipment, NewItem, OrderStatus, PaymentStatus, Shipment,
@@ -22,28 +22,28 @@ use shared::{
 
 use super::{
     present,
-    update_shipment::{conclude, take_payment},
+    update_shipment::{conclude, schedule_capture},
 };
 use crate::domain::{
-    decision::{Decision, Draft},
+    decision::{Decision, OrderDraft},
     order::Order,
-    stamp::Stamp,
+    stamp::DecisionContext,
     step::{Step, StepKey},
-    stock::take_away,
-    world::World,
+    stock::subtract_items,
+    world::WorkingSet,
 };
 
 /// Who carries it, when nobody says.
 const UNKNOWN_CARRIER: &str = "manual";
 
 pub(super) fn create_shipment(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &CreateShipment,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let order = present(world, caller, request.id)?;
     // Nothing leaves before it is paid for, after it was cancelled, or twice.
     if order.status != OrderStatus::Processing {
@@ -54,7 +54,7 @@ pub(super) fn create_shipment(
         )));
     }
 
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     if let (Some(items), Some(warehouse)) = (&request.items, &request.warehouse) {
         bring_to(&mut draft, world, warehouse, items)?;
     }
@@ -82,7 +82,7 @@ pub(super) fn create_shipment(
             Some(parcel) => parcel,
             None => repack(&mut draft, &warehouse, items, request)?,
         };
-        draft.record(Fact::ShipmentShipped {
+        draft.record(EventData::ShipmentShipped {
             shipment_id: parcel.id,
             items: parcel.items,
             carrier: request.carrier.clone().unwrap_or(parcel.carrier),
@@ -93,7 +93,7 @@ pub(super) fn create_shipment(
             occurred_at: None,
         })?;
     }
-    take_payment(&mut draft);
+    schedule_capture(&mut draft);
     conclude(&mut draft)?;
     Ok(draft.decide())
 }
@@ -107,14 +107,14 @@ fn held_in(order: &Order, warehouse: Option<&Warehouse>) -> Vec<StockItem> {
 /// Has `warehouse` hold what is to leave it: units that are held elsewhere are free there, and are reserved
 /// of what this one has free. Labels of shipments that they were in are withdrawn.
 fn bring_to(
-    draft: &mut Draft<'_>,
-    world: &World,
+    draft: &mut OrderDraft<'_>,
+    world: &WorkingSet,
     warehouse: &Warehouse,
-    wishes: &[NewItem],
+    item_requests: &[NewItem],
 ) -> Result<(), Failure> {
     let mut wanted: BTreeMap<&Sku, u64> = BTreeMap::new();
-    for wish in wishes {
-        *wanted.entry(&wish.sku).or_default() += u64::from(wish.quantity.get());
+    for item_request in item_requests {
+        *wanted.entry(&item_request.sku).or_default() += u64::from(item_request.quantity.get());
     }
     let (mut released, mut reserved) = (Vec::new(), Vec::new());
     for (sku, wanted) in wanted {
@@ -159,15 +159,15 @@ fn bring_to(
     for source in sources {
         withdraw_labels(draft, &source, &released)?;
     }
-    draft.record(Fact::StockReserved { items: reserved })?;
-    draft.record(Fact::StockReleased {
+    draft.record(EventData::StockReserved { items: reserved })?;
+    draft.record(EventData::StockReleased {
         items: released,
         reason: Some(format!("shipped from {warehouse}")),
     })
 }
 
 /// Refuses to ship goods whose payment is missing.
-fn ensure_paid(world: &World, order: &Order, leaving: &[StockItem]) -> Result<(), Failure> {
+fn ensure_paid(world: &WorkingSet, order: &Order, leaving: &[StockItem]) -> Result<(), Failure> {
     let refused = |why: String| {
         Err(Failure::invalid_state(format!(
             "order {}: {why}; to ship unpaid goods, set allow_unpaid",
@@ -199,22 +199,22 @@ fn ensure_paid(world: &World, order: &Order, leaving: &[StockItem]) -> Result<()
 }
 
 /// Of what is still here, what the request names.
-fn chosen(mut left: Vec<StockItem>, wishes: &[NewItem]) -> Result<Vec<StockItem>, Failure> {
+fn chosen(mut left: Vec<StockItem>, item_requests: &[NewItem]) -> Result<Vec<StockItem>, Failure> {
     let mut leaving = Vec::new();
     let mut violations = Vec::new();
-    for (index, wish) in wishes.iter().enumerate() {
-        let here = units(&left, &wish.sku);
-        if u64::from(wish.quantity.get()) > here {
+    for (index, item_request) in item_requests.iter().enumerate() {
+        let here = units(&left, &item_request.sku);
+        if u64::from(item_request.quantity.get()) > here {
             violations.push(Violation::new(
                 format!("/items/{index}/quantity"),
-                format!("only {here} of {} are left to be shipped", wish.sku),
+                format!("only {here} of {} are left to be shipped", item_request.sku),
             ));
             continue;
         }
-        let mut missing = wish.quantity.get();
+        let mut missing = item_request.quantity.get();
         let lines: Vec<StockItem> = left
             .iter()
-            .filter(|item| item.sku == wish.sku)
+            .filter(|item| item.sku == item_request.sku)
             .filter_map(|item| {
                 let quantity = missing.min(item.quantity.get()).try_into().ok()?;
                 missing -= item.quantity.get().min(missing);
@@ -224,7 +224,7 @@ fn chosen(mut left: Vec<StockItem>, wishes: &[NewItem]) -> Result<Vec<StockItem>
                 })
             })
             .collect();
-        take_away(&mut left, &lines);
+        subtract_items(&mut left, &lines);
         leaving.extend(lines);
     }
     if violations.is_empty() {
@@ -243,14 +243,14 @@ fn units(items: &[StockItem], sku: &Sku) -> u64 {
 fn announced(order: &Order, items: &[StockItem]) -> Option<Shipment> {
     let is_same = |parcel: &&Shipment| {
         let mut rest = parcel.items.clone();
-        parcel.shipped_at.is_none() && take_away(&mut rest, items) && rest.is_empty()
+        parcel.shipped_at.is_none() && subtract_items(&mut rest, items) && rest.is_empty()
     };
-    order.parcels().find(is_same).cloned()
+    order.active_shipments().find(is_same).cloned()
 }
 
 /// A new parcel of `items`; labels of parcels that they are taken out of are withdrawn.
 fn repack(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     warehouse: &Warehouse,
     items: Vec<StockItem>,
     request: &CreateShipment,
@@ -268,7 +268,7 @@ fn repack(
         shipped_at: None,
         delivered_at: None,
     };
-    draft.record(Fact::ShipmentCreated {
+    draft.record(EventData::ShipmentCreated {
         shipment: parcel.clone(),
     })?;
     Ok(parcel)
@@ -276,7 +276,7 @@ fn repack(
 
 /// Withdraws the labels of shipments from `warehouse` that hold any of the products of `items`.
 fn withdraw_labels(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     warehouse: &Warehouse,
     items: &[StockItem],
 ) -> Result<(), Failure> {
@@ -286,36 +286,36 @@ fn withdraw_labels(
         parcel.shipped_at.is_none()
             && inside.any(|item| item.warehouse == *warehouse && skus.contains(&item.sku))
     };
-    let opened: Vec<_> = draft.order.parcels().filter(holds_some).collect();
+    let opened: Vec<_> = draft.order.active_shipments().filter(holds_some).collect();
     let opened: Vec<_> = opened.into_iter().map(|parcel| parcel.id).collect();
     for shipment_id in opened {
-        draft.record(Fact::ShipmentCancelled {
+        draft.record(EventData::ShipmentCancelled {
             shipment_id,
             reason: None,
         })?;
     }
     // Should the carrier be asked at this moment, that label is one too many.
     draft.drop_step(Step::RequestShipment(warehouse.clone()));
-    draft.follow_with(Step::CancelShipment(warehouse.clone()));
+    draft.schedule(Step::CancelShipment(warehouse.clone()));
     Ok(())
 }
 
 /// Withdraws a shipment that is still here. What is in it waits to be shipped otherwise.
 pub(super) fn cancel_shipment(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &CancelShipment,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let order = present(world, caller, request.id)?;
     let shipment_id = request.shipment_id;
     let mut shipments = order.shipments.iter();
     let shipment = shipments
         .find(|shipment| shipment.id == shipment_id)
         .ok_or_else(|| Failure::not_found("shipment", shipment_id))?;
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     if shipment.status == ShipmentStatus::Cancelled {
         return Ok(draft.decide());
     }
@@ -324,14 +324,14 @@ pub(super) fn cancel_shipment(
             "shipment {shipment_id} has left and can't be cancelled"
         )));
     }
-    draft.record(Fact::ShipmentCancelled {
+    draft.record(EventData::ShipmentCancelled {
         shipment_id,
         reason: request.reason.clone(),
     })?;
     let warehouses: BTreeSet<_> = shipment.items.iter().map(|item| &item.warehouse).collect();
     for warehouse in warehouses {
         draft.drop_step(Step::RequestShipment(warehouse.clone()));
-        draft.follow_with(Step::CancelShipment(warehouse.clone()));
+        draft.schedule(Step::CancelShipment(warehouse.clone()));
     }
     Ok(draft.decide())
 }

@@ -2,7 +2,7 @@
 
 use shared::{
     customer::{BlockCustomer, Customer, NewCustomer},
-    event::{Fact, Origin},
+    event::{EventData, Origin},
     id::{CustomerId, OrderId},
     outcome::Failure,
     request::Caller,
@@ -10,15 +10,15 @@ use shared::{
 
 use crate::domain::{
     command::Answer,
-    decision::{Changes, Decision, Draft},
-    stamp::Stamp,
-    world::World,
+    decision::{Changes, Decision, OrderDraft},
+    stamp::DecisionContext,
+    world::WorkingSet,
 };
 
 pub(super) fn create_customer(
     caller: &Caller,
     new: &NewCustomer,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let storefront = caller.owner(new.storefront.as_ref())?;
     Ok(changed(Customer {
@@ -34,7 +34,7 @@ pub(super) fn create_customer(
 }
 
 pub(super) fn block_customer(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     request: &BlockCustomer,
 ) -> Result<Decision, Failure> {
@@ -46,7 +46,7 @@ pub(super) fn block_customer(
 }
 
 pub(super) fn verify_customer(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     id: CustomerId,
 ) -> Result<Decision, Failure> {
@@ -58,10 +58,10 @@ pub(super) fn verify_customer(
 
 /// Who they are is forgotten; that there was somebody stays, for the orders.
 pub(super) fn erase_customer(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     id: CustomerId,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let customer = visible(world, caller, id)?;
     Ok(changed(Customer {
@@ -75,24 +75,28 @@ pub(super) fn erase_customer(
 
 /// An order that is over says nothing of its customer any more; one that is not still has to be sent.
 pub(super) fn redact_order(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     id: OrderId,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let order = super::visible(world, caller, id)?;
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     let says_nothing = order.shipping_address.is_none()
         && order.metadata.is_empty()
         && order.payment_method.is_empty();
     if order.is_over() && !says_nothing {
-        draft.record(Fact::OrderRedacted {})?;
+        draft.record(EventData::OrderRedacted {})?;
     }
     Ok(draft.decide())
 }
 
-fn visible<'a>(world: &'a World, caller: &Caller, id: CustomerId) -> Result<&'a Customer, Failure> {
+fn visible<'a>(
+    world: &'a WorkingSet,
+    caller: &Caller,
+    id: CustomerId,
+) -> Result<&'a Customer, Failure> {
     let customer = world.customers.get(&id);
     customer
         .filter(|customer| caller.may_see(&customer.storefront))

@@ -1,36 +1,36 @@
 //! Steps that failed: an operator has them tried again, now, or lets them be if they are dead.
 
 use shared::{
-    event::{Fact, Origin},
+    event::{EventData, Origin},
     outcome::Failure,
     request::Caller,
 };
 
 use crate::domain::{
-    decision::{Decision, Draft},
+    decision::{Decision, OrderDraft},
     order::Order,
-    stamp::Stamp,
+    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
-    world::World,
+    world::WorkingSet,
 };
 
 /// Tries the step again, now, with all of its retries before it. It is the same step under the same
 /// key at the partner, so what was done before is not done again.
 pub(super) fn redrive_step(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     key: &StepKey,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let (row, order) = failed(world, caller, key)?;
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     let due_at = draft.stamp().now();
     if !row.is_dead && row.due_at <= due_at {
         // That is being done.
         return Ok(draft.decide());
     }
-    draft.record(Fact::StepRedriven {
+    draft.record(EventData::StepRedriven {
         step: key.step.to_string(),
     })?;
     draft.put(StepRow {
@@ -51,19 +51,19 @@ pub(super) fn redrive_step(
 /// Discards the step: an operator has settled by other means what it was for. The amount that it was to
 /// capture or refund is written off, so that no later step of the order asks the provider for it.
 pub(super) fn discard_step(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     key: &StepKey,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let (row, order) = failed(world, caller, key)?;
     if !row.is_dead {
         return Err(not_found(key));
     }
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     let amount = outstanding(order, &key.step);
-    draft.record(Fact::StepDiscarded {
+    draft.record(EventData::StepDiscarded {
         step: key.step.to_string(),
         amount: (amount > 0).then_some(amount),
     })?;
@@ -87,11 +87,11 @@ fn outstanding(order: &Order, step: &Step) -> i64 {
 
 /// The step, dead or to be tried again.
 fn failed<'a>(
-    world: &'a World,
+    world: &'a WorkingSet,
     caller: &Caller,
     key: &StepKey,
 ) -> Result<(&'a StepRow, &'a Order), Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let row = world.steps.get(key);
     row.filter(|row| row.is_dead || row.failures > 0)
         .zip(world.orders.get(&key.order_id))

@@ -2,54 +2,54 @@
 //! one that is on its way can't be deleted.
 
 use shared::{
-    event::{Fact, Origin},
+    event::{EventData, Origin},
     id::OrderId,
     outcome::Failure,
     request::Caller,
 };
 
 use super::{
-    cancel_order::{cancel, requested_by},
+    cancel_order::{cancel, requested_cancel_reason},
     visible,
 };
 use crate::domain::{
-    decision::{Decision, Draft},
-    stamp::Stamp,
-    world::World,
+    decision::{Decision, OrderDraft},
+    stamp::DecisionContext,
+    world::WorkingSet,
 };
 
 pub(super) fn delete_order(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     id: OrderId,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let order = visible(world, caller, id)?;
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     if order.is_deleted {
         return Ok(draft.decide());
     }
     if !order.is_over() {
-        order.must_not_have_left("deleted")?;
-        cancel(&mut draft, requested_by(caller), None)?;
+        order.ensure_not_shipped("deleted")?;
+        cancel(&mut draft, requested_cancel_reason(caller), None)?;
     }
-    draft.record(Fact::OrderDeleted {})?;
+    draft.record(EventData::OrderDeleted {})?;
     Ok(draft.decide())
 }
 
 pub(super) fn restore_order(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     id: OrderId,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let order = visible(world, caller, id)?;
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     if order.is_deleted {
-        draft.record(Fact::OrderRestored {})?;
+        draft.record(EventData::OrderRestored {})?;
     }
     Ok(draft.decide())
 }

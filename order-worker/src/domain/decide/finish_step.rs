@@ -2,7 +2,7 @@
 //! still waited for: a cancel that came in between has removed the step, and wins.
 
 use shared::{
-    event::Fact,
+    event::EventData,
     order::{CancelReason, OrderStatus},
     outcome::{Code, Failure},
 };
@@ -13,19 +13,19 @@ use super::{
 };
 use crate::domain::{
     command::{Answer, StepResult, origin_of_step},
-    decision::{Changes, Decision, Draft},
-    stamp::Stamp,
+    decision::{Changes, Decision, OrderDraft},
+    stamp::DecisionContext,
     step::{self, Step, StepKey, StepRow},
-    world::World,
+    world::WorkingSet,
 };
 
 pub(super) fn finish_step(
-    world: &World,
+    world: &WorkingSet,
     key: &StepKey,
     attempt: u32,
     result: &StepResult,
     rules: &Rules,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let awaited = world
         .steps
@@ -38,7 +38,7 @@ pub(super) fn finish_step(
         });
     };
     let origin = origin_of_step(row);
-    let mut draft = Draft::of(order, &origin, stamp);
+    let mut draft = OrderDraft::of(order, &origin, stamp);
     match result {
         StepResult::Failed {
             error,
@@ -51,7 +51,7 @@ pub(super) fn finish_step(
             };
             failed(&mut draft, &row, error, *is_transient)?;
         }
-        StepResult::PutOff { why } => put_off(&mut draft, row, why),
+        StepResult::PutOff { why } => postpone(&mut draft, row, why),
         result => {
             draft.drop_step(key.step.clone());
             done(&mut draft, row, result, world, rules)?;
@@ -62,10 +62,10 @@ pub(super) fn finish_step(
 
 /// What follows from a step that was done.
 fn done(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     row: &StepRow,
     result: &StepResult,
-    world: &World,
+    world: &WorkingSet,
     rules: &Rules,
 ) -> Result<(), Failure> {
     match (&row.key.step, result) {
@@ -107,7 +107,7 @@ fn done(
             payment::reconcile(draft, row, standing, world, rules)?;
         }
         (Step::VoidPayment, StepResult::Voided { reference }) => {
-            draft.record(Fact::PaymentVoided {
+            draft.record(EventData::PaymentVoided {
                 reference: reference.clone(),
             })?;
         }
@@ -155,7 +155,7 @@ fn done(
 
 /// Tries again later, or gives up and leaves the step to an operator.
 fn failed(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     row: &StepRow,
     error: &str,
     is_transient: bool,
@@ -172,7 +172,7 @@ fn failed(
     };
     if let Some(delay) = delay {
         let due_at = draft.stamp().now() + delay;
-        draft.record(Fact::StepRetried {
+        draft.record(EventData::StepRetried {
             step,
             error,
             due_at,
@@ -184,7 +184,7 @@ fn failed(
         });
     } else {
         let due_at = draft.stamp().now();
-        draft.record(Fact::StepDead { step, error })?;
+        draft.record(EventData::StepDead { step, error })?;
         draft.put(StepRow {
             is_dead: true,
             due_at,
@@ -196,9 +196,9 @@ fn failed(
 
 /// Tries again later. Nothing has happened to the order, and nothing was tried; so however long a partner
 /// has no room, no step dies of it.
-fn put_off(draft: &mut Draft<'_>, row: &StepRow, why: &str) {
+fn postpone(draft: &mut OrderDraft<'_>, row: &StepRow, why: &str) {
     let jitter = draft.stamp().jitter();
-    let due_at = draft.stamp().now() + step::put_off(row.attempt, jitter);
+    let due_at = draft.stamp().now() + step::postpone(row.attempt, jitter);
     draft.put(StepRow {
         attempt: row.attempt + 1,
         due_at,

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use shared::{
-    event::{Fact, OrderCreated, Origin},
+    event::{EventData, OrderCreated, Origin},
     id::{OrderId, Sku},
     order::{CancelReason, ImportedOrder, LineItem, NewItem, OrderStatus},
     outcome::{Code, Failure},
@@ -15,31 +15,31 @@ use super::{
     Rules,
     approval::begin,
     cancel_order::cancel,
-    create_order::{born, check, line},
+    create_order::{check, from_created, line},
     low_stock,
 };
 use crate::domain::{
     command::Answer,
-    decision::{Changes, Decision, Draft},
+    decision::{Changes, Decision, OrderDraft},
     order::Order,
-    stamp::Stamp,
+    stamp::DecisionContext,
     stock::allocate,
-    world::World,
+    world::WorkingSet,
 };
 
 pub(super) fn import_order(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     (id, former_id): (Option<OrderId>, Option<OrderId>),
     imported: &ImportedOrder,
     rules: &Rules,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
-    let wish = &imported.order;
+    caller.require_operator()?;
+    let create_request = &imported.order;
     let external_id = imported.external_id.clone();
-    let owner = caller.owner(wish.storefront.as_ref())?;
+    let owner = caller.owner(create_request.storefront.as_ref())?;
 
     // What was taken over stays as it is, whatever the other system says of it now.
     let name = external_id.clone().map(|external_id| (owner, external_id));
@@ -58,17 +58,17 @@ pub(super) fn import_order(
         });
     }
 
-    let checked = check(world, caller, wish, rules)?;
-    let lines = wish.items.iter();
+    let checked = check(world, caller, create_request, rules)?;
+    let lines = create_request.items.iter();
     let items = lines
         .filter_map(|item| line(&item.sku, item.quantity, None, &checked.products))
         .collect();
     let created = OrderCreated {
         external_id,
         awaits_stock: true,
-        ..checked.order(world, wish, items, rules)?
+        ..checked.order(world, create_request, items, rules)?
     };
-    let mut draft = born(created, id, origin, stamp)?;
+    let mut draft = from_created(created, id, origin, stamp)?;
     let id = draft.order.id;
     if !rules.needs_approval {
         begin(&mut draft, rules);
@@ -82,13 +82,16 @@ pub(super) fn import_order(
 
 /// Whether `order` was made of a line with this content.
 fn is_of(order: &Order, imported: &ImportedOrder) -> bool {
-    let wish = &imported.order;
-    let wished = wish.items.iter().map(|item| (&item.sku, item.quantity));
+    let create_request = &imported.order;
+    let wished = create_request
+        .items
+        .iter()
+        .map(|item| (&item.sku, item.quantity));
     let ordered = order.items.iter().map(|item| (&item.sku, item.quantity));
-    order.customer_id == wish.customer_id
+    order.customer_id == create_request.customer_id
         && order.external_id == imported.external_id
-        && order.shipping_address == wish.shipping_address
-        && order.metadata == wish.metadata
+        && order.shipping_address == create_request.shipping_address
+        && order.metadata == create_request.metadata
         && quantities(wished) == quantities(ordered)
 }
 
@@ -103,32 +106,34 @@ fn quantities<'a>(items: impl Iterator<Item = (&'a Sku, NonZeroU32)>) -> BTreeMa
 
 /// Its turn has come: all of its stock is taken, or the order is over.
 pub(super) fn reserve_stock(
-    draft: &mut Draft<'_>,
-    world: &World,
+    draft: &mut OrderDraft<'_>,
+    world: &WorkingSet,
     rules: &Rules,
 ) -> Result<(), Failure> {
     if draft.order.status != OrderStatus::Pending || !draft.order.awaits_stock {
         return Ok(());
     }
-    let wishes: Vec<NewItem> = draft.order.items.iter().map(wish).collect();
+    let wishes: Vec<NewItem> = draft.order.items.iter().map(create_request).collect();
     let sold = |sku| {
         world
             .products
             .get(sku)
             .is_some_and(|product| !product.is_deleted)
     };
-    let gone = wishes.iter().find(|wish| !sold(&wish.sku));
+    let gone = wishes
+        .iter()
+        .find(|create_request| !sold(&create_request.sku));
     let reserved = match gone {
-        Some(wish) => Err(Failure::new(
+        Some(create_request) => Err(Failure::new(
             Code::OutOfStock,
-            format!("{} is no longer sold", wish.sku),
+            format!("{} is no longer sold", create_request.sku),
         )),
         None => allocate(&wishes, &world.shelves),
     };
     match reserved {
         Ok(items) => {
             let before = low_stock::available(world, &items);
-            draft.record(Fact::StockReserved { items })?;
+            draft.record(EventData::StockReserved { items })?;
             low_stock::tell(draft, world, before)?;
             begin(draft, rules);
             Ok(())
@@ -137,7 +142,7 @@ pub(super) fn reserve_stock(
     }
 }
 
-fn wish(line: &LineItem) -> NewItem {
+fn create_request(line: &LineItem) -> NewItem {
     let quantity: NonZeroU32 = line.quantity;
     NewItem {
         sku: line.sku.clone(),

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::{
-    event::Fact,
+    event::EventData,
     id::{Sku, Warehouse},
     order::StockItem,
     outcome::Failure,
 };
 
-use crate::domain::{decision::Draft, stock::Shelf, world::World};
+use crate::domain::{decision::OrderDraft, stock::WarehouseStock, world::WorkingSet};
 
 /// Units of each product of `items` that can be promised, where somebody wants to know.
-pub(super) fn available(world: &World, items: &[StockItem]) -> BTreeMap<Sku, i64> {
+pub(super) fn available(world: &WorkingSet, items: &[StockItem]) -> BTreeMap<Sku, i64> {
     let skus: BTreeSet<&Sku> = items.iter().map(|item| &item.sku).collect();
     let skus = skus
         .into_iter()
@@ -23,8 +23,8 @@ pub(super) fn available(world: &World, items: &[StockItem]) -> BTreeMap<Sku, i64
 /// Tells of products that had more than their threshold `before`, and have not after what the draft
 /// holds now.
 pub(super) fn tell(
-    draft: &mut Draft<'_>,
-    world: &World,
+    draft: &mut OrderDraft<'_>,
+    world: &WorkingSet,
     before: BTreeMap<Sku, i64>,
 ) -> Result<(), Failure> {
     for (sku, before) in before {
@@ -38,9 +38,9 @@ pub(super) fn tell(
 }
 
 /// What is to be told when a product's units go from `before` to `after`.
-pub(super) fn falls(world: &World, sku: &Sku, before: i64, after: i64) -> Option<Fact> {
+pub(super) fn falls(world: &WorkingSet, sku: &Sku, before: i64, after: i64) -> Option<EventData> {
     let low_stock_at = threshold(world, sku)?;
-    (after <= low_stock_at && low_stock_at < before).then(|| Fact::StockLow {
+    (after <= low_stock_at && low_stock_at < before).then(|| EventData::StockLow {
         sku: sku.clone(),
         available: after,
         low_stock_at,
@@ -48,9 +48,9 @@ pub(super) fn falls(world: &World, sku: &Sku, before: i64, after: i64) -> Option
 }
 
 /// Units that can be promised, in all warehouses.
-pub(super) fn total(world: &World, sku: &Sku) -> i64 {
+pub(super) fn total(world: &WorkingSet, sku: &Sku) -> i64 {
     let shelves = world.shelves.get(sku);
-    let shelves = shelves.map(BTreeMap::<Warehouse, Shelf>::values);
+    let shelves = shelves.map(BTreeMap::<Warehouse, WarehouseStock>::values);
     shelves
         .into_iter()
         .flatten()
@@ -58,6 +58,6 @@ pub(super) fn total(world: &World, sku: &Sku) -> i64 {
         .sum()
 }
 
-fn threshold(world: &World, sku: &Sku) -> Option<i64> {
+fn threshold(world: &WorkingSet, sku: &Sku) -> Option<i64> {
     world.products.get(sku)?.details.low_stock_at
 }

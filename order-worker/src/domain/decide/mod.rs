@@ -23,7 +23,7 @@ use shared::{
     etag,
     id::OrderId,
     money::Money,
-    outcome::{Code, Failure, Told},
+    outcome::{Code, Failure, RpcReply},
     request::{Caller, Role},
 };
 
@@ -31,8 +31,8 @@ use super::{
     command::{Action, Answer, Command, Trust, origin_of_request},
     decision::{Changes, Decision},
     order::Order,
-    stamp::Stamp,
-    world::World,
+    stamp::DecisionContext,
+    world::WorkingSet,
 };
 
 /// What the owner of the system has laid down.
@@ -55,7 +55,12 @@ pub struct Rules {
 }
 
 /// Decides `command` and makes the decision true in `world`; returns what the caller is told.
-pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mut Stamp) -> Told {
+pub fn carry_out(
+    world: &mut WorkingSet,
+    command: &Command,
+    rules: &Rules,
+    stamp: &mut DecisionContext,
+) -> RpcReply {
     let idempotency = match command {
         Command::Request { idempotency, .. } => idempotency.as_ref(),
         Command::Finish { .. } | Command::FinishDelivery { .. } => None,
@@ -63,7 +68,7 @@ pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mu
     if let Some(idempotency) = idempotency {
         let before = match world.answered_before(idempotency) {
             Ok(None) => None,
-            Ok(Some(outcome)) => Some(Told {
+            Ok(Some(outcome)) => Some(RpcReply {
                 outcome,
                 is_replay: idempotency.trust == Trust::Client,
             }),
@@ -114,7 +119,7 @@ pub fn carry_out(world: &mut World, command: &Command, rules: &Rules, stamp: &mu
 ///
 /// # Errors
 /// `VERSION_MISMATCH`.
-fn check_condition(world: &World, command: &Command) -> Result<(), Failure> {
+fn check_condition(world: &WorkingSet, command: &Command) -> Result<(), Failure> {
     let Command::Request {
         caller,
         if_match: Some(condition),
@@ -134,7 +139,12 @@ fn check_condition(world: &World, command: &Command) -> Result<(), Failure> {
 }
 
 /// Decides `command`: changes nothing.
-pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp) -> Decision {
+pub fn decide(
+    world: &WorkingSet,
+    command: &Command,
+    rules: &Rules,
+    stamp: &mut DecisionContext,
+) -> Decision {
     let decided = match command {
         Command::Finish {
             key,
@@ -162,7 +172,7 @@ pub fn decide(world: &World, command: &Command, rules: &Rules, stamp: &mut Stamp
 
 /// Who is refused for how an order stands is told what that was decided on: the order's history up to
 /// that version says why.
-fn explain(world: &World, action: &Action, mut failure: Failure) -> Failure {
+fn explain(world: &WorkingSet, action: &Action, mut failure: Failure) -> Failure {
     if failure.code == Code::InvalidState
         && let Some(Answer::Order(id)) = action.target()
         && let Some(order) = world.orders.get(&id)
@@ -175,16 +185,16 @@ fn explain(world: &World, action: &Action, mut failure: Failure) -> Failure {
 
 /// What a caller has done.
 fn act(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     action: &Action,
     rules: &Rules,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let origin = &origin_of_request(caller);
     match action {
-        Action::CreateOrder(wish) => {
-            create_order::create_order(world, caller, origin, wish, None, rules, stamp)
+        Action::CreateOrder(request) => {
+            create_order::create_order(world, caller, origin, request, None, rules, stamp)
         }
         Action::AcceptOrder(accept) => {
             accept_order::accept_order(world, caller, origin, accept, rules, stamp)
@@ -273,7 +283,7 @@ fn act(
 }
 
 /// The order, if it is there for this caller.
-fn visible<'a>(world: &'a World, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
+fn visible<'a>(world: &'a WorkingSet, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
     world
         .orders
         .get(&id)
@@ -282,7 +292,7 @@ fn visible<'a>(world: &'a World, caller: &Caller, id: OrderId) -> Result<&'a Ord
 }
 
 /// The order, if it is there for this caller and not deleted.
-fn present<'a>(world: &'a World, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
+fn present<'a>(world: &'a WorkingSet, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
     visible(world, caller, id).and_then(|order| {
         if order.is_deleted {
             Err(Failure::not_found("order", id))
@@ -293,7 +303,7 @@ fn present<'a>(world: &'a World, caller: &Caller, id: OrderId) -> Result<&'a Ord
 }
 
 /// Whether the change is the shop's own wish or its customer's.
-fn is_customers_wish(caller: &Caller) -> bool {
+fn is_customer_request(caller: &Caller) -> bool {
     match caller.role {
         Role::Storefront => true,
         Role::Operator | Role::Admin => false,

@@ -4,7 +4,7 @@
 
 use jiff::SignedDuration;
 use shared::{
-    event::{Fact, Origin, RefundCause},
+    event::{EventData, Origin, RefundCause},
     id::OrderId,
     order::{CancelReason, NextAction, OrderStatus, PaymentStatus},
     outcome::Failure,
@@ -14,15 +14,15 @@ use shared::{
 use super::{
     Rules,
     cancel_order::{cancel, refund_all},
-    refund_order::given_back,
+    refund_order::record_refunds,
     visible,
 };
 use crate::domain::{
-    decision::{Decision, Draft},
-    payment::{Hold, Standing},
-    stamp::Stamp,
+    decision::{Decision, OrderDraft},
+    payment::{Authorization, PaymentState},
+    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
-    world::World,
+    world::WorkingSet,
 };
 
 /// How often it is looked whether a customer has done what is wanted: webhooks tell sooner.
@@ -30,16 +30,16 @@ const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Something happened at the provider. What, it is asked: a webhook may be old by the time it comes.
 pub(super) fn notify_payment(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     order_id: OrderId,
     reference: &str,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let order = visible(world, caller, order_id)?;
-    let mut draft = Draft::of(order, origin, stamp);
+    let mut draft = OrderDraft::of(order, origin, stamp);
     // A payment that is not this order's is not asked for.
     if order.payment.reference.as_deref() != Some(reference) {
         return Ok(draft.decide());
@@ -59,12 +59,12 @@ pub(super) fn notify_payment(
 /// The provider knows of the payment under an id, and is asked for the money next: so whatever is held
 /// one day is held under an id that is in our books.
 pub(super) fn prepared(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     row: &StepRow,
     provider: &str,
     reference: &str,
 ) -> Result<(), Failure> {
-    draft.record(Fact::PaymentPrepared {
+    draft.record(EventData::PaymentPrepared {
         provider: provider.to_owned(),
         reference: reference.to_owned(),
     })?;
@@ -77,7 +77,7 @@ pub(super) fn prepared(
 
 /// The order waits for its customer, as long as its stock is held; attempt number `attempt` looks again.
 pub(super) fn action_required(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     action: &NextAction,
     attempt: u32,
 ) -> Result<(), Failure> {
@@ -90,34 +90,38 @@ pub(super) fn action_required(
     let known = draft.order.payment.next_action.as_ref();
     if known.is_none_or(|known| known.kind != kind || known.url != url) {
         // Events are told to others: the secret is not.
-        draft.record(Fact::PaymentActionRequired { kind, url })?;
+        draft.record(EventData::PaymentActionRequired { kind, url })?;
     }
     Ok(())
 }
 
 /// The provider holds the money: the order goes on.
 pub(super) fn authorized(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     provider: &str,
     reference: &str,
     amount: i64,
 ) -> Result<(), Failure> {
-    draft.record(Fact::PaymentAuthorized {
+    draft.record(EventData::PaymentAuthorized {
         provider: provider.to_owned(),
         reference: reference.to_owned(),
         amount,
     })?;
-    draft.record(Fact::OrderProcessing {})?;
+    draft.record(EventData::OrderProcessing {})?;
     draft.drop_step(Step::ExpireOrder);
     for warehouse in draft.order.warehouses() {
-        draft.follow_with(Step::RequestShipment(warehouse));
+        draft.schedule(Step::RequestShipment(warehouse));
     }
     Ok(())
 }
 
 /// The provider refuses: the order is over.
-pub(super) fn declined(draft: &mut Draft<'_>, code: &str, message: &str) -> Result<(), Failure> {
-    draft.record(Fact::PaymentDeclined {
+pub(super) fn declined(
+    draft: &mut OrderDraft<'_>,
+    code: &str,
+    message: &str,
+) -> Result<(), Failure> {
+    draft.record(EventData::PaymentDeclined {
         code: code.to_owned(),
         message: message.to_owned(),
     })?;
@@ -131,7 +135,7 @@ pub(super) fn declined(draft: &mut Draft<'_>, code: &str, message: &str) -> Resu
 /// The provider captured `total` of `asked`, both including earlier captures. `is_last` tells whether nothing was
 /// left to be shipped when it was asked.
 pub(super) fn captured(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     row: &StepRow,
     total: i64,
     asked: i64,
@@ -141,20 +145,20 @@ pub(super) fn captured(
     let amount = total - draft.order.payment.captured;
     if amount > 0 || draft.order.total == 0 {
         let is_final = false;
-        draft.record(Fact::PaymentCaptured { amount, is_final })?;
+        draft.record(EventData::PaymentCaptured { amount, is_final })?;
     }
     let was_early = !is_last && draft.order.has_all_left() && draft.order.unpaid() > 0;
     if draft.order.capture_due() > asked || was_early {
         // More was shipped meanwhile, or the rest was cancelled: a provider that captures only once captures now.
-        draft.follow_with(Step::CapturePayment);
+        draft.schedule(Step::CapturePayment);
     } else if draft.order.unpaid() > 0 {
         unpaid(draft, row.clone())?;
     }
-    give_back_returns(draft, rules)
+    refund_returns(draft, rules)
 }
 
 /// Goods have left and can't be paid for: the capture is a dead step, which waits for an operator.
-fn unpaid(draft: &mut Draft<'_>, row: StepRow) -> Result<(), Failure> {
+fn unpaid(draft: &mut OrderDraft<'_>, row: StepRow) -> Result<(), Failure> {
     let (due, captured) = (draft.order.capture_due(), draft.order.payment.captured);
     let collectable = draft.order.collectable();
     let error = format!(
@@ -165,8 +169,8 @@ fn unpaid(draft: &mut Draft<'_>, row: StepRow) -> Result<(), Failure> {
 }
 
 /// Records that the capture failed for good.
-fn dead_capture(draft: &mut Draft<'_>, row: StepRow, error: String) -> Result<(), Failure> {
-    draft.record(Fact::StepDead {
+fn dead_capture(draft: &mut OrderDraft<'_>, row: StepRow, error: String) -> Result<(), Failure> {
+    draft.record(EventData::StepDead {
         step: Step::CapturePayment.to_string(),
         error: error.clone(),
     })?;
@@ -182,18 +186,18 @@ fn dead_capture(draft: &mut Draft<'_>, row: StepRow, error: String) -> Result<()
 }
 
 /// Refunds returned shipments that were captured. Refunds requested by operators don't count.
-pub(super) fn give_back_returns(draft: &mut Draft<'_>, rules: &Rules) -> Result<(), Failure> {
+pub(super) fn refund_returns(draft: &mut OrderDraft<'_>, rules: &Rules) -> Result<(), Failure> {
     if !rules.refunds_returns {
         return Ok(());
     }
     let amount = draft.order.return_refund_due();
     if amount > 0 {
-        draft.record(Fact::RefundRequested {
+        draft.record(EventData::RefundRequested {
             amount,
             reason: Some("returned".to_owned()),
             cause: Some(RefundCause::Returned),
         })?;
-        draft.follow_with(Step::RefundPayment);
+        draft.schedule(Step::RefundPayment);
     }
     Ok(())
 }
@@ -201,10 +205,10 @@ pub(super) fn give_back_returns(draft: &mut Draft<'_>, rules: &Rules) -> Result<
 /// Makes our books those of the provider, whatever happened there: by us, by the customer, by somebody
 /// at the provider's own console, or by time.
 pub(super) fn reconcile(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     row: &StepRow,
-    standing: &Standing,
-    world: &World,
+    standing: &PaymentState,
+    world: &WorkingSet,
     rules: &Rules,
 ) -> Result<(), Failure> {
     // Something came of another step meanwhile: what was seen before that is no contradiction to it.
@@ -217,55 +221,55 @@ pub(super) fn reconcile(
         return Ok(());
     }
     if draft.order.payment.reference.is_none() {
-        draft.record(Fact::PaymentPrepared {
+        draft.record(EventData::PaymentPrepared {
             provider: draft.order.payment.provider.clone(),
             reference: standing.reference.clone(),
         })?;
     }
     let collectable = draft.order.collectable();
     match &standing.hold {
-        Hold::Awaited => {}
-        Hold::NeedsAction(action) => {
+        Authorization::Pending => {}
+        Authorization::RequiresAction(action) => {
             if draft.order.status == OrderStatus::Pending {
                 action_required(draft, action, row.attempt + 1)?;
             }
         }
-        Hold::Given(amount) => given(draft, standing, *amount)?,
-        Hold::Declined { code, message } => {
+        Authorization::Authorized(amount) => given(draft, standing, *amount)?,
+        Authorization::Declined { code, message } => {
             if draft.order.status == OrderStatus::Pending {
                 draft.drop_step(Step::AuthorizePayment);
                 declined(draft, code, message)?;
             }
         }
-        Hold::Gone => gone(draft, standing)?,
+        Authorization::Cancelled => gone(draft, standing)?,
     }
     captured_elsewhere(draft, standing)?;
-    given_back(draft, standing.refunded)?;
+    record_refunds(draft, standing.refunded)?;
     let failed = draft.order.payment.refunded - standing.refunded;
     if failed > 0 {
         refund_failed(draft, failed)?;
     }
     // Nobody keeps the money of an order that is over.
     if draft.order.status == OrderStatus::Cancelled && refund_all(draft)? {
-        draft.follow_with(Step::RefundPayment);
+        draft.schedule(Step::RefundPayment);
     }
-    give_back_returns(draft, rules)?;
+    refund_returns(draft, rules)?;
     let is_less = draft.order.collectable() < collectable;
     report_missing_money(draft, row, world, is_less)
 }
 
 /// Money was captured, or the rest of an authorization released, by someone else than this system.
-fn captured_elsewhere(draft: &mut Draft<'_>, standing: &Standing) -> Result<(), Failure> {
+fn captured_elsewhere(draft: &mut OrderDraft<'_>, standing: &PaymentState) -> Result<(), Failure> {
     let payment = &draft.order.payment;
     let amount = (standing.captured - payment.captured).max(0);
     let captured = payment.captured + amount;
     // A cancelled order's authorization may have been answered after the cancellation.
-    if let Hold::Given(held) = standing.hold
+    if let Authorization::Authorized(held) = standing.hold
         && amount > 0
         && payment.authorized < captured
     {
         let provider = payment.provider.clone();
-        draft.record(Fact::PaymentAuthorized {
+        draft.record(EventData::PaymentAuthorized {
             provider,
             reference: standing.reference.clone(),
             amount: held,
@@ -273,7 +277,7 @@ fn captured_elsewhere(draft: &mut Draft<'_>, standing: &Standing) -> Result<(), 
     }
     let is_final = standing.is_closed && captured > 0 && captured < draft.order.payment.authorized;
     if amount > 0 || is_final {
-        draft.record(Fact::PaymentCaptured { amount, is_final })?;
+        draft.record(EventData::PaymentCaptured { amount, is_final })?;
     }
     Ok(())
 }
@@ -281,9 +285,9 @@ fn captured_elsewhere(draft: &mut Draft<'_>, standing: &Standing) -> Result<(), 
 /// Leaves a dead capture to an operator when the provider holds less money than the order needs: at the
 /// moment this becomes known, and whenever a capture finds that there is nothing to capture.
 fn report_missing_money(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     row: &StepRow,
-    world: &World,
+    world: &WorkingSet,
     is_less: bool,
 ) -> Result<(), Failure> {
     if !matches!(
@@ -325,13 +329,13 @@ fn report_missing_money(
 /// The customer's bank did not take a refund, days later perhaps, and the money is back at the provider, which says
 /// that another way must be found (<https://docs.stripe.com/refunds#failed-refunds>). So it is not tried again by
 /// itself: an operator is told.
-fn refund_failed(draft: &mut Draft<'_>, amount: i64) -> Result<(), Failure> {
-    draft.record(Fact::RefundFailed { amount })?;
+fn refund_failed(draft: &mut OrderDraft<'_>, amount: i64) -> Result<(), Failure> {
+    draft.record(EventData::RefundFailed { amount })?;
     let step = Step::RefundPayment;
     let error = format!(
         "a refund of {amount} minor units failed after the provider had accepted it, and the money is back at the provider: the customer has to get it in another way"
     );
-    draft.record(Fact::StepDead {
+    draft.record(EventData::StepDead {
         step: step.to_string(),
         error: error.clone(),
     })?;
@@ -340,7 +344,7 @@ fn refund_failed(draft: &mut Draft<'_>, amount: i64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn given(draft: &mut Draft<'_>, standing: &Standing, amount: i64) -> Result<(), Failure> {
+fn given(draft: &mut OrderDraft<'_>, standing: &PaymentState, amount: i64) -> Result<(), Failure> {
     match (draft.order.status, draft.order.payment.status) {
         (OrderStatus::Pending, _) => {
             draft.drop_step(Step::AuthorizePayment);
@@ -352,7 +356,7 @@ fn given(draft: &mut Draft<'_>, standing: &Standing, amount: i64) -> Result<(), 
             OrderStatus::Cancelled,
             PaymentStatus::Pending | PaymentStatus::Failed | PaymentStatus::Voided,
         ) if standing.captured == 0 => {
-            draft.follow_with(Step::VoidPayment);
+            draft.schedule(Step::VoidPayment);
             Ok(())
         }
         _ => Ok(()),
@@ -361,7 +365,7 @@ fn given(draft: &mut Draft<'_>, standing: &Standing, amount: i64) -> Result<(), 
 
 /// Holds end after some days, and can be ended at the provider's console: what has not left by then
 /// would leave unpaid.
-fn gone(draft: &mut Draft<'_>, standing: &Standing) -> Result<(), Failure> {
+fn gone(draft: &mut OrderDraft<'_>, standing: &PaymentState) -> Result<(), Failure> {
     const WHY: &str = "the provider gave the payment up";
     if draft.order.status == OrderStatus::Pending {
         draft.drop_step(Step::AuthorizePayment);
@@ -370,11 +374,11 @@ fn gone(draft: &mut Draft<'_>, standing: &Standing) -> Result<(), Failure> {
     if draft.order.payment.status != PaymentStatus::Authorized || standing.captured > 0 {
         return Ok(());
     }
-    draft.record(Fact::PaymentVoided {
+    draft.record(EventData::PaymentVoided {
         reference: Some(standing.reference.clone()),
     })?;
     draft.drop_step(Step::VoidPayment);
-    let has_left = draft.order.must_not_have_left("cancelled").is_err();
+    let has_left = draft.order.ensure_not_shipped("cancelled").is_err();
     if draft.order.status == OrderStatus::Processing && !has_left {
         cancel(draft, CancelReason::PaymentDeclined, Some(WHY.to_owned()))?;
     }
@@ -382,7 +386,7 @@ fn gone(draft: &mut Draft<'_>, standing: &Standing) -> Result<(), Failure> {
 }
 
 /// Looks where the payment stands, `after` a while; its customer completes it with `secret` meanwhile.
-fn look(draft: &mut Draft<'_>, attempt: u32, after: SignedDuration, secret: Option<String>) {
+fn look(draft: &mut OrderDraft<'_>, attempt: u32, after: SignedDuration, secret: Option<String>) {
     let due_at = draft.stamp().now() + after;
     draft.put(StepRow {
         client_secret: secret,

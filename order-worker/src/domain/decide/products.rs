@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use shared::{
-    event::{Fact, Origin},
+    event::{EventData, Origin},
     id::{Sku, Warehouse},
     outcome::Failure,
     product::{AdjustStock, MAX_ON_HAND, NewProduct, RemoveStock, SetStock, UpdateProduct},
@@ -16,19 +16,19 @@ use crate::domain::{
     command::Answer,
     decision::{Changes, Decision, event},
     product::Product,
-    stamp::Stamp,
-    stock::Shelf,
-    world::World,
+    stamp::DecisionContext,
+    stock::WarehouseStock,
+    world::WorkingSet,
 };
 
 pub(super) fn create_product(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     new: &NewProduct,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let now = stamp.now();
     let product = match world.products.get(&new.sku) {
         // A sku that was deleted may be taken up again; its history goes on.
@@ -55,7 +55,7 @@ pub(super) fn create_product(
     Ok(changed(
         product,
         origin,
-        Fact::ProductCreated {
+        EventData::ProductCreated {
             product: new.clone(),
         },
         stamp,
@@ -63,13 +63,13 @@ pub(super) fn create_product(
 }
 
 pub(super) fn update_product(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     update: &UpdateProduct,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let old = orderable(world, &update.sku)?;
     let was = old.details.clone();
     let details = NewProduct {
@@ -96,19 +96,19 @@ pub(super) fn update_product(
     Ok(changed(
         product,
         origin,
-        Fact::ProductUpdated { product: details },
+        EventData::ProductUpdated { product: details },
         stamp,
     ))
 }
 
 pub(super) fn delete_product(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     sku: &Sku,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let old = orderable(world, sku)?;
     // Open orders still need it.
     let reserved: i64 = world.shelves.get(sku).map_or(0, |shelves| {
@@ -123,17 +123,22 @@ pub(super) fn delete_product(
         is_deleted: true,
         ..old.clone()
     };
-    Ok(changed(product, origin, Fact::ProductDeleted {}, stamp))
+    Ok(changed(
+        product,
+        origin,
+        EventData::ProductDeleted {},
+        stamp,
+    ))
 }
 
 pub(super) fn set_stock(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     count: &SetStock,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let SetStock {
         sku,
         warehouse,
@@ -144,13 +149,13 @@ pub(super) fn set_stock(
 }
 
 pub(super) fn adjust_stock(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     change: &AdjustStock,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let AdjustStock {
         sku,
         warehouse,
@@ -171,13 +176,13 @@ pub(super) fn adjust_stock(
 /// A warehouse that the product was put in by mistake, or is not in any more. Its stock may be moved to the
 /// right one; what is reserved stays where it is.
 pub(super) fn remove_stock(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &RemoveStock,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let RemoveStock {
         sku,
         warehouse,
@@ -187,7 +192,8 @@ pub(super) fn remove_stock(
     let mut product = orderable(world, &sku)?.clone();
     let shelves = world.shelves.get(&sku);
     let found = shelves.and_then(|shelves| shelves.get(&warehouse)).copied();
-    let Some(Shelf { on_hand, reserved }) = found.filter(|shelf| product.is_in(&warehouse, *shelf))
+    let Some(WarehouseStock { on_hand, reserved }) =
+        found.filter(|shelf| product.is_in(&warehouse, *shelf))
     else {
         return Err(Failure::not_found(
             &format!("stock of {sku} in warehouse"),
@@ -214,7 +220,7 @@ pub(super) fn remove_stock(
             ));
         }
         product.removed_from.remove(&to);
-        moved = Some(Fact::StockAdjusted {
+        moved = Some(EventData::StockAdjusted {
             sku: sku.clone(),
             warehouse: to,
             on_hand: total,
@@ -223,7 +229,7 @@ pub(super) fn remove_stock(
         });
     }
     product.removed_from.insert(warehouse.clone());
-    let removed = Fact::StockAdjusted {
+    let removed = EventData::StockAdjusted {
         sku,
         warehouse,
         on_hand: 0,
@@ -234,23 +240,23 @@ pub(super) fn remove_stock(
     Ok(changed_by(product, origin, facts, stamp))
 }
 
-fn shelf(world: &World, sku: &Sku, warehouse: &Warehouse) -> Shelf {
+fn shelf(world: &WorkingSet, sku: &Sku, warehouse: &Warehouse) -> WarehouseStock {
     let shelves = world.shelves.get(sku);
     let shelf = shelves.and_then(|shelves| shelves.get(warehouse));
     shelf.copied().unwrap_or_default()
 }
 
 fn count_shelf(
-    world: &World,
+    world: &WorkingSet,
     origin: &Origin,
     (sku, warehouse): (Sku, Warehouse),
     on_hand: i64,
     reason: Option<String>,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let mut product = orderable(world, &sku)?.clone();
     // What is promised must stay on the shelf.
-    let Shelf {
+    let WarehouseStock {
         on_hand: was,
         reserved,
     } = shelf(world, &sku, &warehouse);
@@ -263,7 +269,7 @@ fn count_shelf(
     product.removed_from.remove(&warehouse);
     let before = low_stock::total(world, &sku);
     let low = low_stock::falls(world, &sku, before, before + on_hand - was);
-    let adjusted = Fact::StockAdjusted {
+    let adjusted = EventData::StockAdjusted {
         sku,
         warehouse,
         on_hand,
@@ -274,7 +280,7 @@ fn count_shelf(
     Ok(changed_by(product, origin, facts, stamp))
 }
 
-fn orderable<'a>(world: &'a World, sku: &Sku) -> Result<&'a Product, Failure> {
+fn orderable<'a>(world: &'a WorkingSet, sku: &Sku) -> Result<&'a Product, Failure> {
     world
         .products
         .get(sku)
@@ -283,7 +289,12 @@ fn orderable<'a>(world: &'a World, sku: &Sku) -> Result<&'a Product, Failure> {
 }
 
 /// `product` changed by `fact`, one version on.
-fn changed(product: Product, origin: &Origin, fact: Fact, stamp: &mut Stamp) -> Decision {
+fn changed(
+    product: Product,
+    origin: &Origin,
+    fact: EventData,
+    stamp: &mut DecisionContext,
+) -> Decision {
     changed_by(product, origin, [fact], stamp)
 }
 
@@ -291,8 +302,8 @@ fn changed(product: Product, origin: &Origin, fact: Fact, stamp: &mut Stamp) -> 
 fn changed_by(
     mut product: Product,
     origin: &Origin,
-    facts: impl IntoIterator<Item = Fact>,
-    stamp: &mut Stamp,
+    facts: impl IntoIterator<Item = EventData>,
+    stamp: &mut DecisionContext,
 ) -> Decision {
     let sku = product.details.sku.clone();
     product.updated_at = stamp.now();

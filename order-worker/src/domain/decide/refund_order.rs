@@ -3,7 +3,7 @@
 //! nothing and gives nothing twice.
 
 use shared::{
-    event::{Fact, Origin, RefundCause},
+    event::{EventData, Origin, RefundCause},
     money::Money,
     order::{PaymentStatus, RefundOrder},
     outcome::Failure,
@@ -12,21 +12,21 @@ use shared::{
 
 use super::{Rules, present};
 use crate::domain::{
-    decision::{Decision, Draft},
-    stamp::Stamp,
+    decision::{Decision, OrderDraft},
+    stamp::DecisionContext,
     step::Step,
-    world::World,
+    world::WorkingSet,
 };
 
 pub(super) fn refund_order(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &RefundOrder,
     rules: &Rules,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let order = present(world, caller, request.id)?;
     if order.total == 0 {
         return Err(Failure::invalid_state(format!(
@@ -67,21 +67,21 @@ pub(super) fn refund_order(
     };
     (rules.check_amount)(&order.payment.provider, money)
         .map_err(|why| Failure::violation("/amount", why))?;
-    let mut draft = Draft::of(order, origin, stamp);
-    draft.record(Fact::RefundRequested {
+    let mut draft = OrderDraft::of(order, origin, stamp);
+    draft.record(EventData::RefundRequested {
         amount,
         reason: request.reason.clone(),
         cause: Some(RefundCause::Requested),
     })?;
-    draft.follow_with(Step::RefundPayment);
+    draft.schedule(Step::RefundPayment);
     Ok(draft.decide())
 }
 
 /// Money was given back, until that is `total`: by us, or by somebody at the provider who asked nobody.
-pub(super) fn given_back(draft: &mut Draft<'_>, total: i64) -> Result<(), Failure> {
+pub(super) fn record_refunds(draft: &mut OrderDraft<'_>, total: i64) -> Result<(), Failure> {
     let unasked = total - draft.order.refund_due;
     if unasked > 0 {
-        draft.record(Fact::RefundRequested {
+        draft.record(EventData::RefundRequested {
             amount: unasked,
             reason: Some("by the provider".to_owned()),
             cause: Some(RefundCause::Provider),
@@ -89,17 +89,17 @@ pub(super) fn given_back(draft: &mut Draft<'_>, total: i64) -> Result<(), Failur
     }
     let amount = total - draft.order.payment.refunded;
     if amount > 0 {
-        draft.record(Fact::PaymentRefunded { amount })?;
+        draft.record(EventData::PaymentRefunded { amount })?;
     }
     Ok(())
 }
 
 /// The provider has given back `total`, some of which it may have given back before.
-pub(super) fn refunded(draft: &mut Draft<'_>, total: i64) -> Result<(), Failure> {
-    given_back(draft, total)?;
+pub(super) fn refunded(draft: &mut OrderDraft<'_>, total: i64) -> Result<(), Failure> {
+    record_refunds(draft, total)?;
     // More was asked for meanwhile.
     if draft.order.payment.refunded < draft.order.refund_due {
-        draft.follow_with(Step::RefundPayment);
+        draft.schedule(Step::RefundPayment);
     }
     Ok(())
 }

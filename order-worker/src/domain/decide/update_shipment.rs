@@ -5,32 +5,32 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use shared::{
-    event::{Fact, Origin},
+    event::{EventData, Origin},
     id::{ShipmentId, Warehouse},
     order::{OrderStatus, Shipment, ShipmentStatus, ShipmentUpdate, UpdateShipment},
     outcome::Failure,
     request::Caller,
 };
 
-use super::{Rules, payment::give_back_returns, visible};
+use super::{Rules, payment::refund_returns, visible};
 use crate::domain::{
-    decision::{Decision, Draft},
+    decision::{Decision, OrderDraft},
     order::Order,
     shipment::{Effect, effect},
-    stamp::Stamp,
+    stamp::DecisionContext,
     step::Step,
-    world::World,
+    world::WorkingSet,
 };
 
 pub(super) fn update_shipment(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     update: &UpdateShipment,
     rules: &Rules,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    caller.must_operate()?;
+    caller.require_operator()?;
     let order = visible(world, caller, update.order_id)?;
     // Nothing is sent before it is paid for, or after it was cancelled.
     match order.status {
@@ -44,8 +44,8 @@ pub(super) fn update_shipment(
         OrderStatus::Processing | OrderStatus::Shipped | OrderStatus::Delivered => {}
     }
 
-    let mut draft = Draft::of(order, origin, stamp);
-    for parcel in parcels_meant(&mut draft, update)? {
+    let mut draft = OrderDraft::of(order, origin, stamp);
+    for parcel in shipments_meant(&mut draft, update)? {
         match effect(parcel.status, update.kind) {
             Effect::Moves => move_on(&mut draft, &parcel, update)?,
             Effect::Nothing => {}
@@ -58,10 +58,10 @@ pub(super) fn update_shipment(
         }
     }
     if draft.order.left().count() > order.left().count() {
-        take_payment(&mut draft);
+        schedule_capture(&mut draft);
     }
     conclude(&mut draft)?;
-    give_back_returns(&mut draft, rules)?;
+    refund_returns(&mut draft, rules)?;
     Ok(draft.decide())
 }
 
@@ -73,7 +73,10 @@ pub(super) fn update_shipment(
 ///   shipment a warehouse.
 /// - By neither: the whole order. Goods in no shipment yet become one a warehouse. `shipment.failed` and
 ///   `shipment.returned` are about what has left; before that, the order must have only one shipment.
-fn parcels_meant(draft: &mut Draft<'_>, update: &UpdateShipment) -> Result<Vec<Shipment>, Failure> {
+fn shipments_meant(
+    draft: &mut OrderDraft<'_>,
+    update: &UpdateShipment,
+) -> Result<Vec<Shipment>, Failure> {
     match (update.shipment_id, &update.tracking_number) {
         (Some(id), number) => by_id(&draft.order, id, number.as_deref()).map(|parcel| vec![parcel]),
         (None, Some(number)) => by_tracking_number(draft, update, number),
@@ -89,7 +92,9 @@ fn by_id(order: &Order, id: ShipmentId, number: Option<&str>) -> Result<Shipment
         return Ok(named.clone());
     };
     // A shipment that is still here may leave under another number than its label's.
-    let is_others = order.parcels().any(|other| other.tracking_number == number);
+    let is_others = order
+        .active_shipments()
+        .any(|other| other.tracking_number == number);
     let has_left = named.shipped_at.is_some() && !named.tracking_number.is_empty();
     if is_others || has_left {
         return Err(Failure::violation(
@@ -104,12 +109,17 @@ fn by_id(order: &Order, id: ShipmentId, number: Option<&str>) -> Result<Shipment
 }
 
 fn by_tracking_number(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     update: &UpdateShipment,
     number: &str,
 ) -> Result<Vec<Shipment>, Failure> {
     let has_number = |shipment: &&Shipment| shipment.tracking_number == number;
-    let tracked: Vec<_> = draft.order.parcels().filter(has_number).cloned().collect();
+    let tracked: Vec<_> = draft
+        .order
+        .active_shipments()
+        .filter(has_number)
+        .cloned()
+        .collect();
     if !tracked.is_empty() {
         return Ok(tracked);
     }
@@ -118,10 +128,19 @@ fn by_tracking_number(
         return Ok(vec![cancelled.clone()]);
     }
     if update.kind == ShipmentUpdate::Shipped {
-        let known: Vec<_> = draft.order.parcels().map(|parcel| parcel.id).collect();
+        let known: Vec<_> = draft
+            .order
+            .active_shipments()
+            .map(|parcel| parcel.id)
+            .collect();
         announce_the_rest(draft, update)?;
         let is_new = |parcel: &&Shipment| !known.contains(&parcel.id);
-        let new: Vec<_> = draft.order.parcels().filter(is_new).cloned().collect();
+        let new: Vec<_> = draft
+            .order
+            .active_shipments()
+            .filter(is_new)
+            .cloned()
+            .collect();
         if !new.is_empty() {
             return Ok(new);
         }
@@ -133,7 +152,7 @@ fn by_tracking_number(
 }
 
 fn of_whole_order(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     update: &UpdateShipment,
 ) -> Result<Vec<Shipment>, Failure> {
     let is_backwards = match update.kind {
@@ -147,18 +166,18 @@ fn of_whole_order(
         return Ok(draft.order.left().cloned().collect());
     }
     announce_the_rest(draft, update)?;
-    let parcels: Vec<_> = draft.order.parcels().cloned().collect();
-    if is_backwards && parcels.len() > 1 {
+    let active_shipments: Vec<_> = draft.order.active_shipments().cloned().collect();
+    if is_backwards && active_shipments.len() > 1 {
         return Err(Failure::violation(
             "/shipment_id",
             "is required, or tracking_number: the order has several shipments and none has left",
         ));
     }
-    Ok(parcels)
+    Ok(active_shipments)
 }
 
 /// Makes a shipment of what each warehouse holds that is in no shipment yet: the shipper has it.
-fn announce_the_rest(draft: &mut Draft<'_>, update: &UpdateShipment) -> Result<(), Failure> {
+fn announce_the_rest(draft: &mut OrderDraft<'_>, update: &UpdateShipment) -> Result<(), Failure> {
     let held: BTreeSet<_> = draft
         .order
         .held
@@ -175,7 +194,7 @@ fn announce_the_rest(draft: &mut Draft<'_>, update: &UpdateShipment) -> Result<(
         if announce(draft, &warehouse, carrier, tracking_number)? {
             // Should the carrier be asked at this moment, that label is one too many.
             draft.drop_step(Step::RequestShipment(warehouse.clone()));
-            draft.follow_with(Step::CancelShipment(warehouse));
+            draft.schedule(Step::CancelShipment(warehouse));
         }
     }
     Ok(())
@@ -183,12 +202,12 @@ fn announce_the_rest(draft: &mut Draft<'_>, update: &UpdateShipment) -> Result<(
 
 /// Makes a parcel of what is held in `warehouse` and in no parcel yet; false if that is nothing.
 pub(super) fn announce(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     warehouse: &Warehouse,
     carrier: String,
     tracking_number: String,
 ) -> Result<bool, Failure> {
-    let items = draft.order.unannounced(warehouse);
+    let items = draft.order.unlabelled_items(warehouse);
     if items.is_empty() {
         return Ok(false);
     }
@@ -201,12 +220,12 @@ pub(super) fn announce(
         shipped_at: None,
         delivered_at: None,
     };
-    draft.record(Fact::ShipmentCreated { shipment })?;
+    draft.record(EventData::ShipmentCreated { shipment })?;
     Ok(true)
 }
 
 fn move_on(
-    draft: &mut Draft<'_>,
+    draft: &mut OrderDraft<'_>,
     parcel: &Shipment,
     update: &UpdateShipment,
 ) -> Result<(), Failure> {
@@ -217,7 +236,7 @@ fn move_on(
         .timestamp
         .filter(|at| is_credible(*at, not_before, now));
     if parcel.shipped_at.is_none() {
-        draft.record(Fact::ShipmentShipped {
+        draft.record(EventData::ShipmentShipped {
             shipment_id,
             items: parcel.items.clone(),
             carrier: update
@@ -244,27 +263,31 @@ fn is_credible(at: Timestamp, not_before: Timestamp, now: Timestamp) -> bool {
 }
 
 /// What happened besides that the parcel left.
-fn fact(parcel: &Shipment, update: ShipmentUpdate, occurred_at: Option<Timestamp>) -> Option<Fact> {
+fn fact(
+    parcel: &Shipment,
+    update: ShipmentUpdate,
+    occurred_at: Option<Timestamp>,
+) -> Option<EventData> {
     let shipment_id = parcel.id;
     match update {
         ShipmentUpdate::Shipped => None,
-        ShipmentUpdate::InTransit => Some(Fact::ShipmentInTransit {
+        ShipmentUpdate::InTransit => Some(EventData::ShipmentInTransit {
             shipment_id,
             occurred_at,
         }),
-        ShipmentUpdate::OutForDelivery => Some(Fact::ShipmentOutForDelivery {
+        ShipmentUpdate::OutForDelivery => Some(EventData::ShipmentOutForDelivery {
             shipment_id,
             occurred_at,
         }),
-        ShipmentUpdate::Delivered => Some(Fact::ShipmentDelivered {
+        ShipmentUpdate::Delivered => Some(EventData::ShipmentDelivered {
             shipment_id,
             occurred_at,
         }),
-        ShipmentUpdate::Failed => Some(Fact::ShipmentFailed {
+        ShipmentUpdate::Failed => Some(EventData::ShipmentFailed {
             shipment_id,
             occurred_at,
         }),
-        ShipmentUpdate::Returned => Some(Fact::ShipmentReturned {
+        ShipmentUpdate::Returned => Some(EventData::ShipmentReturned {
             shipment_id,
             items: parcel.items.clone(),
             occurred_at,
@@ -273,22 +296,22 @@ fn fact(parcel: &Shipment, update: ShipmentUpdate, occurred_at: Option<Timestamp
 }
 
 /// Something has left: what it costs is taken.
-pub(super) fn take_payment(draft: &mut Draft<'_>) {
-    draft.follow_with(Step::CapturePayment);
+pub(super) fn schedule_capture(draft: &mut OrderDraft<'_>) {
+    draft.schedule(Step::CapturePayment);
 }
 
 /// What the parcels' state means for the order. What came back no longer counts, unless all did.
-pub(super) fn conclude(draft: &mut Draft<'_>) -> Result<(), Failure> {
+pub(super) fn conclude(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
     if draft.order.status == OrderStatus::Processing && draft.order.held.is_empty() {
-        draft.record(Fact::OrderShipped {})?;
+        draft.record(EventData::OrderShipped {})?;
     }
-    let parcels = || draft.order.parcels().map(|parcel| parcel.status);
+    let active_shipments = || draft.order.active_shipments().map(|parcel| parcel.status);
     let has_arrived = |status| status == ShipmentStatus::Delivered;
     let all_are_through =
-        parcels().all(|status| has_arrived(status) || status == ShipmentStatus::Returned);
-    let has_any_arrived = parcels().any(has_arrived);
+        active_shipments().all(|status| has_arrived(status) || status == ShipmentStatus::Returned);
+    let has_any_arrived = active_shipments().any(has_arrived);
     if draft.order.status == OrderStatus::Shipped && all_are_through && has_any_arrived {
-        draft.record(Fact::OrderDelivered {})?;
+        draft.record(EventData::OrderDelivered {})?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use shared::{
-    event::{Fact, Origin},
+    event::{EventData, Origin},
     id::{DeliveryId, EndpointId, Storefront},
     outcome::{Code, Failure},
     request::{Caller, Role},
@@ -12,18 +12,18 @@ use shared::{
 use crate::domain::{
     command::Answer,
     decision::{Changes, Decision, event},
-    stamp::Stamp,
+    stamp::DecisionContext,
     webhook::{Answered, EVENT_IS_FORGOTTEN, Endpoint, MAX_ENDPOINTS, Secret, Verdict},
-    world::World,
+    world::WorkingSet,
 };
 
 pub(super) fn create_endpoint(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     new: &NewEndpoint,
     secret: &str,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let storefront = owner(caller, new.storefront.as_ref())?;
     let count = world.endpoint_counts.get(&storefront).copied();
@@ -58,17 +58,17 @@ pub(super) fn create_endpoint(
         endpoint,
         answer,
         origin,
-        Fact::EndpointCreated { url },
+        EventData::EndpointCreated { url },
         stamp,
     ))
 }
 
 pub(super) fn update_endpoint(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     update: &UpdateEndpoint,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let was = managed(world, caller, update.id)?;
     let mut endpoint = was.clone();
@@ -101,17 +101,17 @@ pub(super) fn update_endpoint(
         endpoint,
         Answer::Endpoint(id),
         origin,
-        Fact::EndpointUpdated { url },
+        EventData::EndpointUpdated { url },
         stamp,
     ))
 }
 
 pub(super) fn delete_endpoint(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     id: EndpointId,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let mut endpoint = managed(world, caller, id)?.clone();
     endpoint.is_deleted = true;
@@ -121,7 +121,7 @@ pub(super) fn delete_endpoint(
         endpoint,
         Answer::Done,
         origin,
-        Fact::EndpointDeleted {},
+        EventData::EndpointDeleted {},
         stamp,
     ))
 }
@@ -129,12 +129,12 @@ pub(super) fn delete_endpoint(
 /// The new secret signs at once; the old one signs beside it for a while, so that the receiver can
 /// change over at leisure.
 pub(super) fn rotate_secret(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &RotateSecret,
     secret: &str,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let mut endpoint = managed(world, caller, request.id)?.clone();
     let now = stamp.now();
@@ -156,7 +156,7 @@ pub(super) fn rotate_secret(
         endpoint,
         Answer::EndpointSecret(request.id),
         origin,
-        Fact::EndpointUpdated { url },
+        EventData::EndpointUpdated { url },
         stamp,
     ))
 }
@@ -165,10 +165,10 @@ pub(super) fn rotate_secret(
 const MAX_SECRETS: usize = 5;
 
 pub(super) fn redeliver(
-    world: &World,
+    world: &WorkingSet,
     caller: &Caller,
     request: &Redeliver,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let endpoint = managed(world, caller, request.id)?;
     let delivery = world
@@ -197,11 +197,11 @@ pub(super) fn redeliver(
 
 /// Notes what came of an attempt, if it is the one that is waited for.
 pub(super) fn finish_delivery(
-    world: &World,
+    world: &WorkingSet,
     (endpoint_id, id): (EndpointId, DeliveryId),
     attempt: u32,
     answered: &Answered,
-    stamp: &mut Stamp,
+    stamp: &mut DecisionContext,
 ) -> Decision {
     let mut changes = Changes::default();
     let awaited = world
@@ -238,7 +238,7 @@ pub(super) fn finish_delivery(
                 endpoint.is_enabled = false;
                 endpoint.disabled_reason = Some(reason);
                 let url = endpoint.url.clone();
-                let fact = Fact::EndpointDisabled { url, reason };
+                let fact = EventData::EndpointDisabled { url, reason };
                 changes = changed(endpoint.clone(), Answer::Done, &origin, fact, stamp).changes;
             }
         }
@@ -269,7 +269,11 @@ fn owner(caller: &Caller, named: Option<&Storefront>) -> Result<Option<Storefron
     }
 }
 
-fn managed<'a>(world: &'a World, caller: &Caller, id: EndpointId) -> Result<&'a Endpoint, Failure> {
+fn managed<'a>(
+    world: &'a WorkingSet,
+    caller: &Caller,
+    id: EndpointId,
+) -> Result<&'a Endpoint, Failure> {
     let endpoint = world.endpoints.get(&id);
     endpoint
         .filter(|endpoint| endpoint.is_managed_by(caller))
@@ -281,8 +285,8 @@ fn changed(
     mut endpoint: Endpoint,
     answer: Answer,
     origin: &Origin,
-    fact: Fact,
-    stamp: &mut Stamp,
+    fact: EventData,
+    stamp: &mut DecisionContext,
 ) -> Decision {
     endpoint.version += 1;
     endpoint.updated_at = stamp.now();

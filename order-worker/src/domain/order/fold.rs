@@ -4,18 +4,18 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use serde_json::Map;
 use shared::{
-    event::{Event, Fact, RefundCause},
+    event::{Event, EventData, RefundCause},
     id::ShipmentId,
     order::{LineItem, OrderStatus, Payment, PaymentStatus, ShipmentStatus, StockItem},
 };
 
 use super::Order;
-use crate::domain::{payment, step::Step, stock::take_away};
+use crate::domain::{payment, step::Step, stock::subtract_items};
 
 /// Why a row of the event log does not fit the order it is applied to: a defect, or damage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("event {sequence} ({kind}) does not follow version {version}: {why}")]
-pub struct Misfit {
+pub struct ReplayError {
     sequence: u64,
     kind: &'static str,
     version: u64,
@@ -27,11 +27,13 @@ impl Order {
     ///
     /// # Errors
     /// The first event that does not fit.
-    pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<Option<Self>, Misfit> {
+    pub fn fold<'a>(
+        events: impl IntoIterator<Item = &'a Event>,
+    ) -> Result<Option<Self>, ReplayError> {
         let mut order = None;
         for event in events {
             match &mut order {
-                None => order = Some(Self::born(event)?),
+                None => order = Some(Self::from_created(event)?),
                 Some(order) => order.apply(event)?,
             }
         }
@@ -42,14 +44,14 @@ impl Order {
     ///
     /// # Errors
     /// When it says something else.
-    pub fn born(event: &Event) -> Result<Self, Misfit> {
-        let misfit = |why| Misfit {
+    pub fn from_created(event: &Event) -> Result<Self, ReplayError> {
+        let misfit = |why| ReplayError {
             sequence: event.sequence,
             kind: event.fact.kind(),
             version: 0,
             why,
         };
-        let Fact::OrderCreated(created) = &event.fact else {
+        let EventData::OrderCreated(created) = &event.fact else {
             return Err(misfit("an order begins with order.created"));
         };
         if event.sequence != 1 {
@@ -103,9 +105,9 @@ impl Order {
     ///
     /// # Errors
     /// When the event is not the next one of this order, or can't happen to an order.
-    pub fn apply(&mut self, event: &Event) -> Result<(), Misfit> {
+    pub fn apply(&mut self, event: &Event) -> Result<(), ReplayError> {
         let (version, kind) = (self.version, event.fact.kind());
-        let misfit = |why| Misfit {
+        let misfit = |why| ReplayError {
             sequence: event.sequence,
             kind,
             version,
@@ -115,86 +117,88 @@ impl Order {
             return Err(misfit("a gap"));
         }
         match &event.fact {
-            Fact::OrderApproved {} => self.awaits_approval = false,
-            Fact::OrderProcessing {} => self.status = OrderStatus::Processing,
-            Fact::OrderShipped {} => self.status = OrderStatus::Shipped,
-            Fact::OrderDelivered {} => self.status = OrderStatus::Delivered,
-            Fact::OrderCancelled { reason, .. } => {
+            EventData::OrderApproved {} => self.awaits_approval = false,
+            EventData::OrderProcessing {} => self.status = OrderStatus::Processing,
+            EventData::OrderShipped {} => self.status = OrderStatus::Shipped,
+            EventData::OrderDelivered {} => self.status = OrderStatus::Delivered,
+            EventData::OrderCancelled { reason, .. } => {
                 self.status = OrderStatus::Cancelled;
                 self.cancel_reason = Some(*reason);
                 self.return_url = None;
                 self.awaits_approval = false;
                 self.awaits_stock = false;
             }
-            Fact::OrderDeleted {} => {
+            EventData::OrderDeleted {} => {
                 self.is_deleted = true;
                 self.deleted_at = Some(event.time);
             }
-            Fact::OrderRedacted {} => {
+            EventData::OrderRedacted {} => {
                 self.shipping_address = None;
                 self.metadata = Map::new();
                 self.payment_method = String::new();
                 self.return_url = None;
             }
-            Fact::OrderRestored {} => {
+            EventData::OrderRestored {} => {
                 self.is_deleted = false;
                 self.deleted_at = None;
             }
-            Fact::PaymentAuthorized { .. } => {
+            EventData::PaymentAuthorized { .. } => {
                 self.return_url = None;
                 payment::apply(&mut self.payment, &event.fact);
             }
-            Fact::PaymentPrepared { .. }
-            | Fact::PaymentActionRequired { .. }
-            | Fact::PaymentDeclined { .. }
-            | Fact::PaymentVoided { .. }
-            | Fact::RefundFailed { .. }
-            | Fact::PaymentRefunded { .. } => payment::apply(&mut self.payment, &event.fact),
-            Fact::PaymentCaptured { .. } => {
+            EventData::PaymentPrepared { .. }
+            | EventData::PaymentActionRequired { .. }
+            | EventData::PaymentDeclined { .. }
+            | EventData::PaymentVoided { .. }
+            | EventData::RefundFailed { .. }
+            | EventData::PaymentRefunded { .. } => payment::apply(&mut self.payment, &event.fact),
+            EventData::PaymentCaptured { .. } => {
                 payment::apply(&mut self.payment, &event.fact);
                 self.restore_written_off();
             }
-            Fact::RefundRequested { amount, cause, .. } => self.request_refund(*amount, *cause),
-            Fact::StepDiscarded { step, amount } => self.discard(step, amount.unwrap_or(0)),
-            Fact::StockReserved { items } => {
+            EventData::RefundRequested { amount, cause, .. } => {
+                self.request_refund(*amount, *cause)
+            }
+            EventData::StepDiscarded { step, amount } => self.discard(step, amount.unwrap_or(0)),
+            EventData::StockReserved { items } => {
                 self.held.extend_from_slice(items);
                 if self.awaits_stock {
                     self.awaits_stock = false;
                     self.place(items);
                 }
             }
-            Fact::StockReleased { items, .. } => self.let_go(items),
-            Fact::ShipmentCreated { shipment } => self.shipments.push(shipment.clone()),
-            Fact::ShipmentShipped {
+            EventData::StockReleased { items, .. } => self.release_items(items),
+            EventData::ShipmentCreated { shipment } => self.shipments.push(shipment.clone()),
+            EventData::ShipmentShipped {
                 shipment_id, items, ..
             } => {
-                self.let_go(items);
+                self.release_items(items);
                 self.move_shipment(*shipment_id, event)
                     .ok_or_else(|| misfit("no such shipment"))?;
             }
-            Fact::ShipmentDelivered { shipment_id, .. }
-            | Fact::ShipmentInTransit { shipment_id, .. }
-            | Fact::ShipmentOutForDelivery { shipment_id, .. }
-            | Fact::ShipmentFailed { shipment_id, .. }
-            | Fact::ShipmentReturned { shipment_id, .. }
-            | Fact::ShipmentCancelled { shipment_id, .. } => {
+            EventData::ShipmentDelivered { shipment_id, .. }
+            | EventData::ShipmentInTransit { shipment_id, .. }
+            | EventData::ShipmentOutForDelivery { shipment_id, .. }
+            | EventData::ShipmentFailed { shipment_id, .. }
+            | EventData::ShipmentReturned { shipment_id, .. }
+            | EventData::ShipmentCancelled { shipment_id, .. } => {
                 self.move_shipment(*shipment_id, event)
                     .ok_or_else(|| misfit("no such shipment"))?;
             }
             // For the history; the order stays as it is.
-            Fact::StepRetried { .. }
-            | Fact::StepDead { .. }
-            | Fact::StepRedriven { .. }
-            | Fact::StockLow { .. } => {}
-            Fact::OrderCreated(_) => return Err(misfit("it exists already")),
-            Fact::StockAdjusted { .. }
-            | Fact::ProductCreated { .. }
-            | Fact::ProductUpdated { .. }
-            | Fact::ProductDeleted {} => return Err(misfit("it is about a product")),
-            Fact::EndpointCreated { .. }
-            | Fact::EndpointUpdated { .. }
-            | Fact::EndpointDisabled { .. }
-            | Fact::EndpointDeleted {} => return Err(misfit("it is about an endpoint")),
+            EventData::StepRetried { .. }
+            | EventData::StepDead { .. }
+            | EventData::StepRedriven { .. }
+            | EventData::StockLow { .. } => {}
+            EventData::OrderCreated(_) => return Err(misfit("it exists already")),
+            EventData::StockAdjusted { .. }
+            | EventData::ProductCreated { .. }
+            | EventData::ProductUpdated { .. }
+            | EventData::ProductDeleted {} => return Err(misfit("it is about a product")),
+            EventData::EndpointCreated { .. }
+            | EventData::EndpointUpdated { .. }
+            | EventData::EndpointDisabled { .. }
+            | EventData::EndpointDeleted {} => return Err(misfit("it is about an endpoint")),
         }
         self.version = event.sequence;
         self.updated_at = event.time;
@@ -270,8 +274,8 @@ impl Order {
     }
 
     /// `items` are no longer held.
-    fn let_go(&mut self, items: &[StockItem]) {
-        take_away(&mut self.held, items);
+    fn release_items(&mut self, items: &[StockItem]) {
+        subtract_items(&mut self.held, items);
     }
 
     /// One of its parcels is where `event` says; `None` if it is not one of its parcels.
@@ -281,7 +285,7 @@ impl Order {
             .iter_mut()
             .find(|shipment| shipment.id == id)?;
         shipment.status = match &event.fact {
-            Fact::ShipmentShipped {
+            EventData::ShipmentShipped {
                 carrier,
                 tracking_number,
                 occurred_at,
@@ -292,15 +296,15 @@ impl Order {
                 shipment.shipped_at = Some(occurred_at.unwrap_or(event.time));
                 ShipmentStatus::Shipped
             }
-            Fact::ShipmentDelivered { occurred_at, .. } => {
+            EventData::ShipmentDelivered { occurred_at, .. } => {
                 shipment.delivered_at = Some(occurred_at.unwrap_or(event.time));
                 ShipmentStatus::Delivered
             }
-            Fact::ShipmentInTransit { .. } => ShipmentStatus::InTransit,
-            Fact::ShipmentOutForDelivery { .. } => ShipmentStatus::OutForDelivery,
-            Fact::ShipmentFailed { .. } => ShipmentStatus::Failed,
-            Fact::ShipmentReturned { .. } => ShipmentStatus::Returned,
-            Fact::ShipmentCancelled { .. } => ShipmentStatus::Cancelled,
+            EventData::ShipmentInTransit { .. } => ShipmentStatus::InTransit,
+            EventData::ShipmentOutForDelivery { .. } => ShipmentStatus::OutForDelivery,
+            EventData::ShipmentFailed { .. } => ShipmentStatus::Failed,
+            EventData::ShipmentReturned { .. } => ShipmentStatus::Returned,
+            EventData::ShipmentCancelled { .. } => ShipmentStatus::Cancelled,
             _ => return None,
         };
         Some(())

@@ -10,7 +10,7 @@ use shared::{id::OrderId, order::ShipmentUpdate};
 use standardwebhooks::Webhook;
 use tokio::time;
 
-use super::{Sandbox, books::Books};
+use super::{Sandbox, ledger::Ledger};
 use crate::{
     providers::{Label, PartnerError},
     store::database::{Sql, arguments},
@@ -61,7 +61,7 @@ impl SandboxCarrier {
             .delivers
             .then(|| Timestamp::now().as_millisecond() + LEG_MS);
         let this = key.to_owned();
-        let announce = move |books: &mut Books| {
+        let announce = move |books: &mut Ledger| {
             let number = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
             books.announce(&this, order_id, format!("SBX{}", &number[12..]), next_at)
         };
@@ -75,7 +75,7 @@ impl SandboxCarrier {
     /// `Transient`.
     pub async fn withdraw(&self, key: &str, order_id: OrderId) -> Result<(), PartnerError> {
         let this = key.to_owned();
-        let withdraw = move |books: &mut Books| books.withdraw(&this, order_id);
+        let withdraw = move |books: &mut Ledger| books.withdraw(&this, order_id);
         self.sandbox.teller.enter(key, withdraw).await
     }
 

@@ -7,10 +7,10 @@
 //!   shipper webhook as it goes.
 //! - `books`: what each call does to the ledger; `teller`: has it written.
 
-mod books;
 pub mod carrier;
+mod ledger;
+mod ledger_writer;
 pub mod payment;
-mod teller;
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use std::{
 use anyhow::Context;
 use tokio::sync::Mutex;
 
-use self::teller::Teller;
+use self::ledger_writer::LedgerWriter;
 use super::PartnerError;
 use crate::store::{
     StoreError,
@@ -32,8 +32,8 @@ use crate::store::{
 /// The sandbox partners' house: clones share it.
 #[derive(Clone)]
 pub struct Sandbox {
-    ledger: Ledger,
-    teller: Teller,
+    ledger: LedgerLocation,
+    teller: LedgerWriter,
 }
 
 impl Sandbox {
@@ -41,9 +41,9 @@ impl Sandbox {
     ///
     /// # Errors
     /// When there can be no more threads.
-    pub fn open(ledger: Ledger) -> io::Result<Self> {
+    pub fn open(ledger: LedgerLocation) -> io::Result<Self> {
         Ok(Self {
-            teller: Teller::start(ledger.clone())?,
+            teller: LedgerWriter::start(ledger.clone())?,
             ledger,
         })
     }
@@ -75,7 +75,7 @@ impl Sandbox {
 
 /// Where the sandbox's books are: a file beside a SQLite database, a schema of its own in PostgreSQL.
 #[derive(Clone)]
-pub struct Ledger(Place);
+pub struct LedgerLocation(Place);
 
 #[derive(Clone)]
 enum Place {
@@ -84,7 +84,7 @@ enum Place {
     Postgres(Box<postgres::Pool>),
 }
 
-impl Ledger {
+impl LedgerLocation {
     /// Opens the ledger of the database that `database_url` names, creating it as needed.
     ///
     /// # Errors
@@ -145,7 +145,7 @@ async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
             postgres::auditing(database_url, Some("sandbox")).await?,
         ));
     }
-    let path = Ledger::path(&sqlite::path(database_url)?);
+    let path = LedgerLocation::path(&sqlite::path(database_url)?);
     if !path.exists() {
         return Ok(None);
     }

@@ -17,10 +17,10 @@ use uuid::Uuid;
 
 use super::{
     Sandbox, auditing,
-    books::{Authorization, Books},
+    ledger::{HeldAuthorization, Ledger},
 };
 use crate::{
-    domain::{command::StepResult, payment::Standing},
+    domain::{command::StepResult, payment::PaymentState},
     providers::{PartnerError, Payment},
 };
 
@@ -52,9 +52,9 @@ impl SandboxPayments {
         let (this, asked) = (payment.key.clone(), payment.method.clone());
         let price = payment.price;
         let authorize =
-            move |books: &mut Books| books.authorize(&this, price, &asked, new_reference());
+            move |ledger: &mut Ledger| ledger.authorize(&this, price, &asked, new_reference());
         let (result, is_first) = self.0.teller.enter(&payment.key, authorize).await?;
-        let Authorization { reference, amount } = result?;
+        let HeldAuthorization { reference, amount } = result?;
         match payment.method.as_str() {
             "pm_timeout_after_charge" if is_first => {
                 return Err(PartnerError::Transient(
@@ -78,7 +78,7 @@ impl SandboxPayments {
     /// `Transient`.
     pub(in crate::providers) async fn void(&self, key: &str) -> Result<StepResult, PartnerError> {
         let this = key.to_owned();
-        let void = move |books: &mut Books| books.void(&this, new_reference());
+        let void = move |ledger: &mut Ledger| ledger.void(&this, new_reference());
         self.0.teller.enter(key, void).await
     }
 
@@ -94,7 +94,7 @@ impl SandboxPayments {
         is_last: bool,
     ) -> Result<StepResult, PartnerError> {
         let this = key.to_owned();
-        let capture = move |books: &mut Books| books.capture(&this, total, is_last);
+        let capture = move |ledger: &mut Ledger| ledger.capture(&this, total, is_last);
         self.0.teller.enter(key, capture).await?
     }
 
@@ -109,7 +109,7 @@ impl SandboxPayments {
         total: i64,
     ) -> Result<i64, PartnerError> {
         let this = key.to_owned();
-        let refund = move |books: &mut Books| books.refund(&this, total);
+        let refund = move |ledger: &mut Ledger| ledger.refund(&this, total);
         self.0.teller.enter(key, refund).await?
     }
 
@@ -117,9 +117,9 @@ impl SandboxPayments {
     ///
     /// # Errors
     /// `Permanent` when there is none.
-    pub(in crate::providers) async fn look(&self, key: &str) -> Result<Standing, PartnerError> {
+    pub(in crate::providers) async fn look(&self, key: &str) -> Result<PaymentState, PartnerError> {
         let this = key.to_owned();
-        let look = move |books: &mut Books| books.look(&this);
+        let look = move |ledger: &mut Ledger| ledger.look(&this);
         let found = self.0.teller.enter(key, look).await?;
         found.ok_or_else(|| PartnerError::Permanent("there is no such payment".to_owned()))
     }
@@ -131,7 +131,7 @@ fn new_reference() -> String {
 
 /// A payment as the provider's own books show it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Booked {
+pub struct PaymentRecord {
     /// How often money was held, over all time.
     pub authorizations: i64,
     /// How often it was taken.
@@ -148,7 +148,7 @@ pub struct Booked {
 ///
 /// # Errors
 /// When they can't be read.
-pub async fn books(database_url: &str) -> anyhow::Result<HashMap<String, Booked>> {
+pub async fn payment_records(database_url: &str) -> anyhow::Result<HashMap<String, PaymentRecord>> {
     let Some(mut ledger) = auditing(database_url).await? else {
         return Ok(HashMap::new());
     };
@@ -164,7 +164,7 @@ pub async fn books(database_url: &str) -> anyhow::Result<HashMap<String, Booked>
         .context("can't read the sandbox's ledger")?;
     rows.iter()
         .map(|row| {
-            let booked = Booked {
+            let booked = PaymentRecord {
                 status: row.text(1)?.to_owned(),
                 captured: row.integer(2)?,
                 refunded: row.integer(3)?,

@@ -55,13 +55,13 @@ pub(super) struct Api {
 
 /// What Stripe calls a payment.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Intent {
+pub(super) struct PaymentIntent {
     pub(super) id: String,
     pub(super) status: String,
     pub(super) amount: i64,
     pub(super) amount_received: Option<i64>,
     pub(super) amount_capturable: Option<i64>,
-    pub(super) last_payment_error: Option<Refusal>,
+    pub(super) last_payment_error: Option<StripeError>,
     pub(super) next_action: Option<Value>,
     pub(super) client_secret: Option<String>,
     /// An id, or where it was asked to be expanded, all of it.
@@ -87,13 +87,13 @@ struct List<T> {
 
 /// Why Stripe does not do what it is asked.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Refusal {
+pub(super) struct StripeError {
     pub(super) code: Option<String>,
     pub(super) decline_code: Option<String>,
     pub(super) message: Option<String>,
 }
 
-impl Refusal {
+impl StripeError {
     pub(super) fn code(&self) -> String {
         let code = self.decline_code.as_ref().or(self.code.as_ref());
         code.cloned().unwrap_or_else(|| "declined".to_owned())
@@ -109,7 +109,7 @@ impl Refusal {
 #[derive(Debug)]
 pub(super) enum ApiError {
     /// It will not be done, as it is asked.
-    Refused(Refusal),
+    Refused(StripeError),
     /// An error of Stripe's own, which it repeats for the same idempotency key.
     Failed(String),
     /// It may have been done, or may be done later.
@@ -159,11 +159,15 @@ impl Api {
         Ok(Self { client, base, key })
     }
 
-    pub(super) async fn create_intent(&self, form: &Form, key: &Key) -> Result<Intent, ApiError> {
+    pub(super) async fn create_intent(
+        &self,
+        form: &Form,
+        key: &Key,
+    ) -> Result<PaymentIntent, ApiError> {
         self.post(&["payment_intents"], form, key).await
     }
 
-    pub(super) async fn intent(&self, id: &str, form: &Form) -> Result<Intent, ApiError> {
+    pub(super) async fn intent(&self, id: &str, form: &Form) -> Result<PaymentIntent, ApiError> {
         let request = self.client.get(self.url(&["payment_intents", id]));
         self.send(request.query(form)).await
     }
@@ -174,7 +178,7 @@ impl Api {
         id: &str,
         form: &Form,
         key: &Key,
-    ) -> Result<Intent, ApiError> {
+    ) -> Result<PaymentIntent, ApiError> {
         self.post(&["payment_intents", id, "capture"], form, key)
             .await
     }
@@ -185,7 +189,7 @@ impl Api {
         id: &str,
         action: &str,
         form: &Form,
-    ) -> Result<Intent, ApiError> {
+    ) -> Result<PaymentIntent, ApiError> {
         let url = self.url(&["payment_intents", id, action]);
         self.send(self.client.post(url).form(form)).await
     }
@@ -306,14 +310,14 @@ impl From<ApiError> for Unsuccessful {
 /// to it. See <https://docs.stripe.com/api/errors>.
 fn refused(status: StatusCode, body: &[u8]) -> ApiError {
     #[derive(Deserialize)]
-    struct Told {
-        error: Refusal,
+    struct ErrorBody {
+        error: StripeError,
     }
-    let told: Option<Told> = serde_json::from_slice(body).ok();
+    let told: Option<ErrorBody> = serde_json::from_slice(body).ok();
     match (status, told) {
         (
             StatusCode::BAD_REQUEST | StatusCode::PAYMENT_REQUIRED | StatusCode::NOT_FOUND,
-            Some(Told { error }),
+            Some(ErrorBody { error }),
         ) => ApiError::Refused(error),
         (status, told) => {
             // Another server in Stripe's place, such as a proxy, does not know the outcome.

@@ -15,12 +15,12 @@ use shared::{money::Money, order::NextAction};
 
 use self::{
     amounts::{chargeable, from_stripe, to_stripe},
-    api::{Api, ApiError, Form, Intent, Key, Refund},
+    api::{Api, ApiError, Form, Key, PaymentIntent, Refund},
 };
 use super::{PartnerError, Payment};
 use crate::domain::{
     command::StepResult,
-    payment::{Hold, Standing},
+    payment::{Authorization, PaymentState},
 };
 
 /// What orders and events call this provider.
@@ -79,7 +79,7 @@ impl Stripe {
             let key = key(payment, "prepare");
             let described = self.described(payment)?;
             let created = self.api.create_intent(&described, &key).await;
-            let Intent { id, .. } = created.map_err(ApiError::declined)?;
+            let PaymentIntent { id, .. } = created.map_err(ApiError::declined)?;
             let provider = NAME.to_owned();
             return Ok(StepResult::Prepared {
                 provider,
@@ -87,7 +87,7 @@ impl Stripe {
             });
         };
         let mut intent = self.find(reference).await?;
-        if awaits_confirmation(&intent) {
+        if requires_confirmation(&intent) {
             let return_url = payment.return_url.clone();
             let form = return_url.map(|url| ("return_url", url));
             let form = form.into_iter().collect();
@@ -101,17 +101,17 @@ impl Stripe {
             };
         }
         match hold(&intent, payment) {
-            Hold::Given(amount) => Ok(authorized(intent.id, amount)),
-            Hold::NeedsAction(action) => Ok(StepResult::ActionRequired(action)),
-            Hold::Declined { code, message } => {
+            Authorization::Authorized(amount) => Ok(authorized(intent.id, amount)),
+            Authorization::RequiresAction(action) => Ok(StepResult::ActionRequired(action)),
+            Authorization::Declined { code, message } => {
                 self.withdraw(reference).await;
                 Err(PartnerError::Declined { code, message })
             }
-            Hold::Gone => Err(PartnerError::Declined {
+            Authorization::Cancelled => Err(PartnerError::Declined {
                 code: "canceled".to_owned(),
                 message: "the payment was given up".to_owned(),
             }),
-            Hold::Awaited => Err(PartnerError::Transient(format!(
+            Authorization::Pending => Err(PartnerError::Transient(format!(
                 "the payment is {} at Stripe",
                 intent.status
             ))),
@@ -249,7 +249,7 @@ impl Stripe {
         loop {
             let refunds = self.api.refunds(reference).await;
             let refunds = refunds.map_err(ApiError::permanent)?;
-            let given = given_back(&refunds, &intent, payment);
+            let given = record_refunds(&refunds, &intent, payment);
             if given < payment.refunded {
                 return self.look(payment).await.map(StepResult::Stands);
             }
@@ -281,7 +281,7 @@ impl Stripe {
         }
     }
 
-    pub(super) async fn look(&self, payment: &Payment) -> Result<Standing, PartnerError> {
+    pub(super) async fn look(&self, payment: &Payment) -> Result<PaymentState, PartnerError> {
         let Some(reference) = &payment.reference else {
             return Err(PartnerError::Permanent(
                 "Stripe was not asked yet".to_owned(),
@@ -291,11 +291,11 @@ impl Stripe {
         let captured = received(&intent, payment);
         let refunded = if captured > 0 {
             let refunds = self.api.refunds(reference).await;
-            given_back(&refunds.map_err(ApiError::permanent)?, &intent, payment)
+            record_refunds(&refunds.map_err(ApiError::permanent)?, &intent, payment)
         } else {
             0
         };
-        Ok(Standing {
+        Ok(PaymentState {
             reference: reference.to_owned(),
             hold: hold(&intent, payment),
             captured,
@@ -305,7 +305,7 @@ impl Stripe {
         })
     }
 
-    async fn find(&self, reference: &str) -> Result<Intent, PartnerError> {
+    async fn find(&self, reference: &str) -> Result<PaymentIntent, PartnerError> {
         let mut form = Form::new();
         if self.captures_in_parts {
             form.push(("expand[]", "latest_charge".to_owned()));
@@ -398,36 +398,36 @@ fn authorized(reference: String, amount: i64) -> StepResult {
     }
 }
 
-fn awaits_confirmation(intent: &Intent) -> bool {
+fn requires_confirmation(intent: &PaymentIntent) -> bool {
     intent.status == "requires_confirmation"
         || (intent.status == "requires_payment_method" && intent.last_payment_error.is_none())
 }
 
 /// Whether no more can be captured.
-fn is_closed(intent: &Intent) -> bool {
+fn is_closed(intent: &PaymentIntent) -> bool {
     matches!(intent.status.as_str(), "succeeded" | "canceled")
 }
 
 /// See <https://docs.stripe.com/payments/paymentintents/lifecycle>.
-fn hold(intent: &Intent, payment: &Payment) -> Hold {
+fn hold(intent: &PaymentIntent, payment: &Payment) -> Authorization {
     match intent.status.as_str() {
         "requires_capture" | "succeeded" => {
-            Hold::Given(from_stripe(intent.amount, payment.price.currency))
+            Authorization::Authorized(from_stripe(intent.amount, payment.price.currency))
         }
-        "requires_action" => Hold::NeedsAction(next_action(intent)),
-        "canceled" => Hold::Gone,
+        "requires_action" => Authorization::RequiresAction(next_action(intent)),
+        "canceled" => Authorization::Cancelled,
         "requires_payment_method" => match &intent.last_payment_error {
-            Some(refusal) => Hold::Declined {
+            Some(refusal) => Authorization::Declined {
                 code: refusal.code(),
                 message: refusal.message(),
             },
-            None => Hold::Awaited,
+            None => Authorization::Pending,
         },
-        _ => Hold::Awaited,
+        _ => Authorization::Pending,
     }
 }
 
-fn next_action(intent: &Intent) -> NextAction {
+fn next_action(intent: &PaymentIntent) -> NextAction {
     let action = intent.next_action.as_ref();
     let kind = action.and_then(|action| action["type"].as_str());
     let url = action.and_then(|action| action["redirect_to_url"]["url"].as_str());
@@ -439,7 +439,7 @@ fn next_action(intent: &Intent) -> NextAction {
 }
 
 /// Minor units taken so far.
-fn received(intent: &Intent, payment: &Payment) -> i64 {
+fn received(intent: &PaymentIntent, payment: &Payment) -> i64 {
     let received = match (intent.amount_received, intent.status.as_str()) {
         (Some(received), _) => received,
         (None, "succeeded") => intent.amount,
@@ -450,7 +450,7 @@ fn received(intent: &Intent, payment: &Payment) -> i64 {
     from_stripe(received, payment.price.currency)
 }
 
-fn can_be_taken_in_parts(intent: &Intent) -> bool {
+fn can_be_taken_in_parts(intent: &PaymentIntent) -> bool {
     let charge = intent.latest_charge.as_ref();
     charge.is_some_and(|charge| {
         charge["payment_method_details"]["card"]["multicapture"]["status"] == "available"
@@ -465,7 +465,7 @@ fn counts(refund: &Refund) -> bool {
 /// Refunded amount in minor units, of what was captured. After a last partial capture, Stripe releases the rest of the
 /// authorization by a refund of its own (<https://github.com/woocommerce/woocommerce-gateway-stripe/issues/1073>
 /// shows one), which refunds nothing that was captured.
-fn given_back(refunds: &[Refund], intent: &Intent, payment: &Payment) -> i64 {
+fn record_refunds(refunds: &[Refund], intent: &PaymentIntent, payment: &Payment) -> i64 {
     let mut given: Vec<_> = refunds.iter().filter(|refund| counts(refund)).collect();
     let released = match (intent.status.as_str(), intent.amount_received) {
         ("succeeded", Some(received)) => intent.amount - received,
@@ -496,7 +496,7 @@ mod tests {
 
     #[test]
     fn the_release_of_an_uncaptured_rest_is_not_a_refund() {
-        let intent = |status: &str, received: i64| -> Intent {
+        let intent = |status: &str, received: i64| -> PaymentIntent {
             serde_json::from_value(json!({
                 "id": "pi_1", "status": status, "amount": 5000, "amount_received": received,
             }))
@@ -539,13 +539,13 @@ mod tests {
             (vec![ours(1000)], 1000),
         ] {
             assert_eq!(
-                given_back(&refunds, &captured, &payment),
+                record_refunds(&refunds, &captured, &payment),
                 refunded,
                 "{refunds:?}"
             );
         }
         // Without a rest, a refund of any amount is one.
         let all = intent("succeeded", 5000);
-        assert_eq!(given_back(&[release()], &all, &payment), 4000);
+        assert_eq!(record_refunds(&[release()], &all, &payment), 4000);
     }
 }

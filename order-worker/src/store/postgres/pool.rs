@@ -110,7 +110,7 @@ impl Pool {
                 .await
                 .map_err(|error| match error.downcast::<sqlx::Error>() {
                     Ok(error) => error.into(),
-                    Err(error) => StoreError::Refusing(format!("{error:#}")),
+                    Err(error) => StoreError::ReadOnly(format!("{error:#}")),
                 })?;
         }
         let is_pooled = self.mode.get() == Some(&PoolMode::Transaction);
@@ -154,7 +154,7 @@ impl Pool {
         });
         let connection = connected
             .await
-            .map_err(|_| StoreError::Away("no connection in time".to_owned()))??;
+            .map_err(|_| StoreError::Unavailable("no connection in time".to_owned()))??;
         Ok((connection, settings))
     }
 

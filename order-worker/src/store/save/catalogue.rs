@@ -2,12 +2,12 @@
 
 use super::{put, text};
 use crate::{
-    domain::world::World,
+    domain::world::WorkingSet,
     store::{
         StoreError,
         bulk::{Kind, Write, Writes},
         database::arguments,
-        known::Known,
+        loaded::Known,
     },
 };
 
@@ -24,7 +24,7 @@ const PUT_SHELVES: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer],
 };
 
-pub(super) fn shelves(writes: &mut Writes, world: &World) {
+pub(super) fn shelves(writes: &mut Writes, world: &WorkingSet) {
     let rows = world.dirty.shelves.iter().filter_map(|(sku, warehouse)| {
         let shelf = world.shelves.get(sku)?.get(warehouse)?;
         Some(arguments![
@@ -62,7 +62,7 @@ const UPDATE_PRODUCTS: Write = Write {
 
 pub(super) fn products(
     writes: &mut Writes,
-    world: &World,
+    world: &WorkingSet,
     known: &Known,
 ) -> Result<(), StoreError> {
     let dirty = world.dirty.products.iter();
@@ -102,7 +102,7 @@ const UPDATE_CUSTOMERS: Write = Write {
 
 pub(super) fn customers(
     writes: &mut Writes,
-    world: &World,
+    world: &WorkingSet,
     known: &Known,
 ) -> Result<(), StoreError> {
     let dirty = world.dirty.customers.iter();

@@ -3,7 +3,7 @@
 use shared::id::Storefront;
 
 use crate::{
-    domain::world::World,
+    domain::world::WorkingSet,
     store::{
         StoreError,
         bulk::{Kind, Write, Writes},
@@ -52,7 +52,7 @@ const INSERT_EVENTS: Write = Write {
     ],
 };
 
-pub(super) fn events(writes: &mut Writes, world: &World) -> Result<(), StoreError> {
+pub(super) fn events(writes: &mut Writes, world: &WorkingSet) -> Result<(), StoreError> {
     let rows = world
         .dirty
         .events

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use shared::event::Fact;
+use shared::event::EventData;
 
 use super::text;
 use crate::{
-    domain::world::World,
+    domain::world::WorkingSet,
     store::{
         StoreError,
         bulk::{Kind, Write, Writes},
         database::arguments,
-        known::Known,
+        loaded::Known,
         row::millis,
     },
 };
@@ -75,9 +75,9 @@ const INSERT_PAYMENT_REFERENCES: Write = Write {
 };
 
 /// Payments that their providers know of now.
-pub(super) fn payment_references(writes: &mut Writes, world: &World) {
+pub(super) fn payment_references(writes: &mut Writes, world: &WorkingSet) {
     let prepared = world.dirty.events.iter().filter_map(|event| {
-        let Fact::PaymentPrepared { reference, .. } = &event.fact else {
+        let EventData::PaymentPrepared { reference, .. } = &event.fact else {
             return None;
         };
         Some(arguments![reference.as_str(), event.subject.as_str()])
@@ -85,7 +85,11 @@ pub(super) fn payment_references(writes: &mut Writes, world: &World) {
     writes.add(INSERT_PAYMENT_REFERENCES, prepared.collect());
 }
 
-pub(super) fn orders(writes: &mut Writes, world: &World, known: &Known) -> Result<(), StoreError> {
+pub(super) fn orders(
+    writes: &mut Writes,
+    world: &WorkingSet,
+    known: &Known,
+) -> Result<(), StoreError> {
     let (mut new, mut changed, mut items) = (Vec::new(), Vec::new(), Vec::new());
     for order in world
         .dirty

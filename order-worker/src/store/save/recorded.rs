@@ -4,12 +4,12 @@ use jiff::Timestamp;
 
 use super::{IDEMPOTENCY_TTL, put, text};
 use crate::{
-    domain::world::World,
+    domain::world::WorkingSet,
     store::{
         StoreError,
         bulk::{Kind, Write, Writes},
         database::arguments,
-        known::Known,
+        loaded::Known,
         row::millis,
     },
 };
@@ -47,7 +47,7 @@ const IDEMPOTENCY: &[Kind] = &[
 
 pub(super) fn recorded(
     writes: &mut Writes,
-    world: &World,
+    world: &WorkingSet,
     known: &Known,
     now: Timestamp,
 ) -> Result<(), StoreError> {

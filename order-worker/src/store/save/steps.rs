@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::STEP_LEASE;
 use crate::{
-    domain::world::World,
+    domain::world::WorkingSet,
     store::{
         bulk::{Kind, Write, Writes},
         database::arguments,
@@ -59,7 +59,7 @@ const PUT_STEPS: Write = Write {
     ],
 };
 
-pub(super) fn steps(writes: &mut Writes, world: &World, now: Timestamp) {
+pub(super) fn steps(writes: &mut Writes, world: &WorkingSet, now: Timestamp) {
     let (mut put, mut gone) = (Vec::new(), Vec::new());
     for key in &world.dirty.steps {
         match world.steps.get(key) {

@@ -4,12 +4,12 @@ use shared::id::Storefront;
 
 use super::{put, text};
 use crate::{
-    domain::world::World,
+    domain::world::WorkingSet,
     store::{
         StoreError,
         bulk::{Kind, Write, Writes},
         database::arguments,
-        known::Known,
+        loaded::Known,
         row::millis,
     },
 };
@@ -47,7 +47,7 @@ const ENDPOINT: &[Kind] = &[
 
 pub(super) fn endpoints(
     writes: &mut Writes,
-    world: &World,
+    world: &WorkingSet,
     known: &Known,
 ) -> Result<(), StoreError> {
     let dirty = world.dirty.endpoints.iter();
@@ -83,7 +83,7 @@ const UPDATE_DELIVERIES: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
 };
 
-pub(super) fn deliveries(writes: &mut Writes, world: &World) -> Result<(), StoreError> {
+pub(super) fn deliveries(writes: &mut Writes, world: &WorkingSet) -> Result<(), StoreError> {
     let dirty = world.dirty.deliveries.iter();
     let rows = dirty.filter_map(|id| world.deliveries.get(id));
     let rows = rows

@@ -18,8 +18,8 @@ use tokio::{
 use super::reader::Reader;
 use crate::store::{
     StoreError,
+    byte_limit::ByteLimit,
     database::{Argument, Row},
-    filling::Filling,
 };
 
 /// A connection to SQLite.
@@ -44,7 +44,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// The rows that `sql` gives, as [`Filling`] has room for them.
+    /// The rows that `sql` gives, as [`ByteLimit`] has room for them.
     pub(in crate::store) async fn fetch(
         &mut self,
         room: usize,
@@ -117,7 +117,7 @@ fn apart<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The rows that `sql` gives, as [`Filling`] has room for them.
+/// The rows that `sql` gives, as [`ByteLimit`] has room for them.
 pub(super) fn rows(
     connection: &Raw,
     room: usize,
@@ -129,7 +129,7 @@ pub(super) fn rows(
     let places = places(&statement, arguments.len())?;
     bind(&mut statement, &places, arguments)?;
     let mut rows = statement.raw_query();
-    let mut filling = Filling::new(room);
+    let mut filling = ByteLimit::new(room);
     while let Some(row) = rows.next()? {
         let cells = (0..columns).map(|column| row.get(column));
         let row = Row::Sqlite(cells.collect::<rusqlite::Result<_>>()?);

@@ -47,19 +47,19 @@ pub(super) struct Readers {
 /// A connection and the leash that it is on.
 struct Reading {
     raw: Raw,
-    leash: Arc<Leash>,
+    leash: Arc<StatementLimit>,
 }
 
 /// How far a statement may go.
 #[derive(Default)]
-struct Leash {
+struct StatementLimit {
     /// Looks that are left.
     looks: AtomicU32,
     /// When there are none: until when.
     until: Mutex<Option<Instant>>,
 }
 
-impl Leash {
+impl StatementLimit {
     fn set(&self, looks: u32, until: Option<Instant>) {
         self.looks.store(looks, Ordering::Relaxed);
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
@@ -123,7 +123,10 @@ impl Readers {
     }
 
     fn open(&self) -> rusqlite::Result<Reading> {
-        let (raw, leash) = (reading(&self.path, BUSY_TIMEOUT)?, Arc::<Leash>::default());
+        let (raw, leash) = (
+            reading(&self.path, BUSY_TIMEOUT)?,
+            Arc::<StatementLimit>::default(),
+        );
         let held = Arc::clone(&leash);
         raw.progress_handler(INSTRUCTIONS, Some(move || held.is_over()))?;
         Ok(Reading { raw, leash })
@@ -166,7 +169,7 @@ impl Reader {
         let turn = Arc::clone(&self.readers.long).lock_owned();
         let turn = time::timeout_at(until, turn)
             .await
-            .map_err(|_| StoreError::Refusing(TOO_MANY_SEARCHES.to_owned()))?;
+            .map_err(|_| StoreError::ReadOnly(TOO_MANY_SEARCHES.to_owned()))?;
         let reading = self.readers.take()?;
         let (sql, arguments) = (sql.to_owned(), arguments.to_vec());
         let read = task::spawn_blocking(move || {
@@ -239,7 +242,7 @@ mod tests {
         };
         leash.set(0, Some(Instant::now()));
         let error = rows(raw, usize::MAX, COUNT, &[many.into()]).unwrap_err();
-        assert!(matches!(StoreError::from(error), StoreError::Refusing(_)));
+        assert!(matches!(StoreError::from(error), StoreError::ReadOnly(_)));
         std::fs::remove_file(path).unwrap();
     }
 }

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{DIRECT_REPLY_TO, Lane, Pending, Reply, Shared};
+use super::{DIRECT_REPLY_TO, PendingCall, Reply, ReplyChannel, Shared};
 use crate::{
     amqp::{
         batch::{Answer, BATCH},
@@ -23,7 +23,7 @@ use crate::{
         message::header_text,
         rpc_server::header,
     },
-    outcome::{Code, Failure, Json, Outcome, Told},
+    outcome::{Code, Failure, Json, Outcome, RpcReply},
 };
 
 /// Keeps a lane open and hands replies to their calls.
@@ -36,7 +36,7 @@ pub(super) async fn listen(broker: Broker, shared: Arc<Shared>, stop: Cancellati
             return;
         };
         *shared.lane.write().unwrap_or_else(PoisonError::into_inner) = None;
-        let is_lost = |pending: &Pending| {
+        let is_lost = |pending: &PendingCall| {
             let sent = pending.sent.as_ref();
             sent.is_some_and(|sent| sent.generation <= generation)
         };
@@ -70,7 +70,7 @@ async fn listen_once(broker: &Broker, shared: &Shared, generation: u64) -> lapin
             FieldTable::default(),
         )
         .await?;
-    *shared.lane.write().unwrap_or_else(PoisonError::into_inner) = Some(Lane {
+    *shared.lane.write().unwrap_or_else(PoisonError::into_inner) = Some(ReplyChannel {
         channel,
         generation,
     });
@@ -94,7 +94,7 @@ fn hand_out(shared: &Shared, reply: Delivery) {
                 if let Some((worker, time)) = clock.take() {
                     shared.learn(id, &worker, time);
                 }
-                shared.tell(id, Reply::Told(told));
+                shared.tell(id, Reply::RpcReply(told));
             }),
             Err(error) => tracing::error!(%error, "a batch of replies can't be read"),
         };
@@ -107,11 +107,11 @@ fn hand_out(shared: &Shared, reply: Delivery) {
         shared.learn(id, &worker, time);
     }
     let headers = properties.headers().as_ref();
-    let told = Told {
+    let told = RpcReply {
         outcome: decode(&reply.data),
         is_replay: headers.is_some_and(|headers| headers.contains_key(header::REPLAYED)),
     };
-    shared.tell(id.unwrap_or_default(), Reply::Told(told));
+    shared.tell(id.unwrap_or_default(), Reply::RpcReply(told));
 }
 
 /// The worker's id and the time by its clock.
@@ -136,7 +136,7 @@ impl Shared {
 }
 
 /// What a batch of replies tells whom.
-fn answers(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid, Told)>> {
+fn answers(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid, RpcReply)>> {
     let answers: Vec<Answer<'_, Outcome<Json>>> = if let Ok(answers) = serde_json::from_slice(batch)
     {
         answers
@@ -152,7 +152,7 @@ fn answers(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid, Told)
     };
     Ok(answers.into_iter().map(|answer| {
         let id = answer.correlation_id.and_then(|id| id.parse().ok());
-        let told = Told {
+        let told = RpcReply {
             outcome: answer.body.into(),
             is_replay: answer.headers.contains_key(header::REPLAYED),
         };

@@ -6,8 +6,8 @@ use lapin::{Channel, Confirmation, ErrorKind, PublisherConfirm};
 use tokio::time::{self, Instant};
 
 use super::{
-    DIRECT_REPLY_TO, Reply, Sent, Shared, Waiting,
-    line::{Line, Place, Weighed},
+    DIRECT_REPLY_TO, QueuedCall, Reply, Sent, Shared,
+    batch_queue::{BatchQueue, ByteSize, Permit},
     retry_after, unavailable,
 };
 use crate::{
@@ -28,14 +28,18 @@ const STRAGGLER: Duration = Duration::from_millis(20);
 /// For a message to be written to the connection; then the broker counts as blocked.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 
-impl Weighed for Waiting {
+impl ByteSize for QueuedCall {
     fn bytes(&self) -> usize {
         self.body.get().len()
     }
 }
 
 /// Sends what waits in `line`, message by message.
-pub(super) async fn send_waiting(broker: Broker, shared: Arc<Shared>, line: Arc<Line<Waiting>>) {
+pub(super) async fn send_waiting(
+    broker: Broker,
+    shared: Arc<Shared>,
+    line: Arc<BatchQueue<QueuedCall>>,
+) {
     loop {
         let (calls, place) = line.next().await;
         shared.send(&broker, calls, place);
@@ -47,8 +51,8 @@ impl Shared {
     fn send(
         self: &Arc<Self>,
         broker: &Broker,
-        mut calls: Vec<Waiting>,
-        place: Arc<Place<Waiting>>,
+        mut calls: Vec<QueuedCall>,
+        place: Arc<Permit<QueuedCall>>,
     ) {
         let lane = match self.lane(broker) {
             Ok(lane) => lane,
@@ -81,16 +85,18 @@ impl Shared {
         let publishing = self.turn.hand_over(publishing);
         let (shared, broker) = (Arc::clone(self), broker.clone());
         tokio::spawn(async move {
-            shared.see_through(&broker, &calls, place, publishing).await;
+            shared
+                .commit_with_retry(&broker, &calls, place, publishing)
+                .await;
         });
     }
 
     /// Waits until the message of `calls` is written, and a while for its answers.
-    async fn see_through(
+    async fn commit_with_retry(
         &self,
         broker: &Broker,
-        calls: &[Waiting],
-        place: Arc<Place<Waiting>>,
+        calls: &[QueuedCall],
+        place: Arc<Permit<QueuedCall>>,
         publishing: impl Future<Output = lapin::Result<PublisherConfirm>>,
     ) {
         let confirm = match time::timeout(PUBLISH_TIMEOUT, publishing).await {
@@ -128,7 +134,7 @@ impl Shared {
         tokio::join!(refused, making_room);
     }
 
-    fn not_sent(&self, calls: &[Waiting], failure: &Failure) {
+    fn not_sent(&self, calls: &[QueuedCall], failure: &Failure) {
         for call in calls {
             self.tell(call.correlation_id, Reply::NotSent(failure.clone()));
         }
@@ -140,8 +146,8 @@ async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<Publisher
 }
 
 /// The message that carries `calls`: a plain one for one.
-fn message(calls: &[Waiting], now: Instant, clocks: &WorkerClocks) -> Outgoing {
-    let expiration = |call: &Waiting| {
+fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoing {
+    let expiration = |call: &QueuedCall| {
         let left = call.deadline.saturating_duration_since(now);
         left.max(Duration::from_millis(1))
     };
@@ -173,13 +179,13 @@ fn message(calls: &[Waiting], now: Instant, clocks: &WorkerClocks) -> Outgoing {
         kind: Some(BATCH.to_owned()),
         body: batch::together(
             &entries.collect::<Vec<_>>(),
-            calls.iter().map(Weighed::bytes).sum(),
+            calls.iter().map(ByteSize::bytes).sum(),
         ),
         ..common
     }
 }
 
-impl Waiting {
+impl QueuedCall {
     fn headers(&self, now: Instant, clocks: &WorkerClocks) -> CallHeaders<'_> {
         let left = self.deadline.saturating_duration_since(now);
         CallHeaders {

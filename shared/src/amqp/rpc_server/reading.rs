@@ -9,10 +9,10 @@ use std::{
 use serde_json::{json, value::RawValue};
 use uuid::Uuid;
 
-use super::{Asked, Identity, Question, Whose, header};
+use super::{BatchEntry, CorrelationId, Identity, RpcRequest, header};
 use crate::{
     amqp::{
-        batch::{self, CallHeaders, Entry, MAX_PARTS, Remains},
+        batch::{self, CallHeaders, Entry, MAX_PARTS, UnreadableEntry},
         clock::own_deadline,
         message::{Incoming, milliseconds, unix_now},
     },
@@ -33,7 +33,7 @@ pub(in crate::amqp) const LATE_BY_MS: &str = "late_by_ms";
 const MAX_DEADLINE: Duration = Duration::from_hours(24);
 
 /// The requests of a batch.
-pub(super) fn batched(message: &Incoming) -> Result<Vec<Question>, Failure> {
+pub(super) fn batched(message: &Incoming) -> Result<Vec<BatchEntry>, Failure> {
     let unreadable = |error: String| {
         Failure::new(
             Code::InvalidRequest,
@@ -46,21 +46,21 @@ pub(super) fn batched(message: &Incoming) -> Result<Vec<Question>, Failure> {
     };
     if let Ok(entries) = serde_json::from_slice::<Vec<Entry<'_>>>(&message.body) {
         must_be_few(entries.len())?;
-        let questions = entries.into_iter().map(|part| entry(message, part));
-        return Ok(questions.collect());
+        let entries = entries.into_iter().map(|part| entry(message, part));
+        return Ok(entries.collect());
     }
     // Should one of them be no entry, the others are.
     let parts = batch::parts(&message.body).map_err(|error| unreadable(error.to_string()))?;
     must_be_few(parts.len())?;
-    let questions = parts.into_iter().map(|part| {
+    let entries = parts.into_iter().map(|part| {
         let read = serde_json::from_str(part.get());
         read.map_or_else(|error| no_entry(part, &error), |part| entry(message, part))
     });
-    Ok(questions.collect())
+    Ok(entries.collect())
 }
 
 /// The request of a message of its own.
-pub(super) fn alone(message: &Incoming) -> Question {
+pub(super) fn alone(message: &Incoming) -> BatchEntry {
     let properties = Properties {
         kind: &message.kind,
         correlation_id: message.correlation_id.as_deref(),
@@ -68,19 +68,19 @@ pub(super) fn alone(message: &Incoming) -> Question {
         expiration: message.expiration,
         headers: &CallHeaders::of(&message.headers),
     };
-    Question {
-        whose: Whose(message.correlation_id.clone()),
-        asked: guarded(|| properties.read(message, &message.body)),
+    BatchEntry {
+        correlation_id: CorrelationId(message.correlation_id.clone()),
+        request: guarded(|| properties.read(message, &message.body)),
     }
 }
 
 /// The answer to a part of a batch that is no request.
-fn no_entry(part: &RawValue, error: &serde_json::Error) -> Question {
-    let remains: Option<Remains<'_>> = serde_json::from_str(part.get()).ok();
+fn no_entry(part: &RawValue, error: &serde_json::Error) -> BatchEntry {
+    let remains: Option<UnreadableEntry<'_>> = serde_json::from_str(part.get()).ok();
     let correlation_id = remains.and_then(|remains| remains.correlation_id);
-    Question {
-        whose: Whose(correlation_id.map(Cow::into_owned)),
-        asked: Err(Failure::new(
+    BatchEntry {
+        correlation_id: CorrelationId(correlation_id.map(Cow::into_owned)),
+        request: Err(Failure::new(
             Code::InvalidRequest,
             format!("the batch's entry can't be read: {error}"),
         )),
@@ -88,7 +88,7 @@ fn no_entry(part: &RawValue, error: &serde_json::Error) -> Question {
 }
 
 /// The request of a batch's entry.
-fn entry(message: &Incoming, entry: Entry<'_>) -> Question {
+fn entry(message: &Incoming, entry: Entry<'_>) -> BatchEntry {
     let properties = Properties {
         kind: &entry.kind,
         correlation_id: entry.correlation_id.as_deref(),
@@ -96,14 +96,14 @@ fn entry(message: &Incoming, entry: Entry<'_>) -> Question {
         expiration: entry.expiration.as_deref().and_then(milliseconds),
         headers: &entry.headers,
     };
-    Question {
-        asked: guarded(|| properties.read(message, entry.body.get().as_bytes())),
-        whose: Whose(entry.correlation_id.map(Cow::into_owned)),
+    BatchEntry {
+        request: guarded(|| properties.read(message, entry.body.get().as_bytes())),
+        correlation_id: CorrelationId(entry.correlation_id.map(Cow::into_owned)),
     }
 }
 
 /// Reading panics on no input that we know of; should there be one, it harms no other request.
-fn guarded(read: impl FnOnce() -> Result<Asked, Failure>) -> Result<Asked, Failure> {
+fn guarded(read: impl FnOnce() -> Result<RpcRequest, Failure>) -> Result<RpcRequest, Failure> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         Err(Failure::new(
             Code::Internal,
@@ -140,7 +140,7 @@ impl Properties<'_> {
     }
 
     /// Reads the request in `body` that came with `message`.
-    fn read(&self, message: &Incoming, body: &[u8]) -> Result<Asked, Failure> {
+    fn read(&self, message: &Incoming, body: &[u8]) -> Result<RpcRequest, Failure> {
         let identity = match (self.message_id, &message.reply_to, self.correlation_id) {
             (Some(id), _, _) => Some(Identity::Named(id.to_owned())),
             (None, Some(queue), Some(id)) => Some(Identity::Waiting {
@@ -151,7 +151,7 @@ impl Properties<'_> {
         };
         self.check_names()?;
         let (request, caller) = read(self.kind, body, self.headers)?;
-        Ok(Asked {
+        Ok(RpcRequest {
             request,
             caller,
             idempotency_key: self.headers.idempotency_key.clone().map(Cow::into_owned),

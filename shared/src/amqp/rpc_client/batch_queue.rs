@@ -21,13 +21,13 @@ const MAX_REQUESTS: usize = 256;
 const MAX_BYTES: usize = 256 * 1024;
 
 /// What waits to be sent.
-pub(super) trait Weighed {
+pub(super) trait ByteSize {
     /// Bytes it adds to a message.
     fn bytes(&self) -> usize;
 }
 
 /// The line.
-pub(super) struct Line<T> {
+pub(super) struct BatchQueue<T> {
     state: Mutex<State<T>>,
     /// There may be a free place for somebody who waits.
     news: Notify,
@@ -40,12 +40,12 @@ struct State<T> {
 
 /// A message's place among those under way: free again with its first answer, and when nobody waits
 /// for one any more.
-pub(super) struct Place<T> {
-    line: Arc<Line<T>>,
+pub(super) struct Permit<T> {
+    line: Arc<BatchQueue<T>>,
     is_free: AtomicBool,
 }
 
-impl<T: Weighed> Line<T> {
+impl<T: ByteSize> BatchQueue<T> {
     pub(super) fn new() -> Arc<Self> {
         let state = State {
             under_way: 0,
@@ -57,7 +57,7 @@ impl<T: Weighed> Line<T> {
         })
     }
 
-    /// `item` waits for [`Line::next`].
+    /// `item` waits for [`BatchQueue::next`].
     pub(super) fn enter(&self, item: T) {
         let mut state = self.state();
         state.waiting.push_back(item);
@@ -67,7 +67,7 @@ impl<T: Weighed> Line<T> {
     }
 
     /// The next message's items, as soon as there are some and a place for it. For one to wait at a time.
-    pub(super) async fn next(self: &Arc<Self>) -> (Vec<T>, Arc<Place<T>>) {
+    pub(super) async fn next(self: &Arc<Self>) -> (Vec<T>, Arc<Permit<T>>) {
         loop {
             self.news.notified().await;
             // Others that came at the same moment get their turn to enter first.
@@ -101,8 +101,8 @@ impl<T: Weighed> Line<T> {
         Some((batch, goes_on))
     }
 
-    fn place(self: &Arc<Self>) -> Arc<Place<T>> {
-        Arc::new(Place {
+    fn place(self: &Arc<Self>) -> Arc<Permit<T>> {
+        Arc::new(Permit {
             line: Arc::clone(self),
             is_free: AtomicBool::new(false),
         })
@@ -113,7 +113,7 @@ impl<T: Weighed> Line<T> {
     }
 }
 
-impl<T> Place<T> {
+impl<T> Permit<T> {
     /// Leaves the place to the next message.
     pub(super) fn free(&self) {
         if self.is_free.swap(true, Ordering::AcqRel) {
@@ -131,7 +131,7 @@ impl<T> Place<T> {
     }
 }
 
-impl<T> Drop for Place<T> {
+impl<T> Drop for Permit<T> {
     fn drop(&mut self) {
         self.free();
     }
@@ -143,7 +143,7 @@ mod tests {
 
     struct Item(usize);
 
-    impl Weighed for Item {
+    impl ByteSize for Item {
         fn bytes(&self) -> usize {
             self.0
         }
@@ -151,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_at_the_same_moment_goes_together_and_few_messages_are_under_way() {
-        let line = Line::new();
+        let line = BatchQueue::new();
         let mut places = Vec::new();
         for count in 1..=WINDOW {
             for _ in 0..count {
@@ -178,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_does_not_grow_beyond_its_bytes_but_takes_any_single_request() {
-        let line = Line::new();
+        let line = BatchQueue::new();
         for bytes in [MAX_BYTES - 1, 3 * MAX_BYTES, 1, 2 * MAX_BYTES] {
             line.enter(Item(bytes));
         }

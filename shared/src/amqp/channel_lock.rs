@@ -13,9 +13,9 @@ use futures_util::{
 
 /// Whose turn it is on a channel.
 #[derive(Default)]
-pub(super) struct Turn(Mutex<()>);
+pub(super) struct ChannelLock(Mutex<()>);
 
-impl Turn {
+impl ChannelLock {
     /// Has lapin take now what `publishing` publishes, which is what it does when it is polled for the
     /// first time; what comes back is over when that is written.
     pub(super) fn hand_over<F: Future>(

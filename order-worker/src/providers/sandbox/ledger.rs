@@ -8,14 +8,14 @@ use shared::{id::OrderId, money::Money};
 use crate::{
     domain::{
         command::StepResult,
-        payment::{Hold, Standing},
+        payment::{Authorization, PaymentState},
     },
     providers::{Label, PartnerError},
 };
 
 /// What is held under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Authorization {
+pub(super) struct HeldAuthorization {
     /// The books' id for it.
     pub(super) reference: String,
     /// Minor units held.
@@ -57,17 +57,17 @@ impl Payment {
 }
 
 impl Payment {
-    fn stands(&self) -> Standing {
+    fn stands(&self) -> PaymentState {
         let hold = match self.status {
-            Status::Asked => Hold::Awaited,
-            Status::Authorized | Status::Captured => Hold::Given(self.amount),
-            Status::Declined => Hold::Declined {
+            Status::Asked => Authorization::Pending,
+            Status::Authorized | Status::Captured => Authorization::Authorized(self.amount),
+            Status::Declined => Authorization::Declined {
                 code: "card_declined".to_owned(),
                 message: "the card was declined".to_owned(),
             },
-            Status::Voided => Hold::Gone,
+            Status::Voided => Authorization::Cancelled,
         };
-        Standing {
+        PaymentState {
             reference: self.reference.clone(),
             hold,
             captured: self.captured,
@@ -119,7 +119,7 @@ impl Status {
 
 /// A row of the parcels.
 #[derive(Debug, Clone)]
-pub(super) struct Parcel {
+pub(super) struct ShipmentRow {
     pub(super) order_id: String,
     pub(super) tracking_number: String,
     pub(super) is_cancelled: bool,
@@ -131,7 +131,7 @@ pub(super) struct Parcel {
 
 /// Money that was really held, taken, let go or given back.
 #[derive(Debug)]
-pub(super) struct Movement {
+pub(super) struct LedgerEntry {
     pub(super) payment: String,
     pub(super) kind: &'static str,
     pub(super) amount: i64,
@@ -139,15 +139,15 @@ pub(super) struct Movement {
 
 /// What was loaded, and what has changed since.
 #[derive(Default)]
-pub(super) struct Books {
+pub(super) struct Ledger {
     pub(super) payments: HashMap<String, Payment>,
-    pub(super) parcels: HashMap<String, Parcel>,
+    pub(super) parcels: HashMap<String, ShipmentRow>,
     pub(super) changed_payments: BTreeSet<String>,
     pub(super) changed_parcels: BTreeSet<String>,
-    pub(super) movements: Vec<Movement>,
+    pub(super) movements: Vec<LedgerEntry>,
 }
 
-impl Books {
+impl Ledger {
     /// Holds `price` under `key`, once: what came of it, and whether this was the key's first call.
     pub(super) fn authorize(
         &mut self,
@@ -155,7 +155,7 @@ impl Books {
         price: Money,
         method: &str,
         reference: String,
-    ) -> (Result<Authorization, PartnerError>, bool) {
+    ) -> (Result<HeldAuthorization, PartnerError>, bool) {
         let payment = self
             .payments
             .entry(key.to_owned())
@@ -184,7 +184,7 @@ impl Books {
                 code: "payment_voided".to_owned(),
                 message: "the payment was given up".to_owned(),
             }),
-            Status::Authorized | Status::Captured => Ok(Authorization {
+            Status::Authorized | Status::Captured => Ok(HeldAuthorization {
                 reference: payment.reference.clone(),
                 amount: payment.amount,
             }),
@@ -279,7 +279,7 @@ impl Books {
     }
 
     /// Where the payment under `key` stands.
-    pub(super) fn look(&self, key: &str) -> Option<Standing> {
+    pub(super) fn look(&self, key: &str) -> Option<PaymentState> {
         self.payments.get(key).map(Payment::stands)
     }
 
@@ -292,7 +292,7 @@ impl Books {
         next_at: Option<i64>,
     ) -> Result<Label, PartnerError> {
         if !self.parcels.contains_key(key) {
-            let parcel = Parcel {
+            let parcel = ShipmentRow {
                 order_id: order_id.to_string(),
                 tracking_number,
                 is_cancelled: false,
@@ -319,7 +319,7 @@ impl Books {
         let parcel = self
             .parcels
             .entry(key.to_owned())
-            .or_insert_with(|| Parcel {
+            .or_insert_with(|| ShipmentRow {
                 order_id: order_id.to_string(),
                 tracking_number: String::new(),
                 is_cancelled: false,
@@ -334,8 +334,8 @@ impl Books {
     }
 }
 
-fn movement(payment: &Payment, kind: &'static str, amount: i64) -> Movement {
-    Movement {
+fn movement(payment: &Payment, kind: &'static str, amount: i64) -> LedgerEntry {
+    LedgerEntry {
         payment: payment.reference.clone(),
         kind,
         amount,

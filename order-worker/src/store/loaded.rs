@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use shared::id::{CustomerId, EndpointId, OrderId, Sku};
 
 use super::StoreError;
-use crate::domain::world::Dirty;
+use crate::domain::world::ChangeSet;
 
 /// Which rows were there: the others are inserted, so that two workers can't both make one.
 #[derive(Default)]
@@ -15,14 +15,14 @@ pub(super) struct Known {
     pub(super) customers: HashSet<CustomerId>,
     pub(super) endpoints: HashSet<EndpointId>,
     pub(super) idempotency_keys: HashSet<String>,
-    pub(super) unlocked: Unlocked,
+    pub(super) unlocked: UnlockedRead,
     /// The other customers were read to order for.
     pub(super) locked_customers: HashSet<CustomerId>,
 }
 
 /// What was read without a lock, only to be told again: another worker may be changing it.
 #[derive(Default)]
-pub(super) struct Unlocked {
+pub(super) struct UnlockedRead {
     pub(super) orders: HashSet<OrderId>,
     /// Of all of their shelves.
     pub(super) products: HashSet<Sku>,
@@ -30,13 +30,13 @@ pub(super) struct Unlocked {
 
 impl Known {
     /// Refuses to have changed what another worker may be changing. Every command names what it changes
-    /// ([`Needs`](crate::domain::needs::Needs)), so that it is locked; should one forget, its batch is not
+    /// ([`LoadSet`](crate::domain::needs::Needs)), so that it is locked; should one forget, its batch is not
     /// written.
     ///
     /// # Errors
     /// [`StoreError::Failed`] naming what was not locked.
-    pub(super) fn must_be_locked(&self, changed: &Dirty) -> Result<(), StoreError> {
-        let Unlocked { orders, products } = &self.unlocked;
+    pub(super) fn must_be_locked(&self, changed: &ChangeSet) -> Result<(), StoreError> {
+        let UnlockedRead { orders, products } = &self.unlocked;
         let order = changed.orders.iter().find(|id| orders.contains(id));
         let shelf = changed
             .shelves
@@ -73,19 +73,19 @@ mod tests {
         let known = Known {
             orders: HashSet::from([locked, unlocked]),
             customers: HashSet::from([blocked, erased]),
-            unlocked: Unlocked {
+            unlocked: UnlockedRead {
                 orders: HashSet::from([unlocked]),
                 products: HashSet::from(["B".parse().unwrap()]),
             },
             locked_customers: HashSet::from([blocked]),
             ..Known::default()
         };
-        let mut changed = Dirty::default();
+        let mut changed = ChangeSet::default();
         changed.orders.insert(locked);
         changed.shelves.insert(shelf("A"));
         changed.customers.insert(blocked);
         assert!(known.must_be_locked(&changed).is_ok());
-        let refused = |changed: Dirty| known.must_be_locked(&changed).unwrap_err().to_string();
+        let refused = |changed: ChangeSet| known.must_be_locked(&changed).unwrap_err().to_string();
         let mut with_order = changed.clone();
         with_order.orders.insert(unlocked);
         assert!(refused(with_order).contains(&unlocked.to_string()));

@@ -10,8 +10,8 @@ use shared::{
 use super::{
     Database, Store, StoreError,
     bulk::Writes,
+    byte_limit::{LOT, bounded},
     database::{Session, Sql, arguments},
-    filling::{LOT, bounded},
     postgres,
     row::{cloud_event, select_events},
 };
@@ -27,30 +27,30 @@ pub struct Positioned {
 
 /// Who follows the feed.
 #[derive(Debug, Clone, Copy)]
-pub enum Follower {
+pub enum FeedConsumer {
     /// Publishes what happens.
     Relay,
     /// Makes webhooks of it.
-    Courier,
+    Webhooks,
     /// Counts it.
-    Figures,
+    Statistics,
 }
 
-impl Follower {
+impl FeedConsumer {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Relay => "events",
-            Self::Courier => "webhooks",
-            Self::Figures => "figures",
+            Self::Webhooks => "webhooks",
+            Self::Statistics => "figures",
         }
     }
 }
 
-/// The turn to go on along the feed. It ends with [`Turn::pass`], when it is dropped, and when its worker
+/// The turn to go on along the feed. It ends with [`ConsumerLease::pass`], when it is dropped, and when its worker
 /// dies. Nobody who writes waits for what is read meanwhile.
-pub struct Turn {
+pub struct ConsumerLease {
     store: Store,
-    follower: Follower,
+    follower: FeedConsumer,
     /// In PostgreSQL, the transaction that holds the turn.
     pub(super) session: Session,
     /// How far the follower has come.
@@ -62,7 +62,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn turn(&self, follower: Follower) -> Result<Option<Turn>, StoreError> {
+    pub async fn turn(&self, follower: FeedConsumer) -> Result<Option<ConsumerLease>, StoreError> {
         let mut session = match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader()?,
             Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
@@ -75,7 +75,7 @@ impl Store {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        Ok(Some(Turn {
+        Ok(Some(ConsumerLease {
             store: self.clone(),
             follower,
             position: row.integer(0)?,
@@ -84,7 +84,7 @@ impl Store {
     }
 }
 
-impl Turn {
+impl ConsumerLease {
     /// Up to `limit` events behind those that were passed, as far as a lot has room, in the order of commits.
     ///
     /// # Errors
@@ -124,14 +124,14 @@ impl Turn {
 
 /// How far somebody who follows the feed has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Passed {
+pub struct Checkpoint {
     /// Events that were looked at.
     pub events: usize,
     /// There are more already.
     pub has_more: bool,
 }
 
-impl Passed {
+impl Checkpoint {
     /// Nowhere.
     pub const NOTHING: Self = Self {
         events: 0,

@@ -6,11 +6,11 @@ use std::{io, mem};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Ledger, away,
-    books::{Books, Parcel, Payment, Status},
+    LedgerLocation, away,
+    ledger::{Ledger, Payment, ShipmentRow, Status},
 };
 use crate::{
-    own_thread,
+    dedicated_thread,
     providers::PartnerError,
     store::{
         StoreError,
@@ -26,10 +26,10 @@ const QUEUE: usize = 1_024;
 
 /// Takes calls; clones share one teller.
 #[derive(Clone)]
-pub(super) struct Teller(mpsc::Sender<Call>);
+pub(super) struct LedgerWriter(mpsc::Sender<Call>);
 
 /// What a call does to the books; it gives what answers the call after the commit.
-type Entry = Box<dyn FnOnce(&mut Books) -> Box<dyn FnOnce(Committed) + Send> + Send>;
+type Entry = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(Committed) + Send> + Send>;
 type Committed = Result<(), PartnerError>;
 
 struct Call {
@@ -37,11 +37,11 @@ struct Call {
     entry: Entry,
 }
 
-impl Teller {
+impl LedgerWriter {
     /// Starts writing `ledger`'s books; it ends with the last clone.
-    pub(super) fn start(ledger: Ledger) -> io::Result<Self> {
+    pub(super) fn start(ledger: LedgerLocation) -> io::Result<Self> {
         let (sender, mut calls) = mpsc::channel(QUEUE);
-        own_thread::spawn("sandbox", async move {
+        dedicated_thread::spawn("sandbox", async move {
             let mut waiting = Vec::new();
             while calls.recv_many(&mut waiting, MAX_CALLS).await > 0 {
                 write(&ledger, mem::take(&mut waiting)).await;
@@ -57,7 +57,7 @@ impl Teller {
     pub(super) async fn enter<T: Send + 'static>(
         &self,
         key: &str,
-        entry: impl FnOnce(&mut Books) -> T + Send + 'static,
+        entry: impl FnOnce(&mut Ledger) -> T + Send + 'static,
     ) -> Result<T, PartnerError> {
         let (sender, answer) = oneshot::channel();
         let entry: Entry = Box::new(move |books| {
@@ -76,7 +76,7 @@ impl Teller {
     }
 }
 
-async fn write(ledger: &Ledger, calls: Vec<Call>) {
+async fn write(ledger: &LedgerLocation, calls: Vec<Call>) {
     let (keys, entries): (Vec<_>, Vec<_>) =
         calls.into_iter().map(|call| (call.key, call.entry)).unzip();
     let mut answers = Vec::with_capacity(entries.len());
@@ -91,9 +91,9 @@ async fn write(ledger: &Ledger, calls: Vec<Call>) {
 }
 
 async fn transact(
-    ledger: &Ledger,
+    ledger: &LedgerLocation,
     keys: &[String],
-    enter: impl FnOnce(&mut Books),
+    enter: impl FnOnce(&mut Ledger),
 ) -> Result<(), PartnerError> {
     let mut session = ledger.begin().await.map_err(away)?;
     let mut books = load(&mut session, keys).await.map_err(away)?;
@@ -102,7 +102,7 @@ async fn transact(
     session.commit().await.map_err(away)
 }
 
-async fn load(session: &mut Session, keys: &[String]) -> Result<Books, StoreError> {
+async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreError> {
     // Of several workers at the same key, one after the other, also if there is no row yet.
     if matches!(session, Session::Postgres(_)) {
         let lock = "SELECT pg_advisory_xact_lock(hash)
@@ -110,7 +110,7 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Books, StoreErro
                           FROM unnest($1::text[]) AS key ORDER BY hash) AS hashes";
         session.fetch(lock, vec![list(keys)]).await?;
     }
-    let mut books = Books::default();
+    let mut books = Ledger::default();
     let sql = Sql::dialects(
         "SELECT key, reference, status, amount, currency, captured, refunded, calls,
                 EXISTS (SELECT 1 FROM movements WHERE payment = reference AND kind = 'authorize')
@@ -124,7 +124,7 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Books, StoreErro
         let payment = Payment {
             reference: row.text(1)?.to_owned(),
             status: Status::read(status)
-                .ok_or_else(|| StoreError::Damaged(format!("payment status {status:?}")))?,
+                .ok_or_else(|| StoreError::Corrupt(format!("payment status {status:?}")))?,
             amount: row.integer(3)?,
             currency: row.text(4)?.to_owned(),
             captured: row.integer(5)?,
@@ -141,7 +141,7 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Books, StoreErro
          FROM parcels WHERE key = ANY($1) ORDER BY key FOR UPDATE",
     );
     for row in session.fetch(sql, vec![list(keys)]).await? {
-        let parcel = Parcel {
+        let parcel = ShipmentRow {
             order_id: row.text(1)?.to_owned(),
             tracking_number: row.text(2)?.to_owned(),
             is_cancelled: row.boolean(3)?,
@@ -153,7 +153,7 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Books, StoreErro
     Ok(books)
 }
 
-async fn save(session: &mut Session, books: Books) -> Result<(), StoreError> {
+async fn save(session: &mut Session, books: Ledger) -> Result<(), StoreError> {
     let payments = books.changed_payments.iter();
     let payments = payments.filter_map(|key| Some((key, books.payments.get(key)?)));
     let payments = payments.map(|(key, payment)| {
@@ -174,9 +174,9 @@ async fn save(session: &mut Session, books: Books) -> Result<(), StoreError> {
     let movements = movements
         .map(|movement| arguments![movement.payment.as_str(), movement.kind, movement.amount]);
     writes.add(INSERT_MOVEMENTS, movements.collect());
-    let parcels = books.changed_parcels.iter();
-    let parcels = parcels.filter_map(|key| Some((key, books.parcels.get(key)?)));
-    let parcels = parcels.map(|(key, parcel)| {
+    let active_shipments = books.changed_parcels.iter();
+    let active_shipments = active_shipments.filter_map(|key| Some((key, books.parcels.get(key)?)));
+    let active_shipments = active_shipments.map(|(key, parcel)| {
         arguments![
             key.as_str(),
             parcel.order_id.as_str(),
@@ -185,7 +185,7 @@ async fn save(session: &mut Session, books: Books) -> Result<(), StoreError> {
             parcel.next_at
         ]
     });
-    writes.add(PUT_PARCELS, parcels.collect());
+    writes.add(PUT_PARCELS, active_shipments.collect());
     session.write_all(writes).await
 }
 

@@ -45,7 +45,7 @@ const LONGEST_REST: Duration = Duration::from_mins(1);
 
 /// Attempts of this worker that are under way.
 #[derive(Default)]
-pub(super) struct InHand(Mutex<HashMap<EndpointId, Attempts>>);
+pub(super) struct DeliverySlots(Mutex<HashMap<EndpointId, Attempts>>);
 
 #[derive(Default)]
 struct Attempts {
@@ -102,7 +102,7 @@ impl Attempts {
 
 /// Who may be told of more.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Room {
+pub(super) struct SlotAllocation {
     /// Attempts at endpoints that are not slow, and…
     pub(super) places: usize,
     /// …how many of each.
@@ -128,14 +128,14 @@ pub(super) struct Room {
     pub(super) tried: Vec<EndpointId>,
 }
 
-impl InHand {
+impl DeliverySlots {
     /// What there is room for.
-    pub(super) fn room(&self, now: Instant) -> Room {
+    pub(super) fn room(&self, now: Instant) -> SlotAllocation {
         let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         endpoints.retain(|_, attempts| !attempts.is_forgotten(now));
-        let mut room = Room {
+        let mut room = SlotAllocation {
             each: PLACES_EACH / 2,
-            ..Room::default()
+            ..SlotAllocation::default()
         };
         let (mut taken, mut slow, mut trusted) = (0, Vec::new(), Vec::new());
         let (mut trials, mut rested) = (0, Vec::new());
@@ -186,10 +186,10 @@ impl InHand {
     }
 
     /// An attempt is under way until what is returned is dropped.
-    pub(super) fn begin(self: &Arc<Self>, id: EndpointId) -> Begun {
+    pub(super) fn begin(self: &Arc<Self>, id: EndpointId) -> SlotGuard {
         let began = Instant::now();
         self.began(id, began);
-        Begun {
+        SlotGuard {
             in_hand: Arc::clone(self),
             id,
             began,
@@ -245,21 +245,21 @@ fn with_room(endpoints: &[(EndpointId, usize)], share: usize) -> (usize, Vec<End
 }
 
 /// One attempt under way.
-pub(super) struct Begun {
-    in_hand: Arc<InHand>,
+pub(super) struct SlotGuard {
+    in_hand: Arc<DeliverySlots>,
     id: EndpointId,
     began: Instant,
     was_taken: Option<bool>,
 }
 
-impl Begun {
+impl SlotGuard {
     /// The endpoint took it, or not.
     pub(super) fn answered(&mut self, was_taken: bool) {
         self.was_taken = Some(was_taken);
     }
 }
 
-impl Drop for Begun {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.in_hand
             .end(self.id, self.began, self.was_taken, Instant::now());
@@ -272,16 +272,16 @@ mod tests {
 
     use super::*;
 
-    struct Office {
-        in_hand: InHand,
+    struct WebhookClaims {
+        in_hand: DeliverySlots,
         under_way: Vec<(EndpointId, Instant)>,
         now: Instant,
     }
 
-    impl Office {
+    impl WebhookClaims {
         fn new() -> Self {
             Self {
-                in_hand: InHand::default(),
+                in_hand: DeliverySlots::default(),
                 under_way: Vec::new(),
                 now: Instant::now(),
             }
@@ -307,7 +307,7 @@ mod tests {
             }
         }
 
-        fn room(&self) -> Room {
+        fn room(&self) -> SlotAllocation {
             self.in_hand.room(self.now)
         }
     }
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_gets_a_few_and_then_waits_for_its_answers() {
-        let (mut office, id) = (Office::new(), somebody());
+        let (mut office, id) = (WebhookClaims::new(), somebody());
         office.begin(id, 4);
         assert_eq!(office.room().occupied, [id]);
         office.begin(id, 4);
@@ -328,13 +328,13 @@ mod tests {
             (PLACES - 8, vec![id], vec![])
         );
         office.end_all();
-        assert_eq!(office.room(), Office::new().room());
+        assert_eq!(office.room(), WebhookClaims::new().room());
     }
 
     #[test]
     fn the_fewer_take_what_they_are_told_the_more_each_is_told_at_once() {
         for (endpoints, each) in [(1, 32), (2, 24), (4, 12), (6, 8)] {
-            let mut office = Office::new();
+            let mut office = WebhookClaims::new();
             let mut crowd: Vec<_> = (0..endpoints).map(|_| somebody()).collect();
             crowd.sort();
             for id in &crowd {
@@ -359,16 +359,16 @@ mod tests {
             office.answer_all(false);
             assert_eq!(office.room().trusted, []);
         }
-        let (mut office, id) = (Office::new(), somebody());
+        let (mut office, id) = (WebhookClaims::new(), somebody());
         office.begin(id, 8);
         office.answer_all(true);
         office.now += TRUSTED;
-        assert_eq!(office.room(), Office::new().room());
+        assert_eq!(office.room(), WebhookClaims::new().room());
     }
 
     #[test]
     fn who_does_not_answer_leaves_its_places_to_others_until_it_does() {
-        let (mut office, id) = (Office::new(), somebody());
+        let (mut office, id) = (WebhookClaims::new(), somebody());
         office.begin(id, 8);
         office.now += SLOW;
         let room = office.room();
@@ -381,18 +381,18 @@ mod tests {
         // Quick again; or long ago.
         office.begin(id, 1);
         office.end_all();
-        assert_eq!(office.room(), Office::new().room());
+        assert_eq!(office.room(), WebhookClaims::new().room());
         office.begin(id, 1);
         office.now += SLOW;
         office.end_all();
         office.now += REMEMBERED;
-        assert_eq!(office.room(), Office::new().room());
+        assert_eq!(office.room(), WebhookClaims::new().room());
     }
 
     #[test]
     fn slow_endpoints_share_their_places() {
         for (endpoints, each, half) in [(1, 8, 4), (24, 8, 4), (48, 4, 2), (100, 1, 1)] {
-            let mut office = Office::new();
+            let mut office = WebhookClaims::new();
             for id in (0..endpoints).map(|_| somebody()) {
                 office.begin(id, 1);
             }
@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn however_many_never_answer_there_is_room_for_those_who_do() {
-        let mut office = Office::new();
+        let mut office = WebhookClaims::new();
         let crowd: Vec<_> = (0..1_000).map(|_| somebody()).collect();
         let mut unknown = crowd.iter();
         while !unknown.as_slice().is_empty() {
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn who_takes_nothing_is_tried_now_and_then_until_it_takes_something() {
-        let (mut office, id) = (Office::new(), somebody());
+        let (mut office, id) = (WebhookClaims::new(), somebody());
         for _ in 0..2 {
             assert_eq!(office.room().full, []);
             office.begin(id, 8);
@@ -474,7 +474,7 @@ mod tests {
 
     #[test]
     fn who_refuses_some_is_told_of_all() {
-        let (mut office, id) = (Office::new(), somebody());
+        let (mut office, id) = (WebhookClaims::new(), somebody());
         for _ in 0..10 {
             office.begin(id, 8);
             office.answer_all(false);
@@ -486,7 +486,7 @@ mod tests {
 
     #[test]
     fn all_who_take_nothing_get_their_turn() {
-        let mut office = Office::new();
+        let mut office = WebhookClaims::new();
         let mut crowd: Vec<_> = (0..100).map(|_| somebody()).collect();
         for id in &crowd {
             office.begin(*id, 16);
@@ -507,6 +507,6 @@ mod tests {
         crowd.sort();
         assert_eq!(tried, crowd);
         office.now += REMEMBERED;
-        assert_eq!(office.room(), Office::new().room());
+        assert_eq!(office.room(), WebhookClaims::new().room());
     }
 }

@@ -23,12 +23,12 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What may be called.
 #[derive(Debug, Clone, Copy)]
-pub struct Guard {
+pub struct UrlPolicy {
     /// Also what only this host, or its network, can reach.
     pub allow_private: bool,
 }
 
-impl Guard {
+impl UrlPolicy {
     /// Whether `url` may be called, as far as that can be told without looking its host up.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Guard {
 }
 
 /// Looks names up, and refuses those that stand for anything that must not be called.
-impl Resolve for Guard {
+impl Resolve for UrlPolicy {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = *self;
         Box::pin(async move {
@@ -81,7 +81,7 @@ fn refused(why: String) -> Box<dyn std::error::Error + Send + Sync> {
     Box::new(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
-impl Guard {
+impl UrlPolicy {
     /// As a client's resolver.
     pub fn resolver(self) -> Arc<Self> {
         Arc::new(self)
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_url_is_refused_for_what_can_be_seen_of_it() {
-        let guard = Guard {
+        let guard = UrlPolicy {
             allow_private: false,
         };
         let check = |url: &str| guard.check(&url.parse().unwrap());
@@ -219,7 +219,7 @@ mod tests {
         ] {
             assert!(check(wrong).is_err(), "{wrong}");
         }
-        let lenient = Guard {
+        let lenient = UrlPolicy {
             allow_private: true,
         };
         assert!(lenient.check(&"http://127.0.0.1".parse().unwrap()).is_ok());
@@ -227,13 +227,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_refused_for_what_it_stands_for() {
-        let guard = Guard {
+        let guard = UrlPolicy {
             allow_private: false,
         };
-        let resolve = |guard: Guard| guard.resolve("localhost".parse().unwrap());
+        let resolve = |guard: UrlPolicy| guard.resolve("localhost".parse().unwrap());
         let refused = resolve(guard).await.err().unwrap();
         assert!(refused.to_string().contains("not a public address"));
-        let lenient = Guard {
+        let lenient = UrlPolicy {
             allow_private: true,
         };
         assert!(resolve(lenient).await.is_ok());

@@ -14,31 +14,31 @@ const NEXT_CROWD: Duration = Duration::from_millis(50);
 /// …and behind a few callers the next one within this time.
 const NEXT_CALLER: Duration = Duration::from_millis(3);
 /// While callers are expected, sending steps rests, and the next message fills meanwhile.
-const STEPS_REST: Rest = Rest {
+const STEPS_REST: BackgroundDelay = BackgroundDelay {
     times: 9,
     longest: Duration::from_millis(200),
 };
 /// Behind a crowd of callers, publishing events rests for longer: it takes far more of the broker, and no
 /// order waits for it…
-const EVENTS_REST_BEHIND_A_CROWD: Rest = Rest {
+const EVENTS_REST_BEHIND_A_CROWD: BackgroundDelay = BackgroundDelay {
     times: 30,
     longest: Duration::from_millis(500),
 };
 /// …and it leaves most of the time to a few callers, and to the flow.
-const EVENTS_REST: Rest = Rest {
+const EVENTS_REST: BackgroundDelay = BackgroundDelay {
     times: 4,
     longest: Duration::from_millis(200),
 };
 
 /// When callers last came, and results of steps.
-pub struct Rush {
+pub struct RequestActivity {
     start: Instant,
-    until: Until,
+    until: BusyUntil,
 }
 
 /// Until when what is expected, in microseconds after the start.
 #[derive(Default)]
-struct Until {
+struct BusyUntil {
     callers: AtomicU64,
     crowd: AtomicU64,
     flow: AtomicU64,
@@ -46,18 +46,18 @@ struct Until {
 
 /// How what can wait makes way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rest {
+pub(crate) struct BackgroundDelay {
     /// So many times as long as it worked…
     times: u32,
     /// …but no longer.
     longest: Duration,
 }
 
-impl Rush {
+impl RequestActivity {
     pub(crate) fn new() -> Self {
         Self {
             start: Instant::now(),
-            until: Until::default(),
+            until: BusyUntil::default(),
         }
     }
 
@@ -72,12 +72,12 @@ impl Rush {
     }
 
     /// How sending steps makes way, if it has to.
-    pub(crate) fn rest_of_steps(&self) -> Option<Rest> {
+    pub(crate) fn rest_of_steps(&self) -> Option<BackgroundDelay> {
         self.is_on().then_some(STEPS_REST)
     }
 
     /// How publishing events makes way, if it has to.
-    pub(crate) fn rest_of_events(&self) -> Option<Rest> {
+    pub(crate) fn rest_of_events(&self) -> Option<BackgroundDelay> {
         self.until.rest_of_events(self.now_us())
     }
 
@@ -86,7 +86,7 @@ impl Rush {
     }
 }
 
-impl Until {
+impl BusyUntil {
     fn note(&self, now_us: u64, callers: usize, steps: usize) {
         let expect = |until_us: &AtomicU64, within| {
             until_us.fetch_max(now_us + micros(within), Ordering::Relaxed);
@@ -102,7 +102,7 @@ impl Until {
         }
     }
 
-    fn rest_of_events(&self, now_us: u64) -> Option<Rest> {
+    fn rest_of_events(&self, now_us: u64) -> Option<BackgroundDelay> {
         let is_before = |until_us: &AtomicU64| now_us < until_us.load(Ordering::Relaxed);
         if is_before(&self.crowd) {
             return Some(EVENTS_REST_BEHIND_A_CROWD);
@@ -111,7 +111,7 @@ impl Until {
     }
 }
 
-impl Rest {
+impl BackgroundDelay {
     /// After having worked for so long.
     pub(crate) async fn after(self, worked: Duration) {
         time::sleep((worked * self.times).min(self.longest)).await;
@@ -135,7 +135,7 @@ mod tests {
             (CROWD, 0, Some(EVENTS_REST_BEHIND_A_CROWD), NEXT_CROWD),
             (CROWD, CROWD, Some(EVENTS_REST_BEHIND_A_CROWD), NEXT_CROWD),
         ] {
-            let until = Until::default();
+            let until = BusyUntil::default();
             until.note(100, callers, steps);
             let over = 100 + micros(lasts);
             assert_eq!(until.rest_of_events(over - 1), rest, "{callers} {steps}");
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_few_callers_do_not_end_the_rush_of_a_crowd() {
-        let until = Until::default();
+        let until = BusyUntil::default();
         until.note(0, CROWD, 0);
         until.note(1, 1, 0);
         let last = micros(NEXT_CROWD) - 1;

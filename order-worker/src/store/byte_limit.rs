@@ -16,13 +16,13 @@ pub(super) const LOT: usize = 4 * 1024 * 1024;
 
 /// Rows on their way from a database, as long as there is room. Rows that begin with the same value are one
 /// entry, which is never divided; and one entry there is, however large.
-pub(super) struct Filling {
+pub(super) struct ByteLimit {
     room: usize,
     rows: Vec<Row>,
     is_cut: bool,
 }
 
-impl Filling {
+impl ByteLimit {
     /// Rows of `room` bytes, and the rest of the entry that fills it.
     pub(super) fn new(room: usize) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl<T> ById<T> {
 }
 
 /// `page` as PostgreSQL is asked for it, which sends all rows of a result, whether they are read or not: no
-/// more of them than a [`Filling`] with this `room` takes or is full by, in the same `order`. A row is an
+/// more of them than a [`ByteLimit`] with this `room` takes or is full by, in the same `order`. A row is an
 /// entry, and nearly all of it is in its `column`.
 pub(super) fn bounded(page: &str, room: usize, column: &str, order: &str) -> String {
     // Lengths are known without the texts. Some may be null.

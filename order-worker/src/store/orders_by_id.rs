@@ -6,8 +6,8 @@ use shared::id::OrderId;
 
 use super::{
     Store, StoreError,
+    byte_limit::{ById, LOT},
     database::{Row, Session, among, list},
-    filling::{ById, LOT},
     read::{OrderAndSteps, fetch_order, orders_and_steps, orders_and_steps_where_id},
     row::{json, parse},
 };

@@ -21,7 +21,7 @@ use shared::{
     etag::{IfMatch, TagList},
     id::{OrderId, Storefront},
     order::AcceptOrder,
-    outcome::{Code, Failure, Told, Violation},
+    outcome::{Code, Failure, RpcReply, Violation},
     request::{Caller, Request, Role},
 };
 use tokio::time;
@@ -30,9 +30,9 @@ use uuid::{Builder, Uuid};
 use crate::{
     app::App,
     auth::Identity,
-    finish::About,
     headers::{self, Preference, preferences},
     input::unreadable_query,
+    middleware::RequestContext,
     output::Answer,
     problem::Problem,
 };
@@ -49,10 +49,10 @@ const MAX_IDEMPOTENCY_KEY: usize = 255;
 const MAX_WAIT_SECONDS: u64 = 30;
 /// Asks the worker on the caller's behalf, under the request's conditions.
 #[derive(Clone)]
-pub(crate) struct Asker {
+pub(crate) struct WorkerClient {
     app: App,
     identity: Identity,
-    about: Arc<About>,
+    about: Arc<RequestContext>,
     intent: Option<String>,
     idempotency_key: Option<String>,
     if_match: Option<IfMatch>,
@@ -61,13 +61,13 @@ pub(crate) struct Asker {
     prefers_async: bool,
 }
 
-impl FromRequestParts<App> for Asker {
+impl FromRequestParts<App> for WorkerClient {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let (headers, extensions) = (&parts.headers, &parts.extensions);
-        let about: Option<Arc<About>> = extensions.get().cloned();
-        let about = about.unwrap_or_else(|| Arc::new(About::of(headers)));
+        let about: Option<Arc<RequestContext>> = extensions.get().cloned();
+        let about = about.unwrap_or_else(|| Arc::new(RequestContext::of(headers)));
         let identity = app.auth.identify(headers, &parts.method).await?;
         if let Some(limit) = &app.rate_limit {
             limit.count(&identity.credential, &about.allowance)?;
@@ -88,16 +88,16 @@ impl FromRequestParts<App> for Asker {
     }
 }
 
-impl Asker {
+impl WorkerClient {
     /// Has the worker carry out what `pattern` and `body` stand for.
     ///
     /// # Errors
-    /// What is wrong with the body; whatever the worker says is in what is [`Told`].
-    pub(crate) async fn ask(&self, pattern: &str, body: Value) -> Result<Told, Problem> {
+    /// What is wrong with the body; whatever the worker says is in what is [`RpcReply`].
+    pub(crate) async fn ask(&self, pattern: &str, body: Value) -> Result<RpcReply, Problem> {
         let request = Request::read(pattern, body)?;
         let caller = self.caller(pattern);
         if request.is_for_operators() {
-            caller.must_operate()?;
+            caller.require_operator()?;
         }
         let call = Call {
             caller,
@@ -118,7 +118,7 @@ impl Asker {
         pattern: &str,
         body: Value,
         name: &str,
-    ) -> Result<Told, Failure> {
+    ) -> Result<RpcReply, Failure> {
         let request = Request::read(pattern, body)?;
         let call = Call {
             caller: self.caller(pattern),
@@ -157,8 +157,8 @@ impl Asker {
     ///
     /// # Errors
     /// `FORBIDDEN`.
-    pub(crate) fn must_operate(&self) -> Result<(), Failure> {
-        self.caller("").must_operate()
+    pub(crate) fn require_operator(&self) -> Result<(), Failure> {
+        self.caller("").require_operator()
     }
 
     /// The caller, and what it wants.

@@ -5,79 +5,82 @@ use std::time::Instant;
 use serde_json::Value;
 use shared::{
     amqp::{
-        rpc_server::{Answered, Asked, Identity, Whose},
+        rpc_server::{CorrelationId, EntryReply, Identity, RpcRequest},
         topology::REQUEST_QUEUE,
     },
     order::GetOrder,
-    outcome::{Failure, Told},
+    outcome::{Failure, RpcReply},
     request::Caller,
     trace::{self, Span},
 };
 
-use super::{figures, harmless};
+use super::{catch_panic, figures};
 
 /// What came of an errand.
-pub(super) struct Done {
-    pub(super) answered: Vec<Answered>,
+pub(super) struct TaskOutcome {
+    pub(super) answered: Vec<EntryReply>,
     /// Orders that are still to be looked up.
-    pub(super) left: Vec<(Doing, GetOrder)>,
+    pub(super) left: Vec<(RequestScope, GetOrder)>,
 }
 
 /// A request that is being carried out.
-pub(super) struct Doing {
-    whose: Whose,
+pub(super) struct RequestScope {
+    correlation_id: CorrelationId,
     pattern: &'static str,
     pub(super) caller: Caller,
     began: Instant,
     span: Span,
 }
 
-impl Doing {
-    pub(super) fn begin(whose: Whose, asked: &mut Asked) -> Self {
-        let pattern = asked.request.pattern();
+impl RequestScope {
+    pub(super) fn begin(correlation_id: CorrelationId, request: &mut RpcRequest) -> Self {
+        let pattern = request.request.pattern();
         let span = trace::processing(
             REQUEST_QUEUE,
             pattern,
-            &asked.identity.as_ref().map_or("", Identity::name),
-            asked.caller.traceparent.as_deref(),
+            &request.identity.as_ref().map_or("", Identity::name),
+            request.caller.traceparent.as_deref(),
         );
-        span.pass_on(&mut asked.caller.traceparent);
+        span.pass_on(&mut request.caller.traceparent);
         Self {
-            whose,
+            correlation_id,
             pattern,
-            caller: asked.caller.clone(),
+            caller: request.caller.clone(),
             began: Instant::now(),
             span,
         }
     }
 
     /// What its caller is told, after everybody else.
-    pub(super) fn end(self, told: Told) -> Answered {
+    pub(super) fn end(self, reply: RpcReply) -> EntryReply {
         let Self {
-            whose,
+            correlation_id,
             pattern,
             caller,
             began,
             mut span,
         } = self;
-        harmless(|| {
-            note(&mut span, &caller, &told);
-            tell(pattern, &caller, &told);
-            let code = told.outcome.as_ref().err().map(|failure| failure.code);
+        catch_panic(|| {
+            note(&mut span, &caller, &reply);
+            tell(pattern, &caller, &reply);
+            let code = reply.outcome.as_ref().err().map(|failure| failure.code);
             figures::note(pattern, code, began.elapsed());
         });
-        Answered { whose, told }
+        EntryReply {
+            correlation_id,
+            reply,
+        }
     }
 }
 
 /// What the trace tells of it.
-fn note(span: &mut Span, caller: &Caller, told: &Told) {
+fn note(span: &mut Span, caller: &Caller, reply: &RpcReply) {
     if !span.is_recording() {
         return;
     }
     span.note("request_id", caller.request_id.clone());
-    match &told.outcome {
-        Ok(_) if told.is_replay => span.note("idempotent_replayed", true),
+    match &reply.outcome {
+        Ok(_) if reply.is_replay => span.note("idempotent_replayed", true),
         Ok(_) => {}
         Err(failure) if failure.http_status() >= 500 => {
             span.fail(failure.code.to_string(), failure);
@@ -87,7 +90,7 @@ fn note(span: &mut Span, caller: &Caller, told: &Told) {
 }
 
 /// One line of the story.
-fn tell(pattern: &str, caller: &Caller, told: &Told) {
+fn tell(pattern: &str, caller: &Caller, reply: &RpcReply) {
     let Caller {
         actor,
         intent,
@@ -95,7 +98,7 @@ fn tell(pattern: &str, caller: &Caller, told: &Told) {
         ..
     } = caller;
     let trace_id = caller.traceparent.as_deref().and_then(trace::id);
-    match &told.outcome {
+    match &reply.outcome {
         // It is looked into only for those who read it.
         Ok(_) if !tracing::enabled!(tracing::Level::INFO) => {}
         Ok(json) => {

@@ -48,14 +48,14 @@ const COMPRESSED_BYTES: u16 = 1_024;
 
 /// What is known of a request before its handler is; among the request's extensions.
 #[derive(Debug)]
-pub(crate) struct About {
+pub(crate) struct RequestContext {
     pub(crate) request_id: RequestId,
     pub(crate) trace: Trace,
     /// How much is left of the caller's allowance, once that is counted.
     pub(crate) allowance: OnceLock<Left>,
 }
 
-impl About {
+impl RequestContext {
     /// Of a request with these headers.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         Self::traced(headers, Trace::of(headers))
@@ -70,28 +70,28 @@ impl About {
     }
 }
 
-/// Puts [`Finish`] around each route.
+/// Puts [`RequestService`] around each route.
 #[derive(Clone)]
-pub(crate) struct FinishLayer(pub(crate) App);
+pub(crate) struct RequestLayer(pub(crate) App);
 
 /// A route, and what is done before and after it. A service of its own: to each request, one of axum's
 /// layers of functions costs as much as everything that is done here.
 #[derive(Clone)]
-pub(crate) struct Finish {
+pub(crate) struct RequestService {
     app: App,
     route: Route,
 }
 
-impl Layer<Route> for FinishLayer {
-    type Service = Finish;
+impl Layer<Route> for RequestLayer {
+    type Service = RequestService;
 
-    fn layer(&self, route: Route) -> Finish {
+    fn layer(&self, route: Route) -> RequestService {
         let app = self.0.clone();
-        Finish { app, route }
+        RequestService { app, route }
     }
 }
 
-impl Service<Request> for Finish {
+impl Service<Request> for RequestService {
     type Response = Response;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
@@ -101,7 +101,7 @@ impl Service<Request> for Finish {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let begun = Begun::new(&mut request);
+        let begun = InFlightRequest::new(&mut request);
         let (app, mut route) = (self.app.clone(), self.route.clone());
         let taken = request.headers().get_all(header::ACCEPT_ENCODING);
         let taken: Vec<_> = taken.iter().cloned().collect();
@@ -175,9 +175,9 @@ async fn compress(response: Response, taken: Vec<HeaderValue>) -> Result<Respons
 }
 
 /// A request that is being answered.
-struct Begun {
+struct InFlightRequest {
     at: Instant,
-    about: Arc<About>,
+    about: Arc<RequestContext>,
     method: Method,
     path: String,
     route: Option<MatchedPath>,
@@ -186,7 +186,7 @@ struct Begun {
     span: Option<Span>,
 }
 
-impl Begun {
+impl InFlightRequest {
     fn new(request: &mut Request) -> Self {
         let at = Instant::now();
         let path = request.uri().path();
@@ -195,11 +195,11 @@ impl Begun {
         let route = request.extensions().get::<MatchedPath>().cloned();
         let headers = request.headers();
         let (about, span) = if is_probe {
-            (About::of(headers), None)
+            (RequestContext::of(headers), None)
         } else {
             let route = route.as_ref().map(MatchedPath::as_str);
             let (trace, span) = Trace::begin(request, known(&method), route);
-            (About::traced(headers, trace), Some(span))
+            (RequestContext::traced(headers, trace), Some(span))
         };
         let about = Arc::new(about);
         request.extensions_mut().insert(Arc::clone(&about));

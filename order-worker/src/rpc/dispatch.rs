@@ -18,17 +18,17 @@ use shared::{
 use crate::{domain::command::Action, webhooks::new_secret};
 
 /// What a request comes down to.
-pub(super) enum Sorted {
+pub(super) enum Dispatch {
     /// A command, decided with those that wait at the same moment.
-    Change(Action),
+    Command(Action),
     /// A look at an order, read with those that are asked for at the same moment.
-    Look(GetOrder),
+    Lookup(GetOrder),
     /// Whatever else.
-    Errand(Errand),
+    Task(Task),
 }
 
 /// What takes its own time.
-pub(super) enum Errand {
+pub(super) enum Task {
     Read(Query),
     /// Many changes, each of its own.
     ApproveAll(ApproveAll),
@@ -48,27 +48,27 @@ pub(super) enum Errand {
     Retry(RetryRequest),
 }
 
-impl From<Errand> for Sorted {
-    fn from(errand: Errand) -> Self {
-        Self::Errand(errand)
+impl From<Task> for Dispatch {
+    fn from(task: Task) -> Self {
+        Self::Task(task)
     }
 }
 
-impl From<Query> for Sorted {
+impl From<Query> for Dispatch {
     fn from(query: Query) -> Self {
-        Self::Errand(Errand::Read(query))
+        Self::Task(Task::Read(query))
     }
 }
 
-impl From<DeadLetterRequest> for Sorted {
+impl From<DeadLetterRequest> for Dispatch {
     fn from(request: DeadLetterRequest) -> Self {
-        Self::Errand(Errand::DeadLetter(request))
+        Self::Task(Task::DeadLetter(request))
     }
 }
 
-impl From<RetryRequest> for Sorted {
+impl From<RetryRequest> for Dispatch {
     fn from(request: RetryRequest) -> Self {
-        Self::Errand(Errand::Retry(request))
+        Self::Task(Task::Retry(request))
     }
 }
 
@@ -104,40 +104,40 @@ pub(super) enum Query {
 }
 
 /// What `request` comes down to.
-pub(super) fn sort(request: Request) -> Result<Sorted, Failure> {
+pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
     Ok(match request {
-        Request::CreateOrder(request) => Sorted::Change(Action::CreateOrder(request)),
-        Request::CancelOrder(request) => Sorted::Change(Action::CancelOrder(request)),
-        Request::DeleteOrder(request) => Sorted::Change(Action::DeleteOrder(request)),
-        Request::RestoreOrder(request) => Sorted::Change(Action::RestoreOrder(request)),
-        Request::ApproveOrder(request) => Sorted::Change(Action::ApproveOrder(request)),
-        Request::ApproveAll(request) => Errand::ApproveAll(request).into(),
-        Request::ImportOrders(request) => Errand::Import(request).into(),
-        Request::RejectOrder(request) => Sorted::Change(Action::RejectOrder(request)),
-        Request::RefundOrder(request) => Sorted::Change(Action::RefundOrder(request)),
-        Request::CreateShipment(request) => Sorted::Change(Action::CreateShipment(request)),
-        Request::NotifyPayment(request) => Errand::NotifyPayment(request).into(),
-        Request::UpdateShipment(request) => Sorted::Change(Action::UpdateShipment(request)),
-        Request::CancelShipment(request) => Sorted::Change(Action::CancelShipment(request)),
-        Request::CancelRemaining(request) => Sorted::Change(Action::CancelRemaining(request)),
-        Request::CreateProduct(request) => Sorted::Change(Action::CreateProduct(request)),
-        Request::UpdateProduct(request) => Sorted::Change(Action::UpdateProduct(request)),
-        Request::DeleteProduct(request) => Sorted::Change(Action::DeleteProduct(request)),
-        Request::SetStock(request) => Sorted::Change(Action::SetStock(request)),
-        Request::AdjustStock(request) => Sorted::Change(Action::AdjustStock(request)),
-        Request::RemoveStock(request) => Sorted::Change(Action::RemoveStock(request)),
-        Request::CreateCustomer(request) => Sorted::Change(Action::CreateCustomer(request)),
-        Request::BlockCustomer(request) => Sorted::Change(Action::BlockCustomer(request)),
-        Request::GetOrder(request) => Sorted::Look(request),
+        Request::CreateOrder(request) => Dispatch::Command(Action::CreateOrder(request)),
+        Request::CancelOrder(request) => Dispatch::Command(Action::CancelOrder(request)),
+        Request::DeleteOrder(request) => Dispatch::Command(Action::DeleteOrder(request)),
+        Request::RestoreOrder(request) => Dispatch::Command(Action::RestoreOrder(request)),
+        Request::ApproveOrder(request) => Dispatch::Command(Action::ApproveOrder(request)),
+        Request::ApproveAll(request) => Task::ApproveAll(request).into(),
+        Request::ImportOrders(request) => Task::Import(request).into(),
+        Request::RejectOrder(request) => Dispatch::Command(Action::RejectOrder(request)),
+        Request::RefundOrder(request) => Dispatch::Command(Action::RefundOrder(request)),
+        Request::CreateShipment(request) => Dispatch::Command(Action::CreateShipment(request)),
+        Request::NotifyPayment(request) => Task::NotifyPayment(request).into(),
+        Request::UpdateShipment(request) => Dispatch::Command(Action::UpdateShipment(request)),
+        Request::CancelShipment(request) => Dispatch::Command(Action::CancelShipment(request)),
+        Request::CancelRemaining(request) => Dispatch::Command(Action::CancelRemaining(request)),
+        Request::CreateProduct(request) => Dispatch::Command(Action::CreateProduct(request)),
+        Request::UpdateProduct(request) => Dispatch::Command(Action::UpdateProduct(request)),
+        Request::DeleteProduct(request) => Dispatch::Command(Action::DeleteProduct(request)),
+        Request::SetStock(request) => Dispatch::Command(Action::SetStock(request)),
+        Request::AdjustStock(request) => Dispatch::Command(Action::AdjustStock(request)),
+        Request::RemoveStock(request) => Dispatch::Command(Action::RemoveStock(request)),
+        Request::CreateCustomer(request) => Dispatch::Command(Action::CreateCustomer(request)),
+        Request::BlockCustomer(request) => Dispatch::Command(Action::BlockCustomer(request)),
+        Request::GetOrder(request) => Dispatch::Lookup(request),
         Request::ListOrders(request) => Query::Orders(request).into(),
         Request::OrderHistory(request) => Query::History(request).into(),
         Request::GetProduct(request) => Query::Product(request).into(),
         Request::ListProducts(request) => Query::Products(request).into(),
         Request::GetCustomer(request) => Query::Customer(request).into(),
         Request::ListCustomers(request) => Query::Customers(request).into(),
-        Request::VerifyCustomer(request) => Sorted::Change(Action::VerifyCustomer(request)),
-        Request::EraseCustomer(request) => Errand::Erase(request).into(),
-        Request::Reset(_) => Errand::Reset.into(),
+        Request::VerifyCustomer(request) => Dispatch::Command(Action::VerifyCustomer(request)),
+        Request::EraseCustomer(request) => Task::Erase(request).into(),
+        Request::Reset(_) => Task::Reset.into(),
         Request::DebugOrder(order) => Query::DebugOrder(order).into(),
         Request::DebugTables(_) => Query::DebugTables.into(),
         Request::ListDeadLetters(query) => DeadLetterRequest::List(query).into(),
@@ -148,20 +148,20 @@ pub(super) fn sort(request: Request) -> Result<Sorted, Failure> {
         Request::RedriveRetry(step) => RetryRequest::Redrive(step).into(),
         Request::RedriveRetries(request) => RetryRequest::RedriveAll(request).into(),
         Request::GetStats(query) => Query::Stats(query).into(),
-        Request::ListEvents(query) => Errand::Feed(query).into(),
-        Request::CreateEndpoint(new) => Sorted::Change(Action::CreateEndpoint {
+        Request::ListEvents(query) => Task::Feed(query).into(),
+        Request::CreateEndpoint(new) => Dispatch::Command(Action::CreateEndpoint {
             new,
             secret: new_secret()?,
         }),
         Request::GetEndpoint(request) => Query::Endpoint(request).into(),
         Request::ListEndpoints(request) => Query::Endpoints(request).into(),
-        Request::UpdateEndpoint(request) => Sorted::Change(Action::UpdateEndpoint(request)),
-        Request::DeleteEndpoint(request) => Sorted::Change(Action::DeleteEndpoint(request)),
-        Request::RotateSecret(request) => Sorted::Change(Action::RotateSecret {
+        Request::UpdateEndpoint(request) => Dispatch::Command(Action::UpdateEndpoint(request)),
+        Request::DeleteEndpoint(request) => Dispatch::Command(Action::DeleteEndpoint(request)),
+        Request::RotateSecret(request) => Dispatch::Command(Action::RotateSecret {
             request,
             secret: new_secret()?,
         }),
         Request::ListDeliveries(request) => Query::Deliveries(request).into(),
-        Request::Redeliver(request) => Sorted::Change(Action::Redeliver(request)),
+        Request::Redeliver(request) => Dispatch::Command(Action::Redeliver(request)),
     })
 }
