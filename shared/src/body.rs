@@ -14,7 +14,7 @@ mod strict;
 pub use self::{number::first_inexact, stored::from_stored};
 use crate::outcome::{Code, Failure, Violation};
 
-/// Bodies above this are refused, over HTTP and over the broker alike.
+/// Maximum size of a body in bytes, over HTTP and over AMQP.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// Levels of nesting of a client's body at most: as many as most JSON libraries read.
@@ -93,7 +93,7 @@ fn parse_within(
     }
 }
 
-/// The answer to a body above [`MAX_BODY_BYTES`].
+/// The error for a body above [`MAX_BODY_BYTES`].
 pub fn too_large() -> Failure {
     Failure::new(
         Code::PayloadTooLarge,
@@ -137,7 +137,7 @@ fn read_object<T>(
     result
 }
 
-/// The fields of one JSON object that have not been taken yet.
+/// The fields of a JSON object that have not been read yet.
 pub struct Fields<'a> {
     pointer: String,
     map: Map<String, Value>,
@@ -145,7 +145,7 @@ pub struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Takes a field that must be there.
+    /// Reads a required field.
     pub fn required<T>(
         &mut self,
         name: &str,
@@ -158,7 +158,7 @@ impl Fields<'_> {
         None
     }
 
-    /// Takes a field that may be absent.
+    /// Reads an optional field.
     pub fn optional<T>(
         &mut self,
         name: &str,
@@ -230,7 +230,7 @@ impl Fields<'_> {
         read.into_iter().collect()
     }
 
-    /// Takes a list that may be absent; the outer `None` means that something of it is wrong.
+    /// Reads an optional list; the outer `None` means that the list contains an error.
     pub fn optional_list<T>(
         &mut self,
         name: &str,
@@ -246,7 +246,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Reports a rule that `name` breaks; for rules over several fields.
+    /// Reports a violation at `name`, for rules that involve several fields.
     pub fn report(&mut self, name: &str, detail: impl Into<String>) {
         let pointer = self.pointer_to(name);
         self.violations.push(Violation::new(pointer, detail));
@@ -282,10 +282,10 @@ impl Fields<'_> {
     }
 }
 
-/// A string that parses as `T`.
+/// Reads a string that parses as `T`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why it does not parse.
 pub fn parsed<T: FromStr<Err: Display>>(value: Value) -> Result<T, String> {
     string(value)?
         .parse()
@@ -295,7 +295,7 @@ pub fn parsed<T: FromStr<Err: Display>>(value: Value) -> Result<T, String> {
 /// A string without NUL characters, which PostgreSQL can't store.
 ///
 /// # Errors
-/// When it is something else.
+/// When the value is not a string.
 pub fn string(value: Value) -> Result<String, String> {
     match value {
         Value::String(text) => without_nul(&text).map(|()| text),
@@ -387,17 +387,17 @@ pub fn integer(range: RangeInclusive<i64>) -> impl Fn(Value) -> Result<i64, Stri
     }
 }
 
-/// `true` or `false`.
+/// Reads a boolean.
 ///
 /// # Errors
-/// When it is something else.
+/// When the value is not a boolean.
 pub fn boolean(value: Value) -> Result<bool, String> {
     value
         .as_bool()
         .ok_or_else(|| "must be true or false".to_owned())
 }
 
-/// `true`: what nobody may ask for by accident.
+/// Reads a boolean that must be `true`, as a safeguard against accidental requests.
 ///
 /// # Errors
 /// When it is something else.
@@ -508,7 +508,7 @@ mod tests {
             assert_eq!(failure.http_status(), 400);
             assert!(failure.message.contains(why), "{text}: {failure}");
         }
-        // No name means anything to serde_json itself.
+        // No member name has a special meaning for serde_json.
         let odd = r#"{"$serde_json::private::RawValue": "[1]"}"#;
         assert!(parse(odd.as_bytes()).unwrap().is_object());
     }

@@ -11,17 +11,17 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 /// Fewer bytes of a webhook's secret are refused (Standard Webhooks, "Signature scheme").
 const MIN_WEBHOOK_SECRET_BYTES: usize = 24;
 
-/// The environment, read once: tests make their own.
+/// Environment variables, read once; tests construct their own.
 #[derive(Debug, Clone, Default)]
 pub struct Env(HashMap<String, String>);
 
 impl Env {
-    /// The process's environment.
+    /// The environment of the process.
     pub fn from_process() -> Self {
         Self(std::env::vars().collect())
     }
 
-    /// An environment of just these variables.
+    /// An environment with just these variables.
     pub fn from_pairs<const N: usize>(pairs: [(&str, &str); N]) -> Self {
         Self(
             pairs
@@ -30,7 +30,7 @@ impl Env {
         )
     }
 
-    /// The variable's value; empty counts as absent.
+    /// The variable's value; an empty value counts as absent.
     pub fn text(&self, name: &str) -> Option<String> {
         self.0
             .get(name)
@@ -112,7 +112,7 @@ impl Env {
         bail!("{name}={number}: must be from 1 to {max}");
     }
 
-    /// One of a few words.
+    /// One of a fixed set of words.
     ///
     /// # Errors
     /// Names the variable and the words.
@@ -131,8 +131,8 @@ impl Env {
     }
 }
 
-/// What `--help` says of the variables that `own`, a table like [this module's](self), and this module's
-/// list: in columns, for a terminal.
+/// The variables for `--help`: those of `own`, a table like [this module's](self), and the common ones, in
+/// columns.
 pub fn describe(own: &str) -> String {
     let rows = own.lines().skip(2).chain(COMMON.lines().skip(2));
     let about = rows.filter_map(|row| {
@@ -152,7 +152,7 @@ pub fn describe(own: &str) -> String {
     iter::once(head.to_owned()).chain(about).collect()
 }
 
-/// What both programs read.
+/// The table of variables that both programs read.
 const COMMON: &str = include_str!("environment.md");
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Customers on the wire.
+//! Customers: representation and requests.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,21 +19,21 @@ use crate::{
 pub struct Customer {
     /// UUIDv7.
     pub id: CustomerId,
-    /// What to call them.
+    /// Name.
     pub name: String,
-    /// Where to write to.
+    /// E-mail address.
     pub email: String,
-    /// Whose customer.
+    /// The storefront that the customer belongs to.
     pub storefront: Storefront,
-    /// A blocked customer's orders are refused.
+    /// Whether the customer is blocked: orders of blocked customers are refused.
     pub is_blocked: bool,
-    /// Their shop knows that they are who they say.
+    /// Whether the shop has verified the customer's identity.
     #[serde(default)]
     pub is_verified: bool,
-    /// Since when.
+    /// Time of creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When who they are was erased; name and address are empty since.
+    /// Time at which the personal data was erased; `name` and `email` are empty since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub erased_at: Option<Timestamp>,
@@ -44,13 +44,13 @@ pub struct Customer {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "Ada Lovelace", "email": "ada@example.com"}))]
 pub struct NewCustomer {
-    /// What to call them.
+    /// Name.
     #[schema(min_length = 1, max_length = 200)]
     pub name: String,
-    /// Where to write to.
+    /// E-mail address.
     #[schema(format = Email, min_length = 3, max_length = 254)]
     pub email: String,
-    /// For operators and admins: on whose behalf.
+    /// The storefront that the customer belongs to; for operators and admins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
 }
@@ -71,7 +71,7 @@ impl NewCustomer {
 /// `customer.get`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CustomerRef {
-    /// Which customer.
+    /// Id of the customer.
     pub id: CustomerId,
 }
 
@@ -85,9 +85,9 @@ impl CustomerRef {
 /// `customer.block`: blocks, or with `is_blocked: false` unblocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BlockCustomer {
-    /// Which customer.
+    /// Id of the customer.
     pub id: CustomerId,
-    /// Default true.
+    /// Whether to block (default) or unblock.
     pub is_blocked: bool,
 }
 
@@ -102,15 +102,15 @@ impl BlockCustomer {
     }
 }
 
-/// `customer.list`: newest first.
+/// `customer.list`: customers, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListCustomers {
-    /// Only of this storefront.
+    /// Only customers of this storefront.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
-    /// Entries at most.
+    /// Maximum number of entries.
     pub limit: u32,
-    /// The id the last page ended with.
+    /// Cursor of the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -129,7 +129,7 @@ impl ListCustomers {
     }
 }
 
-/// Only what makes an address unusable is refused; whether it exists shows when it is written to.
+/// Refuses only addresses that can't be used; whether an address exists is not checked.
 fn email(value: Value) -> Result<String, String> {
     let email = body::text(3..=254)(value)?;
     let is_plausible = email.split_once('@').is_some_and(|(user, host)| {

@@ -1,7 +1,7 @@
-//! Dead letters on the wire: what could not be done, and waits for an operator.
+//! Dead letters: representation and requests.
 //!
-//! There are two kinds: a step of an order that failed too often, and a message that could not be
-//! used at all. Both can be redriven, or discarded.
+//! A dead letter is a step of an order that failed too often, or a message that could not be processed. Both
+//! kinds can be redriven or discarded.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,40 +13,40 @@ use crate::{
     order::{cursor, limit},
 };
 
-/// What could not be done.
+/// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct DeadLetter {
-    /// `ORDER_ID:STEP` of a step, a UUID of a message.
+    /// `ORDER_ID:STEP` for a step, a UUID for a message.
     pub id: String,
-    /// Since when.
+    /// Time at which it became a dead letter.
     #[schema(value_type = String, format = DateTime)]
     pub died_at: Timestamp,
-    /// Why.
+    /// Error of the last attempt.
     pub reason: String,
-    /// What.
+    /// The step or message.
     #[serde(flatten)]
     #[schema(value_type = Described)]
     pub what: Dead,
 }
 
-/// [`Dead`] as one object: `kind` says which of its members are there.
+/// [`Dead`] as one object; `kind` tells which members are present.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 struct Described {
     /// `step` or `message`.
     #[schema(example = "step")]
     kind: String,
-    /// Of a step: of which order.
+    /// Id of the order (steps).
     order_id: Option<OrderId>,
-    /// Which step.
+    /// The step (steps).
     step: Option<String>,
-    /// How often it was attempted.
+    /// Number of attempts (steps).
     attempts: Option<u32>,
-    /// The request that led to it.
+    /// Id of the request that caused the step.
     request_id: Option<String>,
-    /// What an operator can do about it.
+    /// Recommended action for an operator.
     advice: Option<String>,
-    /// Of a message: the queue that it was taken from.
+    /// Queue that the message came from (messages).
     queue: Option<String>,
     /// The property `type`.
     r#type: Option<String>,
@@ -56,55 +56,55 @@ struct Described {
     headers: Option<Headers>,
     /// The payload, or its beginning.
     body: Option<String>,
-    /// Whether `body` is the payload in base64, because that is no text.
+    /// Whether `body` is base64-encoded because the payload is not UTF-8.
     is_base64: Option<bool>,
-    /// Whether the payload was too large to be kept whole.
+    /// Whether the payload was truncated.
     is_cut: Option<bool>,
 }
 
-/// What is dead.
+/// The kind of dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Dead {
     /// A step of an order.
     Step {
-        /// Of which order.
+        /// Id of the order.
         order_id: OrderId,
-        /// Which step.
+        /// The step.
         step: String,
-        /// How often it was attempted, earlier redrives included.
+        /// Number of attempts, including those before earlier redrives.
         attempts: u32,
-        /// The request that led to it.
+        /// Id of the request that caused the step.
         request_id: String,
-        /// What an operator can do about it.
+        /// Recommended action for an operator.
         advice: String,
     },
     /// A message.
     Message {
-        /// The queue that it was taken from.
+        /// Queue that the message came from.
         queue: String,
         /// The property `type`.
         #[serde(rename = "type")]
         message_type: String,
         /// The property `message_id`.
         message_id: Option<String>,
-        /// The headers that are text or numbers.
+        /// Headers whose values are text or numbers.
         headers: Headers,
-        /// The payload, or its beginning.
+        /// The payload, possibly truncated.
         body: String,
-        /// Whether `body` is the payload in base64, because that is no text.
+        /// Whether `body` is base64-encoded because the payload is not UTF-8.
         is_base64: bool,
-        /// Whether the payload was too large to be kept whole; it can't be redriven then.
+        /// Whether the payload was truncated; a truncated message can't be redriven.
         is_cut: bool,
     },
 }
 
-/// `dead_letter.list`: the latest first.
+/// `dead_letter.list`: dead letters, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListDeadLetters {
-    /// Entries at most.
+    /// Maximum number of entries.
     pub limit: u32,
-    /// What the last page ended with.
+    /// Cursor of the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -121,7 +121,7 @@ impl ListDeadLetters {
 /// `dead_letter.redrive`, `dead_letter.discard`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetterRef {
-    /// Which.
+    /// Id of the dead letter.
     pub id: String,
 }
 

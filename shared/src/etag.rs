@@ -1,12 +1,12 @@
-//! Entity tags and the conditions made of them (RFC 9110, sections 8.8.3 and 13.1).
+//! Entity tags and preconditions (RFC 9110, sections 8.8.3 and 13.1).
 //!
 //! What has a version is tagged with it, anything else with a digest of its JSON. A product's stock
 //! moves without a new version: its tag is the version and a digest of the stock, of which only the
 //! version is a condition, or nobody could change the price of what sells. It is the same with an endpoint's
 //! `failing_since`.
 //!
-//! Both processes make tags here: a condition that a client took from the gateway is decided by the
-//! worker.
+//! The gateway and the worker compute the same tags: a client takes a tag from a gateway's response, and the
+//! worker evaluates the precondition.
 
 use std::{
     fmt::{self, Write},
@@ -19,14 +19,14 @@ use sha2::{Digest, Sha256};
 
 use crate::outcome::{Code, Failure, Json};
 
-/// Tags that a condition may name.
+/// Maximum number of tags in a condition.
 const MAX_TAGS: usize = 20;
-/// Characters of a condition.
+/// Maximum length of a condition in characters.
 const MAX_LENGTH: usize = 1_000;
-/// Bytes of a digest that make a tag.
+/// Number of digest bytes in a tag.
 const DIGEST_BYTES: usize = 12;
 
-/// The tag of `value`, with its quotation marks.
+/// The entity tag of `value`, with quotation marks.
 pub fn of(value: &Json) -> String {
     #[derive(Default, Deserialize)]
     struct Tagged<'a> {

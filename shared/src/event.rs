@@ -1,8 +1,8 @@
-//! Events: what happened, as stored, published and read by others.
+//! Events: stored in the event log, published on `order-events`, and delivered to consumers.
 //!
-//! [`EventData`] is the closed set of what can happen. An [`Event`] is a fact with its place in the
-//! feed and in its subject's own sequence. [`CloudEvent`] is its form on `order-events` and in
-//! feeds ([CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)).
+//! [`EventData`] is the closed set of event types. An [`Event`] is its data together with its place in the feed
+//! and in its subject's sequence. [`CloudEvent`] is its form on `order-events` and in feeds ([CloudEvents
+//! 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)).
 
 mod fact;
 mod request;
@@ -21,62 +21,62 @@ use crate::{
     outcome::Json,
 };
 
-/// A fact with its place: the row of the outbox and audit log.
+/// An event as stored in the event log and outbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// UUIDv7.
     pub id: EventId,
-    /// The order's id, or the product's sku.
+    /// Id of the order, or SKU of the product.
     pub subject: String,
-    /// Counts up from 1 by subject.
+    /// Number of the event within its subject, from 1.
     pub sequence: u64,
-    /// When it was decided.
+    /// Time of the decision.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
-    /// Whose order; products belong to none.
+    /// Storefront of the order; products have none.
     pub storefront: Option<Storefront>,
-    /// On whose behalf, and why.
+    /// Origin of the change.
     #[serde(flatten)]
     pub origin: Origin,
-    /// What happened.
+    /// Type and data of the event.
     #[serde(flatten)]
     #[schema(value_type = EventPayload)]
     pub fact: EventData,
 }
 
-/// How a [`EventData`] is told: docs/asyncapi.json says what each type tells.
+/// An event's `type` and `data`; docs/asyncapi.json describes each type.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 struct EventPayload {
-    /// What happened.
+    /// Event type.
     #[schema(example = "order.created")]
     r#type: String,
-    /// The facts.
+    /// Event data.
     #[schema(value_type = Object)]
     data: Json,
 }
 
-/// Where a change came from; carried on every hop, stored with every event.
+/// Origin of a change; carried on every hop and stored with every event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Origin {
-    /// Who: a credential's name, `shipper`, or `worker` for the flow itself.
+    /// Actor: name of a credential, `shipper`, or `worker` for the workflow itself.
     pub actor: String,
-    /// What they wanted: `order.create`, `authorize_payment`…
+    /// Purpose: `order.create`, `authorize_payment`…
     pub intent: String,
-    /// The id of the HTTP request that started it.
+    /// Id of the HTTP request that caused the change.
     pub request_id: String,
-    /// Which attempt of a step, counted from 1.
+    /// Attempt of the step, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// Of which trace what follows is a part ([`crate::trace`]). It goes with the steps; events are kept
-    /// longer than any trace.
+    /// Trace context of the change ([`crate::trace`]). Passed on to steps; not stored with events, which are
+    /// kept longer than traces.
     #[serde(skip)]
     pub traceparent: Option<String>,
 }
 
 /// The version of the CloudEvents format.
 pub const SPEC_VERSION: &str = "1.0";
-/// What events call this system.
+/// The CloudEvents `source` of this system.
 pub const SOURCE: &str = "/orders";
 
 /// An event in the CloudEvents 1.0 JSON format.
@@ -92,38 +92,38 @@ pub struct CloudEvent {
     /// [`SPEC_VERSION`].
     #[schema(value_type = String)]
     pub specversion: Cow<'static, str>,
-    /// Unique and sortable.
+    /// Unique id, sortable by time.
     pub id: EventId,
     /// [`SOURCE`].
     #[schema(value_type = String)]
     pub source: Cow<'static, str>,
-    /// What happened.
+    /// Event type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// To which order or product.
+    /// Id of the order, or SKU of the product.
     pub subject: String,
-    /// When.
+    /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// Always `application/json`.
     #[schema(value_type = String)]
     pub datacontenttype: Cow<'static, str>,
-    /// Place among the subject's events, zero-padded so that text order is number order
-    /// ([sequence extension](https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/sequence.md)).
+    /// Number of the event within its subject, zero-padded so that text order is numeric order ([sequence
+    /// extension](https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/sequence.md)).
     pub sequence: String,
-    /// Place in the feed.
+    /// Position in the feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
-    /// Whose order.
+    /// Storefront of the order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
-    /// Who.
+    /// Actor.
     pub actor: String,
-    /// What they wanted.
+    /// Purpose.
     pub intent: String,
-    /// The id of the HTTP request that started it.
+    /// Id of the HTTP request that caused the event.
     pub requestid: String,
-    /// The facts.
+    /// Event data.
     #[schema(value_type = Object)]
     pub data: Json,
 }

@@ -1,4 +1,4 @@
-//! Asking a running program how it is, as container engines do.
+//! Health probe of a running program, for container engines.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -7,13 +7,13 @@ use std::{
 
 use anyhow::{Context, bail};
 
-/// For the answer.
+/// Timeout for the response.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Asks the program that listens on `address` on this machine whether it is ready.
+/// Requests `/readyz` of the program that listens on `address` on this machine.
 ///
 /// # Errors
-/// What it answers when it is not, or why it can't be asked.
+/// The response when it is not ready, or the reason why the request failed.
 pub async fn ask(mut address: SocketAddr) -> anyhow::Result<()> {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => {

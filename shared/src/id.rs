@@ -1,4 +1,4 @@
-//! Identifiers: each kind its own type, parsed at the edge and carried inward.
+//! Identifiers: one type per kind, parsed at the edge.
 
 use std::{fmt, str::FromStr};
 
@@ -41,7 +41,7 @@ macro_rules! uuid_id {
             type Err = String;
 
             fn from_str(text: &str) -> Result<Self, String> {
-                // Only the hyphenated form: one id has one spelling.
+                // Only the hyphenated form is accepted, so that an id has one spelling.
                 match Uuid::try_parse(text) {
                     Ok(id) if text.len() == 36 => Ok(Self(id)),
                     _ => Err("is not a UUID".to_owned()),
@@ -69,11 +69,11 @@ uuid_id!(
 );
 
 uuid_id!(
-    /// An endpoint of outgoing webhooks, UUIDv7.
+    /// A webhook endpoint, UUIDv7.
     EndpointId
 );
 uuid_id!(
-    /// A webhook to one endpoint, UUIDv7.
+    /// A webhook delivery, UUIDv7.
     DeliveryId
 );
 
@@ -141,12 +141,12 @@ name_id!(
     64
 );
 name_id!(
-    /// A warehouse, called what the first stock entry called it.
+    /// A warehouse, named by its first stock entry.
     Warehouse,
     64
 );
 name_id!(
-    /// A storefront: who sells. Its credential sees only what is its own.
+    /// A storefront. Its credentials see only its own data.
     Storefront,
     64
 );
@@ -157,13 +157,13 @@ impl Default for Storefront {
     }
 }
 
-/// Names travel in URLs, headers and logs, so they are kept to characters that are safe in all three.
+/// Names are used in URLs, headers and logs and are limited to characters that are safe in all three.
 fn check_name(text: &str, max: usize) -> Result<(), String> {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if text.is_empty() || text.len() > max {
         return Err(format!("must have 1 to {max} characters"));
     }
-    // `.` and `..` mean something else in a path.
+    // `.` and `..` have a special meaning in paths.
     if !text.chars().all(is_safe) || text.chars().all(|c| c == '.') {
         return Err("may only contain letters, digits, '.', '_' and '-'".to_owned());
     }

@@ -1,26 +1,25 @@
-//! What `api-gateway` and `order-worker` both speak. No business rules live here.
+//! The protocol between `api-gateway` and `order-worker`. Contains no business rules.
 //!
 //! # Calling the worker
 //!
-//! A Rust program beside the broker asks as the gateway does: a [`request::Request`], read from JSON with
-//! every error at once; a [`request::Caller`] on whose behalf; an [`amqp::rpc_client::RpcClient`], which
-//! answers an [`outcome`]. `UNAVAILABLE` is certain that nothing was done, `TIMEOUT` is not: ask again
-//! under the same idempotency key. `examples/call.rs` is a whole program.
+//! A Rust program with access to the broker calls the worker as the gateway does: with a [`request::Request`],
+//! parsed from JSON with all errors at once; a [`request::Caller`]; and an [`amqp::rpc_client::RpcClient`],
+//! which returns an [`outcome`]. `UNAVAILABLE` means that the request had no effect. `TIMEOUT` means that it may
+//! have had one: retry with the same idempotency key. `examples/call.rs` is a complete program.
 //!
 //! # Layout
 //!
 //! - [`outcome`]: the result envelope (`SUCCESS`/`FAILURE`) and its error codes.
-//! - [`request`]: every RPC request, one enum variant a pattern, and the caller it is made for.
-//! - [`order`], [`product`], [`customer`], [`event`], [`webhook`]: representations on the wire.
-//! - [`retry`], [`dead_letter`]: what failed, and will be tried again or not.
-//! - [`id`], [`money`]: the small types they are made of.
-//! - [`body`]: strict reading of JSON bodies that reports every error at once.
-//! - [`page`]: lists and their cursors. [`etag`]: versions and the conditions made of them.
-//! - [`amqp`]: the only place that knows lapin: topology, connection, RPC, consumer, publisher.
-//! - [`config`]: environment variables, each wrong value named. [`telemetry`]: logs.
-//! - [`trace`]: where a request goes. [`metrics`]: how much of what there is.
-//! - [`health`]: asks a running program how it is.
-//! - [`shutdown`]: one token from SIGTERM to every task.
+//! - [`request`]: every RPC request, one enum variant per pattern, and its caller.
+//! - [`order`], [`product`], [`customer`], [`event`], [`webhook`]: representations and requests.
+//! - [`retry`], [`dead_letter`]: failed steps, with or without further retries.
+//! - [`id`], [`money`]: the value types that these consist of.
+//! - [`body`]: strict JSON parsing that reports every error at once.
+//! - [`page`]: lists and their cursors. [`etag`]: versions and preconditions.
+//! - [`amqp`]: the only module that uses lapin: topology, connection, RPC, consumer, publisher.
+//! - [`config`]: environment variables. [`telemetry`]: logs. [`trace`]: traces. [`metrics`]: metrics.
+//! - [`health`]: health probe of a running program.
+//! - [`shutdown`]: one cancellation token from SIGTERM to every task.
 
 pub mod amqp;
 pub mod body;

@@ -1,32 +1,32 @@
-//! Metrics in Prometheus' text form (<https://prometheus.io/docs/instrumenting/exposition_formats/>), named as
-//! is usual there: seconds, totals, one unit each.
+//! Metrics in Prometheus' text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>), named by
+//! its conventions: base units, `_total` for counters.
 
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::time;
 
-/// What `/metrics` answers with.
+/// Content type of `/metrics`.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Seconds: from a fast commit to a slow partner.
+/// Histogram buckets in seconds.
 const SECONDS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
-/// How many at once.
+/// Histogram buckets for batch sizes.
 const SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-/// Between two rounds of adding up what was noted.
+/// Interval of the exporter's upkeep.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// What was noted, to be told.
+/// The process's metrics recorder.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Begins to note what this process does.
+    /// Installs the recorder.
     ///
     /// # Errors
-    /// When something notes already: once a process.
+    /// When a recorder is installed already.
     pub fn install() -> Result<Self, BuildError> {
         let handle = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
@@ -35,7 +35,7 @@ impl Metrics {
         Ok(Self(handle))
     }
 
-    /// Adds up what was noted, until it is dropped: what nobody asks for must not grow.
+    /// Runs the exporter's upkeep until it is dropped, so that unscraped histograms don't grow.
     pub async fn keep_up(self) {
         loop {
             time::sleep(UPKEEP).await;
@@ -43,7 +43,7 @@ impl Metrics {
         }
     }
 
-    /// All of it, as text.
+    /// All metrics as text.
     pub fn render(&self) -> String {
         self.0.render()
     }

@@ -1,14 +1,14 @@
-//! Money: integer minor units beside a currency, and sums that can't overflow unseen.
+//! Money: integer minor units with a currency, and sums that can't overflow silently.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The largest amount accepted anywhere, in minor units: far above any order, far below overflow,
-/// and exact as a JSON number in every client (below 2^53).
+/// Largest amount accepted anywhere, in minor units: far above any order, far below overflow, and exact as a
+/// JSON number in every client (below 2^53).
 pub const MAX_AMOUNT: i64 = 1_000_000_000_000;
 
-/// Codes of ISO 4217 (list one, of 2026), without funds and metals; XTS is for tests.
+/// Codes of ISO 4217 (list one, 2026), without funds and metals; XTS is for tests.
 const ISO_4217: &str = "
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD
     CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD
@@ -88,17 +88,17 @@ impl fmt::Display for Currency {
     }
 }
 
-/// An amount in minor units of its currency; two currencies never add up.
+/// An amount in minor units of a currency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Money {
     /// Minor units: cents for EUR, yen for JPY.
     pub amount: i64,
-    /// Of which currency.
+    /// The currency.
     pub currency: Currency,
 }
 
 impl Money {
-    /// Nothing, in `currency`.
+    /// Zero in `currency`.
     pub fn zero(currency: Currency) -> Self {
         Self {
             amount: 0,
@@ -109,7 +109,7 @@ impl Money {
     /// `self + price × quantity`.
     ///
     /// # Errors
-    /// Says so when the currencies differ or the sum exceeds [`MAX_AMOUNT`].
+    /// When the currencies differ or the sum exceeds [`MAX_AMOUNT`].
     pub fn plus(self, price: Money, quantity: u32) -> Result<Self, String> {
         if self.currency != price.currency {
             return Err(format!(

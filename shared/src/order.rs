@@ -1,5 +1,4 @@
-//! Orders on the wire: the representation that REST and RPC answer, and in `request` what can be
-//! asked about them.
+//! Orders: the representation that REST and RPC return; `request` has the requests.
 
 mod accept;
 mod import;
@@ -43,23 +42,23 @@ use crate::{
 pub struct Order {
     /// UUIDv7.
     pub id: OrderId,
-    /// Counts up by storefront-independent order of acceptance; for people.
+    /// Order number, counted over all storefronts; for people.
     pub number: i64,
-    /// Who sold it.
+    /// Storefront that sold the order.
     pub storefront: Storefront,
-    /// Who bought it.
+    /// Id of the customer.
     pub customer_id: CustomerId,
-    /// The importing system's id.
+    /// Id of the order in the system that it was imported from.
     pub external_id: Option<String>,
-    /// Where the order stands.
+    /// Status of the order.
     pub status: OrderStatus,
-    /// Why it was cancelled.
+    /// Reason for the cancellation.
     pub cancel_reason: Option<CancelReason>,
-    /// Of `total` and of every price.
+    /// Currency of `total` and of every price.
     pub currency: Currency,
-    /// Sum of the items, in minor units.
+    /// Sum of the line items, in minor units.
     pub total: i64,
-    /// What was bought, each line from one warehouse.
+    /// Line items; each comes from one warehouse.
     pub items: Vec<LineItem>,
     /// Units of `items` that will not be shipped: the rest of the order was cancelled after a part had
     /// left.
@@ -68,30 +67,30 @@ pub struct Order {
     pub cancelled_items: Vec<CancelledItem>,
     /// Where it goes.
     pub shipping_address: Option<Address>,
-    /// The money's side.
+    /// Payment.
     pub payment: Payment,
-    /// The goods' side.
+    /// Shipments.
     pub shipments: Vec<Shipment>,
-    /// It waits for its owner's approval.
+    /// Whether the order is waiting for approval.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     pub awaits_approval: bool,
-    /// The step that is due or under way; `null` when nothing is.
+    /// The step that is due or running; `null` if there is none.
     pub in_progress: Option<InProgress>,
-    /// The caller's own data.
+    /// Metadata set by the client.
     #[schema(value_type = Object)]
     pub metadata: Map<String, Value>,
     /// The `sequence` of the order's last event; also its `ETag`.
     pub version: u64,
-    /// Soft-deleted.
+    /// Whether the order is soft-deleted.
     pub is_deleted: bool,
-    /// When it was accepted.
+    /// Time of creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// When it was soft-deleted.
+    /// Time of the soft deletion.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub deleted_at: Option<Timestamp>,
 }
@@ -100,20 +99,20 @@ pub struct Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
-    /// Stored; stock held; payment or approval outstanding.
+    /// Stored and its stock reserved; payment or approval is outstanding.
     Pending,
-    /// Payment authorized, being fulfilled.
+    /// Payment authorized; being fulfilled.
     Processing,
-    /// All items left.
+    /// All items were shipped.
     Shipped,
-    /// All items arrived.
+    /// All items were delivered.
     Delivered,
-    /// Will not be fulfilled; see `cancel_reason`.
+    /// Cancelled; see `cancel_reason`.
     Cancelled,
 }
 
 impl OrderStatus {
-    /// As it stands on the wire.
+    /// The status as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -142,26 +141,26 @@ impl FromStr for OrderStatus {
     }
 }
 
-/// Why an order was cancelled.
+/// Reason for a cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelReason {
-    /// The storefront asked, for its customer.
+    /// Requested by the storefront for its customer.
     CustomerRequest,
-    /// An operator asked.
+    /// Requested by an operator.
     OperatorRequest,
-    /// The payment provider refused.
+    /// The payment was declined.
     PaymentDeclined,
-    /// Stock was gone when it was processed.
+    /// Stock was not available when the order was processed.
     OutOfStock,
-    /// Payment did not arrive within the reservation's time.
+    /// The payment was not authorized before the reservation expired.
     Expired,
-    /// The owner did not approve.
+    /// The order was not approved.
     Rejected,
 }
 
 impl CancelReason {
-    /// Every reason there is.
+    /// All reasons.
     pub const ALL: [Self; 6] = [
         Self::CustomerRequest,
         Self::OperatorRequest,
@@ -171,7 +170,7 @@ impl CancelReason {
         Self::Rejected,
     ];
 
-    /// As it stands on the wire.
+    /// The reason as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CustomerRequest => "customer_request",
@@ -184,19 +183,19 @@ impl CancelReason {
     }
 }
 
-/// One line: some units of a product, from one warehouse, at the price of the day.
+/// A line item: units of a product from one warehouse, at the price at the time of the order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct LineItem {
-    /// Which product.
+    /// SKU of the product.
     pub sku: Sku,
-    /// Its name when it was bought.
+    /// Name of the product at the time of the order.
     pub name: String,
-    /// How many.
+    /// Number of units.
     #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
     pub quantity: NonZeroU32,
-    /// Minor units each, fixed at creation.
+    /// Price per unit in minor units, fixed at creation.
     pub unit_price: i64,
-    /// Where they are held and leave from; `null` as long as none are.
+    /// Warehouse that the units are reserved in and shipped from; `null` until they are reserved.
     pub warehouse: Option<Warehouse>,
 }
 
@@ -213,44 +212,44 @@ pub struct CancelledItem {
 /// Some units of a product in one warehouse: what is reserved, released or shipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StockItem {
-    /// Which product.
+    /// SKU of the product.
     pub sku: Sku,
-    /// In which warehouse.
+    /// Warehouse.
     pub warehouse: Warehouse,
-    /// How many.
+    /// Number of units.
     #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
     pub quantity: NonZeroU32,
 }
 
-/// An address: text by field. Common fields are `name`, `line1`, `line2`, `city`, `postal_code`,
-/// `region` and `country`; others are kept as they are.
+/// An address: text by field name. Common fields are `name`, `line1`, `line2`, `city`, `postal_code`, `region`
+/// and `country`; others are stored unchanged.
 pub type Address = BTreeMap<String, String>;
 
-/// The money's side of an order.
+/// The payment of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Payment {
-    /// Where the payment stands.
+    /// Status of the payment.
     pub status: PaymentStatus,
-    /// Which provider holds it.
+    /// Payment provider.
     pub provider: String,
-    /// The provider's id.
+    /// Id of the payment at the provider.
     pub reference: Option<String>,
-    /// Minor units the provider holds for us.
+    /// Authorized amount in minor units.
     pub authorized: i64,
-    /// Minor units taken.
+    /// Captured amount in minor units.
     pub captured: i64,
-    /// Minor units given back.
+    /// Refunded amount in minor units.
     pub refunded: i64,
-    /// What the customer has to do before the provider goes on.
+    /// Action that the customer has to complete first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_action: Option<NextAction>,
 }
 
-/// What the customer has to do before the provider goes on: to authenticate, most often. The order waits
-/// for it, no longer than its stock is held.
+/// An action that the customer has to complete before the payment can be authorized, usually authentication. The
+/// order waits for it as long as its stock is reserved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NextAction {
-    /// As the provider calls it: `use_stripe_sdk`, `redirect_to_url`…
+    /// Type of the action at the provider: `use_stripe_sdk`, `redirect_to_url`…
     #[serde(rename = "type")]
     pub kind: String,
     /// URL to redirect the customer to, if there is one.
@@ -262,79 +261,79 @@ pub struct NextAction {
     pub client_secret: Option<String>,
 }
 
-/// Where a payment stands.
+/// Status of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentStatus {
-    /// Not asked, or not answered.
+    /// Not authorized yet.
     Pending,
-    /// Held for us.
+    /// Authorized.
     Authorized,
-    /// Taken.
+    /// Captured.
     Captured,
-    /// The hold was given up; nothing was taken.
+    /// The authorization was voided; nothing was captured.
     Voided,
-    /// Some of what was taken was given back.
+    /// Partially refunded.
     PartiallyRefunded,
-    /// All that was taken was given back.
+    /// Fully refunded.
     Refunded,
-    /// Refused.
+    /// Declined.
     Failed,
 }
 
-/// A parcel.
+/// A shipment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Shipment {
     /// UUIDv7.
     pub id: ShipmentId,
-    /// Where the parcel is.
+    /// Status of the shipment.
     pub status: ShipmentStatus,
-    /// Who carries it.
+    /// Carrier.
     pub carrier: String,
-    /// The carrier's id for it.
+    /// The carrier's tracking number.
     pub tracking_number: String,
-    /// What is in it.
+    /// Items of the shipment.
     pub items: Vec<StockItem>,
-    /// When it left.
+    /// Time at which it was handed to the carrier.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub shipped_at: Option<Timestamp>,
-    /// When it arrived.
+    /// Time of delivery.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub delivered_at: Option<Timestamp>,
 }
 
-/// Where a parcel is.
+/// Status of a shipment.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum ShipmentStatus {
-    /// Announced to the carrier; still here.
+    /// The carrier knows of the shipment; it has not been handed over.
     LabelCreated,
-    /// Handed over.
+    /// Handed to the carrier.
     Shipped,
-    /// On its way.
+    /// In transit.
     InTransit,
-    /// On the last van.
+    /// Out for delivery.
     OutForDelivery,
-    /// Arrived.
+    /// Delivered.
     Delivered,
-    /// Could not be delivered.
+    /// A delivery attempt failed.
     Failed,
-    /// Came back.
+    /// Returned.
     Returned,
-    /// Withdrawn before it left.
+    /// Cancelled before it was shipped.
     Cancelled,
 }
 
-/// The step that is due or under way.
+/// The step that is due or running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct InProgress {
-    /// Which step.
+    /// Name of the step.
     pub step: String,
-    /// Which attempt, counted from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// When it is due; in the past while it is under way.
+    /// Time at which it is due; in the past while it runs.
     #[schema(value_type = String, format = DateTime)]
     pub due_at: Timestamp,
 }

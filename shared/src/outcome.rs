@@ -1,8 +1,8 @@
-//! The result envelope: what every RPC call answers.
+//! The result envelope of every RPC reply.
 //!
 //! `{"status":"SUCCESS","value":…}` or
-//! `{"status":"FAILURE","error":{"code":"OUT_OF_STOCK","message":"…","details":{…}}}`.
-//! Services work with [`Result<T, Failure>`](Failure); it becomes an [`Outcome`] in one place.
+//! `{"status":"FAILURE","error":{"code":"OUT_OF_STOCK","message":"…","details":{…}}}`. Code works with
+//! [`Result<T, Failure>`](Failure), which is converted to an [`Outcome`] in one place.
 
 use std::fmt;
 
@@ -19,26 +19,26 @@ use crate::body;
 #[serde(tag = "status", try_from = "Envelope<T>")]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
 pub enum Outcome<T> {
-    /// The request was carried out.
+    /// The request succeeded.
     #[serde(rename = "SUCCESS")]
     Success {
-        /// What the caller asked for.
+        /// The result.
         value: T,
     },
-    /// The request was refused or could not be carried out.
+    /// The request was refused or failed.
     #[serde(rename = "FAILURE")]
     Failure {
-        /// Why.
+        /// The error.
         error: Failure,
     },
 }
 
-/// The envelope as it is read: in one pass, so that its value can be left as it is.
+/// The envelope as parsed: in one pass, so that its value is left unparsed.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
 struct Envelope<T> {
     status: Status,
-    // `null` is a value like any other.
+    // `null` is a valid value.
     #[serde(default, deserialize_with = "present")]
     value: Option<T>,
     #[serde(default)]
@@ -85,34 +85,34 @@ impl<T> TryFrom<Envelope<T>> for Outcome<T> {
     }
 }
 
-/// A value as JSON, which nobody on its way has to look into.
+/// A serialized JSON value, passed on without parsing.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Json(Box<RawValue>);
 
 impl Json {
-    /// `value` as JSON.
+    /// Serializes `value`.
     ///
     /// # Errors
-    /// `INTERNAL` if it can't be written as JSON, which no representation allows.
+    /// `INTERNAL` if it can't be serialized, which does not happen for representations.
     pub fn of(value: &impl Serialize) -> Result<Self, Failure> {
         to_raw_value(value).map(Self).map_err(|error| {
             Failure::new(Code::Internal, format!("a value can't be written: {error}"))
         })
     }
 
-    /// The text.
+    /// The JSON text.
     pub fn text(&self) -> &str {
         self.0.get()
     }
 
-    /// The text, which is all there is.
+    /// The JSON text.
     pub fn into_text(self) -> String {
         let text: Box<str> = self.0.into();
         text.into()
     }
 
-    /// The value itself.
+    /// The parsed value.
     pub fn value(&self) -> Value {
         body::from_stored(self.text()).unwrap_or_default()
     }
@@ -142,12 +142,12 @@ impl<T> From<Outcome<T>> for Result<T, Failure> {
     }
 }
 
-/// What whoever asked is told.
+/// The reply to an RPC request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RpcReply {
-    /// The answer.
+    /// The result.
     pub outcome: Result<Json, Failure>,
-    /// Whether it was given before, under the same idempotency key.
+    /// Whether the reply was replayed from the idempotency record.
     pub is_replay: bool,
 }
 
@@ -160,15 +160,15 @@ impl From<Result<Json, Failure>> for RpcReply {
     }
 }
 
-/// Why a request was not carried out; a value, not an exception.
+/// An error that is reported to the caller.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Failure {
-    /// What kind of failure: decides the HTTP status and what the caller may do next.
+    /// Error code: determines the HTTP status and the caller's options.
     pub code: Code,
-    /// One sentence for a person.
+    /// One sentence for people.
     pub message: String,
-    /// Facts for a program: `errors`, `skus`, `retry_after_seconds`…
+    /// Data for programs: `errors`, `skus`, `retry_after_seconds`…
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub details: Value,
 }
@@ -183,24 +183,24 @@ impl Failure {
         }
     }
 
-    /// The same failure with facts for a program.
+    /// Adds data for programs.
     #[must_use]
     pub fn with(mut self, details: Value) -> Self {
         self.details = details;
         self
     }
 
-    /// `NOT_FOUND`: also the answer for what another storefront owns.
+    /// `NOT_FOUND`; also used for resources of another storefront.
     pub fn not_found(what: &str, id: impl fmt::Display) -> Self {
         Self::new(Code::NotFound, format!("no {what} {id}"))
     }
 
-    /// `INVALID_STATE`: the thing exists but does not allow this now.
+    /// `INVALID_STATE`: the resource exists but its state does not allow the operation.
     pub fn invalid_state(message: impl Into<String>) -> Self {
         Self::new(Code::InvalidState, message)
     }
 
-    /// `INVALID_REQUEST` for a well-formed request that breaks rules: all of them at once, or the first
+    /// `INVALID_REQUEST` for a well-formed request that violates rules: all violations, or the first
     /// [`MAX_VIOLATIONS`].
     pub fn violations(violations: &[Violation]) -> Self {
         let (named, rest) = match violations.split_at_checked(MAX_VIOLATIONS) {
@@ -219,15 +219,15 @@ impl Failure {
         Self::violations(&[Violation::new(pointer, detail)])
     }
 
-    /// The violations carried in `details.errors`, if any.
+    /// The violations in `details.errors`, if any.
     pub fn errors(&self) -> Option<&Value> {
         self.details.get("errors")
     }
 
-    /// The HTTP status this failure answers with.
+    /// The HTTP status of this failure.
     pub fn http_status(&self) -> u16 {
         match self.code {
-            // Malformed is 400; well-formed but breaking a rule names its fields and is 422.
+            // Malformed requests are 400; well-formed requests that violate a rule are 422.
             Code::InvalidRequest if self.errors().is_some() => 422,
             Code::InvalidRequest => 400,
             Code::Unauthenticated => 401,
@@ -246,15 +246,15 @@ impl Failure {
     }
 }
 
-/// Broken rules that are named of a request: two for each line of the largest order.
+/// Maximum number of violations in a failure: two for each line of the largest order.
 pub const MAX_VIOLATIONS: usize = 1_000;
 
-/// One broken rule: which field, by JSON pointer (RFC 6901), and what is wrong with it.
+/// A rule violation: the field's JSON pointer (RFC 6901) and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Violation {
-    /// JSON pointer into the request body, or a query parameter's name.
+    /// JSON pointer into the request body, or name of a query parameter.
     pub pointer: String,
-    /// What is wrong.
+    /// The reason.
     pub detail: String,
 }
 
@@ -280,40 +280,40 @@ impl Violation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Code {
-    /// Malformed, or well-formed and breaking a rule.
+    /// Malformed, or well-formed and in violation of a rule.
     InvalidRequest,
-    /// No credential, or one that is not known.
+    /// Missing or unknown credential.
     Unauthenticated,
-    /// The payment provider refused.
+    /// The payment was declined.
     PaymentDeclined,
-    /// The credential does not allow this.
+    /// The credential does not permit the operation.
     Forbidden,
-    /// Not there, or not the caller's.
+    /// Not found, or not visible to the caller.
     NotFound,
-    /// Not every item could be reserved; nothing was.
+    /// Not every item could be reserved; nothing was reserved.
     OutOfStock,
-    /// The thing exists but does not allow this now.
+    /// The resource's state does not allow the operation.
     InvalidState,
-    /// The first request with this idempotency key has not been answered yet.
+    /// The first request with this idempotency key is still being processed.
     IdempotencyInProgress,
-    /// `If-Match` named another version.
+    /// The resource's tag does not match `If-Match`.
     VersionMismatch,
-    /// The body is larger than allowed.
+    /// The body exceeds the size limit.
     PayloadTooLarge,
-    /// The idempotency key was used with another request.
+    /// The idempotency key was used for a different request.
     IdempotencyConflict,
-    /// Too many requests with this key.
+    /// Too many requests with this credential.
     RateLimited,
-    /// A defect on our side.
+    /// An internal error.
     Internal,
-    /// Broker or database away; certain that nothing was done.
+    /// The broker or the database is unavailable; the request had no effect.
     Unavailable,
-    /// Outcome unknown; retry with the same idempotency key.
+    /// The outcome is unknown; retry with the same idempotency key.
     Timeout,
 }
 
 impl Code {
-    /// The code as it stands on the wire.
+    /// The code as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "INVALID_REQUEST",

@@ -1,10 +1,10 @@
-//! Lists: `{data:[…], next_cursor}`, read by keyset.
+//! Lists: `{data:[…], next_cursor}`, with keyset pagination.
 
 use serde::{Deserialize, Serialize};
 
-/// Entries of a page when the caller names no `limit`.
+/// Default page size.
 pub const DEFAULT_LIMIT: u32 = 50;
-/// Entries of a page at most.
+/// Maximum page size.
 pub const MAX_LIMIT: u32 = 200;
 
 /// One page of a list or feed.
@@ -12,25 +12,25 @@ pub const MAX_LIMIT: u32 = 200;
 pub struct Page<T> {
     /// The entries.
     pub data: Vec<T>,
-    /// Pass as `cursor` for the next page; `null` on the last one. A page of large entries has fewer of them
-    /// than were asked for.
+    /// Pass as `cursor` for the next page; `null` on the last one. Pages of large entries may have fewer entries
+    /// than `limit`.
     pub next_cursor: Option<String>,
 }
 
-/// What was read for a page.
+/// The rows read for a page.
 #[derive(Debug)]
 pub struct Rows<T> {
-    /// Up to `limit + 1`: the extra one only tells that there is more.
+    /// Up to `limit + 1` rows: the extra one tells that there is a next page.
     pub rows: Vec<T>,
-    /// There is more, and no room for it: a page is limited by its bytes, too.
+    /// Whether rows were left out because of the page's size in bytes.
     pub is_cut: bool,
 }
 
 impl<T> Rows<T> {
-    /// What `read` makes of them.
+    /// Applies `read` to each row.
     ///
     /// # Errors
-    /// The first of `read`.
+    /// The first error of `read`.
     pub fn read<R, E>(&self, read: impl FnOnce(&[T]) -> Result<Vec<R>, E>) -> Result<Rows<R>, E> {
         Ok(Rows {
             rows: read(&self.rows)?,
@@ -38,7 +38,7 @@ impl<T> Rows<T> {
         })
     }
 
-    /// Each as `change` has it.
+    /// Applies `change` to each entry.
     pub fn map<R>(self, change: impl FnMut(T) -> R) -> Rows<R> {
         Rows {
             rows: self.rows.into_iter().map(change).collect(),
@@ -55,7 +55,7 @@ impl<T> From<Vec<T>> for Rows<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of what was read for it.
+    /// Makes a page of the rows read for it.
     pub fn from_rows(read: impl Into<Rows<T>>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
         let Rows { mut rows, is_cut } = read.into();
         let limit = limit as usize;

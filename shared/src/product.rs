@@ -1,4 +1,4 @@
-//! Products and their stock on the wire.
+//! Products and stock: representations and requests.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,12 +13,12 @@ use crate::{
     web_url::web_url,
 };
 
-/// Image URLs of a product at most.
+/// Maximum number of image URLs of a product.
 pub const MAX_IMAGES: usize = 20;
-/// Units on hand in one warehouse at most.
+/// Maximum number of units on hand in one warehouse.
 pub const MAX_ON_HAND: i64 = 1_000_000_000;
 
-/// A product as callers see it; shared by the storefronts.
+/// A product; shared by all storefronts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(example = json!({
     "sku": "TSHIRT", "name": "T-shirt", "price": 1999, "currency": "EUR",
@@ -28,41 +28,41 @@ pub const MAX_ON_HAND: i64 = 1_000_000_000;
     "created_at": "2026-01-31T12:00:00Z", "updated_at": "2026-01-31T12:00:01Z"
 }))]
 pub struct Product {
-    /// What it is ordered by.
+    /// Stock keeping unit.
     pub sku: Sku,
-    /// What people call it.
+    /// Name.
     pub name: String,
-    /// Minor units each.
+    /// Price per unit in minor units.
     pub price: i64,
-    /// Of `price`.
+    /// Currency of `price`.
     pub currency: Currency,
-    /// Photos.
+    /// URLs of images.
     pub image_urls: Vec<String>,
-    /// `stock.low` is told when no more than this many units are available.
+    /// Threshold of available units at which the event `stock.low` is emitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low_stock_at: Option<i64>,
-    /// By warehouse, in the order of their names.
+    /// Stock levels, sorted by warehouse.
     pub stock: Vec<StockLevel>,
-    /// Soft-deleted: can't be ordered.
+    /// Whether the product is soft-deleted and can't be ordered.
     pub is_deleted: bool,
-    /// Counts the product's own changes and stock counts; also its `ETag`.
+    /// Counts changes of the product and of its stock levels; also its `ETag`.
     pub version: u64,
-    /// When it was first created.
+    /// Time of creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
-/// What one warehouse has of a product.
+/// Stock level of a product in one warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StockLevel {
-    /// Which warehouse.
+    /// Warehouse.
     pub warehouse: Warehouse,
-    /// Units on the shelves.
+    /// Units on hand.
     pub on_hand: i64,
-    /// Of these, held for open orders.
+    /// Units reserved for open orders.
     pub reserved: i64,
     /// `on_hand - reserved`.
     pub available: i64,
@@ -73,21 +73,21 @@ pub struct StockLevel {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"sku": "TSHIRT", "name": "T-shirt", "price": 1999, "currency": "EUR", "image_urls": []}))]
 pub struct NewProduct {
-    /// What it will be ordered by.
+    /// Stock keeping unit.
     pub sku: Sku,
-    /// What people call it.
+    /// Name.
     #[schema(min_length = 1, max_length = 200)]
     pub name: String,
-    /// Minor units each.
+    /// Price per unit in minor units.
     #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub price: i64,
-    /// Of `price`.
+    /// Currency of `price`.
     pub currency: Currency,
-    /// Photos.
+    /// URLs of images.
     #[serde(default)]
     #[schema(schema_with = schema::image_urls, required = false)]
     pub image_urls: Vec<String>,
-    /// Tell `stock.low` when no more than this many units are available, in all warehouses.
+    /// Threshold of available units, over all warehouses, at which the event `stock.low` is emitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub low_stock_at: Option<i64>,
@@ -117,18 +117,18 @@ impl NewProduct {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"price": 2499}))]
 pub struct UpdateProduct {
-    /// Which product.
+    /// SKU of the product.
     #[schema(ignore)]
     pub sku: Sku,
-    /// A new name.
+    /// Name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 200, nullable = false)]
     pub name: Option<String>,
-    /// A new price, in minor units; orders keep the price they were created with.
+    /// Price per unit in minor units; existing orders keep their price.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1_000_000_000_000_i64, nullable = false)]
     pub price: Option<i64>,
-    /// A new currency.
+    /// Currency of `price`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Currency)]
     pub currency: Option<Currency>,
@@ -161,10 +161,10 @@ impl UpdateProduct {
     }
 }
 
-/// `product.get`, `product.delete`: nothing but which product.
+/// `product.get`, `product.delete`: a product's SKU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProductRef {
-    /// Which product.
+    /// SKU of the product.
     pub sku: Sku,
 }
 
@@ -175,12 +175,12 @@ impl ProductRef {
     }
 }
 
-/// `product.list`: by sku.
+/// `product.list`: products by SKU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListProducts {
-    /// Soft-deleted ones too.
+    /// Whether to include soft-deleted products.
     pub include_deleted: bool,
-    /// Entries at most.
+    /// Maximum number of entries.
     pub limit: u32,
     /// [Behind](cursor_behind) the sku that the last page ended with.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,21 +201,21 @@ impl ListProducts {
     }
 }
 
-/// `stock.set`: what was counted in a warehouse.
+/// `stock.set`: sets the stock level of a warehouse after a count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"on_hand": 100}))]
 pub struct SetStock {
-    /// Of which product.
+    /// SKU of the product.
     #[schema(ignore)]
     pub sku: Sku,
-    /// In which warehouse.
+    /// Warehouse.
     #[schema(ignore)]
     pub warehouse: Warehouse,
-    /// Units on the shelves, reserved ones included.
+    /// Units on hand, including reserved ones.
     #[schema(minimum = 0, maximum = 1_000_000_000)]
     pub on_hand: i64,
-    /// Why, in the caller's words; kept in the event.
+    /// Free-text reason, kept in the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 200)]
     pub reason: Option<String>,
@@ -236,21 +236,21 @@ impl SetStock {
     }
 }
 
-/// `stock.adjust`: so many came or went without an order: found, broken, stolen, delivered.
+/// `stock.adjust`: changes a stock level by a difference: found, damaged, stolen, received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"delta": -2, "reason": "broken"}))]
 pub struct AdjustStock {
-    /// Of which product.
+    /// SKU of the product.
     #[schema(ignore)]
     pub sku: Sku,
-    /// In which warehouse.
+    /// Warehouse.
     #[schema(ignore)]
     pub warehouse: Warehouse,
-    /// Units more, or less; not zero.
+    /// Difference in units; not zero.
     #[schema(minimum = -1_000_000_000, maximum = 1_000_000_000)]
     pub delta: i64,
-    /// Why, in the caller's words; kept in the event.
+    /// Free-text reason, kept in the event.
     #[schema(min_length = 1, max_length = 200)]
     pub reason: String,
 }
@@ -340,7 +340,7 @@ fn name(value: Value) -> Result<String, String> {
     body::visible_text(1..=200)(value)
 }
 
-/// What is stored stays readable, whatever ISO does with its list.
+/// Unknown currencies are refused in requests only; stored data stays readable if ISO 4217 changes.
 fn currency(value: Value) -> Result<Currency, String> {
     let currency: Currency = body::parsed(value)?;
     if currency.is_listed() {

@@ -1,8 +1,8 @@
-//! Every RPC request, one enum variant a pattern, and the caller it is made for.
+//! Every RPC request, one enum variant per pattern, and its caller.
 //!
-//! On the wire a request is its pattern (the AMQP property `type`) and one JSON object: what the
-//! REST call takes, with path and query parameters as fields. Both processes read it with the same
-//! code, so a foreign AMQP client meets the same rules as a REST client.
+//! On the wire a request is its pattern (the AMQP property `type`) and a JSON object: the body of the REST call,
+//! with path and query parameters as fields. Gateway and worker parse it with the same code, so AMQP clients and
+//! REST clients are subject to the same rules.
 
 use std::str::FromStr;
 
@@ -37,14 +37,14 @@ use crate::{
 
 macro_rules! requests {
     ($($(#[$doc:meta])* $pattern:literal => $variant:ident($payload:ty),)+) => {
-        /// A request that the worker answers.
+        /// A request to the worker.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Request {
             $($(#[$doc])* $variant($payload),)+
         }
 
         impl Request {
-            /// Every pattern there is.
+            /// All patterns.
             pub const PATTERNS: &[&str] = &[$($pattern),+];
 
             /// The pattern: the AMQP property `type`.
@@ -54,10 +54,10 @@ macro_rules! requests {
                 }
             }
 
-            /// The JSON object that travels.
+            /// The request's JSON object.
             ///
             /// # Errors
-            /// `INTERNAL` if it can't be written as JSON, which no request type allows.
+            /// `INTERNAL` if it can't be serialized, which does not happen for these types.
             pub fn to_body(&self) -> Result<Box<RawValue>, Failure> {
                 match self {
                     $(Self::$variant(payload) => to_raw_value(payload),)+
@@ -65,10 +65,10 @@ macro_rules! requests {
                 .map_err(|error| Failure::new(Code::Internal, format!("request can't be written: {error}")))
             }
 
-            /// Reads the request that `pattern` and `body` stand for.
+            /// Parses the request of `pattern` from `body`.
             ///
             /// # Errors
-            /// `INVALID_REQUEST` naming the unknown pattern or every field that is wrong.
+            /// `INVALID_REQUEST` naming the unknown pattern or every invalid field.
             pub fn read(pattern: &str, body: Value) -> Result<Self, Failure> {
                 match pattern {
                     $($pattern => body::read(body, <$payload>::read).map(Self::$variant),)+
@@ -83,13 +83,13 @@ macro_rules! requests {
 }
 
 requests! {
-    /// Accepts an order: prices it, reserves its stock, starts its flow.
+    /// Creates an order: prices it, reserves its stock, starts its workflow.
     "order.create" => CreateOrder(CreateOrder),
-    /// One order.
+    /// Returns an order.
     "order.get" => GetOrder(GetOrder),
-    /// Orders, newest first.
+    /// Lists orders, newest first.
     "order.list" => ListOrders(ListOrders),
-    /// Cancels an order that has not left.
+    /// Cancels an order that has not been shipped.
     "order.cancel" => CancelOrder(CancelOrder),
     /// Cancels what has not left of an order of which something has.
     "order.cancel_remaining" => CancelRemaining(CancelRemaining),
@@ -97,98 +97,98 @@ requests! {
     "order.delete" => DeleteOrder(OrderRef),
     /// Undoes a soft deletion.
     "order.restore" => RestoreOrder(OrderRef),
-    /// Takes over orders of another system.
+    /// Imports orders from another system.
     "order.import" => ImportOrders(ImportOrders),
-    /// Has an order go on that waits for its owner's approval.
+    /// Approves an order.
     "order.approve" => ApproveOrder(OrderRef),
-    /// The same for all that wait.
+    /// Approves all orders that are waiting for approval.
     "order.approve_all" => ApproveAll(ApproveAll),
-    /// Cancels an order that waits for its owner's approval.
+    /// Rejects an order that is waiting for approval; it is cancelled.
     "order.reject" => RejectOrder(RejectOrder),
-    /// Gives back some of what was taken.
+    /// Refunds a captured payment, fully or partially.
     "order.refund" => RefundOrder(RefundOrder),
-    /// An order's events, oldest first.
+    /// Lists the events of an order, oldest first.
     "order.history" => OrderHistory(OrderHistory),
-    /// Goods were handed over to a carrier.
+    /// Records that goods were handed to a carrier.
     "shipment.create" => CreateShipment(CreateShipment),
-    /// What the shipper tells about a parcel.
+    /// Updates a shipment.
     "shipment.update" => UpdateShipment(UpdateShipment),
     /// Withdraws a shipment that is still here.
     "shipment.cancel" => CancelShipment(CancelShipment),
     /// The payment provider says that something happened.
     "payment.notify" => NotifyPayment(NotifyPayment),
-    /// A new product.
+    /// Creates a product.
     "product.create" => CreateProduct(NewProduct),
-    /// One product with its stock.
+    /// Returns a product with its stock.
     "product.get" => GetProduct(ProductRef),
-    /// Products by sku.
+    /// Lists products by SKU.
     "product.list" => ListProducts(ListProducts),
     /// Changes a product.
     "product.update" => UpdateProduct(UpdateProduct),
-    /// Soft-deletes a product that nothing is reserved of.
+    /// Soft-deletes a product without reserved units.
     "product.delete" => DeleteProduct(ProductRef),
-    /// What was counted in a warehouse.
+    /// Sets the stock level of a warehouse.
     "stock.set" => SetStock(SetStock),
-    /// What a warehouse has more or less than was thought.
+    /// Adjusts the stock level of a warehouse.
     "stock.adjust" => AdjustStock(AdjustStock),
     /// Removes a product from a warehouse where nothing of it is left.
     "stock.remove" => RemoveStock(RemoveStock),
     /// A new customer.
     "customer.create" => CreateCustomer(NewCustomer),
-    /// One customer.
+    /// Returns a customer.
     "customer.get" => GetCustomer(CustomerRef),
-    /// Customers, newest first.
+    /// Lists customers, newest first.
     "customer.list" => ListCustomers(ListCustomers),
     /// Blocks or unblocks a customer.
     "customer.block" => BlockCustomer(BlockCustomer),
-    /// Their shop knows that a customer is who they say.
+    /// Marks a customer as verified.
     "customer.verify" => VerifyCustomer(CustomerRef),
-    /// Erases who a customer is.
+    /// Erases a customer's personal data.
     "customer.erase" => EraseCustomer(CustomerRef),
-    /// Dead letters, the latest first.
+    /// Lists dead letters, newest first.
     "dead_letter.list" => ListDeadLetters(ListDeadLetters),
-    /// Has a dead letter tried again.
+    /// Redrives a dead letter.
     "dead_letter.redrive" => RedriveDeadLetter(DeadLetterRef),
-    /// Forgets a dead letter.
+    /// Discards a dead letter.
     "dead_letter.discard" => DiscardDeadLetter(DeadLetterRef),
-    /// Has all dead steps tried again.
+    /// Redrives all dead letters.
     "dead_letter.redrive_all" => RedriveDeadSteps(RedriveAll),
-    /// Steps that failed and will be tried again, the oldest orders' first.
+    /// Lists steps that failed and will be retried, oldest orders first.
     "retry.list" => ListRetries(ListRetries),
-    /// Has one of them tried now.
+    /// Retries one of them now.
     "retry.redrive" => RedriveRetry(RetryRef),
-    /// The same for all of them.
+    /// Retries all of them now.
     "retry.redrive_all" => RedriveRetries(RedriveAll),
-    /// Figures.
+    /// Returns statistics.
     "stats.get" => GetStats(GetStats),
-    /// The feed, in the order of commits.
+    /// Reads the event feed, in commit order.
     "event.list" => ListEvents(ListEvents),
-    /// A new endpoint of webhooks.
+    /// Creates a webhook endpoint.
     "webhook_endpoint.create" => CreateEndpoint(NewEndpoint),
-    /// One endpoint.
+    /// Returns a webhook endpoint.
     "webhook_endpoint.get" => GetEndpoint(EndpointRef),
-    /// Endpoints, newest first.
+    /// Lists webhook endpoints, newest first.
     "webhook_endpoint.list" => ListEndpoints(ListEndpoints),
-    /// Changes an endpoint.
+    /// Changes a webhook endpoint.
     "webhook_endpoint.update" => UpdateEndpoint(UpdateEndpoint),
-    /// Forgets an endpoint.
+    /// Deletes a webhook endpoint.
     "webhook_endpoint.delete" => DeleteEndpoint(EndpointRef),
-    /// Gives an endpoint a new secret.
+    /// Rotates the secret of a webhook endpoint.
     "webhook_endpoint.rotate_secret" => RotateSecret(RotateSecret),
-    /// What an endpoint was told, newest first.
+    /// Lists the deliveries of a webhook endpoint, newest first.
     "webhook_endpoint.deliveries" => ListDeliveries(ListDeliveries),
-    /// Has an endpoint told again.
+    /// Sends a delivery again.
     "webhook_endpoint.redeliver" => Redeliver(Redeliver),
-    /// Back to the beginning, where that is allowed.
+    /// Deletes all orders, if `DEMO` is enabled.
     "demo.reset" => Reset(Nothing),
-    /// An order's rows, where that is allowed.
+    /// Returns the stored rows of an order, if `DEBUG_API` is enabled.
     "debug.order" => DebugOrder(OrderRef),
-    /// How many rows there are, where that is allowed.
+    /// Returns the number of rows per table, if `DEBUG_API` is enabled.
     "debug.tables" => DebugTables(Nothing),
 }
 
 impl Request {
-    /// Whether the request only reads: asking twice, or in vain, changes nothing.
+    /// Whether the request only reads.
     pub fn is_read(&self) -> bool {
         match self {
             Self::GetOrder(_)
@@ -247,8 +247,8 @@ impl Request {
 }
 
 impl Request {
-    /// Whether only operators and admins may ask it. The gateway turns others away here, and whoever
-    /// decides asks again: the broker has other ways in.
+    /// Whether the request requires an operator or admin. Checked by the gateway, and again by the worker, which
+    /// can also be reached through the broker.
     pub fn is_for_operators(&self) -> bool {
         match self {
             Self::RestoreOrder(_)
@@ -312,7 +312,7 @@ impl Request {
     }
 }
 
-/// What asks for nothing in particular.
+/// An empty body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Nothing {}
 
@@ -323,26 +323,27 @@ impl Nothing {
     }
 }
 
-/// On whose behalf a request is made; travels as AMQP headers.
+/// The caller of a request; carried in AMQP headers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
-    /// What the credential allows.
+    /// Role of the credential.
     pub role: Role,
-    /// Whose data a `storefront` sees; the default owner of what others create.
+    /// The storefront that a `storefront` credential belongs to; for other roles, the default owner of created
+    /// resources.
     pub storefront: Storefront,
-    /// The credential's name.
+    /// Name of the credential.
     pub actor: String,
-    /// What the caller wants: the pattern, unless the client names something finer.
+    /// Purpose of the request: the pattern, unless the client names a more specific one.
     pub intent: String,
-    /// The id of the HTTP request, on every log line and history row made on its behalf.
+    /// Id of the HTTP request, included in log lines and events.
     pub request_id: String,
-    /// The trace that it is part of, for logs.
+    /// Trace context of the request, for logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
 }
 
 impl Caller {
-    /// Whether what belongs to `owner` exists for this caller at all.
+    /// Whether this caller can see resources of `owner`.
     pub fn may_see(&self, owner: &Storefront) -> bool {
         match self.role {
             Role::Storefront => self.storefront == *owner,
@@ -350,7 +351,7 @@ impl Caller {
         }
     }
 
-    /// Refuses storefronts.
+    /// Requires an operator or admin.
     ///
     /// # Errors
     /// `FORBIDDEN`.
@@ -364,7 +365,7 @@ impl Caller {
         }
     }
 
-    /// Refuses all but admins.
+    /// Requires an admin.
     ///
     /// # Errors
     /// `FORBIDDEN`.
@@ -377,7 +378,7 @@ impl Caller {
         }
     }
 
-    /// Whose the thing to be created is: the caller's own, or what an operator names.
+    /// The storefront that a new resource belongs to: the caller's, or the one that an operator names.
     ///
     /// # Errors
     /// `FORBIDDEN` when a storefront names another.
@@ -393,20 +394,20 @@ impl Caller {
     }
 }
 
-/// What a credential allows.
+/// Role of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Its own storefront's orders, customers and events.
+    /// Orders, customers and events of its own storefront.
     Storefront,
-    /// All storefronts; stock, restore, dead letters.
+    /// All storefronts; stock, dead letters, restoring orders.
     Operator,
-    /// An operator that also manages keys.
+    /// Like operator, and manages keys and endpoints of all storefronts.
     Admin,
 }
 
 impl Role {
-    /// As it stands on the wire.
+    /// The role as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Storefront => "storefront",

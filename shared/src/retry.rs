@@ -1,5 +1,4 @@
-//! Steps on the wire that failed and will be tried again: when their time comes, or at once if an operator
-//! says so.
+//! Steps that failed and will be retried: representation and requests.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,7 @@ use crate::{
     order::{cursor, limit},
 };
 
-/// A step of an order that failed and will be tried again.
+/// A step of an order that failed and will be retried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(example = json!({
     "id": "0192f0c1-2345-7abc-8def-0123456789ab:capture_payment",
@@ -21,27 +20,27 @@ use crate::{
 pub struct RetriedStep {
     /// `ORDER_ID:STEP`.
     pub id: String,
-    /// Of which order.
+    /// Id of the order.
     pub order_id: OrderId,
-    /// Which step.
+    /// Name of the step.
     pub step: String,
-    /// How often it failed since it was last begun or redriven.
+    /// Number of failures since the step was created or redriven.
     pub attempts: u32,
-    /// Why, the last time.
+    /// Error of the last attempt.
     pub reason: String,
-    /// When it is tried again; in the past while that is being done.
+    /// Time of the next attempt; in the past while it runs.
     #[schema(value_type = String, format = DateTime)]
     pub next_attempt_at: Timestamp,
-    /// The request that led to it.
+    /// Id of the request that caused the step.
     pub request_id: String,
 }
 
-/// `retry.list`: those of the oldest orders first.
+/// `retry.list`: steps that will be retried, oldest orders first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListRetries {
-    /// Entries at most.
+    /// Maximum number of entries.
     pub limit: u32,
-    /// What the last page ended with.
+    /// Cursor of the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -58,7 +57,7 @@ impl ListRetries {
 /// `retry.redrive`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RetryRef {
-    /// Which.
+    /// Id of the step.
     pub id: String,
 }
 
@@ -69,18 +68,18 @@ impl RetryRef {
     }
 }
 
-/// `retry.redrive_all`, `dead_letter.redrive_all`: every step that waits, page by page.
+/// `retry.redrive_all`, `dead_letter.redrive_all`: redrives all steps, page by page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"all": true, "step": "capture_payment"}))]
 #[serde(deny_unknown_fields)]
 pub struct RedriveAll {
-    /// Must be true: nobody redrives everything by accident.
+    /// Must be true, as a safeguard against accidental requests.
     pub all: bool,
     /// Only steps of this kind: `capture_payment`, `request_shipment`…
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
     pub step: Option<String>,
-    /// Where the last call ended.
+    /// Cursor of the previous call.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 200)]
     pub cursor: Option<String>,
@@ -99,11 +98,11 @@ impl RedriveAll {
     }
 }
 
-/// What came of redriving all.
+/// Result of redriving all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RedrivenAll {
-    /// So many steps are tried again now.
+    /// Number of redriven steps.
     pub redriven: u64,
-    /// Pass as `cursor` to go on; `null` when everything was looked at.
+    /// Pass as `cursor` to continue; `null` when all steps were processed.
     pub next_cursor: Option<String>,
 }

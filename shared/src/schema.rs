@@ -1,4 +1,4 @@
-//! What OpenAPI says of fields that their Rust types don't tell.
+//! OpenAPI schemas of fields whose Rust types don't describe them.
 
 use serde_json::json;
 use utoipa::openapi::{
@@ -21,7 +21,7 @@ fn or_null(builder: ObjectBuilder, kind: Type) -> ObjectBuilder {
     builder.schema_type(SchemaType::from_iter([kind, Type::Null]))
 }
 
-/// An address as it is sent.
+/// Schema of an address.
 pub(crate) fn address() -> Object {
     let field = RefOr::T(Schema::Object(text(0, 200).build()));
     or_null(ObjectBuilder::new(), Type::Object)
@@ -35,7 +35,7 @@ pub(crate) fn address() -> Object {
         .build()
 }
 
-/// Any JSON object of the caller's.
+/// Schema of metadata.
 pub(crate) fn metadata() -> Object {
     or_null(ObjectBuilder::new(), Type::Object)
         .description(Some(
@@ -46,12 +46,12 @@ pub(crate) fn metadata() -> Object {
         .build()
 }
 
-/// A picture's URL.
+/// Schema of an image URL.
 fn picture() -> ObjectBuilder {
     text(8, 2000).pattern(Some(r"^https?://[^\u0000-\u001f\u007f-\u009f]*$"))
 }
 
-/// Photos.
+/// Schema of image URLs.
 pub(crate) fn image_urls() -> Array {
     let items = RefOr::T(Schema::Object(picture().build()));
     ArrayBuilder::new()
@@ -62,7 +62,7 @@ pub(crate) fn image_urls() -> Array {
         .build()
 }
 
-/// Types of events.
+/// Schema of event types.
 pub(crate) fn event_types() -> Array {
     let kind = ObjectBuilder::new()
         .schema_type(Type::String)

@@ -1,4 +1,4 @@
-//! One token from SIGTERM (or Ctrl-C) to every task.
+//! Graceful shutdown: one token from SIGTERM (or Ctrl-C) to every task.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

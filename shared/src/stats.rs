@@ -1,5 +1,4 @@
-//! Figures: how many orders there are and where they stand, what they brought in by day, and how the system
-//! is getting on.
+//! Statistics: orders by status, revenue by day, and the state of the system.
 
 use std::collections::BTreeMap;
 
@@ -13,18 +12,18 @@ use crate::{
     money::Currency,
 };
 
-/// Days of the series when the caller names no number.
+/// Default number of days.
 pub const DEFAULT_DAYS: u32 = 30;
-/// Days of the series at most.
+/// Maximum number of days.
 pub const MAX_DAYS: u32 = 366;
 
 /// `stats.get`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GetStats {
-    /// Only of this storefront.
+    /// Only this storefront.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
-    /// Days of the series, today included.
+    /// Number of days in the series, including today.
     pub days: u32,
 }
 
@@ -41,115 +40,115 @@ impl GetStats {
     }
 }
 
-/// Figures, counted from the feed: up to its end, and behind it while orders rush in.
+/// Statistics, computed from the event feed; under load they may lag behind it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Stats {
-    /// How many orders there are, deleted ones included.
+    /// Order counts, including deleted orders.
     pub orders: OrderCounts,
-    /// What they brought in, by currency.
+    /// Revenue by currency.
     pub revenue: Vec<Revenue>,
-    /// By day (UTC), the last one today.
+    /// Series by day (UTC); the last day is today.
     pub days: Vec<Day>,
-    /// The place in the feed up to which events are counted in.
+    /// Feed position up to which events are included.
     pub position: String,
-    /// How the system is getting on; for operators.
+    /// State of the system; for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<SystemStats>,
 }
 
-/// How many orders there are.
+/// Order counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct OrderCounts {
-    /// In all.
+    /// Total.
     pub total: i64,
-    /// By status; every status is there.
+    /// By status; includes every status.
     pub by_status: BTreeMap<String, i64>,
-    /// Cancelled ones, by reason.
+    /// Cancelled orders by reason.
     pub cancelled: BTreeMap<String, i64>,
-    /// Taken over from other systems.
+    /// Imported orders.
     pub imported: i64,
-    /// Nothing was done for them yet: `pending`.
+    /// Number of `pending` orders.
     pub new: i64,
-    /// Paid for: `processing`, `shipped` or `delivered`.
+    /// Number of `processing`, `shipped` and `delivered` orders.
     pub processed: i64,
-    /// `cancelled`.
+    /// Number of `cancelled` orders.
     pub failed: i64,
 }
 
 /// Money in one currency, in minor units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Revenue {
-    /// Which.
+    /// Currency.
     pub currency: Currency,
-    /// Taken.
+    /// Captured.
     pub captured: i64,
-    /// Given back.
+    /// Refunded.
     pub refunded: i64,
-    /// The difference.
+    /// `captured - refunded`.
     pub net: i64,
 }
 
-/// What happened on a day.
+/// Statistics of one day.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Day {
-    /// Which (UTC).
+    /// The day (UTC).
     #[schema(format = Date, example = "2026-01-31")]
     pub day: String,
-    /// Orders that came.
+    /// Orders created.
     pub created: i64,
-    /// Orders that were paid for.
+    /// Orders paid for.
     pub processing: i64,
-    /// Orders that have left.
+    /// Orders shipped.
     pub shipped: i64,
-    /// Orders that have arrived.
+    /// Orders delivered.
     pub delivered: i64,
-    /// Orders that were cancelled.
+    /// Orders cancelled.
     pub cancelled: i64,
-    /// Money, by currency.
+    /// Revenue by currency.
     pub revenue: Vec<Revenue>,
 }
 
-/// How the system is getting on.
+/// State of the system.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SystemStats {
-    /// The worker that answers this.
+    /// The worker that sent this reply.
     pub worker: String,
-    /// Workers that take requests; `null` where the broker does not say.
+    /// Number of connected workers; `null` if unknown.
     pub workers: Option<u32>,
-    /// Messages waiting, by queue; `null` where the broker does not say.
+    /// Ready messages by queue; `null` if unknown.
     pub queues: BTreeMap<String, Option<u32>>,
-    /// Steps whose time has come.
+    /// Number of due steps.
     pub due_steps: i64,
-    /// Since when the oldest of them is due.
+    /// Time at which the oldest of them became due.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub oldest_due_at: Option<Timestamp>,
-    /// Dead steps and messages.
+    /// Number of dead letters.
     pub dead_letters: i64,
-    /// Steps that failed and will be tried again; ten thousand stand for more.
+    /// Number of steps that failed and will be retried, counted up to ten thousand.
     pub retries: i64,
-    /// Events that are not published yet.
+    /// Number of unpublished events.
     pub outbox_lag: i64,
-    /// What this worker's last steps took, by kind.
+    /// Recent durations of this worker's steps, by kind.
     pub steps: BTreeMap<String, StepStats>,
-    /// What came of reading the external warehouse last.
+    /// Result of the last synchronization with the external warehouse.
     #[schema(value_type = Option<Object>)]
     pub warehouse: Option<Value>,
-    /// What came of reading the other system's orders last.
+    /// Result of the last import from the other system.
     #[schema(value_type = Option<Object>)]
     pub import: Option<Value>,
 }
 
-/// What the last steps of a kind took.
+/// Recent durations of a kind of step.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StepStats {
-    /// How many were done since the worker started.
+    /// Number of completed steps since the worker started.
     pub done: u64,
-    /// How many failed, to be tried again or not.
+    /// Number of failed attempts.
     pub failed: u64,
-    /// Milliseconds from when they were due to when their result was stored: half took less.
+    /// Median time from due to completed, in milliseconds.
     pub p50_ms: u64,
-    /// Nine of ten took less.
+    /// 90th percentile in milliseconds.
     pub p90_ms: u64,
-    /// Ninety-nine of a hundred took less.
+    /// 99th percentile in milliseconds.
     pub p99_ms: u64,
 }

@@ -1,4 +1,4 @@
-//! Logs: one line an event, to standard output, for people or for machines.
+//! Logs to standard output: one line per event, as text or JSON.
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
@@ -11,10 +11,10 @@ const DEFAULT_FILTER: &str = "info,sqlx=warn,hyper=warn";
 /// [`crate::amqp::connection`]. Shown only if `RUST_LOG` names lapin.
 const LAPIN: &str = "lapin";
 
-/// Starts logging as `LOG_FORMAT` (`pretty` or `json`) and `RUST_LOG` say.
+/// Initializes logging as configured by `LOG_FORMAT` (`pretty` or `json`) and `RUST_LOG`.
 ///
 /// # Errors
-/// Names the variable that has a wrong value.
+/// Names the variable that has an invalid value.
 pub fn init(env: &Env) -> anyhow::Result<()> {
     let (filter, is_json) = read(env)?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter);
@@ -30,15 +30,15 @@ pub fn init(env: &Env) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether [`init`] would find nothing wrong.
+/// Checks the configuration of [`init`].
 ///
 /// # Errors
-/// Names the variable that has a wrong value.
+/// Names the variable that has an invalid value.
 pub fn check(env: &Env) -> anyhow::Result<()> {
     read(env).map(drop)
 }
 
-/// What is logged, and whether as JSON.
+/// Reads the filter and the format.
 fn read(env: &Env) -> anyhow::Result<(EnvFilter, bool)> {
     let filter = env
         .text("RUST_LOG")

@@ -1,11 +1,10 @@
-//! Traces as OpenTelemetry has them (<https://opentelemetry.io/docs/specs/semconv/>): where a request
-//! goes and how long it stays. A trace is carried as `traceparent`
-//! (<https://www.w3.org/TR/trace-context/>) from HTTP over the broker into the rows of the steps, so
-//! that one trace tells an order's way from the request to the last step, however many processes
-//! and restarts lie in between.
+//! Distributed tracing with OpenTelemetry (<https://opentelemetry.io/docs/specs/semconv/>). The trace context is
+//! carried as `traceparent` (<https://www.w3.org/TR/trace-context/>) from HTTP over the broker into the rows of
+//! the steps, so that one trace covers an order from the request to the last step, across processes and
+//! restarts.
 //!
-//! Spans are recorded when [`start`] was told where to send them. Otherwise they cost nothing, and
-//! the trace is passed on as it came.
+//! Spans are recorded only if an exporter is configured ([`start`]); otherwise the trace context is passed on
+//! unchanged at no cost.
 
 use std::{borrow::Cow, fmt::Display, sync::OnceLock};
 
@@ -27,25 +26,25 @@ use url::Url;
 
 use crate::config::Env;
 
-/// Where spans go, as the OTLP exporter itself reads it.
+/// Endpoint of the OTLP exporter.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-/// The name under which this process is seen.
+/// Service name of this process.
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
-/// Of a trace that nobody wants to see.
+/// An unsampled trace context.
 const UNSAMPLED: &str = "00-00000000000000000000000000000001-0000000000000001-00";
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// Sends what is still to be sent when it is told to [`end`](Tracing::end).
+/// The exporter; flushes remaining spans at [`end`](Tracing::end).
 #[must_use]
 pub struct Tracing(Option<SdkTracerProvider>);
 
-/// Begins to send spans over OTLP (HTTP, protobuf) to where `OTEL_EXPORTER_OTLP_ENDPOINT` says, if it
-/// does, in the name of `service`. The other `OTEL_…` variables are read as OpenTelemetry defines
-/// them: headers, sampler, resource attributes, batches.
+/// Starts exporting spans over OTLP (HTTP, protobuf) if `OTEL_EXPORTER_OTLP_ENDPOINT` is set, with `service` as
+/// the default service name. OpenTelemetry's standard `OTEL_*` variables are honoured: headers, sampler,
+/// resource attributes, batches.
 ///
 /// # Errors
-/// Names the variable that has a wrong value.
+/// Names the variable that has an invalid value.
 pub fn start(env: &Env, service: &'static str) -> anyhow::Result<Tracing> {
     check(env)?;
     let Some(endpoint) = env.text(ENDPOINT) else {
@@ -68,10 +67,10 @@ pub fn start(env: &Env, service: &'static str) -> anyhow::Result<Tracing> {
     Ok(Tracing(Some(provider)))
 }
 
-/// Whether [`start`] would find nothing wrong.
+/// Checks the configuration of [`start`].
 ///
 /// # Errors
-/// Names the variable that has a wrong value.
+/// Names the variable that has an invalid value.
 pub fn check(env: &Env) -> anyhow::Result<()> {
     let Some(endpoint) = env.text(ENDPOINT) else {
         return Ok(());
@@ -87,7 +86,7 @@ pub fn check(env: &Env) -> anyhow::Result<()> {
 }
 
 impl Tracing {
-    /// Sends what is still to be sent; waits for that no longer than OTLP's own timeout.
+    /// Flushes remaining spans, at most for the exporter's timeout.
     pub async fn end(self) {
         let Some(provider) = self.0 else { return };
         let ended = tokio::task::spawn_blocking(move || provider.shutdown()).await;
@@ -97,13 +96,13 @@ impl Tracing {
     }
 }
 
-/// What is known of a part of a trace while it lasts; it ends when this is dropped.
+/// A span; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Span(Option<Recorded>);
 
 impl Span {
-    /// A part of the trace that `parent` names, or the first of a new one. `name` and `about` are looked
-    /// into only when it is recorded.
+    /// Starts a span as a child of `parent`, or of a new trace. `name` and `about` are evaluated only if the
+    /// span is recorded.
     pub fn start<const N: usize>(
         kind: SpanKind,
         parent: Option<&str>,
@@ -124,27 +123,26 @@ impl Span {
         Self(recorded)
     }
 
-    /// Makes `traceparent` name this part, for what is below it; if it is not recorded, what is above stays
-    /// named.
+    /// Sets `traceparent` to this span, for its children; unchanged if the span is not recorded.
     pub fn pass_on(&self, traceparent: &mut Option<String>) {
         if let Some(recorded) = &self.0 {
             *traceparent = Some(write(recorded.span_context()));
         }
     }
 
-    /// Whether somebody will see it.
+    /// Whether the span is recorded.
     pub fn is_recording(&self) -> bool {
         self.0.as_ref().is_some_and(Recorded::is_recording)
     }
 
-    /// What is known only now.
+    /// Sets an attribute.
     pub fn note(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(recorded) = &mut self.0 {
             recorded.set_attribute(KeyValue::new(key, value));
         }
     }
 
-    /// It went wrong, by no fault of the caller's.
+    /// Marks the span as failed by an error on our side.
     pub fn fail(&mut self, kind: impl Into<Cow<'static, str>>, why: &dyn Display) {
         if let Some(recorded) = &mut self.0 {
             recorded.set_attribute(KeyValue::new("error.type", kind.into()));
@@ -153,8 +151,7 @@ impl Span {
     }
 }
 
-/// A message called `id` is sent to `queue`, whose receiver is to do `what`; nothing when that is part of
-/// no trace.
+/// A producer span for message `id` to `queue`; not recorded outside of a trace.
 pub fn sending(queue: &'static str, what: &'static str, id: &str, parent: Option<&str>) -> Span {
     if parent.is_none() {
         return Span(None);
@@ -164,7 +161,7 @@ pub fn sending(queue: &'static str, what: &'static str, id: &str, parent: Option
     Span::start(SpanKind::Producer, parent, name, about)
 }
 
-/// A message called `id` from `queue` has us do `what`.
+/// A consumer span for message `id` from `queue`.
 pub fn processing(
     queue: &'static str,
     what: &'static str,
@@ -176,7 +173,7 @@ pub fn processing(
     Span::start(SpanKind::Consumer, parent, name, about)
 }
 
-/// <https://opentelemetry.io/docs/specs/semconv/messaging/rabbitmq/>
+/// Attributes as in <https://opentelemetry.io/docs/specs/semconv/messaging/rabbitmq/>.
 fn messaging(
     kind: &'static str,
     name: &'static str,
@@ -195,7 +192,7 @@ fn messaging(
     ]
 }
 
-/// A trace that nobody wants to see: what runs all the time, for nobody in particular.
+/// A new unsampled trace context, for background work.
 pub fn unsampled() -> String {
     UNSAMPLED.to_owned()
 }
@@ -217,12 +214,12 @@ fn read(traceparent: &str) -> Option<SpanContext> {
     ))
 }
 
-/// Which trace a `traceparent` names, for logs.
+/// The trace id of a `traceparent`, for logs.
 pub fn id(traceparent: &str) -> Option<&str> {
     traceparent.get(3..35)
 }
 
-/// The ids of trace and span, and the flags, of a `traceparent` that is one.
+/// Parses a `traceparent` into trace id, span id and flags.
 pub fn parse(text: &str) -> Option<(&str, &str, &str)> {
     let mut parts = text.split('-');
     let (version, trace, span, flags) =
@@ -236,7 +233,7 @@ pub fn parse(text: &str) -> Option<(&str, &str, &str)> {
     let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
     let is_known = is_hex(version, 2)
         && version != "ff"
-        // Later versions may say more behind; this one does not.
+        // Later versions may append fields; version 00 must not.
         && (version != "00" || parts.next().is_none());
     let is_sane = is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
     (is_known && is_sane && !is_zero(trace) && !is_zero(span)).then_some((trace, span, flags))

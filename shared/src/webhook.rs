@@ -1,5 +1,4 @@
-//! Outgoing webhooks on the wire: endpoints of others that are told of events, and what came of it.
-//! Each is signed as Standard Webhooks has it
+//! Outgoing webhooks: endpoints and deliveries. Signed as specified by Standard Webhooks
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
 use std::{fmt, str::FromStr};
@@ -18,91 +17,91 @@ use crate::{
     web_url::web_url,
 };
 
-/// Characters of a URL.
+/// Maximum length of a URL in characters.
 const MAX_URL: usize = 2_000;
-/// Characters of a description.
+/// Maximum length of a description in characters.
 const MAX_DESCRIPTION: usize = 500;
 
-/// An endpoint as callers see it.
+/// A webhook endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Endpoint {
     /// UUIDv7.
     pub id: EndpointId,
-    /// Whose events it is told of; `null`: everybody's.
+    /// Storefront whose events are delivered; `null`: all.
     pub storefront: Option<Storefront>,
-    /// Where they go.
+    /// URL that webhooks are sent to.
     pub url: String,
-    /// What it is for.
+    /// Description.
     pub description: Option<String>,
-    /// Only these types of events, `order.created` or `order.*`; `null`: all.
+    /// Event types to deliver: `order.created` or `order.*`; `null`: all.
     pub event_types: Option<Vec<String>>,
-    /// Whether it is told of anything.
+    /// Whether events are delivered.
     pub is_enabled: bool,
-    /// Why it is not, if the system decided so.
+    /// Reason for being disabled, if the system disabled it.
     pub disabled_reason: Option<DisabledReason>,
-    /// Since when no delivery has succeeded; `null` when the last one did.
+    /// Time of the first failure since the last success; `null` if the last delivery succeeded.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub failing_since: Option<Timestamp>,
-    /// What signs its webhooks, `whsec_…`: told when it is made and when it is rotated, never again.
+    /// Signing secret, `whsec_…`; returned only on creation and rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// Counts the changes.
+    /// Number of the last change.
     pub version: u64,
-    /// Since when it is there.
+    /// Time of creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
-/// Why the system gave an endpoint up.
+/// Reason why the system disabled an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledReason {
-    /// It answered 410: it does not want to be told any more.
+    /// The endpoint answered 410.
     Gone,
-    /// Nothing could be delivered for a day.
+    /// All deliveries failed for a day.
     Failing,
 }
 
-/// A webhook as callers see it.
+/// A webhook delivery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Delivery {
     /// UUIDv7.
     pub id: DeliveryId,
-    /// To whom.
+    /// Id of the endpoint.
     pub endpoint_id: EndpointId,
-    /// What it tells; also the header `webhook-id`.
+    /// Id of the event; also the header `webhook-id`.
     pub event_id: EventId,
-    /// Its type.
+    /// Event type.
     pub event_type: String,
-    /// What has come of it.
+    /// Status of the delivery.
     pub status: DeliveryStatus,
-    /// The latest attempts, the last one at the end.
+    /// The latest attempts, oldest first.
     pub attempts: Vec<Attempt>,
-    /// When it is tried next.
+    /// Time of the next attempt.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Timestamp>,
-    /// Since when it is there.
+    /// Time of creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }
 
-/// What has come of a webhook.
+/// Status of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryStatus {
-    /// It is to be tried, for the first time or again.
+    /// Waiting for its first or next attempt.
     Pending,
-    /// It was answered with 2xx.
+    /// The endpoint answered 2xx.
     Succeeded,
-    /// It was tried for a day, or the endpoint is disabled; it can be redelivered.
+    /// All attempts failed, or the endpoint is disabled; it can be redelivered.
     Failed,
 }
 
 impl DeliveryStatus {
-    /// As it stands on the wire.
+    /// The status as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -123,22 +122,22 @@ impl FromStr for DeliveryStatus {
     }
 }
 
-/// One attempt to deliver.
+/// An attempt of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Attempt {
-    /// When it ended.
+    /// Time at which the attempt ended.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// What the endpoint answered; `null` when it did not.
+    /// HTTP status of the response; `null` if there was none.
     pub response_code: Option<u16>,
-    /// Milliseconds until it did.
+    /// Time until the response, in milliseconds.
     pub latency_ms: u64,
-    /// What went wrong.
+    /// Error.
     pub error: Option<String>,
 }
 
-/// Where webhooks may go: an `https` URL, or `http`, with a host and without credentials. Whether
-/// the host is one that may be called is seen when it is.
+/// A URL that webhooks can be sent to: `https` or `http`, with a host and without credentials. Whether the host
+/// may be called is checked when it is resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(value_type = String)]
 #[serde(try_from = "String", into = "String")]
@@ -158,7 +157,7 @@ impl FromStr for EndpointUrl {
         if text.len() > MAX_URL {
             return Err(format!("must have at most {MAX_URL} characters"));
         }
-        // Else it would be read as something that it does not say.
+        // Other characters would be interpreted differently than they look.
         if !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err("must have no other characters than a URI has (RFC 3986)".to_owned());
         }
@@ -200,18 +199,18 @@ impl fmt::Display for EndpointUrl {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"url": "https://example.com/webhooks", "event_types": ["order.*"]}))]
 pub struct NewEndpoint {
-    /// Where to.
+    /// URL that webhooks are sent to.
     #[schema(schema_with = schema::url)]
     pub url: EndpointUrl,
-    /// What it is for.
+    /// Description.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 500)]
     pub description: Option<String>,
-    /// Only these types of events; absent: all.
+    /// Event types to deliver; absent: all.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_list")]
     #[schema(schema_with = schema::event_types, required = false)]
     pub event_types: Option<EventFilter>,
-    /// Whose events; absent: the caller's own, or an admin's everybody's.
+    /// Storefront whose events are delivered; absent: the caller's own, or for admins all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
 }
@@ -277,7 +276,7 @@ fn event_types(value: Value) -> Result<EventFilter, String> {
 /// `webhook_endpoint.get`, `.delete`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EndpointRef {
-    /// Which.
+    /// Id of the endpoint.
     pub id: EndpointId,
 }
 
@@ -294,10 +293,10 @@ impl EndpointRef {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"is_enabled": true}))]
 pub struct UpdateEndpoint {
-    /// Which.
+    /// Id of the endpoint.
     #[schema(ignore)]
     pub id: EndpointId,
-    /// Where to.
+    /// URL that webhooks are sent to.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::url, required = false)]
     pub url: Option<EndpointUrl>,
@@ -340,17 +339,17 @@ impl UpdateEndpoint {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"overlap_seconds": 86400}))]
 pub struct RotateSecret {
-    /// Which.
+    /// Id of the endpoint.
     #[schema(ignore)]
     pub id: EndpointId,
-    /// For how long the old secret signs as well: seconds.
+    /// Time in seconds during which the old secret signs as well.
     #[schema(required = false, nullable = true, maximum = 604_800, default = 86_400)]
     pub overlap_seconds: u32,
 }
 
-/// For how long an old secret signs as well, unless somebody says otherwise.
+/// Default overlap in seconds.
 const OVERLAP_SECONDS: u32 = 24 * 3600;
-/// And for how long at most.
+/// Maximum overlap in seconds.
 const MAX_OVERLAP_SECONDS: i64 = 7 * 24 * 3600;
 
 impl RotateSecret {
@@ -369,12 +368,12 @@ impl RotateSecret {
 /// `webhook_endpoint.list`: newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListEndpoints {
-    /// Only of this storefront.
+    /// Only endpoints of this storefront.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
-    /// Entries at most.
+    /// Maximum number of entries.
     pub limit: u32,
-    /// The id the last page ended with.
+    /// Cursor of the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -396,14 +395,14 @@ impl ListEndpoints {
 /// `webhook_endpoint.deliveries`: newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListDeliveries {
-    /// To which endpoint.
+    /// Id of the endpoint.
     pub id: EndpointId,
-    /// Only those that have come to this.
+    /// Only deliveries with this status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<DeliveryStatus>,
-    /// Entries at most.
+    /// Maximum number of entries.
     pub limit: u32,
-    /// The id the last page ended with.
+    /// Cursor of the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -423,12 +422,12 @@ impl ListDeliveries {
     }
 }
 
-/// `webhook_endpoint.redeliver`: has a webhook sent again, whatever has come of it.
+/// `webhook_endpoint.redeliver`: sends a delivery again, whatever its status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Redeliver {
-    /// To which endpoint.
+    /// Id of the endpoint.
     pub id: EndpointId,
-    /// Which webhook.
+    /// Id of the delivery.
     pub delivery_id: DeliveryId,
 }
 

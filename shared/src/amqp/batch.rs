@@ -1,8 +1,8 @@
-//! Many requests in one message, and their answers in another.
+//! Batches: several requests in one message, and several replies in another.
 //!
-//! The broker's cost is by message, whatever is in it. So requests that wait at the same moment
-//! travel together: a message of `type` [`BATCH`] whose body is a JSON array of [`Entry`]s. An entry
-//! carries, as fields, what a message of its own would carry as properties, and its body as it is:
+//! The broker's cost is per message, whatever its size. Requests that are queued at the same moment are
+//! therefore sent as one message of `type` [`BATCH`], whose body is a JSON array of [`Entry`]s. An entry carries
+//! as fields what a single message carries as properties, and the request's body unchanged:
 //!
 //! ```json
 //! [{"type": "order.get", "correlation_id": "c1", "message_id": "m1", "expiration": "5000",
@@ -10,10 +10,10 @@
 //!  {"type": "order.cancel", "correlation_id": "c2", …}]
 //! ```
 //!
-//! Whoever sends a batch is answered in batches, on the message's `reply_to`: arrays of [`Answer`]s,
-//! in any order and any division, each as soon as it is there. An entry that can't be read is
-//! answered like a message that can't be read, and harms no other. A request that comes alone is a
-//! plain message, so that other clients see nothing of all this; they may send batches, too.
+//! Replies go to the message's `reply_to` as arrays of [`Answer`]s, in any order and any grouping, each as soon
+//! as it is ready. An unreadable entry gets the same reply as an unreadable message and does not affect the
+//! others. A single request is sent as a plain message, so other AMQP clients need not know about batches; they
+//! may send them too.
 
 use std::borrow::Cow;
 
@@ -23,73 +23,73 @@ use serde_json::value::RawValue;
 use super::{message::Headers, rpc_server::header};
 use crate::request::Caller;
 
-/// The property `type` of a message that holds several.
+/// The property `type` of a batch message.
 pub const BATCH: &str = "batch";
-/// Requests of one batch at most.
+/// Maximum number of requests in one batch.
 pub const MAX_PARTS: usize = 1_000;
-/// What is around a part's body has rarely more bytes.
+/// Estimated JSON overhead per entry, in bytes.
 const PART_BYTES: usize = 512;
 
-/// One request of a batch; the fields are AMQP's properties.
+/// One request of a batch; its fields correspond to AMQP properties.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Entry<'a> {
-    /// The pattern.
+    /// The request's pattern.
     #[serde(rename = "type", borrow, default)]
     pub kind: Cow<'a, str>,
-    /// Comes back with the answer.
+    /// Returned with the reply.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<Cow<'a, str>>,
-    /// Under which the request is done once.
+    /// Idempotency id of the request.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<Cow<'a, str>>,
-    /// Milliseconds, as text, as AMQP has it.
+    /// Time to live in milliseconds, as text (as in AMQP).
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<Cow<'a, str>>,
-    /// On whose behalf, until when.
+    /// The caller and the deadline.
     #[serde(borrow, default)]
     pub headers: CallHeaders<'a>,
-    /// What the pattern takes.
+    /// The request's body.
     #[serde(borrow)]
     pub body: &'a RawValue,
 }
 
-/// The headers of a request, all optional; [`super::rpc_server::header`] says what they mean.
+/// The headers of a request, all optional; see [`super::rpc_server::header`].
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct CallHeaders<'a> {
-    /// See there.
+    /// See [`super::rpc_server::header::ROLE`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Cow<'a, str>>,
-    /// See there.
+    /// See [`super::rpc_server::header::STOREFRONT`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Cow<'a, str>>,
-    /// See there.
+    /// See [`super::rpc_server::header::ACTOR`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Cow<'a, str>>,
-    /// See there.
+    /// See [`super::rpc_server::header::INTENT`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Cow<'a, str>>,
-    /// See there.
+    /// See [`super::rpc_server::header::REQUEST_ID`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Cow<'a, str>>,
-    /// See there.
+    /// See [`super::rpc_server::header::DEADLINE`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Cow<'a, str>>,
-    /// See there.
+    /// See [`super::rpc_server::header::IDEMPOTENCY_KEY`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub worker_deadlines: Option<Cow<'a, str>>,
     /// See there.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<Cow<'a, str>>,
-    /// See there.
+    /// See [`super::rpc_server::header::IF_MATCH`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub if_match: Option<Cow<'a, str>>,
-    /// See there.
+    /// See [`super::rpc_server::header::TRACEPARENT`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<Cow<'a, str>>,
 }
 
 impl<'a> CallHeaders<'a> {
-    /// Those of a message of its own.
+    /// Reads the headers of a single message.
     pub fn of(headers: &'a Headers) -> Self {
         let text = |name: &str| headers.get(name).map(|text| Cow::Borrowed(text.as_str()));
         Self {
@@ -106,7 +106,7 @@ impl<'a> CallHeaders<'a> {
         }
     }
 
-    /// Those that tell on whose behalf.
+    /// The headers that describe the caller.
     pub fn of_caller(caller: &'a Caller) -> Self {
         Self {
             role: Some(caller.role.as_str().into()),
@@ -119,7 +119,7 @@ impl<'a> CallHeaders<'a> {
         }
     }
 
-    /// For a message of its own.
+    /// Converts to the headers of a single message.
     pub fn into_headers(self) -> Headers {
         let named = [
             (header::ROLE, self.role),
@@ -142,40 +142,40 @@ impl<'a> CallHeaders<'a> {
     }
 }
 
-/// One answer of a batch; `B` is its envelope, or a part of JSON that holds one.
+/// One reply of a batch; `B` is its envelope, or a JSON fragment that holds one.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Answer<'a, B> {
-    /// Whose.
+    /// Correlation id of the request.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<Cow<'a, str>>,
-    /// What would be a reply's headers.
+    /// Headers of the reply.
     #[serde(default, skip_serializing_if = "Headers::is_empty")]
     pub headers: Headers,
-    /// The envelope.
+    /// The result envelope.
     pub body: B,
 }
 
-/// What can still be told of an entry that can't be read: whom to answer.
+/// The correlation id of an entry that can't be read otherwise.
 #[derive(Debug, Deserialize)]
 pub(super) struct UnreadableEntry<'a> {
     #[serde(borrow, default)]
     pub(super) correlation_id: Option<Cow<'a, str>>,
 }
 
-/// The parts of a batch's body, each still unread.
+/// Splits a batch's body into its entries, without parsing them.
 ///
 /// # Errors
-/// When it is not a JSON array.
+/// When the body is not a JSON array.
 pub fn parts(body: &[u8]) -> serde_json::Result<Vec<&RawValue>> {
     serde_json::from_slice(body)
 }
 
-/// What goes onto the wire.
+/// Serializes `value` for the wire.
 pub fn json(value: &impl Serialize) -> Vec<u8> {
     written(value, Vec::new())
 }
 
-/// The parts of a batch as they go onto the wire, whose bodies have so many bytes.
+/// Serializes the entries of a batch; `bytes` is the total size of their bodies.
 pub fn together(parts: &[impl Serialize], bytes: usize) -> Vec<u8> {
     written(parts, Vec::with_capacity(bytes + parts.len() * PART_BYTES))
 }
@@ -184,7 +184,7 @@ fn written(value: &(impl Serialize + ?Sized), mut text: Vec<u8>) -> Vec<u8> {
     match serde_json::to_writer(&mut text, value) {
         Ok(()) => text,
         Err(error) => {
-            // Not of plain data, and all of it is.
+            // Serialization fails only for types that these are not.
             tracing::error!(%error, "an answer can't be written");
             Vec::new()
         }

@@ -1,8 +1,8 @@
-//! Handing messages over to lapin, one after the other.
+//! Serializes publishing on one channel.
 //!
-//! lapin counts a message for its confirm and takes it in two steps, so two tasks at once on one channel
-//! could each be told what became of the other's. And it says when a message is written: whoever waits
-//! for that before handing over the next has two threads wake each other for every message.
+//! lapin assigns a message its confirm in two steps, so two concurrent publishes on one channel could each
+//! receive the other's confirm. Its future also resolves only when the message is written; waiting for that
+//! before the next publish would wake two threads for every message.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,13 +11,13 @@ use futures_util::{
     future::{Either, ready},
 };
 
-/// Whose turn it is on a channel.
+/// Exclusive access to publishing on a channel.
 #[derive(Default)]
 pub(super) struct ChannelLock(Mutex<()>);
 
 impl ChannelLock {
-    /// Has lapin take now what `publishing` publishes, which is what it does when it is polled for the
-    /// first time; what comes back is over when that is written.
+    /// Polls `publishing` once, which makes lapin take the message; the returned future resolves when the
+    /// message is written.
     pub(super) fn hand_over<F: Future>(
         &self,
         publishing: F,

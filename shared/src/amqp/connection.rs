@@ -1,6 +1,6 @@
-//! One supervised connection: it connects, declares the topology, and does so again whenever the
-//! connection is lost. Broker restarts, closed channels, blocked connections and a broker that
-//! starts after us are weather: whoever needs a channel waits for one or is told at once.
+//! A supervised connection: connects, declares the topology, and reconnects whenever the connection is lost.
+//! Broker restarts, closed channels, blocked connections and a broker that starts later are expected: callers
+//! either wait for a channel or get an error at once.
 
 use std::{
     collections::BTreeMap,
@@ -23,13 +23,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::topology::{self, Fault};
 
-/// TCP connect, handshake and topology together.
+/// Timeout for TCP connect, handshake and topology together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Between attempts to connect: doubles from the first to the last.
+/// Delay between connection attempts: doubles from the first value to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// A connection that stays silent for twice this long counts as lost.
+/// A connection that is silent for twice this long counts as lost.
 const HEARTBEAT_SECONDS: u16 = 10;
-/// How often the connection's state is looked at, should no event have told of its end.
+/// Interval at which the connection's state is polled, in case no event reported its end.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Between declarations of the topology on an open connection: queues and exchanges may be deleted, and
 /// nodes of a cluster lost, at any time.
@@ -43,7 +43,7 @@ const STARTING: &str = "the consumer is starting";
 /// For a channel to open on a connection that looks alive.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A handle to the supervised connection; clones share it, and it is closed with the last one.
+/// A handle to the supervised connection. Clones share it; it closes with the last clone.
 #[derive(Clone)]
 pub struct Broker {
     link: watch::Receiver<Link>,
@@ -134,11 +134,11 @@ impl TopologyState {
 pub struct Away(pub String);
 
 impl Broker {
-    /// Starts connecting to one of `urls`, and keeps at it; returns at once. They are apart by
-    /// commas: the nodes of a cluster. `name` is shown by the broker.
+    /// Starts connecting to one of `urls` (comma-separated: the nodes of a cluster) and returns at once. `name`
+    /// is the connection name shown by the broker.
     ///
     /// # Errors
-    /// When one is not an AMQP URL.
+    /// When a URL is not an AMQP URL.
     pub fn start(urls: &str, name: &str) -> anyhow::Result<Self> {
         let nodes = urls.split(',').map(node).collect::<anyhow::Result<_>>()?;
         let (sender, link) = watch::channel(Link::Down {
@@ -187,14 +187,14 @@ impl Broker {
         self.topology.repair.notify_one();
     }
 
-    /// Closes the connection, after what was written to it; there will be no other.
+    /// Closes the connection after flushing what was written to it. It is not reopened.
     pub async fn close(mut self) {
         self.supervisor.token().cancel();
-        // The supervisor drops its end when it is through.
+        // The supervisor drops its sender when it has finished.
         while self.link.changed().await.is_ok() {}
     }
 
-    /// Why no message can be sent now, if so.
+    /// Checks whether a message can be sent now.
     ///
     /// # Errors
     /// [`Away`] with the reason.
@@ -202,11 +202,11 @@ impl Broker {
         self.up().map(drop)
     }
 
-    /// The connection, if it is up and the broker takes messages.
+    /// The connection, if it is up and not blocked.
     fn up(&self) -> Result<Arc<Connection>, Away> {
         match &*self.link.borrow() {
             Link::Down { reason } => Err(Away(reason.to_string())),
-            // What is written to a blocked connection waits in memory, unbounded: better say so.
+            // lapin buffers writes to a blocked connection in memory without a bound: refuse instead.
             Link::Up(connection) if connection.status().blocked() => Err(Away(
                 "it takes no messages for lack of memory or disk".to_owned(),
             )),
@@ -230,7 +230,7 @@ impl Broker {
         }
     }
 
-    /// Opens a channel as soon as there is a connection to open it on.
+    /// Opens a channel, waiting for a connection if necessary.
     pub async fn channel(&self) -> Channel {
         let mut link = self.link.clone();
         let mut pause = BACKOFF.0;
@@ -239,7 +239,7 @@ impl Broker {
                 Ok(channel) => return channel,
                 Err(away) => tracing::debug!(%away, "waiting for a channel"),
             }
-            // A new connection ends the pause; a live one that gives no channel is asked again later.
+            // A new connection ends the pause; an existing one that opened no channel is tried again later.
             let _ = time::timeout(pause, link.changed()).await;
             pause = (pause * 2).min(BACKOFF.1);
         }
@@ -255,7 +255,7 @@ fn node(url: &str) -> anyhow::Result<AMQPUri> {
     Ok(uri)
 }
 
-/// Connects to one node after the other.
+/// Tries the nodes one after the other.
 async fn supervise(
     nodes: Vec<AMQPUri>,
     name: String,
@@ -302,7 +302,7 @@ async fn supervise(
                     Ok(Err(error)) => format!("{error:#}"),
                     _ => format!("no answer within {CONNECT_TIMEOUT:?}"),
                 };
-                // A broker that is away for an hour is one warning.
+                // An outage is logged once, however long it lasts.
                 if has_told {
                     tracing::debug!(%reason, "can't reach the broker; trying again");
                 } else {
@@ -320,7 +320,7 @@ async fn supervise(
     }
 }
 
-/// Half to one and a half of `pause`, so that a thousand clients don't come back at once.
+/// Between half and one and a half of `pause`, so that many clients don't reconnect at the same moment.
 fn jittered(pause: Duration) -> Duration {
     pause / 2 + pause.mul_f64(f64::from(uuid::Uuid::now_v7().as_bytes()[15]) / 255.0)
 }

@@ -1,5 +1,5 @@
-//! Deliveries with bounded prefetch and manual acknowledgement, from a queue that may go away and
-//! come back.
+//! Consumes a queue with bounded prefetch and manual acknowledgement; resumes after the queue or the broker was
+//! unavailable.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,21 +20,21 @@ use super::{
     message::{Incoming, short},
 };
 
-/// What becomes of a message that lapin itself can't decode: AMQP's short strings (`type`, header
-/// names…) may be any bytes to the broker, but have to be UTF-8 to lapin, which gives the whole
-/// connection up. The broker would deliver the message again, for ever.
+/// Handling of messages that lapin can't decode. To the broker, AMQP short strings (`type`, header names…) may
+/// contain any bytes; lapin requires UTF-8 and closes the whole connection otherwise. Without handling, the
+/// broker would redeliver such a message for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undecodable {
     /// The queue has a delivery limit: the broker takes it out by itself. Until then messages are taken one
     /// at a time, because each end of the connection counts as a delivery of every message it had in hand.
     LeaveToDeliveryLimit,
-    /// It is taken out unseen. Messages before it are taken out with it and handled, but not
-    /// delivered again should this process die meanwhile. The connection must serve this queue
-    /// alone: a message that another queue's end takes down with it would be lost.
+    /// Removes the message without reading it. Messages before it are removed with it and handled, but are not
+    /// redelivered if this process dies meanwhile. The connection must serve this queue alone: messages of
+    /// another queue on the same connection could be lost.
     Discard,
 }
 
-/// Between attempts to consume a queue that can't be consumed.
+/// Delay before consuming again from a queue that could not be consumed.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A consumer that takes one message at a time and has got none for this long checks whether the queue
@@ -44,11 +44,11 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How often a channel is looked at while a call waits.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Messages taken out at most in the search for one that can't be decoded: as many as may have been
-/// delivered together with it.
+/// Maximum number of messages removed while searching for the undecodable one: as many as can be delivered
+/// together with it.
 const MAX_SEARCHED: usize = 2_000;
 
-/// Gives back what was passed on and nobody has begun to handle.
+/// Requeues deliveries that were received but not handled.
 pub async fn give_back(mut deliveries: mpsc::Receiver<Incoming>) {
     deliveries.close();
     while let Some(delivery) = deliveries.recv().await {
@@ -56,7 +56,7 @@ pub async fn give_back(mut deliveries: mpsc::Receiver<Incoming>) {
     }
 }
 
-/// Consumes `queue` until `stop`: then takes no more, while what was delivered can still be
+/// Consumes `queue` until `stop`. After that, no more messages are received, but delivered ones can still be
 /// settled. At most `prefetch` deliveries are unsettled at any moment.
 pub fn consume(
     broker: Broker,
@@ -184,8 +184,8 @@ async fn discard(broker: &Broker, queue: &str, sender: &mpsc::Sender<Incoming>) 
     }
 }
 
-/// What `call` gives, or nothing when the channel is gone: a call whose answer can't be decoded is
-/// never woken by lapin.
+/// The result of `call`, or `None` when the channel closes: lapin never completes a call whose reply it can't
+/// decode.
 async fn unless_closed<T>(channel: &Channel, call: impl Future<Output = T>) -> Option<T> {
     let closed = async {
         while channel.status().connected() {
@@ -198,7 +198,7 @@ async fn unless_closed<T>(channel: &Channel, call: impl Future<Output = T>) -> O
     }
 }
 
-/// Consumes until the channel ends or it is time to stop.
+/// Consumes until the channel closes or `stop` is cancelled.
 async fn consume_once(
     broker: &Broker,
     queue: &str,
@@ -246,7 +246,7 @@ async fn consume_once(
             }
         };
         match delivery.transpose()? {
-            // Never waits long: the channel holds as many as may be unsettled.
+            // Never blocks for long: the buffer holds as many messages as may be unsettled.
             Some(delivery) => {
                 let mut message = Incoming::new(delivery, &channel);
                 message.is_alone = pace.is_cautious();

@@ -1,5 +1,5 @@
-//! Messages in plain types. What a foreign client may send is checked here: names that are too
-//! long, headers of odd types, bytes that are no text.
+//! Messages as plain types. Checks what foreign clients send: over-long names, headers of unusual types, bytes
+//! that are not UTF-8.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use lapin::{
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
 
-/// For an acknowledgement to be written to the connection.
+/// Timeout for writing an acknowledgement to the connection.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Headers as text by name.
+/// Header values as text, by name.
 pub type Headers = BTreeMap<String, String>;
 
 /// A message to publish.
@@ -35,7 +35,7 @@ pub struct Outgoing {
     pub message_id: Option<String>,
     /// The property `expiration`: the broker drops the message after this long.
     pub expiration: Option<Duration>,
-    /// Written to disk by durable queues.
+    /// Whether durable queues write the message to disk.
     pub persistent: bool,
     /// The headers.
     pub headers: Headers,
@@ -93,18 +93,18 @@ pub struct Incoming {
     pub message_id: Option<String>,
     /// The property `expiration`, if it is a number of milliseconds.
     pub expiration: Option<Duration>,
-    /// The headers that are text or numbers.
+    /// Headers whose values are text or numbers.
     pub headers: Headers,
     /// The payload.
     pub body: Vec<u8>,
-    /// Delivered before, to somebody who did not settle it.
+    /// Whether the broker delivered the message before without it being settled.
     pub redelivered: bool,
     /// Taken alone, because a message that can't be decoded is in the queue: the next one is delivered when
     /// this one is settled.
     pub is_alone: bool,
     /// When it reached us.
     pub received_at: Instant,
-    /// Settles it.
+    /// Settles the message.
     pub receipt: Receipt,
 }
 
@@ -117,7 +117,7 @@ impl Incoming {
         Self::with_receipt(delivery, receipt)
     }
 
-    /// A message that the broker has forgotten already.
+    /// A message that the broker has already dropped.
     pub(super) fn settled(delivery: Delivery, channel: &Arc<Channel>) -> Self {
         let receipt = Receipt {
             acker: None,
@@ -152,18 +152,18 @@ impl Incoming {
     }
 }
 
-/// Settles one delivery. When the channel is gone there is nothing to settle: the broker has
-/// taken the message back and delivers it again.
+/// Settles one delivery. If the channel is closed there is nothing to settle: the broker requeues the message.
 #[derive(Debug)]
 pub struct Receipt {
     /// `None` when there is nothing to settle.
     acker: Option<Acker>,
-    /// lapin closes a channel with its last handle, and the broker would take back what is unsettled.
+    /// Keeps the channel open: lapin closes a channel with its last handle, and the broker would requeue its
+    /// unsettled messages.
     _channel: Arc<Channel>,
 }
 
 impl Receipt {
-    /// The message is done with.
+    /// Acknowledges the message.
     pub async fn ack(self) {
         if let Some(acker) = &self.acker {
             settle(acker.ack(BasicAckOptions::default())).await;
@@ -184,7 +184,7 @@ impl Receipt {
         }
     }
 
-    /// Back to the queue, for somebody else or for later.
+    /// Requeues the message.
     pub async fn requeue(self) {
         if let Some(acker) = &self.acker {
             settle(acker.reject(BasicRejectOptions { requeue: true })).await;
@@ -225,12 +225,12 @@ pub(super) fn header_text(value: &AMQPValue) -> Option<String> {
     }
 }
 
-/// The property `expiration` says its milliseconds as text.
+/// Parses the property `expiration`: milliseconds as text.
 pub(super) fn milliseconds(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_millis)
 }
 
-/// AMQP short strings hold 255 bytes; lapin panics on more, so what is longer is cut.
+/// AMQP short strings hold at most 255 bytes, and lapin panics on more; longer values are cut.
 pub(super) fn short(text: &str) -> ShortString {
     let mut end = text.len().min(255);
     while !text.is_char_boundary(end) {

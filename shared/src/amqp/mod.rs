@@ -1,13 +1,13 @@
-//! The broker: the only place that knows lapin.
+//! AMQP: the only module that uses lapin.
 //!
 //! - [`topology`]: queues and exchanges, declared on every connection.
-//! - [`connection`]: one supervised connection that comes back by itself.
-//! - [`message`]: messages in and out, in plain types.
+//! - [`connection`]: a supervised connection that reconnects by itself.
+//! - [`message`]: incoming and outgoing messages as plain types.
 //! - [`publisher`]: publishing with confirms, and replies without.
 //! - [`consumer`]: deliveries with bounded prefetch and manual acknowledgement.
-//! - [`rpc_client`], [`rpc_server`]: requests and their envelopes; [`batch`]: many in one message.
+//! - [`rpc_client`], [`rpc_server`]: requests and their envelopes; [`batch`]: several in one message.
 //!
-//! lapin's own recovery is switched off; docs/decisions/0002-own-reconnect.md tells why.
+//! lapin's own recovery is switched off; docs/decisions/0002-own-reconnect.md explains why.
 
 pub mod batch;
 mod channel_lock;

@@ -1,5 +1,5 @@
-//! Publishing. [`Publisher`] waits for the broker's confirm and treats a returned message as an
-//! error; [`Replier`] sends answers, whose loss the caller's deadline covers.
+//! Publishing. [`Publisher`] waits for the broker's confirm and treats a returned message as an error.
+//! [`Replier`] sends replies without confirms: the caller's deadline covers their loss.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -23,7 +23,7 @@ use super::{
     message::{Outgoing, short},
 };
 
-/// For the broker's confirm: quorum queues answer when most nodes have the message on disk.
+/// Timeout for the broker's confirm: quorum queues confirm when a majority of nodes has the message on disk.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Between messages that only find out whether the broker takes any.
@@ -35,34 +35,34 @@ const DEFAULT_EXCHANGE: &str = "amq.default";
 
 /// For a reply to be sent; callers' deadlines are shorter.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between attempts to send a reply.
+/// Delay between attempts to send a reply.
 const REPLY_RETRY: Duration = Duration::from_millis(50);
 
-/// Why a message may not have been taken.
+/// Reasons why a message may not have been accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Nothing was sent.
     #[error(transparent)]
     Away(#[from] Away),
-    /// The broker refused it: a queue is full, or could not store it.
+    /// The broker refused it: a queue is full, or the message could not be stored.
     #[error("the broker refused the message")]
     Refused,
-    /// No queue takes messages with this routing key.
+    /// No queue is bound for this routing key.
     #[error("no queue takes a message for {0}")]
     Unroutable(String),
-    /// Sent, but neither confirmed nor refused: it may be there.
+    /// Sent, but neither confirmed nor refused: it may have been accepted.
     #[error("the broker did not confirm: {0}")]
     Unconfirmed(String),
 }
 
-/// Where a message goes.
+/// Destination of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// To this queue, which must be there.
+    /// A queue, which must exist.
     Queue(&'a str),
-    /// To the queue that a caller listens on, perhaps no more.
+    /// The reply queue of a caller, which may be gone.
     Reply(&'a str),
-    /// To whoever subscribed at this exchange to this routing key, perhaps nobody.
+    /// An exchange and a routing key; there may be no subscribers.
     Topic(&'a str, &'a str),
 }
 
@@ -90,7 +90,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes `messages` in their order and waits for the broker's confirms; one result each.
+    /// Publishes `messages` in order and waits for the broker's confirms. Returns one result per message.
     pub async fn publish(
         &self,
         messages: &[(Target<'_>, Outgoing)],
@@ -100,7 +100,7 @@ impl Publisher {
             Err(away) => return messages.iter().map(|_| Err(away.clone().into())).collect(),
         };
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
-        // All are handed over before one is waited for.
+        // All messages are handed to lapin before the first confirm is awaited.
         let handed_over: Vec<_> = messages
             .iter()
             .map(|(target, message)| self.turn.hand_over(send(&channel, *target, message)))
@@ -146,17 +146,17 @@ impl Publisher {
     /// Messages that wait in `queue` for a consumer.
     ///
     /// # Errors
-    /// [`Away`], also when there is no such queue.
+    /// [`Away`], also when the queue does not exist.
     pub async fn depth(&self, queue: &str) -> Result<u32, Away> {
         self.queue(queue).await.map(|(messages, _)| messages)
     }
 
-    /// How many messages wait in `queue`, and how many take from it.
+    /// The number of ready messages and of consumers of `queue`.
     ///
     /// # Errors
-    /// [`Away`], or there is no such queue.
+    /// [`Away`], also when the queue does not exist.
     pub async fn queue(&self, queue: &str) -> Result<(u32, u32), Away> {
-        // A channel of its own: asking for a queue that is not there closes it.
+        // On a separate channel: a passive declare of a missing queue closes the channel.
         let channel = self.lane.broker.try_channel().await?;
         let options = QueueDeclareOptions {
             passive: true,
@@ -185,7 +185,7 @@ impl Publisher {
     }
 }
 
-/// Publishes `message`; what comes back is its confirm, where the channel has confirms.
+/// Publishes `message`; the returned future is its confirm, if the channel has confirms.
 pub(super) async fn send(
     channel: &Channel,
     target: Target<'_>,
@@ -285,10 +285,10 @@ impl Replier {
         }
     }
 
-    /// Sends `message` to the queue that the caller listens on, as soon as the broker takes it.
+    /// Sends `message` to the caller's reply queue as soon as the broker accepts it.
     ///
     /// # Errors
-    /// [`Away`] if the broker did not within [`REPLY_TIMEOUT`]; then nobody waits any more.
+    /// [`Away`] if the broker did not accept it within [`REPLY_TIMEOUT`]; the caller has timed out by then.
     pub async fn reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), Away> {
         let is_new = reply_to.starts_with(SPECIAL) && !self.tried().contains(reply_to);
         let sent = async {

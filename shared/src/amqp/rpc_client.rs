@@ -1,12 +1,12 @@
-//! RPC requests and their replies, matched by correlation id.
+//! RPC client: sends requests and matches replies by correlation id.
 //!
-//! Replies come over RabbitMQ's direct reply-to: no queue to declare, and none to clean up
-//! (<https://www.rabbitmq.com/docs/direct-reply-to>). A call ends at its deadline at the latest.
-//! When the connection goes, every pending call fails at once and truthfully: `UNAVAILABLE` when
-//! nothing can have been done, `TIMEOUT` when it may have.
+//! Replies use RabbitMQ's direct reply-to, which needs no queue
+//! (<https://www.rabbitmq.com/docs/direct-reply-to>). A call ends at its deadline at the latest. If the
+//! connection is lost, every pending call fails at once: with `UNAVAILABLE` when the request certainly had no
+//! effect, with `TIMEOUT` when it may have had one.
 //!
-//! Calls that wait at the same moment travel together ([`line`], [`super::batch`]); reads and the
-//! rest apart, so that a read never waits behind a write.
+//! Calls queued at the same moment are sent as one message ([`batch_queue`], [`super::batch`]). Reads and writes
+//! have separate queues, so a read never waits behind a write.
 //!
 //! [`sending`] is the way out, [`replies`] the way back; [`workers`] knows whether a worker takes requests.
 
@@ -50,10 +50,10 @@ use crate::{
 /// RabbitMQ's pseudo-queue for direct replies.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// Calls under way at a time: more would only wait longer than they can.
+/// Maximum number of concurrent calls; more would only time out.
 const MAX_IN_FLIGHT: usize = 1_000;
 
-/// Calls the worker; clones share one channel.
+/// An RPC client of the worker. Clones share one channel.
 #[derive(Clone)]
 pub struct RpcClient {
     broker: Broker,
@@ -72,15 +72,15 @@ struct Shared {
     clocks: WorkerClocks,
 }
 
-/// The channel that requests go out on and replies come in on.
+/// The channel that sends requests and receives replies.
 #[derive(Clone)]
 struct ReplyChannel {
     channel: Channel,
-    /// Tells pending calls of this channel from those of the next.
+    /// Distinguishes this channel's pending calls from those of the next channel.
     generation: u64,
 }
 
-/// A call that has not been sent yet.
+/// A call that is queued for sending.
 struct QueuedCall {
     correlation_id: Uuid,
     message_id: String,
@@ -88,16 +88,16 @@ struct QueuedCall {
     caller: Caller,
     idempotency_key: Option<String>,
     if_match: Option<String>,
-    /// The deadline as time of day: Unix milliseconds.
+    /// The deadline in Unix milliseconds.
     deadline_ms: u128,
     body: Box<RawValue>,
     deadline: Instant,
 }
 
-/// A call that was not answered yet.
+/// A call without a reply yet.
 struct PendingCall {
     reply: oneshot::Sender<Reply>,
-    /// How it was sent; none as long as it was not.
+    /// `None` until the call is sent.
     sent: Option<Sent>,
 }
 
@@ -109,29 +109,29 @@ struct Sent {
 
 enum Reply {
     RpcReply(RpcReply),
-    /// Certain that it did not get to the worker.
+    /// The request certainly did not reach the worker.
     NotSent(Failure),
     ConnectionLost,
 }
 
-/// What goes with a request.
+/// Metadata of a request.
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
-    /// For whom.
+    /// The caller.
     pub caller: Caller,
     /// The client's `Idempotency-Key`.
     pub idempotency_key: Option<&'a str>,
-    /// What the thing to be changed must be like.
+    /// Required entity tags of the resource.
     pub if_match: Option<IfMatch>,
-    /// What the request is known by where it comes from, such as a webhook's id; becomes the
-    /// message's id, under which it is done once.
+    /// An id from the request's source, such as a webhook's id. Used as the message id, under which the request
+    /// is executed once.
     pub message_id: Option<&'a str>,
-    /// How long the caller waits.
+    /// Time until the call's deadline.
     pub timeout: Duration,
 }
 
 impl RpcClient {
-    /// Calls over `broker`.
+    /// Creates a client that uses `broker`.
     pub fn new(broker: Broker) -> Self {
         let (watching, workers) = watch::channel(Workers::Unknown);
         let shared = Arc::new(Shared {
@@ -159,10 +159,10 @@ impl RpcClient {
         }
     }
 
-    /// Why no call can be made now, if so.
+    /// Checks whether a call can be made now.
     ///
     /// # Errors
-    /// The reason.
+    /// The reason why not.
     pub fn check(&self) -> Result<(), String> {
         let lane = self.shared.must_have_lane(&self.broker);
         lane.map_err(|failure| failure.message)
@@ -267,7 +267,7 @@ struct PendingCallGuard<'a> {
 }
 
 impl PendingCallGuard<'_> {
-    /// Takes it away now, so that it is not sent any more; tells whether it was.
+    /// Removes the entry, so that the call is no longer sent; returns whether it was sent already.
     fn was_sent(&self) -> bool {
         let pending = self.pending.remove(&self.correlation_id);
         pending.is_none_or(|(_, pending)| pending.sent.is_some())
@@ -319,7 +319,7 @@ impl Shared {
         }
     }
 
-    /// Tells a call what came of it, and makes room for the next message.
+    /// Delivers a reply to its call and releases the message's permit.
     fn tell(&self, correlation_id: Uuid, reply: Reply) {
         let Some((_, pending)) = self.pending.remove(&correlation_id) else {
             tracing::debug!(%correlation_id, "dropped a reply that nobody waits for any more");
@@ -332,7 +332,7 @@ impl Shared {
     }
 }
 
-/// The connection went while the call was pending.
+/// The error of a call that was pending when the connection was lost.
 fn lost(request: &Request) -> Failure {
     if request.is_read() {
         unavailable("the connection to the broker was lost")

@@ -1,5 +1,4 @@
-//! The worker's end of RPC: what a delivered message asks for, on whose behalf, until when; and
-//! the envelope that answers it.
+//! RPC server: parses request messages into requests, callers and deadlines, and sends the reply envelopes.
 
 mod reading;
 
@@ -26,29 +25,29 @@ use crate::{
     request::{Caller, Request},
 };
 
-/// Names of the headers of a request; all are optional.
+/// Names of request headers; all are optional.
 pub mod header {
     /// `storefront`, `operator` or `admin`; default `storefront`.
     pub const ROLE: &str = "role";
-    /// Whose data the caller sees; default `default`.
+    /// The storefront whose data the caller can see; default `default`.
     pub const STOREFRONT: &str = "storefront";
-    /// The credential's name.
+    /// Name of the credential.
     pub const ACTOR: &str = "actor";
-    /// What the caller wants.
+    /// Purpose of the request.
     pub const INTENT: &str = "intent";
-    /// The HTTP request's id.
+    /// Id of the HTTP request.
     pub const REQUEST_ID: &str = "request_id";
-    /// Unix milliseconds after which nobody waits for the answer.
+    /// Deadline of the request in Unix milliseconds.
     pub const DEADLINE: &str = "deadline";
     /// The same by the clocks of workers that differ from the sender's: `WORKER=MILLIS`, apart by commas.
     pub const WORKER_DEADLINES: &str = "worker_deadlines";
     /// The client's `Idempotency-Key`.
     pub const IDEMPOTENCY_KEY: &str = "idempotency_key";
-    /// What the thing to be changed must be like: entity tags as HTTP's `If-Match` has them.
+    /// Required entity tags of the resource, as in HTTP's `If-Match`.
     pub const IF_MATCH: &str = "if_match";
-    /// The trace that the request is part of (<https://www.w3.org/TR/trace-context/>).
+    /// Trace context of the request (<https://www.w3.org/TR/trace-context/>).
     pub const TRACEPARENT: &str = "traceparent";
-    /// On a reply: `true` when this answer was given before.
+    /// On a reply: `true` when the reply was replayed from the idempotency record.
     pub const REPLAYED: &str = "idempotent_replayed";
     /// On a message of replies: the worker's id, new with each start.
     pub const WORKER: &str = "worker";
@@ -56,81 +55,81 @@ pub mod header {
     pub const WORKER_TIME: &str = "worker_time";
 }
 
-/// A delivered message: one request, or a batch of them.
+/// A delivered message: a single request, or a batch.
 pub struct RequestMessage {
     message: Incoming,
 }
 
 /// A request of a message.
 pub struct BatchEntry {
-    /// Whom to answer.
+    /// Identifies the request in the reply.
     pub correlation_id: CorrelationId,
-    /// What it asks; whatever is wrong with it becomes the answer.
+    /// The request, or the failure to reply with.
     pub request: Result<RpcRequest, Failure>,
 }
 
-/// Which of a message's requests an answer belongs to: its `correlation_id`.
+/// The `correlation_id` that assigns a reply to a request of the message.
 pub struct CorrelationId(Option<String>);
 
-/// What is told to whom.
+/// A reply and the request it belongs to.
 pub struct EntryReply {
-    /// Whose question it was.
+    /// Identifies the request.
     pub correlation_id: CorrelationId,
-    /// The answer.
+    /// The reply.
     pub reply: RpcReply,
 }
 
 impl EntryReply {
-    /// How large the answer is; failures are small.
+    /// Size of the reply in bytes; failures count as zero.
     pub fn bytes(&self) -> usize {
         let outcome = self.reply.outcome.as_ref();
         outcome.map_or(0, |json| json.text().len())
     }
 }
 
-/// Where the answers go, and the receipt that settles the message once all are given.
+/// The reply queue of a message, and the receipt that settles it when all requests are answered.
 pub struct ReplyTo {
     reply_to: Option<String>,
-    /// Answers travel as the questions came: alone, or together.
+    /// Whether the replies are sent as a batch, as the requests were.
     is_batch: bool,
     receipt: Receipt,
 }
 
-/// What a delivered message asks for.
+/// A parsed request.
 #[derive(Debug)]
 pub struct RpcRequest {
-    /// What.
+    /// The operation.
     pub request: Request,
-    /// On whose behalf.
+    /// The caller.
     pub caller: Caller,
-    /// The client's own key, scoped to the caller by whoever uses it.
+    /// The client's idempotency key; not yet scoped to the caller.
     pub idempotency_key: Option<String>,
-    /// What the thing to be changed must be like.
+    /// Required entity tags of the resource.
     pub if_match: Option<IfMatch>,
-    /// Tells this message from every other.
+    /// Identity of the message, for deduplication.
     pub identity: Option<Identity>,
-    /// After this nobody waits for the answer.
+    /// Time until which the request may be executed.
     pub deadline: Option<Instant>,
 }
 
-/// The idempotency key of last resort: what was done for a message is found again when the broker
-/// delivers it again.
+/// Idempotency key for requests without one from the client: makes a redelivered message return the first
+/// result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
-    /// The sender named the message: the same name is the same message, however it comes.
+    /// The sender's message id: the same id is the same message, from whatever delivery.
     Named(String),
-    /// The sender did not, but told where it waits and for what. Who reuses a correlation id means
-    /// another request, so this tells only of redeliveries.
+    /// Reply queue and correlation id, for messages without an id. Senders may reuse correlation ids, so this
+    /// detects redeliveries only.
     Waiting {
         /// Reply queue and correlation id.
         place: String,
-        /// Whether the broker delivered the message before.
+        /// Whether the broker marked the message as redelivered.
         is_redelivered: bool,
     },
 }
 
 impl Identity {
-    /// What the message is called.
+    /// The identity as text.
     pub fn name(&self) -> &str {
         match self {
             Self::Named(name) | Self::Waiting { place: name, .. } => name,
@@ -138,13 +137,13 @@ impl Identity {
     }
 }
 
-/// A message that has this many bytes of answers takes no more of them.
+/// A reply message of at least this many bytes accepts no more replies.
 pub const MESSAGE_BYTES: usize = 1024 * 1024;
-/// RabbitMQ 4 takes 16 MiB a message, unless it is told otherwise. Should one be larger, it closes the
-/// channel, and the answers behind it are lost as well.
+/// Maximum size of a reply. RabbitMQ 4 limits messages to 16 MiB by default and closes the channel of a larger
+/// one, which would lose the replies behind it.
 const MAX_ANSWER_BYTES: usize = 15 * 1024 * 1024;
 
-/// Requests from [`REQUEST_QUEUE`], until `stop`.
+/// Receives requests from [`REQUEST_QUEUE`] until `stop`.
 pub fn requests(
     broker: Broker,
     prefetch: u16,
@@ -167,13 +166,13 @@ impl From<Incoming> for RequestMessage {
 }
 
 impl RequestMessage {
-    /// Reads the message: one question, or as many as the batch has parts.
+    /// Parses the message into its requests.
     pub fn read(self) -> (ReplyTo, Vec<BatchEntry>) {
         let message = self.message;
         let (is_batch, entries) = if message.kind == BATCH {
             match batched(&message) {
                 Ok(entries) => (true, entries),
-                // Nobody can be told apart: one answer for all, as to a message that can't be read.
+                // The entries can't be told apart: one reply for the whole message.
                 Err(failure) => {
                     let correlation_id = CorrelationId(message.correlation_id.clone());
                     let request = Err(failure);
@@ -199,7 +198,7 @@ impl RequestMessage {
 }
 
 impl ReplyTo {
-    /// Sends the answers to where the asker listens, if it does.
+    /// Sends replies to the caller's reply queue, if there is one.
     ///
     /// # Errors
     /// [`Away`] when they could not be sent.
@@ -226,19 +225,19 @@ impl ReplyTo {
         Ok(())
     }
 
-    /// Leaves the message to be delivered again: what it asks for is done, but not answered.
+    /// Requeues the message: its requests were executed, but the replies could not be sent.
     pub async fn leave(self) {
         self.receipt.requeue().await;
     }
 
-    /// Settles the message, after all of it was answered: a worker that dies in between is asked
-    /// again and finds what it did by the requests' ids.
+    /// Acknowledges the message, after all replies were sent. If the worker dies before that, the message is
+    /// redelivered and the recorded results are sent again.
     pub async fn settle(self) {
         self.receipt.ack().await;
     }
 }
 
-/// Answers as they travel: no message goes on beyond [`MESSAGE_BYTES`].
+/// Groups replies into messages of about [`MESSAGE_BYTES`].
 fn in_messages(answers: impl Iterator<Item = EntryReply>) -> Vec<Vec<EntryReply>> {
     let mut messages: Vec<Vec<EntryReply>> = Vec::new();
     let mut room = 0;
@@ -255,7 +254,7 @@ fn in_messages(answers: impl Iterator<Item = EntryReply>) -> Vec<Vec<EntryReply>
     messages
 }
 
-/// The answer, or that it can't be sent.
+/// The reply, or a failure if the reply is too large to send.
 fn small_enough(answer: EntryReply) -> EntryReply {
     let bytes = answer.bytes();
     if bytes <= MAX_ANSWER_BYTES {

@@ -12,17 +12,17 @@ use lapin::{
 pub const REQUEST_QUEUE: &str = "order-request-queue";
 /// Steps of the flow: durable quorum, persistent messages.
 pub const STEP_QUEUE: &str = "order-worker-queue";
-/// Where steps go that can't be decoded.
+/// Receives steps that can't be processed.
 pub const DEAD_LETTER_EXCHANGE: &str = "order-dead-letter-exchange";
-/// And where they stay until an operator looks.
+/// Holds dead letters until they are archived.
 pub const DEAD_LETTER_QUEUE: &str = "order-dead-letter-queue";
 /// CloudEvents, routed by type.
 pub const EVENTS_EXCHANGE: &str = "order-events";
 
-/// Requests waiting for a worker at most: more is overload, and a publish beyond it is refused at once.
+/// Maximum length of the request queue; a publish beyond it is refused at once.
 const REQUEST_QUEUE_LENGTH: i32 = 10_000;
-/// Deliveries of one step message before it counts as poison. A rolling restart costs one or two;
-/// and a step whose message is dropped here is sent again from its row, so nothing is lost.
+/// Deliveries of a step message before the broker dead-letters it. A rolling restart costs one or two. A step
+/// whose message is lost is sent again from its row.
 const DELIVERY_LIMIT: i32 = 20;
 
 /// A queue or an exchange that can't be declared.
@@ -134,13 +134,13 @@ fn arguments(queue: &str) -> Vec<(&'static str, AMQPValue)> {
             ("x-queue-type", text("quorum")),
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
             ("x-dead-letter-exchange", text(DEAD_LETTER_EXCHANGE)),
-            // A dead letter leaves this queue only when the other one has it.
+            // The broker removes a dead letter from this queue only after the other queue has confirmed it.
             ("x-dead-letter-strategy", text("at-least-once")),
             ("x-overflow", text("reject-publish")),
         ],
         DEAD_LETTER_QUEUE => vec![
             ("x-queue-type", text("quorum")),
-            // RabbitMQ 4 has this limit for every quorum queue: what nobody can take is dropped.
+            // RabbitMQ 4 applies a default limit to every quorum queue and drops messages beyond it.
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
         ],
         // Lives on one node of a cluster. While that is down nobody can ask, but steps go on.
@@ -198,7 +198,7 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(value))
 }
 
-/// `PRECONDITION_FAILED` of a declaration means one thing to an operator.
+/// Explains `PRECONDITION_FAILED`: the queue or exchange exists with different arguments.
 fn explain(kind: &str, name: &str, error: lapin::Error) -> anyhow::Error {
     const PRECONDITION_FAILED: u16 = 406;
     match error.kind() {

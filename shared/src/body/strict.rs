@@ -1,5 +1,5 @@
-//! JSON as it is read from others: like `serde_json::Value`, but a member that is named twice is an
-//! error, and no member's name has a meaning of its own.
+//! Strict JSON: like `serde_json::Value`, but duplicate member names are an error, and no member name has a
+//! special meaning.
 
 use std::{cell::Cell, fmt};
 

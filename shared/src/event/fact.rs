@@ -1,4 +1,4 @@
-//! The closed set of what can happen.
+//! The closed set of event types and their data.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,57 +13,57 @@ use crate::{
     webhook::{DisabledReason, EndpointUrl},
 };
 
-/// What happened. The tag is the event's type, and its routing key on `order-events`.
+/// Type and data of an event. The tag is the event type and the routing key on `order-events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 pub enum EventData {
     /// An order was accepted.
     #[serde(rename = "order.created")]
     OrderCreated(Box<OrderCreated>),
-    /// The owner approved it.
+    /// The order was approved.
     #[serde(rename = "order.approved")]
     OrderApproved {},
-    /// Its payment is authorized; it is being fulfilled.
+    /// The payment is authorized; fulfilment starts.
     #[serde(rename = "order.processing")]
     OrderProcessing {},
-    /// All of its items left.
+    /// All items were shipped.
     #[serde(rename = "order.shipped")]
     OrderShipped {},
-    /// All of its items arrived.
+    /// All items were delivered.
     #[serde(rename = "order.delivered")]
     OrderDelivered {},
-    /// It will not be fulfilled.
+    /// The order was cancelled.
     #[serde(rename = "order.cancelled")]
     OrderCancelled {
-        /// Why.
+        /// Reason for the cancellation.
         reason: CancelReason,
-        /// Why, in the words of whoever asked.
+        /// Free-text reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         note: Option<String>,
-        /// Where it stood.
+        /// Status before the cancellation.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         was: Option<OrderStatus>,
     },
-    /// It was soft-deleted.
+    /// The order was soft-deleted.
     #[serde(rename = "order.deleted")]
     OrderDeleted {},
-    /// Its deletion was undone.
+    /// The soft deletion was undone.
     #[serde(rename = "order.restored")]
     OrderRestored {},
 
-    /// Its customer was erased: it says nothing of them any more, nor do the events before this.
+    /// The customer's personal data was erased from the order and from its earlier events.
     #[serde(rename = "order.redacted")]
     OrderRedacted {},
 
-    /// The provider knows of the payment; nothing is held yet.
+    /// The provider created a payment; no money is authorized yet.
     #[serde(rename = "payment.prepared")]
     PaymentPrepared {
-        /// Which provider.
+        /// Payment provider.
         provider: String,
-        /// The provider's id.
+        /// Id of the payment at the provider.
         reference: String,
     },
-    /// The provider wants something of the customer first.
+    /// The customer has to complete an action first.
     #[serde(rename = "payment.action_required")]
     PaymentActionRequired {
         /// Type of the action at the provider.
@@ -73,214 +73,214 @@ pub enum EventData {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         url: Option<String>,
     },
-    /// The provider holds the money for us.
+    /// The provider authorized the payment.
     #[serde(rename = "payment.authorized")]
     PaymentAuthorized {
-        /// Which provider.
+        /// Payment provider.
         provider: String,
-        /// The provider's id.
+        /// Id of the payment at the provider.
         reference: String,
-        /// Minor units held.
+        /// Authorized amount in minor units.
         amount: i64,
     },
-    /// The provider refused.
+    /// The provider declined the payment.
     #[serde(rename = "payment.declined")]
     PaymentDeclined {
-        /// The provider's code.
+        /// Error code of the provider.
         code: String,
-        /// The provider's words.
+        /// Error message of the provider.
         message: String,
     },
-    /// The money was taken.
+    /// The payment was captured.
     #[serde(rename = "payment.captured")]
     PaymentCaptured {
-        /// Minor units taken.
+        /// Captured amount in minor units.
         amount: i64,
         /// The provider released the rest of the authorization: no more can be captured.
         #[serde(default, skip_serializing_if = "is_false")]
         is_final: bool,
     },
-    /// The hold was given up; without a reference, there never was one.
+    /// The authorization was voided; without a reference, there never was one.
     #[serde(rename = "payment.voided")]
     PaymentVoided {
-        /// The provider's id.
+        /// Id of the payment at the provider.
         reference: Option<String>,
     },
-    /// Some of what was taken is to be given back.
+    /// A refund was requested.
     #[serde(rename = "payment.refund_requested")]
     RefundRequested {
-        /// Minor units, beside what was asked for before.
+        /// Amount in minor units, in addition to earlier refund requests.
         amount: i64,
-        /// Why, in the words of whoever asked.
+        /// Free-text reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// The cause, for programs; absent from events of earlier versions.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cause: Option<RefundCause>,
     },
-    /// Money that was thought to be given back was not.
+    /// A refund that had succeeded was reversed.
     #[serde(rename = "payment.refund_failed")]
     RefundFailed {
-        /// Minor units.
+        /// Amount in minor units.
         amount: i64,
     },
-    /// Money was given back.
+    /// A refund succeeded.
     #[serde(rename = "payment.refunded")]
     PaymentRefunded {
-        /// Minor units given back by this refund.
+        /// Amount of this refund in minor units.
         amount: i64,
     },
 
-    /// Stock is held for the order.
+    /// Stock was reserved for the order.
     #[serde(rename = "stock.reserved")]
     StockReserved {
-        /// What is held.
+        /// Reserved items.
         items: Vec<StockItem>,
     },
-    /// Stock is no longer held for the order.
+    /// Reserved stock was released.
     #[serde(rename = "stock.released")]
     StockReleased {
-        /// What was held.
+        /// Released items.
         items: Vec<StockItem>,
         /// The reason given by the caller, when the rest of a partly shipped order is cancelled.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// Somebody counted.
+    /// A stock level was set or adjusted.
     #[serde(rename = "stock.adjusted")]
     StockAdjusted {
-        /// Which product.
+        /// SKU of the product.
         sku: Sku,
-        /// In which warehouse.
+        /// Warehouse.
         warehouse: Warehouse,
-        /// Units on the shelves now.
+        /// Units on hand after the change.
         on_hand: i64,
-        /// Why, in the words of whoever did it.
+        /// Free-text reason.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
         /// The product was removed from this warehouse.
         #[serde(default, skip_serializing_if = "is_false")]
         is_removed: bool,
     },
-    /// A product is about to run out.
+    /// A product's available stock fell to its threshold.
     #[serde(rename = "stock.low")]
     StockLow {
-        /// Which product.
+        /// SKU of the product.
         sku: Sku,
-        /// Units that can still be promised, in all warehouses.
+        /// Available units in all warehouses.
         available: i64,
         /// The product's `low_stock_at`.
         low_stock_at: i64,
     },
 
-    /// The carrier knows of a parcel.
+    /// A shipment was created.
     #[serde(rename = "shipment.created")]
     ShipmentCreated {
-        /// The parcel.
+        /// The shipment.
         shipment: Shipment,
     },
-    /// A parcel was handed over: its items left the warehouse.
+    /// A shipment was handed to the carrier.
     #[serde(rename = "shipment.shipped")]
     ShipmentShipped {
-        /// Which parcel.
+        /// Id of the shipment.
         shipment_id: ShipmentId,
-        /// What left.
+        /// Shipped items.
         items: Vec<StockItem>,
-        /// Who carries it.
+        /// Carrier.
         carrier: String,
-        /// The carrier's id for it.
+        /// The carrier's tracking number.
         tracking_number: String,
         /// When it happened by the shipper's clock; absent: at the event's own time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
-    /// A parcel is on its way.
+    /// A shipment is in transit.
     #[serde(rename = "shipment.in_transit")]
     ShipmentInTransit {
-        /// Which parcel.
+        /// Id of the shipment.
         shipment_id: ShipmentId,
         /// When it happened by the shipper's clock; absent: at the event's own time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
-    /// A parcel is on the last van.
+    /// A shipment is out for delivery.
     #[serde(rename = "shipment.out_for_delivery")]
     ShipmentOutForDelivery {
-        /// Which parcel.
+        /// Id of the shipment.
         shipment_id: ShipmentId,
         /// When it happened by the shipper's clock; absent: at the event's own time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
-    /// A parcel arrived.
+    /// A shipment was delivered.
     #[serde(rename = "shipment.delivered")]
     ShipmentDelivered {
-        /// Which parcel.
+        /// Id of the shipment.
         shipment_id: ShipmentId,
         /// When it happened by the shipper's clock; absent: at the event's own time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
-    /// A parcel could not be delivered.
+    /// A delivery attempt failed.
     #[serde(rename = "shipment.failed")]
     ShipmentFailed {
-        /// Which parcel.
+        /// Id of the shipment.
         shipment_id: ShipmentId,
         /// When it happened by the shipper's clock; absent: at the event's own time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
-    /// A parcel came back.
+    /// A shipment was returned.
     #[serde(rename = "shipment.returned")]
     ShipmentReturned {
-        /// Which parcel.
+        /// Id of the shipment.
         shipment_id: ShipmentId,
-        /// What is back on its shelves.
+        /// Items that were put back into stock.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         items: Vec<StockItem>,
         /// When it happened by the shipper's clock; absent: at the event's own time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
-    /// A parcel was withdrawn before it left.
+    /// A shipment was cancelled before it was shipped.
     #[serde(rename = "shipment.cancelled")]
     ShipmentCancelled {
-        /// Which parcel.
+        /// Id of the shipment.
         shipment_id: ShipmentId,
         /// The reason given by the caller.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
 
-    /// A step failed and will be tried again.
+    /// A step failed and will be retried.
     #[serde(rename = "step.retried")]
     StepRetried {
-        /// Which step.
+        /// The step.
         step: String,
-        /// What went wrong.
+        /// Error of the attempt.
         error: String,
-        /// When it is tried again.
+        /// Time of the next attempt.
         due_at: Timestamp,
     },
-    /// A step failed for good; it waits for an operator.
+    /// A step failed for good and needs an operator.
     #[serde(rename = "step.dead")]
     StepDead {
-        /// Which step.
+        /// The step.
         step: String,
-        /// What went wrong.
+        /// Error of the attempt.
         error: String,
     },
 
-    /// An operator had a dead step tried again.
+    /// An operator redrove a dead step.
     #[serde(rename = "step.redriven")]
     StepRedriven {
-        /// Which step.
+        /// The step.
         step: String,
     },
-    /// An operator let a dead step be.
+    /// An operator discarded a dead step.
     #[serde(rename = "step.discarded")]
     StepDiscarded {
-        /// Which step.
+        /// The step.
         step: String,
         /// Minor units written off with it: of `refund_payment` they are no longer to be refunded, of
         /// `capture_payment` no longer to be captured.
@@ -288,43 +288,43 @@ pub enum EventData {
         amount: Option<i64>,
     },
 
-    /// A product can be ordered.
+    /// A product was created.
     #[serde(rename = "product.created")]
     ProductCreated {
         /// The product.
         product: NewProduct,
     },
-    /// A product changed.
+    /// A product was changed.
     #[serde(rename = "product.updated")]
     ProductUpdated {
-        /// The product as it is now.
+        /// The product after the change.
         product: NewProduct,
     },
-    /// A product can no longer be ordered.
+    /// A product was deleted.
     #[serde(rename = "product.deleted")]
     ProductDeleted {},
 
-    /// An endpoint is told of events from now on.
+    /// A webhook endpoint was created.
     #[serde(rename = "webhook_endpoint.created")]
     EndpointCreated {
-        /// Where.
+        /// URL of the endpoint.
         url: EndpointUrl,
     },
-    /// Somebody changed an endpoint, or had its secret rotated.
+    /// A webhook endpoint was changed, or its secret was rotated.
     #[serde(rename = "webhook_endpoint.updated")]
     EndpointUpdated {
-        /// Where.
+        /// URL of the endpoint.
         url: EndpointUrl,
     },
-    /// The system gave an endpoint up.
+    /// A webhook endpoint was disabled by the system.
     #[serde(rename = "webhook_endpoint.disabled")]
     EndpointDisabled {
-        /// Where.
+        /// URL of the endpoint.
         url: EndpointUrl,
-        /// Why.
+        /// Reason.
         reason: DisabledReason,
     },
-    /// An endpoint is not told of anything any more.
+    /// A webhook endpoint was deleted.
     #[serde(rename = "webhook_endpoint.deleted")]
     EndpointDeleted {},
 }
@@ -346,35 +346,35 @@ pub enum RefundCause {
 /// All an order is made of at birth.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderCreated {
-    /// For people.
+    /// Order number, for people.
     pub number: i64,
-    /// Who sold it.
+    /// Storefront that sold the order.
     pub storefront: Storefront,
-    /// Who bought it.
+    /// Id of the customer.
     pub customer_id: CustomerId,
-    /// The importing system's id.
+    /// Id of the order in the system that it was imported from.
     pub external_id: Option<String>,
-    /// Of every amount.
+    /// Currency of all amounts.
     pub currency: Currency,
-    /// Minor units.
+    /// Total in minor units.
     pub total: i64,
-    /// What was bought.
+    /// Line items.
     pub items: Vec<LineItem>,
-    /// Where it goes.
+    /// Shipping address.
     pub shipping_address: Option<Address>,
-    /// Which provider is asked for the money.
+    /// Payment provider.
     pub payment_provider: String,
-    /// The provider's token.
+    /// Payment method: a token of the provider.
     pub payment_method: String,
     /// URL to which the provider redirects the customer after authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_url: Option<String>,
     /// The caller's own data.
     pub metadata: Map<String, Value>,
-    /// Nothing is done for it before the owner approves.
+    /// Whether the order needs approval before it is processed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub needs_approval: bool,
-    /// Its stock is taken when it is processed.
+    /// Whether stock is reserved later, when the order is processed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub awaits_stock: bool,
 }
@@ -433,13 +433,13 @@ impl EventData {
     /// What stands beside the type.
     ///
     /// # Errors
-    /// `INTERNAL` if it can't be written as JSON, which no fact allows.
+    /// `INTERNAL` if it can't be serialized, which does not happen for these types.
     pub fn data(&self) -> Result<String, Failure> {
         let unwritten =
             |why: &str| Failure::new(Code::Internal, format!("a fact can't be written: {why}"));
         let mut text =
             serde_json::to_string(self).map_err(|error| unwritten(&error.to_string()))?;
-        // The type comes first, and is a plain word: what follows it is the data, to the last brace.
+        // The tag comes first and is a plain word; the data follows it up to the last brace.
         let begin = r#","data":"#;
         let at = text.find(begin).ok_or_else(|| unwritten(&text))?;
         text.pop();
@@ -447,7 +447,7 @@ impl EventData {
         Ok(text)
     }
 
-    /// The event's type.
+    /// The event type.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::OrderCreated(_) => "order.created",

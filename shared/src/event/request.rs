@@ -1,4 +1,4 @@
-//! What can be asked of the feed.
+//! Requests for the event feed.
 
 use std::{fmt, str::FromStr};
 
@@ -12,33 +12,33 @@ use crate::{
 
 use super::{CloudEvent, EventData};
 
-/// Types, or beginnings of types, that one filter may name.
+/// Maximum number of types in a filter.
 const MAX_TYPES: usize = 50;
-/// Characters of a type.
+/// Maximum length of a type in characters.
 const MAX_TYPE: usize = 64;
-/// How long a reader may wait for something new.
+/// Maximum time that a request may wait for new events, in milliseconds.
 pub const MAX_WAIT_MS: u32 = 30_000;
-/// Entries of a page that the gateway itself may ask for.
+/// Maximum page size of the gateway's own requests.
 pub const MAX_EVENTS: u32 = 200;
 
-/// `event.list`: the feed, in the order of commits.
+/// `event.list`: a page of the feed, in commit order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListEvents {
-    /// Where to go on; absent: from the beginning.
+    /// Position to start after; absent: the beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
-    /// Only of these types; absent: all.
+    /// Only events of these types; absent: all.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub types: Option<EventFilter>,
-    /// Only of this order.
+    /// Only events of this order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_id: Option<OrderId>,
-    /// Only of this storefront.
+    /// Only events of this storefront.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
-    /// Entries at most.
+    /// Maximum number of entries.
     pub limit: u32,
-    /// If there is nothing new, wait so long for it: milliseconds.
+    /// Time to wait for new events if there are none, in milliseconds.
     #[serde(skip_serializing_if = "is_zero")]
     pub wait_ms: u32,
 }
@@ -70,15 +70,15 @@ impl ListEvents {
     }
 }
 
-/// A place in the feed.
+/// A position in the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum After {
-    /// Behind this position.
+    /// After this position.
     Position(i64),
-    /// Behind this event.
+    /// After this event.
     Event(EventId),
-    /// Behind everything that is there now.
+    /// After the newest event.
     Now,
 }
 
@@ -92,7 +92,7 @@ impl FromStr for After {
         if let Ok(id) = text.parse() {
             return Ok(Self::Event(id));
         }
-        // `+1` is a number to the standard library, too.
+        // The standard library also parses `+1`.
         let is_number = text.chars().all(|c| c.is_ascii_digit());
         match text.parse() {
             Ok(position) if is_number => Ok(Self::Position(position)),
@@ -119,16 +119,16 @@ impl From<After> for String {
     }
 }
 
-/// Types of events: `order.created`, or all that begin alike, `order.*`; several apart by commas.
+/// A filter of event types: `order.created`, or a prefix such as `order.*`; several are separated by commas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventFilter(Vec<String>);
 
 impl EventFilter {
-    /// Reads a list of types.
+    /// Parses a list of types.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why a type is invalid.
     pub fn new(types: Vec<String>) -> Result<Self, String> {
         if types.is_empty() || types.len() > MAX_TYPES {
             return Err(format!("must name 1 to {MAX_TYPES} types"));
@@ -159,7 +159,7 @@ impl EventFilter {
         &self.0
     }
 
-    /// Whether events of this type are meant.
+    /// Whether the filter matches this type.
     pub fn matches(&self, kind: &str) -> bool {
         self.0.iter().any(|name| match name.strip_suffix('*') {
             Some(beginning) => kind.starts_with(beginning),
@@ -207,11 +207,11 @@ impl fmt::Display for EventFilter {
 /// A page of the feed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EventPage {
-    /// The events, in the order of commits.
+    /// The events, in commit order.
     pub data: Vec<CloudEvent>,
-    /// Pass as `after` for what is already there behind this page; `null` when that is nothing.
+    /// Pass as `after` for the next page of existing events; `null` at the end.
     pub next_cursor: Option<String>,
-    /// How far this page has looked: pass as `after` to ask for what is new.
+    /// Position up to which this page has read: pass as `after` to ask for new events.
     pub position: String,
 }
 

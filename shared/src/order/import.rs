@@ -1,4 +1,4 @@
-//! Orders that come from elsewhere, many at once.
+//! Bulk import of orders from other systems.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,20 +10,20 @@ use crate::{
     outcome::Code,
 };
 
-/// Lines of one request at most.
+/// Maximum number of lines in one request.
 pub const MAX_LINES: usize = 1_000;
 
-/// `order.import`: some lines of an import.
+/// `order.import`: a part of an import.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImportOrders {
-    /// In any order; each is accepted or rejected on its own.
+    /// Lines in any order; each is accepted or rejected on its own.
     pub lines: Vec<ImportLine>,
 }
 
-/// One line.
+/// One line of an import.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImportLine {
-    /// Its number, from 1.
+    /// Line number, from 1.
     pub line: u64,
     /// Which of several lines of the import with the same content it is, from 1; absent: the first.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,14 +58,14 @@ impl ImportLine {
 /// An order as another system has it: its stock is taken when it is processed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportedOrder {
-    /// What the other system calls it: there is one order of each storefront by this name.
+    /// Id of the order in the other system, unique per storefront.
     pub external_id: Option<String>,
     /// The order.
     pub order: CreateOrder,
 }
 
 impl ImportedOrder {
-    /// Reads what stands on a line.
+    /// Parses the content of a line.
     pub fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let external_id = fields.optional("external_id", body::text(1..=200));
         let order = CreateOrder::read(fields);
@@ -76,39 +76,39 @@ impl ImportedOrder {
     }
 }
 
-/// What came of an import.
+/// Result of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(example = json!({
     "accepted": 2, "duplicates": 1, "rejected_count": 1,
     "rejected": [{"line": 3, "code": "INVALID_REQUEST", "detail": "/items/0/sku no product X"}]
 }))]
 pub struct ImportReport {
-    /// So many are new.
+    /// Number of imported orders.
     pub accepted: u64,
-    /// So many were there already; they stay as they are.
+    /// Number of lines whose order existed already and was left unchanged.
     pub duplicates: u64,
-    /// So many are not accepted.
+    /// Number of rejected lines.
     pub rejected_count: u64,
-    /// Which of them and why: the first ones, should there be very many.
+    /// The rejected lines and their errors; limited to the first ones.
     pub rejected: Vec<RejectedLine>,
 }
 
-/// A line that is not accepted.
+/// A rejected line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RejectedLine {
-    /// Which, from 1.
+    /// Line number, from 1.
     pub line: u64,
-    /// Why, for programs.
+    /// Error code.
     pub code: Code,
-    /// Why, for people.
+    /// Error message.
     pub detail: String,
 }
 
 impl ImportReport {
-    /// Lines that a report lists at most.
+    /// Maximum number of rejected lines in a report.
     pub const MAX_REJECTED: usize = 10_000;
 
-    /// Adds what came of other lines.
+    /// Adds the result of another part.
     pub fn add(&mut self, other: Self) {
         self.accepted += other.accepted;
         self.duplicates += other.duplicates;
@@ -117,7 +117,7 @@ impl ImportReport {
         self.rejected.extend(other.rejected.into_iter().take(room));
     }
 
-    /// Adds a line that is not accepted.
+    /// Adds a rejected line.
     pub fn reject(&mut self, line: RejectedLine) {
         self.rejected_count += 1;
         if self.rejected.len() < Self::MAX_REJECTED {

@@ -1,4 +1,4 @@
-//! What can be asked about orders, and how each request's fields are read.
+//! Requests about orders, and the parsing of their fields.
 
 mod change;
 mod create;

@@ -1,6 +1,6 @@
-//! The line in front of the broker: a few messages are under way at a time, and what comes meanwhile
-//! gathers into the next. No timer holds anything back: whoever finds a free place goes at once, with
-//! those who came at the same moment.
+//! Groups queued calls into messages. A limited number of messages is in flight; calls that arrive meanwhile are
+//! collected into the next message. No timer delays a call: if a permit is free, the call is sent at once,
+//! together with those queued at the same moment.
 
 use std::{
     collections::VecDeque,
@@ -12,24 +12,24 @@ use std::{
 
 use tokio::{sync::Notify, task};
 
-/// Messages under way at a time: one that is being answered, and the next. With one alone the other end
-/// would be idle in between; with more, each carries less, and the broker's cost is by message.
+/// Messages in flight: one being answered, and the next. With one, the worker would idle in between; with more,
+/// each message would carry fewer requests, and the broker's cost is per message.
 const WINDOW: usize = 2;
-/// Requests of one message at most: as many as the worker decides at once.
+/// Maximum requests per message: the size of the worker's largest batch.
 const MAX_REQUESTS: usize = 256;
-/// A message that has this many bytes takes no more requests.
+/// A message of at least this many bytes accepts no more requests.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// What waits to be sent.
+/// The size of a queued item.
 pub(super) trait ByteSize {
-    /// Bytes it adds to a message.
+    /// Bytes that the item adds to a message.
     fn bytes(&self) -> usize;
 }
 
-/// The line.
+/// The queue of calls to send.
 pub(super) struct BatchQueue<T> {
     state: Mutex<State<T>>,
-    /// There may be a free place for somebody who waits.
+    /// Signals that a permit may be free.
     news: Notify,
 }
 
@@ -38,8 +38,8 @@ struct State<T> {
     waiting: VecDeque<T>,
 }
 
-/// A message's place among those under way: free again with its first answer, and when nobody waits
-/// for one any more.
+/// Permission to have one message in flight. Released with the message's first reply, or when all its calls have
+/// ended.
 pub(super) struct Permit<T> {
     line: Arc<BatchQueue<T>>,
     is_free: AtomicBool,
@@ -57,7 +57,7 @@ impl<T: ByteSize> BatchQueue<T> {
         })
     }
 
-    /// `item` waits for [`BatchQueue::next`].
+    /// Adds `item` to the queue.
     pub(super) fn enter(&self, item: T) {
         let mut state = self.state();
         state.waiting.push_back(item);
@@ -66,11 +66,12 @@ impl<T: ByteSize> BatchQueue<T> {
         }
     }
 
-    /// The next message's items, as soon as there are some and a place for it. For one to wait at a time.
+    /// Waits for queued items and a free permit, and returns the next message's items. Only one task may wait at
+    /// a time.
     pub(super) async fn next(self: &Arc<Self>) -> (Vec<T>, Arc<Permit<T>>) {
         loop {
             self.news.notified().await;
-            // Others that came at the same moment get their turn to enter first.
+            // Lets other tasks that are ready now queue their calls first.
             task::yield_now().await;
             if let Some((batch, goes_on)) = self.take() {
                 if goes_on {
@@ -81,7 +82,7 @@ impl<T: ByteSize> BatchQueue<T> {
         }
     }
 
-    /// The next message's items, and whether another can go behind them at once.
+    /// Takes the next message's items; the flag tells whether another message can follow at once.
     fn take(&self) -> Option<(Vec<T>, bool)> {
         let mut state = self.state();
         if state.under_way == WINDOW || state.waiting.is_empty() {
@@ -114,7 +115,7 @@ impl<T: ByteSize> BatchQueue<T> {
 }
 
 impl<T> Permit<T> {
-    /// Leaves the place to the next message.
+    /// Releases the permit.
     pub(super) fn free(&self) {
         if self.is_free.swap(true, Ordering::AcqRel) {
             return;
@@ -165,7 +166,7 @@ mod tests {
             line.enter(Item(1));
         }
         assert!(line.take().is_none());
-        // Freed twice, it is one place.
+        // Releasing a permit twice frees one permit.
         let first = places.remove(0);
         first.free();
         drop(first);

@@ -1,4 +1,4 @@
-//! Receiving: a lane is kept open, and each reply goes to whoever waits for it.
+//! Receives replies: keeps a reply channel open and delivers each reply to its call.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -26,7 +26,7 @@ use crate::{
     outcome::{Code, Failure, Json, Outcome, RpcReply},
 };
 
-/// Keeps a lane open and hands replies to their calls.
+/// Keeps a reply channel open and delivers replies.
 pub(super) async fn listen(broker: Broker, shared: Arc<Shared>, stop: CancellationToken) {
     let mut generation = 0;
     loop {
@@ -80,7 +80,7 @@ async fn listen_once(broker: &Broker, shared: &Shared, generation: u64) -> lapin
     Ok(())
 }
 
-/// Gives a reply, or each of a batch of them, to whoever waits for it.
+/// Delivers a reply, or each reply of a batch.
 fn hand_out(shared: &Shared, reply: Delivery) {
     let properties = &reply.properties;
     let is_batch = properties
@@ -141,7 +141,7 @@ fn answers(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid, RpcRe
     {
         answers
     } else {
-        // Should one of them be no envelope, the others are.
+        // An unreadable reply does not affect the others.
         let parts: Vec<Answer<'_, &RawValue>> = serde_json::from_slice(batch)?;
         let parts = parts.into_iter().map(|part| Answer {
             correlation_id: part.correlation_id,

@@ -1,4 +1,4 @@
-//! Sending: what waits in a line goes as one message, and whoever is in it is told what came of that.
+//! Sends requests: publishes queued calls as one message and reports failures to them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,10 +22,10 @@ use crate::{
     outcome::Failure,
 };
 
-/// A message whose answers take longer makes room for the next: what takes long at the worker must
-/// not hold up the rest.
+/// After this time, a message's permit is released even without a reply, so that slow requests don't delay the
+/// next message.
 const STRAGGLER: Duration = Duration::from_millis(20);
-/// For a message to be written to the connection; then the broker counts as blocked.
+/// Timeout for writing a message; after it the broker counts as blocked.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ByteSize for QueuedCall {
@@ -34,7 +34,7 @@ impl ByteSize for QueuedCall {
     }
 }
 
-/// Sends what waits in `line`, message by message.
+/// Sends queued calls, message by message.
 pub(super) async fn send_waiting(
     broker: Broker,
     shared: Arc<Shared>,
@@ -47,7 +47,7 @@ pub(super) async fn send_waiting(
 }
 
 impl Shared {
-    /// Sends `calls` as one message; whatever comes of it is told to them.
+    /// Publishes `calls` as one message; failures are reported to each call.
     fn send(
         self: &Arc<Self>,
         broker: &Broker,
@@ -58,7 +58,7 @@ impl Shared {
             Ok(lane) => lane,
             Err(failure) => return self.not_sent(&calls, &failure),
         };
-        // Whoever has given up meanwhile is left out.
+        // Calls that have already ended are left out.
         let now = Instant::now();
         calls.retain(|call| {
             let pending = self.pending.get_mut(&call.correlation_id);
@@ -75,7 +75,7 @@ impl Shared {
         if calls.is_empty() {
             return;
         }
-        // The listener may have swept this generation since the lane was taken.
+        // The receiver may have swept this generation since the channel was taken.
         if self.generation() != Some(lane.generation) {
             return self.not_sent(&calls, &unavailable("the connection was lost"));
         }
@@ -91,7 +91,7 @@ impl Shared {
         });
     }
 
-    /// Waits until the message of `calls` is written, and a while for its answers.
+    /// Waits until the message of `calls` is written, and for a limited time for its first reply.
     async fn commit_with_retry(
         &self,
         broker: &Broker,
@@ -103,7 +103,7 @@ impl Shared {
             Ok(Ok(confirm)) => confirm,
             Ok(Err(error)) => {
                 return match error.kind() {
-                    // Refused by lapin before anything was written.
+                    // lapin refused it before anything was written.
                     ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
                         self.not_sent(calls, &unavailable("the connection was lost"));
                     }
@@ -112,8 +112,8 @@ impl Shared {
             }
             Err(_) => return self.connection_lost(calls.iter().map(|call| call.correlation_id)),
         };
-        // A refusal comes by the confirm, an outcome by the reply; a confirm that is dropped
-        // unresolved would be kept by lapin for ever.
+        // A refusal arrives as the confirm, an outcome as the reply. lapin would keep a confirm that is dropped
+        // unresolved for ever.
         let refused = async {
             let failure = match confirm.await {
                 Ok(Confirmation::Nack(_)) => {
@@ -153,7 +153,7 @@ fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoin
     };
     let common = Outgoing {
         reply_to: Some(DIRECT_REPLY_TO.to_owned()),
-        // What is left of the deadline: the broker drops the request when nobody waits any more.
+        // The remaining time until the deadline: the broker drops the request when it has expired.
         expiration: calls.iter().map(expiration).max(),
         ..Outgoing::default()
     };

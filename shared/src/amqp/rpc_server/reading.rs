@@ -1,4 +1,4 @@
-//! Reading: what a message asks, strictly; whatever is wrong with a request becomes its answer.
+//! Strict parsing of request messages; anything wrong with a request becomes its reply.
 
 use std::{
     borrow::Cow,
@@ -23,7 +23,7 @@ use crate::{
     request::{Caller, Request, Role},
 };
 
-/// Characters of a header's value that are kept.
+/// Maximum length of a header value in characters.
 const MAX_HEADER: usize = 200;
 
 /// In the details of the answer to a request that came too late: by how much.
@@ -49,7 +49,7 @@ pub(super) fn batched(message: &Incoming) -> Result<Vec<BatchEntry>, Failure> {
         let entries = entries.into_iter().map(|part| entry(message, part));
         return Ok(entries.collect());
     }
-    // Should one of them be no entry, the others are.
+    // An unreadable entry does not affect the others.
     let parts = batch::parts(&message.body).map_err(|error| unreadable(error.to_string()))?;
     must_be_few(parts.len())?;
     let entries = parts.into_iter().map(|part| {
@@ -59,7 +59,7 @@ pub(super) fn batched(message: &Incoming) -> Result<Vec<BatchEntry>, Failure> {
     Ok(entries.collect())
 }
 
-/// The request of a message of its own.
+/// The request of a single message.
 pub(super) fn alone(message: &Incoming) -> BatchEntry {
     let properties = Properties {
         kind: &message.kind,
@@ -74,7 +74,7 @@ pub(super) fn alone(message: &Incoming) -> BatchEntry {
     }
 }
 
-/// The answer to a part of a batch that is no request.
+/// The reply to a batch entry that can't be parsed.
 fn no_entry(part: &RawValue, error: &serde_json::Error) -> BatchEntry {
     let remains: Option<UnreadableEntry<'_>> = serde_json::from_str(part.get()).ok();
     let correlation_id = remains.and_then(|remains| remains.correlation_id);
@@ -87,7 +87,7 @@ fn no_entry(part: &RawValue, error: &serde_json::Error) -> BatchEntry {
     }
 }
 
-/// The request of a batch's entry.
+/// The request of a batch entry.
 fn entry(message: &Incoming, entry: Entry<'_>) -> BatchEntry {
     let properties = Properties {
         kind: &entry.kind,
@@ -102,7 +102,7 @@ fn entry(message: &Incoming, entry: Entry<'_>) -> BatchEntry {
     }
 }
 
-/// Reading panics on no input that we know of; should there be one, it harms no other request.
+/// Catches panics while parsing. No input is known to cause one; if one does, it affects that request only.
 fn guarded(read: impl FnOnce() -> Result<RpcRequest, Failure>) -> Result<RpcRequest, Failure> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         Err(Failure::new(
@@ -112,7 +112,7 @@ fn guarded(read: impl FnOnce() -> Result<RpcRequest, Failure>) -> Result<RpcRequ
     })
 }
 
-/// What AMQP's properties, or a batch's entry, say of a request.
+/// Properties of a request, from AMQP or from a batch entry.
 struct Properties<'a> {
     kind: &'a str,
     correlation_id: Option<&'a str>,
@@ -190,7 +190,7 @@ fn if_match(headers: &CallHeaders<'_>) -> Result<Option<IfMatch>, Failure> {
     condition.map_err(|error| wrong(header::IF_MATCH, error))
 }
 
-/// On whose behalf, by the headers of a request or of an order that is to be accepted.
+/// The caller described by the headers of a request or of an `order.accept` message.
 ///
 /// # Errors
 /// `INVALID_REQUEST` naming the header.
@@ -219,9 +219,9 @@ pub fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failur
     })
 }
 
-/// Header values end up in logs and in the history: no control characters, no novels.
+/// Header values appear in logs and in the history: strips control characters and limits the length.
 fn printable(text: &str) -> String {
-    // Nearly every value, and it is looked at by the byte.
+    // Fast path: nearly every value is short ASCII.
     if text.len() <= MAX_HEADER && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return text.to_owned();
     }

@@ -1,4 +1,4 @@
-//! What becomes of orders that are there: cancelled, deleted, approved.
+//! Requests that change existing orders: cancel, delete, restore, approve, reject.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +9,10 @@ use crate::{
     outcome::Code,
 };
 
-/// `order.delete`, `order.restore`: nothing but which order.
+/// `order.delete`, `order.restore`, `order.approve`: an order's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OrderRef {
-    /// Which order.
+    /// Id of the order.
     pub id: OrderId,
 }
 
@@ -28,10 +28,10 @@ impl OrderRef {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "changed my mind"}))]
 pub struct CancelOrder {
-    /// Which order.
+    /// Id of the order.
     #[schema(ignore)]
     pub id: OrderId,
-    /// Why, in the caller's words; kept in the history.
+    /// Free-text reason, kept in the history.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub reason: Option<String>,
@@ -72,10 +72,10 @@ impl CancelRemaining {
 #[schema(example = json!({"reason": "no delivery to this country"}))]
 #[serde(deny_unknown_fields)]
 pub struct RejectOrder {
-    /// Which order.
+    /// Id of the order.
     #[schema(ignore)]
     pub id: OrderId,
-    /// Why, in the owner's words; kept in the history.
+    /// Free-text reason, kept in the history.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub reason: Option<String>,
@@ -89,17 +89,17 @@ impl RejectOrder {
     }
 }
 
-/// `order.approve_all`: everything that waits for it, page by page.
+/// `order.approve_all`: approves all waiting orders, page by page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"all": true}))]
 #[serde(deny_unknown_fields)]
 pub struct ApproveAll {
-    /// Must be true: nobody approves everything by accident.
+    /// Must be true, as a safeguard against accidental requests.
     pub all: bool,
-    /// Only of this storefront.
+    /// Only orders of this storefront.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
-    /// Where the last call ended.
+    /// Cursor of the previous call.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 200)]
     pub cursor: Option<String>,
@@ -118,24 +118,24 @@ impl ApproveAll {
     }
 }
 
-/// What came of `order.approve_all`.
+/// Result of `order.approve_all`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ApprovedAll {
-    /// So many were approved.
+    /// Number of approved orders.
     pub approved: u64,
-    /// These were not.
+    /// Orders that could not be approved.
     pub failed: Vec<NotApproved>,
-    /// Pass as `cursor` to go on; `null` when everything was looked at.
+    /// Pass as `cursor` to continue; `null` when all orders were processed.
     pub next_cursor: Option<String>,
 }
 
-/// An order that was not approved.
+/// An order that could not be approved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NotApproved {
-    /// Which order.
+    /// Id of the order.
     pub id: OrderId,
-    /// Why, for programs.
+    /// Error code.
     pub code: Code,
-    /// Why, for people.
+    /// Error message.
     pub detail: String,
 }

@@ -1,4 +1,4 @@
-//! A new order, and what it may hold.
+//! The request to create an order, and its limits.
 
 use std::{num::NonZeroU32, ops::RangeInclusive, str::FromStr};
 
@@ -14,11 +14,11 @@ use crate::{
     schema,
 };
 
-/// Line items of an order at most.
+/// Maximum number of line items in an order.
 pub const MAX_ITEMS: usize = 500;
-/// Units of one line item.
+/// Range of a line item's quantity.
 pub const QUANTITY: RangeInclusive<i64> = 1..=1_000_000;
-/// Bytes of `metadata`, written as JSON, at most.
+/// Maximum size of `metadata` as JSON, in bytes.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
 /// Characters of a `return_url`, at most.
@@ -34,16 +34,17 @@ const MAX_RETURN_URL: usize = 2_048;
     "payment_method": "pm_ok", "expected_total": 3998, "metadata": {"cart": "42"}
 }))]
 pub struct CreateOrder {
-    /// For whom.
+    /// Id of the customer.
     pub customer_id: CustomerId,
-    /// What.
+    /// Line items.
     #[schema(min_items = 1, max_items = 500)]
     pub items: Vec<NewItem>,
-    /// Where to.
+    /// Shipping address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::address, required = false)]
     pub shipping_address: Option<Address>,
-    /// The payment provider's token. With the sandbox, `pm_ok` when absent; other providers need one.
+    /// Payment method: a token of the payment provider. With the sandbox the default is `pm_ok`; other providers
+    /// have no default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         min_length = 1,
@@ -61,11 +62,11 @@ pub struct CreateOrder {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub expected_total: Option<i64>,
-    /// The caller's own data.
+    /// Metadata set by the client.
     #[serde(skip_serializing_if = "Map::is_empty")]
     #[schema(schema_with = schema::metadata, required = false)]
     pub metadata: Map<String, Value>,
-    /// For operators and admins: on whose behalf.
+    /// Storefront of the order; for operators and admins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
 }
@@ -136,9 +137,9 @@ impl From<ReturnUrl> for String {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewItem {
-    /// Which product.
+    /// SKU of the product.
     pub sku: Sku,
-    /// How many.
+    /// Number of units.
     #[schema(value_type = u32, minimum = 1, maximum = 1_000_000)]
     pub quantity: NonZeroU32,
 }
@@ -179,7 +180,7 @@ fn address(value: Value) -> Result<Address, String> {
         .collect()
 }
 
-/// A token of the provider's; a card number never gets further than this.
+/// A token of the payment provider; refuses card numbers, so that they are never stored.
 fn payment_method(value: Value) -> Result<String, String> {
     let token = body::text(1..=255)(value)?;
     let digits = token.chars().filter(char::is_ascii_digit).count();

@@ -1,4 +1,4 @@
-//! An order's payment: given back, and what the provider tells of it.
+//! Requests about payments: refunds, and notifications of the payment provider.
 
 use serde::Serialize;
 
@@ -8,19 +8,19 @@ use crate::{
     money::MAX_AMOUNT,
 };
 
-/// `order.refund`: gives back some of what was taken.
+/// `order.refund`: refunds a captured payment, fully or partially.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"amount": 1999, "reason": "one came damaged"}))]
 #[serde(deny_unknown_fields)]
 pub struct RefundOrder {
-    /// Which order.
+    /// Id of the order.
     #[schema(ignore)]
     pub id: OrderId,
-    /// Minor units; absent: all that is left.
+    /// Amount in minor units; absent: everything that is left.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1_000_000_000_000_i64)]
     pub amount: Option<i64>,
-    /// Why, in the caller's words; kept in the history.
+    /// Free-text reason, kept in the history.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub reason: Option<String>,
@@ -39,7 +39,7 @@ impl RefundOrder {
     }
 }
 
-/// `payment.notify`: the provider says that something happened to a payment. What, it is asked.
+/// `payment.notify`: something happened to a payment. The worker then retrieves the payment from the provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotifyPayment {
     /// For which order, if the provider says so; it is found by `reference` otherwise.

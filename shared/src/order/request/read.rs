@@ -1,4 +1,4 @@
-//! Orders that are asked for: one, its history, a page of them.
+//! Requests that read orders: one order, its history, a list.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -16,9 +16,9 @@ use crate::{
 /// `order.get`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GetOrder {
-    /// Which order.
+    /// Id of the order.
     pub id: OrderId,
-    /// For operators: also when soft-deleted.
+    /// Whether to include a soft-deleted order; for operators.
     pub include_deleted: bool,
 }
 
@@ -36,11 +36,11 @@ impl GetOrder {
 /// `order.history`: a page of the order's events, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OrderHistory {
-    /// Which order.
+    /// Id of the order.
     pub id: OrderId,
-    /// For operators: also when soft-deleted.
+    /// Whether to include a soft-deleted order; for operators.
     pub include_deleted: bool,
-    /// Entries at most.
+    /// Maximum number of entries.
     pub limit: u32,
     /// Only events after this `sequence`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,38 +62,38 @@ impl OrderHistory {
     }
 }
 
-/// `order.list`: which orders, newest first.
+/// `order.list`: orders, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListOrders {
-    /// Only the one that people call so.
+    /// Only the order with this number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number: Option<i64>,
-    /// Only those that another system calls so.
+    /// Only orders with this external id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
-    /// Only in this status.
+    /// Only orders with this status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<OrderStatus>,
-    /// Only of this customer.
+    /// Only orders of this customer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer_id: Option<CustomerId>,
-    /// Only with this product.
+    /// Only orders that contain this product.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sku: Option<Sku>,
-    /// Only of this storefront.
+    /// Only orders of this storefront.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
-    /// Only created at or after.
+    /// Only orders created at or after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_after: Option<Timestamp>,
-    /// Only created before.
+    /// Only orders created before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_before: Option<Timestamp>,
-    /// For operators: soft-deleted ones too.
+    /// Whether to include soft-deleted orders; for operators.
     pub include_deleted: bool,
-    /// Entries at most.
+    /// Maximum number of entries.
     pub limit: u32,
-    /// Where the last page ended.
+    /// Cursor of the previous page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! An order's parcels: handed over, and what the shipper tells of them.
+//! Requests about shipments: created by operators, updated by the carrier.
 
 use std::str::FromStr;
 
@@ -15,23 +15,23 @@ use crate::{
     order::ShipmentStatus,
 };
 
-/// `shipment.create`: goods were handed over.
+/// `shipment.create`: goods were handed to a carrier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"items": [{"sku": "TSHIRT", "quantity": 1}], "carrier": "DHL", "tracking_number": "00340434161094042557"}))]
 #[serde(deny_unknown_fields)]
 pub struct CreateShipment {
-    /// Of which order.
+    /// Id of the order.
     #[schema(ignore)]
     pub id: OrderId,
-    /// What left; absent: everything that is still here.
+    /// Shipped items; absent: everything that has not been shipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_items = 1, max_items = 500)]
     pub items: Option<Vec<NewItem>>,
-    /// Who carries it.
+    /// Carrier.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
     pub carrier: Option<String>,
-    /// The carrier's id for it.
+    /// The carrier's tracking number.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
     pub tracking_number: Option<String>,
@@ -98,12 +98,12 @@ impl CancelShipment {
 /// `shipment.update`: what the shipper's webhook tells, or an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UpdateShipment {
-    /// Which order.
+    /// Id of the order.
     pub order_id: OrderId,
     /// Which parcel; absent: those with `tracking_number`, or without one the whole order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shipment_id: Option<ShipmentId>,
-    /// What happened, as the shipper names it: `shipment.delivered`…
+    /// Type of the update: `shipment.delivered`…
     #[serde(rename = "type")]
     pub kind: ShipmentUpdate,
     /// When it happened, by the shipper's clock; absent: now.
@@ -112,7 +112,7 @@ pub struct UpdateShipment {
     /// The shipper's id for the parcel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracking_number: Option<String>,
-    /// Who carries it.
+    /// Carrier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carrier: Option<String>,
 }
@@ -136,31 +136,31 @@ impl UpdateShipment {
     }
 }
 
-/// What can happen to a parcel once it is announced.
+/// An update of a shipment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShipmentUpdate {
-    /// Handed over to the carrier.
+    /// Handed to the carrier.
     #[serde(rename = "shipment.shipped")]
     Shipped,
-    /// On its way.
+    /// In transit.
     #[serde(rename = "shipment.in_transit")]
     InTransit,
-    /// On the last van.
+    /// Out for delivery.
     #[serde(rename = "shipment.out_for_delivery")]
     OutForDelivery,
-    /// Arrived.
+    /// Delivered.
     #[serde(rename = "shipment.delivered")]
     Delivered,
-    /// Could not be delivered.
+    /// A delivery attempt failed.
     #[serde(rename = "shipment.failed")]
     Failed,
-    /// Came back.
+    /// Returned.
     #[serde(rename = "shipment.returned")]
     Returned,
 }
 
 impl ShipmentUpdate {
-    /// Every update, in the order of a parcel's life.
+    /// All updates, in the usual order.
     pub const ALL: [Self; 6] = [
         Self::Shipped,
         Self::InTransit,
@@ -170,7 +170,7 @@ impl ShipmentUpdate {
         Self::Returned,
     ];
 
-    /// As it stands on the wire.
+    /// The update as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Shipped => "shipment.shipped",
@@ -182,7 +182,7 @@ impl ShipmentUpdate {
         }
     }
 
-    /// Where the parcel is afterwards.
+    /// The shipment's status after the update.
     pub fn status(self) -> ShipmentStatus {
         match self {
             Self::Shipped => ShipmentStatus::Shipped,
