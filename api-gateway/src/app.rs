@@ -1,4 +1,4 @@
-//! The router and what its handlers share.
+//! The router and the state shared by its handlers.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ use crate::{
     promises::Promises, rate_limit::RateLimit, routes,
 };
 
-/// What handlers share; each request's clones are of the handle alone.
+/// State shared by handlers; cloning copies a handle only.
 #[derive(Clone)]
 pub(crate) struct App(Arc<Parts>);
 
@@ -50,7 +50,7 @@ impl Deref for App {
 /// See [`App`].
 pub(crate) struct Parts {
     pub(crate) rpc: RpcClient,
-    /// For what is accepted before a worker has seen it.
+    /// Publishes orders that are accepted asynchronously.
     pub(crate) publisher: Arc<Publisher>,
     /// Keys under which orders were accepted that way.
     pub(crate) promises: Promises,
@@ -87,11 +87,11 @@ pub(crate) struct Modes {
     pub(crate) demo: bool,
 }
 
-/// Every route and what is said about it. What is done for all of them is done in one layer,
-/// [`crate::middleware`]; who may call what is under `/v1` is asked by [`crate::worker_client::WorkerClient`], without
-/// which nothing gets to the worker.
+/// All routes and their documentation. Cross-cutting work is done in one layer, [`crate::middleware`].
+/// Authorization under `/v1` is checked by [`crate::worker_client::WorkerClient`], through which every request
+/// to the worker goes.
 pub(crate) fn documented() -> (Router<App>, OpenApi) {
-    // Each with its whole path: a nested router would take every request apart and put it together again.
+    // Routes have complete paths: a nested router would take each URI apart and rebuild it.
     let (router, mut document) = OpenApiRouter::with_openapi(openapi::head())
         .merge(routes::orders::routes())
         .merge(routes::import::routes())
@@ -109,11 +109,11 @@ pub(crate) fn documented() -> (Router<App>, OpenApi) {
     (router, document)
 }
 
-/// The whole of it.
+/// The complete router.
 pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
     let (router, document) = documented();
     let text: Arc<str> = serde_json::to_string(&document).unwrap_or_default().into();
-    // Lest a browser runs or loads anything else.
+    // Restricts what browsers may load and run.
     let browser = Router::from(
         SwaggerUi::new("/docs")
             .config(utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none")),

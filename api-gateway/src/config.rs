@@ -21,7 +21,7 @@ use crate::{
 /// The variables, as a table.
 pub(crate) const ENVIRONMENT: &str = include_str!("environment.md");
 
-/// What the gateway needs to know.
+/// The gateway's configuration.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) amqp_url: String,
@@ -41,7 +41,7 @@ impl Config {
     /// Reads the configuration.
     ///
     /// # Errors
-    /// Names the variable that has a wrong value.
+    /// Names the variable that has an invalid value.
     pub(crate) fn read(env: &Env) -> anyhow::Result<Self> {
         let amqp_url = env.secret("AMQP_URL")?;
         let http_addr = http_addr(env)?;
@@ -94,7 +94,7 @@ const MIN_STRIPE_SECRET_LENGTH: usize = 8;
 /// For how long a browser need not ask again whether it may call.
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
-/// Where to listen.
+/// Address to listen on.
 pub(crate) fn http_addr(env: &Env) -> anyhow::Result<SocketAddr> {
     env.parsed("HTTP_ADDR", "127.0.0.1:8080")
 }

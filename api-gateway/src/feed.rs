@@ -1,9 +1,9 @@
-//! Live events: one reader of the feed for all who listen at this gateway.
+//! Live events: one reader of the feed for all listeners of this gateway.
 //!
-//! While anybody listens, the gateway follows the worker's feed and hands each stretch of it to
-//! everybody. A listener knows how far it is: a stretch that does not begin there (it was too slow,
-//! has just come, or the broker was away) makes it read what it missed from the feed itself. So
-//! nobody misses an event or gets one twice, whatever happens in between.
+//! While there are listeners, the gateway polls the worker's feed and broadcasts each range of it. A listener
+//! knows its position. If a range does not start there (the listener was too slow, has just connected, or the
+//! broker was unavailable), it reads the missing events itself. So no listener misses an event or receives one
+//! twice.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,23 +26,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listeners::{ListenerSlot, ListenerSlots};
 
-/// Stretches that a slow listener may be behind before it has to read for itself.
+/// Number of ranges a slow listener may be behind before it has to read for itself.
 const BEHIND: usize = 64;
-/// Of those who read for themselves: thousands come back at once when a gateway was away, and orders have to get
-/// through as well.
+/// Maximum number of listeners that read for themselves at the same time: thousands reconnect when a gateway was
+/// down, and must not block orders.
 const READERS: usize = 64;
-/// How long one of them waits for its turn.
+/// Maximum wait of such a listener for its slot.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the worker waits for something new.
+/// Long-poll time at the worker.
 const WAIT_MS: u32 = 2_500;
-/// Beyond that, for its answer.
+/// Additional time for the worker's reply.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two looks at least, if the worker has no room to wait.
+/// Minimum interval between polls, if the worker does not wait.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Between attempts while the feed can't be read.
+/// Delay after an error.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Follows the feed; clones share it.
+/// Reads the feed; clones share it.
 #[derive(Clone)]
 pub(crate) struct Feed(Arc<Inner>);
 
@@ -51,11 +51,11 @@ struct Inner {
     stretches: broadcast::Sender<Arc<FeedRange>>,
     places: Arc<ListenerSlots>,
     readers: Semaphore,
-    /// Somebody listens.
+    /// Signals that there are listeners.
     woken: Notify,
 }
 
-/// Everything between two positions.
+/// The events between two positions.
 #[derive(Debug)]
 pub(crate) struct FeedRange {
     pub(crate) from: i64,
@@ -63,18 +63,18 @@ pub(crate) struct FeedRange {
     pub(crate) events: Vec<FeedEvent>,
 }
 
-/// An event as it goes out, and what it is chosen by.
+/// An event as sent, and the fields used for filtering.
 #[derive(Debug)]
 pub(crate) struct FeedEvent {
     pub(crate) position: i64,
     kind: String,
     subject: String,
     storefront: Option<Storefront>,
-    /// As server-sent events have it.
+    /// The server-sent event.
     pub(crate) frame: Bytes,
 }
 
-/// Which events a listener wants.
+/// A listener's filter.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenerFilter {
     pub(crate) types: Option<EventFilter>,
@@ -93,7 +93,7 @@ impl ListenerFilter {
                 .is_none_or(|order| order.to_string() == event.subject)
     }
 
-    /// The question for what is behind `after`.
+    /// The request for events after `after`.
     pub(crate) fn behind(&self, after: After) -> ListEvents {
         ListEvents {
             after: Some(after),
@@ -106,14 +106,14 @@ impl ListenerFilter {
     }
 }
 
-/// A place among the listeners, until it is dropped.
+/// A registered listener; unregisters when dropped.
 pub(crate) struct ListenerGuard {
     _place: ListenerSlot,
     pub(crate) stretches: broadcast::Receiver<Arc<FeedRange>>,
 }
 
 impl ListenerGuard {
-    /// Waits until there may be something `wanted` behind `position`, which goes on past what is not.
+    /// Waits until there may be events for `wanted` after `position`; skips events that don't match.
     pub(crate) async fn news(&mut self, wanted: &ListenerFilter, position: &mut i64) {
         loop {
             let Ok(stretch) = self.stretches.recv().await else {
@@ -128,7 +128,7 @@ impl ListenerGuard {
     }
 }
 
-/// A page of the feed, as the worker tells it.
+/// A page of the feed as received from the worker.
 #[derive(Deserialize)]
 struct Page<'a> {
     #[serde(borrow)]
@@ -137,7 +137,7 @@ struct Page<'a> {
     position: String,
 }
 
-/// What is looked at of an event.
+/// The fields of an event that are used for filtering.
 #[derive(Deserialize)]
 struct EventHeader {
     id: String,
@@ -156,7 +156,7 @@ pub(crate) struct Read {
 }
 
 impl Feed {
-    /// Follows the feed of the worker behind `rpc` until `stop`, whenever somebody listens.
+    /// Polls the feed through `rpc` until `stop`, while there are listeners.
     pub(crate) fn new(rpc: RpcClient, stop: CancellationToken) -> Self {
         let (stretches, _) = broadcast::channel(BEHIND);
         let inner = Arc::new(Inner {
@@ -171,7 +171,7 @@ impl Feed {
         feed
     }
 
-    /// A place among the listeners for `caller`.
+    /// Registers a listener.
     ///
     /// # Errors
     /// `UNAVAILABLE` when there are too many.
@@ -184,10 +184,10 @@ impl Feed {
         Ok(listening)
     }
 
-    /// One page, on a listener's behalf, who takes turns with others.
+    /// Reads one page for a listener; the number of concurrent reads is limited.
     ///
     /// # Errors
-    /// Whatever the worker says, or why it can't be asked.
+    /// The worker's failure, or the reason why it could not be reached.
     pub(crate) async fn read_for(
         &self,
         caller: Caller,
@@ -238,7 +238,7 @@ impl Feed {
                 Ok(read) => {
                     let from = match place {
                         After::Position(position) => position,
-                        // Whoever is not here yet reads the way for himself.
+                        // Listeners that connect later read earlier events themselves.
                         After::Now | After::Event(_) => read.position,
                     };
                     let is_news = from != read.position || place == After::Now;
@@ -250,11 +250,11 @@ impl Feed {
                             events: read.events,
                         }));
                     } else {
-                        // A worker that has no room to wait answers at once.
+                        // A worker that has too many waiting requests replies at once.
                         time::sleep_until(next_at).await;
                     }
                 }
-                // It was put back to an earlier time: whoever is further on looks for himself.
+                // The database was restored to an earlier state: listeners beyond its end find out themselves.
                 Err(error) if is_elsewhere(&error) => {
                     tracing::warn!(%error, "the feed is not where it was; following it from its end");
                     place = After::Now;
@@ -268,12 +268,12 @@ impl Feed {
     }
 }
 
-/// Whether there is no such place in the feed any more as was asked for.
+/// Whether the requested position does not exist in the feed.
 pub(crate) fn is_elsewhere(failure: &Failure) -> bool {
     failure.code == Code::InvalidRequest
 }
 
-/// On whose behalf the feed is followed: everybody's. Listeners get what is theirs.
+/// The caller for polling the feed: sees all events; listeners filter theirs.
 fn follower() -> Caller {
     Caller {
         role: Role::Operator,
@@ -285,7 +285,7 @@ fn follower() -> Caller {
     }
 }
 
-/// How far a page has looked that found nothing, and behind which there is no other.
+/// The position of a page without events and without a next page.
 pub(crate) fn end_without_news(text: &str) -> Option<i64> {
     let page: Page<'_> = serde_json::from_str(text).ok()?;
     let is_end = page.data.is_empty() && page.next_cursor.is_none();

@@ -1,4 +1,4 @@
-//! What comes in: bodies, query strings, paths; each read strictly, each error named.
+//! Request input: bodies, query strings and paths, parsed strictly, each error with its place.
 
 use std::{convert::Infallible, fmt, sync::OnceLock, time::Duration};
 
@@ -21,26 +21,25 @@ use tokio::{
 
 use crate::problem::Problem;
 
-/// For a body to come.
+/// Timeout for receiving a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Of a body, so much is kept for everybody…
+/// Size up to which a body needs no permit.
 const SMALL_BODY_BYTES: usize = 16 * 1024;
-/// …and beyond that so much for all together: large bodies that nobody finishes sending must not
-/// fill the memory.
+/// Total size of larger bodies in memory, so that unfinished uploads can't exhaust it.
 const MAX_LARGE_BODIES_BYTES: usize = 64 * 1024 * 1024;
-/// Of a body that is too large, this much is still read.
+/// Number of bytes of an oversized body that are still read.
 const MAX_DRAINED_BYTES: usize = 16 * MAX_BODY_BYTES;
-/// And for this long.
+/// Timeout for reading the rest of an oversized body.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The body's bytes, up to the limit.
 pub(crate) struct RawBody {
     pub(crate) bytes: Bytes,
-    /// Room for a large one, as long as it is kept.
+    /// Permit for a large body.
     _room: Option<SemaphorePermit<'static>>,
 }
 
-/// Room for large bodies, in bytes.
+/// Permits for large bodies, in bytes.
 fn room() -> &'static Semaphore {
     static ROOM: OnceLock<Semaphore> = OnceLock::new();
     ROOM.get_or_init(|| Semaphore::new(MAX_LARGE_BODIES_BYTES))
@@ -73,7 +72,7 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
         abandon(&parts.headers, body);
         return Err(too_large().into());
     }
-    // What is announced is not yet there.
+    // The announced length is not trusted.
     let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(SMALL_BODY_BYTES));
     let mut kept = None;
     let mut body = body.into_data_stream();
@@ -130,10 +129,10 @@ async fn drain(body: Body) {
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, read).await;
 }
 
-/// A JSON body that must be there.
+/// A required JSON body.
 pub(crate) struct JsonBody(pub(crate) Value);
 
-/// A JSON body; an absent one counts as `{}`.
+/// An optional JSON body; an absent one counts as `{}`.
 pub(crate) struct MaybeBody(JsonBody);
 
 impl<S: Send + Sync> FromRequest<S> for MaybeBody {
@@ -160,7 +159,7 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
 }
 
 impl MaybeBody {
-    /// The body with what the path says.
+    /// Adds path parameters to the body.
     pub(crate) fn with(self, path: &[(&str, &str)]) -> Result<Value, Problem> {
         self.0.with(path)
     }
@@ -214,7 +213,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 impl JsonBody {
-    /// The body with what the path says.
+    /// Adds path parameters to the body.
     pub(crate) fn with(self, path: &[(&str, &str)]) -> Result<Value, Problem> {
         let Value::Object(mut body) = self.0 else {
             return Err(Failure::violation("", "must be an object").into());
@@ -235,7 +234,7 @@ impl JsonBody {
     }
 }
 
-/// What the path says; what is no text names nothing.
+/// Path parameters; a value that is not UTF-8 is not found.
 pub(crate) struct Path<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
@@ -290,14 +289,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 }
 
 impl Parameters {
-    /// The parameters with what the path says.
+    /// Adds a path parameter.
     pub(crate) fn with(self, name: &str, value: &str) -> Result<Value, Problem> {
         JsonBody(Value::Object(self.0)).with(&[(name, value)])
     }
 }
 
 impl Parameters {
-    /// The parameters with `from` called `to`, as which it may be given, too.
+    /// Renames parameter `from` to `to`; both names are accepted.
     pub(crate) fn renamed(mut self, from: &str, to: &str) -> Result<Self, Problem> {
         if let Some(value) = self.0.remove(from)
             && self.0.insert(to.to_owned(), value).is_some()
@@ -312,7 +311,7 @@ impl Parameters {
     }
 }
 
-/// The URI as it was asked for.
+/// The original request URI.
 pub(crate) struct Uri(pub(crate) axum::http::Uri);
 
 impl<S: Send + Sync> FromRequestParts<S> for Uri {

@@ -1,5 +1,5 @@
-//! Places for those who listen to the feed. Each costs a connection and a little memory for as long as
-//! it lasts, so there are only so many; and no storefront has all of them.
+//! Slots for listeners of the live feed. Each listener costs a connection and some memory, so their number is
+//! limited, and no storefront can occupy all slots.
 
 use std::{
     collections::HashMap,
@@ -12,12 +12,12 @@ use shared::{
     request::{Caller, Role},
 };
 
-/// Listeners at a time…
+/// Maximum number of listeners.
 const PLACES: usize = 5_000;
-/// …and of one storefront: others, and whoever looks after them all, find a place beside it.
+/// Maximum number of listeners of one storefront; the rest is reserved for others.
 const PLACES_EACH: usize = 4_500;
 
-/// The places of a gateway.
+/// The slots of a gateway.
 #[derive(Default)]
 pub(crate) struct ListenerSlots(Mutex<SlotCounts>);
 
@@ -27,14 +27,14 @@ struct SlotCounts {
     by_storefront: HashMap<Storefront, usize>,
 }
 
-/// A place, until it is dropped.
+/// An occupied slot; released when dropped.
 pub(crate) struct ListenerSlot {
     places: Arc<ListenerSlots>,
     storefront: Option<Storefront>,
 }
 
 impl ListenerSlots {
-    /// A place for `caller`.
+    /// Takes a slot for `caller`.
     ///
     /// # Errors
     /// `UNAVAILABLE` when there is none.
@@ -64,7 +64,7 @@ impl ListenerSlots {
         })
     }
 
-    /// Whether nobody listens.
+    /// Whether there are no listeners.
     pub(crate) fn are_free(&self) -> bool {
         self.taken().all == 0
     }
@@ -118,7 +118,7 @@ mod tests {
         let refused = places.take(&eu).err().unwrap();
         assert_eq!(refused.message, "4500 listen already for this storefront");
         taken.push(places.take(&us).unwrap());
-        // Who looks after all of them has no storefront, whatever the credential names.
+        // Operators count for no storefront, whatever their credential names.
         let operator = caller(Role::Operator, "eu");
         taken.extend((PLACES_EACH + 1..PLACES).map(|_| places.take(&operator).unwrap()));
         assert_eq!(

@@ -1,15 +1,16 @@
-//! `api-gateway`: HTTP in, RPC out. It holds no state that matters: any number of them may run, and
-//! any may die.
+//! `api-gateway`: HTTP in, RPC out. It holds no essential state: any number of instances may run, and any may
+//! die.
 //!
 //! # Layout
 //!
-//! - [`routes`]: one file a resource.
-//! - [`input`], [`output`]: what HTTP has for what comes in and goes out; [`problem`]: its errors.
-//! - [`asker`]: who asks the worker, under which conditions.
-//! - [`finish`]: what is done for every request. [`openapi`]: what the API says of itself. [`feed`]: live events.
-//! - [`auth`]: who calls; [`rate_limit`]: how often; [`request_id`], [`trace`]: under which ids.
-//! - [`console`]: what people look at.
-//! - [`app`]: the router and what its handlers share; [`server`]: connections; [`config`].
+//! - [`routes`]: handlers, one file per resource.
+//! - [`input`], [`output`]: parsing of requests, building of responses; [`problem`]: errors.
+//! - [`worker_client`]: RPC calls to the worker on behalf of a caller.
+//! - [`middleware`]: cross-cutting work for every request. [`openapi`]: the API description. [`feed`]: live
+//!   events.
+//! - [`auth`]: authentication; [`rate_limit`]: rate limits; [`request_id`], [`trace`]: correlation.
+//! - [`console`]: the web console.
+//! - [`app`]: the router and shared state; [`server`]: connections; [`config`]: configuration.
 
 mod app;
 mod auth;
@@ -53,30 +54,30 @@ use shared::{
 };
 use tokio::{net::TcpListener, time};
 
-/// Most of what either process does is making and forgetting small things on two threads.
+/// Both processes mostly allocate and free small objects on a few threads.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// For requests in hand when the gateway is asked to stop, beyond their own timeout.
+/// Time for requests in flight at shutdown, beyond their own timeout.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Open files: connections, and some more.
+/// Required file descriptors: connections, and some more.
 const OPEN_FILES: u64 = 16_384;
 
-/// Between being asked to stop and closing connections: meanwhile requests are still answered, each
-/// as the last of its connection, so that no client sends one into a connection that is closing;
-/// and load balancers see that it is not ready. Connections that are used less often than this may
-/// still meet: HTTP/1.1 has no other way to say goodbye (RFC 9112, section 9.3.1).
+/// Time between the shutdown signal and closing connections. Meanwhile requests are answered with `Connection:
+/// close`, so that no client sends a request into a closing connection, and load balancers notice that the
+/// gateway is not ready. Connections that are idle for longer may still be closed while a request arrives:
+/// HTTP/1.1 has no other way to announce it (RFC 9112, section 9.3.1).
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// The REST face of the order backend: HTTP in, requests to the worker over the broker out.
+/// HTTP gateway of the order backend: forwards requests to the worker over the broker.
 ///
-/// It is configured by environment variables, listed below. It holds no state that matters: any number
-/// may run, and any may die. SIGTERM and SIGINT have it answer what it has in hand first.
+/// Configured by the environment variables listed below. Holds no essential state: any number of instances may
+/// run, and any may die. On SIGTERM and SIGINT it finishes the requests in flight.
 #[derive(Parser)]
 #[command(version, after_long_help = after_help())]
 struct Arguments {
-    /// Read the configuration, say what is wrong with it, and stop
+    /// Check the configuration and exit
     #[arg(long)]
     check_config: bool,
     #[command(subcommand)]
@@ -87,11 +88,11 @@ struct Arguments {
 enum Command {
     /// Serve until SIGTERM (the default)
     Serve,
-    /// Ask the gateway that runs here, by `HTTP_ADDR`, whether it is ready; exit 0 if it is
+    /// Check whether the gateway at `HTTP_ADDR` is ready; exit 0 if it is
     Health,
-    /// Write a completion script for a shell to standard output
+    /// Print a shell completion script to standard output
     Completions {
-        /// Which
+        /// The shell
         shell: Shell,
     },
 }
@@ -145,13 +146,13 @@ fn check() -> anyhow::Result<()> {
 }
 
 async fn run() -> anyhow::Result<()> {
-    // The one TLS stack: for the broker and for the keys of tokens.
+    // The TLS provider for the broker and for fetching token keys.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let env = Env::from_process();
     telemetry::init(&env)?;
     let config = Config::read(&env)?;
     let tracing = shared::trace::start(&env, "api-gateway")?;
-    // Each connection takes a file descriptor, and many systems give 1,024 to who does not ask.
+    // Each connection takes a file descriptor, and many systems allow only 1,024 by default.
     if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
         tracing::warn!(%error, "can't raise the limit of open files");
     }

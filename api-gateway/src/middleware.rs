@@ -1,5 +1,5 @@
-//! What is done for every request, in one layer: its ids, its trace, its line in the log, its figures; a
-//! body for problems, panics too; and what every response says.
+//! Cross-cutting work for every request, in one layer: request id, trace, access log, metrics, error bodies
+//! (also for panics), and common response headers.
 
 mod figures;
 
@@ -41,22 +41,22 @@ use crate::{
     trace::{TRACEPARENT, Trace},
 };
 
-/// Asked every few seconds, by machines.
+/// Probed every few seconds by machines.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
-/// Smaller answers are not worth compressing.
+/// Minimum size of compressed responses in bytes.
 const COMPRESSED_BYTES: u16 = 1_024;
 
-/// What is known of a request before its handler is; among the request's extensions.
+/// Context of a request, known before its handler runs; stored in the request's extensions.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
     pub(crate) request_id: RequestId,
     pub(crate) trace: Trace,
-    /// How much is left of the caller's allowance, once that is counted.
+    /// The caller's remaining rate limit, once it has been counted.
     pub(crate) allowance: OnceLock<Left>,
 }
 
 impl RequestContext {
-    /// Of a request with these headers.
+    /// Context of a request with these headers.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         Self::traced(headers, Trace::of(headers))
     }
@@ -70,12 +70,12 @@ impl RequestContext {
     }
 }
 
-/// Puts [`RequestService`] around each route.
+/// Wraps each route in a [`RequestService`].
 #[derive(Clone)]
 pub(crate) struct RequestLayer(pub(crate) App);
 
-/// A route, and what is done before and after it. A service of its own: to each request, one of axum's
-/// layers of functions costs as much as everything that is done here.
+/// A route with the cross-cutting work around it. A hand-written service: for each request, one of axum's
+/// function layers would cost as much as all of this.
 #[derive(Clone)]
 pub(crate) struct RequestService {
     app: App,
@@ -113,13 +113,13 @@ impl Service<Request> for RequestService {
                     return Ok(refusal);
                 }
                 let response = route.call(request).await?;
-                // Most answers are short: around a service, the layer would wrap them as well.
+                // Most responses are small: a layer around the service would wrap these as well.
                 if is_worth_compressing().should_compress(&response) {
                     return compress(response, taken).await;
                 }
                 Ok(response)
             };
-            // The panic itself is on standard error.
+            // The panic message is printed to standard error.
             let answered = AssertUnwindSafe(answering).catch_unwind().await;
             let response = answered.unwrap_or_else(|_| {
                 let failure = Failure::new(Code::Internal, "an unexpected error");
@@ -158,7 +158,7 @@ fn is_worth_compressing() -> impl Predicate {
     SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"))
 }
 
-/// The response as `taken`, what the client's `Accept-Encoding` says, would have it.
+/// Compresses the response as permitted by `taken`, the client's `Accept-Encoding`.
 async fn compress(response: Response, taken: Vec<HeaderValue>) -> Result<Response, Infallible> {
     let mut asked = Request::default();
     for encodings in taken {
@@ -166,7 +166,7 @@ async fn compress(response: Response, taken: Vec<HeaderValue>) -> Result<Respons
             .headers_mut()
             .append(header::ACCEPT_ENCODING, encodings);
     }
-    // It is there already; the layer wants somebody to ask for it.
+    // The response is ready already; the layer expects a service to call.
     let mut response = Some(response);
     let answer =
         service_fn(|_: Request| ready(Ok::<_, Infallible>(response.take().unwrap_or_default())));
@@ -174,7 +174,7 @@ async fn compress(response: Response, taken: Vec<HeaderValue>) -> Result<Respons
     Ok(layer.layer(answer).call(asked).await?.map(Body::new))
 }
 
-/// A request that is being answered.
+/// A request that is being handled.
 struct InFlightRequest {
     at: Instant,
     about: Arc<RequestContext>,
@@ -182,7 +182,7 @@ struct InFlightRequest {
     path: String,
     route: Option<MatchedPath>,
     is_probe: bool,
-    /// Of a request that is recorded.
+    /// Span of the request, if it is recorded.
     span: Option<Span>,
 }
 
@@ -214,8 +214,8 @@ impl InFlightRequest {
         }
     }
 
-    /// Gives a problem its body, the response what every response says, and the log its line; when the
-    /// gateway is asked to stop, tells the client not to send the next request this way.
+    /// Completes the response: body of problems, common headers, access log. During shutdown, asks the client to
+    /// close the connection.
     fn finish(self, app: &App, mut response: Response) -> Response {
         let Self {
             at,
@@ -227,7 +227,7 @@ impl InFlightRequest {
             span,
         } = self;
         let id = &about.request_id;
-        // What a route takes is in `Allow` (RFC 9110, section 9.3.7).
+        // `Allow` lists the methods of a route (RFC 9110, section 9.3.7).
         if method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
             response.extensions_mut().remove::<Problem>();
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -281,7 +281,7 @@ impl InFlightRequest {
     }
 }
 
-/// What nobody speaks is no method of its own.
+/// Unknown methods share one label.
 fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -295,7 +295,7 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-/// What the trace tells of the answer.
+/// Adds the response to the span.
 fn note(mut span: Span, id: &RequestId, status: u16) {
     if !span.is_recording() {
         return;

@@ -1,5 +1,5 @@
-//! What the API says of itself: OpenAPI 3.1, made of the routes' own code. What holds for many routes
-//! (errors, headers) is added in one place, [`complete`].
+//! The OpenAPI 3.1 description, generated from the routes. Parts common to many routes (errors, headers) are
+//! added in [`complete`].
 
 mod complete;
 
@@ -59,21 +59,21 @@ pub(crate) fn head() -> utoipa::openapi::OpenApi {
 }))]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct Problem {
-    /// `about:blank`: `code` says more.
+    /// `about:blank`: see `code`.
     #[schema(rename = "type", example = "about:blank")]
     r#type: String,
-    /// What `status` means.
+    /// Name of the HTTP status.
     title: String,
     /// The HTTP status.
     #[schema(example = 422)]
     status: u16,
-    /// What is wrong, for people.
+    /// Error message, for people.
     detail: String,
-    /// What is wrong, for programs.
+    /// Error code, for programs.
     code: Code,
-    /// The request's id, as logs have it.
+    /// Id of the request, as in the logs.
     request_id: String,
-    /// Everything that is wrong with the request, at once.
+    /// All violations of the request.
     #[schema(required = false)]
     errors: Vec<Violation>,
 }
@@ -142,47 +142,47 @@ pub(crate) struct ShipperWebhookData {
     carrier: Option<String>,
 }
 
-/// What Stripe tells, as far as it is read.
+/// A webhook of Stripe; only the fields that are used.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct StripeWebhook {
-    /// The event.
+    /// Id of the event.
     #[schema(example = "evt_1")]
     id: String,
-    /// What happened, which the worker sees for itself.
+    /// Event type; the worker retrieves the payment itself.
     #[schema(example = "payment_intent.succeeded")]
     r#type: Option<String>,
-    /// To what: a `PaymentIntent`, or what belongs to one.
+    /// The object: a `PaymentIntent`, or one that belongs to it.
     #[schema(value_type = Object)]
     data: serde_json::Value,
 }
 
-/// What became of a dead letter.
+/// Result for a dead letter.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct Settled {
-    /// Which.
+    /// Id of the dead letter.
     id: String,
     /// `redriven` or `discarded`.
     status: String,
 }
 
-/// An order that a worker will come to.
+/// An order that was accepted and will be processed by a worker.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct Accepted {
-    /// Under which id it will be found.
+    /// Id of the order.
     id: OrderId,
     /// `accepted`.
     #[schema(example = "accepted")]
     status: String,
 }
 
-/// How the gateway is.
+/// Readiness of the gateway.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct Readiness {
-    /// In a word.
+    /// `ready` or the reason why not.
     status: String,
     /// `ok`, or why the broker can't be used.
     #[schema(required = false)]
@@ -195,15 +195,15 @@ pub(crate) struct Readiness {
     unavailable: BTreeMap<String, String>,
 }
 
-/// Where a list goes on, and how much of it.
+/// Pagination parameters.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct PageParameters {
-    /// Entries at most.
+    /// Maximum number of entries.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(min_length = 1, max_length = 200)]
     cursor: Option<String>,
 }
@@ -212,7 +212,7 @@ pub(crate) struct PageParameters {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct StorefrontParameter {
-    /// Only of this storefront; a storefront's own credential sees nothing else anyway.
+    /// Only this storefront; a storefront's own credential sees nothing else.
     storefront: Option<Storefront>,
 }
 
@@ -220,7 +220,7 @@ pub(crate) struct StorefrontParameter {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct DaysParameter {
-    /// Days of the series, today included.
+    /// Number of days in the series, including today.
     #[param(minimum = 1, maximum = 366, default = 30)]
     days: Option<u32>,
 }
@@ -229,7 +229,7 @@ pub(crate) struct DaysParameter {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct DeletedParameter {
-    /// For operators: what is deleted, too.
+    /// Whether to include soft-deleted resources; for operators.
     include_deleted: Option<bool>,
 }
 
@@ -237,20 +237,20 @@ pub(crate) struct DeletedParameter {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct OrderParameters {
-    /// What people call it.
+    /// Order number.
     #[param(minimum = 1)]
     number: Option<i64>,
-    /// What another system calls it.
+    /// Id of the order in another system.
     #[param(min_length = 1, max_length = 200)]
     external_id: Option<String>,
     status: Option<OrderStatus>,
     customer_id: Option<CustomerId>,
-    /// With this product.
+    /// Only orders that contain this product.
     sku: Option<Sku>,
-    /// At or after.
+    /// Only orders created at or after this time.
     #[param(value_type = Option<String>, format = DateTime)]
     created_after: Option<String>,
-    /// Before.
+    /// Only orders created before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     created_before: Option<String>,
 }
@@ -259,14 +259,14 @@ pub(crate) struct OrderParameters {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it is only described")]
 pub(crate) struct EventParameters {
-    /// Behind this event (its id), or this cursor, or `now`; absent: from the beginning.
+    /// Start after this event (its id), this cursor, or `now`; absent: from the beginning.
     #[param(
         min_length = 1,
         max_length = 40,
         pattern = "^(now|[0-9]{1,18}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
     )]
     after: Option<String>,
-    /// Only these types, apart by commas: `order.created`, or `order.*` for all that begin so.
+    /// Only these event types, separated by commas: `order.created`, or `order.*` for a prefix.
     #[param(
         pattern = "^([a-z_.]+|[a-z_.]+[.][*]|[*])(,([a-z_.]+|[a-z_.]+[.][*]|[*]))*$",
         max_length = 500,
@@ -274,13 +274,12 @@ pub(crate) struct EventParameters {
     )]
     r#type: Option<String>,
     order_id: Option<OrderId>,
-    /// Only of this storefront.
+    /// Only events of this storefront.
     storefront: Option<Storefront>,
-    /// Entries at most.
+    /// Maximum number of entries.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// If there is nothing new, wait so long for it: milliseconds; no longer than for any other answer
-    /// (`REQUEST_TIMEOUT_MS`).
+    /// Time to wait for new events if there are none, in milliseconds; limited by `REQUEST_TIMEOUT_MS`.
     #[param(maximum = 30_000)]
     wait_ms: Option<u32>,
 }
@@ -292,7 +291,7 @@ pub(crate) struct DeliveryParameters {
     status: Option<DeliveryStatus>,
 }
 
-/// What the documentation's pages may load and run: only themselves.
+/// Content security policy of the documentation's pages: own assets only.
 pub(crate) async fn policy(mut response: Response) -> Response {
     let policy = HeaderValue::from_static(
         "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \

@@ -1,4 +1,4 @@
-//! What goes out: the worker's answer with the headers that HTTP has for it.
+//! Responses: the worker's reply with HTTP status and headers.
 
 use std::borrow::Cow;
 
@@ -15,21 +15,21 @@ use shared::{
 
 use crate::{input::Uri, problem::Problem};
 
-/// Says that this answer was given before.
+/// Tells that the response was replayed from the idempotency record.
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// The worker's answer, to go out with `status` if it is none of refusal.
+/// The worker's reply; a success is sent with `status`.
 pub(crate) struct Answer {
     status: StatusCode,
     told: RpcReply,
 }
 
-/// Answers with `status` and the value, or with the failure.
+/// Responds with `status` and the value, or with the failure.
 pub(crate) fn answer(status: StatusCode, told: RpcReply) -> Answer {
     Answer { status, told }
 }
 
-/// What a list calls the place to go on from.
+/// Name of a list's cursor parameter.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Cursor {
     Cursor,
@@ -46,7 +46,7 @@ impl Cursor {
 }
 
 impl Answer {
-    /// The value, unless the worker refused.
+    /// The value, unless the request failed.
     pub(crate) fn value(&self) -> Option<&Json> {
         self.told.outcome.as_ref().ok()
     }
@@ -62,7 +62,7 @@ impl Answer {
         self.respond(|known| Some((header::LOCATION, known.location(collection)?)))
     }
 
-    /// With a `Link` to the next page (RFC 8288), if there is one.
+    /// Adds a `Link` to the next page (RFC 8288), if there is one.
     pub(crate) fn page(self, uri: &Uri, cursor: Cursor) -> Response {
         self.respond(|known| Some((header::LINK, known.link(uri, cursor)?)))
     }
@@ -82,7 +82,7 @@ impl Answer {
     }
 }
 
-/// The answer is the caller's alone, and its next one may be another.
+/// Cache headers: private to the caller, and always revalidated.
 fn revalidated() -> [(Option<HeaderName>, HeaderValue); 1] {
     let value = HeaderValue::from_static("private, no-cache");
     [(Some(header::CACHE_CONTROL), value)]
@@ -95,7 +95,7 @@ impl IntoResponse for Answer {
 }
 
 impl Answer {
-    /// The answer, with what `more` makes of its value.
+    /// Builds the response; `more` adds headers derived from the value.
     fn respond(
         self,
         more: impl FnOnce(&Known<'_>) -> Option<(HeaderName, HeaderValue)>,
@@ -152,7 +152,7 @@ impl<'a> Known<'a> {
         serde_json::from_str(value.text()).unwrap_or_default()
     }
 
-    /// What can be named is tagged.
+    /// Entity tag of a resource with an identity.
     fn etag(&self, value: &Json) -> Option<HeaderValue> {
         self.id.as_ref().or(self.sku.as_ref())?;
         HeaderValue::from_str(&etag::of_parts(
@@ -163,13 +163,13 @@ impl<'a> Known<'a> {
         .ok()
     }
 
-    /// Where it is: by its id, or its sku.
+    /// Location of the resource by its id or SKU.
     fn location(&self, collection: &str) -> Option<HeaderValue> {
         let name = self.id.as_ref().or(self.sku.as_ref())?;
         HeaderValue::from_str(&format!("{collection}/{name}")).ok()
     }
 
-    /// The same question, from where this page ends.
+    /// The same request with the next page's cursor.
     fn link(&self, Uri(uri): &Uri, cursor: Cursor) -> Option<HeaderValue> {
         let next = self.next_cursor.as_ref()?;
         let name = cursor.name();
@@ -179,7 +179,7 @@ impl<'a> Known<'a> {
             !pair.is_empty() && key != "cursor" && key != name
         });
         let mut pairs: Vec<&str> = others.collect();
-        // Cursors are made of letters and digits.
+        // Cursors consist of letters and digits.
         let place = format!("{name}={next}");
         pairs.push(&place);
         let target = format!("<{}?{}>; rel=\"next\"", uri.path(), pairs.join("&"));

@@ -1,7 +1,7 @@
-//! Errors over HTTP: `application/problem+json` (RFC 9457), written in one place.
+//! HTTP errors as `application/problem+json` (RFC 9457).
 //!
-//! A handler returns a [`Problem`]; [`crate::middleware`] has it described, because only there the request's
-//! id is known to everybody.
+//! A handler returns a [`Problem`]; [`crate::middleware`] writes its body, since the request id is known there
+//! in any case.
 
 use axum::{
     Json,
@@ -11,16 +11,16 @@ use axum::{
 use serde_json::{Value, json};
 use shared::outcome::{Code, Failure};
 
-/// A failure on its way to the client.
+/// A failure to be sent to the client.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
     failure: Failure,
-    /// Where HTTP knows better than the code: 405, 415.
+    /// An HTTP status that is more specific than the code: 405, 415.
     status: Option<StatusCode>,
 }
 
 impl Problem {
-    /// A failure with a status of HTTP's own.
+    /// A failure with a specific HTTP status.
     pub(crate) fn with_status(failure: Failure, status: StatusCode) -> Self {
         Self {
             failure,
@@ -28,10 +28,10 @@ impl Problem {
         }
     }
 
-    /// `response`, which says that there is this problem, with a body that says which.
+    /// Writes the problem's body into `response`.
     pub(crate) fn describe(&self, response: &Response, request_id: &str) -> Response {
         let mut described = (self.status(), Json(self.body(request_id))).into_response();
-        // What the handler said besides, such as `Allow`.
+        // Keeps headers set by the handler, such as `Allow`.
         for (name, value) in response.headers() {
             if *name != header::CONTENT_LENGTH && *name != header::CONTENT_TYPE {
                 described.headers_mut().insert(name, value.clone());
@@ -57,7 +57,7 @@ impl Problem {
     fn body(&self, request_id: &str) -> Value {
         let status = self.status();
         let mut body = match &self.failure.details {
-            // `errors`, `skus`… stand beside the members that RFC 9457 names.
+            // Details such as `errors` and `skus` become extension members (RFC 9457).
             Value::Object(details) => details.clone(),
             _ => serde_json::Map::new(),
         };
@@ -70,7 +70,7 @@ impl Problem {
         Value::Object(body)
     }
 
-    /// In seconds, where waiting helps.
+    /// Seconds to wait before a retry, where it helps.
     fn retry_after(&self) -> Option<u64> {
         match self.failure.code {
             Code::Unavailable | Code::RateLimited => Some(

@@ -1,7 +1,5 @@
-//! How often a credential may ask: `RATE_LIMIT=N/s`. Who asks more often is told when to come again,
-//! and everybody how much is left, in the headers of the IETF draft
-//! (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>) and in those that came
-//! before it.
+//! Rate limits per credential: `RATE_LIMIT=N/s`. The remaining allowance is reported in the headers of the IETF
+//! draft (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>) and in their predecessors.
 
 use std::{
     num::NonZeroU32,
@@ -19,13 +17,13 @@ use governor::{
 use serde_json::json;
 use shared::outcome::{Code, Failure};
 
-/// Beyond so many credentials, those that have not asked for a while are forgotten.
+/// Number of credentials above which inactive ones are dropped.
 const MANY: usize = 10_000;
 
 type Limiter =
     RateLimiter<Arc<str>, DashMapStateStore<Arc<str>>, DefaultClock, StateInformationMiddleware>;
 
-/// Counts who asks how often; clones share it.
+/// Counts requests per credential; clones share it.
 #[derive(Clone)]
 pub(crate) struct RateLimit(Arc<Inner>);
 
@@ -35,7 +33,7 @@ struct Inner {
     per_second: NonZeroU32,
 }
 
-/// What is left of an allowance.
+/// Remaining allowance.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Left {
     per_second: u32,
@@ -43,7 +41,7 @@ pub(crate) struct Left {
 }
 
 impl RateLimit {
-    /// Reads `off` or `N/s`.
+    /// Parses `off` or `N/s`.
     ///
     /// # Errors
     /// When it is neither.
@@ -65,7 +63,7 @@ impl RateLimit {
         }))))
     }
 
-    /// Counts a request of `credential`; leaves in `allowance` how much is left.
+    /// Counts a request of `credential` and stores what remains in `allowance`.
     ///
     /// # Errors
     /// `RATE_LIMITED`, with the seconds to wait.
@@ -106,7 +104,7 @@ impl RateLimit {
 }
 
 impl Left {
-    /// Tells it.
+    /// Sets the response headers.
     pub(crate) fn tell(self, headers: &mut HeaderMap) {
         let Self {
             per_second,

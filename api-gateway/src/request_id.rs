@@ -1,14 +1,14 @@
-//! `X-Request-Id`: the client's if it sent a sane one, else ours.
+//! `X-Request-Id`: the client's if it is valid, otherwise a generated one.
 
 use axum::http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
-/// The header.
+/// The header's name.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longer ones are not taken over.
+/// Maximum length of a client's id.
 const MAX_LENGTH: usize = 128;
 
-/// The id under which everything is logged that is done for a request.
+/// The id that appears in all log lines and events of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(String);
 
@@ -28,7 +28,7 @@ impl RequestId {
     }
 }
 
-/// Safe in a log line, a header and a URL.
+/// Whether the id is safe in log lines, headers and URLs.
 fn is_sane(id: &str) -> bool {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
     (1..=MAX_LENGTH).contains(&id.len()) && id.chars().all(is_safe)

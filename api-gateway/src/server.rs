@@ -1,5 +1,4 @@
-//! Connections: accepted up to a bound, and ended when nothing comes or nothing is taken for too
-//! long, so that nobody holds them for nothing.
+//! HTTP connections: limited in number, and closed when a client sends or reads nothing for too long.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -17,25 +16,24 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 
-/// Connections at a time; the next ones wait in the kernel's queue.
+/// Maximum number of connections; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 10_000;
-/// For a client to take something of what it is sent.
+/// Timeout for a client to read a part of the response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of a request's head.
+/// Maximum size of a request's head in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// Headers of a request.
+/// Maximum number of request headers.
 const MAX_HEADERS: usize = 100;
-/// When there are no more file descriptors.
+/// Delay when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Between closing the door and closing connections: those who have just come get to speak.
+/// Time between closing the listener and closing connections, for requests of the latest connections.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Serves `router` on `listener` until `stop`; then answers what is in hand. A request's head must come
-/// within `head_timeout` from the moment that it may: slow clients and idle ones alike.
+/// Serves `router` on `listener` until `stop`, then finishes requests in flight. The head of a request must
+/// arrive within `head_timeout`, which bounds both slow and idle clients.
 ///
-/// Whoever got through to the kernel before the end is still answered: its queue is emptied before it
-/// is closed.
+/// Connections in the kernel's queue are accepted and served before the listener is closed.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -76,7 +74,7 @@ struct Server {
 
 impl Server {
     fn take(&self, stream: TcpStream, permit: Option<OwnedSemaphorePermit>) {
-        // Answers are written whole: there is nothing to gather.
+        // Responses are written at once: there is nothing to coalesce.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
@@ -129,7 +127,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// The client has gone already; nothing is wrong with the listener.
+/// The client has disconnected already; the listener is fine.
 fn is_the_connections_own(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,5 +1,5 @@
-//! The trace that a request is part of (<https://www.w3.org/TR/trace-context/>): the client's, or a
-//! new one. It goes along with everything that is done for the request.
+//! The trace context of a request (<https://www.w3.org/TR/trace-context/>): the client's, or a new one. Passed
+//! on to everything done for the request.
 
 use axum::{
     extract::Request,
@@ -8,18 +8,18 @@ use axum::{
 use shared::trace::{self, Span, SpanKind, parse};
 use uuid::Uuid;
 
-/// The header.
+/// The header's name.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A place in a trace: this gateway's part of it.
+/// The trace context of this gateway's span.
 #[derive(Debug, Clone)]
 pub(crate) struct Trace(String);
 
 impl Trace {
-    /// Below what the client names, or at the top of a new trace.
+    /// A child of the client's span, or a new trace.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let parent = named(headers).and_then(parse);
-        // Half of a random UUID; never zero, for its variant's sake.
+        // Half of a random UUID; never zero because of the variant bits.
         let span = Uuid::new_v4().as_u64_pair().1;
         match parent {
             Some((trace, _, flags)) => Self(format!("00-{trace}-{span:016x}-{flags}")),
@@ -27,7 +27,7 @@ impl Trace {
         }
     }
 
-    /// The same, of a request that is recorded if any is.
+    /// Starts the server span, if it is recorded.
     /// <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server>
     pub(crate) fn begin(
         request: &Request,
@@ -55,7 +55,7 @@ impl Trace {
         &self.0
     }
 
-    /// The trace's id, for logs.
+    /// The trace id, for logs.
     pub(crate) fn id(&self) -> &str {
         trace::id(&self.0).unwrap_or_default()
     }
@@ -65,7 +65,7 @@ impl Trace {
     }
 }
 
-/// What the client names.
+/// The client's trace context.
 fn named(headers: &HeaderMap) -> Option<&str> {
     headers.get(TRACEPARENT)?.to_str().ok()
 }

@@ -1,4 +1,4 @@
-//! Who asks the worker, under which conditions, and how the caller prefers to be answered: what headers say.
+//! Calls the worker on behalf of a request's caller, under the conditions and preferences of its headers.
 
 use std::{
     sync::Arc,
@@ -37,17 +37,17 @@ use crate::{
     problem::Problem,
 };
 
-/// Makes a `POST` that is sent again the same as one that is sent once.
+/// Makes a request safe to retry.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// What the client is about.
+/// The client's own name for its purpose.
 const INTENT: HeaderName = HeaderName::from_static("x-intent");
-/// Longer ones are passed over.
+/// Maximum length; longer ones are ignored.
 const MAX_INTENT: usize = 64;
-/// Longer ones are refused.
+/// Maximum length; longer ones are refused.
 const MAX_IDEMPOTENCY_KEY: usize = 255;
-/// `Prefer: wait` waits no longer.
+/// Maximum of `Prefer: wait`.
 const MAX_WAIT_SECONDS: u64 = 30;
-/// Asks the worker on the caller's behalf, under the request's conditions.
+/// Calls the worker with the caller and the conditions of a request.
 #[derive(Clone)]
 pub(crate) struct WorkerClient {
     app: App,
@@ -89,10 +89,10 @@ impl FromRequestParts<App> for WorkerClient {
 }
 
 impl WorkerClient {
-    /// Has the worker carry out what `pattern` and `body` stand for.
+    /// Calls the worker with `pattern` and `body`.
     ///
     /// # Errors
-    /// What is wrong with the body; whatever the worker says is in what is [`RpcReply`].
+    /// When the body is invalid. The worker's failures are in the [`RpcReply`].
     pub(crate) async fn ask(&self, pattern: &str, body: Value) -> Result<RpcReply, Problem> {
         let request = Request::read(pattern, body)?;
         let caller = self.caller(pattern);
@@ -109,10 +109,10 @@ impl WorkerClient {
         Ok(self.app.rpc.call(&request, call).await)
     }
 
-    /// The same under a name: whoever asks again under it, asks the same.
+    /// As [`Self::ask`], with a message id: the request is executed once for each id.
     ///
     /// # Errors
-    /// What is wrong with the body.
+    /// When the body is invalid.
     pub(crate) async fn ask_named(
         &self,
         pattern: &str,
@@ -161,7 +161,7 @@ impl WorkerClient {
         self.caller("").require_operator()
     }
 
-    /// The caller, and what it wants.
+    /// The caller with this intent.
     pub(crate) fn caller(&self, intent: &str) -> Caller {
         let Identity {
             role,
@@ -179,12 +179,12 @@ impl WorkerClient {
         }
     }
 
-    /// When the caller's credential ends.
+    /// Expiry of the caller's credential.
     pub(crate) fn expires_at(&self) -> Option<SystemTime> {
         self.identity.expires_at
     }
 
-    /// How long the caller prefers to wait for what comes of it.
+    /// Requested wait for the result (`Prefer: wait`).
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.wait
     }
@@ -278,8 +278,7 @@ impl WorkerClient {
     }
 }
 
-/// `X-Intent`: what the client is about, in its own word, kept with every event that comes of it. What is
-/// no word is passed over.
+/// `X-Intent`: the client's name for its purpose, stored with the resulting events. Invalid values are ignored.
 fn intent(headers: &HeaderMap) -> Option<String> {
     let intent = headers.get(INTENT)?.to_str().ok()?;
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');

@@ -1,9 +1,9 @@
-//! JSON Web Tokens (RFC 7519): checked by a secret that both sides know (`JWT_SECRET`, HS256), or by
-//! the keys that an identity provider publishes (`JWT_JWKS_URL`, RFC 7517).
+//! JSON Web Tokens (RFC 7519), verified with a shared secret (`JWT_SECRET`, HS256) or with an identity
+//! provider's published keys (`JWT_JWKS_URL`, RFC 7517).
 //!
-//! Each key is for one algorithm, which its owner says or its kind implies; what a token says of its
-//! own algorithm only has to agree (RFC 8725, sections 3.1 and 3.2). A token must have an end
-//! (`exp`), a `role`, and for storefronts a `storefront`.
+//! Each key is used with one algorithm only, declared by its owner or implied by its type; the token's `alg` has
+//! to match it (RFC 8725, sections 3.1 and 3.2). A token must have an expiry (`exp`), a `role`, and for
+//! storefronts a `storefront`.
 //!
 //! Published keys are kept, fetched again every few minutes, and when a token is signed with none of them: its
 //! key is new, or another is published under the same name. If they can't be fetched, the last ones go on
@@ -32,22 +32,22 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::{Identity, ring, unauthenticated};
 
-/// Longer tokens are not looked at.
+/// Maximum length of a token in bytes.
 const MAX_TOKEN: usize = 8 * 1024;
-/// How far clocks may differ.
+/// Tolerated clock skew.
 const LEEWAY_SECONDS: u64 = 30;
-/// Published keys are fetched again after this long…
+/// Interval for refreshing published keys.
 const REFRESH: Duration = Duration::from_mins(5);
-/// …and for keys that are not known not more often than this: anybody can make up a name.
+/// Minimum interval between refreshes for unknown keys, since anyone can make up a key id.
 const COOLDOWN: Duration = Duration::from_secs(10);
-/// For published keys to come.
+/// Timeout for fetching published keys.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of published keys.
+/// Maximum size of the published keys in bytes.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
-/// Characters of a subject that are kept.
+/// Maximum length of a subject in characters; longer ones are cut.
 const MAX_SUBJECT: usize = 100;
 
-/// What tokens are checked with.
+/// Verifies tokens.
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<Inner>);
 
@@ -62,7 +62,7 @@ enum Source {
     Published(Published),
 }
 
-/// Keys of an identity provider's.
+/// Published keys of an identity provider.
 struct Published {
     url: Url,
     client: Client,
@@ -71,7 +71,7 @@ struct Published {
     asked: Mutex<Option<Instant>>,
 }
 
-/// A key, and the algorithm that it is for.
+/// A key and its algorithm.
 #[derive(Clone)]
 struct Pinned {
     key: DecodingKey,
@@ -96,13 +96,13 @@ struct Claims {
     exp: f64,
 }
 
-/// Whether a credential is meant as a token: three parts.
+/// Whether a credential has the form of a token: three parts.
 pub(super) fn looks_like_one(credential: &str) -> bool {
     credential.len() <= MAX_TOKEN && credential.split('.').count() == 3
 }
 
 impl Tokens {
-    /// Tokens signed with `secret`.
+    /// Verifies tokens signed with `secret`.
     pub(crate) fn by_secret(
         secret: &str,
         audience: Option<String>,
@@ -116,10 +116,10 @@ impl Tokens {
         }))
     }
 
-    /// Tokens signed with one of the keys that `url` publishes.
+    /// Verifies tokens signed with one of the keys published at `url`.
     ///
     /// # Errors
-    /// When there can be no HTTP client.
+    /// When the HTTP client can't be created.
     pub(crate) fn by_published_keys(
         url: Url,
         audience: Option<String>,
@@ -142,12 +142,12 @@ impl Tokens {
         })))
     }
 
-    /// Whose token it is.
+    /// Identifies the bearer of a token.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`; `UNAVAILABLE` when no keys could be had yet.
+    /// `UNAUTHENTICATED`; `UNAVAILABLE` when no keys could be fetched yet.
     pub(super) async fn identify(&self, token: &str) -> Result<Identity, Failure> {
-        // No algorithm but those that are signed with is known to the library: `none` ends here.
+        // The library knows signing algorithms only, so `none` is refused here.
         let header = decode_header(token)
             .map_err(|error| unauthenticated(format!("the token can't be read: {error}")))?;
         refuse_critical(token)?;
@@ -339,7 +339,7 @@ impl Published {
     }
 
     fn is_old(&self) -> bool {
-        // Whoever holds it is fetching them.
+        // Another request is fetching the keys.
         let Ok(asked) = self.asked.try_lock() else {
             return false;
         };
@@ -350,7 +350,7 @@ impl Published {
         let came = Instant::now();
         let mut asked = self.asked.lock().await;
         let pause = match (self.all().is_empty(), is_urgent) {
-            // None are better than old ones to nobody.
+            // With an empty cache, fetch at once.
             (true, _) => Duration::ZERO,
             (false, true) => COOLDOWN,
             (false, false) => REFRESH,
@@ -358,7 +358,7 @@ impl Published {
         if asked.is_some_and(|asked| asked >= came || asked.elapsed() < pause) {
             return;
         }
-        // Also should whoever asks not wait for the answer.
+        // Recorded before the response arrives, in case this request is dropped meanwhile.
         *asked = Some(Instant::now());
         match self.try_fetch().await {
             Ok(keys) => {

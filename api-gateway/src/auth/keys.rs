@@ -1,4 +1,4 @@
-//! API keys. They are kept and compared as SHA-256 digests, in constant time.
+//! API keys, stored and compared as SHA-256 digests, in constant time.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -10,13 +10,13 @@ use subtle::ConstantTimeEq;
 
 use super::Identity;
 
-/// Shorter keys can be guessed; they are taken, with a warning.
+/// Keys shorter than this are accepted with a warning.
 const GUESSABLE_KEY_LENGTH: usize = 16;
 
-/// Of a digest, what tells one key from another.
+/// Number of digest bytes in a credential's id.
 const CREDENTIAL_BYTES: usize = 12;
 
-/// The keys that are known.
+/// The configured keys.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Keys(Arc<[Key]>);
 
@@ -27,10 +27,10 @@ struct Key {
 }
 
 impl Keys {
-    /// Reads `role[@storefront]=key;…`.
+    /// Parses `role[@storefront]=key;…`.
     ///
     /// # Errors
-    /// Names the entry that is wrong, not its key.
+    /// Names the invalid entry, without its key.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let entries = text
             .split(';')
@@ -59,7 +59,7 @@ impl Keys {
         Some(key.identity.clone())
     }
 
-    /// What only those know who have all of these keys.
+    /// A digest of all keys, known only to processes that have them.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new_with_prefix("sessions");
         for key in self.0.iter() {
@@ -68,10 +68,10 @@ impl Keys {
         digest.finalize().into()
     }
 
-    /// Whose key it is.
+    /// The identity of a key.
     pub(crate) fn identify(&self, key: &str) -> Option<Identity> {
         let digest = Sha256::digest(key);
-        // All keys are compared, whichever fits: time tells nothing.
+        // Compares all keys, so that timing reveals nothing.
         let found = self.0.iter().fold(None, |found, known| {
             if bool::from(known.digest.ct_eq(&digest[..])) {
                 Some(known)

@@ -1,9 +1,8 @@
-//! Who calls: by an API key, or by a JSON Web Token.
+//! Authentication by API key or JSON Web Token.
 //!
-//! - [`keys`]: keys from the configuration, known by their digests.
-//! - [`jwt`]: tokens of an identity provider's, checked by a secret or by its published keys;
-//!   [`ring`]: the cryptography of that.
-//! - [`session`]: browsers that have shown one of these.
+//! - [`keys`]: configured keys, stored as digests.
+//! - [`jwt`]: tokens of an identity provider; [`ring`]: its cryptography.
+//! - [`session`]: browser sessions of the console.
 
 pub(crate) mod jwt;
 pub(crate) mod keys;
@@ -21,7 +20,7 @@ use shared::{
 
 use self::{jwt::Tokens, keys::Keys};
 
-/// What is known of credentials.
+/// Authenticates requests.
 #[derive(Clone, Default)]
 pub(crate) struct Auth {
     keys: Keys,
@@ -30,21 +29,21 @@ pub(crate) struct Auth {
     origins: Arc<[String]>,
 }
 
-/// What a credential stands for.
+/// An authenticated credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) role: Role,
     pub(crate) storefront: Storefront,
-    /// The credential's name in logs and histories.
+    /// Name of the credential in logs and histories.
     pub(crate) actor: String,
-    /// Tells this credential from every other, and tells nothing else about it.
+    /// Unique id of the credential; reveals nothing else about it.
     pub(crate) credential: Arc<str>,
-    /// When it ends.
+    /// Expiry of the credential.
     pub(crate) expires_at: Option<SystemTime>,
 }
 
 impl Identity {
-    /// Without any credentials, on loopback: whoever can connect may do everything.
+    /// The identity used without configured credentials, on loopback only: an admin.
     fn anyone() -> Self {
         Self {
             role: Role::Admin,
@@ -73,7 +72,7 @@ impl Auth {
         }
     }
 
-    /// Whether everybody is let in.
+    /// Whether no credentials are configured.
     pub(crate) fn is_open(&self) -> bool {
         self.keys.is_empty() && self.tokens.is_none()
     }
@@ -89,8 +88,8 @@ impl Auth {
     /// Who calls, by the `Authorization` header (RFC 6750, section 2.1), or by the console's session.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be had; `FORBIDDEN` when a page of
-    /// somebody else's has a browser ask for a change.
+    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be fetched; `FORBIDDEN` for a change requested
+    /// by a page of another site.
     pub(crate) async fn identify(
         &self,
         headers: &HeaderMap,

@@ -1,5 +1,4 @@
-//! Checking signatures of tokens with ring, which TLS brings along. Tokens are only ever checked
-//! here, so nothing can be signed.
+//! Token signature verification with ring, which is linked for TLS anyway. Signing is not supported.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
@@ -18,13 +17,13 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Has jsonwebtoken use ring from now on.
+/// Installs ring as jsonwebtoken's provider.
 pub(super) fn install() {
-    // Once is enough; the second time says that it was done.
+    // An error means that it is installed already.
     let _ = PROVIDER.install_default();
 }
 
-/// A key and the one algorithm that it is for.
+/// A key and its algorithm.
 struct RingVerifier {
     algorithm: Algorithm,
     key: DecodingKey,

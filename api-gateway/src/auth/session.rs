@@ -1,8 +1,8 @@
-//! Sessions of the console: a browser shows a credential once and gets a cookie that no script can read.
+//! Console sessions: a browser sends a credential once and receives an HTTP-only cookie.
 //!
-//! What was let in by a key is remembered as which key that was and until when, signed with what only the
-//! gateways know that have these keys: no state anywhere, and a key that is taken away takes its sessions
-//! with it. A token is its own session, as long as it holds.
+//! For an API key, the cookie contains the key's id and an expiry, signed with a secret derived from all
+//! configured keys. Sessions need no server state, and removing a key ends its sessions. A token is stored in
+//! the cookie itself, for as long as it is valid.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,18 +13,18 @@ use shared::outcome::{Code, Failure};
 
 use super::{Auth, Identity, jwt, unauthenticated};
 
-/// The cookie.
+/// Name of the cookie.
 const COOKIE: &str = "orders_session";
-/// How long a session goes on.
+/// Lifetime of a session.
 const LASTS: Duration = Duration::from_hours(12);
-/// What only pages of our own can send along.
+/// A header that only our own pages can send.
 pub(crate) const CONSOLE_HEADER: &str = "x-console";
 
 impl Auth {
-    /// Lets a browser in that shows `credential`; the `Set-Cookie` for it.
+    /// Starts a session for `credential` and returns its `Set-Cookie`.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be had.
+    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be fetched.
     pub(crate) async fn log_in(
         &self,
         credential: &str,
@@ -47,12 +47,11 @@ impl Auth {
         cookie("", 0, is_secure)
     }
 
-    /// Who is behind the cookie, if there is one. A page of somebody else's may have a browser send a
-    /// cookie; it can't have it send a header of ours.
+    /// The identity of the session cookie, if there is one. Pages of other sites can make a browser send the
+    /// cookie, but not our header.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` when the session is over; `FORBIDDEN` when it is not our page that asks for a
-    /// change.
+    /// `UNAUTHENTICATED` when the session has ended; `FORBIDDEN` for a change without our header.
     pub(super) async fn identify_session(
         &self,
         headers: &HeaderMap,
@@ -157,7 +156,7 @@ mod tests {
         from_our_page.insert(CONSOLE_HEADER, "1".parse().unwrap());
         let change = ours.identify_session(&from_our_page, &Method::POST).await;
         assert!(change.unwrap().is_some());
-        // Other keys, another end, another key's name: all of that is signed.
+        // Changing the keys, the expiry or the key's id invalidates the signature.
         for other in [
             auth("storefront@eu=secret-of-the-eu"),
             auth("storefront@eu=another-secret; operator=secret-of-operators"),

@@ -1,5 +1,5 @@
-//! The console at `/`: pages, scripts and styles that are part of the program, and sessions. What it
-//! shows and does goes over the API like anybody's; it may do what its credential may.
+//! The console at `/`: embedded pages, scripts and styles, and browser sessions. It uses the public API with the
+//! rights of its credential.
 
 use axum::{
     Json, Router,
@@ -29,14 +29,14 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const PICTURE: &str = "image/svg+xml";
 
-/// What browsers may load and run: what is here, and pictures of products from wherever they are.
+/// Content security policy: own assets, and product images from any origin.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: http:; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
 
 macro_rules! assets {
     ($($path:literal => $kind:expr, $file:literal;)+) => {
-        /// Where it is, what it is, and what is in it.
+        /// Path, content type and content.
         const ASSETS: &[(&str, &str, &str)] = &[
             $(($path, $kind, include_str!(concat!("assets/", $file))),)+
         ];
@@ -87,7 +87,7 @@ fn asset(headers: &HeaderMap, kind: &'static str, text: &'static str, etag: &str
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(POLICY),
         ),
-        // It may be kept, and is asked for again: a new gateway may have another.
+        // Cached, but revalidated: a new gateway may have a different version.
         (
             header::CACHE_CONTROL,
             HeaderValue::from_static("private, no-cache"),
@@ -103,7 +103,7 @@ fn asset(headers: &HeaderMap, kind: &'static str, text: &'static str, etag: &str
     (described, text).into_response()
 }
 
-/// Who is logged in, and what there is to be seen here.
+/// The session's identity, and the optional features of this gateway.
 async fn session(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let identity = app
         .auth
@@ -129,7 +129,7 @@ struct Shown {
     key: String,
 }
 
-/// A browser shows a key, or a token.
+/// Starts a session with an API key or token.
 async fn log_in(
     State(app): State<App>,
     headers: HeaderMap,
@@ -154,7 +154,7 @@ fn with_cookie(cookie: &str, answer: impl IntoResponse) -> Response {
     response
 }
 
-/// Whether the browser speaks TLS to whoever is in front of us.
+/// Whether the browser connects over TLS, possibly through a proxy.
 fn is_secure(headers: &HeaderMap) -> bool {
     headers
         .get("x-forwarded-proto")

@@ -1,11 +1,10 @@
-//! Rate, errors and duration of requests, by route: paths would be as many as there are orders.
+//! Request metrics by route; paths would be as numerous as orders.
 
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 use metrics::{Counter, Histogram, counter, histogram};
 
-/// Where a request's figures go. Looking that up by names costs more than noting them, so each thread
-/// remembers where it was.
+/// Metric handles of a route. Looking them up by name costs more than recording, so each thread caches them.
 struct Figures {
     method: &'static str,
     status: u16,
@@ -14,11 +13,11 @@ struct Figures {
 }
 
 thread_local! {
-    /// By route; routes are as many as the document has, and methods and statuses few.
+    /// By route; the number of routes, methods and statuses is small.
     static KNOWN: RefCell<HashMap<Box<str>, Vec<Figures>>> = RefCell::default();
 }
 
-/// A request of `route` was answered with `status`, having taken so long.
+/// Records a response with its duration.
 pub(super) fn note(method: &'static str, route: &str, status: u16, took: Duration) {
     KNOWN.with_borrow_mut(|known| {
         if !known.contains_key(route) {

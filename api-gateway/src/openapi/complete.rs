@@ -1,4 +1,4 @@
-//! What holds for many routes: errors, headers, links, credentials.
+//! Parts common to many routes: errors, headers, links, credentials.
 
 use serde_json::json;
 use utoipa::openapi::{
@@ -10,7 +10,7 @@ use utoipa::openapi::{
     security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
 };
 
-/// Adds what holds for many routes.
+/// Adds the common parts.
 pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
     for (path, item) in &mut document.paths.paths {
         let operations = [
@@ -40,7 +40,7 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// What was created can be asked about by what its answer names it.
+/// Links from a created resource to the operations that take its id.
 fn link(document: &mut utoipa::openapi::OpenApi) {
     let of_one = document.paths.paths.iter().flat_map(|(path, item)| {
         let operations = [&item.get, &item.post, &item.put, &item.patch, &item.delete];
@@ -71,7 +71,7 @@ fn link(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// What can go wrong, and where the error's name is not enough.
+/// Possible errors, and explanations where the name is not enough.
 const PROBLEMS: &[(u16, &str)] = &[
     (400, "The request can't be read"),
     (401, "The credential is missing or not known"),
@@ -197,7 +197,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     }
 }
 
-/// A parameter is there or not; it is never null.
+/// Parameters are present or absent, never null.
 fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
     match schema {
         RefOr::T(Schema::Object(mut object)) => {
@@ -244,7 +244,7 @@ fn text(description: &str) -> Header {
         .build()
 }
 
-/// A header that many routes take: name, what it is for, pattern, example.
+/// A header that many routes take: name, description, pattern, example.
 type HeaderOf = (&'static str, &'static str, &'static str, &'static str);
 
 const REQUEST_ID: HeaderOf = (

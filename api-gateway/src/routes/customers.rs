@@ -69,8 +69,8 @@ async fn read(
 
 /// Erases a customer
 ///
-/// Who they are is forgotten, on request: name, address, what their orders and events say of them. What was
-/// sold and paid stays. Not while an order of theirs is open.
+/// Erases the personal data of the customer, of their orders and of the events, on their request. Items and
+/// payments are kept. Refused while the customer has open orders.
 #[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 204)))]
 async fn erase(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
@@ -81,8 +81,8 @@ async fn erase(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Respo
 
 /// Verifies a customer
 ///
-/// Their shop knows that they are who they say. With `CUSTOMER_VERIFICATION=required` only verified
-/// customers' orders are taken.
+/// Marks the customer's identity as verified. With `CUSTOMER_VERIFICATION=required`, only verified customers can
+/// order.
 #[utoipa::path(post, path = "/v1/customers/{id}/verify", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
 async fn verify(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
@@ -114,7 +114,7 @@ async fn orders(
 
 /// Blocks a customer
 ///
-/// Its orders are refused from now on.
+/// New orders of the customer are refused.
 #[utoipa::path(post, path = "/v1/customers/{id}/block", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
 async fn block(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
@@ -123,7 +123,7 @@ async fn block(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Respo
 
 /// Unblocks a customer
 ///
-/// Its orders are taken again.
+/// New orders of the customer are accepted again.
 #[utoipa::path(post, path = "/v1/customers/{id}/unblock", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
 async fn unblock(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
@@ -140,7 +140,7 @@ async fn set_blocked(
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// What is not a customer's id is the id of no customer.
+/// An invalid customer id is not found.
 fn customer(Path(id): &Path<String>) -> Result<&str, Problem> {
     match id.parse::<CustomerId>() {
         Ok(_) => Ok(id),

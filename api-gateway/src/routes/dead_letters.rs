@@ -1,4 +1,4 @@
-//! `/v1/dead-letters`: what could not be done, for operators.
+//! `/v1/dead-letters`: steps and messages that failed for good, for operators.
 
 use axum::{
     http::StatusCode,
@@ -32,7 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Lists dead letters
 ///
-/// Dead steps of orders and messages that could not be used, the latest first.
+/// Dead steps of orders and unprocessable messages, newest first.
 #[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters", params(PageParameters),
     responses((status = 200, body = Page<DeadLetter>)))]
 async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
@@ -44,7 +44,7 @@ async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<R
 
 /// Redrives a dead letter
 ///
-/// Has it tried again: a step with all of its retries before it, a message as it came.
+/// Retries a step with a new set of attempts, or publishes a message again.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
 async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
@@ -67,7 +67,7 @@ async fn redrive_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Pr
 
 /// Discards a dead letter
 ///
-/// Forgets it: somebody has put right by hand what it was for.
+/// Removes it, after its cause was resolved in another way.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/discard", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
 async fn discard(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {

@@ -1,4 +1,4 @@
-//! `/v1/events`: the feed, by pages and live.
+//! `/v1/events`: the event feed, as pages and as a live stream.
 
 use std::{collections::VecDeque, time::Duration, time::SystemTime};
 
@@ -32,13 +32,13 @@ use crate::{
     worker_client::WorkerClient,
 };
 
-/// Where a listener that comes back was.
+/// Last event received by a reconnecting listener.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// A sign of life for whoever is between us and the listener; and ours that it is still there.
+/// Interval of comments that keep the connection open through proxies and detect lost listeners.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// When a listener should come back after the connection was lost.
+/// Tells listeners when to reconnect.
 const FIRST: &str = "retry: 2000\n\n";
-/// Between attempts while the feed can't be read.
+/// Delay after an error.
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -49,10 +49,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Lists events
 ///
-/// In the order of commits: whoever has seen one never finds something new before it. Storefronts
-/// see the events of their own orders. `next_cursor` is `null` when there is nothing more now;
-/// `position` tells how far this page has looked: ask with `after=position` for what is new, and
-/// with `wait_ms` to be answered as soon as there is something.
+/// In commit order: a new event never appears before one that was returned already. Storefronts see the events
+/// of their own orders. `next_cursor` is `null` at the end of the feed; `position` tells how far this page has
+/// read: pass it as `after` to ask for new events, with `wait_ms` to wait for them.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(EventParameters),
     responses((status = 200, body = EventPage)))]
 async fn list(
@@ -66,7 +65,7 @@ async fn list(
         let told = asker.ask("event.list", Value::Object(parameters)).await?;
         return Ok(answer(StatusCode::OK, told).page(&uri, Cursor::After));
     }
-    // It is here that one waits: at the worker, everybody who does would take a place from others.
+    // Requests wait here rather than at the worker, where they would occupy capacity.
     let query = query(&parameters)?;
     parameters.remove("wait_ms");
     let wait = Duration::from_millis(query.wait_ms.into()).min(app.request_timeout);
@@ -98,7 +97,7 @@ fn query(parameters: &Map<String, Value>) -> Result<ListEvents, Failure> {
     }
 }
 
-/// What `caller` gets of what it asks for.
+/// The caller's filter.
 fn wanted(caller: &Caller, query: ListEvents) -> ListenerFilter {
     let ListEvents {
         types,
@@ -116,10 +115,9 @@ fn wanted(caller: &Caller, query: ListEvents) -> ListenerFilter {
     }
 }
 
-/// Listens to events
+/// Streams events
 ///
-/// Server-sent events, each a `CloudEvent` under its id; begins now, or behind `after`, or where
-/// `Last-Event-ID` says that the listener was.
+/// Server-sent events, each a `CloudEvent` with its id. Starts now, or after `after`, or after `Last-Event-ID`.
 #[utoipa::path(get, path = "/v1/events/stream", tag = "events", params(EventParameters,
     ("Last-Event-ID" = Option<String>, Header, description = "The last event that was received")),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
@@ -130,7 +128,7 @@ async fn listen(
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     let mut parameters = parameters.renamed("cursor", "after")?.0;
-    // A browser that comes back asks for the same URL as before.
+    // A reconnecting browser requests the same URL as before.
     if let Some(last) = headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty()) {
         let last = last
             .to_str()
@@ -170,7 +168,7 @@ async fn listen(
             HeaderValue::from_static("text/event-stream; charset=utf-8"),
         ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        // nginx would hold events back.
+        // Tells nginx not to buffer the stream.
         (
             HeaderName::from_static("x-accel-buffering"),
             HeaderValue::from_static("no"),
@@ -179,27 +177,27 @@ async fn listen(
     Ok((headers, Body::from_stream(frames)).into_response())
 }
 
-/// Somebody who listens.
+/// A listener of the live stream.
 struct Listener {
     feed: Feed,
     listening: ListenerGuard,
     wanted: ListenerFilter,
     caller: Caller,
-    /// How far it is.
+    /// Position of the last event sent.
     position: i64,
-    /// It has to read for itself what it missed.
+    /// Whether it has to read missed events itself.
     is_behind: bool,
-    /// Its place is none any more: when it comes back it is told so.
+    /// Whether its position no longer exists; it is told so when it reconnects.
     is_over: bool,
-    /// What goes out next.
+    /// Events to send next.
     ready: VecDeque<Bytes>,
-    /// When its credential ends.
+    /// Expiry of its credential.
     until: Option<SystemTime>,
     stopping: CancellationToken,
 }
 
 impl Listener {
-    /// What goes out next; none when it is over.
+    /// The next data to send; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
@@ -219,7 +217,7 @@ impl Listener {
         }
     }
 
-    /// Waits for something new; may be given up at any time.
+    /// Waits for new events; cancel-safe.
     async fn hear(&mut self) {
         if self.is_behind {
             let query = self.wanted.behind(After::Position(self.position));
@@ -240,7 +238,7 @@ impl Listener {
         }
         match self.listening.stretches.recv().await {
             Ok(stretch) if stretch.from > self.position => self.is_behind = true,
-            // The feed is followed anew from its end, which may lie before this place.
+            // The feed reader restarted at its end, which may lie before this position.
             Ok(stretch) if stretch.from == stretch.to && stretch.to < self.position => {
                 self.is_behind = true;
             }
@@ -253,7 +251,7 @@ impl Listener {
                 self.position = self.position.max(stretch.to);
             }
             Err(RecvError::Lagged(_)) => self.is_behind = true,
-            // The gateway stops.
+            // The gateway is shutting down.
             Err(RecvError::Closed) => self.stopping.cancelled().await,
         }
     }

@@ -18,14 +18,14 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(ready))
 }
 
-/// Tells whether the gateway runs
+/// Reports whether the gateway is alive
 #[utoipa::path(get, path = "/livez", tag = "health", security(()),
     responses((status = 200, body = Readiness)))]
 async fn live() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-/// Tells whether the gateway can be used
+/// Reports whether the gateway is ready
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 async fn ready(State(app): State<App>) -> Response {

@@ -1,6 +1,5 @@
-//! `POST /v1/orders/import`: orders of another system, one a line, as many as there are. Lines are read
-//! as they come and go to the worker some hundred at a time, so that a million of them need no more memory
-//! than a thousand.
+//! `POST /v1/orders/import`: one order per line, any number of lines. Lines are parsed as they arrive and sent
+//! to the worker in parts, so memory use does not depend on their number.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -28,9 +27,9 @@ use uuid::Uuid;
 use crate::{app::App, problem::Problem, worker_client::WorkerClient};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// Lines of one request to the worker at most…
+/// Maximum number of lines per RPC request.
 const LINES: usize = 250;
-/// …and bytes, from where the next line begins another.
+/// Size in bytes at which a new part starts.
 const BYTES: usize = 128 * 1024;
 /// Bytes of a line without blanks at most: far more than any order has, and far less than a message holds.
 const MAX_LINE_BYTES: usize = MAX_BODY_BYTES / 2;
@@ -38,11 +37,11 @@ const MAX_LINE_BYTES: usize = MAX_BODY_BYTES / 2;
 const SHORT_LINE_BYTES: usize = MAX_LINE_BYTES / 8;
 /// Requests to the worker at the same time: the worker's batches are full with these.
 const AT_ONCE: usize = 4;
-/// For the next bytes to come.
+/// Timeout between received chunks.
 const IDLE: Duration = Duration::from_secs(20);
-/// A worker or database that is away is waited for so long.
+/// Maximum wait for an unavailable worker or database.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between attempts.
+/// Delay between attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -89,22 +88,22 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
     .contains(&essence.as_str())
 }
 
-/// Lines, as the API's description has them.
+/// Schema of the request body.
 #[derive(utoipa::ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "it is only described")]
 struct Lines(Vec<u8>);
 
-/// An import on its way.
+/// An import in progress.
 struct Import<'a> {
     asker: &'a WorkerClient,
-    /// Tells this import's lines from any other's, unless the client does.
+    /// Id of the import, for deduplication: the client's key or a generated one.
     name: String,
     report: ImportReport,
     under_way: VecDeque<BoxFuture<'a, Result<ImportReport, Failure>>>,
     lines: Vec<ImportLine>,
     bytes: usize,
-    /// Lines that came.
+    /// Number of lines received.
     line: u64,
     /// How often each content came, by a digest, where lines are known by their content.
     occurrences: Option<HashMap<u64, u64>>,
@@ -249,7 +248,7 @@ impl<'a> Import<'a> {
         all
     }
 
-    /// What was accepted stays accepted.
+    /// Adds to the failure that accepted lines stay accepted.
     fn ended_early(&self, failure: Failure) -> Failure {
         let message = format!(
             "{}; the import ended at line {}: what was accepted stays, send it again",
@@ -298,8 +297,7 @@ impl Line {
     }
 }
 
-/// Has the worker take some lines over, however often that has to be asked: a line that was taken over is
-/// known again.
+/// Sends a part to the worker, with retries; lines that were imported before are detected.
 async fn send(
     asker: WorkerClient,
     lines: Vec<ImportLine>,

@@ -1,5 +1,5 @@
-//! What is there only when it is asked for: `/debug/…` (`DEBUG_API=1`), and `POST /demo/reset` (`DEMO=1`).
-//! The API's description does not speak of them.
+//! Optional routes: `/debug/…` (`DEBUG_API=1`) and `POST /demo/reset` (`DEMO=1`). Not part of the API
+//! description.
 
 use axum::{
     Router,
@@ -17,14 +17,14 @@ use crate::{
     worker_client::WorkerClient,
 };
 
-/// For admins: the data as it is.
+/// Stored data, for admins.
 pub(crate) fn debug() -> Router<App> {
     Router::new()
         .route("/debug/orders/{id}", get(order))
         .route("/debug/tables", get(tables))
 }
 
-/// For operators: everything as it was in the beginning.
+/// Reset to the initial state, for operators.
 pub(crate) fn demo() -> Router<App> {
     Router::new().route("/demo/reset", post(reset))
 }

@@ -1,4 +1,5 @@
-//! One file a resource. A handler reads its input, names the request, and hands it to the worker.
+//! HTTP handlers, one file per resource. A handler parses its input, names the RPC request, and sends it to the
+//! worker.
 
 pub(crate) mod customers;
 pub(crate) mod dead_letters;

@@ -33,9 +33,9 @@ use crate::{
     worker_client::WorkerClient,
 };
 
-/// Says which of the client's preferences counted (RFC 7240).
+/// Tells which preferences were applied (RFC 7240).
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// Between looks at an order that somebody waits for: the first, and at most.
+/// Delay between polls of a pending order: the first, and the longest.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -61,14 +61,14 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// comes when the order has left `pending`, after N seconds at the latest; so does that to a request that is
 /// sent again under its `Idempotency-Key`.
 ///
-/// With `Prefer: respond-async` it is accepted as soon as it lies on the broker's disks, even while every
-/// worker and the database are down: 202, and `Location` tells where it will be (404 until a worker has
-/// come to it). What can't be fulfilled then is found there `cancelled`, with its reason.
+/// With `Prefer: respond-async` the order is accepted as soon as the broker has stored it, even while all
+/// workers and the database are down: 202, with a `Location` (404 until a worker has processed it). An order
+/// that can't be fulfilled is stored there as `cancelled`, with its reason.
 #[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = CreateOrder,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: seconds, at most 30; or `respond-async`")),
     responses((status = 201, body = Order), (status = 202, body = Accepted)))]
 async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    // Who waits besides is told what came of it.
+    // With `wait` in addition, the response has the result.
     if asker.prefers_async() && asker.wait().is_none() {
         let id = asker.accept(body.0).await?;
         let applied = HeaderValue::from_static("respond-async");
@@ -99,7 +99,7 @@ async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem
     }
 }
 
-/// The id of an order whose payment, or approval, is still to come.
+/// The id of an order whose payment or approval is outstanding.
 fn pending(answer: &Answer) -> Option<OrderId> {
     #[derive(serde::Deserialize)]
     struct Known {
@@ -110,8 +110,8 @@ fn pending(answer: &Answer) -> Option<OrderId> {
     (known.status == shared::order::OrderStatus::Pending).then_some(known.id)
 }
 
-/// The order as it is when it is no longer pending, or when the time is up. The order itself is
-/// accepted: whatever keeps us from looking is no reason to tell anything else.
+/// Polls the order until it is no longer pending or the time is up. Errors while polling are ignored: the order
+/// itself is accepted.
 async fn settled(
     asker: &WorkerClient,
     id: OrderId,
@@ -169,7 +169,7 @@ async fn read(
 
 /// Cancels an order
 ///
-/// Unless something has left: 409 then. A hold on the money is given up, stock is free again.
+/// Refused with 409 once anything was shipped. The authorization is voided and the stock released.
 #[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CancelOrder>, responses((status = 200, body = Order)))]
 async fn cancel(
@@ -184,8 +184,7 @@ async fn cancel(
 
 /// Deletes an order
 ///
-/// Softly: it can be restored. An open one is cancelled first; one that is on its way can't be
-/// deleted.
+/// Soft deletion: it can be restored. An open order is cancelled first; an order in delivery can't be deleted.
 #[utoipa::path(delete, path = "/v1/orders/{id}", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 204)))]
 async fn delete(
@@ -215,8 +214,8 @@ async fn restore(
 
 /// Approves an order
 ///
-/// For operators, with `ORDER_APPROVAL=manual`: now the payment is asked for. An order that is approved
-/// already, or needs no approval, stays as it is.
+/// For operators, with `ORDER_APPROVAL=manual`: starts the payment. Changes nothing if the order was approved
+/// before or needs no approval.
 #[utoipa::path(post, path = "/v1/orders/{id}/approve", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
 async fn approve(
@@ -229,10 +228,10 @@ async fn approve(
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// Approves all orders that wait for it
+/// Approves all waiting orders
 ///
-/// For operators. It takes as many as it can within a few seconds: as long as there is a `next_cursor`, ask
-/// again with it. What is approved stays so, and asking again harms nothing.
+/// For operators. Processes as many as possible within a few seconds: while there is a `next_cursor`, repeat the
+/// request with it. Repeating it is safe.
 #[utoipa::path(post, path = "/v1/orders/approve", tag = "orders", request_body = ApproveAll,
     responses((status = 200, body = ApprovedAll)))]
 async fn approve_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
@@ -242,7 +241,7 @@ async fn approve_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Pr
 
 /// Rejects an order
 ///
-/// For operators: one that waits for approval is cancelled, `rejected`, and its stock is free again.
+/// For operators: cancels an order that is waiting for approval, with reason `rejected`, and releases its stock.
 #[utoipa::path(post, path = "/v1/orders/{id}/reject", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RejectOrder>, responses((status = 200, body = Order)))]
 async fn reject(
@@ -255,7 +254,7 @@ async fn reject(
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// Ships goods of an order
+/// Ships items of an order
 ///
 /// For operators: everything that is still here, or some of it, or what one `warehouse` holds of it; what has
 /// left has left once. The money is taken when all has left. Goods for which no money is authorized or captured,
@@ -331,8 +330,8 @@ async fn cancel_remaining(
 
 /// Refunds an order
 ///
-/// For operators: all or part of what was captured, never more. It is on its way when this is answered;
-/// the order's `payment` and history tell when the provider has done it.
+/// For operators: the whole captured amount or a part of it. Processed asynchronously; see the order's `payment`
+/// and history for the result.
 #[utoipa::path(post, path = "/v1/orders/{id}/refunds", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RefundOrder>, responses((status = 202, body = Order)))]
 async fn refund(
@@ -347,7 +346,7 @@ async fn refund(
 
 /// Lists an order's history
 ///
-/// Every event of the order, oldest first: what, when, who, why, under which request's id.
+/// All events of the order, oldest first, with time, actor, intent and request id.
 #[utoipa::path(get, path = "/v1/orders/{id}/history", tag = "orders",
     params(("id" = OrderId, Path), DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Event>)))]
@@ -363,7 +362,7 @@ async fn history(
     Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
 }
 
-/// What is not an order's id is the id of no order.
+/// An invalid order id is not found.
 fn order(Path(id): &Path<String>) -> Result<&str, Problem> {
     order_id(id)
 }

@@ -1,4 +1,4 @@
-//! `/v1/products`, and the stock of each.
+//! `/v1/products` and stock.
 
 use axum::{
     http::StatusCode,
@@ -32,7 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Creates a product
 ///
-/// For operators. A sku that was deleted may be taken up again.
+/// For operators. The SKU of a deleted product can be used again.
 #[utoipa::path(post, path = "/v1/products", tag = "products", request_body = NewProduct,
     responses((status = 201, body = Product)))]
 async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
@@ -42,7 +42,7 @@ async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem
 
 /// Lists products
 ///
-/// By sku, each with its stock.
+/// By SKU, with stock.
 #[utoipa::path(get, path = "/v1/products", tag = "products", params(DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Product>)))]
 async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
@@ -70,7 +70,7 @@ async fn read(
 
 /// Changes a product
 ///
-/// For operators. What is given changes, the rest stays; orders keep the price they were made with.
+/// For operators. Changes the given fields; existing orders keep their prices.
 #[utoipa::path(put, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn replace(
@@ -103,7 +103,7 @@ async fn change(asker: &WorkerClient, sku: &str, body: JsonBody) -> Result<Respo
 
 /// Deletes a product
 ///
-/// For operators; not while anything of it is reserved.
+/// For operators; refused while units are reserved.
 #[utoipa::path(delete, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 204)))]
 async fn delete(
@@ -116,9 +116,9 @@ async fn delete(
     Ok(answer(StatusCode::NO_CONTENT, told).into_response())
 }
 
-/// Sets a product's stock
+/// Sets a stock level
 ///
-/// For operators: what was counted in a warehouse, not less than what is reserved there.
+/// For operators: the counted units in a warehouse, not fewer than are reserved there.
 #[utoipa::path(put, path = "/v1/products/{sku}/stock/{warehouse}", tag = "products",
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = SetStock,
     responses((status = 200, body = Product)))]
@@ -156,7 +156,7 @@ async fn remove_stock(
 
 /// Adjusts a product's stock
 ///
-/// For operators: so many came or went without an order, and why.
+/// For operators: a difference, with a reason.
 #[utoipa::path(post, path = "/v1/products/{sku}/stock/{warehouse}/adjustments", tag = "products",
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = AdjustStock,
     responses((status = 200, body = Product)))]
@@ -170,7 +170,7 @@ async fn adjust_stock(
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// The body with the product and the warehouse that the path names.
+/// Adds the product and warehouse of the path to the body.
 fn in_warehouse(path: &Path<(String, String)>, body: JsonBody) -> Result<Value, Problem> {
     let Path((sku, warehouse)) = path;
     if warehouse.parse::<Warehouse>().is_err() {
@@ -179,7 +179,7 @@ fn in_warehouse(path: &Path<(String, String)>, body: JsonBody) -> Result<Value, 
     body.with(&[("sku", product(sku)?), ("warehouse", warehouse)])
 }
 
-/// What is not a sku is the sku of no product.
+/// An invalid SKU is not found.
 fn product(sku: &str) -> Result<&str, Problem> {
     match sku.parse::<Sku>() {
         Ok(_) => Ok(sku),

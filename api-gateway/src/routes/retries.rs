@@ -1,4 +1,4 @@
-//! `/v1/retries`: steps that failed and will be tried again, for operators.
+//! `/v1/retries`: steps that failed and will be retried, for operators.
 
 use axum::{
     http::StatusCode,
@@ -27,9 +27,10 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(redrive_all))
 }
 
-/// Lists steps that failed
+/// Lists failed steps
 ///
-/// Those that will be tried again by themselves, the oldest orders' first. What was given up is a dead letter.
+/// Steps that will be retried automatically, oldest orders first. Steps without further attempts are dead
+/// letters.
 #[utoipa::path(get, path = "/v1/retries", tag = "retries", params(PageParameters),
     responses((status = 200, body = Page<RetriedStep>)))]
 async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
@@ -37,9 +38,9 @@ async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<R
     Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
 }
 
-/// Has a step that failed tried now
+/// Retries a failed step now
 ///
-/// With all of its retries before it. One that is being tried at this moment stays as it is.
+/// With a new set of attempts. A step that is running is left unchanged.
 #[utoipa::path(post, path = "/v1/retries/{id}/redrive", tag = "retries",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
 async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
@@ -47,10 +48,10 @@ async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Res
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// Has all steps that failed tried now
+/// Retries all failed steps now
 ///
-/// As when a partner is back. It takes as many as it can within a few seconds: as long as there is a
-/// `next_cursor`, ask again with it.
+/// For example when a partner is available again. Processes as many as possible within a few seconds: while
+/// there is a `next_cursor`, repeat the request with it.
 #[utoipa::path(post, path = "/v1/retries/redrive", tag = "retries", request_body = RedriveAll,
     responses((status = 200, body = RedrivenAll)))]
 async fn redrive_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {

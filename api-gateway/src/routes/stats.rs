@@ -21,10 +21,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(read))
 }
 
-/// Reads figures
+/// Returns statistics
 ///
-/// How many orders there are, where they stand and what they brought in, by day; for operators, how the
-/// system is getting on.
+/// Order counts and revenue by day; for operators also the state of the system.
 #[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StorefrontParameter, DaysParameter),
     responses((status = 200, body = Stats)))]
 async fn read(asker: WorkerClient, parameters: Parameters) -> Result<Response, Problem> {

@@ -1,4 +1,4 @@
-//! `/v1/webhook-endpoints`: who is told of events, and what came of it.
+//! `/v1/webhook-endpoints`: endpoints that receive events, and their deliveries.
 
 use axum::{
     http::StatusCode,
@@ -31,7 +31,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(redeliver))
 }
 
-/// Adds an endpoint
+/// Creates a webhook endpoint
 ///
 /// From now on it is told of every event that it wants: a `CloudEvent` by `POST`, signed as Standard
 /// Webhooks has it. The answer holds the `secret` that signs, once and never again. Storefronts and
@@ -50,7 +50,7 @@ async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem
     Ok(answer(StatusCode::CREATED, told).located("/v1/webhook-endpoints"))
 }
 
-/// Lists endpoints
+/// Lists webhook endpoints
 ///
 /// Newest first.
 #[utoipa::path(get, path = "/v1/webhook-endpoints", tag = "webhooks",
@@ -62,7 +62,7 @@ async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<R
     Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
 }
 
-/// Reads an endpoint
+/// Reads a webhook endpoint
 #[utoipa::path(get, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), responses((status = 200, body = Endpoint)))]
 async fn read(
@@ -79,7 +79,7 @@ async fn read(
     Ok(asker.conditional(answer(StatusCode::OK, told)))
 }
 
-/// Changes an endpoint
+/// Changes a webhook endpoint
 ///
 /// A JSON Merge Patch: what is given changes, `null` removes, the rest stays. `is_enabled: true` takes up an endpoint that was given up.
 #[utoipa::path(patch, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
@@ -95,7 +95,7 @@ async fn update(
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// Deletes an endpoint
+/// Deletes a webhook endpoint
 #[utoipa::path(delete, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), responses((status = 204)))]
 async fn delete(
@@ -110,8 +110,7 @@ async fn delete(
 
 /// Rotates an endpoint's secret
 ///
-/// The answer holds the new `secret`, once. The old one signs beside it for a day, or for
-/// `overlap_seconds`.
+/// The response contains the new `secret`, once. The old one signs as well for a day, or for `overlap_seconds`.
 #[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/rotate-secret", tag = "webhooks",
     params(("id" = EndpointId, Path)), request_body = Option<RotateSecret>,
     responses((status = 200, body = Endpoint)))]
@@ -125,10 +124,9 @@ async fn rotate_secret(
     Ok(answer(StatusCode::OK, told).into_response())
 }
 
-/// Lists what an endpoint was told
+/// Lists an endpoint's deliveries
 ///
-/// Newest first, each with what the endpoint answered and how long that took. They are kept for 30
-/// days.
+/// Newest first, with the endpoint's responses. Kept for 30 days.
 #[utoipa::path(get, path = "/v1/webhook-endpoints/{id}/deliveries", tag = "webhooks",
     params(("id" = EndpointId, Path), DeliveryParameters, PageParameters),
     responses((status = 200, body = Page<Delivery>)))]
@@ -149,8 +147,8 @@ async fn deliveries(
 
 /// Redelivers a webhook
 ///
-/// Sends it again at once, whatever has come of it, under the same `webhook-id`. Not when the endpoint is
-/// disabled, or the event is not kept any more (`INVALID_STATE`).
+/// Sends it again at once, whatever its status, with the same `webhook-id`. Refused when the endpoint is
+/// disabled or the event has been removed (`INVALID_STATE`).
 #[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver",
     tag = "webhooks", params(("id" = EndpointId, Path), ("delivery_id" = shared::id::DeliveryId, Path)),
     responses((status = 202, body = Delivery)))]
@@ -168,7 +166,7 @@ async fn redeliver(
     Ok(answer(StatusCode::ACCEPTED, told).into_response())
 }
 
-/// What is not an endpoint's id is the id of no endpoint.
+/// An invalid endpoint id is not found.
 fn endpoint(id: &str) -> Result<&str, Problem> {
     match id.parse::<EndpointId>() {
         Ok(_) => Ok(id),

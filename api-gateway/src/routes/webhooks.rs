@@ -1,4 +1,4 @@
-//! `/webhooks/…`: what partners tell us, signed as Standard Webhooks has it
+//! `/webhooks/…`: incoming webhooks of partners, signed as specified by Standard Webhooks
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
 mod stripe;
@@ -26,7 +26,7 @@ use crate::{
     app::App, input::RawBody, middleware::RequestContext, openapi::ShipperWebhook, problem::Problem,
 };
 
-/// Longer ids are refused; AMQP has 255 bytes for them.
+/// Maximum length of a webhook id; AMQP allows 255 bytes.
 const MAX_ID: usize = 200;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -35,10 +35,10 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(stripe::stripe))
 }
 
-/// Takes the shipper's webhook
+/// Receives a webhook of the shipper
 ///
-/// Where a parcel is now, signed as Standard Webhooks has it. One that comes twice is taken twice and
-/// done once.
+/// Status of a shipment, signed as specified by Standard Webhooks. Duplicates are acknowledged and processed
+/// once.
 #[utoipa::path(post, path = "/webhooks/shipper", tag = "webhooks", request_body = ShipperWebhook,
     security(("webhook_signature" = [])),
     params(("webhook-id" = String, Header), ("webhook-timestamp" = String, Header),
@@ -81,7 +81,7 @@ async fn shipper(
     Ok(taken("ok"))
 }
 
-/// Has the worker do what a partner's webhook says, once for each `id`.
+/// Sends the request to the worker, once for each webhook `id`.
 async fn pass_on(
     app: &App,
     partner: &str,
@@ -101,7 +101,7 @@ async fn pass_on(
         caller,
         idempotency_key: None,
         if_match: None,
-        // A refusal is no answer for ever: the sender tries again.
+        // A refusal is not final: the sender retries.
         message_id: Some(id),
         timeout: app.request_timeout,
     };
@@ -114,8 +114,8 @@ fn taken(status: &str) -> Response {
     (StatusCode::OK, Json(json!({"status": status}))).into_response()
 }
 
-/// `{type, timestamp, data: {…}}` as one object. The shipper is not ours: fields that we don't
-/// know are passed over.
+/// Flattens `{type, timestamp, data: {…}}`. The shipper may send fields that are not known here; they are
+/// ignored.
 fn flatten(body: Value) -> Result<Value, Problem> {
     const KNOWN: [&str; 4] = ["order_id", "shipment_id", "tracking_number", "carrier"];
     let Value::Object(mut body) = body else {

@@ -1,6 +1,6 @@
-//! `/webhooks/stripe`, signed as Stripe has it (<https://docs.stripe.com/webhooks#verify-manually>).
+//! `/webhooks/stripe`, signed as specified by Stripe (<https://docs.stripe.com/webhooks#verify-manually>).
 //!
-//! Events come late, twice and out of order: one only says that the worker should look.
+//! Events arrive late, duplicated and out of order: an event only makes the worker retrieve the payment.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ use crate::{
 
 /// `t=SECONDS,v1=HEX,v1=HEX`
 const SIGNATURE: &str = "stripe-signature";
-/// A signature is good for so long, as in Stripe's own libraries.
+/// Maximum age of a signature, as in Stripe's libraries.
 const TOLERANCE_SECONDS: i64 = 300;
 
-/// Takes Stripe's webhook
+/// Receives a webhook of Stripe
 ///
-/// Something happened to a payment. Events that are about none of ours are taken and passed over. One
-/// that comes twice is taken twice and done once.
+/// Something happened to a payment. Events about other payments are acknowledged and ignored. Duplicates are
+/// acknowledged and processed once.
 #[utoipa::path(post, path = "/webhooks/stripe", tag = "webhooks", request_body = StripeWebhook,
     security(("stripe_signature" = [])), params(("stripe-signature" = String, Header)),
     responses((status = 200, description = "The payment is looked after")))]
