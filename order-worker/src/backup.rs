@@ -1,4 +1,4 @@
-//! `order-worker backup`: a copy of a SQLite database as it is at one moment, while a worker works on it.
+//! `order-worker backup`: a consistent copy of a SQLite database while a worker is using it.
 
 use std::{
     ffi::OsString,
@@ -17,22 +17,22 @@ use crate::{
     store::{is_postgres, sqlite_path},
 };
 
-/// Pages copied in a step: all that there are.
+/// Copies all pages in one step.
 const ALL_PAGES: i32 = -1;
 
-/// What was written.
+/// Result of a backup.
 #[derive(Debug)]
 pub struct Written {
-    /// The files, and how many bytes each has.
+    /// The written files and their sizes in bytes.
     pub files: Vec<(PathBuf, u64)>,
 }
 
-/// Copies the database that `database_url` names to `file`, and the sandbox's ledger beside it: both as
-/// they are at the same moment, whatever is written meanwhile. They are on disk when this returns.
+/// Copies the database of `database_url` to `file`, and the sandbox's ledger beside it, both at the same point
+/// in time. The files are synced to disk when this returns.
 ///
 /// # Errors
-/// When it is a PostgreSQL database, which has tools of its own; when `file` is there already; when a
-/// file can't be read or written. Then nothing is left behind.
+/// When it is a PostgreSQL database, which has its own tools; when `file` exists; when a file can't be read or
+/// written. Nothing is left behind then.
 pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
     if is_postgres(database_url) {
         bail!(
@@ -54,7 +54,7 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
         match copy(source, to) {
             Ok(size) => files.push((to.clone(), size)),
             Err(error) => {
-                // Half a backup is none.
+                // Removes an incomplete backup.
                 for (file, _) in files {
                     let _ = fs::remove_file(file);
                 }
@@ -67,9 +67,9 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
     Ok(Written { files })
 }
 
-/// Both databases as they are at one moment. Whatever our books know of a payment was in the ledger
-/// before, and whatever the ledger knows is about an order that was in our books before; so it is a moment
-/// as soon as nobody writes to the ledger between the two.
+/// Opens read transactions on both databases at the same point in time. A payment is in the ledger before the
+/// order knows its result, and an order is stored before the ledger knows of it; so the point is consistent if
+/// the ledger is not written between the two.
 fn moment(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
     let open = |path: &Path, flags| {
         ensure!(path.exists(), "{} is not there", path.display());
@@ -82,7 +82,7 @@ fn moment(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
         .with_context(|| format!("can't hold {}", ledger.display()))?;
     let begin = |path: &Path| {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        // The moment is that of the first read.
+        // The snapshot is taken by the first read.
         connection
             .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
             .with_context(|| format!("can't read {}", path.display()))?;
@@ -93,7 +93,7 @@ fn moment(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
     Ok(both)
 }
 
-/// Writes what `source` sees to `file`; tells how many bytes. Under its name there is all of it or nothing.
+/// Writes a snapshot of `source` to `file` and returns its size. The file appears only when it is complete.
 fn copy(source: &Connection, file: &Path) -> anyhow::Result<u64> {
     let part = with_suffix(file, ".part");
     let _ = fs::remove_file(&part);

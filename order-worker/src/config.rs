@@ -25,46 +25,47 @@ use crate::{
 /// The variables, as a table.
 pub const ENVIRONMENT: &str = include_str!("environment.md");
 
-/// Where the broker is when nothing else is said.
+/// Default of `AMQP_URL`.
 pub const DEFAULT_AMQP_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
-/// Where the database is when nothing else is said.
+/// Default of `DATABASE_URL`.
 pub const DEFAULT_DATABASE_URL: &str = "sqlite://data/orders.db";
 
-/// What the worker needs to know.
+/// The worker's configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The broker.
+    /// URL of the broker.
     pub amqp_url: String,
-    /// The orders.
+    /// URL of the database.
     pub database_url: String,
-    /// A replica that callers' reads go to.
+    /// URL of a read replica for client reads.
     pub database_read_url: Option<String>,
-    /// Where health is told.
+    /// Address of the health and metrics endpoints.
     pub http_addr: SocketAddr,
     /// The sandbox carrier's webhooks; `None` with `CARRIER=manual`.
     pub delivery: Option<Delivery>,
-    /// How to reach Stripe, if at all: orders that began there stay there.
+    /// Access to Stripe, if configured; existing Stripe payments need it even if new orders use another
+    /// provider.
     pub stripe: Option<Settings>,
-    /// An external warehouse.
+    /// External warehouse.
     pub warehouse: Option<Source>,
-    /// Another system's orders.
+    /// Source of imported orders.
     pub import: Option<Source>,
-    /// Where webhooks may go.
+    /// Policy for webhook URLs.
     pub webhooks: UrlPolicy,
-    /// What the owner has laid down.
+    /// Business rules.
     pub rules: Rules,
-    /// How long what is kept.
+    /// Retention periods.
     pub retention: Retention,
-    /// Whether everything may be undone.
+    /// Whether `POST /demo/reset` is enabled.
     pub demo: bool,
-    /// Whether the data may be seen as it is.
+    /// Whether the debug API is enabled.
     pub debug: bool,
 }
 
-/// Where the sandbox carrier sends its webhooks, and what signs them.
+/// Webhook of the sandbox carrier.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The gateway's webhook.
+    /// URL of the gateway's webhook.
     pub webhook_url: String,
     /// `whsec_…`
     pub secret: String,
@@ -74,7 +75,7 @@ impl Config {
     /// Reads the configuration.
     ///
     /// # Errors
-    /// Names the variable that has a wrong value.
+    /// Names the variable that has an invalid value.
     pub fn read(env: &Env) -> anyhow::Result<Self> {
         let needs_approval = env.choice(
             "ORDER_APPROVAL",
@@ -139,18 +140,18 @@ impl Config {
     }
 }
 
-/// Where health is told.
+/// Address of the health and metrics endpoints.
 ///
 /// # Errors
-/// Names the variable if its value is not usable.
+/// Names the variable if its value is invalid.
 pub fn http_addr(env: &Env) -> anyhow::Result<SocketAddr> {
     env.parsed("WORKER_HTTP_ADDR", "127.0.0.1:8081")
 }
 
-/// Where the orders are; all that `migrate` and `verify` need.
+/// URL of the database; all that `migrate` and `verify` need.
 ///
 /// # Errors
-/// Names the variable if its value is not usable.
+/// Names the variable if its value is invalid.
 pub fn database_url(env: &Env) -> anyhow::Result<String> {
     let url = env
         .secret("DATABASE_URL")?
@@ -159,7 +160,7 @@ pub fn database_url(env: &Env) -> anyhow::Result<String> {
     Ok(url)
 }
 
-/// Webhooks are tried for a day, and name the event that they tell of.
+/// Webhooks are retried for a day and refer to their event.
 const LEAST_EVENTS_KEPT: u32 = 2;
 
 fn retention(env: &Env) -> anyhow::Result<Retention> {
@@ -229,7 +230,7 @@ fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {
     }
 }
 
-/// Where the gateway listens, seen from here: both are often started with the same variables.
+/// The gateway's address on this machine: both programs are often started with the same variables.
 fn gateway(env: &Env) -> anyhow::Result<SocketAddr> {
     let mut address: SocketAddr = env.parsed("HTTP_ADDR", "127.0.0.1:8080")?;
     if address.ip().is_unspecified() {

@@ -1,31 +1,31 @@
-//! Dying on purpose, so that tests can kill the worker between any two effects. Only debug builds
-//! can; in release builds a [`point`] is nothing.
+//! Crash points, with which tests kill the worker between any two effects. In release builds a [`point`] does
+//! nothing.
 
-/// Between which effects.
+/// A crash point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
     /// A batch is decided and written, but not committed.
     BeforeCommit,
-    /// It is committed, but nobody was told.
+    /// A batch is committed, but no reply was sent.
     AfterCommit,
-    /// The caller has its reply, but the request is not acknowledged.
+    /// The reply is sent, but the request is not acknowledged.
     AfterReply,
-    /// Steps are sent; nothing more.
+    /// Step messages are sent.
     AfterStepSent,
-    /// A partner did what it was asked, but its answer is not stored.
+    /// A partner performed a step, but its result is not stored.
     AfterPartner,
     /// A step's result is stored, but its message is not acknowledged.
     AfterStepStored,
-    /// Events are published, but how far is not stored.
+    /// Events are published, but the position is not stored.
     AfterEventsPublished,
     /// A dead letter is archived, but its message is not acknowledged.
     AfterArchived,
-    /// A dead letter is sent again, but still archived.
+    /// A dead letter is published again, but still archived.
     AfterRedriven,
 }
 
 impl Point {
-    /// Every point.
+    /// All points.
     pub const ALL: [Self; 9] = [
         Self::BeforeCommit,
         Self::AfterCommit,
@@ -38,7 +38,7 @@ impl Point {
         Self::AfterRedriven,
     ];
 
-    /// What `CRASH_AT` calls it.
+    /// Name in `CRASH_AT`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BeforeCommit => "before_commit",
@@ -54,7 +54,7 @@ impl Point {
     }
 }
 
-/// Dies here, as by kill -9, if `CRASH_AT` (`POINT` or `POINT:N` for its Nth time) says so.
+/// Kills the process, as by kill -9, if `CRASH_AT` (`POINT`, or `POINT:N` for the Nth time) says so.
 #[cfg(debug_assertions)]
 pub fn point(here: Point) {
     use std::sync::{
@@ -76,6 +76,6 @@ pub fn point(here: Point) {
     }
 }
 
-/// Nothing.
+/// Does nothing.
 #[cfg(not(debug_assertions))]
 pub fn point(_: Point) {}

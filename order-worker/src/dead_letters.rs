@@ -46,13 +46,13 @@ use crate::{
     task,
 };
 
-/// One at a time: one that can't be decoded must not be redelivered with others.
+/// One message at a time: an undecodable one must not cause others to be redelivered.
 const PREFETCH: u16 = 1;
-/// Bytes of a payload that are kept.
+/// Maximum size of an archived payload.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Characters of a payload that a list shows.
+/// Maximum number of payload characters in a list.
 const SHOWN: usize = 2_000;
-/// Between attempts while the database is away.
+/// Delay between attempts while the database is unavailable.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Times that a readable message goes back to its queue after the broker's delivery limit. Each means
 /// twenty more deliveries; a message that ends its worker every time has to end itself.
@@ -71,7 +71,7 @@ const ADDED: [&str; 6] = [
     "x-first-death-reason",
 ];
 
-/// A message as it came: what it takes to send it again.
+/// An archived message with everything needed to publish it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchivedMessage {
     kind: String,
@@ -124,7 +124,7 @@ pub async fn archive(
                 time::sleep(PAUSE).await;
             }
         };
-        // What is not archived by then is delivered again.
+        // A message that is not archived by then is redelivered.
         if stop.run_until_cancelled(archived).await.is_none() {
             return;
         }
@@ -241,7 +241,7 @@ impl ArchivedMessage {
         })
     }
 
-    /// As an operator sees it.
+    /// The representation for operators.
     pub fn represent(self, queue: String) -> Dead {
         let is_long = self.body.chars().count() > SHOWN;
         Dead::Message {
@@ -260,7 +260,7 @@ impl ArchivedMessage {
     }
 }
 
-/// What operators do with dead letters.
+/// Operations on dead letters.
 #[derive(Clone)]
 pub struct DeadLetters {
     store: Store,
@@ -268,14 +268,14 @@ pub struct DeadLetters {
     publisher: Arc<Publisher>,
 }
 
-/// Which of the two kinds an id names.
+/// The kind of dead letter that an id refers to.
 enum Named {
     Step(StepKey),
     Message(Uuid),
 }
 
 impl DeadLetters {
-    /// Over `store` and `engine`; messages are sent again by `publisher`.
+    /// Uses `store` and `engine`; `publisher` publishes redriven messages.
     pub fn new(store: Store, engine: Engine, publisher: Arc<Publisher>) -> Self {
         Self {
             store,
@@ -284,10 +284,10 @@ impl DeadLetters {
         }
     }
 
-    /// Those there are, the latest first.
+    /// Lists dead letters, newest first.
     ///
     /// # Errors
-    /// `FORBIDDEN` to storefronts, `UNAVAILABLE`.
+    /// `FORBIDDEN` for storefronts, `UNAVAILABLE`.
     pub async fn list(&self, caller: &Caller, query: &ListDeadLetters) -> Result<Json, Failure> {
         caller.require_operator()?;
         Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
@@ -350,8 +350,7 @@ impl DeadLetters {
     /// Has it tried again.
     ///
     /// # Errors
-    /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `INVALID_STATE` if it was not kept whole,
-    /// `UNAVAILABLE`.
+    /// `FORBIDDEN` for storefronts, `NOT_FOUND`, `INVALID_STATE` if its payload was truncated, `UNAVAILABLE`.
     pub async fn redrive(
         &self,
         asked: CommandContext,
@@ -368,10 +367,10 @@ impl DeadLetters {
         Ok(RpcReply { outcome, is_replay })
     }
 
-    /// Forgets it.
+    /// Discards a dead letter.
     ///
     /// # Errors
-    /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `UNAVAILABLE`.
+    /// `FORBIDDEN` for storefronts, `NOT_FOUND`, `UNAVAILABLE`.
     pub async fn discard(
         &self,
         asked: CommandContext,
@@ -411,21 +410,21 @@ impl DeadLetters {
     }
 }
 
-/// Who asks, until when, and what makes asking twice the same as asking once.
+/// Context of a command: caller, idempotency, preconditions and deadline.
 #[derive(Debug, Clone)]
 pub struct CommandContext {
-    /// Who.
+    /// The caller.
     pub caller: Caller,
-    /// The key, if there is one.
+    /// Idempotency key, if there is one.
     pub idempotency: Option<Idempotency>,
-    /// What the order must be like.
+    /// Required entity tags of the order.
     pub if_match: Option<IfMatch>,
-    /// Until when.
+    /// The deadline.
     pub deadline: Option<Instant>,
 }
 
 impl CommandContext {
-    /// The command that does `action` under these conditions.
+    /// The command for `action` in this context.
     pub fn command(self, action: Action) -> Command {
         Command::Request {
             caller: self.caller,
@@ -436,7 +435,7 @@ impl CommandContext {
     }
 }
 
-/// The step that `ORDER_ID:STEP` names.
+/// Parses `ORDER_ID:STEP`.
 pub(crate) fn step_named(id: &str) -> Option<StepKey> {
     let (order_id, step) = id.split_once(':')?;
     Some(StepKey {
@@ -465,7 +464,7 @@ pub(crate) async fn page(
     Ok(Page::from_rows(letters.map_err(away)?, limit, write_cursor))
 }
 
-/// Where a list of dead letters goes on: Unix milliseconds, and the id.
+/// Cursor of a dead-letter list: Unix milliseconds and id.
 pub type DeadLetterCursor = (i64, String);
 
 fn write_cursor(letter: &DeadLetter) -> String {

@@ -1,15 +1,14 @@
-//! A thread of its own for what waits for a disk: an embedded database answers within the call, and
-//! whoever shares a thread with that call waits as well. Staying on one thread also keeps what a
-//! batch makes and forgets near where it was made.
+//! Dedicated threads for blocking disk access: calls to an embedded database block their thread, and with it all
+//! tasks on that thread. A batch that stays on one thread also benefits from CPU caches.
 
 use std::{io, thread};
 
 use tokio::runtime::Builder;
 
-/// Runs `task` on a thread called `name` until it ends.
+/// Runs `task` on a new thread called `name` until it ends.
 ///
 /// # Errors
-/// When there can be no more threads.
+/// When the thread can't be created.
 pub(crate) fn spawn(name: &str, task: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new()

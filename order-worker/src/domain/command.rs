@@ -1,4 +1,4 @@
-//! What can be asked: by a caller, or by a step that has a result.
+//! Commands: requests of callers, and results of steps.
 
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -28,47 +28,47 @@ use super::{
 pub enum Command {
     /// A caller's request.
     Request {
-        /// On whose behalf.
+        /// The caller.
         caller: Caller,
-        /// Makes asking twice the same as asking once.
+        /// Idempotency key.
         idempotency: Option<Idempotency>,
-        /// What the thing to be changed must be like.
+        /// Required entity tags of the resource.
         if_match: Option<IfMatch>,
-        /// What.
+        /// The requested change.
         action: Action,
     },
-    /// A step's handler brings its result back.
+    /// The result of a step.
     Finish {
-        /// Which step.
+        /// The step.
         key: StepKey,
-        /// Which attempt; the result of another than the one waited for is void.
+        /// Attempt of the step; results of other attempts than the expected one are ignored.
         attempt: u32,
-        /// What came of it.
+        /// The result.
         result: StepResult,
     },
-    /// An attempt to deliver a webhook has an end.
+    /// The result of a webhook delivery attempt.
     FinishDelivery {
-        /// To whom.
+        /// Id of the endpoint.
         endpoint_id: EndpointId,
-        /// Which.
+        /// Id of the delivery.
         id: DeliveryId,
-        /// Which attempt; the result of another than the one waited for is void.
+        /// Attempt of the delivery; results of other attempts than the expected one are ignored.
         attempt: u32,
-        /// What came of it.
+        /// The result.
         answered: Answered,
     },
 }
 
-/// What a caller can have done.
+/// A change requested by a caller.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// Accepts an order.
+    /// Creates an order.
     CreateOrder(CreateOrder),
-    /// Accepts an order that was promised to be, whatever comes of it.
+    /// Creates an order that was acknowledged asynchronously; it is stored in any case.
     AcceptOrder(AcceptOrder),
-    /// Takes over another system's order.
+    /// Imports an order from another system.
     ImportOrder {
-        /// Under which id: that of the line, if it can be known again.
+        /// Id derived from the line, if it can be identified.
         id: Option<OrderId>,
         /// Under which id an earlier version stored the order on this line, if it had the same content: it
         /// knew lines by their number.
@@ -80,15 +80,15 @@ pub enum Action {
     CancelOrder(CancelOrder),
     /// Soft-deletes an order.
     DeleteOrder(OrderRef),
-    /// Undoes that.
+    /// Undoes a soft deletion.
     RestoreOrder(OrderRef),
-    /// Has an order go on that waits for it.
+    /// Approves an order.
     ApproveOrder(OrderRef),
     /// Cancels an order that waits for approval.
     RejectOrder(RejectOrder),
-    /// Gives money back.
+    /// Refunds a payment.
     RefundOrder(RefundOrder),
-    /// Hands goods over.
+    /// Ships items.
     CreateShipment(CreateShipment),
     /// Has the provider asked where a payment stands.
     NotifyPayment {
@@ -109,9 +109,9 @@ pub enum Action {
     UpdateProduct(UpdateProduct),
     /// Soft-deletes a product.
     DeleteProduct(ProductRef),
-    /// Counts a shelf.
+    /// Sets a stock level.
     SetStock(SetStock),
-    /// Changes what is on a shelf.
+    /// Adjusts a stock level.
     AdjustStock(AdjustStock),
     /// Removes a product from a warehouse.
     RemoveStock(RemoveStock),
@@ -119,35 +119,35 @@ pub enum Action {
     CreateCustomer(NewCustomer),
     /// Blocks or unblocks a customer.
     BlockCustomer(BlockCustomer),
-    /// Knows that a customer is who they say.
+    /// Marks a customer as verified.
     VerifyCustomer(CustomerRef),
-    /// Erases who a customer is.
+    /// Erases a customer's personal data.
     EraseCustomer(CustomerRef),
-    /// Takes out of an order what it says of its customer.
+    /// Removes a customer's personal data from an order.
     RedactOrder(OrderId),
-    /// Has a dead step tried again.
+    /// Redrives a step.
     RedriveStep(StepKey),
-    /// Lets a dead step be.
+    /// Discards a dead step.
     DiscardStep(StepKey),
-    /// Adds an endpoint of webhooks, signed with a secret that nobody can guess.
+    /// Creates a webhook endpoint with a generated secret.
     CreateEndpoint {
         /// The endpoint.
         new: NewEndpoint,
         /// `whsec_…`
         secret: String,
     },
-    /// Changes an endpoint.
+    /// Changes a webhook endpoint.
     UpdateEndpoint(UpdateEndpoint),
-    /// Forgets an endpoint.
+    /// Deletes a webhook endpoint.
     DeleteEndpoint(EndpointRef),
-    /// Gives an endpoint another secret.
+    /// Rotates a webhook endpoint's secret.
     RotateSecret {
-        /// Which, and how.
+        /// The request.
         request: RotateSecret,
         /// `whsec_…`
         secret: String,
     },
-    /// Has a webhook sent again.
+    /// Redelivers a webhook.
     Redeliver(Redeliver),
     /// Checks the key and the condition of a task that takes more than one command, before the first.
     BeginTask {
@@ -162,7 +162,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// What it changes that is there already; what it makes is not.
+    /// The existing resource that the action changes; `None` for actions that create one.
     pub fn target(&self) -> Option<Answer> {
         match self {
             Self::CancelOrder(CancelOrder { id, .. })
@@ -205,107 +205,108 @@ impl Action {
     }
 }
 
-/// Makes asking twice the same as asking once.
+/// Idempotency of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
-    /// The key, scoped to the caller and the kind of request.
+    /// Idempotency key, scoped to the caller and the kind of request.
     pub key: String,
-    /// A digest of the request: the same key with another request is a mistake.
+    /// Digest of the request, to detect a key that is reused for a different one.
     pub fingerprint: String,
-    /// Whose word it is that asking under this key again means the same.
+    /// Origin of the key.
     pub trust: Trust,
 }
 
-/// Whose word it is that asking under a key again means the same.
+/// Origin of an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// The client's: the first answer is kept word for word, failures included.
+    /// The client's `Idempotency-Key`: the first reply is stored verbatim, failures included.
     Client,
-    /// The message's: it only has to lead to the same thing. A failure changed nothing, so a
-    /// message that comes again may as well be decided again.
+    /// The message's identity: a repeated message leads to the same result. Failures are not stored, since they
+    /// changed nothing.
     Message,
-    /// Nobody's yet: this is no redelivery, but there may be one.
+    /// The message's identity, on its first delivery: there is nothing to look up yet.
     FirstDelivery,
 }
 
-/// What came of a step.
+/// Result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepResult {
-    /// The provider knows of the payment, and can be asked for the money under this id.
+    /// The provider created the payment, with this id.
     Prepared {
-        /// Which provider.
+        /// Payment provider.
         provider: String,
-        /// The provider's id.
+        /// Id of the payment at the provider.
         reference: String,
     },
-    /// The customer has to do something first.
+    /// The customer has to complete an action first.
     ActionRequired(NextAction),
-    /// Where the payment stands at the provider.
+    /// State of the payment at the provider.
     Stands(PaymentState),
-    /// The provider holds the money.
+    /// The payment is authorized.
     Authorized {
-        /// Which provider.
+        /// Payment provider.
         provider: String,
-        /// The provider's id.
+        /// Id of the payment at the provider.
         reference: String,
-        /// Minor units.
+        /// Authorized amount in minor units.
         amount: i64,
     },
-    /// The provider refused.
+    /// The payment was declined.
     Declined {
-        /// The provider's code.
+        /// Error code of the provider.
         code: String,
-        /// The provider's words.
+        /// Error message of the provider.
         message: String,
     },
-    /// Money was taken.
+    /// The payment was captured.
     Captured {
-        /// Minor units in all: less than was asked for, if the provider takes it at once or not at all.
+        /// Total captured amount in minor units; less than requested if the provider captures all at once or
+        /// nothing.
         amount: i64,
-        /// Minor units that were asked for, in all.
+        /// Requested total amount in minor units.
         asked: i64,
         /// Whether it was requested as the last capture: nothing was left to be shipped then.
         is_last: bool,
     },
-    /// There is no hold, and there will be none.
+    /// The authorization is voided, or none can be created any more.
     Voided {
-        /// The provider's id, if there was one.
+        /// Id of the payment at the provider, if there was one.
         reference: Option<String>,
     },
-    /// Money was given back.
+    /// The payment was refunded.
     Refunded {
-        /// Minor units in all.
+        /// Total refunded amount in minor units.
         amount: i64,
     },
-    /// The carrier knows of the parcel.
+    /// The carrier created a label.
     Announced {
-        /// Who.
+        /// Carrier.
         carrier: String,
-        /// The carrier's id for it.
+        /// The carrier's tracking number.
         tracking_number: String,
     },
-    /// The carrier no longer knows of the parcel.
+    /// The carrier withdrew the label.
     Withdrawn,
-    /// Time is up; or, of a step that is all decision, it is time.
+    /// The step's time has come; for steps without a partner.
     TimeIsUp,
-    /// It did not work.
+    /// The attempt failed.
     Failed {
-        /// Why.
+        /// Error message.
         error: String,
-        /// Whether trying again could help.
+        /// Whether a retry can succeed.
         is_transient: bool,
         /// Whether the partner answered: with an error, which it may repeat for the same idempotency key.
         was_answered: bool,
     },
-    /// The partner was not asked; it is, later.
+    /// The partner was not called; the step is postponed without using up an attempt.
     PutOff {
-        /// Why.
+        /// Reason.
         why: String,
     },
 }
 
 impl StepResult {
-    /// What logs call it: what it holds is the customer's affair.
+    /// Name for logs, which must not contain the data.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Prepared { .. } => "prepared",
@@ -325,34 +326,34 @@ impl StepResult {
     }
 }
 
-/// What an answer is about; rendered once the decision is applied, kept to answer again.
+/// The resource that a reply contains. Rendered once the decision is applied, and stored for replays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// This order.
+    /// An order.
     Order(OrderId),
-    /// This product.
+    /// A product.
     Product(Sku),
-    /// This customer.
+    /// A customer.
     Customer(CustomerId),
-    /// This endpoint.
+    /// A webhook endpoint.
     Endpoint(EndpointId),
-    /// This endpoint, with the secret that it just got.
+    /// A webhook endpoint with its new secret.
     EndpointSecret(EndpointId),
-    /// This webhook.
+    /// A webhook delivery.
     Delivery(DeliveryId),
-    /// This order, taken over now or before.
+    /// An order, imported now or before.
     Imported {
-        /// Which.
+        /// Id of the order.
         id: OrderId,
-        /// Whether it was there already.
+        /// Whether it existed already.
         is_duplicate: bool,
     },
-    /// Nothing but that it was done.
+    /// No content.
     Done,
 }
 
-/// Where a caller's change comes from.
+/// Origin of a caller's change.
 pub fn origin_of_request(caller: &Caller) -> Origin {
     Origin {
         actor: caller.actor.clone(),
@@ -363,7 +364,7 @@ pub fn origin_of_request(caller: &Caller) -> Origin {
     }
 }
 
-/// Where a step's change comes from.
+/// Origin of a step's change.
 pub fn origin_of_step(row: &StepRow) -> Origin {
     Origin {
         actor: "worker".to_owned(),

@@ -1,4 +1,4 @@
-//! What a decision consists of, and the draft that it is written in.
+//! Decisions, and the draft in which a decision about an order is built.
 
 use shared::{
     customer::Customer,
@@ -16,12 +16,12 @@ use super::{
     webhook::{Delivery, Endpoint},
 };
 
-/// What was decided. A refusal changes nothing: its `changes` are empty.
+/// A decision. If it is a refusal, its `changes` are empty.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    /// What the caller is told.
+    /// The reply.
     pub answer: Result<Answer, Failure>,
-    /// What happened.
+    /// The changes.
     pub changes: Changes,
 }
 
@@ -34,40 +34,40 @@ impl From<Failure> for Decision {
     }
 }
 
-/// What happened: the events, the state they lead to, and the steps that follow.
+/// Changes of a decision: events, the resulting states, and steps to schedule.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
-    /// In the order in which they happened.
+    /// Events in order.
     pub events: Vec<Event>,
-    /// Orders as they are now.
+    /// Changed orders.
     pub orders: Vec<Order>,
-    /// Products as they are now.
+    /// Changed products.
     pub products: Vec<Product>,
-    /// Customers as they are now.
+    /// Changed customers.
     pub customers: Vec<Customer>,
-    /// Endpoints as they are now.
+    /// Changed endpoints.
     pub endpoints: Vec<Endpoint>,
-    /// Webhooks as they are now.
+    /// Changed deliveries.
     pub deliveries: Vec<Delivery>,
-    /// Orders that were promised under an id, and those that are found there instead.
+    /// Ids of asynchronous orders, and the orders that they refer to instead.
     pub stand_ins: Vec<(OrderId, OrderId)>,
-    /// Steps that follow, are put off, or are over.
+    /// Steps to schedule, reschedule or remove.
     pub steps: Vec<StepChange>,
 }
 
-/// What becomes of a step.
+/// A change of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepChange {
-    /// It is to be done, instead of an earlier row with the same key.
+    /// Schedules the step, replacing a row with the same key.
     Put(StepRow),
-    /// It is over, if it was there.
+    /// Removes the step, if it exists.
     Remove(StepKey),
 }
 
-/// A decision about one order, in the making: each fact recorded changes the order at once, so
-/// that what follows is decided on what just happened.
+/// A decision about one order in progress. Each recorded event is applied to the order at once, so that later
+/// parts of the decision see its effect.
 pub struct OrderDraft<'a> {
-    /// The order as it is by now.
+    /// The order after the recorded events.
     pub order: Order,
     origin: &'a Origin,
     stamp: &'a mut DecisionContext,
@@ -75,7 +75,7 @@ pub struct OrderDraft<'a> {
 }
 
 impl<'a> OrderDraft<'a> {
-    /// A draft that changes `order`.
+    /// Starts a draft that changes `order`.
     pub fn of(order: &Order, origin: &'a Origin, stamp: &'a mut DecisionContext) -> Self {
         Self {
             order: order.clone(),
@@ -85,10 +85,10 @@ impl<'a> OrderDraft<'a> {
         }
     }
 
-    /// A draft that begins with the order that `created` makes.
+    /// Starts a draft with the order that `created` makes.
     ///
     /// # Errors
-    /// `INTERNAL` if the event does not make one: a defect.
+    /// `INTERNAL` if the event does not create an order, which is a defect.
     pub fn from_created(
         created: Event,
         origin: &'a Origin,
@@ -107,15 +107,15 @@ impl<'a> OrderDraft<'a> {
         })
     }
 
-    /// The stamp, for more ids.
+    /// The decision's context, for ids and time.
     pub fn stamp(&mut self) -> &mut DecisionContext {
         self.stamp
     }
 
-    /// This happened.
+    /// Records an event.
     ///
     /// # Errors
-    /// `INTERNAL` if it can't happen to the order: a defect.
+    /// `INTERNAL` if the event can't be applied to the order, which is a defect.
     pub fn record(&mut self, fact: EventData) -> Result<(), Failure> {
         let event = event(
             self.order.id.to_string(),
@@ -130,24 +130,23 @@ impl<'a> OrderDraft<'a> {
         Ok(())
     }
 
-    /// This is to be done next, now or at `row.due_at`.
+    /// Schedules a step at `row.due_at`.
     pub fn put(&mut self, row: StepRow) {
         self.changes.steps.push(StepChange::Put(row));
     }
 
-    /// This is to be done now.
+    /// Schedules a step now.
     pub fn schedule(&mut self, step: Step) {
         let now = self.stamp.now();
         self.follow_later(step, now);
     }
 
-    /// This is to be done at `due_at`.
+    /// Schedules a step at `due_at`.
     pub fn follow_later(&mut self, step: Step, due_at: jiff::Timestamp) {
         self.schedule_at(step, 1, due_at);
     }
 
-    /// This is to be done at `due_at`, as attempt number `attempt`: another than any that may still be
-    /// under way.
+    /// Schedules a step at `due_at` as attempt `attempt`, which must differ from any attempt in progress.
     pub fn schedule_at(&mut self, step: Step, attempt: u32, due_at: jiff::Timestamp) {
         self.put(self.row(step, attempt, due_at));
     }
@@ -181,7 +180,7 @@ impl<'a> OrderDraft<'a> {
         });
     }
 
-    /// This needs no doing any more.
+    /// Removes a step.
     pub fn drop_step(&mut self, step: Step) {
         self.changes.steps.push(StepChange::Remove(StepKey {
             order_id: self.order.id,
@@ -189,7 +188,7 @@ impl<'a> OrderDraft<'a> {
         }));
     }
 
-    /// The decision, answered with the order.
+    /// The decision, with the order as its reply.
     pub fn decide(self) -> Decision {
         let answer = Ok(Answer::Order(self.order.id));
         let mut changes = self.changes;
@@ -199,7 +198,7 @@ impl<'a> OrderDraft<'a> {
         Decision { answer, changes }
     }
 
-    /// The decision; nobody is told how the order stands now.
+    /// The decision, without a reply.
     pub fn done(self) -> Decision {
         Decision {
             answer: Ok(Answer::Done),
@@ -208,7 +207,7 @@ impl<'a> OrderDraft<'a> {
     }
 }
 
-/// An event of `subject`, decided now.
+/// A new event of `subject`.
 pub fn event(
     subject: String,
     sequence: u64,

@@ -1,25 +1,25 @@
-//! The business: pure, synchronous, without I/O, clock or randomness of its own.
+//! The business logic: pure and synchronous, without I/O, clock or randomness of its own.
 //!
 //! A batch of [`Command`](command::Command)s is decided one after another over a
-//! [`WorkingSet`](world::World): the rows that the batch names, loaded beforehand. Each
-//! [`Decision`](decision::Decision) is an answer, the events that happened, and the steps that
-//! follow. Applying it changes the world; what changed is written and committed at once by the
-//! store. An order is what its events say: its state is only ever changed by applying them.
+//! [`WorkingSet`](world::WorkingSet), which holds the rows that the batch refers to. Each
+//! [`Decision`](decision::Decision) consists of a reply, events, and steps to schedule. It is applied to the
+//! working set, and all changes of the batch are committed together by the store. An order's state is changed
+//! only by applying events.
 //!
 //! # Layout
 //!
-//! - [`command`]: what can be asked, by a caller or by a step that has a result.
-//! - [`needs`]: what has to be loaded for it.
-//! - [`decide`]: one file a command; each a function from world and command to a decision.
-//! - [`decision`]: what a decision consists of, and the draft that it is written in.
+//! - [`command`]: commands of callers and results of steps.
+//! - [`needs`]: the rows to load for a batch.
+//! - [`decide`]: decisions, one file per command.
+//! - [`decision`]: the parts of a decision, and its draft.
 //! - [`world`]: the working set, and how a decision changes it.
 //! - [`order`], [`shipment`]: the order's state, how events change it, and its rules.
-//! - [`payment`]: the money, and what the provider says of its books.
-//! - [`stock`]: shelves, and which warehouses an order is taken from.
-//! - [`product`]: what can be ordered.
-//! - [`webhook`]: endpoints of others, and what they are told.
-//! - [`step`]: what follows a decision, and when a failed step is tried again.
-//! - [`stamp`]: the time and the ids that a batch decides with.
+//! - [`payment`]: the payment, and its state at the provider.
+//! - [`stock`]: stock levels and the allocation of warehouses.
+//! - [`product`]: products.
+//! - [`webhook`]: webhook endpoints and deliveries.
+//! - [`step`]: steps and their retries.
+//! - [`stamp`]: the time and ids that a batch is decided with.
 
 pub mod command;
 pub mod decide;

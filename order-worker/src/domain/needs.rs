@@ -1,4 +1,4 @@
-//! What a batch has to load, as its commands name it.
+//! The rows to load for a batch.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,39 +19,39 @@ use super::{
     world::stand_in_key,
 };
 
-/// What a batch has to load before it can be decided.
+/// The rows to load before a batch can be decided.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoadSet {
-    /// With their steps, and the shelves they hold stock on.
+    /// Orders, with their steps and the stock levels that they reserve from.
     pub orders: Vec<OrderId>,
-    /// Of which something may come back: with the shelves that it came from.
+    /// Orders whose shipments may be returned, with the stock levels that they came from.
     pub returning: Vec<OrderId>,
-    /// To be ordered: with all of their shelves.
+    /// Products to order, with all of their stock levels.
     pub products: Vec<Sku>,
-    /// To be changed, or their shelves counted: with all of their shelves.
+    /// Products to change or count, with all of their stock levels.
     pub changed_products: Vec<Sku>,
-    /// The customers.
+    /// Customers.
     pub customers: Vec<CustomerId>,
-    /// To be changed.
+    /// Customers to change.
     pub changed_customers: Vec<CustomerId>,
-    /// Endpoints of webhooks.
+    /// Webhook endpoints.
     pub endpoints: Vec<EndpointId>,
-    /// Webhooks.
+    /// Webhook deliveries.
     pub deliveries: Vec<DeliveryId>,
-    /// How many endpoints everybody has.
+    /// Whether to load the number of endpoints by owner.
     pub endpoint_counts: bool,
-    /// Orders by what another system calls them.
+    /// Orders by external id.
     pub external_ids: Vec<(Storefront, String)>,
-    /// What was answered before.
+    /// Idempotency records by key.
     pub idempotency_keys: Vec<String>,
-    /// How many orders there may be more.
+    /// Maximum number of new orders, for order numbers.
     pub new_orders: u32,
-    /// How many commands there are: should they need too much, fewer would need less.
+    /// Number of commands: a batch that needs too much can be split.
     pub commands: usize,
 }
 
 impl LoadSet {
-    /// Adds what `command` names.
+    /// Adds the rows that `command` refers to.
     pub fn add(&mut self, command: &Command) {
         self.commands += 1;
         let action = match command {
@@ -183,7 +183,7 @@ impl LoadSet {
         skus
     }
 
-    /// Adds what is needed to give `answer` again.
+    /// Adds the rows needed to render `answer` again.
     pub fn add_answer(&mut self, answer: &Answer) {
         match answer {
             Answer::Order(id) => self.orders.push(*id),

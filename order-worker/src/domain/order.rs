@@ -1,5 +1,4 @@
-//! The order: its state, what can be said of it, and in `fold` how each event changes it. Folding an order's
-//! events gives its state; nothing else does.
+//! The state of an order, and in `fold` how events change it. The state is the fold of the order's events.
 
 mod fold;
 
@@ -21,47 +20,47 @@ use shared::{
 pub use self::fold::ReplayError;
 use super::{step::StepRow, stock::subtract_items};
 
-/// An order's whole state.
+/// The complete state of an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Order {
     /// UUIDv7.
     pub id: OrderId,
-    /// For people.
+    /// Order number, for people.
     pub number: i64,
-    /// Who sold it.
+    /// Storefront that sold the order.
     pub storefront: Storefront,
-    /// Who bought it.
+    /// Id of the customer.
     pub customer_id: CustomerId,
-    /// The importing system's id.
+    /// Id of the order in the system that it was imported from.
     pub external_id: Option<String>,
-    /// Where it stands.
+    /// Status.
     pub status: OrderStatus,
-    /// Why it was cancelled.
+    /// Reason for the cancellation.
     pub cancel_reason: Option<CancelReason>,
-    /// Of every amount.
+    /// Currency of all amounts.
     pub currency: Currency,
-    /// Minor units.
+    /// Total in minor units.
     pub total: i64,
-    /// What was bought.
+    /// Line items.
     pub items: Vec<LineItem>,
-    /// Nothing is done for it before the owner approves.
+    /// Whether it is waiting for approval.
     #[serde(default)]
     pub awaits_approval: bool,
-    /// Its stock is still to be taken.
+    /// Whether its stock is still to be reserved.
     #[serde(default)]
     pub awaits_stock: bool,
-    /// What it still holds in the warehouses: reserved and neither shipped nor released.
+    /// Reserved items that were neither shipped nor released.
     pub held: Vec<StockItem>,
-    /// Where it goes.
+    /// Shipping address.
     pub shipping_address: Option<Address>,
-    /// The provider's token.
+    /// Payment method: a token of the provider.
     pub payment_method: String,
     /// URL to which the provider redirects the customer after authentication, while that is outstanding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_url: Option<String>,
     /// The money's side.
     pub payment: Payment,
-    /// Minor units that are to be given back in all, whether they have been or not.
+    /// Total amount to refund in minor units, whether refunded already or not.
     #[serde(default)]
     pub refund_due: i64,
     /// Minor units of discarded refunds: no automatic refund pays them, a requested one may.
@@ -75,17 +74,17 @@ pub struct Order {
     pub written_off: BTreeMap<ShipmentId, i64>,
     /// The goods' side.
     pub shipments: Vec<Shipment>,
-    /// The caller's own data.
+    /// Metadata set by the client.
     pub metadata: Map<String, Value>,
-    /// The last event's `sequence`.
+    /// `sequence` of the last event.
     pub version: u64,
-    /// Soft-deleted.
+    /// Whether it is soft-deleted.
     pub is_deleted: bool,
-    /// When it was accepted.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
-    /// When it was soft-deleted.
+    /// Time of the soft deletion.
     pub deleted_at: Option<Timestamp>,
 }
 
@@ -249,7 +248,7 @@ impl Order {
         }
     }
 
-    /// The warehouses that its items come from.
+    /// The warehouses of its items.
     pub fn warehouses(&self) -> BTreeSet<Warehouse> {
         self.items
             .iter()
@@ -257,20 +256,20 @@ impl Order {
             .collect()
     }
 
-    /// Parcels that were not withdrawn.
+    /// Shipments that were not cancelled.
     pub fn active_shipments(&self) -> impl Iterator<Item = &Shipment> {
         self.shipments
             .iter()
             .filter(|shipment| shipment.status != ShipmentStatus::Cancelled)
     }
 
-    /// Parcels that have left.
+    /// Shipments that were shipped.
     pub fn left(&self) -> impl Iterator<Item = &Shipment> {
         self.active_shipments()
             .filter(|parcel| parcel.shipped_at.is_some())
     }
 
-    /// What is held in `warehouse` and in no parcel yet.
+    /// Reserved items in `warehouse` that are in no shipment yet.
     pub fn unlabelled_items(&self, warehouse: &Warehouse) -> Vec<StockItem> {
         let mut left: Vec<StockItem> = self
             .held
@@ -291,10 +290,10 @@ impl Order {
         left
     }
 
-    /// Refuses what is only possible while nothing has left.
+    /// Checks that nothing was shipped.
     ///
     /// # Errors
-    /// `INVALID_STATE`, saying where the order stands.
+    /// `INVALID_STATE`, naming the order's status.
     pub fn ensure_not_shipped(&self, verb: &str) -> Result<(), Failure> {
         let is_under_way = match self.status {
             OrderStatus::Shipped | OrderStatus::Delivered => true,

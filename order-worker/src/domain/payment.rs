@@ -1,11 +1,11 @@
-//! The money's side of an order: how events change it, and what the provider says of its books.
+//! The payment of an order: application of events, and its state at the provider.
 
 use shared::{
     event::EventData,
     order::{NextAction, Payment, PaymentStatus},
 };
 
-/// Changes `payment` as `fact` says, if it is about one.
+/// Applies `fact` to `payment` if it is a payment event.
 pub(super) fn apply(payment: &mut Payment, fact: &EventData) {
     match fact {
         EventData::PaymentPrepared {
@@ -58,7 +58,7 @@ pub(super) fn apply(payment: &mut Payment, fact: &EventData) {
     }
 }
 
-/// So much more was given back.
+/// Adds `amount` to the refunds.
 fn record_refunds(payment: &mut Payment, amount: i64) {
     payment.refunded += amount;
     payment.status = match (payment.refunded, payment.captured) {
@@ -68,16 +68,16 @@ fn record_refunds(payment: &mut Payment, amount: i64) {
     };
 }
 
-/// Where a payment stands at the provider: the last word on money.
+/// State of a payment at the provider, which is authoritative.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentState {
-    /// The provider's id.
+    /// Id of the payment at the provider.
     pub reference: String,
-    /// What has come of asking for the money.
+    /// State of the authorization.
     pub hold: Authorization,
-    /// Minor units taken.
+    /// Captured amount in minor units.
     pub captured: i64,
-    /// Minor units given back.
+    /// Refunded amount in minor units.
     pub refunded: i64,
     /// Whether nothing more can be captured: all was, or the provider released the rest.
     pub is_closed: bool,
@@ -85,22 +85,22 @@ pub struct PaymentState {
     pub version: u64,
 }
 
-/// What has come of asking for the money.
+/// State of an authorization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authorization {
-    /// Nobody has asked, or the answer is still to come.
+    /// Not requested, or the result is outstanding.
     Pending,
-    /// The customer has to do something first.
+    /// The customer has to complete an action first.
     RequiresAction(NextAction),
-    /// Minor units held, or taken by now.
+    /// Authorized amount in minor units, captured or not.
     Authorized(i64),
-    /// Refused.
+    /// Declined.
     Declined {
-        /// The provider's code.
+        /// Error code of the provider.
         code: String,
-        /// The provider's words.
+        /// Error message of the provider.
         message: String,
     },
-    /// Given up, by us or by the provider.
+    /// Voided by us, or expired or cancelled at the provider.
     Cancelled,
 }

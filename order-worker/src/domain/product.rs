@@ -1,4 +1,4 @@
-//! Products: shared by the storefronts; soft-deleted, never gone.
+//! Products: shared by all storefronts and never removed, only soft-deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,23 +15,23 @@ use super::stock::WarehouseStock;
 /// A product without its stock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Product {
-    /// What its owner says about it.
+    /// Details set by the operator.
     pub details: NewProduct,
-    /// Can't be ordered.
+    /// Whether it is soft-deleted.
     pub is_deleted: bool,
     /// Warehouses that it was removed from: they are not shown while nothing of it is there.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub removed_from: BTreeSet<Warehouse>,
     /// The `sequence` of its last event.
     pub version: u64,
-    /// When it was first created.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
 impl Product {
-    /// What one unit costs now.
+    /// Price per unit.
     pub fn price(&self) -> Money {
         Money {
             amount: self.details.price,

@@ -1,31 +1,31 @@
-//! The life of a parcel: which update moves it where, and which comes too late to matter.
+//! The life cycle of a shipment: the effect of each update on each status.
 
 use shared::order::{ShipmentStatus, ShipmentUpdate};
 
-/// What an update means for a parcel in some status.
+/// Effect of an update on a shipment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// The parcel moves on; if it had not left, it has now.
+    /// Advances the shipment; if it was not shipped yet, it is now.
     Moves,
-    /// Old news: webhooks come late, twice and out of order.
+    /// Outdated: webhooks arrive late, duplicated and out of order.
     Nothing,
-    /// Can't be: the parcel was withdrawn.
+    /// Impossible: the shipment was cancelled.
     Refused,
 }
 
-/// What `update` means for a parcel that is `status`.
+/// The effect of `update` on a shipment with `status`.
 pub fn effect(status: ShipmentStatus, update: ShipmentUpdate) -> Effect {
     use ShipmentStatus as S;
     use ShipmentUpdate as U;
     match (status, update) {
         (S::Cancelled, _) => Effect::Refused,
         (S::LabelCreated, _) => Effect::Moves,
-        // It has left once and for all.
+        // It was shipped already.
         (_, U::Shipped) => Effect::Nothing,
         (S::Shipped, U::InTransit | U::OutForDelivery | U::Delivered | U::Failed | U::Returned)
         | (S::InTransit, U::OutForDelivery | U::Delivered | U::Failed | U::Returned)
         | (S::OutForDelivery, U::Delivered | U::Failed | U::Returned)
-        // A failed delivery is tried again, or goes back.
+        // A failed delivery is retried, or the shipment is returned.
         | (S::Failed, U::OutForDelivery | U::Delivered | U::Returned)
         | (S::Delivered, U::Returned) => Effect::Moves,
         (S::InTransit | S::OutForDelivery | S::Failed, U::InTransit)

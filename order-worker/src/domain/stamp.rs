@@ -1,10 +1,10 @@
-//! The time and the ids that a batch decides with: given from outside, so that deciding the same
-//! commands over the same world with the same stamp gives the same decisions.
+//! Time and ids for the decisions of a batch, passed in from outside: the same commands over the same working
+//! set with the same context lead to the same decisions.
 
 use jiff::Timestamp;
 use uuid::{Builder, Uuid};
 
-/// One moment, and a well of ids and jitter that belongs to it.
+/// A point in time with a generator of ids and jitter.
 #[derive(Debug, Clone)]
 pub struct DecisionContext {
     now: Timestamp,
@@ -13,7 +13,7 @@ pub struct DecisionContext {
 }
 
 impl DecisionContext {
-    /// A stamp for `now`, cut to milliseconds: what is stored is what was decided with.
+    /// A context for `now`, truncated to milliseconds as it is stored.
     pub fn new(now: Timestamp, seed: u64) -> Self {
         let now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
         Self {
@@ -23,16 +23,16 @@ impl DecisionContext {
         }
     }
 
-    /// The moment of deciding.
+    /// The time of the decision.
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// A fresh UUIDv7; the ids of one stamp sort in the order in which they were drawn.
+    /// A new UUIDv7; ids of one context sort in the order of generation.
     pub fn id<T: From<Uuid>>(&mut self) -> T {
         let millis = u64::try_from(self.now.as_millisecond()).unwrap_or_default();
         let mut bytes = [0; 10];
-        // The 12 bits behind the time count, the rest is random (RFC 9562, section 6.2, method 1).
+        // The 12 bits after the time are a counter, the rest is random (RFC 9562, section 6.2, method 1).
         self.drawn = self.drawn.wrapping_add(1);
         bytes[..2].copy_from_slice(&self.drawn.to_be_bytes());
         bytes[2..].copy_from_slice(&self.random().to_be_bytes());

@@ -1,18 +1,18 @@
-//! Steps: what follows a decision and happens outside. A step is a row until its own result has
-//! been decided; its message on the queue only says that it is time.
+//! Steps: work outside of the database that follows from a decision. A step is a row until its result is
+//! applied; its message on the queue only triggers the execution.
 //!
-//! Each step that does something at a partner has an undo that is safe to run whether the step
-//! happened, is happening, or never will: it goes by the same idempotency key, and once the
-//! partner has answered it, the key is used up.
+//! Each step that changes something at a partner has an undo that is safe whether the step was executed, is
+//! running, or never will be: it uses the same idempotency key, and once the partner has answered the undo, the
+//! key is used up.
 //!
 //! | step | undo |
 //! |---|---|
-//! | `reserve_stock` | (decided with all others; cancelling releases) |
+//! | `reserve_stock` | (decided in the database; released by cancelling) |
 //! | `authorize_payment` | `void_payment` |
 //! | `capture_payment` | `refund_payment` |
-//! | `check_payment` | (only looks; nothing to undo) |
+//! | `check_payment` | (reads only) |
 //! | `request_shipment:WAREHOUSE` | `cancel_shipment:WAREHOUSE` |
-//! | `expire_order` | (a timer; nothing to undo) |
+//! | `expire_order` | (a timer) |
 
 use std::{fmt, str::FromStr};
 
@@ -20,31 +20,31 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use shared::id::{OrderId, Warehouse};
 
-/// What is to be done for an order.
+/// A step of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Step {
-    /// Ask the provider to hold the order's total.
+    /// Authorize the order's total at the payment provider.
     AuthorizePayment,
-    /// Take the stock of an order that came without.
+    /// Reserve the stock of an imported order.
     ReserveStock,
-    /// Take what the provider holds.
+    /// Capture the payment.
     CapturePayment,
-    /// Give the hold up, or make sure that there never will be one.
+    /// Void the authorization, or make sure that there will be none.
     VoidPayment,
-    /// Give back what was taken.
+    /// Refund the payment.
     RefundPayment,
-    /// Look where the payment stands at the provider.
+    /// Read the state of the payment at the provider.
     CheckPayment,
-    /// Announce the parcel from this warehouse to the carrier.
+    /// Create a label for the shipment from this warehouse at the carrier.
     RequestShipment(Warehouse),
-    /// Withdraw it, or make sure that it never will be announced.
+    /// Withdraw the label, or make sure that there will be none.
     CancelShipment(Warehouse),
-    /// Time is up for the payment.
+    /// Cancel the order if its payment is outstanding.
     ExpireOrder,
 }
 
-/// The kinds of steps there are.
+/// All kinds of steps.
 pub const KINDS: [&str; 9] = [
     "authorize_payment",
     "reserve_stock",
@@ -58,7 +58,7 @@ pub const KINDS: [&str; 9] = [
 ];
 
 impl Step {
-    /// The step without its warehouse: what logs, metrics and the queue's `type` call it.
+    /// The step without its warehouse, as used in logs, metrics and the message's `type`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::AuthorizePayment => "authorize_payment",
@@ -73,12 +73,12 @@ impl Step {
         }
     }
 
-    /// Whether the step only waits or looks: a reader is not told that a change is in flight.
+    /// Whether the step is a timer or only reads; such steps are not reported as in progress.
     pub fn is_timer(&self) -> bool {
         matches!(self, Self::ExpireOrder | Self::CheckPayment)
     }
 
-    /// What an operator can do when it is dead.
+    /// Recommended action for an operator when it is dead.
     pub fn advice(&self) -> &'static str {
         match self {
             Self::AuthorizePayment => {
@@ -108,16 +108,16 @@ impl Step {
         }
     }
 
-    /// How a failed attempt is followed up.
+    /// Retry policy.
     pub fn retry(&self) -> Retry {
         match self {
-            // The customer waits, and the reservation's time runs.
+            // The customer waits, and the reservation expires.
             Self::AuthorizePayment => Retry {
                 attempts: 8,
                 first: seconds(1),
                 longest: seconds(60),
             },
-            // Money and parcels must be put right, if it takes a day.
+            // Payments and labels have to be settled even if it takes a day.
             Self::CapturePayment
             | Self::VoidPayment
             | Self::RefundPayment
@@ -132,7 +132,7 @@ impl Step {
                 first: seconds(1),
                 longest: seconds(3600),
             },
-            // Involves nobody else; only a defect makes it fail.
+            // No partner is involved; only a defect makes it fail.
             Self::ExpireOrder | Self::ReserveStock => Retry {
                 attempts: 5,
                 first: seconds(1),
@@ -201,26 +201,26 @@ impl From<Step> for String {
     }
 }
 
-/// Exponential backoff with jitter, bounded.
+/// Exponential backoff with jitter and a maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Attempts in all; after the last the step is dead and waits for an operator.
+    /// Total number of attempts; after the last one the step is dead.
     pub attempts: u32,
-    /// After the first failure.
+    /// Delay after the first failure.
     pub first: SignedDuration,
-    /// Between two attempts at most.
+    /// Maximum delay.
     pub longest: SignedDuration,
 }
 
 impl Retry {
-    /// How long after failure number `failures` (from 1) the next attempt is due; `None` when
-    /// there is none. `jitter` from 0 to 1 spreads it over the upper half of the delay.
+    /// Delay after failure number `failures` (from 1); `None` when there are no attempts left. `jitter` from 0
+    /// to 1 spreads it over the upper half of the delay.
     pub fn delay(self, failures: u32, jitter: f64) -> Option<SignedDuration> {
         (failures < self.attempts).then(|| backoff(self.first, self.longest, failures, jitter))
     }
 }
 
-/// How long a step that was not even tried is put off, the `times`th time (from 1).
+/// Delay of a step that was not attempted, for the `times`th time (from 1).
 pub fn postpone(times: u32, jitter: f64) -> SignedDuration {
     backoff(seconds(1), seconds(60), times, jitter)
 }
@@ -236,12 +236,12 @@ fn backoff(
     SignedDuration::from_secs_f64(delay * (0.5 + jitter / 2.0))
 }
 
-/// Which step of which order: the row's key, and the idempotency key at the partner.
+/// Order and step: key of the row, and idempotency key at the partner.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StepKey {
-    /// Of which order.
+    /// Id of the order.
     pub order_id: OrderId,
-    /// Which step.
+    /// The step.
     pub step: Step,
 }
 
@@ -251,25 +251,25 @@ impl fmt::Display for StepKey {
     }
 }
 
-/// A step that has not been done.
+/// An unfinished step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepRow {
-    /// Which.
+    /// Order and step.
     pub key: StepKey,
-    /// The attempt it waits for, from 1; or, when dead, the last one made. Never the same twice, so
-    /// that a late result of an earlier attempt is known for what it is.
+    /// Number of the next attempt, from 1; or of the last one, if it is dead. Never reused, so that a late
+    /// result of an earlier attempt can be recognized.
     pub attempt: u32,
-    /// How often it failed since it was put, or redriven.
+    /// Number of failures since it was scheduled or redriven.
     pub failures: u32,
-    /// When that attempt is due; or, when dead, since when it is.
+    /// Time of the next attempt; or of its death, if it is dead.
     pub due_at: Timestamp,
-    /// Tried in vain too often; waits for an operator.
+    /// Whether all attempts failed; needs an operator.
     pub is_dead: bool,
-    /// What the last attempt failed with.
+    /// Error of the last attempt.
     pub last_error: Option<String>,
-    /// The request that led to it.
+    /// Id of the request that caused it.
     pub request_id: String,
-    /// The part of a trace that led to it ([`shared::trace`]).
+    /// Trace context of that request ([`shared::trace`]).
     pub traceparent: Option<String>,
     /// How often the partner answered an attempt with an error. Such an answer may be kept under the attempt's
     /// idempotency key, so the next attempt goes by another; one that was not answered is repeated as it was.

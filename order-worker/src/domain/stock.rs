@@ -1,4 +1,4 @@
-//! Shelves, and which warehouses an order is taken from.
+//! Stock levels, and the allocation of orders to warehouses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::{cmp::Reverse, num::NonZeroU32};
@@ -10,8 +10,8 @@ use shared::{
     outcome::{Code, Failure},
 };
 
-/// Takes `items` away from `from`: a line that is the same if there is one, else as much as it takes of
-/// those with the same product and warehouse. Tells whether all of it was there.
+/// Subtracts `items` from `from`: from an identical line if there is one, otherwise from lines with the same
+/// product and warehouse. Returns whether all units were there.
 pub fn subtract_items(from: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
     let mut was_there = true;
     for item in items {
@@ -37,40 +37,39 @@ pub fn subtract_items(from: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
     was_there
 }
 
-/// What one warehouse has of one product. Always `0 ≤ reserved ≤ on_hand`.
+/// Stock of one product in one warehouse. Invariant: `0 ≤ reserved ≤ on_hand`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WarehouseStock {
-    /// Units on the shelves.
+    /// Units on hand.
     pub on_hand: i64,
-    /// Of these, held for open orders.
+    /// Units reserved for open orders.
     pub reserved: i64,
 }
 
 impl WarehouseStock {
-    /// Units that can still be promised.
+    /// Units that can be reserved.
     pub fn available(self) -> i64 {
         self.on_hand - self.reserved
     }
 
-    /// Whether the shelf is as it must be.
+    /// Whether the invariant holds.
     pub fn is_sound(self) -> bool {
         0 <= self.reserved && self.reserved <= self.on_hand
     }
 }
 
-/// All shelves of some products, by product and warehouse.
+/// Stock of several products, by SKU and warehouse.
 pub type ProductStock = BTreeMap<Sku, BTreeMap<Warehouse, WarehouseStock>>;
 
-/// Warehouses of which every combination is looked at.
+/// Maximum number of warehouses of which all combinations are tried.
 const MAX_COMBINED: usize = 10;
 
-/// Chooses the shelves that `wishes` are taken from, in as few parcels as there can be: every combination
-/// of up to ten warehouses is looked at; of more, again and again, the one that fills the most units of
-/// what is left is taken (by name among equals). One result an item and warehouse, in the order of the
-/// wishes; wishes for the same sku add up.
+/// Chooses the warehouses for `wishes` with as few shipments as possible: tries all combinations of up to ten
+/// warehouses; with more, repeatedly takes the warehouse that fills most of the remaining units (by name among
+/// equals). Returns one result per item and warehouse, in the order of the items; items of the same SKU add up.
 ///
 /// # Errors
-/// `OUT_OF_STOCK` naming each sku that falls short, with what was requested and is available.
+/// `OUT_OF_STOCK` naming each SKU with its requested and available units.
 pub fn allocate(wishes: &[NewItem], shelves: &ProductStock) -> Result<Vec<StockItem>, Failure> {
     let mut wanted: BTreeMap<&Sku, i64> = BTreeMap::new();
     for wish in wishes {
@@ -100,7 +99,7 @@ pub fn allocate(wishes: &[NewItem], shelves: &ProductStock) -> Result<Vec<StockI
                 .map(|(sku, left)| (*left).min(available(sku, warehouse)))
                 .sum()
         };
-        // `max_by_key` takes the last of equals: reversed, the first by name.
+        // `max_by_key` returns the last of equal elements; reversed, the first by name.
         let Some(best) = warehouses
             .iter()
             .rev()
@@ -121,8 +120,8 @@ pub fn allocate(wishes: &[NewItem], shelves: &ProductStock) -> Result<Vec<StockI
     Ok(split(wishes, taken))
 }
 
-/// The fewest warehouses that have all that is wanted together, the first by name among equals; none if
-/// there are too many to look at them all.
+/// The smallest set of warehouses that has all units, the first by name among equals; `None` if there are too
+/// many warehouses.
 fn fewest<'a>(
     wanted: &BTreeMap<&Sku, i64>,
     warehouses: &BTreeSet<&'a Warehouse>,
@@ -140,7 +139,7 @@ fn fewest<'a>(
             there >= *units
         })
     };
-    // One bit a warehouse; the first by name is the lowest.
+    // One bit per warehouse; the first by name is the lowest.
     let combinations = 1..(1_u32 << warehouses.len());
     let best = combinations
         .filter(has_all)
@@ -175,7 +174,7 @@ fn refuse_shortage(wanted: &BTreeMap<&Sku, i64>, shelves: &ProductStock) -> Resu
     .with(json!({ "skus": short })))
 }
 
-/// Deals what was taken out to the wishes, in their order.
+/// Distributes the taken units over the items, in order.
 fn split(wishes: &[NewItem], mut taken: BTreeMap<(&Sku, &Warehouse), i64>) -> Vec<StockItem> {
     let mut items = Vec::with_capacity(wishes.len());
     for wish in wishes {
@@ -267,7 +266,7 @@ mod tests {
 
     #[test]
     fn there_are_no_more_parcels_than_there_must_be() {
-        // The one that fills the most is not one of the two that fill it all.
+        // The warehouse that fills most is not one of the two that fill everything.
         let shelves = shelves(&[
             ("A", "big", 4, 0),
             ("B", "big", 4, 0),

@@ -1,5 +1,4 @@
-//! Endpoints of others, and what they are told: which events, signed with what, how often until it
-//! is given up.
+//! Webhook endpoints and deliveries: filters, signing secrets, retries.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -15,64 +14,64 @@ use shared::{
 
 use super::step::Retry;
 
-/// Endpoints of one owner.
+/// Maximum number of endpoints per owner.
 pub const MAX_ENDPOINTS: usize = 100;
-/// A webhook is tried for so long; an endpoint that takes nothing for so long is given up.
+/// Time after which a delivery fails, and after which an endpoint without a success is disabled.
 pub const RETRY_FOR: SignedDuration = SignedDuration::from_hours(24);
-/// Attempts that are remembered.
+/// Maximum number of stored attempts.
 const MAX_ATTEMPTS_KEPT: usize = 20;
-/// Between attempts; time ends them, not their number.
+/// Backoff between attempts; limited by time, not by number.
 const RETRY: Retry = Retry {
     attempts: u32::MAX,
     first: SignedDuration::from_secs(5),
     longest: SignedDuration::from_hours(2),
 };
 
-/// Somebody who is told of events.
+/// A webhook endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// UUIDv7.
     pub id: EndpointId,
-    /// Whose events; none: everybody's.
+    /// Storefront whose events are delivered; `None`: all.
     pub storefront: Option<Storefront>,
-    /// Where to.
+    /// URL that webhooks are sent to.
     pub url: EndpointUrl,
-    /// What it is for.
+    /// Description.
     pub description: Option<String>,
-    /// Only these; none: all.
+    /// Event types to deliver; `None`: all.
     pub event_types: Option<EventFilter>,
-    /// What signs, the newest first.
+    /// Signing secrets, newest first.
     pub secrets: Vec<Secret>,
-    /// Whether it is told of anything.
+    /// Whether events are delivered.
     pub is_enabled: bool,
-    /// The version at which it was enabled last: it is told of what happened after that.
+    /// Version at which it was last enabled: only later events are delivered.
     #[serde(default = "first_version")]
     pub enabled_at_version: u64,
-    /// Why it is not, if that was not an owner's wish.
+    /// Reason why the system disabled it.
     pub disabled_reason: Option<DisabledReason>,
-    /// Since when nothing was taken.
+    /// Time of the first failure since the last success.
     pub failing_since: Option<Timestamp>,
-    /// Forgotten; its row stays for the deliveries under way.
+    /// Whether it is deleted; the row stays for deliveries in progress.
     pub is_deleted: bool,
-    /// The `sequence` of its last event.
+    /// `sequence` of its last event.
     pub version: u64,
-    /// When it was made.
+    /// Time of creation.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated_at: Timestamp,
 }
 
-/// Endpoints are enabled when they are made.
+/// Version of a new endpoint, which is enabled.
 fn first_version() -> u64 {
     1
 }
 
-/// What signs webhooks.
+/// A signing secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret {
     /// `whsec_…`
     pub key: String,
-    /// Until when it signs; none: it is the current one.
+    /// Expiry; `None` for the current one.
     pub until: Option<Timestamp>,
 }
 
@@ -85,24 +84,24 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Endpoint {
-    /// Whether it is to be told of an event of this type, of this storefront or of none.
+    /// Whether an event of this type and storefront is delivered.
     pub fn wants(&self, kind: &str, storefront: Option<&Storefront>) -> bool {
         let is_its_own = self.storefront.is_none() || self.storefront.as_ref() == storefront;
         let types = self.event_types.as_ref();
         self.is_on() && is_its_own && types.is_none_or(|types| types.matches(kind))
     }
 
-    /// Whether it is told of anything.
+    /// Whether events are delivered.
     pub fn is_on(&self) -> bool {
         self.is_enabled && !self.is_deleted
     }
 
-    /// Whether it is there for this caller: its owner's and admins'.
+    /// Whether the caller can manage it: its owner and admins.
     pub fn is_managed_by(&self, caller: &Caller) -> bool {
         !self.is_deleted && manages(caller, self.storefront.as_ref())
     }
 
-    /// What signs at `now`, the newest first.
+    /// Secrets that sign at `now`, newest first.
     pub fn signing(&self, now: Timestamp) -> impl Iterator<Item = &str> {
         let valid = move |secret: &&Secret| secret.until.is_none_or(|until| now < until);
         self.secrets
@@ -111,7 +110,7 @@ impl Endpoint {
             .map(|secret| secret.key.as_str())
     }
 
-    /// The endpoint as callers see it; with its secret when that is new.
+    /// The endpoint's representation; with its secret when that is new.
     pub fn represent(&self, with_secret: bool) -> Representation {
         let secret = self.secrets.first().filter(|_| with_secret);
         Representation {
@@ -134,7 +133,7 @@ impl Endpoint {
     }
 }
 
-/// Whether `caller` manages the endpoints of `owner`.
+/// Whether `caller` can manage endpoints of `owner`.
 pub fn manages(caller: &Caller, owner: Option<&Storefront>) -> bool {
     match caller.role {
         Role::Admin => true,
@@ -142,66 +141,66 @@ pub fn manages(caller: &Caller, owner: Option<&Storefront>) -> bool {
     }
 }
 
-/// One event on its way to one endpoint.
+/// Delivery of one event to one endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
     /// UUIDv7.
     pub id: DeliveryId,
-    /// To whom.
+    /// Id of the endpoint.
     pub endpoint_id: EndpointId,
-    /// What.
+    /// Id of the event.
     pub event_id: EventId,
-    /// Its type.
+    /// Event type.
     pub event_type: String,
-    /// Its place in the feed.
+    /// Position of the event in the feed.
     pub position: i64,
-    /// The request that led to it.
+    /// Id of the request that caused the event.
     pub request_id: String,
-    /// What has come of it.
+    /// Status.
     pub status: DeliveryStatus,
-    /// The attempt it waits for, from 1; never the same twice.
+    /// Number of the next attempt, from 1; never reused.
     pub attempt: u32,
-    /// How often it failed since it was last asked for.
+    /// Number of failures since it was created or redelivered.
     pub failures: u32,
     /// The latest attempts.
     pub attempts: Vec<Attempt>,
-    /// When it is tried next.
+    /// Time of the next attempt.
     pub due_at: Option<Timestamp>,
-    /// When it was last asked for.
+    /// Time at which it was last requested.
     pub asked_at: Timestamp,
-    /// When it was first asked for.
+    /// Time of creation.
     pub created_at: Timestamp,
 }
 
-/// What a webhook comes to that is kept for longer than its event.
+/// Error of deliveries whose event has been removed.
 pub const EVENT_IS_FORGOTTEN: &str = "the event is not kept any more";
 
-/// What came of an attempt.
+/// Result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
-    /// What the endpoint answered, if it did.
+    /// HTTP status of the response, if there was one.
     pub response_code: Option<u16>,
-    /// Milliseconds until it did.
+    /// Time until the response, in milliseconds.
     pub latency_ms: u64,
-    /// What went wrong.
+    /// Error.
     pub error: Option<String>,
     /// How long the endpoint asked not to be tried again (`Retry-After`).
     pub retry_after: Option<SignedDuration>,
 }
 
-/// What follows from an attempt.
+/// Consequence of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was taken.
+    /// It succeeded.
     Taken,
-    /// It was not, and is tried again or given up.
+    /// It failed and is retried, or was the last attempt.
     Refused,
-    /// The endpoint is to be given up with it.
+    /// It failed, and the endpoint is disabled.
     GiveUp(DisabledReason),
 }
 
 impl Delivery {
-    /// Notes what came of the attempt that ended at `now`. `jitter` from 0 to 1.
+    /// Records the result of the attempt that ended at `now`. `jitter` is from 0 to 1.
     pub fn note(
         &mut self,
         answered: &Answered,
@@ -269,7 +268,7 @@ impl Delivery {
         self.due_at = None;
     }
 
-    /// Has it sent again, whatever has come of it.
+    /// Schedules it again, whatever its status.
     pub fn ask_again(&mut self, now: Timestamp) {
         self.status = DeliveryStatus::Pending;
         self.attempt += 1;
@@ -278,7 +277,7 @@ impl Delivery {
         self.due_at = Some(now);
     }
 
-    /// The delivery as callers see it.
+    /// The delivery's representation.
     pub fn represent(&self) -> DeliveryRepresentation {
         DeliveryRepresentation {
             id: self.id,

@@ -1,5 +1,5 @@
-//! The working set of a batch: the rows it names, as they are by now. Commands of one batch see
-//! what those before them decided.
+//! The working set of a batch: the loaded rows with the changes made so far. Each command sees the decisions of
+//! those before it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -23,74 +23,74 @@ use super::{
     webhook::{Delivery, Endpoint},
 };
 
-/// What was answered under an idempotency key.
+/// An idempotency record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recorded {
-    /// The digest of the request that was answered.
+    /// Digest of the request.
     pub fingerprint: String,
-    /// What the answer is about; a failure is about nothing.
+    /// The resource of the reply; `None` for a failure.
     pub answer: Option<Answer>,
-    /// The answer word for word, where it is kept.
+    /// The reply verbatim, where it is stored.
     pub outcome: Option<Outcome<Json>>,
 }
 
-/// Under which key it is recorded which order is found under an id that was promised for another. No client's
-/// key is like it: those begin with a storefront and a pattern.
+/// Key of the record that maps the id of an asynchronous order to the order that exists instead. Differs from
+/// all client keys, which start with a storefront and a pattern.
 pub fn stand_in_key(promised: OrderId) -> String {
     format!("promised/{promised}")
 }
 
-/// The working set, and what of it has changed since it was loaded.
+/// The loaded rows, and what has changed since they were loaded.
 #[derive(Debug, Clone, Default)]
 pub struct WorkingSet {
     /// Orders by id.
     pub orders: HashMap<OrderId, Order>,
-    /// Products by sku.
+    /// Products by SKU.
     pub products: HashMap<Sku, Product>,
-    /// Their stock.
+    /// Stock levels of these products.
     pub shelves: ProductStock,
     /// Customers by id.
     pub customers: HashMap<CustomerId, Customer>,
-    /// Endpoints by id.
+    /// Webhook endpoints by id.
     pub endpoints: HashMap<EndpointId, Endpoint>,
-    /// How many endpoints each owner has.
+    /// Number of endpoints by owner.
     pub endpoint_counts: HashMap<Option<Storefront>, usize>,
-    /// Webhooks by id.
+    /// Webhook deliveries by id.
     pub deliveries: HashMap<DeliveryId, Delivery>,
-    /// What loaded webhooks tell of and is not kept any more.
+    /// Events of loaded deliveries that have been removed.
     pub forgotten_events: HashSet<EventId>,
-    /// Steps of the loaded orders that are not done.
+    /// Unfinished steps of the loaded orders.
     pub steps: BTreeMap<StepKey, StepRow>,
-    /// Earlier answers by idempotency key.
+    /// Idempotency records by key.
     pub recorded: HashMap<String, Recorded>,
-    /// Orders by what another system calls them.
+    /// Orders by external id.
     pub external_ids: HashMap<(Storefront, String), OrderId>,
-    /// What the next orders are called.
+    /// Next order numbers.
     pub numbers: VecDeque<i64>,
     /// What has changed.
     pub dirty: ChangeSet,
 }
 
-/// What has changed since the world was loaded: this is what gets written.
+/// What has changed since the rows were loaded, and has to be written.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ChangeSet {
-    /// In the order in which they happened.
+    /// Events in order.
     pub events: Vec<Event>,
-    /// Their orders.
+    /// Changed orders.
     pub orders: BTreeSet<OrderId>,
-    /// Their products.
+    /// Changed products.
     pub products: BTreeSet<Sku>,
-    /// Shelves that were counted, reserved from or taken from.
+    /// Changed stock levels.
     pub shelves: BTreeSet<(Sku, Warehouse)>,
-    /// Customers.
+    /// Changed customers.
     pub customers: BTreeSet<CustomerId>,
-    /// Endpoints.
+    /// Changed endpoints.
     pub endpoints: BTreeSet<EndpointId>,
-    /// Webhooks.
+    /// Changed deliveries.
     pub deliveries: BTreeSet<DeliveryId>,
-    /// Steps that were put or removed: those in [`WorkingSet::steps`] are there, the others are gone.
+    /// Scheduled or removed steps: those in [`WorkingSet::steps`] exist, the others are removed.
     pub steps: BTreeSet<StepKey>,
-    /// New answers by idempotency key.
+    /// New idempotency records.
     pub recorded: BTreeSet<String>,
 }
 
@@ -102,11 +102,11 @@ impl ChangeSet {
 }
 
 impl WorkingSet {
-    /// Makes `changes` true.
+    /// Applies `changes`.
     ///
     /// # Panics
-    /// When a shelf would hold less than nothing or promise more than it has, or was not loaded. No
-    /// decision leads there; should one, it must not be written.
+    /// When a stock level would violate its invariant, or was not loaded. No decision does that; if one did, it
+    /// must not be written.
     pub fn apply(&mut self, changes: Changes) {
         for event in &changes.events {
             match &event.fact {
@@ -198,7 +198,7 @@ impl WorkingSet {
         }
     }
 
-    /// Units move from and to shelves that there are: one that was not loaded must not be written.
+    /// Checks that a stock level was loaded, since one that was not must not be written.
     fn known_shelf(&self, sku: &Sku, warehouse: &Warehouse) -> bool {
         let shelves = self.shelves.get(sku);
         shelves.is_some_and(|shelves| shelves.contains_key(warehouse))
@@ -221,10 +221,10 @@ impl WorkingSet {
         self.dirty.shelves.insert((sku.clone(), warehouse.clone()));
     }
 
-    /// What was answered under this key before, if it was the same request.
+    /// The recorded result of this key, if the request was the same.
     ///
     /// # Errors
-    /// `IDEMPOTENCY_CONFLICT` when it was another request.
+    /// `IDEMPOTENCY_CONFLICT` when it was a different request.
     pub fn answered_before(
         &self,
         idempotency: &Idempotency,
@@ -286,7 +286,7 @@ impl WorkingSet {
         self.dirty.recorded.insert(idempotency.key.clone());
     }
 
-    /// Whether it is there for this caller at all.
+    /// Whether the resource is visible to the caller.
     pub fn is_visible(&self, answer: &Answer, caller: &Caller) -> bool {
         match answer {
             Answer::Order(id) => {
@@ -312,10 +312,10 @@ impl WorkingSet {
         }
     }
 
-    /// The answer as the caller gets it.
+    /// Renders the reply for the caller.
     ///
     /// # Errors
-    /// `INTERNAL` when the answer is about something that was not loaded: a defect.
+    /// `INTERNAL` when the resource was not loaded, which is a defect.
     pub fn render(&self, answer: &Answer) -> Result<Json, Failure> {
         let rendered = match answer {
             Answer::Order(id) => self
@@ -352,9 +352,9 @@ impl WorkingSet {
         })
     }
 
-    /// The steps of an order that are not done.
+    /// The unfinished steps of an order.
     pub fn steps_of(&self, order_id: OrderId) -> impl Iterator<Item = &StepRow> {
-        // Authorize is the first of the steps in their order.
+        // Authorize is the first step in sort order.
         let first = StepKey {
             order_id,
             step: super::step::Step::AuthorizePayment,

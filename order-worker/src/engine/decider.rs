@@ -1,4 +1,4 @@
-//! What decides: a batch at a time, however long the database is away.
+//! Decides batches and commits them, with retries while the database is unavailable.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -32,10 +32,10 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Between attempts while the database is away: doubles from the first to the last.
+/// Delay between attempts while the database is unavailable: doubles from the first to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// What decides.
+/// Decides and commits batches.
 pub(super) struct Decider {
     store: Store,
     rules: Rules,
@@ -68,14 +68,14 @@ impl Decider {
         }
     }
 
-    /// Half of what a batch takes lately is what the last one took.
+    /// Exponential moving average of the batch duration.
     fn note_pace(&self, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let pace = self.pace_us.load(Ordering::Relaxed) / 2 + took / 2;
         self.pace_us.store(pace, Ordering::Relaxed);
     }
 
-    /// Decides the batch, however long the database is away.
+    /// Decides and commits the batch, with retries while the database is unavailable.
     async fn commit_with_retry(&self, mut batch: Vec<Submission>) {
         let mut pause = BACKOFF.0;
         loop {
@@ -90,13 +90,13 @@ impl Decider {
                     }
                     return answer(batch, outcomes.into_iter().map(Ok));
                 }
-                // Fewer need less.
+                // A smaller batch needs less.
                 Err(StoreError::TooLarge) if batch.len() > 1 => {
                     let half = batch.len().div_ceil(2);
                     return self.commit_in_parts(batch, half).await;
                 }
                 Err(error) => match undecided(error) {
-                    // One of them can't be decided: alone, each harms only itself.
+                    // One of the commands can't be decided: alone, each affects only itself.
                     CommitError::Internal(_) if batch.len() > 1 => {
                         return self.commit_in_parts(batch, 1).await;
                     }
@@ -110,7 +110,7 @@ impl Decider {
                     }
                 },
             }
-            // Without a deadline a command waits as long as somebody waits for it.
+            // A command without a deadline waits as long as its caller does.
             time::sleep(pause).await;
             pause = (pause * 2).min(BACKOFF.1);
             let now = Instant::now();
@@ -130,7 +130,7 @@ impl Decider {
         }
     }
 
-    /// Steps of a commit that was not answered were not sent.
+    /// Sends the steps of a commit whose outcome was unknown.
     async fn resend(&self) {
         if let Err(error) = self.store.release_leases(Timestamp::now()).await {
             tracing::warn!(%error, "steps of an unanswered commit are sent when their lease is over");
@@ -171,7 +171,7 @@ impl Decider {
     }
 }
 
-/// Of these nothing was done: their callers may be told so.
+/// Releases commands that certainly had no effect, so that callers can be told.
 fn put_back(batch: &[Submission]) {
     for submission in batch.iter().filter(|submission| !submission.may_be_done) {
         submission.ticket.put_back();
@@ -183,7 +183,7 @@ fn refuse(batch: Vec<Submission>, why: &CommitError) {
     answer(batch, outcomes);
 }
 
-/// Whether deciding the command again, after it may have been done, finds that it was.
+/// Whether repeating the command after an unknown outcome detects that it was executed.
 fn is_safe_to_repeat(submission: &Submission) -> bool {
     match &submission.command {
         Command::Finish { .. } | Command::FinishDelivery { .. } => true,
@@ -191,7 +191,7 @@ fn is_safe_to_repeat(submission: &Submission) -> bool {
     }
 }
 
-/// A first delivery that may have been done is none any more.
+/// After an unknown outcome, a first delivery has to look for an earlier result.
 fn repeat_knowingly(batch: &mut [Submission]) {
     for submission in batch {
         submission.may_be_done = true;
@@ -225,7 +225,7 @@ fn undecided(error: StoreError) -> CommitError {
             tracing::error!(%error, "a batch was not saved; nothing of it was done; trying again");
             CommitError::Unavailable("the database is away".to_owned())
         }
-        // In the way of others it can't be for so long: it is in its own way.
+        // Conflicts with other transactions don't last this long: it conflicts with itself.
         StoreError::Conflict(_) => {
             tracing::error!(%error, "a batch can't be saved beside what is there");
             CommitError::Internal("the request could not be decided".to_owned())
@@ -237,7 +237,7 @@ fn undecided(error: StoreError) -> CommitError {
     }
 }
 
-/// The steps that the batch put and whose time has come.
+/// The due steps that the batch scheduled.
 fn due(world: &WorkingSet, now: Timestamp) -> Vec<StepRow> {
     let put = world
         .dirty

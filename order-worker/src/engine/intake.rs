@@ -1,5 +1,4 @@
-//! Where batches are gathered: callers first, as long as the flow of what they ordered does not fall
-//! behind too far.
+//! Collects batches: requests first, but results of steps must not fall behind too far.
 
 use std::{
     collections::VecDeque,
@@ -15,30 +14,30 @@ use tokio::{sync::mpsc, time};
 use super::{MAX_BATCH, submission::Submission};
 use crate::priority::{CROWD, RequestActivity};
 
-/// Behind a crowd of callers, the result of one step is decided for so many of them…
+/// Under load, one step result is decided per this many requests…
 const CALLERS_A_STEP: usize = 16;
-/// …so many at a time: what follows from them, at partners and in messages, is shared by as many.
+/// …in groups of this size, so that their follow-up steps and messages are shared.
 const STEPS_BEHIND_A_CROWD: usize = 64;
-/// Few callers are on their way for longer than it takes to decide so many steps: these go in between,
-/// and nobody waits long for them. If the next callers are there before, as many go along with these.
+/// Between a few requests, this many step results are decided as a batch of their own, and at most as many join
+/// the next requests.
 const STEPS_BETWEEN_A_FEW: usize = 4;
-/// How often a step that waits for a rush to be over looks whether it is.
+/// Interval at which a waiting step result checks whether the load is over.
 const RUSH_CHECK: Duration = Duration::from_millis(1);
 
-/// What waits to be decided.
+/// Collects commands into batches.
 pub(super) struct Intake {
     callers: mpsc::UnboundedReceiver<Vec<Submission>>,
-    /// Of those who asked together some may go with the next batch only.
+    /// Commands submitted together that did not fit into the last batch.
     left_over: VecDeque<Submission>,
-    /// Callers that no batch has yet.
+    /// Number of requests that are not in a batch yet.
     waiting: Arc<AtomicUsize>,
     steps: mpsc::Receiver<Submission>,
-    /// Results of steps are long overdue: they take their turn like callers.
+    /// Whether step results are overdue and are treated like requests.
     is_late: bool,
     rush: Arc<RequestActivity>,
-    /// Whether the last callers were a crowd.
+    /// Whether the last batch had many requests.
     was_crowd: bool,
-    /// Callers since steps last had their turn.
+    /// Number of requests since the last step results.
     since_steps: usize,
 }
 
@@ -61,7 +60,7 @@ impl Intake {
         }
     }
 
-    /// What waits now, or comes next; empty when nobody will come any more.
+    /// The next batch; empty when all senders are gone.
     pub(super) async fn gather(&mut self) -> Vec<Submission> {
         let mut first_step = None;
         loop {
@@ -69,7 +68,7 @@ impl Intake {
             if !batch.is_empty() {
                 return batch;
             }
-            // In the rush of a crowd, steps go along with callers only.
+            // Under load, step results only join requests.
             let is_for_all = self.is_late || !self.is_crowded();
             tokio::select! {
                 Some(callers) = self.callers.recv() => self.left_over.extend(callers),
@@ -80,7 +79,7 @@ impl Intake {
         }
     }
 
-    /// What waits, with the step that came before.
+    /// Takes the waiting commands, and the step result that came first.
     fn take(&mut self, first_step: Option<Submission>) -> Vec<Submission> {
         while self.left_over.len() < MAX_BATCH
             && let Ok(callers) = self.callers.try_recv()
@@ -104,7 +103,7 @@ impl Intake {
         batch
     }
 
-    /// How many steps may go along with so many callers.
+    /// Number of step results that may join this many requests.
     fn share_of_steps(&mut self, callers: usize) -> usize {
         if callers > 0 {
             self.was_crowd = callers >= CROWD;
@@ -125,7 +124,7 @@ impl Intake {
         share
     }
 
-    /// Whether a crowd of callers was here just now.
+    /// Whether there were many requests a moment ago.
     fn is_crowded(&self) -> bool {
         self.was_crowd && self.rush.is_on()
     }
@@ -145,7 +144,7 @@ mod tests {
         relay::outbox,
     };
 
-    /// An intake, its callers' end, and one at which so many steps wait.
+    /// An intake, its request sender, and this many waiting step results.
     fn intake(
         waiting_steps: usize,
     ) -> (
@@ -163,7 +162,7 @@ mod tests {
         (intake, callers, steps)
     }
 
-    /// What it is makes no difference here.
+    /// The content makes no difference here.
     fn submission() -> Submission {
         let command = Command::Finish {
             key: StepKey {
@@ -176,7 +175,7 @@ mod tests {
         Submission::new(command, None, mpsc::unbounded_channel().0, 0)
     }
 
-    /// How many steps go along when so many callers come, again and again.
+    /// The number of step results in each of several batches with this many requests.
     async fn steps_behind(callers: usize, times: usize) -> Vec<usize> {
         let (mut intake, asking, _steps) = intake(1_000);
         let mut behind = Vec::new();

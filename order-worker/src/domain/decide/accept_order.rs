@@ -1,5 +1,5 @@
-//! Accepting an order that its caller was promised under an id: validated, priced and reserved only now.
-//! What can't be fulfilled is stored all the same, cancelled, and says why.
+//! Creates an order that was acknowledged asynchronously: it is validated, priced and its stock reserved now. An
+//! order that can't be fulfilled is stored as cancelled, with the reason.
 
 use shared::{
     event::{EventData, OrderCreated, Origin},
@@ -17,9 +17,9 @@ use crate::domain::{
     world::{WorkingSet, stand_in_key},
 };
 
-/// Of an order that nothing could be priced of (ISO 4217: no currency).
+/// Currency of an order that could not be priced (ISO 4217: no currency).
 const NO_CURRENCY: &str = "XXX";
-/// Characters of a reason that are kept.
+/// Maximum length of a stored reason in characters.
 const MAX_NOTE: usize = 500;
 
 pub(super) fn accept_order(
@@ -31,7 +31,7 @@ pub(super) fn accept_order(
     stamp: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let AcceptOrder { id, order: request } = accept;
-    // The message has come before.
+    // The message was processed before.
     if world.orders.contains_key(id) {
         return Ok(Decision {
             answer: Ok(Answer::Order(*id)),
@@ -46,9 +46,8 @@ pub(super) fn accept_order(
     }
 }
 
-/// What becomes of the id that was promised, when the client's key stands for something else: it had asked
-/// under it in another way before. Whoever looks there finds the order that the key stands for, or why there
-/// is none.
+/// Handles an asynchronous order whose idempotency key was used for another request before: its id then refers
+/// to the order of the first request, or to a cancelled order that gives the reason.
 pub(super) fn promised_besides(
     world: &WorkingSet,
     command: &Command,
@@ -76,7 +75,7 @@ pub(super) fn promised_besides(
     let is_kept = world.orders.contains_key(&accept.id)
         || world.recorded.contains_key(&stand_in_key(accept.id));
     match (before, stands_for) {
-        // The message has come before.
+        // The message was processed before.
         _ if is_kept => {}
         (Ok(_), Some(Answer::Order(order))) => {
             decision.changes.stand_ins.push((accept.id, *order));
@@ -91,7 +90,7 @@ pub(super) fn promised_besides(
     Some(decision)
 }
 
-/// The order as far as it can be told, and why it is cancelled.
+/// The order as far as it is known, and the reason for its cancellation.
 fn refuse(
     world: &WorkingSet,
     caller: &Caller,
@@ -131,7 +130,7 @@ fn refuse(
     let storefront = caller
         .owner(request.storefront.as_ref())
         .unwrap_or_else(|_| caller.storefront.clone());
-    // Of somebody who was erased meanwhile nothing is kept.
+    // Stores nothing about a customer who was erased meanwhile.
     let customer = world.customers.get(&request.customer_id);
     let is_erased = customer.is_some_and(|customer| customer.erased_at.is_some());
     let said = (!is_erased).then_some(request);

@@ -1,5 +1,5 @@
-//! The owner's word: with `ORDER_APPROVAL=manual` an order holds its stock and waits. Nobody is asked
-//! for money before it is approved, and its time does not run.
+//! Approval: with `ORDER_APPROVAL=manual` an order reserves its stock and waits for approval. Until then no
+//! payment is requested and the reservation does not expire.
 
 use shared::{
     event::{EventData, Origin},
@@ -33,7 +33,7 @@ pub(super) fn approve_order(
         )));
     }
     let mut draft = OrderDraft::of(order, origin, stamp);
-    // Approved is approved, whoever did it first.
+    // Approving twice changes nothing.
     if order.awaits_approval {
         draft.record(EventData::OrderApproved {})?;
         begin(&mut draft, rules);
@@ -65,8 +65,8 @@ pub(super) fn reject_order(
     Ok(draft.decide())
 }
 
-/// The flow begins: stock is taken where that is still to be done; then the payment is asked for, and the
-/// reservation's time runs.
+/// Starts the workflow: reserves stock where that is outstanding, then requests the payment and starts the
+/// reservation's timer.
 pub(super) fn begin(draft: &mut OrderDraft<'_>, rules: &Rules) {
     if draft.order.awaits_stock {
         return draft.schedule(Step::ReserveStock);

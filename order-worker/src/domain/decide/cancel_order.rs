@@ -1,5 +1,5 @@
-//! Cancelling: possible until goods have left, and then final. Whatever is under way elsewhere is
-//! undone by steps that work whether it happened, is happening, or never will.
+//! Cancellation: possible until something is shipped, and final. Steps in progress are undone by steps that are
+//! safe whether the original step was executed, is running, or never will be.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ pub(super) fn cancel_order(
 ) -> Result<Decision, Failure> {
     let order = present(world, caller, request.id)?;
     let mut draft = OrderDraft::of(order, origin, stamp);
-    // Cancelled is cancelled, for whatever reason it first was.
+    // Cancelling twice changes nothing.
     if order.status != OrderStatus::Cancelled {
         order.ensure_not_shipped("cancelled")?;
         cancel(
@@ -140,8 +140,7 @@ pub(super) fn requested_cancel_reason(caller: &Caller) -> CancelReason {
     }
 }
 
-/// Cancels an order that nothing has left of: gives its stock back, and has everything undone that
-/// partners may have been asked for.
+/// Cancels an order of which nothing was shipped: releases its stock and schedules the undo steps.
 pub(super) fn cancel(
     draft: &mut OrderDraft<'_>,
     reason: CancelReason,
@@ -165,7 +164,7 @@ pub(super) fn cancel(
     // Nothing has left, so there is nothing to be captured.
     draft.drop_step(Step::CapturePayment);
     match draft.order.payment.status {
-        // Perhaps the provider is being asked at this moment.
+        // The authorization may be running at this moment.
         PaymentStatus::Pending | PaymentStatus::Authorized => draft.schedule(Step::VoidPayment),
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded => {
             refund_all(draft)?;

@@ -1,5 +1,4 @@
-//! Accepting an order: it is priced from the catalogue and all of its stock is reserved, or none
-//! is and nothing is stored.
+//! Creates an order: prices it from the catalogue and reserves all of its stock, or refuses it.
 
 use std::{collections::HashMap, num::NonZeroU32};
 
@@ -32,7 +31,7 @@ pub(super) fn create_order(
 ) -> Result<Decision, Failure> {
     let checked = check(world, caller, request, rules)?;
 
-    // All of the stock is there.
+    // Check that all items are in stock.
     let reserved = allocate(&request.items, &world.shelves)?;
     let products = &checked.products;
     let items = reserved
@@ -51,7 +50,7 @@ pub(super) fn create_order(
     Ok(draft.decide())
 }
 
-/// What an order needs to be accepted at all, stock aside.
+/// The validated parts of an order, apart from stock.
 pub(super) struct Checked<'a> {
     pub(super) storefront: Storefront,
     pub(super) products: HashMap<&'a Sku, &'a Product>,
@@ -60,7 +59,7 @@ pub(super) struct Checked<'a> {
 }
 
 impl Checked<'_> {
-    /// The order that is accepted, with its stock.
+    /// The order with its stock.
     pub(super) fn order(
         self,
         world: &WorkingSet,
@@ -87,7 +86,7 @@ impl Checked<'_> {
     }
 }
 
-/// The first event of an order, which has the id that it was promised, or a new one.
+/// The first event of an order, with the id that was acknowledged, or a new one.
 pub(super) fn from_created<'a>(
     created: OrderCreated,
     id: Option<OrderId>,
@@ -107,10 +106,10 @@ pub(super) fn check<'a>(
     request: &CreateOrder,
     rules: &Rules,
 ) -> Result<Checked<'a>, Failure> {
-    // The order belongs to the caller's storefront, or to the one that an operator names.
+    // Check that the storefront is the caller's own, or the one that an operator names.
     let storefront = caller.owner(request.storefront.as_ref())?;
 
-    // The customer is that storefront's, and not blocked.
+    // Check that the customer belongs to the storefront and is not blocked.
     match world
         .customers
         .get(&request.customer_id)
@@ -134,7 +133,8 @@ pub(super) fn check<'a>(
         Some(_) => {}
     }
 
-    // Every product can be ordered, in one currency; the total is the one the customer was shown.
+    // Check that all products can be ordered, in one currency, and that the total is the one shown to the
+    // customer.
     let products = catalogue(world, request)?;
     let total = price(request, &products)?;
     (rules.check_amount)(&rules.payment_provider, total)
@@ -155,13 +155,13 @@ pub(super) fn check<'a>(
     })
 }
 
-/// What people call the next order.
+/// The next order number.
 pub(super) fn number(world: &WorkingSet) -> Result<i64, Failure> {
     let number = world.numbers.front().copied();
     number.ok_or_else(|| Failure::new(Code::Internal, "no number was drawn for the order"))
 }
 
-/// The products wished for, by sku; or every one that can't be ordered.
+/// The ordered products by SKU, or all that can't be ordered.
 fn catalogue<'a>(
     world: &'a WorkingSet,
     request: &CreateOrder,
@@ -188,7 +188,7 @@ fn catalogue<'a>(
     }
 }
 
-/// What the caller named, or what stands for nothing named.
+/// The requested payment method, or the default.
 fn payment_method(request: &CreateOrder, rules: &Rules) -> Result<String, Failure> {
     let named = request.payment_method.as_ref();
     named
@@ -218,7 +218,7 @@ fn price(request: &CreateOrder, products: &HashMap<&Sku, &Product>) -> Result<Mo
     total.ok_or_else(|| Failure::violation("/items", "must have at least one entry"))
 }
 
-/// A line of so many of this, from there.
+/// A line item from this warehouse.
 pub(super) fn line(
     sku: &Sku,
     quantity: NonZeroU32,

@@ -1,8 +1,7 @@
-//! Goods are handed over by people: all that is still here, or some of it. What has left has left
-//! once, and nothing leaves that is not the order's.
+//! Ships items by hand: everything that has not been shipped, or the given items.
 //!
-//! A parcel that was announced to the carrier leaves as it is if it holds just what is handed over;
-//! else its label is withdrawn, and what it held beside that waits for the next.
+//! An existing label is used if its shipment consists of exactly these items. Otherwise the label is withdrawn,
+//! and its remaining items are shipped later.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +32,7 @@ use crate::domain::{
     world::WorkingSet,
 };
 
-/// Who carries it, when nobody says.
+/// Default carrier.
 const UNKNOWN_CARRIER: &str = "manual";
 
 pub(super) fn create_shipment(
@@ -45,7 +44,7 @@ pub(super) fn create_shipment(
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
     let order = present(world, caller, request.id)?;
-    // Nothing leaves before it is paid for, after it was cancelled, or twice.
+    // Nothing is shipped before it is paid for, after it was cancelled, or twice.
     if order.status != OrderStatus::Processing {
         let status = order.status.as_str();
         return Err(Failure::invalid_state(format!(
@@ -239,7 +238,7 @@ fn units(items: &[StockItem], sku: &Sku) -> u64 {
     of_sku.map(|item| u64::from(item.quantity.get())).sum()
 }
 
-/// The parcel that holds just this and has not left.
+/// The unshipped shipment that consists of exactly these items.
 fn announced(order: &Order, items: &[StockItem]) -> Option<Shipment> {
     let is_same = |parcel: &&Shipment| {
         let mut rest = parcel.items.clone();
@@ -248,7 +247,7 @@ fn announced(order: &Order, items: &[StockItem]) -> Option<Shipment> {
     order.active_shipments().find(is_same).cloned()
 }
 
-/// A new parcel of `items`; labels of parcels that they are taken out of are withdrawn.
+/// Creates a shipment of `items`; labels of shipments that contained them are withdrawn.
 fn repack(
     draft: &mut OrderDraft<'_>,
     warehouse: &Warehouse,

@@ -1,4 +1,4 @@
-//! Customers: known to one storefront each. They are personal data, so no event carries them.
+//! Customers: each belongs to one storefront. They are personal data, so no event contains them.
 
 use shared::{
     customer::{BlockCustomer, Customer, NewCustomer},
@@ -56,7 +56,7 @@ pub(super) fn verify_customer(
     }))
 }
 
-/// Who they are is forgotten; that there was somebody stays, for the orders.
+/// Erases the personal data; the row stays, for the orders that refer to it.
 pub(super) fn erase_customer(
     world: &WorkingSet,
     caller: &Caller,
@@ -73,7 +73,7 @@ pub(super) fn erase_customer(
     }))
 }
 
-/// An order that is over says nothing of its customer any more; one that is not still has to be sent.
+/// Removes the customer's data from a closed order; open orders still need it.
 pub(super) fn redact_order(
     world: &WorkingSet,
     caller: &Caller,

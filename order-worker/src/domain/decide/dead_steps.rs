@@ -1,4 +1,4 @@
-//! Steps that failed: an operator has them tried again, now, or lets them be if they are dead.
+//! Failed steps: operators redrive them, or discard dead ones.
 
 use shared::{
     event::{EventData, Origin},
@@ -14,8 +14,8 @@ use crate::domain::{
     world::WorkingSet,
 };
 
-/// Tries the step again, now, with all of its retries before it. It is the same step under the same
-/// key at the partner, so what was done before is not done again.
+/// Redrives a step: retries it now, with a new set of attempts. It keeps its idempotency key at the partner, so
+/// nothing is executed twice.
 pub(super) fn redrive_step(
     world: &WorkingSet,
     caller: &Caller,
@@ -27,7 +27,7 @@ pub(super) fn redrive_step(
     let mut draft = OrderDraft::of(order, origin, stamp);
     let due_at = draft.stamp().now();
     if !row.is_dead && row.due_at <= due_at {
-        // That is being done.
+        // It is running already.
         return Ok(draft.decide());
     }
     draft.record(EventData::StepRedriven {

@@ -1,5 +1,4 @@
-//! Soft deletion, and its undoing. What is deleted is over: an open order is cancelled first, and
-//! one that is on its way can't be deleted.
+//! Soft deletion and restoring. An open order is cancelled first; an order in delivery can't be deleted.
 
 use shared::{
     event::{EventData, Origin},

@@ -1,5 +1,5 @@
-//! A step's handler brings its result back. The result counts only if that attempt of the step is
-//! still waited for: a cancel that came in between has removed the step, and wins.
+//! Applies the result of a step. It counts only if that attempt is still expected: a cancellation in between
+//! removes the step.
 
 use shared::{
     event::EventData,
@@ -60,7 +60,7 @@ pub(super) fn finish_step(
     Ok(draft.done())
 }
 
-/// What follows from a step that was done.
+/// Applies the result of a successful step.
 fn done(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
@@ -153,7 +153,7 @@ fn done(
     Ok(())
 }
 
-/// Tries again later, or gives up and leaves the step to an operator.
+/// Schedules a retry, or marks the step as dead.
 fn failed(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
@@ -194,8 +194,7 @@ fn failed(
     Ok(())
 }
 
-/// Tries again later. Nothing has happened to the order, and nothing was tried; so however long a partner
-/// has no room, no step dies of it.
+/// Postpones a step whose partner was not called. It uses up no attempt, so a step never dies of a busy partner.
 fn postpone(draft: &mut OrderDraft<'_>, row: &StepRow, why: &str) {
     let jitter = draft.stamp().jitter();
     let due_at = draft.stamp().now() + step::postpone(row.attempt, jitter);

@@ -1,5 +1,5 @@
-//! Orders that another system has taken: accepted as they are, if they can be told apart and understood;
-//! their stock is taken when they are processed, and some fail for want of it.
+//! Imports orders of other systems: accepted as they are, if they are valid and identifiable. Stock is reserved
+//! when they are processed; orders without stock are cancelled then.
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
@@ -41,7 +41,7 @@ pub(super) fn import_order(
     let external_id = imported.external_id.clone();
     let owner = caller.owner(create_request.storefront.as_ref())?;
 
-    // What was taken over stays as it is, whatever the other system says of it now.
+    // An imported order is not changed by later imports.
     let name = external_id.clone().map(|external_id| (owner, external_id));
     let known = name.and_then(|name| world.external_ids.get(&name).copied());
     let known = known.or(id.filter(|id| world.orders.contains_key(id)));

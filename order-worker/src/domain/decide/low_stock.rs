@@ -1,4 +1,4 @@
-//! Somebody is told when a product is about to run out: once, when it gets there.
+//! Low-stock events: emitted once, when the available units fall to the threshold.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use shared::{
 
 use crate::domain::{decision::OrderDraft, stock::WarehouseStock, world::WorkingSet};
 
-/// Units of each product of `items` that can be promised, where somebody wants to know.
+/// Available units of each product in `items` that has a threshold.
 pub(super) fn available(world: &WorkingSet, items: &[StockItem]) -> BTreeMap<Sku, i64> {
     let skus: BTreeSet<&Sku> = items.iter().map(|item| &item.sku).collect();
     let skus = skus
@@ -20,8 +20,7 @@ pub(super) fn available(world: &WorkingSet, items: &[StockItem]) -> BTreeMap<Sku
     skus.map(|sku| (sku.clone(), total(world, sku))).collect()
 }
 
-/// Tells of products that had more than their threshold `before`, and have not after what the draft
-/// holds now.
+/// Emits events for products that were above their threshold `before` and no longer are.
 pub(super) fn tell(
     draft: &mut OrderDraft<'_>,
     world: &WorkingSet,
@@ -37,7 +36,7 @@ pub(super) fn tell(
     Ok(())
 }
 
-/// What is to be told when a product's units go from `before` to `after`.
+/// The event for a product whose available units change from `before` to `after`.
 pub(super) fn falls(world: &WorkingSet, sku: &Sku, before: i64, after: i64) -> Option<EventData> {
     let low_stock_at = threshold(world, sku)?;
     (after <= low_stock_at && low_stock_at < before).then(|| EventData::StockLow {
@@ -47,7 +46,7 @@ pub(super) fn falls(world: &WorkingSet, sku: &Sku, before: i64, after: i64) -> O
     })
 }
 
-/// Units that can be promised, in all warehouses.
+/// Available units in all warehouses.
 pub(super) fn total(world: &WorkingSet, sku: &Sku) -> i64 {
     let shelves = world.shelves.get(sku);
     let shelves = shelves.map(BTreeMap::<Warehouse, WarehouseStock>::values);

@@ -1,4 +1,4 @@
-//! One file a command; each a function from world and command to a decision.
+//! Decisions, one file per command: functions from a working set and a command to a decision.
 
 mod accept_order;
 mod approval;
@@ -35,26 +35,26 @@ use super::{
     world::WorkingSet,
 };
 
-/// What the owner of the system has laid down.
+/// Business rules set by the configuration.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// How long stock is held for a payment that does not come.
+    /// Time for which stock is reserved for an outstanding payment.
     pub reservation_ttl: SignedDuration,
-    /// Whether the owner approves each order before anything is done for it.
+    /// Whether orders need approval.
     pub needs_approval: bool,
-    /// Which provider is asked for the money.
+    /// Payment provider of new orders.
     pub payment_provider: String,
     /// Says why the provider of this name can't charge or refund an amount, if it can't.
     pub check_amount: fn(&str, Money) -> Result<(), String>,
     /// What pays when a caller names nothing; without it, every caller has to.
     pub default_payment_method: Option<String>,
-    /// Whether only verified customers' orders are taken.
+    /// Whether only verified customers can order.
     pub needs_verification: bool,
-    /// Whether what comes back is refunded.
+    /// Whether returned goods are refunded automatically.
     pub refunds_returns: bool,
 }
 
-/// Decides `command` and makes the decision true in `world`; returns what the caller is told.
+/// Decides `command`, applies the decision to `world`, and returns the reply.
 pub fn carry_out(
     world: &mut WorkingSet,
     command: &Command,
@@ -114,8 +114,7 @@ pub fn carry_out(
     outcome.into()
 }
 
-/// Whether what `command` changes is as its caller knows it. Of what is not there for the caller the
-/// decision itself tells.
+/// Checks the precondition of `command`. Resources that are not visible to the caller are left to the decision.
 ///
 /// # Errors
 /// `VERSION_MISMATCH`.
@@ -138,7 +137,7 @@ fn check_condition(world: &WorkingSet, command: &Command) -> Result<(), Failure>
     condition.check(&etag::of(&world.render(&target)?))
 }
 
-/// Decides `command`: changes nothing.
+/// Decides `command` without applying the decision.
 pub fn decide(
     world: &WorkingSet,
     command: &Command,
@@ -170,8 +169,7 @@ pub fn decide(
     decided.unwrap_or_else(Decision::from)
 }
 
-/// Who is refused for how an order stands is told what that was decided on: the order's history up to
-/// that version says why.
+/// Adds the order's version to an `INVALID_STATE` failure: the history up to that version explains it.
 fn explain(world: &WorkingSet, action: &Action, mut failure: Failure) -> Failure {
     if failure.code == Code::InvalidState
         && let Some(Answer::Order(id)) = action.target()
@@ -183,7 +181,7 @@ fn explain(world: &WorkingSet, action: &Action, mut failure: Failure) -> Failure
     failure
 }
 
-/// What a caller has done.
+/// Decides a caller's action.
 fn act(
     world: &WorkingSet,
     caller: &Caller,
@@ -282,7 +280,7 @@ fn act(
     }
 }
 
-/// The order, if it is there for this caller.
+/// The order, if it is visible to the caller.
 fn visible<'a>(world: &'a WorkingSet, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
     world
         .orders
@@ -291,7 +289,7 @@ fn visible<'a>(world: &'a WorkingSet, caller: &Caller, id: OrderId) -> Result<&'
         .ok_or_else(|| Failure::not_found("order", id))
 }
 
-/// The order, if it is there for this caller and not deleted.
+/// The order, if it is visible to the caller and not deleted.
 fn present<'a>(world: &'a WorkingSet, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
     visible(world, caller, id).and_then(|order| {
         if order.is_deleted {
@@ -302,7 +300,7 @@ fn present<'a>(world: &'a WorkingSet, caller: &Caller, id: OrderId) -> Result<&'
     })
 }
 
-/// Whether the change is the shop's own wish or its customer's.
+/// Whether the change is requested by the customer rather than by the shop.
 fn is_customer_request(caller: &Caller) -> bool {
     match caller.role {
         Role::Storefront => true,

@@ -1,6 +1,5 @@
-//! The money's side of an order, as the provider tells it: in answer to a step, or looked up because a
-//! webhook or the clock said that it may have changed. Answers come late, twice and out of order; each is
-//! told in totals, so that the last word counts, whoever says it first.
+//! Payment results: of steps, or of looking at the payment after a webhook or a timer. Results arrive late,
+//! duplicated and out of order; all amounts are totals, so that the latest state counts.
 
 use jiff::SignedDuration;
 use shared::{
@@ -25,10 +24,10 @@ use crate::domain::{
     world::WorkingSet,
 };
 
-/// How often it is looked whether a customer has done what is wanted: webhooks tell sooner.
+/// Interval for polling a payment that waits for its customer; webhooks usually arrive earlier.
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// Something happened at the provider. What, it is asked: a webhook may be old by the time it comes.
+/// Handles a notification: schedules a look at the payment, since the webhook may be outdated.
 pub(super) fn notify_payment(
     world: &WorkingSet,
     caller: &Caller,
@@ -48,7 +47,7 @@ pub(super) fn notify_payment(
         order_id: order.id,
         step: Step::CheckPayment,
     };
-    // One that is looking at this moment may have looked too early.
+    // A running look may have been too early.
     let attempt = world.steps.get(&key).map_or(0, |row| row.attempt) + 1;
     let secret = world.steps.get(&key);
     let secret = secret.and_then(|row| row.client_secret.clone());
@@ -56,8 +55,8 @@ pub(super) fn notify_payment(
     Ok(draft.decide())
 }
 
-/// The provider knows of the payment under an id, and is asked for the money next: so whatever is held
-/// one day is held under an id that is in our books.
+/// The provider created the payment and is asked to authorize it next. Its id is stored first, so that every
+/// authorization has a known id.
 pub(super) fn prepared(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
@@ -75,7 +74,7 @@ pub(super) fn prepared(
     Ok(())
 }
 
-/// The order waits for its customer, as long as its stock is held; attempt number `attempt` looks again.
+/// The order waits for its customer as long as its stock is reserved; attempt `attempt` polls the payment.
 pub(super) fn action_required(
     draft: &mut OrderDraft<'_>,
     action: &NextAction,
@@ -95,7 +94,7 @@ pub(super) fn action_required(
     Ok(())
 }
 
-/// The provider holds the money: the order goes on.
+/// The payment is authorized: fulfilment starts.
 pub(super) fn authorized(
     draft: &mut OrderDraft<'_>,
     provider: &str,
@@ -115,7 +114,7 @@ pub(super) fn authorized(
     Ok(())
 }
 
-/// The provider refuses: the order is over.
+/// The payment was declined: the order is cancelled.
 pub(super) fn declined(
     draft: &mut OrderDraft<'_>,
     code: &str,
@@ -202,8 +201,8 @@ pub(super) fn refund_returns(draft: &mut OrderDraft<'_>, rules: &Rules) -> Resul
     Ok(())
 }
 
-/// Makes our books those of the provider, whatever happened there: by us, by the customer, by somebody
-/// at the provider's own console, or by time.
+/// Adopts the provider's state of the payment, whoever changed it: a step, the customer, someone in the
+/// provider's dashboard, or an expiry.
 pub(super) fn reconcile(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
@@ -211,7 +210,7 @@ pub(super) fn reconcile(
     world: &WorkingSet,
     rules: &Rules,
 ) -> Result<(), Failure> {
-    // Something came of another step meanwhile: what was seen before that is no contradiction to it.
+    // Another step finished meanwhile, so the observed state is outdated: look again.
     if standing.version != draft.order.version {
         let now = draft.stamp().now();
         draft.put(StepRow {
@@ -351,7 +350,7 @@ fn given(draft: &mut OrderDraft<'_>, standing: &PaymentState, amount: i64) -> Re
             let provider = draft.order.payment.provider.clone();
             authorized(draft, &provider, &standing.reference, amount)
         }
-        // Whatever it was that gave it after all, nobody wants it any more.
+        // Authorized although the order is cancelled: void it.
         (
             OrderStatus::Cancelled,
             PaymentStatus::Pending | PaymentStatus::Failed | PaymentStatus::Voided,
@@ -363,8 +362,8 @@ fn given(draft: &mut OrderDraft<'_>, standing: &PaymentState, amount: i64) -> Re
     }
 }
 
-/// Holds end after some days, and can be ended at the provider's console: what has not left by then
-/// would leave unpaid.
+/// The authorization ended: it expired, or was cancelled in the provider's dashboard. Unshipped goods would be
+/// unpaid.
 fn gone(draft: &mut OrderDraft<'_>, standing: &PaymentState) -> Result<(), Failure> {
     const WHY: &str = "the provider gave the payment up";
     if draft.order.status == OrderStatus::Pending {

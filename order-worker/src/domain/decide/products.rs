@@ -1,4 +1,4 @@
-//! The catalogue and its shelves: the owner's business, not the storefronts'.
+//! Products and stock levels, managed by operators.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ pub(super) fn create_product(
     caller.require_operator()?;
     let now = stamp.now();
     let product = match world.products.get(&new.sku) {
-        // A sku that was deleted may be taken up again; its history goes on.
+        // The SKU of a deleted product can be used again; its history continues.
         Some(old) if old.is_deleted => Product {
             details: new.clone(),
             is_deleted: false,
@@ -288,7 +288,7 @@ fn orderable<'a>(world: &'a WorkingSet, sku: &Sku) -> Result<&'a Product, Failur
         .ok_or_else(|| Failure::not_found("product", sku))
 }
 
-/// `product` changed by `fact`, one version on.
+/// `product` after `fact`, with the next version.
 fn changed(
     product: Product,
     origin: &Origin,
@@ -298,7 +298,7 @@ fn changed(
     changed_by(product, origin, [fact], stamp)
 }
 
-/// `product` changed by `facts`, a version on with each.
+/// `product` after `facts`, with one version each.
 fn changed_by(
     mut product: Product,
     origin: &Origin,

@@ -1,6 +1,5 @@
-//! Giving money back: all or part of what was taken, never more. What is asked for adds up, and one
-//! step sees to it that so much has been given back; so asking again while it is under way loses
-//! nothing and gives nothing twice.
+//! Refunds: all or part of the captured amount. Requested amounts add up, and one step refunds up to that total;
+//! so a request made while a refund is running is neither lost nor executed twice.
 
 use shared::{
     event::{EventData, Origin, RefundCause},
@@ -77,7 +76,7 @@ pub(super) fn refund_order(
     Ok(draft.decide())
 }
 
-/// Money was given back, until that is `total`: by us, or by somebody at the provider who asked nobody.
+/// Records refunds up to `total`, whether requested here or made in the provider's dashboard.
 pub(super) fn record_refunds(draft: &mut OrderDraft<'_>, total: i64) -> Result<(), Failure> {
     let unasked = total - draft.order.refund_due;
     if unasked > 0 {
@@ -94,10 +93,10 @@ pub(super) fn record_refunds(draft: &mut OrderDraft<'_>, total: i64) -> Result<(
     Ok(())
 }
 
-/// The provider has given back `total`, some of which it may have given back before.
+/// The provider refunded `total`, including earlier refunds.
 pub(super) fn refunded(draft: &mut OrderDraft<'_>, total: i64) -> Result<(), Failure> {
     record_refunds(draft, total)?;
-    // More was asked for meanwhile.
+    // More was requested meanwhile.
     if draft.order.payment.refunded < draft.order.refund_due {
         draft.schedule(Step::RefundPayment);
     }

@@ -1,5 +1,5 @@
-//! What the shipper tells about an order's parcels. Updates come late, twice and out of order: a
-//! parcel only ever moves on, and one that arrived has left before.
+//! Updates of shipments by the shipper. They arrive late, duplicated and out of order: a shipment's status only
+//! advances, and a delivered shipment counts as shipped.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ pub(super) fn update_shipment(
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
     let order = visible(world, caller, update.order_id)?;
-    // Nothing is sent before it is paid for, or after it was cancelled.
+    // Nothing is shipped before it is paid for, or after it was cancelled.
     match order.status {
         OrderStatus::Pending | OrderStatus::Cancelled => {
             let status = order.status.as_str();
@@ -192,7 +192,7 @@ fn announce_the_rest(draft: &mut OrderDraft<'_>, update: &UpdateShipment) -> Res
             .clone()
             .unwrap_or_else(|| "unknown".to_owned());
         if announce(draft, &warehouse, carrier, tracking_number)? {
-            // Should the carrier be asked at this moment, that label is one too many.
+            // The carrier may be creating a label at this moment: withdraw that, too.
             draft.drop_step(Step::RequestShipment(warehouse.clone()));
             draft.schedule(Step::CancelShipment(warehouse));
         }
@@ -200,7 +200,8 @@ fn announce_the_rest(draft: &mut OrderDraft<'_>, update: &UpdateShipment) -> Res
     Ok(())
 }
 
-/// Makes a parcel of what is held in `warehouse` and in no parcel yet; false if that is nothing.
+/// Creates a shipment of the reserved items in `warehouse` that are in no shipment yet; returns false if there
+/// are none.
 pub(super) fn announce(
     draft: &mut OrderDraft<'_>,
     warehouse: &Warehouse,
@@ -295,12 +296,12 @@ fn fact(
     }
 }
 
-/// Something has left: what it costs is taken.
+/// Schedules the capture of shipped items.
 pub(super) fn schedule_capture(draft: &mut OrderDraft<'_>) {
     draft.schedule(Step::CapturePayment);
 }
 
-/// What the parcels' state means for the order. What came back no longer counts, unless all did.
+/// Advances the order's status by its shipments. Returned shipments are left out, unless all were returned.
 pub(super) fn conclude(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
     if draft.order.status == OrderStatus::Processing && draft.order.held.is_empty() {
         draft.record(EventData::OrderShipped {})?;

@@ -1,4 +1,4 @@
-//! Endpoints of others, and what came of telling them. Another owner's endpoint is like none.
+//! Webhook endpoints and deliveries. An endpoint of another owner is not found.
 
 use jiff::SignedDuration;
 use shared::{
@@ -115,7 +115,7 @@ pub(super) fn delete_endpoint(
 ) -> Result<Decision, Failure> {
     let mut endpoint = managed(world, caller, id)?.clone();
     endpoint.is_deleted = true;
-    // Nothing is signed with them any more.
+    // The secrets are not needed any more.
     endpoint.secrets.clear();
     Ok(changed(
         endpoint,
@@ -126,8 +126,8 @@ pub(super) fn delete_endpoint(
     ))
 }
 
-/// The new secret signs at once; the old one signs beside it for a while, so that the receiver can
-/// change over at leisure.
+/// Rotates the secret: the new one signs at once, the old one signs as well for a while, so that the receiver
+/// can switch.
 pub(super) fn rotate_secret(
     world: &WorkingSet,
     caller: &Caller,
@@ -161,7 +161,7 @@ pub(super) fn rotate_secret(
     ))
 }
 
-/// Secrets that sign at the same time: each makes the header longer.
+/// Maximum number of active secrets: each makes the signature header longer.
 const MAX_SECRETS: usize = 5;
 
 pub(super) fn redeliver(
@@ -195,7 +195,7 @@ pub(super) fn redeliver(
     })
 }
 
-/// Notes what came of an attempt, if it is the one that is waited for.
+/// Applies the result of an attempt, if it is the expected one.
 pub(super) fn finish_delivery(
     world: &WorkingSet,
     (endpoint_id, id): (EndpointId, DeliveryId),
@@ -212,7 +212,7 @@ pub(super) fn finish_delivery(
         let (mut delivery, mut endpoint) = (delivery.clone(), endpoint.clone());
         let now = stamp.now();
         if answered.error.is_some() && world.forgotten_events.contains(&delivery.event_id) {
-            // There is nothing to try again, which says nothing of the endpoint.
+            // There is nothing to send, which says nothing about the endpoint.
             delivery.give_up(answered, now);
             changes.deliveries.push(delivery);
             return Decision {
@@ -253,7 +253,7 @@ pub(super) fn finish_delivery(
     }
 }
 
-/// Whose the endpoint is to be: the caller's own, or what an admin names, or everybody's.
+/// The owner of a new endpoint: the caller's storefront, or the one that an admin names, or all.
 fn owner(caller: &Caller, named: Option<&Storefront>) -> Result<Option<Storefront>, Failure> {
     match (caller.role, named) {
         (Role::Admin, named) => Ok(named.cloned()),
@@ -280,7 +280,7 @@ fn managed<'a>(
         .ok_or_else(|| Failure::not_found("webhook endpoint", id))
 }
 
-/// `endpoint` changed by `fact`, one version on.
+/// `endpoint` after `fact`, with the next version.
 fn changed(
     mut endpoint: Endpoint,
     answer: Answer,

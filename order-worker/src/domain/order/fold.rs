@@ -1,4 +1,4 @@
-//! How each event changes an order.
+//! Application of events to an order.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -12,7 +12,7 @@ use shared::{
 use super::Order;
 use crate::domain::{payment, step::Step, stock::subtract_items};
 
-/// Why a row of the event log does not fit the order it is applied to: a defect, or damage.
+/// An event that does not fit the order it is applied to: a defect, or corruption.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("event {sequence} ({kind}) does not follow version {version}: {why}")]
 pub struct ReplayError {
@@ -23,7 +23,7 @@ pub struct ReplayError {
 }
 
 impl Order {
-    /// The state that `events`, in their order, say.
+    /// Folds `events` into a state.
     ///
     /// # Errors
     /// The first event that does not fit.
@@ -40,10 +40,10 @@ impl Order {
         Ok(order)
     }
 
-    /// The order that `event` says was created.
+    /// The order created by `event`.
     ///
     /// # Errors
-    /// When it says something else.
+    /// When it is another type of event.
     pub fn from_created(event: &Event) -> Result<Self, ReplayError> {
         let misfit = |why| ReplayError {
             sequence: event.sequence,
@@ -101,10 +101,10 @@ impl Order {
         })
     }
 
-    /// Changes the order as `event` says.
+    /// Applies `event`.
     ///
     /// # Errors
-    /// When the event is not the next one of this order, or can't happen to an order.
+    /// When it is not the order's next event, or can't happen to an order.
     pub fn apply(&mut self, event: &Event) -> Result<(), ReplayError> {
         let (version, kind) = (self.version, event.fact.kind());
         let misfit = |why| ReplayError {
@@ -185,7 +185,7 @@ impl Order {
                 self.move_shipment(*shipment_id, event)
                     .ok_or_else(|| misfit("no such shipment"))?;
             }
-            // For the history; the order stays as it is.
+            // For the history only.
             EventData::StepRetried { .. }
             | EventData::StepDead { .. }
             | EventData::StepRedriven { .. }
@@ -273,12 +273,12 @@ impl Order {
         self.items = lines.collect();
     }
 
-    /// `items` are no longer held.
+    /// Removes `items` from the reserved items.
     fn release_items(&mut self, items: &[StockItem]) {
         subtract_items(&mut self.held, items);
     }
 
-    /// One of its parcels is where `event` says; `None` if it is not one of its parcels.
+    /// Updates a shipment; `None` if the order has no such shipment.
     fn move_shipment(&mut self, id: ShipmentId, event: &Event) -> Option<()> {
         let shipment = self
             .shipments
