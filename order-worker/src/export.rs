@@ -1,4 +1,4 @@
-//! `order-worker export`: orders or events as lines of JSON, as the API shows them.
+//! `order-worker export`: orders or events as JSON lines, in the representation of the API.
 
 use std::io::Write;
 
@@ -6,15 +6,15 @@ use serde::Serialize;
 
 use crate::store::{Pages, Unreadable};
 
-/// Rows read at once.
+/// Rows per query.
 const PAGE: u32 = 500;
 
-/// How much was written, and where to go on.
+/// Result of an export.
 #[derive(Debug, Default)]
 pub struct Exported {
-    /// Lines.
+    /// Number of lines.
     pub lines: u64,
-    /// The number of the last order, or the place in the feed of the last event.
+    /// Number of the last order, or position of the last event.
     pub last: i64,
     /// Rows that can't be read and were left out, each by its order's id or its place in the feed.
     pub unreadable: Vec<String>,

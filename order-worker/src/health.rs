@@ -22,10 +22,10 @@ use crate::{
     store::Store,
 };
 
-/// What readiness depends on.
+/// The dependencies of readiness.
 #[derive(Clone)]
 pub struct Health {
-    /// The connections that requests and steps come from, and that replies, steps and events go to.
+    /// Broker connections for requests, steps, and publishing.
     pub brokers: [Broker; 3],
     /// Cancelled when the worker shuts down.
     pub stopping: CancellationToken,
@@ -33,7 +33,7 @@ pub struct Health {
     pub store: watch::Receiver<Result<Store, String>>,
     /// What this worker has done.
     pub metrics: Metrics,
-    /// How things stand.
+    /// State of the system.
     pub insight: WorkerStats,
 }
 
@@ -53,7 +53,7 @@ pub fn routes(health: Health) -> Router {
         .with_state(health)
 }
 
-/// What was done, and how things stand at this moment.
+/// Metrics, including gauges measured now.
 async fn measured(State(health): State<Health>) -> impl IntoResponse {
     stats::measure_queues(&health.insight).await;
     if let Ok(store) = health.store()

@@ -1,5 +1,5 @@
-//! What is done now and then, by every worker: clearing away what was kept long enough, and putting right
-//! what a clock that went back has put off.
+//! Periodic maintenance by every worker: deletes expired rows and corrects timers that were set by a clock that
+//! has been put back.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Between two rounds.
+/// Interval between rounds.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// Between two short transactions of a round: others write, too.
+/// Delay between the short transactions of a round, in favour of other writers.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Rows cleared away at once.
+/// Rows deleted per transaction.
 const ROWS: u32 = 1_000;
-/// Orders whose events are cleared away at once: some ten rows each.
+/// Orders whose events are deleted per transaction; about ten rows each.
 const ORDERS: u32 = 250;
 
-/// How long what is kept.
+/// Retention periods.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// The events of an order that has ended; none means for ever.
+    /// Events of closed orders; `None` keeps them for ever.
     pub events: Option<SignedDuration>,
-    /// Answers to be given again under their key.
+    /// Idempotency records.
     pub answers: SignedDuration,
-    /// What webhook endpoints were told.
+    /// Webhook deliveries.
     pub deliveries: SignedDuration,
 }
 
-/// Clears away until it is dropped.
+/// Deletes expired rows until it is dropped.
 pub async fn keep_house(store: Store, retention: Retention) {
     loop {
         if let Err(error) = round(&store, retention).await {
@@ -66,16 +66,16 @@ async fn round(store: &Store, retention: Retention) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What is kept for a time.
+/// Kinds of rows with a retention period.
 #[derive(Clone, Copy)]
 enum Kept {
     Answers,
     Deliveries,
-    /// Of orders.
+    /// Events of orders.
     Events,
 }
 
-/// Clears away all that is older than `kept`; tells how much that was.
+/// Deletes all rows older than `kept` and returns their number.
 async fn clear(store: &Store, what: Kept, kept: SignedDuration) -> Result<u64, StoreError> {
     let mut sum = 0;
     loop {

@@ -1,5 +1,5 @@
-//! `order-worker` owns the orders: it decides commands in batches, each in one transaction, and
-//! drives every order through stock, payment and shipping over a durable queue.
+//! `order-worker` owns the orders: it decides commands in batches, each in one transaction, and drives every
+//! order through stock, payment and shipping over a durable queue.
 //!
 //! # Layout
 //!

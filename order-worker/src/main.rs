@@ -23,20 +23,19 @@ use shared::{
     health, shutdown, telemetry, trace,
 };
 
-/// Most of what either process does is making and forgetting small things on two threads.
+/// Both processes mostly allocate and free small objects on a few threads.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Owns the orders: answers requests from the broker and drives every order through stock, payment and
-/// shipping.
+/// Owns the orders: answers requests from the broker and drives every order through stock, payment and shipping.
 ///
-/// It is configured by environment variables, listed below. It may be killed at any moment: what was
-/// acknowledged is kept, what was begun is finished by the next one. SIGTERM and SIGINT have it finish
-/// what it has in hand first.
+/// Configured by the environment variables listed below. May be killed at any moment: acknowledged orders are
+/// kept, and work in progress is finished by the next worker. On SIGTERM and SIGINT it finishes the work in
+/// progress.
 #[derive(Parser)]
 #[command(version, after_long_help = after_help())]
 struct Arguments {
-    /// Read the configuration, say what is wrong with it, and stop
+    /// Check the configuration and exit
     #[arg(long)]
     check_config: bool,
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! What can wait makes way for callers, and telling for doing.
+//! Delays step and event publishing while client requests are queued.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,36 +7,35 @@ use std::{
 
 use tokio::time::{self, Instant};
 
-/// So many callers, or results of steps, at once are a crowd, behind which the next is expected within
-/// this time…
+/// At least this many requests, or step results, in a batch count as high load; more are then expected within
+/// [`NEXT_CROWD`].
 pub(crate) const CROWD: usize = 8;
 const NEXT_CROWD: Duration = Duration::from_millis(50);
-/// …and behind a few callers the next one within this time.
+/// After a few requests, the next is expected within this time.
 const NEXT_CALLER: Duration = Duration::from_millis(3);
-/// While callers are expected, sending steps rests, and the next message fills meanwhile.
+/// Delay of step messages while requests are expected; messages fill up meanwhile.
 const STEPS_REST: BackgroundDelay = BackgroundDelay {
     times: 9,
     longest: Duration::from_millis(200),
 };
-/// Behind a crowd of callers, publishing events rests for longer: it takes far more of the broker, and no
-/// order waits for it…
+/// Delay of event publishing under high load: it costs the broker most, and no order waits for it.
 const EVENTS_REST_BEHIND_A_CROWD: BackgroundDelay = BackgroundDelay {
     times: 30,
     longest: Duration::from_millis(500),
 };
-/// …and it leaves most of the time to a few callers, and to the flow.
+/// Delay of event publishing under lower load.
 const EVENTS_REST: BackgroundDelay = BackgroundDelay {
     times: 4,
     longest: Duration::from_millis(200),
 };
 
-/// When callers last came, and results of steps.
+/// Recent activity: requests and step results.
 pub struct RequestActivity {
     start: Instant,
     until: BusyUntil,
 }
 
-/// Until when what is expected, in microseconds after the start.
+/// Times until which more work is expected, in microseconds since the start.
 #[derive(Default)]
 struct BusyUntil {
     callers: AtomicU64,
@@ -44,12 +43,12 @@ struct BusyUntil {
     flow: AtomicU64,
 }
 
-/// How what can wait makes way.
+/// Delay for background work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BackgroundDelay {
-    /// So many times as long as it worked…
+    /// Multiple of the time spent working.
     times: u32,
-    /// …but no longer.
+    /// Maximum delay.
     longest: Duration,
 }
 
@@ -61,22 +60,22 @@ impl RequestActivity {
         }
     }
 
-    /// So many callers were served at once, and so many results of steps.
+    /// Records the number of requests and step results in a batch.
     pub(crate) fn note(&self, callers: usize, steps: usize) {
         self.until.note(self.now_us(), callers, steps);
     }
 
-    /// Whether callers are expected.
+    /// Whether more requests are expected.
     pub(crate) fn is_on(&self) -> bool {
         self.now_us() < self.until.callers.load(Ordering::Relaxed)
     }
 
-    /// How sending steps makes way, if it has to.
+    /// Delay of step messages, if there is any.
     pub(crate) fn rest_of_steps(&self) -> Option<BackgroundDelay> {
         self.is_on().then_some(STEPS_REST)
     }
 
-    /// How publishing events makes way, if it has to.
+    /// Delay of event publishing, if there is any.
     pub(crate) fn rest_of_events(&self) -> Option<BackgroundDelay> {
         self.until.rest_of_events(self.now_us())
     }
@@ -112,7 +111,7 @@ impl BusyUntil {
 }
 
 impl BackgroundDelay {
-    /// After having worked for so long.
+    /// Waits according to the time spent working.
     pub(crate) async fn after(self, worked: Duration) {
         time::sleep((worked * self.times).min(self.longest)).await;
     }

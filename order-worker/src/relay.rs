@@ -1,10 +1,9 @@
-//! The outbox and the timers: what was committed gets told, however often it takes.
+//! Outbox and timers: sends what was committed, with retries.
 //!
-//! - Steps whose time has come are sent to `order-worker-queue`: right after their commit, when
-//!   their time comes, and again when nothing has come of them within the lease. So a broker that
-//!   lost its disk loses nothing.
-//! - Events are published to `order-events` in the order of commits; how far, is remembered. After
-//!   a crash some are published twice, under the same ids.
+//! - Due steps are sent to `order-worker-queue`: after their commit, when their time comes, and again if they
+//!   have no result within the lease. A broker that lost its disk therefore loses no step.
+//! - Events are published to `order-events` in commit order, and the position is stored. After a crash, some
+//!   events are published twice, with the same ids.
 
 use std::{
     collections::BTreeMap,
@@ -47,20 +46,20 @@ const STEP_BATCHES: usize = 256;
 const SPILLED_STEPS: usize = 20_000;
 /// Steps that the sweeper sends at once.
 const SWEEP: u32 = 500;
-/// How often the sweeper looks: the resolution of timers.
+/// Interval of the sweeper: the resolution of timers.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
-/// With this many steps waiting in the queue there is no need to send any again.
+/// Number of ready messages above which no steps are sent again.
 const ENOUGH_WAITING: u32 = 1_000;
-/// Events published at once.
+/// Events per round.
 const EVENTS: u32 = 500;
-/// Events that are older than this make way for nobody.
+/// Events older than this are no longer delayed in favour of requests.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
-/// Between attempts to get the turn to publish events while another worker has it.
+/// Interval for trying to take over event publishing from another worker.
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
-/// Between attempts while the broker or the database is away.
+/// Delay between attempts while the broker or the database is unavailable.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Where the engine leaves what it committed.
+/// Receives committed steps and events from the engine.
 #[derive(Clone)]
 pub struct Outbox {
     steps: mpsc::Sender<Vec<StepRow>>,
@@ -71,17 +70,17 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Whether there is a rush.
+    /// Recent activity of requests and steps.
     pub fn rush(&self) -> Arc<RequestActivity> {
         Arc::clone(&self.rush)
     }
 
-    /// So many callers were served at once, and so many results of steps.
+    /// Records the number of requests and step results in a batch.
     pub fn served(&self, callers: usize, steps: usize) {
         self.rush.note(callers, steps);
     }
 
-    /// These steps are due.
+    /// Sends due steps.
     pub fn steps(&self, steps: Vec<StepRow>) {
         if steps.is_empty() {
             return;
@@ -95,13 +94,13 @@ impl Outbox {
         }
     }
 
-    /// There are new events.
+    /// Signals new events.
     pub fn events(&self) {
         self.events.notify_one();
         self.news.send_replace(());
     }
 
-    /// Changes when there are new events of this worker's.
+    /// Notifies of new events of this worker.
     pub fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }
@@ -115,7 +114,7 @@ pub struct Relay {
     rush: Arc<RequestActivity>,
 }
 
-/// An outbox and the relay that empties it.
+/// Creates an outbox and its relay.
 pub fn outbox() -> (Outbox, Relay) {
     let (sender, steps) = mpsc::channel(STEP_BATCHES);
     let events = Arc::new(Notify::new());
@@ -139,7 +138,7 @@ pub fn outbox() -> (Outbox, Relay) {
 }
 
 impl Relay {
-    /// Starts telling what is committed, until `stop`.
+    /// Starts sending until `stop`.
     pub fn start(
         self,
         store: &Store,
@@ -265,7 +264,7 @@ enum Published {
         oldest: Timestamp,
     },
     None,
-    /// Another worker has the turn.
+    /// Another worker publishes events.
     ByAnother,
 }
 
@@ -288,7 +287,7 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
         .collect();
     let results = publisher.publish(&messages).await;
     point(Point::AfterEventsPublished);
-    // Up to the first that was not confirmed; it and those behind it go out again.
+    // Up to the first unconfirmed event; it and the following ones are published again.
     let confirmed = results.iter().take_while(|result| result.is_ok()).count();
     let reached = confirmed
         .checked_sub(1)
@@ -322,7 +321,7 @@ fn event_message(event: &CloudEvent) -> Outgoing {
 async fn sweep(store: Store, publisher: Arc<Publisher>) {
     loop {
         time::sleep(SWEEP_INTERVAL).await;
-        // A step is claimed only when it can be sent: a claim puts it off by its lease.
+        // Steps are claimed only when they can be sent, since a claim delays them by the lease.
         if publisher.check().is_err() {
             continue;
         }
@@ -338,7 +337,7 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
     if !store.has_due_step(now).await? {
         return Ok(());
     }
-    // While the queue is full of work, its steps are late but not lost.
+    // While the queue is full, its steps are late but not lost.
     if publisher
         .depth(STEP_QUEUE)
         .await

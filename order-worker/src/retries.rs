@@ -1,5 +1,4 @@
-//! Steps that failed and will be tried again by themselves: shown, and tried at once when an operator says so,
-//! as when a partner is back who was away for hours.
+//! Steps that failed and will be retried: lists them, and retries them at once on an operator's request.
 
 use std::time::Duration;
 
@@ -23,10 +22,10 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How long one call goes on redriving; the next one goes on from there.
+/// Maximum duration of a call; the next call continues.
 const REDRIVING: Duration = Duration::from_secs(2);
 
-/// What operators do with steps that will be tried again.
+/// Operations on steps that will be retried.
 #[derive(Clone)]
 pub struct Retries {
     store: Store,
@@ -34,24 +33,24 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// Over `store` and `engine`.
+    /// Uses `store` and `engine`.
     pub fn new(store: Store, engine: Engine) -> Self {
         Self { store, engine }
     }
 
-    /// Those there are, the oldest orders' first.
+    /// Lists steps, oldest orders first.
     ///
     /// # Errors
-    /// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+    /// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
     pub async fn list(&self, caller: &Caller, query: &ListRetries) -> Result<Json, Failure> {
         caller.require_operator()?;
         Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
     }
 
-    /// Has one tried now, with all of its retries before it.
+    /// Retries a step now, with a new set of attempts.
     ///
     /// # Errors
-    /// `FORBIDDEN` to storefronts, `NOT_FOUND`, `UNAVAILABLE`.
+    /// `FORBIDDEN` for storefronts, `NOT_FOUND`, `UNAVAILABLE`.
     pub async fn redrive(
         &self,
         asked: CommandContext,
@@ -67,10 +66,10 @@ impl Retries {
         Ok(RpcReply { outcome, is_replay })
     }
 
-    /// Has all tried now, page by page, as long as there is time.
+    /// Retries all steps now, page by page, within a time limit.
     ///
     /// # Errors
-    /// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+    /// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
     pub async fn redrive_all(
         &self,
         caller: &Caller,
@@ -131,11 +130,11 @@ impl Failed<'_> {
     }
 }
 
-/// Has all such steps tried now, page by page, as long as there is time; each is decided on its own, so what was redriven
-/// stays so however this ends.
+/// Retries all steps of a kind now, page by page, within a time limit. Each is decided on its own, so completed
+/// ones stay redriven in any case.
 ///
 /// # Errors
-/// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+/// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
 pub(crate) async fn redrive_all(
     store: &Store,
     engine: &Engine,
@@ -181,7 +180,7 @@ pub(crate) async fn redrive_all(
                 .and_then(|told| told.outcome)
             {
                 Ok(_) => told.redriven += 1,
-                // It was done, or redriven, meanwhile.
+                // Finished or redriven meanwhile.
                 Err(failure) if failure.code == Code::NotFound => {}
                 Err(failure) => return Err(failure),
             }
@@ -220,7 +219,7 @@ async fn page(
     Ok(Page::from_rows(steps, limit, write_cursor))
 }
 
-/// Where a list of retries goes on: order and step.
+/// Cursor of a list of retries: order and step.
 pub type RetryCursor = (String, String);
 
 fn write_cursor(step: &RetriedStep) -> String {

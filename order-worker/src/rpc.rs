@@ -1,4 +1,4 @@
-//! Requests from callers: reads go to the readers' connections, the rest becomes commands.
+//! RPC requests: lookups and queries use the readers' connections, changes become commands.
 
 mod approval;
 mod dispatch;
@@ -60,54 +60,54 @@ use crate::{
     webhooks::url_policy::UrlPolicy,
 };
 
-/// Messages in hand at the same time, each of one request or many.
+/// Maximum number of unsettled request messages.
 const PREFETCH: u16 = 256;
 
-/// Answers requests from the queue.
+/// Handles requests from the queue.
 #[derive(Clone)]
 pub struct Rpc {
-    /// Where reads go.
+    /// The database, for reads.
     pub store: Store,
-    /// Where the rest goes.
+    /// The engine, for changes.
     pub engine: Engine,
-    /// What could not be done.
+    /// Dead letters.
     pub dead_letters: DeadLetters,
-    /// What will be tried again.
+    /// Steps that will be retried.
     pub retries: Retries,
-    /// Sends answers.
+    /// Sends replies.
     pub replier: Arc<Replier>,
-    /// What readers of the feed wait for.
+    /// Notifies of new events.
     pub news: FeedNotifier,
-    /// Where webhooks may go.
+    /// Policy for webhook URLs.
     pub guard: UrlPolicy,
-    /// How this worker is getting on.
+    /// State of this worker.
     pub insight: WorkerStats,
-    /// What is there only when it is asked for.
+    /// Optional features.
     pub modes: Modes,
 }
 
-/// What is there only when it is asked for.
+/// Optional features.
 #[derive(Clone)]
 pub struct Modes {
-    /// Everything may be undone: here, too.
+    /// The sandbox, if `POST /demo/reset` is enabled.
     pub demo: Option<Sandbox>,
-    /// The data may be seen as it is.
+    /// Whether the debug API is enabled.
     pub debug: bool,
 }
 
 impl Rpc {
-    /// Takes requests until `stop`; `tasks` tracks those in hand.
+    /// Handles requests until `stop`; `tasks` tracks those in progress.
     pub async fn run(self, broker: Broker, tasks: TaskTracker, stop: CancellationToken) {
         let mut deliveries = requests(broker, PREFETCH, stop.clone());
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
             tasks.spawn(self.clone().answer(delivery));
         }
-        // Another worker has them answered in time.
+        // Requeued for other workers.
         give_back(deliveries).await;
     }
 
-    /// Answers all that a message asks: what is answered at the same moment goes back together, and
-    /// nobody waits for the slowest.
+    /// Handles the requests of a message. Replies that are ready at the same moment are sent together, and none
+    /// waits for the slowest.
     async fn answer(self, delivery: Incoming) {
         let (reply_to, entries) = RequestMessage::from(delivery).read();
         let (mut ready, mut looks) = (Vec::new(), Vec::new());
@@ -149,7 +149,7 @@ impl Rpc {
             if !looks.is_empty() {
                 tasks.push(Either::Right(self.look_up(mem::take(&mut looks))));
             }
-            // What fills a message is told before there is more.
+            // Sends a full reply message before more results are collected.
             let mut room = MESSAGE_BYTES;
             while looks.is_empty()
                 && room > 0
@@ -191,7 +191,7 @@ impl Rpc {
         }
     }
 
-    /// What there is to do.
+    /// Turns a request into an operation.
     fn prepare(&self, request: RpcRequest) -> Result<Operation, Failure> {
         if request
             .deadline
@@ -332,19 +332,19 @@ impl Rpc {
     }
 }
 
-/// What there is to do for a request.
+/// An operation to execute.
 enum Operation {
     Command(Command, Option<time::Instant>),
     Lookup(GetOrder),
     Task(CommandContext, Task),
 }
 
-/// A panic over one question harms no other.
+/// Catches a panic, so that it affects one request only.
 fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
-/// What its caller is told: the panic itself is on standard error.
+/// The reply after a panic; its message is printed to standard error.
 fn internal_error() -> Failure {
     Failure::new(Code::Internal, "the request could not be carried out")
 }

@@ -1,4 +1,4 @@
-//! Puts the worker together and takes it apart again.
+//! Starts and stops the worker.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,10 +36,10 @@ use crate::{
     webhooks::{WebhookDispatcher, attempt::Sender},
 };
 
-/// For requests in hand when the worker is asked to stop; the rest is delivered to another.
+/// Time for requests in progress at shutdown; others are redelivered to another worker.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// For steps in hand: a partner may take its time, while callers wait for the next worker. What is
-/// given up is delivered again, and done under the same key at the partner.
+/// Time for steps in progress at shutdown: partners may be slow, while callers wait for the next worker. Steps
+/// that are not finished are redelivered and executed with the same idempotency key.
 const STEPS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Between attempts to open a database that is away.
@@ -93,15 +93,15 @@ fn tell_health(
     });
 }
 
-/// What figures call this process.
+/// Name of this process in statistics.
 fn worker_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}/{}", host.trim(), std::process::id())
 }
 
-/// The worker's connections. Acknowledgements must get through when the broker takes no messages: it then
-/// reads nothing at all from connections that publish. And what ends one consumer's connection, such as a
-/// message that can't be decoded, must not take the others' with it.
+/// The worker's broker connections. Acknowledgements need their own connection: the broker does not read from
+/// publishing connections while it is blocked. And an undecodable message, which closes its consumer's
+/// connection, must not affect other consumers.
 struct Brokers {
     asking: Broker,
     stepping: Broker,
@@ -133,7 +133,7 @@ impl Brokers {
     }
 }
 
-/// Reads what others keep: stock of a warehouse, orders of another system.
+/// Starts the jobs that read from other systems.
 fn follow_lists(
     (warehouse, import): (Option<Source>, Option<Source>),
     store: &Store,
@@ -153,7 +153,7 @@ fn follow_lists(
     Ok(())
 }
 
-/// Finishes what is in hand, or gives it up for the next worker.
+/// Finishes work in progress, or leaves it to the next worker.
 async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: CancellationToken) {
     requests.close();
     steps.close();
@@ -169,7 +169,7 @@ async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: Cancellation
     }
 }
 
-/// The sandbox carrier at work.
+/// Starts the sandbox carrier.
 fn deliver(
     carrier: SandboxCarrier,
     delivery: Delivery,
@@ -324,7 +324,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         ),
     );
 
-    // Asked to stop: no more is taken.
+    // Shutting down: no more work is accepted.
     finish(in_hand, steps_in_hand, give_up).await;
     background_stop.cancel();
     while background.join_next().await.is_some() {}

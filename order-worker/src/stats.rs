@@ -1,4 +1,4 @@
-//! Figures for owners and operators: what was counted from the feed, and how the system is getting on.
+//! Statistics computed from the event feed, and the state of the system.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -27,30 +27,30 @@ use crate::{
     store::{Counting, Figure, Store, StoreError},
 };
 
-/// Events counted at once.
+/// Events per round.
 const EVENTS: u32 = 2_000;
-/// Events that were not counted yet, and are in what is told all the same.
+/// Maximum number of events that are added to a reply before they are counted.
 pub const TOLD_EVENTS: u32 = 1_000;
-/// Between two rounds of counting, unless there is more.
+/// Interval between rounds, unless there are more events.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// When nothing happens, it is looked so often whether other workers did something.
+/// Interval for checking for events of other workers.
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
-/// Counting rests so many times as long as it worked, and in a rush it makes way.
+/// Counting pauses for this multiple of the time it worked, and is delayed under load.
 const REST: u32 = 4;
 const RUSH_REST: u32 = 40;
-/// What happened before that makes way for nobody.
+/// Events older than this are no longer delayed in favour of requests.
 const LATE: SignedDuration = SignedDuration::from_secs(30);
-/// While the database is away.
+/// Delay while the database is unavailable.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Steps of a kind whose times are kept.
+/// Number of recent durations per kind of step.
 const KEPT: usize = 1_000;
 
-/// Counts what happens, until it is dropped.
+/// Counts events until it is dropped.
 pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<RequestActivity>) {
     loop {
         let began = Instant::now();
         match store.count_events(EVENTS).await {
-            // There is more; but others have work to do as well.
+            // There are more events; leave time for other work.
             Ok(Counting { passed, until }) if passed.has_more => {
                 let is_late =
                     until.is_some_and(|until| Timestamp::now().duration_since(until) > LATE);
@@ -70,18 +70,18 @@ pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<Reques
     }
 }
 
-/// How this worker is getting on.
+/// State of this worker.
 #[derive(Clone)]
 pub struct WorkerStats {
-    /// Knows the queues.
+    /// For queue lengths.
     pub publisher: Arc<Publisher>,
-    /// What steps took.
+    /// Durations of steps.
     pub latencies: Latencies,
-    /// What this worker is called.
+    /// Name of this worker.
     pub worker: String,
 }
 
-/// What steps took, lately, in this process; clones share it.
+/// Recent durations of steps in this process; clones share them.
 #[derive(Clone, Default)]
 pub struct Latencies(Arc<Mutex<HashMap<&'static str, Kept>>>);
 
@@ -93,7 +93,7 @@ struct Kept {
 }
 
 impl Latencies {
-    /// A step of this kind that was due at `due_at` is done, or has failed.
+    /// Records the end of an attempt of a step that was due at `due_at`.
     pub fn note(&self, kind: &'static str, due_at: Timestamp, is_failed: bool) {
         let took = Timestamp::now().duration_since(due_at).as_millis();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,10 +131,10 @@ impl Latencies {
     }
 }
 
-/// How the system is getting on, as far as this worker can tell.
+/// State of the system as seen by this worker.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn system(store: &Store, insight: &WorkerStats) -> Result<SystemStats, StoreError> {
     let backlog = store.backlog(Timestamp::now()).await?;
     let (mut queues, mut workers) = (BTreeMap::new(), None);
@@ -195,18 +195,18 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Exact up to some quadrillions.
+/// Exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "nobody has that many orders")]
 fn float(count: i64) -> f64 {
     count as f64
 }
 
-/// Days since 1970-01-01 of the first of `days` days that end today.
+/// Days from 1970-01-01 to the first of `days` days that end today.
 pub fn first_day(now: Timestamp, days: u32) -> i64 {
     now.as_second().div_euclid(24 * 60 * 60) - i64::from(days) + 1
 }
 
-/// What the figures since `first` add up to.
+/// Sums up the statistics since `first`.
 pub fn add_up(figures: &[Figure], first: i64, days: u32, position: i64) -> Stats {
     let mut all: BTreeMap<&str, i64> = BTreeMap::new();
     for figure in figures {

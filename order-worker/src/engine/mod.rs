@@ -1,15 +1,14 @@
-//! Batches: gather, load, decide, save, commit, answer.
+//! Batches: collect, load, decide, save, commit, reply.
 //!
-//! Commands that wait at the same moment are decided together in one transaction; while one batch
-//! commits, the next gathers. No timer is involved: a command that comes alone is decided alone.
-//! Nothing is answered, and no step or event leaves, before the commit.
+//! Commands that are queued at the same moment are decided together in one transaction; while one batch commits,
+//! the next is collected. No timer is involved: a single command is decided alone. No reply, step or event is
+//! sent before the commit.
 //!
-//! While the database is away the batch is held and tried again, until its callers' time is up:
-//! they are told a moment before that nothing was done, or that it is unknown. Who could not be
-//! served in time is told so at once.
+//! While the database is unavailable, the batch is kept and retried until its callers' deadlines. Callers are
+//! told shortly before that nothing was done, or that the outcome is unknown. Requests that can't be served in
+//! time are refused at once.
 //!
-//! [`submission`] is a command on its way, [`intake`] where batches are gathered, [`decider`] what
-//! decides them.
+//! [`submission`] is a queued command, [`intake`] collects batches, [`decider`] decides them.
 
 mod decider;
 mod intake;
@@ -44,38 +43,38 @@ use crate::{
     store::Store,
 };
 
-/// Commands of one batch at most: bounds how long the first one waits for the last.
+/// Maximum batch size: bounds the latency of the first command.
 const MAX_BATCH: usize = 256;
-/// Commands that may wait for their batch: more would wait longer than their callers do.
+/// Maximum number of queued commands; more would only exceed their deadlines.
 const QUEUE: usize = 8192;
-/// A step that waits longer than this waits no more behind callers.
+/// Step results older than this are no longer delayed in favour of requests.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
-/// Before its deadline a caller that waits in vain is told, so that the answer still arrives: this
-/// part of the time it had left, but no longer than the second.
+/// Callers are told about a failure before their deadline, so that the reply still arrives: by this fraction of
+/// the time they had left, and at most by the second value.
 const MARGIN: (u32, Duration) = (8, Duration::from_millis(300));
 
-/// Takes commands; clones share one engine, which ends when the last clone is gone.
+/// Accepts commands. Clones share one engine, which ends with its last clone.
 #[derive(Clone)]
 pub struct Engine {
     requests: mpsc::UnboundedSender<Vec<Submission>>,
     results: mpsc::Sender<Submission>,
-    /// Requests that no batch has yet.
+    /// Number of requests that are not in a batch yet.
     waiting: Arc<AtomicUsize>,
-    /// Microseconds that a batch takes, lately.
+    /// Average duration of a batch in microseconds.
     pace_us: Arc<AtomicU64>,
     ended: watch::Receiver<()>,
 }
 
-/// Why a command was not decided.
+/// Reasons why a command was not decided.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CommitError {
-    /// Certain that nothing was done: the database is away, or there is too much to do.
+    /// Nothing was done: the database is unavailable, or there is too much load.
     #[error("{0}")]
     Unavailable(String),
     /// It may have been done: the database did not answer the commit.
     #[error("{0}")]
     OutcomeUnknown(String),
-    /// It can't be decided: a defect, of which nothing was kept.
+    /// It can't be decided because of a defect; nothing was stored.
     #[error("{0}")]
     Internal(String),
 }
@@ -92,10 +91,10 @@ impl From<CommitError> for Failure {
 }
 
 impl Engine {
-    /// Starts deciding over `store`.
+    /// Starts the engine over `store`.
     ///
     /// # Errors
-    /// When there can be no more threads.
+    /// When its thread can't be created.
     pub fn start(store: Store, rules: Rules, outbox: Outbox) -> io::Result<Self> {
         let (requests, callers) = mpsc::unbounded_channel();
         let (results, steps) = mpsc::channel(QUEUE);
@@ -117,10 +116,10 @@ impl Engine {
         })
     }
 
-    /// Has `command` decided before `deadline`.
+    /// Decides `command` before `deadline`.
     ///
     /// # Errors
-    /// [`CommitError`], in time for the caller to hear of it.
+    /// [`CommitError`], in time for the caller.
     pub async fn decide(
         &self,
         command: Command,
@@ -133,7 +132,7 @@ impl Engine {
             .unwrap_or_else(|| Err(stopping()))
     }
 
-    /// Has `commands` decided, each before its deadline, if it has one.
+    /// Decides `commands`, each before its deadline.
     pub fn decide_together(&self, commands: Vec<(Command, Option<Instant>)>) -> Decisions {
         let (answer, decided) = mpsc::unbounded_channel();
         let (mut submitted, mut waiting) = (Vec::with_capacity(commands.len()), Vec::new());
@@ -154,13 +153,13 @@ impl Engine {
         }
         if !submitted.is_empty() {
             self.waiting.fetch_add(submitted.len(), Ordering::Relaxed);
-            // An engine that has ended drops what it gets, and that is the answer.
+            // An engine that has ended drops its input, which the receivers notice.
             let _ = self.requests.send(submitted);
         }
         Decisions::new(decided, waiting, refused)
     }
 
-    /// Has the result of a step that was due at `due_at` decided, however long that takes.
+    /// Decides the result of a step that was due at `due_at`, however long it takes.
     ///
     /// # Errors
     /// [`CommitError`].
@@ -180,14 +179,14 @@ impl Engine {
         decided.map_or_else(|| Err(stopping()), |(_, outcome)| outcome)
     }
 
-    /// Waits until the last clone is gone, and what it was given is decided.
+    /// Waits until the last clone is dropped and all accepted commands are decided.
     pub async fn end(self) {
         let mut ended = self.ended.clone();
         drop(self);
         while ended.changed().await.is_ok() {}
     }
 
-    /// How long a command that comes now waits for its answer, as things go.
+    /// Estimated waiting time of a new command.
     fn expected_wait(&self) -> Duration {
         let waiting = self.waiting.load(Ordering::Relaxed);
         let batches = u64::try_from(waiting / MAX_BATCH).unwrap_or(u64::MAX);
@@ -195,7 +194,7 @@ impl Engine {
     }
 }
 
-/// When a caller has to be told, to hear of it by `deadline`.
+/// The latest time for a failure to be sent, so that it arrives before `deadline`.
 pub(crate) fn last_moment(deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(Instant::now());
     deadline

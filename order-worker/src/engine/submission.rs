@@ -1,4 +1,4 @@
-//! A command on its way: who waits for it, until when, and who may still take it back.
+//! A queued command, its deadline and its reply channel.
 
 use std::{
     mem,
@@ -17,17 +17,17 @@ use tokio::{
 use super::{CommitError, stopping};
 use crate::domain::command::Command;
 
-/// What came of the command that stood at this place among those that were submitted together.
+/// Index among the commands submitted together, and the result.
 pub type Decided = (usize, Result<RpcReply, CommitError>);
 
-/// A command that waits to be decided.
+/// A queued command.
 pub(super) struct Submission {
     pub(super) command: Command,
     pub(super) deadline: Option<Instant>,
     pub(super) ticket: Arc<Ownership>,
-    /// A commit of it was not answered.
+    /// Whether a commit with it had an unknown outcome.
     pub(super) may_be_done: bool,
-    /// A step's result, and long overdue.
+    /// Whether it is the result of a step that is long overdue.
     pub(super) is_late: bool,
     answer: mpsc::UnboundedSender<Vec<Decided>>,
     place: usize,
@@ -51,13 +51,13 @@ impl Submission {
         }
     }
 
-    /// Whether anybody still waits for it.
+    /// Whether its caller still waits.
     pub(super) fn is_awaited(&self) -> bool {
         !self.answer.is_closed()
     }
 }
 
-/// Tells what came of `batch`: to those who asked together, together.
+/// Sends the results of `batch`; commands submitted together are answered together.
 pub(super) fn answer(
     batch: Vec<Submission>,
     outcomes: impl IntoIterator<Item = Result<RpcReply, CommitError>>,
@@ -74,7 +74,7 @@ pub(super) fn answer(
     }
 }
 
-/// Whose a command is: a caller may take it back as long as no batch has it.
+/// Ownership of a command: the caller can cancel it until a batch has claimed it.
 #[derive(Default)]
 pub(super) struct Ownership(AtomicU8);
 
@@ -83,17 +83,17 @@ impl Ownership {
     const TAKEN: u8 = 1;
     const WITHDRAWN: u8 = 2;
 
-    /// Into a batch; not if it was withdrawn.
+    /// Claims the command for a batch; fails if it was cancelled.
     pub(super) fn take(&self) -> bool {
         self.go(Self::WAITING, Self::TAKEN)
     }
 
-    /// Out of a batch of which nothing was done.
+    /// Releases it from a batch that certainly had no effect.
     pub(super) fn put_back(&self) {
         self.go(Self::TAKEN, Self::WAITING);
     }
 
-    /// Nothing was done, and nothing will be.
+    /// Cancels the command; fails if a batch has claimed it.
     fn withdraw(&self) -> bool {
         self.go(Self::WAITING, Self::WITHDRAWN)
     }
@@ -105,20 +105,20 @@ impl Ownership {
     }
 }
 
-/// What comes of commands that were submitted together.
+/// Pending results of commands that were submitted together.
 pub struct Decisions {
     decided: mpsc::UnboundedReceiver<Vec<Decided>>,
-    /// By their places; those of which nothing came yet.
+    /// Commands without a result yet, by index.
     waiting: Vec<Option<Waiting>>,
-    /// Those that were not even submitted.
+    /// Commands that were refused without being queued.
     refused: Vec<Decided>,
 }
 
-/// A caller that waits.
+/// A caller waiting for a result.
 pub(super) struct Waiting {
     ticket: Arc<Ownership>,
     deadline: Option<Instant>,
-    /// When it has to be told, to hear of it in time.
+    /// Latest time for a failure to be sent.
     last_moment: Option<Instant>,
 }
 
@@ -131,12 +131,12 @@ impl Waiting {
         }
     }
 
-    /// When something has to be told or done, whatever is decided.
+    /// Time at which the caller needs a result in any case.
     fn moment(&self) -> Option<Instant> {
         self.last_moment.or(self.deadline)
     }
 
-    /// What there is to tell at `now`, without a decision.
+    /// The failure to report at `now`, if it is time.
     fn give_up(&mut self, now: Instant) -> Option<CommitError> {
         if self.last_moment.is_some_and(|moment| moment <= now) {
             self.last_moment = None;
@@ -165,8 +165,8 @@ impl Decisions {
         }
     }
 
-    /// What is known next, of one command or of several, by their places; none when all is known. What
-    /// is not decided in time is told in time. Nothing is lost when this is dropped and called again.
+    /// The next results by index; `None` when all results are known. Failures are reported before the deadlines.
+    /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Vec<Decided>> {
         loop {
             if !self.refused.is_empty() {
@@ -193,7 +193,7 @@ impl Decisions {
                 self.refuse(|_| Some(stopping()));
                 continue;
             };
-            // Who was told before is told nothing else.
+            // Drops results of commands that were reported as failed.
             decided.retain(|(place, _)| {
                 self.waiting
                     .get_mut(*place)
@@ -205,7 +205,7 @@ impl Decisions {
         }
     }
 
-    /// What came of all of them, in their order.
+    /// All results, in order.
     pub async fn all(mut self) -> Vec<Result<RpcReply, CommitError>> {
         let mut all = Vec::with_capacity(self.waiting.len());
         while let Some(decided) = self.next().await {
@@ -219,7 +219,7 @@ impl Decisions {
         self.refuse(|waiting| waiting.give_up(now));
     }
 
-    /// Those for whom `why` says why.
+    /// Reports the commands for which `why` returns a failure.
     fn refuse(&mut self, why: impl Fn(&mut Waiting) -> Option<CommitError>) {
         for (place, waiting) in self.waiting.iter_mut().enumerate() {
             if let Some(why) = waiting.as_mut().and_then(&why) {
@@ -262,7 +262,7 @@ mod tests {
         }
     }
 
-    /// Three commands submitted together, that wait so long, and what will come of them.
+    /// Three commands submitted together with this deadline, and their pending results.
     fn three(wait: Duration) -> (Vec<Submission>, Decisions) {
         let (answer, decided) = mpsc::unbounded_channel();
         let deadline = Instant::now() + wait;
@@ -312,7 +312,7 @@ mod tests {
                 Err(CommitError::Unavailable(_))
             ]
         ));
-        // What was withdrawn can't be taken any more.
+        // A cancelled command can't be claimed.
         assert!(!submissions[0].ticket.take());
     }
 

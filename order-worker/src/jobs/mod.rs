@@ -1,6 +1,5 @@
-//! What is fetched from others again and again, by one worker at a time: [`warehouse`] stock, and
-//! [`orders`] of another system. Nothing waits for it, and nothing that it brings is lost when it fails: it
-//! comes again.
+//! Periodic jobs that read from other systems, run by one worker at a time: [`warehouse`] stock, and [`orders`]
+//! of another system. Nothing waits for them, and a failed run is repeated.
 
 pub mod orders;
 pub mod warehouse;
@@ -23,59 +22,59 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How often it is looked whether it is time.
+/// Interval for checking whether a job is due.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// While it is done, nobody else does it; renewed with every page.
+/// Lease of a running job, renewed with every page.
 const LEASE: SignedDuration = SignedDuration::from_mins(2);
-/// Pages of a list at most.
+/// Maximum number of pages in a list.
 const MAX_PAGES: usize = 100_000;
-/// Rows that a report names at most, of each kind.
+/// Maximum number of rows of each kind in a report.
 const MAX_NAMED: usize = 100;
 
-/// What is to be fetched, and how often.
+/// Source of a job, and its interval.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The first page.
+    /// URL of the first page.
     pub url: Url,
-    /// Between the end of a round and the next.
+    /// Time between the end of a run and the next run.
     pub every: SignedDuration,
 }
 
-/// What came of a round.
+/// Result of a run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
-    /// When it began.
+    /// Start of the run.
     pub started_at: Option<Timestamp>,
-    /// When it ended; none while it is on its way.
+    /// End of the run; `None` while it is in progress.
     pub finished_at: Option<Timestamp>,
-    /// What it ended with, unless that was the last page.
+    /// Error that ended the run.
     pub error: Option<String>,
-    /// The list was as it was before.
+    /// Whether the list had not changed.
     pub is_unchanged: bool,
-    /// Pages read.
+    /// Number of pages.
     pub pages: u64,
-    /// Rows read.
+    /// Number of rows.
     pub rows: u64,
-    /// Rows that changed something.
+    /// Number of rows that changed something.
     pub changed: u64,
-    /// Rows that could not be used.
+    /// Number of invalid rows.
     pub skipped_count: u64,
-    /// The first of them, and why.
+    /// The first invalid rows, with their errors.
     pub skipped: Vec<Skipped>,
-    /// Rows that could not be followed as they are.
+    /// Number of rows that could not be applied completely.
     pub conflict_count: u64,
     /// The first of them.
     pub conflicts: Vec<Value>,
 }
 
-/// A row that could not be used.
+/// An invalid row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Skipped {
-    /// On which page, from 1.
+    /// Page number, from 1.
     pub page: u64,
-    /// Which of it, from 1.
+    /// Row number in the page, from 1.
     pub row: u64,
-    /// Why.
+    /// Error.
     pub detail: String,
 }
 
@@ -99,28 +98,28 @@ impl Report {
     }
 }
 
-/// What is kept of a job.
+/// Stored state of a job.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
-    /// Of the first page of a list that was read to its end, all of whose rows were used.
+    /// Tag of the first page, if the whole list was read and all rows were used.
     #[serde(default)]
     etag: Option<String>,
     #[serde(default)]
     report: Report,
-    /// When a round last got to the end.
+    /// End of the last complete run.
     #[serde(default)]
     succeeded_at: Option<Timestamp>,
 }
 
-/// What a job does with the rows of a page.
+/// Processes the rows of a page.
 trait Job: Send + Sync {
-    /// What it is called in the database, in logs and in reports.
+    /// Name in the database, in logs and in reports.
     const NAME: &'static str;
 
-    /// Uses `rows`.
+    /// Processes `rows`.
     ///
     /// # Errors
-    /// In words, when it can't go on.
+    /// A message, when the run can't continue.
     fn take(
         &self,
         rows: Vec<Row>,
@@ -128,7 +127,7 @@ trait Job: Send + Sync {
     ) -> impl Future<Output = Result<(), String>> + Send;
 }
 
-/// Does `job` whenever it is due.
+/// Runs `job` whenever it is due.
 async fn run<J: Job>(job: J, store: Store, pages: Pages, source: Source) {
     loop {
         time::sleep(INTERVAL).await;
@@ -170,7 +169,7 @@ async fn round<J: Job>(
     store.keep_job(J::NAME, now + source.every, &state).await
 }
 
-/// Reads the list to its end, unless it is as it was.
+/// Reads the complete list, unless it has not changed.
 async fn read<J: Job>(
     job: &J,
     store: &Store,
@@ -212,8 +211,8 @@ async fn read<J: Job>(
             return Ok(Err(format!("the list has more than {MAX_PAGES} pages")));
         }
     }
-    // Of a list in parts, the first says nothing about the others; and what could not be used may be usable
-    // the next time, by what changes here.
+    // The tag of a first page says nothing about further pages; and invalid rows may become valid by changes
+    // here.
     let is_whole =
         seen.len() == 1 && state.report.skipped_count == 0 && state.report.conflict_count == 0;
     state.etag = first_etag.filter(|_| is_whole);
@@ -254,7 +253,7 @@ fn tell(job: &str, report: &Report) {
     }
 }
 
-/// On whose behalf a job changes something.
+/// The caller for changes made by a job.
 fn caller(job: &str) -> Caller {
     Caller {
         role: Role::Operator,

@@ -1,5 +1,4 @@
-//! Orders that another system keeps: taken over as they appear there, told apart by what they are called
-//! there. That system is only read.
+//! Imports orders from another system, identified by their ids there. The other system is only read.
 
 use serde_json::{Map, Value};
 use shared::{
@@ -15,9 +14,9 @@ use crate::{
     store::Store,
 };
 
-/// What the job is called.
+/// Name of the job.
 pub const NAME: &str = "order.import";
-/// What is read of an order; the rest is the other system's own business.
+/// Fields of an order that are used; others are ignored.
 const KNOWN: [&str; 8] = [
     "external_id",
     "customer_id",
@@ -72,7 +71,7 @@ impl Job for Import {
     }
 }
 
-/// The order as it is imported. `id` is what the other system calls it, unless it says `external_id`.
+/// The order to import. `id` counts as `external_id` if there is none.
 fn order(row: Value) -> Result<Value, String> {
     let Value::Object(mut row) = row else {
         return Err("is not an object".to_owned());

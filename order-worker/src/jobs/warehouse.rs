@@ -1,5 +1,5 @@
-//! Stock as an external warehouse counts it. Reads and orders go on from what is here, however long the
-//! warehouse is away; never does a shelf have less than is promised from it.
+//! Synchronizes stock levels from an external warehouse. Orders use the local stock levels, also while the
+//! warehouse is unavailable. A stock level never falls below its reserved units.
 
 use serde_json::{Value, json};
 use shared::{
@@ -17,14 +17,14 @@ use crate::{
     store::Store,
 };
 
-/// What the job is called.
+/// Name of the job.
 pub const NAME: &str = "warehouse.refresh";
-/// Rows that are decided at the same time.
+/// Rows that are processed concurrently.
 const AT_ONCE: usize = 200;
-/// A shelf that is ordered from meanwhile is counted again so often.
+/// Attempts for a stock level that is changed by orders at the same time.
 const ATTEMPTS: usize = 5;
 
-/// Refreshes stock from `source`, until it is dropped.
+/// Synchronizes stock from `source`, until it is dropped.
 pub async fn refresh(store: Store, engine: Engine, pages: Pages, source: Source) {
     let job = Refresh {
         store: store.up_to_date(),
@@ -38,18 +38,18 @@ struct Refresh {
     engine: Engine,
 }
 
-/// What a row says.
+/// A row of the list.
 struct Count {
     sku: Sku,
     warehouse: Warehouse,
     on_hand: i64,
 }
 
-/// What came of it.
+/// Result of setting a stock level.
 enum Done {
     Changed,
     AsItWas,
-    /// So many are promised, more than there are.
+    /// Number of reserved units, which exceed the counted ones.
     Promised(i64),
 }
 
@@ -90,7 +90,7 @@ impl Refresh {
             on_hand,
         } = self.read(row).await?;
         let mut told = self.set(caller, &sku, &warehouse, on_hand).await;
-        // What is promised can't be taken back: nothing more is sold, and somebody is told.
+        // Reserved units can't be taken back: no more are sold, and the conflict is reported.
         let mut promised = None;
         for _ in 0..ATTEMPTS {
             let Err(failure) = &told else { break };
@@ -107,7 +107,7 @@ impl Refresh {
         }
     }
 
-    /// Whether that changed anything.
+    /// Sets a stock level; returns whether it changed.
     async fn set(
         &self,
         caller: &Caller,
@@ -143,7 +143,7 @@ impl Refresh {
         Ok(shelves.get(warehouse).map(|shelf| shelf.on_hand))
     }
 
-    /// `{sku, warehouse?, on_hand}`; other fields are the warehouse's own business.
+    /// Parses `{sku, warehouse?, on_hand}`; other fields are ignored.
     async fn read(&self, row: &Value) -> Result<Count, Failure> {
         let wrong = |what: String| Failure::new(Code::InvalidRequest, what);
         let sku = row["sku"].as_str().unwrap_or_default();
@@ -168,7 +168,7 @@ impl Refresh {
         })
     }
 
-    /// Where a product is that has one place only.
+    /// The warehouse of a product that is stocked in only one.
     async fn only_warehouse(&self, sku: &Sku) -> Result<Warehouse, Failure> {
         let away = |error| Failure::new(Code::Unavailable, format!("{error}"));
         let found = self.store.product(sku).await.map_err(away)?;

@@ -1,13 +1,12 @@
-//! Partners: who holds the money and who carries the goods.
+//! Partners: payment providers and carriers.
 //!
-//! Asking a partner again does nothing again and answers the same: calls carry an idempotency key made
-//! of order and step, amounts are told in totals, and a partner whose answer was lost is asked what it did
-//! before it is asked to do it. Giving something up works whether it happened, is happening, or never
-//! will.
+//! Calls are idempotent: they carry a key made of order and step, amounts are totals, and after a lost answer
+//! the partner is asked for its state before the call is repeated. Undoing works whether the original call was
+//! executed, is running, or never will be.
 //!
-//! - [`sandbox`]: partners that behave like real ones, with a durable ledger of their own.
-//! - [`stripe`]: holds real money.
-//! - [`pages`]: lists that others keep: stock of a warehouse, orders of another system.
+//! - [`sandbox`]: partners that behave like real ones, with a durable ledger.
+//! - [`stripe`]: Stripe.
+//! - [`pages`]: reads lists of other systems: stock of a warehouse, orders of another system.
 
 pub mod pages;
 pub mod sandbox;
@@ -18,18 +17,18 @@ use shared::{id::OrderId, money::Money};
 use self::{sandbox::payment::SandboxPayments, stripe::Stripe};
 use crate::domain::{command::StepResult, payment::PaymentState};
 
-/// Why a partner did not do what it was asked.
+/// Reasons why a partner's call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PartnerError {
-    /// The payment was refused, for good.
+    /// The payment was declined.
     #[error("{message}")]
     Declined {
-        /// The partner's code.
+        /// Error code of the partner.
         code: String,
-        /// The partner's words.
+        /// Error message of the partner.
         message: String,
     },
-    /// No answer, or one that says to come back: it may have been done.
+    /// No answer, or a temporary error: it may have been executed.
     #[error("{0}")]
     Transient(String),
     /// An answer that says that it was not done, or does not say whether; asked another time, it may be. The answer may
@@ -41,22 +40,22 @@ pub enum PartnerError {
     Permanent(String),
 }
 
-/// A payment, as a provider is told of it.
+/// A payment, as passed to a provider.
 #[derive(Debug, Clone)]
 pub struct Payment {
-    /// What the order calls it.
+    /// Idempotency key of the order's payment.
     pub key: String,
-    /// Which provider.
+    /// Payment provider.
     pub provider: String,
-    /// What the provider calls it, if it knows of it.
+    /// Id of the payment at the provider, if it exists there.
     pub reference: Option<String>,
-    /// Which order.
+    /// Id of the order.
     pub order_id: OrderId,
-    /// What people call the order.
+    /// Number of the order.
     pub number: i64,
-    /// What the order costs.
+    /// Total of the order.
     pub price: Money,
-    /// The provider's token for what pays.
+    /// Payment method: a token of the provider.
     pub method: String,
     /// URL to which the provider redirects the customer afterwards.
     pub return_url: Option<String>,
@@ -66,12 +65,12 @@ pub struct Payment {
     pub answered: u32,
 }
 
-/// Every provider there is; an order stays with the one that it began with.
+/// All payment providers; an order stays with the provider that it started with.
 #[derive(Clone)]
 pub struct Payments {
-    /// For trying out.
+    /// The sandbox.
     pub sandbox: SandboxPayments,
-    /// For real, if it is set up.
+    /// Stripe, if it is configured.
     pub stripe: Option<Stripe>,
 }
 
@@ -92,10 +91,10 @@ enum Provider<'a> {
 }
 
 impl Payments {
-    /// Has the price held: `Authorized`, or what is to be done before.
+    /// Authorizes the total: `Authorized`, or the action required first.
     ///
     /// # Errors
-    /// [`PartnerError`]; a refusal is `Declined`.
+    /// [`PartnerError`]; a declined payment is `Declined`.
     pub async fn authorize(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.authorize(payment).await,
@@ -120,11 +119,11 @@ impl Payments {
         }
     }
 
-    /// Has the hold given up; if there is none, there never will be: `Voided`. If money was taken it
-    /// `Stands`: that is for a refund.
+    /// Voids the authorization, or makes sure that there will be none: `Voided`. If the payment was captured,
+    /// returns its state (`Stands`), for a refund.
     ///
     /// # Errors
-    /// `Transient` when it is not known to be done.
+    /// `Transient` when the outcome is unknown.
     pub async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.void(&payment.key).await,
@@ -147,7 +146,7 @@ impl Payments {
         }
     }
 
-    /// Asks where the payment stands.
+    /// Reads the state of the payment.
     ///
     /// # Errors
     /// `Permanent` when there is none.
@@ -169,11 +168,11 @@ impl Payments {
     }
 }
 
-/// What the carrier knows of a parcel.
+/// A shipping label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// Who carries it.
+    /// Carrier.
     pub carrier: String,
-    /// The carrier's id for it.
+    /// The carrier's tracking number.
     pub tracking_number: String,
 }

@@ -1,7 +1,7 @@
-//! Lists that others keep, read page by page: never written.
+//! Reads lists of other systems, page by page.
 //!
-//! A page is a JSON array, an object with one under `data`, or JSON lines. The next one is where `Link` says
-//! (`rel="next"`, RFC 8288), or `next` in the object, or this one with `?cursor=` and its `next_cursor`.
+//! A page is a JSON array, an object with an array in `data`, or JSON lines. The next page is given by `Link`
+//! (`rel="next"`, RFC 8288), by `next` in the object, or by `next_cursor` as the parameter `cursor`.
 
 use std::{collections::BTreeMap, error::Error, time::Duration};
 
@@ -13,23 +13,23 @@ use reqwest::{
 use serde_json::{Value, value::RawValue};
 use shared::body::{first_inexact, from_stored};
 
-/// For the connection.
+/// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For a page.
+/// Timeout for a page.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of a page at most.
+/// Maximum size of a page in bytes.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// Reads lists.
+/// A client for lists.
 #[derive(Clone)]
 pub struct Pages(Client);
 
-/// What came of asking for a page.
+/// Result of fetching a page.
 #[derive(Debug)]
 pub enum Fetched {
-    /// It is as it was.
+    /// The page has not changed.
     Unchanged,
-    /// It is this.
+    /// The page.
     Page(Page),
 }
 
@@ -43,15 +43,15 @@ pub struct Page {
     pub rows: Vec<Row>,
     /// Where the list goes on.
     pub next: Option<Url>,
-    /// Names what was read, to ask whether it has changed.
+    /// Entity tag, for conditional requests.
     pub etag: Option<String>,
 }
 
 impl Pages {
-    /// A reader.
+    /// Creates a client.
     ///
     /// # Errors
-    /// When there can be no HTTP client.
+    /// When the HTTP client can't be created.
     pub fn new() -> anyhow::Result<Self> {
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -62,10 +62,10 @@ impl Pages {
         Ok(Self(client))
     }
 
-    /// The page at `url`, unless it is still the one that `etag` names.
+    /// Fetches the page at `url`, unless it still has the tag `etag`.
     ///
     /// # Errors
-    /// In words, when it can't be had or read.
+    /// A message, when it can't be fetched or parsed.
     pub async fn fetch(&self, url: &Url, etag: Option<&str>) -> Result<Fetched, String> {
         let request = self.0.get(url.clone());
         let request = match etag {

@@ -1,4 +1,4 @@
-//! Approving everything that waits for it.
+//! Approving all waiting orders.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::{
     engine::last_moment,
 };
 
-/// How long one call goes on approving; the next one goes on from there.
+/// Maximum duration of a call; the next call continues.
 const APPROVING: Duration = Duration::from_secs(2);
 
 impl Rpc {
-    /// Approves what waits for it, page by page, as long as there is time; each order is decided on
-    /// its own, so what was approved stays approved however this ends.
+    /// Approves waiting orders, page by page, within a time limit. Each order is decided on its own, so approved
+    /// orders stay approved in any case.
     pub(super) async fn approve_all(
         &self,
         caller: &Caller,

@@ -1,4 +1,4 @@
-//! What a request comes down to.
+//! Dispatches requests by the way they are executed.
 
 use shared::{
     customer::{CustomerRef, ListCustomers},
@@ -17,34 +17,34 @@ use shared::{
 
 use crate::{domain::command::Action, webhooks::new_secret};
 
-/// What a request comes down to.
+/// The way a request is executed.
 pub(super) enum Dispatch {
-    /// A command, decided with those that wait at the same moment.
+    /// A command, decided in a batch.
     Command(Action),
-    /// A look at an order, read with those that are asked for at the same moment.
+    /// A lookup of an order, read together with others.
     Lookup(GetOrder),
-    /// Whatever else.
+    /// Any other request.
     Task(Task),
 }
 
-/// What takes its own time.
+/// A request that is executed on its own.
 pub(super) enum Task {
     Read(Query),
-    /// Many changes, each of its own.
+    /// Several commands.
     ApproveAll(ApproveAll),
-    /// A customer, and each of their orders.
+    /// Erases a customer and redacts each of their orders.
     Erase(CustomerRef),
-    /// All of it.
+    /// Deletes everything.
     Reset,
     /// A payment notification whose order is looked up first.
     NotifyPayment(NotifyPayment),
     /// Many orders, each of its own.
     Import(ImportOrders),
-    /// May wait for something to read.
+    /// May wait for new events.
     Feed(ListEvents),
-    /// Of dead letters some are orders' and some are not.
+    /// Operations on dead letters.
     DeadLetter(DeadLetterRequest),
-    /// Steps that failed.
+    /// Operations on failed steps.
     Retry(RetryRequest),
 }
 
@@ -72,14 +72,14 @@ impl From<RetryRequest> for Dispatch {
     }
 }
 
-/// About what will be tried again.
+/// Operations on steps that will be retried.
 pub(super) enum RetryRequest {
     List(ListRetries),
     Redrive(RetryRef),
     RedriveAll(RedriveAll),
 }
 
-/// About what could not be done.
+/// Operations on dead letters.
 pub(super) enum DeadLetterRequest {
     List(ListDeadLetters),
     Redrive(DeadLetterRef),
@@ -87,7 +87,7 @@ pub(super) enum DeadLetterRequest {
     Discard(DeadLetterRef),
 }
 
-/// Nothing changes.
+/// Read-only requests.
 pub(super) enum Query {
     Orders(ListOrders),
     History(OrderHistory),
@@ -103,7 +103,7 @@ pub(super) enum Query {
     DebugTables,
 }
 
-/// What `request` comes down to.
+/// Dispatches `request`.
 pub(super) fn dispatch(request: Request) -> Result<Dispatch, Failure> {
     Ok(match request {
         Request::CreateOrder(request) => Dispatch::Command(Action::CreateOrder(request)),

@@ -1,4 +1,4 @@
-//! Erasing a customer: who they are goes, what was sold stays.
+//! Erases a customer's personal data; items and payments of their orders are kept.
 
 use shared::{
     customer::CustomerRef,
@@ -18,8 +18,7 @@ use crate::{
 };
 
 impl Rpc {
-    /// Erases a customer none of whose orders is open. What was erased stays so, however this ends; asking
-    /// again goes on.
+    /// Erases a customer without open orders. Can be repeated after a failure.
     pub(super) async fn erase_customer(
         &self,
         asking: &CommandContext,
@@ -32,7 +31,7 @@ impl Rpc {
             .filter(|customer| caller.may_see(&customer.storefront))
             .ok_or_else(|| Failure::not_found("customer", request.id))?;
         self.must_be_over(request.id).await?;
-        // From now on nobody orders for them.
+        // From here on no order can be created for the customer.
         let erased = self
             .change(
                 caller,
@@ -63,7 +62,7 @@ impl Rpc {
             .forget_customer(request.id)
             .await
             .map_err(unreadable)?;
-        // One that came in between is to be fulfilled first.
+        // An order that was created meanwhile has to be fulfilled first.
         self.must_be_over(request.id).await?;
         Ok(erased)
     }

@@ -1,4 +1,4 @@
-//! Reading the feed, and waiting for something new in it.
+//! Reading the event feed, and waiting for new events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,26 +16,26 @@ use tokio_util::sync::CancellationToken;
 use super::{PREFETCH, Rpc, unreadable, visible_storefront};
 use crate::{engine::last_moment, store::Behind};
 
-/// How often a waiting reader looks for what other workers have decided.
+/// Interval at which a waiting request checks for events of other workers.
 const FEED_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Readers of the feed who wait for news at the same time; who comes then is answered at once. A gateway is
-/// one of them, however many listen there.
+/// Maximum number of waiting requests; further ones are answered at once. A gateway has one, whatever its number
+/// of listeners.
 const MAX_WAITING: usize = PREFETCH as usize / 2;
 
-/// What readers of the feed wait for.
+/// Notifies waiting readers.
 #[derive(Clone)]
 pub struct FeedNotifier {
     /// Changes when there are new events.
     pub events: watch::Receiver<()>,
-    /// The worker is asked to stop: nobody waits any more.
+    /// Cancelled when the worker stops.
     pub stop: CancellationToken,
-    /// How many more may wait: each has a message in hand meanwhile.
+    /// Permits for waiting requests: each keeps a message unsettled.
     pub waiting: Arc<Semaphore>,
 }
 
 impl FeedNotifier {
-    /// News of this worker's `events`, until `stop`.
+    /// Creates a notifier for this worker's `events`.
     pub fn new(events: watch::Receiver<()>, stop: CancellationToken) -> Self {
         Self {
             events,
@@ -46,7 +46,7 @@ impl FeedNotifier {
 }
 
 impl Rpc {
-    /// A page of the feed; an empty one only after having waited for news, if there is room to wait.
+    /// A page of the feed; an empty one only after waiting for new events, if there is a permit.
     pub(super) async fn events(
         &self,
         caller: &Caller,
@@ -87,7 +87,7 @@ impl Rpc {
                 });
             }
             query.after = Some(After::Position(page.position));
-            // Other workers have news, too.
+            // Other workers have new events, too.
             let look_again = until.min(time::Instant::now() + FEED_INTERVAL);
             tokio::select! {
                 _ = news.changed() => {}

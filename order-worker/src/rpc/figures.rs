@@ -1,23 +1,22 @@
-//! Rate, errors and duration of requests, by pattern.
+//! Request metrics by pattern.
 
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 use metrics::{Counter, Histogram, counter, histogram};
 use shared::outcome::Code;
 
-/// Where a request's figures go. Looking that up by names costs more than noting them, so each thread
-/// remembers where it was.
+/// Metric handles of a pattern. Looking them up by name costs more than recording, so each thread caches them.
 struct Figures {
     requests: Counter,
     seconds: Histogram,
 }
 
 thread_local! {
-    /// By pattern and code, both few.
+    /// By pattern and code; there are few of both.
     static KNOWN: RefCell<HashMap<(&'static str, Option<Code>), Figures>> = RefCell::default();
 }
 
-/// A request of `pattern` was answered with `code`, or carried out, having taken so long.
+/// Records a request with its result and duration.
 pub(super) fn note(pattern: &'static str, code: Option<Code>, took: Duration) {
     KNOWN.with_borrow_mut(|known| {
         let known = known.entry((pattern, code));

@@ -1,4 +1,4 @@
-//! What makes asking twice the same as asking once.
+//! Idempotency keys of requests.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
@@ -11,8 +11,8 @@ use shared::{
 
 use crate::domain::command::{Idempotency, Trust};
 
-/// The client's own key, or else the message's id. Both are the caller's: two storefronts may use
-/// the same key for different things.
+/// The client's key, or the message's identity. Both are scoped to the caller: two storefronts may use the same
+/// key.
 pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, Failure> {
     if request.request.is_read() {
         return Ok(None);
@@ -44,7 +44,7 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
     }))
 }
 
-/// What was answered under the client's own key is answered again, whichever way it asks.
+/// The idempotency of a client's key, the same for synchronous and asynchronous requests.
 pub(crate) fn by_client(
     caller: &Caller,
     request: &Request,
@@ -73,7 +73,7 @@ fn scope(caller: &Caller, request: &Request) -> String {
 
 fn fingerprint(request: &Request) -> Result<String, Failure> {
     Ok(match request {
-        // A webhook is what its id says, however often and in whatever words it is repeated.
+        // A webhook is identified by its id alone.
         Request::UpdateShipment(_) | Request::NotifyPayment(_) => String::new(),
         request => digest(request.to_body()?.get()),
     })

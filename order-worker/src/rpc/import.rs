@@ -1,4 +1,4 @@
-//! Taking over orders of another system: each line is decided on its own.
+//! Imports orders of other systems: each line is decided on its own.
 
 use std::collections::HashMap;
 
@@ -35,10 +35,10 @@ impl Rpc {
     }
 }
 
-/// Takes over `lines`: each is accepted, was accepted before, or is rejected and says why.
+/// Imports `lines`: each is accepted, a duplicate, or rejected with a reason.
 ///
 /// # Errors
-/// `UNAVAILABLE` and `TIMEOUT` when not all of them were decided; asking again finds those that were.
+/// `UNAVAILABLE` and `TIMEOUT` when not all lines were decided; repeating the request detects those that were.
 pub(crate) async fn import(
     engine: &Engine,
     caller: &Caller,
@@ -86,7 +86,7 @@ pub(crate) async fn import(
 fn command(caller: &Caller, ids: LineIds, order: ImportedOrder) -> Command {
     Command::Request {
         caller: caller.clone(),
-        // It is known again by its name or by its line.
+        // The order is identified by its external id or its line.
         idempotency: None,
         if_match: None,
         action: Action::ImportOrder {
@@ -138,7 +138,7 @@ impl ImportName<'_> {
     }
 }
 
-/// Whether the order was there already.
+/// Whether the order existed already.
 fn is_duplicate(decided: Result<RpcReply, CommitError>) -> Result<bool, Failure> {
     let reply = match decided {
         Err(CommitError::Internal(why)) => return Err(Failure::new(Code::Internal, why)),
@@ -151,7 +151,7 @@ fn is_undecided(failure: &Failure) -> bool {
     matches!(failure.code, Code::Unavailable | Code::Timeout)
 }
 
-/// A line by what is wrong with it, in one sentence.
+/// A rejected line, with its violations in one sentence.
 pub(crate) fn rejected(line: u64, failure: &Failure) -> RejectedLine {
     let errors = failure.errors().and_then(Value::as_array);
     let details = errors.into_iter().flatten().map(|error| {

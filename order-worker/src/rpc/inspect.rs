@@ -1,5 +1,4 @@
-//! What is there only when it is asked for: the data as it is (`DEBUG_API=1`), and going back to the
-//! beginning (`DEMO=1`).
+//! Optional requests: stored data (`DEBUG_API=1`), and reset to the initial state (`DEMO=1`).
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -29,7 +28,7 @@ impl Rpc {
         Json::of(&self.store.debug_tables().await.map_err(unreadable)?)
     }
 
-    /// Nobody learns that it could be there.
+    /// Replies as for an unknown resource if it is disabled.
     fn require_debug_mode(&self, caller: &Caller) -> Result<(), Failure> {
         if !self.modes.debug {
             return Err(Failure::new(Code::NotFound, "DEBUG_API is not set"));

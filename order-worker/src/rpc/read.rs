@@ -1,4 +1,4 @@
-//! Reads: answered by the readers' connections, beside whatever is being decided.
+//! Reads, executed on the readers' connections.
 
 use std::panic::AssertUnwindSafe;
 
@@ -99,8 +99,7 @@ impl Rpc {
             .ok_or_else(|| Failure::not_found("webhook endpoint", id))
     }
 
-    /// Reads as one the orders that are asked for at the same moment, as far as there is room; each is told on
-    /// its own.
+    /// Reads several orders with one query, up to a size limit; each has its own result.
     pub(super) async fn look_up(&self, looks: Vec<(RequestScope, GetOrder)>) -> TaskOutcome {
         let ids: Vec<_> = looks.iter().map(|(_, query)| query.id).collect();
         let looked = AssertUnwindSafe(self.store.orders_by_id(&ids)).catch_unwind();
@@ -171,7 +170,7 @@ impl Rpc {
     }
 }
 
-/// The order that was found, if the caller may see it.
+/// The order, if it is visible to the caller.
 fn visible<'a>(
     caller: &Caller,
     query: &GetOrder,
@@ -187,7 +186,7 @@ fn visible<'a>(
         .ok_or_else(|| Failure::not_found("order", query.id))
 }
 
-/// Whose data a list shows: a storefront's own, whatever it asks for.
+/// The storefront that a list is limited to: a storefront's own, whatever it requests.
 pub(super) fn visible_storefront(
     caller: &Caller,
     request: Option<Storefront>,
@@ -198,7 +197,7 @@ pub(super) fn visible_storefront(
     }
 }
 
-/// Opaque to callers: where the page ended.
+/// An opaque cursor for the end of a page.
 pub(super) fn write_cursor(order: &Order) -> String {
     let place = json!([order.created_at.as_millisecond(), order.number]);
     BASE64_URL_SAFE_NO_PAD.encode(place.to_string())

@@ -1,4 +1,4 @@
-//! Requests that are being carried out, and what traces, logs and figures tell of how they end.
+//! A request in progress, and its trace, log line and metrics.
 
 use std::time::Instant;
 
@@ -16,14 +16,14 @@ use shared::{
 
 use super::{catch_panic, figures};
 
-/// What came of an errand.
+/// Result of a task.
 pub(super) struct TaskOutcome {
     pub(super) answered: Vec<EntryReply>,
     /// Orders that are still to be looked up.
     pub(super) left: Vec<(RequestScope, GetOrder)>,
 }
 
-/// A request that is being carried out.
+/// A request in progress.
 pub(super) struct RequestScope {
     correlation_id: CorrelationId,
     pattern: &'static str,
@@ -51,7 +51,7 @@ impl RequestScope {
         }
     }
 
-    /// What its caller is told, after everybody else.
+    /// Ends the request: records it and returns its reply.
     pub(super) fn end(self, reply: RpcReply) -> EntryReply {
         let Self {
             correlation_id,
@@ -73,7 +73,7 @@ impl RequestScope {
     }
 }
 
-/// What the trace tells of it.
+/// Adds the result to the span.
 fn note(span: &mut Span, caller: &Caller, reply: &RpcReply) {
     if !span.is_recording() {
         return;
@@ -89,7 +89,7 @@ fn note(span: &mut Span, caller: &Caller, reply: &RpcReply) {
     }
 }
 
-/// One line of the story.
+/// Logs the result.
 fn tell(pattern: &str, caller: &Caller, reply: &RpcReply) {
     let Caller {
         actor,
@@ -99,7 +99,7 @@ fn tell(pattern: &str, caller: &Caller, reply: &RpcReply) {
     } = caller;
     let trace_id = caller.traceparent.as_deref().and_then(trace::id);
     match &reply.outcome {
-        // It is looked into only for those who read it.
+        // Evaluated only if it is logged.
         Ok(_) if !tracing::enabled!(tracing::Level::INFO) => {}
         Ok(json) => {
             let value = json.value();

@@ -1,4 +1,4 @@
-//! Figures.
+//! Statistics.
 
 use jiff::Timestamp;
 use shared::{
@@ -11,7 +11,7 @@ use super::{Rpc, unreadable, visible_storefront};
 use crate::stats::{TOLD_EVENTS, add_up, first_day, system};
 
 impl Rpc {
-    /// What was counted; for operators, how the system is getting on besides.
+    /// Order statistics; for operators also the state of the system.
     pub(super) async fn stats(&self, caller: &Caller, query: GetStats) -> Result<Json, Failure> {
         let first = first_day(Timestamp::now(), query.days);
         let storefront = visible_storefront(caller, query.storefront);

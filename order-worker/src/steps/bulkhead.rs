@@ -1,5 +1,5 @@
-//! A partner that does not answer, or takes its time, has only so many steps wait for it. The others are put
-//! off, so that there is room for the steps of those who do answer, and for those that need nobody.
+//! Limits the number of calls to a slow partner. Further steps are postponed, so that there is capacity for
+//! steps of other partners and for those without a partner.
 //!
 //! The pattern is Nygard's (Release It!, *Bulkheads* and *Circuit Breaker*).
 
@@ -13,19 +13,19 @@ use tokio::{
     time::{self, Instant},
 };
 
-/// Calls to a partner at the same time. Each may be the only one of its message, and with this many
-/// messages in hand for nothing there must be enough left for the others.
+/// Maximum number of concurrent calls to a partner. Each may occupy one message, and enough messages must be
+/// left for other steps.
 const PLACES: usize = 128;
-/// Who takes longer to answer is slow; so long a step waits for a place before that is known.
+/// A call that takes longer marks the partner as slow; also the maximum wait for a permit while it is not.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const _: () = assert!(PLACES + 64 <= super::PREFETCH as usize);
 
-/// The places for calls to one partner.
+/// The permits for calls to one partner.
 pub(super) struct Bulkhead {
     places: Semaphore,
     patience: Duration,
-    /// Whether the last call took longer, or somebody waited for a place in vain since.
+    /// Whether the last call was slow, or waiting for a permit has timed out since.
     is_slow: AtomicBool,
 }
 
@@ -38,8 +38,8 @@ impl Bulkhead {
         }
     }
 
-    /// Has `call` made when there is a place; `None` when there is none, and it was not made. Even a slow
-    /// partner is called if there is one: that is how it is found to be quick again.
+    /// Makes `call` if there is a permit; returns `None` otherwise. A slow partner is called as well when there
+    /// is one, which is how its recovery is noticed.
     pub(super) async fn call<T>(&self, call: impl Future<Output = T>) -> Option<T> {
         let _place = self.place().await?;
         let asked = Instant::now();
@@ -81,7 +81,7 @@ mod tests {
         };
         let hanging = join_all((0..PLACES).map(|_| bulkhead.call(pending::<()>())));
         let others = async {
-            // Nothing is known of the partner yet, and then it is.
+            // The partner is not known to be slow yet; then it is.
             assert_eq!(bulkhead.call(ready(())).await, None);
             assert!(bulkhead.is_slow.load(Ordering::Relaxed));
             assert_eq!(bulkhead.call(ready(())).await, None);
@@ -89,7 +89,7 @@ mod tests {
         let Either::Right(_) = select(hanging, Box::pin(others)).await else {
             unreachable!("nobody answers")
         };
-        // They were given up waiting for.
+        // The calls were dropped.
         assert_eq!(bulkhead.call(ready(1)).await, Some(1));
         assert!(!bulkhead.is_slow.load(Ordering::Relaxed));
     }

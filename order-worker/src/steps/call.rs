@@ -1,5 +1,5 @@
-//! What a step asks of a partner: all that is kept of its order while it is asked. That may take many
-//! seconds, and orders may be large.
+//! The partner call of a step. Holds only what the call needs: it may take many seconds, and orders may be
+//! large.
 
 use shared::id::{OrderId, Warehouse};
 
@@ -13,17 +13,17 @@ use crate::{
     providers::{PartnerError, Payment},
 };
 
-/// A step whose time has come, with what it takes to perform it.
+/// A due step with its call.
 pub(super) struct Due {
-    /// Which attempt of which step.
+    /// The step and its attempt.
     pub(super) row: StepRow,
-    /// What people call the order.
+    /// Number of the order.
     pub(super) number: i64,
-    /// What is asked.
+    /// The call.
     pub(super) call: Call,
 }
 
-/// What is asked of whom.
+/// A call to a partner.
 pub(super) enum Call {
     Authorize(Payment),
     /// The order as of this version: so many minor units in all, and whether no capture follows.
@@ -36,7 +36,7 @@ pub(super) enum Call {
     Check(Payment, u64),
     Announce(OrderId, Warehouse),
     Withdraw(OrderId, Warehouse),
-    /// All that there is to do is to decide.
+    /// No call; the step is only decided.
     Nothing,
 }
 
@@ -71,7 +71,7 @@ impl Call {
         }
     }
 
-    /// Whether it is made to the provider, who may be far away. The carrier is our own.
+    /// Whether the call goes to the payment provider.
     pub(super) fn is_to_the_provider(&self) -> bool {
         match self {
             Self::Authorize(_)
@@ -85,7 +85,7 @@ impl Call {
 }
 
 impl Partners {
-    /// Has the partner do what it is asked.
+    /// Makes the call.
     pub(super) async fn answer(&self, call: &Call) -> Result<StepResult, PartnerError> {
         let (payments, carrier) = (&self.payments, &self.carrier);
         match call {

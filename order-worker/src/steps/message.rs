@@ -1,6 +1,5 @@
-//! Messages on the step queue: which attempt of which step it is time for. Steps that were put
-//! together may travel together, as requests do ([`shared::amqp::batch`]); each is performed, and
-//! its result committed, by itself.
+//! Messages on the step queue: each names an attempt of a step. Several steps may be sent as one batch, as
+//! requests are ([`shared::amqp::batch`]); each is executed and committed on its own.
 
 use std::fmt;
 
@@ -17,27 +16,26 @@ use uuid::Uuid;
 
 use crate::domain::step::{Step, StepKey, StepRow};
 
-/// Steps of one message at most: it is settled with the last of them, and after the death of its
-/// worker all are looked at again.
+/// Maximum number of steps per message: it is settled after the last of them, and redelivered as a whole.
 const MAX_STEPS: usize = 50;
 
-/// It is time for this attempt.
+/// An attempt of a step is due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StepMessage {
-    /// Of which order.
+    /// Id of the order.
     pub order_id: OrderId,
-    /// Which step.
+    /// The step.
     pub step: Step,
-    /// Which attempt.
+    /// Number of the attempt.
     pub attempt: u32,
 }
 
-/// What a message says it is time for, and why some of it can't be read, if so.
+/// The steps of a message, and the error if some of it can't be parsed.
 pub type Read = (Vec<StepMessage>, Option<serde_json::Error>);
 
 impl StepMessage {
-    /// The key of the step's row.
+    /// Key of the step's row.
     pub fn key(&self) -> StepKey {
         StepKey {
             order_id: self.order_id,
@@ -45,7 +43,7 @@ impl StepMessage {
         }
     }
 
-    /// What `delivery` says it is time for, and why some of it can't be read, if so.
+    /// Parses the steps of `delivery`.
     pub fn read(delivery: &Incoming) -> Read {
         if delivery.kind != BATCH {
             return match serde_json::from_slice(&delivery.body) {
@@ -73,7 +71,7 @@ impl StepMessage {
     }
 }
 
-/// The messages that say it is time for `rows`, each with the rows it is about: a plain one for one.
+/// The messages for `rows`, each with its rows; a single step is a plain message.
 pub fn messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)> {
     rows.chunks(MAX_STEPS).map(|rows| {
         let message = match rows {
@@ -125,7 +123,7 @@ fn step(row: &StepRow) -> StepMessage {
     }
 }
 
-/// What a message is called: the attempt that it is time for.
+/// Id of a message: order, step and attempt.
 pub(super) struct Name<'a>(pub(super) &'a StepRow);
 
 impl fmt::Display for Name<'_> {

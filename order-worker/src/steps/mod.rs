@@ -63,14 +63,13 @@ use crate::{
 /// its steps, and a partner that does not answer has some for as long as [`STEP_TIMEOUT`]. The steps of
 /// others, and those that need no partner, must get past them ([`Bulkhead`]).
 const PREFETCH: u16 = 200;
-/// Steps in hand at the same time.
+/// Maximum number of steps in progress.
 const AT_ONCE: u32 = 600;
-/// Messages whose steps' orders are being read: these are in memory meanwhile, however large they are.
+/// Maximum number of messages whose orders are loaded at the same time, which bounds memory use.
 const READING: usize = 16;
-/// A partner that has not answered by then is asked again later. With the wait for a place, below the lease of
-/// a step.
+/// Timeout of a partner call. Together with the wait for a permit, shorter than the lease of a step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
-/// Between attempts while the database is away.
+/// Delay between attempts while the database is unavailable.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The header in which a dead letter carries the reason of the worker.
 pub const DEAD_LETTER_REASON: &str = "dead_letter_reason";
@@ -79,16 +78,16 @@ pub const DEAD_LETTER_REASON: &str = "dead_letter_reason";
 /// with consumers, half an hour by default.
 const HOLD: Duration = Duration::from_mins(10);
 
-/// What steps work with.
+/// The partners.
 #[derive(Clone)]
 pub struct Partners {
-    /// Holds the money.
+    /// Payment providers.
     pub payments: Payments,
-    /// Carries the goods.
+    /// Carrier.
     pub carrier: SandboxCarrier,
 }
 
-/// Handles steps from the queue.
+/// Executes steps from the queue.
 #[derive(Clone)]
 pub struct Steps {
     store: Store,
@@ -125,7 +124,7 @@ impl Steps {
         }
     }
 
-    /// Takes steps until `stop`; `tasks` tracks those under way, until `give_up`.
+    /// Executes steps until `stop`; `tasks` tracks those in progress, until `give_up`.
     pub async fn run(
         self,
         broker: Broker,
@@ -167,7 +166,7 @@ impl Steps {
         give_back(deliveries).await;
     }
 
-    /// Performs all steps of a message, at the same time; it is settled with the last of them.
+    /// Executes all steps of a message concurrently; settles it after the last of them.
     async fn handle(self, delivery: Incoming, (messages, unreadable): message::Read) {
         // Steps of which another attempt is under way here wait for its end, each on its own, so that no
         // message holds one step while it waits for another. A step that was sent twice is found done then.
@@ -194,7 +193,7 @@ impl Steps {
         }
     }
 
-    /// Accepts an order that its caller was promised; settled once it is stored.
+    /// Creates an order that was acknowledged asynchronously; the message is settled once it is stored.
     async fn accept(self, delivery: Incoming) {
         let (accept, mut caller, idempotency) = match read_accept(&delivery) {
             Ok(read) => read,
@@ -319,7 +318,7 @@ impl Steps {
         report::tell(&row, number, &result);
         let ending = Ending::of(&result);
         let finished = match self.finish(&row, result).await {
-            // Deciding the same result again would not end better: an operator must look.
+            // The same result would fail again: an operator has to look at it.
             Ok(RpcReply {
                 outcome: Err(failure),
                 ..
@@ -340,7 +339,7 @@ impl Steps {
         finished
     }
 
-    /// Has the partner asked, if there is room for another call.
+    /// Makes the partner call, if there is a permit.
     async fn ask(&self, call: &Call) -> StepResult {
         let asked = time::timeout(STEP_TIMEOUT, self.partners.answer(call));
         let answered = if call.is_to_the_provider() {
@@ -361,8 +360,7 @@ impl Steps {
         }
     }
 
-    /// What there is to do for the steps, as far as there is room for their orders, as soon as the database
-    /// tells.
+    /// Loads the calls of the steps, up to a size limit; waits for an unavailable database.
     async fn read(&self, keys: &[StepKey]) -> Result<ById<Vec<Due>>, StoreError> {
         let patience = Instant::now() + HOLD;
         loop {
@@ -404,8 +402,8 @@ impl Steps {
     }
 }
 
-/// What is to be accepted. A message that comes again is known by the order's id; a client that asks
-/// again under its key, in whatever way, by that.
+/// Parses an asynchronous order. A repeated message is recognized by the order's id, a repeated request by the
+/// client's key.
 fn read_accept(delivery: &Incoming) -> Result<(AcceptOrder, Caller, Option<Idempotency>), Failure> {
     let (accept, caller, key) = AcceptOrder::read(delivery)?;
     let request = Request::CreateOrder(accept.order.clone());

@@ -1,5 +1,5 @@
-//! Authorizing, capturing, and their undoing. All go by the key of the authorization: there is one
-//! for each order.
+//! Payment calls: authorize, capture, void, refund. All use the idempotency key of the authorization, which is
+//! unique per order.
 
 use crate::{
     domain::{
@@ -41,7 +41,7 @@ pub(super) async fn authorize(
     }
 }
 
-/// Undoes [`authorize`], whether it happened, is happening, or never will.
+/// Undoes [`authorize`], whether it was executed, is running, or never will be.
 pub(super) async fn void(
     payments: &Payments,
     payment: &Payment,
@@ -54,7 +54,7 @@ pub(super) async fn void(
     })
 }
 
-/// Takes what has left costs, in all.
+/// Captures the total value of what was shipped.
 pub(super) async fn capture(
     payments: &Payments,
     payment: &Payment,
@@ -83,7 +83,7 @@ pub(super) async fn refund(
     })
 }
 
-/// Looks where it stands.
+/// Reads the state of the payment.
 pub(super) async fn check(
     payments: &Payments,
     payment: &Payment,
@@ -93,7 +93,7 @@ pub(super) async fn check(
     Ok(stands(standing, version))
 }
 
-/// As it was asked of the order as it is.
+/// Adds the version of the order to the state.
 fn stands(standing: PaymentState, version: u64) -> StepResult {
     StepResult::Stands(PaymentState {
         version,

@@ -1,4 +1,4 @@
-//! What traces, logs and figures tell of a step.
+//! Trace, logs and metrics of a step.
 
 use jiff::Timestamp;
 use shared::trace::{self, Span};
@@ -11,7 +11,7 @@ use crate::{
     stats::Latencies,
 };
 
-/// How an attempt ended, as figures tell it.
+/// Result of an attempt, as used in metrics.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     Done,
@@ -47,7 +47,7 @@ impl Ending {
     }
 }
 
-/// Counts an attempt whose result is stored.
+/// Records an attempt whose result is stored.
 pub(super) fn measure(row: &StepRow, ending: Ending, latencies: &Latencies) {
     let (step, outcome) = (row.key.step.kind(), ending.as_str());
     latencies.note(step, row.due_at, ending != Ending::Done);
@@ -56,7 +56,7 @@ pub(super) fn measure(row: &StepRow, ending: Ending, latencies: &Latencies) {
     metrics::histogram!("step_duration_seconds", "step" => step).record(took.max(0.0));
 }
 
-/// What the trace tells of it.
+/// Adds the result to the span.
 pub(super) fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
     if !span.is_recording() {
         return;
@@ -78,7 +78,7 @@ pub(super) fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
     }
 }
 
-/// One line of the order's story.
+/// Logs the result.
 pub(super) fn tell(row: &StepRow, number: i64, result: &StepResult) {
     let StepKey { order_id, step } = &row.key;
     let intent = step.kind();

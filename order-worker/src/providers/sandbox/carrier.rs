@@ -1,5 +1,5 @@
-//! The sandbox carrier: gives out tracking numbers, and as `CARRIER=sandbox` also delivers: every
-//! few seconds the parcel gets further, and the shipper webhook is told, signed, until it answers.
+//! The sandbox carrier: creates labels, and with `CARRIER=sandbox` also delivers: every few seconds it advances
+//! its shipments and calls the shipper webhook, signed, until the webhook succeeds.
 
 use std::time::Duration;
 
@@ -16,46 +16,46 @@ use crate::{
     store::database::{Sql, arguments},
 };
 
-/// What shipments call this carrier.
+/// Name of this carrier in shipments.
 pub const NAME: &str = "sandbox";
-/// What a parcel goes through, one after the other.
+/// Stages of a shipment.
 const JOURNEY: [ShipmentUpdate; 4] = [
     ShipmentUpdate::Shipped,
     ShipmentUpdate::InTransit,
     ShipmentUpdate::OutForDelivery,
     ShipmentUpdate::Delivered,
 ];
-/// Between two stops of the journey.
+/// Time between two stages.
 const LEG_MS: i64 = 1_500;
-/// Before a webhook that was not taken is sent again.
+/// Delay before a failed webhook is repeated.
 const RETRY_MS: i64 = 2_000;
-/// For a parcel to be told of, before somebody else does.
+/// Lease of a shipment while its webhook is being sent.
 const LEASE_MS: i64 = 15_000;
-/// How often the carrier looks for parcels to move.
+/// Interval for looking for due shipments.
 const INTERVAL: Duration = Duration::from_millis(300);
-/// For the webhook's answer.
+/// Timeout for the webhook's response.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Parcels moved at once.
+/// Shipments per round.
 const ROUND: i64 = 100;
 
 /// The carrier; keys are `ORDER_ID/request_shipment:WAREHOUSE`.
 #[derive(Clone)]
 pub struct SandboxCarrier {
     sandbox: Sandbox,
-    /// Whether parcels move by themselves.
+    /// Whether it delivers.
     delivers: bool,
 }
 
 impl SandboxCarrier {
-    /// The carrier with these books.
+    /// The carrier with this ledger.
     pub fn new(sandbox: Sandbox, delivers: bool) -> Self {
         Self { sandbox, delivers }
     }
 
-    /// Announces a parcel under `key`, once.
+    /// Creates a label under `key`, once.
     ///
     /// # Errors
-    /// `Permanent` when the parcel was withdrawn.
+    /// `Permanent` when the label was withdrawn.
     pub async fn announce(&self, key: &str, order_id: OrderId) -> Result<Label, PartnerError> {
         let next_at = self
             .delivers
@@ -68,8 +68,7 @@ impl SandboxCarrier {
         self.sandbox.teller.enter(key, announce).await?
     }
 
-    /// Withdraws the parcel under `key`; if there is none, there never will be. One that has left
-    /// goes on.
+    /// Withdraws the label under `key`, or makes sure that there will be none. A shipment in transit continues.
     ///
     /// # Errors
     /// `Transient`.
@@ -79,10 +78,10 @@ impl SandboxCarrier {
         self.sandbox.teller.enter(key, withdraw).await
     }
 
-    /// Delivers until it is dropped: moves parcels and tells `webhook_url`, signed with `secret`.
+    /// Delivers until it is dropped: advances shipments and calls `webhook_url`, signed with `secret`.
     ///
     /// # Errors
-    /// When the secret is not usable.
+    /// When the secret is invalid.
     pub async fn deliver(
         self,
         client: reqwest::Client,
@@ -108,7 +107,7 @@ impl SandboxCarrier {
         webhook: &Webhook,
     ) -> anyhow::Result<()> {
         let now = Timestamp::now().as_millisecond();
-        // Whoever takes a parcel tells of it; should nothing come of that, it is told again.
+        // The lease expires if the webhook is not delivered, and it is sent again.
         let due = self
             .sandbox
             .ledger
@@ -143,7 +142,7 @@ impl SandboxCarrier {
                 "timestamp": Timestamp::now(),
                 "data": {"order_id": order_id, "tracking_number": number, "carrier": NAME},
             });
-            // The same parcel at the same stop is the same webhook, however often it is sent.
+            // The webhook's id is derived from shipment and stage, so repetitions are recognized.
             let told = tell(
                 client,
                 url,

@@ -1,5 +1,5 @@
-//! What the sandbox partners' books say of the payments and parcels of one transaction, and how
-//! each call changes them. Pure: the [`teller`](super::teller) loads and writes.
+//! The sandbox ledger: payments and shipments loaded for a transaction, and the effect of each call on them.
+//! Pure; [`ledger_writer`](super::ledger_writer) loads and saves them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,16 +13,16 @@ use crate::{
     providers::{Label, PartnerError},
 };
 
-/// What is held under a key.
+/// An authorization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HeldAuthorization {
-    /// The books' id for it.
+    /// Id of the payment.
     pub(super) reference: String,
-    /// Minor units held.
+    /// Authorized amount in minor units.
     pub(super) amount: i64,
 }
 
-/// How often `pm_flaky` fails.
+/// Number of failures of `pm_flaky`.
 const FLAKY_FAILURES: i64 = 2;
 
 /// A row of the payments.
@@ -34,14 +34,14 @@ pub(super) struct Payment {
     pub(super) currency: String,
     pub(super) captured: i64,
     pub(super) refunded: i64,
-    /// How often it was asked for.
+    /// Number of authorization calls.
     pub(super) calls: i64,
-    /// Whether money was ever held.
+    /// Whether it was ever authorized.
     pub(super) was_held: bool,
 }
 
 impl Payment {
-    /// One that was asked for and of which nothing is held.
+    /// A payment without an authorization.
     fn asked(reference: String, amount: i64, currency: &str) -> Self {
         Self {
             reference,
@@ -82,10 +82,10 @@ impl Payment {
     }
 }
 
-/// Where a payment stands.
+/// Status of a payment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
-    /// Nothing is held yet.
+    /// Not authorized yet.
     Asked,
     Authorized,
     Declined,
@@ -117,19 +117,19 @@ impl Status {
     }
 }
 
-/// A row of the parcels.
+/// A row of the shipments.
 #[derive(Debug, Clone)]
 pub(super) struct ShipmentRow {
     pub(super) order_id: String,
     pub(super) tracking_number: String,
     pub(super) is_cancelled: bool,
-    /// Webhooks that were delivered.
+    /// Number of delivered webhooks.
     pub(super) stage: i64,
-    /// When the next one is due, in Unix milliseconds.
+    /// Time of the next webhook in Unix milliseconds.
     pub(super) next_at: Option<i64>,
 }
 
-/// Money that was really held, taken, let go or given back.
+/// An entry of the ledger: authorized, captured, voided or refunded money.
 #[derive(Debug)]
 pub(super) struct LedgerEntry {
     pub(super) payment: String,
@@ -137,7 +137,7 @@ pub(super) struct LedgerEntry {
     pub(super) amount: i64,
 }
 
-/// What was loaded, and what has changed since.
+/// The loaded rows, and what has changed since.
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) payments: HashMap<String, Payment>,
@@ -148,7 +148,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Holds `price` under `key`, once: what came of it, and whether this was the key's first call.
+    /// Authorizes `price` under `key`, once: returns the result, and whether this was the key's first call.
     pub(super) fn authorize(
         &mut self,
         key: &str,
@@ -192,7 +192,7 @@ impl Ledger {
         (result, payment.calls == 1)
     }
 
-    /// Lets go of what is held under `key`; if nothing is, nothing ever will be.
+    /// Voids the authorization under `key`, or makes sure that there will be none.
     pub(super) fn void(&mut self, key: &str, reference: String) -> StepResult {
         let payment = self
             .payments
@@ -255,7 +255,7 @@ impl Ledger {
         })
     }
 
-    /// Gives back of what was taken under `key` until that is `total`.
+    /// Refunds up to a total of `total` under `key`.
     pub(super) fn refund(&mut self, key: &str, total: i64) -> Result<i64, PartnerError> {
         let payment = self.payments.get_mut(key);
         let Some(payment) = payment.filter(|payment| payment.status == Status::Captured) else {
@@ -278,12 +278,12 @@ impl Ledger {
         Ok(payment.refunded)
     }
 
-    /// Where the payment under `key` stands.
+    /// State of the payment under `key`.
     pub(super) fn look(&self, key: &str) -> Option<PaymentState> {
         self.payments.get(key).map(Payment::stands)
     }
 
-    /// Announces a parcel under `key`, once; `next_at` is when it moves, if it does by itself.
+    /// Creates a label under `key`, once; `next_at` is the time of its first webhook, if it delivers.
     pub(super) fn announce(
         &mut self,
         key: &str,
@@ -313,8 +313,7 @@ impl Ledger {
         }
     }
 
-    /// Withdraws the parcel under `key`; if there is none, there never will be. One that has left
-    /// goes on.
+    /// Withdraws the label under `key`, or makes sure that there will be none. A shipment in transit continues.
     pub(super) fn withdraw(&mut self, key: &str, order_id: OrderId) {
         let parcel = self
             .parcels

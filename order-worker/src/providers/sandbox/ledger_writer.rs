@@ -1,5 +1,5 @@
-//! Writes the sandbox's books, as the engine writes ours: calls that wait at the same moment are one
-//! transaction, and nobody is answered before its commit.
+//! Writes the sandbox ledger: calls that are queued at the same moment share a transaction, and are answered
+//! after its commit.
 
 use std::{io, mem};
 
@@ -19,16 +19,16 @@ use crate::{
     },
 };
 
-/// Calls of one transaction at most.
+/// Maximum number of calls per transaction.
 const MAX_CALLS: usize = 256;
-/// Calls that may wait; steps under way are the tighter bound.
+/// Maximum number of queued calls; steps in progress are the tighter bound.
 const QUEUE: usize = 1_024;
 
-/// Takes calls; clones share one teller.
+/// Accepts calls; clones share one writer.
 #[derive(Clone)]
 pub(super) struct LedgerWriter(mpsc::Sender<Call>);
 
-/// What a call does to the books; it gives what answers the call after the commit.
+/// A call's effect on the ledger; returns the closure that answers the call after the commit.
 type Entry = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(Committed) + Send> + Send>;
 type Committed = Result<(), PartnerError>;
 
@@ -38,7 +38,7 @@ struct Call {
 }
 
 impl LedgerWriter {
-    /// Starts writing `ledger`'s books; it ends with the last clone.
+    /// Starts the writer; it ends with the last clone.
     pub(super) fn start(ledger: LedgerLocation) -> io::Result<Self> {
         let (sender, mut calls) = mpsc::channel(QUEUE);
         dedicated_thread::spawn("sandbox", async move {
@@ -50,10 +50,10 @@ impl LedgerWriter {
         Ok(Self(sender))
     }
 
-    /// Has `entry` made about what goes by `key`.
+    /// Applies `entry` to the rows of `key`.
     ///
     /// # Errors
-    /// `Transient` when it is not known to be written.
+    /// `Transient` when the outcome is unknown.
     pub(super) async fn enter<T: Send + 'static>(
         &self,
         key: &str,
@@ -84,7 +84,7 @@ async fn write(ledger: &LedgerLocation, calls: Vec<Call>) {
         answers.extend(entries.into_iter().map(|entry| entry(books)));
     })
     .await;
-    // Calls that did not get as far find their answer gone.
+    // Calls that were not executed see their channel closed.
     for answer in answers {
         answer(committed.clone());
     }
@@ -103,7 +103,7 @@ async fn transact(
 }
 
 async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreError> {
-    // Of several workers at the same key, one after the other, also if there is no row yet.
+    // Serializes several workers at the same key, even if there is no row yet.
     if matches!(session, Session::Postgres(_)) {
         let lock = "SELECT pg_advisory_xact_lock(hash)
                     FROM (SELECT DISTINCT hashtextextended(key, 0) AS hash

@@ -1,11 +1,10 @@
-//! Partners to try things out with. They behave like real ones: they keep a durable ledger of
-//! their own, apart from the orders' tables, honour idempotency keys, decline, dawdle and lose
-//! answers. Tests and `order-worker verify` compare our books with the ledger.
+//! Partners for development and tests. They behave like real ones: they keep a durable ledger apart from the
+//! orders' tables, honour idempotency keys, decline, are slow, and lose answers. Tests and `order-worker verify`
+//! compare the orders with the ledger.
 //!
-//! - [`payment`]: holds, takes and gives back money.
-//! - [`carrier`]: gives out tracking numbers; as `CARRIER=sandbox` it also delivers, calling the
-//!   shipper webhook as it goes.
-//! - `books`: what each call does to the ledger; `teller`: has it written.
+//! - [`payment`]: the payment provider.
+//! - [`carrier`]: the carrier; with `CARRIER=sandbox` it also delivers, calling the shipper webhook.
+//! - `ledger`: the effect of each call; `ledger_writer`: saves it.
 
 pub mod carrier;
 mod ledger;
@@ -29,7 +28,7 @@ use crate::store::{
     postgres, sqlite,
 };
 
-/// The sandbox partners' house: clones share it.
+/// The sandbox partners; clones share them.
 #[derive(Clone)]
 pub struct Sandbox {
     ledger: LedgerLocation,
@@ -37,10 +36,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Opens for business with these books.
+    /// Opens the sandbox with this ledger.
     ///
     /// # Errors
-    /// When there can be no more threads.
+    /// When its thread can't be created.
     pub fn open(ledger: LedgerLocation) -> io::Result<Self> {
         Ok(Self {
             teller: LedgerWriter::start(ledger.clone())?,
@@ -50,13 +49,13 @@ impl Sandbox {
 }
 
 impl Sandbox {
-    /// Burns the books, for demonstrations.
+    /// Deletes the ledger, for demonstrations.
     ///
     /// # Errors
-    /// When the ledger is away.
+    /// When the ledger is unavailable.
     pub async fn reset(&self) -> Result<(), StoreError> {
         let mut session = self.ledger.begin().await?;
-        // Who has read a page already would write it again.
+        // Concurrent calls that have read rows would write them again.
         let alone = Sql::dialects(
             "SELECT 1",
             "LOCK TABLE payments, movements, parcels IN ACCESS EXCLUSIVE MODE",
@@ -73,19 +72,19 @@ impl Sandbox {
     }
 }
 
-/// Where the sandbox's books are: a file beside a SQLite database, a schema of its own in PostgreSQL.
+/// Location of the ledger: a file beside a SQLite database, or a schema in PostgreSQL.
 #[derive(Clone)]
 pub struct LedgerLocation(Place);
 
 #[derive(Clone)]
 enum Place {
-    /// One connection, so that nobody meets a locked file.
+    /// A single connection avoids lock conflicts.
     Sqlite(Arc<Mutex<rusqlite::Connection>>),
     Postgres(Box<postgres::Pool>),
 }
 
 impl LedgerLocation {
-    /// Opens the ledger of the database that `database_url` names, creating it as needed.
+    /// Opens the ledger of the database `database_url`, creating it if necessary.
     ///
     /// # Errors
     /// When it can't be opened.
@@ -102,12 +101,12 @@ impl LedgerLocation {
         Ok(Self(Place::Sqlite(Arc::new(Mutex::new(connection)))))
     }
 
-    /// `orders.db` has its ledger in `orders.sandbox.db`.
+    /// The ledger of `orders.db` is `orders.sandbox.db`.
     pub fn path(database: &Path) -> PathBuf {
         database.with_extension("sandbox.db")
     }
 
-    /// A transaction.
+    /// Starts a transaction.
     async fn begin(&self) -> Result<Session, StoreError> {
         match &self.0 {
             Place::Sqlite(connection) => {
@@ -138,7 +137,7 @@ async fn writing(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
     Session::Sqlite(sqlite::Connection::Writing(connection))
 }
 
-/// The ledger of `database_url` for reading all of it; none if there never was one.
+/// The ledger of `database_url` for reading all of it; `None` if there is none.
 async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
     if postgres::is_meant(database_url) {
         return Ok(Some(
@@ -152,7 +151,7 @@ async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
     sqlite::auditing(&path).map(Some)
 }
 
-/// The ledger's own troubles are the partner's: try again.
+/// Ledger errors are reported as temporary errors of the partner.
 fn away(error: impl Into<StoreError>) -> PartnerError {
     PartnerError::Transient(format!("the sandbox's ledger: {}", error.into()))
 }

@@ -1,4 +1,4 @@
-//! The sandbox payment provider. `payment_method` says how it behaves:
+//! The sandbox payment provider. `payment_method` controls its behaviour:
 //!
 //! | token | behaviour |
 //! |---|---|
@@ -24,11 +24,11 @@ use crate::{
     providers::{PartnerError, Payment},
 };
 
-/// What orders and events call this provider.
+/// Name of this provider in orders and events.
 pub const NAME: &str = "sandbox";
-/// What pays when a caller names nothing.
+/// Default payment method.
 pub const DEFAULT_METHOD: &str = "pm_ok";
-/// How long `pm_slow` takes to answer.
+/// Response time of `pm_slow`.
 const SLOW: Duration = Duration::from_secs(3);
 
 /// The provider; keys are `ORDER_ID/authorize_payment`.
@@ -36,15 +36,15 @@ const SLOW: Duration = Duration::from_secs(3);
 pub struct SandboxPayments(Sandbox);
 
 impl SandboxPayments {
-    /// The provider with these books.
+    /// The provider with this ledger.
     pub fn new(sandbox: Sandbox) -> Self {
         Self(sandbox)
     }
 
-    /// Holds the price, once.
+    /// Authorizes the price, once.
     ///
     /// # Errors
-    /// `Declined`, also when the key was given up; `Transient` when the answer is not known.
+    /// `Declined`, also when the key was voided; `Transient` when the outcome is unknown.
     pub(in crate::providers) async fn authorize(
         &self,
         payment: &Payment,
@@ -61,7 +61,7 @@ impl SandboxPayments {
                     "the provider's answer was lost".to_owned(),
                 ));
             }
-            // The money is held at once; only the answer dawdles.
+            // Authorized at once; only the answer is delayed.
             "pm_slow" if is_first => tokio::time::sleep(SLOW).await,
             _ => {}
         }
@@ -72,7 +72,7 @@ impl SandboxPayments {
         })
     }
 
-    /// Lets go of what is held under `key`; if nothing is, nothing ever will be. What was taken stays.
+    /// Voids the authorization under `key`, or makes sure that there will be none. Captured money is kept.
     ///
     /// # Errors
     /// `Transient`.
@@ -86,7 +86,7 @@ impl SandboxPayments {
     /// hold has ended.
     ///
     /// # Errors
-    /// `Permanent` when less is held.
+    /// `Permanent` when less is authorized.
     pub(in crate::providers) async fn capture(
         &self,
         key: &str,
@@ -98,11 +98,10 @@ impl SandboxPayments {
         self.0.teller.enter(key, capture).await?
     }
 
-    /// Gives back of what was taken under `key` until that is `total`; returns the minor units given
-    /// back in all. So it may be asked for again and again, and in any order.
+    /// Refunds up to a total of `total` under `key`; returns the refunded total. Repeatable in any order.
     ///
     /// # Errors
-    /// `Permanent` when less was taken.
+    /// `Permanent` when less was captured.
     pub(in crate::providers) async fn refund(
         &self,
         key: &str,
@@ -113,7 +112,7 @@ impl SandboxPayments {
         self.0.teller.enter(key, refund).await?
     }
 
-    /// Where the payment under `key` stands.
+    /// State of the payment under `key`.
     ///
     /// # Errors
     /// `Permanent` when there is none.
@@ -129,25 +128,25 @@ fn new_reference() -> String {
     format!("sandbox_{}", Uuid::now_v7().simple())
 }
 
-/// A payment as the provider's own books show it.
+/// A payment in the ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PaymentRecord {
-    /// How often money was held, over all time.
+    /// Number of authorizations.
     pub authorizations: i64,
-    /// How often it was taken.
+    /// Number of captures.
     pub captures: i64,
     /// `authorized`, `captured`, `voided`…
     pub status: String,
-    /// Minor units taken.
+    /// Captured amount in minor units.
     pub captured: i64,
-    /// Minor units given back.
+    /// Refunded amount in minor units.
     pub refunded: i64,
 }
 
-/// The provider's books of `database_url`, by key; empty if there are none.
+/// The payments in the ledger of `database_url`, by key; empty if there is none.
 ///
 /// # Errors
-/// When they can't be read.
+/// When it can't be read.
 pub async fn payment_records(database_url: &str) -> anyhow::Result<HashMap<String, PaymentRecord>> {
     let Some(mut ledger) = auditing(database_url).await? else {
         return Ok(HashMap::new());

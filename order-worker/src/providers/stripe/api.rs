@@ -1,4 +1,4 @@
-//! Stripe's HTTP interface, as far as it is needed: <https://docs.stripe.com/api/payment_intents>.
+//! The parts of Stripe's API that are used: <https://docs.stripe.com/api/payment_intents>.
 
 use std::{error::Error, time::Duration};
 
@@ -9,17 +9,17 @@ use serde_json::Value;
 
 use crate::providers::PartnerError;
 
-/// The version whose answers are read here.
+/// API version.
 const VERSION: &str = "2024-06-20";
-/// For the connection.
+/// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For an answer: a confirmation asks the customer's bank. Below that of the step.
+/// Timeout for a response; a confirmation involves the customer's bank. Shorter than the step's timeout.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// Refunds of a page, the most that Stripe gives.
+/// Refunds per page: Stripe's maximum.
 const PAGE: &str = "100";
-/// Pages of refunds at most.
+/// Maximum number of pages of refunds.
 const MAX_PAGES: usize = 100;
-/// Bytes of an answer that are read.
+/// Maximum size of a response in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Kept answers to earlier keys that are passed over in one attempt.
@@ -45,7 +45,7 @@ impl Key {
 /// Fields of a request, as forms have them.
 pub(super) type Form = Vec<(&'static str, String)>;
 
-/// Asks Stripe.
+/// A client for Stripe.
 #[derive(Clone)]
 pub(super) struct Api {
     client: Client,
@@ -53,7 +53,7 @@ pub(super) struct Api {
     key: String,
 }
 
-/// What Stripe calls a payment.
+/// A PaymentIntent.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct PaymentIntent {
     pub(super) id: String,
@@ -85,7 +85,7 @@ struct List<T> {
     has_more: bool,
 }
 
-/// Why Stripe does not do what it is asked.
+/// An error of Stripe.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct StripeError {
     pub(super) code: Option<String>,
@@ -105,10 +105,10 @@ impl StripeError {
     }
 }
 
-/// An answer that is none of what was asked for.
+/// Reasons why a call failed.
 #[derive(Debug)]
 pub(super) enum ApiError {
-    /// It will not be done, as it is asked.
+    /// Stripe refused the request.
     Refused(StripeError),
     /// An error of Stripe's own, which it repeats for the same idempotency key.
     Failed(String),
@@ -124,7 +124,7 @@ pub(super) struct Unsuccessful {
 }
 
 impl ApiError {
-    /// Where a refusal is nothing that the customer could mend.
+    /// Conversion for calls whose refusal is not the customer's fault.
     pub(super) fn permanent(self) -> PartnerError {
         match self {
             Self::Refused(refusal) => {
@@ -135,7 +135,7 @@ impl ApiError {
         }
     }
 
-    /// Where a refusal is about the customer's payment method.
+    /// Conversion for calls whose refusal concerns the payment method.
     pub(super) fn declined(self) -> PartnerError {
         match self {
             Self::Refused(refusal) => PartnerError::Declined {
@@ -306,8 +306,8 @@ impl From<ApiError> for Unsuccessful {
     }
 }
 
-/// What Stripe refuses as it is, and what may be otherwise the next time: of our key, somebody can see
-/// to it. See <https://docs.stripe.com/api/errors>.
+/// Classifies an error response: refused, or temporary. An invalid API key counts as temporary, since it can be
+/// corrected. See <https://docs.stripe.com/api/errors>.
 fn refused(status: StatusCode, body: &[u8]) -> ApiError {
     #[derive(Deserialize)]
     struct ErrorBody {

@@ -23,7 +23,7 @@ use crate::domain::{
     payment::{Authorization, PaymentState},
 };
 
-/// What orders and events call this provider.
+/// Name of this provider in orders and events.
 pub const NAME: &str = "stripe";
 
 /// Whether Stripe can charge the amount.
@@ -37,11 +37,11 @@ pub fn check(amount: Money) -> Result<(), String> {
 /// What it takes to reach Stripe.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where it is: `https://api.stripe.com`.
+    /// Base URL: `https://api.stripe.com`.
     pub base: Url,
     /// `sk_…`
     pub key: String,
-    /// Whether the account may capture a card in parts.
+    /// Whether the account supports multicapture.
     pub captures_in_parts: bool,
 }
 
@@ -59,10 +59,10 @@ pub struct Stripe {
 }
 
 impl Stripe {
-    /// The provider with these settings.
+    /// Creates the provider.
     ///
     /// # Errors
-    /// When there can be no HTTP client.
+    /// When the HTTP client can't be created.
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
         Ok(Self {
             api: Api::new(settings.base, settings.key)?,
@@ -71,7 +71,7 @@ impl Stripe {
     }
 
     pub(super) async fn authorize(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
-        // Nothing is not asked for.
+        // Nothing to authorize.
         if payment.price.amount == 0 {
             return Ok(authorized(String::new(), 0));
         }
@@ -210,7 +210,7 @@ impl Stripe {
     }
 
     pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
-        // Without a reference in our books, nothing was ever confirmed.
+        // Without a stored reference, nothing was ever confirmed.
         let Some(reference) = payment
             .reference
             .as_ref()
@@ -225,7 +225,7 @@ impl Stripe {
             _ => {
                 let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
                 cancelled.map_err(|error| match error {
-                    // It moves: the next look shows where to.
+                    // The state is changing: look again later.
                     ApiError::Refused(refusal) => PartnerError::Transient(refusal.message()),
                     ApiError::Failed(why) | ApiError::Unknown(why) => PartnerError::Transient(why),
                 })?;
@@ -314,8 +314,8 @@ impl Stripe {
         found.map_err(ApiError::permanent)
     }
 
-    /// A payment that was declined could be tried again by whoever has its client secret; nobody wants
-    /// it any more. If this fails, a hold that comes of it is given up when it is heard of.
+    /// Cancels a declined payment, which could be confirmed again with its client secret. If this fails, a later
+    /// authorization is voided when its webhook arrives.
     async fn withdraw(&self, reference: &str) {
         let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
         if let Err(error) = cancelled {
@@ -335,7 +335,7 @@ impl Stripe {
                 payment.price.currency.as_str().to_ascii_lowercase(),
             ),
             ("payment_method", payment.method.clone()),
-            // Others send the customer to pages of theirs, and have no hold.
+            // Other payment methods redirect the customer, or have no authorization.
             ("payment_method_types[]", "card".to_owned()),
             ("capture_method", "manual".to_owned()),
             ("metadata[order_id]", payment.order_id.to_string()),
@@ -438,7 +438,7 @@ fn next_action(intent: &PaymentIntent) -> NextAction {
     }
 }
 
-/// Minor units taken so far.
+/// Captured amount in minor units.
 fn received(intent: &PaymentIntent, payment: &Payment) -> i64 {
     let received = match (intent.amount_received, intent.status.as_str()) {
         (Some(received), _) => received,
@@ -457,7 +457,7 @@ fn can_be_taken_in_parts(intent: &PaymentIntent) -> bool {
     })
 }
 
-/// Whether the refund gives money back: it has, or it is about to.
+/// Whether the refund succeeded or is pending.
 fn counts(refund: &Refund) -> bool {
     !matches!(refund.status.as_deref(), Some("failed" | "canceled"))
 }
