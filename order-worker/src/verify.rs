@@ -27,34 +27,35 @@ use crate::{
     store::{Audit, Unreadable},
 };
 
-/// Orders folded at once.
+/// Orders per page.
 const PAGE: u32 = 500;
-/// A step whose message is this late is overdue: the sweeper looks several times a second.
+/// A step whose message is late by more than this is overdue; the sweeper runs several times a second.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-/// What was looked at, and what is wrong.
+/// Result of a verification.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Orders looked at.
+    /// Number of orders.
     pub orders: u64,
-    /// Their events.
+    /// Number of their events.
     pub events: u64,
-    /// Orders whose events were cleared away: what is stored of them can't be proven.
+    /// Number of orders whose events were deleted after their retention period, so that their state can't be
+    /// verified.
     pub condensed: u64,
-    /// What is wrong, a line each.
+    /// The violations, one line each.
     pub violations: Vec<String>,
 }
 
 type Stock = BTreeMap<(Sku, Warehouse), WarehouseStock>;
 
-/// Looks at everything in `database_url`, as it is at this moment.
+/// Verifies a snapshot of the whole database of `database_url`.
 ///
 /// # Errors
-/// When it can't be read; what is wrong with it is in the report.
+/// When it can't be read; violations are in the report.
 pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     let now = Timestamp::now();
-    // The provider's books are not part of the moment: what is the same before and after it was
-    // the same in it, and the rest was moving and is not compared.
+    // The provider's ledger is not part of the snapshot: payments that are equal before and after it were equal
+    // in it; others are being changed and are not compared.
     let before = payment_records(database_url).await?;
     let mut audit = Audit::open(database_url).await?;
     let mut payment_records = payment_records(database_url).await?;
@@ -203,7 +204,7 @@ fn unpaid(order: &Order, steps: &[StepRow], discards: &HashSet<OrderId>, report:
     }
 }
 
-/// The money's side of one order, in our books and in the provider's.
+/// Compares the payment of an order with the provider's ledger.
 fn payment(
     order: &Order,
     steps: &[StepRow],
@@ -226,7 +227,7 @@ fn payment(
             booked.authorizations
         ));
     }
-    // Each time something left, and no more.
+    // One capture per shipment at most.
     let active_shipments = i64::try_from(order.left().count()).unwrap_or(i64::MAX);
     if booked.captures > active_shipments.max(1) {
         wrong(format!(
@@ -253,7 +254,7 @@ fn payment(
     if moving.contains(&key) {
         return;
     }
-    // A step still to be done, or dead and waiting for an operator, accounts for a difference.
+    // Differences are explained by a step that is scheduled or dead.
     if order.payment.provider != "sandbox" || steps.iter().any(|row| !row.key.step.is_timer()) {
         return;
     }
@@ -283,7 +284,7 @@ fn payment(
     }
 }
 
-/// Payments for orders that we don't know.
+/// Payments of unknown orders.
 fn strangers(
     payment_records: &HashMap<String, PaymentRecord>,
     ids: &BTreeSet<OrderId>,
@@ -329,7 +330,7 @@ async fn stock(
             };
             let Event { subject, fact, .. } = &positioned.event;
             match fact {
-                // What it took was reserved before, and that event is gone.
+                // It was reserved before, and that event has been deleted.
                 EventData::ShipmentShipped { items, .. }
                     if subject.parse().is_ok_and(|id| condensed.contains(&id)) =>
                 {

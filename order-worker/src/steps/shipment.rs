@@ -11,7 +11,7 @@ use crate::{
     providers::{Label, PartnerError, sandbox::carrier::SandboxCarrier},
 };
 
-/// What the carrier knows the announcement by.
+/// Idempotency key of the label.
 fn key(order_id: OrderId, warehouse: &Warehouse) -> String {
     StepKey {
         order_id,
@@ -37,7 +37,7 @@ pub(super) async fn request(
     })
 }
 
-/// Undoes [`request`], whether it happened, is happening, or never will.
+/// Undoes [`request`], whether it was executed, is running, or never will be.
 pub(super) async fn cancel(
     carrier: &SandboxCarrier,
     order_id: OrderId,

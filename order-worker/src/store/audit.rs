@@ -1,5 +1,5 @@
-//! Whole-database reads for `order-worker verify`: by pages, so that a million orders need no
-//! more memory than a thousand.
+//! Reads of the whole database for `order-worker verify`, by pages, so that memory use does not depend on the
+//! number of orders.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,17 +23,16 @@ use super::{
 };
 use crate::domain::{order::Order, product::Product, step::StepRow, stock::ProductStock};
 
-/// A step that is not as it should be.
+/// An inconsistent step.
 #[derive(Debug, Clone)]
 pub struct StepAudit {
     /// The step.
     pub row: StepRow,
-    /// Its message should have been sent by then.
+    /// Time by which its message should have been sent.
     pub publish_at: Option<Timestamp>,
 }
 
-/// What the database says of its schema; who knows versions up to `known` needs to be told more only of
-/// later ones.
+/// The schema of the database, with what later versions than `known` require.
 async fn schema(snapshot: &mut Session, known: i64) -> Result<Schema, StoreError> {
     let version = Sql::dialects(
         "SELECT user_version FROM pragma_user_version",
@@ -122,16 +121,16 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Opens the database that `url` names, as it is now.
+    /// Opens the database of `url`.
     ///
     /// # Errors
-    /// When it is not there or can't be read.
+    /// When it does not exist or can't be read.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
         let snapshot = open(url).await?;
         Ok(Self { snapshot })
     }
 
-    /// Up to `limit` orders after `number`, as far as a lot has room, by number, as stored.
+    /// Up to `limit` orders after `number`, by number, up to a size limit.
     ///
     /// # Errors
     /// When the database is away, or a row can't be understood.
@@ -150,10 +149,10 @@ impl Audit {
         orders.collect()
     }
 
-    /// Which orders' events are not all there any more: they were kept as long as they had to be.
+    /// Orders whose events were partly deleted after their retention period.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn condensed(&mut self) -> Result<HashSet<OrderId>, StoreError> {
         let sql = "SELECT id FROM orders WHERE condensed_at IS NOT NULL";
         let rows = self.snapshot.fetch(sql, Vec::new()).await?;
@@ -178,7 +177,7 @@ impl Audit {
     /// Up to `limit` events after `position` that move stock or make orders.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a row can't be decoded.
     pub async fn stock_events(
         &mut self,
         position: i64,
@@ -204,10 +203,10 @@ impl Audit {
             .collect()
     }
 
-    /// Every product as stored.
+    /// All products.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a row can't be decoded.
     pub async fn products(&mut self) -> Result<Vec<Product>, StoreError> {
         let rows = self
             .snapshot
@@ -218,10 +217,10 @@ impl Audit {
             .collect()
     }
 
-    /// Every shelf as stored.
+    /// All stock levels.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a row can't be decoded.
     pub async fn shelves(&mut self) -> Result<ProductStock, StoreError> {
         let rows = self
             .snapshot
@@ -237,10 +236,10 @@ impl Audit {
         Ok(shelves)
     }
 
-    /// Orders without a single event, and events of orders that are not there, by id.
+    /// Ids of orders without events, and of events without an order.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn orphans(&mut self) -> Result<Vec<String>, StoreError> {
         let rows = self
             .snapshot
@@ -254,10 +253,10 @@ impl Audit {
         rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
     }
 
-    /// Who is told of events, and was told up to a place in the feed that is yet to come.
+    /// Feed consumers whose position is beyond the end of the feed.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn ahead_of_the_feed(&mut self) -> Result<Vec<String>, StoreError> {
         let reached = reached(&mut self.snapshot).await?;
         let sql = "SELECT name FROM relay WHERE name <> 'probe' AND position > $1 ORDER BY name";
@@ -265,10 +264,10 @@ impl Audit {
         rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
     }
 
-    /// Steps that should have been sent before `deadline`, and steps of orders that are not there.
+    /// Steps that should have been sent before `deadline`, and steps without an order.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a row can't be decoded.
     pub async fn overdue_steps(
         &mut self,
         deadline: Timestamp,
@@ -294,10 +293,10 @@ impl Audit {
             .collect()
     }
 
-    /// Every step by its order.
+    /// All steps by order.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a row can't be decoded.
     pub async fn all_steps(&mut self) -> Result<HashMap<OrderId, Vec<StepRow>>, StoreError> {
         let rows = self.snapshot.fetch(select_steps!(""), Vec::new()).await?;
         let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();

@@ -1,4 +1,4 @@
-//! Writing many rows with one statement, and several statements at one go.
+//! Writes many rows with one statement, and several statements at once.
 
 use std::fmt::Write as _;
 
@@ -12,19 +12,19 @@ use super::{
 /// Rows of a [`Write`].
 type Rows = Vec<Vec<Argument>>;
 
-/// A statement that writes many rows. SQLite runs it once for each, which is cheap without a way to
-/// go; to PostgreSQL they go at once, as an array a column.
+/// A statement that writes many rows. SQLite executes it once per row, which is cheap without a network;
+/// PostgreSQL gets all rows at once, as one array per column.
 #[derive(Clone, Copy)]
 pub(crate) struct Write {
-    /// Takes a row as `$1, $2, …`.
+    /// For one row: `$1, $2, …`.
     pub(crate) sqlite: &'static str,
-    /// Takes the columns as `unnest($1, $2, …)`.
+    /// For arrays of columns: `unnest($1, $2, …)`.
     pub(crate) postgres: &'static str,
-    /// What the columns hold.
+    /// Types of the columns.
     pub(crate) columns: &'static [Kind],
 }
 
-/// What a column holds; any may be null.
+/// Type of a column; all are nullable.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Integer,
@@ -32,31 +32,30 @@ pub(crate) enum Kind {
     Text,
 }
 
-/// What is written at one go: to SQLite one after the other, to PostgreSQL as one statement, which
-/// spares it a round trip for each. So no two of them may write the same row, and none sees what
-/// another wrote.
+/// Statements that are executed together: by SQLite one after the other, by PostgreSQL as one statement, which
+/// saves round trips. No two of them may write the same row, and none sees the writes of another.
 ///
-/// PostgreSQL runs the parts of a `WITH` that nothing reads from when it is done with the rest, the last
-/// part first (`ExecInitModifyTable` in its source): what is to keep a lock for the shortest time is
-/// added first. That is about time alone: nothing depends on it.
+/// PostgreSQL executes the parts of a `WITH` that are not read from at the end, last part first
+/// (`ExecInitModifyTable` in its source). Writes whose lock should be held for the shortest time are therefore
+/// added first; this affects performance only.
 #[derive(Default)]
 pub(crate) struct Writes(Vec<Part>);
 
 struct Part {
-    /// What the statement reads from in PostgreSQL, `name AS (…)`, over the same arguments.
+    /// The source that the statement reads from in PostgreSQL: `name AS (…)`, with the same arguments.
     source: Option<&'static str>,
     write: Write,
     rows: Rows,
 }
 
 impl Writes {
-    /// And `rows`, if there are any.
+    /// Adds a statement with its `rows`, if there are any.
     pub(crate) fn add(&mut self, write: Write, rows: Rows) {
         self.push(None, write, rows);
     }
 
-    /// And `rows`, if there are any, by a statement that in PostgreSQL reads from `source`, which is
-    /// `name AS (…)`, a part of a `WITH` that takes the same arguments.
+    /// Adds a statement with its `rows`, if there are any. In PostgreSQL it reads from `source`: `name AS (…)`,
+    /// a part of the `WITH` with the same arguments.
     pub(crate) fn add_from(&mut self, source: &'static str, write: Write, rows: Rows) {
         self.push(Some(source), write, rows);
     }
@@ -71,8 +70,7 @@ impl Writes {
         }
     }
 
-    /// As one statement of PostgreSQL's: each is a part of a `WITH`, which runs whether it is read from
-    /// or not.
+    /// Builds one PostgreSQL statement, in which each write is a part of a `WITH`.
     fn together(self) -> Result<(SqlStr, PgArguments), StoreError> {
         let (mut sql, mut bound, mut taken) = (String::new(), PgArguments::default(), 0);
         for (place, part) in self.0.into_iter().enumerate() {
@@ -91,7 +89,7 @@ impl Writes {
     }
 }
 
-/// The statement with `$1` as the argument behind the first `taken`, and so on.
+/// Shifts the numbers of a statement's arguments by `taken`.
 fn renumbered(sql: &str, taken: usize) -> String {
     let mut parts = sql.split('$');
     let mut renumbered = parts.next().unwrap_or_default().to_owned();
@@ -105,14 +103,14 @@ fn renumbered(sql: &str, taken: usize) -> String {
 }
 
 impl Session {
-    /// Writes `rows`; none is no statement.
+    /// Writes `rows`, if there are any.
     pub(crate) async fn write(&mut self, write: Write, rows: Rows) -> Result<(), StoreError> {
         let mut writes = Writes::default();
         writes.add(write, rows);
         self.write_all(writes).await
     }
 
-    /// Writes all of it; nothing is no statement.
+    /// Executes all statements, if there are any.
     pub(crate) async fn write_all(&mut self, writes: Writes) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(connection) => {
@@ -130,7 +128,7 @@ impl Session {
     }
 }
 
-/// Binds `rows` as an array a column.
+/// Binds `rows` as one array per column.
 fn bind(bound: &mut PgArguments, kinds: &[Kind], rows: Rows) -> Result<(), StoreError> {
     let mut cells: Vec<Vec<Argument>> = kinds
         .iter()

@@ -1,21 +1,21 @@
-//! Results that are limited by their bytes. A limit of rows says nothing of how large they are: two hundred
-//! orders are half a megabyte, or a hundred.
+//! Limits results by their size in bytes. A limit of rows does not bound it: two hundred orders may be half a
+//! megabyte or a hundred.
 
 use shared::{id::OrderId, page::Rows};
 
 use super::{StoreError, database::Row, row::parse};
 
-/// Bytes of a page, from where it takes no more entries.
+/// Size at which a page accepts no more entries.
 pub(super) const PAGE: usize = 1024 * 1024;
-/// Bytes of orders whose steps are to be performed, of one message.
+/// Maximum size of the orders loaded for a message of steps.
 pub(super) const STEPS: usize = 256 * 1024;
-/// Bytes of the orders that a batch is about.
+/// Maximum size of the orders loaded for a batch.
 pub(super) const BATCH: usize = 8 * 1024 * 1024;
-/// Bytes of what is read to be handed on, such as events that are published.
+/// Maximum size of rows that are read to be passed on, such as events to publish.
 pub(super) const LOT: usize = 4 * 1024 * 1024;
 
-/// Rows on their way from a database, as long as there is room. Rows that begin with the same value are one
-/// entry, which is never divided; and one entry there is, however large.
+/// Collects rows up to a size. Consecutive rows with the same first value form one entry, which is never split;
+/// at least one entry is accepted.
 pub(super) struct ByteLimit {
     room: usize,
     rows: Vec<Row>,
@@ -23,7 +23,7 @@ pub(super) struct ByteLimit {
 }
 
 impl ByteLimit {
-    /// Rows of `room` bytes, and the rest of the entry that fills it.
+    /// Accepts rows of `room` bytes, and the rest of the entry that exceeds it.
     pub(super) fn new(room: usize) -> Self {
         Self {
             room,
@@ -32,7 +32,7 @@ impl ByteLimit {
         }
     }
 
-    /// Takes the row, if there is room.
+    /// Adds the row, if it fits.
     pub(super) fn takes(&mut self, row: Row) -> bool {
         if self.room == 0 && self.rows.last().is_some_and(|last| !last.begins_like(&row)) {
             self.is_cut = true;
@@ -43,23 +43,23 @@ impl ByteLimit {
         true
     }
 
-    /// What was taken.
+    /// The collected rows.
     pub(super) fn rows(self) -> Rows<Row> {
         let Self { rows, is_cut, .. } = self;
         Rows { rows, is_cut }
     }
 }
 
-/// What is about orders that were looked for by their ids, in the order of these.
+/// The rows of orders that were looked up by id, in the order of the ids.
 pub struct ById<T> {
-    /// What was found.
+    /// The result.
     pub found: T,
-    /// How far there was room: orders behind this one were not looked for.
+    /// The last order that was looked up, if the size limit was reached.
     pub looked_to: Option<OrderId>,
 }
 
 impl<T> ById<T> {
-    /// What `read` makes of rows that begin with their orders' ids.
+    /// Applies `read` to rows that start with their order's id.
     pub(super) fn read(
         rows: &Rows<Row>,
         read: impl FnOnce(&[Row]) -> Result<T, StoreError>,
@@ -71,17 +71,17 @@ impl<T> ById<T> {
         })
     }
 
-    /// Whether this one was looked for.
+    /// Whether this id was looked up.
     pub fn covers(&self, id: &OrderId) -> bool {
         self.looked_to.is_none_or(|last| *id <= last)
     }
 }
 
-/// `page` as PostgreSQL is asked for it, which sends all rows of a result, whether they are read or not: no
-/// more of them than a [`ByteLimit`] with this `room` takes or is full by, in the same `order`. A row is an
-/// entry, and nearly all of it is in its `column`.
+/// Limits `page` in PostgreSQL, which sends all rows of a result even if they are not read: to about as many
+/// rows as a [`ByteLimit`] with this `room` accepts in the same `order`. Each row is an entry, and its size is
+/// mostly that of `column`.
 pub(super) fn bounded(page: &str, room: usize, column: &str, order: &str) -> String {
-    // Lengths are known without the texts. Some may be null.
+    // `octet_length` does not read the text; some are null.
     let bytes = format!("coalesce(octet_length({column}), 0)");
     format!(
         "SELECT * FROM (

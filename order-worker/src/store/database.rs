@@ -1,9 +1,9 @@
-//! Two databases behind one: statements with their arguments, and the rows they give.
+//! A common interface to both databases: statements, arguments, rows.
 //!
-//! Most statements are the same text for both. Where the dialects differ, [`Sql`] carries both.
-//! Sets travel as one argument: to SQLite as a JSON array, to PostgreSQL as an array.
+//! Most statements have the same text for both. Where the dialects differ, [`Sql`] contains both. Sets are
+//! passed as one argument: a JSON array in SQLite, an array in PostgreSQL.
 //!
-//! SQLite answers within the call; its sessions never keep a task waiting.
+//! SQLite executes statements within the call; its sessions never suspend a task.
 
 use std::{io, mem, time::Duration};
 
@@ -33,7 +33,7 @@ pub(crate) struct Sql {
 }
 
 impl Sql {
-    /// The same statement in each dialect.
+    /// A statement with different texts.
     pub(crate) fn dialects(sqlite: &'static str, postgres: &'static str) -> Self {
         Self {
             sqlite: sqlite.into_sql_str(),
@@ -41,8 +41,7 @@ impl Sql {
         }
     }
 
-    /// As [`Self::dialects`], of statements put together from texts of this program: values are always
-    /// arguments.
+    /// As [`Self::dialects`], for statements composed by this program; values are always passed as arguments.
     pub(crate) fn texts(sqlite: String, postgres: String) -> Self {
         Self {
             sqlite: AssertSqlSafe(sqlite).into_sql_str(),
@@ -213,7 +212,7 @@ impl Row {
 }
 
 impl Row {
-    /// How many bytes it has: texts, as all else is small.
+    /// Size of its texts in bytes; other columns are small.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Sqlite(row) => {
@@ -227,7 +226,7 @@ impl Row {
         }
     }
 
-    /// Whether the first column is the same.
+    /// Whether the first column is equal.
     pub(super) fn begins_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Sqlite(one), Self::Sqlite(other)) => one.first() == other.first(),
@@ -237,7 +236,7 @@ impl Row {
     }
 }
 
-/// A column as it came; nothing, if it is null.
+/// The raw bytes of a column; empty for null.
 fn cell(row: &PgRow, column: usize) -> &[u8] {
     let value = row.try_get_raw(column).ok();
     value
@@ -249,7 +248,7 @@ fn odd(column: usize, what: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column} is not {what}"))
 }
 
-/// A connection, on loan or one's own.
+/// A pooled or dedicated connection.
 pub(crate) enum Session {
     Sqlite(sqlite::Connection),
     Postgres(Postgres),
@@ -268,10 +267,10 @@ pub(crate) struct Postgres {
 /// The source of a connection.
 pub(crate) enum Link {
     Own(Box<PgConnection>),
-    /// Reads everything there is, which takes as long as it takes.
+    /// Reads the whole database, without a short timeout.
     Auditing(Box<PgConnection>),
     Pooled(PoolConnection<sqlx::Postgres>),
-    /// In a transaction, which is rolled back when it is dropped.
+    /// In a transaction, which is rolled back when dropped.
     Transaction(sqlx::Transaction<'static, sqlx::Postgres>),
     GivenUp,
 }
@@ -300,7 +299,7 @@ impl Running<'_> {
 }
 
 impl Session {
-    /// The rows that `sql` gives.
+    /// Executes a query.
     pub(crate) async fn fetch(
         &mut self,
         sql: impl Into<Sql>,
@@ -310,7 +309,7 @@ impl Session {
         Ok(read.rows)
     }
 
-    /// The rows that `sql` gives, as [`ByteLimit`] has `room` for them.
+    /// Executes a query, up to `room` bytes as in [`ByteLimit`].
     pub(super) async fn fetch_within(
         &mut self,
         room: usize,
@@ -346,7 +345,7 @@ impl Session {
         }
     }
 
-    /// Runs `sql`; tells how many rows it changed.
+    /// Executes a statement and returns the number of affected rows.
     pub(crate) async fn execute(
         &mut self,
         sql: impl Into<Sql>,
@@ -399,7 +398,7 @@ impl Session {
 }
 
 impl Session {
-    /// Commits a session that was begun as a transaction.
+    /// Commits a session that was started as a transaction.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(mut connection) => connection.run("COMMIT"),
@@ -415,10 +414,10 @@ impl Session {
     }
 }
 
-/// For the answer to one statement. The server gives a statement up before (`statement_timeout`);
-/// this is for a server, or a network, that is silent.
+/// Timeout of a statement on the client side. The server's `statement_timeout` is shorter; this one covers a
+/// silent server or network.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(12);
-/// For the answer to one statement of `order-worker verify`.
+/// Timeout of a statement of `order-worker verify`.
 const AUDIT_TIMEOUT: Duration = Duration::from_hours(1);
 
 impl Postgres {
@@ -489,7 +488,7 @@ impl Postgres {
         }
     }
 
-    /// What an answer in time holds; without one, the connection is given up.
+    /// The result, if it arrived in time; otherwise the connection is closed.
     fn settle<T>(
         &mut self,
         answer: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
@@ -522,7 +521,7 @@ fn to_postgres(arguments: Vec<Argument>) -> Result<PgArguments, StoreError> {
     Ok(bound)
 }
 
-/// PostgreSQL's texts hold any character but this one.
+/// PostgreSQL's texts can't contain this character.
 pub(super) fn without_nul(text: String) -> String {
     if text.contains('\0') {
         text.replace('\0', "\u{fffd}")

@@ -1,4 +1,4 @@
-//! Dead letters: steps that are dead, and messages that were archived.
+//! Dead letters: dead steps and archived messages.
 
 use jiff::Timestamp;
 use shared::{
@@ -19,10 +19,10 @@ use crate::{
 };
 
 impl Store {
-    /// Keeps a message as it came from `queue`.
+    /// Archives a message from `queue`.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn archive(
         &self,
         queue: &str,
@@ -44,11 +44,10 @@ impl Store {
             .map(drop)
     }
 
-    /// Up to `limit` dead letters of both kinds after the cursor, as far as a lot has room (little of a
-    /// message is shown), the latest first.
+    /// Up to `limit` dead letters of both kinds after the cursor, newest first, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn dead_letters(
         &self,
         after: Option<&DeadLetterCursor>,
@@ -79,10 +78,10 @@ impl Store {
         rows.read(|rows| rows.iter().map(dead_letter).collect())
     }
 
-    /// An archived message and the queue that it came from.
+    /// An archived message and its queue.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn dead_message(
         &self,
         id: Uuid,
@@ -98,10 +97,10 @@ impl Store {
         rows.first().map(message).transpose()
     }
 
-    /// Forgets an archived message; tells whether it was there.
+    /// Deletes an archived message; returns whether it existed.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn remove_dead_message(&self, id: Uuid) -> Result<bool, StoreError> {
         let mut session = self.writer().await?;
         let removed = session

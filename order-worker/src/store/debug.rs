@@ -1,4 +1,4 @@
-//! The data as it is, for who looks for the reason of something odd.
+//! Stored data for debugging.
 
 use serde_json::{Map, Value, json};
 use shared::id::OrderId;
@@ -30,10 +30,10 @@ const TABLES: [&str; 15] = [
 ];
 
 impl Store {
-    /// An order's rows: as stored, its steps, its events, as far as a lot has room.
+    /// The rows of an order: state, steps, and events up to a size limit.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn debug_order(&self, id: OrderId) -> Result<Option<Value>, StoreError> {
         let mut session = self.primary().await?;
         let id = id.to_string();
@@ -82,10 +82,10 @@ impl Store {
         ))
     }
 
-    /// How many rows every table has, and how far whoever follows the feed has come.
+    /// Number of rows per table, and the positions of all feed consumers.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn debug_tables(&self) -> Result<Value, StoreError> {
         let mut session = self.primary().await?;
         let mut tables = Map::new();

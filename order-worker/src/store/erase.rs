@@ -1,5 +1,5 @@
-//! Taking personal data out of what is kept: of an order's events, the address and what callers wrote; of
-//! answers and messages that were kept word for word, all.
+//! Erases personal data: addresses and free texts from an order's events, and stored replies and messages
+//! completely.
 
 use serde_json::Value;
 use shared::id::CustomerId;
@@ -10,7 +10,7 @@ use super::{
     row::json,
 };
 
-/// What events of each type lose.
+/// Fields that are erased, by event type.
 const PERSONAL: [(&str, &[&str]); 3] = [
     (
         "order.created",
@@ -25,7 +25,7 @@ const PERSONAL: [(&str, &[&str]); 3] = [
     ("payment.refund_requested", &["reason"]),
 ];
 
-/// Rewrites the events of `subject`: what they say of the order stays, of its customer nothing does.
+/// Rewrites the events of `subject` without personal data.
 pub(super) async fn redact(session: &mut Session, subject: &str) -> Result<(), StoreError> {
     let rows = session
         .fetch(
@@ -59,11 +59,11 @@ pub(super) async fn redact(session: &mut Session, subject: &str) -> Result<(), S
 }
 
 impl Store {
-    /// Waits until nobody is writing an order any more for a customer whom they read before the last
-    /// commit: batches lock the shelves of what is ordered before they read for whom. SQLite has one writer.
+    /// Waits for batches that may be writing orders of customers read before the last commit: batches lock the
+    /// stock levels before they read the customers. SQLite has only one writer.
     ///
     /// # Errors
-    /// When the database is away, or they take longer than three seconds.
+    /// When the database is unavailable, or they take longer than three seconds.
     pub async fn drain_batches(&self) -> Result<(), StoreError> {
         let mut session = self.transaction().await?;
         let sql = Sql::dialects(
@@ -74,10 +74,10 @@ impl Store {
         session.commit().await
     }
 
-    /// Forgets answers and messages that name the customer.
+    /// Deletes stored replies and messages that contain the customer's id.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn forget_customer(&self, id: CustomerId) -> Result<(), StoreError> {
         let named = format!("%{id}%");
         for (look, forget) in [
@@ -90,7 +90,7 @@ impl Store {
                 among!("DELETE FROM dead_letters WHERE id", ""),
             ),
         ] {
-            // All are looked at, which nobody who writes has to wait for.
+            // A full scan, outside of any transaction that blocks writers.
             let mut session = self.primary().await?;
             let rows = session.fetch(look, arguments![named.as_str()]).await?;
             drop(session);

@@ -1,26 +1,26 @@
-//! What a failed statement means: for certain nothing, perhaps something, or a defect.
+//! Classification of failed statements.
 
 use shared::outcome::{Code, Failure};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// No answer; nothing was changed, unless it was a commit.
+    /// No response; nothing was changed, unless it was a commit.
     #[error("the database is away: {0}")]
     Unavailable(String),
-    /// The database itself says that it can't for now: full, read-only, locked. Nothing was changed.
+    /// The database can't write now: full, read-only, locked. Nothing was changed.
     #[error("the database takes nothing: {0}")]
     ReadOnly(String),
-    /// The commit was not answered: what was decided may be there or not.
+    /// The commit was not answered: it may have been executed.
     #[error("the database did not answer the commit: {0}")]
     OutcomeUnknown(String),
-    /// Another worker changed the same rows first; nothing was changed.
+    /// A concurrent transaction changed the same rows; nothing was changed.
     #[error("another worker was there first: {0}")]
     Conflict(String),
-    /// A batch's orders are more than is to be in memory at once; nothing was changed.
+    /// The orders of a batch exceed the memory limit; nothing was changed.
     #[error("the batch is about too much")]
     TooLarge,
-    /// Whoever decided gave up; nothing was changed.
+    /// The decision was aborted; nothing was changed.
     #[error("the batch was given up")]
     Aborted,
     /// A value that the database does not accept, such as a text with NUL characters; nothing was changed.
@@ -102,7 +102,7 @@ const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 /// Data corrupted, index corrupted.
 const DAMAGED_CODES: [&str; 2] = ["XX001", "XX002"];
 
-/// To whom does not get a turn to look through many rows.
+/// Message for a read that got no permit to scan many rows.
 pub(super) const TOO_MANY_SEARCHES: &str = "too many look for what takes long to be found";
 
 /// SQLite's result codes of the same meaning: permission denied, busy, locked, out of memory, read-only,

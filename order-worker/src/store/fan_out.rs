@@ -1,5 +1,5 @@
-//! Webhooks made of the feed, one for each endpoint that wants the event. Safe on any number of workers at
-//! once.
+//! Creates webhook deliveries from the feed, one for each endpoint that matches an event. Safe with several
+//! workers.
 
 use shared::{
     event::CloudEvent,
@@ -19,8 +19,7 @@ use crate::domain::{
     webhook::{Delivery, Endpoint},
 };
 
-/// Webhooks that are made in one transaction, and those of the event that they are reached with: orders wait
-/// for it on SQLite.
+/// Maximum number of deliveries per transaction (plus those of the last event): on SQLite, orders wait for it.
 const ROWS: usize = 1_000;
 
 const INSERT_DELIVERIES: Write = Write {
@@ -41,20 +40,20 @@ const INSERT_DELIVERIES: Write = Write {
 };
 
 impl Store {
-    /// Whether anybody wants to be told of anything.
+    /// Whether there are endpoints to deliver to.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn has_endpoints(&self) -> Result<bool, StoreError> {
         let sql = "SELECT id FROM webhook_endpoints LIMIT 1";
         let rows = self.primary().await?.fetch(sql, Vec::new()).await?;
         Ok(!rows.is_empty())
     }
 
-    /// While nobody wants to be told of anything, passes over the feed.
+    /// Advances the position without creating deliveries, while there are no endpoints.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn pass_over_feed(&self) -> Result<(), StoreError> {
         let sql = "UPDATE relay SET position = (SELECT coalesce(max(position), 0) FROM events)
                    WHERE name = 'webhooks' AND NOT EXISTS (SELECT 1 FROM webhook_endpoints)";
@@ -62,11 +61,11 @@ impl Store {
         Ok(())
     }
 
-    /// Makes webhooks of up to `limit` events, as far as a lot has room and until there are very many, behind
-    /// those that they were made of before; tells how far that is. Nothing if another worker is at it.
+    /// Creates deliveries for up to `limit` events after the stored position, up to limits of size and number;
+    /// returns the new position. Does nothing if another worker holds the lease.
     ///
     /// # Errors
-    /// When the database is away; then nothing was made.
+    /// When the database is unavailable; nothing was created then.
     pub async fn fan_out(
         &self,
         stamp: &mut DecisionContext,
@@ -97,8 +96,8 @@ impl Store {
     }
 }
 
-/// Endpoints that are told of events, and behind which position: that of the event that enabled them. It
-/// is gone if the feed began again since (`demo.reset`): then all that is there came after it.
+/// Enabled endpoints, and the position of the event that enabled each. That event is missing if the feed was
+/// reset (`demo.reset`): all events are later then.
 async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreError> {
     let sql = Sql::dialects(
         "SELECT coalesce(position, 0), state
@@ -118,16 +117,16 @@ async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreE
     })
 }
 
-/// The webhooks of some events.
+/// The deliveries of some events.
 struct Made {
     rows: Vec<Vec<Argument>>,
-    /// Of how many events.
+    /// Number of these events.
     events: usize,
-    /// The position of the last of these.
+    /// Position of the last one.
     reached: i64,
 }
 
-/// The webhooks of the first of `events`: no more of them, once there are [`ROWS`].
+/// Creates deliveries for the first of `events`, until there are [`ROWS`].
 fn made_of(
     events: &[(i64, CloudEvent)],
     endpoints: &[(i64, Endpoint)],
@@ -146,7 +145,7 @@ fn made_of(
         made.reached = *position;
         let storefront: Option<&Storefront> = event.storefront.as_ref();
         let wanting = endpoints.iter().filter(|(since, endpoint)| {
-            // An endpoint is not told of what was before it, or while it was disabled, nor of itself.
+            // An endpoint receives no events from before it was enabled, nor about itself.
             position > since
                 && event.subject != endpoint.id.to_string()
                 && endpoint.wants(&event.kind, storefront)
@@ -158,7 +157,7 @@ fn made_of(
     Ok(made)
 }
 
-/// The row of the webhook that tells `endpoint` of `event`.
+/// The row of a delivery of `event` to `endpoint`.
 fn row(
     position: i64,
     event: &CloudEvent,

@@ -1,7 +1,7 @@
-//! The feed for readers: events in the order of commits, from any place on.
+//! The event feed for readers: events in commit order from any position.
 //!
-//! Positions become visible in their order, so what is up to the last one that can be seen is
-//! complete: no reader finds something new behind itself.
+//! Positions become visible in order, so everything up to the last visible one is complete: no reader misses an
+//! event.
 
 use shared::{
     event::{After, CloudEvent, EventFilter, ListEvents},
@@ -16,40 +16,39 @@ use super::{
     row::{cloud_event, select_events},
 };
 
-/// Events that one page looks at, whoever they are for: a rare reader's page takes no longer than
-/// another's, it is just emptier.
+/// Maximum number of events that a page scans, so that a page with a rare filter takes no longer than others.
 const SCAN: i64 = 5_000;
 
-/// What there is behind a place in the feed.
+/// Result of reading the feed.
 #[derive(Debug)]
 pub enum Behind {
-    /// This, as far as it was looked at.
+    /// A page.
     Page(FeedPage),
-    /// The place is that of an event that is not there.
+    /// The given event does not exist.
     NoSuchEvent,
-    /// The place is yet to come: the feed was longer once, before a backup of it was restored.
+    /// The position is beyond the end of the feed: an older backup was restored.
     NoSuchPlace,
 }
 
-/// What a page has found.
+/// A page of the feed.
 #[derive(Debug)]
 pub struct FeedPage {
     /// The events.
     pub events: Vec<CloudEvent>,
-    /// How far it has looked.
+    /// Position up to which it has read.
     pub position: i64,
-    /// Whether there is more already.
+    /// Whether there are more events.
     pub has_more: bool,
 }
 
 impl Store {
-    /// Up to `query.limit` events behind `query.after`, as far as a page has room.
+    /// Up to `query.limit` events after `query.after`, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn feed(&self, query: &ListEvents) -> Result<Behind, StoreError> {
         let mut session = self.reader().await?;
-        // First the end, then what is before it.
+        // The end is read before the events.
         let end = end(&mut session).await?;
         let after = match query.after {
             None => 0,
@@ -93,7 +92,7 @@ impl Store {
 }
 
 impl Store {
-    /// Where the event is. A replica may lag behind what its readers have seen elsewhere.
+    /// Position of an event. A replica may lag behind.
     async fn position(
         &self,
         session: &mut Session,
@@ -110,7 +109,7 @@ fn is_filtered(query: &ListEvents) -> bool {
     query.storefront.is_some() || query.types.is_some()
 }
 
-/// The last position that was given out, which a replica may not have seen yet.
+/// The last assigned position, which a replica may not have yet.
 pub(super) async fn reached(session: &mut Session) -> Result<i64, StoreError> {
     let sql = Sql::dialects(
         "SELECT coalesce(max(position), 0) FROM events",
@@ -120,7 +119,7 @@ pub(super) async fn reached(session: &mut Session) -> Result<i64, StoreError> {
     rows.first().map_or(Ok(0), |row| row.integer(0))
 }
 
-/// The last position.
+/// The last visible position.
 pub(super) async fn end(session: &mut Session) -> Result<i64, StoreError> {
     let sql = "SELECT coalesce(max(position), 0) FROM events";
     let rows = session.fetch(sql, Vec::new()).await?;
@@ -145,7 +144,7 @@ fn select(query: &ListEvents, after: i64, looks_to: i64) -> (Sql, Vec<Argument>)
     if let Some(types) = &query.types {
         of_types(&mut sql, types);
     }
-    // An order's events are in the order of their positions by either.
+    // An order's events have the same order by sequence and by position.
     let by = if query.order_id.is_some() {
         "sequence"
     } else {
@@ -167,7 +166,7 @@ fn of_types(sql: &mut Statement, types: &EventFilter) {
             Some("") => {
                 sql.push(" OR true");
             }
-            // All that begin alike lie between the beginning and what comes after its last letter.
+            // A range of event types with the same prefix.
             Some(beginning) => {
                 let behind = format!("{}/", beginning.trim_end_matches('.'));
                 sql.push(" OR (type > ").bind(beginning);

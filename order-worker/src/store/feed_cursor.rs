@@ -1,4 +1,4 @@
-//! Those who follow the feed: each goes on from where it has come to, on one worker at a time.
+//! Feed consumers: each continues from its stored position, on one worker at a time.
 
 use std::sync::LazyLock;
 
@@ -16,23 +16,23 @@ use super::{
     row::{cloud_event, select_events},
 };
 
-/// An event and its place in the feed.
+/// An event with its position in the feed.
 #[derive(Debug, Clone)]
 pub struct Positioned {
-    /// Counts up in the order of commits.
+    /// Increases in commit order.
     pub position: i64,
     /// The event.
     pub event: Event,
 }
 
-/// Who follows the feed.
+/// A consumer of the feed.
 #[derive(Debug, Clone, Copy)]
 pub enum FeedConsumer {
-    /// Publishes what happens.
+    /// Publishes events.
     Relay,
-    /// Makes webhooks of it.
+    /// Creates webhook deliveries.
     Webhooks,
-    /// Counts it.
+    /// Counts events.
     Statistics,
 }
 
@@ -46,22 +46,22 @@ impl FeedConsumer {
     }
 }
 
-/// The turn to go on along the feed. It ends with [`ConsumerLease::pass`], when it is dropped, and when its worker
-/// dies. Nobody who writes waits for what is read meanwhile.
+/// The exclusive right to advance a consumer. Ends with [`ConsumerLease::pass`], when dropped, and when its
+/// worker dies. Writers don't wait for what is read meanwhile.
 pub struct ConsumerLease {
     store: Store,
     follower: FeedConsumer,
-    /// In PostgreSQL, the transaction that holds the turn.
+    /// In PostgreSQL, the transaction that holds the lock.
     pub(super) session: Session,
-    /// How far the follower has come.
+    /// The consumer's position.
     pub position: i64,
 }
 
 impl Store {
-    /// The turn of `follower`, unless another worker has it.
+    /// Acquires the lease of `follower`, unless another worker has it.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn turn(&self, follower: FeedConsumer) -> Result<Option<ConsumerLease>, StoreError> {
         let mut session = match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader()?,
@@ -85,10 +85,10 @@ impl Store {
 }
 
 impl ConsumerLease {
-    /// Up to `limit` events behind those that were passed, as far as a lot has room, in the order of commits.
+    /// Up to `limit` events after the position, in commit order, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn events(&mut self, limit: u32) -> Result<Rows<(i64, CloudEvent)>, StoreError> {
         let arguments = arguments![self.position, limit];
         let read = self.session.fetch_within(LOT, next_events(), arguments);
@@ -96,16 +96,16 @@ impl ConsumerLease {
             .read(|rows| rows.iter().map(cloud_event).collect())
     }
 
-    /// Everything up to `position` is passed.
+    /// Stores the new position.
     ///
     /// # Errors
-    /// When the database is away; then the same events come again, under the same ids.
+    /// When the database is unavailable; the same events are read again then.
     pub async fn pass(self, position: i64) -> Result<(), StoreError> {
         self.pass_with(position, Writes::default()).await.map(drop)
     }
 
-    /// Everything up to `position` is passed, and these are what came of it, both or neither. Neither, which is
-    /// told, when the feed has begun again meanwhile (`demo.reset`).
+    /// Stores the new position together with `writes`, atomically. Does nothing and reports it if the feed was
+    /// reset meanwhile (`demo.reset`).
     pub(super) async fn pass_with(self, position: i64, writes: Writes) -> Result<bool, StoreError> {
         let mut session = match &*self.store.database {
             Database::Sqlite(_) => self.store.transaction().await?,
@@ -122,23 +122,23 @@ impl ConsumerLease {
     }
 }
 
-/// How far somebody who follows the feed has come.
+/// Progress of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Events that were looked at.
+    /// Number of events read.
     pub events: usize,
-    /// There are more already.
+    /// Whether there are more events.
     pub has_more: bool,
 }
 
 impl Checkpoint {
-    /// Nowhere.
+    /// No progress.
     pub const NOTHING: Self = Self {
         events: 0,
         has_more: false,
     };
 
-    /// Past what was read, of which there were to be up to `limit`.
+    /// Progress of reading up to `limit` events.
     pub(super) fn through<T>(read: &Rows<T>, limit: u32) -> Self {
         let events = read.rows.len();
         Self {
@@ -148,7 +148,7 @@ impl Checkpoint {
     }
 }
 
-/// Up to `$2` events behind `$1`, as far as a lot has room.
+/// Up to `$2` events after `$1`, up to a size limit.
 pub(super) fn next_events() -> Sql {
     const NEXT: &str = select_events!("WHERE position > $1 ORDER BY position LIMIT $2");
     static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "data", "position"));

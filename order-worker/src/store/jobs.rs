@@ -1,4 +1,4 @@
-//! What is done again and again by one worker at a time: when it is due, and what came of it last.
+//! Periodic jobs: due times, leases and reports.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, de::DeserializeOwned};
@@ -10,10 +10,10 @@ use super::{
 };
 
 impl Store {
-    /// What is known of the job, if it is due and nobody else has it: for as long as `lease`.
+    /// Claims the job for `lease` and returns its state, if it is due and not claimed by another worker.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn claim_job<T: DeserializeOwned + Default>(
         &self,
         name: &str,
@@ -41,10 +41,10 @@ impl Store {
         }
     }
 
-    /// Goes on with a job that was claimed, or is done with it until `due_at`.
+    /// Renews the claim, or completes the run until `due_at`.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn keep_job(
         &self,
         name: &str,
@@ -61,10 +61,10 @@ impl Store {
             .map(drop)
     }
 
-    /// What is known of a job, as JSON; none if it was never done.
+    /// The state of a job as JSON; `None` if it never ran.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn job(&self, name: &str) -> Result<Option<serde_json::Value>, StoreError> {
         let mut session = self.reader().await?;
         let sql = "SELECT state FROM jobs WHERE name = $1";

@@ -1,6 +1,6 @@
-//! Loading a batch's world: one statement a table, or less, whatever the size of the batch. What the
-//! batch may change is locked as it is loaded, table by table and by key, the same order for everybody;
-//! SQLite has one writer, whose transaction locks everything.
+//! Loads the working set of a batch with at most one statement per table, whatever the size of the batch. Rows
+//! that may be changed are locked as they are loaded, table by table and by key, in the same order by all
+//! workers. SQLite has one writer, whose transaction locks everything.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -29,8 +29,8 @@ pub(super) async fn world(
     mut needs: LoadSet,
 ) -> Result<(WorkingSet, Known), StoreError> {
     let mut world = WorkingSet::default();
-    // Where only orders to come ask for shelves, these are known before anything is read, and what is
-    // read behind them is only to be told again.
+    // If stock is needed for new orders only, the products are known before anything is read, and other rows are
+    // read-only.
     let (ordered, locks) = if needs.orders.is_empty() && needs.changed_products.is_empty() {
         (needs.skus(&HashMap::new()), Locks::Nothing)
     } else {
@@ -48,8 +48,8 @@ pub(super) async fn world(
     let skus = needs.skus(&world.orders);
     let others: Vec<_> = skus.difference(&ordered).collect();
     if !others.is_empty() {
-        // Who changes a product or counts its shelves waits for others who do; who orders it waits
-        // for its shelves alone.
+        // Changes of a product or its stock are serialized by the product's row; orders lock the stock levels
+        // only.
         if !needs.changed_products.is_empty() {
             changed_products(session, &mut world, &needs.changed_products).await?;
         }
@@ -58,7 +58,7 @@ pub(super) async fn world(
     if !needs.changed_customers.is_empty() {
         changed_customers(session, &mut world, &needs.changed_customers).await?;
     }
-    // After their shelves: who deletes a product locks these too, so what is read here stays true.
+    // Read after their stock levels are locked: deleting a product locks these too, so the result stays valid.
     let products = skus.iter().filter(|sku| !world.products.contains_key(sku));
     let products: Vec<_> = products.collect();
     if !(products.is_empty() && needs.customers.is_empty() && needs.new_orders == 0) {
@@ -92,14 +92,14 @@ pub(super) async fn world(
     Ok((world, known))
 }
 
-/// Whether what is loaded is locked.
+/// Whether loaded rows are locked.
 #[derive(Clone, Copy)]
 enum Locks {
     Rows,
     Nothing,
 }
 
-/// What was answered before, and the shelves of these products, which are locked.
+/// Idempotency records, and the locked stock levels of these products.
 async fn recorded_and_shelves(
     session: &mut Session,
     world: &mut WorkingSet,
@@ -154,7 +154,7 @@ async fn orders(
             Locks::Nothing => "SELECT state FROM orders WHERE id = ANY($1)",
         },
     );
-    // One command has what it needs, however large.
+    // A single command is loaded whatever its size.
     let room = if needs.commands > 1 {
         BATCH
     } else {
@@ -253,8 +253,8 @@ async fn changed_customers(
     Ok(())
 }
 
-/// What is read without being locked: products, customers to order for, and numbers for orders to come,
-/// in SQLite without gaps, in PostgreSQL drawn from a sequence.
+/// Rows that are read without a lock: products, customers of new orders, and order numbers (gapless in SQLite,
+/// from a sequence in PostgreSQL).
 async fn unlocked(
     session: &mut Session,
     world: &mut WorkingSet,

@@ -1,4 +1,4 @@
-//! What is known of the rows that a batch loaded: which were there, and which of them it may change.
+//! The loaded rows of a batch: which exist, and which may be changed.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use shared::id::{CustomerId, EndpointId, OrderId, Sku};
 use super::StoreError;
 use crate::domain::world::ChangeSet;
 
-/// Which rows were there: the others are inserted, so that two workers can't both make one.
+/// Existing rows; others are inserted, so that two workers can't both create one.
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) orders: HashSet<OrderId>,
@@ -16,22 +16,21 @@ pub(super) struct Known {
     pub(super) endpoints: HashSet<EndpointId>,
     pub(super) idempotency_keys: HashSet<String>,
     pub(super) unlocked: UnlockedRead,
-    /// The other customers were read to order for.
+    /// Customers that are locked; others were read for new orders.
     pub(super) locked_customers: HashSet<CustomerId>,
 }
 
-/// What was read without a lock, only to be told again: another worker may be changing it.
+/// Rows that were read without a lock, and must not be changed.
 #[derive(Default)]
 pub(super) struct UnlockedRead {
     pub(super) orders: HashSet<OrderId>,
-    /// Of all of their shelves.
+    /// Products whose stock levels are all loaded.
     pub(super) products: HashSet<Sku>,
 }
 
 impl Known {
-    /// Refuses to have changed what another worker may be changing. Every command names what it changes
-    /// ([`LoadSet`](crate::domain::needs::Needs)), so that it is locked; should one forget, its batch is not
-    /// written.
+    /// Checks that all changed rows were locked. Each command declares what it changes
+    /// ([`LoadSet`](crate::domain::needs::LoadSet)); a batch with an undeclared change is not written.
     ///
     /// # Errors
     /// [`StoreError::Failed`] naming what was not locked.

@@ -1,7 +1,7 @@
-//! The store: the only place with SQL. The database is the only truth.
+//! The store: the only module with SQL. The database is the only source of truth.
 //!
-//! A batch of commands is one transaction ([`Store::transact`]): load what it names, decide, write
-//! what changed, commit once. Reads go over other connections and never wait behind a write.
+//! A batch of commands is one transaction ([`Store::transact`]): load the rows it refers to, decide, write the
+//! changes, commit. Reads use other connections and never wait for a write.
 //!
 //! - `sqlite`, `postgres`: opening, exclusive use or locks, migrations, connections.
 //! - `database`: the two behind one: statements, arguments, rows; `bulk`: many rows at once.
@@ -73,16 +73,16 @@ use crate::{
     domain::{needs::LoadSet, world::WorkingSet},
 };
 
-/// How long a failed write says that the next one will fail.
+/// Time for which a failed write predicts the failure of further writes.
 const TROUBLE: Duration = Duration::from_secs(3);
-/// How often a batch is decided again because another worker was there first.
+/// Maximum number of retries after a conflict with another worker.
 const CONFLICTS: u32 = 10;
 
-/// Where the orders are; clones share it.
+/// The database; clones share it.
 #[derive(Clone)]
 pub struct Store {
     database: Arc<Database>,
-    /// When and why the last write failed; none when it did not.
+    /// Time and error of the last write, if it failed.
     trouble: Arc<Mutex<Option<(Instant, StoreError)>>>,
     is_up_to_date: bool,
 }
@@ -93,12 +93,12 @@ enum Database {
 }
 
 impl Store {
-    /// Opens the database that `url` names (`sqlite://path` or `postgres://…`) and brings its schema
-    /// up to date. Callers' reads go to `read_url`, a replica of a PostgreSQL database, if given.
+    /// Opens the database of `url` (`sqlite://path` or `postgres://…`) and migrates its schema. Client reads use
+    /// `read_url`, a replica of a PostgreSQL database, if given.
     ///
     /// # Errors
-    /// When it can't be used: it is away, in use by another process (SQLite), or its schema is
-    /// newer than this program.
+    /// When it can't be used: it is unavailable, in use by another process (SQLite), or its schema is newer than
+    /// this program.
     pub async fn open(url: &str, read_url: Option<&str>) -> anyhow::Result<Self> {
         check_urls(url, read_url)?;
         let database = if postgres::is_meant(url) {
@@ -113,8 +113,8 @@ impl Store {
         })
     }
 
-    /// The same store, whose reads see every commit that was answered: for what is done about what was
-    /// read. Callers' reads may come from a replica, which lags behind.
+    /// The same store, whose reads see every acknowledged commit, for decisions based on reads. Client reads may
+    /// use a replica, which lags behind.
     #[must_use]
     pub fn up_to_date(&self) -> Self {
         Self {
@@ -123,14 +123,13 @@ impl Store {
         }
     }
 
-    /// Runs `decide` over the rows that `needs` names, writes what it changed and commits, all in
-    /// one transaction. `decide` is not called when the rows can't be loaded; when it returns
-    /// `None`, nothing is written. It is called again, over rows loaded anew, when another worker
-    /// changed the same rows first.
+    /// Runs `decide` over the rows of `needs`, writes the changes and commits, in one transaction. `decide` is
+    /// not called when the rows can't be loaded; when it returns `None`, nothing is written. It is called again
+    /// with reloaded rows after a conflict with another worker.
     ///
     /// # Errors
-    /// [`StoreError::Unknown`] when the commit was not answered; any other error means that
-    /// nothing was changed.
+    /// [`StoreError::OutcomeUnknown`] when the commit was not answered; after any other error nothing was
+    /// changed.
     pub async fn transact<T>(
         &self,
         needs: &LoadSet,
@@ -174,7 +173,7 @@ impl Store {
         result
     }
 
-    /// Remembers why writing fails, for [`Store::check`].
+    /// Remembers the result of a write, for [`Store::check`].
     fn note<T>(&self, result: &Result<T, StoreError>) {
         let trouble = match result {
             Err(
@@ -187,8 +186,8 @@ impl Store {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    /// Whether the database answers, and takes writes as far as is known. When the last write
-    /// failed and nobody has tried for a while, this does.
+    /// Checks that the database answers, and accepts writes as far as is known. If the last write failed a while
+    /// ago, tries a write.
     ///
     /// # Errors
     /// When it does not.
@@ -208,14 +207,14 @@ impl Store {
         }
     }
 
-    /// Writes, and changes nothing.
+    /// A write without an effect.
     async fn write_probe(&self) -> Result<(), StoreError> {
         let mut session = self.writer().await?;
         let probe = "UPDATE relay SET position = position WHERE name = 'probe'";
         session.execute(probe, Vec::new()).await.map(drop)
     }
 
-    /// A connection for what must see every commit that was answered.
+    /// A connection that sees every acknowledged commit.
     async fn primary(&self) -> Result<Session, StoreError> {
         match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader(),
@@ -223,7 +222,7 @@ impl Store {
         }
     }
 
-    /// A connection for what callers ask.
+    /// A connection for client reads.
     async fn reader(&self) -> Result<Session, StoreError> {
         match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader(),
@@ -232,7 +231,7 @@ impl Store {
         }
     }
 
-    /// A connection for single statements that write.
+    /// A connection for single writing statements.
     async fn writer(&self) -> Result<Session, StoreError> {
         match &*self.database {
             Database::Sqlite(sqlite) => Ok(sqlite.writer().await),
@@ -240,7 +239,7 @@ impl Store {
         }
     }
 
-    /// A transaction of statements that write, rolled back unless it is committed.
+    /// A transaction, rolled back unless it is committed.
     async fn transaction(&self) -> Result<Session, StoreError> {
         match &*self.database {
             Database::Sqlite(sqlite) => {
@@ -296,7 +295,7 @@ async fn transaction<T>(
     }
 }
 
-/// The result, and whether there is something to commit.
+/// The result, and whether there are changes to commit.
 async fn decide_and_write<T>(
     session: &mut Session,
     needs: &LoadSet,
@@ -312,10 +311,10 @@ async fn decide_and_write<T>(
     Ok((result, true))
 }
 
-/// Whether these can be the values of `DATABASE_URL` and `DATABASE_READ_URL`.
+/// Checks the values of `DATABASE_URL` and `DATABASE_READ_URL`.
 ///
 /// # Errors
-/// Names the variable that is wrong, without showing a password.
+/// Names the invalid variable, without showing a password.
 pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
     use anyhow::Context;
 
@@ -344,20 +343,20 @@ pub fn may_pass(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Whether `url` names a PostgreSQL database.
+/// Whether `url` refers to a PostgreSQL database.
 pub fn is_postgres(url: &str) -> bool {
     postgres::is_meant(url)
 }
 
-/// The file that a `sqlite://…` URL names.
+/// The file of a `sqlite://…` URL.
 ///
 /// # Errors
-/// When it names none.
+/// When it has none.
 pub fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
     sqlite::path(url)
 }
 
-/// What to call the database that `url` names, without its password.
+/// A name for the database of `url`, without its password.
 pub fn place(url: &str) -> String {
     match postgres::options(url) {
         Ok(options) if postgres::is_meant(url) => postgres::place(&options),

@@ -1,14 +1,13 @@
-//! The statement for a list of orders: whatever it is narrowed by, read off the index that leads to the
-//! fewest, newest first.
+//! The statement for a list of orders: for any filter, uses the most selective index, newest first.
 //!
-//! | narrowed by | read off |
+//! | filter | index |
 //! |---|---|
-//! | a number, an external id, a customer | its orders |
-//! | a product (`sku`) | the lines of that product |
-//! | storefront and status, one of them, none | the index of that |
+//! | number, external id, customer | orders of each |
+//! | product (`sku`) | line items by product |
+//! | storefront and status, one of them, none | an index of each |
 //!
-//! A product together with storefront or status has no index of its own: its orders are gone through until
-//! there are enough ([`is_search`]).
+//! There is no index for a product together with storefront or status: its orders are scanned until there are
+//! enough ([`is_search`]).
 
 use jiff::Timestamp;
 use shared::order::ListOrders;
@@ -20,12 +19,12 @@ use super::{
     row::millis,
 };
 
-/// Whether `filter` asks for the orders of one customer, or for one.
+/// Whether `filter` selects the orders of one customer, or a single order.
 fn is_one_customers(filter: &ListOrders) -> bool {
     filter.customer_id.is_some() || filter.number.is_some() || filter.external_id.is_some()
 }
 
-/// Whether many orders may have to be looked at for a page.
+/// Whether many orders may have to be scanned for a page.
 pub(super) fn is_search(filter: &ListOrders) -> bool {
     let is_narrowed = filter.status.is_some() || filter.storefront.is_some();
     filter.sku.is_some() && is_narrowed && !is_one_customers(filter)
@@ -44,7 +43,7 @@ pub(super) fn select_orders(
         ),
         _ => ("orders", "orders.created_at"),
     };
-    // An expression has no index, which leaves the customer's.
+    // An expression disables the indexes of these columns in favour of the customer's.
     let (status, storefront) = if is_one_customers {
         ("orders.status || ''", "orders.storefront || ''")
     } else {
@@ -130,7 +129,7 @@ fn with_steps(page: &str) -> String {
     )
 }
 
-/// The first whole millisecond at or after `time`: what is stored is cut to milliseconds.
+/// The first millisecond at or after `time`, since stored times are truncated.
 fn ceil_millis(time: Timestamp) -> i64 {
     let whole = millis(time);
     whole + i64::from(time.subsec_nanosecond() % 1_000_000 > 0)
@@ -145,7 +144,7 @@ mod tests {
     use super::*;
     use crate::store::sqlite;
 
-    /// The index that a list narrowed by `filter` is read off.
+    /// The index used by a list with `filter`.
     fn index(connection: &Connection, filter: Value) -> String {
         let Ok(Request::ListOrders(filter)) = Request::read("order.list", filter) else {
             panic!("it is a list of orders")

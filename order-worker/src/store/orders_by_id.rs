@@ -1,4 +1,4 @@
-//! Orders that are asked for at the same moment, looked up as one.
+//! Looks up several orders with one query.
 
 use std::collections::HashMap;
 
@@ -13,15 +13,15 @@ use super::{
 };
 use crate::domain::{command::Answer, world::stand_in_key};
 
-/// Orders by their ids, or why they can't be read.
+/// Orders by id, or the reason why they can't be decoded.
 pub(crate) type OrdersById = HashMap<OrderId, Result<OrderAndSteps, StoreError>>;
 
 impl Store {
-    /// Orders, by the ids that they were asked for by, as far as they are there and a lot has room; one that
-    /// can't be read keeps no other from it. What was promised under an id may be found as another order.
+    /// Orders by id, up to a size limit. An order that can't be decoded does not affect the others. The id of an
+    /// asynchronous order may refer to another order.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub(crate) async fn orders_by_id(
         &self,
         ids: &[OrderId],
@@ -71,7 +71,7 @@ async fn orders_by_id(
     })
 }
 
-/// Which orders are found under ids that were promised for others.
+/// The orders that ids of asynchronous orders refer to.
 async fn stand_ins(
     session: &mut Session,
     promised: &[&OrderId],

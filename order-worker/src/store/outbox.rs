@@ -1,4 +1,4 @@
-//! What the relay needs of steps: those whose time has come. Safe on any number of workers at once.
+//! Due steps, for the relay. Safe with several workers.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::domain::step::{StepKey, StepRow};
 
-/// How far workers' clocks may differ without its being taken for a jump.
+/// Tolerated difference between workers' clocks.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// Unless the step has gone on meanwhile.
+/// Unless the step has advanced meanwhile.
 const RELEASE_STEPS: Write = Write {
     sqlite: "
         UPDATE steps SET publish_at = due_at
@@ -28,17 +28,17 @@ const RELEASE_STEPS: Write = Write {
 };
 
 impl Store {
-    /// Takes up to `limit` steps whose message is to be sent by now; each is due again after the
-    /// lease, should nothing come of it.
+    /// Claims up to `limit` steps whose message is due; each becomes due again after the lease, if it has no
+    /// result.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn claim_due_steps(
         &self,
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<StepRow>, StoreError> {
-        // What another worker has in hand is left to it.
+        // Skips rows that another worker has locked.
         let sql = Sql::dialects(
             "UPDATE steps SET publish_at = $2, put_at = $1
              WHERE (order_id, step) IN (
@@ -63,12 +63,11 @@ impl Store {
         Ok(steps)
     }
 
-    /// Makes every step whose time has come due to be sent at once, whether its message is thought
-    /// to be under way or not: for a start, when nobody knows what the last process got done. A
-    /// message that comes twice does no harm.
+    /// Makes every due step ready to be sent, whether its message was sent or not: at start-up it is unknown
+    /// what the last process did. Duplicate messages are harmless.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn release_leases(&self, now: Timestamp) -> Result<u64, StoreError> {
         let sql = Sql::dialects(
             "UPDATE steps SET publish_at = due_at
@@ -85,10 +84,10 @@ impl Store {
         session.execute(sql, until).await
     }
 
-    /// Makes these steps due to be sent at once: their message could not be.
+    /// Makes these steps ready to be sent again: their message could not be sent.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn release_steps(&self, steps: &[&StepRow]) -> Result<(), StoreError> {
         let rows = steps.iter().map(|row| {
             let StepKey { order_id, step } = &row.key;
@@ -100,14 +99,14 @@ impl Store {
             .await
     }
 
-    /// Steps that were put at a time that is yet to come, because the clock went back since, are due
-    /// as long from now as they were then; tells how many there were.
+    /// Corrects steps that were scheduled too far in the future because the clock was put back since: they
+    /// become due after the same delay from now. Returns their number.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn mend_clock(&self, now: Timestamp) -> Result<u64, StoreError> {
         let (now, latest) = (millis(now), millis(now + CLOCK_TOLERANCE));
-        // All are looked at, a million perhaps, and nearly always in vain: nobody who writes waits for it.
+        // A full scan, outside of any transaction that blocks writers.
         let mut session = self.primary().await?;
         let sql = "SELECT 1 FROM steps WHERE put_at > $1 AND publish_at IS NOT NULL LIMIT 1";
         let is_right = session.fetch(sql, arguments![latest]).await?.is_empty();
@@ -126,13 +125,13 @@ impl Store {
             .await
     }
 
-    /// Whether a step's message is to be sent by now.
+    /// Whether a step's message is due.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn has_due_step(&self, now: Timestamp) -> Result<bool, StoreError> {
         let mut session = self.primary().await?;
-        // Not the least of all times: that would be looked for among the rows that are gone.
+        // The minimum would scan deleted index entries.
         let sql = "SELECT order_id FROM steps WHERE publish_at <= $1 ORDER BY publish_at LIMIT 1";
         let rows = session.fetch(sql, arguments![millis(now)]).await?;
         Ok(!rows.is_empty())

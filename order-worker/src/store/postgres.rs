@@ -1,8 +1,8 @@
-//! PostgreSQL: the store of any number of workers.
+//! PostgreSQL: the database for any number of workers.
 //!
-//! A commit that was answered is on disk (`synchronous_commit` must not be off). Batches of several
-//! workers run beside each other: what one changes it locks first, table by table and by key within
-//! each, so that nobody waits in a circle. Connections are made anew when they are lost.
+//! An acknowledged commit is on disk (`synchronous_commit` must not be off). Batches of several workers run
+//! concurrently: rows that may be changed are locked first, table by table and by key, so that no deadlock can
+//! occur. Lost connections are reopened.
 
 mod migrate;
 mod pool;
@@ -26,13 +26,13 @@ use super::{
 
 /// The prefixes of `DATABASE_URL`.
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
-/// Connections for everything but batches: timers, the outbox, steps, callers' reads.
+/// Pool size, for everything but batches: timers, the outbox, steps, client reads.
 const POOL: u32 = 8;
-/// Of these, those that may go through many rows at the same time: the others have to get past them.
+/// Maximum number of concurrent reads that may scan many rows, so that others find a connection.
 const SEARCHES: usize = 2;
-/// For a connection from the pool, a new one included: who reads is told quickly.
+/// Timeout for a connection from the pool, including opening one: readers are told quickly.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
-/// For a connection of the engine's own.
+/// Timeout for the engine's own connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A PostgreSQL database.
 pub(super) struct Postgres {
@@ -44,8 +44,7 @@ pub(super) struct Postgres {
 }
 
 impl Postgres {
-    /// Connects to the database that `url` names and brings its schema up to date. Callers' reads
-    /// go to `read_url` if there is one.
+    /// Connects to the database of `url` and migrates its schema. Client reads use `read_url`, if given.
     pub(super) async fn open(url: &str, read_url: Option<&str>) -> anyhow::Result<Self> {
         let options = options(url)?;
         let place = place(&options);
@@ -71,17 +70,17 @@ impl Postgres {
         })
     }
 
-    /// The turn of a read that may go through many rows.
+    /// A permit for a read that may scan many rows.
     ///
     /// # Errors
-    /// `Refusing` when others take too long.
+    /// `ReadOnly` when others take too long.
     pub(super) async fn search(&self) -> Result<SemaphorePermit<'_>, StoreError> {
         let turn = time::timeout(ACQUIRE_TIMEOUT, self.searches.acquire()).await;
         let turn = turn.ok().and_then(Result::ok);
         turn.ok_or_else(|| StoreError::ReadOnly(TOO_MANY_SEARCHES.to_owned()))
     }
 
-    /// The engine's connection; to be given back with [`Postgres::keep`] if it is still good.
+    /// The engine's connection; returned with [`Postgres::keep`] if it is still usable.
     pub(super) async fn writer(&self) -> Result<Session, StoreError> {
         let kept = self.writer.lock().await.take();
         if let Some(session) = kept {
@@ -138,13 +137,13 @@ pub(crate) fn pool_in(url: &str, schema: &str) -> anyhow::Result<Pool> {
     Ok(Pool::new(options(url)?, Some(schema)))
 }
 
-/// Whether `url` is meant for PostgreSQL.
+/// Whether `url` refers to PostgreSQL.
 pub(crate) fn is_meant(url: &str) -> bool {
     SCHEMES.iter().any(|scheme| url.starts_with(scheme))
 }
 
 pub(super) fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
-    // What is wrong with it is told without showing it: it may hold a password.
+    // The error must not show the URL, which may contain a password.
     let options = PgConnectOptions::from_str(url).map_err(|error| {
         anyhow::anyhow!("must be postgres://USER:PASSWORD@HOST:PORT/DATABASE: {error}")
     })?;
@@ -154,7 +153,7 @@ pub(super) fn options(url: &str) -> anyhow::Result<PgConnectOptions> {
         .extra_float_digits(None))
 }
 
-/// Where the database is, without its password.
+/// Location of the database, without its password.
 pub(super) fn place(options: &PgConnectOptions) -> String {
     let database = options
         .get_database()
@@ -167,7 +166,7 @@ async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     Ok(connected.unwrap_or_else(|_| Err(pool::timed_out()))?)
 }
 
-/// A commit that is answered before it is on disk could be lost after it was acknowledged.
+/// With asynchronous commits, acknowledged orders could be lost.
 async fn durable(connection: &mut PgConnection) -> anyhow::Result<()> {
     // A pooler may change servers between the messages of an unnamed statement, except in a transaction.
     let mut transaction = connection.begin().await?;

@@ -1,4 +1,4 @@
-//! What callers ask for. Each answer is one statement, and so one moment of the database.
+//! Reads of callers. Each is one statement, and so a consistent snapshot.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -28,7 +28,7 @@ use crate::domain::{
     stock::WarehouseStock,
 };
 
-/// Where a list of orders goes on: after the order with this creation time and number.
+/// Cursor of a list of orders: the last order's creation time and number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderCursor {
     /// Unix milliseconds.
@@ -37,13 +37,13 @@ pub struct OrderCursor {
     pub number: i64,
 }
 
-/// An order with its steps that are not done.
+/// An order with its unfinished steps.
 pub type OrderAndSteps = (Order, Vec<StepRow>);
 
 /// A product with its stock by warehouse.
 pub type ProductAndStock = (Product, BTreeMap<Warehouse, WarehouseStock>);
 
-/// Orders with their steps, of those whose id…
+/// Selects orders with their steps, where the id…
 macro_rules! orders_and_steps_where_id {
     () => {
         "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
@@ -57,7 +57,7 @@ impl Store {
     /// One order.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn order(&self, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
         one_order(self.reader().await?, id).await
     }
@@ -78,7 +78,7 @@ impl Store {
     /// as of the last commit, wherever callers' reads go.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn steps<T>(
         &self,
         keys: &[StepKey],
@@ -104,17 +104,17 @@ impl Store {
         })
     }
 
-    /// Up to `filter.limit + 1` orders, newest first, as far as a page has room.
+    /// Up to `filter.limit + 1` orders, newest first, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn orders(
         &self,
         filter: &ListOrders,
         after: Option<OrderCursor>,
     ) -> Result<Rows<OrderAndSteps>, StoreError> {
         let (sql, arguments) = select_orders(filter, after);
-        // SQLite finds out by itself what takes long.
+        // SQLite detects long reads by itself.
         let _turn = match &*self.database {
             Database::Postgres(postgres) if is_search(filter) => Some(postgres.search().await?),
             Database::Postgres(_) | Database::Sqlite(_) => None,
@@ -128,10 +128,10 @@ impl Store {
         Ok(page)
     }
 
-    /// Up to `limit` events of `subject` after its `sequence`, as far as a page has room.
+    /// Up to `limit` events of `subject` after `sequence`, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn history(
         &self,
         subject: &str,
@@ -156,7 +156,7 @@ impl Store {
     /// One product.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn product(&self, sku: &Sku) -> Result<Option<ProductAndStock>, StoreError> {
         let mut session = self.reader().await?;
         let rows = session
@@ -170,10 +170,10 @@ impl Store {
         Ok(products_and_shelves(&rows)?.pop())
     }
 
-    /// Up to `filter.limit + 1` products by sku, as far as a page has room.
+    /// Up to `filter.limit + 1` products by SKU, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn products(
         &self,
         filter: &ListProducts,
@@ -200,7 +200,7 @@ impl Store {
     /// One customer.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn customer(&self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
         let mut session = self.reader().await?;
         let rows = session
@@ -216,7 +216,7 @@ impl Store {
     /// Up to `filter.limit + 1` customers, newest first.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn customers(&self, filter: &ListCustomers) -> Result<Vec<Customer>, StoreError> {
         let mut sql = Statement::new("SELECT state FROM customers WHERE true");
         if let Some(storefront) = &filter.storefront {
@@ -249,7 +249,7 @@ pub(super) async fn fetch_order(
     session.fetch(SQL, arguments![id.to_string()]).await
 }
 
-/// Rows of an order's id and state, and of one of its steps or nulls; an order's rows are together.
+/// Decodes rows of an order's id and state, and one of its steps or nulls; rows of an order are adjacent.
 pub(super) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
     let mut orders: Vec<OrderAndSteps> = Vec::new();
     let mut last = "";
@@ -299,7 +299,7 @@ fn products_and_shelves(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError
     Ok(products)
 }
 
-/// A statement in the making, with the arguments that were bound so far.
+/// A statement being built, with the arguments bound so far.
 pub(super) struct Statement {
     text: String,
     arguments: Vec<Argument>,

@@ -1,5 +1,5 @@
-//! Back to the beginning, for demonstrations: no orders, every shelf as it was last counted. The catalogue,
-//! customers and endpoints stay; the feed goes on from where it is.
+//! Reset to the initial state, for demonstrations: deletes orders and restores stock levels to their last count.
+//! Products, customers and endpoints stay; feed positions continue.
 
 use std::collections::BTreeMap;
 
@@ -38,10 +38,10 @@ const EMPTIED: [&str; 9] = [
 ];
 
 impl Store {
-    /// Goes back to the beginning; tells how many products there are.
+    /// Resets the database and returns the number of products.
     ///
     /// # Errors
-    /// When the database is away; then all is as it was.
+    /// When the database is unavailable; nothing was changed then.
     pub async fn reset(
         &self,
         origin: &Origin,
@@ -50,7 +50,7 @@ impl Store {
         let mut attempts = 0;
         loop {
             match self.try_reset(origin, &mut stamp.clone()).await {
-                // Somebody was deciding, and each waited for the other.
+                // Deadlock with a batch: retry.
                 Err(StoreError::Conflict(why)) if attempts < CONFLICTS => {
                     attempts += 1;
                     tracing::debug!(why, "going back waits for those who decide");
@@ -66,7 +66,7 @@ impl Store {
         stamp: &mut DecisionContext,
     ) -> Result<usize, StoreError> {
         let mut session = self.transaction().await?;
-        // Whoever is deciding is waited for, and decides again over what is there then.
+        // Waits for batches in progress; they are decided again afterwards.
         let alone = Sql::dialects(
             "SELECT 1",
             "LOCK TABLE orders, shelves, products, steps, events IN ACCESS EXCLUSIVE MODE",
@@ -84,8 +84,8 @@ impl Store {
         let count = products.len();
         let (world, known) = begun_again(products, &counted, origin, stamp);
         save::world(&mut session, &world, &known, stamp.now()).await?;
-        // The first of the new events is behind the last of the old ones, which nobody is told of any more.
-        // If there are none, SQLite's feed begins again.
+        // The first new event follows the last old one, which is deleted. If there are no new events, SQLite's
+        // feed starts again.
         let old = "DELETE FROM events WHERE position <= $1";
         session.execute(old, arguments![end]).await?;
         let told = "UPDATE relay SET position = (SELECT coalesce(min(position), 1) - 1 FROM events)
@@ -98,7 +98,7 @@ impl Store {
 
 type Counted = BTreeMap<(Sku, Warehouse), i64>;
 
-/// What each shelf was last counted as.
+/// The last count of each stock level.
 async fn counted(session: &mut Session) -> Result<Counted, StoreError> {
     let sql = select_events!("WHERE type = 'stock.adjusted' ORDER BY position");
     let rows = session.fetch(sql, Vec::new()).await?;
@@ -127,7 +127,7 @@ async fn products(session: &mut Session) -> Result<Vec<Product>, StoreError> {
         .collect()
 }
 
-/// The catalogue and its shelves, as the events that are left say.
+/// Products and stock levels according to the remaining events.
 fn begun_again(
     products: Vec<Product>,
     counted: &Counted,

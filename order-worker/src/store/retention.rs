@@ -1,5 +1,4 @@
-//! Clearing away what nobody will ask for again, in short transactions. Safe on any number of workers
-//! at once.
+//! Deletes expired rows in short transactions. Safe with several workers.
 
 use jiff::Timestamp;
 
@@ -11,8 +10,7 @@ use super::{
     save::IDEMPOTENCY_TTL,
 };
 
-/// Of these orders those that have ended, that nothing was to be done for and nothing happened to since `$1`,
-/// and whose events up to `$2` are all there are.
+/// Selects closed orders without steps, unchanged since `$1`, whose events are all at positions up to `$2`.
 macro_rules! ended {
     ($orders:literal, $rest:literal) => {
         concat!(
@@ -29,8 +27,7 @@ macro_rules! ended {
     };
 }
 
-/// Up to `$3` that have ended. There may be very many that are condensed, which SQLite would go through if it
-/// were left to it.
+/// Up to `$3` closed orders. There may be very many condensed ones, which SQLite would scan by default.
 fn ended() -> Sql {
     Sql::dialects(
         ended!(
@@ -41,7 +38,7 @@ fn ended() -> Sql {
     )
 }
 
-/// Of the orders `$3` those that have ended; they are locked.
+/// The closed ones of the orders `$3`, locked.
 fn ended_of_these() -> Sql {
     Sql::dialects(
         ended!("json_each($3) CROSS JOIN orders ON orders.id = value", ""),
@@ -53,10 +50,10 @@ fn ended_of_these() -> Sql {
 }
 
 impl Store {
-    /// Forgets up to `limit` answers that were given before `before`; tells how many.
+    /// Deletes up to `limit` idempotency records from before `before`; returns their number.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn forget_old_answers(
         &self,
         before: Timestamp,
@@ -75,11 +72,11 @@ impl Store {
         session.execute(sql, arguments![expired, limit]).await
     }
 
-    /// Forgets up to `limit` webhooks that were made before `before` and are done with, and endpoints that
-    /// are deleted and have none left; tells how many webhooks.
+    /// Deletes up to `limit` finished deliveries from before `before`, and deleted endpoints without deliveries;
+    /// returns the number of deliveries.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn forget_old_deliveries(
         &self,
         before: Timestamp,
@@ -101,21 +98,20 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// Of up to `limit` orders that have ended, to which nothing happened since `before`, forgets the
-    /// events but those that moved stock: shelves are still what their events add up to. Everybody who is
-    /// told of events was told of these. Not of the order to which the last of all events happened, which
-    /// waits for the next. Tells how many orders.
+    /// Deletes the events of up to `limit` closed orders that have not changed since `before`, apart from those
+    /// that move stock: stock levels are still the sum of their events. Only events that all consumers have read
+    /// are deleted, and the order of the very last event is left out. Returns the number of orders.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn condense_orders(
         &self,
         before: Timestamp,
         now: Timestamp,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        // Many may have ended long ago to which something happened lately: they are looked through where
-        // nobody waits for it, and those that are found are looked at again.
+        // There may be many closed orders with recent changes: they are scanned outside of a transaction that
+        // blocks writers, and the result is checked again.
         let mut session = self.primary().await?;
         let told = told(&mut session).await?;
         let rows = session.fetch(ended(), arguments![millis(before), told, limit]);
@@ -149,8 +145,8 @@ fn ids(rows: &[Row]) -> Result<Vec<String>, StoreError> {
     ids.collect()
 }
 
-/// The place in the feed up to which everybody was told. The last of all events is not: it stays, as
-/// SQLite's next position is one more than its.
+/// Position up to which all consumers have read. The very last event is kept, since SQLite derives the next
+/// position from it.
 async fn told(session: &mut Session) -> Result<i64, StoreError> {
     let sql = "SELECT min(position) FROM relay WHERE name <> 'probe'";
     let rows = session.fetch(sql, Vec::new()).await?;

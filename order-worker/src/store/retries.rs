@@ -1,4 +1,4 @@
-//! Steps that failed and will be tried again.
+//! Steps that failed and will be retried.
 
 use shared::retry::RetriedStep;
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{domain::step::Step, retries::RetryCursor};
 
-/// Up to `$3` of them behind the step `$2` of the order `$1`. Left to itself, SQLite looks for them among all steps.
+/// Up to `$3` of them after step `$2` of order `$1`. By default, SQLite would scan all steps.
 fn next() -> Sql {
     Sql::dialects(
         "SELECT order_id, step, failures, last_error, due_at, request_id
@@ -26,11 +26,11 @@ fn next() -> Sql {
 }
 
 impl Store {
-    /// Up to `limit` of them after the cursor, those of the oldest orders first: one that is tried meanwhile keeps
-    /// its place.
+    /// Up to `limit` of them after the cursor, oldest orders first; a step that is retried meanwhile keeps its
+    /// place.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn retries(
         &self,
         after: Option<&RetryCursor>,
@@ -44,10 +44,10 @@ impl Store {
         rows.iter().map(retried).collect()
     }
 
-    /// How many there are; so many stand for more.
+    /// Their number, up to `most`.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn count_retries(&self, most: u32) -> Result<i64, StoreError> {
         let sql = Sql::dialects(
             "SELECT count(*) FROM (

@@ -1,4 +1,4 @@
-//! Rows and what they stand for.
+//! Decoding of rows.
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -68,7 +68,7 @@ pub(super) fn unsigned<T: TryFrom<i64>>(what: &str, number: i64) -> Result<T, St
     T::try_from(number).map_err(|_| StoreError::Corrupt(format!("{what} {number} is out of range")))
 }
 
-/// The statement that gives the rows that [`read_step`] reads.
+/// Selects the columns that [`read_step`] decodes.
 macro_rules! select_steps {
     ($rest:literal) => {
         concat!(
@@ -79,12 +79,12 @@ macro_rules! select_steps {
 }
 pub(super) use select_steps;
 
-/// Reads `sku, warehouse, on_hand, reserved` into `shelves`.
+/// Decodes `sku, warehouse, on_hand, reserved` into `shelves`.
 pub(super) fn shelf(row: &Row, shelves: &mut ProductStock) -> Result<(), StoreError> {
     stock_at(row, 0, shelves)
 }
 
-/// Reads a shelf whose columns begin at `first`.
+/// Decodes a stock level whose columns start at `first`.
 pub(super) fn stock_at(
     row: &Row,
     first: usize,
@@ -106,7 +106,7 @@ pub(super) fn read_step(row: &Row) -> Result<StepRow, StoreError> {
     read_step_at(row, 0)
 }
 
-/// Reads a step whose columns begin at `first`.
+/// Decodes a step whose columns start at `first`.
 pub(super) fn read_step_at(row: &Row, first: usize) -> Result<StepRow, StoreError> {
     Ok(StepRow {
         key: StepKey {
@@ -125,7 +125,7 @@ pub(super) fn read_step_at(row: &Row, first: usize) -> Result<StepRow, StoreErro
     })
 }
 
-/// The statement that gives the rows that [`event`] reads.
+/// Selects the columns that [`event`] decodes.
 macro_rules! select_events {
     ($rest:literal) => {
         concat!(
@@ -137,7 +137,7 @@ macro_rules! select_events {
 }
 pub(super) use select_events;
 
-/// The event as others see it, and its position.
+/// The event's public form, and its position.
 pub(super) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), StoreError> {
     let position = row.integer(0)?;
     let storefront = row.maybe_text(5)?;

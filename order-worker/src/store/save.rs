@@ -1,6 +1,6 @@
-//! Writing what a batch changed: one statement a table, all of them at one go. Rows that were there are
-//! updated, the others inserted: should another worker have inserted the same one meanwhile, the batch
-//! fails on its key and is decided again.
+//! Writes the changes of a batch: one statement per table, all at once. Existing rows are updated, others
+//! inserted: if another worker has inserted the same row meanwhile, the batch fails with a key conflict and is
+//! decided again.
 
 mod catalogue;
 mod events;
@@ -22,18 +22,17 @@ use super::{
 };
 use crate::domain::world::WorkingSet;
 
-/// A step's message is sent right after the commit; if nothing has come of it after this long, the
-/// sweeper sends it again. Longer than any handler's timeouts together.
+/// A step's message is sent right after the commit. If there is no result after this time, the sweeper sends it
+/// again. Longer than all timeouts of a step together.
 pub(super) const STEP_LEASE: SignedDuration = SignedDuration::from_secs(30);
 
-/// By then everything that is due at `now` is sent again, though workers' clocks may differ: what is sent
-/// later is not due yet, and need not be looked at.
+/// Time by which all steps due at `now` are sent again, even with different clocks: steps with a later time are
+/// not due yet.
 pub(super) fn sent_by(now: Timestamp) -> Timestamp {
     now + STEP_LEASE + STEP_LEASE
 }
 
-/// How long an answer can be asked for again, unless the owner lays down otherwise. A client's retries
-/// and the broker's redeliveries are over long before.
+/// Default retention of idempotency records. Retries of clients and redeliveries of the broker end much earlier.
 pub(super) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 pub(super) async fn world(
@@ -44,7 +43,7 @@ pub(super) async fn world(
 ) -> Result<(), StoreError> {
     known.must_be_locked(&world.dirty)?;
     let mut writes = Writes::default();
-    // The first that is added is the last that PostgreSQL does: other workers wait for their turn.
+    // PostgreSQL executes the first write last, and its lock is held for the shortest time.
     events::events(&mut writes, world)?;
     orders::orders(&mut writes, world, known)?;
     orders::payment_references(&mut writes, world);
@@ -64,12 +63,12 @@ pub(super) async fn world(
     Ok(())
 }
 
-/// A column that holds JSON, as text.
+/// Serializes a JSON column.
 fn text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-/// Updates the rows that were there, and inserts the others.
+/// Updates existing rows and inserts the others.
 fn put(writes: &mut Writes, insert: Write, update: Write, rows: Vec<(bool, Vec<Argument>)>) {
     let (known, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(is_known, _)| *is_known);
     let rows = |rows: Vec<(bool, Vec<Argument>)>| rows.into_iter().map(|(_, row)| row).collect();

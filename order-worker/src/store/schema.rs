@@ -1,23 +1,22 @@
-//! Versions of the schema: two versions of the program may use a database at once, or one after the
-//! other in either direction, as long as the database says that the older one knows enough.
+//! Schema versions: two versions of the program may use a database at the same time, or alternately, as long as
+//! the database declares that the older one is compatible.
 
 use anyhow::bail;
 
-/// What the database says of its schema.
+/// The schema of a database.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schema {
-    /// How far it has come.
+    /// Its version.
     pub(super) version: i64,
-    /// What a program has to know to work on it; databases that do not say are not ahead of anybody.
+    /// Minimum schema version that a program has to know; databases that don't declare it are not ahead.
     pub(super) needs: i64,
 }
 
 impl Schema {
-    /// Whether it is ahead of a program that knows its versions up to `known`, and may be used by it as it
-    /// is.
+    /// Whether it is newer than `known`, and compatible.
     ///
     /// # Errors
-    /// When it is ahead and may not.
+    /// When it is newer and not compatible.
     pub(super) fn is_ahead_of(self, known: i64) -> anyhow::Result<bool> {
         let Self { version, needs } = self;
         if version <= known {
@@ -37,7 +36,7 @@ impl Schema {
         Ok(true)
     }
 
-    /// Whether a program that knows its versions up to `known` can read it as it is.
+    /// Whether a program that knows versions up to `known` can read it.
     ///
     /// # Errors
     /// When it can't, and what to do.

@@ -1,7 +1,7 @@
-//! SQLite: the embedded store of one worker process.
+//! SQLite: the embedded database of one worker process.
 //!
-//! WAL with `synchronous=FULL`: a commit that was answered survives a power cut. One connection
-//! writes; readers see the last commit and never wait.
+//! WAL with `synchronous=FULL`: an acknowledged commit survives a power cut. One connection writes; readers see
+//! the last commit and never wait.
 
 mod connection;
 mod reader;
@@ -25,23 +25,23 @@ pub(crate) use self::connection::Connection;
 use self::reader::Readers;
 use super::{StoreError, database::Session, schema::Schema};
 
-/// For a lock held by a backup or a curious `sqlite3`.
+/// Timeout for locks held by a backup or another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pages that the writer keeps in memory: the ends of all indexes, and more.
+/// Page cache of the writer.
 const CACHE_KIB: i64 = 12 * 1024;
-/// The write-ahead log is folded into the file when it has so many pages: a page that many commits
-/// change is then written there once.
+/// Size of the write-ahead log in pages at which it is checkpointed: a page changed by many commits is then
+/// written once.
 const CHECKPOINT_PAGES: i64 = 4_000;
-/// Statements that stay prepared.
+/// Size of the cache of prepared statements.
 const STATEMENTS: usize = 128;
-/// For another worker on the same database to end.
+/// Time to wait for another worker on the same database to end.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between looks at whether it has.
+/// Interval for checking whether it has.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// The prefix of `DATABASE_URL`.
 const SCHEME: &str = "sqlite://";
 
-/// A SQLite database that this process alone writes to.
+/// A SQLite database that only this process writes to.
 pub(super) struct Sqlite {
     writer: Arc<Mutex<Raw>>,
     readers: Arc<Readers>,
@@ -50,7 +50,7 @@ pub(super) struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the database that `url` (`sqlite://path`) names, creating and migrating it as needed.
+    /// Opens the database of `url` (`sqlite://path`), creating and migrating it if necessary.
     ///
     /// # Errors
     /// When another process uses it, it can't be opened, or its schema needs a newer program.
@@ -73,18 +73,18 @@ impl Sqlite {
         })
     }
 
-    /// The connection that writes, when it is free.
+    /// The writing connection, when it is free.
     pub(super) async fn writer(&self) -> Session {
         let writer = Arc::clone(&self.writer).lock_owned().await;
         Session::Sqlite(Connection::Writing(writer))
     }
 
-    /// A connection that reads.
+    /// A reading connection.
     pub(super) fn reader(&self) -> Result<Session, StoreError> {
         Ok(Session::Sqlite(Connection::Reading(self.readers.lend()?)))
     }
 
-    /// Closes the connections, so that the write-ahead log is folded into the file.
+    /// Closes the connections, which checkpoints the write-ahead log.
     pub(super) fn close(self) {
         self.readers.close();
         if let Some(writer) = Arc::into_inner(self.writer)
@@ -95,7 +95,7 @@ impl Sqlite {
     }
 }
 
-/// A connection that writes to the file at `path`, which is made if it is not there.
+/// A writing connection to the file at `path`, which is created if necessary.
 ///
 /// # Errors
 /// When it can't be opened.
@@ -121,17 +121,17 @@ fn reading(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Raw> {
     Ok(connection)
 }
 
-/// A connection for reading all of a database, which must be there.
+/// A connection for reading the whole database, which must exist.
 pub(crate) fn auditing(path: &Path) -> anyhow::Result<Session> {
     let connection =
         reading(path, BUSY_TIMEOUT).with_context(|| format!("can't read {}", path.display()))?;
     Ok(Session::Sqlite(Connection::Auditing(Box::new(connection))))
 }
 
-/// The file that `url` names.
+/// The file of `url`.
 ///
 /// # Errors
-/// When it names none.
+/// When it has none.
 pub(crate) fn path(url: &str) -> anyhow::Result<PathBuf> {
     match url
         .strip_prefix(SCHEME)
@@ -142,8 +142,8 @@ pub(crate) fn path(url: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// SQLite would let two workers take turns; the flow's promises need one. A predecessor that is on
-/// its way out is waited for.
+/// SQLite would allow two workers to alternate, but the workflow requires one. Waits for a predecessor that is
+/// shutting down.
 async fn exclusive(path: &Path) -> anyhow::Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -169,7 +169,7 @@ async fn exclusive(path: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// The schema's versions. Append-only: what was released is never edited.
+/// Versions of the schema. Append-only: released migrations are never edited.
 const MIGRATIONS: &[M<'_>] = &[
     M::up(include_str!("migrations/sqlite/0001_initial.sql")),
     M::up(include_str!(
@@ -194,7 +194,7 @@ const MIGRATIONS: &[M<'_>] = &[
     )),
 ];
 
-/// The version that this program brings the schema to.
+/// The newest version of the schema.
 pub(super) fn newest_schema() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
@@ -208,7 +208,7 @@ fn migrate(connection: &mut Raw) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the file says of its schema.
+/// The schema of the file.
 fn schema(connection: &Raw) -> rusqlite::Result<Schema> {
     let number = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
     let says_so = number("SELECT count(*) FROM sqlite_schema WHERE name = 'schema_needs'")? > 0;
@@ -223,7 +223,7 @@ fn schema(connection: &Raw) -> rusqlite::Result<Schema> {
     })
 }
 
-/// The first versions of this program kept the schema's version in a table of sqlx's.
+/// The first versions of this program kept the schema version in a table of sqlx.
 fn adopt(connection: &Raw) -> rusqlite::Result<()> {
     let count = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
     let is_old = count("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")? > 0;
@@ -234,7 +234,7 @@ fn adopt(connection: &Raw) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// A database of the newest schema that nobody else sees.
+/// A private in-memory database with the newest schema.
 #[cfg(test)]
 pub(super) fn in_memory() -> Raw {
     let mut connection = Raw::open_in_memory().unwrap();
@@ -242,7 +242,7 @@ pub(super) fn in_memory() -> Raw {
     connection
 }
 
-/// What the rows of `sql` are read off, step by step.
+/// The query plan of `sql`.
 #[cfg(test)]
 pub(super) fn plan(
     connection: &Raw,
@@ -291,7 +291,7 @@ mod tests {
         later.pragma_update(None, "user_version", 99).unwrap();
         migrate(&mut later).unwrap();
         assert_eq!(version(&later), 99);
-        // Unless that version says that we must not.
+        // Unless that version declares that it must not.
         later
             .execute("UPDATE schema_needs SET version = 98", [])
             .unwrap();

@@ -1,5 +1,5 @@
-//! Figures, counted from the feed apart from what is decided: by day, storefront and what is counted. One
-//! worker at a time counts on from where the last one ended.
+//! Statistics computed from the feed, apart from decisions: by day, storefront and name. One worker at a time
+//! continues from the stored position.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -20,28 +20,28 @@ use super::{
     save::sent_by,
 };
 
-/// So many steps that will be tried again stand for more.
+/// Maximum count of steps that will be retried.
 const COUNTED_RETRIES: u32 = 10_000;
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// A figure: so many, or minor units, of `name` on a day.
+/// A count, or an amount in minor units, of `name` on a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figure {
     /// Days since 1970-01-01.
     pub day: i64,
-    /// What is counted: `created`, `cancelled.pending.out_of_stock`, `captured.EUR`…
+    /// Name: `created`, `cancelled.pending.out_of_stock`, `captured.EUR`…
     pub name: String,
-    /// How many.
+    /// Count or amount.
     pub amount: i64,
 }
 
-/// How far events are counted.
+/// Progress of counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counting {
-    /// How far that has come by counting once.
+    /// The position.
     pub passed: Checkpoint,
-    /// When the last of these events happened.
+    /// Time of the last counted event.
     pub until: Option<Timestamp>,
 }
 
@@ -52,18 +52,18 @@ impl Counting {
     };
 }
 
-/// What waits in the database.
+/// Pending work in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backlog {
-    /// Steps whose time has come.
+    /// Number of due steps.
     pub due_steps: i64,
-    /// Since when the oldest of them is due.
+    /// Time at which the oldest of them became due.
     pub oldest_due_at: Option<Timestamp>,
-    /// Dead steps and archived messages.
+    /// Number of dead steps and archived messages.
     pub dead_letters: i64,
-    /// Steps that failed and will be tried again.
+    /// Number of steps that failed and will be retried.
     pub retries: i64,
-    /// Events that are not published yet.
+    /// Number of unpublished events.
     pub outbox_lag: i64,
 }
 
@@ -83,11 +83,11 @@ const ADD_FIGURES: Write = Write {
 };
 
 impl Store {
-    /// Counts up to `limit` events, as far as a lot has room, behind those that were counted before; tells how
-    /// far that is. Nothing if another worker is at it.
+    /// Counts up to `limit` events after the stored position, up to a size limit; returns the progress. Does
+    /// nothing if another worker holds the lease.
     ///
     /// # Errors
-    /// When the database is away; then nothing was counted.
+    /// When the database is unavailable; nothing was counted then.
     pub async fn count_events(&self, limit: u32) -> Result<Counting, StoreError> {
         let Some(mut turn) = self.turn(FeedConsumer::Statistics).await? else {
             return Ok(Counting::NOTHING);
@@ -110,12 +110,11 @@ impl Store {
         })
     }
 
-    /// All figures since `day`, and the sums of all days before as those of day 0; and the position up to
-    /// which events are in them: those that were counted, and up to `limit` behind these, as far as a page has
-    /// room.
+    /// All counts since `day`, with the sums of earlier days as day 0, and the position up to which events are
+    /// included: the counted ones, and up to `limit` more, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn figures(
         &self,
         storefront: Option<&Storefront>,
@@ -154,14 +153,14 @@ impl Store {
         Ok((figures.collect(), position))
     }
 
-    /// What waits.
+    /// The pending work.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
         let retries = self.count_retries(COUNTED_RETRIES).await?;
         let mut session = self.primary().await?;
-        // Sent is as good as due: its message is on its way. A million of them need not be counted.
+        // Steps that were sent need not be counted, of which there may be a million.
         let rows = session
             .fetch(
                 "SELECT count(*), min(due_at) FROM (
@@ -193,22 +192,22 @@ impl Store {
     }
 }
 
-/// What events come to that are behind those that were counted.
+/// Counts of events that are not stored yet.
 struct Tail {
     counts: Counts,
-    /// The last one's position.
+    /// Position of the last one.
     reached: i64,
     counting: Counting,
 }
 
-/// Up to `limit` events behind `position`, as far as there is `room`; none if there are none.
+/// Counts up to `limit` events after `position`, up to a size limit; `None` if there are none.
 async fn tail(
     session: &mut Session,
     position: i64,
     limit: u32,
     room: usize,
 ) -> Result<Option<Tail>, StoreError> {
-    // Most are not counted: what they say is not even read.
+    // Most events are not counted, and their data is not read.
     const NEXT: &str = "
         SELECT position, subject, time, storefront, type,
                CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
@@ -242,14 +241,14 @@ struct Counted {
     what: What,
 }
 
-/// What is counted of it.
+/// The kind of count.
 enum What {
     Created {
         is_imported: bool,
     },
-    /// A status that the order came to.
+    /// A status that the order reached.
     Came(&'static str),
-    /// From where, and why.
+    /// The previous status, and the reason.
     Cancelled(OrderStatus, CancelReason),
     /// Minor units.
     Captured(i64),
@@ -257,7 +256,7 @@ enum What {
 }
 
 impl Counted {
-    /// The event of a row, if it is counted.
+    /// Decodes a row, if its event is counted.
     fn read(row: &Row) -> Result<Option<Self>, StoreError> {
         #[derive(Deserialize)]
         struct Created {
@@ -303,7 +302,7 @@ impl Counted {
     }
 }
 
-/// Money's events don't say in what: their orders do.
+/// Payment events have no currency; their orders do.
 async fn currencies(
     session: &mut Session,
     events: &[Counted],

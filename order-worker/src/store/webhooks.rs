@@ -1,4 +1,4 @@
-//! Webhooks, tried when their time has come, and lists of them. Safe on any number of workers at once.
+//! Due webhook deliveries, and lists of endpoints and deliveries. Safe with several workers.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,38 +17,36 @@ use super::{
 };
 use crate::domain::webhook::{Delivery, Endpoint};
 
-/// A webhook that is being tried is tried again after this long, should nothing come of it. Longer
-/// than an attempt takes.
+/// Lease of a delivery that is being attempted; longer than an attempt takes.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
 
-/// A webhook whose time has come, with what it takes to send it.
+/// A due delivery with everything needed to send it.
 #[derive(Debug)]
 pub struct DueDelivery {
-    /// What.
+    /// The delivery.
     pub delivery: Delivery,
-    /// To whom.
+    /// The endpoint.
     pub endpoint: Endpoint,
-    /// What is told, unless it is not kept any more.
+    /// The event, unless it has been removed.
     pub event: Option<CloudEvent>,
 }
 
-/// Whose webhooks are asked for.
+/// The endpoints whose deliveries are claimed.
 #[derive(Debug, Clone, Copy)]
 pub enum Share<'a> {
-    /// All endpoints' but these; and those of the second list behind the others'.
+    /// All endpoints except the first list; those of the second list only after others.
     OfAllBut(&'a [EndpointId], &'a [EndpointId]),
-    /// These endpoints'.
+    /// These endpoints.
     Of(&'a [EndpointId]),
-    /// Those of endpoints that are disabled or deleted; which all others leave alone.
+    /// Disabled and deleted endpoints, which the others exclude.
     OfDisabled,
 }
 
 impl Store {
-    /// Takes webhooks whose time has come, those that waited longest first, at most `each` of an endpoint
-    /// and `limit` in all.
+    /// Claims due deliveries, longest waiting first, at most `each` per endpoint and `limit` in all.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn claim_deliveries(
         &self,
         now: Timestamp,
@@ -95,7 +93,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        // Those that no other worker has taken meanwhile.
+        // Those that no other worker has claimed meanwhile.
         let sql = among!(
             "UPDATE deliveries SET due_at = $2 WHERE due_at <= $3 AND id",
             "RETURNING state"
@@ -143,7 +141,7 @@ impl Store {
     /// One endpoint.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
         let sql = "SELECT state FROM webhook_endpoints WHERE id = $1";
         let mut session = self.reader().await?;
@@ -155,7 +153,7 @@ impl Store {
     /// Up to `filter.limit + 1` endpoints, newest first.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn endpoints(&self, filter: &ListEndpoints) -> Result<Vec<Endpoint>, StoreError> {
         let mut sql = Statement::new("SELECT state FROM webhook_endpoints WHERE NOT is_deleted");
         if let Some(storefront) = &filter.storefront {
@@ -172,10 +170,10 @@ impl Store {
             .collect()
     }
 
-    /// Up to `filter.limit + 1` webhooks of an endpoint, newest first.
+    /// Up to `filter.limit + 1` deliveries of an endpoint, newest first.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn deliveries(&self, filter: &ListDeliveries) -> Result<Vec<Delivery>, StoreError> {
         let (sql, arguments) = select_deliveries(filter);
         let rows = self.reader().await?.fetch(sql, arguments).await?;
@@ -185,8 +183,7 @@ impl Store {
     }
 }
 
-/// The statement for a page of an endpoint's webhooks, and its arguments: each list is read off an index of
-/// its own, however many there are of the others.
+/// The statement for a page of an endpoint's deliveries, and its arguments; each list has an index.
 fn select_deliveries(filter: &ListDeliveries) -> (String, Vec<Argument>) {
     let mut sql = Statement::new("SELECT state FROM deliveries WHERE endpoint_id = ");
     sql.bind(filter.id.to_string());

@@ -1,5 +1,4 @@
-//! One attempt to deliver a webhook: a CloudEvent in its structured JSON form, signed as Standard
-//! Webhooks has it, sent once, answered in time or not.
+//! An attempt of a webhook delivery: a CloudEvent in structured JSON, signed as specified by Standard Webhooks.
 
 use std::{
     error::Error,
@@ -22,7 +21,7 @@ use tokio::time;
 use super::url_policy::UrlPolicy;
 use crate::domain::webhook::{Answered, Endpoint};
 
-/// For the connection.
+/// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the answer's status.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -42,14 +41,14 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender that goes nowhere but where `guard` lets it.
+    /// Creates a sender that calls only URLs permitted by `guard`.
     ///
     /// # Errors
-    /// When there can be no HTTP client.
+    /// When the HTTP client can't be created.
     pub fn new(guard: UrlPolicy) -> anyhow::Result<Self> {
         let client = Client::builder()
             .dns_resolver(guard.resolver())
-            // It would be the proxy that looks names up.
+            // A proxy would resolve host names itself.
             .no_proxy()
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
@@ -158,7 +157,7 @@ async fn drain(mut response: Response) {
     }
 }
 
-/// What an error comes down to: the URL around it is the endpoint's own, and may hold a secret.
+/// The innermost cause of an error: the outer ones contain the URL, which may contain a secret.
 fn innermost(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

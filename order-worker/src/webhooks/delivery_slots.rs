@@ -1,11 +1,10 @@
-//! Attempts under way, by endpoint, and how many more there may be: endpoints are many, anybody's, and
-//! some never answer. They must not be in the way of those who do.
+//! Concurrency limits for webhook attempts by endpoint, so that endpoints that are slow or never answer don't
+//! delay others.
 //!
-//! An attempt has one of few places. Who has not answered for a while leaves it and is slow from then on:
-//! slow endpoints have places of their own, the more of them there are the fewer each, until they answer
-//! quickly again. Who takes what it is told has more of the places that nobody else needs: it may be far away,
-//! and is to be told of as much as happens all the same. Who takes nothing, however quickly it says so, is tried
-//! now and then: what is meant for it waits until it takes something.
+//! An attempt occupies one of a limited number of slots. An endpoint that has not answered for a while is slow:
+//! slow endpoints share slots of their own, fewer each the more there are, until they answer quickly again.
+//! Endpoints that succeed get more of the free slots, so that distant ones reach a sufficient rate. An endpoint
+//! that refuses everything is tried now and then; its deliveries wait until one succeeds.
 
 use std::{
     collections::HashMap,
@@ -15,47 +14,47 @@ use std::{
 
 use shared::id::EndpointId;
 
-/// Attempts under way at endpoints that are not known as slow…
+/// Slots for endpoints that are not slow.
 const PLACES: usize = 64;
-/// …of one of them, taken by halves…
+/// Slots of a single endpoint, allocated by halves.
 const PLACES_EACH: usize = 8;
-/// …until it has taken so many in a row: then it is trusted, for so long after the last, and shares all but a few places
-/// with others that are…
+/// Number of successes in a row after which an endpoint is trusted, the time it stays so, and the number of
+/// slots not available to trusted endpoints.
 const TAKEN: u32 = 8;
 const TRUSTED: Duration = Duration::from_secs(10);
 const SPARE: usize = 16;
-/// …of which it has at most so many.
+/// Maximum number of slots of a trusted endpoint.
 const MOST_EACH: usize = 32;
-/// Attempts under way at slow endpoints, which share them…
+/// Slots shared by slow endpoints.
 const SLOW_PLACES: usize = 192;
-/// …and in all: who turns out to be slow has more under way than its share.
+/// Total number of slots: an endpoint that becomes slow keeps its attempts in progress.
 const PLACES_IN_ALL: usize = PLACES + SLOW_PLACES;
-/// Who takes longer to answer is slow…
+/// Response time above which an endpoint is slow.
 const SLOW: Duration = Duration::from_secs(2);
-/// …and counts as that for so long, unless it answers sooner meanwhile.
+/// Time for which it stays slow, unless it answers quickly.
 const REMEMBERED: Duration = Duration::from_mins(10);
-/// Who has refused so many in a row takes nothing: it is tried with one at a time…
+/// Number of refusals in a row after which an endpoint is only tried now and then.
 const REFUSALS: u32 = 16;
-/// …of which there are so many…
+/// Slots for such trials.
 const TRIALS: usize = 32;
-/// …and then left alone: for a tenth of how long it has refused, but at least…
+/// Minimum pause between trials; otherwise a tenth of the time it has refused.
 const REST: Duration = Duration::from_secs(1);
-/// …and at most.
+/// Maximum pause between trials.
 const LONGEST_REST: Duration = Duration::from_mins(1);
 
-/// Attempts of this worker that are under way.
+/// Attempts of this worker in progress.
 #[derive(Default)]
 pub(super) struct DeliverySlots(Mutex<HashMap<EndpointId, Attempts>>);
 
 #[derive(Default)]
 struct Attempts {
-    /// Since when.
+    /// Start times of the attempts in progress.
     under_way: Vec<Instant>,
-    /// An attempt took long, not long ago.
+    /// Set by a recent slow attempt.
     slow_until: Option<Instant>,
-    /// Since the last that was taken.
+    /// Refusals since the last success.
     refusals: Option<Refusals>,
-    /// How many were taken quickly since the last that was not, and when the last was.
+    /// Quick successes since the last failure, and the time of the last one.
     taken: Option<(u32, Instant)>,
 }
 
@@ -63,12 +62,12 @@ struct Refusals {
     count: u32,
     first: Instant,
     last: Instant,
-    /// When one more was last allowed.
+    /// Time of the last trial.
     trial: Instant,
 }
 
 impl Refusals {
-    /// How long who refuses is left alone.
+    /// The pause before the next trial.
     fn rest(&self) -> Duration {
         let refuses_for = self.last.duration_since(self.first);
         (refuses_for / 10).clamp(REST, LONGEST_REST)
@@ -81,7 +80,7 @@ impl Attempts {
         self.slow_until.is_some_and(|until| now < until) || self.under_way.iter().any(lingers)
     }
 
-    /// What was refused, if that is all there was.
+    /// The refusals, if there are enough of them in a row.
     fn takes_nothing(&self) -> Option<&Refusals> {
         let refusals = self.refusals.as_ref();
         refusals.filter(|refusals| refusals.count >= REFUSALS)
@@ -100,36 +99,35 @@ impl Attempts {
     }
 }
 
-/// Who may be told of more.
+/// The slots available to endpoints.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SlotAllocation {
-    /// Attempts at endpoints that are not slow, and…
+    /// Slots for endpoints that are not slow.
     pub(super) places: usize,
-    /// …how many of each.
+    /// The same for a single endpoint.
     pub(super) each: usize,
-    /// Endpoints that get none of these: they have enough to do, are slow, or take nothing…
+    /// Endpoints that get none of these: at their limit, slow, or refusing.
     pub(super) full: Vec<EndpointId>,
-    /// …and those for whom others come first, as they have something to do.
+    /// Endpoints that come after others, since they have attempts in progress.
     pub(super) occupied: Vec<EndpointId>,
-    /// How many of the places that are left then are for trusted endpoints, besides those they have like all
-    /// others, and…
+    /// Additional slots for trusted endpoints.
     pub(super) trusted_places: usize,
-    /// …how many of each…
+    /// The same for a single endpoint.
     pub(super) trusted_each: usize,
-    /// …of these.
+    /// The trusted endpoints.
     pub(super) trusted: Vec<EndpointId>,
-    /// Attempts at slow endpoints, and…
+    /// Slots for slow endpoints.
     pub(super) slow_places: usize,
-    /// …how many of each…
+    /// The same for a single endpoint.
     pub(super) slow_each: usize,
-    /// …of these.
+    /// The slow endpoints.
     pub(super) slow: Vec<EndpointId>,
-    /// Who takes nothing and is tried again, with one each.
+    /// Refusing endpoints that are tried with one delivery each.
     pub(super) tried: Vec<EndpointId>,
 }
 
 impl DeliverySlots {
-    /// What there is room for.
+    /// Computes the available slots.
     pub(super) fn room(&self, now: Instant) -> SlotAllocation {
         let mut endpoints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         endpoints.retain(|_, attempts| !attempts.is_forgotten(now));
@@ -172,7 +170,7 @@ impl DeliverySlots {
         (room.trusted_each, room.trusted) =
             with_room(&trusted, share.clamp(PLACES_EACH, MOST_EACH));
         room.trusted_places = room.places.saturating_sub(SPARE);
-        // In turns: nothing may be due for those who are first.
+        // In turns: there may be nothing due for the first ones.
         rested.sort_unstable();
         rested.truncate(TRIALS.saturating_sub(trials));
         room.tried = rested.into_iter().map(|(_, id)| id).collect();
@@ -185,7 +183,7 @@ impl DeliverySlots {
         room
     }
 
-    /// An attempt is under way until what is returned is dropped.
+    /// Occupies a slot until the returned guard is dropped.
     pub(super) fn begin(self: &Arc<Self>, id: EndpointId) -> SlotGuard {
         let began = Instant::now();
         self.began(id, began);
@@ -236,7 +234,7 @@ impl DeliverySlots {
     }
 }
 
-/// Half of what each may have under way, and those of `endpoints`, with what they have, who have room for it.
+/// Half of the limit per endpoint, and those of `endpoints` with their attempts that are below it.
 fn with_room(endpoints: &[(EndpointId, usize)], share: usize) -> (usize, Vec<EndpointId>) {
     let each = share.div_ceil(2);
     let has_room = |(_, count): &&(EndpointId, usize)| count + each <= share;
@@ -244,7 +242,7 @@ fn with_room(endpoints: &[(EndpointId, usize)], share: usize) -> (usize, Vec<End
     (each, ids.collect())
 }
 
-/// One attempt under way.
+/// An attempt in progress.
 pub(super) struct SlotGuard {
     in_hand: Arc<DeliverySlots>,
     id: EndpointId,
@@ -253,7 +251,7 @@ pub(super) struct SlotGuard {
 }
 
 impl SlotGuard {
-    /// The endpoint took it, or not.
+    /// Records whether the endpoint accepted the delivery.
     pub(super) fn answered(&mut self, was_taken: bool) {
         self.was_taken = Some(was_taken);
     }
@@ -300,7 +298,7 @@ mod tests {
             }
         }
 
-        /// Those under way are answered.
+        /// Answers all attempts in progress.
         fn answer_all(&mut self, was_taken: bool) {
             for (id, began) in self.under_way.drain(..) {
                 self.in_hand.end(id, began, Some(was_taken), self.now);
@@ -350,12 +348,12 @@ mod tests {
                     office.begin(*id, each / 2);
                 }
             }
-            // Some places are kept for who comes now.
+            // Some slots are kept for new endpoints.
             let room = office.room();
             assert_eq!((room.trusted, room.full.len()), (vec![], endpoints));
             assert!(room.places >= SPARE);
 
-            // One is refused, and it is like all others.
+            // A single refusal ends the trust.
             office.answer_all(false);
             assert_eq!(office.room().trusted, []);
         }
@@ -445,7 +443,7 @@ mod tests {
             office.begin(id, 8);
             office.answer_all(false);
         }
-        // Left alone at first; then with one at a time.
+        // Paused at first; then one at a time.
         let room = office.room();
         assert_eq!((room.full, room.tried), (vec![id], vec![]));
         office.now += REST;
@@ -454,7 +452,7 @@ mod tests {
         assert_eq!(office.room().tried, []);
         office.answer_all(false);
         assert_eq!(office.room().tried, []);
-        // The longer it has refused, the more seldom.
+        // The longer it has refused, the longer the pause.
         office.now += 300 * REST;
         office.begin(id, 1);
         office.answer_all(false);
@@ -462,7 +460,7 @@ mod tests {
         assert_eq!(office.room().tried, []);
         office.now += 2 * REST;
         assert_eq!(office.room().tried, [id]);
-        // One that was not sent says nothing of it.
+        // A delivery that was not sent says nothing about the endpoint.
         office.begin(id, 1);
         office.end_all();
         assert_eq!(office.room().tried, [id]);
@@ -498,7 +496,7 @@ mod tests {
             let room = office.room();
             assert_eq!(room.places, PLACES);
             assert!(room.tried.len() <= TRIALS);
-            // Nothing was due for any of them.
+            // There was nothing due for any of them.
             tried.extend(room.tried);
             office.now += Duration::from_millis(1);
         }

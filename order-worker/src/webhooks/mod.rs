@@ -1,12 +1,12 @@
-//! Outgoing webhooks: the feed becomes one webhook for each endpoint that wants the event, and each
-//! is tried until it is taken, or given up after a day.
+//! Outgoing webhooks: each event becomes one delivery per matching endpoint, and each delivery is retried for a
+//! day.
 //!
-//! A webhook is a row with a due time, like a step: claimed for the time of an attempt, its result
-//! decided as a command. It does not go over `order-worker-queue`: what others take their time to
-//! answer must not stand in the way of orders (docs/decisions/0008).
+//! A delivery is a row with a due time, like a step: it is claimed for an attempt, and the result is decided as
+//! a command. It does not use `order-worker-queue`, so that slow endpoints can't delay orders
+//! (docs/decisions/0008).
 //!
-//! - [`guard`]: where webhooks must not go. [`attempt`]: one attempt to deliver. `in_hand`: how many there
-//!   may be at a time, and of whom.
+//! - [`url_policy`]: permitted URLs. [`attempt`]: an attempt of a delivery. `delivery_slots`: concurrency
+//!   limits.
 
 pub mod attempt;
 mod delivery_slots;
@@ -39,26 +39,26 @@ use crate::{
     store::{Checkpoint, DueDelivery, Share, Store, StoreError},
 };
 
-/// Events that webhooks are made of at once.
+/// Events per transaction.
 const EVENTS: u32 = 500;
-/// How often due webhooks are looked for.
+/// Interval for looking for due deliveries.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// After webhooks were made, and after places were taken: orders come first, and meanwhile more comes together.
+/// Pause after creating or claiming deliveries: orders take precedence, and larger batches form meanwhile.
 const REST: Duration = Duration::from_millis(20);
-/// In a rush, making webhooks rests so many times as long as it worked.
+/// Under load, creating deliveries pauses for this multiple of the time it worked.
 const RUSH_REST: u32 = 4;
-/// How often webhooks are looked for whose endpoint is disabled or deleted, and…
+/// Interval for looking for deliveries to disabled or deleted endpoints.
 const LEFT_OVER_INTERVAL: Duration = Duration::from_secs(5);
-/// …how many of them are given up at once.
+/// Maximum number of them that are failed at once.
 const LEFT_OVER: usize = 500;
-/// Of how many looks one passes over the feed while there are no endpoints.
+/// While there are no endpoints, one of this many rounds advances the feed position.
 const LOOKS_A_PASS: u32 = 20;
-/// Between attempts while the database is away.
+/// Delay while the database is unavailable.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Bytes of a secret; Standard Webhooks asks for 24 to 64.
+/// Size of a secret in bytes; Standard Webhooks requires 24 to 64.
 const SECRET_BYTES: usize = 32;
 
-/// A secret that nobody can guess.
+/// Generates a secret.
 ///
 /// # Errors
 /// `INTERNAL` when the operating system has no randomness.
@@ -69,19 +69,19 @@ pub fn new_secret() -> Result<String, Failure> {
     Ok(format!("whsec_{}", BASE64_STANDARD.encode(bytes)))
 }
 
-/// Makes webhooks of the feed and delivers them.
+/// Creates deliveries from the feed and attempts them.
 pub struct WebhookDispatcher {
     store: Store,
     engine: Engine,
     sender: Arc<Sender>,
     outbox: Outbox,
     in_hand: Arc<DeliverySlots>,
-    /// There are new webhooks.
+    /// Signals new deliveries.
     made: Notify,
 }
 
 impl WebhookDispatcher {
-    /// A courier of what comes to `outbox`.
+    /// A dispatcher of the events in `outbox`.
     pub fn new(store: Store, engine: Engine, sender: Sender, outbox: Outbox) -> Self {
         Self {
             store,
@@ -93,13 +93,13 @@ impl WebhookDispatcher {
         }
     }
 
-    /// Makes and delivers until it is dropped; what is under way then is tried again after its lease. Neither
-    /// waits for the other: much may happen for long.
+    /// Creates and attempts deliveries until it is dropped; attempts in progress are then repeated after their
+    /// lease. Both run independently.
     pub async fn run(self) {
         tokio::join!(self.make(), self.deliver(), self.give_up());
     }
 
-    /// Makes webhooks of what happens.
+    /// Creates deliveries.
     async fn make(&self) {
         let (mut news, rush) = (self.outbox.news(), self.outbox.rush());
         let mut looks = 0;
@@ -130,12 +130,12 @@ impl WebhookDispatcher {
         if looks.is_multiple_of(LOOKS_A_PASS) {
             self.store.pass_over_feed().await?;
         }
-        // Somebody may come at any time; events alone are no reason to look.
+        // Endpoints may be created at any time; events alone are no reason to look.
         time::sleep(INTERVAL).await;
         Ok(Checkpoint::NOTHING)
     }
 
-    /// Delivers those whose time has come.
+    /// Attempts due deliveries.
     async fn deliver(&self) {
         let mut attempts = JoinSet::new();
         loop {
@@ -172,7 +172,7 @@ impl WebhookDispatcher {
             attempts.spawn(deliver(sender, engine, due, begun));
         }
         if is_crowded {
-            // More are due: meanwhile more places become free together.
+            // More are due: meanwhile further slots become free.
             time::sleep(REST).await;
         }
         Ok(())
@@ -191,8 +191,7 @@ impl WebhookDispatcher {
         self.store.claim_deliveries(now, share, each, places).await
     }
 
-    /// Gives up what was meant for endpoints that are told of nothing any more: there is nothing to wait for, so
-    /// it goes together.
+    /// Fails deliveries to disabled or deleted endpoints, in groups.
     async fn give_up(&self) {
         loop {
             match self.give_up_due().await {
@@ -225,7 +224,7 @@ async fn wait_out(error: &StoreError) {
     time::sleep(PAUSE).await;
 }
 
-/// Why what was meant for an endpoint is not sent any more.
+/// Error of deliveries to disabled endpoints.
 const DISABLED: &str = "the endpoint is disabled";
 
 fn not_sent(why: &str) -> Answered {

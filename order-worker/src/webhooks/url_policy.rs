@@ -1,9 +1,9 @@
-//! Where webhooks must not go: an endpoint's URL comes from outside, and would otherwise reach what
-//! only this host can (server-side request forgery).
+//! Policy for webhook URLs: an endpoint's URL is client input and must not reach private addresses (server-side
+//! request forgery).
 //!
-//! Every address that a host's name stands for is looked at, and only those that were are connected
-//! to: a name that stands for something else a moment later gains nothing. Redirects are not
-//! followed. `WEBHOOK_ALLOW_PRIVATE=1` lets everything through, for tests and closed networks.
+//! All addresses of a host name are checked, and connections are made only to checked addresses, so a name that
+//! resolves differently a moment later has no effect. Redirects are not followed. `WEBHOOK_ALLOW_PRIVATE=1`
+//! permits everything, for tests and closed networks.
 
 use std::{
     io,
@@ -18,21 +18,21 @@ use reqwest::{
 };
 use tokio::time;
 
-/// For a name to be looked up.
+/// Timeout for resolving a name.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What may be called.
+/// The policy.
 #[derive(Debug, Clone, Copy)]
 pub struct UrlPolicy {
-    /// Also what only this host, or its network, can reach.
+    /// Whether private addresses are permitted.
     pub allow_private: bool,
 }
 
 impl UrlPolicy {
-    /// Whether `url` may be called, as far as that can be told without looking its host up.
+    /// Checks `url`, as far as possible without resolving its host.
     ///
     /// # Errors
-    /// Why it may not.
+    /// The reason why it is not permitted.
     pub fn check(self, url: &Url) -> Result<(), String> {
         if self.allow_private {
             return Ok(());
@@ -54,7 +54,7 @@ impl UrlPolicy {
     }
 }
 
-/// Looks names up, and refuses those that stand for anything that must not be called.
+/// Resolves names, and refuses those with an address that is not permitted.
 impl Resolve for UrlPolicy {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = *self;
@@ -82,14 +82,14 @@ fn refused(why: String) -> Box<dyn std::error::Error + Send + Sync> {
 }
 
 impl UrlPolicy {
-    /// As a client's resolver.
+    /// As the resolver of an HTTP client.
     pub fn resolver(self) -> Arc<Self> {
         Arc::new(self)
     }
 }
 
-/// Whether the address is one of the internet's: neither this host nor a private network, nor any of
-/// the special ranges (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
+/// Whether the address is public: neither this host, nor a private network, nor in a special range
+/// (<https://www.iana.org/assignments/iana-ipv4-special-registry>,
 /// <https://www.iana.org/assignments/iana-ipv6-special-registry>).
 pub fn is_public(address: IpAddr) -> bool {
     match address {
@@ -103,9 +103,9 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let is_special = match (a, b, c) {
         // This network, private, loopback.
         (0 | 10 | 127, _, _) => true,
-        // Shared by carriers (RFC 6598).
+        // Carrier-grade NAT (RFC 6598).
         (100, 64..=127, _) => true,
-        // Link-local; clouds keep their credentials here.
+        // Link-local; includes cloud metadata services.
         (169, 254, _) => true,
         (172, 16..=31, _) | (192, 168, _) => true,
         // Protocol assignments, documentation, 6to4 relays.
@@ -127,7 +127,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(a, b, c, d))
     };
     match segments {
-        // IPv4-mapped, and translated by NAT64 (RFC 6052): the address inside counts.
+        // IPv4-mapped, and NAT64 (RFC 6052): the embedded address counts.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             embedded(high, low)
         }
@@ -135,7 +135,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         [0x2002, high, low, ..] => embedded(high, low),
         // Protocol assignments with Teredo, documentation.
         [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
-        // Of all the others only global unicast is public.
+        // Otherwise only global unicast is public.
         [0x2000..=0x3fff, ..] => true,
         _ => false,
     }
@@ -209,7 +209,7 @@ mod tests {
         for wrong in [
             "http://example.com",
             "https://127.0.0.1",
-            // URLs have many spellings for one address; all are read as it.
+            // All spellings of an address in URLs are recognized.
             "https://2130706433",
             "https://0x7f.1",
             "https://0177.0.0.1",

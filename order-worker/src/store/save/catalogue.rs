@@ -1,4 +1,4 @@
-//! Products with their shelves, and customers.
+//! Products with their stock levels, and customers.
 
 use super::{put, text};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// A shelf is known by its product, whose row was locked before a new shelf is put up.
+/// A stock level is identified by its product, whose row is locked before a new one is inserted.
 const PUT_SHELVES: Write = Write {
     sqlite: "
         INSERT INTO shelves (sku, warehouse, on_hand, reserved)

@@ -1,4 +1,4 @@
-//! Events, at the end of the feed.
+//! Appends events to the feed.
 
 use shared::id::Storefront;
 
@@ -12,8 +12,7 @@ use crate::{
     },
 };
 
-/// PostgreSQL's workers take turns at the end of the feed, from here until their commit: see the table
-/// feed.
+/// In PostgreSQL, workers append to the feed one at a time, from here until their commit; see the table `feed`.
 const TURN: &str = "
         turn AS (
             UPDATE feed SET position = position + cardinality($1::text[])
@@ -21,7 +20,7 @@ const TURN: &str = "
             RETURNING position - cardinality($1::text[]) AS before
         )";
 
-/// SQLite has one writer: the next position is one more than the last.
+/// SQLite has one writer: the next position is the last one plus one.
 const INSERT_EVENTS: Write = Write {
     sqlite: "
         INSERT INTO events

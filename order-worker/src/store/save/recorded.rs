@@ -1,4 +1,4 @@
-//! What was answered, for those who ask again.
+//! Idempotency records.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,4 @@
-//! Steps that are to be done, and those that are over.
+//! Scheduled and removed steps.
 
 use jiff::Timestamp;
 
@@ -23,7 +23,7 @@ const DELETE_STEPS: Write = Write {
     columns: &[Kind::Text, Kind::Text],
 };
 
-/// A step is known by its order, whose row is locked.
+/// A step is identified by its order, whose row is locked.
 const PUT_STEPS: Write = Write {
     sqlite: "
         INSERT OR REPLACE INTO steps

@@ -1,4 +1,4 @@
-//! Endpoints of others, and what they are told.
+//! Webhook endpoints and deliveries.
 
 use shared::id::Storefront;
 
@@ -68,7 +68,7 @@ pub(super) fn endpoints(
     Ok(())
 }
 
-/// They are made by [`Store::fan_out`](super::Store::fan_out).
+/// Deliveries are inserted by [`Store::fan_out`](super::Store::fan_out).
 const UPDATE_DELIVERIES: Write = Write {
     sqlite: "
         UPDATE deliveries

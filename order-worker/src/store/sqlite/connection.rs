@@ -1,8 +1,8 @@
-//! A connection, and what is run over it.
+//! A SQLite connection and its statements.
 //!
-//! Statements are run where they are asked for, not by a thread of their own: what a batch does
-//! takes less time than telling another thread about each of its statements. Whoever writes tells
-//! the runtime that the thread is taken for the time of the disk ([`tokio::task::block_in_place`]).
+//! Statements are executed on the calling thread: a batch's statements take less time than handing them to
+//! another thread. Writers tell the runtime that the thread is blocked by the disk
+//! ([`tokio::task::block_in_place`]).
 
 use rusqlite::{
     Connection as Raw, Statement, ToSql,
@@ -24,10 +24,9 @@ use crate::store::{
 
 /// A connection to SQLite.
 pub(crate) enum Connection {
-    /// One's own, that reads all of it.
+    /// A dedicated connection that reads the whole database.
     Auditing(Box<Raw>),
-    /// The one that writes, while nobody else does. A transaction that is still open when it is
-    /// dropped is rolled back.
+    /// The exclusive writing connection. An open transaction is rolled back when dropped.
     Writing(OwnedMutexGuard<Raw>),
     Reading(Reader),
 }
@@ -44,7 +43,7 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    /// The rows that `sql` gives, as [`ByteLimit`] has room for them.
+    /// Executes a query, up to a size limit.
     pub(in crate::store) async fn fetch(
         &mut self,
         room: usize,
@@ -59,7 +58,7 @@ impl Connection {
         }
     }
 
-    /// Runs `sql`; tells how many rows it changed.
+    /// Executes a statement and returns the number of affected rows.
     pub(in crate::store) fn execute(
         &mut self,
         sql: &str,
@@ -74,7 +73,7 @@ impl Connection {
         })
     }
 
-    /// Runs `sql` for each of `rows`.
+    /// Executes a statement for each of `rows`.
     pub(in crate::store) fn execute_all(
         &mut self,
         sql: &str,
@@ -91,7 +90,7 @@ impl Connection {
         })
     }
 
-    /// Runs statements without arguments and results.
+    /// Executes statements without arguments and results.
     pub(in crate::store) fn run(&mut self, sql: &str) -> Result<(), StoreError> {
         self.with(|connection| connection.execute_batch(sql))
     }
@@ -99,7 +98,7 @@ impl Connection {
     fn with<T>(&mut self, work: impl FnOnce(&Raw) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let done = match self {
             Self::Auditing(connection) => work(connection),
-            // It may wait for the disk.
+            // May block on the disk.
             Self::Writing(writer) => apart(|| work(writer)),
             Self::Reading(reader) => return reader.brief(work),
         };
@@ -107,7 +106,7 @@ impl Connection {
     }
 }
 
-/// Does what may wait for the disk. A thread that is shared is left to nobody else meanwhile.
+/// Runs blocking work; a shared thread is released by the runtime meanwhile.
 fn apart<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
@@ -117,7 +116,7 @@ fn apart<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The rows that `sql` gives, as [`ByteLimit`] has room for them.
+/// Executes a query, up to a size limit.
 pub(super) fn rows(
     connection: &Raw,
     room: usize,
@@ -140,7 +139,7 @@ pub(super) fn rows(
     Ok(filling.rows())
 }
 
-/// Where a statement takes `$1`, `$2`…, which to SQLite are names; one that it has no use for is nowhere.
+/// Positions of the parameters `$1`, `$2`…, which are names in SQLite; unused ones have none.
 fn places(statement: &Statement<'_>, count: usize) -> rusqlite::Result<Vec<Option<usize>>> {
     let names = (1..=count).map(|number| format!("${number}"));
     names.map(|name| statement.parameter_index(&name)).collect()

@@ -1,6 +1,5 @@
-//! Connections that read. What is read takes some microseconds, and is read where it is asked for: on a
-//! thread that others share. A statement that turns out to take longer is given up there and begun again
-//! on a thread that nobody waits for, one at a time, and not for ever.
+//! Reading connections. Most reads take microseconds and are executed on the calling thread. A statement that
+//! takes longer is interrupted and repeated on another thread, one at a time and with a timeout.
 
 use std::{
     path::PathBuf,
@@ -25,37 +24,37 @@ use crate::store::{
     error::TOO_MANY_SEARCHES,
 };
 
-/// Connections that are kept for the next reader.
+/// Number of idle connections that are kept.
 const READERS: usize = 4;
-/// Readers wait for nobody but a database that is just being opened.
+/// Readers wait only for a database that is being opened.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
-/// SQLite's instructions between two looks at whether a statement takes long…
+/// SQLite instructions between two checks of a statement's limit…
 const INSTRUCTIONS: i32 = 1_000;
-/// …and looks until it does: some milliseconds. The longest page takes a tenth of that.
+/// …and the number of checks: some milliseconds. The largest page takes a tenth of that.
 const LOOKS: u32 = 200;
-/// For a statement that takes long, with the wait for its turn; PostgreSQL's `statement_timeout`.
+/// Timeout of a long statement, including its wait; like PostgreSQL's `statement_timeout`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections that read, and wait for the next reader.
+/// The idle reading connections.
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Reading>>,
-    /// Held by the statement that takes long.
+    /// Held by the long statement in progress.
     long: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// A connection and the leash that it is on.
+/// A connection with its statement limit.
 struct Reading {
     raw: Raw,
     leash: Arc<StatementLimit>,
 }
 
-/// How far a statement may go.
+/// Limit of a statement.
 #[derive(Default)]
 struct StatementLimit {
-    /// Looks that are left.
+    /// Remaining checks.
     looks: AtomicU32,
-    /// When there are none: until when.
+    /// Deadline after that.
     until: Mutex<Option<Instant>>,
 }
 
@@ -77,9 +76,9 @@ impl StatementLimit {
     }
 }
 
-/// A connection on loan.
+/// A borrowed connection.
 pub(crate) struct Reader {
-    /// Always there, but while a statement that takes long waits and runs; taken out on the way back.
+    /// `None` only while a long statement waits and runs.
     reading: Option<Reading>,
     readers: Arc<Readers>,
 }
@@ -94,7 +93,7 @@ impl Readers {
         })
     }
 
-    /// One of them.
+    /// Borrows a connection.
     ///
     /// # Errors
     /// When the database can't be opened.
@@ -114,7 +113,7 @@ impl Readers {
         idle.map_or_else(|| self.open(), Ok)
     }
 
-    /// What is beyond those that are kept is closed.
+    /// Closes surplus connections.
     fn take_back(&self, reading: Option<Reading>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < READERS {
@@ -132,7 +131,7 @@ impl Readers {
         Ok(Reading { raw, leash })
     }
 
-    /// Closes those that nobody reads with.
+    /// Closes the idle connections.
     pub(super) fn close(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.clear();
@@ -140,7 +139,7 @@ impl Readers {
 }
 
 impl Reader {
-    /// Does what does not take long.
+    /// Runs short work.
     pub(super) fn brief<T>(
         &self,
         work: impl FnOnce(&Raw) -> rusqlite::Result<T>,
@@ -150,7 +149,7 @@ impl Reader {
         Ok(work(raw)?)
     }
 
-    /// The rows that `sql` gives, as far as there is room for them.
+    /// Executes a query, up to a size limit.
     pub(super) async fn fetch(
         &mut self,
         room: usize,
@@ -163,7 +162,7 @@ impl Reader {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
             read => return Ok(read?),
         }
-        // Many may wait, and each connection has pages in memory.
+        // Many statements may wait, and each connection has a page cache.
         self.readers.take_back(self.reading.take());
         let until = Instant::now() + TIMEOUT;
         let turn = Arc::clone(&self.readers.long).lock_owned();
