@@ -1,4 +1,4 @@
-//! The owner's word, before anything is done for an order.
+//! Manual approval of orders: no step runs before the operator approves an order.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ async fn nothing_is_done_for_an_order_before_it_is_approved() {
     system.key = Some("key-of-eu".to_owned());
     let customer = system.customer().await;
     let (id, other) = (system.wish(&customer).await, system.wish(&customer).await);
-    // A wait that would be long enough for a payment, and for a reservation to run out.
+    // Long enough for a payment, and for the reservation to expire.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let waiting = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(
@@ -48,7 +48,7 @@ async fn nothing_is_done_for_an_order_before_it_is_approved() {
     system.key = Some("key-of-operator".to_owned());
     system.say(&id, "approve").await.expect(200);
     system.order_until(&id, "announced", is_announced).await;
-    // Once more says nothing new; and now it is too late to reject.
+    // A second approval changes nothing, and a rejection comes too late.
     system.say(&id, "approve").await.expect(200);
     system
         .say(&id, "reject")
@@ -91,7 +91,7 @@ async fn all_are_approved_page_by_page() {
             .expect_problem(422, "INVALID_REQUEST");
     }
     system.say(&ids[7], "cancel").await.expect(200);
-    // What was waiting waits through a death, too.
+    // Orders that await approval survive the death of the worker.
     system.worker.kill();
     system.restart_worker().await;
     let (mut approved, mut cursor) = (0, Value::Null);

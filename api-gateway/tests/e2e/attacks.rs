@@ -1,5 +1,5 @@
-//! Attacks, each with its expected answer: the table of docs/SECURITY.md. Those on tokens are in
-//! `tokens`, on outgoing webhooks in `endpoints`.
+//! The attacks listed in docs/SECURITY.md, each with its expected response. Attacks with tokens are in `tokens`,
+//! on outgoing webhooks in `endpoints`.
 
 use std::{io, time::Duration};
 
@@ -31,10 +31,10 @@ impl System {
     }
 }
 
-/// What comes back over a connection of our own.
+/// Sends raw bytes over a new connection and returns the head of the response.
 async fn speak(address: &str, text: &[u8]) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    // The answer may come, and the connection go, while we are still sending.
+    // The server may respond and close the connection before everything is sent.
     let _ = stream.write_all(text).await;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
@@ -62,7 +62,7 @@ async fn anothers_ids_are_like_missing_ones_on_every_route() {
     let endpoint = made["id"].as_str().unwrap().to_owned();
     let document = system.get("/openapi.json").await.expect(200);
 
-    // Every route that names one of these, as the API describes itself.
+    // All routes with such an id, taken from the OpenAPI document.
     system.key = Some("key-of-us".to_owned());
     let mut tried = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
@@ -186,7 +186,7 @@ async fn webhooks_that_the_shipper_did_not_sign_now_are_refused() {
         let reply = send(system.signed("m-1", time, &good, body.clone())).await;
         assert_eq!(reply.status, 401, "{time}: {}", reply.body);
     }
-    // What is signed is still looked at.
+    // A correctly signed webhook is still validated.
     send(system.signed("m-1", &now.to_string(), &good, body))
         .await
         .expect_problem(404, "NOT_FOUND");
@@ -366,7 +366,7 @@ async fn sql_paths_and_log_lines_stay_what_they_are() {
         assert!(is_refused, "{path}: {answer}");
         assert!(!answer.to_lowercase().contains("\nx-injected"), "{answer}");
     }
-    // What a client calls its request is in every log: only sane names are.
+    // The request id of the client appears in all logs: only safe characters are accepted.
     for forged in ["a b", "a\"b", "{}", "$(id)", &"x".repeat(200)] {
         let request = system.request(Method::GET, "/v1/orders?limit=1");
         let reply = send(request.header("x-request-id", forged)).await;
@@ -427,7 +427,7 @@ async fn floods_and_slow_clients_hold_nobody_up() {
         );
     }
 
-    // Hundreds who never finish their head, and hundreds who announce a body and send none.
+    // Hundreds of connections with an unfinished head, and hundreds that announce a body without sending it.
     let half = join_all((0..300).map(async |number| {
         let mut stream = TcpStream::connect(&address).await.unwrap();
         let text: &[u8] = match number % 3 {
@@ -443,7 +443,7 @@ async fn floods_and_slow_clients_hold_nobody_up() {
         assert_eq!(system.get("/livez").await.status, 200);
         system.get("/v1/orders?limit=1").await.expect(200);
     }
-    // Those without a head are gone by themselves; a body is waited for a little longer.
+    // Connections without a complete head are closed; a missing body times out a little later with 408.
     let mut half = half.into_iter();
     let (first, mut second) = (half.next().unwrap(), half.next().unwrap());
     let mut answer = [0; 12];

@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Authentication and authorization.
 
 use serde_json::json;
 

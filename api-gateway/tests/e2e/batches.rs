@@ -1,4 +1,4 @@
-//! Many in one message: requests, and steps. Each is on its own all the same.
+//! Messages with several requests or steps. Each entry is processed and answered independently.
 
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ async fn a_slow_step_and_a_failing_one_neither_delay_nor_repeat_those_they_trave
     }
     authorized.sort_by(|a, b| a.0.cmp(&b.0));
     let attempts: Vec<Value> = authorized.into_iter().map(|(_, attempt)| attempt).collect();
-    // The seven first, then the one that failed twice, or the slow one.
+    // The seven ordinary payments are first, then the one that failed twice and the slow one, in either order.
     assert_eq!(attempts[..7], vec![json!(1); 7]);
     let mut last = attempts[7..].to_vec();
     last.sort_by_key(Value::as_u64);

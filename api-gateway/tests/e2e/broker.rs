@@ -1,5 +1,5 @@
-//! The broker goes away and comes back, under load. A call answers within its deadline, 503 or
-//! 504 while the broker is away, and never hangs; the flow resumes by itself.
+//! Outages of the broker under load. Calls are answered within their deadline, with 503 or 504 during the
+//! outage, and processing resumes without intervention.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,14 +13,14 @@ use uuid::Uuid;
 
 use crate::harness::{System, order, order_paid_by, send, until};
 
-/// Orders that were acknowledged, and answers that were none.
+/// Acknowledged orders, and the number of calls that were answered 503 or 504.
 #[derive(Default)]
 struct Seen {
     acknowledged: Vec<String>,
     unanswered: usize,
 }
 
-/// Asks for orders one after the other until `enough`; each again with its key until acknowledged.
+/// Creates orders until `enough` is set, and retries each with its key until it is acknowledged.
 async fn customer(system: &System, wish: &Value, enough: &AtomicBool, asked: &AtomicUsize) -> Seen {
     let mut seen = Seen::default();
     while !enough.load(Ordering::SeqCst) {
@@ -31,7 +31,7 @@ async fn customer(system: &System, wish: &Value, enough: &AtomicBool, asked: &At
                 .request(Method::POST, "/v1/orders")
                 .header("idempotency-key", &key)
                 .json(wish);
-            // `send` fails the test if there is no answer at all.
+            // `send` fails the test if there is no response.
             let reply = send(request).await;
             match reply.status {
                 201 => {
@@ -55,7 +55,7 @@ async fn customer(system: &System, wish: &Value, enough: &AtomicBool, asked: &At
     seen
 }
 
-/// Runs `faults` under load and checks that nothing was lost or doubled.
+/// Runs `faults` under load and checks that no order was lost or duplicated.
 async fn survives(
     system: &mut System,
     faults: impl AsyncFnOnce(&mut crate::harness::Broker, &AtomicUsize),

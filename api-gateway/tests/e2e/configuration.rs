@@ -1,5 +1,5 @@
-//! A wrong value stops the start with one line that names the variable; and what the programs say of
-//! themselves.
+//! Configuration: an invalid value ends the start with one line that names the variable. Also configuration
+//! checks, health checks, `--help` and shell completions.
 
 use std::{fs, path::Path, process::Output};
 
@@ -116,7 +116,7 @@ async fn a_container_engine_hears_whether_a_program_is_ready() {
         (WORKER, "WORKER_HTTP_ADDR", worker),
         ("api-gateway", "HTTP_ADDR", gateway),
     ] {
-        // What listens everywhere is asked on this machine.
+        // A server that listens on all interfaces is called over the loopback.
         let port = address.rsplit(':').next().unwrap();
         for address in [address.clone(), format!("0.0.0.0:{port}")] {
             let asked = program(name, &["health"], &[(variable, &address)]);
@@ -133,7 +133,7 @@ async fn a_container_engine_hears_whether_a_program_is_ready() {
     }
 }
 
-/// The variables of a table, as README.md and the programs' own lists have them.
+/// The variables of a table in README.md or in the `--help` of a program.
 fn variables(table: &str) -> Vec<String> {
     let rows = table.lines().filter(|line| line.starts_with("| `"));
     let names = rows.flat_map(|row| {

@@ -1,5 +1,5 @@
-//! The console, in a browser: every screen and action, two windows at once, an outage, hostile texts, the
-//! keyboard alone, and what axe-core says of it.
+//! The console in a browser: all screens and actions, two windows at once, an outage, hostile input,
+//! keyboard-only use, and an accessibility check by axe-core.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::harness::{Receiver, System, until};
 
-/// Runs a scenario of console.py beside whatever the test does meanwhile.
+/// Runs a scenario of console.py next to the rest of the test.
 fn scenario(system: &System, name: &str, more: &[&str]) -> JoinHandle<String> {
     let mut arguments = vec![
         name.to_owned(),
@@ -27,7 +27,7 @@ async fn seen(running: JoinHandle<String>) {
     assert!(told.trim_end().ends_with("seen"), "{told}");
 }
 
-/// The scenario wants something to happen.
+/// Waits until the scenario requests an action from the test.
 async fn wanted(folder: &Path, what: &str, running: &JoinHandle<String>) {
     until(what, async || {
         assert!(!running.is_finished(), "it ended before {what}");
@@ -131,7 +131,7 @@ async fn axe_finds_nothing_in_light_in_dark_and_on_a_phone() {
 #[tokio::test]
 async fn a_hundred_thousand_orders_are_like_ten() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    // How lists are read is the store's business, and tested there: once is enough.
+    // The store reads lists the same way for all databases, so one of them is enough here.
     if system.store.is_sqlite() {
         seen(scenario(&system, "many", &[])).await;
     }

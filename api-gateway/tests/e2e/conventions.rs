@@ -1,4 +1,5 @@
-//! What HTTP's own conventions ask for.
+//! HTTP conventions: conditional requests, preferences, links, HEAD and OPTIONS, request ids, compression, CORS
+//! and rate limits.
 
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ async fn a_change_is_made_only_to_what_the_client_knows() {
         let problem = refused.expect_problem(412, "VERSION_MISMATCH");
         assert!(problem["detail"].as_str().unwrap().contains(&tag));
     }
-    // A refusal is not kept under the key: the client looks, and asks again.
+    // A 412 is not recorded under the key: the client can read the order and retry.
     if_match(cancel().header("idempotency-key", "once"), "\"99\"")
         .await
         .expect_problem(412, "VERSION_MISMATCH");
@@ -73,7 +74,7 @@ async fn products_and_customers_have_versions_too() {
         .post("/v1/orders", order(&customer, "A", 1))
         .await
         .expect(201);
-    // Stock has moved: the client's copy is old, but nobody changed the product.
+    // Stock changed: the representation is different, but the version of the product is the same.
     let again = system.request(Method::GET, "/v1/products/A");
     let again = send(again.header("if-none-match", &tag)).await;
     assert_eq!(again.expect(200)["stock"][0]["reserved"], 1);
@@ -119,7 +120,7 @@ async fn whoever_prefers_to_wait_hears_what_came_of_the_payment() {
         .expect(201);
     assert_eq!(declined["status"], "cancelled");
     assert_eq!(declined["cancel_reason"], "payment_declined");
-    // Not for longer than asked.
+    // The request waits no longer than its preference.
     let slow = ask("pm_slow", "wait=1").await.expect(201);
     assert_eq!(slow["status"], "pending");
     let plain = ask("pm_slow", "handling=lenient").await;
@@ -242,7 +243,7 @@ async fn long_answers_are_compressed_for_those_who_can_read_it() {
     ] {
         let long = ask("/openapi.json", accepted).await;
         assert_eq!(text(&long, "content-encoding"), encoding, "{accepted:?}");
-        // Also to who takes nothing: whoever keeps the answer is told that another may take it otherwise.
+        // Also without compression: a cache must know that the representation depends on the header.
         assert!(text(&long, "vary").contains("accept-encoding"));
         let short = ask("/livez", accepted).await;
         assert_eq!(text(&short, "content-encoding"), "", "{accepted:?}");
@@ -295,7 +296,7 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
         assert_eq!(text(&reply.headers, "ratelimit-remaining"), "0");
         reply.expect_problem(429, "RATE_LIMITED");
     }
-    // Others have an allowance of their own, and health has none.
+    // Each key has its own allowance, and health checks are not limited.
     system.key = Some("key-of-us".to_owned());
     system.get("/v1/orders").await.expect(200);
     assert_eq!(system.get("/livez").await.status, 200);

@@ -1,4 +1,4 @@
-//! Outgoing webhooks to many, of whom some are slow and some never answer.
+//! Outgoing webhooks to many endpoints, some of them slow or never responding.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     harness::{Manner, Receiver, System, is_announced, order, send, until},
 };
 
-/// Longer than anybody waits.
+/// Longer than the delivery timeout.
 const NEVER: Manner = Manner::Late(Duration::from_mins(2));
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn a_slow_endpoint_and_one_without_an_end_hold_nobody_up() {
     for id in ids {
         system.order_until(&id, "announced", is_announced).await;
     }
-    // Whatever it says behind its status is not waited for.
+    // The delivery succeeds by its status; the body is not awaited.
     system
         .delivery_until(&talkative, |delivery| delivery["status"] == "succeeded")
         .await;
@@ -55,12 +55,12 @@ async fn a_crowd_that_never_answers_holds_nobody_up() {
     for _ in 0..5 {
         system.an_order().await;
     }
-    // Each order is created, reserves, is paid, processed and announced.
+    // Five events per order: created, reserved, authorized, processing and shipment created.
     until("the good one to hear of everything", async || {
         good.received().len() >= 5 * 5
     })
     .await;
-    // Nobody was given up waiting for by then.
+    // No delivery to the silent endpoints has timed out yet.
     for endpoint in &crowd {
         for delivery in system.deliveries(endpoint).await {
             assert_eq!(delivery["attempts"].as_array().unwrap().len(), 0);
@@ -80,7 +80,7 @@ async fn a_hundred_endpoints_hear_of_everything_once() {
             .await;
         crowd.push(id);
     }
-    // More than are made at once.
+    // More deliveries than one batch creates.
     let ordering = (0..12).map(async |_| system.an_order().await);
     join_all(ordering).await;
     until("all of them to hear of everything", async || {
@@ -106,7 +106,7 @@ async fn what_is_made_is_told_while_more_is_being_made() {
             .endpoint(&receiver.url("/"), &["order.created"])
             .await;
     }
-    // Ten of them make as many webhooks as are made at once.
+    // Ten of these events fill one batch of deliveries.
     let lines = vec![order(&customer, "A", 1); 1_000];
     let imported = system.import(&lines, None).await.expect(200);
     assert_eq!(imported["accepted"], 1_000);
@@ -139,7 +139,8 @@ async fn who_has_much_to_be_told_comes_behind_who_has_little() {
     system.endpoint(&good.url("/"), &["order.created"]).await;
     system.an_order().await;
     until("the order to be told", async || good.received().len() == 1).await;
-    // Each of the others had fifty before that, one second each and eight at a time at most.
+    // Each of the other endpoints had fifty deliveries queued before, of one second each and at most eight at a
+    // time.
     for endpoint in &crowd {
         let deliveries = system.deliveries(endpoint).await;
         let waits = |delivery: &serde_json::Value| delivery["status"] == "pending";
@@ -165,7 +166,7 @@ async fn who_takes_nothing_is_tried_now_and_then_and_told_of_all_when_it_does() 
         good.received().len() == 500
     })
     .await;
-    // As many were due for the other, which was as quick to refuse them.
+    // The failing endpoint had as many deliveries due and responded as fast.
     let refused = broken.received().len();
     assert!((1..100).contains(&refused), "{refused} attempts");
 

@@ -1,4 +1,4 @@
-//! Customers.
+//! Customers: validation, lists, verification, blocking and erasure.
 
 use futures_util::{StreamExt, stream};
 use serde_json::json;
@@ -125,7 +125,7 @@ async fn a_customer_is_erased_and_the_ledger_stays() {
         .order_until(&delivered, "announced", crate::harness::is_announced)
         .await;
     let path = format!("/v1/customers/{customer}");
-    // Somebody has to know where it goes.
+    // The address is needed until the order is delivered.
     system
         .delete(&path)
         .await
@@ -167,7 +167,7 @@ async fn a_customer_is_erased_and_the_ledger_stays() {
             assert!(!said.contains(word), "{word} in {said}");
         }
     }
-    // Nor does anything else in the database.
+    // No table contains the personal data either.
     let tables = [
         "SELECT state FROM orders",
         "SELECT data FROM events",
@@ -193,14 +193,14 @@ async fn a_customer_is_erased_and_the_ledger_stays() {
 async fn what_happens_to_a_customer_at_the_same_moment_all_happens() {
     const CUSTOMERS: usize = 600;
     let system = System::start().await;
-    // SQLite has one worker, which decides one after the other.
+    // With SQLite there is one worker, which decides commands sequentially.
     let second = (!system.store.is_sqlite()).then(|| system.start_beside(WORKER));
     if let Some(second) = &second {
         ready(second).await;
     }
     let made = stream::iter(0..CUSTOMERS).map(|_| system.customer());
     let customers: Vec<_> = made.buffer_unordered(16).collect().await;
-    // Each customer's three deeds are some messages apart: different workers have them.
+    // The three commands for a customer are some messages apart, so that different workers process them.
     let deeds = ["verify", "block", "erase"].iter().enumerate();
     let deeds = deeds.flat_map(|(place, deed)| {
         let customers = customers.iter().enumerate();
@@ -235,7 +235,7 @@ async fn what_happens_to_a_customer_at_the_same_moment_all_happens() {
 async fn an_order_that_another_worker_was_writing_for_an_erased_customer_is_seen() {
     let system = System::start().await;
     if system.store.is_sqlite() {
-        // It has one worker.
+        // SQLite has one worker.
         return;
     }
     system.stock("A", &[("main", 5)]).await;
@@ -244,7 +244,7 @@ async fn an_order_that_another_worker_was_writing_for_an_erased_customer_is_seen
     let placed = placed.expect(201)["id"].as_str().unwrap().to_owned();
     let cancel = format!("/v1/orders/{placed}/cancel");
     system.post(&cancel, json!({})).await.expect(200);
-    // The other worker has read the customer, and its order is not there yet.
+    // Simulates a worker that has read the customer and is still writing its order.
     let other = uuid::Uuid::now_v7();
     let writing = system.store.hold(&format!(
         "LOCK TABLE shelves IN ROW SHARE MODE;

@@ -1,4 +1,4 @@
-//! What could not be done waits for an operator, who has it tried again or lets it be.
+//! Dead letters: failed steps and rejected messages, which an operator redrives or discards.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ async fn letters(system: &System) -> Vec<Value> {
     page["data"].as_array().unwrap().clone()
 }
 
-/// An order that is delivered, but whose money can't be taken: the provider gave the hold up.
+/// Creates a delivered order whose payment can't be captured, because the provider has voided the authorization.
 pub(crate) async fn uncapturable(system: &System, sku: &str) -> String {
     let customer = system.customer().await;
     let created = system
@@ -55,7 +55,7 @@ async fn a_dead_step_says_why_and_once_redriven_is_done_once() {
     let reason = dead[0]["reason"].as_str().unwrap();
     assert!(reason.contains("can't be captured"), "{reason}");
 
-    // In vain: nothing has changed, and it is dead again.
+    // The cause persists, so the step fails again.
     let path = format!("/v1/dead-letters/{id}:capture_payment");
     let redrive = format!("{path}/redrive");
     system.post(&redrive, json!({})).await.expect(200);
@@ -69,7 +69,7 @@ async fn a_dead_step_says_why_and_once_redriven_is_done_once() {
     .await;
 
     ledger_status(&system, &id, "authorized");
-    // Sent twice under one key, it is one redrive.
+    // A redrive with the same key is replayed.
     for times in 0..2 {
         let request = system
             .request(Method::POST, &redrive)
@@ -102,7 +102,7 @@ async fn a_dead_step_says_why_and_once_redriven_is_done_once() {
             "payment.captured"
         ]
     );
-    // It is no dead letter any more.
+    // The step is no longer a dead letter.
     system
         .post(&redrive, json!({}))
         .await
@@ -301,7 +301,7 @@ async fn messages_that_cannot_be_used_are_kept_as_they_came() {
     let binary = dead.iter().find(|letter| letter["is_base64"] == true);
     assert_eq!(binary.unwrap()["body"], "//4AgA==");
 
-    // Listed page by page, each once.
+    // The pages contain each dead letter once.
     let (mut seen, mut path) = (Vec::new(), "/v1/dead-letters?limit=3".to_owned());
     loop {
         let page = system.get(&path).await.expect(200);
@@ -313,7 +313,7 @@ async fn messages_that_cannot_be_used_are_kept_as_they_came() {
     }
     assert_eq!(seen, dead);
 
-    // One that was too large was not kept whole; the others can be sent again.
+    // The oversized message was truncated and can't be redriven; the others can.
     let large = dead.iter().find(|letter| letter["is_cut"] == true).unwrap();
     let path = |letter: &Value, what: &str| {
         format!("/v1/dead-letters/{}{what}", letter["id"].as_str().unwrap())
@@ -342,7 +342,7 @@ async fn messages_that_cannot_be_used_are_kept_as_they_came() {
     }
     assert!(letters(&system).await.is_empty());
 
-    // Not for storefronts, and not for ids that are none.
+    // Storefronts are refused, and invalid ids are not found.
     let shop = |method: Method, path: &str| {
         let request = system.client.request(method, system.url(path));
         send(request.bearer_auth("shop-key-1"))
@@ -379,7 +379,7 @@ async fn killed_while_it_archives_or_redrives_nothing_is_lost() {
     until("the worker to die", async || system.worker.has_ended()).await;
     system.set("CRASH_AT", None);
     system.restart_worker().await;
-    // It was not acknowledged, so it came again.
+    // The message was not acknowledged, so it was redelivered.
     until("it to be archived again", async || {
         letters(&system).await.len() == 2
     })
@@ -398,12 +398,12 @@ async fn killed_while_it_archives_or_redrives_nothing_is_lost() {
         system.spawn_replacement_worker()
     });
     system.worker = replacement;
-    // The replacement may be asked before it can send.
+    // The replacement may receive the request before it can publish.
     if reply.status != 200 {
         reply.expect_problem(503, "UNAVAILABLE");
         system.post(&path, json!({})).await.expect(200);
     }
-    // Sent at least twice, and rejected as often.
+    // The message was published at least twice, and rejected as often.
     until("all to be archived", async || {
         let now = letters(&system).await;
         now.len() == 3 && now.iter().all(|letter| letter["id"] != dead[0]["id"])

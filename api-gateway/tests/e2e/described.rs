@@ -1,4 +1,4 @@
-//! The API does what it says of itself: checked by tools that know nothing else.
+//! The API conforms to its OpenAPI and AsyncAPI documents, as checked by independent tools.
 
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ async fn the_description_is_complete_and_can_be_read_without_the_internet() {
     names.dedup();
     assert_eq!(names.len(), count, "each operation has its own name");
 
-    // The pages, and all that they load.
+    // The documentation pages and all files that they load.
     let page = system
         .client
         .get(system.url("/docs/"))

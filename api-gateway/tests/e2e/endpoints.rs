@@ -1,4 +1,4 @@
-//! Outgoing webhooks: to receivers that take them, refuse them, or are not there.
+//! Outgoing webhooks: delivery, retries, secrets, authorization and URL policy.
 
 use std::{
     io::Write,
@@ -13,7 +13,7 @@ use crate::harness::{Book, Manner, Receiver, System, is_announced, order, send, 
 pub(crate) const OPEN: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1");
 
 impl System {
-    /// An endpoint's id and secret.
+    /// Creates a webhook endpoint and returns its id and secret.
     pub(crate) async fn endpoint(&self, url: &str, types: &[&str]) -> (String, String) {
         let body = json!({"url": url, "event_types": types});
         let made = self.post("/v1/webhook-endpoints", body).await.expect(201);
@@ -33,7 +33,7 @@ impl System {
         page["data"].as_array().unwrap().clone()
     }
 
-    /// The endpoint's first delivery, once `condition` holds.
+    /// Waits until the endpoint's first delivery satisfies `condition`.
     pub(crate) async fn delivery_until(
         &self,
         endpoint: &str,
@@ -54,7 +54,7 @@ impl System {
     }
 }
 
-/// What tools that are not ours make of events: their ids.
+/// Parses events with third-party tools and returns their ids.
 fn understood(lines: &[Value]) -> Vec<String> {
     let script = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
     let mut reader = Command::new("python3")
@@ -185,7 +185,7 @@ async fn an_endpoint_that_fails_is_tried_again_and_listed_with_what_it_said() {
     assert!(failed["next_attempt_at"].is_string());
     let path = format!("/v1/webhook-endpoints/{endpoint}");
     assert!(system.get(&path).await.expect(200)["failing_since"].is_string());
-    // A death in between changes nothing.
+    // The retry survives the death of the worker.
     system.worker.kill();
     system.restart_worker().await;
     let taken = system
@@ -202,7 +202,7 @@ async fn an_endpoint_that_fails_is_tried_again_and_listed_with_what_it_said() {
         received[1].headers["webhook-id"]
     );
 
-    // And once more when somebody asks for it, under the same id.
+    // A redelivery has the same id.
     let again = format!(
         "{path}/deliveries/{}/redeliver",
         taken["id"].as_str().unwrap()
@@ -232,7 +232,7 @@ async fn what_tells_of_an_event_that_is_not_kept_any_more_ends() {
     let told = system
         .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
-    // As when events are kept for less long than deliveries.
+    // As if events were kept for a shorter time than deliveries.
     let forget = format!("DELETE FROM events WHERE subject = '{order}'");
     system.store.run(Book::Orders, &forget);
     let path = format!("/v1/webhook-endpoints/{endpoint}");
@@ -244,7 +244,7 @@ async fn what_tells_of_an_event_that_is_not_kept_any_more_ends() {
     let refused = refused.expect_problem(409, "INVALID_STATE");
     assert_eq!(refused["detail"], "the event is not kept any more");
 
-    // One that was still to be told.
+    // A delivery that is still pending.
     let state = [
         ("\"status\":\"succeeded\"", "\"status\":\"pending\""),
         ("\"due_at\":null", "\"due_at\":\"2026-01-31T12:00:00Z\""),
@@ -295,7 +295,7 @@ async fn an_endpoint_that_is_gone_is_disabled_and_everybody_is_told() {
         .expect(200);
     assert_eq!(told["data"][0]["subject"], endpoint.as_str());
     assert_eq!(told["data"][0]["data"]["reason"], "gone");
-    // It hears no more of anything, until somebody takes it up again.
+    // A disabled endpoint gets no deliveries until it is enabled again.
     system.an_order().await;
     let delivery = system.deliveries(&endpoint).await[0].clone();
     let again = format!(
@@ -363,7 +363,7 @@ async fn while_a_secret_is_rotated_both_sign() {
         .expect(200);
     let new = rotated["secret"].as_str().unwrap().to_owned();
     assert_ne!(old, new);
-    // Told once, and never again.
+    // The secret is shown only once.
     for shown in [
         system.get(&path).await,
         system.get("/v1/webhook-endpoints").await,
@@ -487,7 +487,7 @@ async fn webhooks_go_nowhere_but_to_public_addresses() {
         let problem = refused.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/url", "{url}");
     }
-    // A name is looked up when it is called.
+    // Host names are resolved when the webhook is sent.
     let (endpoint, _) = system
         .endpoint(&format!("https://localhost:{port}/"), &["order.created"])
         .await;

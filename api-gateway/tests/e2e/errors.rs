@@ -1,4 +1,4 @@
-//! Every error is a problem document that says what is wrong and where.
+//! Errors are problem documents that name the cause and the location.
 
 use reqwest::Method;
 use serde_json::json;
@@ -44,7 +44,7 @@ async fn malformed_requests_are_told_what_is_wrong() {
     post(vec![b' '; 1024 * 1024 + 1], "application/json")
         .await
         .expect_problem(413, "PAYLOAD_TOO_LARGE");
-    // Without a length beforehand.
+    // A body without `Content-Length`.
     let chunks =
         futures_util::stream::iter((0..40).map(|_| Ok::<_, std::io::Error>(vec![b' '; 32 * 1024])));
     let body = reqwest::Body::wrap_stream(chunks);

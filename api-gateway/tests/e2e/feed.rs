@@ -1,4 +1,4 @@
-//! The feed: in the order of commits, resumable, each reader's own.
+//! The event feed and the event stream: order of commits, resumption and isolation of storefronts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ fn position(event: &Value) -> i64 {
     event["position"].as_str().unwrap().parse().unwrap()
 }
 
-/// Every event behind `after`, page by page.
+/// Reads all events after `after`, page by page.
 async fn feed(system: &System, filter: &str, after: &str) -> Vec<Value> {
     let (mut events, mut after) = (Vec::new(), after.to_owned());
     loop {
@@ -37,7 +37,7 @@ async fn feed(system: &System, filter: &str, after: &str) -> Vec<Value> {
     }
 }
 
-/// A stream of server-sent events, read to its end by whoever reads it.
+/// A client of a stream of server-sent events.
 struct Stream {
     chunks: futures_util::stream::BoxStream<'static, reqwest::Result<Vec<u8>>>,
     text: String,
@@ -70,7 +70,7 @@ impl Stream {
         })
     }
 
-    /// The next event; none when the connection is gone or nothing comes.
+    /// Returns the next event, or `None` when the connection is closed or silent for five seconds.
     async fn next(&mut self) -> Option<Value> {
         loop {
             while let Some((frame, rest)) = self.text.split_once("\n\n") {
@@ -97,7 +97,7 @@ impl Stream {
     }
 }
 
-/// Every event once, and each order's events in their order.
+/// Checks that each expected event was received once, and the events of each order in sequence.
 fn assert_complete(events: &[Value], expected: &[Value]) {
     let ids: Vec<&str> = events.iter().map(id).collect();
     let unique: BTreeSet<&str> = ids.iter().copied().collect();
@@ -127,7 +127,7 @@ async fn who_waits_at_the_worker_keeps_nobody_else_from_being_answered() {
 #[tokio::test]
 async fn a_reader_beside_many_writers_never_finds_something_new_behind_itself() {
     let system = System::start_with(&[]).await;
-    // PostgreSQL takes as many workers as come, and each draws positions of its own.
+    // On PostgreSQL several workers write concurrently, each with its own positions.
     let others: Vec<_> = if crate::harness::setting("TEST_STORE") == "postgres" {
         (0..2).map(|_| system.spawn_replacement_worker()).collect()
     } else {
@@ -226,7 +226,7 @@ async fn the_feed_is_filtered_and_goes_on_behind_any_event() {
         let refused = system.get(&format!("/v1/events?{wrong}")).await;
         refused.expect_problem(422, "INVALID_REQUEST");
     }
-    // Whoever waits is answered when there is something.
+    // A waiting request is answered as soon as there is an event.
     let place = now["position"].as_str().unwrap();
     let path = format!("/v1/events?wait_ms=20000&type=order.cancelled&after={place}");
     let cancelling = format!("/v1/orders/{}/cancel", ids[2]);
@@ -243,7 +243,7 @@ async fn those_who_wait_for_events_keep_nobody_from_ordering() {
     let now = system.get("/v1/events?after=now").await.expect(200);
     let place = now["position"].as_str().unwrap();
     let path = format!("/v1/events?type=order.created&wait_ms=20000&after={place}");
-    // One after the other: more than the worker takes in hand at a time.
+    // Requested one by one, so that they exceed the number of messages that the worker prefetches.
     let mut waiting = Vec::new();
     for _ in 0..300 {
         waiting.push(tokio::spawn(send(system.request(Method::GET, &path))));
@@ -283,7 +283,7 @@ async fn storefronts_hear_of_nothing_but_their_own() {
         system.order_until(&id, "announced", is_announced).await;
         orders.insert(storefront, id);
     }
-    // Now it is us who asks.
+    // The storefront `us` reads.
     for filter in ["", "&storefront=eu", &format!("&order_id={}", orders["eu"])] {
         let events = feed(&system, filter, "0").await;
         let foreign = events.iter().find(|event| event["storefront"] != "us");
@@ -291,7 +291,7 @@ async fn storefronts_hear_of_nothing_but_their_own() {
     }
     let heard = live.next().await.unwrap();
     assert_eq!(heard["subject"], orders["us"].as_str());
-    // An event of another's is a place in the feed, and tells nothing.
+    // An event of another storefront is a valid position in the feed, but is not shown.
     system.key = Some("key-of-operator".to_owned());
     let theirs = feed(&system, "&storefront=eu", "0").await;
     let again = Stream::open(&client, &url, Some(id(&theirs[0])), Some("key-of-us")).await;
@@ -324,7 +324,7 @@ async fn a_reader_that_reconnects_a_hundred_times_gets_every_event_once() {
                 continue;
             };
             connections += 1;
-            // A few events, and the connection is gone again.
+            // Closes the connection after a few events.
             let patience = if connections < 100 {
                 connections % 13
             } else {
@@ -399,11 +399,11 @@ async fn a_thousand_listen_and_those_who_do_not_read_harm_nobody() {
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
     let url = system.url("/v1/events/stream?type=order.created");
-    // More at once than the gateway may have questions under way.
+    // More streams than the gateway allows requests in flight.
     let streams =
         join_all((0..1_500).map(|_| Stream::open(&system.client, &url, None, None))).await;
     let mut streams: Vec<Stream> = streams.into_iter().map(Option::unwrap).collect();
-    // Most of them never read.
+    // Most streams are never read.
     let idle = streams.split_off(500);
     for _ in 0..30 {
         let created = system.post("/v1/orders", order(&customer, "A", 1)).await;

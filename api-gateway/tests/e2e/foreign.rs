@@ -1,4 +1,4 @@
-//! Others on the broker: a client that none of us wrote, and garbage.
+//! Third-party clients on the broker: an independent client, and invalid messages.
 
 use futures_util::future::join_all;
 
@@ -26,7 +26,7 @@ async fn a_storefront_may_not_do_an_operators_work_over_the_broker_either() {
     system.assert_verified();
 }
 
-/// nest 11641: one message that it did not know froze a worker for good.
+/// nest 11641: one undecodable message blocked a worker forever.
 #[tokio::test]
 async fn one_message_that_no_client_can_decode_does_not_freeze_the_worker() {
     let system = System::start().await;
@@ -35,7 +35,7 @@ async fn one_message_that_no_client_can_decode_does_not_freeze_the_worker() {
     let said = python("foreign.py", &["poison", &system.broker.url(), &customer]);
     assert!(said.contains("survived"), "{said}");
     assert_eq!(system.quiet().await.len(), 20);
-    // Nor the archive of dead letters, where it went: the broker drops it in the end.
+    // The archive of dead letters is not blocked either: the broker drops the message in the end.
     let said = python("foreign.py", &["reject", &system.broker.url(), &customer]);
     assert!(said.contains("sent"), "{said}");
     until("what can be decoded to be archived", async || {
@@ -55,7 +55,7 @@ async fn a_request_whose_expiration_has_passed_is_not_executed() {
     let said = python("foreign.py", &["expire", &system.broker.url(), &customer]);
     assert!(said.contains("expired"), "{said}");
     system.restart_worker().await;
-    // It comes behind the one that has expired.
+    // This request is queued after the expired one.
     until("the other to be executed", async || {
         let listed = system.get("/v1/orders").await;
         listed.status == 200 && listed.body["data"] != serde_json::json!([])

@@ -1,4 +1,4 @@
-//! Asking twice is the same as asking once.
+//! Idempotency keys: repeated requests have the effect of one.
 
 use futures_util::future::join_all;
 use reqwest::Method;

@@ -1,4 +1,4 @@
-//! Orders of another system, one a line.
+//! Import of orders as NDJSON, one order per line.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ impl System {
             Some(key) => request.header("idempotency-key", key),
             None => request,
         };
-        // As it comes, without a length.
+        // Chunked, without `Content-Length`.
         let pieces: Vec<_> = text.into_bytes().chunks(1000).map(<[u8]>::to_vec).collect();
         let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
         let body = Body::wrap_stream(futures_util::stream::iter(pieces));
@@ -104,7 +104,7 @@ async fn lines_are_accepted_known_or_rejected_each_on_its_own() {
         detail.contains("/items/0/quantity") && detail.contains("/colour"),
         "{detail}"
     );
-    // Nothing is held for them before they are processed.
+    // No stock is reserved before the orders are approved.
     let orders = system.orders().await;
     assert!(orders.iter().all(|order| order["status"] == "pending"));
     assert_eq!(orders[0]["items"][0]["warehouse"], Value::Null);
@@ -117,12 +117,12 @@ async fn lines_are_accepted_known_or_rejected_each_on_its_own() {
             .all(|shelf| shelf["reserved"] == 0)
     );
 
-    // Another system's later word on an order changes nothing.
+    // A later line for a known external id changes nothing.
     let again = [line("x-1", 5), line("x-2", 1), line("x-3", 1)];
     let report = system.import(&again, None).await.expect(200);
     assert_eq!(counts(&report), (0, 3, 0));
 
-    // Processed, two find their stock and one does not.
+    // After approval, two orders get stock and one does not.
     let approved = system
         .post("/v1/orders/approve", json!({"all": true}))
         .await
@@ -176,13 +176,13 @@ async fn an_import_goes_on_over_a_workers_death_and_is_the_same_when_it_is_sent_
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.stock("A", &[("main", 1_000_000)]).await;
     let customer = system.customer().await;
-    // Nothing but the key tells these lines from any others.
+    // The lines have no external id: only the idempotency key identifies them.
     let line = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}]}).to_string();
     let text = vec![line; usize::try_from(LINES).unwrap()].join("\n");
     let mut worker = system.take_worker();
     let (report, replacement) =
         tokio::join!(system.import_text(text.clone(), Some("import-1")), async {
-            // Somewhere in the middle.
+            // In the middle of the import.
             crate::harness::until("some to be there", async || {
                 let page = system.get("/v1/orders?limit=1").await;
                 page.status == 200 && !page.body["data"].as_array().unwrap().is_empty()

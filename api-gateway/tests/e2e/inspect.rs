@@ -1,4 +1,4 @@
-//! What is there only when it is asked for: the data as it is, and going back to the beginning.
+//! Optional features: the debug API and the reset of a demo.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ async fn the_data_is_shown_as_it_is_to_admins_who_asked_for_it() {
     let shown = system.get(&format!("/debug/orders/{id}")).await.expect(200);
     assert_eq!(shown["order"]["status"], "processing");
     assert_eq!(shown["order"]["state"]["held"][0]["quantity"], 1);
-    // What the client is about goes along.
+    // The client's `X-Intent` header is stored.
     assert_eq!(shown["events"][0]["intent"], "checkout.express");
     let tables = system.get("/debug/tables").await.expect(200);
     assert_eq!(tables["rows"]["orders"], 1);
@@ -82,7 +82,7 @@ async fn a_demonstration_goes_back_to_its_beginning() {
             .map(|shelf| (&shelf["on_hand"], &shelf["reserved"]))
             .collect();
         assert_eq!(on_hand, [(&json!(5), &json!(0)), (&json!(2), &json!(0))]);
-        // Who listens goes on listening.
+        // The feed continues after the reset.
         let position = feed["position"].as_str().unwrap();
         let next = system.get(&format!("/v1/events?after={position}")).await;
         assert_eq!(next.expect(200)["data"][0]["type"], "product.created");

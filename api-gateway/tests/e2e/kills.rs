@@ -1,5 +1,5 @@
-//! kill -9 of the worker, between any two effects and at any moment: every acknowledged order is
-//! there and reaches its end, and nothing is done twice.
+//! SIGKILL of the worker between any two effects and at random moments: acknowledged orders are never lost and
+//! complete, and no effect is executed twice.
 
 use std::{pin::pin, time::Duration};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::harness::{Moved, System, order, order_paid_by, try_send};
 
-/// Where the worker can be told to die: `order_worker::crash::Point`.
+/// Values of `CRASH_AT`: `order_worker::crash::Point`.
 const POINTS: [&str; 7] = [
     "before_commit",
     "after_commit",
@@ -27,7 +27,7 @@ const METHODS: [&str; 4] = [
     "pm_timeout_after_charge",
 ];
 
-/// Creates an order, asking again with the same key until there is an answer; its id.
+/// Creates an order, retrying with the same key until it is acknowledged, and returns its id.
 async fn create(system: &System, wish: Value) -> String {
     let key = Uuid::now_v7().to_string();
     loop {
@@ -47,7 +47,7 @@ async fn create(system: &System, wish: Value) -> String {
     }
 }
 
-/// Every acknowledged order is there and at its end, the shipper's part included; each paid once.
+/// Delivers the acknowledged orders and checks that each was completed and paid once.
 async fn assert_all_is_well(system: &System, acknowledged: &[String]) {
     let orders = system.quiet().await;
     let mut ids: Vec<_> = orders
@@ -87,7 +87,7 @@ async fn assert_all_is_well(system: &System, acknowledged: &[String]) {
             .filter(|order| order["status"] == "delivered")
             .count()
     );
-    // By the provider's own record.
+    // According to the provider.
     let once = Moved {
         held: paid,
         taken: paid,
@@ -113,7 +113,7 @@ async fn killed_between_any_two_effects_nothing_is_lost_or_done_twice() {
             system.worker.kill();
             system.set("CRASH_AT", Some(&format!("{point}:{round}")));
             system.launch_worker();
-            // Orders are asked for until the worker has died of one, and another takes its place.
+            // Creates orders until the worker crashes at this point, then starts a replacement.
             let mut replacement = None;
             while replacement.is_none() {
                 let wishes =
@@ -143,7 +143,7 @@ async fn killed_between_any_two_effects_nothing_is_lost_or_done_twice() {
     assert_all_is_well(&system, &acknowledged).await;
 }
 
-/// Until the worker's log tells of more deaths than `before`.
+/// Waits until the worker's log shows more deaths than `before`.
 async fn died(system: &System, before: usize) {
     while system.deaths() == before {
         tokio::time::sleep(Duration::from_millis(5)).await;

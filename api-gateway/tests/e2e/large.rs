@@ -1,5 +1,5 @@
-//! Large orders: what a limit of rows lets through may be more than the broker takes in one message, which
-//! would close the channel that everybody's answers travel by.
+//! Large orders: pages are limited in bytes as well as rows, since the broker closes the channel of a message
+//! that is too large.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::harness::System;
 
 const LINES: usize = 500;
-/// Of half a megabyte each: more than 16 MiB in all.
+/// Half a megabyte each: more than 16 MiB in total.
 const ORDERS: usize = 40;
-/// A page goes on to a megabyte, and has one order at least.
+/// A page is closed after a megabyte, and has at least one order.
 const LARGEST_PAGE: usize = 2 * 1024 * 1024;
 
-/// All entries of a list, page by page.
+/// Reads a list page by page, and returns its entries and the number of pages.
 async fn walk(system: &System, list: &str, cursor: &str) -> (Vec<Value>, usize) {
     let (mut found, mut pages, mut path) = (Vec::new(), 0, list.to_owned());
     loop {
@@ -97,7 +97,7 @@ async fn what_is_too_much_for_a_message_is_told_in_several() {
     };
     tokio::join!(neighbour, reader);
 
-    // Asked at the same moment, they are more than one batch has room for.
+    // Cancelled concurrently, the orders exceed the limit of a batch.
     let cancelling = created.iter().map(async |id| {
         let cancel = format!("/v1/orders/{id}/cancel");
         let cancelled = system.post(&cancel, json!({})).await.expect(200);

@@ -1,4 +1,4 @@
-//! What an installation lives through: backups, exports, what is kept and for how long.
+//! Operation: backup and restore, export and retention.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ fn complained(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Orders keep coming, until it is dropped.
+/// Creates orders continuously until dropped.
 struct Load(tokio::task::JoinHandle<()>);
 
 impl Load {
@@ -46,7 +46,7 @@ impl Drop for Load {
     }
 }
 
-/// A copy as an operator would make it, of a database that is being worked on.
+/// Backs up the database while it is in use, as documented for operators.
 fn back_up(system: &System) -> Store {
     let folder = system.folder.join("backup");
     if system.store.is_sqlite() {
@@ -57,7 +57,7 @@ fn back_up(system: &System) -> Store {
         assert_eq!(told(&made).lines().count(), 2, "{}", told(&made));
         return Store::Sqlite { folder };
     }
-    // As docs/OPERATIONS.md says.
+    // The procedure of docs/OPERATIONS.md.
     let programs = setting("TEST_POSTGRES_BIN");
     let program = |name: &str| Command::new(Path::new(&programs).join(name));
     let file = folder.with_extension("dump");
@@ -94,7 +94,7 @@ async fn a_backup_taken_under_load_restores_to_books_that_are_right() {
     drop(load);
     let before = system.quiet().await.len();
 
-    // The copy in its place: what was under way is finished from there.
+    // The worker continues the unfinished orders of the backup.
     system.worker.kill();
     let kept = std::mem::replace(&mut system.store, copy);
     system.set("DATABASE_URL", Some(&system.store.url()));
@@ -201,12 +201,13 @@ async fn orders_and_events_are_exported_as_the_api_shows_them() {
     assert!(ended.status.success(), "{}", complained(&ended));
 }
 
-/// Days ago, in the milliseconds that are stored.
+/// The stored time, in milliseconds, of a number of days ago.
 fn days_ago(days: i64) -> i64 {
     jiff::Timestamp::now().as_millisecond() - days * 24 * 3_600_000
 }
 
-/// Makes what happened a matter of forty days ago, but to one order, once everybody was told.
+/// Waits until all events are published, then moves all events except those of one order forty days into the
+/// past.
 async fn happened_long_ago(system: &System, but: &str) {
     until("everybody to be told", async || {
         let positions = system.store.run(
@@ -274,7 +275,7 @@ async fn what_was_kept_long_enough_goes_and_the_books_are_right_without_it() {
         .await
         .expect(200);
     system.quiet().await;
-    // The order to which the last of all events happened would wait for the next.
+    // The newest event is always kept; this makes it one of a product.
     system.stock("cup", &[("berlin", 1)]).await;
     happened_long_ago(&system, open).await;
     let before: Vec<Value> = system.orders().await;
@@ -305,7 +306,7 @@ async fn what_was_kept_long_enough_goes_and_the_books_are_right_without_it() {
         "{report}"
     );
 
-    // Such an order goes on as any other, and its further events are kept.
+    // A condensed order can be changed, and its new events are kept.
     let refunds = format!("/v1/orders/{delivered}/refunds");
     system
         .post(&refunds, json!({"amount": 100}))

@@ -1,4 +1,4 @@
-//! Lists: filters, cursors, and the empty one.
+//! Lists: filters, cursors and empty lists.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -167,7 +167,7 @@ async fn reads_never_wait_behind_a_write() {
         .await;
     system.quiet().await;
     let held = system.store.hold_writes();
-    // Of what is written nobody knows an end; all that can be read is there meanwhile.
+    // The result of the write is unknown or refused, but all reads succeed.
     let refused = system.post("/v1/orders", order(&customer, "A", 1)).await;
     assert!(matches!(refused.status, 503 | 504), "{}", refused.body);
     for path in [
@@ -197,7 +197,7 @@ async fn reads_never_wait_behind_a_write() {
     system.assert_verified();
 }
 
-/// So many orders of another storefront, all with the product `A`.
+/// Number of orders of another storefront, all with the product `A`.
 const OTHERS: usize = 200_000;
 
 fn orders_of_others(is_sqlite: bool) -> String {
@@ -233,7 +233,7 @@ async fn who_looks_for_few_among_many_holds_nobody_up() {
     let (all_the_time, looks) = (AtomicBool::new(true), AtomicUsize::new(0));
     let looking = (0..12).map(|_| async {
         while all_the_time.load(Ordering::Relaxed) {
-            // Who does not come to his turn is told so.
+            // Queries that get no connection in time are refused.
             let found = system.get("/v1/orders?sku=A&status=shipped").await;
             assert!(matches!(found.status, 200 | 503 | 504), "{found:?}");
             looks.fetch_add(1, Ordering::Relaxed);
@@ -244,12 +244,12 @@ async fn who_looks_for_few_among_many_holds_nobody_up() {
             system.get(&path).await.expect(200);
         }
         all_the_time.store(false, Ordering::Relaxed);
-        // Who reads does not wait until one of them has looked.
+        // Reads of single orders do not wait for these queries.
         let looks = looks.load(Ordering::Relaxed);
         assert!(looks < 50, "{looks} had looked by then");
     };
     tokio::join!(join_all(looking), reading);
-    // By storefront and status, nobody looks at the others'.
+    // A filter by storefront and status does not scan the other storefront's orders.
     let ours = "/v1/orders?storefront=default&status=delivered";
     let delivered = system.get(ours).await.expect(200);
     assert_eq!(delivered["data"], json!([]));

@@ -1,4 +1,4 @@
-//! What is logged: the story, by the ids that it is looked for with; nobody's data, and no secret.
+//! Logs: entries can be found by order id, intent and request id, and contain no personal data and no secrets.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ const KEY: &str = "a-key-that-nobody-may-see";
 const STOREFRONT_KEY: &str = "a-storefronts-key-that-nobody-may-see";
 const WRONG_KEY: &str = "a-wrong-key-that-may-be-almost-right";
 
-/// Nobody else is called so.
+/// Values that must not occur in a log.
 const PERSONAL: [&str; 10] = [
     "Quartermaine",
     "zebulon@quartermaine.example",
@@ -130,7 +130,7 @@ async fn no_personal_data_and_no_secret_is_ever_logged() {
     for method in ["pm_declined", "pm_flaky", "pm_of_my_own"] {
         system.post("/v1/orders", order(method)).await;
     }
-    // What is refused says why, and not what.
+    // Validation errors are logged without the rejected values.
     let mut unknown = order("pm_ok");
     unknown["shipping_address"]["country"] = json!("Nowhereville");
     unknown["Quartermaine"] = json!("Quartermaine");
@@ -190,7 +190,7 @@ async fn no_personal_data_and_no_secret_is_ever_logged() {
     }
 }
 
-/// The password in a database's URL, if it is long enough to be looked for.
+/// The password of a database URL, if it is long enough to search for.
 fn password(url: &str) -> Option<String> {
     let (user, _) = url.split_once("://")?.1.split_once('@')?;
     let (_, password) = user.split_once(':')?;

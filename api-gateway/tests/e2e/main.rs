@@ -1,5 +1,5 @@
-//! The system as its users meet it: real processes, a real broker, a real database. Each test
-//! starts its own and can run beside any other. Run by `scripts/test.sh`.
+//! End-to-end tests with real processes, a real broker and a real database. Each test starts its own system, and
+//! all of them can run in parallel. Run by `scripts/test.sh`.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The life of an order.
+//! The life cycle of an order.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -70,7 +70,7 @@ async fn an_order_goes_from_the_click_to_the_door() {
     assert_eq!(delivered["shipments"][0]["status"], "delivered");
     assert_eq!(delivered["metadata"], json!({"cart": 7}));
     let mut history = system.history(id).await;
-    // Stripe is told of a payment before it is asked for it.
+    // With Stripe there is an additional event: the payment is created before it is confirmed.
     history.retain(|kind| kind != "payment.prepared");
     assert_eq!(
         history,
@@ -141,7 +141,7 @@ async fn many_items_from_several_warehouses_become_several_parcels() {
     system.webhook_with(&message, &body).await.expect(200);
     let half = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(half["status"], "processing", "one parcel is still here");
-    // What has left is paid for, soon and where a provider takes money in parts; never more.
+    // The shipped part is captured if the provider supports partial captures; otherwise nothing is captured yet.
     let parcel = order["shipments"][0]["items"].as_array().unwrap();
     let units = parcel.iter().map(|item| item["quantity"].as_i64().unwrap());
     let cost = 1000 * units.sum::<i64>();
@@ -256,7 +256,7 @@ async fn a_provider_that_fails_or_loses_its_answer_is_asked_again_and_charges_on
             .iter()
             .find(|event| event["type"] == "payment.authorized");
         let attempts = if method == "pm_flaky" { 3 } else { 2 };
-        // Stripe is told of a payment before it is asked for it.
+        // With Stripe there is an additional attempt, which creates the payment.
         let attempts = attempts + usize::from(system.stripe.is_some());
         assert_eq!(authorized.unwrap()["attempt"], attempts, "{method}");
     }
@@ -274,7 +274,7 @@ async fn cancel_wins_against_a_payment_that_is_under_way() {
         .await
         .expect(201);
     let id = created["id"].as_str().unwrap();
-    // The provider holds the money, and has not answered yet.
+    // The provider has authorized the payment and has not responded yet.
     until("the money to be held", async || {
         system.moved().await.held == 1
     })
@@ -460,7 +460,7 @@ async fn an_order_that_is_not_paid_in_time_expires() {
     let system = System::start_with(&[("RESERVATION_TTL_SECONDS", "1")]).await;
     system.stock("A", &[("main", 1)]).await;
     let customer = system.customer().await;
-    // Paid after two failures, which takes longer than the reservation is held.
+    // The payment succeeds after two failures, which takes longer than the reservation lasts.
     let created = system
         .post("/v1/orders", order_paid_by(&customer, "A", 1, "pm_flaky"))
         .await

@@ -1,4 +1,4 @@
-//! More than can be done: what is too much is refused at once, and what was taken is answered.
+//! Overload: excess requests are refused immediately, and accepted requests are answered.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,9 +7,9 @@ use reqwest::Method;
 
 use crate::harness::{System, order, try_send, until};
 
-/// More than a gateway has under way at a time.
+/// More than a gateway's limit of requests in flight.
 const REQUESTS: usize = 1_300;
-/// So many are too many.
+/// Number of requests above the limit.
 const TOO_MANY: usize = REQUESTS - 1_000;
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn what_is_too_much_is_refused_at_once_and_what_was_taken_is_answered() {
         assert!(reply.headers.contains_key("retry-after"));
         reply.expect_problem(503, "UNAVAILABLE");
     }));
-    // The refusals come while the worker does nothing; the others wait for it.
+    // The refusals come while the worker is stopped; the other requests wait for it.
     let thaw = async {
         until("the gateway to refuse", async || {
             refused.load(Ordering::SeqCst) >= TOO_MANY

@@ -1,4 +1,4 @@
-//! Partners that do not answer.
+//! Payment providers that do not respond.
 
 use std::{
     future::pending,
@@ -15,16 +15,16 @@ use tokio::net::TcpListener;
 
 use crate::harness::{System, order_paid_by, until};
 
-/// As many calls as a worker makes to a partner at the same time.
+/// Maximum number of concurrent calls of a worker to one provider.
 const PLACES: usize = 128;
 
-/// A payment provider who takes every call and answers none, until it speaks: then it declines.
+/// A payment provider that accepts calls without responding until `speaks` is set, and then declines.
 #[derive(Clone)]
 struct Silent {
     url: String,
-    /// How often it was asked.
+    /// Number of calls.
     asked: Arc<AtomicUsize>,
-    /// Calls that wait for it, and how many that were at most.
+    /// Number of calls in progress, and its maximum.
     waiting: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
     speaks: Arc<AtomicBool>,
@@ -59,7 +59,7 @@ impl Silent {
         (StatusCode::PAYMENT_REQUIRED, Json(json!({"error": error})))
     }
 
-    /// A system that is paid through it, in which a payment has so many seconds.
+    /// Starts a system with this provider and this reservation time, and returns it with a customer.
     async fn customer_of(&self, reservation_ttl_seconds: &str) -> (System, String) {
         let variables = [
             ("PAYMENT_PROVIDER", "stripe"),
@@ -74,7 +74,7 @@ impl Silent {
     }
 }
 
-/// A call that was given up, or answered.
+/// Counts a call as finished when dropped.
 struct Leaving(Arc<AtomicUsize>);
 
 impl Drop for Leaving {
@@ -93,7 +93,7 @@ async fn nor_do_payments_that_travel_a_few_together() {
     expire_beside_a_silent_provider(40, 3).await;
 }
 
-/// Orders that come so many times, so many together, whose payments nobody answers.
+/// Checks that orders expire while their payments get no response. They are created `together` at a time.
 async fn expire_beside_a_silent_provider(times: usize, together: usize) {
     let provider = Silent::start().await;
     let (system, customer) = provider.customer_of("2").await;
@@ -101,7 +101,7 @@ async fn expire_beside_a_silent_provider(times: usize, together: usize) {
     for order in all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "expired");
     }
-    // None of the payments was given up waiting for by then.
+    // The calls have not timed out yet.
     for id in &ids {
         let history = system.history(id).await;
         assert!(!history.contains(&"step.retried".to_owned()), "{history:?}");
@@ -117,7 +117,7 @@ async fn only_so_many_payments_wait_for_a_provider_and_the_others_stand_in_nobod
     for order in all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "expired");
     }
-    // A call that is given up is known to be gone a little later.
+    // The server notices an aborted call with a delay.
     let most = provider.most.load(Ordering::SeqCst);
     assert!((PLACES..PLACES + PLACES / 2).contains(&most), "{most}");
 }
@@ -130,7 +130,7 @@ async fn a_provider_that_answers_again_is_asked_for_the_payments_that_were_put_o
     let last = ids.last().unwrap();
     let waiting = |order: &Value| order["in_progress"]["attempt"].as_u64() > Some(1);
     system.order_until(last, "put off", waiting).await;
-    // As nothing was tried, there is nothing to tell.
+    // Postponed attempts are not recorded in the history.
     let history = system.history(last).await;
     assert_eq!(history, ["order.created", "stock.reserved"]);
     provider.speaks.store(true, Ordering::SeqCst);
@@ -139,7 +139,8 @@ async fn a_provider_that_answers_again_is_asked_for_the_payments_that_were_put_o
     }
 }
 
-/// Orders so many times, so many together; each payment is asked for, for as long as there is a place.
+/// Creates orders, `together` at a time. Waits after each group until its payments are requested, up to the
+/// limit.
 async fn order(
     system: &System,
     customer: &str,
@@ -154,7 +155,7 @@ async fn order(
         for created in join_all(asked).await {
             ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
         }
-        // These payments are in no message with the next.
+        // The next group's payments are in another message.
         until("the provider to be asked", async || {
             provider.asked.load(Ordering::SeqCst) >= ids.len().min(PLACES)
         })

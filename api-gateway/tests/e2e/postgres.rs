@@ -1,5 +1,5 @@
-//! What only PostgreSQL brings: many workers, and a replica to read from. Over SQLite there is
-//! nothing to see here.
+//! Features that exist only with PostgreSQL: several workers, and a read replica. With SQLite these tests do
+//! nothing.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -41,7 +41,7 @@ async fn callers_read_from_the_replica_and_steps_from_the_primary() {
     if replica.is_sqlite() {
         return;
     }
-    // One that lags behind for ever.
+    // A replica that never catches up.
     assert!(migrate(&replica).wait().unwrap().success());
     let system = System::start_with(&[("DATABASE_READ_URL", &replica.url())]).await;
     system
@@ -68,7 +68,7 @@ async fn callers_read_from_the_replica_and_steps_from_the_primary() {
         system.store.run(Book::Orders, "SELECT status FROM orders") == "processing"
     })
     .await;
-    // What is done about what was read is done about how things are.
+    // Commands read from the primary, even if the replica is behind.
     let erase = format!("/v1/customers/{customer}");
     system
         .delete(&erase)
@@ -84,8 +84,7 @@ async fn callers_read_from_the_replica_and_steps_from_the_primary() {
     system.assert_verified();
 }
 
-/// What is numbered by several workers at a time is numbered once, and what one of them told is
-/// known to the other.
+/// Numbers are unique, and an order is known to all workers.
 #[tokio::test]
 async fn two_workers_share_the_work() {
     let mut system = System::start().await;
@@ -106,7 +105,7 @@ async fn two_workers_share_the_work() {
     assert_eq!(system.shelf("A").await, (100, 60));
     let numbers = "SELECT count(DISTINCT number) FROM orders";
     assert_eq!(system.store.run(Book::Orders, numbers), "60");
-    // Each of them has taken part, and either can go.
+    // After both workers have processed orders, one of them can stop.
     system.worker.terminate();
     system.worker = other;
     let cancel = format!("/v1/orders/{}/cancel", ids[0]);
@@ -115,7 +114,7 @@ async fn two_workers_share_the_work() {
     system.assert_verified();
 }
 
-/// An index whose texts compare in another way than the column's is passed over, and all rows are read.
+/// PostgreSQL ignores an index with another collation than the column's and scans the table.
 #[tokio::test]
 async fn every_index_compares_as_its_columns_do() {
     let system = System::start().await;
@@ -135,7 +134,7 @@ async fn every_index_compares_as_its_columns_do() {
     assert_eq!(system.store.run(Book::Orders, &others), "");
 }
 
-/// However alike most orders are, a list of others is not looked for among all of them.
+/// A list of rare orders does not scan the frequent ones.
 #[tokio::test]
 async fn among_orders_that_are_alike_others_are_found_by_their_index() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
@@ -160,7 +159,7 @@ async fn among_orders_that_are_alike_others_are_found_by_their_index() {
         let page = system.get(&format!("/v1/orders?{list}")).await.expect(200);
         assert_eq!(page["data"], json!([]), "{list}");
     }
-    // The server takes its time to add up what its connections did.
+    // The server updates its statistics with a delay.
     let mut read = String::new();
     until("the lists to be counted", async || {
         let sums = "SELECT sum(idx_scan) >= 4, sum(idx_tup_read) < 100 FROM pg_stat_user_indexes

@@ -1,4 +1,4 @@
-//! The catalogue and its stock.
+//! Products and stock.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -182,7 +182,7 @@ async fn stock_comes_and_goes_for_a_reason_and_somebody_is_told_when_it_runs_low
         .expect(201)["id"]
         .clone();
     let id = id.as_str().unwrap();
-    // What is promised stays, whatever is broken.
+    // Stock can't fall below the reserved quantity.
     adjust(json!({"delta": -7, "reason": "fire"}))
         .await
         .expect_problem(409, "INVALID_STATE");

@@ -1,4 +1,4 @@
-//! `Prefer: respond-async`: orders that are accepted while nobody is there to look at them.
+//! `Prefer: respond-async`: orders that are accepted while no worker is running.
 
 use std::collections::BTreeSet;
 
@@ -39,13 +39,13 @@ async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_on
     let wish = order(&customer, "A", 1);
     let promised = join_all((0..10).map(|_| system.promise(&wish, None))).await;
     let mut ids: Vec<String> = promised.into_iter().map(id).collect();
-    // Under one key it is one order, whoever is asked.
+    // Requests with the same key are one order, also across gateways.
     let keyed = id(system.promise(&wish, Some("cart-1")).await);
     system.gateway.kill();
     system.restart_gateway_without_worker().await;
     assert_eq!(id(system.promise(&wish, Some("cart-1")).await), keyed);
     assert_ne!(id(system.promise(&wish, Some("cart-2")).await), keyed);
-    // The broker goes and comes, its disks stay.
+    // The broker restarts with its data.
     let mut broker = system.take_broker();
     system.broker = tokio::task::spawn_blocking(move || {
         broker.kill();
@@ -61,20 +61,20 @@ async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_on
     let more = join_all((0..8).map(|_| system.promise(&wish, None))).await;
     ids.extend(more.into_iter().map(id));
 
-    // What can't be fulfilled is found out later.
+    // Orders that can't be fulfilled are rejected by the worker later.
     let nobody = "0192f0c1-2345-7abc-8def-0123456789ab";
     let stranger = id(system.promise(&order(nobody, "A", 1), None).await);
     let unknown = id(system.promise(&order(&customer, "B", 1), None).await);
     let mut dear = wish.clone();
     dear["expected_total"] = json!(1);
     let dear = id(system.promise(&dear, None).await);
-    // What is no order at all is told at once.
+    // Malformed orders are refused immediately.
     system
         .promise(&json!({"customer_id": customer, "items": []}), None)
         .await
         .expect_problem(422, "INVALID_REQUEST");
 
-    // Workers come and die.
+    // Workers start and are killed.
     for _ in 0..3 {
         let mut worker = system.spawn_replacement_worker();
         tokio::time::sleep(std::time::Duration::from_millis(400)).await;
@@ -87,7 +87,7 @@ async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_on
             .await;
     }
     let orders = system.quiet().await;
-    // Ten, two under keys, eight, and three that could not be.
+    // Ten orders, two with keys, eight, and three that are rejected.
     assert_eq!(orders.len(), 23);
     let reasons = |reason: &str| {
         let of = orders
@@ -147,7 +147,7 @@ async fn a_storefront_promises_for_itself_alone() {
         .promise(&wish, None)
         .await
         .expect_problem(403, "FORBIDDEN");
-    // In whatever way it asks under a key, there is one order.
+    // Synchronous and asynchronous requests with the same key are one order.
     wish.as_object_mut().unwrap().remove("storefront");
     let ask = |key: &'static str| {
         let request = system.request(Method::POST, "/v1/orders").json(&wish);
@@ -157,12 +157,12 @@ async fn a_storefront_promises_for_itself_alone() {
     assert_eq!(same["id"], mine.as_str());
     ask("cart-2").await.expect(201);
     id(system.promise(&wish, Some("cart-2")).await);
-    // Behind it in the queue.
+    // This order is queued after the previous one.
     let last = id(system.promise(&wish, None).await);
     system.order_until(&last, "there", |_| true).await;
     assert_eq!(system.quiet().await.len(), 3);
     assert_eq!(system.shelf("A").await, (5, 3));
-    // The same key of another is another order.
+    // The same key of another caller is another order.
     system.key = Some("key-of-operator".to_owned());
     wish["storefront"] = json!("eu");
     assert_ne!(id(system.promise(&wish, Some("cart")).await), mine);
@@ -187,7 +187,7 @@ async fn what_was_asked_in_another_way_under_the_same_key_is_found_where_it_was_
         .await
         .expect_problem(409, "OUT_OF_STOCK");
     ask(&one, "different").await.expect(201);
-    // It comes twice, as when a worker dies before it has told the broker.
+    // Twice, as if a worker died before the acknowledgement.
     for _ in 0..2 {
         let same = id(system.promise(&one, Some("accepted")).await);
         let refused = id(system.promise(&many, Some("refused")).await);
@@ -209,7 +209,7 @@ async fn what_was_asked_in_another_way_under_the_same_key_is_found_where_it_was_
             assert!(note.contains(why), "{note}");
         }
     }
-    // Two by their keys, two that could not be, and the last of each round.
+    // Two orders by their keys, two that are rejected, and the last one of each round.
     assert_eq!(system.quiet().await.len(), 6);
     let letters = async || system.get("/v1/dead-letters").await.expect(200)["data"].clone();
     assert_eq!(letters().await, json!([]));

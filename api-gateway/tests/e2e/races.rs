@@ -1,5 +1,5 @@
-//! Everything that can be done to an order, by many at once and in any order: one of those who exclude
-//! each other is first, and the history tells the others why they were refused.
+//! Concurrent actions on orders in random sequence. Of conflicting actions one succeeds, and the history
+//! explains why the others were refused.
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ const ORDERS: usize = 100;
 const DEEDS: usize = 30;
 const AT_ONCE: usize = 64;
 
-/// `SplitMix64`.
+/// SplitMix64, a pseudorandom number generator.
 struct Random(u64);
 
 impl Random {
@@ -70,7 +70,7 @@ impl System {
     }
 }
 
-/// Whether what had happened by then speaks against the deed.
+/// Whether these events are a reason to refuse the action.
 fn explains(happened: &[(&str, &Value)], deed: Deed) -> bool {
     let has = |kind: &str| happened.iter().any(|(event, _)| *event == kind);
     let sum = |kind: &str| -> i64 {
@@ -116,7 +116,7 @@ async fn whoever_is_first_the_history_explains_why_the_others_were_refused() {
         let id = created["id"].as_str().unwrap().to_owned();
         deeds.extend((0..DEEDS).map(|_| (id.clone(), ALL[random.below(ALL.len())], number)));
     }
-    // Not one order after the other.
+    // Shuffled across all orders.
     for index in (1..deeds.len()).rev() {
         deeds.swap(index, random.below(index + 1));
     }
@@ -143,7 +143,8 @@ async fn whoever_is_first_the_history_explains_why_the_others_were_refused() {
             reply.status,
             reply.body
         );
-        // What it was decided on is told: more than is there is no question of state.
+        // A 409 contains the version of the order that it was decided on. An excessive amount is a 422, which
+        // does not depend on the order's state.
         if reply.status != 409 {
             continue;
         }

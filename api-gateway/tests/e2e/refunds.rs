@@ -1,4 +1,4 @@
-//! Money that was taken is given back: in parts, in all, never more.
+//! Refunds: partial and full, never more than the captured amount.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{Reply, System, is_announced, order};
 
 impl System {
-    /// An order whose goods have left, and whose money is taken.
+    /// Creates an order that is shipped and captured.
     async fn captured(&self, quantity: u32) -> String {
         let customer = self.customer().await;
         let created = self
@@ -64,7 +64,7 @@ async fn what_was_captured_is_given_back_in_parts_and_never_more() {
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
-    // What is left, without saying how much that is.
+    // Without an amount, the rest is refunded.
     system.refund(&id, json!({})).await.expect(202);
     assert_eq!(
         system.refunded(&id, 3000).await["payment"]["status"],
@@ -91,7 +91,7 @@ async fn many_refunds_at_once_add_up_to_what_was_captured() {
     let asked = join_all((0..20).map(|_| system.refund(&id, json!({"amount": 700})))).await;
     let taken = asked.iter().filter(|reply| reply.status == 202).count();
     assert_eq!(taken, 7, "of 5000, 700 at a time");
-    // Whoever dies in between gives nothing twice.
+    // The death of the worker duplicates no refund.
     system.worker.kill();
     system.restart_worker().await;
     system.refunded(&id, 4900).await;

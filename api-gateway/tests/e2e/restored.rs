@@ -1,4 +1,5 @@
-//! After a backup was restored: readers of the feed that were further than it learn of it, and miss nothing.
+//! Restoring a backup: readers with a later position in the feed get an error, and can read on from the current
+//! end.
 
 use std::mem;
 
@@ -15,7 +16,7 @@ impl System {
     }
 }
 
-/// Reads on until `enough` is there, or to its end.
+/// Reads the stream until it contains `enough` or ends.
 async fn heard(stream: &mut Response, enough: &str) -> String {
     let mut text = String::new();
     while !text.contains(enough)
@@ -54,7 +55,7 @@ async fn who_was_further_than_the_backup_is_told_and_hears_what_happens_next() {
     system.set("DATABASE_URL", Some(&system.store.url()));
     system.restart_worker().await;
 
-    // Who listens is let go, and is told when it comes back; who reads is told at once.
+    // The stream is closed; reconnecting and reading the feed return an error.
     heard(&mut stream, "the end").await;
     let back = system
         .request(Method::GET, "/v1/events/stream")
@@ -65,7 +66,7 @@ async fn who_was_further_than_the_backup_is_told_and_hears_what_happens_next() {
     let refused = refused.expect_problem(422, "INVALID_REQUEST");
     assert_eq!(refused["errors"][0]["pointer"], "/after");
 
-    // The same gateway tells of what happens now.
+    // The same gateway streams new events.
     let mut stream = system.listen().await;
     let made = system.post("/v1/orders", wish).await.expect(201);
     let id = made["id"].as_str().unwrap();

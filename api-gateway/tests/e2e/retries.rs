@@ -1,10 +1,10 @@
-//! What failed and will be tried again is seen, and is tried at once when an operator says so.
+//! Steps that wait for a retry are listed, and an operator can retry them immediately.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Manner, Receiver, System, order_paid_by, until};
 
-/// So many orders whose payments fail again and again, and who fails them.
+/// Creates orders whose payments always fail, and returns them with the failing provider.
 pub(crate) async fn unpaid(orders: usize) -> (System, Receiver, Vec<String>) {
     let provider = Receiver::with(vec![Manner::Status(500)]).await;
     let variables = [
@@ -29,7 +29,7 @@ async fn retries(system: &System) -> Vec<Value> {
     page["data"].as_array().unwrap().clone()
 }
 
-/// All of them have failed so often, so that each waits for a while.
+/// Waits until all steps have failed this often, so that the delay of the next retry is long.
 async fn all_failed(system: &System, count: usize, attempts: u64) {
     until("all to have failed", async || {
         let waiting = retries(system).await;
@@ -56,7 +56,7 @@ async fn a_step_that_fails_says_why_and_is_tried_when_an_operator_says_so() {
     let path = format!("/v1/retries/{id}:authorize_payment/redrive");
     let redriven = system.post(&path, json!({})).await.expect(200);
     assert_eq!(redriven["status"], "redriven");
-    // It fails again, for the first time.
+    // The number of attempts starts again at one.
     until("it to fail again", async || {
         let history = system.history(id).await;
         let after = history.iter().skip_while(|kind| *kind != "step.redriven");
@@ -92,7 +92,7 @@ async fn all_that_failed_is_listed_in_pages_and_tried_together() {
         };
         cursor = format!("&cursor={next}");
     }
-    // Those that were tried meanwhile have kept their places.
+    // Steps that were retried in between keep their position.
     assert_eq!(json!(listed), json!(ids));
 
     let all = "/v1/retries/redrive";

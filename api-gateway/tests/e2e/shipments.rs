@@ -1,4 +1,4 @@
-//! Goods that people hand over: all of an order, or a part at a time.
+//! Manual shipments: of a whole order or of a part.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{Reply, System, is_announced};
 
 impl System {
-    /// An order of two products from two warehouses, paid and announced.
+    /// Creates an order of two products in two warehouses, paid and announced.
     async fn to_be_shipped(&self) -> String {
         self.stock("A", &[("east", 10)]).await;
         self.stock("B", &[("west", 10)]).await;
@@ -74,7 +74,7 @@ async fn an_order_leaves_in_parts_and_each_part_once() {
         .await
         .expect_problem(409, "INVALID_STATE");
 
-    // A parcel that holds just this leaves under its own label; then all the rest.
+    // Items that match an announced shipment exactly use its label. Then the rest is shipped.
     let label = json!({"items": [{"sku": "B", "quantity": 2}]});
     let order = system.ship(&id, label).await.expect(201);
     let from_west = order["shipments"]
@@ -94,7 +94,7 @@ async fn an_order_leaves_in_parts_and_each_part_once() {
         ((7, 0), (8, 0))
     );
 
-    // What was handed over arrives like any other parcel, by its id.
+    // Manual shipments are delivered by the carrier's webhooks like others, by id.
     let order = system
         .order_until(&id, "captured", |order| {
             order["payment"]["status"] == "captured"
@@ -122,7 +122,7 @@ async fn of_many_who_ship_the_same_goods_one_does() {
     let taken = replies.iter().filter(|reply| reply.status == 201).count();
     assert_eq!(taken, 1);
     assert_eq!(system.shelf("A").await, (7, 0));
-    // Under one key it is one shipment, however often it is asked for.
+    // Repeated requests with the same key are one shipment.
     let path = format!("/v1/orders/{id}/shipments");
     for _ in 0..3 {
         let request = system
@@ -157,7 +157,7 @@ async fn what_comes_back_is_on_its_shelf_and_refunded() {
     ] {
         news(parcels[0], kind).await;
     }
-    // Nothing else is under way that would have its shelf in hand.
+    // No step is in progress that would change the stock.
     system.quiet().await;
     let before = (system.shelf("A").await, system.shelf("B").await);
     assert_eq!(before, ((7, 0), (8, 0)));

@@ -1,4 +1,5 @@
-//! A warehouse and another system that keep their own lists: read again and again, whatever they answer.
+//! Synchronization with an external warehouse and import from an external order system, which may return any
+//! response.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ use tokio::net::TcpListener;
 
 use crate::harness::{System, order, until};
 
-/// A list of pages that somebody keeps; what else it answers is said here.
+/// A paginated list on an HTTP server, with injected faults.
 #[derive(Clone)]
 struct Listing(Arc<Inner>);
 
@@ -21,7 +22,7 @@ struct Inner {
     url: String,
     pages: Mutex<Vec<Value>>,
     fault: Mutex<Option<Fault>>,
-    /// Method, and whether it was answered with 304.
+    /// Method of each request, and whether the response was 304.
     seen: Mutex<Vec<(String, bool)>>,
 }
 
@@ -29,7 +30,7 @@ struct Inner {
 enum Fault {
     Status(u16),
     Babbles,
-    /// The second page is the first again.
+    /// The second page links to the first.
     Circles,
     BreaksOff,
 }
@@ -123,7 +124,7 @@ impl System {
         stats["system"][of].clone()
     }
 
-    /// What came of a round that began after now.
+    /// Waits for a run that starts after now, and returns its report.
     async fn next_report(&self, of: &str) -> Value {
         let now = jiff::Timestamp::now().to_string();
         let mut report = Value::Null;
@@ -162,7 +163,7 @@ async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
     .await;
     system.stock("A", &[("main", 5)]).await;
     system.stock("B", &[("east", 4), ("west", 4)]).await;
-    // While it is away, whatever that looks like, all goes on from what is here.
+    // While the warehouse is unavailable, orders use the local stock.
     let customer = system.customer().await;
     for (fault, why) in [
         (Fault::Status(503), "answered 503"),
@@ -180,7 +181,7 @@ async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
     let created = system.post("/v1/orders", order(&customer, "A", 3)).await;
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
 
-    // It is back: pages, rows that mean nothing, and one that says less than is promised.
+    // The warehouse returns two pages, with invalid rows and one with less stock than reserved.
     warehouse.set(vec![
         json!([
             {"sku": "A", "on_hand": 1, "aisle": 7},
@@ -225,7 +226,7 @@ async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
             ("west".to_owned(), 4, 0)
         ]
     );
-    // What is as it was makes no events.
+    // Unchanged stock creates no events.
     let counted = async || {
         let events = system.get("/v1/events?type=stock.adjusted&limit=200").await;
         events.expect(200)["data"].as_array().unwrap().len()
@@ -233,7 +234,7 @@ async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
     let before = counted().await;
     system.next_report("warehouse").await;
     assert_eq!(counted().await, before);
-    // A list of one page that was used whole is asked for by its name.
+    // A single page without skipped rows is requested with its ETag.
     warehouse.set(vec![
         json!([{"sku": "B", "warehouse": "west", "on_hand": 5}]),
     ]);
@@ -284,7 +285,7 @@ async fn orders_of_another_system_are_taken_over_once_and_it_is_never_written() 
         .collect();
     names.sort();
     assert_eq!(names, ["1", "3", "two"]);
-    // As the remote's screen shows them: two were fulfilled, one failed for want of stock.
+    // Two orders were fulfilled, and one failed because of stock.
     until("all to be counted", async || {
         let stats = system.get("/v1/stats").await.expect(200);
         let orders = &stats["orders"];
@@ -296,7 +297,7 @@ async fn orders_of_another_system_are_taken_over_once_and_it_is_never_written() 
     .await;
     let stats = system.get("/v1/stats").await.expect(200);
     assert_eq!(stats["orders"]["cancelled"], json!({"out_of_stock": 1}));
-    // One more comes, and the others change there: that is the remote's business.
+    // A new order is added; changes of known orders in the external system are ignored.
     remote.set(vec![json!([row(json!(1), 9), row(json!(5), 1)])]);
     until("the new one", async || system.orders().await.len() == 4).await;
     let asked = remote.asked();

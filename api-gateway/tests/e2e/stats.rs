@@ -1,4 +1,4 @@
-//! Figures: what they add up to, and for whom.
+//! Statistics and metrics: their totals, and who may read them.
 
 use std::collections::HashMap;
 
@@ -74,7 +74,7 @@ async fn figures_add_up_to_what_the_lists_show() {
     );
     let days = stats["days"].as_array().unwrap();
     assert_eq!(days.len(), 7);
-    // Around midnight, some of it was yesterday.
+    // Around midnight, a part belongs to the previous day.
     let sum = |name: &str| {
         days.iter()
             .map(|day| day[name].as_i64().unwrap())
@@ -127,14 +127,14 @@ async fn who_has_ordered_is_in_the_figures_at_once() {
         created.expect(201);
         let stats = system.get("/v1/stats?days=2").await.expect(200);
         assert_eq!(stats["orders"]["total"], orders);
-        // Around midnight, some of it was yesterday.
+        // Around midnight, a part belongs to the previous day.
         let days = stats["days"].as_array().unwrap().iter();
         let of_days = days.map(|day| day["created"].as_i64().unwrap());
         assert_eq!(of_days.sum::<i64>(), orders);
     }
 }
 
-/// Samples as Prometheus' own client reads them: by name and labels.
+/// Parses metrics with the Prometheus client library, by name and labels.
 async fn samples(system: &System, url: &str) -> HashMap<(String, String), String> {
     let text = system
         .client
@@ -179,7 +179,7 @@ async fn what_is_done_and_how_things_stand_is_measured() {
     let labels = "method=POST,route=/v1/orders";
     let count = of("http_request_duration_seconds_count", labels);
     assert_eq!(gateway[&count], "4.0");
-    // Not one for each order.
+    // The label is the route, not the path of each order.
     assert!(
         gateway
             .keys()
@@ -198,7 +198,7 @@ async fn what_is_done_and_how_things_stand_is_measured() {
     })
     .await;
     let worker = samples(&system, &worker).await;
-    // Stripe is told of a payment before it is asked for it.
+    // With Stripe there is an additional attempt, which creates the payment.
     let authorizations = if system.stripe.is_some() {
         "6.0"
     } else {

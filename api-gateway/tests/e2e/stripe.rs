@@ -1,4 +1,4 @@
-//! Real money: Stripe, as localstripe knows it, over a wire that loses answers.
+//! Payments with Stripe, simulated by localstripe, over a proxy that injects faults.
 
 use std::fmt::Write;
 
@@ -73,7 +73,7 @@ impl System {
         send(request).await
     }
 
-    /// Our books are Stripe's.
+    /// Checks that the order's amounts agree with Stripe.
     async fn agrees_with(&self, stripe: &Stripe, id: &str) {
         let order = self.get(&format!("/v1/orders/{id}")).await.expect(200);
         let payment = &order["payment"];
@@ -110,7 +110,7 @@ async fn a_card_is_held_then_charged_when_all_has_left_then_refunded_in_parts() 
     assert!(reference.starts_with("pi_"), "{order}");
     assert_eq!(stripe.books(&id).await, (3000, 0, 0));
 
-    // A card can be charged once: that waits for the last part.
+    // A card is captured once, with the last shipment.
     let part = json!({"items": [{"sku": "A", "quantity": 1}]});
     let ship = format!("/v1/orders/{id}/shipments");
     system.post(&ship, part).await.expect(201);
@@ -144,7 +144,7 @@ async fn a_declined_card_ends_the_order_and_leaves_nothing_to_be_paid_later() {
         }
     }
     assert_eq!(system.shelf("A").await, (50, 0));
-    // Nothing stands for nothing named.
+    // There is no default payment method.
     let customer = system.customer().await;
     let wish = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}]});
     let problem = system
@@ -169,7 +169,7 @@ async fn a_customer_who_has_to_authenticate_is_waited_for() {
         assert_eq!(order["status"], "pending");
         let reference = &order["payment"]["reference"];
         stripe.authenticate(&id, succeeds).await;
-        // What the webhook says it was is not what counts.
+        // The worker reads the payment from Stripe; the content of the webhook is not trusted.
         let object =
             json!({"object": "payment_intent", "id": reference, "metadata": {"order_id": id}});
         for event in ["evt_2", "evt_1", "evt_2"] {
@@ -223,7 +223,7 @@ async fn whatever_the_wire_does_the_money_moves_once() {
             })
             .await;
         assert_eq!(stripe.books(&id).await, (0, 3000, 1500), "{mishap:?}");
-        // Cancelled, and the answer to that is lost as well.
+        // The response to the cancellation is lost as well.
         let id = system.order_by("pm_card_visa").await;
         system.order_until(&id, "announced", is_announced).await;
         stripe.treat(&[mishap]);
@@ -274,7 +274,7 @@ async fn what_is_done_at_stripes_own_console_is_heard_of() {
         let order = system.order_until(id, "announced", is_announced).await;
         order["payment"]["reference"].as_str().unwrap().to_owned()
     };
-    // Captured there, then refunded there: the charge has the payment's metadata.
+    // Captured and refunded in Stripe's dashboard. The charge has the metadata of the payment.
     let id = system.order_by("pm_card_visa").await;
     let intent = reference(&id).await;
     let capture = format!("/v1/payment_intents/{intent}/capture");
@@ -292,7 +292,7 @@ async fn what_is_done_at_stripes_own_console_is_heard_of() {
         })
         .await;
     system.agrees_with(&stripe, &id).await;
-    // A hold that is given up there ends the order: nobody ships what is not paid for.
+    // An authorization that is canceled in the dashboard cancels the order.
     let id = system.order_by("pm_card_visa").await;
     let intent = reference(&id).await;
     let cancel = format!("/v1/payment_intents/{intent}/cancel");
@@ -347,7 +347,7 @@ async fn an_operator_is_told_when_the_hold_ends_after_a_part_has_left() {
 #[tokio::test]
 async fn only_what_stripe_signed_lately_is_believed() {
     let (system, stripe) = with_stripe().await;
-    // Signed and sent by an implementation that is not ours.
+    // Signed and sent by localstripe.
     let hook = [
         ("url", system.url("/webhooks/stripe")),
         ("secret", WEBHOOK_SECRET.to_owned()),
@@ -388,7 +388,7 @@ async fn only_what_stripe_signed_lately_is_believed() {
         .post(system.url("/webhooks/stripe"))
         .body(body.clone());
     send(unsigned).await.expect_problem(401, "UNAUTHENTICATED");
-    // Another's payment of ours, and what is none of ours.
+    // A webhook for an unknown payment of our order, and one without our metadata.
     system
         .stripe_signed(now, &signature(now, &body), body)
         .await

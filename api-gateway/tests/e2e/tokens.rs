@@ -1,4 +1,4 @@
-//! Callers with JSON Web Tokens, made by a library that is not ours.
+//! Authentication with JSON Web Tokens, issued by a third-party library.
 
 use std::time::Duration;
 
@@ -36,10 +36,10 @@ async fn a_token_by_a_secret_is_taken_for_what_it_says_and_a_forged_one_is_not()
     .await;
     let tokens = made(&["secret", SECRET]);
     all_are_told_apart(&mut system, &tokens).await;
-    // Keys go on beside tokens.
+    // API keys remain valid.
     system.key = Some("key-of-operator".to_owned());
     system.stock("A", &[("main", 5)]).await;
-    // The storefront is the token's.
+    // The storefront is taken from the token.
     system.key = Some(tokens["good"]["HS256"].as_str().unwrap().to_owned());
     let customer = system.customer().await;
     let seen = system.get(&format!("/v1/customers/{customer}")).await;
@@ -70,7 +70,7 @@ async fn tokens_by_published_keys_follow_their_rotation_and_outlive_their_publis
     let publisher = Receiver::with(vec![Manner::Status(500)]).await;
     let url = publisher.url("/jwks");
     let mut system = System::start_with(&[("JWT_JWKS_URL", &url)]).await;
-    // Without any keys nobody can be told apart.
+    // Without keys no token can be verified.
     system.key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
     system
         .get("/v1/orders")
@@ -79,7 +79,7 @@ async fn tokens_by_published_keys_follow_their_rotation_and_outlive_their_publis
 
     publisher.answer(Manner::Json(tokens["keys"].to_string()));
     all_are_told_apart(&mut system, &tokens).await;
-    // Names that nobody knows do not make us ask again and again.
+    // Unknown key ids do not cause repeated requests for the keys.
     let asked = publisher.received().len();
     assert!(asked < 10, "asked {asked} times");
 

@@ -1,11 +1,11 @@
-//! Traces, as a receiver of OpenTelemetry's sees them.
+//! Traces, as received by an OTLP receiver.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Folder, Peer, System, send, until};
 
-/// A client's own trace.
+/// The trace id of a client.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT: &str = "00f067aa0ba902b7";
 
@@ -21,7 +21,7 @@ impl Receiver {
         format!("http://127.0.0.1:{}", self.0.port().await)
     }
 
-    /// What it got so far, in the order of beginnings.
+    /// All received spans, by start time.
     fn spans(&self) -> Vec<Value> {
         let printed = self.0.printed();
         let lines = printed.lines().skip(1);
@@ -39,7 +39,7 @@ impl Receiver {
     }
 }
 
-/// An order, in a system that tells of it at once.
+/// Starts a system that exports its spans without delay.
 async fn start() -> (Receiver, System) {
     let folder = Folder::new();
     let receiver = Receiver::start(&folder);
@@ -99,7 +99,7 @@ async fn one_trace_tells_an_orders_way_from_the_request_to_the_last_step() {
         "order-worker authorize_payment order-worker-queue",
         "order-worker request_shipment order-worker-queue",
     ];
-    // A provider may be asked more than once.
+    // A provider may be called more than once.
     let told = || {
         let mut spans = receiver.of_trace(TRACE);
         spans.dedup_by(|next, last| next["name"] == last["name"]);
@@ -112,7 +112,7 @@ async fn one_trace_tells_an_orders_way_from_the_request_to_the_last_step() {
     let spans = told();
     assert_eq!(names(&spans), expected);
 
-    // Each below the one that led to it, all the way up to the client's own.
+    // Each span's parent is its cause, up to the client's span.
     let parents: Vec<_> = spans.iter().map(|span| &span["parent"]).collect();
     let worker = &spans[2]["span"];
     assert_eq!(
@@ -154,7 +154,7 @@ async fn one_trace_tells_an_orders_way_from_the_request_to_the_last_step() {
         assert_eq!(span["status"], "STATUS_CODE_UNSET", "{span}");
     }
 
-    // What is only looked at all the time is no trace of anybody's.
+    // Health checks and polling reads are not traced.
     system.get("/readyz").await.expect(200);
     system.gateway.terminate();
     system.worker.terminate();
@@ -176,7 +176,7 @@ async fn a_trace_goes_on_after_the_death_of_a_worker_and_tells_what_failed() {
         ("traceparent", traceparent.as_str()),
         ("prefer", "respond-async"),
     ];
-    // Its customer is made by a worker.
+    // The customer is created by a worker.
     system.restart_worker().await;
     let id = order(&system, &headers, json!({"payment_method": "pm_flaky"})).await;
     system.worker.kill();

@@ -1,4 +1,4 @@
-//! What was stored by earlier versions, and two versions at once.
+//! Upgrades: databases of earlier versions, and two versions at once.
 
 use std::{fs, path::Path};
 
@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Book, Folder, Process, Store, System, WORKER, setting, until};
 
-/// A database that was left by the first version whose schema is still read (commit 1474d09), killed in
-/// the middle of two payments.
+/// A database of the first version whose schema is still supported (commit 1474d09), killed during two payments.
 fn first(folder: &Folder) -> Store {
     let store = Store::new(folder);
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/first");
@@ -32,7 +31,7 @@ fn texts<'a>(orders: &'a [Value], field: &str) -> Vec<&'a str> {
 async fn what_the_first_version_stored_is_kept_and_finished() {
     let folder = Folder::new();
     let store = first(&folder);
-    // Before a worker has been there, nobody takes the earlier schema for a damaged one.
+    // Before the migration, `verify` reports the earlier schema and not an inconsistency.
     let audit = Process::command(WORKER)
         .arg("verify")
         .env("DATABASE_URL", store.url())
@@ -45,7 +44,7 @@ async fn what_the_first_version_stored_is_kept_and_finished() {
     );
     let system = System::start_over(folder, store, WORKER).await;
 
-    // Newest first; the last two were being paid for, and their stock's time may be up by now.
+    // Newest first. The last two payments were in progress, and their reservations may have expired by now.
     let orders = system.quiet().await;
     let known = texts(&orders[2..], "status");
     assert_eq!(
@@ -88,7 +87,7 @@ async fn what_the_first_version_stored_is_kept_and_finished() {
     );
     system.assert_verified();
 
-    // And it goes on: what is old can be refunded, what is new can be ordered.
+    // Old orders can be refunded, and new orders created.
     let id = delivered["id"].as_str().unwrap();
     let refunds = format!("/v1/orders/{id}/refunds");
     system
@@ -105,7 +104,7 @@ async fn what_the_first_version_stored_is_kept_and_finished() {
     system
         .order_until(id, "processing", |order| order["status"] == "processing")
         .await;
-    // What happened before there were figures is counted as well.
+    // Orders from before the statistics existed are counted.
     until("everything to be counted", async || {
         let stats = system.get("/v1/stats").await.expect(200);
         stats["orders"]["by_status"]["delivered"] == 1
@@ -125,7 +124,7 @@ fn previous() -> Option<String> {
     Some(program)
 }
 
-/// So many orders at once, each taking its time to be paid for.
+/// Creates this many orders concurrently, with slow payments.
 async fn order(system: &System, customer: &str, count: usize) -> Vec<String> {
     let body = json!({"customer_id": customer, "items": [{"sku": "mug", "quantity": 1}],
                       "payment_method": "pm_slow"});
@@ -161,7 +160,7 @@ async fn this_version_and_the_one_before_it_work_side_by_side() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     if store.is_sqlite() {
-        // One worker at a time: see the next test.
+        // SQLite has one worker; see the next test.
         return;
     }
     let Some(previous) = previous() else { return };
@@ -169,17 +168,17 @@ async fn this_version_and_the_one_before_it_work_side_by_side() {
     system.stock("mug", &[("berlin", 1_000)]).await;
     let customer = system.customer().await;
 
-    // The schema is brought up to date under a worker that does not know it, with payments under way.
+    // The new worker migrates the schema while the previous one processes payments.
     let mut ids = order(&system, &customer, 20).await;
     let mut new = system.start_beside(WORKER);
     ready(&new).await;
-    // Each takes what comes, and finishes what the other one began.
+    // Each worker processes new requests and continues the other's orders.
     ids.extend(order(&system, &customer, 40).await);
-    // The older one starts on the newer schema.
+    // The previous version starts on the new schema.
     system.worker.kill();
     system.restart_worker().await;
     ids.extend(order(&system, &customer, 20).await);
-    // It goes on alone, with all that the newer one left.
+    // The previous version continues alone, with everything that the new one left.
     new.kill();
     ids.extend(order(&system, &customer, 20).await);
     finished(&system, &ids).await;

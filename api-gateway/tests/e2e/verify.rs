@@ -1,4 +1,4 @@
-//! `order-worker verify` finds what is wrong: each invariant is damaged by hand, and named.
+//! `order-worker verify` detects every kind of inconsistency.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use crate::harness::{
     Book, Folder, Process, Store, System, WORKER, is_announced, order, order_paid_by,
 };
 
-/// What is done to the books, and what must be named.
+/// An injected inconsistency, and the text of its report.
 struct Damage {
     book: Book,
     sqlite: &'static str,
@@ -131,7 +131,7 @@ async fn every_kind_of_damage_is_named() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 101)]).await;
     let customer = system.customer().await;
-    // One that is delivered and paid for, one that is being fulfilled, one that was cancelled.
+    // Orders that are delivered and paid, in fulfilment, cancelled and declined.
     let mut ids = Vec::new();
     for _ in 0..3 {
         let created = system

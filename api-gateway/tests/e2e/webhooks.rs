@@ -1,4 +1,4 @@
-//! The shipper's webhooks.
+//! Incoming webhooks of the shipper.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use standardwebhooks::Webhook;
 
 use crate::harness::{SECRET, System, is_announced, order, python, send};
 
-/// A system with one order whose parcel is announced.
+/// Starts a system with one order whose shipment is announced.
 async fn with_order() -> (System, String) {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
@@ -65,7 +65,7 @@ async fn a_forged_stale_or_unsigned_webhook_is_refused() {
         system.get(&format!("/v1/orders/{id}")).await.expect(200)["status"],
         "processing"
     );
-    // While a secret is rotated, there are two signatures.
+    // During a rotation of the secret there are two signatures.
     send_signed(now, &format!("{forged} {}", sign(SECRET, now)), &body)
         .await
         .expect(200);
@@ -79,11 +79,11 @@ async fn a_webhook_that_comes_twice_is_done_once() {
     )
     .await;
     assert!(replies.iter().all(|reply| reply.status == 200));
-    // A webhook is what its id says, in whatever words it is repeated.
+    // A repeated id is a duplicate, even with another body.
     let mut reworded = body("shipment.shipped", &id);
     reworded["timestamp"] = json!("2026-01-31T12:00:01Z");
     system.webhook_with("m-1", &reworded).await.expect(200);
-    // The same news under another id is old news.
+    // An update with another id and the same status changes nothing.
     system
         .webhook("m-2", "shipment.shipped", &id)
         .await
@@ -184,7 +184,7 @@ async fn what_a_webhook_gets_wrong_is_named() {
         .webhook_with("m-5", &named)
         .await
         .expect_problem(404, "NOT_FOUND");
-    // Fields that only the shipper knows are passed over.
+    // Unknown fields are ignored.
     let mut chatty = body("shipment.shipped", &id);
     chatty["data"]["driver"] = json!("Joe");
     chatty["version"] = json!(3);

@@ -1,4 +1,4 @@
-//! What clients and the shipper ask of a running system, and what comes back.
+//! Requests of clients and of the shipper to a running system, and their replies.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ impl System {
         format!("{}{path}", self.base)
     }
 
-    /// A request that is not sent yet.
+    /// Builds a request without sending it.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.client.request(method, self.url(path));
         match &self.key {
@@ -39,7 +39,7 @@ impl System {
         send(self.request(Method::DELETE, path)).await
     }
 
-    /// A product at 10.00 EUR with this much stock in each warehouse.
+    /// Creates a product at 10.00 EUR with this stock per warehouse.
     pub(crate) async fn stock(&self, sku: &str, shelves: &[(&str, i64)]) {
         let product =
             json!({"sku": sku, "name": format!("A {sku}"), "price": 1000, "currency": "EUR"});
@@ -54,7 +54,7 @@ impl System {
         }
     }
 
-    /// A new customer's id.
+    /// Creates a customer and returns its id.
     pub(crate) async fn customer(&self) -> String {
         let reply = self
             .post(
@@ -66,7 +66,7 @@ impl System {
         reply["id"].as_str().unwrap().to_owned()
     }
 
-    /// The stock of a product with one warehouse: on hand and reserved.
+    /// Returns the units on hand and reserved of a product in a single warehouse.
     pub(crate) async fn shelf(&self, sku: &str) -> (i64, i64) {
         let product = self.get(&format!("/v1/products/{sku}")).await.expect(200);
         let shelf = &product["stock"][0];
@@ -76,7 +76,7 @@ impl System {
         )
     }
 
-    /// The order, once `condition` holds.
+    /// Waits until the order satisfies `condition`.
     pub(crate) async fn order_until(
         &self,
         id: &str,
@@ -100,7 +100,7 @@ impl System {
         }
     }
 
-    /// Types of the order's events.
+    /// Returns the types of the order's events.
     pub(crate) async fn history(&self, id: &str) -> Vec<String> {
         let history = self
             .get(&format!("/v1/orders/{id}/history?limit=200"))
@@ -114,7 +114,7 @@ impl System {
             .collect()
     }
 
-    /// What the shipper sends, signed.
+    /// Sends a signed webhook of the shipper.
     pub(crate) async fn webhook(&self, id: &str, kind: &str, order: &str) -> Reply {
         let data = json!({"order_id": order, "carrier": "DHL"});
         self.webhook_with(
@@ -148,7 +148,7 @@ impl System {
             .body(body)
     }
 
-    /// Every order there is.
+    /// Returns all orders.
     pub(crate) async fn orders(&self) -> Vec<Value> {
         let (mut orders, mut path) = (Vec::new(), "/v1/orders?limit=200".to_owned());
         loop {
@@ -161,7 +161,7 @@ impl System {
         }
     }
 
-    /// Until no order has a step under way.
+    /// Waits until no order has a step in progress, and returns all orders.
     pub(crate) async fn quiet(&self) -> Vec<Value> {
         until("all steps to be done", async || {
             self.orders()
@@ -174,7 +174,7 @@ impl System {
     }
 }
 
-/// What came back.
+/// An HTTP response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -183,7 +183,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The body, if the status is this one.
+    /// Checks the status and returns the body.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
@@ -231,19 +231,19 @@ pub(crate) async fn try_send(request: reqwest::RequestBuilder) -> reqwest::Resul
     })
 }
 
-/// A wish for one line.
+/// The body of a request to create an order with one line.
 pub(crate) fn order(customer: &str, sku: &str, quantity: u32) -> Value {
     json!({"customer_id": customer, "items": [{"sku": sku, "quantity": quantity}]})
 }
 
-/// The same, paid in this way.
+/// As [`order`], with a payment method.
 pub(crate) fn order_paid_by(customer: &str, sku: &str, quantity: u32, method: &str) -> Value {
     let mut order = order(customer, sku, quantity);
     order["payment_method"] = json!(method);
     order
 }
 
-/// The parcel is announced: all that happens without the shipper.
+/// Whether the shipment is announced, which is the last step that needs no webhook of the shipper.
 pub(crate) fn is_announced(order: &Value) -> bool {
     order["status"] == "processing" && order["shipments"][0]["status"] == "label_created"
 }

@@ -1,4 +1,4 @@
-//! Whether the books are right: ours, and the provider's.
+//! Consistency checks: `order-worker verify`, and the payments at the provider.
 
 use super::{Book, Process, Store, System};
 
@@ -23,13 +23,13 @@ impl System {
         )
     }
 
-    /// The books are right.
+    /// Checks that `order-worker verify` finds no inconsistency.
     pub(crate) fn assert_verified(&self) {
         let (is_right, report) = self.verify();
         assert!(is_right, "order-worker verify:\n{report}");
     }
 
-    /// What the provider says of all money that moved.
+    /// Returns the totals of all payments at the provider.
     pub(crate) async fn moved(&self) -> Moved {
         if let Some(stripe) = &self.stripe {
             return stripe.moved().await;
@@ -50,21 +50,21 @@ impl System {
         moved
     }
 
-    /// Asks the provider's own ledger, with SQL.
+    /// Runs SQL on the sandbox provider's ledger.
     pub(crate) fn ledger(&self, sql: &str) -> String {
         self.store.run(Book::Ledger, sql)
     }
 }
 
-/// What the provider says of all money that moved.
+/// Totals of all payments at the provider.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Moved {
-    /// How often money was held.
+    /// Number of authorizations.
     pub(crate) held: usize,
-    /// How often it was taken.
+    /// Number of captures.
     pub(crate) taken: usize,
-    /// How often a hold was given up.
+    /// Number of voided authorizations.
     pub(crate) let_go: usize,
-    /// Minor units given back.
+    /// Refunded amount in minor units.
     pub(crate) given_back: i64,
 }

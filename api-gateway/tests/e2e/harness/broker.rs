@@ -1,4 +1,4 @@
-//! A broker to test with: shared by a vhost, or a test's own.
+//! The RabbitMQ broker of a test: a vhost of the shared broker, or a broker of its own.
 
 use std::{
     fs::{self, OpenOptions},
@@ -8,11 +8,11 @@ use std::{
 
 use super::{process::terminate, setting};
 
-/// A broker to test with.
+/// The broker of a test.
 pub(crate) enum Broker {
-    /// A vhost of the test run's broker.
+    /// A vhost of the shared broker.
     Vhost { url: String },
-    /// One that is this test's alone, to be stopped and killed.
+    /// A broker of this test only, which can be stopped and killed.
     Own {
         folder: PathBuf,
         port: String,
@@ -21,7 +21,7 @@ pub(crate) enum Broker {
 }
 
 impl Broker {
-    /// A vhost that no other test has.
+    /// Creates a vhost for this test.
     pub(super) fn vhost() -> Self {
         let (folder, port) = (setting("TEST_FOLDER"), setting("TEST_AMQP_PORT"));
         let vhosts: u32 = setting("TEST_VHOSTS").parse().unwrap();
@@ -37,7 +37,7 @@ impl Broker {
         panic!("all {vhosts} vhosts are taken: raise VHOSTS_PER_RUN in scripts/test.sh");
     }
 
-    /// A broker of this test's own, running.
+    /// Starts a broker for this test.
     pub(crate) fn own(folder: &Path) -> Self {
         let folder = folder.join("rabbitmq");
         let prepared = Command::new("bash")
@@ -69,7 +69,7 @@ impl Broker {
         }
     }
 
-    /// Where it listens.
+    /// The port of the AMQP listener.
     pub(crate) fn port(&self) -> u16 {
         match self {
             Self::Vhost { .. } => setting("TEST_AMQP_PORT").parse().unwrap(),
@@ -77,7 +77,7 @@ impl Broker {
         }
     }
 
-    /// Starts it, or starts it again.
+    /// Starts the broker, again after a stop or kill.
     pub(crate) fn start(&mut self) {
         let Self::Own { folder, server, .. } = self else {
             panic!("not this test's broker")
@@ -123,7 +123,7 @@ impl Broker {
         status.success()
     }
 
-    /// kill -9.
+    /// Kills the broker with SIGKILL.
     pub(crate) fn kill(&mut self) {
         let Self::Own {
             server: Some(child),
@@ -136,7 +136,7 @@ impl Broker {
         child.wait().unwrap();
     }
 
-    /// Takes all of its data away.
+    /// Deletes all data of the broker.
     pub(crate) fn wipe(&mut self) {
         let Self::Own { folder, .. } = self else {
             panic!("not this test's broker")
@@ -144,7 +144,7 @@ impl Broker {
         fs::remove_dir_all(folder.join("data")).unwrap();
     }
 
-    /// An orderly end, as of a restart.
+    /// Stops the broker cleanly.
     pub(crate) fn stop(&mut self) {
         let Self::Own {
             server: Some(child),

@@ -1,8 +1,7 @@
-//! The real thing, started for one test: gateway and worker as processes, a database of their own
-//! in a temporary folder, and a vhost of their own on the test run's broker, or a broker of their
-//! own where the test is about the broker.
+//! Starts a complete system for one test: gateway and worker as processes with their own database in a temporary
+//! folder, and their own vhost on the shared broker, or their own broker for tests of outages.
 //!
-//! Here is how it is started and put together again; [`asking`] is what is asked of it.
+//! This module starts and restarts the processes; [`asking`] contains the requests.
 
 mod asking;
 mod books;
@@ -40,14 +39,14 @@ pub(crate) use self::{
     stripe::{Stripe, Wire},
 };
 
-/// The program that owns the orders.
+/// The name of the worker's binary.
 pub(crate) const WORKER: &str = "order-worker";
-/// Signs the shipper's webhooks.
+/// The secret that signs the shipper's webhooks.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-/// What any condition may take: generous, because machines differ; a test fails after it.
+/// Timeout of [`until`]: generous, since machines differ in speed.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What scripts/test.sh tells the tests.
+/// An environment variable set by scripts/test.sh.
 pub(crate) fn setting(name: &str) -> String {
     env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run the tests with scripts/test.sh"))
@@ -59,43 +58,43 @@ pub(crate) struct System {
     pub(crate) gateway: Process,
     pub(crate) broker: Broker,
     pub(crate) store: Store,
-    /// Who holds the money, unless the sandbox does.
+    /// The payment provider, if it is not the sandbox.
     pub(crate) stripe: Option<Stripe>,
     pub(crate) client: reqwest::Client,
-    /// Sent with every request.
+    /// The API key of every request.
     pub(crate) key: Option<String>,
     base: String,
     worker_program: String,
     variables: Vec<(String, String)>,
-    /// The last to go: the processes and the broker work in it.
+    /// Dropped last, since the processes and the broker use it.
     pub(crate) folder: Folder,
 }
 
 impl System {
-    /// Everything as it is by default.
+    /// Starts a system with the default configuration.
     pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// With these variables besides.
+    /// Starts a system with additional variables.
     pub(crate) async fn start_with(variables: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
         let store = Store::new(&folder);
         Self::assemble((folder, store), Broker::vhost(), WORKER, variables).await
     }
 
-    /// Over what is in `store` already, by a worker of another program.
+    /// Starts a system on an existing store, with this worker binary.
     pub(crate) async fn start_over(folder: Folder, store: Store, worker: &str) -> Self {
         Self::assemble((folder, store), Broker::vhost(), worker, &[]).await
     }
 
-    /// In a folder that others work in as well.
+    /// Starts a system in a folder that other processes share.
     pub(crate) async fn start_in(folder: Folder, variables: &[(&str, &str)]) -> Self {
         let store = Store::new(&folder);
         Self::assemble((folder, store), Broker::vhost(), WORKER, variables).await
     }
 
-    /// With a broker that can be stopped and killed.
+    /// Starts a system with its own broker, which can be stopped and killed.
     pub(crate) async fn start_with_own_broker(variables: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
         let (store, broker) = (Store::new(&folder), Broker::own(&folder));
@@ -115,7 +114,7 @@ impl System {
         } else {
             None
         };
-        // Client::new needs a TLS provider, though nothing here speaks TLS.
+        // `Client::new` requires a TLS provider, although these tests use plain HTTP.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut variables: Vec<(String, String)> = [
             ("PATH", env::var("PATH").unwrap()),
@@ -138,7 +137,7 @@ impl System {
         let gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
         let client = reqwest::Client::builder()
             .timeout(PATIENCE)
-            // For less than the gateway (`HTTP_IDLE_SECONDS`), as a client should.
+            // Shorter than the gateway's idle timeout (`HTTP_IDLE_SECONDS`), as recommended for clients.
             .pool_idle_timeout(Duration::from_mins(1))
             .build()
             .unwrap();
@@ -160,20 +159,20 @@ impl System {
         system
     }
 
-    /// Sets a variable for processes that start from now on.
+    /// Sets a variable for processes that are started later.
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>) {
         self.variables.retain(|(known, _)| known != name);
         self.variables
             .extend(value.map(|value| (name.to_owned(), value.to_owned())));
     }
 
-    /// Starts a worker in place of the dead one.
+    /// Starts a worker as the replacement of a dead one and waits until it is ready.
     pub(crate) async fn restart_worker(&mut self) {
         let from = self.launch_worker();
         self.worker_is_up(from).await;
     }
 
-    /// The same, without waiting for it to be ready.
+    /// As [`Self::restart_worker`], without waiting.
     pub(crate) fn launch_worker(&mut self) -> u64 {
         let log = self.folder.join("worker.log");
         let from = fs::metadata(&log).unwrap().len();
@@ -181,27 +180,27 @@ impl System {
         from
     }
 
-    /// Workers that start from now on are of this program.
+    /// Sets the binary of workers that are started later.
     pub(crate) fn set_worker(&mut self, program: &str) {
         program.clone_into(&mut self.worker_program);
     }
 
-    /// One more worker, of this program.
+    /// Starts an additional worker with this binary.
     pub(crate) fn start_beside(&self, program: &str) -> Process {
         Process::start(program, self.folder.join("beside.log"), &self.variables)
     }
 
-    /// The broker, to be killed while requests are under way.
+    /// Takes the broker out, so that it can be killed while requests are in flight.
     pub(crate) fn take_broker(&mut self) -> Broker {
         std::mem::replace(&mut self.broker, Broker::Vhost { url: String::new() })
     }
 
-    /// The worker, to be killed while requests are under way.
+    /// Takes the worker out, so that it can be killed while requests are in flight.
     pub(crate) fn take_worker(&mut self) -> Process {
         std::mem::replace(&mut self.worker, Process::nothing())
     }
 
-    /// A worker for the place of the dead one, without what made that one die.
+    /// Starts a replacement worker without `CRASH_AT`.
     pub(crate) fn spawn_replacement_worker(&self) -> Process {
         let variables: Vec<_> = self
             .variables
@@ -212,19 +211,19 @@ impl System {
         Process::start("order-worker", self.folder.join("worker.log"), &variables)
     }
 
-    /// How often a worker died as `CRASH_AT` told it to.
+    /// Number of worker crashes caused by `CRASH_AT`.
     pub(crate) fn deaths(&self) -> usize {
         let log = fs::read_to_string(self.folder.join("worker.log"));
         log.unwrap_or_default().matches("as CRASH_AT says").count()
     }
 
-    /// Starts a gateway in place of the dead one.
+    /// Starts a gateway as the replacement of a dead one and waits until it is ready.
     pub(crate) async fn restart_gateway(&mut self) {
         let from = self.launch_gateway();
         self.gateway_is_up(from).await;
     }
 
-    /// The same, without waiting for it to be ready.
+    /// As [`Self::restart_gateway`], without waiting.
     pub(crate) fn launch_gateway(&mut self) -> u64 {
         let log = self.folder.join("gateway.log");
         let from = fs::metadata(&log).unwrap().len();
@@ -282,7 +281,7 @@ impl System {
     }
 }
 
-/// A folder of a test's own, taken away after it unless the test failed.
+/// The folder of a test, deleted afterwards unless the test failed.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -310,7 +309,7 @@ impl Drop for Folder {
     }
 }
 
-/// Waits for a condition, not for a time.
+/// Polls a condition until it holds, or fails the test after [`PATIENCE`].
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !condition().await {

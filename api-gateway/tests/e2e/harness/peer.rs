@@ -1,4 +1,4 @@
-//! Programs that none of us wrote, in Python, running beside a test.
+//! Third-party programs in Python that run next to a test.
 
 use std::{
     fs::{self, File},
@@ -8,15 +8,14 @@ use std::{
 
 use super::{setting, until};
 
-/// Such a program. It ends with whoever started it, also if that one is killed: its standard input ends
-/// then, which `peer.py` watches.
+/// A Python program. It ends with its parent even if that is killed: `peer.py` watches its standard input.
 pub(crate) struct Peer {
     child: Child,
     log: PathBuf,
 }
 
 impl Peer {
-    /// Starts `script` of this folder's parent, with what it prints in `log`.
+    /// Starts a script of tests/e2e, with its output in `log`.
     pub(crate) fn start(script: &str, arguments: &[&str], log: PathBuf) -> Self {
         let output = File::create(&log).unwrap();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e");
@@ -33,14 +32,14 @@ impl Peer {
         Self { child, log }
     }
 
-    /// What it printed so far, but for a line that it has not ended.
+    /// The complete lines that it has printed so far.
     pub(crate) fn printed(&self) -> String {
         let mut printed = fs::read_to_string(&self.log).unwrap();
         printed.truncate(printed.rfind('\n').map_or(0, |end| end + 1));
         printed
     }
 
-    /// The port that it says it listens on, in its first line.
+    /// The port that it listens on, as printed in its first line.
     pub(crate) async fn port(&self) -> String {
         until("a peer to listen", async || !self.printed().is_empty()).await;
         self.printed().lines().next().unwrap().to_owned()

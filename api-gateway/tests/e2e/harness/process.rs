@@ -1,4 +1,4 @@
-//! One of our programs, running.
+//! Processes of the gateway and the worker.
 
 use std::{
     env,
@@ -18,7 +18,7 @@ fn signal(child: &Child, name: &str) {
         .status();
 }
 
-/// SIGTERM, and the end.
+/// Sends SIGTERM and waits for the process to end.
 pub(super) fn terminate(child: &mut Child) {
     signal(child, "TERM");
     let end = Instant::now() + PATIENCE;
@@ -31,20 +31,19 @@ pub(super) fn terminate(child: &mut Child) {
     }
 }
 
-/// One of ours, running.
+/// A running gateway or worker.
 pub(crate) struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    /// Where one of our programs is, or one that is named by its path.
+    /// The path of a workspace binary; a path is returned unchanged.
     fn binary(program: &str) -> PathBuf {
         Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program)
     }
 
-    /// To be started with these variables and no others, but for where scripts/coverage.sh wants to hear
-    /// what was run.
+    /// A command with an empty environment, except for the variables of scripts/coverage.sh.
     pub(crate) fn command(program: &str) -> Command {
         let mut command = Command::new(Self::binary(program));
         command.env_clear();
@@ -70,7 +69,7 @@ impl Process {
         Self { child, log }
     }
 
-    /// One that does nothing, to stand in for one that was taken.
+    /// A placeholder for a process that was taken out.
     pub(super) fn nothing() -> Self {
         Self {
             child: Command::new("true").spawn().unwrap(),
@@ -78,7 +77,7 @@ impl Process {
         }
     }
 
-    /// The last value that was logged under `field`, since `from` bytes of the log.
+    /// The last value of `field` in the log after offset `from`.
     pub(crate) fn logged(&self, field: &str, from: u64) -> Option<String> {
         let text = fs::read(&self.log).unwrap();
         let text = String::from_utf8_lossy(&text[usize::try_from(from).unwrap().min(text.len())..])
@@ -89,23 +88,23 @@ impl Process {
         })
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the process has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Sends it a signal, by name.
+    /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) {
         signal(&self.child, name);
     }
 
-    /// kill -9.
+    /// Kills the process with SIGKILL.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and the end.
+    /// Sends SIGTERM and waits for the process to end.
     pub(crate) fn terminate(&mut self) {
         terminate(&mut self.child);
     }

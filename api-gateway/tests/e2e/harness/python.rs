@@ -1,4 +1,4 @@
-//! Peers that none of us wrote, as Python scripts have them.
+//! Third-party clients and tools, run as Python scripts.
 
 use std::{
     io::Write,
@@ -8,12 +8,12 @@ use std::{
 
 use super::setting;
 
-/// Runs a Python script of tests/e2e; what it prints.
+/// Runs a Python script of tests/e2e and returns its output.
 pub(crate) fn python(script: &str, arguments: &[&str]) -> String {
     run_python(script, arguments, "")
 }
 
-/// The same of one that reads `text`.
+/// As [`python`], with `text` as standard input.
 pub(crate) fn python_reading(script: &str, text: &str) -> String {
     run_python(script, &[], text)
 }

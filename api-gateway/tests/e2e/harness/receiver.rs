@@ -1,4 +1,4 @@
-//! A partner's HTTP server: notes what it is sent and answers as it is told.
+//! An HTTP server that records requests and gives configured responses.
 
 use std::{
     collections::VecDeque,
@@ -15,21 +15,21 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-/// What it was sent.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-/// How it answers.
+/// A configured response.
 #[derive(Debug, Clone)]
 pub(crate) enum Manner {
     Status(u16),
-    /// With this body.
+    /// 200 with this JSON body.
     Json(String),
     Redirect(String),
-    /// A body without an end.
+    /// A body that never ends.
     Endless,
     Late(Duration),
     /// Says 200, and its body never comes.
@@ -44,12 +44,12 @@ pub(crate) struct Receiver(Arc<Inner>);
 struct Inner {
     address: String,
     received: Mutex<Vec<Received>>,
-    /// For the next requests, one each; the last one stays.
+    /// Responses to the next requests, one each; the last one is repeated.
     manners: Mutex<VecDeque<Manner>>,
 }
 
 impl Receiver {
-    /// One that takes everything.
+    /// Starts a receiver that accepts everything.
     pub(crate) async fn start() -> Self {
         Self::with(vec![Manner::Status(200)]).await
     }
@@ -74,7 +74,7 @@ impl Receiver {
         self.0.address.split(':').next_back().unwrap()
     }
 
-    /// Answers so from now on.
+    /// Changes the response to later requests.
     pub(crate) fn answer(&self, manner: Manner) {
         *self.0.manners.lock().unwrap() = [manner].into();
     }

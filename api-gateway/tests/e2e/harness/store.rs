@@ -1,4 +1,4 @@
-//! The database to test with: `TEST_STORE` says which kind.
+//! The database of a test: SQLite or PostgreSQL, as `TEST_STORE` says.
 
 use std::{
     fs,
@@ -9,20 +9,20 @@ use std::{
 
 use super::setting;
 
-/// A database of this test's own.
+/// The database of one test.
 #[derive(Clone)]
 pub(crate) enum Store {
     /// Files in the test's folder.
     Sqlite { folder: PathBuf },
-    /// A database on the test run's server.
+    /// A database on the shared server.
     Postgres { port: u16, name: String },
 }
 
-/// Whose tables.
+/// Selects the tables to run SQL on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Book {
     Orders,
-    /// The sandbox partners'.
+    /// The tables of the sandbox providers.
     Ledger,
 }
 
@@ -43,7 +43,7 @@ impl Store {
         }
     }
 
-    /// A database on the PostgreSQL server at this port.
+    /// Creates a database on the PostgreSQL server at this port.
     pub(crate) fn at(port: u16, name: &str) -> Self {
         Self::Postgres {
             port,
@@ -64,11 +64,11 @@ impl Store {
         }
     }
 
-    /// Runs SQL behind the system's back; rows a line each, columns apart by blanks.
+    /// Runs SQL directly on the database. Returns one line per row, with columns separated by blanks.
     pub(crate) fn run(&self, book: Book, sql: &str) -> String {
         match self {
             Self::Sqlite { folder } => {
-                // One statement gives rows; several are a script.
+                // A single statement returns rows; several are executed as a script.
                 let script = "import sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
 if ';' in sys.argv[2]: db.executescript(sys.argv[2])
@@ -96,7 +96,7 @@ else:
         }
     }
 
-    /// Somebody else writes, and does not get to an end until this is dropped.
+    /// Opens a write transaction that blocks other writers until it is dropped.
     pub(crate) fn hold_writes(&self) -> HeldWrites {
         let (command, script) = match self {
             Self::Sqlite { folder } => {
@@ -123,7 +123,7 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
         held(command, script)
     }
 
-    /// Somebody else's transaction on PostgreSQL, which has run `sql`, and goes no further until it is told to.
+    /// Opens a PostgreSQL transaction that has executed `sql`, and leaves it open.
     pub(crate) fn hold(&self, sql: &str) -> HeldWrites {
         let mut psql = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
         psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1"])
@@ -131,7 +131,7 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
         held(psql, &format!("BEGIN;\n{sql};\n\\echo held\n"))
     }
 
-    /// A copy of it as it is, to go back to. Nobody may be using it.
+    /// Copies the database as a backup. It must not be in use.
     pub(crate) fn copy(&self, folder: &Path) -> Self {
         match self {
             Self::Sqlite { folder: original } => {
@@ -161,7 +161,7 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
     }
 }
 
-/// Starts what writes as `script` has it, up to where it says that it holds.
+/// Starts a process that runs `script`, and waits until it reports that it holds its lock.
 fn held(mut command: Command, script: &str) -> HeldWrites {
     let mut child = command
         .stdin(Stdio::piped())
@@ -178,11 +178,11 @@ fn held(mut command: Command, script: &str) -> HeldWrites {
     HeldWrites(child)
 }
 
-/// A write that does not get to an end.
+/// An open write transaction, rolled back when dropped.
 pub(crate) struct HeldWrites(Child);
 
 impl HeldWrites {
-    /// It gets to its end after all.
+    /// Commits the transaction.
     pub(crate) fn commit(mut self) {
         let mut stdin = self.0.stdin.take().unwrap();
         stdin.write_all(b"COMMIT;\n").unwrap();

@@ -1,7 +1,7 @@
-//! Stripe, as localstripe knows it, behind a wire that can be told to misbehave.
+//! Stripe, simulated by localstripe, behind a proxy that injects faults.
 //!
-//! The sandbox's tokens mean here what they mean there: `pm_ok` is a card that works, `pm_slow` one
-//! whose bank takes its time, `pm_timeout_after_charge` one after whose charge the answer is lost.
+//! The payment methods of the sandbox are translated: `pm_ok` is a working card, `pm_slow` one with a slow bank,
+//! `pm_timeout_after_charge` one whose response is lost after the charge.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -22,23 +22,23 @@ use tokio::net::TcpListener;
 
 use super::{Folder, Moved, Peer};
 
-/// How the wire treats a request.
+/// Treatment of a request by the proxy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Wire {
     Fine,
-    /// It arrives and is done, and the answer is lost.
+    /// Forwards the request and drops the response.
     LosesAnswer,
-    /// It does not arrive: 500.
+    /// Responds 500 without forwarding the request.
     Fails,
-    /// Nor does it, and what answers is no JSON.
+    /// Responds with HTML without forwarding the request.
     Babbles,
-    /// It takes its time.
+    /// Delays the response.
     Dawdles(Duration),
     /// The payment is refunded completely in Stripe's dashboard before our refund arrives, which is then refused.
     RefundedMeanwhile,
 }
 
-/// Running; clones share it.
+/// A running localstripe with its proxy; clones share it.
 #[derive(Clone)]
 pub(crate) struct Stripe(Arc<Inner>);
 
@@ -48,9 +48,9 @@ struct Inner {
     wire: String,
     log: PathBuf,
     client: reqwest::Client,
-    /// For the next requests that change something, one each.
+    /// Faults of the next modifying requests, one each.
     manners: Mutex<VecDeque<Wire>>,
-    /// Payments whose confirmation is treated so, the next times.
+    /// Faults of the next confirmations, by payment.
     by_payment: Mutex<HashMap<String, VecDeque<Wire>>>,
     /// Stripe's answers by idempotency key: the first is given again, whatever it was.
     answers: Mutex<HashMap<String, (StatusCode, Bytes)>>,
@@ -84,7 +84,7 @@ impl Stripe {
         stripe
     }
 
-    /// What has the worker ask it.
+    /// The worker's environment variables for this server.
     pub(crate) fn variables(&self) -> [(&'static str, String); 4] {
         [
             ("PAYMENT_PROVIDER", "stripe".to_owned()),
@@ -94,7 +94,7 @@ impl Stripe {
         ]
     }
 
-    /// Everything that it has of a kind.
+    /// Lists all objects of a type.
     async fn all(&self, kind: &str) -> Vec<Value> {
         let mut all: Vec<Value> = Vec::new();
         loop {
@@ -111,7 +111,7 @@ impl Stripe {
         }
     }
 
-    /// All money that moved.
+    /// Totals of all payments.
     pub(crate) async fn moved(&self) -> Moved {
         let charges = self.all("charges").await;
         let held = charges
@@ -143,12 +143,12 @@ impl Stripe {
         }
     }
 
-    /// Where the wire begins.
+    /// The base URL of the proxy.
     pub(crate) fn url(&self) -> &str {
         &self.0.wire
     }
 
-    /// Treats the next requests that change something so.
+    /// Sets the faults of the next modifying requests, one each.
     pub(crate) fn treat(&self, manners: &[Wire]) {
         *self.0.manners.lock().unwrap() = manners.iter().copied().collect();
     }
@@ -169,7 +169,7 @@ impl Stripe {
         std::fs::read_to_string(&self.0.log).unwrap()
     }
 
-    /// Asks it past the wire, as somebody at Stripe's own console would.
+    /// Sends a request directly to localstripe, bypassing the proxy, like an action in Stripe's dashboard.
     pub(crate) async fn ask(&self, method: Method, path: &str, form: &[(&str, &str)]) -> Value {
         let request = self
             .0
@@ -187,14 +187,14 @@ impl Stripe {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
-    /// The payments that it made for an order.
+    /// The payment intents of an order.
     pub(crate) async fn payments(&self, order_id: &str) -> Vec<Value> {
         let mut all = self.all("payment_intents").await;
         all.retain(|intent| intent["metadata"]["order_id"] == order_id);
         all
     }
 
-    /// Minor units of an order's money that it holds, has taken and has given back, over all payments.
+    /// The authorized, captured and refunded amounts of an order's payments, in minor units.
     pub(crate) async fn books(&self, order_id: &str) -> (i64, i64, i64) {
         let (mut held, mut taken, mut given) = (0, 0, 0);
         for intent in self.payments(order_id).await {
@@ -222,7 +222,7 @@ impl Stripe {
         (held, taken, given)
     }
 
-    /// A card with this number.
+    /// Creates a card with this number and returns its id.
     pub(crate) async fn card(&self, number: &str) -> String {
         let card = [
             ("type", "card"),
@@ -235,7 +235,7 @@ impl Stripe {
         made["id"].as_str().unwrap().to_owned()
     }
 
-    /// The customer does what the bank wants, or fails to.
+    /// Completes or fails the customer's authentication of an order's payment.
     pub(crate) async fn authenticate(&self, order_id: &str, succeeds: bool) {
         let intent = self.payments(order_id).await.remove(0);
         let path = format!(
@@ -292,7 +292,7 @@ impl Stripe {
     }
 }
 
-/// What a sandbox's token is at localstripe, and how its confirmations are treated.
+/// Replaces a payment method of the sandbox, and returns the faults of its confirmations.
 fn translate(body: &str) -> (String, VecDeque<Wire>) {
     let tokens = [
         ("pm_ok", vec![]),
@@ -405,7 +405,7 @@ fn without_length(mut headers: axum::http::HeaderMap) -> axum::http::HeaderMap {
     headers
 }
 
-/// An answer that breaks off.
+/// A response that breaks off within its body.
 fn broken() -> Response {
     let pieces = futures_util::stream::iter([
         Ok(Bytes::from_static(b"{\"id\": \"pi")),
