@@ -1,9 +1,9 @@
-//! The ordinary design, to measure against: an axum gateway that sends each request as one message
-//! over RabbitMQ to a service, which answers with one message and stores nothing. What it reaches is
-//! the ceiling of a gateway and a worker that pay the broker for every request.
+//! A conventional design as a baseline for benchmarks: an axum gateway that sends each request as one RabbitMQ
+//! message to a service, which replies with one message and stores nothing. Its throughput is the upper bound of
+//! designs with one message per request.
 //!
-//! `echo gateway` listens on `HTTP_ADDR`, `echo service` answers; both use the broker at `AMQP_URL`.
-//! Run by `scripts/bench.sh`.
+//! `echo gateway` listens on `HTTP_ADDR`, `echo service` replies; both use the broker at `AMQP_URL`. Run by
+//! `scripts/bench.sh`.
 
 use std::{env, sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use uuid::Uuid;
 const QUEUE: &str = "echo-request-queue";
 const REPLIES: &str = "amq.rabbitmq.reply-to";
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// As many as our own worker has in hand.
+/// The prefetch count of the worker.
 const PREFETCH: u16 = 1_000;
 
 #[tokio::main]
@@ -78,7 +78,7 @@ async fn gateway(channel: Channel) -> anyhow::Result<()> {
 }
 
 async fn create(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode, Vec<u8>), StatusCode> {
-    // Parsed, as any gateway does before it passes something on.
+    // Parsed, as a gateway does before it forwards a request.
     serde_json::from_slice::<serde_json::Value>(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let id = Uuid::now_v7().to_string();
     let (sender, reply) = oneshot::channel();

@@ -1,5 +1,5 @@
-//! What a request costs where no broker and no database is involved: deciding, and the words that
-//! travel. `cargo bench --package order-worker` tells what changed since it last ran.
+//! Benchmarks of the code without I/O: decisions and serialization. `cargo bench --package order-worker` reports
+//! the change since the previous run.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
@@ -22,7 +22,7 @@ use shared::{
     request::{Caller, Request, Role},
 };
 
-/// Commands of one batch, as many as under load.
+/// Commands per batch, as under load.
 const BATCH: usize = 100;
 
 fn caller() -> Caller {
@@ -77,7 +77,7 @@ fn creation(customer: &str, sku: usize) -> Command {
     }
 }
 
-/// A world with a catalogue, and its customer.
+/// A working set with a catalogue, and the id of its customer.
 fn catalogue() -> (WorkingSet, String) {
     let mut world = WorkingSet::default();
     let (rules, mut stamp) = (rules(), stamp());

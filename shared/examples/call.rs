@@ -1,4 +1,4 @@
-//! Asks the worker for an order over RabbitMQ, as a Rust program beside it would:
+//! Reads an order over RabbitMQ, as any Rust program can:
 //!
 //! ```sh
 //! cargo run --example call -- amqp://guest:guest@127.0.0.1:5672/%2f ORDER_ID
@@ -26,7 +26,7 @@ async fn main() -> anyhow::Result<()> {
 
     let broker = Broker::start(&url, "example")?;
     let client = RpcClient::new(broker.clone());
-    // Every request there is: shared::request. It is read as strictly as the worker reads it.
+    // All requests are in `shared::request`. This validates the request as strictly as the worker.
     let request = Request::read("order.get", json!({"id": id}))?;
     let call = Call {
         caller: Caller {
@@ -37,14 +37,14 @@ async fn main() -> anyhow::Result<()> {
             request_id: "example-1".to_owned(),
             traceparent: None,
         },
-        // A change would name what makes asking twice the same as asking once.
+        // Requests that change something have an idempotency key, which makes retries safe.
         idempotency_key: None,
         if_match: None,
         message_id: None,
         timeout: Duration::from_secs(5),
     };
-    // Certain that nothing was done: ask again, as while the connection is being made. After a
-    // TIMEOUT a change would be asked again under its idempotency key.
+    // UNAVAILABLE means that nothing was done, for example while the connection is being established, so a retry
+    // is safe. After a TIMEOUT, retry changes only with their idempotency key.
     let mut attempts = 0..20;
     let outcome = loop {
         match client.call(&request, call.clone()).await.outcome {

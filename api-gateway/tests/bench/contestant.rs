@@ -1,4 +1,4 @@
-//! Who is measured.
+//! The systems under test.
 
 use std::{
     fs::{self, File},
@@ -15,16 +15,16 @@ use crate::setting;
 
 /// Products in the catalogue, chosen from at random.
 pub(crate) const SKUS: usize = 100;
-/// For a system to come up, or to have nothing left to do.
+/// Timeout for a system to start, or to become idle.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// A worker that uses less than the second of this time has nothing to do.
+/// A worker is idle if it uses less than the second value of processor time within the first.
 const IDLE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(50));
 
-/// Which system.
+/// A system under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// axum and lapin, one message a request, nothing stored.
+    /// axum and lapin, one message per request, nothing stored.
     Echo,
     NestMemory,
     NestPostgres,
@@ -41,7 +41,7 @@ impl Kind {
         Self::Postgres,
     ];
 
-    /// What `--only` calls it.
+    /// The name for `--only`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
@@ -52,7 +52,7 @@ impl Kind {
         }
     }
 
-    /// What people call it.
+    /// The name in reports.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Echo => "axum + lapin echo, stores nothing",
@@ -72,7 +72,7 @@ impl Kind {
     }
 }
 
-/// A system that runs.
+/// A running system under test.
 pub(crate) struct Contestant {
     pub(crate) kind: Kind,
     pub(crate) base: String,
@@ -81,7 +81,7 @@ pub(crate) struct Contestant {
     gateway: Process,
     worker: Process,
     database: Option<String>,
-    /// Seconds from the start of the processes to the first readiness.
+    /// Time from the start of the processes until the system is ready.
     pub(crate) startup: Duration,
 }
 
@@ -94,7 +94,7 @@ impl Drop for Process {
     }
 }
 
-/// Processor time and peak memory of a process and of what it started.
+/// Processor time and peak memory of a process and its descendants.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Usage {
     pub(crate) cpu: Duration,
@@ -135,7 +135,7 @@ impl Contestant {
         };
         let worker = spawn("worker");
         if !kind.is_ours() {
-            // These expect their service to be there.
+            // These gateways require a running service.
             wait("the service", async || {
                 let log = fs::read_to_string(folder.join("worker.log"));
                 log.is_ok_and(|log| log.contains("serving"))
@@ -204,8 +204,7 @@ impl Contestant {
             .unwrap()
     }
 
-    /// Until every order's payment is through, and then until the worker has nothing left to do, such
-    /// as events to publish; tells how long the payments took.
+    /// Waits until all payments are processed and the worker is idle, and returns how long the payments took.
     pub(crate) async fn quiet(&self) -> Option<Duration> {
         if !self.kind.is_ours() {
             return None;
@@ -226,7 +225,7 @@ impl Contestant {
         Some(caught_up)
     }
 
-    /// What the gateway, the worker, the broker and the database have used so far.
+    /// Resource usage so far of the gateway, the worker, the broker and the database.
     pub(crate) fn usage(&self) -> [(&'static str, Usage); 4] {
         let server = |name: &str| usage(setting(name).parse().unwrap());
         let database = if self.kind.uses_postgres() {
@@ -252,7 +251,7 @@ impl Contestant {
         })
     }
 
-    /// Whether `order-worker verify` finds the books right.
+    /// Whether `order-worker verify` succeeds.
     pub(crate) fn verified(&self) -> bool {
         let Some(url) = self.database.as_ref().filter(|_| self.kind.is_ours()) else {
             return true;
@@ -312,17 +311,17 @@ pub(crate) async fn wait(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// What a process has used: by itself and in the kernel, and the same for its children that ended.
+/// Processor time of a process in user and kernel mode, then that of its terminated children.
 pub(crate) fn times(pid: u32) -> Option<[Duration; 4]> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name in brackets, which may hold anything: utime, stime, cutime, cstime are
-    // fields 14 to 17 (proc(5)), in hundredths of a second.
+    // After the command name in parentheses, which may contain any character: utime, stime, cutime and cstime
+    // are fields 14 to 17 (proc(5)), in hundredths of a second.
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
     let ticks = |place: usize| fields[place].parse::<u64>().unwrap();
     Some([11, 12, 13, 14].map(|place| Duration::from_millis(ticks(place) * 10)))
 }
 
-/// Of a process and all below it, those that have ended included.
+/// Resource usage of a process and its descendants, including terminated ones.
 pub(crate) fn usage(root: u32) -> Usage {
     let mut usage = Usage::default();
     let mut waiting = vec![root];

@@ -1,4 +1,4 @@
-//! What else matters: reads, a product that everybody wants, the whole flow, webhooks.
+//! Additional benchmarks: reads, orders of one popular product, the whole order flow, and webhooks.
 
 use std::{
     sync::{
@@ -17,9 +17,9 @@ use crate::{
     setting,
 };
 
-/// Webhooks that are sent, each about another order.
+/// Number of webhooks, each for another order.
 const WEBHOOKS: usize = 2_000;
-/// At the same time.
+/// Number of concurrent senders.
 const SHIPPERS: usize = 32;
 
 pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<Value> {
@@ -111,7 +111,7 @@ pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<
     documents
 }
 
-/// The paths of the last orders that were made.
+/// The paths of the newest orders.
 async fn some_orders(contestant: &Contestant) -> Vec<String> {
     let orders = contestant.get("/v1/orders?limit=200").await;
     let orders = orders["data"].as_array().unwrap().iter();
@@ -120,7 +120,7 @@ async fn some_orders(contestant: &Contestant) -> Vec<String> {
         .collect()
 }
 
-/// Webhooks a second, and how long each took in milliseconds.
+/// Webhooks per second, and the latency of each in milliseconds.
 async fn webhooks(to: &Contestant) -> (f64, Vec<f64>) {
     let mut ids: Vec<String> = Vec::new();
     let mut path = "/v1/orders?limit=200&status=processing".to_owned();

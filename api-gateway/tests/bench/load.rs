@@ -1,4 +1,4 @@
-//! The load: `oha`, which none of us wrote.
+//! Load generation with `oha`.
 
 use std::{
     fs::{self, File},
@@ -15,24 +15,24 @@ use crate::{
     setting,
 };
 
-/// Different bodies; oha chooses among them at random.
+/// Number of distinct bodies, of which oha chooses at random.
 const BODIES: usize = 20_000;
 
-/// Puts load on a system for so long.
+/// Load on a system for this time.
 pub(crate) struct Load {
     pub(crate) time: Duration,
 }
 
-/// What came of it.
+/// The result of a load.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
-    /// Answers a second.
+    /// Responses per second.
     pub(crate) rate: f64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
-    /// Answers that were not 2xx.
+    /// Number of responses other than 2xx.
     pub(crate) failed: u64,
-    /// Milliseconds of processor time for a thousand requests, by process.
+    /// Milliseconds of processor time per thousand requests, by process.
     pub(crate) cpu_ms: Vec<(&'static str, f64)>,
 }
 
@@ -60,7 +60,7 @@ impl Load {
         Self { time }
     }
 
-    /// Orders over so many connections, each with one request at a time, of so many products.
+    /// Creates orders of `skus` products in a closed loop, with one request at a time per connection.
     pub(crate) fn closed(&self, to: &Contestant, connections: usize, skus: usize) -> Figures {
         let bodies = bodies(to, skus);
         let bodies = bodies.to_string_lossy();
@@ -69,7 +69,7 @@ impl Load {
         self.run(&format!("{}/v1/orders", to.base), to, &arguments)
     }
 
-    /// Orders at a fixed rate; a late answer makes the next ones late as well, and is counted so.
+    /// Creates orders at a fixed rate. The latency includes the delay caused by earlier slow responses.
     pub(crate) fn open(&self, to: &Contestant, rate: u64) -> Figures {
         let bodies = bodies(to, SKUS);
         let (bodies, rate) = (bodies.to_string_lossy(), rate.to_string());
@@ -87,13 +87,13 @@ impl Load {
         self.run(&format!("{}/v1/orders", to.base), to, &arguments)
     }
 
-    /// One path, read.
+    /// Reads one path.
     pub(crate) fn get(&self, to: &Contestant, path: &str, connections: usize) -> Figures {
         let connections = connections.to_string();
         self.run(&format!("{}{path}", to.base), to, &["-c", &connections])
     }
 
-    /// Paths, read at random.
+    /// Reads paths at random.
     pub(crate) fn get_any(&self, to: &Contestant, paths: &[String], connections: usize) -> Figures {
         let file = PathBuf::from(setting("BENCH_FOLDER")).join("urls");
         let urls = paths.iter().map(|path| format!("{}{path}\n", to.base));
@@ -103,7 +103,7 @@ impl Load {
         self.run(&file.to_string_lossy(), to, &arguments)
     }
 
-    /// Nothing else is to be done meanwhile: it waits on the spot.
+    /// Runs oha. Blocking, since nothing else runs meanwhile.
     fn run(&self, target: &str, to: &Contestant, arguments: &[&str]) -> Figures {
         let before = to.usage();
         let ended = of_ended_children();
@@ -161,12 +161,12 @@ impl Load {
     }
 }
 
-/// Processor time of what this process started and saw end: oha, again and again.
+/// Processor time of terminated child processes, which are runs of oha.
 fn of_ended_children() -> Duration {
     times(std::process::id()).map_or(Duration::ZERO, |[_, _, user, system]| user + system)
 }
 
-/// A file of order bodies, no two the same.
+/// Writes a file of distinct order bodies.
 fn bodies(to: &Contestant, skus: usize) -> PathBuf {
     let path = PathBuf::from(setting("BENCH_FOLDER")).join("bodies");
     let _ = fs::remove_file(&path);

@@ -1,5 +1,5 @@
-//! Speed, side by side: our system on SQLite and on PostgreSQL beside the ordinary designs, on the
-//! same machine, the same broker and in the same run. Run by `scripts/bench.sh`.
+//! Benchmarks of this system on SQLite and on PostgreSQL next to conventional designs, on the same machine and
+//! broker in the same run. Run by `scripts/bench.sh`.
 
 #![expect(
     clippy::unwrap_used,
@@ -26,10 +26,10 @@ use self::{
     load::{Figures, Load},
 };
 
-/// Connections, closed loop.
+/// Numbers of connections of the closed loop.
 const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 
-/// What `scripts/bench.sh` says.
+/// An environment variable set by `scripts/bench.sh`.
 pub(crate) fn setting(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use scripts/bench.sh"))
 }

@@ -1,4 +1,4 @@
-//! The picture in README.md: throughput by connections, a group of bars each.
+//! The chart in README.md: throughput by number of connections, as groups of bars.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use crate::{CONNECTIONS, contestant::Kind, load::Figures};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 360.0;
-/// Room for the legend above, the scale on the left, and the numbers of connections below.
+/// Space for the legend at the top, the axis on the left, and the connection counts at the bottom.
 const MARGIN: (f64, f64, f64) = (70.0, 60.0, 40.0);
 
 fn colour(kind: Kind) -> &'static str {

@@ -1,4 +1,4 @@
-//! What is printed: Markdown, so that it can go into docs/.
+//! The report, in Markdown for docs/.
 
 use std::{fs, time::Duration};
 
@@ -38,7 +38,7 @@ pub(crate) fn caught_up(kind: Kind, after: Option<Duration>) {
     }
 }
 
-/// Ours beside the echo.
+/// Ratios of this system to the echo baseline.
 pub(crate) fn ratios(closed: &[(Kind, usize, Figures)]) {
     let of = |kind: Kind, connections: usize| {
         let mut all = closed.iter();
@@ -72,7 +72,7 @@ pub(crate) fn memory(contestants: &[Contestant]) {
     }
 }
 
-/// What it ran on.
+/// The machine that the benchmark ran on.
 pub(crate) fn machine() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info

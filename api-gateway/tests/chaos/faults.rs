@@ -1,5 +1,5 @@
-//! The faults, one function each: does its harm while the load goes on, puts everything right
-//! again, and tells how often it did it.
+//! Fault injection. Each fault is a function that disturbs the system under load, restores it, and returns how
+//! often it did so.
 
 mod broker;
 mod database;
@@ -14,7 +14,7 @@ use crate::{
     stack::{Kind, Stack},
 };
 
-/// What a fault may do: it has the system to itself, and sees how the load gets on.
+/// The input of a fault: exclusive access to the system, and the progress of the load.
 pub(crate) struct Scene<'a> {
     pub(crate) stack: &'a mut Stack,
     pub(crate) load: &'a Load,
@@ -23,26 +23,26 @@ pub(crate) struct Scene<'a> {
 
 type Run = for<'a> fn(Scene<'a>) -> Pin<Box<dyn Future<Output = usize> + 'a>>;
 
-/// Something that goes wrong.
+/// An injected fault.
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
     pub(crate) needs: LoadSet,
     pub(crate) run: Run,
 }
 
-/// What a fault can happen to.
+/// The systems that a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LoadSet {
     Anything,
     Sqlite,
-    /// A database in a folder of its own file system, which takes root to make.
+    /// A database on a small file system of its own, which requires root.
     SmallDisk,
     Postgres,
     Cluster,
 }
 
 impl LoadSet {
-    /// Whether it can happen to this kind of store.
+    /// Whether the fault applies to this kind of store.
     pub(crate) fn fits(self, kind: Kind) -> bool {
         match self {
             Self::Anything => true,
@@ -54,7 +54,7 @@ impl LoadSet {
 
 macro_rules! faults {
     ($($needs:ident $name:literal => $run:expr,)+) => {
-        /// Every fault.
+        /// All faults.
         pub(crate) const FAULTS: &[Fault] = &[$(Fault {
             name: $name,
             needs: LoadSet::$needs,

@@ -1,6 +1,5 @@
-//! What customers, operators and carriers do meanwhile: they order, ask again with the same key
-//! when they got no answer, cancel, and send webhooks twice and in the wrong order. They keep
-//! what they were told.
+//! The load during faults: customers create orders, retry with the same key until they get a response, cancel,
+//! and send webhooks twice and out of order. All responses are recorded.
 
 use std::{
     sync::{
@@ -18,36 +17,36 @@ use tokio::time;
 
 use crate::harness::{Reply, SECRET, try_send};
 
-/// Customers that order at the same time.
+/// Number of concurrent customers.
 const CUSTOMERS: u64 = 8;
-/// For any answer.
+/// Timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Before asking again.
+/// Delay before a retry.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What was told, by those who were told.
+/// The recorded responses.
 #[derive(Default)]
 pub(crate) struct Told {
     pub(crate) orders: Vec<Acknowledged>,
     /// Order ids.
     pub(crate) cancelled: Vec<String>,
     pub(crate) delivered: Vec<String>,
-    /// Answers that no customer should ever get.
-    /// What the last one whose outcome nobody knew was told.
+    /// The last response or error with an unknown outcome.
     pub(crate) last_unclear: String,
+    /// Unexpected responses.
     pub(crate) wrong: Vec<String>,
-    /// The same key was answered with another order.
+    /// Number of keys that were answered with two different orders.
     pub(crate) doubled: usize,
 }
 
-/// An order that was acknowledged.
+/// An acknowledged order.
 pub(crate) struct Acknowledged {
     pub(crate) key: String,
     pub(crate) id: String,
     pub(crate) total: i64,
 }
 
-/// Load on a system, until it is told to end.
+/// Load on a system until [`Load::end`].
 #[derive(Clone)]
 pub(crate) struct Load {
     shared: Arc<Shared>,
@@ -56,7 +55,7 @@ pub(crate) struct Load {
 struct Shared {
     bases: Vec<String>,
     customer: String,
-    /// Tells the keys of this run from those of every other.
+    /// Prefix of this run's keys.
     run: String,
     told: Mutex<Told>,
     is_over: AtomicBool,
@@ -81,7 +80,7 @@ impl Load {
         }
     }
 
-    /// Orders until [`Load::end`]; each customer has its last order acknowledged before it goes.
+    /// Creates orders until [`Load::end`]. Each customer retries its last order until it is acknowledged.
     pub(crate) async fn run(&self, seed: u64) {
         let customers = (0..CUSTOMERS).map(|number| {
             let customer = Customer {
@@ -105,17 +104,17 @@ impl Load {
         self.shared.is_over.store(true, Ordering::SeqCst);
     }
 
-    /// What this run's keys begin with.
+    /// The prefix of this run's keys.
     pub(crate) fn run_name(&self) -> &str {
         &self.shared.run
     }
 
-    /// Orders that were acknowledged so far.
+    /// Number of acknowledged orders so far.
     pub(crate) fn acknowledged(&self) -> usize {
         self.shared.acknowledged.load(Ordering::SeqCst)
     }
 
-    /// Waits until this many more orders are acknowledged, which shows that the system is at work.
+    /// Waits until this many more orders are acknowledged, which shows that the system works.
     pub(crate) async fn progress(&self, more: usize) {
         let goal = self.acknowledged() + more;
         while self.acknowledged() < goal {
@@ -123,12 +122,12 @@ impl Load {
         }
     }
 
-    /// Times that nothing was done, for certain: 503, or no connection.
+    /// Number of requests that were certainly not executed: 503, or no connection.
     pub(crate) fn refused(&self) -> usize {
         self.shared.refused.load(Ordering::SeqCst)
     }
 
-    /// Times that nobody knew: 504, or the connection broke.
+    /// Number of requests with an unknown outcome: 504, or a broken connection.
     pub(crate) fn unclear(&self) -> usize {
         self.shared.unclear.load(Ordering::SeqCst)
     }
@@ -157,7 +156,7 @@ impl Customer {
             let Some(id) = self.order(&key, &wish).await else {
                 continue;
             };
-            // A page that is sent twice.
+            // A form that is submitted twice.
             if self.random.chance(20) {
                 self.order(&key, &wish).await;
             }
@@ -199,7 +198,7 @@ impl Customer {
         })
     }
 
-    /// Asks until there is an answer; the order's id, if it is one.
+    /// Retries until there is a response, and returns the id of the order, if it was created.
     async fn order(&mut self, key: &str, wish: &Value) -> Option<String> {
         loop {
             let request = self.post("/v1/orders").header("idempotency-key", key);
@@ -242,7 +241,7 @@ impl Customer {
                         .cancelled
                         .push(id.to_owned());
                 }
-                // It has left.
+                // The order is already shipped.
                 Some(reply) if reply.status == 409 => return,
                 Some(reply) => return self.wrong(&reply),
                 None => {}
@@ -250,7 +249,7 @@ impl Customer {
         }
     }
 
-    /// Delivered, and only then shipped; both twice.
+    /// Sends "delivered" and then "shipped", both twice.
     async fn deliver(&mut self, id: &str) {
         for kind in ["delivered", "delivered", "shipped", "shipped"] {
             let webhook = format!("{kind}-{id}");
@@ -276,7 +275,7 @@ impl Customer {
                         .delivered
                         .push(id.to_owned());
                 }
-                // Not announced yet, or cancelled: the carrier would come again.
+                // Not announced yet, or cancelled: the carrier would retry.
                 Some(reply) if reply.status == 200 || reply.status == 409 => {}
                 Some(reply) => self.wrong(&reply),
                 None => {}
@@ -290,7 +289,7 @@ impl Customer {
         self.client.post(format!("{base}{path}"))
     }
 
-    /// An answer that is one; none when asking again is due, after a pause.
+    /// Returns the response, or `None` after a delay if the request should be retried.
     async fn ask(&mut self, request: reqwest::RequestBuilder) -> Option<Reply> {
         let counter = match try_send(request).await {
             Ok(reply) if reply.status == 503 => &self.shared.refused,
@@ -316,7 +315,7 @@ impl Customer {
     }
 }
 
-/// `SplitMix64`: the same seed, the same choices.
+/// SplitMix64, a deterministic pseudorandom number generator.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -324,7 +323,7 @@ impl Random {
         Self(seed)
     }
 
-    /// From 0 to one less than `bound`.
+    /// A number from 0 to `bound - 1`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -337,7 +336,7 @@ impl Random {
         self.below(100) < percent
     }
 
-    /// A moment up to `most` milliseconds away.
+    /// Sleeps for up to `most` milliseconds.
     pub(crate) async fn moment(&mut self, most: u64) {
         time::sleep(Duration::from_millis(self.below(most))).await;
     }

@@ -1,5 +1,5 @@
-//! Load while things go wrong, then the reckoning: every acknowledged answer is compared with what
-//! is stored, and `order-worker verify` proves the books. Run by `scripts/chaos.sh`.
+//! Fault injection under load. Afterwards all acknowledged responses are compared with the stored orders, and
+//! `order-worker verify` checks consistency. Run by `scripts/chaos.sh`.
 
 #![expect(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ use self::{
     stack::{Findings, Kind, Stack, optional},
 };
 
-/// A line of the table.
+/// A row of the report.
 struct Line {
     store: &'static str,
     fault: &'static str,
@@ -41,11 +41,11 @@ struct Line {
     findings: Findings,
 }
 
-/// What is asked for, by `scripts/chaos.sh`.
+/// The options of `scripts/chaos.sh`.
 struct Plan {
     seed: u64,
     end: Instant,
-    /// Only faults whose name contains it.
+    /// Part of the name of the faults to run.
     only: String,
     is_quick: bool,
 }
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         let mut stores = stores.split_whitespace();
         stores.any(|store| store == kind.argument())
     });
-    // Each has servers of its own, and spends most of its time waiting.
+    // Each store has its own servers, and a run mostly waits.
     let lines: Vec<Line> = thread::scope(|scope| {
         let over = asked.map(|kind| {
             let plan = &plan;
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// All faults over one store, again and again until time is up.
+/// Runs all faults on one store, repeatedly until the time is up.
 async fn rounds(kind: Kind, plan: &Plan) -> Vec<Line> {
     let mut lines = Vec::new();
     for seed in plan.seed.. {
@@ -110,7 +110,7 @@ async fn rounds(kind: Kind, plan: &Plan) -> Vec<Line> {
     lines
 }
 
-/// What takes long to get over; not for a quick look.
+/// Faults with a long recovery, which a quick run omits.
 const LONG: [&str; 4] = [
     "worker stalls past the broker's patience",
     "clock jumps an hour",
@@ -118,7 +118,7 @@ const LONG: [&str; 4] = [
     "leader of a three-node cluster killed",
 ];
 
-/// Half of what can happen to either store happens to one of them.
+/// A quick run divides the faults that apply to both stores between them.
 fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
     if LONG.contains(&fault.name) {
         return false;
@@ -131,11 +131,11 @@ fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
     is_even == (kind == Kind::Sqlite)
 }
 
-/// A fault that needs a system made for it.
+/// Runs a fault that needs a system of its own.
 async fn inject_apart(kind: Kind, fault: &Fault, seed: u64) -> Option<Line> {
     let mut stack = Stack::start(kind, fault.needs == LoadSet::Cluster).await;
     if fault.needs == LoadSet::SmallDisk {
-        // The database moves to a disk of 24 MiB.
+        // Moves the database to a disk of 24 MiB.
         let disk = stack.data.clone();
         stack.workers[0].terminate();
         let kept = stack.folder.join("kept");
@@ -162,7 +162,7 @@ async fn inject_apart(kind: Kind, fault: &Fault, seed: u64) -> Option<Line> {
     Some(inject(&mut stack, fault, seed).await)
 }
 
-/// Lets the fault happen under load, waits until all is quiet, and looks.
+/// Injects a fault under load, waits until the system is idle, and checks the result.
 async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> Line {
     let run = uuid::Uuid::now_v7().simple().to_string();
     let load = Load::new(stack.bases(), stack.customer.clone(), run);
@@ -177,7 +177,7 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> Line {
             random: &mut random,
         })
         .await;
-        // It works again, for everybody.
+        // Both gateways work again.
         load.progress(10).await;
         load.end();
         times
@@ -229,7 +229,7 @@ fn print_progress(line: &Line, took: Duration) {
     }
 }
 
-/// The table of README.md and docs/, in Markdown.
+/// The table for README.md and docs/, in Markdown.
 fn print_table(lines: &[Line]) {
     println!(
         "\n| store | fault | times | orders acknowledged | 503 | unclear | lost | doubled | stuck | verify |"

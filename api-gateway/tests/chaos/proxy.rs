@@ -1,4 +1,4 @@
-//! A network between our processes and their servers that can be cut, slowed down and silenced.
+//! A TCP proxy between the processes and their servers that can cut, delay and drop data.
 
 use std::{
     io,
@@ -16,19 +16,19 @@ use tokio::{
     time,
 };
 
-/// How the network is.
+/// The condition of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Weather {
     Fine,
-    /// Each piece arrives this much later.
+    /// Delays data by this time.
     Slow(Duration),
-    /// Nothing arrives, and nobody is told.
+    /// Drops data without closing the connection.
     Silent,
-    /// The next piece arrives in part, then the connection is gone. Counts the cuts.
+    /// Forwards a part of the next data, then closes the connection. The number counts the cuts.
     Cut(u32),
 }
 
-/// Forwards connections to a server.
+/// A proxy in front of a server.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     weather: watch::Sender<Weather>,
@@ -36,7 +36,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// To `target`, a port of this machine.
+    /// Starts a proxy to the local port `target`.
     pub(crate) async fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -60,13 +60,13 @@ impl Proxy {
         self.weather.send_replace(weather);
     }
 
-    /// New connections go there; the old ones are cut.
+    /// Forwards new connections to `target`, and cuts the existing ones.
     pub(crate) fn redirect(&self, target: u16) {
         *self.target.lock().unwrap() = target;
         self.cut();
     }
 
-    /// Cuts every connection in the middle of a frame.
+    /// Cuts all connections in the middle of a frame.
     pub(crate) fn cut(&self) {
         self.weather.send_modify(|weather| {
             *weather = match weather {
@@ -84,7 +84,7 @@ async fn forward(client: TcpStream, port: u16, weather: watch::Receiver<Weather>
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) =
         (client.into_split(), server.into_split());
-    // Where one direction ends, both do.
+    // When one direction ends, both are closed.
     tokio::select! {
         _ = pump(from_client, to_server, weather.clone()) => {}
         _ = pump(from_server, to_client, weather) => {}
@@ -96,7 +96,7 @@ async fn pump(
     mut to: OwnedWriteHalf,
     mut weather: watch::Receiver<Weather>,
 ) -> io::Result<()> {
-    // A connection that begins in a cut is not cut by it.
+    // A cut does not apply to connections that are opened after it.
     weather.mark_unchanged();
     let mut is_cut = false;
     let mut buffer = vec![0; 64 * 1024];
@@ -106,7 +106,7 @@ async fn pump(
             Ok(()) = weather.changed() => {
                 is_cut = matches!(*weather.borrow_and_update(), Weather::Cut(_));
                 if is_cut {
-                    // An idle connection has no next piece to wait for.
+                    // An idle connection has no further data to wait for.
                     let next = time::timeout(Duration::from_millis(50), from.read(&mut buffer));
                     match next.await {
                         Ok(count) => count?,
@@ -132,7 +132,7 @@ async fn pump(
                     .wait_for(|weather| *weather != Weather::Silent)
                     .await
                     .map_err(io::Error::other)?;
-                // What was swallowed is lost: the connection is of no use any more.
+                // After dropped data the stream is corrupt, so the connection is closed.
                 return Ok(());
             }
         }

@@ -1,4 +1,4 @@
-//! Servers of our own, to be killed: PostgreSQL with a standby, and a cluster of RabbitMQ nodes.
+//! Servers that can be killed: PostgreSQL with a standby, and a RabbitMQ cluster.
 
 use std::{
     fmt::Write,
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::harness::{setting, until};
 
-/// Runs a line of bash with the scripts' library at hand; `$1`… are `arguments`.
+/// Runs a line of bash with the functions of scripts/lib.sh; `$1`… are `arguments`.
 fn bash(line: &str, arguments: &[&Path]) -> Command {
     let mut bash = Command::new("bash");
     bash.args(["-c", &format!(r#". "$0"; find_postgres; {line}"#)])
@@ -63,8 +63,8 @@ impl Postgres {
         postgres
     }
 
-    /// Starts it, or starts it again after a kill: as soon as the last one's children have noticed,
-    /// before which a new one refuses to start.
+    /// Starts the server. After a kill this waits for the old child processes to end, since PostgreSQL refuses
+    /// to start before.
     pub(crate) async fn run(&mut self) {
         self.launch();
         until("PostgreSQL", async || {
@@ -89,13 +89,13 @@ impl Postgres {
 
     pub(crate) fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
-            // The postmaster's children end when they miss it.
+            // The child processes of the postmaster end when it is gone.
             server.kill().unwrap();
             server.wait().unwrap();
         }
     }
 
-    /// A standby that has every commit before it is answered.
+    /// Creates a synchronous standby.
     pub(crate) async fn standby(&self) -> Self {
         let folder = self.folder.with_extension("standby");
         let mut prepare = bash(
@@ -128,7 +128,7 @@ impl Postgres {
         self.sql("SELECT pg_promote()");
     }
 
-    /// One statement in the orders' database.
+    /// Executes a statement in the orders database.
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.try_sql(sql).unwrap_or_else(|| panic!("{sql} failed"))
     }
@@ -160,7 +160,7 @@ struct Node {
     server: Option<Child>,
 }
 
-/// Three RabbitMQ nodes that hold each other's quorum queues.
+/// A cluster of three RabbitMQ nodes with replicated quorum queues.
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
 }
@@ -181,7 +181,7 @@ impl Cluster {
                 server: None,
             });
         }
-        // One name service and one secret for all, and everybody's name.
+        // All nodes share epmd, the Erlang cookie and the list of node names.
         let epmd = fs::read_to_string(nodes[0].folder.join("env")).unwrap();
         let epmd = epmd
             .lines()
@@ -217,7 +217,7 @@ impl Cluster {
         cluster
     }
 
-    /// Every node's address.
+    /// The AMQP URLs of all nodes.
     pub(crate) fn url(&self) -> String {
         let urls = self
             .nodes
@@ -226,7 +226,7 @@ impl Cluster {
         urls.collect::<Vec<_>>().join(",")
     }
 
-    /// Nodes that every node sees running.
+    /// Number of nodes that all nodes consider running.
     fn running(&self) -> usize {
         let seen = self.nodes.iter().map(|node| {
             let status = node.control(&["cluster_status", "--formatter", "json"])?;
@@ -238,7 +238,7 @@ impl Cluster {
             .unwrap_or_default()
     }
 
-    /// Kills the node that leads the queue of steps; which it was.
+    /// Kills the node that leads the queue of steps, and returns its index.
     pub(crate) fn kill_leader(&mut self) -> usize {
         let leaders = self.nodes.iter().find_map(|node| {
             node.server.as_ref()?;

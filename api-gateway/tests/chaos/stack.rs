@@ -1,5 +1,4 @@
-//! The system as it is run for real: two gateways, a worker or two, a broker, a database; with a
-//! network in between that can be disturbed.
+//! A production-like system: two gateways, one or two workers, a broker and a database, with proxies in between.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -18,7 +17,7 @@ use crate::{
     servers::{Cluster, Postgres},
 };
 
-/// Where the orders are.
+/// The kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sqlite,
@@ -26,7 +25,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What `--store` calls it.
+    /// The value of `--store`.
     pub(crate) fn argument(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
@@ -42,7 +41,7 @@ impl Kind {
     }
 }
 
-/// Everything that runs.
+/// All processes of the system.
 pub(crate) struct Stack {
     pub(crate) kind: Kind,
     pub(crate) gateways: Vec<Process>,
@@ -57,28 +56,28 @@ pub(crate) struct Stack {
     gateway_ports: Vec<u16>,
     worker_ports: Vec<u16>,
     amqp_url: String,
-    /// More variables for workers that start from now on.
+    /// Additional variables of workers that are started later.
     pub(crate) worker_variables: Vec<(String, String)>,
     pub(crate) customer: String,
-    /// Where a SQLite database is.
+    /// The folder of the SQLite database.
     pub(crate) data: PathBuf,
-    /// The last to go.
+    /// Dropped last.
     pub(crate) folder: Folder,
 }
 
-/// A port that was free a moment ago.
+/// A currently unused port.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// What an end of the load leaves to be found.
+/// Inconsistencies found after the load.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Findings {
     pub(crate) lost: Vec<String>,
     pub(crate) doubled: Vec<String>,
     pub(crate) stuck: Vec<String>,
-    /// What `order-worker verify` says, and answers that nobody should get.
+    /// Findings of `order-worker verify`, and unexpected responses.
     pub(crate) wrong: Vec<String>,
 }
 
@@ -192,7 +191,7 @@ impl Stack {
         self.gateways[number] = self.spawn_gateway(number);
     }
 
-    /// Until everything is ready.
+    /// Waits until all processes are ready.
     pub(crate) async fn healthy(&self) {
         let ports = self.gateway_ports.iter().chain(&self.worker_ports);
         for port in ports {
@@ -213,7 +212,7 @@ impl Stack {
         }
     }
 
-    /// Whether the worker says that it is ready.
+    /// The worker's readiness report.
     pub(crate) async fn worker_readiness(&self, number: usize) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}/readyz", self.worker_ports[number]);
         let answer = self.client.get(url).send().await.ok()?;
@@ -250,7 +249,7 @@ impl Stack {
             .clone_into(&mut self.customer);
     }
 
-    /// Waits until all is done, and compares what was told with what is there.
+    /// Waits until all steps are finished, and compares the recorded responses with the database.
     pub(crate) async fn examine(&self, load: &Load) -> Findings {
         let mut findings = Findings {
             stuck: self.stuck().await,
@@ -285,7 +284,7 @@ impl Stack {
         findings
     }
 
-    /// The key that an order was asked for with, in SQL.
+    /// The SQL expression of an order's idempotency key, which the load stores in the metadata.
     fn key(&self) -> &'static str {
         match self.kind {
             Kind::Sqlite => "json_extract(state, '$.metadata.key')",
@@ -305,7 +304,7 @@ impl Stack {
         orders.collect()
     }
 
-    /// Steps and orders that do not come to their end.
+    /// Steps and orders that are still pending after a timeout.
     async fn stuck(&self) -> Vec<String> {
         let left = "SELECT order_id || ' ' || step FROM steps WHERE step <> 'expire_order'
             UNION ALL SELECT id || ' is pending' FROM orders WHERE status = 'pending'";
@@ -339,7 +338,7 @@ fn pair(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-/// Whether what was told of an order still holds.
+/// Compares a stored order with its recorded responses.
 fn compare(
     order: &Acknowledged,
     stored: &Value,
@@ -363,7 +362,7 @@ fn compare(
     }
 }
 
-/// A setting that need not be there.
+/// An optional environment variable.
 pub(crate) fn optional(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }

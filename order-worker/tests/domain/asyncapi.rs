@@ -1,4 +1,4 @@
-//! docs/asyncapi.json says what the code does.
+//! docs/asyncapi.json agrees with the code.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every type of event, as serde itself lists them.
+/// All event types, as listed in serde's error message.
 fn types() -> BTreeSet<String> {
     let unknown = json!({"type": "?", "data": {}});
     let told = serde_json::from_value::<EventData>(unknown)

@@ -1,8 +1,8 @@
-//! docs/SOURCES.md names only tests that there are.
+//! docs/SOURCES.md names only existing tests.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-/// Every `module::test` of a folder's files.
+/// All `module::test` names in a folder.
 fn tests(folder: &Path) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {

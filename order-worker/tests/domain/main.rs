@@ -1,4 +1,4 @@
-//! The business, without a database: properties over random histories, and the pains that users of
+//! Tests of the business rules without a database: properties of random histories, and problems that users of
 //! other systems reported.
 
 #![expect(

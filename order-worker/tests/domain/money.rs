@@ -1,6 +1,5 @@
-//! Whatever happens at the provider (the customer authenticates or fails to, a hold ends, somebody
-//! captures or refunds at the provider's own console), in whatever order it is heard of, twice or not at
-//! all for a while: in the end our books are the provider's.
+//! Payments are eventually consistent with the provider: authentication, expiry, captures and refunds at the
+//! provider are applied in any order, even if a notification is duplicated or lost.
 
 use order_worker::domain::{
     command::Action,
@@ -113,7 +112,7 @@ fn happen(shop: &mut Shop, id: OrderId, happening: Happening) {
     }
 }
 
-/// All that happened is heard of in the end, and a customer who is asked answers.
+/// Delivers all outstanding notifications; the customer completes a required authentication.
 fn come_to_rest(shop: &mut Shop, id: OrderId) {
     for _ in 0..3 {
         shop.elsewhere(id, Elsewhere::Authenticates, true);
@@ -457,13 +456,13 @@ fn a_customer_who_has_to_authenticate_is_waited_for_until_the_time_is_up() {
             "use_stripe_sdk"
         );
     }
-    // One does in time.
+    // One customer authenticates in time.
     shop.elsewhere(ids[0], Elsewhere::Authenticates, true);
     shop.settle();
     let order = &shop.world.orders[&ids[0]];
     assert_eq!(order.status, OrderStatus::Processing);
     assert_eq!(order.payment.next_action, None);
-    // The other's money is not held after all.
+    // The other authenticates too late, so no money is authorized.
     happen(&mut shop, ids[1], Happening::Expire);
     shop.settle();
     shop.elsewhere(ids[1], Elsewhere::Authenticates, true);

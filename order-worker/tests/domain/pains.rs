@@ -1,4 +1,4 @@
-//! What users of other systems reported, each as a test that it can't happen here.
+//! Problems that users of other systems reported, each with a test.
 
 use order_worker::domain::{
     command::{Action, Command, StepResult},
@@ -14,7 +14,7 @@ use shared::{
 
 use crate::shop::{Mood, Shop};
 
-/// medusa 4946: the payment was authorized, then completing the cart failed for want of stock.
+/// medusa 4946: the payment was authorized, then completing the cart failed because of missing stock.
 #[test]
 fn nobody_is_charged_when_the_stock_is_gone() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
@@ -29,7 +29,7 @@ fn nobody_is_charged_when_the_stock_is_gone() {
     assert_eq!(shop.world.orders.len(), 1);
 }
 
-/// medusa 13301: two calls at the same time captured the same payment twice.
+/// medusa 13301: two concurrent calls captured the same payment twice.
 #[test]
 fn concurrent_captures_take_the_money_once() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
@@ -40,7 +40,7 @@ fn concurrent_captures_take_the_money_once() {
         order_id: id,
         step: Step::CapturePayment,
     };
-    // Two workers handle the same redelivered step before either result is decided.
+    // Two workers execute the same redelivered step before either result is decided.
     shop.perform(&key, Mood::Fine);
     shop.perform(&key, Mood::Fine);
     shop.settle();
@@ -55,7 +55,7 @@ fn concurrent_captures_take_the_money_once() {
     assert_eq!(shop.world.orders[&id].payment.captured, 100);
 }
 
-/// pinelab vendure plugins 620: a webhook that came three times settled the payment three times.
+/// pinelab vendure plugins 620: a webhook that was received three times settled the payment three times.
 #[test]
 fn news_that_comes_three_times_settles_the_payment_once() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
@@ -104,7 +104,7 @@ fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded()
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     shop.settle();
-    // Captured early, as a provider's own dashboard allows.
+    // Captured early, as in a provider's dashboard.
     let origin = Origin {
         actor: "provider".to_owned(),
         intent: "capture".to_owned(),
@@ -133,7 +133,7 @@ fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded()
     assert_eq!(shop.provider[&id].refunded, 100);
 }
 
-/// A cancel that comes while the provider is being asked: the authorization that lands later is void.
+/// Cancelling while the provider is being called: a later authorization is voided.
 #[test]
 fn an_authorization_that_lands_after_the_cancel_is_voided() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
@@ -154,7 +154,7 @@ fn an_authorization_that_lands_after_the_cancel_is_voided() {
     );
 }
 
-/// And one that the provider hears of only after the void: the key is used up.
+/// An authorization that the provider receives after the void is refused, since its key was voided.
 #[test]
 fn an_authorization_that_the_provider_hears_of_after_the_void_holds_nothing() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
@@ -166,7 +166,7 @@ fn an_authorization_that_the_provider_hears_of_after_the_void_holds_nothing() {
     let waiting = shop.world.steps[&authorize].clone();
     shop.cancel(id).unwrap();
     shop.settle();
-    // The request was on its way all the time.
+    // The request was delayed all the time.
     shop.world.steps.insert(authorize.clone(), waiting);
     shop.perform(&authorize, Mood::Fine);
     shop.world.steps.remove(&authorize);
@@ -175,7 +175,7 @@ fn an_authorization_that_the_provider_hears_of_after_the_void_holds_nothing() {
     assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled);
 }
 
-/// A step that keeps failing ends: it is not tried for ever, and an operator can see it.
+/// A failing step is dead after a limited number of attempts, and visible to an operator.
 #[test]
 fn a_step_that_fails_for_good_is_dead_and_says_why() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
@@ -194,7 +194,7 @@ fn a_step_that_fails_for_good_is_dead_and_says_why() {
     assert_eq!(attempts, Step::AuthorizePayment.retry().attempts);
     assert_eq!(shop.world.steps[&key].last_error.as_deref(), Some("busy"));
     assert_eq!(shop.facts(id).last(), Some(&"step.dead"));
-    // Its time still runs out, and then nothing is left behind.
+    // The order still expires, and its payment is voided.
     shop.perform(
         &StepKey {
             order_id: id,
@@ -206,8 +206,8 @@ fn a_step_that_fails_for_good_is_dead_and_says_why() {
     assert_eq!(shop.world.orders[&id].payment.status, PaymentStatus::Voided);
 }
 
-/// A provider that had no answer for anybody for an hour: whose payment was not even tried has not used up
-/// its attempts, and nothing has happened to the order.
+/// While a provider is not called for an hour, postponed payments use up no attempts, and the order does not
+/// change.
 #[test]
 fn a_step_that_is_put_off_is_not_nearer_to_its_end() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
@@ -224,7 +224,7 @@ fn a_step_that_is_put_off_is_not_nearer_to_its_end() {
             (attempt, 0, false)
         );
         shop.perform(&key, Mood::HasNoRoom);
-        // What comes twice puts it off once.
+        // A duplicate result postpones the step only once.
         shop.arrive(0, true);
         shop.arrive(0, false);
         let pause = shop.world.steps[&key].due_at.as_millisecond() - shop.clock;
@@ -236,8 +236,7 @@ fn a_step_that_is_put_off_is_not_nearer_to_its_end() {
     shop.check_settled();
 }
 
-/// What was dead and is redriven is a new attempt: it has all of its retries before it, and what
-/// comes late of the old one is void.
+/// A redriven step is a new attempt with all of its retries, and late results of earlier attempts are ignored.
 #[test]
 fn a_redriven_step_starts_afresh_and_its_past_is_void() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
@@ -249,7 +248,7 @@ fn a_redriven_step_starts_afresh_and_its_past_is_void() {
     let attempts = Step::AuthorizePayment.retry().attempts;
     for _ in 0..attempts {
         shop.perform(&key, Mood::Busy);
-        // Every answer comes a second time, much later.
+        // Each result is delivered a second time, much later.
         shop.arrive(shop.answers.len() - 1, true);
     }
     assert!(shop.world.steps[&key].is_dead);
@@ -281,7 +280,7 @@ fn a_redriven_step_starts_afresh_and_its_past_is_void() {
     );
 }
 
-/// A partner is back who was away for hours: nobody has to wait for a retry that is due in two more.
+/// When a provider recovers after hours, an operator can start retries immediately.
 #[test]
 fn a_step_that_waits_for_its_retry_is_tried_when_an_operator_says_so() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
@@ -310,7 +309,7 @@ fn a_step_that_waits_for_its_retry_is_tried_when_an_operator_says_so() {
     assert_eq!((row.attempt, row.failures), (waiting.attempt + 1, 0));
     assert!(row.due_at.as_millisecond() <= shop.clock);
 
-    // While it is being tried there is nothing to hurry.
+    // Redriving a step in progress changes nothing.
     shop.perform(&key, Mood::Busy);
     shop.arrive(0, false);
     shop.clock = shop.world.steps[&key].due_at.as_millisecond();
@@ -323,7 +322,7 @@ fn a_step_that_waits_for_its_retry_is_tried_when_an_operator_says_so() {
     shop.check_settled();
 }
 
-/// A result of another step than it can come from is a defect; it changes nothing.
+/// A result that the step can't have is an internal error and changes nothing.
 #[test]
 fn a_result_that_does_not_fit_its_step_is_refused() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);

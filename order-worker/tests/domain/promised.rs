@@ -1,4 +1,4 @@
-//! Orders that were promised before anybody could look at them.
+//! Orders that are accepted before they are validated.
 
 use order_worker::domain::command::Action;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::shop::Shop;
 
-/// What comes of an order for `quantity`, with all that one can say.
+/// Accepts an order of `quantity` with all optional fields, and returns the result.
 fn accepted(shop: &mut Shop, quantity: u32) -> Value {
     let body = json!({
         "customer_id": shop.customer,

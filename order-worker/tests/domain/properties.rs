@@ -1,5 +1,5 @@
-//! Whatever happens, in whatever order: after every single command the shop's invariants are
-//! checked (`Shop::check`); here is what must also hold in the end.
+//! Properties of random histories. `Shop::check` verifies the invariants after every command; this test verifies
+//! the final state.
 
 use order_worker::domain::step::Step;
 use proptest::{collection::vec, prelude::*};
@@ -11,7 +11,7 @@ use shared::{
 
 use crate::shop::{Mood, Shop};
 
-/// Something happens; numbers choose among what there is.
+/// A random action; its numbers are indexes of existing objects.
 #[derive(Debug, Clone)]
 enum Happening {
     Order {
@@ -28,11 +28,11 @@ enum Happening {
         b: u32,
     },
     Webhook(usize, usize),
-    /// A partner is asked to do a step.
+    /// Executes a step at the provider.
     Perform(usize, Mood),
-    /// An answer arrives, perhaps not for the last time.
+    /// Delivers a result, possibly to be delivered again.
     Arrive(usize, bool),
-    /// An order's time is up.
+    /// Expires an order.
     Expire(usize),
     Count(i64),
 }
@@ -64,7 +64,7 @@ fn pick<T: Clone>(things: &[T], index: usize) -> Option<T> {
     things.get(index % things.len().max(1)).cloned()
 }
 
-/// Lets it happen. A cancel must succeed exactly when nothing has left.
+/// Executes the action. A cancel must succeed if and only if nothing is shipped.
 fn happen(shop: &mut Shop, orders: &mut Vec<OrderId>, happening: Happening) {
     match happening {
         Happening::Order { a, b } => {
@@ -153,14 +153,14 @@ fn happen(shop: &mut Shop, orders: &mut Vec<OrderId>, happening: Happening) {
     }
 }
 
-/// Hands over so much of each, or all. That must succeed exactly when so much is here.
+/// Ships these quantities, or everything. It must succeed if and only if so much is reserved.
 fn ship(shop: &mut Shop, id: OrderId, a: u32, b: u32) {
     let items: Vec<_> = [("A", a), ("B", b)]
         .into_iter()
         .filter(|(_, quantity)| *quantity > 0)
         .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
         .collect();
-    // Nothing named: all that is here.
+    // Without items, everything reserved is shipped.
     let body = if items.is_empty() {
         json!({"id": id})
     } else {
@@ -204,7 +204,7 @@ proptest! {
                 prop_assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled, "cancelled is cancelled");
             }
         }
-        // From wherever it got, every order can still reach an end.
+        // Every order can reach a final state.
         shop.settle();
         shop.check_settled();
         for id in &orders {

@@ -1,5 +1,5 @@
-//! A whole shop in memory: the world, the partners with their own books, and what is under way
-//! between them. A partner's answer may be lost, come late, or come twice.
+//! A complete shop in memory: the working set, the providers with their ledgers, and the results in flight.
+//! Results may be lost, late or duplicated.
 
 use std::collections::BTreeMap;
 
@@ -40,41 +40,41 @@ pub(crate) struct Held {
     amount: i64,
 }
 
-/// What happens at the provider's own console, or at the customer's bank.
+/// An action at the provider or the customer's bank.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Elsewhere {
-    /// The customer does what is wanted.
+    /// The customer authenticates.
     Authenticates,
-    /// Or fails to.
+    /// The customer fails to authenticate.
     Fails,
-    /// The hold ends.
+    /// The authorization expires.
     Ends,
-    /// Somebody takes all of it.
+    /// The whole amount is captured.
     Captures,
     /// It is captured partly in the dashboard, and the rest is released.
     CapturesSome(i64),
     /// Somebody gives so much back.
     Refunds(i64),
-    /// So much of what was given back could not be.
+    /// This amount of earlier refunds fails.
     Returns(i64),
 }
 
-/// How a partner behaves this time.
+/// The provider's behaviour for one call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Mood {
-    /// Does it and answers.
+    /// Executes the step and responds.
     Fine,
-    /// Does it, and the answer is lost.
+    /// Executes the step; the response is lost.
     LosesAnswer,
-    /// Does not do it, for now.
+    /// Fails with a transient error.
     Busy,
     /// Will never capture or refund this.
     Refuses,
     /// Is not even asked, for now.
     HasNoRoom,
-    /// Refuses the money.
+    /// Declines the payment.
     Declines,
-    /// Wants something of the customer first.
+    /// Requires an action of the customer.
     Questions,
 }
 
@@ -82,17 +82,17 @@ pub(crate) struct Shop {
     pub(crate) world: WorkingSet,
     pub(crate) provider: BTreeMap<OrderId, Held>,
     pub(crate) customer: String,
-    /// Results that partners gave and nobody decided yet.
+    /// Results of providers that are not decided yet.
     pub(crate) answers: Vec<(StepKey, u32, StepResult)>,
-    /// The provider takes parts of a hold.
+    /// Whether the provider supports partial captures.
     pub(crate) captures_in_parts: bool,
-    /// The provider gives a payment its id before it is asked for the money.
+    /// Whether the provider creates a payment before confirming it.
     pub(crate) prepares: bool,
     events: Vec<Event>,
     pub(crate) clock: i64,
 }
 
-/// Whoever may do everything.
+/// A caller with the operator role.
 pub(crate) fn operator() -> Caller {
     Caller {
         role: Role::Operator,
@@ -105,7 +105,7 @@ pub(crate) fn operator() -> Caller {
 }
 
 impl Shop {
-    /// With this much of each product, in one or two warehouses.
+    /// Creates a shop with a customer and this stock per product and warehouse.
     pub(crate) fn with_stock(stock: &[(&str, &str, i64)]) -> Self {
         let mut shop = Self {
             world: WorkingSet {
@@ -142,7 +142,7 @@ impl Shop {
         shop
     }
 
-    /// Has a request carried out, as an operator.
+    /// Executes a request as an operator.
     pub(crate) fn ask(&mut self, pattern: &str, body: Value) -> Result<Value, Failure> {
         let action = match Request::read(pattern, body)? {
             Request::CreateOrder(request) => Action::CreateOrder(request),
@@ -171,7 +171,7 @@ impl Shop {
         self.operate(action)
     }
 
-    /// The same for what is not asked by a request alone.
+    /// As [`Self::ask`], for actions that are not requests.
     pub(crate) fn operate(&mut self, action: Action) -> Result<Value, Failure> {
         self.carry_out(&Command::Request {
             caller: operator(),
@@ -223,7 +223,7 @@ impl Shop {
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
         let mut stamp = DecisionContext::new(now, self.clock.unsigned_abs());
-        // As the store has it, no more than what the command needs is there.
+        // As with the store, only the stock that the command needs is loaded.
         let mut needs = LoadSet::default();
         needs.add(command);
         let mut orders = self.world.orders.clone();
@@ -242,7 +242,7 @@ impl Shop {
         told
     }
 
-    /// The partner is asked to do a step that waits; its answer is under way.
+    /// Executes a waiting step at the provider, and keeps the result as in flight.
     pub(crate) fn perform(&mut self, key: &StepKey, mood: Mood) {
         let row = self.world.steps[key].clone();
         let order = self.world.orders[&key.order_id].clone();
@@ -299,7 +299,7 @@ impl Shop {
                 held.awaits_action = true;
                 StepResult::ActionRequired(action())
             }
-            // Under one key, the answer is always the same.
+            // The same key gets the same result.
             Step::AuthorizePayment
                 if held.is_declined || (mood == Mood::Declines && held.authorizations == 0) =>
             {
@@ -368,7 +368,7 @@ impl Shop {
         }
     }
 
-    /// Something happens that nobody of ours did, and that may not be heard of.
+    /// Applies an action at the provider, with or without a notification.
     pub(crate) fn elsewhere(&mut self, id: OrderId, what: Elsewhere, is_heard: bool) {
         let held = self.provider.entry(id).or_default();
         let is_held = held.authorizations == 1 && !held.is_voided && held.captured == 0;
@@ -400,7 +400,7 @@ impl Shop {
         }
     }
 
-    /// The provider's webhook.
+    /// Delivers the provider's notification.
     pub(crate) fn notify(&mut self, id: OrderId) {
         let reference = self.world.orders[&id].payment.reference.clone();
         let reference = reference.unwrap_or_else(|| "unknown".to_owned());
@@ -408,7 +408,7 @@ impl Shop {
         self.ask("payment.notify", notice).unwrap();
     }
 
-    /// An answer arrives; the partner may repeat itself.
+    /// Delivers a result; with `is_repeated` it can be delivered again.
     pub(crate) fn arrive(&mut self, index: usize, is_repeated: bool) {
         let (key, attempt, result) = self.answers[index].clone();
         if !is_repeated {
@@ -421,7 +421,7 @@ impl Shop {
         });
     }
 
-    /// Steps that wait for no time.
+    /// Steps to execute, without dead ones and timers that are not due.
     pub(crate) fn waiting(&self) -> Vec<StepKey> {
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
         let waits = |key: &&StepKey| {
@@ -432,7 +432,7 @@ impl Shop {
         self.world.steps.keys().filter(waits).cloned().collect()
     }
 
-    /// All partners are fine and everything under way arrives, until nothing is left to do.
+    /// Executes all steps and delivers all results until nothing is left to do.
     pub(crate) fn settle(&mut self) {
         for _ in 0..1000 {
             while !self.answers.is_empty() {
@@ -478,7 +478,7 @@ impl Shop {
             .collect()
     }
 
-    /// What holds after every command.
+    /// Checks the invariants that hold after every command.
     fn check(&self) {
         let mut held: BTreeMap<_, i64> = BTreeMap::new();
         for order in self.world.orders.values() {
@@ -524,7 +524,7 @@ impl Shop {
         }
     }
 
-    /// What holds when nothing is under way any more: our books and the provider's agree.
+    /// Checks that payments agree with the provider when nothing is in flight.
     pub(crate) fn check_settled(&self) {
         for order in self.world.orders.values() {
             let held = self.provider.get(&order.id).cloned().unwrap_or_default();
@@ -536,7 +536,7 @@ impl Shop {
                     (1, order.payment.captured, order.payment.refunded, false)
                 }
                 PaymentStatus::Voided => (held.authorizations, 0, 0, true),
-                // Given up by the provider before we had it, too.
+                // A voided payment may have been voided before the failure was known.
                 PaymentStatus::Failed => (held.authorizations, 0, 0, held.is_voided),
                 PaymentStatus::Pending => {
                     panic!("order {} is {:?}", order.number, order.payment.status)

@@ -1,6 +1,6 @@
-//! Workers, broker and partners in memory, with a crash possible between any two effects: after the
-//! commit before anybody is told, after the reply before the acknowledgement, after the partner's
-//! answer before it is stored… A seed decides everything, so that what it finds can be seen again:
+//! A simulation of workers, broker and providers in memory, with a possible crash between any two effects, such
+//! as after the commit and before the reply, or after the provider's response and before it is stored. The seed
+//! determines the run, so that failures are reproducible:
 //!
 //! ```sh
 //! SIMULATION_SEED=42 cargo test -p order-worker --test domain simulation
@@ -18,16 +18,16 @@ use shared::{id::OrderId, order::OrderStatus, outcome::RpcReply, request::Reques
 
 use crate::shop::{Mood, Shop, operator};
 
-/// Seeds of a usual run.
+/// Default number of seeds.
 const SEEDS: u64 = 300;
-/// Effects of a run before everything is left to come to rest.
+/// Effects with faults per run.
 const EFFECTS: usize = 400;
-/// Workers at the same time.
+/// Number of workers.
 const WORKERS: usize = 2;
-/// Orders at most.
+/// Maximum number of orders.
 const CLIENTS: usize = 12;
 
-/// `SplitMix64`.
+/// SplitMix64, a pseudorandom number generator.
 struct Random(u64);
 
 impl Random {
@@ -44,37 +44,37 @@ impl Random {
     }
 }
 
-/// A request on the queue.
+/// A request in the queue.
 #[derive(Debug, Clone)]
 struct Ask {
     client: usize,
     idempotency: Idempotency,
 }
 
-/// A step's message on the queue.
+/// A step message in the queue.
 #[derive(Debug, Clone)]
 struct Wake {
     key: StepKey,
     attempt: u32,
 }
 
-/// What a worker holds, and how far it has got with it. It is gone with the worker; the messages
-/// come again.
+/// An unacknowledged message of a worker and its progress. A crash loses the progress and redelivers the
+/// message.
 #[derive(Debug, Clone)]
 enum InHand {
     /// Not decided yet.
     Asked(Ask),
-    /// Committed: the reply is to be sent.
+    /// Committed; the reply is not sent yet.
     Decided(Ask, Result<OrderId, ()>, Vec<Wake>),
-    /// Replied: steps are to be sent.
+    /// Replied; the steps are not published yet.
     Replied(Ask, Vec<Wake>),
-    /// Only the acknowledgement is left.
+    /// Ready to be acknowledged.
     Done(Message),
-    /// The partner is to be asked.
+    /// A step message; the provider is not called yet.
     Woken(Wake),
-    /// It answered: that is to be stored.
+    /// The provider responded; the result is not stored yet.
     Answered(Wake, u32, StepResult),
-    /// Stored: steps are to be sent.
+    /// Stored; the following steps are not published yet.
     Stored(Wake, Vec<Wake>),
 }
 
@@ -85,7 +85,7 @@ enum Message {
 }
 
 impl InHand {
-    /// The message that was not acknowledged.
+    /// The message to redeliver.
     fn message(&self) -> Message {
         match self {
             Self::Asked(ask) | Self::Decided(ask, ..) | Self::Replied(ask, _) => {
@@ -101,7 +101,7 @@ impl InHand {
 
 #[derive(Debug, Clone, Default)]
 struct Client {
-    /// Whether it asks again with its key; else the broker's redelivery has to do.
+    /// Whether the client retries with an idempotency key. Otherwise only the broker redelivers.
     has_key: bool,
     has_asked: bool,
     acknowledged: Option<OrderId>,
@@ -115,7 +115,7 @@ struct Simulation {
     asks: Vec<Ask>,
     wakes: Vec<Wake>,
     workers: Vec<Vec<InHand>>,
-    /// What happened, to be read when it went wrong.
+    /// A log of the run, printed on failure.
     story: Vec<String>,
 }
 
@@ -137,7 +137,7 @@ impl Simulation {
         }
     }
 
-    /// One effect of somebody, or a mishap.
+    /// Executes one random effect or fault.
     fn step(&mut self, has_mishaps: bool) {
         let worker = self.random.below(WORKERS);
         match self.random.below(100) {
@@ -151,7 +151,7 @@ impl Simulation {
             97 => self.cancel(),
             98 => self.commit_batch(worker),
             _ => {
-                // The broker loses everything.
+                // The broker loses all messages.
                 self.story.push("wiped".to_owned());
                 self.asks.clear();
                 self.wakes.clear();
@@ -193,7 +193,7 @@ impl Simulation {
         }
     }
 
-    /// The next effect of something that the worker holds.
+    /// Executes the next effect of a message that the worker holds.
     fn work(&mut self, worker: usize, has_mishaps: bool) {
         if self.workers[worker].is_empty() {
             return;
@@ -203,7 +203,7 @@ impl Simulation {
         let next = match in_hand {
             InHand::Asked(ask) => {
                 let (told, wakes) = self.commit_ask(&ask);
-                // The commit is not always answered: then the worker decides it again.
+                // The outcome of the commit is unknown, so the worker decides the request again.
                 if has_mishaps && self.random.chance(5) {
                     self.story.push("commit not answered".to_owned());
                     Some(InHand::Asked(ask))
@@ -243,7 +243,7 @@ impl Simulation {
         self.workers[worker].extend(next);
     }
 
-    /// All requests that the worker has taken and not decided, in one commit.
+    /// Commits all requests that the worker has taken in one batch.
     fn commit_batch(&mut self, worker: usize) {
         let held = mem::take(&mut self.workers[worker]);
         for in_hand in held {
@@ -278,7 +278,7 @@ impl Simulation {
         (id.map_err(drop), self.due())
     }
 
-    /// The steps that the commit put: what the worker sends after it.
+    /// The steps written by the commit, to be published after it.
     fn due(&mut self) -> Vec<Wake> {
         let dirty = mem::take(&mut self.shop.world.dirty);
         let put = dirty
@@ -302,7 +302,7 @@ impl Simulation {
 
     fn ask_partner(&mut self, wake: Wake, has_mishaps: bool) -> InHand {
         let row = self.shop.world.steps.get(&wake.key);
-        // Gone, or gone on: the message is old.
+        // The step is finished or in a later attempt: the message is outdated.
         let Some(row) = row.filter(|row| row.attempt == wake.attempt && !row.is_dead) else {
             return InHand::Done(Message::Wake(wake));
         };
@@ -320,7 +320,7 @@ impl Simulation {
         InHand::Answered(wake, attempt, result)
     }
 
-    /// The sweeper sends what is in the database, whether it is under way already or not.
+    /// Publishes a due step from the database, even if its message is still in flight.
     fn sweep(&mut self) {
         let waiting = self.shop.waiting();
         if !waiting.is_empty() {
@@ -329,7 +329,7 @@ impl Simulation {
         }
     }
 
-    /// kill -9: what it held is gone, and its messages come again.
+    /// Kills a worker: its progress is lost and its messages are redelivered.
     fn crash(&mut self, worker: usize) {
         for in_hand in mem::take(&mut self.workers[worker]) {
             self.story.push(format!("crashed with {in_hand:?}"));
@@ -340,7 +340,7 @@ impl Simulation {
         }
     }
 
-    /// A message comes twice.
+    /// Duplicates messages.
     fn double(&mut self) {
         if let Some(wake) = self.wakes.first().cloned() {
             self.wakes.push(wake);
@@ -363,7 +363,7 @@ impl Simulation {
         }
     }
 
-    /// No more mishaps, until nothing is left to do.
+    /// Continues without faults until nothing is left to do.
     fn come_to_rest(&mut self) {
         for _ in 0..20_000 {
             let is_idle = self.asks.is_empty()

@@ -1,4 +1,4 @@
-//! Endpoints of others: how long they are tried, when they are given up, what they are told.
+//! Webhook endpoints: retries, disabling, and the events that they receive.
 
 use jiff::{SignedDuration, Timestamp};
 use order_worker::domain::{
@@ -40,7 +40,7 @@ fn taken() -> Answered {
     }
 }
 
-/// A world at a time.
+/// A working set at a point in time.
 struct Office {
     world: WorkingSet,
     now: Timestamp,
@@ -83,14 +83,14 @@ impl Office {
                 secret: SECRET.to_owned(),
             },
         })?;
-        // The store would have counted them.
+        // The store counts the endpoints.
         let owner = Some(operator().storefront);
         *self.world.endpoint_counts.entry(owner).or_default() += 1;
         self.now += SignedDuration::from_secs(1);
         Ok(made["id"].as_str().unwrap().parse().unwrap())
     }
 
-    /// A webhook to `endpoint` that is due now.
+    /// Creates a delivery to `endpoint` that is due now.
     fn delivery(&mut self, endpoint_id: EndpointId) -> DeliveryId {
         let now = self.now;
         let id: DeliveryId = uuid::Uuid::now_v7().into();
@@ -113,7 +113,7 @@ impl Office {
         id
     }
 
-    /// Tries until it is over, as time goes by; how often, and until when.
+    /// Executes attempts until the delivery ends, and returns their number and the time.
     fn try_out(&mut self, id: DeliveryId, answered: &Answered) -> (u32, Timestamp) {
         let mut attempts = 0;
         while let Delivery {
@@ -136,7 +136,7 @@ impl Office {
         (attempts, self.now)
     }
 
-    /// Why that is refused.
+    /// The error of a redelivery.
     fn redeliver(&mut self, caller: &Caller, if_match: Option<IfMatch>, id: DeliveryId) -> Code {
         let endpoint = self.world.deliveries[&id].endpoint_id;
         let refused = self.carry_out(&Command::Request {
@@ -178,7 +178,7 @@ fn what_tells_of_a_forgotten_event_is_given_up_and_says_nothing_of_the_endpoint(
     let again = office.redeliver(&operator(), None, id);
     assert_eq!(again, Code::InvalidState);
 
-    // It went while it was told: told is told.
+    // The event was deleted during the attempt; the delivery succeeded nevertheless.
     let id = office.delivery(endpoint);
     let event_id = office.world.deliveries[&id].event_id;
     office.world.forgotten_events.insert(event_id);
@@ -263,7 +263,7 @@ fn the_result_of_an_attempt_that_is_not_waited_for_is_void() {
     }
     assert_eq!(office.world.deliveries[&id].status, DeliveryStatus::Pending);
     office.try_out(id, &taken());
-    // It comes a second time: a worker died after it was stored.
+    // The result is delivered again, as if a worker died after storing it.
     let answered = refused();
     office
         .carry_out(&Command::FinishDelivery {
@@ -294,7 +294,7 @@ fn an_endpoint_hears_what_it_asked_for_of_whom_it_may() {
     assert!(endpoint.wants("order.created", Some(&other)));
     endpoint.is_enabled = false;
     assert!(!endpoint.wants("order.created", Some(&own)));
-    // And its secret is in no log.
+    // The debug output does not contain the secret.
     assert!(!format!("{endpoint:?}").contains("whsec_"));
 }
 
@@ -329,7 +329,7 @@ fn there_is_a_limit_to_endpoints() {
 }
 
 proptest! {
-    /// Whatever an endpoint answers, a webhook ends, and has one due time or is over.
+    /// A delivery always ends, and is due exactly while it is pending.
     #[test]
     fn a_webhook_always_ends(codes in proptest::collection::vec(200u16..600, 1..80)) {
         let mut office = Office::new();

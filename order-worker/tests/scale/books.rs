@@ -1,4 +1,4 @@
-//! Books full of orders, made by the same decisions as real ones.
+//! Generates databases with many orders, made by the same decisions as real ones.
 
 use std::path::Path;
 
@@ -22,18 +22,17 @@ use shared::{
 };
 use sqlx::{Connection, Executor, PgConnection};
 
-/// Commands of one transaction.
+/// Commands per transaction.
 const BATCH: usize = 1_000;
-/// Products; every order has one of them, or two.
+/// Number of products; every order has one or two of them.
 pub(crate) const SKUS: usize = 500;
-/// Customers.
 const CUSTOMERS: usize = 1_000;
 
 /// A store with a catalogue and customers.
 pub(crate) struct Books {
     store: Store,
     pub(crate) customers: Vec<CustomerId>,
-    /// Some of the orders.
+    /// A sample of the orders.
     pub(crate) sample: Vec<OrderId>,
     orders: usize,
 }
@@ -74,7 +73,7 @@ pub(crate) fn command(pattern: &str, body: Value) -> Command {
     }
 }
 
-/// Decides and commits.
+/// Decides and commits commands.
 pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
     let mut needs = LoadSet::default();
     for command in commands {
@@ -95,7 +94,7 @@ pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
         .collect()
 }
 
-/// A catalogue with this much of each product.
+/// Creates a catalogue with this stock per product.
 async fn catalogue(store: &Store, skus: usize, on_hand: i64) {
     for sku in 0..skus {
         let sku = format!("S{sku}");
@@ -152,8 +151,7 @@ impl Books {
         }
     }
 
-    /// Orders until there are this many: half are delivered, a quarter is on its way, a quarter was
-    /// declined.
+    /// Adds orders up to this number: half are delivered, a quarter is in fulfilment, a quarter was declined.
     pub(crate) async fn fill(&mut self, orders: usize) {
         while self.orders < orders {
             let count = BATCH.min(orders - self.orders);
@@ -186,7 +184,7 @@ impl Books {
         command("order.create", wish)
     }
 
-    /// Lets an order end.
+    /// Ends an order by declining its payment.
     pub(crate) async fn decline(&self, id: OrderId) {
         commit(&self.store, &[declined(id)]).await;
     }
@@ -237,10 +235,10 @@ impl Books {
         commit(&self.store, &captured).await;
     }
 
-    /// The provider's ledger says the same as the orders.
+    /// Fills the provider's ledger according to the orders.
     pub(crate) async fn balance(&self, url: &str) {
         if let Some(path) = url.strip_prefix("sqlite://") {
-            // The worker makes it, with its tables.
+            // Creates the file with its tables.
             Ledger::open(url).unwrap();
             let ledger = Ledger::path(Path::new(path));
             let connection = rusqlite::Connection::open(ledger).unwrap();
@@ -256,7 +254,7 @@ impl Books {
     }
 }
 
-/// What PostgreSQL does by itself a minute later.
+/// Runs the maintenance that PostgreSQL's autovacuum would run later.
 pub(crate) async fn tidy(url: &str) {
     if url.starts_with("postgres") {
         let mut connection = PgConnection::connect(url).await.unwrap();

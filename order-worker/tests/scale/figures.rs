@@ -1,4 +1,4 @@
-//! What things cost, at one size of the books.
+//! The latency of operations at one number of orders.
 
 use std::time::{Duration, Instant};
 
@@ -8,18 +8,18 @@ use shared::order::{ListOrders, OrderStatus};
 
 use crate::books::{Books, commit};
 
-/// Each figure is the median of so many.
+/// Number of measurements, of which the median is taken.
 const TIMES: usize = 50;
 
-/// The figures at one size.
+/// The results at one number of orders.
 pub(crate) struct Figures {
     pub(crate) orders: usize,
-    /// Name and median.
+    /// Operation and median latency.
     costs: Vec<(&'static str, Duration)>,
     pub(crate) verify: Duration,
 }
 
-/// Every order, newest first.
+/// The filter for all orders, newest first.
 pub(crate) fn everything() -> ListOrders {
     ListOrders {
         status: None,
@@ -127,7 +127,7 @@ impl Figures {
 
         let create = median(async |number| {
             let made = commit(store, &[books.wish(orders + number)]).await;
-            // It leaves nothing behind that would be overdue.
+            // Ends the order, since its steps would be overdue.
             let id = made[0]["id"].as_str().unwrap().parse().unwrap();
             books.decline(id).await;
         })
@@ -163,7 +163,7 @@ impl Figures {
     }
 }
 
-/// A table in Markdown, a column a size.
+/// Prints a Markdown table with one column per number of orders.
 pub(crate) fn print_figures(store: &str, sizes: &[Figures]) {
     let cells = |of: &dyn Fn(&Figures) -> String| {
         let cells: Vec<_> = sizes.iter().map(of).collect();

@@ -1,5 +1,5 @@
-//! What a million orders cost, and what more workers bring: figures for docs/OPERATIONS.md. Run by
-//! `scripts/scale.sh`, over the store and the engine, without broker and gateway.
+//! Scalability: latencies with a million orders, and throughput with several workers, for docs/OPERATIONS.md.
+//! Run by `scripts/scale.sh`, with the store and the engine only.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,7 +28,7 @@ fn setting(name: &str) -> Option<String> {
 
 #[tokio::main]
 async fn main() {
-    // A worker of its own process, started below.
+    // This process was started as a worker, see below.
     if let Some(url) = setting("SCALE_WORKER") {
         return workers::work(&url).await;
     }
@@ -47,7 +47,7 @@ async fn main() {
     }
 }
 
-/// Loads until there are `orders`, and measures.
+/// Fills the database up to `orders` orders, and measures.
 async fn measured(url: &str, orders: usize) -> Figures {
     let store = Store::open(url, None).await.unwrap();
     let mut books = Books::open(store.clone()).await;

@@ -1,5 +1,5 @@
-//! What more workers bring: processes that decide over one PostgreSQL database at the same time,
-//! each as fast as it can; and a product that all of them sell.
+//! Throughput by number of workers: processes that decide as fast as possible on one PostgreSQL database, with
+//! many products or with a single one.
 
 use std::{
     env,
@@ -19,14 +19,14 @@ use crate::{
     setting,
 };
 
-/// How long each is measured.
+/// Duration of each measurement.
 const SECONDS: u64 = 5;
-/// Requests that wait for a worker at the same time.
+/// Number of concurrent requests per worker.
 const WAITING: usize = 64;
-/// Units of the product that everybody wants.
+/// Units of the popular product.
 const HOT: i64 = 3_000;
 
-/// A worker: creates orders until time is up or all is sold, and prints how many.
+/// Runs a worker: creates orders until the time is up or the product is sold out, and prints their number.
 pub(crate) async fn work(url: &str) {
     let store = Store::open(url, None).await.unwrap();
     let (outbox, _relay) = outbox();
@@ -59,7 +59,7 @@ pub(crate) async fn work(url: &str) {
     println!("{}", sold.load(Ordering::Relaxed));
 }
 
-/// Orders that so many workers made, by this process started anew.
+/// Starts this many workers as processes and returns the number of orders they created.
 fn run(url: &str, workers: usize, sku: Option<&str>) -> usize {
     let children: Vec<_> = (0..workers)
         .map(|_| {
@@ -90,7 +90,7 @@ pub(crate) async fn compare(url: &str) {
         let hot = run(url, workers, Some("S0")) as u64 / SECONDS;
         println!("| {workers} workers | {spread} | {hot} |");
     }
-    // Everybody wants the last ones.
+    // All workers sell the last units.
     put_up_hot(&store).await;
     let sold = run(url, 4, Some("HOT"));
     let hot = store
@@ -108,7 +108,7 @@ pub(crate) async fn compare(url: &str) {
         (3_000, HOT),
         "each unit is sold once"
     );
-    // Nobody works on their steps here.
+    // No worker executes the steps, so they become overdue.
     let report = verify(url).await.unwrap();
     let wrong: Vec<_> = report
         .violations

@@ -1,4 +1,4 @@
-//! The broker.
+//! Faults of the broker.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(super) async fn wiped(scene: Scene<'_>) -> usize {
     1
 }
 
-/// It reads nothing any more from who publishes.
+/// The broker blocks publishers.
 pub(super) async fn short_of_memory(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     load.progress(10).await;
@@ -64,7 +64,7 @@ pub(super) async fn closes_connections(scene: Scene<'_>) -> usize {
     3
 }
 
-/// Somebody cleans up who should not have.
+/// An operator deletes the queues by mistake.
 pub(super) async fn queues_deleted(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     load.progress(10).await;

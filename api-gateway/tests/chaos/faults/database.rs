@@ -1,4 +1,4 @@
-//! The database and its disk.
+//! Faults of the database and its disk.
 
 use std::{
     process::{Command, Stdio},
@@ -10,7 +10,7 @@ use tokio::{task, time};
 use super::Scene;
 use crate::{harness::until, proxy::Weather, stack::Stack};
 
-/// Until the worker says that its database does not do, and why.
+/// Waits until the worker reports that its database is not usable.
 async fn told_of_trouble(stack: &Stack) {
     until("the worker to tell of its database's trouble", async || {
         let readiness = stack.worker_readiness(0).await;
@@ -19,7 +19,7 @@ async fn told_of_trouble(stack: &Stack) {
     .await;
 }
 
-/// By a curious person's shell, for longer than we wait for the lock.
+/// Locked by another process for longer than the worker's lock timeout.
 pub(super) async fn locked_file(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     load.progress(10).await;
@@ -37,7 +37,7 @@ db.execute('BEGIN IMMEDIATE'); time.sleep(8)";
     1
 }
 
-/// Nothing more fits, then there is room again.
+/// The disk is filled up, then space is freed.
 pub(super) async fn disk_full(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     load.progress(10).await;
@@ -65,8 +65,8 @@ pub(super) async fn disk_read_only(scene: Scene<'_>) -> usize {
             .status();
         mounted.unwrap().success()
     };
-    // Files that are open for writing forbid it: the worker starts on a disk that is read-only,
-    // and must say so and not pretend.
+    // A remount fails while files are open for writing. So the worker is stopped and started on the read-only
+    // disk, where it must fail with an error.
     stack.workers[0].kill();
     assert!(remount("ro"), "the disk can't be made read-only");
     let mut worker = stack.spawn_worker(0);
@@ -88,7 +88,7 @@ pub(super) async fn killed(scene: Scene<'_>) -> usize {
         random.moment(100).await;
         stack.postgres.as_mut().unwrap().kill();
         if round == 1 {
-            // It waits for its database.
+            // This worker starts while the database is down.
             stack.restart_worker(0);
         }
         stack.postgres.as_mut().unwrap().run().await;
@@ -97,7 +97,7 @@ pub(super) async fn killed(scene: Scene<'_>) -> usize {
     3
 }
 
-/// The primary dies; a standby that has every acknowledged commit takes its place.
+/// The primary dies, and a synchronous standby is promoted.
 pub(super) async fn fails_over(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     let primary = stack.postgres.as_mut().unwrap();
@@ -125,7 +125,7 @@ pub(super) async fn ends_connections(scene: Scene<'_>) -> usize {
     5
 }
 
-/// As of a primary that was made a standby.
+/// Like a primary that was demoted to a standby.
 pub(super) async fn read_only(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     load.progress(10).await;
@@ -142,7 +142,7 @@ pub(super) async fn read_only(scene: Scene<'_>) -> usize {
     1
 }
 
-/// As of a careless migration.
+/// Like a migration that locks a table.
 pub(super) async fn locked_tables(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     load.progress(10).await;
@@ -155,7 +155,7 @@ pub(super) async fn locked_tables(scene: Scene<'_>) -> usize {
     1
 }
 
-/// Each commit takes a tenth of a second longer.
+/// Each commit takes 100 ms longer.
 pub(super) async fn slow_commits(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     let postgres = stack.postgres.as_ref().unwrap();

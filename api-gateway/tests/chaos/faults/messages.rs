@@ -1,4 +1,4 @@
-//! Messages: doubled, reordered, and such as nobody should have sent.
+//! Faults of messages: duplicated, reordered and invalid.
 
 use serde_json::{Value, json};
 use shared::amqp::{
@@ -11,7 +11,7 @@ use shared::amqp::{
 use super::Scene;
 use crate::{harness::until, stack::Stack};
 
-/// Publishes past our processes.
+/// A publisher that bypasses the gateway and the worker.
 async fn publisher(stack: &Stack) -> Publisher {
     let url = stack.broker.as_ref().unwrap().url();
     let broker = Broker::start(&url, "chaos").unwrap();
@@ -37,7 +37,7 @@ fn message(kind: &str, body: &Value) -> Outgoing {
     }
 }
 
-/// The same attempt of the same step, eight times at once: workers race each other for it.
+/// The same attempt of a step eight times at once, so that workers process it concurrently.
 pub(super) async fn doubled_steps(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     let publisher = publisher(stack).await;
@@ -54,7 +54,7 @@ pub(super) async fn doubled_steps(scene: Scene<'_>) -> usize {
     times
 }
 
-/// The same message, as a broker delivers it that lost our acknowledgement.
+/// The same message again, like a redelivery after a lost acknowledgement.
 pub(super) async fn doubled_requests(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     let publisher = publisher(stack).await;
@@ -77,7 +77,7 @@ pub(super) async fn doubled_requests(scene: Scene<'_>) -> usize {
     90
 }
 
-/// The load does nothing else: each is sent twice, and delivered before shipped.
+/// The load itself sends each webhook twice, and "delivered" before "shipped".
 pub(super) async fn webhooks(scene: Scene<'_>) -> usize {
     let Scene { load, .. } = scene;
     let before = load.told().delivered.len();

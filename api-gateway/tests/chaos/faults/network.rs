@@ -1,4 +1,4 @@
-//! The network to the broker or to the database: cut, slow, silent.
+//! Faults of the network to the broker or to the database.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::{
     stack::Stack,
 };
 
-/// Which network.
+/// Selects the network.
 pub(super) type Of = fn(&Stack) -> &Proxy;
 
-/// Every connection, in the middle of a frame, again and again.
+/// Closes all connections in the middle of a frame, repeatedly.
 pub(super) async fn cut(scene: Scene<'_>, of: Of) -> usize {
     let Scene {
         stack,
@@ -30,7 +30,7 @@ pub(super) async fn cut(scene: Scene<'_>, of: Of) -> usize {
     8
 }
 
-/// Each piece takes two seconds longer, in either direction.
+/// Delays all data by two seconds, in both directions.
 pub(super) async fn slow(scene: Scene<'_>, of: Of) -> usize {
     disturb(
         scene,
@@ -41,7 +41,7 @@ pub(super) async fn slow(scene: Scene<'_>, of: Of) -> usize {
     .await
 }
 
-/// Nothing arrives, and nobody is told.
+/// Drops all data without closing the connections.
 pub(super) async fn silent(scene: Scene<'_>, of: Of) -> usize {
     disturb(scene, of, Weather::Silent, Duration::from_secs(5)).await
 }

@@ -1,4 +1,4 @@
-//! Our own processes: killed, frozen, asked to stop, with a clock gone mad.
+//! Faults of the gateway and worker processes: killed, suspended, stopped, and with a wrong clock.
 
 use std::{fs, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::{task, time};
 use super::Scene;
 use crate::harness::until;
 
-/// A worker dies at a point of its own choosing, as by kill -9, and another takes its place.
+/// A worker crashes at a given point and is replaced.
 pub(super) async fn worker_dies(scene: Scene<'_>, point: &str) -> usize {
     let Scene {
         stack,
@@ -16,7 +16,7 @@ pub(super) async fn worker_dies(scene: Scene<'_>, point: &str) -> usize {
     } = scene;
     for _ in 0..2 {
         load.progress(3).await;
-        // The only one, so that it is sure to get there.
+        // It is the only worker, so that it is sure to reach this point.
         for worker in &mut stack.workers {
             worker.kill();
         }
@@ -41,8 +41,8 @@ pub(super) async fn workers_killed(scene: Scene<'_>) -> usize {
     6
 }
 
-/// Frozen for longer than the broker waits for an acknowledgement: what it holds goes to others,
-/// and when it wakes up it does not know.
+/// A worker is suspended for longer than the broker's acknowledgement timeout. Its messages are redelivered to
+/// others, and it is not aware of that when it continues.
 pub(super) async fn worker_stalls(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     let patience = |consumer: u32, tick: u32| {
@@ -51,7 +51,7 @@ pub(super) async fn worker_stalls(scene: Scene<'_>) -> usize {
              application:set_env(rabbit, channel_tick_interval, {tick})."
         );
         stack.control(&["eval", &set]);
-        // It holds for channels that open from now on.
+        // The setting applies to new channels.
         stack.control(&["close_all_connections", "new terms"]);
     };
     patience(4_000, 1_000);
@@ -75,7 +75,7 @@ pub(super) async fn workers_stopped(scene: Scene<'_>) -> usize {
     for number in 0..stack.workers.len() {
         load.progress(5).await;
         random.moment(100).await;
-        // Fails if it does not end by itself.
+        // Panics if the worker does not terminate.
         task::block_in_place(|| stack.workers[number].terminate());
         stack.restart_worker(number);
     }
@@ -98,7 +98,7 @@ pub(super) async fn gateways_killed(scene: Scene<'_>) -> usize {
     6
 }
 
-/// What it had taken is answered: nobody may be left without knowing.
+/// Accepted requests are answered before the gateway stops.
 pub(super) async fn gateways_stopped(scene: Scene<'_>) -> usize {
     let Scene {
         stack,
@@ -122,7 +122,7 @@ pub(super) async fn gateways_stopped(scene: Scene<'_>) -> usize {
     2
 }
 
-/// One after the other, as an upgrade does it: no request fails but by a 503 that can be repeated.
+/// One process after the other, as in an upgrade: requests fail only with a 503, which is safe to retry.
 pub(super) async fn rolling_restart(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     let unclear = load.unclear();
@@ -178,7 +178,7 @@ pub(super) async fn power_cut(scene: Scene<'_>) -> usize {
     1
 }
 
-/// The workers' clocks, not the gateways': forth by an hour, back again, back by another.
+/// The clocks of the workers, but not of the gateways, go forward by an hour, back, and back by another hour.
 pub(super) async fn clock_jumps(scene: Scene<'_>) -> usize {
     let Scene { stack, load, .. } = scene;
     let Some(library) = crate::stack::optional("TEST_FAKETIME") else {
