@@ -81,7 +81,7 @@ mod tests {
         };
         let hanging = join_all((0..PLACES).map(|_| bulkhead.call(pending::<()>())));
         let others = async {
-            // The partner is not known to be slow yet; then it is.
+            // The first call waits, until the partner is known to be slow.
             assert_eq!(bulkhead.call(ready(())).await, None);
             assert!(bulkhead.is_slow.load(Ordering::Relaxed));
             assert_eq!(bulkhead.call(ready(())).await, None);

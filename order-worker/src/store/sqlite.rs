@@ -277,7 +277,7 @@ mod tests {
         .unwrap();
         migrate(&mut old).unwrap();
         assert_eq!(version(&old), newest_schema());
-        // And again, as at the next start.
+        // Repeated, as at the next start.
         migrate(&mut old).unwrap();
         let count = "SELECT count(*) FROM customers";
         let customers: i64 = old.query_one(count, [], |row| row.get(0)).unwrap();
@@ -291,7 +291,7 @@ mod tests {
         later.pragma_update(None, "user_version", 99).unwrap();
         migrate(&mut later).unwrap();
         assert_eq!(version(&later), 99);
-        // Unless that version declares that it must not.
+        // An error, if the later version requires a newer program.
         later
             .execute("UPDATE schema_needs SET version = 98", [])
             .unwrap();

@@ -353,7 +353,7 @@ mod tests {
             assert_eq!((room.trusted, room.full.len()), (vec![], endpoints));
             assert!(room.places >= SPARE);
 
-            // A single refusal ends the trust.
+            // A single refusal ends the higher limit.
             office.answer_all(false);
             assert_eq!(office.room().trusted, []);
         }
@@ -376,7 +376,7 @@ mod tests {
         let room = office.room();
         assert_eq!((room.full, room.slow), (vec![id], vec![id]));
 
-        // Quick again; or long ago.
+        // Slowness is forgotten after a fast response, or after some time.
         office.begin(id, 1);
         office.end_all();
         assert_eq!(office.room(), WebhookClaims::new().room());
@@ -443,7 +443,7 @@ mod tests {
             office.begin(id, 8);
             office.answer_all(false);
         }
-        // Paused at first; then one at a time.
+        // Paused at first, then probed one at a time.
         let room = office.room();
         assert_eq!((room.full, room.tried), (vec![id], vec![]));
         office.now += REST;
@@ -496,7 +496,7 @@ mod tests {
             let room = office.room();
             assert_eq!(room.places, PLACES);
             assert!(room.tried.len() <= TRIALS);
-            // There was nothing due for any of them.
+            // No delivery was due, so no attempt was started.
             tried.extend(room.tried);
             office.now += Duration::from_millis(1);
         }
