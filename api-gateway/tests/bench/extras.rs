@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
 use crate::{
-    contestant::{Contestant, SKUS, wait},
     load::Load,
     setting,
+    system::{SKUS, SystemUnderTest, wait},
 };
 
 /// Number of webhooks, each for another order.
@@ -22,14 +22,11 @@ const WEBHOOKS: usize = 2_000;
 /// Number of concurrent senders.
 const SHIPPERS: usize = 32;
 
-pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<Value> {
+pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec<Value> {
     println!("\n| | a second | p50 ms | p99 ms |\n|---|---|---|---|");
     let mut documents = Vec::new();
-    for contestant in contestants
-        .iter()
-        .filter(|contestant| contestant.kind.is_ours())
-    {
-        let system = contestant.kind.name();
+    for system in systems.iter().filter(|system| system.kind.is_ours()) {
+        let system = system.kind.name();
         let mut note = |what: &str, rate: f64, p50_ms: f64, p99_ms: f64| {
             let shown = |figure: f64, digits: usize| {
                 if figure.is_nan() {
@@ -49,26 +46,26 @@ pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<
                 "p50_ms": p50_ms, "p99_ms": p99_ms,
             }));
         };
-        let paths = some_orders(contestant).await;
+        let paths = some_orders(system).await;
         for (connections, what) in [
             (1, "GET an order, 1 connection"),
             (64, "GET an order, 64 connections"),
             (256, "GET an order, 256 connections"),
         ] {
-            let read = load.get_any(contestant, &paths, connections);
+            let read = load.get_any(system, &paths, connections);
             note(what, read.rate, read.p50_ms, read.p99_ms);
         }
-        let list = load.get(contestant, "/v1/orders?limit=50", 16);
+        let list = load.get(system, "/v1/orders?limit=50", 16);
         note(
             "GET a page of 50, 16 connections",
             list.rate,
             list.p50_ms,
             list.p99_ms,
         );
-        let spread = load.closed(contestant, 64, SKUS);
-        contestant.quiet().await;
-        let hot = load.closed(contestant, 64, 1);
-        contestant.quiet().await;
+        let spread = load.closed(system, 64, SKUS);
+        system.wait_until_idle().await;
+        let hot = load.closed(system, 64, 1);
+        system.wait_until_idle().await;
         note(
             "orders of 100 products, 64 connections",
             spread.rate,
@@ -83,10 +80,10 @@ pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<
         );
 
         let began = Instant::now();
-        let flow = load.closed(contestant, 64, SKUS);
+        let flow = load.closed(system, 64, SKUS);
         let taken = flow.rate * load.time.as_secs_f64();
         let accepted = began.elapsed();
-        let behind = contestant.quiet().await.unwrap_or_default();
+        let behind = system.wait_until_idle().await.unwrap_or_default();
         for (what, took) in [
             ("the whole flow, accepted to processing", accepted + behind),
             (
@@ -97,14 +94,14 @@ pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<
             note(what, taken / took.as_secs_f64(), f64::NAN, f64::NAN);
         }
 
-        let (rate, mut times) = webhooks(contestant).await;
+        let (rate, mut times) = webhooks(system).await;
         times.sort_by(f64::total_cmp);
         let at = |part: f64| times[(times.len() as f64 * part) as usize % times.len()];
         note("shipper's webhooks, 32 at a time", rate, at(0.5), at(0.99));
         note(
             "start-up to ready (p50 is ms)",
             f64::NAN,
-            contestant.startup.as_secs_f64() * 1000.0,
+            system.startup.as_secs_f64() * 1000.0,
             f64::NAN,
         );
     }
@@ -112,8 +109,8 @@ pub(crate) async fn measure(contestants: &mut [Contestant], load: &Load) -> Vec<
 }
 
 /// The paths of the newest orders.
-async fn some_orders(contestant: &Contestant) -> Vec<String> {
-    let orders = contestant.get("/v1/orders?limit=200").await;
+async fn some_orders(system: &SystemUnderTest) -> Vec<String> {
+    let orders = system.get("/v1/orders?limit=200").await;
     let orders = orders["data"].as_array().unwrap().iter();
     orders
         .map(|order| format!("/v1/orders/{}", order["id"].as_str().unwrap()))
@@ -121,7 +118,7 @@ async fn some_orders(contestant: &Contestant) -> Vec<String> {
 }
 
 /// Webhooks per second, and the latency of each in milliseconds.
-async fn webhooks(to: &Contestant) -> (f64, Vec<f64>) {
+async fn webhooks(to: &SystemUnderTest) -> (f64, Vec<f64>) {
     let mut ids: Vec<String> = Vec::new();
     let mut path = "/v1/orders?limit=200&status=processing".to_owned();
     wait("orders that can be shipped", async || {

@@ -11,8 +11,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    contestant::{Contestant, Kind, SKUS, times},
     setting,
+    system::{Kind, SKUS, SystemUnderTest, times},
 };
 
 /// Number of distinct bodies, of which oha chooses at random.
@@ -61,7 +61,7 @@ impl Load {
     }
 
     /// Creates orders of `skus` products in a closed loop, with one request at a time per connection.
-    pub(crate) fn closed(&self, to: &Contestant, connections: usize, skus: usize) -> Figures {
+    pub(crate) fn closed(&self, to: &SystemUnderTest, connections: usize, skus: usize) -> Figures {
         let bodies = bodies(to, skus);
         let bodies = bodies.to_string_lossy();
         let connections = connections.to_string();
@@ -70,7 +70,7 @@ impl Load {
     }
 
     /// Creates orders at a fixed rate. The latency includes the delay caused by earlier slow responses.
-    pub(crate) fn open(&self, to: &Contestant, rate: u64) -> Figures {
+    pub(crate) fn open(&self, to: &SystemUnderTest, rate: u64) -> Figures {
         let bodies = bodies(to, SKUS);
         let (bodies, rate) = (bodies.to_string_lossy(), rate.to_string());
         let arguments = [
@@ -88,13 +88,18 @@ impl Load {
     }
 
     /// Reads one path.
-    pub(crate) fn get(&self, to: &Contestant, path: &str, connections: usize) -> Figures {
+    pub(crate) fn get(&self, to: &SystemUnderTest, path: &str, connections: usize) -> Figures {
         let connections = connections.to_string();
         self.run(&format!("{}{path}", to.base), to, &["-c", &connections])
     }
 
     /// Reads paths at random.
-    pub(crate) fn get_any(&self, to: &Contestant, paths: &[String], connections: usize) -> Figures {
+    pub(crate) fn get_any(
+        &self,
+        to: &SystemUnderTest,
+        paths: &[String],
+        connections: usize,
+    ) -> Figures {
         let file = PathBuf::from(setting("BENCH_FOLDER")).join("urls");
         let urls = paths.iter().map(|path| format!("{}{path}\n", to.base));
         fs::write(&file, urls.collect::<String>()).unwrap();
@@ -104,7 +109,7 @@ impl Load {
     }
 
     /// Runs oha. Blocking, since nothing else runs meanwhile.
-    fn run(&self, target: &str, to: &Contestant, arguments: &[&str]) -> Figures {
+    fn run(&self, target: &str, to: &SystemUnderTest, arguments: &[&str]) -> Figures {
         let before = to.usage();
         let ended = of_ended_children();
         let time = format!("{}s", self.time.as_secs());
@@ -167,7 +172,7 @@ fn of_ended_children() -> Duration {
 }
 
 /// Writes a file of distinct order bodies.
-fn bodies(to: &Contestant, skus: usize) -> PathBuf {
+fn bodies(to: &SystemUnderTest, skus: usize) -> PathBuf {
     let path = PathBuf::from(setting("BENCH_FOLDER")).join("bodies");
     let _ = fs::remove_file(&path);
     let mut file = BufWriter::new(File::create(&path).unwrap());

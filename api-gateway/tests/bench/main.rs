@@ -10,11 +10,11 @@
     reason = "figures for people; a run that can't go on ends by panicking"
 )]
 
-mod contestant;
 mod extras;
 mod load;
 mod plot;
 mod report;
+mod system;
 
 use std::{env, fs, path::PathBuf, time::Duration};
 
@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use self::{
-    contestant::{Contestant, Kind, SKUS},
     load::{Figures, Load},
+    system::{Kind, SKUS, SystemUnderTest},
 };
 
 /// Numbers of connections of the closed loop.
@@ -46,21 +46,21 @@ async fn run() {
     let kinds = Kind::ALL.into_iter().filter(|kind| {
         wanted.is_empty() || wanted.split_whitespace().any(|name| name == kind.name())
     });
-    let mut contestants = Vec::new();
+    let mut systems = Vec::new();
     for kind in kinds {
-        contestants.push(Contestant::start(kind).await);
+        systems.push(SystemUnderTest::start(kind).await);
     }
 
     let mut closed: Vec<(Kind, usize, Figures)> = Vec::new();
     println!("\nPOST /v1/orders, closed loop, {seconds} s each\n");
     report::heading();
     for connections in CONNECTIONS {
-        for contestant in &contestants {
-            let figures = load.closed(contestant, connections, SKUS);
-            report::line(contestant.kind, connections, &figures);
-            closed.push((contestant.kind, connections, figures));
-            let caught_up = contestant.quiet().await;
-            report::caught_up(contestant.kind, caught_up);
+        for system in &systems {
+            let figures = load.closed(system, connections, SKUS);
+            report::line(system.kind, connections, &figures);
+            closed.push((system.kind, connections, figures));
+            let caught_up = system.wait_until_idle().await;
+            report::caught_up(system.kind, caught_up);
         }
     }
     report::ratios(&closed);
@@ -69,16 +69,16 @@ async fn run() {
     println!("\nPOST /v1/orders, {rate} a second whatever the answers (open loop)\n");
     report::heading();
     let mut open = Vec::new();
-    for contestant in &contestants {
-        let figures = load.open(contestant, rate);
-        report::line(contestant.kind, 64, &figures);
-        open.push((contestant.kind, figures));
-        contestant.quiet().await;
+    for system in &systems {
+        let figures = load.open(system, rate);
+        report::line(system.kind, 64, &figures);
+        open.push((system.kind, figures));
+        system.wait_until_idle().await;
     }
 
-    let extras = extras::measure(&mut contestants, &load).await;
-    let memory: Vec<Value> = contestants.iter().map(Contestant::memory).collect();
-    report::memory(&contestants);
+    let extras = extras::measure(&mut systems, &load).await;
+    let memory: Vec<Value> = systems.iter().map(SystemUnderTest::memory).collect();
+    report::memory(&systems);
 
     let document = json!({
         "machine": report::machine(),
@@ -104,8 +104,8 @@ async fn run() {
     println!("\nwrote {0}/bench.json and {0}/bench.svg", folder.display());
 
     let mut is_right = true;
-    for contestant in &contestants {
-        is_right &= contestant.verified();
+    for system in &systems {
+        is_right &= system.verified();
     }
     assert!(is_right, "order-worker verify found something");
 }

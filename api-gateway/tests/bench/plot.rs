@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{CONNECTIONS, contestant::Kind, load::Figures};
+use crate::{CONNECTIONS, load::Figures, system::Kind};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 360.0;

@@ -3,8 +3,8 @@
 use std::{fs, time::Duration};
 
 use crate::{
-    contestant::{Contestant, Kind},
     load::Figures,
+    system::{Kind, SystemUnderTest},
 };
 
 pub(crate) fn heading() {
@@ -59,13 +59,13 @@ pub(crate) fn ratios(closed: &[(Kind, usize, Figures)]) {
     }
 }
 
-pub(crate) fn memory(contestants: &[Contestant]) {
+pub(crate) fn memory(systems: &[SystemUnderTest]) {
     println!("\n| peak memory, MiB | gateway | worker |\n|---|---|---|");
-    for contestant in contestants {
-        let [(_, gateway), (_, worker), ..] = contestant.usage();
+    for system in systems {
+        let [(_, gateway), (_, worker), ..] = system.usage();
         println!(
             "| {} | {:.0} | {:.0} |",
-            contestant.kind.title(),
+            system.kind.title(),
             gateway.peak_mib,
             worker.peak_mib
         );

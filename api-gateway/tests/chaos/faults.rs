@@ -15,24 +15,24 @@ use crate::{
 };
 
 /// The input of a fault: exclusive access to the system, and the progress of the load.
-pub(crate) struct Scene<'a> {
+pub(crate) struct FaultContext<'a> {
     pub(crate) stack: &'a mut Stack,
     pub(crate) load: &'a Load,
     pub(crate) random: &'a mut Random,
 }
 
-type Run = for<'a> fn(Scene<'a>) -> Pin<Box<dyn Future<Output = usize> + 'a>>;
+type Run = for<'a> fn(FaultContext<'a>) -> Pin<Box<dyn Future<Output = usize> + 'a>>;
 
 /// An injected fault.
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
-    pub(crate) needs: LoadSet,
+    pub(crate) target: FaultTarget,
     pub(crate) run: Run,
 }
 
 /// The systems that a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LoadSet {
+pub(crate) enum FaultTarget {
     Anything,
     Sqlite,
     /// A database on a small file system of its own, which requires root.
@@ -41,7 +41,7 @@ pub(crate) enum LoadSet {
     Cluster,
 }
 
-impl LoadSet {
+impl FaultTarget {
     /// Whether the fault applies to this kind of store.
     pub(crate) fn fits(self, kind: Kind) -> bool {
         match self {
@@ -53,12 +53,12 @@ impl LoadSet {
 }
 
 macro_rules! faults {
-    ($($needs:ident $name:literal => $run:expr,)+) => {
+    ($($target:ident $name:literal => $run:expr,)+) => {
         /// All faults.
         pub(crate) const FAULTS: &[Fault] = &[$(Fault {
             name: $name,
-            needs: LoadSet::$needs,
-            run: |scene| Box::pin($run(scene)),
+            target: FaultTarget::$target,
+            run: |context| Box::pin($run(context)),
         }),+];
     };
 }
@@ -90,8 +90,8 @@ faults! {
     Anything "silence between us and the broker" => |s| network::silent(s, |stack| &stack.amqp),
     Cluster "leader of a three-node cluster killed" => broker::leader_killed,
     Cluster "node of the request queue lost for good" => broker::request_node_lost,
-    Anything "steps delivered to all workers at once" => messages::doubled_steps,
-    Anything "requests delivered twice" => messages::doubled_requests,
+    Anything "steps delivered to all workers at once" => messages::duplicated_steps,
+    Anything "requests delivered twice" => messages::duplicated_requests,
     Anything "webhooks doubled and reordered" => messages::webhooks,
     Anything "garbage on the queues" => messages::garbage,
     Sqlite "database locked by another process" => database::locked_file,

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// The recorded responses.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct RecordedReplies {
     pub(crate) orders: Vec<Acknowledged>,
     /// Order ids.
     pub(crate) cancelled: Vec<String>,
@@ -36,7 +36,7 @@ pub(crate) struct Told {
     /// Unexpected responses.
     pub(crate) wrong: Vec<String>,
     /// Number of keys that were answered with two different orders.
-    pub(crate) doubled: usize,
+    pub(crate) duplicated: usize,
 }
 
 /// An acknowledged order.
@@ -57,7 +57,7 @@ struct Shared {
     customer: String,
     /// Prefix of this run's keys.
     run: String,
-    told: Mutex<Told>,
+    recorded: Mutex<RecordedReplies>,
     is_over: AtomicBool,
     acknowledged: AtomicUsize,
     refused: AtomicUsize,
@@ -71,7 +71,7 @@ impl Load {
                 bases,
                 customer,
                 run,
-                told: Mutex::default(),
+                recorded: Mutex::default(),
                 is_over: AtomicBool::new(false),
                 acknowledged: AtomicUsize::new(0),
                 refused: AtomicUsize::new(0),
@@ -132,8 +132,8 @@ impl Load {
         self.shared.unclear.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.shared.told.lock().unwrap()
+    pub(crate) fn recorded(&self) -> std::sync::MutexGuard<'_, RecordedReplies> {
+        self.shared.recorded.lock().unwrap()
     }
 }
 
@@ -152,13 +152,13 @@ impl Customer {
                 return;
             }
             let key = format!("{}-{}-{number}", self.shared.run, self.number);
-            let wish = self.wish(&key);
-            let Some(id) = self.order(&key, &wish).await else {
+            let new_order = self.new_order(&key);
+            let Some(id) = self.order(&key, &new_order).await else {
                 continue;
             };
             // A form that is submitted twice.
             if self.random.chance(20) {
-                self.order(&key, &wish).await;
+                self.order(&key, &new_order).await;
             }
             if self.random.chance(10) {
                 self.cancel(&id).await;
@@ -173,7 +173,7 @@ impl Customer {
         }
     }
 
-    fn wish(&mut self, key: &str) -> Value {
+    fn new_order(&mut self, key: &str) -> Value {
         let mut items = vec![json!({"sku": "HOT", "quantity": 1})];
         if self.random.chance(50) {
             let sku = format!("S{}", self.random.below(10));
@@ -199,10 +199,10 @@ impl Customer {
     }
 
     /// Retries until there is a response, and returns the id of the order, if it was created.
-    async fn order(&mut self, key: &str, wish: &Value) -> Option<String> {
+    async fn order(&mut self, key: &str, new_order: &Value) -> Option<String> {
         loop {
             let request = self.post("/v1/orders").header("idempotency-key", key);
-            let Some(reply) = self.ask(request.json(wish)).await else {
+            let Some(reply) = self.ask(request.json(new_order)).await else {
                 continue;
             };
             if reply.status != 201 {
@@ -210,13 +210,13 @@ impl Customer {
                 return None;
             }
             let id = reply.body["id"].as_str().unwrap().to_owned();
-            let mut told = self.shared.told.lock().unwrap();
-            let known = told.orders.iter().rev().find(|order| order.key == key);
+            let mut recorded = self.shared.recorded.lock().unwrap();
+            let known = recorded.orders.iter().rev().find(|order| order.key == key);
             match known.map(|order| order.id == id) {
                 Some(true) => {}
-                Some(false) => told.doubled += 1,
+                Some(false) => recorded.duplicated += 1,
                 None => {
-                    told.orders.push(Acknowledged {
+                    recorded.orders.push(Acknowledged {
                         key: key.to_owned(),
                         id: id.clone(),
                         total: reply.body["total"].as_i64().unwrap(),
@@ -235,7 +235,7 @@ impl Customer {
                 Some(reply) if reply.status == 200 => {
                     return self
                         .shared
-                        .told
+                        .recorded
                         .lock()
                         .unwrap()
                         .cancelled
@@ -269,7 +269,7 @@ impl Customer {
             match self.ask(request).await {
                 Some(reply) if reply.status == 200 && kind == "delivered" => {
                     self.shared
-                        .told
+                        .recorded
                         .lock()
                         .unwrap()
                         .delivered
@@ -294,13 +294,13 @@ impl Customer {
         let counter = match try_send(request).await {
             Ok(reply) if reply.status == 503 => &self.shared.refused,
             Ok(reply) if reply.status == 504 => {
-                self.shared.told.lock().unwrap().last_unclear = reply.body.to_string();
+                self.shared.recorded.lock().unwrap().last_unclear = reply.body.to_string();
                 &self.shared.unclear
             }
             Ok(reply) => return Some(reply),
             Err(error) if error.is_connect() => &self.shared.refused,
             Err(error) => {
-                self.shared.told.lock().unwrap().last_unclear = format!("{error:?}");
+                self.shared.recorded.lock().unwrap().last_unclear = format!("{error:?}");
                 &self.shared.unclear
             }
         };
@@ -310,8 +310,10 @@ impl Customer {
     }
 
     fn wrong(&self, reply: &Reply) {
-        let mut told = self.shared.told.lock().unwrap();
-        told.wrong.push(format!("{} {}", reply.status, reply.body));
+        let mut recorded = self.shared.recorded.lock().unwrap();
+        recorded
+            .wrong
+            .push(format!("{} {}", reply.status, reply.body));
     }
 }
 
@@ -337,7 +339,7 @@ impl Random {
     }
 
     /// Sleeps for up to `most` milliseconds.
-    pub(crate) async fn moment(&mut self, most: u64) {
+    pub(crate) async fn sleep_up_to(&mut self, most: u64) {
         time::sleep(Duration::from_millis(self.below(most))).await;
     }
 }

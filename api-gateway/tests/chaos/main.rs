@@ -25,13 +25,13 @@ use std::{
 use tokio::runtime::Runtime;
 
 use self::{
-    faults::{FAULTS, Fault, LoadSet, Scene},
+    faults::{FAULTS, Fault, FaultContext, FaultTarget},
     load::{Load, Random},
     stack::{Findings, Kind, Stack, optional},
 };
 
 /// A row of the report.
-struct Line {
+struct ReportRow {
     store: &'static str,
     fault: &'static str,
     times: usize,
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         stores.any(|store| store == kind.argument())
     });
     // Each store has its own servers, and a run mostly waits.
-    let lines: Vec<Line> = thread::scope(|scope| {
+    let rows: Vec<ReportRow> = thread::scope(|scope| {
         let over = asked.map(|kind| {
             let plan = &plan;
             scope.spawn(move || Runtime::new().unwrap().block_on(rounds(kind, plan)))
@@ -76,8 +76,8 @@ fn main() -> ExitCode {
             .flat_map(|thread| thread.join().unwrap())
             .collect()
     });
-    print_table(&lines);
-    if lines.iter().all(|line| line.findings.is_clean()) && !lines.is_empty() {
+    print_table(&rows);
+    if rows.iter().all(|row| row.findings.is_clean()) && !rows.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -85,29 +85,30 @@ fn main() -> ExitCode {
 }
 
 /// Runs all faults on one store, repeatedly until the time is up.
-async fn rounds(kind: Kind, plan: &Plan) -> Vec<Line> {
-    let mut lines = Vec::new();
+async fn rounds(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
+    let mut rows = Vec::new();
     for seed in plan.seed.. {
         let chosen = FAULTS
             .iter()
-            .filter(|fault| fault.needs.fits(kind) && fault.name.contains(&plan.only))
+            .filter(|fault| fault.target.fits(kind) && fault.name.contains(&plan.only))
             .filter(|fault| !plan.is_quick || is_for_quick(fault, kind));
-        let (apart, together): (Vec<_>, Vec<_>) =
-            chosen.partition(|fault| matches!(fault.needs, LoadSet::Cluster | LoadSet::SmallDisk));
+        let (apart, together): (Vec<_>, Vec<_>) = chosen.partition(|fault| {
+            matches!(fault.target, FaultTarget::Cluster | FaultTarget::SmallDisk)
+        });
         if !together.is_empty() {
             let mut stack = Stack::start(kind, false).await;
             for fault in together {
-                lines.push(inject(&mut stack, fault, seed).await);
+                rows.push(inject(&mut stack, fault, seed).await);
             }
         }
         for fault in apart {
-            lines.extend(inject_apart(kind, fault, seed).await);
+            rows.extend(inject_apart(kind, fault, seed).await);
         }
         if Instant::now() >= plan.end {
             break;
         }
     }
-    lines
+    rows
 }
 
 /// Faults with a long recovery, which a quick run omits.
@@ -123,7 +124,7 @@ fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
     if LONG.contains(&fault.name) {
         return false;
     }
-    if fault.needs != LoadSet::Anything {
+    if fault.target != FaultTarget::Anything {
         return true;
     }
     let number = FAULTS.iter().position(|other| other.name == fault.name);
@@ -132,9 +133,9 @@ fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
 }
 
 /// Runs a fault that needs a system of its own.
-async fn inject_apart(kind: Kind, fault: &Fault, seed: u64) -> Option<Line> {
-    let mut stack = Stack::start(kind, fault.needs == LoadSet::Cluster).await;
-    if fault.needs == LoadSet::SmallDisk {
+async fn inject_apart(kind: Kind, fault: &Fault, seed: u64) -> Option<ReportRow> {
+    let mut stack = Stack::start(kind, fault.target == FaultTarget::Cluster).await;
+    if fault.target == FaultTarget::SmallDisk {
         // Moves the database to a disk of 24 MiB.
         let disk = stack.data.clone();
         stack.workers[0].terminate();
@@ -153,17 +154,17 @@ async fn inject_apart(kind: Kind, fault: &Fault, seed: u64) -> Option<Line> {
             std::fs::copy(file.path(), disk.join(file.file_name())).unwrap();
         }
         stack.restart_worker(0);
-        stack.healthy().await;
-        let line = inject(&mut stack, fault, seed).await;
+        stack.wait_until_healthy().await;
+        let row = inject(&mut stack, fault, seed).await;
         stack.workers[0].kill();
         let _ = Command::new("umount").arg(&disk).status();
-        return Some(line);
+        return Some(row);
     }
     Some(inject(&mut stack, fault, seed).await)
 }
 
 /// Injects a fault under load, waits until the system is idle, and checks the result.
-async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> Line {
+async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
     let run = uuid::Uuid::now_v7().simple().to_string();
     let load = Load::new(stack.bases(), stack.customer.clone(), run);
     let mut random = Random::new(seed);
@@ -171,7 +172,7 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> Line {
     let running = load.run(seed);
     let injecting = async {
         load.progress(10).await;
-        let times = (fault.run)(Scene {
+        let times = (fault.run)(FaultContext {
             stack: &mut *stack,
             load: &load,
             random: &mut random,
@@ -184,7 +185,7 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> Line {
     };
     let ((), times) = tokio::join!(running, injecting);
     let findings = stack.examine(&load).await;
-    let line = Line {
+    let row = ReportRow {
         store: stack.kind.name(),
         fault: fault.name,
         times,
@@ -193,33 +194,33 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> Line {
         unclear: load.unclear(),
         findings,
     };
-    print_progress(&line, began.elapsed());
-    line
+    print_progress(&row, began.elapsed());
+    row
 }
 
-fn print_progress(line: &Line, took: Duration) {
-    let verdict = if line.findings.is_clean() {
+fn print_progress(row: &ReportRow, took: Duration) {
+    let verdict = if row.findings.is_clean() {
         "ok"
     } else {
         "NOT OK"
     };
     println!(
         "{verdict}: {}, {}: {} times, {} orders, {:.1} s",
-        line.store,
-        line.fault,
-        line.times,
-        line.acknowledged,
+        row.store,
+        row.fault,
+        row.times,
+        row.acknowledged,
         took.as_secs_f64()
     );
     let Findings {
         lost,
-        doubled,
+        duplicated,
         stuck,
         wrong,
-    } = &line.findings;
+    } = &row.findings;
     for (what, list) in [
         ("lost", lost),
-        ("doubled", doubled),
+        ("doubled", duplicated),
         ("stuck", stuck),
         ("wrong", wrong),
     ] {
@@ -230,40 +231,40 @@ fn print_progress(line: &Line, took: Duration) {
 }
 
 /// The table for README.md and docs/, in Markdown.
-fn print_table(lines: &[Line]) {
+fn print_table(rows: &[ReportRow]) {
     println!(
         "\n| store | fault | times | orders acknowledged | 503 | unclear | lost | doubled | stuck | verify |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
-    for line in lines {
+    for row in rows {
         let Findings {
             lost,
-            doubled,
+            duplicated,
             stuck,
             wrong,
-        } = &line.findings;
+        } = &row.findings;
         println!(
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-            line.store,
-            line.fault,
-            line.times,
-            line.acknowledged,
-            line.refused,
-            line.unclear,
+            row.store,
+            row.fault,
+            row.times,
+            row.acknowledged,
+            row.refused,
+            row.unclear,
             lost.len(),
-            doubled.len(),
+            duplicated.len(),
             stuck.len(),
             if wrong.is_empty() { "ok" } else { "NOT OK" }
         );
     }
-    let total = |of: fn(&Line) -> usize| lines.iter().map(of).sum::<usize>();
+    let total = |of: fn(&ReportRow) -> usize| rows.iter().map(of).sum::<usize>();
     println!(
         "\n{} faults, {} times, {} orders acknowledged: {} lost, {} doubled, {} stuck",
-        lines.len(),
-        total(|line| line.times),
-        total(|line| line.acknowledged),
-        total(|line| line.findings.lost.len()),
-        total(|line| line.findings.doubled.len()),
-        total(|line| line.findings.stuck.len()),
+        rows.len(),
+        total(|row| row.times),
+        total(|row| row.acknowledged),
+        total(|row| row.findings.lost.len()),
+        total(|row| row.findings.duplicated.len()),
+        total(|row| row.findings.stuck.len()),
     );
 }

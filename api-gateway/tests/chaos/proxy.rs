@@ -18,12 +18,12 @@ use tokio::{
 
 /// The condition of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Weather {
-    Fine,
+pub(crate) enum NetworkCondition {
+    Normal,
     /// Delays data by this time.
     Slow(Duration),
     /// Drops data without closing the connection.
-    Silent,
+    Drop,
     /// Forwards a part of the next data, then closes the connection. The number counts the cuts.
     Cut(u32),
 }
@@ -31,7 +31,7 @@ pub(crate) enum Weather {
 /// A proxy in front of a server.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
-    weather: watch::Sender<Weather>,
+    condition: watch::Sender<NetworkCondition>,
     target: Arc<Mutex<u16>>,
 }
 
@@ -40,7 +40,7 @@ impl Proxy {
     pub(crate) async fn start(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (weather, seen) = watch::channel(Weather::Fine);
+        let (condition, seen) = watch::channel(NetworkCondition::Normal);
         let target = Arc::new(Mutex::new(target));
         let to = Arc::clone(&target);
         tokio::spawn(async move {
@@ -51,13 +51,13 @@ impl Proxy {
         });
         Self {
             port,
-            weather,
+            condition,
             target,
         }
     }
 
-    pub(crate) fn set(&self, weather: Weather) {
-        self.weather.send_replace(weather);
+    pub(crate) fn set(&self, condition: NetworkCondition) {
+        self.condition.send_replace(condition);
     }
 
     /// Forwards new connections to `target`, and cuts the existing ones.
@@ -68,16 +68,16 @@ impl Proxy {
 
     /// Cuts all connections in the middle of a frame.
     pub(crate) fn cut(&self) {
-        self.weather.send_modify(|weather| {
-            *weather = match weather {
-                Weather::Cut(times) => Weather::Cut(*times + 1),
-                _ => Weather::Cut(1),
+        self.condition.send_modify(|condition| {
+            *condition = match condition {
+                NetworkCondition::Cut(times) => NetworkCondition::Cut(*times + 1),
+                _ => NetworkCondition::Cut(1),
             }
         });
     }
 }
 
-async fn forward(client: TcpStream, port: u16, weather: watch::Receiver<Weather>) {
+async fn forward(client: TcpStream, port: u16, condition: watch::Receiver<NetworkCondition>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
         return;
     };
@@ -86,25 +86,25 @@ async fn forward(client: TcpStream, port: u16, weather: watch::Receiver<Weather>
         (client.into_split(), server.into_split());
     // When one direction ends, both are closed.
     tokio::select! {
-        _ = pump(from_client, to_server, weather.clone()) => {}
-        _ = pump(from_server, to_client, weather) => {}
+        _ = pump(from_client, to_server, condition.clone()) => {}
+        _ = pump(from_server, to_client, condition) => {}
     }
 }
 
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut weather: watch::Receiver<Weather>,
+    mut condition: watch::Receiver<NetworkCondition>,
 ) -> io::Result<()> {
     // A cut does not apply to connections that are opened after it.
-    weather.mark_unchanged();
+    condition.mark_unchanged();
     let mut is_cut = false;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = tokio::select! {
             count = from.read(&mut buffer) => count?,
-            Ok(()) = weather.changed() => {
-                is_cut = matches!(*weather.borrow_and_update(), Weather::Cut(_));
+            Ok(()) = condition.changed() => {
+                is_cut = matches!(*condition.borrow_and_update(), NetworkCondition::Cut(_));
                 if is_cut {
                     // An idle connection has no further data to wait for.
                     let next = time::timeout(Duration::from_millis(50), from.read(&mut buffer));
@@ -123,13 +123,13 @@ async fn pump(
         if is_cut {
             return to.write_all(&buffer[..count / 2]).await;
         }
-        let now = *weather.borrow();
+        let now = *condition.borrow();
         match now {
-            Weather::Fine | Weather::Cut(_) => {}
-            Weather::Slow(delay) => time::sleep(delay).await,
-            Weather::Silent => {
-                weather
-                    .wait_for(|weather| *weather != Weather::Silent)
+            NetworkCondition::Normal | NetworkCondition::Cut(_) => {}
+            NetworkCondition::Slow(delay) => time::sleep(delay).await,
+            NetworkCondition::Drop => {
+                condition
+                    .wait_for(|condition| *condition != NetworkCondition::Drop)
                     .await
                     .map_err(io::Error::other)?;
                 // After dropped data the stream is corrupt, so the connection is closed.

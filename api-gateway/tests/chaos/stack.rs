@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Book, Broker, Folder, Process, SECRET, Store, send, until},
+    harness::{Broker, Folder, Process, SECRET, Store, Tables, send, until},
     load::{Acknowledged, Load},
     proxy::Proxy,
     servers::{Cluster, Postgres},
@@ -75,7 +75,7 @@ fn free_port() -> u16 {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Findings {
     pub(crate) lost: Vec<String>,
-    pub(crate) doubled: Vec<String>,
+    pub(crate) duplicated: Vec<String>,
     pub(crate) stuck: Vec<String>,
     /// Findings of `order-worker verify`, and unexpected responses.
     pub(crate) wrong: Vec<String>,
@@ -83,7 +83,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn is_clean(&self) -> bool {
-        [&self.lost, &self.doubled, &self.stuck, &self.wrong]
+        [&self.lost, &self.duplicated, &self.stuck, &self.wrong]
             .iter()
             .all(|list| list.is_empty())
     }
@@ -143,7 +143,7 @@ impl Stack {
             .map(|number| stack.spawn_worker(number))
             .collect();
         stack.gateways = (0..2).map(|number| stack.spawn_gateway(number)).collect();
-        stack.healthy().await;
+        stack.wait_until_healthy().await;
         stack.stock().await;
         stack
     }
@@ -192,7 +192,7 @@ impl Stack {
     }
 
     /// Waits until all processes are ready.
-    pub(crate) async fn healthy(&self) {
+    pub(crate) async fn wait_until_healthy(&self) {
         let ports = self.gateway_ports.iter().chain(&self.worker_ports);
         for port in ports {
             let url = format!("http://127.0.0.1:{port}/readyz");
@@ -256,27 +256,27 @@ impl Stack {
             ..Findings::default()
         };
         let stored = self.stored(load.run_name());
-        let told = load.told();
-        let cancelled: BTreeSet<&String> = told.cancelled.iter().collect();
-        let delivered: BTreeSet<&String> = told.delivered.iter().collect();
-        findings.wrong.extend(told.wrong.iter().cloned());
-        for order in &told.orders {
+        let recorded = load.recorded();
+        let cancelled: BTreeSet<&String> = recorded.cancelled.iter().collect();
+        let delivered: BTreeSet<&String> = recorded.delivered.iter().collect();
+        findings.wrong.extend(recorded.wrong.iter().cloned());
+        for order in &recorded.orders {
             let stored = stored.get(&order.id).unwrap_or(&Value::Null);
             if let Err(why) = compare(order, stored, &cancelled, &delivered) {
                 findings.lost.push(format!("{}: {why}", order.id));
             }
         }
-        if told.doubled > 0 {
-            let doubled = format!("{} keys were answered with two orders", told.doubled);
-            findings.doubled.push(doubled);
+        if recorded.duplicated > 0 {
+            let duplicated = format!("{} keys were answered with two orders", recorded.duplicated);
+            findings.duplicated.push(duplicated);
         }
-        drop(told);
+        drop(recorded);
         let key = self.key();
         let twice = format!(
             "SELECT {key} FROM orders WHERE {key} IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
         );
-        let twice = self.store.run(Book::Orders, &twice);
-        findings.doubled.extend(twice.lines().map(str::to_owned));
+        let twice = self.store.run(Tables::Orders, &twice);
+        findings.duplicated.extend(twice.lines().map(str::to_owned));
         let (is_right, report) = self.verify();
         if !is_right {
             findings.wrong.extend(report.lines().map(str::to_owned));
@@ -296,7 +296,7 @@ impl Stack {
     fn stored(&self, run: &str) -> HashMap<String, Value> {
         let key = self.key();
         let sql = format!("SELECT state FROM orders WHERE {key} LIKE '{run}-%'");
-        let states = self.store.run(Book::Orders, &sql);
+        let states = self.store.run(Tables::Orders, &sql);
         let orders = states.lines().map(|state| {
             let order: Value = serde_json::from_str(state).unwrap();
             (order["id"].as_str().unwrap().to_owned(), order)
@@ -310,7 +310,7 @@ impl Stack {
             UNION ALL SELECT id || ' is pending' FROM orders WHERE status = 'pending'";
         let end = Instant::now() + Duration::from_secs(100);
         loop {
-            let left = self.store.run(Book::Orders, left);
+            let left = self.store.run(Tables::Orders, left);
             if left.is_empty() || Instant::now() > end {
                 return left.lines().map(str::to_owned).collect();
             }

@@ -8,12 +8,12 @@ use crate::harness::{Reply, System, is_announced, order};
 const MANUAL: (&str, &str) = ("ORDER_APPROVAL", "manual");
 
 impl System {
-    async fn wish(&self, customer: &str) -> String {
+    async fn create_order_for(&self, customer: &str) -> String {
         let created = self.post("/v1/orders", order(customer, "A", 1)).await;
         created.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
-    async fn say(&self, id: &str, word: &str) -> Reply {
+    async fn decide(&self, id: &str, word: &str) -> Reply {
         self.post(&format!("/v1/orders/{id}/{word}"), json!({}))
             .await
     }
@@ -28,7 +28,10 @@ async fn nothing_is_done_for_an_order_before_it_is_approved() {
     system.stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
     let customer = system.customer().await;
-    let (id, other) = (system.wish(&customer).await, system.wish(&customer).await);
+    let (id, other) = (
+        system.create_order_for(&customer).await,
+        system.create_order_for(&customer).await,
+    );
     // Long enough for a payment, and for the reservation to expire.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let waiting = system.get(&format!("/v1/orders/{id}")).await.expect(200);
@@ -36,9 +39,12 @@ async fn nothing_is_done_for_an_order_before_it_is_approved() {
         (&waiting["status"], &waiting["in_progress"]),
         (&json!("pending"), &Value::Null)
     );
-    assert_eq!(system.shelf("A").await, (5, 2));
+    assert_eq!(system.stock_level("A").await, (5, 2));
     for word in ["approve", "reject"] {
-        system.say(&id, word).await.expect_problem(403, "FORBIDDEN");
+        system
+            .decide(&id, word)
+            .await
+            .expect_problem(403, "FORBIDDEN");
     }
     system
         .post("/v1/orders/approve", json!({"all": true}))
@@ -46,30 +52,30 @@ async fn nothing_is_done_for_an_order_before_it_is_approved() {
         .expect_problem(403, "FORBIDDEN");
 
     system.key = Some("key-of-operator".to_owned());
-    system.say(&id, "approve").await.expect(200);
+    system.decide(&id, "approve").await.expect(200);
     system.order_until(&id, "announced", is_announced).await;
     // A second approval changes nothing, and a rejection comes too late.
-    system.say(&id, "approve").await.expect(200);
+    system.decide(&id, "approve").await.expect(200);
     system
-        .say(&id, "reject")
+        .decide(&id, "reject")
         .await
         .expect_problem(409, "INVALID_STATE");
     let history = system.history(&id).await;
     let approvals = history.iter().filter(|kind| *kind == "order.approved");
     assert_eq!(approvals.count(), 1);
 
-    let rejected = system.say(&other, "reject").await.expect(200);
+    let rejected = system.decide(&other, "reject").await.expect(200);
     assert_eq!(
         (&rejected["status"], &rejected["cancel_reason"]),
         (&json!("cancelled"), &json!("rejected"))
     );
-    system.say(&other, "reject").await.expect(200);
+    system.decide(&other, "reject").await.expect(200);
     system
-        .say(&other, "approve")
+        .decide(&other, "approve")
         .await
         .expect_problem(409, "INVALID_STATE");
-    assert_eq!(system.shelf("A").await, (5, 1));
-    system.quiet().await;
+    assert_eq!(system.stock_level("A").await, (5, 1));
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -78,7 +84,7 @@ async fn all_are_approved_page_by_page() {
     let mut system = System::start_with(&[MANUAL]).await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
-    let ids = join_all((0..450).map(|_| system.wish(&customer))).await;
+    let ids = join_all((0..450).map(|_| system.create_order_for(&customer))).await;
     for wrong in [
         json!({}),
         json!({"all": false}),
@@ -90,7 +96,7 @@ async fn all_are_approved_page_by_page() {
             .await
             .expect_problem(422, "INVALID_REQUEST");
     }
-    system.say(&ids[7], "cancel").await.expect(200);
+    system.decide(&ids[7], "cancel").await.expect(200);
     // Orders that await approval survive the death of the worker.
     system.worker.kill();
     system.restart_worker().await;
@@ -111,7 +117,7 @@ async fn all_are_approved_page_by_page() {
         .await
         .expect(200);
     assert_eq!(again["approved"], 0);
-    let orders = system.quiet().await;
+    let orders = system.wait_until_idle().await;
     let processing = orders
         .iter()
         .filter(|order| order["status"] == "processing");
@@ -124,19 +130,19 @@ async fn of_those_who_approve_reject_and_cancel_at_once_one_is_first() {
     let system = System::start_with(&[MANUAL]).await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let ids = join_all((0..30).map(|_| system.wish(&customer))).await;
+    let ids = join_all((0..30).map(|_| system.create_order_for(&customer))).await;
     let words = ["approve", "reject", "cancel", "approve", "reject"];
     let asked = ids.iter().enumerate().flat_map(|(number, id)| {
         let system = &system;
         (0..words.len()).map(move |turn| async move {
             let word = words[(number + turn) % words.len()];
-            (id.clone(), word, system.say(id, word).await.status)
+            (id.clone(), word, system.decide(id, word).await.status)
         })
     });
     for (id, word, status) in join_all(asked).await {
         assert!(matches!(status, 200 | 409), "{word} {id}: {status}");
     }
-    for order in system.quiet().await {
+    for order in system.wait_until_idle().await {
         let reason = order["cancel_reason"].as_str();
         match order["status"].as_str().unwrap() {
             "processing" => assert_eq!(reason, None),

@@ -32,7 +32,7 @@ impl System {
 }
 
 /// Sends raw bytes over a new connection and returns the head of the response.
-async fn speak(address: &str, text: &[u8]) -> io::Result<String> {
+async fn send_raw(address: &str, text: &[u8]) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     // The server may respond and close the connection before everything is sent.
     let _ = stream.write_all(text).await;
@@ -214,11 +214,11 @@ async fn a_webhook_that_is_replayed_is_done_once() {
         let reply = send(system.signed("m-1", &now.to_string(), &signature, body.clone())).await;
         assert_eq!(reply.status, 200, "{}", reply.body);
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     let history = system.history(&id).await;
     let shipped = history.iter().filter(|kind| *kind == "shipment.shipped");
     assert_eq!(shipped.count(), 1);
-    assert_eq!(system.shelf("A").await, (4, 0));
+    assert_eq!(system.stock_level("A").await, (4, 0));
     system.assert_verified();
 }
 
@@ -228,21 +228,22 @@ async fn json_that_is_too_much_or_means_two_things_is_refused() {
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
     let items = r#"[{"sku": "A", "quantity": 1}]"#;
-    let wish = |more: &str| format!(r#"{{"customer_id": "{customer}", "items": {items}{more}}}"#);
+    let new_order =
+        |more: &str| format!(r#"{{"customer_id": "{customer}", "items": {items}{more}}}"#);
     for body in [
         "[".repeat(100_000),
         format!("{}1{}", r#"{"a":"#.repeat(10_000), "}".repeat(10_000)),
-        wish(&format!(
+        new_order(&format!(
             r#", "metadata": {}1{}"#,
             r#"{"a":"#.repeat(200),
             "}".repeat(200)
         )),
-        wish(r#", "items": [{"sku": "A", "quantity": 2}]"#),
-        wish(r#", "metadata": {"a": 1, "a": 2}"#),
-        wish(r#", "metadata": {"a": "\ud800"}"#),
-        wish(r#", "metadata": {"a": 1e999}"#),
-        wish(", \"metadata\": {\"a\": \"\u{1}\"}"),
-        wish("}"),
+        new_order(r#", "items": [{"sku": "A", "quantity": 2}]"#),
+        new_order(r#", "metadata": {"a": 1, "a": 2}"#),
+        new_order(r#", "metadata": {"a": "\ud800"}"#),
+        new_order(r#", "metadata": {"a": 1e999}"#),
+        new_order(", \"metadata\": {\"a\": \"\u{1}\"}"),
+        new_order("}"),
         "\u{feff}{}".to_owned(),
         "NaN".to_owned(),
     ] {
@@ -269,7 +270,7 @@ async fn json_that_is_too_much_or_means_two_things_is_refused() {
         r#", "role": "admin""#,
         r#", "$serde_json::private::RawValue": "1""#,
     ] {
-        let reply = system.raw(wish(more)).await;
+        let reply = system.raw(new_order(more)).await;
         assert_eq!(reply.status, 422, "{more}: {}", reply.body);
     }
     for quantity in [
@@ -309,7 +310,7 @@ async fn json_that_is_too_much_or_means_two_things_is_refused() {
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(system.orders().await.len(), 0);
-    assert_eq!(system.shelf("A").await, (5, 0));
+    assert_eq!(system.stock_level("A").await, (5, 0));
 }
 
 #[tokio::test]
@@ -354,7 +355,7 @@ async fn sql_paths_and_log_lines_stay_what_they_are() {
         "/v1/products/A%0d%0aX-Injected:%20yes",
         "/%5c%5c/",
     ] {
-        let answer = speak(
+        let answer = send_raw(
             &system.address(),
             format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes(),
         )
@@ -390,7 +391,7 @@ async fn sql_paths_and_log_lines_stay_what_they_are() {
             assert_ne!(line["message"], "forged");
         }
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -406,7 +407,7 @@ async fn floods_and_slow_clients_hold_nobody_up() {
         format!("GET /livez HTTP/1.1\r\nhost: x\r\n{long}\r\n"),
         longest,
     ] {
-        let answer = speak(&address, head.as_bytes()).await.unwrap();
+        let answer = send_raw(&address, head.as_bytes()).await.unwrap();
         let is_refused = ["431", "414", "400"]
             .iter()
             .any(|code| answer.contains(code));
@@ -420,7 +421,7 @@ async fn floods_and_slow_clients_hold_nobody_up() {
         "POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
         "GET /livez HTTP/1.1\r\nhost: x\r\na : b\r\n\r\n",
     ] {
-        let answer = speak(&address, odd.as_bytes()).await.unwrap();
+        let answer = send_raw(&address, odd.as_bytes()).await.unwrap();
         assert!(
             answer.is_empty() || answer.contains(" 400 "),
             "{odd}: {answer}"
@@ -471,7 +472,7 @@ async fn a_body_that_is_announced_too_large_is_refused_before_it_is_sent() {
         };
         // Not even asked for; and answered though nothing of it comes.
         for more in ["expect: 100-continue\r\n", ""] {
-            let answer = speak(&system.address(), head(more).as_bytes())
+            let answer = send_raw(&system.address(), head(more).as_bytes())
                 .await
                 .unwrap();
             assert!(

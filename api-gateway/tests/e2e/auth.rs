@@ -104,10 +104,10 @@ async fn the_catalogue_is_the_operators_business() {
         .delete("/v1/products/A")
         .await
         .expect_problem(403, "FORBIDDEN");
-    let mut wish = order(&system.customer().await, "A", 1);
-    wish["storefront"] = json!("us");
+    let mut new_order = order(&system.customer().await, "A", 1);
+    new_order["storefront"] = json!("us");
     system
-        .post("/v1/orders", wish)
+        .post("/v1/orders", new_order)
         .await
         .expect_problem(403, "FORBIDDEN");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Book, System, order, python, until};
+use crate::harness::{System, Tables, order, python, until};
 
 #[tokio::test]
 async fn each_request_of_a_batch_is_answered_as_if_it_had_come_alone() {
@@ -11,7 +11,11 @@ async fn each_request_of_a_batch_is_answered_as_if_it_had_come_alone() {
     let customer = system.customer().await;
     let said = python("foreign.py", &["batch", &system.broker.url(), &customer]);
     assert!(said.contains("batched"), "{said}");
-    assert_eq!(system.quiet().await.len(), 1, "one of them was good");
+    assert_eq!(
+        system.wait_until_idle().await.len(),
+        1,
+        "one of them was good"
+    );
     system.assert_verified();
 }
 
@@ -25,11 +29,11 @@ async fn orders_that_are_read_as_one_are_told_each_on_its_own() {
         let made = system.post("/v1/orders", order(&customer, "A", 1)).await;
         ids.push(made.expect(201)["id"].as_str().unwrap().to_owned());
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     let deleted = system.delete(&format!("/v1/orders/{}", ids[2])).await;
     deleted.expect(204);
     let damage = format!("UPDATE orders SET state = '{{}}' WHERE id = '{}'", ids[0]);
-    system.store.run(Book::Orders, &damage);
+    system.store.run(Tables::Orders, &damage);
     let said = python(
         "foreign.py",
         &["looks", &system.broker.url(), &ids.join(",")],
@@ -51,7 +55,7 @@ async fn a_slow_step_and_a_failing_one_neither_delay_nor_repeat_those_they_trave
         system.orders().await.len() == 10
     })
     .await;
-    let orders = system.quiet().await;
+    let orders = system.wait_until_idle().await;
     let (declined, taken): (Vec<_>, Vec<_>) = orders
         .iter()
         .partition(|order| order["status"] == "cancelled");
@@ -78,7 +82,7 @@ async fn a_slow_step_and_a_failing_one_neither_delay_nor_repeat_those_they_trave
     last.sort_by_key(Value::as_u64);
     assert_eq!(last, [json!(1), json!(3)]);
     let calls = "SELECT calls, count(*) FROM payments GROUP BY calls ORDER BY calls";
-    assert_eq!(system.store.run(Book::Ledger, calls), "1 9\n3 1");
+    assert_eq!(system.store.run(Tables::Ledger, calls), "1 9\n3 1");
     system.assert_verified();
 }
 

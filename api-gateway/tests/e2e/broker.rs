@@ -15,27 +15,32 @@ use crate::harness::{System, order, order_paid_by, send, until};
 
 /// Acknowledged orders, and the number of calls that were answered 503 or 504.
 #[derive(Default)]
-struct Seen {
+struct CustomerLog {
     acknowledged: Vec<String>,
     unanswered: usize,
 }
 
 /// Creates orders until `enough` is set, and retries each with its key until it is acknowledged.
-async fn customer(system: &System, wish: &Value, enough: &AtomicBool, asked: &AtomicUsize) -> Seen {
-    let mut seen = Seen::default();
-    while !enough.load(Ordering::SeqCst) {
+async fn customer(
+    system: &System,
+    new_order: &Value,
+    is_over: &AtomicBool,
+    asked: &AtomicUsize,
+) -> CustomerLog {
+    let mut log = CustomerLog::default();
+    while !is_over.load(Ordering::SeqCst) {
         let key = Uuid::now_v7().to_string();
         loop {
             asked.fetch_add(1, Ordering::SeqCst);
             let request = system
                 .request(Method::POST, "/v1/orders")
                 .header("idempotency-key", &key)
-                .json(wish);
+                .json(new_order);
             // `send` fails the test if there is no response.
             let reply = send(request).await;
             match reply.status {
                 201 => {
-                    seen.acknowledged
+                    log.acknowledged
                         .push(reply.body["id"].as_str().unwrap().to_owned());
                     break;
                 }
@@ -48,33 +53,30 @@ async fn customer(system: &System, wish: &Value, enough: &AtomicBool, asked: &At
                     reply.expect_problem(504, "TIMEOUT");
                 }
             }
-            seen.unanswered += 1;
+            log.unanswered += 1;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    seen
+    log
 }
 
 /// Runs `faults` under load and checks that no order was lost or duplicated.
-async fn survives(
+async fn assert_survives(
     system: &mut System,
     faults: impl AsyncFnOnce(&mut crate::harness::Broker, &AtomicUsize),
 ) {
     system.stock("A", &[("main", 1_000_000)]).await;
-    let wish = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
+    let new_order = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
     let mut broker = system.take_broker();
-    let (enough, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let load = join_all((0..6).map(|_| customer(system, &wish, &enough, &asked)));
-    let (seen, ()) = tokio::join!(load, async {
+    let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let load = join_all((0..6).map(|_| customer(system, &new_order, &is_over, &asked)));
+    let (log, ()) = tokio::join!(load, async {
         faults(&mut broker, &asked).await;
-        enough.store(true, Ordering::SeqCst);
+        is_over.store(true, Ordering::SeqCst);
     });
     system.broker = broker;
-    let unanswered: usize = seen.iter().map(|seen| seen.unanswered).sum();
-    let mut acknowledged: Vec<String> = seen
-        .into_iter()
-        .flat_map(|seen| seen.acknowledged)
-        .collect();
+    let unanswered: usize = log.iter().map(|log| log.unanswered).sum();
+    let mut acknowledged: Vec<String> = log.into_iter().flat_map(|log| log.acknowledged).collect();
     println!(
         "{} orders acknowledged, {unanswered} calls answered 503 or 504",
         acknowledged.len()
@@ -82,7 +84,7 @@ async fn survives(
     assert!(unanswered > 0, "the fault was felt");
 
     let mut orders: Vec<String> = system
-        .quiet()
+        .wait_until_idle()
         .await
         .iter()
         .map(|order| order["id"].as_str().unwrap().to_owned())
@@ -90,12 +92,15 @@ async fn survives(
     orders.sort();
     acknowledged.sort();
     assert_eq!(orders, acknowledged, "none lost, none twice");
-    assert_eq!(system.moved().await.held, acknowledged.len());
+    assert_eq!(
+        system.payment_totals().await.authorizations,
+        acknowledged.len()
+    );
     system.assert_verified();
 }
 
 /// Waits until `more` further calls were made.
-async fn calls(asked: &AtomicUsize, more: usize) {
+async fn wait_for_calls(asked: &AtomicUsize, more: usize) {
     let target = asked.load(Ordering::SeqCst) + more;
     until("calls to be made", async || {
         asked.load(Ordering::SeqCst) >= target
@@ -106,18 +111,18 @@ async fn calls(asked: &AtomicUsize, more: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_and_killed_under_load_it_costs_no_order() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
-    survives(&mut system, async |broker, asked| {
+    assert_survives(&mut system, async |broker, asked| {
         for fault in ["restarted", "killed"] {
-            calls(asked, 50).await;
+            wait_for_calls(asked, 50).await;
             println!("broker {fault}");
             match fault {
                 "restarted" => tokio::task::block_in_place(|| broker.stop()),
                 _ => broker.kill(),
             }
-            calls(asked, 50).await;
+            wait_for_calls(asked, 50).await;
             broker.start();
         }
-        calls(asked, 100).await;
+        wait_for_calls(asked, 100).await;
     })
     .await;
 }
@@ -125,13 +130,13 @@ async fn restarted_and_killed_under_load_it_costs_no_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_its_data_wiped_it_costs_no_order() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
-    survives(&mut system, async |broker, asked| {
-        calls(asked, 50).await;
+    assert_survives(&mut system, async |broker, asked| {
+        wait_for_calls(asked, 50).await;
         broker.kill();
         broker.wipe();
-        calls(asked, 50).await;
+        wait_for_calls(asked, 50).await;
         broker.start();
-        calls(asked, 100).await;
+        wait_for_calls(asked, 100).await;
     })
     .await;
 }
@@ -140,14 +145,14 @@ async fn with_its_data_wiped_it_costs_no_order() {
 async fn while_it_is_away_the_gateway_says_so_at_once_and_recovers_by_itself() {
     let mut system = System::start_with_own_broker(&[]).await;
     system.stock("A", &[("main", 10)]).await;
-    let wish = order(&system.customer().await, "A", 1);
+    let new_order = order(&system.customer().await, "A", 1);
     system.broker.kill();
     until("the loss to be noticed", async || {
         system.get("/readyz").await.status == 503
     })
     .await;
     assert_eq!(system.get("/livez").await.status, 200);
-    let reply = system.post("/v1/orders", wish.clone()).await;
+    let reply = system.post("/v1/orders", new_order.clone()).await;
     assert!(reply.headers.contains_key("retry-after"));
     reply.expect_problem(503, "UNAVAILABLE");
     system
@@ -160,7 +165,7 @@ async fn while_it_is_away_the_gateway_says_so_at_once_and_recovers_by_itself() {
     })
     .await;
     until("an order to be taken", async || {
-        system.post("/v1/orders", wish.clone()).await.status == 201
+        system.post("/v1/orders", new_order.clone()).await.status == 201
     })
     .await;
 }
@@ -168,12 +173,12 @@ async fn while_it_is_away_the_gateway_says_so_at_once_and_recovers_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_it_is_short_of_memory_calls_are_refused_at_once_and_nothing_is_lost() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
-    survives(&mut system, async |broker, asked| {
-        calls(asked, 50).await;
+    assert_survives(&mut system, async |broker, asked| {
+        wait_for_calls(asked, 50).await;
         broker.control(&["set_vm_memory_high_watermark", "0"]);
-        calls(asked, 50).await;
+        wait_for_calls(asked, 50).await;
         broker.control(&["set_vm_memory_high_watermark", "0.4"]);
-        calls(asked, 100).await;
+        wait_for_calls(asked, 100).await;
     })
     .await;
 }
@@ -206,7 +211,7 @@ fn has_exchange(system: &System, name: &str) -> bool {
 async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
     let system = System::start_with_own_broker(&[]).await;
     system.stock("A", &[("main", 100)]).await;
-    let wish = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
+    let new_order = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
     for queue in [
         "order-worker-queue",
         "order-request-queue",
@@ -215,7 +220,7 @@ async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
         system.broker.control(&["delete_queue", queue]);
         let mut id = None;
         until("an order to be taken", async || {
-            let reply = system.post("/v1/orders", wish.clone()).await;
+            let reply = system.post("/v1/orders", new_order.clone()).await;
             id = reply.body["id"].as_str().map(str::to_owned);
             reply.status == 201
         })
@@ -230,7 +235,10 @@ async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
             "rabbit_exchange:delete(rabbit_misc:r(<<\"/\">>, exchange, <<\"{exchange}\">>), false, <<\"test\">>)."
         );
         system.broker.control(&["eval", &delete]);
-        system.post("/v1/orders", wish.clone()).await.expect(201);
+        system
+            .post("/v1/orders", new_order.clone())
+            .await
+            .expect(201);
         until("the exchange to be back", async || {
             has_exchange(&system, exchange)
         })
@@ -249,7 +257,7 @@ async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
         system.get("/readyz").await.status == 200 && worker.is_some_and(|(status, _)| status == 200)
     })
     .await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     endpoints::OPEN,
     harness::{Receiver, Reply, System, is_announced, order, python, send, until},
-    retries::unpaid,
+    retries::orders_with_failing_payments,
 };
 
 /// Names no version of anything.
@@ -58,7 +58,7 @@ impl Systems {
     async fn start() -> Self {
         let shop = System::start_with(&[OPEN, ("ORDER_APPROVAL", "manual")]).await;
         shop.stock("A", &[("main", 1000)]).await;
-        let (failing, _, ids) = unpaid(1).await;
+        let (failing, _, ids) = orders_with_failing_payments(1).await;
         until("a step to have failed", async || {
             let retries = failing.get("/v1/retries").await.expect(200);
             !retries["data"].as_array().unwrap().is_empty()

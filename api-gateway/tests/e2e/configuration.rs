@@ -7,14 +7,14 @@ use crate::harness::{Folder, Process, System, WORKER};
 
 fn start(name: &str, variables: &[(&str, &str)]) -> (bool, String) {
     let output = program(name, &[], variables);
-    (output.status.success(), complained(&output))
+    (output.status.success(), stderr_text(&output))
 }
 
-fn told(output: &Output) -> String {
+fn stdout_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn complained(output: &Output) -> String {
+fn stderr_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -88,20 +88,20 @@ fn a_configuration_is_checked_without_starting_anything() {
     ] {
         let variables = [("DATABASE_URL", database.as_str())];
         let right = program(name, &["--check-config"], &variables);
-        assert!(right.status.success(), "{}", complained(&right));
-        assert!(told(&right).starts_with("the configuration is right"));
+        assert!(right.status.success(), "{}", stderr_text(&right));
+        assert!(stdout_text(&right).starts_with("the configuration is right"));
         let refused = program(name, &["--check-config"], &[variables[0], wrong]);
         assert!(!refused.status.success());
         assert_eq!(
-            complained(&refused).lines().count(),
+            stderr_text(&refused).lines().count(),
             1,
             "{}",
-            complained(&refused)
+            stderr_text(&refused)
         );
         assert!(
-            complained(&refused).contains(wrong.0),
+            stderr_text(&refused).contains(wrong.0),
             "{}",
-            complained(&refused)
+            stderr_text(&refused)
         );
     }
     assert!(!folder.join("none").exists());
@@ -120,15 +120,15 @@ async fn a_container_engine_hears_whether_a_program_is_ready() {
         let port = address.rsplit(':').next().unwrap();
         for address in [address.clone(), format!("0.0.0.0:{port}")] {
             let asked = program(name, &["health"], &[(variable, &address)]);
-            assert!(asked.status.success(), "{}", complained(&asked));
-            assert_eq!(told(&asked), "ready\n");
+            assert!(asked.status.success(), "{}", stderr_text(&asked));
+            assert_eq!(stdout_text(&asked), "ready\n");
         }
         let nobody = program(name, &["health"], &[(variable, "127.0.0.1:9")]);
         assert!(!nobody.status.success());
         assert!(
-            complained(&nobody).contains("127.0.0.1:9"),
+            stderr_text(&nobody).contains("127.0.0.1:9"),
             "{}",
-            complained(&nobody)
+            stderr_text(&nobody)
         );
     }
 }
@@ -158,7 +158,7 @@ fn help_and_readme_name_every_variable_and_shells_can_complete() {
         assert!(own.len() > 5, "{own:?}");
         for variable in own.iter().chain(&common) {
             assert!(
-                told(&help).contains(variable),
+                stdout_text(&help).contains(variable),
                 "{name} --help does not know {variable}"
             );
             assert!(
@@ -167,7 +167,7 @@ fn help_and_readme_name_every_variable_and_shells_can_complete() {
             );
         }
         for shell in ["bash", "zsh", "fish"] {
-            let script = told(&program(name, &["completions", shell], &[]));
+            let script = stdout_text(&program(name, &["completions", shell], &[]));
             assert!(script.contains("check-config"), "{script}");
         }
         assert_eq!(program(name, &["dance"], &[]).status.code(), Some(2));

@@ -40,7 +40,7 @@ async fn wanted(folder: &Path, what: &str, running: &JoinHandle<String>) {
 async fn a_change_in_one_window_appears_in_the_other() {
     let system = System::start().await;
     seen(scenario(&system, "live", &[])).await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -55,7 +55,7 @@ async fn orders_are_approved_shipped_refunded_deleted_and_reset() {
 async fn products_shelves_and_customers_are_kept() {
     let system = System::start().await;
     seen(scenario(&system, "stock", &[])).await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -71,19 +71,19 @@ async fn what_is_stuck_says_why_and_has_its_button() {
     let system = System::start().await;
     for sku in ["A", "B", "C"] {
         system.stock(sku, &[("main", 5)]).await;
-        crate::dead_letters::uncapturable(&system, sku).await;
+        crate::dead_letters::order_with_failed_capture(&system, sku).await;
     }
     let running = scenario(&system, "stuck", &[]);
     wanted(&system.folder, "mend", &running).await;
     let mend = "UPDATE payments SET status = 'authorized'";
-    system.store.run(crate::harness::Book::Ledger, mend);
+    system.store.run(crate::harness::Tables::Ledger, mend);
     std::fs::write(system.folder.join("mended"), "").unwrap();
     seen(running).await;
 }
 
 #[tokio::test]
 async fn what_is_being_tried_again_says_why_and_is_tried_now() {
-    let (system, provider, _) = crate::retries::unpaid(3).await;
+    let (system, provider, _) = crate::retries::orders_with_failing_payments(3).await;
     let types = json!({"url": provider.url("/hook"), "event_types": ["order.*"]});
     system.post("/v1/webhook-endpoints", types).await;
     seen(scenario(&system, "retried", &[])).await;
@@ -112,7 +112,7 @@ async fn while_the_worker_is_away_the_console_says_so_and_recovers() {
 async fn what_outsiders_write_is_text() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let says = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
-    let receiver = Receiver::with(vec![crate::harness::Manner::Json(says)]).await;
+    let receiver = Receiver::with(vec![crate::harness::CannedResponse::Json(says)]).await;
     seen(scenario(&system, "hostile", &[&receiver.url("/hook")])).await;
 }
 

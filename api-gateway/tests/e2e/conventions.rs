@@ -23,8 +23,8 @@ async fn a_change_is_made_only_to_what_the_client_knows() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
-    let wish = order_paid_by(&customer, "A", 1, "pm_slow");
-    let created = system.post("/v1/orders", wish).await;
+    let new_order = order_paid_by(&customer, "A", 1, "pm_slow");
+    let created = system.post("/v1/orders", new_order).await;
     let tag = text(&created.headers, "etag").to_owned();
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/orders/{id}");
@@ -106,8 +106,8 @@ async fn whoever_prefers_to_wait_hears_what_came_of_the_payment() {
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
     let ask = async |method: &str, wait: &str| {
-        let wish = order_paid_by(&customer, "A", 1, method);
-        let request = system.request(Method::POST, "/v1/orders").json(&wish);
+        let new_order = order_paid_by(&customer, "A", 1, method);
+        let request = system.request(Method::POST, "/v1/orders").json(&new_order);
         send(request.header("prefer", wait)).await
     };
     let paid = ask("pm_ok", "wait=20").await;
@@ -133,9 +133,9 @@ async fn whoever_asks_again_under_a_key_may_wait_for_what_came_of_it() {
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
     for (method, status) in [("pm_ok", "processing"), ("pm_declined", "cancelled")] {
-        let wish = order_paid_by(&customer, "A", 1, method);
+        let new_order = order_paid_by(&customer, "A", 1, method);
         let ask = async |wait: Option<&str>| {
-            let request = system.request(Method::POST, "/v1/orders").json(&wish);
+            let request = system.request(Method::POST, "/v1/orders").json(&new_order);
             let request = request.header("idempotency-key", method);
             send(match wait {
                 Some(wait) => request.header("prefer", wait),
@@ -307,9 +307,9 @@ async fn the_same_key_at_the_same_moment_is_one_order() {
     let system = System::start().await;
     system.stock("A", &[("main", 50)]).await;
     let customer = system.customer().await;
-    let wish = order(&customer, "A", 1);
+    let new_order = order(&customer, "A", 1);
     let ask = || {
-        let request = system.request(Method::POST, "/v1/orders").json(&wish);
+        let request = system.request(Method::POST, "/v1/orders").json(&new_order);
         send(request.header("idempotency-key", "cart-1"))
     };
     let replies = futures_util::future::join_all((0..20).map(|_| ask())).await;
@@ -320,7 +320,7 @@ async fn the_same_key_at_the_same_moment_is_one_order() {
     ids.dedup();
     assert_eq!(ids.len(), 1, "{ids:?}");
     system.order_until(&ids[0], "announced", is_announced).await;
-    assert_eq!(system.shelf("A").await, (50, 1));
+    assert_eq!(system.stock_level("A").await, (50, 1));
 }
 
 #[tokio::test]

@@ -8,25 +8,25 @@ use serde_json::json;
 
 use crate::{
     endpoints::OPEN,
-    harness::{Manner, Receiver, System, is_announced, order, send, until},
+    harness::{CannedResponse, Receiver, System, is_announced, order, send, until},
 };
 
 /// Longer than the delivery timeout.
-const NEVER: Manner = Manner::Late(Duration::from_mins(2));
+const NEVER: CannedResponse = CannedResponse::Late(Duration::from_mins(2));
 
 #[tokio::test]
 async fn a_slow_endpoint_and_one_without_an_end_hold_nobody_up() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 100)]).await;
     let slow = Receiver::with(vec![NEVER]).await;
-    let endless = Receiver::with(vec![Manner::Endless]).await;
+    let endless = Receiver::with(vec![CannedResponse::Endless]).await;
     let good = Receiver::start().await;
     system.endpoint(&slow.url("/"), &["*"]).await;
     let (talkative, _) = system.endpoint(&endless.url("/"), &["order.created"]).await;
     system.endpoint(&good.url("/"), &["order.created"]).await;
     let mut ids = Vec::new();
     for _ in 0..20 {
-        ids.push(system.an_order().await);
+        ids.push(system.create_order().await);
     }
     until("the good one to hear of everything", async || {
         good.received().len() == 20
@@ -53,7 +53,7 @@ async fn a_crowd_that_never_answers_holds_nobody_up() {
     let good = Receiver::start().await;
     system.endpoint(&good.url("/"), &["*"]).await;
     for _ in 0..5 {
-        system.an_order().await;
+        system.create_order().await;
     }
     // Five events per order: created, reserved, authorized, processing and shipment created.
     until("the good one to hear of everything", async || {
@@ -81,7 +81,7 @@ async fn a_hundred_endpoints_hear_of_everything_once() {
         crowd.push(id);
     }
     // More deliveries than one batch creates.
-    let ordering = (0..12).map(async |_| system.an_order().await);
+    let ordering = (0..12).map(async |_| system.create_order().await);
     join_all(ordering).await;
     until("all of them to hear of everything", async || {
         receiver.received().len() >= 100 * 12
@@ -123,13 +123,13 @@ async fn what_is_made_is_told_while_more_is_being_made() {
 async fn who_has_much_to_be_told_comes_behind_who_has_little() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 100)]).await;
-    let thorough = Receiver::with(vec![Manner::Late(Duration::from_secs(1))]).await;
+    let thorough = Receiver::with(vec![CannedResponse::Late(Duration::from_secs(1))]).await;
     let mut crowd = Vec::new();
     for _ in 0..20 {
         crowd.push(system.endpoint(&thorough.url("/"), &["*"]).await.0);
     }
     for _ in 0..10 {
-        system.an_order().await;
+        system.create_order().await;
     }
     until("webhooks to be on their way", async || {
         !thorough.received().is_empty()
@@ -137,7 +137,7 @@ async fn who_has_much_to_be_told_comes_behind_who_has_little() {
     .await;
     let good = Receiver::start().await;
     system.endpoint(&good.url("/"), &["order.created"]).await;
-    system.an_order().await;
+    system.create_order().await;
     until("the order to be told", async || good.received().len() == 1).await;
     // Each of the other endpoints had fifty deliveries queued before, of one second each and at most eight at a
     // time.
@@ -154,7 +154,7 @@ async fn who_takes_nothing_is_tried_now_and_then_and_told_of_all_when_it_does() 
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
     let (broken, good) = (
-        Receiver::with(vec![Manner::Status(500)]).await,
+        Receiver::with(vec![CannedResponse::Status(500)]).await,
         Receiver::start().await,
     );
     let (id, _) = system.endpoint(&broken.url("/"), &["order.created"]).await;
@@ -170,7 +170,7 @@ async fn who_takes_nothing_is_tried_now_and_then_and_told_of_all_when_it_does() 
     let refused = broken.received().len();
     assert!((1..100).contains(&refused), "{refused} attempts");
 
-    broken.answer(Manner::Status(200));
+    broken.answer(CannedResponse::Status(200));
     let pending = format!("/v1/webhook-endpoints/{id}/deliveries?status=pending&limit=1");
     until("the other to hear of everything", async || {
         let page = system.get(&pending).await.expect(200);
@@ -186,7 +186,7 @@ async fn what_was_meant_for_a_disabled_endpoint_is_given_up() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
-    let broken = Receiver::with(vec![Manner::Status(500)]).await;
+    let broken = Receiver::with(vec![CannedResponse::Status(500)]).await;
     let (id, _) = system.endpoint(&broken.url("/"), &["order.created"]).await;
     let lines = vec![order(&customer, "A", 1); 300];
     system.import(&lines, None).await.expect(200);

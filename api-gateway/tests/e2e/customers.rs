@@ -4,8 +4,8 @@ use futures_util::{StreamExt, stream};
 use serde_json::json;
 
 use crate::{
-    harness::{Book, System, WORKER, order, until},
-    upgrade::ready,
+    harness::{System, Tables, WORKER, order, until},
+    upgrade::wait_until_ready,
 };
 
 #[tokio::test]
@@ -109,13 +109,13 @@ async fn a_customer_is_erased_and_the_ledger_stays() {
     let new = json!({"name": "Ada Lovelace", "email": "ada@lovelace.example"});
     let customer = system.post("/v1/customers", new).await.expect(201)["id"].clone();
     let customer = customer.as_str().unwrap();
-    let mut wish = order(customer, "A", 1);
-    wish["shipping_address"] = json!({"name": "Ada Lovelace", "line1": "St James's Square"});
-    wish["metadata"] = json!({"for": "analytical"});
+    let mut new_order = order(customer, "A", 1);
+    new_order["shipping_address"] = json!({"name": "Ada Lovelace", "line1": "St James's Square"});
+    new_order["metadata"] = json!({"for": "analytical"});
     let place = async || {
         let request = system
             .request(reqwest::Method::POST, "/v1/orders")
-            .json(&wish);
+            .json(&new_order);
         let key = uuid::Uuid::now_v7().to_string();
         let created = crate::harness::send(request.header("idempotency-key", key)).await;
         created.expect(201)["id"].as_str().unwrap().to_owned()
@@ -142,7 +142,7 @@ async fn a_customer_is_erased_and_the_ledger_stays() {
         .expect(200);
     let is_over = |order: &serde_json::Value| order["status"] == "delivered";
     system.order_until(&delivered, "delivered", is_over).await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     for _ in 0..2 {
         let erased = system.delete(&path).await;
         assert_eq!(erased.status, 204, "{}", erased.body);
@@ -176,7 +176,7 @@ async fn a_customer_is_erased_and_the_ledger_stays() {
         "SELECT message FROM dead_letters",
     ];
     for sql in tables {
-        let rows = system.store.run(crate::harness::Book::Orders, sql);
+        let rows = system.store.run(crate::harness::Tables::Orders, sql);
         for word in PERSONAL {
             assert!(!rows.contains(word), "{word}: {sql}");
         }
@@ -194,28 +194,28 @@ async fn what_happens_to_a_customer_at_the_same_moment_all_happens() {
     const CUSTOMERS: usize = 600;
     let system = System::start().await;
     // With SQLite there is one worker, which decides commands sequentially.
-    let second = (!system.store.is_sqlite()).then(|| system.start_beside(WORKER));
+    let second = (!system.store.is_sqlite()).then(|| system.start_additional_worker(WORKER));
     if let Some(second) = &second {
-        ready(second).await;
+        wait_until_ready(second).await;
     }
     let made = stream::iter(0..CUSTOMERS).map(|_| system.customer());
     let customers: Vec<_> = made.buffer_unordered(16).collect().await;
     // The three commands for a customer are some messages apart, so that different workers process them.
-    let deeds = ["verify", "block", "erase"].iter().enumerate();
-    let deeds = deeds.flat_map(|(place, deed)| {
+    let actions = ["verify", "block", "erase"].iter().enumerate();
+    let actions = actions.flat_map(|(place, action)| {
         let customers = customers.iter().enumerate();
-        customers.map(move |(number, id)| (number + 20 * place, *deed, id))
+        customers.map(move |(number, id)| (number + 20 * place, *action, id))
     });
-    let mut deeds: Vec<_> = deeds.collect();
-    deeds.sort_unstable();
+    let mut actions: Vec<_> = actions.collect();
+    actions.sort_unstable();
     let system = &system;
-    stream::iter(deeds)
-        .map(async |(_, deed, id)| {
+    stream::iter(actions)
+        .map(async |(_, action, id)| {
             let path = format!("/v1/customers/{id}");
-            match deed {
+            match action {
                 "erase" => system.delete(&path).await.expect(204),
-                deed => {
-                    let path = format!("{path}/{deed}");
+                action => {
+                    let path = format!("{path}/{action}");
                     system.post(&path, json!({})).await.expect(200)
                 }
             }
@@ -246,7 +246,7 @@ async fn an_order_that_another_worker_was_writing_for_an_erased_customer_is_seen
     system.post(&cancel, json!({})).await.expect(200);
     // Simulates a worker that has read the customer and is still writing its order.
     let other = uuid::Uuid::now_v7();
-    let writing = system.store.hold(&format!(
+    let writing = system.store.begin_transaction(&format!(
         "LOCK TABLE shelves IN ROW SHARE MODE;
          INSERT INTO orders (number, id, storefront, customer_id, status, is_deleted, created_at, state)
          SELECT number + 1000, '{other}', storefront, customer_id, 'pending', is_deleted, created_at,
@@ -259,7 +259,7 @@ async fn an_order_that_another_worker_was_writing_for_an_erased_customer_is_seen
         let waits = "SELECT count(*) FROM pg_locks
                      WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'shelves'::regclass";
         until("the erasing to wait for it", async || {
-            system.store.run(Book::Orders, waits) == "1"
+            system.store.run(Tables::Orders, waits) == "1"
         })
         .await;
         writing.commit();

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Book, Folder, Process, Store, System, WORKER, is_announced, order, setting, until,
+    Folder, Process, Store, System, Tables, WORKER, is_announced, order, setting, until,
 };
 
 /// A server of this test's own that scripts/lib.sh prepares, runs and forgets.
@@ -139,7 +139,7 @@ async fn a_worker_that_starts_before_its_database_lives_and_says_what_is_missing
             .env("DATABASE_URL", store.url())
             .status();
         assert!(migrated.unwrap().success());
-        held = Some(store.hold_writes());
+        held = Some(store.lock_writes());
         (store.url(), "locked")
     } else {
         let postgres = server.insert(Server::postgres(&folder));
@@ -244,7 +244,7 @@ async fn works_behind_pgbouncer(mode: &str) {
         let output = migrating.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
-    let mut system = System::start_over(folder, store, WORKER).await;
+    let mut system = System::start_with_store(folder, store, WORKER).await;
     system.set("DATABASE_URL", Some(&url));
     system.worker.terminate();
     system.restart_worker().await;
@@ -269,7 +269,7 @@ async fn works_behind_pgbouncer(mode: &str) {
         assert_eq!(shown(&url, "statement_timeout"), "0");
         assert_eq!(shown(&url, "enable_seqscan"), "on");
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
     for command in [&["verify"][..], &["export", "orders"]] {
         let output = run(command).output().unwrap();
@@ -341,14 +341,14 @@ async fn an_export_that_is_not_read_holds_no_transaction() {
         stdout.read_exact(&mut first).unwrap();
         if system.store.is_sqlite() {
             let write = "UPDATE relay SET position = position WHERE name = 'probe'";
-            system.store.run(Book::Orders, write);
+            system.store.run(Tables::Orders, write);
             // Whether a reader was in the way, and pages that are left of the log.
             let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
-            assert_eq!(system.store.run(Book::Orders, checkpoint), "0 0 0");
+            assert_eq!(system.store.run(Tables::Orders, checkpoint), "0 0 0");
         } else {
             let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                           AND application_name = 'order-worker' AND xact_start IS NOT NULL";
-            assert_eq!(system.store.run(Book::Orders, open), "0");
+            assert_eq!(system.store.run(Tables::Orders, open), "0");
         }
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).unwrap();

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Book, System, is_announced, order, python, send, until};
+use crate::harness::{System, Tables, is_announced, order, python, send, until};
 
 async fn letters(system: &System) -> Vec<Value> {
     let page = system.get("/v1/dead-letters?limit=200").await.expect(200);
@@ -11,7 +11,7 @@ async fn letters(system: &System) -> Vec<Value> {
 }
 
 /// Creates a delivered order whose payment can't be captured, because the provider has voided the authorization.
-pub(crate) async fn uncapturable(system: &System, sku: &str) -> String {
+pub(crate) async fn order_with_failed_capture(system: &System, sku: &str) -> String {
     let customer = system.customer().await;
     let created = system
         .post("/v1/orders", order(&customer, sku, 1))
@@ -38,14 +38,14 @@ pub(crate) async fn uncapturable(system: &System, sku: &str) -> String {
 fn ledger_status(system: &System, id: &str, status: &str) {
     let sql =
         format!("UPDATE payments SET status = '{status}' WHERE key = '{id}/authorize_payment'");
-    system.store.run(Book::Ledger, &sql);
+    system.store.run(Tables::Ledger, &sql);
 }
 
 #[tokio::test]
 async fn a_dead_step_says_why_and_once_redriven_is_done_once() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
-    let id = uncapturable(&system, "A").await;
+    let id = order_with_failed_capture(&system, "A").await;
     let dead = letters(&system).await;
     assert_eq!(dead.len(), 1, "{dead:?}");
     assert_eq!(dead[0]["kind"], "step");
@@ -114,8 +114,8 @@ async fn a_dead_step_says_why_and_once_redriven_is_done_once() {
 async fn a_discarded_capture_is_written_off_and_verify_names_goods_that_nothing_accounts_for() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
-    let lost = uncapturable(&system, "A").await;
-    let id = uncapturable(&system, "A").await;
+    let lost = order_with_failed_capture(&system, "A").await;
+    let id = order_with_failed_capture(&system, "A").await;
     system.assert_verified();
     system
         .delete(&format!("/v1/dead-letters/{id}:capture_payment"))
@@ -126,7 +126,7 @@ async fn a_discarded_capture_is_written_off_and_verify_names_goods_that_nothing_
     system.assert_verified();
     // Without the dead step, nobody knows of these goods.
     let forget = format!("DELETE FROM steps WHERE order_id = '{lost}'");
-    system.store.run(Book::Orders, &forget);
+    system.store.run(Tables::Orders, &forget);
     let (is_right, report) = system.verify();
     assert!(
         !is_right && report.contains(&format!("{lost}: goods worth 1000 left")),
@@ -193,7 +193,7 @@ async fn what_was_discarded_is_neither_captured_nor_refunded_later() {
             order["payment"]["refunded"].as_i64() > Some(0)
         })
         .await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     let given = "SELECT captured || ' ' || refunded FROM payments";
     assert_eq!(system.ledger(given), "6000 1000");
     let history = format!("/v1/orders/{id}/history?limit=200");
@@ -229,8 +229,11 @@ async fn goods_do_not_leave_unpaid_unless_an_operator_says_so() {
             discard(&system, &id, "capture_payment").await;
         }
     }
-    let unpaid = json!({"allow_unpaid": true});
-    system.post(&ship, unpaid).await.expect(201);
+    let orders_with_failing_payments = json!({"allow_unpaid": true});
+    system
+        .post(&ship, orders_with_failing_payments)
+        .await
+        .expect(201);
     system.assert_verified();
     discard(&system, &id, "capture_payment").await;
     system.assert_verified();
@@ -364,7 +367,7 @@ async fn messages_that_cannot_be_used_are_kept_as_they_came() {
         .get("/v1/dead-letters?cursor=x")
         .await
         .expect_problem(422, "INVALID_REQUEST");
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -394,7 +397,7 @@ async fn killed_while_it_archives_or_redrives_nothing_is_lost() {
         dead[0]["id"].as_str().unwrap()
     );
     let (reply, replacement) = tokio::join!(system.post(&path, json!({})), async {
-        until("the worker to die", async || system.deaths() == 2).await;
+        until("the worker to die", async || system.worker_crashes() == 2).await;
         system.spawn_replacement_worker()
     });
     system.worker = replacement;
@@ -418,7 +421,7 @@ async fn all_dead_steps_are_redriven_together() {
     let mut ids = Vec::new();
     for sku in ["A", "B", "C"] {
         system.stock(sku, &[("main", 5)]).await;
-        ids.push(uncapturable(&system, sku).await);
+        ids.push(order_with_failed_capture(&system, sku).await);
     }
     for id in &ids {
         ledger_status(&system, id, "authorized");

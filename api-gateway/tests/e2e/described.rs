@@ -25,7 +25,7 @@ async fn schemathesis_finds_nothing_that_is_not_as_described() {
     let folder = system.folder.to_str().unwrap();
     let said = python("described.py", &["fuzz", &system.url(""), KEY, folder]);
     assert!(said.contains("Tested"), "{said}");
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -88,11 +88,11 @@ async fn events_are_as_their_description_says() {
     let customer = system.customer().await;
     let mut ids = Vec::new();
     for method in ["pm_ok", "pm_declined", "pm_flaky", "pm_ok"] {
-        let wish = order_paid_by(&customer, "A", 1, method);
-        let created = system.post("/v1/orders", wish).await.expect(201);
+        let new_order = order_paid_by(&customer, "A", 1, method);
+        let created = system.post("/v1/orders", new_order).await.expect(201);
         ids.push(created["id"].as_str().unwrap().to_owned());
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     for (number, kind) in ["shipped", "in_transit", "delivered"].iter().enumerate() {
         let kind = format!("shipment.{kind}");
         let id = format!("m-{number}");
@@ -118,7 +118,7 @@ async fn events_are_as_their_description_says() {
             .await
             .expect(200);
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     let description = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/asyncapi.json");
     let said = python(
         "described.py",

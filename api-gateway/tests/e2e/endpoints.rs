@@ -8,7 +8,9 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Book, Manner, Receiver, System, is_announced, order, send, setting, until};
+use crate::harness::{
+    CannedResponse, Receiver, System, Tables, is_announced, order, send, setting, until,
+};
 
 pub(crate) const OPEN: (&str, &str) = ("WEBHOOK_ALLOW_PRIVATE", "1");
 
@@ -21,7 +23,7 @@ impl System {
         (text("id"), text("secret"))
     }
 
-    pub(crate) async fn an_order(&self) -> String {
+    pub(crate) async fn create_order(&self) -> String {
         let customer = self.customer().await;
         let created = self.post("/v1/orders", order(&customer, "A", 1)).await;
         created.expect(201)["id"].as_str().unwrap().to_owned()
@@ -55,7 +57,7 @@ impl System {
 }
 
 /// Parses events with third-party tools and returns their ids.
-fn understood(lines: &[Value]) -> Vec<String> {
+fn parsed_event_ids(lines: &[Value]) -> Vec<String> {
     let script = format!("{}/tests/e2e/events.py", env!("CARGO_MANIFEST_DIR"));
     let mut reader = Command::new("python3")
         .arg(script)
@@ -102,7 +104,7 @@ async fn others_read_the_same_events_over_webhook_feed_stream_and_broker() {
         .send()
         .await
         .unwrap();
-    let id = system.an_order().await;
+    let id = system.create_order().await;
     system.order_until(&id, "announced", is_announced).await;
     until("both webhooks", async || receiver.received().len() == 2).await;
 
@@ -149,7 +151,7 @@ async fn others_read_the_same_events_over_webhook_feed_stream_and_broker() {
     };
     lines.extend(published.iter().filter(of_order).cloned());
 
-    let mut ids = understood(&lines);
+    let mut ids = parsed_event_ids(&lines);
     assert_eq!(ids.len(), 8, "two events in four ways: {ids:?}");
     ids.sort();
     assert!(
@@ -171,11 +173,15 @@ async fn others_read_the_same_events_over_webhook_feed_stream_and_broker() {
 async fn an_endpoint_that_fails_is_tried_again_and_listed_with_what_it_said() {
     let mut system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
-    let receiver = Receiver::with(vec![Manner::Status(500), Manner::Status(204)]).await;
+    let receiver = Receiver::with(vec![
+        CannedResponse::Status(500),
+        CannedResponse::Status(204),
+    ])
+    .await;
     let (endpoint, _) = system
         .endpoint(&receiver.url("/"), &["order.created"])
         .await;
-    system.an_order().await;
+    system.create_order().await;
     let failed = system
         .delivery_until(&endpoint, |delivery| {
             delivery["attempts"][0]["response_code"] == 500
@@ -228,13 +234,13 @@ async fn what_tells_of_an_event_that_is_not_kept_any_more_ends() {
     let (endpoint, _) = system
         .endpoint(&receiver.url("/"), &["order.created"])
         .await;
-    let order = system.an_order().await;
+    let order = system.create_order().await;
     let told = system
         .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
     // As if events were kept for a shorter time than deliveries.
     let forget = format!("DELETE FROM events WHERE subject = '{order}'");
-    system.store.run(Book::Orders, &forget);
+    system.store.run(Tables::Orders, &forget);
     let path = format!("/v1/webhook-endpoints/{endpoint}");
     let again = format!(
         "{path}/deliveries/{}/redeliver",
@@ -253,7 +259,7 @@ async fn what_tells_of_an_event_that_is_not_kept_any_more_ends() {
         format!("replace({state}, '{from}', '{to}')")
     });
     system.store.run(
-        Book::Orders,
+        Tables::Orders,
         &format!("UPDATE deliveries SET status = 'pending', due_at = 1, state = {state}"),
     );
     let failed = system
@@ -275,11 +281,11 @@ async fn what_tells_of_an_event_that_is_not_kept_any_more_ends() {
 async fn an_endpoint_that_is_gone_is_disabled_and_everybody_is_told() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
-    let receiver = Receiver::with(vec![Manner::Status(410)]).await;
+    let receiver = Receiver::with(vec![CannedResponse::Status(410)]).await;
     let (endpoint, _) = system
         .endpoint(&receiver.url("/"), &["order.created"])
         .await;
-    system.an_order().await;
+    system.create_order().await;
     let path = format!("/v1/webhook-endpoints/{endpoint}");
     until("it to be disabled", async || {
         system.get(&path).await.expect(200)["is_enabled"] == false
@@ -296,7 +302,7 @@ async fn an_endpoint_that_is_gone_is_disabled_and_everybody_is_told() {
     assert_eq!(told["data"][0]["subject"], endpoint.as_str());
     assert_eq!(told["data"][0]["data"]["reason"], "gone");
     // A disabled endpoint gets no deliveries until it is enabled again.
-    system.an_order().await;
+    system.create_order().await;
     let delivery = system.deliveries(&endpoint).await[0].clone();
     let again = format!(
         "{path}/deliveries/{}/redeliver",
@@ -306,7 +312,7 @@ async fn an_endpoint_that_is_gone_is_disabled_and_everybody_is_told() {
         .post(&again, json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
-    receiver.answer(Manner::Status(200));
+    receiver.answer(CannedResponse::Status(200));
     let enable = system
         .request(Method::PATCH, &path)
         .json(&json!({"is_enabled": true}));
@@ -314,7 +320,7 @@ async fn an_endpoint_that_is_gone_is_disabled_and_everybody_is_told() {
         send(enable).await.expect(200)["disabled_reason"],
         Value::Null
     );
-    let id = system.an_order().await;
+    let id = system.create_order().await;
     until("the next one", async || {
         let received = receiver.received();
         received
@@ -338,7 +344,7 @@ async fn an_endpoint_hears_of_what_happens_after_everything_began_again() {
         .endpoint(&receiver.url("/"), &["order.created"])
         .await;
     system.post("/demo/reset", json!({})).await.expect(200);
-    let id = system.an_order().await;
+    let id = system.create_order().await;
     until("the order to be told", async || {
         let received = receiver.received();
         received
@@ -371,7 +377,7 @@ async fn while_a_secret_is_rotated_both_sign() {
         let shown = shown.expect(200).to_string();
         assert!(!shown.contains("whsec_"), "{shown}");
     }
-    system.an_order().await;
+    system.create_order().await;
     until("the webhook", async || receiver.received().len() == 1).await;
     let verify = |index: usize, secret: &str| {
         let received = receiver.received()[index].clone();
@@ -387,7 +393,7 @@ async fn while_a_secret_is_rotated_both_sign() {
         .post(&format!("{path}/rotate-secret"), at_once)
         .await
         .expect(200);
-    system.an_order().await;
+    system.create_order().await;
     until("the next webhook", async || receiver.received().len() == 2).await;
     assert!(verify(1, rotated["secret"].as_str().unwrap()).is_ok());
     assert!(verify(1, &new).is_err() && verify(1, &old).is_err());
@@ -447,7 +453,7 @@ async fn endpoints_are_their_owners_business() {
     system.stock("A", &[("main", 10)]).await;
     for storefront in ["us", "eu"] {
         system.key = Some(format!("key-of-{storefront}"));
-        system.an_order().await;
+        system.create_order().await;
     }
     until("everything to be told", async || {
         everything.received().len() == 2
@@ -491,7 +497,7 @@ async fn webhooks_go_nowhere_but_to_public_addresses() {
     let (endpoint, _) = system
         .endpoint(&format!("https://localhost:{port}/"), &["order.created"])
         .await;
-    system.an_order().await;
+    system.create_order().await;
     let failed = system
         .delivery_until(&endpoint, |delivery| !delivery["attempts"][0].is_null())
         .await;
@@ -505,9 +511,9 @@ async fn redirects_are_not_followed() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
     let inside = Receiver::start().await;
-    let outside = Receiver::with(vec![Manner::Redirect(inside.url("/secret"))]).await;
+    let outside = Receiver::with(vec![CannedResponse::Redirect(inside.url("/secret"))]).await;
     let (endpoint, _) = system.endpoint(&outside.url("/"), &["order.created"]).await;
-    system.an_order().await;
+    system.create_order().await;
     let failed = system
         .delivery_until(&endpoint, |delivery| !delivery["attempts"][0].is_null())
         .await;
@@ -520,9 +526,9 @@ async fn redirects_are_not_followed() {
 async fn a_receiver_that_says_200_has_taken_it_whatever_becomes_of_the_body() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
-    let stalled = Receiver::with(vec![Manner::Stalled]).await;
-    let endless = Receiver::with(vec![Manner::Endless]).await;
-    let busy = Receiver::with(vec![Manner::RetryAfter(503, "3600".to_owned())]).await;
+    let stalled = Receiver::with(vec![CannedResponse::Stalled]).await;
+    let endless = Receiver::with(vec![CannedResponse::Endless]).await;
+    let busy = Receiver::with(vec![CannedResponse::RetryAfter(503, "3600".to_owned())]).await;
     let mut endpoints = Vec::new();
     for receiver in [&stalled, &endless, &busy] {
         let made = system
@@ -530,7 +536,7 @@ async fn a_receiver_that_says_200_has_taken_it_whatever_becomes_of_the_body() {
             .await;
         endpoints.push(made.0);
     }
-    system.an_order().await;
+    system.create_order().await;
     for endpoint in &endpoints[..2] {
         let taken = system
             .delivery_until(endpoint, |delivery| delivery["status"] == "succeeded")
@@ -555,7 +561,7 @@ async fn a_receiver_that_says_200_has_taken_it_whatever_becomes_of_the_body() {
 async fn an_endpoints_tag_changes_with_what_it_shows_and_its_version_with_what_was_changed() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
-    let receiver = Receiver::with(vec![Manner::Status(500)]).await;
+    let receiver = Receiver::with(vec![CannedResponse::Status(500)]).await;
     let (endpoint, _) = system
         .endpoint(&receiver.url("/"), &["order.created"])
         .await;
@@ -567,7 +573,7 @@ async fn an_endpoints_tag_changes_with_what_it_shows_and_its_version_with_what_w
         send(request.header("if-none-match", tag.clone()))
     };
     assert_eq!(known().await.status, 304);
-    system.an_order().await;
+    system.create_order().await;
     let refused = |delivery: &Value| delivery["attempts"][0].is_object();
     system.delivery_until(&endpoint, refused).await;
     let failing = known().await;

@@ -58,7 +58,7 @@ async fn malformed_requests_are_told_what_is_wrong() {
 #[tokio::test]
 async fn every_broken_rule_is_reported_at_once_with_its_pointer() {
     let system = System::start().await;
-    let wish = json!({
+    let new_order = json!({
         "customer_id": "ada",
         "items": [{"sku": "A", "quantity": 0}, {"sku": "a b", "quantity": 1, "colour": "red"}, {"quantity": 1e99}],
         "payment_method": "4242424242424242",
@@ -66,7 +66,7 @@ async fn every_broken_rule_is_reported_at_once_with_its_pointer() {
         "surprise": true,
     });
     let problem = system
-        .post("/v1/orders", wish)
+        .post("/v1/orders", new_order)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     let pointers: Vec<_> = problem["errors"]
@@ -157,15 +157,15 @@ async fn unknown_routes_and_wrong_methods_are_problems_too() {
 async fn a_sane_request_id_is_taken_over_and_goes_all_the_way() {
     let system = System::start().await;
     system.stock("A", &[("main", 1)]).await;
-    let wish = order(&system.customer().await, "A", 1);
+    let new_order = order(&system.customer().await, "A", 1);
     let create = system
         .request(Method::POST, "/v1/orders")
         .header("x-request-id", "cart-42")
-        .json(&wish);
+        .json(&new_order);
     let reply = send(create).await;
     assert_eq!(reply.headers["x-request-id"], "cart-42");
     let created = reply.expect(201);
-    system.quiet().await;
+    system.wait_until_idle().await;
     let history = system
         .get(&format!(
             "/v1/orders/{}/history",

@@ -38,12 +38,12 @@ async fn feed(system: &System, filter: &str, after: &str) -> Vec<Value> {
 }
 
 /// A client of a stream of server-sent events.
-struct Stream {
+struct EventStreamClient {
     chunks: futures_util::stream::BoxStream<'static, reqwest::Result<Vec<u8>>>,
     text: String,
 }
 
-impl Stream {
+impl EventStreamClient {
     async fn open(
         client: &Client,
         url: &str,
@@ -158,7 +158,7 @@ async fn a_reader_beside_many_writers_never_finds_something_new_behind_itself() 
                 reply.expect(201);
             }
         }
-        system.quiet().await;
+        system.wait_until_idle().await;
         is_over.store(true, Ordering::Release);
     };
     let (seen, ()) = tokio::join!(reading, writing);
@@ -264,11 +264,15 @@ async fn storefronts_hear_of_nothing_but_their_own() {
     let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
     let client = system.client.clone();
     let url = system.url("/v1/events/stream");
-    assert!(Stream::open(&client, &url, None, None).await.is_none());
-    let mut live = Stream::open(&client, &url, None, Some("key-of-us"))
+    assert!(
+        EventStreamClient::open(&client, &url, None, None)
+            .await
+            .is_none()
+    );
+    let mut live = EventStreamClient::open(&client, &url, None, Some("key-of-us"))
         .await
         .unwrap();
-    let mut everybodys = Stream::open(&client, &url, None, Some("key-of-operator"))
+    let mut operator_stream = EventStreamClient::open(&client, &url, None, Some("key-of-operator"))
         .await
         .unwrap();
 
@@ -294,11 +298,12 @@ async fn storefronts_hear_of_nothing_but_their_own() {
     // An event of another storefront is a valid position in the feed, but is not shown.
     system.key = Some("key-of-operator".to_owned());
     let theirs = feed(&system, "&storefront=eu", "0").await;
-    let again = Stream::open(&client, &url, Some(id(&theirs[0])), Some("key-of-us")).await;
+    let again =
+        EventStreamClient::open(&client, &url, Some(id(&theirs[0])), Some("key-of-us")).await;
     assert_eq!(again.unwrap().next().await.unwrap()["storefront"], "us");
     let mut storefronts = BTreeSet::new();
     while storefronts.len() < 3 {
-        storefronts.insert(everybodys.next().await.unwrap()["storefront"].to_string());
+        storefronts.insert(operator_stream.next().await.unwrap()["storefront"].to_string());
     }
 }
 
@@ -319,7 +324,9 @@ async fn a_reader_that_reconnects_a_hundred_times_gets_every_event_once() {
         loop {
             let was_over = over.load(Ordering::Acquire);
             let last = events.last().map(|event| id(event).to_owned());
-            let Some(mut stream) = Stream::open(&client, &url, last.as_deref(), None).await else {
+            let Some(mut stream) =
+                EventStreamClient::open(&client, &url, last.as_deref(), None).await
+            else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
@@ -379,7 +386,7 @@ async fn a_reader_that_reconnects_a_hundred_times_gets_every_event_once() {
         system.get("/v1/orders?limit=1").await.status == 200
     })
     .await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     is_over.store(true, Ordering::Release);
     let (events, connections) = reading.await.unwrap();
     assert!(
@@ -401,8 +408,9 @@ async fn a_thousand_listen_and_those_who_do_not_read_harm_nobody() {
     let url = system.url("/v1/events/stream?type=order.created");
     // More streams than the gateway allows requests in flight.
     let streams =
-        join_all((0..1_500).map(|_| Stream::open(&system.client, &url, None, None))).await;
-    let mut streams: Vec<Stream> = streams.into_iter().map(Option::unwrap).collect();
+        join_all((0..1_500).map(|_| EventStreamClient::open(&system.client, &url, None, None)))
+            .await;
+    let mut streams: Vec<EventStreamClient> = streams.into_iter().map(Option::unwrap).collect();
     // Most streams are never read.
     let idle = streams.split_off(500);
     for _ in 0..30 {

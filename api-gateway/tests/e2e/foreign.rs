@@ -11,7 +11,7 @@ async fn a_foreign_client_asks_and_listens_as_the_contract_says() {
     let customer = system.customer().await;
     let said = python("foreign.py", &["talk", &system.broker.url(), &customer]);
     assert!(said.contains("talked"), "{said}");
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -22,7 +22,7 @@ async fn a_storefront_may_not_do_an_operators_work_over_the_broker_either() {
     let customer = system.customer().await;
     let said = python("foreign.py", &["roles", &system.broker.url(), &customer]);
     assert!(said.contains("refused"), "{said}");
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -34,7 +34,7 @@ async fn one_message_that_no_client_can_decode_does_not_freeze_the_worker() {
     let customer = system.customer().await;
     let said = python("foreign.py", &["poison", &system.broker.url(), &customer]);
     assert!(said.contains("survived"), "{said}");
-    assert_eq!(system.quiet().await.len(), 20);
+    assert_eq!(system.wait_until_idle().await.len(), 20);
     // The archive of dead letters is not blocked either: the broker drops the message in the end.
     let said = python("foreign.py", &["reject", &system.broker.url(), &customer]);
     assert!(said.contains("sent"), "{said}");
@@ -98,7 +98,7 @@ async fn a_message_that_cannot_be_decoded_costs_no_accepted_order_behind_it() {
     .await;
     let letters = system.get("/v1/dead-letters").await.expect(200);
     assert_eq!(letters["data"], serde_json::json!([]));
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -146,7 +146,7 @@ async fn dead_letters_are_read_by_their_type_and_what_was_delivered_too_often_go
         letters().await.len() == 1 && system.orders().await.len() == 2
     })
     .await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 

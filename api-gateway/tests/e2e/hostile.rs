@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Book, Reply, System, order, python, run_worker, send, until};
+use crate::harness::{Reply, System, Tables, order, python, run_worker, send, until};
 
 /// JSON of so many levels.
 fn nested(levels: usize) -> String {
@@ -151,13 +151,13 @@ async fn nesting_is_bounded_and_what_is_stored_deeper_can_be_read() {
         .await
         .expect(201);
     let id = id["id"].as_str().unwrap().to_owned();
-    system.quiet().await;
+    system.wait_until_idle().await;
     for (table, column) in [("orders", "state"), ("events", "data")] {
         let sql = format!(
             "UPDATE {table} SET {column} = replace({column}, '\"DEEP\"', '{}')",
             nested(125)
         );
-        system.store.run(Book::Orders, &sql);
+        system.store.run(Tables::Orders, &sql);
     }
     system.assert_verified();
     system.read_everything().await;
@@ -165,7 +165,7 @@ async fn nesting_is_bounded_and_what_is_stored_deeper_can_be_read() {
         .post(&format!("/v1/orders/{id}/cancel"), json!({}))
         .await
         .expect(200);
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -182,7 +182,7 @@ async fn a_row_that_can_not_be_read_harms_only_itself() {
             .expect(201);
         ids.push(created["id"].as_str().unwrap().to_owned());
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     // Of one the row, of another its first event.
     let [_, row, _, event, _] = &ids[..] else {
         panic!()
@@ -193,7 +193,7 @@ async fn a_row_that_can_not_be_read_harms_only_itself() {
             "UPDATE events SET data = '{{\"number\":' WHERE subject = '{event}' AND sequence = 1"
         ),
     ] {
-        system.store.run(Book::Orders, &sql);
+        system.store.run(Tables::Orders, &sql);
     }
     let (is_right, report) = system.verify();
     assert!(!is_right);
@@ -315,7 +315,7 @@ async fn nul_characters_are_refused_over_the_broker() {
     let customer = system.customer().await;
     let said = python("foreign.py", &["nul", &system.broker.url(), &customer]);
     assert!(said.contains("refused"), "{said}");
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.read_everything().await;
     system.assert_verified();
 }
@@ -548,7 +548,7 @@ async fn whatever_is_stored_of_hostile_input_can_be_read_back() {
             + report["duplicates"].as_u64().unwrap(),
         lines.len() as u64
     );
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.read_everything().await;
     system.assert_verified();
 }

@@ -20,8 +20,8 @@ async fn create(system: &System, key: &str, body: &Value) -> Reply {
 async fn one_key_from_twenty_connections_makes_one_order_even_across_restarts() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
-    let wish = order(&system.customer().await, "A", 1);
-    let replies = join_all((0..20).map(|_| create(&system, "key-1", &wish))).await;
+    let new_order = order(&system.customer().await, "A", 1);
+    let replies = join_all((0..20).map(|_| create(&system, "key-1", &new_order))).await;
     let first_time = replies
         .iter()
         .filter(|reply| !reply.headers.contains_key("idempotent-replayed"))
@@ -29,7 +29,7 @@ async fn one_key_from_twenty_connections_makes_one_order_even_across_restarts() 
     assert_eq!(first_time, 1);
     let bodies: Vec<Value> = replies.into_iter().map(|reply| reply.expect(201)).collect();
     assert!(bodies.iter().all(|body| *body == bodies[0]));
-    let order = system.quiet().await;
+    let order = system.wait_until_idle().await;
     assert_eq!(order.len(), 1);
     assert_ne!(
         order[0]["version"], bodies[0]["version"],
@@ -40,7 +40,7 @@ async fn one_key_from_twenty_connections_makes_one_order_even_across_restarts() 
     system.gateway.terminate();
     system.restart_worker().await;
     system.restart_gateway().await;
-    let replayed = create(&system, "key-1", &wish).await;
+    let replayed = create(&system, "key-1", &new_order).await;
     assert_eq!(replayed.headers["idempotent-replayed"], "true");
     assert_eq!(
         replayed.headers["location"],
@@ -80,18 +80,18 @@ async fn a_key_with_another_body_is_refused() {
 async fn a_refusal_is_replayed_too() {
     let system = System::start().await;
     system.stock("A", &[("main", 0)]).await;
-    let wish = order(&system.customer().await, "A", 1);
-    create(&system, "key-1", &wish)
+    let new_order = order(&system.customer().await, "A", 1);
+    create(&system, "key-1", &new_order)
         .await
         .expect_problem(409, "OUT_OF_STOCK");
     system
         .put("/v1/products/A/stock/main", json!({"on_hand": 5}))
         .await
         .expect(200);
-    let replayed = create(&system, "key-1", &wish).await;
+    let replayed = create(&system, "key-1", &new_order).await;
     assert_eq!(replayed.headers["idempotent-replayed"], "true");
     replayed.expect_problem(409, "OUT_OF_STOCK");
-    create(&system, "key-2", &wish).await.expect(201);
+    create(&system, "key-2", &new_order).await.expect(201);
 }
 
 #[tokio::test]
@@ -106,8 +106,8 @@ async fn two_storefronts_may_use_the_same_key() {
     let mut ids = Vec::new();
     for key in ["key-of-eu", "key-of-us"] {
         system.key = Some(key.to_owned());
-        let wish = order(&system.customer().await, "A", 1);
-        let created = create(&system, "key-1", &wish).await.expect(201);
+        let new_order = order(&system.customer().await, "A", 1);
+        let created = create(&system, "key-1", &new_order).await.expect(201);
         ids.push(created["id"].clone());
     }
     assert_ne!(ids[0], ids[1]);

@@ -114,7 +114,7 @@ async fn lines_are_accepted_known_or_rejected_each_on_its_own() {
             .as_array()
             .unwrap()
             .iter()
-            .all(|shelf| shelf["reserved"] == 0)
+            .all(|stock_level| stock_level["reserved"] == 0)
     );
 
     // A later line for a known external id changes nothing.
@@ -128,7 +128,7 @@ async fn lines_are_accepted_known_or_rejected_each_on_its_own() {
         .await
         .expect(200);
     assert_eq!(approved["approved"], 3);
-    system.quiet().await;
+    system.wait_until_idle().await;
     assert_eq!(
         system.by_status().await,
         [("processing".to_owned(), 2), ("cancelled".to_owned(), 1)].into()
@@ -245,21 +245,22 @@ async fn under_a_key_lines_are_known_by_their_content() {
 async fn an_import_that_an_earlier_version_began_is_known_again() {
     let folder = Folder::new();
     let store = Store::new(&folder);
-    let mut system = System::start_over(folder, store, &setting("TEST_PREVIOUS_WORKER")).await;
+    let mut system =
+        System::start_with_store(folder, store, &setting("TEST_PREVIOUS_WORKER")).await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
     let line = |quantity: u32| order(&customer, "A", quantity);
     let key = Some("import-1");
     let report = system.import(&[line(1), line(2), line(3)], key).await;
     assert_eq!(counts(&report.expect(200)), (3, 0, 0));
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.worker.kill();
     system.set_worker(WORKER);
     system.restart_worker().await;
     // The second is another one now.
     let report = system.import(&[line(1), line(4), line(3)], key).await;
     assert_eq!(counts(&report.expect(200)), (1, 2, 0));
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 

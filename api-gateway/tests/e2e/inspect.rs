@@ -79,7 +79,7 @@ async fn a_demonstration_goes_back_to_its_beginning() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|shelf| (&shelf["on_hand"], &shelf["reserved"]))
+            .map(|stock_level| (&stock_level["on_hand"], &stock_level["reserved"]))
             .collect();
         assert_eq!(on_hand, [(&json!(5), &json!(0)), (&json!(2), &json!(0))]);
         // The feed continues after the reset.

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Moved, System, order, order_paid_by, try_send};
+use crate::harness::{PaymentTotals, System, order, order_paid_by, try_send};
 
 /// Values of `CRASH_AT`: `order_worker::crash::Point`.
 const POINTS: [&str; 7] = [
@@ -28,13 +28,13 @@ const METHODS: [&str; 4] = [
 ];
 
 /// Creates an order, retrying with the same key until it is acknowledged, and returns its id.
-async fn create(system: &System, wish: Value) -> String {
+async fn create(system: &System, new_order: Value) -> String {
     let key = Uuid::now_v7().to_string();
     loop {
         let request = system
             .request(Method::POST, "/v1/orders")
             .header("idempotency-key", &key)
-            .json(&wish);
+            .json(&new_order);
         match try_send(request).await.unwrap() {
             reply if reply.status == 201 => return reply.body["id"].as_str().unwrap().to_owned(),
             reply => assert!(
@@ -48,8 +48,8 @@ async fn create(system: &System, wish: Value) -> String {
 }
 
 /// Delivers the acknowledged orders and checks that each was completed and paid once.
-async fn assert_all_is_well(system: &System, acknowledged: &[String]) {
-    let orders = system.quiet().await;
+async fn assert_orders_complete(system: &System, acknowledged: &[String]) {
+    let orders = system.wait_until_idle().await;
     let mut ids: Vec<_> = orders
         .iter()
         .map(|order| order["id"].as_str().unwrap().to_owned())
@@ -75,7 +75,7 @@ async fn assert_all_is_well(system: &System, acknowledged: &[String]) {
             status => assert_eq!(status, "delivered"),
         }
     }
-    let delivered = system.quiet().await;
+    let delivered = system.wait_until_idle().await;
     let paid = delivered
         .iter()
         .filter(|order| order["payment"]["status"] == "captured")
@@ -88,12 +88,12 @@ async fn assert_all_is_well(system: &System, acknowledged: &[String]) {
             .count()
     );
     // According to the provider.
-    let once = Moved {
-        held: paid,
-        taken: paid,
-        ..Moved::default()
+    let once = PaymentTotals {
+        authorizations: paid,
+        captures: paid,
+        ..PaymentTotals::default()
     };
-    assert_eq!(system.moved().await, once);
+    assert_eq!(system.payment_totals().await, once);
     if system.stripe.is_none() {
         let twice = "SELECT payment FROM movements GROUP BY payment, kind HAVING count(*) > 1";
         assert_eq!(system.ledger(twice), "");
@@ -109,7 +109,7 @@ async fn killed_between_any_two_effects_nothing_is_lost_or_done_twice() {
     let mut acknowledged = Vec::new();
     for round in 1..=2 {
         for point in POINTS {
-            let before = system.deaths();
+            let before = system.worker_crashes();
             system.worker.kill();
             system.set("CRASH_AT", Some(&format!("{point}:{round}")));
             system.launch_worker();
@@ -122,9 +122,9 @@ async fn killed_between_any_two_effects_nothing_is_lost_or_done_twice() {
                 let mut answered = None;
                 tokio::select! {
                     ids = &mut orders => answered = Some(ids),
-                    () = died(&system, before) => {}
+                    () = worker_crashed(&system, before) => {}
                 }
-                if system.deaths() > before {
+                if system.worker_crashes() > before {
                     println!(
                         "killed {point}, time {round}; all answered before: {}",
                         answered.is_some()
@@ -140,12 +140,12 @@ async fn killed_between_any_two_effects_nothing_is_lost_or_done_twice() {
         }
     }
     system.set("CRASH_AT", None);
-    assert_all_is_well(&system, &acknowledged).await;
+    assert_orders_complete(&system, &acknowledged).await;
 }
 
 /// Waits until the worker's log shows more deaths than `before`.
-async fn died(system: &System, before: usize) {
-    while system.deaths() == before {
+async fn worker_crashed(system: &System, before: usize) {
+    while system.worker_crashes() == before {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -175,7 +175,7 @@ async fn killed_at_random_moments_nothing_is_lost_or_done_twice() {
         acknowledged.extend(ids);
         system.worker = replacement;
     }
-    assert_all_is_well(&system, &acknowledged).await;
+    assert_orders_complete(&system, &acknowledged).await;
 }
 
 #[tokio::test]
@@ -188,19 +188,19 @@ async fn a_create_without_a_key_survives_the_death_between_commit_and_reply_as_o
     system.launch_worker();
     let (reply, replacement) =
         tokio::join!(system.post("/v1/orders", order(&customer, "A", 1)), async {
-            died(&system, 0).await;
+            worker_crashed(&system, 0).await;
             system.spawn_replacement_worker()
         });
     let created = reply.expect(201);
     system.worker = replacement;
-    let orders = system.quiet().await;
+    let orders = system.wait_until_idle().await;
     assert_eq!(
         orders.len(),
         1,
         "the redelivered request found the order that was there"
     );
     assert_eq!(orders[0]["id"], created["id"]);
-    assert_eq!(system.shelf("A").await, (10, 1));
+    assert_eq!(system.stock_level("A").await, (10, 1));
     system.assert_verified();
 }
 
@@ -222,7 +222,7 @@ async fn asked_to_stop_the_worker_finishes_what_it_holds() {
         acknowledged.extend(ids);
         system.worker = replacement;
     }
-    assert_all_is_well(&system, &acknowledged).await;
+    assert_orders_complete(&system, &acknowledged).await;
 }
 
 #[tokio::test]
@@ -248,8 +248,8 @@ async fn a_gateway_killed_between_request_and_reply_costs_nothing_but_an_answer(
             .json(&body);
         try_send(again).await.unwrap().expect(201);
     }
-    assert_eq!(system.quiet().await.len(), 5);
-    assert_eq!(system.shelf("A").await, (10, 5));
+    assert_eq!(system.wait_until_idle().await.len(), 5);
+    assert_eq!(system.stock_level("A").await, (10, 5));
     let unknown = json!({"data": [], "next_cursor": null});
     assert_eq!(
         system.get("/v1/orders?status=cancelled").await.expect(200),

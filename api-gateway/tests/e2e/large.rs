@@ -15,7 +15,7 @@ const ORDERS: usize = 40;
 const LARGEST_PAGE: usize = 2 * 1024 * 1024;
 
 /// Reads a list page by page, and returns its entries and the number of pages.
-async fn walk(system: &System, list: &str, cursor: &str) -> (Vec<Value>, usize) {
+async fn read_all_pages(system: &System, list: &str, cursor: &str) -> (Vec<Value>, usize) {
     let (mut found, mut pages, mut path) = (Vec::new(), 0, list.to_owned());
     loop {
         let mut page = system.get(&path).await.expect(200);
@@ -40,9 +40,9 @@ async fn what_is_too_much_for_a_message_is_told_in_several() {
         let sku = format!("S{line}");
         let product = json!({"sku": sku, "name": name, "price": 1, "currency": "EUR"});
         system.post("/v1/products", product).await.expect(201);
-        let shelf = format!("/v1/products/{sku}/stock/main");
+        let stock_level = format!("/v1/products/{sku}/stock/main");
         let stock = json!({"on_hand": ORDERS});
-        system.put(&shelf, stock).await.expect(200);
+        system.put(&stock_level, stock).await.expect(200);
     });
     let setting_up = stream::iter(setting_up).buffer_unordered(50);
     setting_up.collect::<()>().await;
@@ -71,14 +71,14 @@ async fn what_is_too_much_for_a_message_is_told_in_several() {
             let ids = found.iter().map(|entry| entry[name].as_str().unwrap());
             ids.map(str::to_owned).collect::<Vec<_>>()
         };
-        let (listed, pages) = walk(&system, "/v1/orders?limit=200", "cursor").await;
+        let (listed, pages) = read_all_pages(&system, "/v1/orders?limit=200", "cursor").await;
         let mut listed = ids(&listed, "id");
         assert!(pages > 8, "{pages} pages");
         listed.sort();
         assert_eq!(listed, created);
 
         let list = "/v1/events?limit=200&type=order.created";
-        let (told, pages) = walk(&system, list, "after").await;
+        let (told, pages) = read_all_pages(&system, list, "after").await;
         let mut told = ids(&told, "subject");
         assert!(pages > 8, "{pages} pages");
         told.sort();
@@ -91,7 +91,7 @@ async fn what_is_too_much_for_a_message_is_told_in_several() {
         assert_eq!(looked_up.await, [LINES; ORDERS]);
 
         let history = format!("/v1/orders/{}/history?limit=200", created[0]);
-        let (history, _) = walk(&system, &history, "cursor").await;
+        let (history, _) = read_all_pages(&system, &history, "cursor").await;
         assert_eq!(history[0]["type"], "order.created");
         is_over.store(true, Ordering::Relaxed);
     };
@@ -104,7 +104,7 @@ async fn what_is_too_much_for_a_message_is_told_in_several() {
         assert_eq!(cancelled["status"], "cancelled");
     });
     join_all(cancelling).await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     let stock = i64::try_from(ORDERS).unwrap();
-    assert_eq!(system.shelf("S0").await, (stock, 0));
+    assert_eq!(system.stock_level("S0").await, (stock, 0));
 }

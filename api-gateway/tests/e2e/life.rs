@@ -8,13 +8,13 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Book, Process, Store, System, WORKER, order, run_worker, setting, until};
+use crate::harness::{Process, Store, System, Tables, WORKER, order, run_worker, setting, until};
 
 fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn complained(output: &Output) -> String {
+fn stderr_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -53,7 +53,7 @@ fn back_up(system: &System) -> Store {
         fs::create_dir(&folder).unwrap();
         let file = folder.join("orders.db");
         let made = run_worker(system, &["backup", file.to_str().unwrap()]);
-        assert!(made.status.success(), "{}", complained(&made));
+        assert!(made.status.success(), "{}", stderr_text(&made));
         assert_eq!(told(&made).lines().count(), 2, "{}", told(&made));
         return Store::Sqlite { folder };
     }
@@ -67,7 +67,7 @@ fn back_up(system: &System) -> Store {
         .arg(system.store.url())
         .output()
         .unwrap();
-    assert!(dumped.status.success(), "{}", complained(&dumped));
+    assert!(dumped.status.success(), "{}", stderr_text(&dumped));
     let restored = Store::new(&system.folder);
     let done = program("pg_restore")
         .args(["--exit-on-error", "--no-owner", "--dbname"])
@@ -75,7 +75,7 @@ fn back_up(system: &System) -> Store {
         .arg(&file)
         .output()
         .unwrap();
-    assert!(done.status.success(), "{}", complained(&done));
+    assert!(done.status.success(), "{}", stderr_text(&done));
     restored
 }
 
@@ -92,14 +92,14 @@ async fn a_backup_taken_under_load_restores_to_books_that_are_right() {
     let report = is_proven(&copy);
     assert!(!report.starts_with("0 orders"), "{report}");
     drop(load);
-    let before = system.quiet().await.len();
+    let before = system.wait_until_idle().await.len();
 
     // The worker continues the unfinished orders of the backup.
     system.worker.kill();
     let kept = std::mem::replace(&mut system.store, copy);
     system.set("DATABASE_URL", Some(&system.store.url()));
     system.restart_worker().await;
-    let after = system.quiet().await;
+    let after = system.wait_until_idle().await;
     assert!(
         (1..=before).contains(&after.len()),
         "{} of {before}",
@@ -122,9 +122,9 @@ async fn a_backup_that_can_t_be_made_leaves_nothing_and_says_why() {
         let refused = run_worker(&system, &["backup", name]);
         assert!(!refused.status.success());
         assert!(
-            complained(&refused).contains("pg_dump"),
+            stderr_text(&refused).contains("pg_dump"),
             "{}",
-            complained(&refused)
+            stderr_text(&refused)
         );
         return;
     }
@@ -132,17 +132,17 @@ async fn a_backup_that_can_t_be_made_leaves_nothing_and_says_why() {
     let refused = run_worker(&system, &["backup", name]);
     assert!(!refused.status.success());
     assert!(
-        complained(&refused).contains("is there already"),
+        stderr_text(&refused).contains("is there already"),
         "{}",
-        complained(&refused)
+        stderr_text(&refused)
     );
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     let refused = run_worker(&system, &["backup", "/nowhere/copy.db"]);
     assert!(!refused.status.success());
     assert!(
-        complained(&refused).contains("/nowhere/copy"),
+        stderr_text(&refused).contains("/nowhere/copy"),
         "{}",
-        complained(&refused)
+        stderr_text(&refused)
     );
 }
 
@@ -163,7 +163,7 @@ async fn orders_and_events_are_exported_as_the_api_shows_them() {
         assert!(*last < sequence, "{event}");
         *last = sequence;
     }
-    let all = system.quiet().await;
+    let all = system.wait_until_idle().await;
 
     let exported = run_worker(&system, &["export", "orders"]);
     let lines: Vec<Value> = told(&exported)
@@ -174,7 +174,7 @@ async fn orders_and_events_are_exported_as_the_api_shows_them() {
     listed.reverse();
     assert_eq!(lines, listed);
     let last = lines.last().unwrap()["number"].as_i64().unwrap();
-    assert!(complained(&exported).contains(&format!("--after {last}")));
+    assert!(stderr_text(&exported).contains(&format!("--after {last}")));
 
     // From where it ended; to a file; and to somebody who has had enough.
     let rest = run_worker(
@@ -198,7 +198,7 @@ async fn orders_and_events_are_exported_as_the_api_shows_them() {
         .unwrap();
     drop(child.stdout.take());
     let ended = child.wait_with_output().unwrap();
-    assert!(ended.status.success(), "{}", complained(&ended));
+    assert!(ended.status.success(), "{}", stderr_text(&ended));
 }
 
 /// The stored time, in milliseconds, of a number of days ago.
@@ -208,15 +208,15 @@ fn days_ago(days: i64) -> i64 {
 
 /// Waits until all events are published, then moves all events except those of one order forty days into the
 /// past.
-async fn happened_long_ago(system: &System, but: &str) {
+async fn age_events(system: &System, but: &str) {
     until("everybody to be told", async || {
         let positions = system.store.run(
-            Book::Orders,
+            Tables::Orders,
             "SELECT min(position) FROM relay WHERE name <> 'probe'",
         );
         let last = system
             .store
-            .run(Book::Orders, "SELECT max(position) FROM events");
+            .run(Tables::Orders, "SELECT max(position) FROM events");
         positions == last
     })
     .await;
@@ -226,7 +226,7 @@ async fn happened_long_ago(system: &System, but: &str) {
         format!("UPDATE events SET time = {long_ago} WHERE subject <> '{but}'"),
         format!("UPDATE idempotency SET expires_at = {}", days_ago(33)),
     ] {
-        system.store.run(Book::Orders, &sql);
+        system.store.run(Tables::Orders, &sql);
     }
 }
 
@@ -274,15 +274,15 @@ async fn what_was_kept_long_enough_goes_and_the_books_are_right_without_it() {
         .post(&format!("/v1/orders/{cancelled}/cancel"), json!({}))
         .await
         .expect(200);
-    system.quiet().await;
+    system.wait_until_idle().await;
     // The newest event is always kept; this makes it one of a product.
     system.stock("cup", &[("berlin", 1)]).await;
-    happened_long_ago(&system, open).await;
+    age_events(&system, open).await;
     let before: Vec<Value> = system.orders().await;
     system.set("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;
-    let count = |sql: &str| system.store.run(Book::Orders, sql);
+    let count = |sql: &str| system.store.run(Tables::Orders, sql);
     until("old events to go", async || {
         count("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "3"
     })
@@ -346,10 +346,10 @@ async fn the_feed_goes_on_where_it_was_when_its_end_is_not_kept_any_more() {
             .expect(200);
         ids.push(id);
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     let end = system.get("/v1/events?after=now").await.expect(200);
     let place = end["position"].as_str().unwrap();
-    happened_long_ago(&system, "nobody").await;
+    age_events(&system, "nobody").await;
     system.set("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;

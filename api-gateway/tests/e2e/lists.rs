@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Book, System, order, order_paid_by};
+use crate::harness::{System, Tables, order, order_paid_by};
 
 fn ids(page: &Value) -> Vec<String> {
     page["data"]
@@ -80,7 +80,7 @@ async fn orders_are_filtered_by_what_they_are() {
         .post("/v1/orders", json!({"customer_id": bob, "items": both}))
         .await
         .expect(201);
-    system.quiet().await;
+    system.wait_until_idle().await;
     let [declined, plain, mixed] =
         [declined, plain, mixed].map(|order| order["id"].as_str().unwrap().to_owned());
 
@@ -128,7 +128,7 @@ async fn a_history_is_paged_oldest_first() {
         .await
         .expect(201);
     let id = created["id"].as_str().unwrap();
-    system.quiet().await;
+    system.wait_until_idle().await;
     let first = system
         .get(&format!("/v1/orders/{id}/history?limit=2"))
         .await
@@ -165,8 +165,8 @@ async fn reads_never_wait_behind_a_write() {
     system
         .order_until(&id, "announced", crate::harness::is_announced)
         .await;
-    system.quiet().await;
-    let held = system.store.hold_writes();
+    system.wait_until_idle().await;
+    let held = system.store.lock_writes();
     // The result of the write is unknown or refused, but all reads succeed.
     let refused = system.post("/v1/orders", order(&customer, "A", 1)).await;
     assert!(matches!(refused.status, 503 | 504), "{}", refused.body);
@@ -193,14 +193,14 @@ async fn reads_never_wait_behind_a_write() {
             == 201
     })
     .await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
 /// Number of orders of another storefront, all with the product `A`.
 const OTHERS: usize = 200_000;
 
-fn orders_of_others(is_sqlite: bool) -> String {
+fn insert_orders_sql(is_sqlite: bool) -> String {
     let (numbers, no) = if is_sqlite {
         let counted = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <";
         (format!("{counted} {OTHERS}) SELECT i FROM n"), "0")
@@ -226,8 +226,8 @@ async fn who_looks_for_few_among_many_holds_nobody_up() {
     let customer = system.customer().await;
     let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
     let id = created.expect(201)["id"].as_str().unwrap().to_owned();
-    let of_others = orders_of_others(system.store.is_sqlite());
-    system.store.run(Book::Orders, &of_others);
+    let of_others = insert_orders_sql(system.store.is_sqlite());
+    system.store.run(Tables::Orders, &of_others);
 
     let path = format!("/v1/orders/{id}");
     let (all_the_time, looks) = (AtomicBool::new(true), AtomicUsize::new(0));

@@ -11,14 +11,14 @@ async fn an_order_goes_from_the_click_to_the_door() {
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
 
-    let wish = json!({
+    let new_order = json!({
         "customer_id": customer,
         "items": [{"sku": "A", "quantity": 3}],
         "shipping_address": {"name": "Ada", "line1": "Ringstr. 1", "city": "Köln", "country": "DE"},
         "expected_total": 3000,
         "metadata": {"cart": 7},
     });
-    let reply = system.post("/v1/orders", wish).await;
+    let reply = system.post("/v1/orders", new_order).await;
     assert_eq!(reply.headers["etag"], "\"2\"");
     let location = reply.headers["location"].to_str().unwrap().to_owned();
     let created = reply.expect(201);
@@ -34,7 +34,7 @@ async fn an_order_goes_from_the_click_to_the_door() {
         created["items"],
         json!([{"sku": "A", "name": "A A", "quantity": 3, "unit_price": 1000, "warehouse": "main"}])
     );
-    assert_eq!(system.shelf("A").await, (10, 3));
+    assert_eq!(system.stock_level("A").await, (10, 3));
 
     let processing = system.order_until(id, "announced", is_announced).await;
     assert_eq!(processing["payment"]["status"], "authorized");
@@ -50,7 +50,7 @@ async fn an_order_goes_from_the_click_to_the_door() {
         .webhook("m-1", "shipment.shipped", id)
         .await
         .expect(200);
-    assert_eq!(system.shelf("A").await, (7, 0));
+    assert_eq!(system.stock_level("A").await, (7, 0));
     let paid = system
         .order_until(id, "captured", |order| {
             order["payment"]["status"] == "captured"
@@ -197,7 +197,7 @@ async fn an_order_is_refused_whole_when_one_item_is_short() {
         .await;
     reply.expect_problem(409, "OUT_OF_STOCK");
     assert_eq!(
-        (system.shelf("A").await, system.shelf("B").await),
+        (system.stock_level("A").await, system.stock_level("B").await),
         ((5, 0), (1, 0))
     );
     assert!(system.orders().await.is_empty());
@@ -223,7 +223,7 @@ async fn a_declined_card_cancels_the_order_and_gives_the_stock_back() {
         (&order["cancel_reason"], &order["payment"]["status"]),
         (&json!("payment_declined"), &json!("failed"))
     );
-    assert_eq!(system.shelf("A").await, (1, 0));
+    assert_eq!(system.stock_level("A").await, (1, 0));
     system.assert_verified();
 }
 
@@ -260,7 +260,7 @@ async fn a_provider_that_fails_or_loses_its_answer_is_asked_again_and_charges_on
         let attempts = attempts + usize::from(system.stripe.is_some());
         assert_eq!(authorized.unwrap()["attempt"], attempts, "{method}");
     }
-    assert_eq!(system.moved().await.held, 2);
+    assert_eq!(system.payment_totals().await.authorizations, 2);
     system.assert_verified();
 }
 
@@ -276,7 +276,7 @@ async fn cancel_wins_against_a_payment_that_is_under_way() {
     let id = created["id"].as_str().unwrap();
     // The provider has authorized the payment and has not responded yet.
     until("the money to be held", async || {
-        system.moved().await.held == 1
+        system.payment_totals().await.authorizations == 1
     })
     .await;
     let cancelled = system
@@ -290,17 +290,24 @@ async fn cancel_wins_against_a_payment_that_is_under_way() {
         (&cancelled["status"], &cancelled["cancel_reason"]),
         (&json!("cancelled"), &json!("operator_request"))
     );
-    assert_eq!(system.shelf("A").await, (1, 0));
+    assert_eq!(system.stock_level("A").await, (1, 0));
 
     let voided = system
         .order_until(id, "voided", |order| order["payment"]["status"] == "voided")
         .await;
     assert_eq!(voided["status"], "cancelled");
-    system.quiet().await;
+    system.wait_until_idle().await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(order["status"], "cancelled");
-    let moved = system.moved().await;
-    assert_eq!((moved.held, moved.let_go, moved.taken), (1, 1, 0));
+    let payment_totals = system.payment_totals().await;
+    assert_eq!(
+        (
+            payment_totals.authorizations,
+            payment_totals.voids,
+            payment_totals.captures
+        ),
+        (1, 1, 0)
+    );
     system.assert_verified();
 }
 
@@ -358,7 +365,7 @@ async fn an_order_can_be_cancelled_until_it_has_left() {
         .post(&format!("/v1/orders/{unknown}/cancel"), json!({}))
         .await
         .expect_problem(404, "NOT_FOUND");
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -393,7 +400,7 @@ async fn a_deleted_order_is_gone_for_all_but_operators_and_can_be_restored() {
     );
     assert!(order["deleted_at"].is_string());
     assert_eq!(
-        system.shelf("A").await,
+        system.stock_level("A").await,
         (5, 0),
         "an open order is cancelled first"
     );
@@ -470,7 +477,7 @@ async fn an_order_that_is_not_paid_in_time_expires() {
         .order_until(id, "cancelled", |order| order["status"] == "cancelled")
         .await;
     assert_eq!(order["cancel_reason"], "expired");
-    assert_eq!(system.shelf("A").await, (1, 0));
+    assert_eq!(system.stock_level("A").await, (1, 0));
     system
         .order_until(id, "voided", |order| order["payment"]["status"] == "voided")
         .await;

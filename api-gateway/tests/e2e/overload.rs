@@ -40,7 +40,7 @@ async fn what_is_too_much_is_refused_at_once_and_what_was_taken_is_answered() {
     tokio::join!(asked, thaw);
     let refused = refused.into_inner();
     println!("{} taken, {refused} refused", REQUESTS - refused);
-    let orders = system.quiet().await;
+    let orders = system.wait_until_idle().await;
     assert_eq!(
         orders.len(),
         REQUESTS - refused,

@@ -16,43 +16,43 @@ use tokio::net::TcpListener;
 use crate::harness::{System, order_paid_by, until};
 
 /// Maximum number of concurrent calls of a worker to one provider.
-const PLACES: usize = 128;
+const MAX_CONCURRENT_CALLS: usize = 128;
 
 /// A payment provider that accepts calls without responding until `speaks` is set, and then declines.
 #[derive(Clone)]
-struct Silent {
+struct SilentProvider {
     url: String,
     /// Number of calls.
     asked: Arc<AtomicUsize>,
     /// Number of calls in progress, and its maximum.
     waiting: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
-    speaks: Arc<AtomicBool>,
+    max_waiting: Arc<AtomicUsize>,
+    responds: Arc<AtomicBool>,
 }
 
-impl Silent {
+impl SilentProvider {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let silent = Self {
             url: format!("http://{}", listener.local_addr().unwrap()),
             asked: Arc::default(),
             waiting: Arc::default(),
-            most: Arc::default(),
-            speaks: Arc::default(),
+            max_waiting: Arc::default(),
+            responds: Arc::default(),
         };
         let router = Router::new()
-            .fallback(Self::hear)
+            .fallback(Self::handle)
             .with_state(silent.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
         silent
     }
 
-    async fn hear(State(silent): State<Self>) -> (StatusCode, Json<Value>) {
+    async fn handle(State(silent): State<Self>) -> (StatusCode, Json<Value>) {
         silent.asked.fetch_add(1, Ordering::SeqCst);
         let waiting = silent.waiting.fetch_add(1, Ordering::SeqCst) + 1;
-        silent.most.fetch_max(waiting, Ordering::SeqCst);
-        let _leaving = Leaving(silent.waiting);
-        if !silent.speaks.load(Ordering::SeqCst) {
+        silent.max_waiting.fetch_max(waiting, Ordering::SeqCst);
+        let _leaving = ActiveCall(silent.waiting);
+        if !silent.responds.load(Ordering::SeqCst) {
             pending::<()>().await;
         }
         let error = json!({"type": "card_error", "code": "card_declined", "message": "no"});
@@ -60,7 +60,7 @@ impl Silent {
     }
 
     /// Starts a system with this provider and this reservation time, and returns it with a customer.
-    async fn customer_of(&self, reservation_ttl_seconds: &str) -> (System, String) {
+    async fn start_system(&self, reservation_ttl_seconds: &str) -> (System, String) {
         let variables = [
             ("PAYMENT_PROVIDER", "stripe"),
             ("STRIPE_API_KEY", "sk_test_12345"),
@@ -75,9 +75,9 @@ impl Silent {
 }
 
 /// Counts a call as finished when dropped.
-struct Leaving(Arc<AtomicUsize>);
+struct ActiveCall(Arc<AtomicUsize>);
 
-impl Drop for Leaving {
+impl Drop for ActiveCall {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -85,18 +85,18 @@ impl Drop for Leaving {
 
 #[tokio::test]
 async fn a_partner_that_does_not_answer_stands_in_the_way_of_no_other_step() {
-    expire_beside_a_silent_provider(60, 1).await;
+    assert_orders_expire_with_silent_provider(60, 1).await;
 }
 
 #[tokio::test]
 async fn nor_do_payments_that_travel_a_few_together() {
-    expire_beside_a_silent_provider(40, 3).await;
+    assert_orders_expire_with_silent_provider(40, 3).await;
 }
 
 /// Checks that orders expire while their payments get no response. They are created `together` at a time.
-async fn expire_beside_a_silent_provider(times: usize, together: usize) {
-    let provider = Silent::start().await;
-    let (system, customer) = provider.customer_of("2").await;
+async fn assert_orders_expire_with_silent_provider(times: usize, together: usize) {
+    let provider = SilentProvider::start().await;
+    let (system, customer) = provider.start_system("2").await;
     let ids = order(&system, &customer, &provider, times, together).await;
     for order in all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "expired");
@@ -106,34 +106,38 @@ async fn expire_beside_a_silent_provider(times: usize, together: usize) {
         let history = system.history(id).await;
         assert!(!history.contains(&"step.retried".to_owned()), "{history:?}");
     }
-    assert_eq!(system.shelf("A").await, (1_000, 0));
+    assert_eq!(system.stock_level("A").await, (1_000, 0));
 }
 
 #[tokio::test]
 async fn only_so_many_payments_wait_for_a_provider_and_the_others_stand_in_nobodys_way() {
-    let provider = Silent::start().await;
-    let (system, customer) = provider.customer_of("2").await;
-    let ids = order(&system, &customer, &provider, 2 * PLACES, 1).await;
+    let provider = SilentProvider::start().await;
+    let (system, customer) = provider.start_system("2").await;
+    let ids = order(&system, &customer, &provider, 2 * MAX_CONCURRENT_CALLS, 1).await;
     for order in all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "expired");
     }
     // The server notices an aborted call with a delay.
-    let most = provider.most.load(Ordering::SeqCst);
-    assert!((PLACES..PLACES + PLACES / 2).contains(&most), "{most}");
+    let max_waiting = provider.max_waiting.load(Ordering::SeqCst);
+    assert!(
+        (MAX_CONCURRENT_CALLS..MAX_CONCURRENT_CALLS + MAX_CONCURRENT_CALLS / 2)
+            .contains(&max_waiting),
+        "{max_waiting}"
+    );
 }
 
 #[tokio::test]
 async fn a_provider_that_answers_again_is_asked_for_the_payments_that_were_put_off() {
-    let provider = Silent::start().await;
-    let (system, customer) = provider.customer_of("600").await;
-    let ids = order(&system, &customer, &provider, PLACES + 40, 1).await;
+    let provider = SilentProvider::start().await;
+    let (system, customer) = provider.start_system("600").await;
+    let ids = order(&system, &customer, &provider, MAX_CONCURRENT_CALLS + 40, 1).await;
     let last = ids.last().unwrap();
     let waiting = |order: &Value| order["in_progress"]["attempt"].as_u64() > Some(1);
     system.order_until(last, "put off", waiting).await;
     // Postponed attempts are not recorded in the history.
     let history = system.history(last).await;
     assert_eq!(history, ["order.created", "stock.reserved"]);
-    provider.speaks.store(true, Ordering::SeqCst);
+    provider.responds.store(true, Ordering::SeqCst);
     for order in all_cancelled(&system, &ids).await {
         assert_eq!(order["cancel_reason"], "payment_declined");
     }
@@ -144,20 +148,20 @@ async fn a_provider_that_answers_again_is_asked_for_the_payments_that_were_put_o
 async fn order(
     system: &System,
     customer: &str,
-    provider: &Silent,
+    provider: &SilentProvider,
     times: usize,
     together: usize,
 ) -> Vec<String> {
-    let wish = order_paid_by(customer, "A", 1, "pm_card_visa");
+    let new_order = order_paid_by(customer, "A", 1, "pm_card_visa");
     let mut ids = Vec::new();
     for _ in 0..times {
-        let asked = (0..together).map(|_| system.post("/v1/orders", wish.clone()));
+        let asked = (0..together).map(|_| system.post("/v1/orders", new_order.clone()));
         for created in join_all(asked).await {
             ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
         }
         // The next group's payments are in another message.
         until("the provider to be asked", async || {
-            provider.asked.load(Ordering::SeqCst) >= ids.len().min(PLACES)
+            provider.asked.load(Ordering::SeqCst) >= ids.len().min(MAX_CONCURRENT_CALLS)
         })
         .await;
     }

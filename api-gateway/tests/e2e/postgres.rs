@@ -4,7 +4,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{Book, Folder, Process, Store, System, is_announced, order, until};
+use crate::harness::{Folder, Process, Store, System, Tables, is_announced, order, until};
 
 fn migrate(store: &Store) -> std::process::Child {
     Process::command("order-worker")
@@ -25,7 +25,7 @@ fn ten_workers_may_start_on_an_empty_database_at_once() {
     for mut worker in workers {
         assert!(worker.wait().unwrap().success());
     }
-    let applied = store.run(Book::Orders, "SELECT count(*) FROM _sqlx_migrations");
+    let applied = store.run(Tables::Orders, "SELECT count(*) FROM _sqlx_migrations");
     let migrations = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../order-worker/src/store/migrations/postgres"
@@ -56,16 +56,19 @@ async fn callers_read_from_the_replica_and_steps_from_the_primary() {
         .await
         .expect(200);
     let customer = system.customer().await;
-    let mut wish = order(&customer, "A", 1);
-    wish["metadata"] = json!({"for": "Lovelace"});
-    let created = system.post("/v1/orders", wish).await.expect(201);
+    let mut new_order = order(&customer, "A", 1);
+    new_order["metadata"] = json!({"for": "Lovelace"});
+    let created = system.post("/v1/orders", new_order).await.expect(201);
     let id = created["id"].as_str().unwrap();
     system
         .get(&format!("/v1/orders/{id}"))
         .await
         .expect_problem(404, "NOT_FOUND");
     crate::harness::until("the flow to go on", async || {
-        system.store.run(Book::Orders, "SELECT status FROM orders") == "processing"
+        system
+            .store
+            .run(Tables::Orders, "SELECT status FROM orders")
+            == "processing"
     })
     .await;
     // Commands read from the primary, even if the replica is behind.
@@ -80,7 +83,7 @@ async fn callers_read_from_the_replica_and_steps_from_the_primary() {
         .expect(200);
     system.delete(&erase).await.expect(204);
     let said = "SELECT count(*) FROM orders WHERE state LIKE '%Lovelace%'";
-    assert_eq!(system.store.run(Book::Orders, said), "0");
+    assert_eq!(system.store.run(Tables::Orders, said), "0");
     system.assert_verified();
 }
 
@@ -102,15 +105,15 @@ async fn two_workers_share_the_work() {
     for id in &ids {
         system.order_until(id, "announced", is_announced).await;
     }
-    assert_eq!(system.shelf("A").await, (100, 60));
+    assert_eq!(system.stock_level("A").await, (100, 60));
     let numbers = "SELECT count(DISTINCT number) FROM orders";
-    assert_eq!(system.store.run(Book::Orders, numbers), "60");
+    assert_eq!(system.store.run(Tables::Orders, numbers), "60");
     // After both workers have processed orders, one of them can stop.
     system.worker.terminate();
     system.worker = other;
     let cancel = format!("/v1/orders/{}/cancel", ids[0]);
     system.post(&cancel, json!({})).await.expect(200);
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -129,9 +132,9 @@ async fn every_index_compares_as_its_columns_do() {
         WHERE relnamespace IN ('public'::regnamespace, 'sandbox'::regnamespace)
           AND attcollation <> 0";
     let count = format!("SELECT count(*) > 20 {columns}");
-    assert_eq!(system.store.run(Book::Orders, &count), "t");
+    assert_eq!(system.store.run(Tables::Orders, &count), "t");
     let others = format!("SELECT relname, attname {columns} AND attcollation <> collation_id");
-    assert_eq!(system.store.run(Book::Orders, &others), "");
+    assert_eq!(system.store.run(Tables::Orders, &others), "");
 }
 
 /// A list of rare orders does not scan the frequent ones.
@@ -147,7 +150,7 @@ async fn among_orders_that_are_alike_others_are_found_by_their_index() {
     let imported = system.import(&lines, None).await.expect(200);
     assert_eq!(imported["accepted"], 2_000);
     let known = "ANALYZE; SELECT pg_stat_reset()";
-    system.store.run(Book::Orders, known);
+    system.store.run(Tables::Orders, known);
     let other = system.customer().await;
     let lists = [
         "status=delivered".to_owned(),
@@ -164,7 +167,7 @@ async fn among_orders_that_are_alike_others_are_found_by_their_index() {
     until("the lists to be counted", async || {
         let sums = "SELECT sum(idx_scan) >= 4, sum(idx_tup_read) < 100 FROM pg_stat_user_indexes
                     WHERE relname = 'orders'";
-        read = system.store.run(Book::Orders, sums);
+        read = system.store.run(Tables::Orders, sums);
         read.starts_with('t')
     })
     .await;
@@ -187,7 +190,7 @@ async fn a_request_that_a_frozen_worker_holds_past_its_deadline_does_not_undo_a_
         let request = system.request(reqwest::Method::PUT, &path);
         crate::harness::send(request.json(&json!({"on_hand": on_hand})))
     };
-    let mut second = system.start_beside("order-worker");
+    let mut second = system.start_additional_worker("order-worker");
     until("the second worker to be ready", async || {
         second.logged("health", 0).is_some()
     })
@@ -210,7 +213,7 @@ async fn a_request_that_a_frozen_worker_holds_past_its_deadline_does_not_undo_a_
         stock("B", 2).await.status == 200
     })
     .await;
-    assert_eq!(system.shelf("A").await.0, 70);
+    assert_eq!(system.stock_level("A").await.0, 70);
     system.worker.kill();
     system.restart_worker().await;
     system.assert_verified();

@@ -94,7 +94,7 @@ async fn a_product_is_created_changed_and_deleted() {
         revived["stock"][0]["on_hand"], 3,
         "its shelves were never gone"
     );
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -119,10 +119,10 @@ async fn an_order_keeps_the_price_of_its_day() {
         system.get(&format!("/v1/orders/{id}")).await.expect(200)["total"],
         2000
     );
-    let mut wish = order(&customer, "A", 2);
-    wish["expected_total"] = json!(2000);
+    let mut new_order = order(&customer, "A", 2);
+    new_order["expected_total"] = json!(2000);
     let problem = system
-        .post("/v1/orders", wish)
+        .post("/v1/orders", new_order)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/expected_total");
@@ -144,9 +144,9 @@ async fn one_order_has_one_currency() {
         .await
         .expect(200);
     let items = json!([{"sku": "A", "quantity": 1}, {"sku": "B", "quantity": 1}]);
-    let wish = json!({"customer_id": system.customer().await, "items": items});
+    let new_order = json!({"customer_id": system.customer().await, "items": items});
     let problem = system
-        .post("/v1/orders", wish)
+        .post("/v1/orders", new_order)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/items/1");
@@ -205,6 +205,6 @@ async fn stock_comes_and_goes_for_a_reason_and_somebody_is_told_when_it_runs_low
     );
     assert_eq!(low[0]["subject"], id);
     assert_eq!(told.last().unwrap()["data"]["reason"], "broken");
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }

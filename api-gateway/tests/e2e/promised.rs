@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::harness::{Reply, System, order, send, until};
 
 impl System {
-    async fn promise(&self, wish: &Value, key: Option<&str>) -> Reply {
-        let request = self.request(Method::POST, "/v1/orders").json(wish);
+    async fn create_async(&self, new_order: &Value, key: Option<&str>) -> Reply {
+        let request = self.request(Method::POST, "/v1/orders").json(new_order);
         let request = request.header("prefer", "respond-async");
         send(match key {
             Some(key) => request.header("idempotency-key", key),
@@ -36,15 +36,21 @@ async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_on
     let customer = system.customer().await;
     system.worker.kill();
 
-    let wish = order(&customer, "A", 1);
-    let promised = join_all((0..10).map(|_| system.promise(&wish, None))).await;
+    let new_order = order(&customer, "A", 1);
+    let promised = join_all((0..10).map(|_| system.create_async(&new_order, None))).await;
     let mut ids: Vec<String> = promised.into_iter().map(id).collect();
     // Requests with the same key are one order, also across gateways.
-    let keyed = id(system.promise(&wish, Some("cart-1")).await);
+    let keyed = id(system.create_async(&new_order, Some("cart-1")).await);
     system.gateway.kill();
     system.restart_gateway_without_worker().await;
-    assert_eq!(id(system.promise(&wish, Some("cart-1")).await), keyed);
-    assert_ne!(id(system.promise(&wish, Some("cart-2")).await), keyed);
+    assert_eq!(
+        id(system.create_async(&new_order, Some("cart-1")).await),
+        keyed
+    );
+    assert_ne!(
+        id(system.create_async(&new_order, Some("cart-2")).await),
+        keyed
+    );
     // The broker restarts with its data.
     let mut broker = system.take_broker();
     system.broker = tokio::task::spawn_blocking(move || {
@@ -58,19 +64,19 @@ async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_on
         system.get("/readyz").await.body["broker"] == "ok"
     })
     .await;
-    let more = join_all((0..8).map(|_| system.promise(&wish, None))).await;
+    let more = join_all((0..8).map(|_| system.create_async(&new_order, None))).await;
     ids.extend(more.into_iter().map(id));
 
     // Orders that can't be fulfilled are rejected by the worker later.
     let nobody = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let stranger = id(system.promise(&order(nobody, "A", 1), None).await);
-    let unknown = id(system.promise(&order(&customer, "B", 1), None).await);
-    let mut dear = wish.clone();
+    let stranger = id(system.create_async(&order(nobody, "A", 1), None).await);
+    let unknown = id(system.create_async(&order(&customer, "B", 1), None).await);
+    let mut dear = new_order.clone();
     dear["expected_total"] = json!(1);
-    let dear = id(system.promise(&dear, None).await);
+    let dear = id(system.create_async(&dear, None).await);
     // Malformed orders are refused immediately.
     system
-        .promise(&json!({"customer_id": customer, "items": []}), None)
+        .create_async(&json!({"customer_id": customer, "items": []}), None)
         .await
         .expect_problem(422, "INVALID_REQUEST");
 
@@ -86,7 +92,7 @@ async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_on
             .order_until(order, "decided", |order| order["status"] != "pending")
             .await;
     }
-    let orders = system.quiet().await;
+    let orders = system.wait_until_idle().await;
     // Ten orders, two with keys, eight, and three that are rejected.
     assert_eq!(orders.len(), 23);
     let reasons = |reason: &str| {
@@ -98,7 +104,7 @@ async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_on
     };
     assert_eq!(reasons("rejected"), [&stranger[..], &unknown, &dear].into());
     assert_eq!(reasons("out_of_stock").len(), 5);
-    assert_eq!(system.shelf("A").await, (15, 15));
+    assert_eq!(system.stock_level("A").await, (15, 15));
     let history = system
         .get(&format!("/v1/orders/{dear}/history"))
         .await
@@ -114,7 +120,7 @@ async fn without_a_broker_nothing_is_promised() {
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
     system.broker.kill();
-    let reply = system.promise(&order(&customer, "A", 1), None).await;
+    let reply = system.create_async(&order(&customer, "A", 1), None).await;
     assert!(matches!(reply.status, 503 | 504), "{}", reply.body);
     let mut broker = system.take_broker();
     system.broker = tokio::task::spawn_blocking(move || {
@@ -127,7 +133,7 @@ async fn without_a_broker_nothing_is_promised() {
         system.get("/v1/orders").await.status == 200
     })
     .await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -138,34 +144,37 @@ async fn a_storefront_promises_for_itself_alone() {
     system.key = Some("key-of-operator".to_owned());
     system.stock("A", &[("main", 5)]).await;
     system.key = Some("key-of-eu".to_owned());
-    let mut wish = order(&system.customer().await, "A", 1);
-    let mine = id(system.promise(&wish, Some("cart")).await);
+    let mut new_order = order(&system.customer().await, "A", 1);
+    let mine = id(system.create_async(&new_order, Some("cart")).await);
     let found = system.order_until(&mine, "there", |_| true).await;
     assert_eq!(found["storefront"], "eu");
-    wish["storefront"] = json!("us");
+    new_order["storefront"] = json!("us");
     system
-        .promise(&wish, None)
+        .create_async(&new_order, None)
         .await
         .expect_problem(403, "FORBIDDEN");
     // Synchronous and asynchronous requests with the same key are one order.
-    wish.as_object_mut().unwrap().remove("storefront");
+    new_order.as_object_mut().unwrap().remove("storefront");
     let ask = |key: &'static str| {
-        let request = system.request(Method::POST, "/v1/orders").json(&wish);
+        let request = system.request(Method::POST, "/v1/orders").json(&new_order);
         send(request.header("idempotency-key", key))
     };
     let same = ask("cart").await.expect(201);
     assert_eq!(same["id"], mine.as_str());
     ask("cart-2").await.expect(201);
-    id(system.promise(&wish, Some("cart-2")).await);
+    id(system.create_async(&new_order, Some("cart-2")).await);
     // This order is queued after the previous one.
-    let last = id(system.promise(&wish, None).await);
+    let last = id(system.create_async(&new_order, None).await);
     system.order_until(&last, "there", |_| true).await;
-    assert_eq!(system.quiet().await.len(), 3);
-    assert_eq!(system.shelf("A").await, (5, 3));
+    assert_eq!(system.wait_until_idle().await.len(), 3);
+    assert_eq!(system.stock_level("A").await, (5, 3));
     // The same key of another caller is another order.
     system.key = Some("key-of-operator".to_owned());
-    wish["storefront"] = json!("eu");
-    assert_ne!(id(system.promise(&wish, Some("cart")).await), mine);
+    new_order["storefront"] = json!("eu");
+    assert_ne!(
+        id(system.create_async(&new_order, Some("cart")).await),
+        mine
+    );
 }
 
 #[tokio::test]
@@ -178,8 +187,8 @@ async fn what_was_asked_in_another_way_under_the_same_key_is_found_where_it_was_
         order(&customer, "A", 2),
         order(&customer, "A", 100),
     );
-    let ask = |wish: &Value, key: &'static str| {
-        let request = system.request(Method::POST, "/v1/orders").json(wish);
+    let ask = |new_order: &Value, key: &'static str| {
+        let request = system.request(Method::POST, "/v1/orders").json(new_order);
         send(request.header("idempotency-key", key))
     };
     let accepted = ask(&one, "accepted").await.expect(201);
@@ -189,10 +198,10 @@ async fn what_was_asked_in_another_way_under_the_same_key_is_found_where_it_was_
     ask(&one, "different").await.expect(201);
     // Twice, as if a worker died before the acknowledgement.
     for _ in 0..2 {
-        let same = id(system.promise(&one, Some("accepted")).await);
-        let refused = id(system.promise(&many, Some("refused")).await);
-        let different = id(system.promise(&two, Some("different")).await);
-        let last = id(system.promise(&one, None).await);
+        let same = id(system.create_async(&one, Some("accepted")).await);
+        let refused = id(system.create_async(&many, Some("refused")).await);
+        let different = id(system.create_async(&two, Some("different")).await);
+        let last = id(system.create_async(&one, None).await);
         system.order_until(&last, "there", |_| true).await;
         let same = system.get(&format!("/v1/orders/{same}")).await.expect(200);
         assert_eq!(same["id"], accepted["id"]);
@@ -210,7 +219,7 @@ async fn what_was_asked_in_another_way_under_the_same_key_is_found_where_it_was_
         }
     }
     // Two orders by their keys, two that are rejected, and the last one of each round.
-    assert_eq!(system.quiet().await.len(), 6);
+    assert_eq!(system.wait_until_idle().await.len(), 6);
     let letters = async || system.get("/v1/dead-letters").await.expect(200)["data"].clone();
     assert_eq!(letters().await, json!([]));
     system.assert_verified();
@@ -224,16 +233,16 @@ async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
     let (one, two) = (order(&customer, "A", 1), order(&customer, "A", 2));
     // Also while no worker is there to ask.
     system.worker.kill();
-    let first = id(system.promise(&one, Some("cart")).await);
-    assert_eq!(id(system.promise(&one, Some("cart")).await), first);
+    let first = id(system.create_async(&one, Some("cart")).await);
+    assert_eq!(id(system.create_async(&one, Some("cart")).await), first);
     system
-        .promise(&two, Some("cart"))
+        .create_async(&two, Some("cart"))
         .await
         .expect_problem(422, "IDEMPOTENCY_CONFLICT");
     // Another gateway does not know of it: what it promises is found all the same.
     system.gateway.kill();
     system.restart_gateway().await;
-    let second = id(system.promise(&two, Some("cart")).await);
+    let second = id(system.create_async(&two, Some("cart")).await);
     assert_ne!(second, first);
     system.restart_worker().await;
     let refused = system.order_until(&second, "there", |_| true).await;
@@ -250,12 +259,12 @@ async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
         .await;
     assert_eq!(accepted["items"][0]["quantity"], 1);
     // This gateway has seen the key with the other order; one that has not finds the first.
-    let conflict = system.promise(&one, Some("cart")).await;
+    let conflict = system.create_async(&one, Some("cart")).await;
     conflict.expect_problem(422, "IDEMPOTENCY_CONFLICT");
     system.gateway.kill();
     system.restart_gateway().await;
-    assert_eq!(id(system.promise(&one, Some("cart")).await), first);
-    assert_eq!(system.quiet().await.len(), 2);
+    assert_eq!(id(system.create_async(&one, Some("cart")).await), first);
+    assert_eq!(system.wait_until_idle().await.len(), 2);
     let letters = system.get("/v1/dead-letters").await.expect(200);
     assert_eq!(letters["data"], json!([]));
     system.assert_verified();
@@ -265,7 +274,7 @@ async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
 async fn without_a_worker_calls_are_refused_at_once_and_orders_are_still_accepted() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
-    let wish = order(&system.customer().await, "A", 1);
+    let new_order = order(&system.customer().await, "A", 1);
     system.worker.kill();
     until("the gateway to notice", async || {
         system.get("/readyz").await.status == 503
@@ -274,7 +283,7 @@ async fn without_a_worker_calls_are_refused_at_once_and_orders_are_still_accepte
     let told = system.get("/readyz").await.body;
     assert_eq!(told["broker"], "ok", "{told}");
     assert!(told["worker"].as_str().unwrap().contains("no worker"));
-    let reply = system.post("/v1/orders", wish.clone()).await;
+    let reply = system.post("/v1/orders", new_order.clone()).await;
     assert!(reply.headers.contains_key("retry-after"));
     let problem = reply.expect_problem(503, "UNAVAILABLE");
     assert!(problem["detail"].as_str().unwrap().contains("no worker"));
@@ -282,17 +291,17 @@ async fn without_a_worker_calls_are_refused_at_once_and_orders_are_still_accepte
         .get("/v1/orders")
         .await
         .expect_problem(503, "UNAVAILABLE");
-    let promised = id(system.promise(&wish, None).await);
+    let promised = id(system.create_async(&new_order, None).await);
 
     system.restart_worker().await;
     until("the gateway to be ready", async || {
         system.get("/readyz").await.status == 200
     })
     .await;
-    system.post("/v1/orders", wish).await.expect(201);
+    system.post("/v1/orders", new_order).await.expect(201);
     system
         .order_until(&promised, "decided", |order| order["status"] != "pending")
         .await;
-    assert_eq!(system.quiet().await.len(), 2);
+    assert_eq!(system.wait_until_idle().await.len(), 2);
     system.assert_verified();
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{Reply, System, order_paid_by};
 
 const ORDERS: usize = 100;
-const DEEDS: usize = 30;
+const ACTIONS_PER_ORDER: usize = 30;
 const AT_ONCE: usize = 64;
 
 /// SplitMix64, a pseudorandom number generator.
@@ -24,7 +24,7 @@ impl Random {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Deed {
+enum OrderAction {
     Approve,
     Reject,
     Cancel,
@@ -35,43 +35,43 @@ enum Deed {
     Delete,
 }
 
-const ALL: [Deed; 13] = [
-    Deed::Approve,
-    Deed::Approve,
-    Deed::Reject,
-    Deed::Cancel,
-    Deed::Ship,
-    Deed::ShipPart,
-    Deed::Webhook("shipment.shipped"),
-    Deed::Webhook("shipment.delivered"),
-    Deed::Webhook("shipment.returned"),
-    Deed::Refund,
-    Deed::Refund,
-    Deed::Approve,
-    Deed::Delete,
+const ALL: [OrderAction; 13] = [
+    OrderAction::Approve,
+    OrderAction::Approve,
+    OrderAction::Reject,
+    OrderAction::Cancel,
+    OrderAction::Ship,
+    OrderAction::ShipPart,
+    OrderAction::Webhook("shipment.shipped"),
+    OrderAction::Webhook("shipment.delivered"),
+    OrderAction::Webhook("shipment.returned"),
+    OrderAction::Refund,
+    OrderAction::Refund,
+    OrderAction::Approve,
+    OrderAction::Delete,
 ];
 
 impl System {
-    async fn do_to(&self, id: &str, deed: Deed, number: usize) -> Reply {
+    async fn perform_action(&self, id: &str, action: OrderAction, number: usize) -> Reply {
         let path = |what: &str| format!("/v1/orders/{id}/{what}");
-        match deed {
-            Deed::Approve => self.post(&path("approve"), json!({})).await,
-            Deed::Reject => self.post(&path("reject"), json!({})).await,
-            Deed::Cancel => self.post(&path("cancel"), json!({})).await,
-            Deed::Ship => self.post(&path("shipments"), json!({})).await,
-            Deed::ShipPart => {
+        match action {
+            OrderAction::Approve => self.post(&path("approve"), json!({})).await,
+            OrderAction::Reject => self.post(&path("reject"), json!({})).await,
+            OrderAction::Cancel => self.post(&path("cancel"), json!({})).await,
+            OrderAction::Ship => self.post(&path("shipments"), json!({})).await,
+            OrderAction::ShipPart => {
                 let part = json!({"items": [{"sku": "A", "quantity": 1}]});
                 self.post(&path("shipments"), part).await
             }
-            Deed::Webhook(kind) => self.webhook(&format!("m-{number}"), kind, id).await,
-            Deed::Refund => self.post(&path("refunds"), json!({"amount": 700})).await,
-            Deed::Delete => self.delete(&format!("/v1/orders/{id}")).await,
+            OrderAction::Webhook(kind) => self.webhook(&format!("m-{number}"), kind, id).await,
+            OrderAction::Refund => self.post(&path("refunds"), json!({"amount": 700})).await,
+            OrderAction::Delete => self.delete(&format!("/v1/orders/{id}")).await,
         }
     }
 }
 
 /// Whether these events are a reason to refuse the action.
-fn explains(happened: &[(&str, &Value)], deed: Deed) -> bool {
+fn justifies_refusal(happened: &[(&str, &Value)], action: OrderAction) -> bool {
     let has = |kind: &str| happened.iter().any(|(event, _)| *event == kind);
     let sum = |kind: &str| -> i64 {
         let those = happened.iter().filter(|(event, _)| *event == kind);
@@ -80,13 +80,13 @@ fn explains(happened: &[(&str, &Value)], deed: Deed) -> bool {
             .sum()
     };
     let is_processing = has("order.processing") && !has("order.cancelled") && !has("order.shipped");
-    match deed {
-        Deed::Approve => has("order.cancelled"),
-        Deed::Reject => has("order.approved") || has("order.cancelled"),
-        Deed::Cancel | Deed::Delete => has("shipment.shipped"),
-        Deed::Ship | Deed::ShipPart => !is_processing,
-        Deed::Webhook(_) => !has("order.processing") || has("order.cancelled"),
-        Deed::Refund => sum("payment.captured") <= sum("payment.refund_requested"),
+    match action {
+        OrderAction::Approve => has("order.cancelled"),
+        OrderAction::Reject => has("order.approved") || has("order.cancelled"),
+        OrderAction::Cancel | OrderAction::Delete => has("shipment.shipped"),
+        OrderAction::Ship | OrderAction::ShipPart => !is_processing,
+        OrderAction::Webhook(_) => !has("order.processing") || has("order.cancelled"),
+        OrderAction::Refund => sum("payment.captured") <= sum("payment.refund_requested"),
     }
 }
 
@@ -100,7 +100,7 @@ async fn whoever_is_first_the_history_explains_why_the_others_were_refused() {
     system.stock("A", &[("east", 1_000), ("west", 1_000)]).await;
     let customer = system.customer().await;
     let mut random = Random(1);
-    let mut deeds = Vec::new();
+    let mut actions = Vec::new();
     for number in 0..ORDERS {
         let methods = [
             "pm_ok",
@@ -111,35 +111,37 @@ async fn whoever_is_first_the_history_explains_why_the_others_were_refused() {
             "pm_timeout_after_charge",
         ];
         let method = methods[random.below(methods.len())];
-        let wish = order_paid_by(&customer, "A", 3, method);
-        let created = system.post("/v1/orders", wish).await.expect(201);
+        let new_order = order_paid_by(&customer, "A", 3, method);
+        let created = system.post("/v1/orders", new_order).await.expect(201);
         let id = created["id"].as_str().unwrap().to_owned();
-        deeds.extend((0..DEEDS).map(|_| (id.clone(), ALL[random.below(ALL.len())], number)));
+        actions.extend(
+            (0..ACTIONS_PER_ORDER).map(|_| (id.clone(), ALL[random.below(ALL.len())], number)),
+        );
     }
     // Shuffled across all orders.
-    for index in (1..deeds.len()).rev() {
-        deeds.swap(index, random.below(index + 1));
+    for index in (1..actions.len()).rev() {
+        actions.swap(index, random.below(index + 1));
     }
-    let done: Vec<_> = stream::iter(deeds.into_iter().enumerate())
-        .map(|(number, (id, deed, _))| {
+    let done: Vec<_> = stream::iter(actions.into_iter().enumerate())
+        .map(|(number, (id, action, _))| {
             let system = &system;
             async move {
-                let reply = system.do_to(&id, deed, number).await;
-                (id, deed, reply)
+                let reply = system.perform_action(&id, action, number).await;
+                (id, action, reply)
             }
         })
         .buffer_unordered(AT_ONCE)
         .collect()
         .await;
-    assert_eq!(done.len(), ORDERS * DEEDS);
-    system.quiet().await;
+    assert_eq!(done.len(), ORDERS * ACTIONS_PER_ORDER);
+    system.wait_until_idle().await;
     system.assert_verified();
 
     let (mut histories, mut refused) = (std::collections::HashMap::new(), 0);
-    for (id, deed, reply) in &done {
+    for (id, action, reply) in &done {
         assert!(
             matches!(reply.status, 200..=204 | 404 | 409 | 422),
-            "{deed:?}: {} {}",
+            "{action:?}: {} {}",
             reply.status,
             reply.body
         );
@@ -160,8 +162,8 @@ async fn whoever_is_first_the_history_explains_why_the_others_were_refused() {
             .map(|event| (event["type"].as_str().unwrap(), &event["data"]))
             .collect();
         assert!(
-            explains(&happened, *deed),
-            "{deed:?} was refused: {}\n{happened:?}",
+            justifies_refusal(&happened, *action),
+            "{action:?} was refused: {}\n{happened:?}",
             reply.body
         );
     }

@@ -7,7 +7,7 @@ use crate::harness::{Reply, System, is_announced, order};
 
 impl System {
     /// Creates an order that is shipped and captured.
-    async fn captured(&self, quantity: u32) -> String {
+    async fn captured_order(&self, quantity: u32) -> String {
         let customer = self.customer().await;
         let created = self
             .post("/v1/orders", order(&customer, "A", quantity))
@@ -29,7 +29,7 @@ impl System {
         self.post(&format!("/v1/orders/{id}/refunds"), body).await
     }
 
-    async fn refunded(&self, id: &str, amount: i64) -> Value {
+    async fn wait_for_refund(&self, id: &str, amount: i64) -> Value {
         self.order_until(id, "refunded", |order| {
             order["payment"]["refunded"] == amount
         })
@@ -41,12 +41,12 @@ impl System {
 async fn what_was_captured_is_given_back_in_parts_and_never_more() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
-    let id = system.captured(3).await;
+    let id = system.captured_order(3).await;
     let asked = system
         .refund(&id, json!({"amount": 1000, "reason": "damaged"}))
         .await;
     assert_eq!(asked.expect(202)["in_progress"]["step"], "refund_payment");
-    let partly = system.refunded(&id, 1000).await;
+    let partly = system.wait_for_refund(&id, 1000).await;
     assert_eq!(partly["payment"]["status"], "partially_refunded");
     let problem = system
         .refund(&id, json!({"amount": 2001}))
@@ -67,14 +67,14 @@ async fn what_was_captured_is_given_back_in_parts_and_never_more() {
     // Without an amount, the rest is refunded.
     system.refund(&id, json!({})).await.expect(202);
     assert_eq!(
-        system.refunded(&id, 3000).await["payment"]["status"],
+        system.wait_for_refund(&id, 3000).await["payment"]["status"],
         "refunded"
     );
     system
         .refund(&id, json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
-    assert_eq!(system.moved().await.given_back, 3000);
+    assert_eq!(system.payment_totals().await.refunded_amount, 3000);
     let history = system.history(&id).await;
     let requests = history
         .iter()
@@ -87,16 +87,16 @@ async fn what_was_captured_is_given_back_in_parts_and_never_more() {
 async fn many_refunds_at_once_add_up_to_what_was_captured() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
-    let id = system.captured(5).await;
+    let id = system.captured_order(5).await;
     let asked = join_all((0..20).map(|_| system.refund(&id, json!({"amount": 700})))).await;
     let taken = asked.iter().filter(|reply| reply.status == 202).count();
     assert_eq!(taken, 7, "of 5000, 700 at a time");
     // The death of the worker duplicates no refund.
     system.worker.kill();
     system.restart_worker().await;
-    system.refunded(&id, 4900).await;
-    system.quiet().await;
-    assert_eq!(system.moved().await.given_back, 4900);
+    system.wait_for_refund(&id, 4900).await;
+    system.wait_until_idle().await;
+    assert_eq!(system.payment_totals().await.refunded_amount, 4900);
     system.assert_verified();
 }
 

@@ -8,7 +8,7 @@ use reqwest::{Method, Response};
 use crate::harness::{System, order, send};
 
 impl System {
-    async fn listen(&self) -> Response {
+    async fn open_stream(&self) -> Response {
         let request = self.request(Method::GET, "/v1/events/stream");
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -17,7 +17,7 @@ impl System {
 }
 
 /// Reads the stream until it contains `enough` or ends.
-async fn heard(stream: &mut Response, enough: &str) -> String {
+async fn read_until(stream: &mut Response, enough: &str) -> String {
     let mut text = String::new();
     while !text.contains(enough)
         && let Ok(Some(chunk)) = stream.chunk().await
@@ -32,19 +32,25 @@ async fn who_was_further_than_the_backup_is_told_and_hears_what_happens_next() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.worker.terminate();
     let backup = system.store.copy(&system.folder);
     system.restart_worker().await;
-    let mut stream = system.listen().await;
-    let wish = order(&customer, "A", 1);
+    let mut stream = system.open_stream().await;
+    let new_order = order(&customer, "A", 1);
     for _ in 0..3 {
-        system.post("/v1/orders", wish.clone()).await.expect(201);
+        system
+            .post("/v1/orders", new_order.clone())
+            .await
+            .expect(201);
     }
-    let made = system.post("/v1/orders", wish.clone()).await.expect(201);
+    let made = system
+        .post("/v1/orders", new_order.clone())
+        .await
+        .expect(201);
     let lost = made["id"].as_str().unwrap();
-    assert!(heard(&mut stream, lost).await.contains(lost));
-    system.quiet().await;
+    assert!(read_until(&mut stream, lost).await.contains(lost));
+    system.wait_until_idle().await;
     let end = system.get("/v1/events?after=now").await.expect(200);
     let place = end["position"].as_str().unwrap();
     let history = system.get(&format!("/v1/events?order_id={lost}")).await;
@@ -56,7 +62,7 @@ async fn who_was_further_than_the_backup_is_told_and_hears_what_happens_next() {
     system.restart_worker().await;
 
     // The stream is closed; reconnecting and reading the feed return an error.
-    heard(&mut stream, "the end").await;
+    read_until(&mut stream, "the end").await;
     let back = system
         .request(Method::GET, "/v1/events/stream")
         .header("last-event-id", last.as_str().unwrap());
@@ -67,9 +73,9 @@ async fn who_was_further_than_the_backup_is_told_and_hears_what_happens_next() {
     assert_eq!(refused["errors"][0]["pointer"], "/after");
 
     // The same gateway streams new events.
-    let mut stream = system.listen().await;
-    let made = system.post("/v1/orders", wish).await.expect(201);
+    let mut stream = system.open_stream().await;
+    let made = system.post("/v1/orders", new_order).await.expect(201);
     let id = made["id"].as_str().unwrap();
-    assert!(heard(&mut stream, id).await.contains(id));
+    assert!(read_until(&mut stream, id).await.contains(id));
     drop(kept);
 }

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Manner, Receiver, System, order_paid_by, until};
+use crate::harness::{CannedResponse, Receiver, System, order_paid_by, until};
 
 /// Creates orders whose payments always fail, and returns them with the failing provider.
-pub(crate) async fn unpaid(orders: usize) -> (System, Receiver, Vec<String>) {
-    let provider = Receiver::with(vec![Manner::Status(500)]).await;
+pub(crate) async fn orders_with_failing_payments(orders: usize) -> (System, Receiver, Vec<String>) {
+    let provider = Receiver::with(vec![CannedResponse::Status(500)]).await;
     let variables = [
         ("PAYMENT_PROVIDER", "stripe"),
         ("STRIPE_API_KEY", "sk_test_12345"),
@@ -30,7 +30,7 @@ async fn retries(system: &System) -> Vec<Value> {
 }
 
 /// Waits until all steps have failed this often, so that the delay of the next retry is long.
-async fn all_failed(system: &System, count: usize, attempts: u64) {
+async fn wait_until_all_failed(system: &System, count: usize, attempts: u64) {
     until("all to have failed", async || {
         let waiting = retries(system).await;
         let often = |step: &Value| step["attempts"].as_u64() >= Some(attempts);
@@ -41,9 +41,9 @@ async fn all_failed(system: &System, count: usize, attempts: u64) {
 
 #[tokio::test]
 async fn a_step_that_fails_says_why_and_is_tried_when_an_operator_says_so() {
-    let (system, _, ids) = unpaid(1).await;
+    let (system, _, ids) = orders_with_failing_payments(1).await;
     let id = &ids[0];
-    all_failed(&system, 1, 3).await;
+    wait_until_all_failed(&system, 1, 3).await;
     let step = retries(&system).await[0].clone();
     assert_eq!(step["id"], format!("{id}:authorize_payment"));
     assert_eq!(step["order_id"], id.as_str());
@@ -77,8 +77,8 @@ async fn a_step_that_fails_says_why_and_is_tried_when_an_operator_says_so() {
 
 #[tokio::test]
 async fn all_that_failed_is_listed_in_pages_and_tried_together() {
-    let (system, _, ids) = unpaid(5).await;
-    all_failed(&system, 5, 2).await;
+    let (system, _, ids) = orders_with_failing_payments(5).await;
+    wait_until_all_failed(&system, 5, 2).await;
     let (mut listed, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = system
@@ -107,7 +107,7 @@ async fn all_that_failed_is_listed_in_pages_and_tried_together() {
         let reply = system.post(all, wrong).await;
         reply.expect_problem(422, "INVALID_REQUEST");
     }
-    all_failed(&system, 5, 3).await;
+    wait_until_all_failed(&system, 5, 3).await;
     let told = system.post(all, json!({"all": true, "step": "authorize_payment"}));
     assert_eq!(
         told.await.expect(200),

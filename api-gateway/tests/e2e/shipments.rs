@@ -7,13 +7,13 @@ use crate::harness::{Reply, System, is_announced};
 
 impl System {
     /// Creates an order of two products in two warehouses, paid and announced.
-    async fn to_be_shipped(&self) -> String {
+    async fn announced_order(&self) -> String {
         self.stock("A", &[("east", 10)]).await;
         self.stock("B", &[("west", 10)]).await;
         let customer = self.customer().await;
-        let wish = json!({"customer_id": customer, "items": [
+        let new_order = json!({"customer_id": customer, "items": [
             {"sku": "A", "quantity": 3}, {"sku": "B", "quantity": 2}]});
-        let created = self.post("/v1/orders", wish).await.expect(201);
+        let created = self.post("/v1/orders", new_order).await.expect(201);
         let id = created["id"].as_str().unwrap().to_owned();
         self.order_until(&id, "announced", |order| {
             is_announced(order) && order["shipments"].as_array().unwrap().len() == 2
@@ -35,7 +35,7 @@ fn shipped(order: &Value) -> Vec<&Value> {
 #[tokio::test]
 async fn an_order_leaves_in_parts_and_each_part_once() {
     let system = System::start().await;
-    let id = system.to_be_shipped().await;
+    let id = system.announced_order().await;
     let part =
         json!({"items": [{"sku": "A", "quantity": 1}], "carrier": "DHL", "tracking_number": "T-1"});
     let reply = system.ship(&id, part).await;
@@ -49,7 +49,7 @@ async fn an_order_leaves_in_parts_and_each_part_once() {
         parcels[0]["items"],
         json!([{"sku": "A", "warehouse": "east", "quantity": 1}])
     );
-    assert_eq!(system.shelf("A").await, (9, 2));
+    assert_eq!(system.stock_level("A").await, (9, 2));
 
     let over = json!({"items": [{"sku": "B", "quantity": 1}, {"sku": "A", "quantity": 3}]});
     let problem = system
@@ -90,7 +90,7 @@ async fn an_order_leaves_in_parts_and_each_part_once() {
         .await
         .expect_problem(409, "INVALID_STATE");
     assert_eq!(
-        (system.shelf("A").await, system.shelf("B").await),
+        (system.stock_level("A").await, system.stock_level("B").await),
         ((7, 0), (8, 0))
     );
 
@@ -109,19 +109,19 @@ async fn an_order_leaves_in_parts_and_each_part_once() {
     system
         .order_until(&id, "delivered", |order| order["status"] == "delivered")
         .await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn of_many_who_ship_the_same_goods_one_does() {
     let system = System::start().await;
-    let id = system.to_be_shipped().await;
+    let id = system.announced_order().await;
     let all = json!({"items": [{"sku": "A", "quantity": 3}]});
     let replies = join_all((0..10).map(|_| system.ship(&id, all.clone()))).await;
     let taken = replies.iter().filter(|reply| reply.status == 201).count();
     assert_eq!(taken, 1);
-    assert_eq!(system.shelf("A").await, (7, 0));
+    assert_eq!(system.stock_level("A").await, (7, 0));
     // Repeated requests with the same key are one shipment.
     let path = format!("/v1/orders/{id}/shipments");
     for _ in 0..3 {
@@ -131,15 +131,15 @@ async fn of_many_who_ship_the_same_goods_one_does() {
         let reply = crate::harness::send(request.header("idempotency-key", "parcel-1")).await;
         assert_eq!(reply.status, 201, "{}", reply.body);
     }
-    assert_eq!(system.shelf("B").await, (9, 1));
-    system.quiet().await;
+    assert_eq!(system.stock_level("B").await, (9, 1));
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn what_comes_back_is_on_its_shelf_and_refunded() {
     let system = System::start().await;
-    let id = system.to_be_shipped().await;
+    let id = system.announced_order().await;
     let order = system.ship(&id, json!({})).await.expect(201);
     let captured = |order: &Value| order["payment"]["status"] == "captured";
     system.order_until(&id, "captured", captured).await;
@@ -158,8 +158,8 @@ async fn what_comes_back_is_on_its_shelf_and_refunded() {
         news(parcels[0], kind).await;
     }
     // No step is in progress that would change the stock.
-    system.quiet().await;
-    let before = (system.shelf("A").await, system.shelf("B").await);
+    system.wait_until_idle().await;
+    let before = (system.stock_level("A").await, system.stock_level("B").await);
     assert_eq!(before, ((7, 0), (8, 0)));
     news(parcels[0], "shipment.returned").await;
     news(parcels[1], "shipment.delivered").await;
@@ -174,15 +174,15 @@ async fn what_comes_back_is_on_its_shelf_and_refunded() {
     let quantity = back["quantity"].as_i64().unwrap();
     let sku = back["sku"].as_str().unwrap();
     let was = if sku == "A" { 7 } else { 8 };
-    assert_eq!(system.shelf(sku).await, (was + quantity, 0));
-    system.quiet().await;
+    assert_eq!(system.stock_level(sku).await, (was + quantity, 0));
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn what_comes_back_can_be_kept_unrefunded() {
     let system = System::start_with(&[("RETURNS", "keep")]).await;
-    let id = system.to_be_shipped().await;
+    let id = system.announced_order().await;
     system.ship(&id, json!({})).await.expect(201);
     let captured = |order: &Value| order["payment"]["status"] == "captured";
     system.order_until(&id, "captured", captured).await;
@@ -190,11 +190,11 @@ async fn what_comes_back_can_be_kept_unrefunded() {
         .webhook("m-1", "shipment.returned", &id)
         .await
         .expect(200);
-    system.quiet().await;
+    system.wait_until_idle().await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(order["payment"]["refunded"], 0);
     assert_eq!(
-        (system.shelf("A").await, system.shelf("B").await),
+        (system.stock_level("A").await, system.stock_level("B").await),
         ((10, 0), (10, 0))
     );
     system.assert_verified();
@@ -203,13 +203,13 @@ async fn what_comes_back_can_be_kept_unrefunded() {
 #[tokio::test]
 async fn a_webhook_moves_what_it_names_and_nothing_else() {
     let system = System::start().await;
-    let id = system.to_be_shipped().await;
+    let id = system.announced_order().await;
     for (sku, quantity, number) in [("A", 3, "TA"), ("B", 2, "TB")] {
         let items = json!([{"sku": sku, "quantity": quantity}]);
         let body = json!({"items": items, "tracking_number": number});
         system.ship(&id, body).await.expect(201);
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     let path = format!("/v1/orders/{id}");
     let before = system.get(&path).await.expect(200);
     let told = async |name: &str, kind: &str, timestamp: String, more: Value| {
@@ -255,7 +255,7 @@ async fn a_webhook_moves_what_it_names_and_nothing_else() {
         .unwrap();
     assert!(delivered_at <= jiff::Timestamp::now());
     assert_eq!(order["status"], "delivered");
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -277,7 +277,7 @@ async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
     let keys = "operator=key-of-an-operator-here;storefront=key-of-a-storefront-here";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.key = Some("key-of-an-operator-here".to_owned());
-    let id = system.to_be_shipped().await;
+    let id = system.announced_order().await;
     let path = format!("/v1/orders/{id}");
     let remaining = format!("{path}/cancel-remaining");
     system
@@ -286,7 +286,7 @@ async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
         .expect_problem(409, "INVALID_STATE");
     let part = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
     system.ship(&id, part).await.expect(201);
-    system.quiet().await;
+    system.wait_until_idle().await;
     let order = system.get(&path).await.expect(200);
     let of = |status: &str| {
         let all = order["shipments"].as_array().unwrap().iter();
@@ -347,7 +347,7 @@ async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
         }
         assert_eq!(answers[0], answers[1]);
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     let order = system.get(&path).await.expect(200);
     assert_eq!(order["status"], "delivered");
     assert_eq!(order["total"], 5000);
@@ -355,7 +355,7 @@ async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
     assert_eq!(order["cancelled_items"], cancelled);
     assert_eq!(order["payment"]["captured"], 1000);
     assert_eq!(
-        (system.shelf("A").await, system.shelf("B").await),
+        (system.stock_level("A").await, system.stock_level("B").await),
         ((9, 0), (10, 0))
     );
     system
@@ -364,7 +364,7 @@ async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
         .expect(200);
     let refunded = |order: &Value| order["payment"]["refunded"] == 1000;
     system.order_until(&id, "refunded", refunded).await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -375,8 +375,8 @@ async fn a_warehouse_can_be_named_and_one_that_was_mistyped_removed() {
         .stock("A", &[("east", 2), ("west", 9), ("wset", 4)])
         .await;
     let customer = system.customer().await;
-    let wish = crate::harness::order(&customer, "A", 3);
-    let created = system.post("/v1/orders", wish).await.expect(201);
+    let new_order = crate::harness::order(&customer, "A", 3);
+    let created = system.post("/v1/orders", new_order).await.expect(201);
     let id = created["id"].as_str().unwrap();
     assert_eq!(created["items"][0]["warehouse"], "west");
     system.order_until(id, "announced", is_announced).await;
@@ -424,6 +424,6 @@ async fn a_warehouse_can_be_named_and_one_that_was_mistyped_removed() {
         .delete("/v1/products/B/stock/wset")
         .await
         .expect_problem(404, "NOT_FOUND");
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }

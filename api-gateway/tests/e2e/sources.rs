@@ -16,7 +16,7 @@ use crate::harness::{System, order, until};
 
 /// A paginated list on an HTTP server, with injected faults.
 #[derive(Clone)]
-struct Listing(Arc<Inner>);
+struct PagedServer(Arc<Inner>);
 
 struct Inner {
     url: String,
@@ -29,10 +29,10 @@ struct Inner {
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Status(u16),
-    Babbles,
+    InvalidJson,
     /// The second page links to the first.
-    Circles,
-    BreaksOff,
+    CircularPages,
+    TruncatedBody,
 }
 
 #[derive(serde::Deserialize)]
@@ -40,7 +40,7 @@ struct Asked {
     page: Option<usize>,
 }
 
-impl Listing {
+impl PagedServer {
     async fn start(pages: Vec<Value>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listing = Self(Arc::new(Inner {
@@ -58,7 +58,7 @@ impl Listing {
         *self.0.pages.lock().unwrap() = pages;
     }
 
-    fn fail(&self, fault: Option<Fault>) {
+    fn set_fault(&self, fault: Option<Fault>) {
         *self.0.fault.lock().unwrap() = fault;
     }
 
@@ -68,7 +68,7 @@ impl Listing {
 }
 
 async fn answer(
-    State(listing): State<Listing>,
+    State(listing): State<PagedServer>,
     Query(Asked { page }): Query<Asked>,
     method: axum::http::Method,
     headers: HeaderMap,
@@ -88,11 +88,11 @@ async fn answer(
     seen.push((method.to_string(), is_unchanged));
     match fault {
         Some(Fault::Status(code)) => return StatusCode::from_u16(code).unwrap().into_response(),
-        Some(Fault::Babbles) => return "<html>Monday</html>".into_response(),
-        Some(Fault::Circles) => {
+        Some(Fault::InvalidJson) => return "<html>Monday</html>".into_response(),
+        Some(Fault::CircularPages) => {
             return axum::Json(json!({"data": [], "next": "/list?of=all"})).into_response();
         }
-        Some(Fault::BreaksOff) => {
+        Some(Fault::TruncatedBody) => {
             let pieces = futures_util::stream::iter([
                 Ok("{\"data\": ["),
                 Err(std::io::Error::other("the wire broke")),
@@ -139,13 +139,13 @@ impl System {
 
     async fn stock_of(&self, sku: &str) -> Vec<(String, i64, i64)> {
         let product = self.get(&format!("/v1/products/{sku}")).await.expect(200);
-        let shelves = product["stock"].as_array().unwrap().iter();
-        shelves
-            .map(|shelf| {
+        let stock_levels = product["stock"].as_array().unwrap().iter();
+        stock_levels
+            .map(|stock_level| {
                 (
-                    shelf["warehouse"].as_str().unwrap().to_owned(),
-                    shelf["on_hand"].as_i64().unwrap(),
-                    shelf["reserved"].as_i64().unwrap(),
+                    stock_level["warehouse"].as_str().unwrap().to_owned(),
+                    stock_level["on_hand"].as_i64().unwrap(),
+                    stock_level["reserved"].as_i64().unwrap(),
                 )
             })
             .collect()
@@ -154,8 +154,8 @@ impl System {
 
 #[tokio::test]
 async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
-    let warehouse = Listing::start(vec![]).await;
-    warehouse.fail(Some(Fault::Status(503)));
+    let warehouse = PagedServer::start(vec![]).await;
+    warehouse.set_fault(Some(Fault::Status(503)));
     let system = System::start_with(&[
         ("WAREHOUSE_URL", &warehouse.0.url),
         ("WAREHOUSE_SYNC_SECONDS", "1"),
@@ -168,11 +168,11 @@ async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
     for (fault, why) in [
         (Fault::Status(503), "answered 503"),
         (Fault::Status(404), "answered 404"),
-        (Fault::Babbles, "not JSON"),
-        (Fault::Circles, "in a circle"),
-        (Fault::BreaksOff, ""),
+        (Fault::InvalidJson, "not JSON"),
+        (Fault::CircularPages, "in a circle"),
+        (Fault::TruncatedBody, ""),
     ] {
-        warehouse.fail(Some(fault));
+        warehouse.set_fault(Some(fault));
         let report = system.next_report("warehouse").await;
         let error = report["error"].as_str().unwrap();
         assert!(error.contains(why), "{fault:?}: {error}");
@@ -197,12 +197,12 @@ async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
             17
         ]),
     ]);
-    warehouse.fail(None);
+    warehouse.set_fault(None);
     let report = system.next_report("warehouse").await;
     assert_eq!(report["error"], Value::Null, "{report}");
     assert_eq!((&report["pages"], &report["rows"]), (&json!(2), &json!(9)));
     assert_eq!(report["skipped_count"], 6, "{report}");
-    let where_ = |entry: &Value| {
+    let location = |entry: &Value| {
         (
             entry["page"].as_u64().unwrap(),
             entry["row"].as_u64().unwrap(),
@@ -212,7 +212,7 @@ async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
         .as_array()
         .unwrap()
         .iter()
-        .map(where_)
+        .map(location)
         .collect();
     assert_eq!(skipped, [(1, 3), (1, 4), (2, 2), (2, 3), (2, 4), (2, 5)]);
     assert_eq!(report["conflict_count"], 1);
@@ -254,13 +254,13 @@ async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
     system
         .order_until(&id, "announced", crate::harness::is_announced)
         .await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn orders_of_another_system_are_taken_over_once_and_it_is_never_written() {
-    let remote = Listing::start(vec![]).await;
+    let remote = PagedServer::start(vec![]).await;
     let system =
         System::start_with(&[("IMPORT_URL", &remote.0.url), ("IMPORT_SECONDS", "1")]).await;
     system.stock("A", &[("main", 5)]).await;
@@ -271,7 +271,7 @@ async fn orders_of_another_system_are_taken_over_once_and_it_is_never_written() 
         json!([row(json!(3), 2), row(json!(4), 0)]),
     ]);
     until("all to be there", async || system.orders().await.len() == 3).await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     let report = system.next_report("import").await;
     assert_eq!(
         (&report["changed"], &report["skipped_count"]),
@@ -312,6 +312,6 @@ async fn orders_of_another_system_are_taken_over_once_and_it_is_never_written() 
             .all(|(method, _)| method == "GET")
     );
     assert_eq!(system.orders().await.len(), 4);
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }

@@ -51,7 +51,7 @@ async fn figures_add_up_to_what_the_lists_show() {
         )
         .await
         .expect(202);
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.key = Some("key-of-eu".to_owned());
     let mut stats = Value::Null;
     until("all to be counted", async || {
@@ -91,10 +91,10 @@ async fn figures_add_up_to_what_the_lists_show() {
         (4, 3, 2, 1, 2)
     );
     assert_eq!(stats["system"], Value::Null, "for operators only");
-    only_operators_see_the_system(system, &stats).await;
+    assert_only_operators_get_system_stats(system, &stats).await;
 }
 
-async fn only_operators_see_the_system(mut system: System, stats: &Value) {
+async fn assert_only_operators_get_system_stats(mut system: System, stats: &Value) {
     system.key = Some("key-of-us".to_owned());
     let others = system.get("/v1/stats").await.expect(200);
     assert_eq!(others["orders"]["total"], 0);
@@ -146,7 +146,7 @@ async fn samples(system: &System, url: &str) -> HashMap<(String, String), String
         .await
         .unwrap();
     assert!(!text.contains("ada@example.com"), "{text}");
-    let read = crate::harness::python_reading("metrics.py", &text);
+    let read = crate::harness::python_with_input("metrics.py", &text);
     let samples = read.lines().map(|line| {
         let mut fields = line.split(' ');
         let mut next = || fields.next().unwrap().to_owned();
@@ -169,7 +169,7 @@ async fn what_is_done_and_how_things_stand_is_measured() {
         .post("/v1/orders", order(&customer, "A", 99))
         .await
         .expect_problem(409, "OUT_OF_STOCK");
-    system.quiet().await;
+    system.wait_until_idle().await;
     let of = |name: &str, labels: &str| (name.to_owned(), labels.to_owned());
     let gateway = samples(&system, &system.url("/metrics")).await;
     for (status, count) in [("201", "3.0"), ("409", "1.0")] {

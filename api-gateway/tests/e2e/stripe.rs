@@ -8,7 +8,7 @@ use reqwest::Method;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::harness::{Folder, Reply, Stripe, System, Wire, is_announced, order_paid_by, send};
+use crate::harness::{Folder, ProxyMode, Reply, Stripe, System, is_announced, order_paid_by, send};
 
 const WEBHOOK_SECRET: &str = "whsec_of_stripe";
 
@@ -21,29 +21,29 @@ async fn with_stripe() -> (System, Stripe) {
         ("STRIPE_API_BASE", stripe.url()),
         ("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET),
     ];
-    let system = System::start_in(folder, &variables).await;
+    let system = System::start_in_folder(folder, &variables).await;
     system.stock("A", &[("east", 50)]).await;
     system.stock("B", &[("west", 50)]).await;
     (system, stripe)
 }
 
 impl System {
-    async fn order_by(&self, method: &str) -> String {
+    async fn order_paid_with(&self, method: &str) -> String {
         let customer = self.customer().await;
-        let wish = order_paid_by(&customer, "A", 3, method);
-        let created = self.post("/v1/orders", wish).await.expect(201);
+        let new_order = order_paid_by(&customer, "A", 3, method);
+        let created = self.post("/v1/orders", new_order).await.expect(201);
         created["id"].as_str().unwrap().to_owned()
     }
 
     /// An order that has left and was paid: 3000 were taken.
     async fn paid_for(&self, stripe: &Stripe) -> String {
-        let id = self.order_by("pm_card_visa").await;
+        let id = self.order_paid_with("pm_card_visa").await;
         self.order_until(&id, "announced", is_announced).await;
         self.webhook(&format!("m-{id}"), "shipment.shipped", &id)
             .await
             .expect(200);
         self.order_until(&id, "captured", is_captured).await;
-        assert_eq!(stripe.books(&id).await, (0, 3000, 0));
+        assert_eq!(stripe.amounts(&id).await, (0, 3000, 0));
         id
     }
 
@@ -74,7 +74,7 @@ impl System {
     }
 
     /// Checks that the order's amounts agree with Stripe.
-    async fn agrees_with(&self, stripe: &Stripe, id: &str) {
+    async fn assert_agrees_with(&self, stripe: &Stripe, id: &str) {
         let order = self.get(&format!("/v1/orders/{id}")).await.expect(200);
         let payment = &order["payment"];
         let amount = |name: &str| payment[name].as_i64().unwrap();
@@ -83,7 +83,7 @@ impl System {
             _ => 0,
         };
         let ours = (held, amount("captured"), amount("refunded"));
-        assert_eq!(stripe.books(id).await, ours, "{order}");
+        assert_eq!(stripe.amounts(id).await, ours, "{order}");
     }
 }
 
@@ -103,30 +103,30 @@ fn is_captured(order: &Value) -> bool {
 #[tokio::test]
 async fn a_card_is_held_then_charged_when_all_has_left_then_refunded_in_parts() {
     let (system, stripe) = with_stripe().await;
-    let id = system.order_by("pm_card_visa").await;
+    let id = system.order_paid_with("pm_card_visa").await;
     let order = system.order_until(&id, "announced", is_announced).await;
     assert_eq!(order["payment"]["provider"], "stripe");
     let reference = order["payment"]["reference"].as_str().unwrap().to_owned();
     assert!(reference.starts_with("pi_"), "{order}");
-    assert_eq!(stripe.books(&id).await, (3000, 0, 0));
+    assert_eq!(stripe.amounts(&id).await, (3000, 0, 0));
 
     // A card is captured once, with the last shipment.
     let part = json!({"items": [{"sku": "A", "quantity": 1}]});
     let ship = format!("/v1/orders/{id}/shipments");
     system.post(&ship, part).await.expect(201);
-    system.quiet().await;
-    assert_eq!(stripe.books(&id).await, (3000, 0, 0));
+    system.wait_until_idle().await;
+    assert_eq!(stripe.amounts(&id).await, (3000, 0, 0));
     system.post(&ship, json!({})).await.expect(201);
     system.order_until(&id, "captured", is_captured).await;
-    assert_eq!(stripe.books(&id).await, (0, 3000, 0));
+    assert_eq!(stripe.amounts(&id).await, (0, 3000, 0));
 
     let refunds = format!("/v1/orders/{id}/refunds");
     let many = join_all((0..5).map(|_| system.post(&refunds, json!({"amount": 700})))).await;
     assert_eq!(many.iter().filter(|reply| reply.status == 202).count(), 4);
     let is_refunded = |order: &Value| order["payment"]["refunded"] == 2800;
     system.order_until(&id, "refunded", is_refunded).await;
-    system.quiet().await;
-    system.agrees_with(&stripe, &id).await;
+    system.wait_until_idle().await;
+    system.assert_agrees_with(&stripe, &id).await;
     system.assert_verified();
 }
 
@@ -134,7 +134,7 @@ async fn a_card_is_held_then_charged_when_all_has_left_then_refunded_in_parts() 
 async fn a_declined_card_ends_the_order_and_leaves_nothing_to_be_paid_later() {
     let (system, stripe) = with_stripe().await;
     for method in ["pm_card_chargeCustomerFail", "pm_nobodys"] {
-        let id = system.order_by(method).await;
+        let id = system.order_paid_with(method).await;
         let is_over = |order: &Value| order["status"] == "cancelled";
         let order = system.order_until(&id, "cancelled", is_over).await;
         assert_eq!(order["cancel_reason"], "payment_declined");
@@ -143,12 +143,12 @@ async fn a_declined_card_ends_the_order_and_leaves_nothing_to_be_paid_later() {
             assert_eq!(payment["status"], "canceled");
         }
     }
-    assert_eq!(system.shelf("A").await, (50, 0));
+    assert_eq!(system.stock_level("A").await, (50, 0));
     // There is no default payment method.
     let customer = system.customer().await;
-    let wish = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}]});
+    let new_order = json!({"customer_id": customer, "items": [{"sku": "A", "quantity": 1}]});
     let problem = system
-        .post("/v1/orders", wish)
+        .post("/v1/orders", new_order)
         .await
         .expect_problem(422, "INVALID_REQUEST");
     assert_eq!(problem["errors"][0]["pointer"], "/payment_method");
@@ -160,7 +160,7 @@ async fn a_customer_who_has_to_authenticate_is_waited_for() {
     let (system, stripe) = with_stripe().await;
     for succeeds in [true, false] {
         let card = stripe.card("4000002500003155").await;
-        let id = system.order_by(&card).await;
+        let id = system.order_paid_with(&card).await;
         let order = system
             .order_until(&id, "waiting", |order| {
                 order["payment"]["next_action"]["type"] == "use_stripe_sdk"
@@ -189,8 +189,8 @@ async fn a_customer_who_has_to_authenticate_is_waited_for() {
             .iter()
             .filter(|kind| *kind == "payment.authorized");
         assert_eq!(authorized.count(), usize::from(succeeds));
-        system.quiet().await;
-        system.agrees_with(&stripe, &id).await;
+        system.wait_until_idle().await;
+        system.assert_agrees_with(&stripe, &id).await;
     }
     system.assert_verified();
 }
@@ -198,19 +198,23 @@ async fn a_customer_who_has_to_authenticate_is_waited_for() {
 #[tokio::test]
 async fn whatever_the_wire_does_the_money_moves_once() {
     let (system, stripe) = with_stripe().await;
-    let mishaps = [Wire::LosesAnswer, Wire::Fails, Wire::Babbles];
-    for mishap in mishaps {
-        let id = system.order_by("pm_card_visa").await;
-        stripe.treat(&[Wire::Fine, mishap, mishap]);
+    let modes = [
+        ProxyMode::DropResponse,
+        ProxyMode::Fail,
+        ProxyMode::InvalidResponse,
+    ];
+    for mode in modes {
+        let id = system.order_paid_with("pm_card_visa").await;
+        stripe.set_modes(&[ProxyMode::Forward, mode, mode]);
         system.order_until(&id, "announced", is_announced).await;
-        stripe.treat(&[mishap, mishap]);
+        stripe.set_modes(&[mode, mode]);
         system
             .webhook(&format!("m-{id}"), "shipment.shipped", &id)
             .await
             .expect(200);
         system.order_until(&id, "captured", is_captured).await;
         for amount in [1000, 500] {
-            stripe.treat(&[mishap]);
+            stripe.set_modes(&[mode]);
             let body = json!({"amount": amount});
             system
                 .post(&format!("/v1/orders/{id}/refunds"), body)
@@ -222,18 +226,18 @@ async fn whatever_the_wire_does_the_money_moves_once() {
                 order["payment"]["refunded"] == 1500
             })
             .await;
-        assert_eq!(stripe.books(&id).await, (0, 3000, 1500), "{mishap:?}");
+        assert_eq!(stripe.amounts(&id).await, (0, 3000, 1500), "{mode:?}");
         // The response to the cancellation is lost as well.
-        let id = system.order_by("pm_card_visa").await;
+        let id = system.order_paid_with("pm_card_visa").await;
         system.order_until(&id, "announced", is_announced).await;
-        stripe.treat(&[mishap]);
+        stripe.set_modes(&[mode]);
         system
             .post(&format!("/v1/orders/{id}/cancel"), json!({}))
             .await
             .expect(200);
         let is_voided = |order: &Value| order["payment"]["status"] == "voided";
         system.order_until(&id, "voided", is_voided).await;
-        assert_eq!(stripe.books(&id).await, (0, 0, 0));
+        assert_eq!(stripe.amounts(&id).await, (0, 0, 0));
     }
     system.assert_verified();
 }
@@ -245,7 +249,7 @@ async fn workers_die_and_orders_are_cancelled_while_cards_are_asked() {
     let mut ids = Vec::new();
     for round in 0..3 {
         for method in methods {
-            ids.push(system.order_by(method).await);
+            ids.push(system.order_paid_with(method).await);
         }
         let last = ids[ids.len() - 1 - round].clone();
         system
@@ -255,14 +259,14 @@ async fn workers_die_and_orders_are_cancelled_while_cards_are_asked() {
         system.worker.kill();
         system.restart_worker().await;
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     for id in &ids {
         let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
         assert!(
             ["processing", "cancelled"].contains(&order["status"].as_str().unwrap()),
             "{order}"
         );
-        system.agrees_with(&stripe, id).await;
+        system.assert_agrees_with(&stripe, id).await;
     }
     system.assert_verified();
 }
@@ -275,12 +279,12 @@ async fn what_is_done_at_stripes_own_console_is_heard_of() {
         order["payment"]["reference"].as_str().unwrap().to_owned()
     };
     // Captured and refunded in Stripe's dashboard. The charge has the metadata of the payment.
-    let id = system.order_by("pm_card_visa").await;
+    let id = system.order_paid_with("pm_card_visa").await;
     let intent = reference(&id).await;
     let capture = format!("/v1/payment_intents/{intent}/capture");
-    stripe.ask(Method::POST, &capture, &[]).await;
+    stripe.call_api(Method::POST, &capture, &[]).await;
     let form = [("payment_intent", intent.as_str()), ("amount", "1200")];
-    stripe.ask(Method::POST, "/v1/refunds", &form).await;
+    stripe.call_api(Method::POST, "/v1/refunds", &form).await;
     let charge = json!({"object": "charge", "id": "ch_1", "payment_intent": intent, "metadata": {"order_id": id}});
     system
         .stripe_webhook("evt_1", "charge.refunded", charge)
@@ -291,12 +295,12 @@ async fn what_is_done_at_stripes_own_console_is_heard_of() {
             order["payment"]["refunded"] == 1200
         })
         .await;
-    system.agrees_with(&stripe, &id).await;
+    system.assert_agrees_with(&stripe, &id).await;
     // An authorization that is canceled in the dashboard cancels the order.
-    let id = system.order_by("pm_card_visa").await;
+    let id = system.order_paid_with("pm_card_visa").await;
     let intent = reference(&id).await;
     let cancel = format!("/v1/payment_intents/{intent}/cancel");
-    stripe.ask(Method::POST, &cancel, &[]).await;
+    stripe.call_api(Method::POST, &cancel, &[]).await;
     let object = json!({"object": "payment_intent", "id": intent, "metadata": {"order_id": id}});
     system
         .stripe_webhook("evt_2", "payment_intent.canceled", object)
@@ -305,24 +309,24 @@ async fn what_is_done_at_stripes_own_console_is_heard_of() {
     let is_over = |order: &Value| order["status"] == "cancelled";
     let order = system.order_until(&id, "cancelled", is_over).await;
     assert_eq!(order["payment"]["status"], "voided");
-    system.quiet().await;
-    system.agrees_with(&stripe, &id).await;
+    system.wait_until_idle().await;
+    system.assert_agrees_with(&stripe, &id).await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn an_operator_is_told_when_the_hold_ends_after_a_part_has_left() {
     let (system, stripe) = with_stripe().await;
-    let id = system.order_by("pm_card_visa").await;
+    let id = system.order_paid_with("pm_card_visa").await;
     let order = system.order_until(&id, "announced", is_announced).await;
     let intent = order["payment"]["reference"].as_str().unwrap();
     let ship = format!("/v1/orders/{id}/shipments");
     let part = json!({"items": [{"sku": "A", "quantity": 1}]});
     system.post(&ship, part).await.expect(201);
     // The card is charged once, when all has left: until then no capture is due.
-    system.quiet().await;
+    system.wait_until_idle().await;
     let cancel = format!("/v1/payment_intents/{intent}/cancel");
-    stripe.ask(Method::POST, &cancel, &[]).await;
+    stripe.call_api(Method::POST, &cancel, &[]).await;
     let object = json!({"object": "payment_intent", "id": intent, "metadata": {"order_id": id}});
     system
         .stripe_webhook("evt_1", "payment_intent.canceled", object)
@@ -340,7 +344,7 @@ async fn an_operator_is_told_when_the_hold_ends_after_a_part_has_left() {
     system.assert_verified();
     let discard = format!("/v1/dead-letters/{letter}");
     system.delete(&discard).await.expect(204);
-    system.agrees_with(&stripe, &id).await;
+    system.assert_agrees_with(&stripe, &id).await;
     system.assert_verified();
 }
 
@@ -354,9 +358,9 @@ async fn only_what_stripe_signed_lately_is_believed() {
     ];
     let hook = hook.each_ref().map(|(name, value)| (*name, value.as_str()));
     stripe
-        .ask(Method::POST, "/_config/webhooks/ours", &hook)
+        .call_api(Method::POST, "/_config/webhooks/ours", &hook)
         .await;
-    let id = system.order_by("pm_card_visa").await;
+    let id = system.order_paid_with("pm_card_visa").await;
     system.order_until(&id, "announced", is_announced).await;
     system
         .webhook("m-1", "shipment.shipped", &id)
@@ -405,7 +409,7 @@ async fn only_what_stripe_signed_lately_is_believed() {
         let ignored = system.stripe_webhook(&event, "payment_intent.created", object);
         assert_eq!(ignored.await.expect(200)["status"], "ignored");
     }
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -424,10 +428,10 @@ async fn refunds_are_known_by_their_payment_and_one_that_fails_later_is_left_to_
     let is_refunded = |amount: i64| move |order: &Value| order["payment"]["refunded"] == amount;
     system.order_until(&id, "refunded", is_refunded(700)).await;
     let ours = [("payment_intent", intent)];
-    let ours = stripe.ask(Method::GET, "/v1/refunds", &ours).await["data"][0].clone();
+    let ours = stripe.call_api(Method::GET, "/v1/refunds", &ours).await["data"][0].clone();
     assert_eq!(ours["metadata"]["order_id"], *id);
     let form = [("payment_intent", intent), ("amount", "500")];
-    let console = stripe.ask(Method::POST, "/v1/refunds", &form).await;
+    let console = stripe.call_api(Method::POST, "/v1/refunds", &form).await;
     let object =
         json!({"object": "refund", "id": console["id"], "payment_intent": intent, "metadata": {}});
     system
@@ -449,11 +453,11 @@ async fn refunds_are_known_by_their_payment_and_one_that_fails_later_is_left_to_
     let letter = &letters["data"][0];
     assert_eq!(letter["id"], format!("{id}:refund_payment"), "{letters}");
     // Nothing is tried by itself, and all of it when an operator says so.
-    assert_eq!(stripe.books(&id).await.2, 1200, "as many as before");
+    assert_eq!(stripe.amounts(&id).await.2, 1200, "as many as before");
     let redrive = format!("/v1/dead-letters/{id}:refund_payment/redrive");
     system.post(&redrive, json!({})).await.expect(200);
     system.order_until(&id, "refunded", is_refunded(1200)).await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }
 
@@ -461,7 +465,7 @@ async fn refunds_are_known_by_their_payment_and_one_that_fails_later_is_left_to_
 async fn a_refund_at_the_console_that_crosses_ours_is_settled() {
     let (system, stripe) = with_stripe().await;
     let id = system.paid_for(&stripe).await;
-    stripe.treat(&[Wire::RefundedMeanwhile]);
+    stripe.set_modes(&[ProxyMode::RefundedMeanwhile]);
     system
         .post(&format!("/v1/orders/{id}/refunds"), json!({"amount": 1000}))
         .await
@@ -471,10 +475,10 @@ async fn a_refund_at_the_console_that_crosses_ours_is_settled() {
             order["payment"]["refunded"] == 3000
         })
         .await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     let letters = system.get("/v1/dead-letters").await.expect(200);
     assert_eq!(letters["data"], json!([]));
-    system.agrees_with(&stripe, &id).await;
+    system.assert_agrees_with(&stripe, &id).await;
     system.assert_verified();
 }
 
@@ -486,12 +490,12 @@ async fn steps_that_follow_at_once_are_not_lost() {
     let places: Vec<_> = (0..8).collect();
     let placed = places.iter().map(async |_| {
         for _ in 0..25 {
-            let wish = order_paid_by(customer, "MANY", 1, "pm_ok");
-            system.post("/v1/orders", wish).await.expect(201);
+            let new_order = order_paid_by(customer, "MANY", 1, "pm_ok");
+            system.post("/v1/orders", new_order).await.expect(201);
         }
     });
     join_all(placed).await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     let processing = system.get("/v1/orders?status=processing&limit=200").await;
     let processing = processing.expect(200)["data"].as_array().unwrap().len();
     assert_eq!(processing, 200);
@@ -504,7 +508,7 @@ async fn webhooks_that_come_together_delay_no_customer() {
     let (system, stripe) = with_stripe().await;
     for round in 0..5 {
         let card = stripe.card("4000002500003155").await;
-        let id = system.order_by(&card).await;
+        let id = system.order_paid_with(&card).await;
         let waits = |order: &Value| order["payment"]["next_action"] != Value::Null;
         let order = system.order_until(&id, "waiting", waits).await;
         stripe.authenticate(&id, true).await;
@@ -528,10 +532,10 @@ async fn webhooks_that_come_together_delay_no_customer() {
 async fn a_storefront_can_have_its_customer_authenticate() {
     let (system, stripe) = with_stripe().await;
     let customer = system.customer().await;
-    let wish = |method: &str, url: &str| {
-        let mut wish = order_paid_by(&customer, "A", 1, method);
-        wish["return_url"] = json!(url);
-        wish
+    let new_order = |method: &str, url: &str| {
+        let mut new_order = order_paid_by(&customer, "A", 1, method);
+        new_order["return_url"] = json!(url);
+        new_order
     };
     for wrong in [
         "http://example.com/",
@@ -539,14 +543,14 @@ async fn a_storefront_can_have_its_customer_authenticate() {
         "nothing",
         "https://u:p@example.com/",
     ] {
-        let problem = system.post("/v1/orders", wish("pm_ok", wrong)).await;
+        let problem = system.post("/v1/orders", new_order("pm_ok", wrong)).await;
         let problem = problem.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/return_url", "{wrong}");
     }
     let card = stripe.card("4000002500003155").await;
     let url = "https://shop.example/thanks";
     let created = system
-        .post("/v1/orders", wish(&card, url))
+        .post("/v1/orders", new_order(&card, url))
         .await
         .expect(201);
     let id = created["id"].as_str().unwrap();
@@ -569,7 +573,7 @@ async fn a_storefront_can_have_its_customer_authenticate() {
         .stripe_webhook("evt_early", "payment_intent.created", event.clone())
         .await
         .expect(200);
-    system.quiet().await;
+    system.wait_until_idle().await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(order["payment"]["next_action"]["client_secret"], secret);
     stripe.authenticate(id, true).await;
@@ -597,16 +601,19 @@ async fn what_stripe_cannot_charge_is_refused_when_it_is_ordered() {
     ] {
         let product = json!({"sku": sku, "name": sku, "price": price, "currency": currency});
         system.post("/v1/products", product).await.expect(201);
-        let shelf = format!("/v1/products/{sku}/stock/east");
-        system.put(&shelf, json!({"on_hand": 5})).await.expect(200);
-        let wish = order_paid_by(&system.customer().await, sku, 1, "pm_ok");
-        let problem = system.post("/v1/orders", wish).await;
+        let stock_level = format!("/v1/products/{sku}/stock/east");
+        system
+            .put(&stock_level, json!({"on_hand": 5}))
+            .await
+            .expect(200);
+        let new_order = order_paid_by(&system.customer().await, sku, 1, "pm_ok");
+        let problem = system.post("/v1/orders", new_order).await;
         let problem = problem.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/items", "{problem}");
     }
     // Two of them can be charged; part of that can't be refunded.
-    let wish = order_paid_by(&system.customer().await, "DINAR", 2, "pm_ok");
-    let created = system.post("/v1/orders", wish).await.expect(201);
+    let new_order = order_paid_by(&system.customer().await, "DINAR", 2, "pm_ok");
+    let created = system.post("/v1/orders", new_order).await.expect(201);
     let id = created["id"].as_str().unwrap();
     system.order_until(id, "announced", is_announced).await;
     system

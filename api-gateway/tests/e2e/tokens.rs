@@ -5,15 +5,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Manner, Receiver, System, python, until};
+use crate::harness::{CannedResponse, Receiver, System, python, until};
 
 const SECRET: &str = "a secret that both sides know, and nobody else";
 
-fn made(arguments: &[&str]) -> Value {
+fn generate_tokens(arguments: &[&str]) -> Value {
     serde_json::from_str(&python("tokens.py", arguments)).unwrap()
 }
 
-async fn all_are_told_apart(system: &mut System, tokens: &Value) {
+async fn assert_tokens_are_verified(system: &mut System, tokens: &Value) {
     for (name, token) in tokens["good"].as_object().unwrap() {
         system.key = Some(token.as_str().unwrap().to_owned());
         let reply = system.get("/v1/orders").await;
@@ -34,8 +34,8 @@ async fn a_token_by_a_secret_is_taken_for_what_it_says_and_a_forged_one_is_not()
         ("API_KEYS", "operator=key-of-operator"),
     ])
     .await;
-    let tokens = made(&["secret", SECRET]);
-    all_are_told_apart(&mut system, &tokens).await;
+    let tokens = generate_tokens(&["secret", SECRET]);
+    assert_tokens_are_verified(&mut system, &tokens).await;
     // API keys remain valid.
     system.key = Some("key-of-operator".to_owned());
     system.stock("A", &[("main", 5)]).await;
@@ -53,8 +53,8 @@ async fn a_token_by_a_secret_is_taken_for_what_it_says_and_a_forged_one_is_not()
 
 #[tokio::test]
 async fn who_comes_while_the_first_keys_are_asked_for_waits_for_that_answer() {
-    let tokens = made(&["keys"]);
-    let publisher = Receiver::with(vec![Manner::Late(Duration::from_mins(2))]).await;
+    let tokens = generate_tokens(&["keys"]);
+    let publisher = Receiver::with(vec![CannedResponse::Late(Duration::from_mins(2))]).await;
     let url = publisher.url("/jwks");
     let mut system = System::start_with(&[("JWT_JWKS_URL", &url)]).await;
     system.key = Some(tokens["good"]["ES256"].as_str().unwrap().to_owned());
@@ -66,8 +66,8 @@ async fn who_comes_while_the_first_keys_are_asked_for_waits_for_that_answer() {
 
 #[tokio::test]
 async fn tokens_by_published_keys_follow_their_rotation_and_outlive_their_publisher() {
-    let tokens = made(&["keys"]);
-    let publisher = Receiver::with(vec![Manner::Status(500)]).await;
+    let tokens = generate_tokens(&["keys"]);
+    let publisher = Receiver::with(vec![CannedResponse::Status(500)]).await;
     let url = publisher.url("/jwks");
     let mut system = System::start_with(&[("JWT_JWKS_URL", &url)]).await;
     // Without keys no token can be verified.
@@ -77,13 +77,13 @@ async fn tokens_by_published_keys_follow_their_rotation_and_outlive_their_publis
         .await
         .expect_problem(503, "UNAVAILABLE");
 
-    publisher.answer(Manner::Json(tokens["keys"].to_string()));
-    all_are_told_apart(&mut system, &tokens).await;
+    publisher.answer(CannedResponse::Json(tokens["keys"].to_string()));
+    assert_tokens_are_verified(&mut system, &tokens).await;
     // Unknown key ids do not cause repeated requests for the keys.
     let asked = publisher.received().len();
     assert!(asked < 10, "asked {asked} times");
 
-    publisher.answer(Manner::Json(tokens["later_keys"].to_string()));
+    publisher.answer(CannedResponse::Json(tokens["later_keys"].to_string()));
     system.key = Some(tokens["later"].as_str().unwrap().to_owned());
     until("the new key to be taken", async || {
         system.get("/v1/orders").await.status == 200
@@ -96,7 +96,7 @@ async fn tokens_by_published_keys_follow_their_rotation_and_outlive_their_publis
         .expect_problem(401, "UNAUTHENTICATED");
 
     // Another key under the same name counts as soon as one may ask again.
-    publisher.answer(Manner::Json(tokens["replaced_keys"].to_string()));
+    publisher.answer(CannedResponse::Json(tokens["replaced_keys"].to_string()));
     system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
     until("the key in place of another to be taken", async || {
         system.get("/v1/orders").await.status == 200
@@ -112,7 +112,7 @@ async fn tokens_by_published_keys_follow_their_rotation_and_outlive_their_publis
             .contains("kid is missing")
     );
 
-    publisher.answer(Manner::Status(500));
+    publisher.answer(CannedResponse::Status(500));
     system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
     system.get("/v1/orders").await.expect(200);
 }

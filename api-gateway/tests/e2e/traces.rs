@@ -48,7 +48,7 @@ async fn start() -> (Receiver, System) {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
     ];
-    let system = System::start_in(folder, &variables).await;
+    let system = System::start_in_folder(folder, &variables).await;
     (receiver, system)
 }
 

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Book, Folder, Process, Store, System, WORKER, setting, until};
+use crate::harness::{Folder, Process, Store, System, Tables, WORKER, setting, until};
 
 /// A database of the first version whose schema is still supported (commit 1474d09), killed during two payments.
 fn first(folder: &Folder) -> Store {
@@ -12,10 +12,10 @@ fn first(folder: &Folder) -> Store {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/first");
     let read = |name: &str| fs::read_to_string(data.join(name)).unwrap();
     if store.is_sqlite() {
-        store.run(Book::Orders, &read("sqlite.sql"));
-        store.run(Book::Ledger, &read("sqlite.sandbox.sql"));
+        store.run(Tables::Orders, &read("sqlite.sql"));
+        store.run(Tables::Ledger, &read("sqlite.sandbox.sql"));
     } else {
-        store.run(Book::Orders, &read("postgres.sql"));
+        store.run(Tables::Orders, &read("postgres.sql"));
     }
     store
 }
@@ -42,10 +42,10 @@ async fn what_the_first_version_stored_is_kept_and_finished() {
         !audit.status.success() && said.contains("its schema is of version"),
         "{said}"
     );
-    let system = System::start_over(folder, store, WORKER).await;
+    let system = System::start_with_store(folder, store, WORKER).await;
 
     // Newest first. The last two payments were in progress, and their reservations may have expired by now.
-    let orders = system.quiet().await;
+    let orders = system.wait_until_idle().await;
     let known = texts(&orders[2..], "status");
     assert_eq!(
         known,
@@ -115,7 +115,7 @@ async fn what_the_first_version_stored_is_kept_and_finished() {
 
 /// The worker of the version before this one. Without the history of the repository there is none, which
 /// scripts/test.sh says; then the tests of two versions are left out.
-fn previous() -> Option<String> {
+fn previous_worker() -> Option<String> {
     let program = setting("TEST_PREVIOUS_WORKER");
     if program == "none" {
         eprintln!("LEFT OUT: the version before this one is not here");
@@ -136,7 +136,7 @@ async fn order(system: &System, customer: &str, count: usize) -> Vec<String> {
     ids
 }
 
-async fn finished(system: &System, ids: &[String]) {
+async fn wait_until_processing(system: &System, ids: &[String]) {
     for id in ids {
         system
             .order_until(id, "processing", |order| order["status"] == "processing")
@@ -144,7 +144,7 @@ async fn finished(system: &System, ids: &[String]) {
     }
 }
 
-pub(crate) async fn ready(worker: &Process) {
+pub(crate) async fn wait_until_ready(worker: &Process) {
     until("the worker beside to be ready", async || {
         let Some(address) = worker.logged("health", 0) else {
             return false;
@@ -163,15 +163,17 @@ async fn this_version_and_the_one_before_it_work_side_by_side() {
         // SQLite has one worker; see the next test.
         return;
     }
-    let Some(previous) = previous() else { return };
-    let mut system = System::start_over(folder, store, &previous).await;
+    let Some(previous_worker) = previous_worker() else {
+        return;
+    };
+    let mut system = System::start_with_store(folder, store, &previous_worker).await;
     system.stock("mug", &[("berlin", 1_000)]).await;
     let customer = system.customer().await;
 
     // The new worker migrates the schema while the previous one processes payments.
     let mut ids = order(&system, &customer, 20).await;
-    let mut new = system.start_beside(WORKER);
-    ready(&new).await;
+    let mut new = system.start_additional_worker(WORKER);
+    wait_until_ready(&new).await;
     // Each worker processes new requests and continues the other's orders.
     ids.extend(order(&system, &customer, 40).await);
     // The previous version starts on the new schema.
@@ -181,25 +183,27 @@ async fn this_version_and_the_one_before_it_work_side_by_side() {
     // The previous version continues alone, with everything that the new one left.
     new.kill();
     ids.extend(order(&system, &customer, 20).await);
-    finished(&system, &ids).await;
+    wait_until_processing(&system, &ids).await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn an_upgrade_can_be_gone_back_on() {
-    let Some(previous) = previous() else { return };
+    let Some(previous_worker) = previous_worker() else {
+        return;
+    };
     let folder = Folder::new();
     let store = Store::new(&folder);
-    let mut system = System::start_over(folder, store, &previous).await;
+    let mut system = System::start_with_store(folder, store, &previous_worker).await;
     system.stock("mug", &[("berlin", 1_000)]).await;
     let customer = system.customer().await;
     let mut ids = Vec::new();
-    for program in [WORKER, &previous, WORKER] {
+    for program in [WORKER, &previous_worker, WORKER] {
         ids.extend(order(&system, &customer, 5).await);
         system.worker.kill();
         system.set_worker(program);
         system.restart_worker().await;
     }
-    finished(&system, &ids).await;
+    wait_until_processing(&system, &ids).await;
     system.assert_verified();
 }

@@ -6,120 +6,124 @@ use std::{
 };
 
 use crate::harness::{
-    Book, Folder, Process, Store, System, WORKER, is_announced, order, order_paid_by,
+    Folder, Process, Store, System, Tables, WORKER, is_announced, order, order_paid_by,
 };
 
 /// An injected inconsistency, and the text of its report.
-struct Damage {
-    book: Book,
+struct Inconsistency {
+    tables: Tables,
     sqlite: &'static str,
     postgres: &'static str,
-    named: &'static str,
+    expected_report: &'static str,
 }
 
-const fn damage(book: Book, sql: &'static str, named: &'static str) -> Damage {
-    Damage {
-        book,
+const fn inconsistency(
+    tables: Tables,
+    sql: &'static str,
+    expected_report: &'static str,
+) -> Inconsistency {
+    Inconsistency {
+        tables,
         sqlite: sql,
         postgres: sql,
-        named,
+        expected_report,
     }
 }
 
-const DAMAGES: [Damage; 18] = [
-    Damage {
-        book: Book::Orders,
+const INCONSISTENCIES: [Inconsistency; 18] = [
+    Inconsistency {
+        tables: Tables::Orders,
         sqlite: "UPDATE orders SET state = json_set(state, '$.total', 1) WHERE number = 1",
         postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{total}', '1')::text WHERE number = 1",
-        named: "with other contents",
+        expected_report: "with other contents",
     },
-    Damage {
-        book: Book::Orders,
+    Inconsistency {
+        tables: Tables::Orders,
         sqlite: "UPDATE orders SET state = json_set(state, '$.version', 99) WHERE number = 1",
         postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{version}', '99')::text WHERE number = 1",
-        named: "but its events say",
+        expected_report: "but its events say",
     },
-    damage(
-        Book::Orders,
+    inconsistency(
+        Tables::Orders,
         "DELETE FROM events WHERE sequence = 3 AND subject = (SELECT id FROM orders WHERE number = 1)",
         "a gap",
     ),
-    damage(
-        Book::Orders,
+    inconsistency(
+        Tables::Orders,
         "DELETE FROM events WHERE subject = (SELECT id FROM orders WHERE number = 1)",
         "has no events",
     ),
-    damage(
-        Book::Orders,
+    inconsistency(
+        Tables::Orders,
         "DELETE FROM orders WHERE number = 1",
         "has events but no row",
     ),
-    damage(
-        Book::Orders,
+    inconsistency(
+        Tables::Orders,
         "UPDATE relay SET position = position + 1000 WHERE name = 'webhooks'",
         "feed: webhooks were told of up to a place that is yet to come",
     ),
-    damage(
-        Book::Orders,
+    inconsistency(
+        Tables::Orders,
         "UPDATE shelves SET reserved = reserved + 1",
         "but open orders hold",
     ),
-    damage(
-        Book::Orders,
+    inconsistency(
+        Tables::Orders,
         "UPDATE shelves SET on_hand = on_hand + 5",
         "but the events add up to",
     ),
-    Damage {
-        book: Book::Orders,
+    Inconsistency {
+        tables: Tables::Orders,
         sqlite: "PRAGMA ignore_check_constraints = ON; UPDATE shelves SET reserved = on_hand + 1",
         postgres: "ALTER TABLE shelves DROP CONSTRAINT shelves_check; UPDATE shelves SET reserved = on_hand + 1",
-        named: "on hand, 101 reserved",
+        expected_report: "on hand, 101 reserved",
     },
-    damage(
-        Book::Orders,
+    inconsistency(
+        Tables::Orders,
         "INSERT INTO steps (order_id, step, attempt, failures, due_at, publish_at, request_id)
          SELECT id, 'capture_payment', 1, 0, 1, 1, 'r' FROM orders WHERE number = 1",
         "capture_payment: overdue since 1970",
     ),
-    damage(
-        Book::Orders,
+    inconsistency(
+        Tables::Orders,
         "INSERT INTO steps (order_id, step, attempt, failures, due_at, request_id)
          VALUES ('0192f0c1-2345-7abc-8def-0123456789ab', 'capture_payment', 1, 0, 1, 'r')",
         "of an order that is not there",
     ),
-    Damage {
-        book: Book::Orders,
+    Inconsistency {
+        tables: Tables::Orders,
         sqlite: "UPDATE orders SET state = json_set(state, '$.payment.status', 'authorized') WHERE status = 'cancelled'",
         postgres: "UPDATE orders SET state = jsonb_set(state::jsonb, '{payment,status}', '\"authorized\"')::text WHERE status = 'cancelled'",
-        named: "cancelled, but its authorization was not voided",
+        expected_report: "cancelled, but its authorization was not voided",
     },
-    damage(
-        Book::Ledger,
+    inconsistency(
+        Tables::Ledger,
         "INSERT INTO movements (payment, kind, amount) SELECT payment, kind, amount FROM movements WHERE kind = 'authorize'",
         "held money 2 times",
     ),
-    damage(
-        Book::Ledger,
+    inconsistency(
+        Tables::Ledger,
         "INSERT INTO movements (payment, kind, amount) SELECT payment, kind, amount FROM movements WHERE kind = 'capture'",
         "took money 2 times",
     ),
-    damage(
-        Book::Ledger,
+    inconsistency(
+        Tables::Ledger,
         "UPDATE payments SET status = 'authorized' WHERE status = 'voided'",
         "is voided in our books, but authorized",
     ),
-    damage(
-        Book::Ledger,
+    inconsistency(
+        Tables::Ledger,
         "UPDATE payments SET captured = captured - 1 WHERE status = 'captured'",
         "captured 1000 and refunded 0 in our books, but 999",
     ),
-    damage(
-        Book::Ledger,
+    inconsistency(
+        Tables::Ledger,
         "DELETE FROM payments WHERE status = 'captured'",
         "is captured in our books, but nothing",
     ),
-    damage(
-        Book::Ledger,
+    inconsistency(
+        Tables::Ledger,
         "INSERT INTO payments (key, reference, status, amount, currency)
          VALUES ('0192f0c1-2345-7abc-8def-0123456789ab/authorize_payment', 'x', 'authorized', 1, 'EUR')",
         "of an order that is not there",
@@ -166,21 +170,21 @@ async fn every_kind_of_damage_is_named() {
             order["status"] == "cancelled"
         })
         .await;
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
     system.worker.terminate();
 
-    for damage in DAMAGES {
+    for inconsistency in INCONSISTENCIES {
         let damaged = system.store.copy(&system.folder);
         let sql = if damaged.is_sqlite() {
-            damage.sqlite
+            inconsistency.sqlite
         } else {
-            damage.postgres
+            inconsistency.postgres
         };
-        damaged.run(damage.book, sql);
+        damaged.run(inconsistency.tables, sql);
         let (status, report) = system.verify_store(&damaged);
         assert!(
-            status == Some(1) && report.contains(damage.named),
+            status == Some(1) && report.contains(inconsistency.expected_report),
             "{sql}\n{report}"
         );
     }
@@ -247,6 +251,6 @@ async fn a_system_at_work_is_found_right_at_any_moment() {
         }
         enough.store(true, Ordering::SeqCst);
     });
-    system.quiet().await;
+    system.wait_until_idle().await;
     system.assert_verified();
 }

@@ -270,13 +270,13 @@ mod tests {
 
     use super::*;
 
-    struct WebhookClaims {
+    struct Fixture {
         in_hand: DeliverySlots,
         under_way: Vec<(EndpointId, Instant)>,
         now: Instant,
     }
 
-    impl WebhookClaims {
+    impl Fixture {
         fn new() -> Self {
             Self {
                 in_hand: DeliverySlots::default(),
@@ -310,201 +310,201 @@ mod tests {
         }
     }
 
-    fn somebody() -> EndpointId {
+    fn new_endpoint_id() -> EndpointId {
         Uuid::now_v7().into()
     }
 
     #[test]
     fn an_endpoint_gets_a_few_and_then_waits_for_its_answers() {
-        let (mut office, id) = (WebhookClaims::new(), somebody());
-        office.begin(id, 4);
-        assert_eq!(office.room().occupied, [id]);
-        office.begin(id, 4);
-        let room = office.room();
+        let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
+        fixture.begin(id, 4);
+        assert_eq!(fixture.room().occupied, [id]);
+        fixture.begin(id, 4);
+        let room = fixture.room();
         assert_eq!(
             (room.places, room.full, room.slow),
             (PLACES - 8, vec![id], vec![])
         );
-        office.end_all();
-        assert_eq!(office.room(), WebhookClaims::new().room());
+        fixture.end_all();
+        assert_eq!(fixture.room(), Fixture::new().room());
     }
 
     #[test]
     fn the_fewer_take_what_they_are_told_the_more_each_is_told_at_once() {
         for (endpoints, each) in [(1, 32), (2, 24), (4, 12), (6, 8)] {
-            let mut office = WebhookClaims::new();
-            let mut crowd: Vec<_> = (0..endpoints).map(|_| somebody()).collect();
+            let mut fixture = Fixture::new();
+            let mut crowd: Vec<_> = (0..endpoints).map(|_| new_endpoint_id()).collect();
             crowd.sort();
             for id in &crowd {
-                office.begin(*id, 8);
+                fixture.begin(*id, 8);
             }
-            office.answer_all(true);
+            fixture.answer_all(true);
             for half in 0..2 {
-                let mut room = office.room();
+                let mut room = fixture.room();
                 room.trusted.sort();
                 assert_eq!((room.trusted_each, &room.trusted), (each / 2, &crowd));
                 assert_eq!(room.trusted_places, 48 - half * endpoints * each / 2);
                 for id in &crowd {
-                    office.begin(*id, each / 2);
+                    fixture.begin(*id, each / 2);
                 }
             }
             // Some slots are kept for new endpoints.
-            let room = office.room();
+            let room = fixture.room();
             assert_eq!((room.trusted, room.full.len()), (vec![], endpoints));
             assert!(room.places >= SPARE);
 
             // A single refusal ends the higher limit.
-            office.answer_all(false);
-            assert_eq!(office.room().trusted, []);
+            fixture.answer_all(false);
+            assert_eq!(fixture.room().trusted, []);
         }
-        let (mut office, id) = (WebhookClaims::new(), somebody());
-        office.begin(id, 8);
-        office.answer_all(true);
-        office.now += TRUSTED;
-        assert_eq!(office.room(), WebhookClaims::new().room());
+        let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
+        fixture.begin(id, 8);
+        fixture.answer_all(true);
+        fixture.now += TRUSTED;
+        assert_eq!(fixture.room(), Fixture::new().room());
     }
 
     #[test]
     fn who_does_not_answer_leaves_its_places_to_others_until_it_does() {
-        let (mut office, id) = (WebhookClaims::new(), somebody());
-        office.begin(id, 8);
-        office.now += SLOW;
-        let room = office.room();
+        let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
+        fixture.begin(id, 8);
+        fixture.now += SLOW;
+        let room = fixture.room();
         assert_eq!((room.places, room.slow_places), (PLACES, SLOW_PLACES - 8));
         assert_eq!((room.full, room.slow), (vec![id], vec![]));
-        office.end_all();
-        let room = office.room();
+        fixture.end_all();
+        let room = fixture.room();
         assert_eq!((room.full, room.slow), (vec![id], vec![id]));
 
         // Slowness is forgotten after a fast response, or after some time.
-        office.begin(id, 1);
-        office.end_all();
-        assert_eq!(office.room(), WebhookClaims::new().room());
-        office.begin(id, 1);
-        office.now += SLOW;
-        office.end_all();
-        office.now += REMEMBERED;
-        assert_eq!(office.room(), WebhookClaims::new().room());
+        fixture.begin(id, 1);
+        fixture.end_all();
+        assert_eq!(fixture.room(), Fixture::new().room());
+        fixture.begin(id, 1);
+        fixture.now += SLOW;
+        fixture.end_all();
+        fixture.now += REMEMBERED;
+        assert_eq!(fixture.room(), Fixture::new().room());
     }
 
     #[test]
     fn slow_endpoints_share_their_places() {
         for (endpoints, each, half) in [(1, 8, 4), (24, 8, 4), (48, 4, 2), (100, 1, 1)] {
-            let mut office = WebhookClaims::new();
-            for id in (0..endpoints).map(|_| somebody()) {
-                office.begin(id, 1);
+            let mut fixture = Fixture::new();
+            for id in (0..endpoints).map(|_| new_endpoint_id()) {
+                fixture.begin(id, 1);
             }
-            office.now += SLOW;
-            office.end_all();
+            fixture.now += SLOW;
+            fixture.end_all();
             for under_way in (0..each).step_by(half) {
-                let room = office.room();
+                let room = fixture.room();
                 assert_eq!(
                     (room.slow_each, room.slow.len()),
                     (half, endpoints),
                     "{under_way}"
                 );
                 for id in room.slow {
-                    office.begin(id, half);
+                    fixture.begin(id, half);
                 }
             }
-            assert_eq!(office.room().slow, []);
+            assert_eq!(fixture.room().slow, []);
         }
     }
 
     #[test]
     fn however_many_never_answer_there_is_room_for_those_who_do() {
-        let mut office = WebhookClaims::new();
-        let crowd: Vec<_> = (0..1_000).map(|_| somebody()).collect();
+        let mut fixture = Fixture::new();
+        let crowd: Vec<_> = (0..1_000).map(|_| new_endpoint_id()).collect();
         let mut unknown = crowd.iter();
         while !unknown.as_slice().is_empty() {
-            while let places @ 1.. = office.room().places.min(4)
+            while let places @ 1.. = fixture.room().places.min(4)
                 && let Some(id) = unknown.next()
             {
-                office.begin(*id, places);
+                fixture.begin(*id, places);
             }
-            assert!(office.room().places == 0 || unknown.as_slice().is_empty());
-            office.now += SLOW;
-            office.end_all();
+            assert!(fixture.room().places == 0 || unknown.as_slice().is_empty());
+            fixture.now += SLOW;
+            fixture.end_all();
         }
-        let room = office.room();
+        let room = fixture.room();
         assert_eq!((room.places, room.slow.len()), (PLACES, crowd.len()));
         for id in room.slow.iter().take(room.slow_places) {
-            office.begin(*id, 1);
+            fixture.begin(*id, 1);
         }
-        let room = office.room();
+        let room = fixture.room();
         assert_eq!((room.places, room.slow_places), (PLACES, 0));
     }
 
     #[test]
     fn who_takes_nothing_is_tried_now_and_then_until_it_takes_something() {
-        let (mut office, id) = (WebhookClaims::new(), somebody());
+        let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
         for _ in 0..2 {
-            assert_eq!(office.room().full, []);
-            office.begin(id, 8);
-            office.answer_all(false);
+            assert_eq!(fixture.room().full, []);
+            fixture.begin(id, 8);
+            fixture.answer_all(false);
         }
         // Paused at first, then probed one at a time.
-        let room = office.room();
+        let room = fixture.room();
         assert_eq!((room.full, room.tried), (vec![id], vec![]));
-        office.now += REST;
-        assert_eq!(office.room().tried, [id]);
-        office.begin(id, 1);
-        assert_eq!(office.room().tried, []);
-        office.answer_all(false);
-        assert_eq!(office.room().tried, []);
+        fixture.now += REST;
+        assert_eq!(fixture.room().tried, [id]);
+        fixture.begin(id, 1);
+        assert_eq!(fixture.room().tried, []);
+        fixture.answer_all(false);
+        assert_eq!(fixture.room().tried, []);
         // The longer it has refused, the longer the pause.
-        office.now += 300 * REST;
-        office.begin(id, 1);
-        office.answer_all(false);
-        office.now += 29 * REST;
-        assert_eq!(office.room().tried, []);
-        office.now += 2 * REST;
-        assert_eq!(office.room().tried, [id]);
+        fixture.now += 300 * REST;
+        fixture.begin(id, 1);
+        fixture.answer_all(false);
+        fixture.now += 29 * REST;
+        assert_eq!(fixture.room().tried, []);
+        fixture.now += 2 * REST;
+        assert_eq!(fixture.room().tried, [id]);
         // A delivery that was not sent says nothing about the endpoint.
-        office.begin(id, 1);
-        office.end_all();
-        assert_eq!(office.room().tried, [id]);
-        office.begin(id, 1);
-        office.answer_all(true);
-        let room = office.room();
+        fixture.begin(id, 1);
+        fixture.end_all();
+        assert_eq!(fixture.room().tried, [id]);
+        fixture.begin(id, 1);
+        fixture.answer_all(true);
+        let room = fixture.room();
         assert_eq!((room.occupied, room.tried), (vec![id], vec![]));
     }
 
     #[test]
     fn who_refuses_some_is_told_of_all() {
-        let (mut office, id) = (WebhookClaims::new(), somebody());
+        let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
         for _ in 0..10 {
-            office.begin(id, 8);
-            office.answer_all(false);
-            office.begin(id, 1);
-            office.answer_all(true);
+            fixture.begin(id, 8);
+            fixture.answer_all(false);
+            fixture.begin(id, 1);
+            fixture.answer_all(true);
         }
-        assert_eq!(office.room().occupied, [id]);
+        assert_eq!(fixture.room().occupied, [id]);
     }
 
     #[test]
     fn all_who_take_nothing_get_their_turn() {
-        let mut office = WebhookClaims::new();
-        let mut crowd: Vec<_> = (0..100).map(|_| somebody()).collect();
+        let mut fixture = Fixture::new();
+        let mut crowd: Vec<_> = (0..100).map(|_| new_endpoint_id()).collect();
         for id in &crowd {
-            office.begin(*id, 16);
+            fixture.begin(*id, 16);
         }
-        office.answer_all(false);
-        office.now += REST;
+        fixture.answer_all(false);
+        fixture.now += REST;
         let mut tried = Vec::new();
         for _ in 0..4 {
-            let room = office.room();
+            let room = fixture.room();
             assert_eq!(room.places, PLACES);
             assert!(room.tried.len() <= TRIALS);
             // No delivery was due, so no attempt was started.
             tried.extend(room.tried);
-            office.now += Duration::from_millis(1);
+            fixture.now += Duration::from_millis(1);
         }
         tried.truncate(crowd.len());
         tried.sort();
         crowd.sort();
         assert_eq!(tried, crowd);
-        office.now += REMEMBERED;
-        assert_eq!(office.room(), WebhookClaims::new().room());
+        fixture.now += REMEMBERED;
+        assert_eq!(fixture.room(), Fixture::new().room());
     }
 }

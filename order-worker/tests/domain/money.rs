@@ -13,112 +13,112 @@ use shared::{
     outcome::Code,
 };
 
-use crate::shop::{Elsewhere, Mood, Shop};
+use crate::shop::{ProviderEvent, ProviderMode, Shop};
 
 #[derive(Debug, Clone)]
-enum Happening {
+enum RandomAction {
     Cancel,
     Refund(i64),
     Ship(u32),
     Webhook(usize),
-    Elsewhere(Elsewhere, bool),
-    Notice,
-    Perform(usize, Mood),
-    Arrive(usize, bool),
+    ProviderEvent(ProviderEvent, bool),
+    Notify,
+    ExecuteStep(usize, ProviderMode),
+    DeliverResult(usize, bool),
     Expire,
     /// An operator sees to a dead step.
     Discard(usize),
     Redrive(usize),
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
-    let elsewhere = prop_oneof![
-        4 => Just(Elsewhere::Authenticates),
-        1 => Just(Elsewhere::Fails),
-        1 => Just(Elsewhere::Ends),
-        1 => Just(Elsewhere::Captures),
-        1 => (1..400i64).prop_map(Elsewhere::CapturesSome),
-        2 => (1..400i64).prop_map(Elsewhere::Refunds),
-        1 => (1..400i64).prop_map(Elsewhere::Returns),
+fn random_action() -> impl Strategy<Value = RandomAction> {
+    let provider_event = prop_oneof![
+        4 => Just(ProviderEvent::Authenticated),
+        1 => Just(ProviderEvent::AuthenticationFailed),
+        1 => Just(ProviderEvent::Expired),
+        1 => Just(ProviderEvent::Captured),
+        1 => (1..400i64).prop_map(ProviderEvent::CapturesSome),
+        2 => (1..400i64).prop_map(ProviderEvent::Refunded),
+        1 => (1..400i64).prop_map(ProviderEvent::RefundFailed),
     ];
-    let mood = prop_oneof![
-        5 => Just(Mood::Fine),
-        2 => Just(Mood::LosesAnswer),
-        1 => Just(Mood::Busy),
-        2 => Just(Mood::Refuses),
-        1 => Just(Mood::HasNoRoom),
-        1 => Just(Mood::Declines),
-        3 => Just(Mood::Questions),
+    let mode = prop_oneof![
+        5 => Just(ProviderMode::Responds),
+        2 => Just(ProviderMode::LosesResponse),
+        1 => Just(ProviderMode::TransientError),
+        2 => Just(ProviderMode::Refuses),
+        1 => Just(ProviderMode::NoFreeSlot),
+        1 => Just(ProviderMode::Declines),
+        3 => Just(ProviderMode::RequiresAction),
     ];
     prop_oneof![
-        1 => Just(Happening::Cancel),
-        2 => (1..300i64).prop_map(Happening::Refund),
-        2 => (0..3u32).prop_map(Happening::Ship),
-        3 => (0..6usize).prop_map(Happening::Webhook),
-        6 => (elsewhere, any::<bool>()).prop_map(|(what, is_heard)| Happening::Elsewhere(what, is_heard)),
-        2 => Just(Happening::Notice),
-        10 => (0..10usize, mood).prop_map(|(step, mood)| Happening::Perform(step, mood)),
-        10 => (0..10usize, any::<bool>()).prop_map(|(answer, again)| Happening::Arrive(answer, again)),
-        1 => Just(Happening::Expire),
-        2 => (0..4usize).prop_map(Happening::Discard),
-        1 => (0..4usize).prop_map(Happening::Redrive),
+        1 => Just(RandomAction::Cancel),
+        2 => (1..300i64).prop_map(RandomAction::Refund),
+        2 => (0..3u32).prop_map(RandomAction::Ship),
+        3 => (0..6usize).prop_map(RandomAction::Webhook),
+        6 => (provider_event, any::<bool>()).prop_map(|(what, is_heard)| RandomAction::ProviderEvent(what, is_heard)),
+        2 => Just(RandomAction::Notify),
+        10 => (0..10usize, mode).prop_map(|(step, mode)| RandomAction::ExecuteStep(step, mode)),
+        10 => (0..10usize, any::<bool>()).prop_map(|(answer, again)| RandomAction::DeliverResult(answer, again)),
+        1 => Just(RandomAction::Expire),
+        2 => (0..4usize).prop_map(RandomAction::Discard),
+        1 => (0..4usize).prop_map(RandomAction::Redrive),
     ]
 }
 
-fn happen(shop: &mut Shop, id: OrderId, happening: Happening) {
-    match happening {
-        Happening::Cancel => drop(shop.cancel(id)),
-        Happening::Refund(amount) => {
+fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
+    match random_action {
+        RandomAction::Cancel => drop(shop.cancel(id)),
+        RandomAction::Refund(amount) => {
             drop(shop.ask("order.refund", json!({"id": id, "amount": amount})));
         }
-        Happening::Ship(0) => drop(shop.ask("shipment.create", json!({"id": id}))),
-        Happening::Ship(quantity) => {
+        RandomAction::Ship(0) => drop(shop.ask("shipment.create", json!({"id": id}))),
+        RandomAction::Ship(quantity) => {
             let items = json!([{"sku": "A", "quantity": quantity}]);
             drop(shop.ask("shipment.create", json!({"id": id, "items": items})));
         }
-        Happening::Webhook(update) => drop(shop.webhook(id, ShipmentUpdate::ALL[update])),
-        Happening::Elsewhere(what, is_heard) => shop.elsewhere(id, what, is_heard),
-        Happening::Notice => shop.notify(id),
-        Happening::Perform(index, mood) => {
-            let waiting = shop.waiting();
-            if !waiting.is_empty() {
-                shop.perform(&waiting[index % waiting.len()], mood);
+        RandomAction::Webhook(update) => drop(shop.webhook(id, ShipmentUpdate::ALL[update])),
+        RandomAction::ProviderEvent(what, is_heard) => shop.provider_event(id, what, is_heard),
+        RandomAction::Notify => shop.notify(id),
+        RandomAction::ExecuteStep(index, mode) => {
+            let due_steps = shop.due_steps();
+            if !due_steps.is_empty() {
+                shop.execute_step(&due_steps[index % due_steps.len()], mode);
             }
         }
-        Happening::Arrive(index, is_repeated) => {
+        RandomAction::DeliverResult(index, is_repeated) => {
             if !shop.answers.is_empty() {
-                shop.arrive(index % shop.answers.len(), is_repeated);
+                shop.deliver_result(index % shop.answers.len(), is_repeated);
             }
         }
-        Happening::Discard(index) | Happening::Redrive(index) => {
+        RandomAction::Discard(index) | RandomAction::Redrive(index) => {
             let dead = shop.dead();
             if let Some(key) = dead.get(index % dead.len().max(1)).cloned() {
-                let action = match happening {
-                    Happening::Discard(_) => Action::DiscardStep(key),
+                let action = match random_action {
+                    RandomAction::Discard(_) => Action::DiscardStep(key),
                     _ => Action::RedriveStep(key),
                 };
                 shop.operate(action).unwrap();
             }
         }
-        Happening::Expire => {
+        RandomAction::Expire => {
             let key = StepKey {
                 order_id: id,
                 step: Step::ExpireOrder,
             };
             if shop.world.steps.contains_key(&key) {
-                shop.perform(&key, Mood::Fine);
+                shop.execute_step(&key, ProviderMode::Responds);
             }
         }
     }
 }
 
 /// Delivers all outstanding notifications; the customer completes a required authentication.
-fn come_to_rest(shop: &mut Shop, id: OrderId) {
+fn run_until_idle(shop: &mut Shop, id: OrderId) {
     for _ in 0..3 {
-        shop.elsewhere(id, Elsewhere::Authenticates, true);
-        shop.settle();
+        shop.provider_event(id, ProviderEvent::Authenticated, true);
+        shop.run_until_settled();
         shop.notify(id);
-        shop.settle();
+        shop.run_until_settled();
     }
 }
 
@@ -127,17 +127,17 @@ proptest! {
 
     #[test]
     fn our_books_are_the_providers(
-        happenings in vec(happening(), 1..60), prepares: bool, captures_in_parts: bool,
+        random_actions in vec(random_action(), 1..60), prepares: bool, captures_in_parts: bool,
     ) {
         let mut shop = Shop::with_stock(&[("A", "east", 3), ("A", "west", 3)]);
         (shop.prepares, shop.captures_in_parts) = (prepares, captures_in_parts);
         let id = shop.order(&[("A", 4)]).unwrap();
-        let has_failed = |one: &Happening| matches!(one, Happening::Elsewhere(Elsewhere::Returns(_), _));
-        let has_failed = happenings.iter().any(has_failed);
-        for happening in happenings {
-            happen(&mut shop, id, happening);
+        let has_failed = |one: &RandomAction| matches!(one, RandomAction::ProviderEvent(ProviderEvent::RefundFailed(_), _));
+        let has_failed = random_actions.iter().any(has_failed);
+        for random_action in random_actions {
+            apply_action(&mut shop, id, random_action);
         }
-        come_to_rest(&mut shop, id);
+        run_until_idle(&mut shop, id);
         let order = shop.world.orders[&id].clone();
         let held = shop.provider[&id].clone();
         prop_assert_eq!((order.payment.captured, order.payment.refunded), (held.captured, held.refunded));
@@ -160,7 +160,7 @@ proptest! {
         let refunded = order.payment.refunded + order.refund_written_off;
         prop_assert!(is_dead || refunded >= order.returned().min(order.payment.captured));
         // Goods that left without money are an operator's business, until that is written off.
-        prop_assert!(is_dead || order.unpaid() == 0, "{:?}", order);
+        prop_assert!(is_dead || order.orders_with_failing_payments() == 0, "{:?}", order);
         ends(&mut shop, id);
     }
 }
@@ -170,15 +170,16 @@ fn ends(shop: &mut Shop, id: OrderId) {
     let is = |shop: &Shop, status| shop.world.orders[&id].status == status;
     shop.discard_dead();
     if is(shop, OrderStatus::Processing) {
-        let unpaid = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", unpaid).unwrap();
+        let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
+        shop.ask("shipment.create", orders_with_failing_payments)
+            .unwrap();
     }
     if is(shop, OrderStatus::Shipped) {
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
     }
-    shop.settle();
+    shop.run_until_settled();
     shop.discard_dead();
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.dead(), [], "{:?}", shop.world.orders[&id]);
     shop.check_settled();
     shop.ask("order.delete", json!({"id": id})).unwrap();
@@ -188,7 +189,7 @@ fn ends(shop: &mut Shop, id: OrderId) {
 fn authorized() -> (Shop, OrderId) {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let id = shop.order(&[("A", 4)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     (shop, id)
 }
 
@@ -198,8 +199,8 @@ fn key(order_id: OrderId, step: Step) -> StepKey {
 
 /// The provider refuses the step for good, and an operator discards it.
 fn discarded(shop: &mut Shop, key: &StepKey) {
-    shop.perform(key, Mood::Refuses);
-    shop.arrive(0, false);
+    shop.execute_step(key, ProviderMode::Refuses);
+    shop.deliver_result(0, false);
     assert_eq!(shop.dead(), std::slice::from_ref(key));
     shop.operate(Action::DiscardStep(key.clone())).unwrap();
 }
@@ -207,21 +208,21 @@ fn discarded(shop: &mut Shop, key: &StepKey) {
 #[test]
 fn a_discarded_refund_is_not_paid_with_the_next_one() {
     let (mut shop, id) = authorized();
-    happen(&mut shop, id, Happening::Ship(0));
-    shop.settle();
-    happen(&mut shop, id, Happening::Refund(120));
+    apply_action(&mut shop, id, RandomAction::Ship(0));
+    shop.run_until_settled();
+    apply_action(&mut shop, id, RandomAction::Refund(120));
     discarded(&mut shop, &key(id, Step::RefundPayment));
-    happen(&mut shop, id, Happening::Refund(40));
-    shop.settle();
+    apply_action(&mut shop, id, RandomAction::Refund(40));
+    shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 40);
     // Neither a look at the provider nor a return brings it back.
     shop.notify(id);
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 40);
     shop.check_settled();
     // By request it can be paid.
-    happen(&mut shop, id, Happening::Refund(120));
-    shop.settle();
+    apply_action(&mut shop, id, RandomAction::Refund(120));
+    shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 160);
     shop.check_settled();
 }
@@ -229,13 +230,13 @@ fn a_discarded_refund_is_not_paid_with_the_next_one() {
 #[test]
 fn a_discarded_refund_of_a_return_is_not_requested_again() {
     let (mut shop, id) = authorized();
-    happen(&mut shop, id, Happening::Ship(0));
-    shop.settle();
+    apply_action(&mut shop, id, RandomAction::Ship(0));
+    shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
     discarded(&mut shop, &key(id, Step::RefundPayment));
     shop.notify(id);
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 0);
     shop.ask("order.delete", json!({"id": id})).unwrap();
     shop.check_settled();
@@ -246,20 +247,20 @@ fn a_discarded_capture_is_not_taken_with_the_rest() {
     for captures_in_parts in [true, false] {
         let (mut shop, id) = authorized();
         shop.captures_in_parts = captures_in_parts;
-        happen(&mut shop, id, Happening::Ship(1));
+        apply_action(&mut shop, id, RandomAction::Ship(1));
         discarded(&mut shop, &key(id, Step::CapturePayment));
-        happen(&mut shop, id, Happening::Ship(0));
-        shop.settle();
+        apply_action(&mut shop, id, RandomAction::Ship(0));
+        shop.run_until_settled();
         let order = &shop.world.orders[&id];
         assert_eq!(
             (order.payment.captured, shop.provider[&id].captured),
             (300, 300)
         );
-        assert_eq!(order.unpaid(), 0);
+        assert_eq!(order.orders_with_failing_payments(), 0);
         shop.check_settled();
         // Unpaid items are not refunded.
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
-        shop.settle();
+        shop.run_until_settled();
         assert_eq!(shop.provider[&id].refunded, 300);
         shop.check_settled();
     }
@@ -270,10 +271,10 @@ fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
     for captures_in_parts in [true, false] {
         let (mut shop, id) = authorized();
         shop.captures_in_parts = captures_in_parts;
-        happen(&mut shop, id, Happening::Ship(1));
-        shop.settle();
-        shop.elsewhere(id, Elsewhere::Ends, true);
-        shop.settle();
+        apply_action(&mut shop, id, RandomAction::Ship(1));
+        shop.run_until_settled();
+        shop.provider_event(id, ProviderEvent::Expired, true);
+        shop.run_until_settled();
         let capture = key(id, Step::CapturePayment);
         assert_eq!(shop.dead(), std::slice::from_ref(&capture));
         let error = shop.world.steps[&capture].last_error.clone().unwrap();
@@ -286,12 +287,13 @@ fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
             shop.discard_dead();
         }
         shop.notify(id);
-        shop.settle();
+        shop.run_until_settled();
         assert_eq!(shop.dead(), [], "it was told once");
-        assert_eq!(shop.world.orders[&id].unpaid(), 0);
-        let unpaid = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", unpaid).unwrap();
-        shop.settle();
+        assert_eq!(shop.world.orders[&id].orders_with_failing_payments(), 0);
+        let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
+        shop.ask("shipment.create", orders_with_failing_payments)
+            .unwrap();
+        shop.run_until_settled();
         assert_eq!(shop.dead(), [capture], "goods left unpaid");
         shop.discard_dead();
         shop.check_settled();
@@ -302,12 +304,12 @@ fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
 #[test]
 fn goods_that_the_carrier_took_anyway_are_recorded_and_reported() {
     let (mut shop, id) = authorized();
-    happen(&mut shop, id, Happening::Ship(1));
-    shop.settle();
-    shop.elsewhere(id, Elsewhere::Ends, true);
-    shop.settle();
+    apply_action(&mut shop, id, RandomAction::Ship(1));
+    shop.run_until_settled();
+    shop.provider_event(id, ProviderEvent::Expired, true);
+    shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.world.orders[&id].status, OrderStatus::Delivered);
     assert_eq!(shop.dead(), [key(id, Step::CapturePayment)]);
 }
@@ -316,8 +318,8 @@ fn goods_that_the_carrier_took_anyway_are_recorded_and_reported() {
 fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
     for is_heard in [true, false] {
         let (mut shop, id) = authorized();
-        shop.elsewhere(id, Elsewhere::CapturesSome(250), is_heard);
-        shop.settle();
+        shop.provider_event(id, ProviderEvent::CapturesSome(250), is_heard);
+        shop.run_until_settled();
         let capture = key(id, Step::CapturePayment);
         if is_heard {
             assert_eq!(shop.dead(), std::slice::from_ref(&capture));
@@ -325,22 +327,26 @@ fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
             assert_eq!(refused.code, Code::InvalidState);
             shop.discard_dead();
             // The captured amount covers these.
-            happen(&mut shop, id, Happening::Ship(2));
-            shop.settle();
+            apply_action(&mut shop, id, RandomAction::Ship(2));
+            shop.run_until_settled();
             assert_eq!(shop.dead(), []);
             let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
-            let unpaid = json!({"id": id, "allow_unpaid": true});
-            shop.ask("shipment.create", unpaid).unwrap();
+            let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
+            shop.ask("shipment.create", orders_with_failing_payments)
+                .unwrap();
         } else {
-            happen(&mut shop, id, Happening::Ship(0));
+            apply_action(&mut shop, id, RandomAction::Ship(0));
         }
-        shop.settle();
+        shop.run_until_settled();
         assert_eq!(shop.dead(), [capture]);
         let order = &shop.world.orders[&id];
-        assert_eq!((order.payment.captured, order.unpaid()), (250, 150));
+        assert_eq!(
+            (order.payment.captured, order.orders_with_failing_payments()),
+            (250, 150)
+        );
         shop.discard_dead();
-        assert_eq!(shop.world.orders[&id].unpaid(), 0);
+        assert_eq!(shop.world.orders[&id].orders_with_failing_payments(), 0);
         shop.check_settled();
     }
 }
@@ -348,20 +354,20 @@ fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
 #[test]
 fn a_goodwill_refund_is_not_taken_off_a_later_returns_refund() {
     let (mut shop, id) = authorized();
-    happen(&mut shop, id, Happening::Ship(1));
-    happen(&mut shop, id, Happening::Ship(0));
-    shop.settle();
-    happen(&mut shop, id, Happening::Refund(50));
-    shop.settle();
+    apply_action(&mut shop, id, RandomAction::Ship(1));
+    apply_action(&mut shop, id, RandomAction::Ship(0));
+    shop.run_until_settled();
+    apply_action(&mut shop, id, RandomAction::Refund(50));
+    shop.run_until_settled();
     let shipment = shop.world.orders[&id].left().last().unwrap().clone();
     let value = shop.world.orders[&id].value(&shipment.items);
     let news = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
     shop.ask("shipment.update", news).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 50 + value);
     // All of it comes back: no more is refunded than was captured.
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 400);
     shop.check_settled();
 }
@@ -370,21 +376,21 @@ fn a_goodwill_refund_is_not_taken_off_a_later_returns_refund() {
 fn an_order_whose_shipments_came_back_or_were_lost_and_refunded_is_over() {
     for update in [ShipmentUpdate::Returned, ShipmentUpdate::Failed] {
         let (mut shop, id) = authorized();
-        happen(&mut shop, id, Happening::Ship(0));
+        apply_action(&mut shop, id, RandomAction::Ship(0));
         let delete = json!({"id": id});
-        shop.settle();
+        shop.run_until_settled();
         shop.ask("order.delete", delete.clone()).unwrap_err();
         shop.webhook(id, update).unwrap();
         if update == ShipmentUpdate::Failed {
             shop.ask("order.delete", delete.clone()).unwrap_err();
-            happen(&mut shop, id, Happening::Refund(399));
-            shop.settle();
+            apply_action(&mut shop, id, RandomAction::Refund(399));
+            shop.run_until_settled();
             shop.ask("order.delete", delete.clone()).unwrap_err();
-            happen(&mut shop, id, Happening::Refund(1));
+            apply_action(&mut shop, id, RandomAction::Refund(1));
         }
         // Not before the money is back.
         shop.ask("order.delete", delete.clone()).unwrap_err();
-        shop.settle();
+        shop.run_until_settled();
         assert!(shop.world.orders[&id].is_over());
         shop.operate(Action::RedactOrder(id)).unwrap();
         assert_eq!(shop.facts(id).last(), Some(&"order.redacted"));
@@ -401,9 +407,9 @@ fn a_free_orders_refund_says_that_it_is_free() {
     let stock = json!({"sku": "FREE", "warehouse": "main", "on_hand": 5});
     shop.ask("stock.set", stock).unwrap();
     let id = shop.order(&[("FREE", 1)]).unwrap();
-    shop.settle();
-    happen(&mut shop, id, Happening::Ship(0));
-    shop.settle();
+    shop.run_until_settled();
+    apply_action(&mut shop, id, RandomAction::Ship(0));
+    shop.run_until_settled();
     let refused = shop.ask("order.refund", json!({"id": id})).unwrap_err();
     assert_eq!(refused.code, Code::InvalidState);
     assert!(refused.message.contains("free"), "{}", refused.message);
@@ -416,16 +422,16 @@ fn what_was_captured_elsewhere_before_the_cancellation_is_authorized_captured_an
     let id = shop.order(&[("A", 4)]).unwrap();
     let authorize = key(id, Step::AuthorizePayment);
     for _ in 0..2 {
-        shop.perform(&authorize, Mood::Questions);
-        shop.arrive(0, false);
+        shop.execute_step(&authorize, ProviderMode::RequiresAction);
+        shop.deliver_result(0, false);
     }
     // The customer authenticates and somebody captures; both are not heard of.
-    shop.elsewhere(id, Elsewhere::Authenticates, false);
-    shop.elsewhere(id, Elsewhere::Captures, false);
+    shop.provider_event(id, ProviderEvent::Authenticated, false);
+    shop.provider_event(id, ProviderEvent::Captured, false);
     shop.cancel(id).unwrap();
     let shown = shop.ask("order.cancel", json!({"id": id})).unwrap();
     assert_eq!(shown["payment"].get("next_action"), None, "{shown}");
-    shop.settle();
+    shop.run_until_settled();
     let payment = &shop.world.orders[&id].payment;
     assert_eq!(
         (payment.authorized, payment.captured, payment.refunded),
@@ -446,8 +452,8 @@ fn a_customer_who_has_to_authenticate_is_waited_for_until_the_time_is_up() {
             step: Step::AuthorizePayment,
         };
         for _ in 0..2 {
-            shop.perform(&key, Mood::Questions);
-            shop.arrive(0, false);
+            shop.execute_step(&key, ProviderMode::RequiresAction);
+            shop.deliver_result(0, false);
         }
         let order = &shop.world.orders[&id];
         assert_eq!(order.status, OrderStatus::Pending);
@@ -457,16 +463,16 @@ fn a_customer_who_has_to_authenticate_is_waited_for_until_the_time_is_up() {
         );
     }
     // One customer authenticates in time.
-    shop.elsewhere(ids[0], Elsewhere::Authenticates, true);
-    shop.settle();
+    shop.provider_event(ids[0], ProviderEvent::Authenticated, true);
+    shop.run_until_settled();
     let order = &shop.world.orders[&ids[0]];
     assert_eq!(order.status, OrderStatus::Processing);
     assert_eq!(order.payment.next_action, None);
     // The other authenticates too late, so no money is authorized.
-    happen(&mut shop, ids[1], Happening::Expire);
-    shop.settle();
-    shop.elsewhere(ids[1], Elsewhere::Authenticates, true);
-    shop.settle();
+    apply_action(&mut shop, ids[1], RandomAction::Expire);
+    shop.run_until_settled();
+    shop.provider_event(ids[1], ProviderEvent::Authenticated, true);
+    shop.run_until_settled();
     let order = &shop.world.orders[&ids[1]];
     assert_eq!(order.status, OrderStatus::Cancelled);
     assert_eq!(order.payment.status, PaymentStatus::Voided);
@@ -478,11 +484,11 @@ fn a_customer_who_has_to_authenticate_is_waited_for_until_the_time_is_up() {
 fn what_leaves_in_parts_is_paid_for_in_parts() {
     let mut shop = Shop::with_stock(&[("A", "east", 3), ("A", "west", 3)]);
     let id = shop.order(&[("A", 4)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     let mut captured = Vec::new();
     for quantity in [1, 2, 1] {
-        happen(&mut shop, id, Happening::Ship(quantity));
-        shop.settle();
+        apply_action(&mut shop, id, RandomAction::Ship(quantity));
+        shop.run_until_settled();
         captured.push(shop.world.orders[&id].payment.captured);
     }
     assert_eq!(captured, [100, 300, 400]);
@@ -492,9 +498,9 @@ fn what_leaves_in_parts_is_paid_for_in_parts() {
 fn what_comes_back_is_on_its_shelf_again_and_given_back() {
     let mut shop = Shop::with_stock(&[("A", "east", 3), ("B", "west", 3)]);
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     let parcel = |shop: &Shop, warehouse: &str| {
         let mut active_shipments = shop.world.orders[&id].shipments.iter();
         let from =
@@ -510,7 +516,7 @@ fn what_comes_back_is_on_its_shelf_again_and_given_back() {
     ] {
         let news = json!({"order_id": id, "shipment_id": parcel, "type": update, "timestamp": "2026-01-31T12:00:00Z"});
         shop.ask("shipment.update", news).unwrap();
-        shop.settle();
+        shop.run_until_settled();
     }
     let on_hand = |sku: &str| -> i64 {
         let shelves = &shop.world.shelves[&sku.parse().unwrap()];

@@ -12,7 +12,7 @@ use shared::{
     outcome::Code,
 };
 
-use crate::shop::{Mood, Shop};
+use crate::shop::{ProviderMode, Shop};
 
 /// medusa 4946: the payment was authorized, then completing the cart failed because of missing stock.
 #[test]
@@ -34,16 +34,16 @@ fn nobody_is_charged_when_the_stock_is_gone() {
 fn concurrent_captures_take_the_money_once() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
     let key = StepKey {
         order_id: id,
         step: Step::CapturePayment,
     };
     // Two workers execute the same redelivered step before either result is decided.
-    shop.perform(&key, Mood::Fine);
-    shop.perform(&key, Mood::Fine);
-    shop.settle();
+    shop.execute_step(&key, ProviderMode::Responds);
+    shop.execute_step(&key, ProviderMode::Responds);
+    shop.run_until_settled();
     assert_eq!(shop.provider[&id].captured, 100);
     assert_eq!(
         shop.facts(id)
@@ -64,15 +64,15 @@ fn news_that_comes_three_times_settles_the_payment_once() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    shop.perform(&key, Mood::Fine);
+    shop.execute_step(&key, ProviderMode::Responds);
     for _ in 0..3 {
-        shop.arrive(0, true);
+        shop.deliver_result(0, true);
     }
     for _ in 0..3 {
         shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
         shop.webhook(id, ShipmentUpdate::Delivered).unwrap();
     }
-    shop.settle();
+    shop.run_until_settled();
     for kind in [
         "payment.authorized",
         "payment.captured",
@@ -94,7 +94,7 @@ fn the_last_item_is_paid_for_by_one_customer() {
     let outcomes = [shop.order(&[("A", 1)]), shop.order(&[("A", 1)])];
     assert!(outcomes[0].is_ok());
     assert_eq!(outcomes[1].as_ref().unwrap_err().code, Code::OutOfStock);
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.provider.len(), 1);
 }
 
@@ -103,7 +103,7 @@ fn the_last_item_is_paid_for_by_one_customer() {
 fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     // Captured early, as in a provider's dashboard.
     let origin = Origin {
         actor: "provider".to_owned(),
@@ -124,7 +124,7 @@ fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded()
     shop.provider.get_mut(&id).unwrap().captured = 100;
 
     shop.cancel(id).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     let order = &shop.world.orders[&id];
     assert_eq!(
         (order.status, order.payment.status),
@@ -142,9 +142,9 @@ fn an_authorization_that_lands_after_the_cancel_is_voided() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    shop.perform(&key, Mood::Fine);
+    shop.execute_step(&key, ProviderMode::Responds);
     shop.cancel(id).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.provider[&id].authorizations, 1);
     assert!(shop.provider[&id].is_voided);
     let order = &shop.world.orders[&id];
@@ -165,12 +165,12 @@ fn an_authorization_that_the_provider_hears_of_after_the_void_holds_nothing() {
     };
     let waiting = shop.world.steps[&authorize].clone();
     shop.cancel(id).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     // The request was delayed all the time.
     shop.world.steps.insert(authorize.clone(), waiting);
-    shop.perform(&authorize, Mood::Fine);
+    shop.execute_step(&authorize, ProviderMode::Responds);
     shop.world.steps.remove(&authorize);
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.provider[&id].authorizations, 0);
     assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled);
 }
@@ -186,8 +186,8 @@ fn a_step_that_fails_for_good_is_dead_and_says_why() {
     };
     let mut attempts = 0;
     while !shop.world.steps[&key].is_dead {
-        shop.perform(&key, Mood::Busy);
-        shop.arrive(0, false);
+        shop.execute_step(&key, ProviderMode::TransientError);
+        shop.deliver_result(0, false);
         attempts += 1;
         assert!(attempts <= 100, "tried for ever");
     }
@@ -195,14 +195,14 @@ fn a_step_that_fails_for_good_is_dead_and_says_why() {
     assert_eq!(shop.world.steps[&key].last_error.as_deref(), Some("busy"));
     assert_eq!(shop.facts(id).last(), Some(&"step.dead"));
     // The order still expires, and its payment is voided.
-    shop.perform(
+    shop.execute_step(
         &StepKey {
             order_id: id,
             step: Step::ExpireOrder,
         },
-        Mood::Fine,
+        ProviderMode::Responds,
     );
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.world.orders[&id].payment.status, PaymentStatus::Voided);
 }
 
@@ -223,15 +223,15 @@ fn a_step_that_is_put_off_is_not_nearer_to_its_end() {
             (row.attempt, row.failures, row.is_dead),
             (attempt, 0, false)
         );
-        shop.perform(&key, Mood::HasNoRoom);
+        shop.execute_step(&key, ProviderMode::NoFreeSlot);
         // A duplicate result postpones the step only once.
-        shop.arrive(0, true);
-        shop.arrive(0, false);
+        shop.deliver_result(0, true);
+        shop.deliver_result(0, false);
         let pause = shop.world.steps[&key].due_at.as_millisecond() - shop.clock;
         assert!((0..=60_000).contains(&pause), "{pause} ms");
     }
     assert_eq!(shop.world.orders[&id], before);
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.world.orders[&id].status, OrderStatus::Processing);
     shop.check_settled();
 }
@@ -247,9 +247,9 @@ fn a_redriven_step_starts_afresh_and_its_past_is_void() {
     };
     let attempts = Step::AuthorizePayment.retry().attempts;
     for _ in 0..attempts {
-        shop.perform(&key, Mood::Busy);
+        shop.execute_step(&key, ProviderMode::TransientError);
         // Each result is delivered a second time, much later.
-        shop.arrive(shop.answers.len() - 1, true);
+        shop.deliver_result(shop.answers.len() - 1, true);
     }
     assert!(shop.world.steps[&key].is_dead);
     shop.operate(Action::RedriveStep(key.clone())).unwrap();
@@ -259,18 +259,18 @@ fn a_redriven_step_starts_afresh_and_its_past_is_void() {
         (attempts + 1, 0, false)
     );
     while !shop.answers.is_empty() {
-        shop.arrive(0, false);
+        shop.deliver_result(0, false);
     }
     assert_eq!(
         shop.world.steps[&key], row,
         "what came late changed nothing"
     );
     for _ in 1..attempts {
-        shop.perform(&key, Mood::Busy);
-        shop.arrive(0, false);
+        shop.execute_step(&key, ProviderMode::TransientError);
+        shop.deliver_result(0, false);
         assert!(!shop.world.steps[&key].is_dead);
     }
-    shop.settle();
+    shop.run_until_settled();
     shop.check_settled();
     let none = shop.operate(Action::RedriveStep(key)).unwrap_err();
     assert_eq!(
@@ -296,8 +296,8 @@ fn a_step_that_waits_for_its_retry_is_tried_when_an_operator_says_so() {
         "nothing has failed yet"
     );
     for _ in 0..3 {
-        shop.perform(&key, Mood::Busy);
-        shop.arrive(0, false);
+        shop.execute_step(&key, ProviderMode::TransientError);
+        shop.deliver_result(0, false);
     }
     let waiting = shop.world.steps[&key].clone();
     assert!(waiting.due_at.as_millisecond() > shop.clock);
@@ -310,15 +310,15 @@ fn a_step_that_waits_for_its_retry_is_tried_when_an_operator_says_so() {
     assert!(row.due_at.as_millisecond() <= shop.clock);
 
     // Redriving a step in progress changes nothing.
-    shop.perform(&key, Mood::Busy);
-    shop.arrive(0, false);
+    shop.execute_step(&key, ProviderMode::TransientError);
+    shop.deliver_result(0, false);
     shop.clock = shop.world.steps[&key].due_at.as_millisecond();
     let trying = shop.world.steps[&key].clone();
     let told = shop.facts(id).len();
     shop.operate(redrive()).unwrap();
     assert_eq!(shop.world.steps[&key], trying);
     assert_eq!(shop.facts(id).len(), told);
-    shop.settle();
+    shop.run_until_settled();
     shop.check_settled();
 }
 

@@ -9,11 +9,11 @@ use shared::{
     order::{OrderStatus, ShipmentUpdate},
 };
 
-use crate::shop::{Mood, Shop};
+use crate::shop::{ProviderMode, Shop};
 
 /// A random action; its numbers are indexes of existing objects.
 #[derive(Debug, Clone)]
-enum Happening {
+enum RandomAction {
     Order {
         a: u32,
         b: u32,
@@ -29,34 +29,34 @@ enum Happening {
     },
     Webhook(usize, usize),
     /// Executes a step at the provider.
-    Perform(usize, Mood),
+    ExecuteStep(usize, ProviderMode),
     /// Delivers a result, possibly to be delivered again.
-    Arrive(usize, bool),
+    DeliverResult(usize, bool),
     /// Expires an order.
     Expire(usize),
     Count(i64),
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
-    let mood = prop_oneof![
-        6 => Just(Mood::Fine),
-        2 => Just(Mood::LosesAnswer),
-        1 => Just(Mood::Busy),
-        1 => Just(Mood::HasNoRoom),
-        1 => Just(Mood::Declines),
+fn random_action() -> impl Strategy<Value = RandomAction> {
+    let mode = prop_oneof![
+        6 => Just(ProviderMode::Responds),
+        2 => Just(ProviderMode::LosesResponse),
+        1 => Just(ProviderMode::TransientError),
+        1 => Just(ProviderMode::NoFreeSlot),
+        1 => Just(ProviderMode::Declines),
     ];
     prop_oneof![
-        4 => (0..4u32, 0..3u32).prop_map(|(a, b)| Happening::Order { a, b }),
-        2 => (0..50usize).prop_map(Happening::Cancel),
-        1 => (0..50usize).prop_map(Happening::Delete),
-        1 => (0..50usize).prop_map(Happening::Restore),
-        2 => (0..50usize, 1..500i64).prop_map(|(order, amount)| Happening::Refund(order, amount)),
-        3 => (0..50usize, 0..3u32, 0..3u32).prop_map(|(order, a, b)| Happening::Ship { order, a, b }),
-        4 => (0..50usize, 0..6usize).prop_map(|(order, update)| Happening::Webhook(order, update)),
-        8 => (0..50usize, mood).prop_map(|(step, mood)| Happening::Perform(step, mood)),
-        8 => (0..50usize, any::<bool>()).prop_map(|(answer, again)| Happening::Arrive(answer, again)),
-        1 => (0..50usize).prop_map(Happening::Expire),
-        1 => (0..30i64).prop_map(Happening::Count),
+        4 => (0..4u32, 0..3u32).prop_map(|(a, b)| RandomAction::Order { a, b }),
+        2 => (0..50usize).prop_map(RandomAction::Cancel),
+        1 => (0..50usize).prop_map(RandomAction::Delete),
+        1 => (0..50usize).prop_map(RandomAction::Restore),
+        2 => (0..50usize, 1..500i64).prop_map(|(order, amount)| RandomAction::Refund(order, amount)),
+        3 => (0..50usize, 0..3u32, 0..3u32).prop_map(|(order, a, b)| RandomAction::Ship { order, a, b }),
+        4 => (0..50usize, 0..6usize).prop_map(|(order, update)| RandomAction::Webhook(order, update)),
+        8 => (0..50usize, mode).prop_map(|(step, mode)| RandomAction::ExecuteStep(step, mode)),
+        8 => (0..50usize, any::<bool>()).prop_map(|(answer, again)| RandomAction::DeliverResult(answer, again)),
+        1 => (0..50usize).prop_map(RandomAction::Expire),
+        1 => (0..30i64).prop_map(RandomAction::Count),
     ]
 }
 
@@ -65,9 +65,9 @@ fn pick<T: Clone>(things: &[T], index: usize) -> Option<T> {
 }
 
 /// Executes the action. A cancel must succeed if and only if nothing is shipped.
-fn happen(shop: &mut Shop, orders: &mut Vec<OrderId>, happening: Happening) {
-    match happening {
-        Happening::Order { a, b } => {
+fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: RandomAction) {
+    match random_action {
+        RandomAction::Order { a, b } => {
             let items: Vec<_> = [("A", a), ("B", b)]
                 .into_iter()
                 .filter(|(_, quantity)| *quantity > 0)
@@ -76,7 +76,7 @@ fn happen(shop: &mut Shop, orders: &mut Vec<OrderId>, happening: Happening) {
                 orders.extend(shop.order(&items));
             }
         }
-        Happening::Cancel(index) => {
+        RandomAction::Cancel(index) => {
             let Some(id) = pick(orders, index) else {
                 return;
             };
@@ -90,17 +90,17 @@ fn happen(shop: &mut Shop, orders: &mut Vec<OrderId>, happening: Happening) {
                 assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled);
             }
         }
-        Happening::Delete(index) => {
+        RandomAction::Delete(index) => {
             if let Some(id) = pick(orders, index) {
                 let _ = shop.ask("order.delete", json!({"id": id}));
             }
         }
-        Happening::Restore(index) => {
+        RandomAction::Restore(index) => {
             if let Some(id) = pick(orders, index) {
                 shop.ask("order.restore", json!({"id": id})).unwrap();
             }
         }
-        Happening::Refund(index, amount) => {
+        RandomAction::Refund(index, amount) => {
             let Some(id) = pick(orders, index) else {
                 return;
             };
@@ -109,30 +109,30 @@ fn happen(shop: &mut Shop, orders: &mut Vec<OrderId>, happening: Happening) {
             let is_possible = amount <= order.refundable() && !order.is_deleted;
             assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
         }
-        Happening::Ship { order, a, b } => {
+        RandomAction::Ship { order, a, b } => {
             if let Some(id) = pick(orders, order) {
                 ship(shop, id, a, b);
             }
         }
-        Happening::Webhook(index, update) => {
+        RandomAction::Webhook(index, update) => {
             if let (Some(id), Some(update)) =
                 (pick(orders, index), pick(&ShipmentUpdate::ALL, update))
             {
                 let _ = shop.webhook(id, update);
             }
         }
-        Happening::Perform(index, mood) => {
-            if let Some(key) = pick(&shop.waiting(), index) {
-                shop.perform(&key, mood);
+        RandomAction::ExecuteStep(index, mode) => {
+            if let Some(key) = pick(&shop.due_steps(), index) {
+                shop.execute_step(&key, mode);
             }
         }
-        Happening::Arrive(index, is_repeated) => {
+        RandomAction::DeliverResult(index, is_repeated) => {
             if !shop.answers.is_empty() {
                 let index = index % shop.answers.len();
-                shop.arrive(index, is_repeated);
+                shop.deliver_result(index, is_repeated);
             }
         }
-        Happening::Expire(index) => {
+        RandomAction::Expire(index) => {
             let timers: Vec<_> = shop
                 .world
                 .steps
@@ -141,10 +141,10 @@ fn happen(shop: &mut Shop, orders: &mut Vec<OrderId>, happening: Happening) {
                 .cloned()
                 .collect();
             if let Some(key) = pick(&timers, index) {
-                shop.perform(&key, Mood::Fine);
+                shop.execute_step(&key, ProviderMode::Responds);
             }
         }
-        Happening::Count(on_hand) => {
+        RandomAction::Count(on_hand) => {
             let _ = shop.ask(
                 "stock.set",
                 json!({"sku": "A", "warehouse": "east", "on_hand": on_hand}),
@@ -193,19 +193,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_nothing_is_oversold_left_behind_or_paid_twice(happenings in vec(happening(), 1..120)) {
+    fn whatever_happens_nothing_is_oversold_left_behind_or_paid_twice(random_actions in vec(random_action(), 1..120)) {
         let mut shop = Shop::with_stock(&[("A", "east", 6), ("A", "west", 3), ("B", "west", 4)]);
         let mut orders = Vec::new();
-        for happening in happenings {
+        for random_action in random_actions {
             let cancelled: Vec<OrderId> = shop.world.orders.values()
                 .filter(|order| order.status == OrderStatus::Cancelled).map(|order| order.id).collect();
-            happen(&mut shop, &mut orders, happening);
+            apply_action(&mut shop, &mut orders, random_action);
             for id in cancelled {
                 prop_assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled, "cancelled is cancelled");
             }
         }
         // Every order can reach a final state.
-        shop.settle();
+        shop.run_until_settled();
         shop.check_settled();
         for id in &orders {
             match shop.world.orders[id].status {
@@ -216,7 +216,7 @@ proptest! {
                 OrderStatus::Pending => prop_assert!(false, "still pending: {:?}", shop.world.steps),
             }
         }
-        shop.settle();
+        shop.run_until_settled();
         shop.check_settled();
         for id in &orders {
             let order = &shop.world.orders[id];

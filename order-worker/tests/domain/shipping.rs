@@ -9,7 +9,7 @@ use shared::{
     outcome::{Code, Failure},
 };
 
-use crate::shop::{Elsewhere, Mood, Shop};
+use crate::shop::{ProviderEvent, ProviderMode, Shop};
 
 impl Shop {
     fn ship(&mut self, id: OrderId, body: Value) -> Result<Value, Failure> {
@@ -311,7 +311,7 @@ fn a_capture_that_is_under_way_when_the_rest_is_cancelled_is_not_the_last() {
             .unwrap()
     };
     // The provider takes nothing of a part, and says so too late.
-    shop.perform(&capture(&shop), Mood::Fine);
+    shop.perform(&capture(&shop), ProviderMode::Responds);
     shop.ask("order.cancel_remaining", json!({"id": id}))
         .unwrap();
     shop.settle();
@@ -327,7 +327,7 @@ fn what_was_taken_for_goods_that_stay_is_given_back() {
     shop.ship(id, json!({"items": [{"sku": "A", "quantity": 1}]}))
         .unwrap();
     // The payment is captured completely in the provider's dashboard.
-    shop.elsewhere(id, Elsewhere::Captures, true);
+    shop.elsewhere(id, ProviderEvent::Captured, true);
     shop.settle();
     assert_eq!(shop.only(id).payment.captured, 300);
     shop.ask("order.cancel_remaining", json!({"id": id}))
@@ -411,7 +411,7 @@ fn a_mistyped_warehouse_is_removed_or_renamed() {
 
 /// Something that a shipper, an operator or a partner does.
 #[derive(Debug, Clone)]
-enum Happening {
+enum RandomAction {
     Ship {
         sku: u8,
         quantity: u32,
@@ -429,27 +429,27 @@ enum Happening {
     Arrive(usize),
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+fn random_action() -> impl Strategy<Value = RandomAction> {
     let id = proptest::option::weighted(0.3, 0_usize..4);
     let number = proptest::option::weighted(0.7, 0_u8..4);
     prop_oneof![
         3 => (0_u8..2, 1_u32..4, 0_u8..3, 0_u8..3).prop_map(|(sku, quantity, number, warehouse)| {
-            Happening::Ship { sku, quantity, number, warehouse }
+            RandomAction::Ship { sku, quantity, number, warehouse }
         }),
         5 => (0_usize..6, id, number)
-            .prop_map(|(update, id, number)| Happening::Told { update, id, number }),
-        1 => (0_usize..4).prop_map(Happening::CancelShipment),
-        1 => Just(Happening::CancelRemaining),
-        4 => any::<usize>().prop_map(Happening::Perform),
-        4 => any::<usize>().prop_map(Happening::Arrive),
+            .prop_map(|(update, id, number)| RandomAction::Told { update, id, number }),
+        1 => (0_usize..4).prop_map(RandomAction::CancelShipment),
+        1 => Just(RandomAction::CancelRemaining),
+        4 => any::<usize>().prop_map(RandomAction::ExecuteStep),
+        4 => any::<usize>().prop_map(RandomAction::DeliverResult),
     ]
 }
 
-fn happen(shop: &mut Shop, id: OrderId, happening: &Happening) {
+fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
     let before = shop.only(id).clone();
     let shipment = |index: usize| before.shipments.get(index).map(|one| one.id);
-    match happening {
-        Happening::Ship {
+    match random_action {
+        RandomAction::Ship {
             sku,
             quantity,
             number,
@@ -462,7 +462,7 @@ fn happen(shop: &mut Shop, id: OrderId, happening: &Happening) {
             }
             let _ = shop.ship(id, body);
         }
-        Happening::Told {
+        RandomAction::Told {
             update,
             id: index,
             number,
@@ -502,7 +502,7 @@ fn happen(shop: &mut Shop, id: OrderId, happening: &Happening) {
                 assert_eq!(*after, before);
             }
         }
-        Happening::CancelShipment(index) => {
+        RandomAction::CancelShipment(index) => {
             if let Some(shipment_id) = shipment(*index) {
                 let _ = shop.ask(
                     "shipment.cancel",
@@ -510,7 +510,7 @@ fn happen(shop: &mut Shop, id: OrderId, happening: &Happening) {
                 );
             }
         }
-        Happening::CancelRemaining => {
+        RandomAction::CancelRemaining => {
             let done = shop.ask("order.cancel_remaining", json!({"id": id}));
             let is_in_parts = before.status == OrderStatus::Processing
                 && before.left().next().is_some()
@@ -520,15 +520,15 @@ fn happen(shop: &mut Shop, id: OrderId, happening: &Happening) {
                 is_in_parts || !before.cancelled_items().is_empty()
             );
         }
-        Happening::Perform(index) => {
+        RandomAction::ExecuteStep(index) => {
             let waiting = shop.waiting();
             if !waiting.is_empty() {
-                shop.perform(&waiting[index % waiting.len()], Mood::Fine);
+                shop.perform(&waiting[index % waiting.len()], ProviderMode::Responds);
             }
         }
-        Happening::Arrive(index) => {
+        RandomAction::DeliverResult(index) => {
             if !shop.answers.is_empty() {
-                shop.arrive(index % shop.answers.len(), false);
+                shop.deliver_result(index % shop.answers.len(), false);
             }
         }
     }
@@ -540,14 +540,14 @@ proptest! {
     #[test]
     fn whatever_is_told_moves_what_it_names_and_what_left_is_paid_for(
         captures_in_parts in any::<bool>(),
-        happenings in vec(happening(), 1..60),
+        random_actions in vec(random_action(), 1..60),
     ) {
         let mut shop = Shop::with_stock(&[("A", "east", 4), ("A", "west", 4), ("B", "west", 4)]);
         shop.captures_in_parts = captures_in_parts;
         let id = shop.order(&[("A", 5), ("B", 3)]).unwrap();
         shop.settle();
-        for happening in &happenings {
-            happen(&mut shop, id, happening);
+        for random_action in &random_actions {
+            apply_action(&mut shop, id, random_action);
         }
         shop.settle();
         let _ = shop.ask("order.cancel_remaining", json!({"id": id}));

@@ -28,7 +28,7 @@ use shared::{
     reason = "independent facts about a payment at the provider"
 )]
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Held {
+pub(crate) struct ProviderPayment {
     pub(crate) authorizations: u32,
     pub(crate) captured: i64,
     pub(crate) refunded: i64,
@@ -42,45 +42,45 @@ pub(crate) struct Held {
 
 /// An action at the provider or the customer's bank.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Elsewhere {
+pub(crate) enum ProviderEvent {
     /// The customer authenticates.
-    Authenticates,
+    Authenticated,
     /// The customer fails to authenticate.
-    Fails,
+    AuthenticationFailed,
     /// The authorization expires.
-    Ends,
+    Expired,
     /// The whole amount is captured.
-    Captures,
+    Captured,
     /// It is captured partly in the dashboard, and the rest is released.
     CapturesSome(i64),
     /// Somebody gives so much back.
-    Refunds(i64),
+    Refunded(i64),
     /// This amount of earlier refunds fails.
-    Returns(i64),
+    RefundFailed(i64),
 }
 
 /// The provider's behaviour for one call.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Mood {
+pub(crate) enum ProviderMode {
     /// Executes the step and responds.
-    Fine,
+    Responds,
     /// Executes the step; the response is lost.
-    LosesAnswer,
+    LosesResponse,
     /// Fails with a transient error.
-    Busy,
+    TransientError,
     /// Will never capture or refund this.
     Refuses,
     /// Is not even asked, for now.
-    HasNoRoom,
+    NoFreeSlot,
     /// Declines the payment.
     Declines,
     /// Requires an action of the customer.
-    Questions,
+    RequiresAction,
 }
 
 pub(crate) struct Shop {
     pub(crate) world: WorkingSet,
-    pub(crate) provider: BTreeMap<OrderId, Held>,
+    pub(crate) provider: BTreeMap<OrderId, ProviderPayment>,
     pub(crate) customer: String,
     /// Results of providers that are not decided yet.
     pub(crate) answers: Vec<(StepKey, u32, StepResult)>,
@@ -243,7 +243,7 @@ impl Shop {
     }
 
     /// Executes a waiting step at the provider, and keeps the result as in flight.
-    pub(crate) fn perform(&mut self, key: &StepKey, mood: Mood) {
+    pub(crate) fn execute_step(&mut self, key: &StepKey, mode: ProviderMode) {
         let row = self.world.steps[key].clone();
         let order = self.world.orders[&key.order_id].clone();
         let busy = StepResult::Failed {
@@ -251,30 +251,38 @@ impl Shop {
             is_transient: true,
             was_answered: true,
         };
-        let result = match mood {
-            Mood::Busy => busy,
-            Mood::HasNoRoom => StepResult::PutOff {
+        let result = match mode {
+            ProviderMode::TransientError => busy,
+            ProviderMode::NoFreeSlot => StepResult::PutOff {
                 why: "no room".to_owned(),
             },
-            Mood::LosesAnswer => {
-                self.partner(&key.step, &order, mood);
+            ProviderMode::LosesResponse => {
+                self.respond_as_provider(&key.step, &order, mode);
                 busy
             }
-            Mood::Refuses if matches!(key.step, Step::CapturePayment | Step::RefundPayment) => {
+            ProviderMode::Refuses
+                if matches!(key.step, Step::CapturePayment | Step::RefundPayment) =>
+            {
                 StepResult::Failed {
                     error: "refused".to_owned(),
                     is_transient: false,
                     was_answered: true,
                 }
             }
-            Mood::Fine | Mood::Declines | Mood::Questions | Mood::Refuses => {
-                self.partner(&key.step, &order, mood)
-            }
+            ProviderMode::Responds
+            | ProviderMode::Declines
+            | ProviderMode::RequiresAction
+            | ProviderMode::Refuses => self.respond_as_provider(&key.step, &order, mode),
         };
         self.answers.push((key.clone(), row.attempt, result));
     }
 
-    fn partner(&mut self, step: &Step, order: &Order, mood: Mood) -> StepResult {
+    fn respond_as_provider(
+        &mut self,
+        step: &Step,
+        order: &Order,
+        mode: ProviderMode,
+    ) -> StepResult {
         let due = Due::of(order, &self.history(order.id));
         let held = self.provider.entry(order.id).or_default();
         let declined = |message: &str| StepResult::Declined {
@@ -291,7 +299,7 @@ impl Shop {
             }
             Step::AuthorizePayment
                 if held.awaits_action
-                    || (mood == Mood::Questions
+                    || (mode == ProviderMode::RequiresAction
                         && self.prepares
                         && held.authorizations == 0
                         && !held.is_declined) =>
@@ -301,7 +309,8 @@ impl Shop {
             }
             // The same key gets the same result.
             Step::AuthorizePayment
-                if held.is_declined || (mood == Mood::Declines && held.authorizations == 0) =>
+                if held.is_declined
+                    || (mode == ProviderMode::Declines && held.authorizations == 0) =>
             {
                 held.is_declined = true;
                 declined("no money")
@@ -318,8 +327,10 @@ impl Shop {
                     amount: held.amount,
                 }
             }
-            Step::VoidPayment if held.captured > 0 => StepResult::Stands(stands(order, held)),
-            Step::CheckPayment => StepResult::Stands(stands(order, held)),
+            Step::VoidPayment if held.captured > 0 => {
+                StepResult::Stands(payment_state(order, held))
+            }
+            Step::CheckPayment => StepResult::Stands(payment_state(order, held)),
             Step::VoidPayment => {
                 held.is_voided = true;
                 held.awaits_action = false;
@@ -334,7 +345,7 @@ impl Shop {
                     "{asked}: {due:?}"
                 );
                 if held.is_voided || (held.is_closed && asked > held.captured) {
-                    return StepResult::Stands(stands(order, held));
+                    return StepResult::Stands(payment_state(order, held));
                 }
                 assert_eq!(held.authorizations, 1, "captured what is not held");
                 let is_last = order.has_all_left();
@@ -369,30 +380,30 @@ impl Shop {
     }
 
     /// Applies an action at the provider, with or without a notification.
-    pub(crate) fn elsewhere(&mut self, id: OrderId, what: Elsewhere, is_heard: bool) {
+    pub(crate) fn provider_event(&mut self, id: OrderId, what: ProviderEvent, is_heard: bool) {
         let held = self.provider.entry(id).or_default();
         let is_held = held.authorizations == 1 && !held.is_voided && held.captured == 0;
         match what {
-            Elsewhere::Authenticates if held.awaits_action => {
+            ProviderEvent::Authenticated if held.awaits_action => {
                 held.awaits_action = false;
                 held.authorizations = 1;
                 held.amount = self.world.orders[&id].total;
             }
-            Elsewhere::Fails if held.awaits_action => {
+            ProviderEvent::AuthenticationFailed if held.awaits_action => {
                 held.awaits_action = false;
                 held.is_declined = true;
             }
-            Elsewhere::Ends if is_held => held.is_voided = true,
-            Elsewhere::Ends if held.captured > 0 => held.is_closed = true,
-            Elsewhere::Captures if is_held => held.captured = held.amount,
-            Elsewhere::CapturesSome(amount) if is_held => {
+            ProviderEvent::Expired if is_held => held.is_voided = true,
+            ProviderEvent::Expired if held.captured > 0 => held.is_closed = true,
+            ProviderEvent::Captured if is_held => held.captured = held.amount,
+            ProviderEvent::CapturesSome(amount) if is_held => {
                 held.captured = amount.min(held.amount);
                 held.is_closed = true;
             }
-            Elsewhere::Refunds(amount) => {
+            ProviderEvent::Refunded(amount) => {
                 held.refunded = (held.refunded + amount).min(held.captured);
             }
-            Elsewhere::Returns(amount) => held.refunded = (held.refunded - amount).max(0),
+            ProviderEvent::RefundFailed(amount) => held.refunded = (held.refunded - amount).max(0),
             _ => return,
         }
         if is_heard {
@@ -409,7 +420,7 @@ impl Shop {
     }
 
     /// Delivers a result; with `is_repeated` it can be delivered again.
-    pub(crate) fn arrive(&mut self, index: usize, is_repeated: bool) {
+    pub(crate) fn deliver_result(&mut self, index: usize, is_repeated: bool) {
         let (key, attempt, result) = self.answers[index].clone();
         if !is_repeated {
             self.answers.remove(index);
@@ -422,7 +433,7 @@ impl Shop {
     }
 
     /// Steps to execute, without dead ones and timers that are not due.
-    pub(crate) fn waiting(&self) -> Vec<StepKey> {
+    pub(crate) fn due_steps(&self) -> Vec<StepKey> {
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
         let waits = |key: &&StepKey| {
             let row = &self.world.steps[*key];
@@ -433,17 +444,17 @@ impl Shop {
     }
 
     /// Executes all steps and delivers all results until nothing is left to do.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn run_until_settled(&mut self) {
         for _ in 0..1000 {
             while !self.answers.is_empty() {
-                self.arrive(0, false);
+                self.deliver_result(0, false);
             }
-            let waiting = self.waiting();
-            if waiting.is_empty() {
+            let due_steps = self.due_steps();
+            if due_steps.is_empty() {
                 return;
             }
-            for key in waiting {
-                self.perform(&key, Mood::Fine);
+            for key in due_steps {
+                self.execute_step(&key, ProviderMode::Responds);
             }
         }
         panic!("never settles: {:?}", self.world.steps);
@@ -623,22 +634,22 @@ fn action() -> NextAction {
     }
 }
 
-fn stands(order: &Order, held: &Held) -> PaymentState {
+fn payment_state(order: &Order, held: &ProviderPayment) -> PaymentState {
     let hold = match held {
-        Held {
+        ProviderPayment {
             is_voided: true, ..
         } => Authorization::Cancelled,
-        Held {
+        ProviderPayment {
             awaits_action: true,
             ..
         } => Authorization::RequiresAction(action()),
-        Held {
+        ProviderPayment {
             is_declined: true, ..
         } => Authorization::Declined {
             code: "declined".to_owned(),
             message: "no money".to_owned(),
         },
-        Held {
+        ProviderPayment {
             authorizations: 0, ..
         } => Authorization::Pending,
         _ => Authorization::Authorized(held.amount),

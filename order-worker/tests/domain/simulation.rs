@@ -16,7 +16,7 @@ use order_worker::domain::{
 use serde_json::json;
 use shared::{id::OrderId, order::OrderStatus, outcome::RpcReply, request::Request};
 
-use crate::shop::{Mood, Shop, operator};
+use crate::shop::{ProviderMode, Shop, operator};
 
 /// Default number of seeds.
 const SEEDS: u64 = 300;
@@ -46,14 +46,14 @@ impl Random {
 
 /// A request in the queue.
 #[derive(Debug, Clone)]
-struct Ask {
+struct RequestMessage {
     client: usize,
     idempotency: Idempotency,
 }
 
 /// A step message in the queue.
 #[derive(Debug, Clone)]
-struct Wake {
+struct StepMessage {
     key: StepKey,
     attempt: u32,
 }
@@ -61,40 +61,40 @@ struct Wake {
 /// An unacknowledged message of a worker and its progress. A crash loses the progress and redelivers the
 /// message.
 #[derive(Debug, Clone)]
-enum InHand {
+enum InProgress {
     /// Not decided yet.
-    Asked(Ask),
+    RequestReceived(RequestMessage),
     /// Committed; the reply is not sent yet.
-    Decided(Ask, Result<OrderId, ()>, Vec<Wake>),
+    Committed(RequestMessage, Result<OrderId, ()>, Vec<StepMessage>),
     /// Replied; the steps are not published yet.
-    Replied(Ask, Vec<Wake>),
+    Replied(RequestMessage, Vec<StepMessage>),
     /// Ready to be acknowledged.
     Done(Message),
     /// A step message; the provider is not called yet.
-    Woken(Wake),
+    StepReceived(StepMessage),
     /// The provider responded; the result is not stored yet.
-    Answered(Wake, u32, StepResult),
+    ProviderResponded(StepMessage, u32, StepResult),
     /// Stored; the following steps are not published yet.
-    Stored(Wake, Vec<Wake>),
+    ResultStored(StepMessage, Vec<StepMessage>),
 }
 
 #[derive(Debug, Clone)]
 enum Message {
-    Ask(Ask),
-    Wake(Wake),
+    RequestMessage(RequestMessage),
+    StepMessage(StepMessage),
 }
 
-impl InHand {
+impl InProgress {
     /// The message to redeliver.
     fn message(&self) -> Message {
         match self {
-            Self::Asked(ask) | Self::Decided(ask, ..) | Self::Replied(ask, _) => {
-                Message::Ask(ask.clone())
-            }
+            Self::RequestReceived(request)
+            | Self::Committed(request, ..)
+            | Self::Replied(request, _) => Message::RequestMessage(request.clone()),
             Self::Done(message) => message.clone(),
-            Self::Woken(wake) | Self::Answered(wake, ..) | Self::Stored(wake, _) => {
-                Message::Wake(wake.clone())
-            }
+            Self::StepReceived(step_message)
+            | Self::ProviderResponded(step_message, ..)
+            | Self::ResultStored(step_message, _) => Message::StepMessage(step_message.clone()),
         }
     }
 }
@@ -112,11 +112,11 @@ struct Simulation {
     random: Random,
     shop: Shop,
     clients: Vec<Client>,
-    asks: Vec<Ask>,
-    wakes: Vec<Wake>,
-    workers: Vec<Vec<InHand>>,
+    requests: Vec<RequestMessage>,
+    step_messages: Vec<StepMessage>,
+    workers: Vec<Vec<InProgress>>,
     /// A log of the run, printed on failure.
-    story: Vec<String>,
+    log: Vec<String>,
 }
 
 impl Simulation {
@@ -130,36 +130,36 @@ impl Simulation {
             clients: clients.collect(),
             random,
             shop: Shop::with_stock(&[("A", "east", 7), ("A", "west", 3)]),
-            asks: Vec::new(),
-            wakes: Vec::new(),
+            requests: Vec::new(),
+            step_messages: Vec::new(),
             workers: vec![Vec::new(); WORKERS],
-            story: Vec::new(),
+            log: Vec::new(),
         }
     }
 
     /// Executes one random effect or fault.
-    fn step(&mut self, has_mishaps: bool) {
+    fn step(&mut self, has_faults: bool) {
         let worker = self.random.below(WORKERS);
         match self.random.below(100) {
-            0..10 => self.client_asks(),
+            0..10 => self.send_request(),
             10..25 => self.take(worker),
-            25..85 => self.work(worker, has_mishaps),
+            25..85 => self.work(worker, has_faults),
             85..93 => self.sweep(),
-            _ if !has_mishaps => {}
+            _ if !has_faults => {}
             93..96 => self.crash(worker),
-            96 => self.double(),
+            96 => self.duplicate_messages(),
             97 => self.cancel(),
             98 => self.commit_batch(worker),
             _ => {
                 // The broker loses all messages.
-                self.story.push("wiped".to_owned());
-                self.asks.clear();
-                self.wakes.clear();
+                self.log.push("wiped".to_owned());
+                self.requests.clear();
+                self.step_messages.clear();
             }
         }
     }
 
-    fn client_asks(&mut self) {
+    fn send_request(&mut self) {
         let number = self.random.below(CLIENTS);
         let client = &mut self.clients[number];
         let may_ask = client.has_key || !client.has_asked;
@@ -172,7 +172,7 @@ impl Simulation {
         } else {
             Trust::Message
         };
-        self.asks.push(Ask {
+        self.requests.push(RequestMessage {
             client: number,
             idempotency: Idempotency {
                 key: format!("client-{number}"),
@@ -184,60 +184,64 @@ impl Simulation {
 
     fn take(&mut self, worker: usize) {
         let takes_wake = self.random.chance(60);
-        if takes_wake && !self.wakes.is_empty() {
-            let wake = self.wakes.remove(self.random.below(self.wakes.len()));
-            self.workers[worker].push(InHand::Woken(wake));
-        } else if !self.asks.is_empty() {
-            let ask = self.asks.remove(self.random.below(self.asks.len()));
-            self.workers[worker].push(InHand::Asked(ask));
+        if takes_wake && !self.step_messages.is_empty() {
+            let step_message = self
+                .step_messages
+                .remove(self.random.below(self.step_messages.len()));
+            self.workers[worker].push(InProgress::StepReceived(step_message));
+        } else if !self.requests.is_empty() {
+            let request = self.requests.remove(self.random.below(self.requests.len()));
+            self.workers[worker].push(InProgress::RequestReceived(request));
         }
     }
 
     /// Executes the next effect of a message that the worker holds.
-    fn work(&mut self, worker: usize, has_mishaps: bool) {
+    fn work(&mut self, worker: usize, has_faults: bool) {
         if self.workers[worker].is_empty() {
             return;
         }
         let index = self.random.below(self.workers[worker].len());
-        let in_hand = self.workers[worker].swap_remove(index);
-        let next = match in_hand {
-            InHand::Asked(ask) => {
-                let (told, wakes) = self.commit_ask(&ask);
+        let in_progress = self.workers[worker].swap_remove(index);
+        let next = match in_progress {
+            InProgress::RequestReceived(request) => {
+                let (told, step_messages) = self.commit_request(&request);
                 // The outcome of the commit is unknown, so the worker decides the request again.
-                if has_mishaps && self.random.chance(5) {
-                    self.story.push("commit not answered".to_owned());
-                    Some(InHand::Asked(ask))
+                if has_faults && self.random.chance(5) {
+                    self.log.push("commit not answered".to_owned());
+                    Some(InProgress::RequestReceived(request))
                 } else {
-                    Some(InHand::Decided(ask, told, wakes))
+                    Some(InProgress::Committed(request, told, step_messages))
                 }
             }
-            InHand::Decided(ask, told, wakes) => {
-                self.reply(&ask, told);
-                Some(InHand::Replied(ask, wakes))
+            InProgress::Committed(request, told, step_messages) => {
+                self.reply(&request, told);
+                Some(InProgress::Replied(request, step_messages))
             }
-            InHand::Replied(ask, wakes) => {
-                self.wakes.extend(wakes);
-                Some(InHand::Done(Message::Ask(ask)))
+            InProgress::Replied(request, step_messages) => {
+                self.step_messages.extend(step_messages);
+                Some(InProgress::Done(Message::RequestMessage(request)))
             }
-            InHand::Done(_) => None,
-            InHand::Woken(wake) => Some(self.ask_partner(wake, has_mishaps)),
-            InHand::Answered(wake, attempt, result) => {
+            InProgress::Done(_) => None,
+            InProgress::StepReceived(step_message) => {
+                Some(self.call_provider(step_message, has_faults))
+            }
+            InProgress::ProviderResponded(step_message, attempt, result) => {
                 let told = self.shop.carry_out(&Command::Finish {
-                    key: wake.key.clone(),
+                    key: step_message.key.clone(),
                     attempt,
                     result: result.clone(),
                 });
                 assert!(told.outcome.is_ok(), "{:?}", told.outcome);
-                let wakes = self.due();
-                if has_mishaps && self.random.chance(5) {
-                    Some(InHand::Answered(wake, attempt, result))
+                let step_messages = self.due();
+                if has_faults && self.random.chance(5) {
+                    Some(InProgress::ProviderResponded(step_message, attempt, result))
                 } else {
-                    Some(InHand::Stored(wake, wakes))
+                    Some(InProgress::ResultStored(step_message, step_messages))
                 }
             }
-            InHand::Stored(wake, wakes) => {
-                self.wakes.extend(wakes);
-                Some(InHand::Done(Message::Wake(wake)))
+            InProgress::ResultStored(step_message, step_messages) => {
+                self.step_messages.extend(step_messages);
+                Some(InProgress::Done(Message::StepMessage(step_message)))
             }
         };
         self.workers[worker].extend(next);
@@ -246,11 +250,11 @@ impl Simulation {
     /// Commits all requests that the worker has taken in one batch.
     fn commit_batch(&mut self, worker: usize) {
         let held = mem::take(&mut self.workers[worker]);
-        for in_hand in held {
-            let next = match in_hand {
-                InHand::Asked(ask) => {
-                    let (told, wakes) = self.commit_ask(&ask);
-                    InHand::Decided(ask, told, wakes)
+        for in_progress in held {
+            let next = match in_progress {
+                InProgress::RequestReceived(request) => {
+                    let (told, step_messages) = self.commit_request(&request);
+                    InProgress::Committed(request, told, step_messages)
                 }
                 other => other,
             };
@@ -258,20 +262,24 @@ impl Simulation {
         }
     }
 
-    fn commit_ask(&mut self, ask: &Ask) -> (Result<OrderId, ()>, Vec<Wake>) {
-        let wish = json!({
+    fn commit_request(
+        &mut self,
+        request: &RequestMessage,
+    ) -> (Result<OrderId, ()>, Vec<StepMessage>) {
+        let new_order = json!({
             "customer_id": self.shop.customer,
             "items": [{"sku": "A", "quantity": 1}],
-            "metadata": {"client": ask.client},
+            "metadata": {"client": request.client},
         });
-        let Request::CreateOrder(wish) = Request::read("order.create", wish).unwrap() else {
+        let Request::CreateOrder(new_order) = Request::read("order.create", new_order).unwrap()
+        else {
             unreachable!("it is what was asked for")
         };
         let told = self.shop.carry_out(&Command::Request {
             caller: operator(),
-            idempotency: Some(ask.idempotency.clone()),
+            idempotency: Some(request.idempotency.clone()),
             if_match: None,
-            action: Action::CreateOrder(wish),
+            action: Action::CreateOrder(new_order),
         });
         let RpcReply { outcome, .. } = told;
         let id = outcome.map(|order| order.value()["id"].as_str().unwrap().parse().unwrap());
@@ -279,19 +287,19 @@ impl Simulation {
     }
 
     /// The steps written by the commit, to be published after it.
-    fn due(&mut self) -> Vec<Wake> {
+    fn due(&mut self) -> Vec<StepMessage> {
         let dirty = mem::take(&mut self.shop.world.dirty);
         let put = dirty
             .steps
             .iter()
             .filter_map(|key| self.shop.world.steps.get(key));
         put.filter(|row| !row.is_dead && !row.key.step.is_timer())
-            .map(wake)
+            .map(step_message)
             .collect()
     }
 
-    fn reply(&mut self, ask: &Ask, told: Result<OrderId, ()>) {
-        let client = &mut self.clients[ask.client];
+    fn reply(&mut self, request: &RequestMessage, told: Result<OrderId, ()>) {
+        let client = &mut self.clients[request.client];
         match (told, client.acknowledged) {
             (Ok(id), Some(known)) => assert_eq!(id, known, "one key, one order"),
             (Ok(id), None) => client.acknowledged = Some(id),
@@ -300,53 +308,55 @@ impl Simulation {
         }
     }
 
-    fn ask_partner(&mut self, wake: Wake, has_mishaps: bool) -> InHand {
-        let row = self.shop.world.steps.get(&wake.key);
+    fn call_provider(&mut self, step_message: StepMessage, has_faults: bool) -> InProgress {
+        let row = self.shop.world.steps.get(&step_message.key);
         // The step is finished or in a later attempt: the message is outdated.
-        let Some(row) = row.filter(|row| row.attempt == wake.attempt && !row.is_dead) else {
-            return InHand::Done(Message::Wake(wake));
+        let Some(row) = row.filter(|row| row.attempt == step_message.attempt && !row.is_dead)
+        else {
+            return InProgress::Done(Message::StepMessage(step_message));
         };
         let attempt = row.attempt;
-        let mood = match self.random.below(100) {
-            _ if !has_mishaps => Mood::Fine,
-            0..70 => Mood::Fine,
-            70..85 => Mood::LosesAnswer,
-            85..90 => Mood::Busy,
-            90..95 => Mood::HasNoRoom,
-            _ => Mood::Declines,
+        let mode = match self.random.below(100) {
+            _ if !has_faults => ProviderMode::Responds,
+            0..70 => ProviderMode::Responds,
+            70..85 => ProviderMode::LosesResponse,
+            85..90 => ProviderMode::TransientError,
+            90..95 => ProviderMode::NoFreeSlot,
+            _ => ProviderMode::Declines,
         };
-        self.shop.perform(&wake.key, mood);
+        self.shop.execute_step(&step_message.key, mode);
         let (_, _, result) = self.shop.answers.pop().unwrap();
-        InHand::Answered(wake, attempt, result)
+        InProgress::ProviderResponded(step_message, attempt, result)
     }
 
     /// Publishes a due step from the database, even if its message is still in flight.
     fn sweep(&mut self) {
-        let waiting = self.shop.waiting();
-        if !waiting.is_empty() {
-            let key = &waiting[self.random.below(waiting.len())];
-            self.wakes.push(wake(&self.shop.world.steps[key]));
+        let due_steps = self.shop.due_steps();
+        if !due_steps.is_empty() {
+            let key = &due_steps[self.random.below(due_steps.len())];
+            self.step_messages
+                .push(step_message(&self.shop.world.steps[key]));
         }
     }
 
     /// Kills a worker: its progress is lost and its messages are redelivered.
     fn crash(&mut self, worker: usize) {
-        for in_hand in mem::take(&mut self.workers[worker]) {
-            self.story.push(format!("crashed with {in_hand:?}"));
-            match in_hand.message() {
-                Message::Ask(ask) => self.asks.push(ask),
-                Message::Wake(wake) => self.wakes.push(wake),
+        for in_progress in mem::take(&mut self.workers[worker]) {
+            self.log.push(format!("crashed with {in_progress:?}"));
+            match in_progress.message() {
+                Message::RequestMessage(request) => self.requests.push(request),
+                Message::StepMessage(step_message) => self.step_messages.push(step_message),
             }
         }
     }
 
     /// Duplicates messages.
-    fn double(&mut self) {
-        if let Some(wake) = self.wakes.first().cloned() {
-            self.wakes.push(wake);
+    fn duplicate_messages(&mut self) {
+        if let Some(step_message) = self.step_messages.first().cloned() {
+            self.step_messages.push(step_message);
         }
-        if let Some(ask) = self.asks.first().cloned() {
-            self.asks.push(ask);
+        if let Some(request) = self.requests.first().cloned() {
+            self.requests.push(request);
         }
     }
 
@@ -358,18 +368,18 @@ impl Simulation {
             .collect();
         if !known.is_empty() {
             let _ = self.shop.cancel(known[self.random.below(known.len())]);
-            let wakes = self.due();
-            self.wakes.extend(wakes);
+            let step_messages = self.due();
+            self.step_messages.extend(step_messages);
         }
     }
 
     /// Continues without faults until nothing is left to do.
-    fn come_to_rest(&mut self) {
+    fn run_until_idle(&mut self) {
         for _ in 0..20_000 {
-            let is_idle = self.asks.is_empty()
-                && self.wakes.is_empty()
+            let is_idle = self.requests.is_empty()
+                && self.step_messages.is_empty()
                 && self.workers.iter().all(Vec::is_empty)
-                && self.shop.waiting().is_empty();
+                && self.shop.due_steps().is_empty();
             if is_idle {
                 return;
             }
@@ -396,8 +406,8 @@ impl Simulation {
     }
 }
 
-fn wake(row: &StepRow) -> Wake {
-    Wake {
+fn step_message(row: &StepRow) -> StepMessage {
+    StepMessage {
         key: row.key.clone(),
         attempt: row.attempt,
     }
@@ -409,11 +419,11 @@ fn simulate(seed: u64) -> usize {
         for _ in 0..EFFECTS {
             simulation.step(true);
         }
-        simulation.come_to_rest();
+        simulation.run_until_idle();
         simulation.check();
     }));
     if let Err(panic) = outcome {
-        println!("{}", simulation.story.join("\n"));
+        println!("{}", simulation.log.join("\n"));
         println!("SIMULATION_SEED={seed} shows it again");
         std::panic::resume_unwind(panic);
     }

@@ -41,12 +41,12 @@ fn taken() -> Answered {
 }
 
 /// A working set at a point in time.
-struct Office {
+struct Fixture {
     world: WorkingSet,
     now: Timestamp,
 }
 
-impl Office {
+impl Fixture {
     fn new() -> Self {
         Self {
             world: WorkingSet::default(),
@@ -114,7 +114,7 @@ impl Office {
     }
 
     /// Executes attempts until the delivery ends, and returns their number and the time.
-    fn try_out(&mut self, id: DeliveryId, answered: &Answered) -> (u32, Timestamp) {
+    fn attempt_until_done(&mut self, id: DeliveryId, answered: &Answered) -> (u32, Timestamp) {
         let mut attempts = 0;
         while let Delivery {
             due_at: Some(due_at),
@@ -163,68 +163,68 @@ impl Office {
 
 #[test]
 fn what_tells_of_a_forgotten_event_is_given_up_and_says_nothing_of_the_endpoint() {
-    let mut office = Office::new();
-    let endpoint = office
+    let mut fixture = Fixture::new();
+    let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let id = office.delivery(endpoint);
-    let event_id = office.world.deliveries[&id].event_id;
-    office.world.forgotten_events.insert(event_id);
-    assert_eq!(office.try_out(id, &refused()).0, 1);
-    let delivery = &office.world.deliveries[&id];
+    let id = fixture.delivery(endpoint);
+    let event_id = fixture.world.deliveries[&id].event_id;
+    fixture.world.forgotten_events.insert(event_id);
+    assert_eq!(fixture.attempt_until_done(id, &refused()).0, 1);
+    let delivery = &fixture.world.deliveries[&id];
     assert_eq!(delivery.status, DeliveryStatus::Failed);
     assert_eq!(delivery.due_at, None);
-    assert_eq!(office.world.endpoints[&endpoint].failing_since, None);
-    let again = office.redeliver(&operator(), None, id);
+    assert_eq!(fixture.world.endpoints[&endpoint].failing_since, None);
+    let again = fixture.redeliver(&operator(), None, id);
     assert_eq!(again, Code::InvalidState);
 
     // The event was deleted during the attempt; the delivery succeeded nevertheless.
-    let id = office.delivery(endpoint);
-    let event_id = office.world.deliveries[&id].event_id;
-    office.world.forgotten_events.insert(event_id);
-    office.try_out(id, &taken());
+    let id = fixture.delivery(endpoint);
+    let event_id = fixture.world.deliveries[&id].event_id;
+    fixture.world.forgotten_events.insert(event_id);
+    fixture.attempt_until_done(id, &taken());
     assert_eq!(
-        office.world.deliveries[&id].status,
+        fixture.world.deliveries[&id].status,
         DeliveryStatus::Succeeded
     );
 }
 
 #[test]
 fn a_webhook_is_tried_for_a_day_and_its_endpoint_is_then_given_up() {
-    let mut office = Office::new();
-    let endpoint = office
+    let mut fixture = Fixture::new();
+    let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let id = office.delivery(endpoint);
-    let began = office.now;
-    let (attempts, ended) = office.try_out(id, &refused());
+    let id = fixture.delivery(endpoint);
+    let began = fixture.now;
+    let (attempts, ended) = fixture.attempt_until_done(id, &refused());
     assert!(ended.duration_since(began) >= RETRY_FOR);
     assert!(ended.duration_since(began) < RETRY_FOR + SignedDuration::from_hours(3));
     assert!((15..60).contains(&attempts), "{attempts}");
-    assert_eq!(office.world.deliveries[&id].status, DeliveryStatus::Failed);
-    assert!(office.world.deliveries[&id].attempts.len() <= 20);
-    let given_up = &office.world.endpoints[&endpoint];
+    assert_eq!(fixture.world.deliveries[&id].status, DeliveryStatus::Failed);
+    assert!(fixture.world.deliveries[&id].attempts.len() <= 20);
+    let given_up = &fixture.world.endpoints[&endpoint];
     assert_eq!(
         (given_up.is_enabled, given_up.disabled_reason),
         (false, Some(DisabledReason::Failing))
     );
-    assert_eq!(office.kinds().last(), Some(&"webhook_endpoint.disabled"));
+    assert_eq!(fixture.kinds().last(), Some(&"webhook_endpoint.disabled"));
 }
 
 #[test]
 fn an_endpoint_that_takes_others_is_not_given_up_for_one() {
-    let mut office = Office::new();
-    let endpoint = office
+    let mut fixture = Fixture::new();
+    let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let (poison, fine) = (office.delivery(endpoint), office.delivery(endpoint));
-    let began = office.now;
-    while office.now.duration_since(began) < SignedDuration::from_hours(20) {
+    let (poison, fine) = (fixture.delivery(endpoint), fixture.delivery(endpoint));
+    let began = fixture.now;
+    while fixture.now.duration_since(began) < SignedDuration::from_hours(20) {
         let Delivery {
             attempt, due_at, ..
-        } = office.world.deliveries[&poison].clone();
-        office.now = due_at.unwrap();
-        office
+        } = fixture.world.deliveries[&poison].clone();
+        fixture.now = due_at.unwrap();
+        fixture
             .carry_out(&Command::FinishDelivery {
                 endpoint_id: endpoint,
                 id: poison,
@@ -233,26 +233,26 @@ fn an_endpoint_that_takes_others_is_not_given_up_for_one() {
             })
             .unwrap();
     }
-    office.try_out(fine, &taken());
-    assert_eq!(office.world.endpoints[&endpoint].failing_since, None);
-    office.try_out(poison, &refused());
+    fixture.attempt_until_done(fine, &taken());
+    assert_eq!(fixture.world.endpoints[&endpoint].failing_since, None);
+    fixture.attempt_until_done(poison, &refused());
     assert_eq!(
-        office.world.deliveries[&poison].status,
+        fixture.world.deliveries[&poison].status,
         DeliveryStatus::Failed
     );
-    assert!(office.world.endpoints[&endpoint].is_enabled);
+    assert!(fixture.world.endpoints[&endpoint].is_enabled);
 }
 
 #[test]
 fn the_result_of_an_attempt_that_is_not_waited_for_is_void() {
-    let mut office = Office::new();
-    let endpoint_id = office
+    let mut fixture = Fixture::new();
+    let endpoint_id = fixture
         .endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let id = office.delivery(endpoint_id);
+    let id = fixture.delivery(endpoint_id);
     for attempt in [0, 2, 7] {
         let answered = taken();
-        office
+        fixture
             .carry_out(&Command::FinishDelivery {
                 endpoint_id,
                 id,
@@ -261,11 +261,14 @@ fn the_result_of_an_attempt_that_is_not_waited_for_is_void() {
             })
             .unwrap();
     }
-    assert_eq!(office.world.deliveries[&id].status, DeliveryStatus::Pending);
-    office.try_out(id, &taken());
+    assert_eq!(
+        fixture.world.deliveries[&id].status,
+        DeliveryStatus::Pending
+    );
+    fixture.attempt_until_done(id, &taken());
     // The result is delivered again, as if a worker died after storing it.
     let answered = refused();
-    office
+    fixture
         .carry_out(&Command::FinishDelivery {
             endpoint_id,
             id,
@@ -274,17 +277,17 @@ fn the_result_of_an_attempt_that_is_not_waited_for_is_void() {
         })
         .unwrap();
     assert_eq!(
-        office.world.deliveries[&id].status,
+        fixture.world.deliveries[&id].status,
         DeliveryStatus::Succeeded
     );
 }
 
 #[test]
 fn an_endpoint_hears_what_it_asked_for_of_whom_it_may() {
-    let mut office = Office::new();
+    let mut fixture = Fixture::new();
     let body = json!({"url": "https://example.com", "event_types": ["order.*"]});
-    let id = office.endpoint(body).unwrap();
-    let mut endpoint = office.world.endpoints[&id].clone();
+    let id = fixture.endpoint(body).unwrap();
+    let mut endpoint = fixture.world.endpoints[&id].clone();
     let (own, other) = (operator().storefront, "other".parse().unwrap());
     assert!(endpoint.wants("order.created", Some(&own)));
     assert!(!endpoint.wants("payment.voided", Some(&own)));
@@ -300,31 +303,31 @@ fn an_endpoint_hears_what_it_asked_for_of_whom_it_may() {
 
 #[test]
 fn anothers_webhook_is_like_none_whatever_is_known_of_it() {
-    let mut office = Office::new();
-    let endpoint = office
+    let mut fixture = Fixture::new();
+    let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))
         .unwrap();
-    let id = office.delivery(endpoint);
+    let id = fixture.delivery(endpoint);
     let stranger = Caller {
         role: Role::Storefront,
         storefront: "other".parse().unwrap(),
         ..operator()
     };
     for if_match in [None, Some("\"1\"".parse().unwrap())] {
-        let refused = office.redeliver(&stranger, if_match, id);
+        let refused = fixture.redeliver(&stranger, if_match, id);
         assert_eq!(refused, Code::NotFound);
     }
 }
 
 #[test]
 fn there_is_a_limit_to_endpoints() {
-    let mut office = Office::new();
+    let mut fixture = Fixture::new();
     for _ in 0..MAX_ENDPOINTS {
-        office
+        fixture
             .endpoint(json!({"url": "https://example.com"}))
             .unwrap();
     }
-    let refused = office.endpoint(json!({"url": "https://example.com"}));
+    let refused = fixture.endpoint(json!({"url": "https://example.com"}));
     assert_eq!(refused.unwrap_err().code, Code::InvalidState);
 }
 
@@ -332,23 +335,23 @@ proptest! {
     /// A delivery always ends, and is due exactly while it is pending.
     #[test]
     fn a_webhook_always_ends(codes in proptest::collection::vec(200u16..600, 1..80)) {
-        let mut office = Office::new();
-        let endpoint_id = office.endpoint(json!({"url": "https://example.com"})).unwrap();
-        let id = office.delivery(endpoint_id);
+        let mut fixture = Fixture::new();
+        let endpoint_id = fixture.endpoint(json!({"url": "https://example.com"})).unwrap();
+        let id = fixture.delivery(endpoint_id);
         let mut codes = codes.into_iter().cycle();
         let mut attempts = 0;
-        while let Delivery { due_at: Some(due_at), attempt, .. } = office.world.deliveries[&id].clone() {
-            prop_assert_eq!(office.world.deliveries[&id].status, DeliveryStatus::Pending);
-            office.now = due_at.max(office.now);
+        while let Delivery { due_at: Some(due_at), attempt, .. } = fixture.world.deliveries[&id].clone() {
+            prop_assert_eq!(fixture.world.deliveries[&id].status, DeliveryStatus::Pending);
+            fixture.now = due_at.max(fixture.now);
             let code = codes.next().unwrap();
             let error = (!(200..300).contains(&code)).then(|| format!("answered {code}"));
             let answered = Answered { response_code: Some(code), latency_ms: 1, error, retry_after: None };
-            office.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, answered })
+            fixture.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, answered })
             .unwrap();
             attempts += 1;
             prop_assert!(attempts < 100);
         }
-        let delivery = &office.world.deliveries[&id];
+        let delivery = &fixture.world.deliveries[&id];
         prop_assert_ne!(delivery.status, DeliveryStatus::Pending);
         let last = delivery.attempts.last().unwrap();
         prop_assert_eq!(delivery.status == DeliveryStatus::Succeeded, last.error.is_none());
@@ -357,8 +360,8 @@ proptest! {
 
 #[test]
 fn an_endpoint_is_told_of_what_happened_after_it_was_enabled_last() {
-    let mut office = Office::new();
-    let id = office
+    let mut fixture = Fixture::new();
+    let id = fixture
         .endpoint(json!({"url": "https://example.com/"}))
         .unwrap();
     let mut update = |body: Value| {
@@ -374,8 +377,8 @@ fn an_endpoint_is_told_of_what_happened_after_it_was_enabled_last() {
             if_match: None,
             action: Action::UpdateEndpoint(update),
         };
-        office.carry_out(&command).unwrap();
-        let endpoint = &office.world.endpoints[&id];
+        fixture.carry_out(&command).unwrap();
+        let endpoint = &fixture.world.endpoints[&id];
         (endpoint.version, endpoint.enabled_at_version)
     };
     assert_eq!(update(json!({"is_enabled": true})), (1, 1));

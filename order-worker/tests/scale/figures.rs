@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use order_worker::store::{OrderCursor, Store};
 use shared::order::{ListOrders, OrderStatus};
 
-use crate::books::{Books, commit};
+use crate::sample_database::{SampleDatabase, commit};
 
 /// Number of measurements, of which the median is taken.
 const TIMES: usize = 50;
@@ -20,7 +20,7 @@ pub(crate) struct Figures {
 }
 
 /// The filter for all orders, newest first.
-pub(crate) fn everything() -> ListOrders {
+pub(crate) fn all_orders() -> ListOrders {
     ListOrders {
         status: None,
         customer_id: None,
@@ -46,11 +46,15 @@ async fn median(mut what: impl AsyncFnMut(usize)) -> Duration {
 }
 
 impl Figures {
-    pub(crate) async fn take(store: &Store, books: &Books, orders: usize) -> Self {
-        let newest = store.orders(&everything(), None).await.unwrap().rows[0]
+    pub(crate) async fn take(
+        store: &Store,
+        sample_database: &SampleDatabase,
+        orders: usize,
+    ) -> Self {
+        let newest = store.orders(&all_orders(), None).await.unwrap().rows[0]
             .0
             .clone();
-        let oldest = books.sample.first().copied().unwrap_or(newest.id);
+        let oldest = sample_database.sample.first().copied().unwrap_or(newest.id);
         let (oldest, _) = store.order(oldest).await.unwrap().unwrap();
         let middle = Timestamp::from_millisecond(i64::midpoint(
             oldest.created_at.as_millisecond(),
@@ -61,7 +65,7 @@ impl Figures {
             created_at_ms: middle.as_millisecond(),
             number: newest.number / 2,
         };
-        let all = everything();
+        let all = all_orders();
         let lists: [(&'static str, ListOrders, Option<OrderCursor>); 9] = [
             ("list", all.clone(), None),
             ("list, from the middle on", all.clone(), Some(deep)),
@@ -84,7 +88,7 @@ impl Figures {
             (
                 "list by customer",
                 ListOrders {
-                    customer_id: Some(books.customers[7]),
+                    customer_id: Some(sample_database.customers[7]),
                     ..all.clone()
                 },
                 None,
@@ -116,7 +120,7 @@ impl Figures {
             (
                 "list by customer, status and sku",
                 ListOrders {
-                    customer_id: Some(books.customers[7]),
+                    customer_id: Some(sample_database.customers[7]),
                     status: Some(OrderStatus::Delivered),
                     sku: Some("S7".parse().unwrap()),
                     ..all.clone()
@@ -126,13 +130,13 @@ impl Figures {
         ];
 
         let create = median(async |number| {
-            let made = commit(store, &[books.wish(orders + number)]).await;
+            let made = commit(store, &[sample_database.wish(orders + number)]).await;
             // Ends the order, since its steps would be overdue.
             let id = made[0]["id"].as_str().unwrap().parse().unwrap();
-            books.decline(id).await;
+            sample_database.decline(id).await;
         })
         .await;
-        let sample = &books.sample;
+        let sample = &sample_database.sample;
         let mut costs = vec![("create and decline, a commit each", create)];
         let get = median(async |number| {
             let id = sample[number * 7919 % sample.len()];

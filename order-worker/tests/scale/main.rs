@@ -9,8 +9,8 @@
     reason = "figures for people; a run that can't go on ends by panicking"
 )]
 
-mod books;
 mod figures;
+mod sample_database;
 mod workers;
 
 use std::env;
@@ -18,8 +18,8 @@ use std::env;
 use order_worker::{store::Store, verify::verify};
 
 use self::{
-    books::Books,
     figures::{Figures, print_figures},
+    sample_database::SampleDatabase,
 };
 
 fn setting(name: &str) -> Option<String> {
@@ -50,17 +50,17 @@ async fn main() {
 /// Fills the database up to `orders` orders, and measures.
 async fn measured(url: &str, orders: usize) -> Figures {
     let store = Store::open(url, None).await.unwrap();
-    let mut books = Books::open(store.clone()).await;
-    books.fill(orders).await;
-    books::tidy(url).await;
-    let mut figures = Figures::take(&store, &books, orders).await;
-    books.balance(url).await;
+    let mut sample_database = SampleDatabase::open(store.clone()).await;
+    sample_database.fill(orders).await;
+    sample_database::vacuum(url).await;
+    let mut figures = Figures::take(&store, &sample_database, orders).await;
+    sample_database.fill_ledger(url).await;
     let began = std::time::Instant::now();
     let report = verify(url).await.unwrap();
     figures.verify = began.elapsed();
     figures.orders = usize::try_from(report.orders).unwrap();
     assert!(report.violations.is_empty(), "{:?}", report.violations);
-    drop(books);
+    drop(sample_database);
     store.close().await;
     figures
 }

@@ -15,7 +15,7 @@ use order_worker::{engine::Engine, relay::outbox, store::Store, verify::verify};
 use serde_json::json;
 
 use crate::{
-    books::{Books, SKUS, command, commit, customers, rules},
+    sample_database::{SKUS, SampleDatabase, command, commit, customers, rules},
     setting,
 };
 
@@ -82,7 +82,7 @@ fn run(url: &str, workers: usize, sku: Option<&str>) -> usize {
 
 pub(crate) async fn compare(url: &str) {
     let store = Store::open(url, None).await.unwrap();
-    drop(Books::open(store.clone()).await);
+    drop(SampleDatabase::open(store.clone()).await);
     println!("\n| PostgreSQL: orders a second | each its product | one product for all |");
     println!("|---|---|---|");
     for workers in [1, 2, 4] {
@@ -91,7 +91,7 @@ pub(crate) async fn compare(url: &str) {
         println!("| {workers} workers | {spread} | {hot} |");
     }
     // All workers sell the last units.
-    put_up_hot(&store).await;
+    create_popular_product(&store).await;
     let sold = run(url, 4, Some("HOT"));
     let hot = store
         .product(&"HOT".parse().unwrap())
@@ -119,7 +119,7 @@ pub(crate) async fn compare(url: &str) {
     store.close().await;
 }
 
-async fn put_up_hot(store: &Store) {
+async fn create_popular_product(store: &Store) {
     let product = json!({"sku": "HOT", "name": "HOT", "price": 1000, "currency": "EUR"});
     let shelf = json!({"sku": "HOT", "warehouse": "main", "on_hand": HOT});
     commit(store, &[command("product.create", product)]).await;

@@ -4,95 +4,95 @@ use std::time::Duration;
 
 use tokio::{task, time};
 
-use super::Scene;
+use super::FaultContext;
 use crate::harness::until;
 
-pub(super) async fn restarted(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn restarted(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
     let broker = stack.broker.as_mut().unwrap();
     task::block_in_place(|| broker.stop());
     broker.start();
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     1
 }
 
-pub(super) async fn killed(scene: Scene<'_>) -> usize {
-    let Scene {
+pub(super) async fn killed(context: FaultContext<'_>) -> usize {
+    let FaultContext {
         stack,
         load,
         random,
-    } = scene;
+    } = context;
     load.progress(10).await;
-    random.moment(100).await;
+    random.sleep_up_to(100).await;
     let broker = stack.broker.as_mut().unwrap();
     broker.kill();
     broker.start();
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     1
 }
 
-pub(super) async fn wiped(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn wiped(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
     let broker = stack.broker.as_mut().unwrap();
     broker.kill();
     broker.wipe();
     broker.start();
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     1
 }
 
 /// The broker blocks publishers.
-pub(super) async fn short_of_memory(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn short_of_memory(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
     stack.control(&["set_vm_memory_high_watermark", "0"]);
     time::sleep(Duration::from_secs(2)).await;
     stack.control(&["set_vm_memory_high_watermark", "0.4"]);
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     1
 }
 
-pub(super) async fn closes_connections(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn closes_connections(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     for _ in 0..3 {
         load.progress(10).await;
         stack.control(&["close_all_connections", "an operator says so"]);
     }
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     3
 }
 
 /// An operator deletes the queues by mistake.
-pub(super) async fn queues_deleted(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn queues_deleted(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
     for queue in ["order-worker-queue", "order-request-queue"] {
         stack.control(&["delete_queue", queue]);
-        stack.healthy().await;
+        stack.wait_until_healthy().await;
         load.progress(10).await;
     }
     2
 }
 
-pub(super) async fn leader_killed(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn leader_killed(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     for _ in 0..2 {
         load.progress(20).await;
         let cluster = stack.cluster.as_mut().unwrap();
         let number = task::block_in_place(|| cluster.kill_leader());
         time::sleep(Duration::from_secs(3)).await;
         cluster.revive(number).await;
-        stack.healthy().await;
+        stack.wait_until_healthy().await;
     }
     load.progress(20).await;
     2
 }
 
 /// The node that holds the queue of requests dies for good: the other nodes forget it, and a new one comes.
-pub(super) async fn request_node_lost(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn request_node_lost(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(20).await;
     let cluster = stack.cluster.as_mut().unwrap();
     let number = task::block_in_place(|| cluster.kill_home("order-request-queue"));
@@ -104,7 +104,7 @@ pub(super) async fn request_node_lost(scene: Scene<'_>) -> usize {
     .await;
     let cluster = stack.cluster.as_mut().unwrap();
     task::block_in_place(|| cluster.forget(number));
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     load.progress(20).await;
     1
 }

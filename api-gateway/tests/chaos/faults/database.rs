@@ -7,11 +7,11 @@ use std::{
 
 use tokio::{task, time};
 
-use super::Scene;
-use crate::{harness::until, proxy::Weather, stack::Stack};
+use super::FaultContext;
+use crate::{harness::until, proxy::NetworkCondition, stack::Stack};
 
 /// Waits until the worker reports that its database is not usable.
-async fn told_of_trouble(stack: &Stack) {
+async fn wait_for_database_error(stack: &Stack) {
     until("the worker to tell of its database's trouble", async || {
         let readiness = stack.worker_readiness(0).await;
         readiness.is_some_and(|told| told["database"] != "ok")
@@ -20,8 +20,8 @@ async fn told_of_trouble(stack: &Stack) {
 }
 
 /// Locked by another process for longer than the worker's lock timeout.
-pub(super) async fn locked_file(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn locked_file(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
     let script = "import sqlite3, sys, time
 db = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
@@ -33,13 +33,13 @@ db.execute('BEGIN IMMEDIATE'); time.sleep(8)";
         .spawn()
         .unwrap();
     task::block_in_place(|| shell.wait()).unwrap();
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     1
 }
 
 /// The disk is filled up, then space is freed.
-pub(super) async fn disk_full(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn disk_full(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
     let filler = stack.data.join("filler");
     let full = Command::new("dd")
@@ -48,15 +48,15 @@ pub(super) async fn disk_full(scene: Scene<'_>) -> usize {
         .stderr(Stdio::null())
         .status();
     assert!(!full.unwrap().success(), "the disk has an end");
-    told_of_trouble(stack).await;
+    wait_for_database_error(stack).await;
     time::sleep(Duration::from_secs(2)).await;
     std::fs::remove_file(filler).unwrap();
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     1
 }
 
-pub(super) async fn disk_read_only(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn disk_read_only(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
     let remount = |how: &str| {
         let mounted = Command::new("mount")
@@ -73,19 +73,19 @@ pub(super) async fn disk_read_only(scene: Scene<'_>) -> usize {
     until("the worker to refuse", async || worker.has_ended()).await;
     assert!(remount("rw"), "the disk can't be made writable");
     stack.restart_worker(0);
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     1
 }
 
-pub(super) async fn killed(scene: Scene<'_>) -> usize {
-    let Scene {
+pub(super) async fn killed(context: FaultContext<'_>) -> usize {
+    let FaultContext {
         stack,
         load,
         random,
-    } = scene;
+    } = context;
     for round in 0..3 {
         load.progress(10).await;
-        random.moment(100).await;
+        random.sleep_up_to(100).await;
         stack.postgres.as_mut().unwrap().kill();
         if round == 1 {
             // This worker starts while the database is down.
@@ -93,13 +93,13 @@ pub(super) async fn killed(scene: Scene<'_>) -> usize {
         }
         stack.postgres.as_mut().unwrap().run().await;
     }
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     3
 }
 
 /// The primary dies, and a synchronous standby is promoted.
-pub(super) async fn fails_over(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn fails_over(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     let primary = stack.postgres.as_mut().unwrap();
     let standby = primary.standby().await;
     load.progress(20).await;
@@ -107,13 +107,13 @@ pub(super) async fn fails_over(scene: Scene<'_>) -> usize {
     standby.promote();
     stack.database.redirect(standby.port);
     stack.postgres = Some(standby);
-    stack.database.set(Weather::Fine);
-    stack.healthy().await;
+    stack.database.set(NetworkCondition::Normal);
+    stack.wait_until_healthy().await;
     1
 }
 
-pub(super) async fn ends_connections(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn ends_connections(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     for _ in 0..5 {
         load.progress(5).await;
         stack.postgres.as_ref().unwrap().sql(
@@ -121,43 +121,43 @@ pub(super) async fn ends_connections(scene: Scene<'_>) -> usize {
              WHERE application_name = 'order-worker'",
         );
     }
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     5
 }
 
 /// Like a primary that was demoted to a standby.
-pub(super) async fn read_only(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn read_only(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
     let postgres = stack.postgres.as_ref().unwrap();
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE application_name = 'order-worker'";
     postgres.sql("ALTER SYSTEM SET default_transaction_read_only = on");
     postgres.sql("SELECT pg_reload_conf()");
-    told_of_trouble(stack).await;
+    wait_for_database_error(stack).await;
     postgres.sql("ALTER SYSTEM RESET default_transaction_read_only");
     postgres.sql("SELECT pg_reload_conf()");
     postgres.sql(end);
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     1
 }
 
 /// Like a migration that locks a table.
-pub(super) async fn locked_tables(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn locked_tables(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
     let postgres = stack.postgres.as_ref().unwrap();
     task::block_in_place(|| {
         postgres
             .sql("BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT")
     });
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     1
 }
 
 /// Each commit takes 100 ms longer.
-pub(super) async fn slow_commits(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn slow_commits(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     let postgres = stack.postgres.as_ref().unwrap();
     for setting in ["commit_delay = 100000", "commit_siblings = 0"] {
         postgres.sql(&format!("ALTER SYSTEM SET {setting}"));

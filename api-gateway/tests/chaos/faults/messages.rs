@@ -8,7 +8,7 @@ use shared::amqp::{
     topology::{REQUEST_QUEUE, STEP_QUEUE},
 };
 
-use super::Scene;
+use super::FaultContext;
 use crate::{harness::until, stack::Stack};
 
 /// A publisher that bypasses the gateway and the worker.
@@ -38,13 +38,13 @@ fn message(kind: &str, body: &Value) -> Outgoing {
 }
 
 /// The same attempt of a step eight times at once, so that workers process it concurrently.
-pub(super) async fn doubled_steps(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn duplicated_steps(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     let publisher = publisher(stack).await;
     let mut times = 0;
     for _ in 0..20 {
         load.progress(1).await;
-        let newest = load.told().orders.last().unwrap().id.clone();
+        let newest = load.recorded().orders.last().unwrap().id.clone();
         for step in ["authorize_payment", "request_shipment:main", "void_payment"] {
             let body = json!({"order_id": newest, "step": step, "attempt": 1});
             publish(&publisher, STEP_QUEUE, message("step", &body), 8).await;
@@ -55,8 +55,8 @@ pub(super) async fn doubled_steps(scene: Scene<'_>) -> usize {
 }
 
 /// The same message again, like a redelivery after a lost acknowledgement.
-pub(super) async fn doubled_requests(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn duplicated_requests(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     let publisher = publisher(stack).await;
     for number in 0..30 {
         load.progress(1).await;
@@ -78,17 +78,17 @@ pub(super) async fn doubled_requests(scene: Scene<'_>) -> usize {
 }
 
 /// The load itself sends each webhook twice, and "delivered" before "shipped".
-pub(super) async fn webhooks(scene: Scene<'_>) -> usize {
-    let Scene { load, .. } = scene;
-    let before = load.told().delivered.len();
-    while load.told().delivered.len() < before + 60 {
+pub(super) async fn webhooks(context: FaultContext<'_>) -> usize {
+    let FaultContext { load, .. } = context;
+    let before = load.recorded().delivered.len();
+    while load.recorded().delivered.len() < before + 60 {
         load.progress(5).await;
     }
-    load.told().delivered.len() - before
+    load.recorded().delivered.len() - before
 }
 
-pub(super) async fn garbage(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn garbage(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     let publisher = publisher(stack).await;
     let bodies: [&[u8]; 6] = [
         b"",

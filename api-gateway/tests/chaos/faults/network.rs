@@ -4,54 +4,65 @@ use std::time::Duration;
 
 use tokio::time;
 
-use super::Scene;
+use super::FaultContext;
 use crate::{
-    proxy::{Proxy, Weather},
+    proxy::{NetworkCondition, Proxy},
     stack::Stack,
 };
 
 /// Selects the network.
-pub(super) type Of = fn(&Stack) -> &Proxy;
+pub(super) type SelectProxy = fn(&Stack) -> &Proxy;
 
 /// Closes all connections in the middle of a frame, repeatedly.
-pub(super) async fn cut(scene: Scene<'_>, of: Of) -> usize {
-    let Scene {
+pub(super) async fn cut(context: FaultContext<'_>, select: SelectProxy) -> usize {
+    let FaultContext {
         stack,
         load,
         random,
-    } = scene;
+    } = context;
     for _ in 0..8 {
         load.progress(3).await;
-        random.moment(100).await;
-        of(stack).cut();
+        random.sleep_up_to(100).await;
+        select(stack).cut();
     }
-    of(stack).set(Weather::Fine);
-    stack.healthy().await;
+    select(stack).set(NetworkCondition::Normal);
+    stack.wait_until_healthy().await;
     8
 }
 
 /// Delays all data by two seconds, in both directions.
-pub(super) async fn slow(scene: Scene<'_>, of: Of) -> usize {
+pub(super) async fn slow(context: FaultContext<'_>, select: SelectProxy) -> usize {
     disturb(
-        scene,
-        of,
-        Weather::Slow(Duration::from_secs(2)),
+        context,
+        select,
+        NetworkCondition::Slow(Duration::from_secs(2)),
         Duration::from_secs(6),
     )
     .await
 }
 
 /// Drops all data without closing the connections.
-pub(super) async fn silent(scene: Scene<'_>, of: Of) -> usize {
-    disturb(scene, of, Weather::Silent, Duration::from_secs(5)).await
+pub(super) async fn silent(context: FaultContext<'_>, select: SelectProxy) -> usize {
+    disturb(
+        context,
+        select,
+        NetworkCondition::Drop,
+        Duration::from_secs(5),
+    )
+    .await
 }
 
-async fn disturb(scene: Scene<'_>, of: Of, weather: Weather, duration: Duration) -> usize {
-    let Scene { stack, load, .. } = scene;
+async fn disturb(
+    context: FaultContext<'_>,
+    select: SelectProxy,
+    condition: NetworkCondition,
+    duration: Duration,
+) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(5).await;
-    of(stack).set(weather);
+    select(stack).set(condition);
     time::sleep(duration).await;
-    of(stack).set(Weather::Fine);
-    stack.healthy().await;
+    select(stack).set(NetworkCondition::Normal);
+    stack.wait_until_healthy().await;
     1
 }

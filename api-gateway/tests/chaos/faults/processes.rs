@@ -4,16 +4,16 @@ use std::{fs, time::Duration};
 
 use tokio::{task, time};
 
-use super::Scene;
+use super::FaultContext;
 use crate::harness::until;
 
 /// A worker crashes at a given point and is replaced.
-pub(super) async fn worker_dies(scene: Scene<'_>, point: &str) -> usize {
-    let Scene {
+pub(super) async fn worker_dies(context: FaultContext<'_>, point: &str) -> usize {
+    let FaultContext {
         stack,
         load,
         random,
-    } = scene;
+    } = context;
     for _ in 0..2 {
         load.progress(3).await;
         // It is the only worker, so that it is sure to reach this point.
@@ -26,25 +26,25 @@ pub(super) async fn worker_dies(scene: Scene<'_>, point: &str) -> usize {
         for number in 0..stack.workers.len() {
             stack.restart_worker(number);
         }
-        stack.healthy().await;
+        stack.wait_until_healthy().await;
     }
     2
 }
 
-pub(super) async fn workers_killed(scene: Scene<'_>) -> usize {
-    let Scene { stack, random, .. } = scene;
+pub(super) async fn workers_killed(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, random, .. } = context;
     for round in 0..6 {
-        random.moment(300).await;
+        random.sleep_up_to(300).await;
         stack.restart_worker(round % stack.workers.len());
     }
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     6
 }
 
 /// A worker is suspended for longer than the broker's acknowledgement timeout. Its messages are redelivered to
 /// others, and it is not aware of that when it continues.
-pub(super) async fn worker_stalls(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn worker_stalls(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     let patience = |consumer: u32, tick: u32| {
         let set = format!(
             "application:set_env(rabbit, consumer_timeout, {consumer}),
@@ -55,67 +55,67 @@ pub(super) async fn worker_stalls(scene: Scene<'_>) -> usize {
         stack.control(&["close_all_connections", "new terms"]);
     };
     patience(4_000, 1_000);
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     load.progress(5).await;
     stack.workers[0].signal("STOP");
     time::sleep(Duration::from_secs(7)).await;
     stack.workers[0].signal("CONT");
     load.progress(10).await;
     patience(1_800_000, 60_000);
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     1
 }
 
-pub(super) async fn workers_stopped(scene: Scene<'_>) -> usize {
-    let Scene {
+pub(super) async fn workers_stopped(context: FaultContext<'_>) -> usize {
+    let FaultContext {
         stack,
         load,
         random,
-    } = scene;
+    } = context;
     for number in 0..stack.workers.len() {
         load.progress(5).await;
-        random.moment(100).await;
+        random.sleep_up_to(100).await;
         // Panics if the worker does not terminate.
         task::block_in_place(|| stack.workers[number].terminate());
         stack.restart_worker(number);
     }
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     stack.workers.len()
 }
 
-pub(super) async fn gateways_killed(scene: Scene<'_>) -> usize {
-    let Scene {
+pub(super) async fn gateways_killed(context: FaultContext<'_>) -> usize {
+    let FaultContext {
         stack,
         load,
         random,
-    } = scene;
+    } = context;
     for round in 0..6 {
         load.progress(3).await;
-        random.moment(30).await;
+        random.sleep_up_to(30).await;
         stack.restart_gateway(round % 2);
     }
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     6
 }
 
 /// Accepted requests are answered before the gateway stops.
-pub(super) async fn gateways_stopped(scene: Scene<'_>) -> usize {
-    let Scene {
+pub(super) async fn gateways_stopped(context: FaultContext<'_>) -> usize {
+    let FaultContext {
         stack,
         load,
         random,
-    } = scene;
+    } = context;
     let unclear = load.unclear();
     for number in 0..2 {
         load.progress(5).await;
-        random.moment(50).await;
+        random.sleep_up_to(50).await;
         task::block_in_place(|| stack.gateways[number].terminate());
         stack.restart_gateway(number);
-        stack.healthy().await;
+        stack.wait_until_healthy().await;
     }
     if load.unclear() > unclear {
         let lost = load.unclear() - unclear;
-        load.told().wrong.push(format!(
+        load.recorded().wrong.push(format!(
             "{lost} requests were not answered by a gateway asked to stop"
         ));
     }
@@ -123,34 +123,34 @@ pub(super) async fn gateways_stopped(scene: Scene<'_>) -> usize {
 }
 
 /// One process after the other, as in an upgrade: requests fail only with a 503, which is safe to retry.
-pub(super) async fn rolling_restart(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn rolling_restart(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     let unclear = load.unclear();
     for number in 0..stack.workers.len() {
         task::block_in_place(|| stack.workers[number].terminate());
         stack.restart_worker(number);
-        stack.healthy().await;
+        stack.wait_until_healthy().await;
         load.progress(5).await;
     }
     for number in 0..2 {
         task::block_in_place(|| stack.gateways[number].terminate());
         stack.restart_gateway(number);
-        stack.healthy().await;
+        stack.wait_until_healthy().await;
         load.progress(5).await;
     }
     if load.unclear() > unclear {
         let lost = load.unclear() - unclear;
-        let mut told = load.told();
-        let last = told.last_unclear.clone();
-        told.wrong.push(format!(
+        let mut recorded = load.recorded();
+        let last = recorded.last_unclear.clone();
+        recorded.wrong.push(format!(
             "{lost} requests failed during a rolling restart, the last with {last}"
         ));
     }
     stack.workers.len() + 2
 }
 
-pub(super) async fn power_cut(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn power_cut(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
     if let Some(broker) = &mut stack.broker {
         broker.kill();
@@ -173,14 +173,14 @@ pub(super) async fn power_cut(scene: Scene<'_>) -> usize {
     for number in 0..2 {
         stack.gateways[number] = stack.spawn_gateway(number);
     }
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     load.progress(10).await;
     1
 }
 
 /// The clocks of the workers, but not of the gateways, go forward by an hour, back, and back by another hour.
-pub(super) async fn clock_jumps(scene: Scene<'_>) -> usize {
-    let Scene { stack, load, .. } = scene;
+pub(super) async fn clock_jumps(context: FaultContext<'_>) -> usize {
+    let FaultContext { stack, load, .. } = context;
     let Some(library) = crate::stack::optional("TEST_FAKETIME") else {
         return 0;
     };
@@ -198,7 +198,7 @@ pub(super) async fn clock_jumps(scene: Scene<'_>) -> usize {
     for number in 0..stack.workers.len() {
         stack.restart_worker(number);
     }
-    stack.healthy().await;
+    stack.wait_until_healthy().await;
     for clock in ["+3600", "+0", "-3600"] {
         load.progress(20).await;
         fs::write(&file, format!("{clock}\n")).unwrap();

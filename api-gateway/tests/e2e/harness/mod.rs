@@ -1,15 +1,15 @@
 //! Starts a complete system for one test: gateway and worker as processes with their own database in a temporary
 //! folder, and their own vhost on the shared broker, or their own broker for tests of outages.
 //!
-//! This module starts and restarts the processes; [`asking`] contains the requests.
+//! This module starts and restarts the processes; [`requests`] contains the requests.
 
-mod asking;
-mod books;
 mod broker;
+mod checks;
 mod peer;
 mod process;
 mod python;
 mod receiver;
+mod requests;
 mod store;
 mod stripe;
 
@@ -21,22 +21,22 @@ use std::{
 };
 
 pub(crate) use self::{
-    asking::send,
     broker::Broker,
     process::Process,
-    store::{Book, Store},
+    requests::send,
+    store::{Store, Tables},
 };
 #[allow(
     unused_imports,
     reason = "chaos and bench have no partners of their own"
 )]
 pub(crate) use self::{
-    asking::{Reply, is_announced, order, order_paid_by, try_send},
-    books::Moved,
+    checks::PaymentTotals,
     peer::Peer,
-    python::{python, python_reading},
-    receiver::{Manner, Receiver},
-    stripe::{Stripe, Wire},
+    python::{python, python_with_input},
+    receiver::{CannedResponse, Receiver},
+    requests::{Reply, is_announced, order, order_paid_by, try_send},
+    stripe::{ProxyMode, Stripe},
 };
 
 /// The name of the worker's binary.
@@ -84,12 +84,12 @@ impl System {
     }
 
     /// Starts a system on an existing store, with this worker binary.
-    pub(crate) async fn start_over(folder: Folder, store: Store, worker: &str) -> Self {
+    pub(crate) async fn start_with_store(folder: Folder, store: Store, worker: &str) -> Self {
         Self::assemble((folder, store), Broker::vhost(), worker, &[]).await
     }
 
     /// Starts a system in a folder that other processes share.
-    pub(crate) async fn start_in(folder: Folder, variables: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start_in_folder(folder: Folder, variables: &[(&str, &str)]) -> Self {
         let store = Store::new(&folder);
         Self::assemble((folder, store), Broker::vhost(), WORKER, variables).await
     }
@@ -186,7 +186,7 @@ impl System {
     }
 
     /// Starts an additional worker with this binary.
-    pub(crate) fn start_beside(&self, program: &str) -> Process {
+    pub(crate) fn start_additional_worker(&self, program: &str) -> Process {
         Process::start(program, self.folder.join("beside.log"), &self.variables)
     }
 
@@ -197,7 +197,7 @@ impl System {
 
     /// Takes the worker out, so that it can be killed while requests are in flight.
     pub(crate) fn take_worker(&mut self) -> Process {
-        std::mem::replace(&mut self.worker, Process::nothing())
+        std::mem::replace(&mut self.worker, Process::placeholder())
     }
 
     /// Starts a replacement worker without `CRASH_AT`.
@@ -212,7 +212,7 @@ impl System {
     }
 
     /// Number of worker crashes caused by `CRASH_AT`.
-    pub(crate) fn deaths(&self) -> usize {
+    pub(crate) fn worker_crashes(&self) -> usize {
         let log = fs::read_to_string(self.folder.join("worker.log"));
         log.unwrap_or_default().matches("as CRASH_AT says").count()
     }

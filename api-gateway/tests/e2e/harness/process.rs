@@ -70,7 +70,7 @@ impl Process {
     }
 
     /// A placeholder for a process that was taken out.
-    pub(super) fn nothing() -> Self {
+    pub(super) fn placeholder() -> Self {
         Self {
             child: Command::new("true").spawn().unwrap(),
             log: PathBuf::new(),

@@ -14,7 +14,7 @@ pub(crate) fn python(script: &str, arguments: &[&str]) -> String {
 }
 
 /// As [`python`], with `text` as standard input.
-pub(crate) fn python_reading(script: &str, text: &str) -> String {
+pub(crate) fn python_with_input(script: &str, text: &str) -> String {
     run_python(script, &[], text)
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Received {
 
 /// A configured response.
 #[derive(Debug, Clone)]
-pub(crate) enum Manner {
+pub(crate) enum CannedResponse {
     Status(u16),
     /// 200 with this JSON body.
     Json(String),
@@ -45,21 +45,21 @@ struct Inner {
     address: String,
     received: Mutex<Vec<Received>>,
     /// Responses to the next requests, one each; the last one is repeated.
-    manners: Mutex<VecDeque<Manner>>,
+    canned_responses: Mutex<VecDeque<CannedResponse>>,
 }
 
 impl Receiver {
     /// Starts a receiver that accepts everything.
     pub(crate) async fn start() -> Self {
-        Self::with(vec![Manner::Status(200)]).await
+        Self::with(vec![CannedResponse::Status(200)]).await
     }
 
-    pub(crate) async fn with(manners: Vec<Manner>) -> Self {
+    pub(crate) async fn with(canned_responses: Vec<CannedResponse>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let receiver = Self(Arc::new(Inner {
             address: listener.local_addr().unwrap().to_string(),
             received: Mutex::default(),
-            manners: Mutex::new(manners.into()),
+            canned_responses: Mutex::new(canned_responses.into()),
         }));
         let router = Router::new().fallback(take).with_state(receiver.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
@@ -75,8 +75,8 @@ impl Receiver {
     }
 
     /// Changes the response to later requests.
-    pub(crate) fn answer(&self, manner: Manner) {
-        *self.0.manners.lock().unwrap() = [manner].into();
+    pub(crate) fn answer(&self, canned_response: CannedResponse) {
+        *self.0.canned_responses.lock().unwrap() = [canned_response].into();
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
@@ -91,33 +91,37 @@ async fn take(State(receiver): State<Receiver>, request: Request) -> Response {
         headers: parts.headers,
         body,
     });
-    let manner = {
-        let mut manners = receiver.0.manners.lock().unwrap();
-        match manners.len() {
-            1 => manners[0].clone(),
-            _ => manners.pop_front().unwrap(),
+    let canned_response = {
+        let mut canned_responses = receiver.0.canned_responses.lock().unwrap();
+        match canned_responses.len() {
+            1 => canned_responses[0].clone(),
+            _ => canned_responses.pop_front().unwrap(),
         }
     };
-    match manner {
-        Manner::Status(code) => StatusCode::from_u16(code).unwrap().into_response(),
-        Manner::Json(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        Manner::Redirect(to) => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
-        Manner::Endless => {
+    match canned_response {
+        CannedResponse::Status(code) => StatusCode::from_u16(code).unwrap().into_response(),
+        CannedResponse::Json(text) => {
+            ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+        }
+        CannedResponse::Redirect(to) => {
+            (StatusCode::FOUND, [(header::LOCATION, to)]).into_response()
+        }
+        CannedResponse::Endless => {
             let endless = futures_util::stream::repeat_with(|| {
                 Ok::<_, std::convert::Infallible>(Bytes::from_static(&[b'x'; 1024]))
             });
             axum::body::Body::from_stream(endless).into_response()
         }
-        Manner::Stalled => {
+        CannedResponse::Stalled => {
             let stalled =
                 futures_util::stream::pending::<Result<Bytes, std::convert::Infallible>>();
             axum::body::Body::from_stream(stalled).into_response()
         }
-        Manner::RetryAfter(code, when) => {
+        CannedResponse::RetryAfter(code, when) => {
             let status = StatusCode::from_u16(code).unwrap();
             (status, [(header::RETRY_AFTER, when)]).into_response()
         }
-        Manner::Late(wait) => {
+        CannedResponse::Late(wait) => {
             tokio::time::sleep(wait).await;
             StatusCode::OK.into_response()
         }

@@ -20,7 +20,7 @@ pub(crate) enum Store {
 
 /// Selects the tables to run SQL on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Book {
+pub(crate) enum Tables {
     Orders,
     /// The tables of the sandbox providers.
     Ledger,
@@ -36,7 +36,7 @@ impl Store {
                 let port = setting("TEST_POSTGRES_PORT").parse().unwrap();
                 let name = format!("t{}", uuid::Uuid::now_v7().simple());
                 let server = Self::at(port, "postgres");
-                server.run(Book::Orders, &format!("CREATE DATABASE {name}"));
+                server.run(Tables::Orders, &format!("CREATE DATABASE {name}"));
                 Self::at(port, &name)
             }
             other => panic!("TEST_STORE={other}: must be sqlite or postgres"),
@@ -65,7 +65,7 @@ impl Store {
     }
 
     /// Runs SQL directly on the database. Returns one line per row, with columns separated by blanks.
-    pub(crate) fn run(&self, book: Book, sql: &str) -> String {
+    pub(crate) fn run(&self, tables: Tables, sql: &str) -> String {
         match self {
             Self::Sqlite { folder } => {
                 // A single statement returns rows; several are executed as a script.
@@ -74,18 +74,18 @@ db = sqlite3.connect(sys.argv[1], isolation_level=None)
 if ';' in sys.argv[2]: db.executescript(sys.argv[2])
 else:
     for row in db.execute(sys.argv[2]): print(*row)";
-                let file = match book {
-                    Book::Orders => "orders.db",
-                    Book::Ledger => "orders.sandbox.db",
+                let file = match tables {
+                    Tables::Orders => "orders.db",
+                    Tables::Ledger => "orders.sandbox.db",
                 };
                 let mut python = Command::new("python3");
                 python.args(["-c", script]).arg(folder.join(file)).arg(sql);
                 printed(python)
             }
             Self::Postgres { .. } => {
-                let path = match book {
-                    Book::Orders => "-csearch_path=public",
-                    Book::Ledger => "-csearch_path=sandbox",
+                let path = match tables {
+                    Tables::Orders => "-csearch_path=public",
+                    Tables::Ledger => "-csearch_path=sandbox",
                 };
                 let mut psql = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
                 psql.args(["-qAtX", "-F", " ", "-v", "ON_ERROR_STOP=1", "-c", sql])
@@ -97,7 +97,7 @@ else:
     }
 
     /// Opens a write transaction that blocks other writers until it is dropped.
-    pub(crate) fn hold_writes(&self) -> HeldWrites {
+    pub(crate) fn lock_writes(&self) -> OpenTransaction {
         let (command, script) = match self {
             Self::Sqlite { folder } => {
                 let script = "import sqlite3, sys
@@ -120,15 +120,15 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
                 (psql, script)
             }
         };
-        held(command, script)
+        wait_for_lock(command, script)
     }
 
     /// Opens a PostgreSQL transaction that has executed `sql`, and leaves it open.
-    pub(crate) fn hold(&self, sql: &str) -> HeldWrites {
+    pub(crate) fn begin_transaction(&self, sql: &str) -> OpenTransaction {
         let mut psql = Command::new(Path::new(&setting("TEST_POSTGRES_BIN")).join("psql"));
         psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1"])
             .arg(self.url());
-        held(psql, &format!("BEGIN;\n{sql};\n\\echo held\n"))
+        wait_for_lock(psql, &format!("BEGIN;\n{sql};\n\\echo held\n"))
     }
 
     /// Copies the database as a backup. It must not be in use.
@@ -152,7 +152,7 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
                 let name = format!("t{}", uuid::Uuid::now_v7().simple());
                 let server = Self::at(*port, "postgres");
                 server.run(
-                    Book::Orders,
+                    Tables::Orders,
                     &format!("CREATE DATABASE {name} TEMPLATE {original}"),
                 );
                 Self::at(*port, &name)
@@ -162,7 +162,7 @@ LOCK TABLE orders, idempotency IN SHARE ROW EXCLUSIVE MODE;
 }
 
 /// Starts a process that runs `script`, and waits until it reports that it holds its lock.
-fn held(mut command: Command, script: &str) -> HeldWrites {
+fn wait_for_lock(mut command: Command, script: &str) -> OpenTransaction {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -175,13 +175,13 @@ fn held(mut command: Command, script: &str) -> HeldWrites {
     let stdout = child.stdout.take().unwrap();
     BufReader::new(stdout).read_line(&mut said).unwrap();
     assert_eq!(said, "held\n");
-    HeldWrites(child)
+    OpenTransaction(child)
 }
 
 /// An open write transaction, rolled back when dropped.
-pub(crate) struct HeldWrites(Child);
+pub(crate) struct OpenTransaction(Child);
 
-impl HeldWrites {
+impl OpenTransaction {
     /// Commits the transaction.
     pub(crate) fn commit(mut self) {
         let mut stdin = self.0.stdin.take().unwrap();
@@ -191,7 +191,7 @@ impl HeldWrites {
     }
 }
 
-impl Drop for HeldWrites {
+impl Drop for OpenTransaction {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -20,20 +20,20 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::{Folder, Moved, Peer};
+use super::{Folder, PaymentTotals, Peer};
 
 /// Treatment of a request by the proxy.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Wire {
-    Fine,
+pub(crate) enum ProxyMode {
+    Forward,
     /// Forwards the request and drops the response.
-    LosesAnswer,
+    DropResponse,
     /// Responds 500 without forwarding the request.
-    Fails,
+    Fail,
     /// Responds with HTML without forwarding the request.
-    Babbles,
+    InvalidResponse,
     /// Delays the response.
-    Dawdles(Duration),
+    Delay(Duration),
     /// The payment is refunded completely in Stripe's dashboard before our refund arrives, which is then refused.
     RefundedMeanwhile,
 }
@@ -45,13 +45,13 @@ pub(crate) struct Stripe(Arc<Inner>);
 struct Inner {
     _peer: Peer,
     base: String,
-    wire: String,
+    proxy_url: String,
     log: PathBuf,
     client: reqwest::Client,
     /// Faults of the next modifying requests, one each.
-    manners: Mutex<VecDeque<Wire>>,
+    modes: Mutex<VecDeque<ProxyMode>>,
     /// Faults of the next confirmations, by payment.
-    by_payment: Mutex<HashMap<String, VecDeque<Wire>>>,
+    modes_by_payment: Mutex<HashMap<String, VecDeque<ProxyMode>>>,
     /// Stripe's answers by idempotency key: the first is given again, whatever it was.
     answers: Mutex<HashMap<String, (StatusCode, Bytes)>>,
     /// Refunds that failed after they had been accepted.
@@ -70,16 +70,18 @@ impl Stripe {
         let stripe = Self(Arc::new(Inner {
             _peer: peer,
             base: format!("http://127.0.0.1:{port}"),
-            wire: format!("http://{}", listener.local_addr().unwrap()),
+            proxy_url: format!("http://{}", listener.local_addr().unwrap()),
             log,
             client: reqwest::Client::new(),
-            manners: Mutex::default(),
-            by_payment: Mutex::default(),
+            modes: Mutex::default(),
+            modes_by_payment: Mutex::default(),
             answers: Mutex::default(),
             failed_refunds: Mutex::default(),
             return_urls: Mutex::default(),
         }));
-        let router = Router::new().fallback(carry).with_state(stripe.clone());
+        let router = Router::new()
+            .fallback(proxy_request)
+            .with_state(stripe.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
         stripe
     }
@@ -103,7 +105,9 @@ impl Stripe {
                 .map(|last| last["id"].as_str().unwrap().to_owned());
             let mut form = vec![("limit", "100")];
             form.extend(last.as_deref().map(|id| ("starting_after", id)));
-            let page = self.ask(Method::GET, &format!("/v1/{kind}"), &form).await;
+            let page = self
+                .call_api(Method::GET, &format!("/v1/{kind}"), &form)
+                .await;
             all.extend(page["data"].as_array().unwrap().iter().cloned());
             if page["has_more"] != true {
                 return all;
@@ -112,12 +116,12 @@ impl Stripe {
     }
 
     /// Totals of all payments.
-    pub(crate) async fn moved(&self) -> Moved {
+    pub(crate) async fn payment_totals(&self) -> PaymentTotals {
         let charges = self.all("charges").await;
-        let held = charges
+        let authorizations = charges
             .iter()
             .filter(|charge| charge["status"] == "succeeded");
-        let held: HashMap<&str, bool> = held
+        let authorizations: HashMap<&str, bool> = authorizations
             .map(|charge| {
                 let intent = charge["payment_intent"].as_str().unwrap();
                 (intent, charge["captured"] == true)
@@ -127,30 +131,33 @@ impl Stripe {
         let gone = intents
             .iter()
             .filter(|intent| intent["status"] == "canceled")
-            .filter(|intent| held.contains_key(intent["id"].as_str().unwrap()));
+            .filter(|intent| authorizations.contains_key(intent["id"].as_str().unwrap()));
         let refunds = self.all("refunds").await;
         let refunds = refunds
             .iter()
             .map(|refund| refund["amount"].as_i64().unwrap());
-        Moved {
-            held: charges
+        PaymentTotals {
+            authorizations: charges
                 .iter()
                 .filter(|charge| charge["status"] == "succeeded")
                 .count(),
-            taken: held.values().filter(|is_taken| **is_taken).count(),
-            let_go: gone.count(),
-            given_back: refunds.sum(),
+            captures: authorizations
+                .values()
+                .filter(|is_taken| **is_taken)
+                .count(),
+            voids: gone.count(),
+            refunded_amount: refunds.sum(),
         }
     }
 
     /// The base URL of the proxy.
     pub(crate) fn url(&self) -> &str {
-        &self.0.wire
+        &self.0.proxy_url
     }
 
     /// Sets the faults of the next modifying requests, one each.
-    pub(crate) fn treat(&self, manners: &[Wire]) {
-        *self.0.manners.lock().unwrap() = manners.iter().copied().collect();
+    pub(crate) fn set_modes(&self, modes: &[ProxyMode]) {
+        *self.0.modes.lock().unwrap() = modes.iter().copied().collect();
     }
 
     /// From now on the refund has failed at the customer's bank.
@@ -170,7 +177,12 @@ impl Stripe {
     }
 
     /// Sends a request directly to localstripe, bypassing the proxy, like an action in Stripe's dashboard.
-    pub(crate) async fn ask(&self, method: Method, path: &str, form: &[(&str, &str)]) -> Value {
+    pub(crate) async fn call_api(
+        &self,
+        method: Method,
+        path: &str,
+        form: &[(&str, &str)],
+    ) -> Value {
         let request = self
             .0
             .client
@@ -195,17 +207,17 @@ impl Stripe {
     }
 
     /// The authorized, captured and refunded amounts of an order's payments, in minor units.
-    pub(crate) async fn books(&self, order_id: &str) -> (i64, i64, i64) {
-        let (mut held, mut taken, mut given) = (0, 0, 0);
+    pub(crate) async fn amounts(&self, order_id: &str) -> (i64, i64, i64) {
+        let (mut authorizations, mut captures, mut given) = (0, 0, 0);
         for intent in self.payments(order_id).await {
             let amount = intent["amount"].as_i64().unwrap();
             match intent["status"].as_str().unwrap() {
-                "requires_capture" => held += amount,
+                "requires_capture" => authorizations += amount,
                 "succeeded" => {
-                    taken += amount;
+                    captures += amount;
                     let id = intent["id"].as_str().unwrap();
                     let refunds = self
-                        .ask(
+                        .call_api(
                             Method::GET,
                             "/v1/refunds",
                             &[("payment_intent", id), ("limit", "100")],
@@ -219,7 +231,7 @@ impl Stripe {
                 _ => {}
             }
         }
-        (held, taken, given)
+        (authorizations, captures, given)
     }
 
     /// Creates a card with this number and returns its id.
@@ -231,7 +243,9 @@ impl Stripe {
             ("card[exp_year]", "2030"),
             ("card[cvc]", "123"),
         ];
-        let made = self.ask(Method::POST, "/v1/payment_methods", &card).await;
+        let made = self
+            .call_api(Method::POST, "/v1/payment_methods", &card)
+            .await;
         made["id"].as_str().unwrap().to_owned()
     }
 
@@ -246,7 +260,7 @@ impl Stripe {
             ("client_secret", intent["client_secret"].as_str().unwrap()),
             ("success", if succeeds { "true" } else { "false" }),
         ];
-        self.ask(Method::POST, &path, &form).await;
+        self.call_api(Method::POST, &path, &form).await;
     }
 
     /// localstripe knows of no pages to return from.
@@ -275,37 +289,37 @@ impl Stripe {
         Bytes::from(list.to_string())
     }
 
-    fn manner(&self, path: &str, changes: bool) -> Wire {
+    fn mode(&self, path: &str, changes: bool) -> ProxyMode {
         if !changes {
-            return Wire::Fine;
+            return ProxyMode::Forward;
         }
-        let mut by_payment = self.0.by_payment.lock().unwrap();
+        let mut modes_by_payment = self.0.modes_by_payment.lock().unwrap();
         let confirmed = path.strip_suffix("/confirm");
         let payment = confirmed.and_then(|path| path.rsplit('/').next());
         let of_payment = payment
-            .and_then(|id| by_payment.get_mut(id))
+            .and_then(|id| modes_by_payment.get_mut(id))
             .and_then(VecDeque::pop_front);
-        let mut manners = self.0.manners.lock().unwrap();
+        let mut modes = self.0.modes.lock().unwrap();
         of_payment
-            .or_else(|| manners.pop_front())
-            .unwrap_or(Wire::Fine)
+            .or_else(|| modes.pop_front())
+            .unwrap_or(ProxyMode::Forward)
     }
 }
 
 /// Replaces a payment method of the sandbox, and returns the faults of its confirmations.
-fn translate(body: &str) -> (String, VecDeque<Wire>) {
+fn translate(body: &str) -> (String, VecDeque<ProxyMode>) {
     let tokens = [
         ("pm_ok", vec![]),
-        ("pm_slow", vec![Wire::Dawdles(Duration::from_secs(3))]),
-        ("pm_flaky", vec![Wire::Fails, Wire::Fails]),
-        ("pm_timeout_after_charge", vec![Wire::LosesAnswer]),
+        ("pm_slow", vec![ProxyMode::Delay(Duration::from_secs(3))]),
+        ("pm_flaky", vec![ProxyMode::Fail, ProxyMode::Fail]),
+        ("pm_timeout_after_charge", vec![ProxyMode::DropResponse]),
     ];
-    for (token, manners) in tokens {
+    for (token, modes) in tokens {
         let field = format!("payment_method={token}&");
         if body.contains(&field) {
             return (
                 body.replace(&field, "payment_method=pm_card_visa&"),
-                manners.into(),
+                modes.into(),
             );
         }
     }
@@ -316,7 +330,7 @@ fn translate(body: &str) -> (String, VecDeque<Wire>) {
     )
 }
 
-async fn carry(State(stripe): State<Stripe>, request: Request) -> Response {
+async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, 1024 * 1024).await.unwrap();
     let path = parts.uri.path().to_owned();
@@ -332,34 +346,34 @@ async fn carry(State(stripe): State<Stripe>, request: Request) -> Response {
             answers.insert(key.clone(), (status, bytes.clone()));
         }
     };
-    let manner = stripe.manner(&path, parts.method == Method::POST);
-    if let (Some(kept), Wire::Fine | Wire::Dawdles(_)) = (kept, manner) {
+    let mode = stripe.mode(&path, parts.method == Method::POST);
+    if let (Some(kept), ProxyMode::Forward | ProxyMode::Delay(_)) = (kept, mode) {
         return kept.into_response();
     }
-    match manner {
-        Wire::Fails => {
+    match mode {
+        ProxyMode::Fail => {
             let error = json!({"error": {"type": "api_error", "message": "injected"}}).to_string();
             let error = Bytes::from(error);
             keep(StatusCode::INTERNAL_SERVER_ERROR, &error);
             return (StatusCode::INTERNAL_SERVER_ERROR, error).into_response();
         }
-        Wire::RefundedMeanwhile => {
+        ProxyMode::RefundedMeanwhile => {
             let body = String::from_utf8(body.to_vec()).unwrap();
             let payment = body
                 .split('&')
                 .find_map(|field| field.strip_prefix("payment_intent="));
             let all = [("payment_intent", payment.unwrap())];
-            stripe.ask(Method::POST, "/v1/refunds", &all).await;
+            stripe.call_api(Method::POST, "/v1/refunds", &all).await;
             let error = json!({"error": {"type": "invalid_request_error", "code": "charge_already_refunded",
                 "message": "Charge has already been refunded."}});
             let error = Bytes::from(error.to_string());
             keep(StatusCode::BAD_REQUEST, &error);
             return (StatusCode::BAD_REQUEST, error).into_response();
         }
-        Wire::Babbles => return (StatusCode::OK, "<html>busy</html>").into_response(),
-        Wire::Fine | Wire::LosesAnswer | Wire::Dawdles(_) => {}
+        ProxyMode::InvalidResponse => return (StatusCode::OK, "<html>busy</html>").into_response(),
+        ProxyMode::Forward | ProxyMode::DropResponse | ProxyMode::Delay(_) => {}
     }
-    let (body, manners) = match String::from_utf8(body.to_vec()) {
+    let (body, modes) = match String::from_utf8(body.to_vec()) {
         Ok(text) if path == "/v1/payment_intents" => translate(&text),
         Ok(text) => (stripe.without_return_url(&path, text), VecDeque::new()),
         Err(_) => return StatusCode::BAD_REQUEST.into_response(),
@@ -384,14 +398,14 @@ async fn carry(State(stripe): State<Stripe>, request: Request) -> Response {
         bytes
     };
     keep(status, &bytes);
-    if path == "/v1/payment_intents" && status.is_success() && !manners.is_empty() {
+    if path == "/v1/payment_intents" && status.is_success() && !modes.is_empty() {
         let made: Value = serde_json::from_slice(&bytes).unwrap_or_default();
         let id = made["id"].as_str().unwrap_or_default().to_owned();
-        stripe.0.by_payment.lock().unwrap().insert(id, manners);
+        stripe.0.modes_by_payment.lock().unwrap().insert(id, modes);
     }
-    match manner {
-        Wire::LosesAnswer => broken(),
-        Wire::Dawdles(time) => {
+    match mode {
+        ProxyMode::DropResponse => truncated_response(),
+        ProxyMode::Delay(time) => {
             tokio::time::sleep(time).await;
             (status, bytes).into_response()
         }
@@ -406,7 +420,7 @@ fn without_length(mut headers: axum::http::HeaderMap) -> axum::http::HeaderMap {
 }
 
 /// A response that breaks off within its body.
-fn broken() -> Response {
+fn truncated_response() -> Response {
     let pieces = futures_util::stream::iter([
         Ok(Bytes::from_static(b"{\"id\": \"pi")),
         Err(std::io::Error::other("the wire broke")),

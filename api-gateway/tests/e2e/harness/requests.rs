@@ -40,11 +40,11 @@ impl System {
     }
 
     /// Creates a product at 10.00 EUR with this stock per warehouse.
-    pub(crate) async fn stock(&self, sku: &str, shelves: &[(&str, i64)]) {
+    pub(crate) async fn stock(&self, sku: &str, stock_levels: &[(&str, i64)]) {
         let product =
             json!({"sku": sku, "name": format!("A {sku}"), "price": 1000, "currency": "EUR"});
         self.post("/v1/products", product).await.expect(201);
-        for (warehouse, on_hand) in shelves {
+        for (warehouse, on_hand) in stock_levels {
             self.put(
                 &format!("/v1/products/{sku}/stock/{warehouse}"),
                 json!({"on_hand": on_hand}),
@@ -67,12 +67,12 @@ impl System {
     }
 
     /// Returns the units on hand and reserved of a product in a single warehouse.
-    pub(crate) async fn shelf(&self, sku: &str) -> (i64, i64) {
+    pub(crate) async fn stock_level(&self, sku: &str) -> (i64, i64) {
         let product = self.get(&format!("/v1/products/{sku}")).await.expect(200);
-        let shelf = &product["stock"][0];
+        let stock_level = &product["stock"][0];
         (
-            shelf["on_hand"].as_i64().unwrap(),
-            shelf["reserved"].as_i64().unwrap(),
+            stock_level["on_hand"].as_i64().unwrap(),
+            stock_level["reserved"].as_i64().unwrap(),
         )
     }
 
@@ -162,7 +162,7 @@ impl System {
     }
 
     /// Waits until no order has a step in progress, and returns all orders.
-    pub(crate) async fn quiet(&self) -> Vec<Value> {
+    pub(crate) async fn wait_until_idle(&self) -> Vec<Value> {
         until("all steps to be done", async || {
             self.orders()
                 .await

@@ -29,7 +29,7 @@ pub(crate) const SKUS: usize = 500;
 const CUSTOMERS: usize = 1_000;
 
 /// A store with a catalogue and customers.
-pub(crate) struct Books {
+pub(crate) struct SampleDatabase {
     store: Store,
     pub(crate) customers: Vec<CustomerId>,
     /// A sample of the orders.
@@ -130,14 +130,14 @@ fn declined(id: OrderId) -> Command {
     finish(id, Step::AuthorizePayment, result)
 }
 
-impl Books {
+impl SampleDatabase {
     pub(crate) async fn open(store: Store) -> Self {
         let sku = "S0".parse().unwrap();
         if store.product(&sku).await.unwrap().is_none() {
             catalogue(&store, SKUS, 1_000_000_000).await;
         }
         let customers = customers(&store, CUSTOMERS).await;
-        let orders = store.orders(&crate::figures::everything(), None).await;
+        let orders = store.orders(&crate::figures::all_orders(), None).await;
         let orders = orders
             .unwrap()
             .rows
@@ -236,7 +236,7 @@ impl Books {
     }
 
     /// Fills the provider's ledger according to the orders.
-    pub(crate) async fn balance(&self, url: &str) {
+    pub(crate) async fn fill_ledger(&self, url: &str) {
         if let Some(path) = url.strip_prefix("sqlite://") {
             // Creates the file with its tables.
             Ledger::open(url).unwrap();
@@ -255,11 +255,11 @@ impl Books {
 }
 
 /// Runs the maintenance that PostgreSQL's autovacuum would run later.
-pub(crate) async fn tidy(url: &str) {
+pub(crate) async fn vacuum(url: &str) {
     if url.starts_with("postgres") {
         let mut connection = PgConnection::connect(url).await.unwrap();
-        let tidy = sqlx::raw_sql("VACUUM ANALYZE");
-        connection.execute(tidy).await.unwrap();
+        let vacuum = sqlx::raw_sql("VACUUM ANALYZE");
+        connection.execute(vacuum).await.unwrap();
     }
 }
 

@@ -73,7 +73,7 @@ impl Kind {
 }
 
 /// A running system under test.
-pub(crate) struct Contestant {
+pub(crate) struct SystemUnderTest {
     pub(crate) kind: Kind,
     pub(crate) base: String,
     pub(crate) customer: String,
@@ -101,7 +101,7 @@ pub(crate) struct Usage {
     pub(crate) peak_mib: f64,
 }
 
-impl Contestant {
+impl SystemUnderTest {
     pub(crate) async fn start(kind: Kind) -> Self {
         let folder = PathBuf::from(setting("BENCH_FOLDER")).join(kind.name());
         fs::create_dir(&folder).unwrap();
@@ -143,7 +143,7 @@ impl Contestant {
             .await;
         }
         let gateway = spawn("gateway");
-        let mut contestant = Self {
+        let mut system = Self {
             kind,
             base: format!("http://127.0.0.1:{port}"),
             customer: uuid::Uuid::now_v7().to_string(),
@@ -153,12 +153,12 @@ impl Contestant {
             database,
             startup: Duration::ZERO,
         };
-        wait("the gateway", async || contestant.is_up().await).await;
-        contestant.startup = began.elapsed();
+        wait("the gateway", async || system.is_up().await).await;
+        system.startup = began.elapsed();
         if kind.is_ours() {
-            contestant.stock().await;
+            system.stock().await;
         }
-        contestant
+        system
     }
 
     async fn is_up(&self) -> bool {
@@ -205,7 +205,7 @@ impl Contestant {
     }
 
     /// Waits until all payments are processed and the worker is idle, and returns how long the payments took.
-    pub(crate) async fn quiet(&self) -> Option<Duration> {
+    pub(crate) async fn wait_until_idle(&self) -> Option<Duration> {
         if !self.kind.is_ours() {
             return None;
         }

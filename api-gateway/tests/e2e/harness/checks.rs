@@ -1,6 +1,6 @@
 //! Consistency checks: `order-worker verify`, and the payments at the provider.
 
-use super::{Book, Process, Store, System};
+use super::{Process, Store, System, Tables};
 
 impl System {
     /// `order-worker verify`: whether the books are right, and the report.
@@ -30,41 +30,41 @@ impl System {
     }
 
     /// Returns the totals of all payments at the provider.
-    pub(crate) async fn moved(&self) -> Moved {
+    pub(crate) async fn payment_totals(&self) -> PaymentTotals {
         if let Some(stripe) = &self.stripe {
-            return stripe.moved().await;
+            return stripe.payment_totals().await;
         }
-        let mut moved = Moved::default();
+        let mut payment_totals = PaymentTotals::default();
         let rows = self.ledger("SELECT kind, count(*), sum(amount) FROM movements GROUP BY kind");
         for row in rows.lines() {
             let fields: Vec<&str> = row.split(' ').collect();
             let count = fields[1].parse().unwrap();
             match fields[0] {
-                "authorize" => moved.held = count,
-                "capture" => moved.taken = count,
-                "void" => moved.let_go = count,
-                "refund" => moved.given_back = fields[2].parse().unwrap(),
+                "authorize" => payment_totals.authorizations = count,
+                "capture" => payment_totals.captures = count,
+                "void" => payment_totals.voids = count,
+                "refund" => payment_totals.refunded_amount = fields[2].parse().unwrap(),
                 other => panic!("{other}"),
             }
         }
-        moved
+        payment_totals
     }
 
     /// Runs SQL on the sandbox provider's ledger.
     pub(crate) fn ledger(&self, sql: &str) -> String {
-        self.store.run(Book::Ledger, sql)
+        self.store.run(Tables::Ledger, sql)
     }
 }
 
 /// Totals of all payments at the provider.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Moved {
+pub(crate) struct PaymentTotals {
     /// Number of authorizations.
-    pub(crate) held: usize,
+    pub(crate) authorizations: usize,
     /// Number of captures.
-    pub(crate) taken: usize,
+    pub(crate) captures: usize,
     /// Number of voided authorizations.
-    pub(crate) let_go: usize,
+    pub(crate) voids: usize,
     /// Refunded amount in minor units.
-    pub(crate) given_back: i64,
+    pub(crate) refunded_amount: i64,
 }
