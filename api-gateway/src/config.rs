@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_keys_only_loopback_is_served() {
+    fn without_api_keys_only_loopback_addresses_are_accepted() {
         let read = |address| Config::read(&Env::from_pairs([("HTTP_ADDR", address)]));
         assert!(read("127.0.0.1:0").is_ok());
         assert!(read("[::1]:0").is_ok());
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_names_its_variable() {
+    fn invalid_value_is_reported_with_its_variable() {
         for (name, value) in [
             ("HTTP_ADDR", "localhost"),
             ("API_KEYS", "root=a-long-key"),

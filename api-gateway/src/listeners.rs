@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storefront_does_not_have_all_places() {
+    fn listener_slots_are_limited_per_storefront_and_in_total() {
         let places = Arc::new(ListenerSlots::default());
         assert!(places.are_free());
         let (eu, us) = (

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_credential_has_its_own_allowance() {
+    fn each_credential_has_its_own_rate_limit() {
         let limit = RateLimit::parse("3/s").unwrap().unwrap();
         let ask = |who: &str| {
             let allowance = OnceLock::new();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_rate_is_a_rate() {
+    fn invalid_rate_limits_are_refused() {
         assert!(RateLimit::parse("off").unwrap().is_none());
         for wrong in ["", "0/s", "-1/s", "5", "5/m", "many/s"] {
             assert!(RateLimit::parse(wrong).is_err(), "{wrong}");

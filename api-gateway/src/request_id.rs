@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_sane_id_is_taken_over() {
+    fn request_ids_with_unsafe_characters_are_refused() {
         assert!(is_sane("cart-42:7f.1_a"));
         for bad in ["", "a b", "a\"b", "ä", "{}", &"x".repeat(129)] {
             assert!(!is_sane(bad), "{bad:?}");

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trace_goes_on_in_a_span_of_our_own() {
+    fn trace_of_the_client_is_continued_in_a_new_span() {
         let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
         let headers = HeaderMap::from_iter([(TRACEPARENT, sent.parse().unwrap())]);
         let trace = Trace::of(&headers);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_trace_begins_a_new_one() {
+    fn missing_traceparent_starts_a_new_trace() {
         assert!(parse(Trace::of(&HeaderMap::new()).as_str()).is_some());
     }
 }

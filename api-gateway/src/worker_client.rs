@@ -378,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_preference_is_found_among_others() {
+    fn wait_preference_is_parsed_among_other_preferences() {
         let wait = |text: &str| {
             let headers =
                 HeaderMap::from_iter([("prefer".parse().unwrap(), text.parse().unwrap())]);

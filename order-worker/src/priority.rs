@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_make_way_for_callers_and_for_the_flow_as_long_as_more_are_expected() {
+    fn event_publishing_is_delayed_while_requests_or_steps_are_expected() {
         for (callers, steps, rest, lasts) in [
             (0, CROWD - 1, None, NEXT_CROWD),
             (0, CROWD, Some(EVENTS_REST), NEXT_CROWD),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_callers_do_not_end_the_rush_of_a_crowd() {
+    fn few_requests_do_not_shorten_the_delay_set_by_a_crowd() {
         let until = BusyUntil::default();
         until.note(0, CROWD, 0);
         until.note(1, 1, 0);

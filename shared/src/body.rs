@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn every_error_of_a_body_is_reported_at_once() {
+    fn all_errors_of_a_body_are_reported_at_once() {
         let body = json!({"name": 1, "lines": [{"n": 0}, {"n": 1}, 7, {"n": 2, "a/b": 1}], "x": 1});
         let failure = read(body, |fields| {
             let name = fields.required("name", string);
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_json_names_line_and_column() {
+    fn malformed_json_is_reported_with_line_and_column() {
         let failure = parse(b"{\"a\": }").unwrap_err();
         assert_eq!(failure.http_status(), 400);
         assert!(failure.message.contains("line 1 column 7"), "{failure}");
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_may_read_differently_is_refused() {
+    fn ambiguous_json_is_refused() {
         for (text, why) in [
             (r#"{"a": 1, "b": {"c": 1, "c": 1}}"#, "\"c\" is there twice"),
             (r#"{"a": "\ud800"}"#, "hex escape"),

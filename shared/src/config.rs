@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_value_names_its_variable() {
+    fn invalid_value_is_reported_with_its_variable() {
         let env = Env::from_pairs([("A", "x"), ("B", "0"), ("C", "purple")]);
         for error in [
             env.millis("A", 5).unwrap_err(),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn help_names_what_a_program_reads_and_what_both_do() {
+    fn help_lists_own_and_common_variables() {
         let own = "| variable | default | meaning |\n|---|---|---|\n| `A`, `B` | `1` | the `x`: to do |\n| `C` | | more |\n";
         let text = describe(own);
         assert!(
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_may_come_from_a_file_but_not_from_both() {
+    fn secret_can_come_from_variable_or_file_but_not_both() {
         let env = Env::from_pairs([("KEY_FILE", "/nonexistent/secret")]);
         assert!(
             env.secret("KEY")

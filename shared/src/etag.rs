@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_condition_survives_the_wire_and_compares_strongly() {
+    fn if_match_round_trips_and_compares_strongly() {
         for text in ["*", "\"3\"", "\"3\", W/\"4\", \"ab-c\"", "\"a,b\", \"\""] {
             assert_eq!(text.parse::<IfMatch>().unwrap().to_string(), text);
         }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_version_is_tagged_by_what_it_says() {
+    fn etag_without_version_is_derived_from_the_content() {
         let json = |value| Json::of(&value).unwrap();
         assert_eq!(of(&json(serde_json::json!({"version": 7}))), "\"7\"");
         let (one, two) = (

@@ -136,7 +136,7 @@ mod tests {
     use crate::order::CancelReason;
 
     #[test]
-    fn an_event_survives_its_json() {
+    fn event_round_trips_through_json() {
         let event = Event {
             id: "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap(),
             subject: "o-1".to_owned(),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fact_is_its_kind_and_its_data() {
+    fn event_data_serializes_as_type_and_data() {
         let note = "\",\"data\":{}";
         for fact in [
             EventData::OrderDeleted {},

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn two_currencies_never_add_up() {
+    fn amounts_in_two_currencies_cannot_be_added() {
         let usd = Money {
             amount: 1,
             currency: "USD".parse().unwrap(),
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_currency_is_one_that_iso_lists() {
+    fn only_iso_4217_currencies_are_listed() {
         let is_listed = |code: &str| code.parse::<Currency>().unwrap().is_listed();
         assert!(is_listed("EUR") && is_listed("JPY") && is_listed("XTS"));
         assert!(!is_listed("EUX") && !is_listed("AAA") && !is_listed("XAU"));
     }
 
     #[test]
-    fn a_sum_that_would_overflow_is_an_error() {
+    fn overflowing_sum_is_an_error() {
         assert!(eur(0).plus(eur(i64::MAX), 2).is_err());
         assert!(eur(MAX_AMOUNT).plus(eur(1), 1).is_err());
     }

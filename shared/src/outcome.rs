@@ -346,7 +346,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_envelope_is_tagged_by_status() {
+    fn envelope_is_tagged_by_status() {
         let success = Outcome::from(Ok::<_, Failure>(json!({"id": 1})));
         assert_eq!(
             serde_json::to_value(&success).unwrap(),
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_broken_rules_the_first_are_named() {
+    fn only_the_first_of_very_many_violations_are_listed() {
         for (broken, named, message) in [
             (1, 1, "/0: bad"),
             (2, 2, "2 fields are not acceptable"),
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_is_read_in_whatever_order_and_its_value_is_left_as_it_is() {
+    fn envelope_fields_can_have_any_order_and_value_is_unchanged() {
         let read = |text| serde_json::from_str::<Outcome<Json>>(text);
         let Ok(Outcome::Success { value }) =
             read(r#"{"value":{"b": 1, "a":2},"status":"SUCCESS"}"#)
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_reads_on_the_wire_as_it_prints() {
+    fn code_serializes_as_it_prints() {
         for code in [
             Code::InvalidRequest,
             Code::IdempotencyInProgress,
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_is_400_and_breaking_a_rule_is_422() {
+    fn malformed_input_is_400_and_a_violation_is_422() {
         assert_eq!(
             Failure::new(Code::InvalidRequest, "not JSON").http_status(),
             400

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_page_has_no_cursor() {
+    fn last_page_has_no_cursor() {
         let page = Page::from_rows(vec![3, 2, 1], 2, ToString::to_string);
         assert_eq!(
             (page.data, page.next_cursor),

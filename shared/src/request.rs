@@ -435,7 +435,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_survives_the_wire() {
+    fn request_round_trips_through_json() {
         let body = json!({
             "customer_id": "0192f0c1-2345-7abc-8def-0123456789ab",
             "items": [{"sku": "A", "quantity": 2}],
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_patterns_and_unknown_fields_are_named() {
+    fn unknown_patterns_and_fields_are_reported() {
         let failure = Request::read("order.explode", json!({})).unwrap_err();
         assert_eq!(failure.http_status(), 400);
         assert!(failure.message.contains("order.explode"));
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn quantities_and_card_numbers_are_checked() {
+    fn quantities_and_card_numbers_are_validated() {
         let order = |quantity: Value, method: &str| {
             Request::read(
                 "order.create",
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storefront_sees_and_names_only_itself() {
+    fn storefront_can_see_and_name_only_itself() {
         let caller = |role| Caller {
             role,
             storefront: "eu".parse().unwrap(),

@@ -244,14 +244,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_traceparent_is_read_as_it_was_written() {
+    fn traceparent_round_trips() {
         let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(write(&read(sent).unwrap()), sent);
         assert!(!read(&unsampled()).unwrap().is_sampled());
     }
 
     #[test]
-    fn what_is_no_traceparent_is_none() {
+    fn invalid_traceparent_is_ignored() {
         for wrong in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_recorded_passes_the_trace_on_as_it_came() {
+    fn unrecorded_span_passes_the_traceparent_on_unchanged() {
         let sent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
         let mut passed = sent.clone();
         let span = processing("queue", "what", &"id", passed.as_deref());

@@ -447,7 +447,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_webhook_goes_to_a_plain_http_url() {
+    fn endpoint_url_must_be_a_plain_http_url() {
         assert!(
             "https://example.com/hook?a=1"
                 .parse::<EndpointUrl>()

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_stands_for_its_role_and_storefront() {
+    fn api_key_identifies_role_and_storefront() {
         let keys = Keys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
         let identity = keys.identify("secret-one").unwrap();
         assert_eq!(
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_entry_is_named_without_its_key() {
+    fn invalid_key_entry_is_reported_without_its_secret() {
         for wrong in [
             "operator",
             "root=secret-one",

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_credential_stands_alone_behind_its_scheme() {
+    async fn authorization_header_must_have_one_bearer_credential() {
         let keys = Keys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
         let auth = Auth::new(keys, None);
         let with =
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn where_everybody_is_let_in_other_sites_pages_are_not() {
+    async fn cross_site_changes_are_refused_without_authentication() {
         let shop = "https://shop.example.com";
         let auth = Auth::default().trusting(&[shop.to_owned()]);
         let (own, evil) = ("http://127.0.0.1:8080", "https://evil.example.com");

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_is_its_keys_and_ends_with_it() {
+    async fn session_has_its_keys_identity_and_is_invalid_when_the_key_changes() {
         let ours = auth("storefront@eu=secret-of-the-eu; operator=secret-of-operators");
         let (identity, cookie) = ours.log_in("secret-of-the-eu", true).await.unwrap();
         assert!(cookie.contains("HttpOnly; SameSite=Strict") && cookie.ends_with("Secure"));

@@ -20,7 +20,7 @@ impl System {
 }
 
 #[tokio::test]
-async fn nothing_is_done_for_an_order_before_it_is_approved() {
+async fn no_step_runs_before_an_order_is_approved() {
     let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
     let mut system =
         System::start_with(&[MANUAL, ("API_KEYS", keys), ("RESERVATION_TTL_SECONDS", "1")]).await;
@@ -80,7 +80,7 @@ async fn nothing_is_done_for_an_order_before_it_is_approved() {
 }
 
 #[tokio::test]
-async fn all_are_approved_page_by_page() {
+async fn approve_all_works_page_by_page() {
     let mut system = System::start_with(&[MANUAL]).await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
@@ -126,7 +126,7 @@ async fn all_are_approved_page_by_page() {
 }
 
 #[tokio::test]
-async fn of_those_who_approve_reject_and_cancel_at_once_one_is_first() {
+async fn concurrent_approve_reject_and_cancel_have_one_winner() {
     let system = System::start_with(&[MANUAL]).await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;

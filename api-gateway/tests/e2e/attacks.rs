@@ -48,7 +48,7 @@ async fn send_raw(address: &str, text: &[u8]) -> io::Result<String> {
 }
 
 #[tokio::test]
-async fn anothers_ids_are_like_missing_ones_on_every_route() {
+async fn foreign_ids_are_answered_like_missing_ones_on_every_route() {
     let mut system =
         System::start_with(&[("API_KEYS", KEYS), ("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     system.key = Some("key-of-operator".to_owned());
@@ -123,7 +123,7 @@ fn method_takes_body(operation: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn webhooks_that_the_shipper_did_not_sign_now_are_refused() {
+async fn shipper_webhooks_without_a_valid_recent_signature_are_refused() {
     let system = System::start().await;
     let body = json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
                       "data": {"order_id": MISSING}})
@@ -193,7 +193,7 @@ async fn webhooks_that_the_shipper_did_not_sign_now_are_refused() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_is_replayed_is_done_once() {
+async fn replayed_shipper_webhook_is_applied_once() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
@@ -223,7 +223,7 @@ async fn a_webhook_that_is_replayed_is_done_once() {
 }
 
 #[tokio::test]
-async fn json_that_is_too_much_or_means_two_things_is_refused() {
+async fn oversized_and_ambiguous_json_is_refused() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
@@ -314,7 +314,7 @@ async fn json_that_is_too_much_or_means_two_things_is_refused() {
 }
 
 #[tokio::test]
-async fn sql_paths_and_log_lines_stay_what_they_are() {
+async fn sql_path_header_and_log_injection_has_no_effect() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let evil = "Robert'); DROP TABLE customers; --";
@@ -396,7 +396,7 @@ async fn sql_paths_and_log_lines_stay_what_they_are() {
 }
 
 #[tokio::test]
-async fn floods_and_slow_clients_hold_nobody_up() {
+async fn floods_and_slow_clients_do_not_block_others() {
     let system = System::start_with(&[("HTTP_IDLE_SECONDS", "2")]).await;
     let address = system.address();
     let many = "a: b\r\n".repeat(5_000);

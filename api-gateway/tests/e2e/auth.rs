@@ -7,7 +7,7 @@ use crate::harness::{System, order};
 const KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
 
 #[tokio::test]
-async fn without_a_known_key_nobody_gets_in() {
+async fn requests_without_a_valid_key_are_unauthorized() {
     let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
     for key in [None, Some("key-of-nobody".to_owned())] {
         system.key = key;
@@ -19,7 +19,7 @@ async fn without_a_known_key_nobody_gets_in() {
 }
 
 #[tokio::test]
-async fn another_storefronts_things_answer_exactly_like_missing_ones() {
+async fn resources_of_other_storefronts_are_answered_like_missing_ones() {
     let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
     let act_as = |system: &mut System, key: &str| system.key = Some(key.to_owned());
     act_as(&mut system, "key-of-operator");
@@ -85,7 +85,7 @@ async fn another_storefronts_things_answer_exactly_like_missing_ones() {
 }
 
 #[tokio::test]
-async fn the_catalogue_is_the_operators_business() {
+async fn only_operators_can_change_the_catalogue() {
     let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
     system.key = Some("key-of-operator".to_owned());
     system.stock("A", &[("main", 5)]).await;

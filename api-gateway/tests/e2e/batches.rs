@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{System, Tables, order, python, until};
 
 #[tokio::test]
-async fn each_request_of_a_batch_is_answered_as_if_it_had_come_alone() {
+async fn each_request_of_a_batch_is_answered_independently() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -20,7 +20,7 @@ async fn each_request_of_a_batch_is_answered_as_if_it_had_come_alone() {
 }
 
 #[tokio::test]
-async fn orders_that_are_read_as_one_are_told_each_on_its_own() {
+async fn orders_read_in_one_query_are_answered_independently() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -42,7 +42,7 @@ async fn orders_that_are_read_as_one_are_told_each_on_its_own() {
 }
 
 #[tokio::test]
-async fn a_slow_step_and_a_failing_one_neither_delay_nor_repeat_those_they_travel_with() {
+async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -87,7 +87,7 @@ async fn a_slow_step_and_a_failing_one_neither_delay_nor_repeat_those_they_trave
 }
 
 #[tokio::test]
-async fn a_message_of_steps_that_can_be_read_only_in_part_is_a_dead_letter_once_the_rest_is_done() {
+async fn partly_invalid_step_message_is_dead_lettered_after_its_valid_steps() {
     let system = System::start().await;
     let customer = system.customer().await;
     let said = python(

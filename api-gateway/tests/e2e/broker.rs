@@ -109,7 +109,7 @@ async fn wait_for_calls(asked: &AtomicUsize, more: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restarted_and_killed_under_load_it_costs_no_order() {
+async fn broker_restart_and_kill_under_load_lose_no_order() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
     assert_survives(&mut system, async |broker, asked| {
         for fault in ["restarted", "killed"] {
@@ -128,7 +128,7 @@ async fn restarted_and_killed_under_load_it_costs_no_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_its_data_wiped_it_costs_no_order() {
+async fn broker_data_loss_loses_no_order() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
     assert_survives(&mut system, async |broker, asked| {
         wait_for_calls(asked, 50).await;
@@ -142,7 +142,7 @@ async fn with_its_data_wiped_it_costs_no_order() {
 }
 
 #[tokio::test]
-async fn while_it_is_away_the_gateway_says_so_at_once_and_recovers_by_itself() {
+async fn gateway_reports_a_broker_outage_immediately_and_reconnects() {
     let mut system = System::start_with_own_broker(&[]).await;
     system.stock("A", &[("main", 10)]).await;
     let new_order = order(&system.customer().await, "A", 1);
@@ -171,7 +171,7 @@ async fn while_it_is_away_the_gateway_says_so_at_once_and_recovers_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_it_is_short_of_memory_calls_are_refused_at_once_and_nothing_is_lost() {
+async fn broker_memory_alarm_refuses_calls_and_loses_nothing() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
     assert_survives(&mut system, async |broker, asked| {
         wait_for_calls(asked, 50).await;
@@ -184,7 +184,7 @@ async fn while_it_is_short_of_memory_calls_are_refused_at_once_and_nothing_is_lo
 }
 
 #[tokio::test]
-async fn both_processes_start_before_it_does() {
+async fn gateway_and_worker_can_start_before_the_broker() {
     let mut system = System::start_with_own_broker(&[]).await;
     system.worker.kill();
     system.gateway.kill();

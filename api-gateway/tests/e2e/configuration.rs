@@ -27,7 +27,7 @@ fn program(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Out
 }
 
 #[test]
-fn a_wrong_value_is_named_in_one_line() {
+fn invalid_value_is_reported_in_one_line_with_its_variable() {
     for (program, name, value) in [
         ("api-gateway", "AMQP_URL", "http://localhost"),
         ("api-gateway", "HTTP_ADDR", "8080"),
@@ -49,7 +49,7 @@ fn a_wrong_value_is_named_in_one_line() {
 }
 
 #[test]
-fn without_keys_only_loopback_is_served() {
+fn without_api_keys_only_loopback_addresses_are_accepted() {
     let (started, error) = start("api-gateway", &[("HTTP_ADDR", "0.0.0.0:0")]);
     assert!(!started && error.contains("API_KEYS"), "{error}");
 }
@@ -74,7 +74,7 @@ async fn a_second_worker_on_one_sqlite_database_is_refused() {
 }
 
 #[test]
-fn a_configuration_is_checked_without_starting_anything() {
+fn check_config_validates_without_starting() {
     let folder = Folder::new();
     let database = format!("sqlite://{}/orders.db", folder.join("none").display());
     for (name, wrong) in [
@@ -108,7 +108,7 @@ fn a_configuration_is_checked_without_starting_anything() {
 }
 
 #[tokio::test]
-async fn a_container_engine_hears_whether_a_program_is_ready() {
+async fn health_command_reports_readiness() {
     let system = System::start().await;
     let worker = system.worker.logged("health", 0).unwrap();
     let gateway = system.gateway.logged("address", 0).unwrap();
@@ -147,7 +147,7 @@ fn variables(table: &str) -> Vec<String> {
 }
 
 #[test]
-fn help_and_readme_name_every_variable_and_shells_can_complete() {
+fn help_and_readme_list_all_variables_and_completions_work() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
     let readme = read("README.md");

@@ -37,7 +37,7 @@ async fn wanted(folder: &Path, what: &str, running: &JoinHandle<String>) {
 }
 
 #[tokio::test]
-async fn a_change_in_one_window_appears_in_the_other() {
+async fn change_in_one_window_appears_in_the_other() {
     let system = System::start().await;
     seen(scenario(&system, "live", &[])).await;
     system.wait_until_idle().await;
@@ -45,14 +45,14 @@ async fn a_change_in_one_window_appears_in_the_other() {
 }
 
 #[tokio::test]
-async fn orders_are_approved_shipped_refunded_deleted_and_reset() {
+async fn console_approves_ships_refunds_deletes_and_resets_orders() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual"), ("DEMO", "1")]).await;
     seen(scenario(&system, "operate", &[])).await;
     system.assert_verified();
 }
 
 #[tokio::test]
-async fn products_shelves_and_customers_are_kept() {
+async fn console_manages_products_stock_and_customers() {
     let system = System::start().await;
     seen(scenario(&system, "stock", &[])).await;
     system.wait_until_idle().await;
@@ -60,14 +60,14 @@ async fn products_shelves_and_customers_are_kept() {
 }
 
 #[tokio::test]
-async fn endpoints_are_kept_and_what_they_were_told_is_sent_again() {
+async fn console_manages_webhook_endpoints_and_redelivers() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let receiver = Receiver::start().await;
     seen(scenario(&system, "hooks", &[&receiver.url("/hook")])).await;
 }
 
 #[tokio::test]
-async fn what_is_stuck_says_why_and_has_its_button() {
+async fn console_shows_why_steps_failed_and_redrives_them() {
     let system = System::start().await;
     for sku in ["A", "B", "C"] {
         system.stock(sku, &[("main", 5)]).await;
@@ -82,7 +82,7 @@ async fn what_is_stuck_says_why_and_has_its_button() {
 }
 
 #[tokio::test]
-async fn what_is_being_tried_again_says_why_and_is_tried_now() {
+async fn console_shows_pending_retries_and_retries_them_now() {
     let (system, provider, _) = crate::retries::orders_with_failing_payments(3).await;
     let types = json!({"url": provider.url("/hook"), "event_types": ["order.*"]});
     system.post("/v1/webhook-endpoints", types).await;
@@ -90,7 +90,7 @@ async fn what_is_being_tried_again_says_why_and_is_tried_now() {
 }
 
 #[tokio::test]
-async fn a_session_is_its_credential_and_no_other_page_can_use_it() {
+async fn console_session_has_its_keys_rights_and_is_safe_from_other_sites() {
     let (operator, storefront) = ("key-of-an-operator", "key-of-the-eu-storefront");
     let keys = format!("operator={operator};storefront@eu={storefront}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
@@ -98,7 +98,7 @@ async fn a_session_is_its_credential_and_no_other_page_can_use_it() {
 }
 
 #[tokio::test]
-async fn while_the_worker_is_away_the_console_says_so_and_recovers() {
+async fn console_reports_a_worker_outage_and_recovers() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
     let running = scenario(&system, "outage", &[]);
     wanted(&system.folder, "kill", &running).await;
@@ -109,7 +109,7 @@ async fn while_the_worker_is_away_the_console_says_so_and_recovers() {
 }
 
 #[tokio::test]
-async fn what_outsiders_write_is_text() {
+async fn console_escapes_external_texts() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let says = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
     let receiver = Receiver::with(vec![crate::harness::CannedResponse::Json(says)]).await;
@@ -117,19 +117,19 @@ async fn what_outsiders_write_is_text() {
 }
 
 #[tokio::test]
-async fn the_keyboard_is_enough() {
+async fn console_can_be_used_with_the_keyboard_alone() {
     let system = System::start().await;
     seen(scenario(&system, "keyboard", &[])).await;
 }
 
 #[tokio::test]
-async fn axe_finds_nothing_in_light_in_dark_and_on_a_phone() {
+async fn axe_finds_no_issues_in_light_dark_and_phone_layout() {
     let system = System::start().await;
     seen(scenario(&system, "looks", &[])).await;
 }
 
 #[tokio::test]
-async fn a_hundred_thousand_orders_are_like_ten() {
+async fn console_stays_fast_with_a_hundred_thousand_orders() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     // The store reads lists the same way for all databases, so one of them is enough here.
     if system.store.is_sqlite() {

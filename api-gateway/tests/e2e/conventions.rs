@@ -19,7 +19,7 @@ async fn if_match(request: RequestBuilder, tag: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn a_change_is_made_only_to_what_the_client_knows() {
+async fn if_match_refuses_changes_to_another_version() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -64,7 +64,7 @@ async fn a_change_is_made_only_to_what_the_client_knows() {
 }
 
 #[tokio::test]
-async fn products_and_customers_have_versions_too() {
+async fn if_match_applies_to_products_and_customers() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let before = system.get("/v1/products/A").await;
@@ -101,7 +101,7 @@ async fn products_and_customers_have_versions_too() {
 }
 
 #[tokio::test]
-async fn whoever_prefers_to_wait_hears_what_came_of_the_payment() {
+async fn prefer_wait_returns_the_result_of_the_payment() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -161,7 +161,7 @@ async fn whoever_asks_again_under_a_key_may_wait_for_what_came_of_it() {
 }
 
 #[tokio::test]
-async fn lists_link_to_their_next_page_and_single_things_are_read_by_head_too() {
+async fn lists_have_next_links_and_resources_support_head_and_options() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -201,7 +201,7 @@ async fn lists_link_to_their_next_page_and_single_things_are_read_by_head_too() 
 }
 
 #[tokio::test]
-async fn every_answer_says_under_which_ids_it_was_made_and_what_it_is_not() {
+async fn responses_have_request_ids_and_security_headers() {
     let system = System::start().await;
     let request = system
         .request(Method::GET, "/v1/orders")
@@ -223,7 +223,7 @@ async fn every_answer_says_under_which_ids_it_was_made_and_what_it_is_not() {
 }
 
 #[tokio::test]
-async fn long_answers_are_compressed_for_those_who_can_read_it() {
+async fn large_responses_are_compressed_if_the_client_accepts_it() {
     let system = System::start().await;
     let ask = async |path: &str, accepted: &[&str]| {
         let request = accepted
@@ -251,7 +251,7 @@ async fn long_answers_are_compressed_for_those_who_can_read_it() {
 }
 
 #[tokio::test]
-async fn only_pages_that_are_named_may_call_from_a_browser() {
+async fn cors_allows_only_configured_origins() {
     let shop = "https://shop.example.com";
     let system = System::start_with(&[("CORS_ORIGINS", shop)]).await;
     let ask = async |origin: &str| {
@@ -277,7 +277,7 @@ async fn only_pages_that_are_named_may_call_from_a_browser() {
 }
 
 #[tokio::test]
-async fn who_asks_too_often_is_told_when_to_come_again() {
+async fn rate_limited_requests_get_429_with_retry_after() {
     let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us";
     let mut system = System::start_with(&[("API_KEYS", keys), ("RATE_LIMIT", "5/s")]).await;
     system.key = Some("key-of-eu".to_owned());
@@ -303,7 +303,7 @@ async fn who_asks_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn the_same_key_at_the_same_moment_is_one_order() {
+async fn concurrent_requests_with_one_key_create_one_order() {
     let system = System::start().await;
     system.stock("A", &[("main", 50)]).await;
     let customer = system.customer().await;

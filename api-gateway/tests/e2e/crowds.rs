@@ -15,7 +15,7 @@ use crate::{
 const NEVER: CannedResponse = CannedResponse::Late(Duration::from_mins(2));
 
 #[tokio::test]
-async fn a_slow_endpoint_and_one_without_an_end_hold_nobody_up() {
+async fn slow_and_endless_endpoints_do_not_block_others() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 100)]).await;
     let slow = Receiver::with(vec![NEVER]).await;
@@ -42,7 +42,7 @@ async fn a_slow_endpoint_and_one_without_an_end_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_crowd_that_never_answers_holds_nobody_up() {
+async fn many_silent_endpoints_do_not_block_others() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 100)]).await;
     let never = Receiver::with(vec![NEVER]).await;
@@ -69,7 +69,7 @@ async fn a_crowd_that_never_answers_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_hundred_endpoints_hear_of_everything_once() {
+async fn a_hundred_endpoints_get_each_event_once() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 100)]).await;
     let receiver = Receiver::start().await;
@@ -96,7 +96,7 @@ async fn a_hundred_endpoints_hear_of_everything_once() {
 }
 
 #[tokio::test]
-async fn what_is_made_is_told_while_more_is_being_made() {
+async fn deliveries_are_sent_while_more_are_created() {
     let system = System::start_with(&[OPEN, ("DEBUG_API", "1")]).await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
@@ -120,7 +120,7 @@ async fn what_is_made_is_told_while_more_is_being_made() {
 }
 
 #[tokio::test]
-async fn who_has_much_to_be_told_comes_behind_who_has_little() {
+async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 100)]).await;
     let thorough = Receiver::with(vec![CannedResponse::Late(Duration::from_secs(1))]).await;
@@ -149,7 +149,7 @@ async fn who_has_much_to_be_told_comes_behind_who_has_little() {
 }
 
 #[tokio::test]
-async fn who_takes_nothing_is_tried_now_and_then_and_told_of_all_when_it_does() {
+async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
@@ -182,7 +182,7 @@ async fn who_takes_nothing_is_tried_now_and_then_and_told_of_all_when_it_does() 
 }
 
 #[tokio::test]
-async fn what_was_meant_for_a_disabled_endpoint_is_given_up() {
+async fn pending_deliveries_of_a_disabled_endpoint_fail() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;

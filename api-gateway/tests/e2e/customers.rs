@@ -9,7 +9,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn an_order_for_an_unknown_or_blocked_customer_is_refused() {
+async fn orders_for_unknown_or_blocked_customers_are_refused() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
@@ -76,7 +76,7 @@ async fn customers_are_listed_newest_first() {
 }
 
 #[tokio::test]
-async fn where_it_is_required_only_verified_customers_order() {
+async fn only_verified_customers_can_order_if_verification_is_required() {
     let system = System::start_with(&[("CUSTOMER_VERIFICATION", "required")]).await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
@@ -102,7 +102,7 @@ async fn where_it_is_required_only_verified_customers_order() {
 }
 
 #[tokio::test]
-async fn a_customer_is_erased_and_the_ledger_stays() {
+async fn erasing_a_customer_keeps_orders_without_personal_data() {
     const PERSONAL: [&str; 4] = ["Lovelace", "St James", "analytical", "my engine"];
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
@@ -190,7 +190,7 @@ async fn a_customer_is_erased_and_the_ledger_stays() {
 }
 
 #[tokio::test]
-async fn what_happens_to_a_customer_at_the_same_moment_all_happens() {
+async fn concurrent_changes_to_a_customer_are_all_applied() {
     const CUSTOMERS: usize = 600;
     let system = System::start().await;
     // With SQLite there is one worker, which decides commands sequentially.
@@ -232,7 +232,7 @@ async fn what_happens_to_a_customer_at_the_same_moment_all_happens() {
 }
 
 #[tokio::test]
-async fn an_order_that_another_worker_was_writing_for_an_erased_customer_is_seen() {
+async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
     let system = System::start().await;
     if system.store.is_sqlite() {
         // SQLite has one worker.

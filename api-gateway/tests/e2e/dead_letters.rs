@@ -42,7 +42,7 @@ fn ledger_status(system: &System, id: &str, status: &str) {
 }
 
 #[tokio::test]
-async fn a_dead_step_says_why_and_once_redriven_is_done_once() {
+async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let id = order_with_failed_capture(&system, "A").await;
@@ -272,7 +272,7 @@ async fn an_order_that_came_back_is_over() {
 }
 
 #[tokio::test]
-async fn messages_that_cannot_be_used_are_kept_as_they_came() {
+async fn rejected_messages_are_archived_unchanged() {
     let system = System::start_with(&[("API_KEYS", "operator=operator-key;storefront=shop-key-1")]);
     let mut system = system.await;
     system.key = Some("operator-key".to_owned());
@@ -372,7 +372,7 @@ async fn messages_that_cannot_be_used_are_kept_as_they_came() {
 }
 
 #[tokio::test]
-async fn killed_while_it_archives_or_redrives_nothing_is_lost() {
+async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
     system.worker.kill();
     system.set("CRASH_AT", Some("after_archived"));
@@ -416,7 +416,7 @@ async fn killed_while_it_archives_or_redrives_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn all_dead_steps_are_redriven_together() {
+async fn all_dead_steps_can_be_redriven_at_once() {
     let system = System::start().await;
     let mut ids = Vec::new();
     for sku in ["A", "B", "C"] {

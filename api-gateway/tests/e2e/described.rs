@@ -15,7 +15,7 @@ async fn system() -> System {
 }
 
 #[tokio::test]
-async fn schemathesis_finds_nothing_that_is_not_as_described() {
+async fn schemathesis_finds_no_deviation_from_openapi() {
     let system = system().await;
     let customer = system.customer().await;
     system
@@ -30,7 +30,7 @@ async fn schemathesis_finds_nothing_that_is_not_as_described() {
 }
 
 #[tokio::test]
-async fn a_generated_client_orders_and_cancels() {
+async fn generated_client_creates_and_cancels_an_order() {
     let system = system().await;
     let customer = system.customer().await;
     let folder = system.folder.to_str().unwrap();
@@ -40,7 +40,7 @@ async fn a_generated_client_orders_and_cancels() {
 }
 
 #[tokio::test]
-async fn the_description_is_complete_and_can_be_read_without_the_internet() {
+async fn openapi_is_complete_and_its_docs_work_offline() {
     let system = system().await;
     let document = system.get("/openapi.json").await.expect(200);
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
@@ -83,7 +83,7 @@ async fn the_description_is_complete_and_can_be_read_without_the_internet() {
 }
 
 #[tokio::test]
-async fn events_are_as_their_description_says() {
+async fn events_conform_to_asyncapi() {
     let system = system().await;
     let customer = system.customer().await;
     let mut ids = Vec::new();

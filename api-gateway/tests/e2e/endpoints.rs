@@ -78,7 +78,7 @@ fn parsed_event_ids(lines: &[Value]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn others_read_the_same_events_over_webhook_feed_stream_and_broker() {
+async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
@@ -170,7 +170,7 @@ async fn others_read_the_same_events_over_webhook_feed_stream_and_broker() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_fails_is_tried_again_and_listed_with_what_it_said() {
+async fn failed_delivery_is_retried_and_lists_its_attempts() {
     let mut system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with(vec![
@@ -227,7 +227,7 @@ async fn an_endpoint_that_fails_is_tried_again_and_listed_with_what_it_said() {
 }
 
 #[tokio::test]
-async fn what_tells_of_an_event_that_is_not_kept_any_more_ends() {
+async fn delivery_of_a_deleted_event_fails_without_retry() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
@@ -278,7 +278,7 @@ async fn what_tells_of_an_event_that_is_not_kept_any_more_ends() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_is_disabled_and_everybody_is_told() {
+async fn endpoint_answering_410_is_disabled_with_an_event() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with(vec![CannedResponse::Status(410)]).await;
@@ -336,7 +336,7 @@ async fn an_endpoint_that_is_gone_is_disabled_and_everybody_is_told() {
 }
 
 #[tokio::test]
-async fn an_endpoint_hears_of_what_happens_after_everything_began_again() {
+async fn endpoint_gets_events_after_a_demo_reset() {
     let system = System::start_with(&[OPEN, ("DEMO", "1")]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
@@ -355,7 +355,7 @@ async fn an_endpoint_hears_of_what_happens_after_everything_began_again() {
 }
 
 #[tokio::test]
-async fn while_a_secret_is_rotated_both_sign() {
+async fn both_secrets_sign_during_a_rotation() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;
@@ -402,7 +402,7 @@ async fn while_a_secret_is_rotated_both_sign() {
 }
 
 #[tokio::test]
-async fn endpoints_are_their_owners_business() {
+async fn endpoints_are_visible_only_to_their_owner() {
     let keys = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator;admin=key-of-admin";
     let mut system = System::start_with(&[OPEN, ("API_KEYS", keys)]).await;
     let receiver = Receiver::start().await;
@@ -470,7 +470,7 @@ async fn endpoints_are_their_owners_business() {
 }
 
 #[tokio::test]
-async fn webhooks_go_nowhere_but_to_public_addresses() {
+async fn webhooks_are_sent_only_to_public_addresses() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::start().await;

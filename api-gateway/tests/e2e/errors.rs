@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::{System, order, send};
 
 #[tokio::test]
-async fn malformed_requests_are_told_what_is_wrong() {
+async fn malformed_requests_get_a_problem_with_the_cause() {
     let system = System::start().await;
     let post = |body: Vec<u8>, kind: &str| {
         send(
@@ -56,7 +56,7 @@ async fn malformed_requests_are_told_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn every_broken_rule_is_reported_at_once_with_its_pointer() {
+async fn all_violations_are_reported_at_once_with_pointers() {
     let system = System::start().await;
     let new_order = json!({
         "customer_id": "ada",
@@ -113,7 +113,7 @@ async fn every_broken_rule_is_reported_at_once_with_its_pointer() {
 }
 
 #[tokio::test]
-async fn unknown_routes_and_wrong_methods_are_problems_too() {
+async fn unknown_routes_and_methods_get_problem_documents() {
     let system = System::start().await;
     system
         .get("/v2/orders")
@@ -154,7 +154,7 @@ async fn unknown_routes_and_wrong_methods_are_problems_too() {
 }
 
 #[tokio::test]
-async fn a_sane_request_id_is_taken_over_and_goes_all_the_way() {
+async fn valid_request_id_is_kept_in_response_and_events() {
     let system = System::start().await;
     system.stock("A", &[("main", 1)]).await;
     let new_order = order(&system.customer().await, "A", 1);

@@ -117,7 +117,7 @@ fn assert_complete(events: &[Value], expected: &[Value]) {
 }
 
 #[tokio::test]
-async fn who_waits_at_the_worker_keeps_nobody_else_from_being_answered() {
+async fn requests_waiting_at_the_worker_do_not_block_others() {
     let system = System::start().await;
     let customer = system.customer().await;
     let said = python("foreign.py", &["waiters", &system.broker.url(), &customer]);
@@ -125,7 +125,7 @@ async fn who_waits_at_the_worker_keeps_nobody_else_from_being_answered() {
 }
 
 #[tokio::test]
-async fn a_reader_beside_many_writers_never_finds_something_new_behind_itself() {
+async fn feed_reader_misses_no_event_during_concurrent_writes() {
     let system = System::start_with(&[]).await;
     // On PostgreSQL several workers write concurrently, each with its own positions.
     let others: Vec<_> = if crate::harness::setting("TEST_STORE") == "postgres" {
@@ -174,7 +174,7 @@ async fn a_reader_beside_many_writers_never_finds_something_new_behind_itself() 
 }
 
 #[tokio::test]
-async fn the_feed_is_filtered_and_goes_on_behind_any_event() {
+async fn feed_can_be_filtered_and_resumed_after_any_event() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -236,7 +236,7 @@ async fn the_feed_is_filtered_and_goes_on_behind_any_event() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_events_keep_nobody_from_ordering() {
+async fn long_polling_clients_do_not_block_orders() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -260,7 +260,7 @@ async fn those_who_wait_for_events_keep_nobody_from_ordering() {
 const KEYS: &str = "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator";
 
 #[tokio::test]
-async fn storefronts_hear_of_nothing_but_their_own() {
+async fn storefronts_get_only_their_own_events() {
     let mut system = System::start_with(&[("API_KEYS", KEYS)]).await;
     let client = system.client.clone();
     let url = system.url("/v1/events/stream");
@@ -308,7 +308,7 @@ async fn storefronts_hear_of_nothing_but_their_own() {
 }
 
 #[tokio::test]
-async fn a_reader_that_reconnects_a_hundred_times_gets_every_event_once() {
+async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
     let mut system = System::start_with_own_broker(&[]).await;
     system.set("HTTP_ADDR", Some(&system.url("")["http://".len()..]));
     system.stock("A", &[("main", 10_000)]).await;
@@ -400,7 +400,7 @@ async fn a_reader_that_reconnects_a_hundred_times_gets_every_event_once() {
 }
 
 #[tokio::test]
-async fn a_thousand_listen_and_those_who_do_not_read_harm_nobody() {
+async fn idle_streams_do_not_affect_other_streams() {
     rlimit::increase_nofile_limit(4_096).unwrap();
     let system = System::start().await;
     system.stock("A", &[("main", 1_000)]).await;

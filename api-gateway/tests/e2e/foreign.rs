@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use crate::harness::{System, order, python, send, until};
 
 #[tokio::test]
-async fn a_foreign_client_asks_and_listens_as_the_contract_says() {
+async fn third_party_client_can_use_the_amqp_contract() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -16,7 +16,7 @@ async fn a_foreign_client_asks_and_listens_as_the_contract_says() {
 }
 
 #[tokio::test]
-async fn a_storefront_may_not_do_an_operators_work_over_the_broker_either() {
+async fn storefront_role_is_enforced_over_the_broker() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -28,7 +28,7 @@ async fn a_storefront_may_not_do_an_operators_work_over_the_broker_either() {
 
 /// nest 11641: one undecodable message blocked a worker forever.
 #[tokio::test]
-async fn one_message_that_no_client_can_decode_does_not_freeze_the_worker() {
+async fn undecodable_message_does_not_block_the_worker() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -47,7 +47,7 @@ async fn one_message_that_no_client_can_decode_does_not_freeze_the_worker() {
 }
 
 #[tokio::test]
-async fn a_request_whose_expiration_has_passed_is_not_executed() {
+async fn expired_request_is_not_executed() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;

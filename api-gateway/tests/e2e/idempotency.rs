@@ -17,7 +17,7 @@ async fn create(system: &System, key: &str, body: &Value) -> Reply {
 }
 
 #[tokio::test]
-async fn one_key_from_twenty_connections_makes_one_order_even_across_restarts() {
+async fn one_key_creates_one_order_across_connections_and_restarts() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let new_order = order(&system.customer().await, "A", 1);
@@ -56,7 +56,7 @@ async fn one_key_from_twenty_connections_makes_one_order_even_across_restarts() 
 }
 
 #[tokio::test]
-async fn a_key_with_another_body_is_refused() {
+async fn reusing_a_key_with_another_body_is_refused() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;

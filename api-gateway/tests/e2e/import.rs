@@ -48,7 +48,7 @@ fn counts(report: &Value) -> (u64, u64, u64) {
 }
 
 #[tokio::test]
-async fn lines_are_accepted_known_or_rejected_each_on_its_own() {
+async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
     let mut system = System::start_with(&[
         ("ORDER_APPROVAL", "manual"),
         (
@@ -149,7 +149,7 @@ async fn lines_are_accepted_known_or_rejected_each_on_its_own() {
 }
 
 #[tokio::test]
-async fn an_import_is_an_operators_and_of_lines() {
+async fn import_requires_an_operator_and_ndjson() {
     let mut system = System::start_with(&[(
         "API_KEYS",
         "operator=key-of-operator;storefront@eu=key-of-eu",
@@ -171,7 +171,7 @@ async fn an_import_is_an_operators_and_of_lines() {
 }
 
 #[tokio::test]
-async fn an_import_goes_on_over_a_workers_death_and_is_the_same_when_it_is_sent_again() {
+async fn import_survives_worker_death_and_is_idempotent() {
     const LINES: u64 = 3_000;
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.stock("A", &[("main", 1_000_000)]).await;

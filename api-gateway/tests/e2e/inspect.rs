@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{System, is_announced, order, until};
 
 #[tokio::test]
-async fn the_data_is_shown_as_it_is_to_admins_who_asked_for_it() {
+async fn debug_api_shows_raw_data_to_admins_if_enabled() {
     let mut system = System::start_with(&[
         ("DEBUG_API", "1"),
         ("API_KEYS", "admin=key-of-admin;operator=key-of-operator"),
@@ -50,7 +50,7 @@ async fn the_data_is_shown_as_it_is_to_admins_who_asked_for_it() {
 }
 
 #[tokio::test]
-async fn a_demonstration_goes_back_to_its_beginning() {
+async fn demo_reset_restores_the_initial_state() {
     let system = System::start_with(&[("DEMO", "1")]).await;
     system.stock("A", &[("east", 5), ("west", 2)]).await;
     system.stock("B", &[("east", 1)]).await;

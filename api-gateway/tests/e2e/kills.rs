@@ -102,7 +102,7 @@ async fn assert_orders_complete(system: &System, acknowledged: &[String]) {
 }
 
 #[tokio::test]
-async fn killed_between_any_two_effects_nothing_is_lost_or_done_twice() {
+async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
     system.stock("A", &[("main", 1000)]).await;
     let customer = system.customer().await;
@@ -151,7 +151,7 @@ async fn worker_crashed(system: &System, before: usize) {
 }
 
 #[tokio::test]
-async fn killed_at_random_moments_nothing_is_lost_or_done_twice() {
+async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
     system.stock("A", &[("main", 1000)]).await;
     let customer = system.customer().await;
@@ -179,7 +179,7 @@ async fn killed_at_random_moments_nothing_is_lost_or_done_twice() {
 }
 
 #[tokio::test]
-async fn a_create_without_a_key_survives_the_death_between_commit_and_reply_as_one_order() {
+async fn create_without_key_is_one_order_after_crash_between_commit_and_reply() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "30000")]).await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -205,7 +205,7 @@ async fn a_create_without_a_key_survives_the_death_between_commit_and_reply_as_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asked_to_stop_the_worker_finishes_what_it_holds() {
+async fn worker_finishes_its_messages_on_sigterm() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 1000)]).await;
     let customer = system.customer().await;
@@ -226,7 +226,7 @@ async fn asked_to_stop_the_worker_finishes_what_it_holds() {
 }
 
 #[tokio::test]
-async fn a_gateway_killed_between_request_and_reply_costs_nothing_but_an_answer() {
+async fn gateway_kill_before_the_reply_loses_only_the_response() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;

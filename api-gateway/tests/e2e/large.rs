@@ -33,7 +33,7 @@ async fn read_all_pages(system: &System, list: &str, cursor: &str) -> (Vec<Value
 }
 
 #[tokio::test]
-async fn what_is_too_much_for_a_message_is_told_in_several() {
+async fn large_results_are_split_into_several_messages() {
     let system = System::start().await;
     let name = "\u{1f4e6}".repeat(200);
     let setting_up = (0..LINES).map(async |line| {

@@ -80,7 +80,7 @@ fn back_up(system: &System) -> Store {
 }
 
 #[tokio::test]
-async fn a_backup_taken_under_load_restores_to_books_that_are_right() {
+async fn backup_under_load_restores_consistently() {
     let mut system = System::start().await;
     let load = Load::start(&system).await;
     let copy = back_up(&system);
@@ -114,7 +114,7 @@ async fn a_backup_taken_under_load_restores_to_books_that_are_right() {
 }
 
 #[tokio::test]
-async fn a_backup_that_can_t_be_made_leaves_nothing_and_says_why() {
+async fn failed_backup_reports_the_cause_and_overwrites_nothing() {
     let system = System::start().await;
     let file = system.folder.join("copy.db");
     let name = file.to_str().unwrap();
@@ -147,7 +147,7 @@ async fn a_backup_that_can_t_be_made_leaves_nothing_and_says_why() {
 }
 
 #[tokio::test]
-async fn orders_and_events_are_exported_as_the_api_shows_them() {
+async fn exported_orders_and_events_equal_those_of_the_api() {
     let system = System::start().await;
     let load = Load::start(&system).await;
     // While it is being worked on, it is one moment.
@@ -231,7 +231,7 @@ async fn age_events(system: &System, but: &str) {
 }
 
 #[tokio::test]
-async fn what_was_kept_long_enough_goes_and_the_books_are_right_without_it() {
+async fn retention_deletes_old_events_and_verify_still_succeeds() {
     let mut system = System::start().await;
     system.stock("mug", &[("berlin", 10)]).await;
     let customer = system.customer().await;
@@ -327,7 +327,7 @@ async fn what_was_kept_long_enough_goes_and_the_books_are_right_without_it() {
 }
 
 #[tokio::test]
-async fn the_feed_goes_on_where_it_was_when_its_end_is_not_kept_any_more() {
+async fn feed_position_remains_valid_after_its_events_are_deleted() {
     let mut system = System::start().await;
     system.stock("mug", &[("berlin", 10)]).await;
     let customer = system.customer().await;

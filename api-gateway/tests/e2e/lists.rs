@@ -17,7 +17,7 @@ fn ids(page: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn orders_are_listed_newest_first_by_pages() {
+async fn orders_are_listed_newest_first_in_pages() {
     let system = System::start().await;
     let empty = system.get("/v1/orders").await.expect(200);
     assert_eq!(empty, json!({"data": [], "next_cursor": null}));
@@ -62,7 +62,7 @@ async fn orders_are_listed_newest_first_by_pages() {
 }
 
 #[tokio::test]
-async fn orders_are_filtered_by_what_they_are() {
+async fn orders_can_be_filtered() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     system.stock("B", &[("main", 100)]).await;
@@ -120,7 +120,7 @@ async fn orders_are_filtered_by_what_they_are() {
 }
 
 #[tokio::test]
-async fn a_history_is_paged_oldest_first() {
+async fn history_is_listed_oldest_first_in_pages() {
     let system = System::start().await;
     system.stock("A", &[("main", 1)]).await;
     let created = system
@@ -156,7 +156,7 @@ async fn a_history_is_paged_oldest_first() {
 }
 
 #[tokio::test]
-async fn reads_never_wait_behind_a_write() {
+async fn reads_do_not_wait_for_writes() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
@@ -220,7 +220,7 @@ fn insert_orders_sql(is_sqlite: bool) -> String {
 }
 
 #[tokio::test]
-async fn who_looks_for_few_among_many_holds_nobody_up() {
+async fn selective_list_queries_do_not_block_reads() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;

@@ -44,7 +44,7 @@ async fn start(more: &[(&str, &str)]) -> System {
 }
 
 #[tokio::test]
-async fn a_story_is_found_by_the_orders_id_its_intent_and_its_request() {
+async fn logs_can_be_found_by_order_id_intent_and_request_id() {
     let system = start(&[]).await;
     system.stock("mug", &[("berlin", 9)]).await;
     let customer = system.customer().await;
@@ -86,7 +86,7 @@ async fn a_story_is_found_by_the_orders_id_its_intent_and_its_request() {
 }
 
 #[tokio::test]
-async fn no_personal_data_and_no_secret_is_ever_logged() {
+async fn personal_data_and_secrets_are_never_logged() {
     let mut system = start(&[(
         "RUST_LOG",
         "info,api_gateway=trace,order_worker=trace,shared=trace,lapin=off",

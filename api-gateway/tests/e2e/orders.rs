@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::{System, is_announced, order, order_paid_by, send, until};
 
 #[tokio::test]
-async fn an_order_goes_from_the_click_to_the_door() {
+async fn order_is_created_paid_shipped_and_delivered() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -91,7 +91,7 @@ async fn an_order_goes_from_the_click_to_the_door() {
 }
 
 #[tokio::test]
-async fn many_items_from_several_warehouses_become_several_parcels() {
+async fn order_from_several_warehouses_has_several_shipments() {
     let system = System::start().await;
     system.stock("A", &[("east", 2), ("west", 5)]).await;
     system.stock("B", &[("east", 9)]).await;
@@ -183,7 +183,7 @@ async fn the_last_unit_is_sold_once() {
 }
 
 #[tokio::test]
-async fn an_order_is_refused_whole_when_one_item_is_short() {
+async fn order_is_refused_if_one_item_is_out_of_stock() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     system.stock("B", &[("main", 1)]).await;
@@ -204,7 +204,7 @@ async fn an_order_is_refused_whole_when_one_item_is_short() {
 }
 
 #[tokio::test]
-async fn a_declined_card_cancels_the_order_and_gives_the_stock_back() {
+async fn declined_payment_cancels_the_order_and_releases_stock() {
     let system = System::start().await;
     system.stock("A", &[("main", 1)]).await;
     let customer = system.customer().await;
@@ -228,7 +228,7 @@ async fn a_declined_card_cancels_the_order_and_gives_the_stock_back() {
 }
 
 #[tokio::test]
-async fn a_provider_that_fails_or_loses_its_answer_is_asked_again_and_charges_once() {
+async fn failed_or_lost_payment_calls_are_retried_and_charge_once() {
     let system = System::start().await;
     system.stock("A", &[("main", 9)]).await;
     let customer = system.customer().await;
@@ -265,7 +265,7 @@ async fn a_provider_that_fails_or_loses_its_answer_is_asked_again_and_charges_on
 }
 
 #[tokio::test]
-async fn cancel_wins_against_a_payment_that_is_under_way() {
+async fn cancelling_during_a_payment_voids_it() {
     let system = System::start().await;
     system.stock("A", &[("main", 1)]).await;
     let customer = system.customer().await;
@@ -312,7 +312,7 @@ async fn cancel_wins_against_a_payment_that_is_under_way() {
 }
 
 #[tokio::test]
-async fn an_order_can_be_cancelled_until_it_has_left() {
+async fn order_can_be_cancelled_until_it_is_shipped() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
@@ -370,7 +370,7 @@ async fn an_order_can_be_cancelled_until_it_has_left() {
 }
 
 #[tokio::test]
-async fn a_deleted_order_is_gone_for_all_but_operators_and_can_be_restored() {
+async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
     let system =
         System::start_with(&[("API_KEYS", "storefront=shop-key-1;operator=operator-key")]).await;
     let mut system = system;
@@ -437,7 +437,7 @@ async fn a_deleted_order_is_gone_for_all_but_operators_and_can_be_restored() {
 }
 
 #[tokio::test]
-async fn an_order_on_its_way_cant_be_deleted_but_a_delivered_one_can() {
+async fn shipped_order_cannot_be_deleted_until_it_is_delivered() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
@@ -463,7 +463,7 @@ async fn an_order_on_its_way_cant_be_deleted_but_a_delivered_one_can() {
 }
 
 #[tokio::test]
-async fn an_order_that_is_not_paid_in_time_expires() {
+async fn unpaid_order_expires() {
     let system = System::start_with(&[("RESERVATION_TTL_SECONDS", "1")]).await;
     system.stock("A", &[("main", 1)]).await;
     let customer = system.customer().await;
@@ -485,7 +485,7 @@ async fn an_order_that_is_not_paid_in_time_expires() {
 }
 
 #[tokio::test]
-async fn the_sandbox_carrier_delivers_by_its_own_webhooks() {
+async fn sandbox_carrier_delivers_with_webhooks() {
     let mut system = System::start().await;
     let url = system.url("/webhooks/shipper");
     system.worker.terminate();
@@ -508,7 +508,7 @@ async fn the_sandbox_carrier_delivers_by_its_own_webhooks() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_this_version_gets_304() {
+async fn if_none_match_with_the_current_version_gets_304() {
     let system = System::start().await;
     system.stock("A", &[("main", 1)]).await;
     let customer = system.customer().await;

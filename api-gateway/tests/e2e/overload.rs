@@ -13,7 +13,7 @@ const REQUESTS: usize = 1_300;
 const TOO_MANY: usize = REQUESTS - 1_000;
 
 #[tokio::test]
-async fn what_is_too_much_is_refused_at_once_and_what_was_taken_is_answered() {
+async fn excess_requests_are_refused_and_accepted_ones_answered() {
     let system = System::start_with(&[("REQUEST_TIMEOUT_MS", "20000")]).await;
     system.stock("A", &[("main", 10_000)]).await;
     let body = order(&system.customer().await, "A", 1);

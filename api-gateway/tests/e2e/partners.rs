@@ -84,12 +84,12 @@ impl Drop for ActiveCall {
 }
 
 #[tokio::test]
-async fn a_partner_that_does_not_answer_stands_in_the_way_of_no_other_step() {
+async fn silent_provider_does_not_block_other_steps() {
     assert_orders_expire_with_silent_provider(60, 1).await;
 }
 
 #[tokio::test]
-async fn nor_do_payments_that_travel_a_few_together() {
+async fn silent_provider_does_not_block_other_steps_of_batched_messages() {
     assert_orders_expire_with_silent_provider(40, 3).await;
 }
 
@@ -110,7 +110,7 @@ async fn assert_orders_expire_with_silent_provider(times: usize, together: usize
 }
 
 #[tokio::test]
-async fn only_so_many_payments_wait_for_a_provider_and_the_others_stand_in_nobodys_way() {
+async fn calls_to_a_silent_provider_are_limited_and_others_postponed() {
     let provider = SilentProvider::start().await;
     let (system, customer) = provider.start_system("2").await;
     let ids = order(&system, &customer, &provider, 2 * MAX_CONCURRENT_CALLS, 1).await;
@@ -127,7 +127,7 @@ async fn only_so_many_payments_wait_for_a_provider_and_the_others_stand_in_nobod
 }
 
 #[tokio::test]
-async fn a_provider_that_answers_again_is_asked_for_the_payments_that_were_put_off() {
+async fn postponed_payments_are_processed_when_the_provider_recovers() {
     let provider = SilentProvider::start().await;
     let (system, customer) = provider.start_system("600").await;
     let ids = order(&system, &customer, &provider, MAX_CONCURRENT_CALLS + 40, 1).await;

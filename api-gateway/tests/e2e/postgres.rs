@@ -15,7 +15,7 @@ fn migrate(store: &Store) -> std::process::Child {
 }
 
 #[test]
-fn ten_workers_may_start_on_an_empty_database_at_once() {
+fn ten_workers_can_migrate_an_empty_database_concurrently() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     if store.is_sqlite() {
@@ -35,7 +35,7 @@ fn ten_workers_may_start_on_an_empty_database_at_once() {
 }
 
 #[tokio::test]
-async fn callers_read_from_the_replica_and_steps_from_the_primary() {
+async fn client_reads_use_the_replica_and_steps_the_primary() {
     let folder = Folder::new();
     let replica = Store::new(&folder);
     if replica.is_sqlite() {
@@ -89,7 +89,7 @@ async fn callers_read_from_the_replica_and_steps_from_the_primary() {
 
 /// Numbers are unique, and an order is known to all workers.
 #[tokio::test]
-async fn two_workers_share_the_work() {
+async fn two_workers_process_orders_concurrently() {
     let mut system = System::start().await;
     if system.store.is_sqlite() {
         return;
@@ -119,7 +119,7 @@ async fn two_workers_share_the_work() {
 
 /// PostgreSQL ignores an index with another collation than the column's and scans the table.
 #[tokio::test]
-async fn every_index_compares_as_its_columns_do() {
+async fn all_indexes_have_the_collation_of_their_columns() {
     let system = System::start().await;
     if system.store.is_sqlite() {
         return;
@@ -139,7 +139,7 @@ async fn every_index_compares_as_its_columns_do() {
 
 /// A list of rare orders does not scan the frequent ones.
 #[tokio::test]
-async fn among_orders_that_are_alike_others_are_found_by_their_index() {
+async fn rare_orders_are_found_by_index() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     if system.store.is_sqlite() {
         return;

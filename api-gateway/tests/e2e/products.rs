@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{System, order, send};
 
 #[tokio::test]
-async fn a_product_is_created_changed_and_deleted() {
+async fn product_can_be_created_changed_and_deleted() {
     let system = System::start().await;
     let image = "https://img.example.com/a.jpg";
     let new = json!({"sku": "A", "name": "Anchor", "price": 250, "currency": "EUR", "image_urls": [image]});
@@ -99,7 +99,7 @@ async fn a_product_is_created_changed_and_deleted() {
 }
 
 #[tokio::test]
-async fn an_order_keeps_the_price_of_its_day() {
+async fn order_keeps_the_price_at_creation() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
@@ -129,7 +129,7 @@ async fn an_order_keeps_the_price_of_its_day() {
 }
 
 #[tokio::test]
-async fn one_order_has_one_currency() {
+async fn order_with_two_currencies_is_refused() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     system
@@ -153,7 +153,7 @@ async fn one_order_has_one_currency() {
 }
 
 #[tokio::test]
-async fn stock_comes_and_goes_for_a_reason_and_somebody_is_told_when_it_runs_low() {
+async fn stock_adjustments_need_a_reason_and_low_stock_raises_an_event() {
     let system = System::start().await;
     system.stock("A", &[("east", 6), ("west", 2)]).await;
     let threshold = json!({"low_stock_at": 3});

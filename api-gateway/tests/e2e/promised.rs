@@ -30,7 +30,7 @@ fn id(reply: Reply) -> String {
 }
 
 #[tokio::test]
-async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_once() {
+async fn async_orders_are_accepted_during_outages_and_executed_once() {
     let mut system = System::start_with_own_broker(&[]).await;
     system.stock("A", &[("main", 15)]).await;
     let customer = system.customer().await;
@@ -115,7 +115,7 @@ async fn orders_are_accepted_while_everything_but_the_broker_is_down_and_done_on
 }
 
 #[tokio::test]
-async fn without_a_broker_nothing_is_promised() {
+async fn async_orders_are_refused_without_a_broker() {
     let mut system = System::start_with_own_broker(&[]).await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
@@ -138,7 +138,7 @@ async fn without_a_broker_nothing_is_promised() {
 }
 
 #[tokio::test]
-async fn a_storefront_promises_for_itself_alone() {
+async fn async_orders_belong_to_the_callers_storefront() {
     let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.key = Some("key-of-operator".to_owned());
@@ -178,7 +178,7 @@ async fn a_storefront_promises_for_itself_alone() {
 }
 
 #[tokio::test]
-async fn what_was_asked_in_another_way_under_the_same_key_is_found_where_it_was_promised() {
+async fn async_order_with_a_known_key_is_found_at_its_location() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;

@@ -91,7 +91,7 @@ fn justifies_refusal(happened: &[(&str, &Value)], action: OrderAction) -> bool {
 }
 
 #[tokio::test]
-async fn whoever_is_first_the_history_explains_why_the_others_were_refused() {
+async fn history_explains_every_refusal_of_concurrent_actions() {
     let system = System::start_with(&[
         ("ORDER_APPROVAL", "manual"),
         ("RESERVATION_TTL_SECONDS", "2"),

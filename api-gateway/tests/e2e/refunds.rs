@@ -38,7 +38,7 @@ impl System {
 }
 
 #[tokio::test]
-async fn what_was_captured_is_given_back_in_parts_and_never_more() {
+async fn partial_refunds_never_exceed_the_captured_amount() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let id = system.captured_order(3).await;
@@ -84,7 +84,7 @@ async fn what_was_captured_is_given_back_in_parts_and_never_more() {
 }
 
 #[tokio::test]
-async fn many_refunds_at_once_add_up_to_what_was_captured() {
+async fn concurrent_refunds_do_not_exceed_the_captured_amount() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let id = system.captured_order(5).await;
@@ -101,7 +101,7 @@ async fn many_refunds_at_once_add_up_to_what_was_captured() {
 }
 
 #[tokio::test]
-async fn what_was_not_taken_and_what_is_anothers_is_not_refunded() {
+async fn refund_needs_a_captured_payment_and_an_operator() {
     let keys = "storefront@eu=key-of-eu;operator=key-of-operator";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.key = Some("key-of-operator".to_owned());

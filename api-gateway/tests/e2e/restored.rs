@@ -28,7 +28,7 @@ async fn read_until(stream: &mut Response, enough: &str) -> String {
 }
 
 #[tokio::test]
-async fn who_was_further_than_the_backup_is_told_and_hears_what_happens_next() {
+async fn positions_beyond_a_restored_backup_are_refused() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;

@@ -40,7 +40,7 @@ async fn wait_until_all_failed(system: &System, count: usize, attempts: u64) {
 }
 
 #[tokio::test]
-async fn a_step_that_fails_says_why_and_is_tried_when_an_operator_says_so() {
+async fn pending_retry_shows_its_reason_and_can_be_redriven() {
     let (system, _, ids) = orders_with_failing_payments(1).await;
     let id = &ids[0];
     wait_until_all_failed(&system, 1, 3).await;
@@ -76,7 +76,7 @@ async fn a_step_that_fails_says_why_and_is_tried_when_an_operator_says_so() {
 }
 
 #[tokio::test]
-async fn all_that_failed_is_listed_in_pages_and_tried_together() {
+async fn pending_retries_are_paginated_and_can_be_redriven_at_once() {
     let (system, _, ids) = orders_with_failing_payments(5).await;
     wait_until_all_failed(&system, 5, 2).await;
     let (mut listed, mut cursor) = (Vec::new(), String::new());

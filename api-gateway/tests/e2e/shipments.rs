@@ -33,7 +33,7 @@ fn shipped(order: &Value) -> Vec<&Value> {
 }
 
 #[tokio::test]
-async fn an_order_leaves_in_parts_and_each_part_once() {
+async fn order_can_be_shipped_in_parts_once_each() {
     let system = System::start().await;
     let id = system.announced_order().await;
     let part =
@@ -114,7 +114,7 @@ async fn an_order_leaves_in_parts_and_each_part_once() {
 }
 
 #[tokio::test]
-async fn of_many_who_ship_the_same_goods_one_does() {
+async fn concurrent_shipments_of_the_same_items_have_one_winner() {
     let system = System::start().await;
     let id = system.announced_order().await;
     let all = json!({"items": [{"sku": "A", "quantity": 3}]});
@@ -137,7 +137,7 @@ async fn of_many_who_ship_the_same_goods_one_does() {
 }
 
 #[tokio::test]
-async fn what_comes_back_is_on_its_shelf_and_refunded() {
+async fn returned_shipment_is_restocked_and_refunded() {
     let system = System::start().await;
     let id = system.announced_order().await;
     let order = system.ship(&id, json!({})).await.expect(201);
@@ -180,7 +180,7 @@ async fn what_comes_back_is_on_its_shelf_and_refunded() {
 }
 
 #[tokio::test]
-async fn what_comes_back_can_be_kept_unrefunded() {
+async fn returns_are_not_refunded_if_configured() {
     let system = System::start_with(&[("RETURNS", "keep")]).await;
     let id = system.announced_order().await;
     system.ship(&id, json!({})).await.expect(201);

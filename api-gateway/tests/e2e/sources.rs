@@ -153,7 +153,7 @@ impl System {
 }
 
 #[tokio::test]
-async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
+async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     let warehouse = PagedServer::start(vec![]).await;
     warehouse.set_fault(Some(Fault::Status(503)));
     let system = System::start_with(&[
@@ -259,7 +259,7 @@ async fn stock_follows_the_warehouse_and_nothing_waits_for_it() {
 }
 
 #[tokio::test]
-async fn orders_of_another_system_are_taken_over_once_and_it_is_never_written() {
+async fn external_orders_are_imported_once_with_get_requests_only() {
     let remote = PagedServer::start(vec![]).await;
     let system =
         System::start_with(&[("IMPORT_URL", &remote.0.url), ("IMPORT_SECONDS", "1")]).await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{System, is_announced, order, order_paid_by, until};
 
 #[tokio::test]
-async fn figures_add_up_to_what_the_lists_show() {
+async fn stats_agree_with_the_orders() {
     let mut system = System::start_with(&[(
         "API_KEYS",
         "operator=key-of-operator;storefront@eu=key-of-eu;storefront@us=key-of-us",
@@ -118,7 +118,7 @@ async fn assert_only_operators_get_system_stats(mut system: System, stats: &Valu
 }
 
 #[tokio::test]
-async fn who_has_ordered_is_in_the_figures_at_once() {
+async fn new_order_is_counted_immediately() {
     let system = System::start().await;
     system.stock("A", &[("main", 9)]).await;
     let customer = system.customer().await;
@@ -156,7 +156,7 @@ async fn samples(system: &System, url: &str) -> HashMap<(String, String), String
 }
 
 #[tokio::test]
-async fn what_is_done_and_how_things_stand_is_measured() {
+async fn metrics_count_requests_steps_and_queues() {
     let system = System::start().await;
     system.stock("A", &[("main", 9)]).await;
     let customer = system.customer().await;

@@ -101,7 +101,7 @@ fn is_captured(order: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_card_is_held_then_charged_when_all_has_left_then_refunded_in_parts() {
+async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded() {
     let (system, stripe) = with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
     let order = system.order_until(&id, "announced", is_announced).await;
@@ -131,7 +131,7 @@ async fn a_card_is_held_then_charged_when_all_has_left_then_refunded_in_parts() 
 }
 
 #[tokio::test]
-async fn a_declined_card_ends_the_order_and_leaves_nothing_to_be_paid_later() {
+async fn declined_card_cancels_the_order_and_its_payment_intent() {
     let (system, stripe) = with_stripe().await;
     for method in ["pm_card_chargeCustomerFail", "pm_nobodys"] {
         let id = system.order_paid_with(method).await;
@@ -156,7 +156,7 @@ async fn a_declined_card_ends_the_order_and_leaves_nothing_to_be_paid_later() {
 }
 
 #[tokio::test]
-async fn a_customer_who_has_to_authenticate_is_waited_for() {
+async fn order_waits_for_the_customers_authentication() {
     let (system, stripe) = with_stripe().await;
     for succeeds in [true, false] {
         let card = stripe.card("4000002500003155").await;
@@ -196,7 +196,7 @@ async fn a_customer_who_has_to_authenticate_is_waited_for() {
 }
 
 #[tokio::test]
-async fn whatever_the_wire_does_the_money_moves_once() {
+async fn network_faults_never_move_money_twice() {
     let (system, stripe) = with_stripe().await;
     let modes = [
         ProxyMode::DropResponse,
@@ -243,7 +243,7 @@ async fn whatever_the_wire_does_the_money_moves_once() {
 }
 
 #[tokio::test]
-async fn workers_die_and_orders_are_cancelled_while_cards_are_asked() {
+async fn payments_stay_consistent_across_worker_deaths_and_cancellations() {
     let (mut system, stripe) = with_stripe().await;
     let methods = ["pm_ok", "pm_slow", "pm_timeout_after_charge", "pm_flaky"];
     let mut ids = Vec::new();
@@ -272,7 +272,7 @@ async fn workers_die_and_orders_are_cancelled_while_cards_are_asked() {
 }
 
 #[tokio::test]
-async fn what_is_done_at_stripes_own_console_is_heard_of() {
+async fn changes_in_the_stripe_dashboard_are_applied() {
     let (system, stripe) = with_stripe().await;
     let reference = async |id: &str| {
         let order = system.order_until(id, "announced", is_announced).await;
@@ -349,7 +349,7 @@ async fn an_operator_is_told_when_the_hold_ends_after_a_part_has_left() {
 }
 
 #[tokio::test]
-async fn only_what_stripe_signed_lately_is_believed() {
+async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
     let (system, stripe) = with_stripe().await;
     // Signed and sent by localstripe.
     let hook = [

@@ -28,7 +28,7 @@ async fn assert_tokens_are_verified(system: &mut System, tokens: &Value) {
 }
 
 #[tokio::test]
-async fn a_token_by_a_secret_is_taken_for_what_it_says_and_a_forged_one_is_not() {
+async fn tokens_signed_with_the_secret_are_accepted_and_forged_ones_refused() {
     let mut system = System::start_with(&[
         ("JWT_SECRET", SECRET),
         ("API_KEYS", "operator=key-of-operator"),
@@ -52,7 +52,7 @@ async fn a_token_by_a_secret_is_taken_for_what_it_says_and_a_forged_one_is_not()
 }
 
 #[tokio::test]
-async fn who_comes_while_the_first_keys_are_asked_for_waits_for_that_answer() {
+async fn concurrent_requests_share_the_first_fetch_of_the_jwks() {
     let tokens = generate_tokens(&["keys"]);
     let publisher = Receiver::with(vec![CannedResponse::Late(Duration::from_mins(2))]).await;
     let url = publisher.url("/jwks");
@@ -65,7 +65,7 @@ async fn who_comes_while_the_first_keys_are_asked_for_waits_for_that_answer() {
 }
 
 #[tokio::test]
-async fn tokens_by_published_keys_follow_their_rotation_and_outlive_their_publisher() {
+async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     let tokens = generate_tokens(&["keys"]);
     let publisher = Receiver::with(vec![CannedResponse::Status(500)]).await;
     let url = publisher.url("/jwks");

@@ -77,7 +77,7 @@ fn names(spans: &[Value]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn one_trace_tells_an_orders_way_from_the_request_to_the_last_step() {
+async fn one_trace_covers_an_order_from_request_to_last_step() {
     let (receiver, mut system) = start().await;
     system.stock("mug", &[("berlin", 9)]).await;
     let traceparent = format!("00-{TRACE}-{CLIENT}-01");
@@ -167,7 +167,7 @@ async fn one_trace_tells_an_orders_way_from_the_request_to_the_last_step() {
 }
 
 #[tokio::test]
-async fn a_trace_goes_on_after_the_death_of_a_worker_and_tells_what_failed() {
+async fn trace_continues_after_a_worker_death_and_records_failures() {
     let (receiver, mut system) = start().await;
     system.stock("mug", &[("berlin", 9)]).await;
     system.worker.kill();
@@ -202,7 +202,7 @@ async fn a_trace_goes_on_after_the_death_of_a_worker_and_tells_what_failed() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_away_is_missed_by_nobody() {
+async fn unavailable_otlp_receiver_has_no_effect() {
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9"),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),

@@ -28,7 +28,7 @@ fn texts<'a>(orders: &'a [Value], field: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn what_the_first_version_stored_is_kept_and_finished() {
+async fn orders_of_the_first_version_are_migrated_and_completed() {
     let folder = Folder::new();
     let store = first(&folder);
     // Before the migration, `verify` reports the earlier schema and not an inconsistency.
@@ -156,7 +156,7 @@ pub(crate) async fn wait_until_ready(worker: &Process) {
 }
 
 #[tokio::test]
-async fn this_version_and_the_one_before_it_work_side_by_side() {
+async fn this_version_and_the_previous_one_run_side_by_side() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     if store.is_sqlite() {
@@ -188,7 +188,7 @@ async fn this_version_and_the_one_before_it_work_side_by_side() {
 }
 
 #[tokio::test]
-async fn an_upgrade_can_be_gone_back_on() {
+async fn upgrade_can_be_rolled_back() {
     let Some(previous_worker) = previous_worker() else {
         return;
     };

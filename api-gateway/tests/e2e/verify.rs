@@ -131,7 +131,7 @@ const INCONSISTENCIES: [Inconsistency; 18] = [
 ];
 
 #[tokio::test]
-async fn every_kind_of_damage_is_named() {
+async fn verify_reports_every_kind_of_inconsistency() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 101)]).await;
     let customer = system.customer().await;
@@ -222,7 +222,7 @@ fn a_database_that_can_t_be_read_is_told_from_one_that_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_system_at_work_is_found_right_at_any_moment() {
+async fn verify_succeeds_at_any_time_under_load() {
     let system = System::start().await;
     system.stock("A", &[("main", 100_000)]).await;
     let customer = system.customer().await;

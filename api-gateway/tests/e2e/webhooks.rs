@@ -24,7 +24,7 @@ fn body(kind: &str, order: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_forged_stale_or_unsigned_webhook_is_refused() {
+async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
     let (system, id) = with_order().await;
     let body = body("shipment.shipped", &id).to_string();
     let now = Timestamp::now().as_second();
@@ -72,7 +72,7 @@ async fn a_forged_stale_or_unsigned_webhook_is_refused() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_comes_twice_is_done_once() {
+async fn duplicate_shipper_webhook_is_applied_once() {
     let (system, id) = with_order().await;
     let replies = futures_util::future::join_all(
         (0..10).map(|_| system.webhook("m-1", "shipment.shipped", &id)),
@@ -105,7 +105,7 @@ async fn a_webhook_that_comes_twice_is_done_once() {
 }
 
 #[tokio::test]
-async fn delivered_before_shipped_means_that_both_happened() {
+async fn delivered_before_shipped_implies_both() {
     let (system, id) = with_order().await;
     system
         .webhook("m-2", "shipment.delivered", &id)
@@ -137,7 +137,7 @@ async fn delivered_before_shipped_means_that_both_happened() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_is_refused_may_come_again_under_its_id() {
+async fn refused_webhook_can_be_retried_with_the_same_id() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let slow = json!({
@@ -161,7 +161,7 @@ async fn a_webhook_that_is_refused_may_come_again_under_its_id() {
 }
 
 #[tokio::test]
-async fn what_a_webhook_gets_wrong_is_named() {
+async fn invalid_webhooks_are_refused_with_the_cause() {
     let (system, id) = with_order().await;
     let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
     system
@@ -195,7 +195,7 @@ async fn what_a_webhook_gets_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn another_implementation_signs_what_we_accept() {
+async fn third_party_signature_is_accepted() {
     let (system, id) = with_order().await;
     let signed = python(
         "sign.py",

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_update_never_moves_a_parcel_backwards() {
+    fn shipment_status_never_moves_backwards() {
         let life = [
             ShipmentStatus::LabelCreated,
             ShipmentStatus::Shipped,
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn delivered_stays_delivered_until_it_comes_back() {
+    fn delivered_shipment_can_only_be_returned() {
         assert_eq!(
             effect(ShipmentStatus::Delivered, ShipmentUpdate::Failed),
             Effect::Nothing

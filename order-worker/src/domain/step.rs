@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_survives_its_name() {
+    fn step_names_round_trip() {
         let warehouse: Warehouse = "berlin-1".parse().unwrap();
         for step in [
             Step::AuthorizePayment,
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_double_to_a_limit_and_attempts_end() {
+    fn retry_delays_double_up_to_a_limit_and_attempts_are_limited() {
         let retry = Retry {
             attempts: 4,
             first: seconds(1),

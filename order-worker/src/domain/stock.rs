@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn one_warehouse_that_has_it_all_is_one_parcel() {
+    fn single_warehouse_with_everything_is_one_shipment() {
         let shelves = shelves(&[
             ("A", "east", 9, 0),
             ("A", "west", 5, 0),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_split_when_no_warehouse_has_enough() {
+    fn line_is_split_if_no_warehouse_has_enough() {
         let shelves = shelves(&[("A", "east", 3, 1), ("A", "west", 4, 0)]);
         let items = allocate(&[wish("A", 5)], &shelves).unwrap();
         assert_eq!(
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_more_parcels_than_there_must_be() {
+    fn number_of_shipments_is_minimal() {
         // The warehouse that fills most is not one of the two that fill everything.
         let shelves = shelves(&[
             ("A", "big", 4, 0),
@@ -284,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn two_lines_of_one_sku_share_its_stock() {
+    fn two_lines_of_one_sku_share_stock() {
         let shelves = shelves(&[("A", "east", 3, 0)]);
         assert!(allocate(&[wish("A", 2), wish("A", 1)], &shelves).is_ok());
         assert!(allocate(&[wish("A", 2), wish("A", 2)], &shelves).is_err());
     }
 
     #[test]
-    fn shortage_names_every_sku_and_takes_nothing() {
+    fn shortage_lists_every_missing_sku() {
         let failure = allocate(
             &[wish("A", 1), wish("B", 2), wish("C", 1)],
             &shelves(&[("A", "e", 1, 1), ("B", "e", 1, 0), ("C", "e", 1, 0)]),

@@ -189,20 +189,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn behind_a_crowd_goes_one_step_for_sixteen_callers_and_many_at_a_time() {
+    async fn under_load_one_step_result_is_taken_per_sixteen_requests() {
         let mut behind = steps_behind(32, 100).await;
         behind.retain(|steps| *steps > 0);
         assert_eq!(behind, [STEPS_BEHIND_A_CROWD; 3]);
     }
 
     #[tokio::test]
-    async fn few_callers_go_alone_but_never_twice_in_a_row() {
+    async fn few_requests_alternate_with_batches_of_step_results() {
         let behind = steps_behind(3, 4).await;
         assert_eq!(behind, [0, STEPS_BETWEEN_A_FEW, 0, STEPS_BETWEEN_A_FEW]);
     }
 
     #[tokio::test]
-    async fn without_callers_all_steps_go() {
+    async fn without_requests_all_step_results_are_taken() {
         let (mut intake, _callers, _steps) = intake(200);
         assert_eq!(intake.gather().await.len(), 200);
     }

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_together_is_told_together_what_is_decided_together() {
+    async fn commands_submitted_together_are_answered_together() {
         let (mut first, mut decisions) = three(Duration::from_mins(1));
         let (others, mut others_decisions) = three(Duration::from_mins(1));
         let last = first.pop();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_time_is_up_nothing_was_done_or_it_is_unknown() {
+    async fn deadline_gives_unavailable_or_outcome_unknown() {
         let (submissions, decisions) = three(Duration::from_millis(20));
         assert!(submissions[1].ticket.take());
         assert!(matches!(
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_engine_that_ends_did_nothing() {
+    async fn dropped_submissions_are_answered_as_unavailable() {
         let (submissions, mut decisions) = three(Duration::from_mins(1));
         drop(submissions);
         assert_eq!(places(decisions.next().await), [0, 1, 2]);

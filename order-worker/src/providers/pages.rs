@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_rows_in_any_of_three_forms() {
+    fn page_rows_are_parsed_from_array_object_or_ndjson() {
         for (body, count) in [
             ("[]", 0),
             (r#"[{"a":1},{"a":2}]"#, 2),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_is_where_it_says() {
+    fn next_page_is_found_by_cursor_link_or_header() {
         let cursor = serde_json::json!({"next_cursor": "b&c"});
         assert_eq!(
             next(&cursor, &base()).unwrap().unwrap().as_str(),

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn for_who_is_slow_only_so_many_wait_until_one_is_answered() {
+    async fn slow_provider_gets_limited_calls_until_one_succeeds() {
         let bulkhead = Bulkhead {
             patience: Duration::from_millis(50),
             ..Bulkhead::new()
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn for_who_is_slow_nobody_waits_without_a_place() {
+    async fn call_to_a_slow_provider_fails_without_a_free_permit() {
         let bulkhead = Bulkhead {
             patience: Duration::from_millis(50),
             ..Bulkhead::new()
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn for_who_answers_all_wait_their_turn() {
+    async fn calls_to_a_responsive_provider_wait_for_a_permit() {
         let bulkhead = Bulkhead::new();
         let answers = join_all((0..3 * PLACES).map(|_| bulkhead.call(yield_now()))).await;
         assert!(answers.iter().all(Option::is_some));

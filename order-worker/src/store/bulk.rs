@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_that_go_together_keep_their_arguments_apart() {
+    fn combined_statements_have_renumbered_arguments() {
         let write = |postgres| Write {
             sqlite: "",
             postgres,

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unanswered_commit_is_unknown_and_a_refused_one_is_not() {
+    fn lost_commit_has_an_unknown_outcome_and_a_conflict_does_not() {
         let lost = StoreError::from(sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into()));
         assert!(matches!(lost, StoreError::Unavailable(_)));
         assert!(matches!(lost.in_commit(), StoreError::OutcomeUnknown(_)));

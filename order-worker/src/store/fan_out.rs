@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn webhooks_of_many_events_for_many_are_made_in_parts() {
+    fn fan_out_is_limited_by_rows_per_batch() {
         let endpoint = json!({
             "id": "01a205f2-115c-7001-8d8a-8446d457e741", "url": "https://example.com/", "secrets": [],
             "is_enabled": true, "is_deleted": false, "version": 1, "created_at": "2026-01-31T12:00:00Z",

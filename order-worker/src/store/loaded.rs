@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_locked_is_not_changed() {
+    fn changes_to_rows_that_were_not_locked_are_refused() {
         let (locked, unlocked) = (OrderId::from(Uuid::now_v7()), OrderId::from(Uuid::now_v7()));
         let erased = CustomerId::from(Uuid::now_v7());
         let blocked = CustomerId::from(Uuid::now_v7());

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_read_off_the_index_that_leads_to_the_fewest() {
+    fn order_list_uses_the_most_selective_index() {
         let connection = sqlite::in_memory();
         let customer = "01a205f2-115c-7001-8d8a-8446d457e741";
         for (filter, by) in [

@@ -160,7 +160,7 @@ mod tests {
     use crate::store::sqlite;
 
     #[test]
-    fn orders_that_are_condensed_are_not_looked_at_again() {
+    fn condensed_orders_are_not_scanned_again() {
         let connection = sqlite::in_memory();
         for (sql, last, by) in [
             (ended(), arguments![5_i64], "INDEX ended_orders "),

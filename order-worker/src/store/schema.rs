@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_schema_may_be_used_unless_it_says_otherwise() {
+    fn later_schema_is_accepted_unless_it_requires_a_newer_version() {
         let schema = |version, needs| Schema { version, needs };
         assert!(!schema(5, 5).is_ahead_of(7).unwrap());
         assert!(!schema(7, 7).is_ahead_of(7).unwrap());
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn an_earlier_schema_is_not_read_but_named() {
+    fn earlier_schema_is_refused_with_its_version() {
         let schema = |version, needs| Schema { version, needs };
         assert!(schema(7, 7).must_be_readable(7).is_ok());
         assert!(schema(8, 7).must_be_readable(7).is_ok());

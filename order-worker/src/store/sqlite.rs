@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_the_first_versions_is_taken_over_as_it_is() {
+    fn database_of_the_first_version_is_migrated_with_its_data() {
         let mut old = Raw::open_in_memory().unwrap();
         let first = include_str!("migrations/sqlite/0001_initial.sql");
         old.execute_batch(first).unwrap();
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_a_later_version_is_left_as_it_is() {
+    fn database_of_a_later_version_is_not_changed() {
         let mut later = Raw::open_in_memory().unwrap();
         migrate(&mut later).unwrap();
         later.pragma_update(None, "user_version", 99).unwrap();

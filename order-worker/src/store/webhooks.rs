@@ -206,7 +206,7 @@ mod tests {
     use crate::store::sqlite;
 
     #[test]
-    fn webhooks_of_a_status_are_not_looked_for_among_the_others() {
+    fn deliveries_by_status_use_their_index() {
         let connection = sqlite::in_memory();
         let id = "01a205f2-115c-7001-8d8a-8446d457e741";
         for (filter, by) in [

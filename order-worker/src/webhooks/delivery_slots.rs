@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_gets_a_few_and_then_waits_for_its_answers() {
+    fn endpoint_has_a_limit_of_concurrent_deliveries() {
         let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
         fixture.begin(id, 4);
         assert_eq!(fixture.room().occupied, [id]);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fewer_take_what_they_are_told_the_more_each_is_told_at_once() {
+    fn fewer_successful_endpoints_get_more_slots_each() {
         for (endpoints, each) in [(1, 32), (2, 24), (4, 12), (6, 8)] {
             let mut fixture = Fixture::new();
             let mut crowd: Vec<_> = (0..endpoints).map(|_| new_endpoint_id()).collect();
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_answer_leaves_its_places_to_others_until_it_does() {
+    fn slow_endpoint_gives_up_its_slots_until_it_is_fast_again() {
         let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
         fixture.begin(id, 8);
         fixture.now += SLOW;
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_endpoints_share_their_places() {
+    fn slow_endpoints_share_their_slots() {
         for (endpoints, each, half) in [(1, 8, 4), (24, 8, 4), (48, 4, 2), (100, 1, 1)] {
             let mut fixture = Fixture::new();
             for id in (0..endpoints).map(|_| new_endpoint_id()) {
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_never_answer_there_is_room_for_those_who_do() {
+    fn silent_endpoints_never_use_the_slots_of_others() {
         let mut fixture = Fixture::new();
         let crowd: Vec<_> = (0..1_000).map(|_| new_endpoint_id()).collect();
         let mut unknown = crowd.iter();
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_nothing_is_tried_now_and_then_until_it_takes_something() {
+    fn failing_endpoint_is_probed_until_it_succeeds() {
         let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
         for _ in 0..2 {
             assert_eq!(fixture.room().full, []);
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn who_refuses_some_is_told_of_all() {
+    fn endpoint_that_refuses_some_deliveries_is_not_paused() {
         let (mut fixture, id) = (Fixture::new(), new_endpoint_id());
         for _ in 0..10 {
             fixture.begin(id, 8);
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn all_who_take_nothing_get_their_turn() {
+    fn all_failing_endpoints_are_probed_in_turn() {
         let mut fixture = Fixture::new();
         let mut crowd: Vec<_> = (0..100).map(|_| new_endpoint_id()).collect();
         for id in &crowd {

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_internets_addresses_are_public() {
+    fn only_internet_addresses_are_public() {
         for public in [
             "1.1.1.1",
             "8.8.8.8",
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_refused_for_what_can_be_seen_of_it() {
+    fn urls_with_private_addresses_or_without_tls_are_refused() {
         let guard = UrlPolicy {
             allow_private: false,
         };
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_refused_for_what_it_stands_for() {
+    async fn host_names_with_private_addresses_are_refused() {
         let guard = UrlPolicy {
             allow_private: false,
         };

@@ -34,7 +34,7 @@ fn types() -> BTreeSet<String> {
 }
 
 #[test]
-fn it_names_every_queue_and_exchange() {
+fn asyncapi_lists_all_queues_and_exchanges() {
     let document = document();
     let channels = document["channels"].as_object().unwrap();
     let names = [
@@ -50,7 +50,7 @@ fn it_names_every_queue_and_exchange() {
 }
 
 #[test]
-fn it_names_every_type_of_event() {
+fn asyncapi_lists_all_event_types() {
     let document = document();
     let messages = &document["components"]["messages"];
     let listed = document["channels"]["events"]["messages"]
@@ -64,7 +64,7 @@ fn it_names_every_type_of_event() {
 }
 
 #[test]
-fn it_names_every_request() {
+fn asyncapi_lists_all_request_patterns() {
     let document = document();
     let patterns = document["components"]["schemas"]["Pattern"]["oneOf"]
         .as_array()
@@ -79,7 +79,7 @@ fn it_names_every_request() {
 }
 
 #[test]
-fn it_names_every_step() {
+fn asyncapi_lists_all_steps() {
     let document = document();
     let pattern = &document["components"]["schemas"]["Step"]["properties"]["step"]["pattern"];
     let named: BTreeSet<&str> = pattern

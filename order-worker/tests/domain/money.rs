@@ -126,7 +126,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn our_books_are_the_providers(
+    fn payments_agree_with_the_provider(
         random_actions in vec(random_action(), 1..60), prepares: bool, captures_in_parts: bool,
     ) {
         let mut shop = Shop::with_stock(&[("A", "east", 3), ("A", "west", 3)]);
@@ -442,7 +442,7 @@ fn what_was_captured_elsewhere_before_the_cancellation_is_authorized_captured_an
 }
 
 #[test]
-fn a_customer_who_has_to_authenticate_is_waited_for_until_the_time_is_up() {
+fn order_waits_for_authentication_until_it_expires() {
     let mut shop = Shop::with_stock(&[("A", "main", 2)]);
     shop.prepares = true;
     let ids = [(); 2].map(|()| shop.order(&[("A", 1)]).unwrap());
@@ -481,7 +481,7 @@ fn a_customer_who_has_to_authenticate_is_waited_for_until_the_time_is_up() {
 }
 
 #[test]
-fn what_leaves_in_parts_is_paid_for_in_parts() {
+fn partial_shipments_are_captured_in_parts() {
     let mut shop = Shop::with_stock(&[("A", "east", 3), ("A", "west", 3)]);
     let id = shop.order(&[("A", 4)]).unwrap();
     shop.run_until_settled();
@@ -495,7 +495,7 @@ fn what_leaves_in_parts_is_paid_for_in_parts() {
 }
 
 #[test]
-fn what_comes_back_is_on_its_shelf_again_and_given_back() {
+fn returned_items_are_restocked_and_refunded() {
     let mut shop = Shop::with_stock(&[("A", "east", 3), ("B", "west", 3)]);
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
     shop.run_until_settled();

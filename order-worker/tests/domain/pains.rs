@@ -16,7 +16,7 @@ use crate::shop::{ProviderMode, Shop};
 
 /// medusa 4946: the payment was authorized, then completing the cart failed because of missing stock.
 #[test]
-fn nobody_is_charged_when_the_stock_is_gone() {
+fn no_payment_is_requested_if_out_of_stock() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     shop.order(&[("A", 1)]).unwrap();
     let before = shop.world.steps.len();
@@ -31,7 +31,7 @@ fn nobody_is_charged_when_the_stock_is_gone() {
 
 /// medusa 13301: two concurrent calls captured the same payment twice.
 #[test]
-fn concurrent_captures_take_the_money_once() {
+fn concurrent_captures_capture_once() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     shop.run_until_settled();
@@ -57,7 +57,7 @@ fn concurrent_captures_take_the_money_once() {
 
 /// pinelab vendure plugins 620: a webhook that was received three times settled the payment three times.
 #[test]
-fn news_that_comes_three_times_settles_the_payment_once() {
+fn notification_received_three_times_is_applied_once() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     let key = StepKey {
@@ -89,7 +89,7 @@ fn news_that_comes_three_times_settles_the_payment_once() {
 
 /// vendure 3065: two customers paid for the last item.
 #[test]
-fn the_last_item_is_paid_for_by_one_customer() {
+fn last_item_is_paid_by_one_customer() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let outcomes = [shop.order(&[("A", 1)]), shop.order(&[("A", 1)])];
     assert!(outcomes[0].is_ok());
@@ -100,7 +100,7 @@ fn the_last_item_is_paid_for_by_one_customer() {
 
 /// medusa 5457: an order could not be cancelled once its payment was captured.
 #[test]
-fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded() {
+fn captured_order_can_be_cancelled_and_refunded_before_shipping() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     shop.run_until_settled();
@@ -135,7 +135,7 @@ fn an_order_that_is_paid_for_but_has_not_left_can_be_cancelled_and_is_refunded()
 
 /// Cancelling while the provider is being called: a later authorization is voided.
 #[test]
-fn an_authorization_that_lands_after_the_cancel_is_voided() {
+fn authorization_after_the_cancel_is_voided() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     let key = StepKey {
@@ -156,7 +156,7 @@ fn an_authorization_that_lands_after_the_cancel_is_voided() {
 
 /// An authorization that the provider receives after the void is refused, since its key was voided.
 #[test]
-fn an_authorization_that_the_provider_hears_of_after_the_void_holds_nothing() {
+fn authorization_request_after_the_void_is_refused() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     let authorize = StepKey {
@@ -177,7 +177,7 @@ fn an_authorization_that_the_provider_hears_of_after_the_void_holds_nothing() {
 
 /// A failing step is dead after a limited number of attempts, and visible to an operator.
 #[test]
-fn a_step_that_fails_for_good_is_dead_and_says_why() {
+fn step_without_retries_left_is_dead_with_its_error() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     let key = StepKey {
@@ -209,7 +209,7 @@ fn a_step_that_fails_for_good_is_dead_and_says_why() {
 /// While a provider is not called for an hour, postponed payments use up no attempts, and the order does not
 /// change.
 #[test]
-fn a_step_that_is_put_off_is_not_nearer_to_its_end() {
+fn postponing_a_step_uses_up_no_attempts() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     let key = StepKey {
@@ -238,7 +238,7 @@ fn a_step_that_is_put_off_is_not_nearer_to_its_end() {
 
 /// A redriven step is a new attempt with all of its retries, and late results of earlier attempts are ignored.
 #[test]
-fn a_redriven_step_starts_afresh_and_its_past_is_void() {
+fn redriven_step_has_all_retries_and_ignores_late_results() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     let key = StepKey {
@@ -282,7 +282,7 @@ fn a_redriven_step_starts_afresh_and_its_past_is_void() {
 
 /// When a provider recovers after hours, an operator can start retries immediately.
 #[test]
-fn a_step_that_waits_for_its_retry_is_tried_when_an_operator_says_so() {
+fn pending_retry_can_be_started_immediately() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     let key = StepKey {
@@ -324,7 +324,7 @@ fn a_step_that_waits_for_its_retry_is_tried_when_an_operator_says_so() {
 
 /// A result that the step can't have is an internal error and changes nothing.
 #[test]
-fn a_result_that_does_not_fit_its_step_is_refused() {
+fn result_of_another_kind_of_step_is_refused() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let id = shop.order(&[("A", 1)]).unwrap();
     let key = StepKey {

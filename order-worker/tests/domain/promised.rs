@@ -27,7 +27,7 @@ fn accepted(shop: &mut Shop, quantity: u32) -> Value {
 }
 
 #[test]
-fn what_can_not_be_fulfilled_says_nothing_of_somebody_who_was_erased_meanwhile() {
+fn rejected_order_contains_no_data_of_an_erased_customer() {
     let mut shop = Shop::with_stock(&[("A", "main", 5)]);
     let refused = accepted(&mut shop, 9);
     assert_eq!(refused["cancel_reason"], "out_of_stock");

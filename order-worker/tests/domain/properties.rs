@@ -193,7 +193,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_nothing_is_oversold_left_behind_or_paid_twice(random_actions in vec(random_action(), 1..120)) {
+    fn random_histories_never_oversell_leak_reservations_or_pay_twice(random_actions in vec(random_action(), 1..120)) {
         let mut shop = Shop::with_stock(&[("A", "east", 6), ("A", "west", 3), ("B", "west", 4)]);
         let mut orders = Vec::new();
         for random_action in random_actions {

@@ -431,7 +431,7 @@ fn simulate(seed: u64) -> usize {
 }
 
 #[test]
-fn crashes_between_any_two_effects_lose_and_double_nothing() {
+fn crashes_between_any_two_effects_lose_or_duplicate_nothing() {
     let setting = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     if let Some(seed) = setting("SIMULATION_SEED") {
         simulate(seed);

@@ -162,7 +162,7 @@ impl Fixture {
 }
 
 #[test]
-fn what_tells_of_a_forgotten_event_is_given_up_and_says_nothing_of_the_endpoint() {
+fn delivery_of_a_deleted_event_fails_without_blaming_the_endpoint() {
     let mut fixture = Fixture::new();
     let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))
@@ -190,7 +190,7 @@ fn what_tells_of_a_forgotten_event_is_given_up_and_says_nothing_of_the_endpoint(
 }
 
 #[test]
-fn a_webhook_is_tried_for_a_day_and_its_endpoint_is_then_given_up() {
+fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
     let mut fixture = Fixture::new();
     let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))
@@ -212,7 +212,7 @@ fn a_webhook_is_tried_for_a_day_and_its_endpoint_is_then_given_up() {
 }
 
 #[test]
-fn an_endpoint_that_takes_others_is_not_given_up_for_one() {
+fn endpoint_is_not_disabled_for_one_failing_delivery() {
     let mut fixture = Fixture::new();
     let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))
@@ -244,7 +244,7 @@ fn an_endpoint_that_takes_others_is_not_given_up_for_one() {
 }
 
 #[test]
-fn the_result_of_an_attempt_that_is_not_waited_for_is_void() {
+fn result_of_an_unexpected_attempt_is_ignored() {
     let mut fixture = Fixture::new();
     let endpoint_id = fixture
         .endpoint(json!({"url": "https://example.com"}))
@@ -283,7 +283,7 @@ fn the_result_of_an_attempt_that_is_not_waited_for_is_void() {
 }
 
 #[test]
-fn an_endpoint_hears_what_it_asked_for_of_whom_it_may() {
+fn endpoint_gets_subscribed_events_of_its_storefront() {
     let mut fixture = Fixture::new();
     let body = json!({"url": "https://example.com", "event_types": ["order.*"]});
     let id = fixture.endpoint(body).unwrap();
@@ -302,7 +302,7 @@ fn an_endpoint_hears_what_it_asked_for_of_whom_it_may() {
 }
 
 #[test]
-fn anothers_webhook_is_like_none_whatever_is_known_of_it() {
+fn foreign_delivery_is_not_found_even_with_if_match() {
     let mut fixture = Fixture::new();
     let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))
@@ -320,7 +320,7 @@ fn anothers_webhook_is_like_none_whatever_is_known_of_it() {
 }
 
 #[test]
-fn there_is_a_limit_to_endpoints() {
+fn number_of_endpoints_is_limited() {
     let mut fixture = Fixture::new();
     for _ in 0..MAX_ENDPOINTS {
         fixture
@@ -334,7 +334,7 @@ fn there_is_a_limit_to_endpoints() {
 proptest! {
     /// A delivery always ends, and is due exactly while it is pending.
     #[test]
-    fn a_webhook_always_ends(codes in proptest::collection::vec(200u16..600, 1..80)) {
+    fn delivery_always_ends(codes in proptest::collection::vec(200u16..600, 1..80)) {
         let mut fixture = Fixture::new();
         let endpoint_id = fixture.endpoint(json!({"url": "https://example.com"})).unwrap();
         let id = fixture.delivery(endpoint_id);
@@ -359,7 +359,7 @@ proptest! {
 }
 
 #[test]
-fn an_endpoint_is_told_of_what_happened_after_it_was_enabled_last() {
+fn reenabling_an_endpoint_records_the_version() {
     let mut fixture = Fixture::new();
     let id = fixture
         .endpoint(json!({"url": "https://example.com/"}))

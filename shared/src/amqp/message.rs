@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_too_long_for_amqp_is_cut_at_a_character() {
+    fn long_amqp_names_are_truncated_at_a_character_boundary() {
         assert_eq!(short(&"ä".repeat(200)).as_str().len(), 254);
         assert_eq!(short("order.get").as_str(), "order.get");
     }

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_with_many_bytes_takes_no_more_answers() {
+    fn replies_are_split_into_messages_by_size() {
         let travel = |sizes: &[usize]| -> Vec<Vec<usize>> {
             let messages = in_messages(sizes.iter().map(|size| answer(*size)));
             let sizes = messages
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_no_message_can_hold_is_answered_all_the_same() {
+    fn oversized_reply_is_replaced_by_an_error() {
         for (size, fits) in [(MAX_ANSWER_BYTES, true), (MAX_ANSWER_BYTES + 1, false)] {
             let reply = small_enough(answer(size)).reply;
             let code = reply.outcome.err().map(|failure| failure.code);

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_means_types_and_beginnings() {
+    fn event_filter_matches_types_and_prefixes() {
         let filter: EventFilter = "order.created, payment.*".parse().unwrap();
         assert!(filter.matches("order.created"));
         assert!(filter.matches("payment.voided"));
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_an_id_a_cursor_or_now() {
+    fn feed_position_is_an_id_a_cursor_or_now() {
         for text in ["0", "17", "now", "0192f0c1-2345-7abc-8def-0123456789ab"] {
             assert_eq!(String::from(text.parse::<After>().unwrap()), text);
         }

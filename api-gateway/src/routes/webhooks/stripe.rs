@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_signed_with_the_secret_lately_is_trusted() {
+    fn signature_must_be_valid_and_recent() {
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"whsec_test");
         let body = br#"{"id": "evt_1"}"#;
         let tag = hmac::sign(&key, &[b"1700000000.", &body[..]].concat());

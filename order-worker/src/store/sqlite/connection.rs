@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_bound_by_their_number_wherever_they_stand() {
+    fn arguments_are_bound_by_number() {
         let connection = Raw::open_in_memory().unwrap();
         let mut statement = connection.prepare("SELECT $2 || $1 || $2").unwrap();
         let arguments = [Argument::from("a"), Argument::from("b")];

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_takes_long_is_begun_again_and_ends_after_its_time() {
+    async fn long_query_is_restarted_in_the_long_queue_and_times_out() {
         let path = std::env::temp_dir().join(format!("reader-{}.db", uuid::Uuid::now_v7()));
         drop(Raw::open(&path).unwrap());
         let readers = Readers::of(path.clone());

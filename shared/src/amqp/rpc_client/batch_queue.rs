@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_at_the_same_moment_goes_together_and_few_messages_are_under_way() {
+    async fn concurrent_requests_are_batched_and_messages_in_flight_limited() {
         let line = BatchQueue::new();
         let mut places = Vec::new();
         for count in 1..=WINDOW {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_does_not_grow_beyond_its_bytes_but_takes_any_single_request() {
+    async fn batch_is_limited_in_bytes_but_accepts_any_single_request() {
         let line = BatchQueue::new();
         for bytes in [MAX_BYTES - 1, 3 * MAX_BYTES, 1, 2 * MAX_BYTES] {
             line.enter(Item(bytes));

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_of_a_batch_that_is_no_envelope_harms_no_other() {
+    fn invalid_reply_in_a_batch_does_not_affect_others() {
         let ids = [Uuid::now_v7(), Uuid::now_v7()];
         let batch = |second: &str| {
             let [first, other] = ids;

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_role_is_refused_and_control_characters_are_dropped() {
+    fn unknown_role_is_refused_and_control_characters_are_removed() {
         let headers = CallHeaders {
             role: Some("root".into()),
             ..CallHeaders::default()
@@ -296,13 +296,13 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_while_reading_is_that_requests_answer() {
+    fn panic_while_parsing_becomes_an_internal_error() {
         let read = guarded(|| panic!("an input that nobody thought of"));
         assert_eq!(read.unwrap_err().code, Code::Internal);
     }
 
     #[test]
-    fn the_earlier_deadline_counts() {
+    fn earlier_deadline_applies() {
         let now = Instant::now();
         let minute = Duration::from_mins(1);
         let until = |millis: u128| CallHeaders {
