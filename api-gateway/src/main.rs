@@ -129,7 +129,7 @@ async fn main() -> ExitCode {
 
 async fn ask() -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    health::ask(config::http_addr(&Env::from_process())?).await
+    health::check_ready(config::http_addr(&Env::from_process())?).await
 }
 
 fn check() -> anyhow::Result<()> {
@@ -167,7 +167,7 @@ async fn run() -> anyhow::Result<()> {
     tracing::info!(%address, "api-gateway serves http://{address}");
 
     let metrics = Metrics::install().context("can't measure")?;
-    tokio::spawn(metrics.clone().keep_up());
+    tokio::spawn(metrics.clone().run_upkeep());
     if let Some(metrics_addr) = config.metrics_addr {
         let listener = TcpListener::bind(metrics_addr)
             .await

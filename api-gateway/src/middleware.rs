@@ -300,10 +300,10 @@ fn note(mut span: Span, id: &RequestId, status: u16) {
     if !span.is_recording() {
         return;
     }
-    span.note("request_id", id.as_str().to_owned());
-    span.note("http.response.status_code", i64::from(status));
+    span.set_attribute("request_id", id.as_str().to_owned());
+    span.set_attribute("http.response.status_code", i64::from(status));
     if status >= 500 {
-        span.fail(status.to_string(), &"");
+        span.record_error(status.to_string(), &"");
     }
 }
 

@@ -237,7 +237,7 @@ impl WorkerClient {
         {
             Some(Ok(())) => Ok(accept.id),
             Some(Err(
-                error @ (PublishError::Away(_)
+                error @ (PublishError::Unavailable(_)
                 | PublishError::Refused
                 | PublishError::Unroutable(_)),
             )) => {

@@ -21,7 +21,7 @@ use shared::{
         publisher::{Publisher, Target},
         topology::{DEAD_LETTER_QUEUE, STEP_QUEUE},
     },
-    dead_letter::{Dead, DeadLetter, DeadLetterRef, ListDeadLetters},
+    dead_letter::{DeadLetter, DeadLetterRef, DeadLetterSource, ListDeadLetters},
     etag::IfMatch,
     order::{ACCEPT_ORDER, AcceptOrder},
     outcome::{Code, Failure, Json, RpcReply},
@@ -242,9 +242,9 @@ impl ArchivedMessage {
     }
 
     /// The representation for operators.
-    pub fn represent(self, queue: String) -> Dead {
+    pub fn represent(self, queue: String) -> DeadLetterSource {
         let is_long = self.body.chars().count() > SHOWN;
-        Dead::Message {
+        DeadLetterSource::Message {
             queue,
             message_type: self.kind,
             message_id: self.message_id,

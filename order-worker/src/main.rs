@@ -191,7 +191,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Health => health::ask(config::http_addr(&env)?).await?,
+        Command::Health => health::check_ready(config::http_addr(&env)?).await?,
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let name = command.get_name().to_owned();

@@ -23,11 +23,12 @@ use futures_util::{FutureExt, StreamExt, future::Either, stream::FuturesUnordere
 use shared::{
     amqp::{
         connection::Broker,
-        consumer::give_back,
+        consumer::requeue_all,
         message::Incoming,
         publisher::Replier,
         rpc_server::{
-            BatchEntry, EntryReply, Identity, MESSAGE_BYTES, RequestMessage, RpcRequest, requests,
+            BatchEntry, EntryReply, MessageIdentity, REPLY_MESSAGE_BYTES, RequestMessage,
+            RpcRequest, requests,
         },
     },
     id::OrderId,
@@ -103,7 +104,7 @@ impl Rpc {
             tasks.spawn(self.clone().answer(delivery));
         }
         // Requeued for other workers.
-        give_back(deliveries).await;
+        requeue_all(deliveries).await;
     }
 
     /// Handles the requests of a message. Replies that are ready at the same moment are sent together, and none
@@ -150,7 +151,7 @@ impl Rpc {
                 tasks.push(Either::Right(self.look_up(mem::take(&mut looks))));
             }
             // Sends a full reply message before more results are collected.
-            let mut room = MESSAGE_BYTES;
+            let mut room = REPLY_MESSAGE_BYTES;
             while looks.is_empty()
                 && room > 0
                 && let Some(Some(done)) = tasks.next().now_or_never()
@@ -183,10 +184,10 @@ impl Rpc {
             }
         }
         match replied {
-            Ok(()) => reply_to.settle().await,
+            Ok(()) => reply_to.ack().await,
             Err(away) => {
                 tracing::warn!(%away, "a request could not be answered");
-                reply_to.leave().await;
+                reply_to.requeue().await;
             }
         }
     }
@@ -204,7 +205,7 @@ impl Rpc {
         }
         let idempotency = idempotency(&request)?;
         let has_name = request.idempotency_key.is_some()
-            || matches!(request.identity, Some(Identity::Named(_)));
+            || matches!(request.identity, Some(MessageIdentity::MessageId(_)));
         let asking = CommandContext {
             caller: request.caller,
             idempotency,

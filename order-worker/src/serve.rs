@@ -83,7 +83,7 @@ fn tell_health(
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) {
-    spawn(tasks, stop, health.metrics.clone().keep_up());
+    spawn(tasks, stop, health.metrics.clone().run_upkeep());
     let (app, stop) = (health::routes(health), stop.clone());
     tasks.spawn(async move {
         let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());

@@ -139,7 +139,7 @@ pub async fn system(store: &Store, insight: &WorkerStats) -> Result<SystemStats,
     let backlog = store.backlog(Timestamp::now()).await?;
     let (mut queues, mut workers) = (BTreeMap::new(), None);
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        let told = insight.publisher.queue(queue).await.ok();
+        let told = insight.publisher.queue_counts(queue).await.ok();
         queues.insert(queue.to_owned(), told.map(|(messages, _)| messages));
         if queue == REQUEST_QUEUE {
             workers = told.map(|(_, consumers)| consumers);
@@ -163,7 +163,7 @@ pub async fn system(store: &Store, insight: &WorkerStats) -> Result<SystemStats,
 /// Notes the lengths of the queues, for Prometheus, as far as the broker tells them.
 pub async fn measure_queues(insight: &WorkerStats) {
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        if let Ok((messages, consumers)) = insight.publisher.queue(queue).await {
+        if let Ok((messages, consumers)) = insight.publisher.queue_counts(queue).await {
             metrics::gauge!("queue_messages", "queue" => queue).set(f64::from(messages));
             metrics::gauge!("queue_consumers", "queue" => queue).set(f64::from(consumers));
         }

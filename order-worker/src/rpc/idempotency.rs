@@ -3,7 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use shared::{
-    amqp::rpc_server::{Identity, RpcRequest},
+    amqp::rpc_server::{MessageIdentity, RpcRequest},
     etag::IfMatch,
     outcome::Failure,
     request::{Caller, Request, Role},
@@ -23,9 +23,9 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
     }
     let scope = scope(&request.caller, &request.request);
     let (key, trust) = match &request.identity {
-        Some(Identity::Named(id)) => (format!("{scope}/message/{id}"), Trust::Message),
-        Some(Identity::Waiting {
-            place,
+        Some(MessageIdentity::MessageId(id)) => (format!("{scope}/message/{id}"), Trust::Message),
+        Some(MessageIdentity::Correlation {
+            key,
             is_redelivered,
         }) => {
             let trust = if *is_redelivered {
@@ -33,7 +33,7 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
             } else {
                 Trust::FirstDelivery
             };
-            (format!("{scope}/delivery/{place}"), trust)
+            (format!("{scope}/delivery/{key}"), trust)
         }
         None => return Ok(None),
     };

@@ -10,7 +10,7 @@ use shared::{
     order::{GetOrder, ListOrders, OrderHistory},
     outcome::{Failure, Json},
     page::Page,
-    product::cursor_behind,
+    product::cursor_after,
     request::{Caller, Role},
 };
 
@@ -42,7 +42,7 @@ impl Rpc {
                 let rows = self.store.products(&query).await.map_err(unreadable)?;
                 let rows = rows.map(|(product, shelves)| product.represent(Some(&shelves)));
                 Json::of(&Page::from_rows(rows, query.limit, |product| {
-                    cursor_behind(&product.sku)
+                    cursor_after(&product.sku)
                 }))
             }
             Query::Customer(query) => {

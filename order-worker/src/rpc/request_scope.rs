@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 use shared::{
     amqp::{
-        rpc_server::{CorrelationId, EntryReply, Identity, RpcRequest},
+        rpc_server::{CorrelationId, EntryReply, MessageIdentity, RpcRequest},
         topology::REQUEST_QUEUE,
     },
     order::GetOrder,
@@ -35,10 +35,10 @@ pub(super) struct RequestScope {
 impl RequestScope {
     pub(super) fn begin(correlation_id: CorrelationId, request: &mut RpcRequest) -> Self {
         let pattern = request.request.pattern();
-        let span = trace::processing(
+        let span = trace::consumer_span(
             REQUEST_QUEUE,
             pattern,
-            &request.identity.as_ref().map_or("", Identity::name),
+            &request.identity.as_ref().map_or("", MessageIdentity::key),
             request.caller.traceparent.as_deref(),
         );
         span.pass_on(&mut request.caller.traceparent);
@@ -78,14 +78,14 @@ fn note(span: &mut Span, caller: &Caller, reply: &RpcReply) {
     if !span.is_recording() {
         return;
     }
-    span.note("request_id", caller.request_id.clone());
+    span.set_attribute("request_id", caller.request_id.clone());
     match &reply.outcome {
-        Ok(_) if reply.is_replay => span.note("idempotent_replayed", true),
+        Ok(_) if reply.is_replay => span.set_attribute("idempotent_replayed", true),
         Ok(_) => {}
         Err(failure) if failure.http_status() >= 500 => {
-            span.fail(failure.code.to_string(), failure);
+            span.record_error(failure.code.to_string(), failure);
         }
-        Err(failure) => span.note("error.type", failure.code.to_string()),
+        Err(failure) => span.set_attribute("error.type", failure.code.to_string()),
     }
 }
 

@@ -51,7 +51,7 @@ impl StepMessage {
                 Err(error) => (Vec::new(), Some(error)),
             };
         }
-        let parts = match batch::parts(&delivery.body) {
+        let parts = match batch::split_entries(&delivery.body) {
             Ok(parts) => parts,
             Err(error) => return (Vec::new(), Some(error)),
         };
@@ -111,7 +111,7 @@ fn together(rows: &[StepRow]) -> Vec<u8> {
         body,
     });
     let bytes = bodies.iter().map(|body| body.get().len()).sum();
-    batch::together(&entries.collect::<Vec<_>>(), bytes)
+    batch::to_json_array(&entries.collect::<Vec<_>>(), bytes)
 }
 
 fn step(row: &StepRow) -> StepMessage {

@@ -23,7 +23,7 @@ use futures_util::{
 use shared::{
     amqp::{
         connection::Broker,
-        consumer::{Undecodable, consume, give_back},
+        consumer::{Undecodable, consume, requeue_all},
         message::{Incoming, Outgoing},
         publisher::{Publisher, Target},
         topology::{DEAD_LETTER_EXCHANGE, STEP_QUEUE},
@@ -144,7 +144,7 @@ impl Steps {
             let steps = read.as_ref().map_or(1, |(messages, _)| messages.len());
             // Messages are taken one at a time for now, and a step may take 20 s. Should this worker die, the
             // step is sent again from its row when its lease ends.
-            if delivery.is_alone && matches!(read, Some((_, None))) {
+            if delivery.is_single && matches!(read, Some((_, None))) {
                 delivery.receipt.ack_now().await;
             }
             // Those behind it wait as they are.
@@ -163,7 +163,7 @@ impl Steps {
                 }
             }));
         }
-        give_back(deliveries).await;
+        requeue_all(deliveries).await;
     }
 
     /// Executes all steps of a message concurrently; settles it after the last of them.
@@ -205,10 +205,10 @@ impl Steps {
         };
         let (id, request_id) = (accept.id, caller.request_id.clone());
         let mut span =
-            trace::processing(STEP_QUEUE, ACCEPT_ORDER, &id, caller.traceparent.as_deref());
+            trace::consumer_span(STEP_QUEUE, ACCEPT_ORDER, &id, caller.traceparent.as_deref());
         if span.is_recording() {
-            span.note("order.id", id.to_string());
-            span.note("request_id", request_id.clone());
+            span.set_attribute("order.id", id.to_string());
+            span.set_attribute("request_id", request_id.clone());
         }
         span.pass_on(&mut caller.traceparent);
         let command = Command::Request {
@@ -306,7 +306,7 @@ impl Steps {
 
     async fn perform(&self, _claim: Claim, due: Due) -> anyhow::Result<()> {
         let Due { row, number, call } = due;
-        let mut span = trace::processing(
+        let mut span = trace::consumer_span(
             STEP_QUEUE,
             row.key.step.kind(),
             &message::Name(&row),

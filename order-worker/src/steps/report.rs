@@ -61,9 +61,9 @@ pub(super) fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
     if !span.is_recording() {
         return;
     }
-    span.note("order.id", row.key.order_id.to_string());
-    span.note("request_id", row.request_id.clone());
-    span.note("step.attempt", i64::from(row.attempt));
+    span.set_attribute("order.id", row.key.order_id.to_string());
+    span.set_attribute("request_id", row.request_id.clone());
+    span.set_attribute("step.attempt", i64::from(row.attempt));
     if let StepResult::Failed {
         error,
         is_transient,
@@ -71,10 +71,10 @@ pub(super) fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
     } = result
     {
         let kind = if *is_transient { "transient" } else { "final" };
-        span.fail(kind, error);
+        span.record_error(kind, error);
     }
     if let StepResult::PutOff { why } = result {
-        span.fail("put_off", why);
+        span.record_error("put_off", why);
     }
 }
 

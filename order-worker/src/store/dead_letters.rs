@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use shared::{
-    dead_letter::{Dead, DeadLetter},
+    dead_letter::{DeadLetter, DeadLetterSource},
     page::Rows,
 };
 use uuid::Uuid;
@@ -114,11 +114,11 @@ impl Store {
 }
 
 fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
-    let what = if let (Some(queue), Some(message)) = (row.maybe_text(7)?, row.maybe_text(8)?) {
+    let source = if let (Some(queue), Some(message)) = (row.maybe_text(7)?, row.maybe_text(8)?) {
         json::<ArchivedMessage>("message", message)?.represent(queue.to_owned())
     } else {
         let step: Step = parse("step", row.text(4)?)?;
-        Dead::Step {
+        DeadLetterSource::Step {
             order_id: parse("order_id", row.text(3)?)?,
             attempts: unsigned("attempt", row.integer(5)?)?,
             request_id: row.text(6)?.to_owned(),
@@ -130,6 +130,6 @@ fn dead_letter(row: &Row) -> Result<DeadLetter, StoreError> {
         id: row.text(0)?.to_owned(),
         died_at: timestamp(row.integer(1)?)?,
         reason: row.maybe_text(2)?.unwrap_or_default().to_owned(),
-        what,
+        source,
     })
 }

@@ -11,7 +11,7 @@ use shared::{
     id::{CustomerId, OrderId, Sku, Warehouse},
     order::ListOrders,
     page::Rows,
-    product::{ListProducts, sku_before},
+    product::{ListProducts, sku_of_cursor},
 };
 
 use super::{
@@ -183,7 +183,8 @@ impl Store {
             sql.push(" AND NOT is_deleted");
         }
         if let Some(cursor) = &filter.cursor {
-            sql.push(" AND sku > ").bind(sku_before(cursor).to_owned());
+            sql.push(" AND sku > ")
+                .bind(sku_of_cursor(cursor).to_owned());
         }
         sql.push(" ORDER BY sku LIMIT ").bind(filter.limit + 1);
         let (page, arguments) = sql.finish();

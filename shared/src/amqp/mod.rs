@@ -1,11 +1,12 @@
-//! AMQP: the only module that uses lapin.
+//! Messaging over RabbitMQ (AMQP 0-9-1). This is the only module that uses lapin.
 //!
 //! - [`topology`]: queues and exchanges, declared on every connection.
-//! - [`connection`]: a supervised connection that reconnects by itself.
+//! - [`connection`]: a supervised connection that reconnects automatically.
 //! - [`message`]: incoming and outgoing messages as plain types.
-//! - [`publisher`]: publishing with confirms, and replies without.
+//! - [`publisher`]: publishing with confirms, and replies without confirms.
 //! - [`consumer`]: deliveries with bounded prefetch and manual acknowledgement.
-//! - [`rpc_client`], [`rpc_server`]: requests and their envelopes; [`batch`]: several in one message.
+//! - [`rpc_client`], [`rpc_server`]: requests and their replies; [`batch`]: several of them in one message.
+//! - `clock` corrects deadlines for clock differences; `channel_lock` serializes publishing on a channel.
 //!
 //! lapin's own recovery is switched off; docs/decisions/0002-own-reconnect.md explains why.
 
