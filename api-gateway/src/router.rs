@@ -1,6 +1,9 @@
-//! The router and the state shared by its handlers.
+//! The router: all routes, the API description, the console and the metrics endpoint.
+//!
+//! Handlers are in [`crate::routes`]; their shared state is [`crate::state`]. Cross-cutting work is done in one layer,
+//! [`crate::middleware`].
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -10,82 +13,24 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use ring::hmac;
 use shared::{
-    amqp::{publisher::Publisher, rpc_client::RpcClient},
     metrics::{CONTENT_TYPE, Metrics},
     outcome::{Code, Failure},
     request::Role,
 };
-use standardwebhooks::Webhook;
-use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    auth::Auth, console, feed::Feed, middleware::RequestLayer, openapi, problem::Problem,
-    promises::Promises, rate_limit::RateLimit, routes,
+    console,
+    middleware::RequestLayer,
+    openapi,
+    problem::Problem,
+    routes,
+    state::{App, MetricsAccess},
 };
-
-/// State shared by handlers; cloning copies a handle only.
-#[derive(Clone)]
-pub(crate) struct App(Arc<Parts>);
-
-impl From<Parts> for App {
-    fn from(parts: Parts) -> Self {
-        Self(Arc::new(parts))
-    }
-}
-
-impl Deref for App {
-    type Target = Parts;
-
-    fn deref(&self) -> &Parts {
-        &self.0
-    }
-}
-
-/// See [`App`].
-pub(crate) struct Parts {
-    pub(crate) rpc: RpcClient,
-    /// Publishes orders that are accepted asynchronously.
-    pub(crate) publisher: Arc<Publisher>,
-    /// Keys under which orders were accepted that way.
-    pub(crate) promises: Promises,
-    pub(crate) auth: Auth,
-    pub(crate) rate_limit: Option<RateLimit>,
-    pub(crate) feed: Feed,
-    pub(crate) shipper_webhook: Option<Arc<Webhook>>,
-    pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
-    pub(crate) request_timeout: Duration,
-    pub(crate) modes: Modes,
-    pub(crate) metrics: Metrics,
-    pub(crate) metrics_access: MetricsAccess,
-    /// Cancelled when the gateway is asked to stop.
-    pub(crate) stopping: CancellationToken,
-}
-
-/// Access to `/metrics` at the API's address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MetricsAccess {
-    /// Everybody: the address is a loopback one.
-    Everybody,
-    /// Operators and admins.
-    Operators,
-    /// No access: metrics have an address of their own.
-    Elsewhere,
-}
-
-/// What is there only when it is asked for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Modes {
-    /// `DEBUG_API=1`
-    pub(crate) debug: bool,
-    /// `DEMO=1`
-    pub(crate) demo: bool,
-}
 
 /// All routes and their documentation. Cross-cutting work is done in one layer, [`crate::middleware`].
 /// Authorization under `/v1` is checked by [`crate::worker_client::WorkerClient`], through which every request
