@@ -160,7 +160,7 @@ proptest! {
         let refunded = order.payment.refunded + order.refund_written_off;
         prop_assert!(is_dead || refunded >= order.returned().min(order.payment.captured));
         // Goods that left without money are an operator's business, until that is written off.
-        prop_assert!(is_dead || order.orders_with_failing_payments() == 0, "{:?}", order);
+        prop_assert!(is_dead || order.unpaid() == 0, "{:?}", order);
         ends(&mut shop, id);
     }
 }
@@ -170,9 +170,8 @@ fn ends(shop: &mut Shop, id: OrderId) {
     let is = |shop: &Shop, status| shop.world.orders[&id].status == status;
     shop.discard_dead();
     if is(shop, OrderStatus::Processing) {
-        let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", orders_with_failing_payments)
-            .unwrap();
+        let unpaid = json!({"id": id, "allow_unpaid": true});
+        shop.ask("shipment.create", unpaid).unwrap();
     }
     if is(shop, OrderStatus::Shipped) {
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
@@ -256,7 +255,7 @@ fn a_discarded_capture_is_not_taken_with_the_rest() {
             (order.payment.captured, shop.provider[&id].captured),
             (300, 300)
         );
-        assert_eq!(order.orders_with_failing_payments(), 0);
+        assert_eq!(order.unpaid(), 0);
         shop.check_settled();
         // Unpaid items are not refunded.
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
@@ -289,10 +288,9 @@ fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
         shop.notify(id);
         shop.run_until_settled();
         assert_eq!(shop.dead(), [], "it was told once");
-        assert_eq!(shop.world.orders[&id].orders_with_failing_payments(), 0);
-        let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", orders_with_failing_payments)
-            .unwrap();
+        assert_eq!(shop.world.orders[&id].unpaid(), 0);
+        let unpaid = json!({"id": id, "allow_unpaid": true});
+        shop.ask("shipment.create", unpaid).unwrap();
         shop.run_until_settled();
         assert_eq!(shop.dead(), [capture], "goods left unpaid");
         shop.discard_dead();
@@ -332,21 +330,17 @@ fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
             assert_eq!(shop.dead(), []);
             let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
-            let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
-            shop.ask("shipment.create", orders_with_failing_payments)
-                .unwrap();
+            let unpaid = json!({"id": id, "allow_unpaid": true});
+            shop.ask("shipment.create", unpaid).unwrap();
         } else {
             apply_action(&mut shop, id, RandomAction::Ship(0));
         }
         shop.run_until_settled();
         assert_eq!(shop.dead(), [capture]);
         let order = &shop.world.orders[&id];
-        assert_eq!(
-            (order.payment.captured, order.orders_with_failing_payments()),
-            (250, 150)
-        );
+        assert_eq!((order.payment.captured, order.unpaid()), (250, 150));
         shop.discard_dead();
-        assert_eq!(shop.world.orders[&id].orders_with_failing_payments(), 0);
+        assert_eq!(shop.world.orders[&id].unpaid(), 0);
         shop.check_settled();
     }
 }

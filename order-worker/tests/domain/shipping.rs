@@ -48,13 +48,13 @@ impl Shop {
 /// An order of which one part left as TA and the other as TB.
 fn two_shipments(shop: &mut Shop) -> OrderId {
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     for (sku, quantity, number) in [("A", 2, "TA"), ("B", 1, "TB")] {
         let items = json!([{"sku": sku, "quantity": quantity}]);
         let body = json!({"items": items, "tracking_number": number});
         shop.ship(id, body).unwrap();
     }
-    shop.settle();
+    shop.run_until_settled();
     id
 }
 
@@ -92,13 +92,13 @@ fn an_update_about_an_unknown_shipment_or_number_changes_nothing() {
 fn a_number_that_several_shipments_share_means_all_of_them_and_no_other() {
     let mut shop = Shop::with_stock(&[("A", "east", 9), ("B", "west", 9), ("C", "north", 9)]);
     let id = shop.order(&[("A", 1), ("B", 1), ("C", 1)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     for (sku, number) in [("A", "T1"), ("B", "T1"), ("C", "T2")] {
         let items = json!([{"sku": sku, "quantity": 1}]);
         shop.ship(id, json!({"items": items, "tracking_number": number}))
             .unwrap();
     }
-    shop.settle();
+    shop.run_until_settled();
     shop.told(id, "delivered", json!({"tracking_number": "T1"}))
         .unwrap();
     let with = |number: &str| -> Vec<ShipmentStatus> {
@@ -118,10 +118,10 @@ fn a_number_that_several_shipments_share_means_all_of_them_and_no_other() {
 fn what_has_no_label_yet_leaves_under_a_number_that_is_new() {
     let mut shop = stocked();
     let id = shop.order(&[("A", 3)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     let part = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
     shop.ship(id, part).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     // The rest waits without a label. Nobody can have delivered it, or brought it back.
     for kind in [
         "in_transit",
@@ -144,7 +144,7 @@ fn what_has_no_label_yet_leaves_under_a_number_that_is_new() {
     let statuses = shop.statuses(id);
     assert!(statuses.contains(&("TA".to_owned(), ShipmentStatus::Shipped)));
     assert!(statuses.contains(&("TX".to_owned(), ShipmentStatus::Delivered)));
-    shop.settle();
+    shop.run_until_settled();
     shop.check_settled();
 }
 
@@ -152,7 +152,7 @@ fn what_has_no_label_yet_leaves_under_a_number_that_is_new() {
 fn what_comes_back_of_the_whole_order_is_what_has_left() {
     let mut shop = stocked();
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     let before = shop.only(id).clone();
     for kind in ["returned", "failed"] {
         let failure = shop.told(id, kind, json!({})).unwrap_err();
@@ -201,7 +201,7 @@ fn the_shippers_time_counts_within_reason() {
     assert_eq!(delivered_at(&shop, "TB"), at(shop.clock));
 
     let id = shop.order(&[("A", 1)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     shop.clock += 3_600_000;
     let left = at(shop.clock - 1_800_000);
     shop.told(id, "shipped", json!({"timestamp": left}))
@@ -216,7 +216,7 @@ fn the_shippers_time_counts_within_reason() {
 
     // Before the order was made.
     let id = shop.order(&[("A", 1)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     shop.told(id, "shipped", json!({"timestamp": "2020-01-01T00:00:00Z"}))
         .unwrap();
     let shipment = &shop.only(id).shipments[0];
@@ -227,13 +227,13 @@ fn the_shippers_time_counts_within_reason() {
 fn a_label_is_withdrawn_and_what_was_in_it_leaves_otherwise() {
     let mut shop = stocked();
     let id = shop.order(&[("A", 2)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     let label = shop.only(id).shipments[0].clone();
     let cancel = json!({"id": id, "shipment_id": label.id, "reason": "torn"});
     let order = shop.ask("shipment.cancel", cancel.clone()).unwrap();
     assert_eq!(order["shipments"][0]["status"], "cancelled");
     let withdraws = Step::CancelShipment("east".parse().unwrap());
-    assert!(shop.waiting().iter().any(|key| key.step == withdraws));
+    assert!(shop.due_steps().iter().any(|key| key.step == withdraws));
     // Asking again changes nothing, and what is not there is not found.
     let version = shop.only(id).version;
     shop.ask("shipment.cancel", cancel).unwrap();
@@ -242,7 +242,7 @@ fn a_label_is_withdrawn_and_what_was_in_it_leaves_otherwise() {
     let foreign = json!({"id": other, "shipment_id": label.id});
     let failure = shop.ask("shipment.cancel", foreign).unwrap_err();
     assert_eq!(failure.code, Code::NotFound);
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.shelf("A", "east"), (9, 3));
     let order = shop.ship(id, json!({"tracking_number": "T2"})).unwrap();
     assert_eq!(order["status"], "shipped");
@@ -250,7 +250,7 @@ fn a_label_is_withdrawn_and_what_was_in_it_leaves_otherwise() {
     let late = json!({"id": id, "shipment_id": left});
     let failure = shop.ask("shipment.cancel", late).unwrap_err();
     assert_eq!(failure.code, Code::InvalidState);
-    shop.settle();
+    shop.run_until_settled();
     shop.check_settled();
 }
 
@@ -260,12 +260,12 @@ fn of_an_order_whose_rest_is_cancelled_only_what_left_is_paid_for() {
         let mut shop = stocked();
         shop.captures_in_parts = captures_in_parts;
         let id = shop.order(&[("A", 3), ("B", 2)]).unwrap();
-        shop.settle();
+        shop.run_until_settled();
         let whole = shop.ask("order.cancel_remaining", json!({"id": id}));
         assert_eq!(whole.unwrap_err().code, Code::InvalidState);
         let part = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
         shop.ship(id, part).unwrap();
-        shop.settle();
+        shop.run_until_settled();
         let body = json!({"id": id, "reason": "broken"});
         let order = shop.ask("order.cancel_remaining", body.clone()).unwrap();
         assert_eq!(order["status"], "shipped");
@@ -280,7 +280,7 @@ fn of_an_order_whose_rest_is_cancelled_only_what_left_is_paid_for() {
         let version = shop.only(id).version;
         shop.ask("order.cancel_remaining", body).unwrap();
         assert_eq!(shop.only(id).version, version, "asked again");
-        shop.settle();
+        shop.run_until_settled();
         let order = shop.only(id);
         assert_eq!((order.payment.captured, order.payment.refunded), (100, 0));
         assert_eq!(shop.provider[&id].captured, 100);
@@ -291,7 +291,7 @@ fn of_an_order_whose_rest_is_cancelled_only_what_left_is_paid_for() {
         shop.told(id, "delivered", json!({"tracking_number": "TA"}))
             .unwrap();
         assert_eq!(shop.only(id).status, OrderStatus::Delivered);
-        shop.settle();
+        shop.run_until_settled();
         shop.check_settled();
     }
 }
@@ -301,20 +301,20 @@ fn a_capture_that_is_under_way_when_the_rest_is_cancelled_is_not_the_last() {
     let mut shop = stocked();
     shop.captures_in_parts = false;
     let id = shop.order(&[("A", 3)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     shop.ship(id, json!({"items": [{"sku": "A", "quantity": 1}]}))
         .unwrap();
     let capture = |shop: &Shop| {
-        let mut waiting = shop.waiting().into_iter();
-        waiting
+        let mut due_steps = shop.due_steps().into_iter();
+        due_steps
             .find(|key| key.step == Step::CapturePayment)
             .unwrap()
     };
     // The provider takes nothing of a part, and says so too late.
-    shop.perform(&capture(&shop), ProviderMode::Responds);
+    shop.execute_step(&capture(&shop), ProviderMode::Responds);
     shop.ask("order.cancel_remaining", json!({"id": id}))
         .unwrap();
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.only(id).payment.captured, 100);
     shop.check_settled();
 }
@@ -323,16 +323,16 @@ fn a_capture_that_is_under_way_when_the_rest_is_cancelled_is_not_the_last() {
 fn what_was_taken_for_goods_that_stay_is_given_back() {
     let mut shop = stocked();
     let id = shop.order(&[("A", 3)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     shop.ship(id, json!({"items": [{"sku": "A", "quantity": 1}]}))
         .unwrap();
     // The payment is captured completely in the provider's dashboard.
-    shop.elsewhere(id, ProviderEvent::Captured, true);
-    shop.settle();
+    shop.provider_event(id, ProviderEvent::Captured, true);
+    shop.run_until_settled();
     assert_eq!(shop.only(id).payment.captured, 300);
     shop.ask("order.cancel_remaining", json!({"id": id}))
         .unwrap();
-    shop.settle();
+    shop.run_until_settled();
     let payment = &shop.only(id).payment;
     assert_eq!((payment.captured, payment.refunded), (300, 200));
     assert_eq!(payment.status, PaymentStatus::PartiallyRefunded);
@@ -343,7 +343,7 @@ fn what_was_taken_for_goods_that_stay_is_given_back() {
 fn goods_leave_the_warehouse_that_is_named() {
     let mut shop = Shop::with_stock(&[("A", "east", 2), ("A", "west", 5), ("B", "west", 1)]);
     let id = shop.order(&[("A", 6), ("B", 1)]).unwrap();
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(
         (shop.shelf("A", "east"), shop.shelf("A", "west")),
         ((2, 1), (5, 5))
@@ -374,7 +374,7 @@ fn goods_leave_the_warehouse_that_is_named() {
         (shop.shelf("A", "west"), shop.shelf("B", "west")),
         ((1, 0), (0, 0))
     );
-    shop.settle();
+    shop.run_until_settled();
     assert_eq!(shop.only(id).payment.captured, 700);
     shop.check_settled();
 }
@@ -418,15 +418,15 @@ enum RandomAction {
         number: u8,
         warehouse: u8,
     },
-    RpcReply {
+    Update {
         update: usize,
         id: Option<usize>,
         number: Option<u8>,
     },
     CancelShipment(usize),
     CancelRemaining,
-    Perform(usize),
-    Arrive(usize),
+    ExecuteStep(usize),
+    DeliverResult(usize),
 }
 
 fn random_action() -> impl Strategy<Value = RandomAction> {
@@ -437,7 +437,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
             RandomAction::Ship { sku, quantity, number, warehouse }
         }),
         5 => (0_usize..6, id, number)
-            .prop_map(|(update, id, number)| RandomAction::Told { update, id, number }),
+            .prop_map(|(update, id, number)| RandomAction::Update { update, id, number }),
         1 => (0_usize..4).prop_map(RandomAction::CancelShipment),
         1 => Just(RandomAction::CancelRemaining),
         4 => any::<usize>().prop_map(RandomAction::ExecuteStep),
@@ -462,7 +462,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             }
             let _ = shop.ship(id, body);
         }
-        RandomAction::Told {
+        RandomAction::Update {
             update,
             id: index,
             number,
@@ -521,9 +521,9 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             );
         }
         RandomAction::ExecuteStep(index) => {
-            let waiting = shop.waiting();
-            if !waiting.is_empty() {
-                shop.perform(&waiting[index % waiting.len()], ProviderMode::Responds);
+            let due_steps = shop.due_steps();
+            if !due_steps.is_empty() {
+                shop.execute_step(&due_steps[index % due_steps.len()], ProviderMode::Responds);
             }
         }
         RandomAction::DeliverResult(index) => {
@@ -545,13 +545,13 @@ proptest! {
         let mut shop = Shop::with_stock(&[("A", "east", 4), ("A", "west", 4), ("B", "west", 4)]);
         shop.captures_in_parts = captures_in_parts;
         let id = shop.order(&[("A", 5), ("B", 3)]).unwrap();
-        shop.settle();
+        shop.run_until_settled();
         for random_action in &random_actions {
             apply_action(&mut shop, id, random_action);
         }
-        shop.settle();
+        shop.run_until_settled();
         let _ = shop.ask("order.cancel_remaining", json!({"id": id}));
-        shop.settle();
+        shop.run_until_settled();
         shop.check_settled();
         let order = shop.only(id);
         // By now nothing more will leave, so a provider that takes all at once has taken it.

@@ -94,7 +94,7 @@ impl EntryReply {
 
 /// The reply queue of a message, and the receipt that settles the message after all replies.
 pub struct ReplyTo {
-    reply_to: Option<String>,
+    queue: Option<String>,
     /// Whether the replies are sent as a batch, as the requests were.
     is_batch: bool,
     receipt: Receipt,
@@ -194,7 +194,7 @@ impl RequestMessage {
             (false, vec![single_entry(&message)])
         };
         let reply_to = ReplyTo {
-            reply_to: message.reply_to,
+            queue: message.reply_to,
             is_batch,
             receipt: message.receipt,
         };
@@ -212,7 +212,7 @@ impl ReplyTo {
         replier: &Replier,
         replies: Vec<EntryReply>,
     ) -> Result<(), BrokerUnavailable> {
-        let Some(reply_to) = &self.reply_to else {
+        let Some(queue) = &self.queue else {
             for failure in replies
                 .iter()
                 .filter_map(|reply| reply.reply.outcome.as_ref().err())
@@ -224,11 +224,11 @@ impl ReplyTo {
         let replies = replies.into_iter().map(limit_size);
         if self.is_batch {
             for replies in split_into_messages(replies) {
-                replier.reply(reply_to, &batch_message(replies)).await?;
+                replier.reply(queue, &batch_message(replies)).await?;
             }
         } else {
             for reply in replies {
-                replier.reply(reply_to, &single_message(reply)).await?;
+                replier.reply(queue, &single_message(reply)).await?;
             }
         }
         Ok(())
