@@ -1,4 +1,7 @@
-//! Customers: representation and requests. A customer belongs to one storefront and places its orders.
+//! Customers: representation and requests.
+//!
+//! A customer belongs to one storefront; every order names its customer. Orders of blocked customers are
+//! refused. Erasing a customer removes the personal data, but keeps the orders.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

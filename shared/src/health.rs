@@ -1,5 +1,7 @@
-//! Health probe for container engines: `api-gateway health` and `order-worker health` ask the running program
-//! on this machine whether it is ready.
+//! Health probe for container engines.
+//!
+//! The subcommand `health` of both programs requests `/readyz` of the program that runs on this machine. Its
+//! exit status tells the container engine whether the program is ready.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},

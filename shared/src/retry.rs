@@ -1,4 +1,6 @@
-//! Steps that failed and will be retried: representation and requests. Steps that will not be retried are in
+//! Steps that failed and will be retried: representation and requests.
+//!
+//! Operators can list them and retry them at once. Steps that will not be retried are in
 //! [`crate::dead_letter`].
 
 use jiff::Timestamp;

@@ -1,4 +1,6 @@
 //! OpenAPI schemas of fields whose constraints can't be derived from their Rust types.
+//!
+//! The limits must agree with those of the parsing code, such as [`crate::order`] and [`crate::webhook`].
 
 use serde_json::json;
 use utoipa::openapi::{

@@ -1,4 +1,7 @@
-//! Graceful shutdown: SIGTERM or Ctrl-C cancels one token that every task watches.
+//! Graceful shutdown.
+//!
+//! SIGTERM or SIGINT (Ctrl-C) cancels one token that every task of the process watches. Each task then
+//! finishes its current work and ends.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

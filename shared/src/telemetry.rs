@@ -1,5 +1,7 @@
-//! Logging to standard output: one line per event, as text or JSON. Traces are in [`crate::trace`], metrics
-//! in [`crate::metrics`].
+//! Logging to standard output: one line per event, as text or JSON.
+//!
+//! `RUST_LOG` selects the events, `LOG_FORMAT` the format. Traces are in [`crate::trace`], metrics in
+//! [`crate::metrics`].
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;

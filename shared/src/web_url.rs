@@ -1,5 +1,6 @@
-//! Parses http and https URLs of callers strictly: a URL that would be repaired to a different one is
-//! refused.
+//! Strict parsing of http and https URLs from callers: image URLs and webhook endpoints.
+//!
+//! A malformed URL that a URL parser would repair into a different one is refused.
 
 use url::{Host, Url};
 

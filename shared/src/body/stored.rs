@@ -1,5 +1,7 @@
-//! Parses JSON that this system has written itself: rows of the database and messages. Earlier versions may
-//! have nested it deeper than `serde_json` accepts by default.
+//! Parses JSON that this system has written itself: rows of the database and messages.
+//!
+//! Earlier versions may have nested it deeper than `serde_json` accepts by default. Bodies of clients are
+//! parsed by [`super::parse`], which is stricter.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Deserializer, Error};
@@ -8,7 +10,7 @@ use serde_json::{Deserializer, Error};
 /// stored representation adds a few. Deeper JSON could exhaust the stack.
 const MAX_STORED_NESTING: usize = 256;
 
-/// Parses JSON that this system has written itself, up to [`MAX_STORED_NESTING`] levels.
+/// Parses JSON that this system has written itself, nested up to 256 levels.
 ///
 /// # Errors
 /// When it is not JSON, not a `T`, or nested deeper than 256 levels.

@@ -1,5 +1,7 @@
-//! Strict JSON parser: like that of `serde_json::Value`, but duplicate member names are an error, the nesting
-//! is limited, and no member name has a special meaning.
+//! Strict JSON parser for bodies of clients, used by [`super::parse`].
+//!
+//! Like that of `serde_json::Value`, but duplicate member names are an error, the nesting is limited, and no
+//! member name has a special meaning.
 
 use std::{cell::Cell, fmt};
 

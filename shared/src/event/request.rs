@@ -1,5 +1,7 @@
-//! The request for a page of the event feed, with its position ([`After`]) and filter ([`EventFilter`]), and
-//! the page.
+//! Reading the event feed: the request [`ListEvents`] and its reply [`EventPage`].
+//!
+//! A request has a start position ([`After`]) and a filter of event types ([`EventFilter`]), which webhook
+//! endpoints use as well. A request at the end of the feed can wait for new events.
 
 use std::{fmt, str::FromStr};
 

@@ -1,5 +1,9 @@
-//! Requests about orders, and the parsing of their fields: `create`, `read` (get, list, history), `change`
-//! (cancel, delete, approve), `payment` and `shipment`.
+//! Requests about orders, and the parsing of their fields.
+//!
+//! - `create`: creating an order.
+//! - `read`: getting an order, its history, or a list.
+//! - `change`: cancelling, deleting, restoring, approving, rejecting.
+//! - `payment`, `shipment`: refunds, payment notifications, shipments.
 
 mod change;
 mod create;

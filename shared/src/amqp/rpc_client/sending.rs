@@ -1,5 +1,7 @@
-//! Sends requests: publishes the calls of a [`BatchQueue`] as one message and ends the calls of a message
-//! that could not be sent. [`super::replies`] receives the replies.
+//! Sends requests.
+//!
+//! Publishes the calls of a [`BatchQueue`] as one message. If the message could not be sent, or the broker
+//! refused it, its calls end at once with `UNAVAILABLE`. [`super::replies`] receives the replies.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,8 @@
-//! Parses request messages strictly: properties, headers and body, of a single request or of each entry of a
-//! batch. An error becomes the reply to that request. [`crate::request`] defines the requests.
+//! Parses request messages strictly.
+//!
+//! Reads properties, headers and body of a single request, or of each entry of a batch. An error, even a
+//! panic, becomes the reply to that request only. [`crate::request`] defines the requests, [`super::header`]
+//! the headers.
 
 use std::{
     borrow::Cow,

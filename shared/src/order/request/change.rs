@@ -1,4 +1,6 @@
 //! Requests that change existing orders: cancel, delete, restore, approve, reject.
+//!
+//! Only their form is checked here; the worker decides whether the order's state allows the change.
 
 use serde::{Deserialize, Serialize};
 

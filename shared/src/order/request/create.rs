@@ -1,4 +1,7 @@
-//! The request to create an order, and its limits.
+//! The request to create an order ([`CreateOrder`]), and its limits.
+//!
+//! Only the form is checked here; the worker checks the customer, the products, the stock and the total. Card
+//! numbers are refused as a payment method, so that they are never stored.
 
 use std::{num::NonZeroU32, ops::RangeInclusive, str::FromStr};
 

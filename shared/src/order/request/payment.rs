@@ -1,4 +1,6 @@
 //! Requests about payments: refunds, and notifications of the payment provider.
+//!
+//! A notification has no payment data: the worker retrieves the payment from the provider.
 
 use serde::Serialize;
 

@@ -1,4 +1,6 @@
-//! Requests that read orders (one order, its history, a list), and the parsing of `limit` and `cursor`.
+//! Requests that read orders: one order, its history, a list.
+//!
+//! Also has the parsing of `limit` and `cursor`, which all lists share.
 
 use std::{fmt::Display, str::FromStr};
 

@@ -1,4 +1,7 @@
-//! Requests about shipments: created by operators, updated by the carrier.
+//! Requests about shipments.
+//!
+//! An operator creates a shipment, or cancels one that has not been handed to the carrier. The carrier's
+//! webhook, or an operator, updates its status.
 
 use std::str::FromStr;
 
