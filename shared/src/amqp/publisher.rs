@@ -301,7 +301,7 @@ impl Replier {
     /// Sends `message` to the caller's reply queue as soon as the broker accepts it.
     ///
     /// # Errors
-    /// [`BrokerUnavailable`] if the broker did not accept it within [`REPLY_TIMEOUT`]; the caller has timed
+    /// [`BrokerUnavailable`] if the broker did not accept it within 30 s; the caller has timed
     /// out by then.
     pub async fn reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), BrokerUnavailable> {
         let is_new =

@@ -5,10 +5,10 @@
 //! connection is lost, every pending call fails at once: with `UNAVAILABLE` when the request certainly had no
 //! effect, with `TIMEOUT` when it may have had one.
 //!
-//! Calls queued at the same moment are sent as one message ([`batch_queue`], [`super::batch`]). Reads and
+//! Calls queued at the same moment are sent as one message (`batch_queue`, [`super::batch`]). Reads and
 //! writes have separate queues, so a read never waits behind a write.
 //!
-//! [`sending`] publishes the requests, [`replies`] receives the replies, [`workers`] watches whether any
+//! `sending` publishes the requests, `replies` receives the replies, `workers` watches whether any
 //! worker consumes requests. The other end is [`super::rpc_server`].
 
 mod batch_queue;
