@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn null_in_a_merge_patch_removes_only_optional_values() {
+    fn null_in_a_merge_patch_removes_optional_fields() {
         let patch = |body: Value| {
             read(body, |fields| {
                 Some((

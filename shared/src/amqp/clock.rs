@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn deadline_is_corrected_for_a_worker_whose_clock_differs() {
+    fn deadline_is_corrected_for_workers_with_a_differing_clock() {
         let clocks = WorkerClocks::default();
         clocks.record("same", unix_now(), Duration::from_millis(5));
         assert_eq!(clocks.deadlines(Duration::from_secs(5)), None);

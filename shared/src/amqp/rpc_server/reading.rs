@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn request_is_refused_however_long_its_deadline_has_passed() {
+    fn request_past_its_deadline_is_refused() {
         let now = Instant::now();
         let expiration = Some(Duration::from_secs(5));
         for late in [Duration::from_secs(1), Duration::from_hours(1)] {
