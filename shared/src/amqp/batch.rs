@@ -24,7 +24,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{message::Headers, rpc_server::header};
+use super::{header, message::Headers};
 use crate::request::Caller;
 
 /// The property `type` of a batch message.
@@ -57,37 +57,37 @@ pub struct Entry<'a> {
     pub body: &'a RawValue,
 }
 
-/// The headers of a request, all optional; see [`super::rpc_server::header`].
+/// The headers of a request, all optional; see [`super::header`].
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct CallHeaders<'a> {
-    /// See [`super::rpc_server::header::ROLE`].
+    /// See [`super::header::ROLE`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::STOREFRONT`].
+    /// See [`super::header::STOREFRONT`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::ACTOR`].
+    /// See [`super::header::ACTOR`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::INTENT`].
+    /// See [`super::header::INTENT`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::REQUEST_ID`].
+    /// See [`super::header::REQUEST_ID`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::DEADLINE`].
+    /// See [`super::header::DEADLINE`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::WORKER_DEADLINES`].
+    /// See [`super::header::WORKER_DEADLINES`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub worker_deadlines: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::IDEMPOTENCY_KEY`].
+    /// See [`super::header::IDEMPOTENCY_KEY`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::IF_MATCH`].
+    /// See [`super::header::IF_MATCH`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub if_match: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::TRACEPARENT`].
+    /// See [`super::header::TRACEPARENT`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<Cow<'a, str>>,
 }

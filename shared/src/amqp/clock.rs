@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
+    header,
     message::{Headers, unix_now},
-    rpc_server::header,
 };
 
 /// Maximum round trip of a reply whose time is used: a slower reply gives the worker's time too imprecisely.

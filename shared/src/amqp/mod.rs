@@ -4,6 +4,7 @@
 //! - [`connection`]: a supervised connection that reconnects automatically.
 //! - [`message`]: incoming and outgoing messages as plain types.
 //! - [`publisher`]: publishing with confirms, and replies without confirms.
+//! - [`header`]: the names of request headers.
 //! - [`consumer`]: deliveries with bounded prefetch and manual acknowledgement.
 //! - [`rpc_client`], [`rpc_server`]: requests and their replies; [`batch`]: several of them in one message.
 //! - `clock` corrects deadlines for clock differences; `channel_lock` serializes publishing on a channel.
@@ -15,6 +16,7 @@ mod channel_lock;
 mod clock;
 pub mod connection;
 pub mod consumer;
+pub mod header;
 pub mod message;
 pub mod publisher;
 pub mod rpc_client;

@@ -23,8 +23,8 @@ use crate::{
     amqp::{
         batch::{BATCH, BatchReply},
         connection::Broker,
+        header,
         message::header_text,
-        rpc_server::header,
     },
     outcome::{Code, Failure, Json, Outcome, RpcReply},
 };
@@ -111,7 +111,7 @@ fn deliver(shared: &Shared, reply: Delivery) {
                 shared.complete(id, Reply::RpcReply(reply));
             }),
             Err(error) => {
-                tracing::error!(%error, "parsing a batch of replies failed; its calls will time out")
+                tracing::error!(%error, "parsing a batch of replies failed; its calls will time out");
             }
         };
     }

@@ -1,7 +1,7 @@
 //! Parses request messages strictly.
 //!
 //! Reads properties, headers and body of a single request, or of each entry of a batch. An error, even a
-//! panic, becomes the reply to that request only. [`crate::request`] defines the requests, [`super::header`]
+//! panic, becomes the reply to that request only. [`crate::request`] defines the requests, [`crate::amqp::header`]
 //! the headers.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use serde_json::{json, value::RawValue};
 use uuid::Uuid;
 
-use super::{BatchEntry, CorrelationId, MessageIdentity, RpcRequest, header};
+use super::{super::header, BatchEntry, CorrelationId, MessageIdentity, RpcRequest};
 use crate::{
     amqp::{
         batch::{self, CallHeaders, Entry, MAX_ENTRIES, UnreadableEntry},
