@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_are_one_list_and_what_stands_alone_is_there_once() {
+    fn repeated_list_headers_are_joined_and_repeated_single_headers_refused() {
         let twice = headers(&[("if-match", "\"1\""), ("if-match", "\"2\"")]);
         let name = HeaderName::from_static("if-match");
         assert_eq!(list(&twice, &name).unwrap().unwrap(), "\"1\", \"2\"");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn preferences_are_read_around_quoted_strings() {
+    fn preferences_are_parsed_with_quoted_strings() {
         let named = |lines: &[&'static str]| {
             let lines: Vec<_> = lines.iter().map(|line| ("prefer", *line)).collect();
             let read = preferences(&headers(&lines)).into_iter();

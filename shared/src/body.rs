@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_be_seen_is_refused() {
+    fn name_without_visible_characters_is_refused() {
         let name = visible_text(1..=20);
         for blank in [
             " ",
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn null_in_a_merge_patch_removes_what_may_be_absent() {
+    fn null_in_a_merge_patch_removes_optional_fields() {
         let patch = |body: Value| {
             read(body, |fields| {
                 Some((fields.change("a", string), fields.replace("b", string)))
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_accepted_can_be_read_inside_a_message() {
+    fn accepted_body_can_be_parsed_inside_a_message() {
         let body = nested(MAX_NESTING);
         parse(body.as_bytes()).unwrap();
         assert_eq!(
@@ -581,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn free_json_is_bounded_in_depth_and_has_no_nul() {
+    fn free_form_json_is_limited_in_depth_and_has_no_nul() {
         let free = |levels: usize| {
             let value = serde_json::from_str(&nested(levels - 1)).unwrap();
             object(10_000)(json!({ "a": Value::Array(vec![value]) }))

@@ -460,7 +460,7 @@ async fn floods_and_slow_clients_do_not_block_others() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_announced_too_large_is_refused_before_it_is_sent() {
+async fn body_with_too_large_content_length_is_refused_before_it_is_sent() {
     let system = System::start().await;
     for path in ["/v1/orders", "/webhooks/shipper", "/v1/customers"] {
         let head = |more: &str| {

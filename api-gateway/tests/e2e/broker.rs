@@ -208,7 +208,7 @@ fn has_exchange(system: &System, name: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
+async fn deleted_queues_and_exchanges_are_declared_again() {
     let system = System::start_with_own_broker(&[]).await;
     system.stock("A", &[("main", 100)]).await;
     let new_order = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
@@ -262,7 +262,7 @@ async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_worker_is_not_ready_under_an_alarm_or_without_permissions() {
+async fn idle_worker_is_not_ready_during_a_broker_alarm_or_without_permissions() {
     let system = System::start_with_own_broker(&[]).await;
     let ready = async |expected: u16| {
         until("the worker's readiness", async || {

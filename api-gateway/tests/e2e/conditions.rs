@@ -297,7 +297,7 @@ fn with_body(request: RequestBuilder, case: &Case) -> RequestBuilder {
 }
 
 #[tokio::test]
-async fn every_operation_that_changes_something_honours_its_conditions() {
+async fn every_modifying_operation_honours_idempotency_key_and_if_match() {
     let systems = Systems::start().await;
     let document = systems.shop.get("/openapi.json").await.expect(200);
     let mut tested = 0;

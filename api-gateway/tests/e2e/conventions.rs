@@ -128,7 +128,7 @@ async fn prefer_wait_returns_the_result_of_the_payment() {
 }
 
 #[tokio::test]
-async fn whoever_asks_again_under_a_key_may_wait_for_what_came_of_it() {
+async fn repeated_request_with_a_known_key_can_wait_for_the_payment() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -324,7 +324,7 @@ async fn concurrent_requests_with_one_key_create_one_order() {
 }
 
 #[tokio::test]
-async fn null_in_a_patch_removes_what_may_be_absent() {
+async fn null_in_a_patch_removes_optional_fields() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let patch =
         async |path: &str, body: Value| send(system.request(Method::PATCH, path).json(&body)).await;
@@ -368,7 +368,7 @@ async fn null_in_a_patch_removes_what_may_be_absent() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_no_list_is_refused_by_every_list() {
+async fn every_list_refuses_an_invalid_cursor() {
     let system = System::start().await;
     system.stock("A", &[]).await;
     let id = system.an_order_to_look_at().await;
@@ -458,7 +458,7 @@ impl System {
 }
 
 #[tokio::test]
-async fn if_none_match_is_a_list_and_304_says_what_200_would() {
+async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
     let system = System::start().await;
     system.stock("A", &[]).await;
     let path = format!("/v1/customers/{}", system.customer().await);
@@ -498,7 +498,7 @@ async fn if_none_match_is_a_list_and_304_says_what_200_would() {
 }
 
 #[tokio::test]
-async fn where_nobody_logs_in_only_named_pages_change_things() {
+async fn without_api_keys_only_allowed_origins_can_make_changes() {
     let shop = "https://shop.example.com";
     let system = System::start_with(&[("CORS_ORIGINS", shop)]).await;
     let ask = |origin: &str| {
@@ -521,7 +521,7 @@ async fn where_nobody_logs_in_only_named_pages_change_things() {
 }
 
 #[tokio::test]
-async fn metrics_have_an_address_of_their_own_or_ask_for_a_credential() {
+async fn metrics_have_their_own_address_or_require_a_credential() {
     let keys = "storefront@eu=key-of-the-eu-shop;operator=key-of-operators";
     let mut system =
         System::start_with(&[("API_KEYS", keys), ("METRICS_ADDR", "127.0.0.1:0")]).await;
@@ -560,7 +560,7 @@ async fn metrics_have_an_address_of_their_own_or_ask_for_a_credential() {
 }
 
 #[tokio::test]
-async fn without_a_credential_only_what_is_listed_answers() {
+async fn only_public_routes_are_answered_without_a_credential() {
     let keys = "operator=key-of-operators";
     let system = System::start_with(&[("API_KEYS", keys), ("DEBUG_API", "1"), ("DEMO", "1")]).await;
     for (path, status) in [

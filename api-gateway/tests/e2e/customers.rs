@@ -271,7 +271,7 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
 }
 
 #[tokio::test]
-async fn names_can_be_seen_and_a_body_that_means_nothing_is_refused() {
+async fn invisible_names_and_unexpected_bodies_are_refused() {
     let system = System::start().await;
     for blank in [" ", "\u{200b}\u{2060}", "\u{3000}", "\u{3164}", "\u{2800}"] {
         let customer = json!({"name": blank, "email": "ada@example.com"});

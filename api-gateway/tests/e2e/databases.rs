@@ -128,7 +128,7 @@ fn variables(database: &str, amqp: &str) -> Vec<(String, String)> {
 const NO_BROKER: &str = "amqp://guest:guest@127.0.0.1:1/%2f";
 
 #[tokio::test]
-async fn a_worker_that_starts_before_its_database_lives_and_says_what_is_missing() {
+async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let mut server = None;
@@ -176,7 +176,7 @@ async fn a_worker_that_starts_before_its_database_lives_and_says_what_is_missing
 }
 
 #[tokio::test]
-async fn a_gateway_that_starts_before_its_broker_lives_and_is_not_ready() {
+async fn gateway_started_before_its_broker_stays_alive_and_is_not_ready() {
     let folder = Folder::new();
     let variables = variables("", NO_BROKER);
     let mut gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
@@ -187,7 +187,7 @@ async fn a_gateway_that_starts_before_its_broker_lives_and_is_not_ready() {
 }
 
 #[test]
-fn a_wrong_configuration_ends_the_start_at_once_although_the_database_is_away() {
+fn invalid_configuration_ends_the_start_even_without_a_database() {
     let away = "postgres://orders@127.0.0.1:1/orders";
     for (name, value) in [
         ("AMQP_URL", "http://broker"),
@@ -284,17 +284,17 @@ async fn works_behind_pgbouncer(mode: &str) {
 }
 
 #[tokio::test]
-async fn workers_behind_pgbouncer_in_session_mode_do_all_that_they_do_without_it() {
+async fn workers_process_orders_behind_pgbouncer_in_session_mode() {
     works_behind_pgbouncer("session").await;
 }
 
 #[tokio::test]
-async fn workers_behind_pgbouncer_in_transaction_mode_do_all_that_they_do_without_it() {
+async fn workers_process_orders_behind_pgbouncer_in_transaction_mode() {
     works_behind_pgbouncer("transaction").await;
 }
 
 #[tokio::test]
-async fn pgbouncer_in_statement_mode_is_refused_with_one_line() {
+async fn pgbouncer_in_statement_mode_is_refused_with_one_line_of_error() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let Store::Postgres { name, .. } = store.clone() else {
@@ -319,7 +319,7 @@ async fn pgbouncer_in_statement_mode_is_refused_with_one_line() {
 
 /// However slowly an export is read, the database keeps nothing for it.
 #[tokio::test]
-async fn an_export_that_is_not_read_holds_no_transaction() {
+async fn unread_export_holds_no_transaction() {
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.stock("A", &[("main", 1)]).await;
     let customer = system.customer().await;

@@ -111,7 +111,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
 }
 
 #[tokio::test]
-async fn a_discarded_capture_is_written_off_and_verify_names_goods_that_nothing_accounts_for() {
+async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_items() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let lost = order_with_failed_capture(&system, "A").await;
@@ -161,7 +161,7 @@ async fn announced(system: &System, quantity: u32) -> String {
 }
 
 #[tokio::test]
-async fn what_was_discarded_is_neither_captured_nor_refunded_later() {
+async fn discarded_amounts_are_not_captured_or_refunded_later() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let id = announced(&system, 10).await;
@@ -206,7 +206,7 @@ async fn what_was_discarded_is_neither_captured_nor_refunded_later() {
 }
 
 #[tokio::test]
-async fn goods_do_not_leave_unpaid_unless_an_operator_says_so() {
+async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let id = announced(&system, 10).await;
@@ -240,7 +240,7 @@ async fn goods_do_not_leave_unpaid_unless_an_operator_says_so() {
 }
 
 #[tokio::test]
-async fn an_order_that_came_back_is_over() {
+async fn returned_order_can_be_deleted_and_its_customer_erased() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;

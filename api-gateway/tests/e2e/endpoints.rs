@@ -523,7 +523,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_says_200_has_taken_it_whatever_becomes_of_the_body() {
+async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
     let stalled = Receiver::with(vec![CannedResponse::Stalled]).await;
@@ -558,7 +558,7 @@ async fn a_receiver_that_says_200_has_taken_it_whatever_becomes_of_the_body() {
 }
 
 #[tokio::test]
-async fn an_endpoints_tag_changes_with_what_it_shows_and_its_version_with_what_was_changed() {
+async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with(vec![CannedResponse::Status(500)]).await;
@@ -600,7 +600,7 @@ async fn an_endpoints_tag_changes_with_what_it_shows_and_its_version_with_what_w
 }
 
 #[tokio::test]
-async fn an_endpoint_that_can_never_be_told_of_anything_is_refused() {
+async fn endpoints_that_could_never_receive_an_event_are_refused() {
     let keys = "storefront@eu=key-of-the-eu-shop;admin=key-of-an-admin-of-all";
     let mut system = System::start_with(&[OPEN, ("API_KEYS", keys)]).await;
     system.key = Some("key-of-an-admin-of-all".to_owned());

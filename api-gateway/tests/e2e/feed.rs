@@ -117,7 +117,7 @@ fn assert_complete(events: &[Value], expected: &[Value]) {
 }
 
 #[tokio::test]
-async fn requests_waiting_at_the_worker_do_not_block_others() {
+async fn requests_waiting_for_events_do_not_block_others() {
     let system = System::start().await;
     let customer = system.customer().await;
     let said = python("foreign.py", &["waiters", &system.broker.url(), &customer]);

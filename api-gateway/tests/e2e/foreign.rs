@@ -72,7 +72,7 @@ async fn expired_request_is_not_executed() {
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_decoded_costs_no_accepted_order_behind_it() {
+async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -103,7 +103,7 @@ async fn a_message_that_cannot_be_decoded_costs_no_accepted_order_behind_it() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_read_by_their_type_and_what_was_delivered_too_often_goes_on() {
+async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -151,7 +151,7 @@ async fn dead_letters_are_read_by_their_type_and_what_was_delivered_too_often_go
 }
 
 #[tokio::test]
-async fn a_malformed_reply_to_costs_no_other_caller_its_answer() {
+async fn malformed_reply_to_does_not_affect_other_callers() {
     let system = System::start().await;
     let customer = system.customer().await;
     let path = format!("/v1/customers/{customer}");

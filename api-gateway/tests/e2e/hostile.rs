@@ -96,7 +96,7 @@ impl System {
 }
 
 #[tokio::test]
-async fn nesting_is_bounded_and_what_is_stored_deeper_can_be_read() {
+async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -170,7 +170,7 @@ async fn nesting_is_bounded_and_what_is_stored_deeper_can_be_read() {
 }
 
 #[tokio::test]
-async fn a_row_that_can_not_be_read_harms_only_itself() {
+async fn unreadable_row_affects_only_its_own_order() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -321,7 +321,7 @@ async fn nul_characters_are_refused_over_the_broker() {
 }
 
 #[tokio::test]
-async fn times_at_the_ends_of_the_calendar_are_accepted() {
+async fn earliest_and_latest_timestamps_are_accepted() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -456,7 +456,7 @@ fn resolve<'a>(document: &'a Value, schema: &'a Value) -> Option<&'a Value> {
 /// Every field of every body that the description names takes every hostile value, and whatever of it is
 /// stored can be read in every way.
 #[tokio::test]
-async fn whatever_is_stored_of_hostile_input_can_be_read_back() {
+async fn stored_hostile_input_can_be_read() {
     const MARK: &str = "@@HOSTILE@@";
     let system = System::start().await;
     system.stock("A", &[("main", 1_000_000)]).await;

@@ -207,7 +207,7 @@ async fn import_survives_worker_death_and_is_idempotent() {
 }
 
 #[tokio::test]
-async fn under_a_key_lines_are_known_by_their_content() {
+async fn import_with_a_key_identifies_lines_by_content() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -242,7 +242,7 @@ async fn under_a_key_lines_are_known_by_their_content() {
 }
 
 #[tokio::test]
-async fn an_import_that_an_earlier_version_began_is_known_again() {
+async fn import_begun_by_an_earlier_version_is_recognized() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let mut system =
@@ -265,7 +265,7 @@ async fn an_import_that_an_earlier_version_began_is_known_again() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_nearly_too_long_is_rejected_by_its_number() {
+async fn overlong_lines_are_rejected_with_their_line_numbers() {
     const LIMIT: usize = 1024 * 1024;
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.stock("A", &[("main", 100)]).await;

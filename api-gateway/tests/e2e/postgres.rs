@@ -175,7 +175,7 @@ async fn rare_orders_are_found_by_index() {
 }
 
 #[tokio::test]
-async fn a_request_that_a_frozen_worker_holds_past_its_deadline_does_not_undo_a_later_one() {
+async fn expired_request_of_a_frozen_worker_does_not_undo_a_later_one() {
     let folder = Folder::new();
     if Store::new(&folder).is_sqlite() {
         return;

@@ -226,7 +226,7 @@ async fn async_order_with_a_known_key_is_found_at_its_location() {
 }
 
 #[tokio::test]
-async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
+async fn another_async_order_with_the_same_key_is_refused_or_cancelled() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
@@ -271,7 +271,7 @@ async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
 }
 
 #[tokio::test]
-async fn without_a_worker_calls_are_refused_at_once_and_orders_are_still_accepted() {
+async fn without_a_worker_calls_are_refused_immediately_and_async_orders_accepted() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let new_order = order(&system.customer().await, "A", 1);

@@ -201,7 +201,7 @@ async fn returns_are_not_refunded_if_configured() {
 }
 
 #[tokio::test]
-async fn a_webhook_moves_what_it_names_and_nothing_else() {
+async fn shipper_webhook_changes_only_the_named_shipments() {
     let system = System::start().await;
     let id = system.announced_order().await;
     for (sku, quantity, number) in [("A", 3, "TA"), ("B", 2, "TB")] {
@@ -273,7 +273,7 @@ fn shipped_or_arrived(order: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
+async fn operators_record_shipment_events_and_cancel_unshipped_items() {
     let keys = "operator=key-of-an-operator-here;storefront=key-of-a-storefront-here";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.key = Some("key-of-an-operator-here".to_owned());
@@ -369,7 +369,7 @@ async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
 }
 
 #[tokio::test]
-async fn a_warehouse_can_be_named_and_one_that_was_mistyped_removed() {
+async fn shipment_can_name_a_warehouse_and_a_mistyped_one_can_be_removed() {
     let system = System::start().await;
     system
         .stock("A", &[("east", 2), ("west", 9), ("wset", 4)])

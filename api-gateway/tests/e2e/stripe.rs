@@ -315,7 +315,7 @@ async fn changes_in_the_stripe_dashboard_are_applied() {
 }
 
 #[tokio::test]
-async fn an_operator_is_told_when_the_hold_ends_after_a_part_has_left() {
+async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
     let (system, stripe) = with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
     let order = system.order_until(&id, "announced", is_announced).await;
@@ -414,7 +414,7 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
 }
 
 #[tokio::test]
-async fn refunds_are_known_by_their_payment_and_one_that_fails_later_is_left_to_an_operator() {
+async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_letters() {
     let (system, stripe) = with_stripe().await;
     let id = system.paid_for(&stripe).await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
@@ -462,7 +462,7 @@ async fn refunds_are_known_by_their_payment_and_one_that_fails_later_is_left_to_
 }
 
 #[tokio::test]
-async fn a_refund_at_the_console_that_crosses_ours_is_settled() {
+async fn concurrent_refund_in_the_stripe_dashboard_is_applied() {
     let (system, stripe) = with_stripe().await;
     let id = system.paid_for(&stripe).await;
     stripe.set_modes(&[ProxyMode::RefundedMeanwhile]);
@@ -483,7 +483,7 @@ async fn a_refund_at_the_console_that_crosses_ours_is_settled() {
 }
 
 #[tokio::test]
-async fn steps_that_follow_at_once_are_not_lost() {
+async fn immediate_follow_up_steps_are_not_lost() {
     let (system, _stripe) = with_stripe().await;
     system.stock("MANY", &[("east", 1000)]).await;
     let customer = &system.customer().await;
@@ -504,7 +504,7 @@ async fn steps_that_follow_at_once_are_not_lost() {
 }
 
 #[tokio::test]
-async fn webhooks_that_come_together_delay_no_customer() {
+async fn concurrent_webhooks_do_not_delay_the_order() {
     let (system, stripe) = with_stripe().await;
     for round in 0..5 {
         let card = stripe.card("4000002500003155").await;
@@ -529,7 +529,7 @@ async fn webhooks_that_come_together_delay_no_customer() {
 }
 
 #[tokio::test]
-async fn a_storefront_can_have_its_customer_authenticate() {
+async fn storefront_gets_the_client_secret_for_authentication() {
     let (system, stripe) = with_stripe().await;
     let customer = system.customer().await;
     let new_order = |method: &str, url: &str| {
@@ -591,7 +591,7 @@ async fn a_storefront_can_have_its_customer_authenticate() {
 }
 
 #[tokio::test]
-async fn what_stripe_cannot_charge_is_refused_when_it_is_ordered() {
+async fn orders_stripe_cannot_charge_are_refused_at_creation() {
     let (system, _stripe) = with_stripe().await;
     for (sku, price, currency) in [
         ("DINAR", 18605, "KWD"),

@@ -202,7 +202,7 @@ fn exit_status(url: &str) -> Option<i32> {
 }
 
 #[test]
-fn a_database_that_can_t_be_read_is_told_from_one_that_is_wrong() {
+fn verify_distinguishes_unreadable_databases_from_inconsistent_ones() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     // Of no schema yet.

@@ -206,7 +206,7 @@ fn discarded(shop: &mut Shop, key: &StepKey) {
 }
 
 #[test]
-fn a_discarded_refund_is_not_paid_with_the_next_one() {
+fn discarded_refund_is_not_paid_with_the_next_one() {
     let (mut shop, id) = authorized();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
@@ -228,7 +228,7 @@ fn a_discarded_refund_is_not_paid_with_the_next_one() {
 }
 
 #[test]
-fn a_discarded_refund_of_a_return_is_not_requested_again() {
+fn discarded_refund_of_a_return_is_not_requested_again() {
     let (mut shop, id) = authorized();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
@@ -243,7 +243,7 @@ fn a_discarded_refund_of_a_return_is_not_requested_again() {
 }
 
 #[test]
-fn a_discarded_capture_is_not_taken_with_the_rest() {
+fn discarded_capture_is_not_included_in_the_next_one() {
     for captures_in_parts in [true, false] {
         let (mut shop, id) = authorized();
         shop.captures_in_parts = captures_in_parts;
@@ -267,7 +267,7 @@ fn a_discarded_capture_is_not_taken_with_the_rest() {
 }
 
 #[test]
-fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
+fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
     for captures_in_parts in [true, false] {
         let (mut shop, id) = authorized();
         shop.captures_in_parts = captures_in_parts;
@@ -302,7 +302,7 @@ fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
 }
 
 #[test]
-fn goods_that_the_carrier_took_anyway_are_recorded_and_reported() {
+fn delivery_of_unpaid_items_is_recorded_and_reported() {
     let (mut shop, id) = authorized();
     apply_action(&mut shop, id, RandomAction::Ship(1));
     shop.run_until_settled();
@@ -315,7 +315,7 @@ fn goods_that_the_carrier_took_anyway_are_recorded_and_reported() {
 }
 
 #[test]
-fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
+fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
     for is_heard in [true, false] {
         let (mut shop, id) = authorized();
         shop.provider_event(id, ProviderEvent::CapturesSome(250), is_heard);
@@ -352,7 +352,7 @@ fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
 }
 
 #[test]
-fn a_goodwill_refund_is_not_taken_off_a_later_returns_refund() {
+fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
     let (mut shop, id) = authorized();
     apply_action(&mut shop, id, RandomAction::Ship(1));
     apply_action(&mut shop, id, RandomAction::Ship(0));
@@ -373,7 +373,7 @@ fn a_goodwill_refund_is_not_taken_off_a_later_returns_refund() {
 }
 
 #[test]
-fn an_order_whose_shipments_came_back_or_were_lost_and_refunded_is_over() {
+fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
     for update in [ShipmentUpdate::Returned, ShipmentUpdate::Failed] {
         let (mut shop, id) = authorized();
         apply_action(&mut shop, id, RandomAction::Ship(0));
@@ -400,7 +400,7 @@ fn an_order_whose_shipments_came_back_or_were_lost_and_refunded_is_over() {
 }
 
 #[test]
-fn a_free_orders_refund_says_that_it_is_free() {
+fn refund_of_a_free_order_is_refused_with_the_reason() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let free = json!({"sku": "FREE", "name": "Sample", "price": 0, "currency": "EUR"});
     shop.ask("product.create", free).unwrap();
@@ -416,7 +416,7 @@ fn a_free_orders_refund_says_that_it_is_free() {
 }
 
 #[test]
-fn what_was_captured_elsewhere_before_the_cancellation_is_authorized_captured_and_refunded() {
+fn capture_in_the_dashboard_before_the_cancellation_is_recorded_and_refunded() {
     let mut shop = Shop::with_stock(&[("A", "main", 4)]);
     shop.prepares = true;
     let id = shop.order(&[("A", 4)]).unwrap();

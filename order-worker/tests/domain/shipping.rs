@@ -63,7 +63,7 @@ fn stocked() -> Shop {
 }
 
 #[test]
-fn an_update_about_an_unknown_shipment_or_number_changes_nothing() {
+fn update_of_an_unknown_shipment_or_tracking_number_changes_nothing() {
     let mut shop = stocked();
     let id = two_shipments(&mut shop);
     let before = shop.only(id).clone();
@@ -89,7 +89,7 @@ fn an_update_about_an_unknown_shipment_or_number_changes_nothing() {
 }
 
 #[test]
-fn a_number_that_several_shipments_share_means_all_of_them_and_no_other() {
+fn tracking_number_selects_all_of_its_shipments_and_no_others() {
     let mut shop = Shop::with_stock(&[("A", "east", 9), ("B", "west", 9), ("C", "north", 9)]);
     let id = shop.order(&[("A", 1), ("B", 1), ("C", 1)]).unwrap();
     shop.settle();
@@ -115,7 +115,7 @@ fn a_number_that_several_shipments_share_means_all_of_them_and_no_other() {
 }
 
 #[test]
-fn what_has_no_label_yet_leaves_under_a_number_that_is_new() {
+fn unlabelled_items_are_shipped_under_a_new_tracking_number() {
     let mut shop = stocked();
     let id = shop.order(&[("A", 3)]).unwrap();
     shop.settle();
@@ -149,7 +149,7 @@ fn what_has_no_label_yet_leaves_under_a_number_that_is_new() {
 }
 
 #[test]
-fn what_comes_back_of_the_whole_order_is_what_has_left() {
+fn return_of_the_whole_order_applies_to_shipped_items_only() {
     let mut shop = stocked();
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
     shop.settle();
@@ -178,7 +178,7 @@ fn what_comes_back_of_the_whole_order_is_what_has_left() {
 }
 
 #[test]
-fn the_shippers_time_counts_within_reason() {
+fn plausible_timestamps_of_the_shipper_are_used() {
     let mut shop = stocked();
     let at = |millis: i64| jiff::Timestamp::from_millisecond(millis).unwrap();
     let id = two_shipments(&mut shop);
@@ -224,7 +224,7 @@ fn the_shippers_time_counts_within_reason() {
 }
 
 #[test]
-fn a_label_is_withdrawn_and_what_was_in_it_leaves_otherwise() {
+fn items_of_a_cancelled_label_can_be_shipped_under_another_number() {
     let mut shop = stocked();
     let id = shop.order(&[("A", 2)]).unwrap();
     shop.settle();
@@ -255,7 +255,7 @@ fn a_label_is_withdrawn_and_what_was_in_it_leaves_otherwise() {
 }
 
 #[test]
-fn of_an_order_whose_rest_is_cancelled_only_what_left_is_paid_for() {
+fn only_shipped_items_are_captured_if_the_remaining_ones_are_cancelled() {
     for captures_in_parts in [true, false] {
         let mut shop = stocked();
         shop.captures_in_parts = captures_in_parts;
@@ -297,7 +297,7 @@ fn of_an_order_whose_rest_is_cancelled_only_what_left_is_paid_for() {
 }
 
 #[test]
-fn a_capture_that_is_under_way_when_the_rest_is_cancelled_is_not_the_last() {
+fn capture_in_progress_when_remaining_items_are_cancelled_is_not_the_last() {
     let mut shop = stocked();
     shop.captures_in_parts = false;
     let id = shop.order(&[("A", 3)]).unwrap();
@@ -320,7 +320,7 @@ fn a_capture_that_is_under_way_when_the_rest_is_cancelled_is_not_the_last() {
 }
 
 #[test]
-fn what_was_taken_for_goods_that_stay_is_given_back() {
+fn captured_amount_of_cancelled_items_is_refunded() {
     let mut shop = stocked();
     let id = shop.order(&[("A", 3)]).unwrap();
     shop.settle();
@@ -340,7 +340,7 @@ fn what_was_taken_for_goods_that_stay_is_given_back() {
 }
 
 #[test]
-fn goods_leave_the_warehouse_that_is_named() {
+fn items_are_shipped_from_the_named_warehouse() {
     let mut shop = Shop::with_stock(&[("A", "east", 2), ("A", "west", 5), ("B", "west", 1)]);
     let id = shop.order(&[("A", 6), ("B", 1)]).unwrap();
     shop.settle();
@@ -380,7 +380,7 @@ fn goods_leave_the_warehouse_that_is_named() {
 }
 
 #[test]
-fn a_mistyped_warehouse_is_removed_or_renamed() {
+fn mistyped_warehouse_can_be_removed_or_merged_into_another() {
     let mut shop = Shop::with_stock(&[("A", "berlin", 5), ("A", "belrin", 7)]);
     let remove = |shop: &mut Shop, body: Value| {
         let mut body = body;
@@ -538,7 +538,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_is_told_moves_what_it_names_and_what_left_is_paid_for(
+    fn updates_change_only_named_shipments_and_shipped_items_are_captured(
         captures_in_parts in any::<bool>(),
         random_actions in vec(random_action(), 1..60),
     ) {

@@ -162,7 +162,7 @@ impl Fixture {
 }
 
 #[test]
-fn delivery_of_a_deleted_event_fails_without_blaming_the_endpoint() {
+fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
     let mut fixture = Fixture::new();
     let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_told_by_the_clock_of_a_worker_that_differs() {
+    fn deadline_is_corrected_for_workers_with_a_differing_clock() {
         let clocks = WorkerClocks::default();
         clocks.learn("same", unix_now(), Duration::from_millis(5));
         assert_eq!(clocks.deadlines(Duration::from_secs(5)), None);

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_has_passed_is_refused_however_late_the_request_is() {
+    fn request_past_its_deadline_is_refused() {
         let now = Instant::now();
         let expiration = Some(Duration::from_secs(5));
         for late in [Duration::from_secs(1), Duration::from_hours(1)] {
