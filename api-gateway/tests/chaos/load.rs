@@ -20,9 +20,9 @@ use crate::harness::{Reply, SECRET, try_send};
 /// Number of concurrent customers.
 const CUSTOMERS: u64 = 8;
 /// Timeout of a request.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Delay before a retry.
-const PAUSE: Duration = Duration::from_millis(50);
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// The recorded responses.
 #[derive(Default)]
@@ -32,7 +32,7 @@ pub(crate) struct RecordedReplies {
     pub(crate) cancelled: Vec<String>,
     pub(crate) delivered: Vec<String>,
     /// The last response or error with an unknown outcome.
-    pub(crate) last_unclear: String,
+    pub(crate) last_unknown: String,
     /// Unexpected responses.
     pub(crate) wrong: Vec<String>,
     /// Number of keys that were answered with two different orders.
@@ -61,7 +61,7 @@ struct Shared {
     is_over: AtomicBool,
     acknowledged: AtomicUsize,
     refused: AtomicUsize,
-    unclear: AtomicUsize,
+    unknown: AtomicUsize,
 }
 
 impl Load {
@@ -75,7 +75,7 @@ impl Load {
                 is_over: AtomicBool::new(false),
                 acknowledged: AtomicUsize::new(0),
                 refused: AtomicUsize::new(0),
-                unclear: AtomicUsize::new(0),
+                unknown: AtomicUsize::new(0),
             }),
         }
     }
@@ -85,10 +85,7 @@ impl Load {
         let customers = (0..CUSTOMERS).map(|number| {
             let customer = Customer {
                 shared: Arc::clone(&self.shared),
-                client: reqwest::Client::builder()
-                    .timeout(PATIENCE)
-                    .build()
-                    .unwrap(),
+                client: reqwest::Client::builder().timeout(TIMEOUT).build().unwrap(),
                 random: Random::new(seed.wrapping_mul(1000).wrapping_add(number)),
                 number,
                 orders: Vec::new(),
@@ -128,8 +125,8 @@ impl Load {
     }
 
     /// Number of requests with an unknown outcome: 504, or a broken connection.
-    pub(crate) fn unclear(&self) -> usize {
-        self.shared.unclear.load(Ordering::SeqCst)
+    pub(crate) fn unknown(&self) -> usize {
+        self.shared.unknown.load(Ordering::SeqCst)
     }
 
     pub(crate) fn recorded(&self) -> std::sync::MutexGuard<'_, RecordedReplies> {
@@ -294,18 +291,18 @@ impl Customer {
         let counter = match try_send(request).await {
             Ok(reply) if reply.status == 503 => &self.shared.refused,
             Ok(reply) if reply.status == 504 => {
-                self.shared.recorded.lock().unwrap().last_unclear = reply.body.to_string();
-                &self.shared.unclear
+                self.shared.recorded.lock().unwrap().last_unknown = reply.body.to_string();
+                &self.shared.unknown
             }
             Ok(reply) => return Some(reply),
             Err(error) if error.is_connect() => &self.shared.refused,
             Err(error) => {
-                self.shared.recorded.lock().unwrap().last_unclear = format!("{error:?}");
-                &self.shared.unclear
+                self.shared.recorded.lock().unwrap().last_unknown = format!("{error:?}");
+                &self.shared.unknown
             }
         };
         counter.fetch_add(1, Ordering::SeqCst);
-        time::sleep(PAUSE).await;
+        time::sleep(RETRY_DELAY).await;
         None
     }
 

@@ -37,7 +37,7 @@ struct ReportRow {
     times: usize,
     acknowledged: usize,
     refused: usize,
-    unclear: usize,
+    unknown: usize,
     findings: Findings,
 }
 
@@ -61,15 +61,15 @@ fn main() -> ExitCode {
     };
     println!("seed {}", plan.seed);
     let stores = optional("CHAOS_STORES").unwrap_or_else(|| "sqlite postgres".to_owned());
-    let asked = [Kind::Sqlite, Kind::Postgres].into_iter().filter(|kind| {
+    let kinds = [Kind::Sqlite, Kind::Postgres].into_iter().filter(|kind| {
         let mut stores = stores.split_whitespace();
         stores.any(|store| store == kind.argument())
     });
     // Each store has its own servers, and a run mostly waits.
     let rows: Vec<ReportRow> = thread::scope(|scope| {
-        let over = asked.map(|kind| {
+        let over = kinds.map(|kind| {
             let plan = &plan;
-            scope.spawn(move || Runtime::new().unwrap().block_on(rounds(kind, plan)))
+            scope.spawn(move || Runtime::new().unwrap().block_on(run_faults(kind, plan)))
         });
         let over: Vec<_> = over.collect();
         over.into_iter()
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs all faults on one store, repeatedly until the time is up.
-async fn rounds(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
+async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
     let mut rows = Vec::new();
     for seed in plan.seed.. {
         let chosen = FAULTS
@@ -102,7 +102,7 @@ async fn rounds(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
             }
         }
         for fault in apart {
-            rows.extend(inject_apart(kind, fault, seed).await);
+            rows.extend(inject_into_new_system(kind, fault, seed).await);
         }
         if Instant::now() >= plan.end {
             break;
@@ -133,7 +133,7 @@ fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
 }
 
 /// Runs a fault that needs a system of its own.
-async fn inject_apart(kind: Kind, fault: &Fault, seed: u64) -> Option<ReportRow> {
+async fn inject_into_new_system(kind: Kind, fault: &Fault, seed: u64) -> Option<ReportRow> {
     let mut stack = Stack::start(kind, fault.target == FaultTarget::Cluster).await;
     if fault.target == FaultTarget::SmallDisk {
         // Moves the database to a disk of 24 MiB.
@@ -191,7 +191,7 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
         times,
         acknowledged: load.acknowledged(),
         refused: load.refused(),
-        unclear: load.unclear(),
+        unknown: load.unknown(),
         findings,
     };
     print_progress(&row, began.elapsed());
@@ -250,7 +250,7 @@ fn print_table(rows: &[ReportRow]) {
             row.times,
             row.acknowledged,
             row.refused,
-            row.unclear,
+            row.unknown,
             lost.len(),
             duplicated.len(),
             stuck.len(),

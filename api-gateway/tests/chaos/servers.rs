@@ -257,7 +257,7 @@ impl Cluster {
     }
 
     /// Kills the node that a classic queue is on; which it was.
-    pub(crate) fn kill_home(&mut self, queue: &str) -> usize {
+    pub(crate) fn kill_queue_node(&mut self, queue: &str) -> usize {
         let queues = self.control(&["list_queues", "--no-table-headers", "name", "pid"]);
         let home = queues
             .lines()
@@ -278,14 +278,14 @@ impl Cluster {
 
     /// `rabbitmqctl` at a node that runs.
     fn control(&self, arguments: &[&str]) -> String {
-        let told = self.nodes.iter().find_map(|node| {
+        let output = self.nodes.iter().find_map(|node| {
             node.server.as_ref()?;
             node.control(arguments)
         });
-        told.unwrap_or_else(|| panic!("rabbitmqctl {arguments:?}"))
+        output.unwrap_or_else(|| panic!("rabbitmqctl {arguments:?}"))
     }
 
-    pub(crate) async fn revive(&mut self, number: usize) {
+    pub(crate) async fn restart_node(&mut self, number: usize) {
         self.nodes[number].run();
         until("the node to come back", async || self.running() == 3).await;
     }

@@ -233,10 +233,10 @@ impl Stack {
             let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
             let create = self.client.post(format!("{base}/v1/products"));
             send(create.json(&product)).await.expect(201);
-            let shelf = self
+            let stock_level = self
                 .client
                 .put(format!("{base}/v1/products/{sku}/stock/main"));
-            send(shelf.json(&json!({"on_hand": 10_000_000})))
+            send(stock_level.json(&json!({"on_hand": 10_000_000})))
                 .await
                 .expect(200);
         }

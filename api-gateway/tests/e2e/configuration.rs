@@ -119,9 +119,9 @@ async fn health_command_reports_readiness() {
         // A server that listens on all interfaces is called over the loopback.
         let port = address.rsplit(':').next().unwrap();
         for address in [address.clone(), format!("0.0.0.0:{port}")] {
-            let asked = program(name, &["health"], &[(variable, &address)]);
-            assert!(asked.status.success(), "{}", stderr_text(&asked));
-            assert_eq!(stdout_text(&asked), "ready\n");
+            let output = program(name, &["health"], &[(variable, &address)]);
+            assert!(output.status.success(), "{}", stderr_text(&output));
+            assert_eq!(stdout_text(&output), "ready\n");
         }
         let nobody = program(name, &["health"], &[(variable, "127.0.0.1:9")]);
         assert!(!nobody.status.success());

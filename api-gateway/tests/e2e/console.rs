@@ -23,8 +23,8 @@ fn scenario(system: &System, name: &str, more: &[&str]) -> JoinHandle<String> {
 }
 
 async fn seen(running: JoinHandle<String>) {
-    let told = running.await.unwrap();
-    assert!(told.trim_end().ends_with("seen"), "{told}");
+    let output = running.await.unwrap();
+    assert!(output.trim_end().ends_with("seen"), "{output}");
 }
 
 /// Waits until the scenario requests an action from the test.
@@ -111,8 +111,8 @@ async fn console_reports_a_worker_outage_and_recovers() {
 #[tokio::test]
 async fn console_escapes_external_texts() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
-    let says = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
-    let receiver = Receiver::with(vec![crate::harness::CannedResponse::Json(says)]).await;
+    let response = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
+    let receiver = Receiver::with(vec![crate::harness::CannedResponse::Json(response)]).await;
     seen(scenario(&system, "hostile", &[&receiver.url("/hook")])).await;
 }
 

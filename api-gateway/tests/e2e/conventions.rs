@@ -287,10 +287,10 @@ async fn rate_limited_requests_get_429_with_retry_after() {
         "\"default\";q=5;w=1"
     );
     assert_eq!(text(&first.headers, "ratelimit-limit"), "5");
-    let asked = futures_util::future::join_all((0..20).map(|_| system.get("/v1/orders"))).await;
-    let (taken, refused): (Vec<_>, Vec<_>) =
-        asked.into_iter().partition(|reply| reply.status == 200);
-    assert!(!taken.is_empty() && !refused.is_empty());
+    let replies = futures_util::future::join_all((0..20).map(|_| system.get("/v1/orders"))).await;
+    let (accepted, refused): (Vec<_>, Vec<_>) =
+        replies.into_iter().partition(|reply| reply.status == 200);
+    assert!(!accepted.is_empty() && !refused.is_empty());
     for reply in refused {
         assert_eq!(text(&reply.headers, "retry-after"), "1");
         assert_eq!(text(&reply.headers, "ratelimit-remaining"), "0");
@@ -371,7 +371,7 @@ async fn null_in_a_patch_removes_optional_fields() {
 async fn every_list_refuses_an_invalid_cursor() {
     let system = System::start().await;
     system.stock("A", &[]).await;
-    let id = system.an_order_to_look_at().await;
+    let id = system.create_any_order().await;
     let document = system.get("/openapi.json").await.expect(200);
     let mut lists = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -447,7 +447,7 @@ async fn every_list_refuses_an_invalid_cursor() {
 }
 
 impl System {
-    async fn an_order_to_look_at(&self) -> String {
+    async fn create_any_order(&self) -> String {
         let customer = self.customer().await;
         self.put("/v1/products/A/stock/main", json!({"on_hand": 5}))
             .await

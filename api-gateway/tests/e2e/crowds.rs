@@ -89,7 +89,9 @@ async fn a_hundred_endpoints_get_each_event_once() {
     .await;
     for endpoint in &crowd {
         let deliveries = system.deliveries(endpoint).await;
-        let events = deliveries.iter().map(|told| told["event_id"].as_str());
+        let events = deliveries
+            .iter()
+            .map(|delivery| delivery["event_id"].as_str());
         assert_eq!(deliveries.len(), 12);
         assert_eq!(events.collect::<HashSet<_>>().len(), 12);
     }

@@ -162,9 +162,9 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         let feed = system
             .get(&format!("/v1/events?order_id={id}&limit=200"))
             .await;
-        let said = format!("{order} {} {}", history.expect(200), feed.expect(200));
+        let responses = format!("{order} {} {}", history.expect(200), feed.expect(200));
         for word in PERSONAL {
-            assert!(!said.contains(word), "{word} in {said}");
+            assert!(!responses.contains(word), "{word} in {responses}");
         }
     }
     // No table contains the personal data either.

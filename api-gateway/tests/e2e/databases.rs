@@ -132,14 +132,14 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     let folder = Folder::new();
     let store = Store::new(&folder);
     let mut server = None;
-    let mut held = None;
+    let mut lock = None;
     let (url, why) = if store.is_sqlite() {
         let migrated = Process::command(WORKER)
             .arg("migrate")
             .env("DATABASE_URL", store.url())
             .status();
         assert!(migrated.unwrap().success());
-        held = Some(store.lock_writes());
+        lock = Some(store.lock_writes());
         (store.url(), "locked")
     } else {
         let postgres = server.insert(Server::postgres(&folder));
@@ -160,7 +160,7 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     let mut worker = Process::start(WORKER, folder.join("again.log"), &variables);
     is_alive(&worker, "health").await;
 
-    drop(held.take());
+    drop(lock.take());
     if let Some(postgres) = &mut server {
         postgres.start();
     }
@@ -200,9 +200,9 @@ fn invalid_configuration_ends_the_start_even_without_a_database() {
             .env(name, value)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
 }
 
@@ -311,10 +311,10 @@ async fn pgbouncer_in_statement_mode_is_refused_with_one_line_of_error() {
         .env("DATABASE_URL", &url)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("pool mode must be"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("pool mode must be"), "{stderr}");
 }
 
 /// However slowly an export is read, the database keeps nothing for it.

@@ -194,8 +194,8 @@ async fn discarded_amounts_are_not_captured_or_refunded_later() {
         })
         .await;
     system.wait_until_idle().await;
-    let given = "SELECT captured || ' ' || refunded FROM payments";
-    assert_eq!(system.ledger(given), "6000 1000");
+    let amounts_sql = "SELECT captured || ' ' || refunded FROM payments";
+    assert_eq!(system.ledger(amounts_sql), "6000 1000");
     let history = format!("/v1/orders/{id}/history?limit=200");
     let history = system.get(&history).await.expect(200);
     let events = history["data"].as_array().unwrap().iter();
@@ -229,11 +229,8 @@ async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
             discard(&system, &id, "capture_payment").await;
         }
     }
-    let orders_with_failing_payments = json!({"allow_unpaid": true});
-    system
-        .post(&ship, orders_with_failing_payments)
-        .await
-        .expect(201);
+    let unpaid = json!({"allow_unpaid": true});
+    system.post(&ship, unpaid).await.expect(201);
     system.assert_verified();
     discard(&system, &id, "capture_payment").await;
     system.assert_verified();
@@ -278,8 +275,8 @@ async fn rejected_messages_are_archived_unchanged() {
     system.key = Some("operator-key".to_owned());
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["garbage", &system.broker.url(), &customer]);
-    assert!(said.contains("survived"), "{said}");
+    let output = python("foreign.py", &["garbage", &system.broker.url(), &customer]);
+    assert!(output.contains("survived"), "{output}");
     until("all to be archived", async || {
         letters(&system).await.len() == 7
     })
@@ -377,8 +374,8 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
     system.worker.kill();
     system.set("CRASH_AT", Some("after_archived"));
     system.launch_worker();
-    let said = python("foreign.py", &["reject", &system.broker.url(), "-"]);
-    assert!(said.contains("sent"), "{said}");
+    let output = python("foreign.py", &["reject", &system.broker.url(), "-"]);
+    assert!(output.contains("sent"), "{output}");
     until("the worker to die", async || system.worker.has_ended()).await;
     system.set("CRASH_AT", None);
     system.restart_worker().await;
@@ -429,8 +426,8 @@ async fn all_dead_steps_can_be_redriven_at_once() {
     let all = "/v1/dead-letters/redrive";
     let others = json!({"all": true, "step": "refund_payment"});
     assert_eq!(system.post(all, others).await.expect(200)["redriven"], 0);
-    let told = system.post(all, json!({"all": true})).await.expect(200);
-    assert_eq!(told, json!({"redriven": 3, "next_cursor": null}));
+    let report = system.post(all, json!({"all": true})).await.expect(200);
+    assert_eq!(report, json!({"redriven": 3, "next_cursor": null}));
     for id in &ids {
         let is_paid = |order: &Value| order["payment"]["status"] == "captured";
         system.order_until(id, "paid for", is_paid).await;

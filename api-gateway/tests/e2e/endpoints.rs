@@ -194,10 +194,10 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
     // The retry survives the death of the worker.
     system.worker.kill();
     system.restart_worker().await;
-    let taken = system
+    let delivered = system
         .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
-    assert_eq!(taken["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(delivered["attempts"].as_array().unwrap().len(), 2);
     assert_eq!(
         system.get(&path).await.expect(200)["failing_since"],
         Value::Null
@@ -211,7 +211,7 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
     // A redelivery has the same id.
     let again = format!(
         "{path}/deliveries/{}/redeliver",
-        taken["id"].as_str().unwrap()
+        delivered["id"].as_str().unwrap()
     );
     system.post(&again, json!({})).await.expect(202);
     until("it to come again", async || receiver.received().len() == 3).await;
@@ -235,7 +235,7 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
         .endpoint(&receiver.url("/"), &["order.created"])
         .await;
     let order = system.create_order().await;
-    let told = system
+    let delivery = system
         .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
     // As if events were kept for a shorter time than deliveries.
@@ -244,7 +244,7 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
     let path = format!("/v1/webhook-endpoints/{endpoint}");
     let again = format!(
         "{path}/deliveries/{}/redeliver",
-        told["id"].as_str().unwrap()
+        delivery["id"].as_str().unwrap()
     );
     let refused = system.post(&again, json!({})).await;
     let refused = refused.expect_problem(409, "INVALID_STATE");
@@ -295,12 +295,12 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         system.get(&path).await.expect(200)["disabled_reason"],
         "gone"
     );
-    let told = system
+    let events = system
         .get("/v1/events?type=webhook_endpoint.disabled")
         .await
         .expect(200);
-    assert_eq!(told["data"][0]["subject"], endpoint.as_str());
-    assert_eq!(told["data"][0]["data"]["reason"], "gone");
+    assert_eq!(events["data"][0]["subject"], endpoint.as_str());
+    assert_eq!(events["data"][0]["data"]["reason"], "gone");
     // A disabled endpoint gets no deliveries until it is enabled again.
     system.create_order().await;
     let delivery = system.deliveries(&endpoint).await[0].clone();
@@ -538,10 +538,10 @@ async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
     }
     system.create_order().await;
     for endpoint in &endpoints[..2] {
-        let taken = system
+        let delivered = system
             .delivery_until(endpoint, |delivery| delivery["status"] == "succeeded")
             .await;
-        let attempts = taken["attempts"].as_array().unwrap();
+        let attempts = delivered["attempts"].as_array().unwrap();
         assert_eq!(attempts.len(), 1);
         assert_eq!(attempts[0]["response_code"], 200);
     }

@@ -120,8 +120,8 @@ fn assert_complete(events: &[Value], expected: &[Value]) {
 async fn requests_waiting_for_events_do_not_block_others() {
     let system = System::start().await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["waiters", &system.broker.url(), &customer]);
-    assert!(said.contains("not kept waiting"), "{said}");
+    let output = python("foreign.py", &["waiters", &system.broker.url(), &customer]);
+    assert!(output.contains("not kept waiting"), "{output}");
 }
 
 #[tokio::test]
@@ -230,9 +230,9 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
     let place = now["position"].as_str().unwrap();
     let path = format!("/v1/events?wait_ms=20000&type=order.cancelled&after={place}");
     let cancelling = format!("/v1/orders/{}/cancel", ids[2]);
-    let (news, cancelled) = tokio::join!(system.get(&path), system.post(&cancelling, json!({})));
+    let (page, cancelled) = tokio::join!(system.get(&path), system.post(&cancelling, json!({})));
     cancelled.expect(200);
-    assert_eq!(news.expect(200)["data"][0]["subject"], ids[2].as_str());
+    assert_eq!(page.expect(200)["data"][0]["subject"], ids[2].as_str());
 }
 
 #[tokio::test]
@@ -251,9 +251,9 @@ async fn long_polling_clients_do_not_block_orders() {
     }
     let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
     let created = created.expect(201);
-    for news in join_all(waiting).await {
-        let news = news.unwrap().expect(200);
-        assert_eq!(news["data"][0]["subject"], created["id"]);
+    for page in join_all(waiting).await {
+        let page = page.unwrap().expect(200);
+        assert_eq!(page["data"][0]["subject"], created["id"]);
     }
 }
 
@@ -332,13 +332,13 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
             };
             connections += 1;
             // Closes the connection after a few events.
-            let patience = if connections < 100 {
+            let events_to_read = if connections < 100 {
                 connections % 13
             } else {
                 10_000
             };
             let before = events.len();
-            for _ in 0..=patience {
+            for _ in 0..=events_to_read {
                 match stream.next().await {
                     Some(event) => events.push(event),
                     None => break,
@@ -360,8 +360,8 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
     for round in 0..3 {
         let url = system.url("/v1/orders");
         for _ in 0..10 {
-            let asked = join_all((0..8).map(|_| ask(url.clone()))).await;
-            created += asked.into_iter().sum::<usize>();
+            let counts = join_all((0..8).map(|_| ask(url.clone()))).await;
+            created += counts.into_iter().sum::<usize>();
         }
         if round == 0 {
             system.gateway.kill();

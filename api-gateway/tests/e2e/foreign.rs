@@ -9,8 +9,8 @@ async fn third_party_client_can_use_the_amqp_contract() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["talk", &system.broker.url(), &customer]);
-    assert!(said.contains("talked"), "{said}");
+    let output = python("foreign.py", &["talk", &system.broker.url(), &customer]);
+    assert!(output.contains("talked"), "{output}");
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -20,8 +20,8 @@ async fn storefront_role_is_enforced_over_the_broker() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["roles", &system.broker.url(), &customer]);
-    assert!(said.contains("refused"), "{said}");
+    let output = python("foreign.py", &["roles", &system.broker.url(), &customer]);
+    assert!(output.contains("refused"), "{output}");
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -32,12 +32,12 @@ async fn undecodable_message_does_not_block_the_worker() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["poison", &system.broker.url(), &customer]);
-    assert!(said.contains("survived"), "{said}");
+    let output = python("foreign.py", &["poison", &system.broker.url(), &customer]);
+    assert!(output.contains("survived"), "{output}");
     assert_eq!(system.wait_until_idle().await.len(), 20);
     // The archive of dead letters is not blocked either: the broker drops the message in the end.
-    let said = python("foreign.py", &["reject", &system.broker.url(), &customer]);
-    assert!(said.contains("sent"), "{said}");
+    let output = python("foreign.py", &["reject", &system.broker.url(), &customer]);
+    assert!(output.contains("sent"), "{output}");
     until("what can be decoded to be archived", async || {
         let letters = system.get("/v1/dead-letters").await.expect(200);
         letters["data"].as_array().unwrap().len() == 1
@@ -52,8 +52,8 @@ async fn expired_request_is_not_executed() {
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
     system.worker.kill();
-    let said = python("foreign.py", &["expire", &system.broker.url(), &customer]);
-    assert!(said.contains("expired"), "{said}");
+    let output = python("foreign.py", &["expire", &system.broker.url(), &customer]);
+    assert!(output.contains("expired"), "{output}");
     system.restart_worker().await;
     // This request is queued after the expired one.
     until("the other to be executed", async || {
@@ -77,11 +77,11 @@ async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
     system.worker.kill();
-    let said = python(
+    let output = python(
         "foreign.py",
         &["poison_steps", &system.broker.url(), &customer],
     );
-    assert!(said.contains("sent"), "{said}");
+    assert!(output.contains("sent"), "{output}");
     let accepted = (0..60).map(|_| {
         let request = system.request(reqwest::Method::POST, "/v1/orders");
         let request = request.json(&order(&customer, "A", 1));
@@ -92,8 +92,8 @@ async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
     }
     system.restart_worker().await;
     until("all to be accepted", async || {
-        let held = system.get("/v1/orders?limit=100").await;
-        held.status == 200 && held.body["data"].as_array().unwrap().len() == 60
+        let page = system.get("/v1/orders?limit=100").await;
+        page.status == 200 && page.body["data"].as_array().unwrap().len() == 60
     })
     .await;
     let letters = system.get("/v1/dead-letters").await.expect(200);
@@ -107,8 +107,8 @@ async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit()
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["accepts", &system.broker.url(), &customer]);
-    assert!(said.contains("sent"), "{said}");
+    let output = python("foreign.py", &["accepts", &system.broker.url(), &customer]);
+    assert!(output.contains("sent"), "{output}");
     let letters = async || {
         let page = system.get("/v1/dead-letters").await.expect(200);
         page["data"].as_array().unwrap().clone()
@@ -137,11 +137,11 @@ async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit()
 
     // All are redriven together; what can be read is done, the other is dead again.
     let all = serde_json::json!({"all": true});
-    let told = system
+    let report = system
         .post("/v1/dead-letters/redrive", all)
         .await
         .expect(200);
-    assert_eq!(told["redriven"], 2);
+    assert_eq!(report["redriven"], 2);
     until("both to have come to an end", async || {
         letters().await.len() == 1 && system.orders().await.len() == 2
     })

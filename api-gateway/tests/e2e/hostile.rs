@@ -244,8 +244,8 @@ async fn unreadable_row_affects_only_its_own_order() {
     for (what, id, count) in [("orders", row, 4), ("events", event, subjects.len() - 1)] {
         let exported = run_worker(&system, &["export", what]);
         assert!(!exported.status.success());
-        let said = String::from_utf8_lossy(&exported.stderr);
-        assert!(said.contains(id.as_str()), "{said}");
+        let output = String::from_utf8_lossy(&exported.stderr);
+        assert!(output.contains(id.as_str()), "{output}");
         assert_eq!(lines(&exported).len(), count, "{what}");
     }
     // Later events are delivered as usual.
@@ -313,8 +313,8 @@ async fn nul_characters_are_refused_over_the_broker() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["nul", &system.broker.url(), &customer]);
-    assert!(said.contains("refused"), "{said}");
+    let output = python("foreign.py", &["nul", &system.broker.url(), &customer]);
+    assert!(output.contains("refused"), "{output}");
     system.wait_until_idle().await;
     system.read_everything().await;
     system.assert_verified();
@@ -517,13 +517,13 @@ async fn stored_hostile_input_can_be_read() {
         }
     }
     let lines = values.iter().flat_map(|value| {
-        let wish = order(&fixture.customer, "A", 1).to_string();
+        let new_order = order(&fixture.customer, "A", 1).to_string();
         ["metadata", "external_id", "items", "line"]
-            .map(|name| wish.replacen('{', &format!("{{\"{name}\":{value},"), 1))
+            .map(|name| new_order.replacen('{', &format!("{{\"{name}\":{value},"), 1))
     });
     let lines: Vec<String> = lines.collect();
     println!("{} requests, {} lines", requests.len(), lines.len());
-    let asked = stream::iter(&requests).map(async |(method, path, text)| {
+    let replies = stream::iter(&requests).map(async |(method, path, text)| {
         let reply = system.send_text(method.clone(), path, text.clone()).await;
         let beginning: String = text.chars().take(300).collect();
         assert!(
@@ -534,7 +534,7 @@ async fn stored_hostile_input_can_be_read() {
         );
         usize::from(reply.status < 300 && *method != Method::GET)
     });
-    let stored: usize = asked
+    let stored: usize = replies
         .buffer_unordered(8)
         .fold(0, async |sum, one| sum + one)
         .await;

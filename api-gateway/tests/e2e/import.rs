@@ -80,7 +80,7 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
     let report = system.import_text(lines.join("\n"), None).await.expect(200);
     assert_eq!(counts(&report), (3, 1, 5), "{report}");
     let rejected: Vec<_> = report["rejected"].as_array().unwrap().iter().collect();
-    let told: Vec<_> = rejected
+    let reported: Vec<_> = rejected
         .iter()
         .map(|line| {
             (
@@ -90,7 +90,7 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
         })
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             (3, "INVALID_REQUEST"),
             (5, "INVALID_REQUEST"),

@@ -237,10 +237,10 @@ async fn gateway_kill_before_the_reply_loses_only_the_response() {
             .request(Method::POST, "/v1/orders")
             .header("idempotency-key", &key)
             .json(&body);
-        let asked = tokio::spawn(try_send(request));
+        let response = tokio::spawn(try_send(request));
         tokio::time::sleep(Duration::from_millis(round * 3)).await;
         system.gateway.kill();
-        let _ = asked.await.unwrap();
+        let _ = response.await.unwrap();
         system.restart_gateway().await;
         let again = system
             .request(Method::POST, "/v1/orders")

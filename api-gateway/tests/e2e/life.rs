@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Process, Store, System, Tables, WORKER, order, run_worker, setting, until};
 
-fn told(output: &Output) -> String {
+fn stdout_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -54,7 +54,12 @@ fn back_up(system: &System) -> Store {
         let file = folder.join("orders.db");
         let made = run_worker(system, &["backup", file.to_str().unwrap()]);
         assert!(made.status.success(), "{}", stderr_text(&made));
-        assert_eq!(told(&made).lines().count(), 2, "{}", told(&made));
+        assert_eq!(
+            stdout_text(&made).lines().count(),
+            2,
+            "{}",
+            stdout_text(&made)
+        );
         return Store::Sqlite { folder };
     }
     // The procedure of docs/OPERATIONS.md.
@@ -151,7 +156,7 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     let system = System::start().await;
     let load = Load::start(&system).await;
     // While it is being worked on, it is one moment.
-    let events = told(&run_worker(&system, &["export", "events"]));
+    let events = stdout_text(&run_worker(&system, &["export", "events"]));
     drop(load);
     let mut of_orders = std::collections::HashMap::<String, u64>::new();
     for line in events.lines() {
@@ -166,7 +171,7 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     let all = system.wait_until_idle().await;
 
     let exported = run_worker(&system, &["export", "orders"]);
-    let lines: Vec<Value> = told(&exported)
+    let lines: Vec<Value> = stdout_text(&exported)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
@@ -181,14 +186,14 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
         &system,
         &["export", "orders", "--after", &(last - 2).to_string()],
     );
-    assert_eq!(told(&rest).lines().count(), 2);
+    assert_eq!(stdout_text(&rest).lines().count(), 2);
     let file = system.folder.join("orders.ndjson");
     let written = run_worker(
         &system,
         &["export", "orders", "--output", file.to_str().unwrap()],
     );
     assert!(written.status.success());
-    assert_eq!(fs::read_to_string(&file).unwrap(), told(&exported));
+    assert_eq!(fs::read_to_string(&file).unwrap(), stdout_text(&exported));
     let mut child = Process::command(WORKER)
         .args(["export", "events"])
         .env("DATABASE_URL", system.store.url())
@@ -359,8 +364,8 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
     .await;
     let made = system.post("/v1/orders", order(&customer, "mug", 1)).await;
     let id = made.expect(201)["id"].clone();
-    let told = system.get(&format!("/v1/events?after={place}")).await;
-    let told = told.expect(200);
-    assert_eq!(told["data"][0]["type"], "order.created");
-    assert_eq!(told["data"][0]["subject"], id);
+    let page = system.get(&format!("/v1/events?after={place}")).await;
+    let page = page.expect(200);
+    assert_eq!(page["data"][0]["type"], "order.created");
+    assert_eq!(page["data"][0]["subject"], id);
 }

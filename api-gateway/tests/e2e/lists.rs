@@ -166,7 +166,7 @@ async fn reads_do_not_wait_for_writes() {
         .order_until(&id, "announced", crate::harness::is_announced)
         .await;
     system.wait_until_idle().await;
-    let held = system.store.lock_writes();
+    let lock = system.store.lock_writes();
     // The result of the write is unknown or refused, but all reads succeed.
     let refused = system.post("/v1/orders", order(&customer, "A", 1)).await;
     assert!(matches!(refused.status, 503 | 504), "{}", refused.body);
@@ -184,7 +184,7 @@ async fn reads_do_not_wait_for_writes() {
     ] {
         system.get(path).await.expect(200);
     }
-    drop(held);
+    drop(lock);
     crate::harness::until("orders to be taken again", async || {
         system
             .post("/v1/orders", order(&customer, "A", 1))

@@ -62,20 +62,20 @@ async fn logs_can_be_found_by_order_id_intent_and_request_id() {
         .order_until(id, "processing", |order| order["status"] == "processing")
         .await;
     let worker = lines(&system, "worker.log");
-    let told: Vec<_> = worker
+    let entries: Vec<_> = worker
         .iter()
         .filter(|line| line["order.id"] == id && line["request_id"] == "the-request")
         .collect();
-    let intents: Vec<_> = told
+    let intents: Vec<_> = entries
         .iter()
         .map(|line| line["intent"].as_str().unwrap())
         .collect();
     assert!(
         intents.starts_with(&["gift", "authorize_payment"]),
-        "{told:?}"
+        "{entries:?}"
     );
-    for line in &told {
-        assert_eq!(line["trace_id"], told[0]["trace_id"], "{line}");
+    for line in &entries {
+        assert_eq!(line["trace_id"], entries[0]["trace_id"], "{line}");
     }
     let gateway = lines(&system, "gateway.log");
     assert!(

@@ -130,8 +130,8 @@ async fn order_from_several_warehouses_has_several_shipments() {
         })
         .await;
     let first = order["shipments"][0]["id"].as_str().unwrap();
-    let update = |id: &str, parcel: &str| {
-        let data = json!({"order_id": created["id"], "shipment_id": parcel});
+    let update = |id: &str, shipment: &str| {
+        let data = json!({"order_id": created["id"], "shipment_id": shipment});
         (
             id.to_owned(),
             json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data}),
@@ -142,8 +142,10 @@ async fn order_from_several_warehouses_has_several_shipments() {
     let half = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(half["status"], "processing", "one parcel is still here");
     // The shipped part is captured if the provider supports partial captures; otherwise nothing is captured yet.
-    let parcel = order["shipments"][0]["items"].as_array().unwrap();
-    let units = parcel.iter().map(|item| item["quantity"].as_i64().unwrap());
+    let first_items = order["shipments"][0]["items"].as_array().unwrap();
+    let units = first_items
+        .iter()
+        .map(|item| item["quantity"].as_i64().unwrap());
     let cost = 1000 * units.sum::<i64>();
     let captured = half["payment"]["captured"].as_i64().unwrap();
     assert!(captured == 0 || captured == cost, "{captured} of {cost}");

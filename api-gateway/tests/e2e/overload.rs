@@ -19,7 +19,7 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
     let body = order(&system.customer().await, "A", 1);
     system.worker.signal("STOP");
     let refused = AtomicUsize::new(0);
-    let asked = join_all((0..REQUESTS).map(async |_| {
+    let requests = join_all((0..REQUESTS).map(async |_| {
         let request = system.request(Method::POST, "/v1/orders").json(&body);
         let reply = try_send(request).await.unwrap();
         if reply.status == 201 {
@@ -37,7 +37,7 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
         .await;
         system.worker.signal("CONT");
     };
-    tokio::join!(asked, thaw);
+    tokio::join!(requests, thaw);
     let refused = refused.into_inner();
     println!("{} taken, {refused} refused", REQUESTS - refused);
     let orders = system.wait_until_idle().await;

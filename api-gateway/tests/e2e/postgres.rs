@@ -82,8 +82,8 @@ async fn client_reads_use_the_replica_and_steps_the_primary() {
         .await
         .expect(200);
     system.delete(&erase).await.expect(204);
-    let said = "SELECT count(*) FROM orders WHERE state LIKE '%Lovelace%'";
-    assert_eq!(system.store.run(Tables::Orders, said), "0");
+    let query = "SELECT count(*) FROM orders WHERE state LIKE '%Lovelace%'";
+    assert_eq!(system.store.run(Tables::Orders, query), "0");
     system.assert_verified();
 }
 

@@ -23,8 +23,8 @@ impl System {
 fn id(reply: Reply) -> String {
     assert_eq!(reply.headers["preference-applied"], "respond-async");
     let location = reply.headers["location"].to_str().unwrap().to_owned();
-    let told = reply.expect(202);
-    let id = told["id"].as_str().unwrap().to_owned();
+    let body = reply.expect(202);
+    let id = body["id"].as_str().unwrap().to_owned();
     assert_eq!(location, format!("/v1/orders/{id}"));
     id
 }
@@ -280,9 +280,9 @@ async fn without_a_worker_calls_are_refused_immediately_and_async_orders_accepte
         system.get("/readyz").await.status == 503
     })
     .await;
-    let told = system.get("/readyz").await.body;
-    assert_eq!(told["broker"], "ok", "{told}");
-    assert!(told["worker"].as_str().unwrap().contains("no worker"));
+    let body = system.get("/readyz").await.body;
+    assert_eq!(body["broker"], "ok", "{body}");
+    assert!(body["worker"].as_str().unwrap().contains("no worker"));
     let reply = system.post("/v1/orders", new_order.clone()).await;
     assert!(reply.headers.contains_key("retry-after"));
     let problem = reply.expect_problem(503, "UNAVAILABLE");

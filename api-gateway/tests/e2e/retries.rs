@@ -108,9 +108,9 @@ async fn pending_retries_are_paginated_and_can_be_redriven_at_once() {
         reply.expect_problem(422, "INVALID_REQUEST");
     }
     wait_until_all_failed(&system, 5, 3).await;
-    let told = system.post(all, json!({"all": true, "step": "authorize_payment"}));
+    let request = system.post(all, json!({"all": true, "step": "authorize_payment"}));
     assert_eq!(
-        told.await.expect(200),
+        request.await.expect(200),
         json!({"redriven": 5, "next_cursor": null})
     );
     for id in &ids {

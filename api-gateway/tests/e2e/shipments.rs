@@ -42,11 +42,11 @@ async fn order_can_be_shipped_in_parts_once_each() {
     assert_eq!(reply.headers["location"], format!("/v1/orders/{id}"));
     let order = reply.expect(201);
     assert_eq!(order["status"], "processing");
-    let parcels = shipped(&order);
-    assert_eq!(parcels.len(), 1);
-    assert_eq!(parcels[0]["tracking_number"], "T-1");
+    let shipments = shipped(&order);
+    assert_eq!(shipments.len(), 1);
+    assert_eq!(shipments[0]["tracking_number"], "T-1");
     assert_eq!(
-        parcels[0]["items"],
+        shipments[0]["items"],
         json!([{"sku": "A", "warehouse": "east", "quantity": 1}])
     );
     assert_eq!(system.stock_level("A").await, (9, 2));
@@ -81,7 +81,7 @@ async fn order_can_be_shipped_in_parts_once_each() {
         .as_array()
         .unwrap()
         .iter()
-        .find(|parcel| parcel["items"][0]["sku"] == "B" && parcel["status"] == "shipped");
+        .find(|shipment| shipment["items"][0]["sku"] == "B" && shipment["status"] == "shipped");
     assert_eq!(from_west.unwrap()["carrier"], "sandbox");
     let order = system.ship(&id, json!({})).await.expect(201);
     assert_eq!(order["status"], "shipped");
@@ -100,8 +100,8 @@ async fn order_can_be_shipped_in_parts_once_each() {
             order["payment"]["status"] == "captured"
         })
         .await;
-    for (number, parcel) in shipped(&order).iter().enumerate() {
-        let data = json!({"order_id": id, "shipment_id": parcel["id"]});
+    for (number, shipment) in shipped(&order).iter().enumerate() {
+        let data = json!({"order_id": id, "shipment_id": shipment["id"]});
         let body = json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z", "data": data});
         let reply = system.webhook_with(&format!("m-{number}"), &body).await;
         assert_eq!(reply.status, 200, "{}", reply.body);
@@ -119,8 +119,8 @@ async fn concurrent_shipments_of_the_same_items_have_one_winner() {
     let id = system.announced_order().await;
     let all = json!({"items": [{"sku": "A", "quantity": 3}]});
     let replies = join_all((0..10).map(|_| system.ship(&id, all.clone()))).await;
-    let taken = replies.iter().filter(|reply| reply.status == 201).count();
-    assert_eq!(taken, 1);
+    let accepted = replies.iter().filter(|reply| reply.status == 201).count();
+    assert_eq!(accepted, 1);
     assert_eq!(system.stock_level("A").await, (7, 0));
     // Repeated requests with the same key are one shipment.
     let path = format!("/v1/orders/{id}/shipments");
@@ -143,11 +143,11 @@ async fn returned_shipment_is_restocked_and_refunded() {
     let order = system.ship(&id, json!({})).await.expect(201);
     let captured = |order: &Value| order["payment"]["status"] == "captured";
     system.order_until(&id, "captured", captured).await;
-    let parcels = shipped(&order);
-    let news = async |parcel: &Value, kind: &str| {
-        let data = json!({"order_id": id, "shipment_id": parcel["id"]});
+    let shipments = shipped(&order);
+    let send_update = async |shipment: &Value, kind: &str| {
+        let data = json!({"order_id": id, "shipment_id": shipment["id"]});
         let body = json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": data});
-        let name = format!("{kind}-{}", parcel["id"]);
+        let name = format!("{kind}-{}", shipment["id"]);
         system.webhook_with(&name, &body).await.expect(200);
     };
     for kind in [
@@ -155,15 +155,15 @@ async fn returned_shipment_is_restocked_and_refunded() {
         "shipment.out_for_delivery",
         "shipment.failed",
     ] {
-        news(parcels[0], kind).await;
+        send_update(shipments[0], kind).await;
     }
     // No step is in progress that would change the stock.
     system.wait_until_idle().await;
     let before = (system.stock_level("A").await, system.stock_level("B").await);
     assert_eq!(before, ((7, 0), (8, 0)));
-    news(parcels[0], "shipment.returned").await;
-    news(parcels[1], "shipment.delivered").await;
-    let back = parcels[0]["items"][0].clone();
+    send_update(shipments[0], "shipment.returned").await;
+    send_update(shipments[1], "shipment.delivered").await;
+    let back = shipments[0]["items"][0].clone();
     let refund = if back["sku"] == "A" { 3000 } else { 2000 };
     let order = system
         .order_until(&id, "refunded", |order| {
@@ -212,7 +212,7 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
     system.wait_until_idle().await;
     let path = format!("/v1/orders/{id}");
     let before = system.get(&path).await.expect(200);
-    let told = async |name: &str, kind: &str, timestamp: String, more: Value| {
+    let send_update = async |name: &str, kind: &str, timestamp: String, more: Value| {
         let mut data = more;
         data["order_id"] = json!(id);
         let body = json!({"type": kind, "timestamp": timestamp, "data": data});
@@ -225,11 +225,11 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
         "shipment.returned",
     ] {
         let unknown = json!({"tracking_number": "TX"});
-        told(&format!("n-{kind}"), kind, now(), unknown)
+        send_update(&format!("n-{kind}"), kind, now(), unknown)
             .await
             .expect_problem(404, "NOT_FOUND");
         let unknown = json!({"shipment_id": "0192f0c1-2345-7abc-8def-0123456789ab"});
-        told(&format!("i-{kind}"), kind, now(), unknown)
+        send_update(&format!("i-{kind}"), kind, now(), unknown)
             .await
             .expect_problem(404, "NOT_FOUND");
     }
@@ -237,12 +237,12 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
     // The shipper's time is the shipment's, unless it can't be.
     let at = now();
     let ta = json!({"tracking_number": "TA"});
-    told("m-1", "shipment.delivered", at.clone(), ta)
+    send_update("m-1", "shipment.delivered", at.clone(), ta)
         .await
         .expect(200);
     let tb = json!({"tracking_number": "TB"});
     let future = "2999-01-01T00:00:00Z".to_owned();
-    told("m-2", "shipment.delivered", future, tb)
+    send_update("m-2", "shipment.delivered", future, tb)
         .await
         .expect(200);
     let order = system.get(&path).await.expect(200);

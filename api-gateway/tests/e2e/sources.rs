@@ -62,7 +62,7 @@ impl PagedServer {
         *self.0.fault.lock().unwrap() = fault;
     }
 
-    fn asked(&self) -> usize {
+    fn request_count(&self) -> usize {
         self.0.seen.lock().unwrap().len()
     }
 }
@@ -300,8 +300,11 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     // A new order is added; changes of known orders in the external system are ignored.
     remote.set(vec![json!([row(json!(1), 9), row(json!(5), 1)])]);
     until("the new one", async || system.orders().await.len() == 4).await;
-    let asked = remote.asked();
-    until("another round", async || remote.asked() > asked).await;
+    let request_count = remote.request_count();
+    until("another round", async || {
+        remote.request_count() > request_count
+    })
+    .await;
     assert!(
         remote
             .0

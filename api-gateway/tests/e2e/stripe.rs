@@ -36,7 +36,7 @@ impl System {
     }
 
     /// An order that has left and was paid: 3000 were taken.
-    async fn paid_for(&self, stripe: &Stripe) -> String {
+    async fn shipped_and_captured_order(&self, stripe: &Stripe) -> String {
         let id = self.order_paid_with("pm_card_visa").await;
         self.order_until(&id, "announced", is_announced).await;
         self.webhook(&format!("m-{id}"), "shipment.shipped", &id)
@@ -78,11 +78,11 @@ impl System {
         let order = self.get(&format!("/v1/orders/{id}")).await.expect(200);
         let payment = &order["payment"];
         let amount = |name: &str| payment[name].as_i64().unwrap();
-        let held = match payment["status"].as_str().unwrap() {
+        let authorized = match payment["status"].as_str().unwrap() {
             "authorized" => amount("authorized"),
             _ => 0,
         };
-        let ours = (held, amount("captured"), amount("refunded"));
+        let ours = (authorized, amount("captured"), amount("refunded"));
         assert_eq!(stripe.amounts(id).await, ours, "{order}");
     }
 }
@@ -416,7 +416,7 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
 #[tokio::test]
 async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_letters() {
     let (system, stripe) = with_stripe().await;
-    let id = system.paid_for(&stripe).await;
+    let id = system.shipped_and_captured_order(&stripe).await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     let intent = order["payment"]["reference"].as_str().unwrap();
     // Ours names its order; one that is made at the console names the payment only.
@@ -464,7 +464,7 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
 #[tokio::test]
 async fn concurrent_refund_in_the_stripe_dashboard_is_applied() {
     let (system, stripe) = with_stripe().await;
-    let id = system.paid_for(&stripe).await;
+    let id = system.shipped_and_captured_order(&stripe).await;
     stripe.set_modes(&[ProxyMode::RefundedMeanwhile]);
     system
         .post(&format!("/v1/orders/{id}/refunds"), json!({"amount": 1000}))
@@ -515,10 +515,10 @@ async fn concurrent_webhooks_do_not_delay_the_order() {
         let object = json!({"object": "payment_intent", "id": order["payment"]["reference"],
             "metadata": {"order_id": id}});
         let events: Vec<_> = (0..4).map(|event| format!("evt_{round}_{event}")).collect();
-        let told = events
+        let webhooks = events
             .iter()
             .map(|event| system.stripe_webhook(event, "payment_intent.updated", object.clone()));
-        for reply in join_all(told).await {
+        for reply in join_all(webhooks).await {
             reply.expect(200);
         }
         system

@@ -80,8 +80,8 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     publisher.answer(CannedResponse::Json(tokens["keys"].to_string()));
     assert_tokens_are_verified(&mut system, &tokens).await;
     // Unknown key ids do not cause repeated requests for the keys.
-    let asked = publisher.received().len();
-    assert!(asked < 10, "asked {asked} times");
+    let requests = publisher.received().len();
+    assert!(requests < 10, "asked {requests} times");
 
     publisher.answer(CannedResponse::Json(tokens["later_keys"].to_string()));
     system.key = Some(tokens["later"].as_str().unwrap().to_owned());

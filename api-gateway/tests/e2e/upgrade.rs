@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{Folder, Process, Store, System, Tables, WORKER, setting, until};
 
 /// A database of the first version whose schema is still supported (commit 1474d09), killed during two payments.
-fn first(folder: &Folder) -> Store {
+fn first_version_store(folder: &Folder) -> Store {
     let store = Store::new(folder);
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/first");
     let read = |name: &str| fs::read_to_string(data.join(name)).unwrap();
@@ -30,17 +30,17 @@ fn texts<'a>(orders: &'a [Value], field: &str) -> Vec<&'a str> {
 #[tokio::test]
 async fn orders_of_the_first_version_are_migrated_and_completed() {
     let folder = Folder::new();
-    let store = first(&folder);
+    let store = first_version_store(&folder);
     // Before the migration, `verify` reports the earlier schema and not an inconsistency.
     let audit = Process::command(WORKER)
         .arg("verify")
         .env("DATABASE_URL", store.url())
         .output();
     let audit = audit.unwrap();
-    let said = String::from_utf8_lossy(&audit.stderr);
+    let stderr = String::from_utf8_lossy(&audit.stderr);
     assert!(
-        !audit.status.success() && said.contains("its schema is of version"),
-        "{said}"
+        !audit.status.success() && stderr.contains("its schema is of version"),
+        "{stderr}"
     );
     let system = System::start_with_store(folder, store, WORKER).await;
 

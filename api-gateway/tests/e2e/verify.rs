@@ -196,8 +196,8 @@ fn exit_status(url: &str) -> Option<i32> {
     let mut verify = Process::command(WORKER);
     let output = verify.arg("verify").env("DATABASE_URL", url).output();
     let output = output.unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
     output.status.code()
 }
 

@@ -160,19 +160,18 @@ proptest! {
         let refunded = order.payment.refunded + order.refund_written_off;
         prop_assert!(is_dead || refunded >= order.returned().min(order.payment.captured));
         // Goods that left without money are an operator's business, until that is written off.
-        prop_assert!(is_dead || order.orders_with_failing_payments() == 0, "{:?}", order);
-        ends(&mut shop, id);
+        prop_assert!(is_dead || order.unpaid() == 0, "{:?}", order);
+        assert_can_be_finished(&mut shop, id);
     }
 }
 
 /// Every order can be brought to an end.
-fn ends(shop: &mut Shop, id: OrderId) {
+fn assert_can_be_finished(shop: &mut Shop, id: OrderId) {
     let is = |shop: &Shop, status| shop.world.orders[&id].status == status;
     shop.discard_dead();
     if is(shop, OrderStatus::Processing) {
-        let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", orders_with_failing_payments)
-            .unwrap();
+        let unpaid = json!({"id": id, "allow_unpaid": true});
+        shop.ask("shipment.create", unpaid).unwrap();
     }
     if is(shop, OrderStatus::Shipped) {
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
@@ -186,7 +185,7 @@ fn ends(shop: &mut Shop, id: OrderId) {
 }
 
 /// An order of 4 units, 100 each, whose money is held.
-fn authorized() -> (Shop, OrderId) {
+fn authorized_order() -> (Shop, OrderId) {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let id = shop.order(&[("A", 4)]).unwrap();
     shop.run_until_settled();
@@ -198,7 +197,7 @@ fn key(order_id: OrderId, step: Step) -> StepKey {
 }
 
 /// The provider refuses the step for good, and an operator discards it.
-fn discarded(shop: &mut Shop, key: &StepKey) {
+fn fail_and_discard(shop: &mut Shop, key: &StepKey) {
     shop.execute_step(key, ProviderMode::Refuses);
     shop.deliver_result(0, false);
     assert_eq!(shop.dead(), std::slice::from_ref(key));
@@ -207,11 +206,11 @@ fn discarded(shop: &mut Shop, key: &StepKey) {
 
 #[test]
 fn discarded_refund_is_not_paid_with_the_next_one() {
-    let (mut shop, id) = authorized();
+    let (mut shop, id) = authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Refund(120));
-    discarded(&mut shop, &key(id, Step::RefundPayment));
+    fail_and_discard(&mut shop, &key(id, Step::RefundPayment));
     apply_action(&mut shop, id, RandomAction::Refund(40));
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 40);
@@ -229,11 +228,11 @@ fn discarded_refund_is_not_paid_with_the_next_one() {
 
 #[test]
 fn discarded_refund_of_a_return_is_not_requested_again() {
-    let (mut shop, id) = authorized();
+    let (mut shop, id) = authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
-    discarded(&mut shop, &key(id, Step::RefundPayment));
+    fail_and_discard(&mut shop, &key(id, Step::RefundPayment));
     shop.notify(id);
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
@@ -245,10 +244,10 @@ fn discarded_refund_of_a_return_is_not_requested_again() {
 #[test]
 fn discarded_capture_is_not_included_in_the_next_one() {
     for captures_in_parts in [true, false] {
-        let (mut shop, id) = authorized();
+        let (mut shop, id) = authorized_order();
         shop.captures_in_parts = captures_in_parts;
         apply_action(&mut shop, id, RandomAction::Ship(1));
-        discarded(&mut shop, &key(id, Step::CapturePayment));
+        fail_and_discard(&mut shop, &key(id, Step::CapturePayment));
         apply_action(&mut shop, id, RandomAction::Ship(0));
         shop.run_until_settled();
         let order = &shop.world.orders[&id];
@@ -256,7 +255,7 @@ fn discarded_capture_is_not_included_in_the_next_one() {
             (order.payment.captured, shop.provider[&id].captured),
             (300, 300)
         );
-        assert_eq!(order.orders_with_failing_payments(), 0);
+        assert_eq!(order.unpaid(), 0);
         shop.check_settled();
         // Unpaid items are not refunded.
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
@@ -269,7 +268,7 @@ fn discarded_capture_is_not_included_in_the_next_one() {
 #[test]
 fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
     for captures_in_parts in [true, false] {
-        let (mut shop, id) = authorized();
+        let (mut shop, id) = authorized_order();
         shop.captures_in_parts = captures_in_parts;
         apply_action(&mut shop, id, RandomAction::Ship(1));
         shop.run_until_settled();
@@ -289,10 +288,9 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
         shop.notify(id);
         shop.run_until_settled();
         assert_eq!(shop.dead(), [], "it was told once");
-        assert_eq!(shop.world.orders[&id].orders_with_failing_payments(), 0);
-        let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", orders_with_failing_payments)
-            .unwrap();
+        assert_eq!(shop.world.orders[&id].unpaid(), 0);
+        let unpaid = json!({"id": id, "allow_unpaid": true});
+        shop.ask("shipment.create", unpaid).unwrap();
         shop.run_until_settled();
         assert_eq!(shop.dead(), [capture], "goods left unpaid");
         shop.discard_dead();
@@ -303,7 +301,7 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
 
 #[test]
 fn delivery_of_unpaid_items_is_recorded_and_reported() {
-    let (mut shop, id) = authorized();
+    let (mut shop, id) = authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(1));
     shop.run_until_settled();
     shop.provider_event(id, ProviderEvent::Expired, true);
@@ -317,7 +315,7 @@ fn delivery_of_unpaid_items_is_recorded_and_reported() {
 #[test]
 fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
     for is_heard in [true, false] {
-        let (mut shop, id) = authorized();
+        let (mut shop, id) = authorized_order();
         shop.provider_event(id, ProviderEvent::CapturesSome(250), is_heard);
         shop.run_until_settled();
         let capture = key(id, Step::CapturePayment);
@@ -332,28 +330,24 @@ fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
             assert_eq!(shop.dead(), []);
             let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
-            let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
-            shop.ask("shipment.create", orders_with_failing_payments)
-                .unwrap();
+            let unpaid = json!({"id": id, "allow_unpaid": true});
+            shop.ask("shipment.create", unpaid).unwrap();
         } else {
             apply_action(&mut shop, id, RandomAction::Ship(0));
         }
         shop.run_until_settled();
         assert_eq!(shop.dead(), [capture]);
         let order = &shop.world.orders[&id];
-        assert_eq!(
-            (order.payment.captured, order.orders_with_failing_payments()),
-            (250, 150)
-        );
+        assert_eq!((order.payment.captured, order.unpaid()), (250, 150));
         shop.discard_dead();
-        assert_eq!(shop.world.orders[&id].orders_with_failing_payments(), 0);
+        assert_eq!(shop.world.orders[&id].unpaid(), 0);
         shop.check_settled();
     }
 }
 
 #[test]
 fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
-    let (mut shop, id) = authorized();
+    let (mut shop, id) = authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(1));
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
@@ -361,8 +355,8 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
     shop.run_until_settled();
     let shipment = shop.world.orders[&id].left().last().unwrap().clone();
     let value = shop.world.orders[&id].value(&shipment.items);
-    let news = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
-    shop.ask("shipment.update", news).unwrap();
+    let update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+    shop.ask("shipment.update", update).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 50 + value);
     // All of it comes back: no more is refunded than was captured.
@@ -375,7 +369,7 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
 #[test]
 fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
     for update in [ShipmentUpdate::Returned, ShipmentUpdate::Failed] {
-        let (mut shop, id) = authorized();
+        let (mut shop, id) = authorized_order();
         apply_action(&mut shop, id, RandomAction::Ship(0));
         let delete = json!({"id": id});
         shop.run_until_settled();
@@ -501,21 +495,21 @@ fn returned_items_are_restocked_and_refunded() {
     shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
     shop.run_until_settled();
-    let parcel = |shop: &Shop, warehouse: &str| {
+    let shipment = |shop: &Shop, warehouse: &str| {
         let mut active_shipments = shop.world.orders[&id].shipments.iter();
         let from =
-            |parcel: &&shared::order::Shipment| parcel.items[0].warehouse.as_str() == warehouse;
+            |shipment: &&shared::order::Shipment| shipment.items[0].warehouse.as_str() == warehouse;
         active_shipments.find(from).unwrap().id
     };
-    let (east, west) = (parcel(&shop, "east"), parcel(&shop, "west"));
-    for (parcel, update) in [
+    let (east, west) = (shipment(&shop, "east"), shipment(&shop, "west"));
+    for (shipment, update) in [
         (east, "shipment.failed"),
         (east, "shipment.returned"),
         (west, "shipment.delivered"),
         (east, "shipment.returned"),
     ] {
-        let news = json!({"order_id": id, "shipment_id": parcel, "type": update, "timestamp": "2026-01-31T12:00:00Z"});
-        shop.ask("shipment.update", news).unwrap();
+        let update = json!({"order_id": id, "shipment_id": shipment, "type": update, "timestamp": "2026-01-31T12:00:00Z"});
+        shop.ask("shipment.update", update).unwrap();
         shop.run_until_settled();
     }
     let on_hand = |sku: &str| -> i64 {

@@ -314,10 +314,10 @@ fn pending_retry_can_be_started_immediately() {
     shop.deliver_result(0, false);
     shop.clock = shop.world.steps[&key].due_at.as_millisecond();
     let trying = shop.world.steps[&key].clone();
-    let told = shop.facts(id).len();
+    let events_before = shop.facts(id).len();
     shop.operate(redrive()).unwrap();
     assert_eq!(shop.world.steps[&key], trying);
-    assert_eq!(shop.facts(id).len(), told);
+    assert_eq!(shop.facts(id).len(), events_before);
     shop.run_until_settled();
     shop.check_settled();
 }
@@ -331,11 +331,11 @@ fn result_of_another_kind_of_step_is_refused() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let told = shop.carry_out(&Command::Finish {
+    let reply = shop.carry_out(&Command::Finish {
         key: key.clone(),
         attempt: 1,
         result: StepResult::Withdrawn,
     });
-    assert_eq!(told.outcome.unwrap_err().code, Code::Internal);
+    assert_eq!(reply.outcome.unwrap_err().code, Code::Internal);
     assert!(shop.world.steps.contains_key(&key));
 }

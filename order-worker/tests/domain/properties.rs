@@ -60,8 +60,8 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
     ]
 }
 
-fn pick<T: Clone>(things: &[T], index: usize) -> Option<T> {
-    things.get(index % things.len().max(1)).cloned()
+fn pick<T: Clone>(values: &[T], index: usize) -> Option<T> {
+    values.get(index % values.len().max(1)).cloned()
 }
 
 /// Executes the action. A cancel must succeed if and only if nothing is shipped.
@@ -83,7 +83,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
             let order = shop.world.orders[&id].clone();
             let has_left = order
                 .active_shipments()
-                .any(|parcel| parcel.shipped_at.is_some());
+                .any(|shipment| shipment.shipped_at.is_some());
             let answer = shop.cancel(id);
             assert_eq!(answer.is_ok(), !has_left && !order.is_deleted, "{answer:?}");
             if answer.is_ok() {

@@ -229,17 +229,19 @@ impl Shop {
         let mut orders = self.world.orders.clone();
         orders.retain(|id, _| needs.orders.contains(id));
         let skus = needs.skus(&orders);
-        let mut others = std::mem::take(&mut self.world.shelves);
+        let mut unneeded_stock = std::mem::take(&mut self.world.shelves);
         for sku in &skus {
-            self.world
-                .shelves
-                .extend(others.remove(sku).map(|shelves| (sku.clone(), shelves)));
+            self.world.shelves.extend(
+                unneeded_stock
+                    .remove(sku)
+                    .map(|shelves| (sku.clone(), shelves)),
+            );
         }
-        let told = carry_out(&mut self.world, command, &rules, &mut stamp);
-        self.world.shelves.append(&mut others);
+        let reply = carry_out(&mut self.world, command, &rules, &mut stamp);
+        self.world.shelves.append(&mut unneeded_stock);
         self.events.append(&mut self.world.dirty.events);
         self.check();
-        told
+        reply
     }
 
     /// Executes a waiting step at the provider, and keeps the result as in flight.

@@ -103,7 +103,7 @@ impl InProgress {
 struct Client {
     /// Whether the client retries with an idempotency key. Otherwise only the broker redelivers.
     has_key: bool,
-    has_asked: bool,
+    has_sent: bool,
     acknowledged: Option<OrderId>,
     is_refused: bool,
 }
@@ -162,11 +162,11 @@ impl Simulation {
     fn send_request(&mut self) {
         let number = self.random.below(CLIENTS);
         let client = &mut self.clients[number];
-        let may_ask = client.has_key || !client.has_asked;
-        if client.acknowledged.is_some() || client.is_refused || !may_ask {
+        let may_send = client.has_key || !client.has_sent;
+        if client.acknowledged.is_some() || client.is_refused || !may_send {
             return;
         }
-        client.has_asked = true;
+        client.has_sent = true;
         let trust = if client.has_key {
             Trust::Client
         } else {
@@ -183,8 +183,8 @@ impl Simulation {
     }
 
     fn take(&mut self, worker: usize) {
-        let takes_wake = self.random.chance(60);
-        if takes_wake && !self.step_messages.is_empty() {
+        let takes_step = self.random.chance(60);
+        if takes_step && !self.step_messages.is_empty() {
             let step_message = self
                 .step_messages
                 .remove(self.random.below(self.step_messages.len()));
@@ -204,17 +204,17 @@ impl Simulation {
         let in_progress = self.workers[worker].swap_remove(index);
         let next = match in_progress {
             InProgress::RequestReceived(request) => {
-                let (told, step_messages) = self.commit_request(&request);
+                let (reply, step_messages) = self.commit_request(&request);
                 // The outcome of the commit is unknown, so the worker decides the request again.
                 if has_faults && self.random.chance(5) {
                     self.log.push("commit not answered".to_owned());
                     Some(InProgress::RequestReceived(request))
                 } else {
-                    Some(InProgress::Committed(request, told, step_messages))
+                    Some(InProgress::Committed(request, reply, step_messages))
                 }
             }
-            InProgress::Committed(request, told, step_messages) => {
-                self.reply(&request, told);
+            InProgress::Committed(request, reply, step_messages) => {
+                self.reply(&request, reply);
                 Some(InProgress::Replied(request, step_messages))
             }
             InProgress::Replied(request, step_messages) => {
@@ -226,12 +226,12 @@ impl Simulation {
                 Some(self.call_provider(step_message, has_faults))
             }
             InProgress::ProviderResponded(step_message, attempt, result) => {
-                let told = self.shop.carry_out(&Command::Finish {
+                let reply = self.shop.carry_out(&Command::Finish {
                     key: step_message.key.clone(),
                     attempt,
                     result: result.clone(),
                 });
-                assert!(told.outcome.is_ok(), "{:?}", told.outcome);
+                assert!(reply.outcome.is_ok(), "{:?}", reply.outcome);
                 let step_messages = self.due();
                 if has_faults && self.random.chance(5) {
                     Some(InProgress::ProviderResponded(step_message, attempt, result))
@@ -253,8 +253,8 @@ impl Simulation {
         for in_progress in held {
             let next = match in_progress {
                 InProgress::RequestReceived(request) => {
-                    let (told, step_messages) = self.commit_request(&request);
-                    InProgress::Committed(request, told, step_messages)
+                    let (reply, step_messages) = self.commit_request(&request);
+                    InProgress::Committed(request, reply, step_messages)
                 }
                 other => other,
             };
@@ -275,13 +275,13 @@ impl Simulation {
         else {
             unreachable!("it is what was asked for")
         };
-        let told = self.shop.carry_out(&Command::Request {
+        let reply = self.shop.carry_out(&Command::Request {
             caller: operator(),
             idempotency: Some(request.idempotency.clone()),
             if_match: None,
             action: Action::CreateOrder(new_order),
         });
-        let RpcReply { outcome, .. } = told;
+        let RpcReply { outcome, .. } = reply;
         let id = outcome.map(|order| order.value()["id"].as_str().unwrap().parse().unwrap());
         (id.map_err(drop), self.due())
     }
@@ -298,9 +298,9 @@ impl Simulation {
             .collect()
     }
 
-    fn reply(&mut self, request: &RequestMessage, told: Result<OrderId, ()>) {
+    fn reply(&mut self, request: &RequestMessage, reply: Result<OrderId, ()>) {
         let client = &mut self.clients[request.client];
-        match (told, client.acknowledged) {
+        match (reply, client.acknowledged) {
             (Ok(id), Some(known)) => assert_eq!(id, known, "one key, one order"),
             (Ok(id), None) => client.acknowledged = Some(id),
             (Err(()), None) => client.is_refused = true,

@@ -31,7 +31,7 @@ fn refused() -> Answered {
     }
 }
 
-fn taken() -> Answered {
+fn accepted() -> Answered {
     Answered {
         response_code: Some(200),
         latency_ms: 3,
@@ -66,8 +66,8 @@ impl Fixture {
         };
         let seed = self.now.as_millisecond().unsigned_abs();
         let mut stamp = DecisionContext::new(self.now, seed);
-        let told = carry_out(&mut self.world, command, &rules, &mut stamp);
-        told.outcome.map(|value| value.value())
+        let reply = carry_out(&mut self.world, command, &rules, &mut stamp);
+        reply.outcome.map(|value| value.value())
     }
 
     fn endpoint(&mut self, body: Value) -> Result<EndpointId, Failure> {
@@ -182,7 +182,7 @@ fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
     let id = fixture.delivery(endpoint);
     let event_id = fixture.world.deliveries[&id].event_id;
     fixture.world.forgotten_events.insert(event_id);
-    fixture.attempt_until_done(id, &taken());
+    fixture.attempt_until_done(id, &accepted());
     assert_eq!(
         fixture.world.deliveries[&id].status,
         DeliveryStatus::Succeeded
@@ -233,7 +233,7 @@ fn endpoint_is_not_disabled_for_one_failing_delivery() {
             })
             .unwrap();
     }
-    fixture.attempt_until_done(fine, &taken());
+    fixture.attempt_until_done(fine, &accepted());
     assert_eq!(fixture.world.endpoints[&endpoint].failing_since, None);
     fixture.attempt_until_done(poison, &refused());
     assert_eq!(
@@ -251,7 +251,7 @@ fn result_of_an_unexpected_attempt_is_ignored() {
         .unwrap();
     let id = fixture.delivery(endpoint_id);
     for attempt in [0, 2, 7] {
-        let answered = taken();
+        let answered = accepted();
         fixture
             .carry_out(&Command::FinishDelivery {
                 endpoint_id,
@@ -265,7 +265,7 @@ fn result_of_an_unexpected_attempt_is_ignored() {
         fixture.world.deliveries[&id].status,
         DeliveryStatus::Pending
     );
-    fixture.attempt_until_done(id, &taken());
+    fixture.attempt_until_done(id, &accepted());
     // The result is delivered again, as if a worker died after storing it.
     let answered = refused();
     fixture

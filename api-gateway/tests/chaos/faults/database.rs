@@ -14,7 +14,7 @@ use crate::{harness::until, proxy::NetworkCondition, stack::Stack};
 async fn wait_for_database_error(stack: &Stack) {
     until("the worker to tell of its database's trouble", async || {
         let readiness = stack.worker_readiness(0).await;
-        readiness.is_some_and(|told| told["database"] != "ok")
+        readiness.is_some_and(|report| report["database"] != "ok")
     })
     .await;
 }

@@ -26,13 +26,17 @@ impl Broker {
         let (folder, port) = (setting("TEST_FOLDER"), setting("TEST_AMQP_PORT"));
         let vhosts: u32 = setting("TEST_VHOSTS").parse().unwrap();
         for number in 1..=vhosts {
-            let taken = Path::new(&folder).join(format!("vhost-{number}"));
-            if fs::create_dir(&taken).is_ok() {
+            let reservation = Path::new(&folder).join(format!("vhost-{number}"));
+            if fs::create_dir(&reservation).is_ok() {
                 return Self::Vhost {
                     url: format!("amqp://guest:guest@127.0.0.1:{port}/t{number}"),
                 };
             }
-            assert!(taken.exists(), "{} can't be made", taken.display());
+            assert!(
+                reservation.exists(),
+                "{} can't be made",
+                reservation.display()
+            );
         }
         panic!("all {vhosts} vhosts are taken: raise VHOSTS_PER_RUN in scripts/test.sh");
     }

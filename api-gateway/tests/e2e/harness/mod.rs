@@ -44,7 +44,7 @@ pub(crate) const WORKER: &str = "order-worker";
 /// The secret that signs the shipper's webhooks.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 /// Timeout of [`until`]: generous, since machines differ in speed.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An environment variable set by scripts/test.sh.
 pub(crate) fn setting(name: &str) -> String {
@@ -136,7 +136,7 @@ impl System {
         let worker = Process::start(worker_program, folder.join("worker.log"), &variables);
         let gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
         let client = reqwest::Client::builder()
-            .timeout(PATIENCE)
+            .timeout(TIMEOUT)
             // Shorter than the gateway's idle timeout (`HTTP_IDLE_SECONDS`), as recommended for clients.
             .pool_idle_timeout(Duration::from_mins(1))
             .build()
@@ -309,9 +309,9 @@ impl Drop for Folder {
     }
 }
 
-/// Polls a condition until it holds, or fails the test after [`PATIENCE`].
+/// Polls a condition until it holds, or fails the test after [`TIMEOUT`].
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while !condition().await {
         assert!(Instant::now() < end, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -7,7 +7,7 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use super::{PATIENCE, SECRET, System, until};
+use super::{SECRET, System, TIMEOUT, until};
 
 impl System {
     pub(crate) fn url(&self, path: &str) -> String {
@@ -84,7 +84,7 @@ impl System {
         condition: impl Fn(&Value) -> bool,
     ) -> Value {
         let path = format!("/v1/orders/{id}");
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let reply = self.get(&path).await;
             if reply.status == 200 && condition(&reply.body) {

@@ -208,7 +208,7 @@ impl Stripe {
 
     /// The authorized, captured and refunded amounts of an order's payments, in minor units.
     pub(crate) async fn amounts(&self, order_id: &str) -> (i64, i64, i64) {
-        let (mut authorizations, mut captures, mut given) = (0, 0, 0);
+        let (mut authorizations, mut captures, mut refunds_total) = (0, 0, 0);
         for intent in self.payments(order_id).await {
             let amount = intent["amount"].as_i64().unwrap();
             match intent["status"].as_str().unwrap() {
@@ -224,14 +224,14 @@ impl Stripe {
                         )
                         .await;
                     let refunds = refunds["data"].as_array().unwrap().iter();
-                    given += refunds
+                    refunds_total += refunds
                         .map(|refund| refund["amount"].as_i64().unwrap())
                         .sum::<i64>();
                 }
                 _ => {}
             }
         }
-        (authorizations, captures, given)
+        (authorizations, captures, refunds_total)
     }
 
     /// Creates a card with this number and returns its id.
