@@ -23,7 +23,7 @@ const WEBHOOKS: usize = 2_000;
 const SHIPPERS: usize = 32;
 
 pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec<Value> {
-    println!("\n| | a second | p50 ms | p99 ms |\n|---|---|---|---|");
+    println!("\n| | per second | p50 ms | p99 ms |\n|---|---|---|---|");
     let mut documents = Vec::new();
     for system in systems.iter().filter(|system| system.kind.is_ours()) {
         let system = system.kind.name();
@@ -81,25 +81,25 @@ pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec
 
         let began = Instant::now();
         let flow = load.closed(system, 64, SKUS);
-        let accepted = flow.rate * load.time.as_secs_f64();
+        let order_count = flow.rate * load.time.as_secs_f64();
         let accepted = began.elapsed();
         let behind = system.wait_until_idle().await.unwrap_or_default();
         for (what, took) in [
-            ("the whole flow, accepted to processing", accepted + behind),
             (
-                "and until nothing is left to do, such as to publish",
-                began.elapsed(),
+                "order flow, until all orders are processing",
+                accepted + behind,
             ),
+            ("order flow, until the worker is idle", began.elapsed()),
         ] {
-            note(what, accepted / took.as_secs_f64(), f64::NAN, f64::NAN);
+            note(what, order_count / took.as_secs_f64(), f64::NAN, f64::NAN);
         }
 
         let (rate, mut latencies) = webhooks(system).await;
         latencies.sort_by(f64::total_cmp);
         let at = |part: f64| latencies[(latencies.len() as f64 * part) as usize % latencies.len()];
-        note("shipper's webhooks, 32 at a time", rate, at(0.5), at(0.99));
+        note("shipper webhooks, 32 concurrent", rate, at(0.5), at(0.99));
         note(
-            "start-up to ready (p50 is ms)",
+            "startup until ready (ms, in the p50 column)",
             f64::NAN,
             system.startup.as_secs_f64() * 1000.0,
             f64::NAN,
@@ -121,7 +121,7 @@ async fn newest_order_paths(system: &SystemUnderTest) -> Vec<String> {
 async fn webhooks(to: &SystemUnderTest) -> (f64, Vec<f64>) {
     let mut ids: Vec<String> = Vec::new();
     let mut path = "/v1/orders?limit=200&status=processing".to_owned();
-    wait("orders that can be shipped", async || {
+    wait("orders ready to be shipped", async || {
         let page = to.get(&path).await;
         let orders = page["data"].as_array().unwrap();
         let announced = orders

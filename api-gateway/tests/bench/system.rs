@@ -216,13 +216,13 @@ impl SystemUnderTest {
             return None;
         }
         let began = Instant::now();
-        wait("the flow to catch up", async || {
+        wait("all payments to be processed", async || {
             let page = self.get("/v1/orders?status=pending&limit=1").await;
             page["data"] == json!([])
         })
         .await;
         let caught_up = began.elapsed();
-        wait("the worker to have nothing left to do", async || {
+        wait("the worker to be idle", async || {
             let before = usage(self.worker.0.id()).cpu;
             time::sleep(IDLE.0).await;
             usage(self.worker.0.id()).cpu.saturating_sub(before) < IDLE.1
@@ -312,7 +312,7 @@ fn free_port() -> u16 {
 pub(crate) async fn wait(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + TIMEOUT;
     while !condition().await {
-        assert!(Instant::now() < end, "waited in vain for {what}");
+        assert!(Instant::now() < end, "timed out waiting for {what}");
         time::sleep(Duration::from_millis(20)).await;
     }
 }

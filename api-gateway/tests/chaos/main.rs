@@ -4,7 +4,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a run that can't go on ends by panicking"
+    reason = "a run that can't continue panics"
 )]
 
 mod faults;
@@ -113,8 +113,8 @@ async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
 
 /// Faults with a long recovery, which a quick run omits.
 const LONG: [&str; 4] = [
-    "worker stalls past the broker's patience",
-    "clock jumps an hour",
+    "worker suspended past the broker's acknowledgement timeout",
+    "worker clocks jump by an hour",
     "database locked by another process",
     "leader of a three-node cluster killed",
 ];
@@ -147,7 +147,10 @@ async fn inject_into_new_system(kind: Kind, fault: &Fault, seed: u64) -> Option<
             .arg(&disk)
             .status();
         if !mounted.is_ok_and(|status| status.success()) {
-            println!("{}: skipped, a disk can't be mounted here", fault.name);
+            println!(
+                "{}: skipped, since a disk can't be mounted here (requires root)",
+                fault.name
+            );
             return None;
         }
         for file in std::fs::read_dir(&kept).unwrap().map(Result::unwrap) {
@@ -220,9 +223,9 @@ fn print_progress(row: &ReportRow, took: Duration) {
     } = &row.findings;
     for (what, list) in [
         ("lost", lost),
-        ("doubled", duplicated),
+        ("duplicated", duplicated),
         ("stuck", stuck),
-        ("wrong", wrong),
+        ("inconsistent", wrong),
     ] {
         for entry in list.iter().take(5) {
             println!("    {what}: {entry}");
@@ -233,7 +236,7 @@ fn print_progress(row: &ReportRow, took: Duration) {
 /// The table for README.md and docs/, in Markdown.
 fn print_table(rows: &[ReportRow]) {
     println!(
-        "\n| store | fault | times | orders acknowledged | 503 | unclear | lost | doubled | stuck | verify |"
+        "\n| store | fault | times | orders acknowledged | 503 | outcome unknown | lost | duplicated | stuck | verify |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {
@@ -259,7 +262,7 @@ fn print_table(rows: &[ReportRow]) {
     }
     let total = |of: fn(&ReportRow) -> usize| rows.iter().map(of).sum::<usize>();
     println!(
-        "\n{} faults, {} times, {} orders acknowledged: {} lost, {} doubled, {} stuck",
+        "\n{} faults, {} times, {} orders acknowledged: {} lost, {} duplicated, {} stuck",
         rows.len(),
         total(|row| row.times),
         total(|row| row.acknowledged),

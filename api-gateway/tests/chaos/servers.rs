@@ -117,7 +117,7 @@ impl Postgres {
         standby.run().await;
         self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
         self.sql("SELECT pg_reload_conf()");
-        until("the standby to follow", async || {
+        until("the standby to replicate", async || {
             self.sql("SELECT sync_state FROM pg_stat_replication") == "sync"
         })
         .await;
@@ -210,7 +210,7 @@ impl Cluster {
         for node in &mut cluster.nodes {
             node.run();
         }
-        until("the nodes to find each other", async || {
+        until("the nodes to form a cluster", async || {
             cluster.running() == 3
         })
         .await;
@@ -287,7 +287,10 @@ impl Cluster {
 
     pub(crate) async fn restart_node(&mut self, number: usize) {
         self.nodes[number].run();
-        until("the node to come back", async || self.running() == 3).await;
+        until("the node to rejoin the cluster", async || {
+            self.running() == 3
+        })
+        .await;
     }
 }
 

@@ -196,7 +196,7 @@ impl Stack {
         let ports = self.gateway_ports.iter().chain(&self.worker_ports);
         for port in ports {
             let url = format!("http://127.0.0.1:{port}/readyz");
-            until("everything to be ready", async || {
+            until("all processes to be ready", async || {
                 let answer = self.client.get(&url).send().await;
                 answer.is_ok_and(|answer| answer.status() == 200)
             })
@@ -267,7 +267,10 @@ impl Stack {
             }
         }
         if recorded.duplicated > 0 {
-            let duplicated = format!("{} keys were answered with two orders", recorded.duplicated);
+            let duplicated = format!(
+                "{} keys were answered with two different orders",
+                recorded.duplicated
+            );
             findings.duplicated.push(duplicated);
         }
         drop(recorded);

@@ -58,7 +58,7 @@ pub(super) async fn closes_connections(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     for _ in 0..3 {
         load.progress(10).await;
-        stack.control(&["close_all_connections", "an operator says so"]);
+        stack.control(&["close_all_connections", "requested by an operator"]);
     }
     stack.wait_until_healthy().await;
     3
@@ -96,7 +96,7 @@ pub(super) async fn request_node_lost(context: FaultContext<'_>) -> usize {
     load.progress(20).await;
     let cluster = stack.cluster.as_mut().unwrap();
     let number = task::block_in_place(|| cluster.kill_queue_node("order-request-queue"));
-    until("a gateway to say so", async || {
+    until("a gateway to report that it is not ready", async || {
         let url = format!("{}/readyz", stack.bases()[0]);
         let response = reqwest::get(url).await;
         response.is_ok_and(|response| response.status() == 503)

@@ -22,7 +22,7 @@ pub(super) async fn worker_dies(context: FaultContext<'_>, point: &str) -> usize
         }
         let plan = format!("{point}:{}", 1 + random.below(15));
         stack.workers[0] = stack.spawn_worker_with(0, &[("CRASH_AT", &plan)]);
-        until("the worker to die", async || stack.workers[0].has_ended()).await;
+        until("the worker to crash", async || stack.workers[0].has_ended()).await;
         for number in 0..stack.workers.len() {
             stack.restart_worker(number);
         }
@@ -52,7 +52,7 @@ pub(super) async fn worker_stalls(context: FaultContext<'_>) -> usize {
         );
         stack.control(&["eval", &set]);
         // The setting applies to new channels.
-        stack.control(&["close_all_connections", "new terms"]);
+        stack.control(&["close_all_connections", "new acknowledgement timeout"]);
     };
     set_ack_timeout(4_000, 1_000);
     stack.wait_until_healthy().await;
@@ -116,7 +116,7 @@ pub(super) async fn gateways_stopped(context: FaultContext<'_>) -> usize {
     if load.unknown() > unknown {
         let lost = load.unknown() - unknown;
         load.recorded().wrong.push(format!(
-            "{lost} requests were not answered by a gateway asked to stop"
+            "{lost} requests were not answered by a gateway that was stopped with SIGTERM"
         ));
     }
     2
