@@ -15,10 +15,10 @@ use crate::{
     system::{Kind, SKUS, SystemUnderTest, cpu_times},
 };
 
-/// Number of distinct bodies, of which oha chooses at random.
+/// Number of distinct bodies; oha sends one of them at random.
 const BODIES: usize = 20_000;
 
-/// Load on a system for this time.
+/// Load on a system for a fixed time.
 pub(crate) struct Load {
     pub(crate) time: Duration,
 }
@@ -108,7 +108,7 @@ impl Load {
         self.run(&file.to_string_lossy(), to, &arguments)
     }
 
-    /// Runs oha. Blocking, since nothing else runs meanwhile.
+    /// Runs oha. Blocks the thread, since nothing else runs meanwhile.
     fn run(&self, target: &str, to: &SystemUnderTest, arguments: &[&str]) -> Figures {
         let before = to.usage();
         let ended = child_cpu_time();
@@ -166,7 +166,7 @@ impl Load {
     }
 }
 
-/// Processor time of terminated child processes, which are runs of oha.
+/// Processor time of all terminated child processes, which are the runs of oha.
 fn child_cpu_time() -> Duration {
     cpu_times(std::process::id()).map_or(Duration::ZERO, |[_, _, user, system]| user + system)
 }

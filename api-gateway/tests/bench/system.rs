@@ -13,12 +13,12 @@ use tokio::time;
 
 use crate::setting;
 
-/// Products in the catalogue, chosen from at random.
+/// Number of products in the catalogue. Each order is for a random one.
 pub(crate) const SKUS: usize = 100;
 /// Timeout for a system to start, or to become idle.
 const TIMEOUT: Duration = Duration::from_mins(5);
 
-/// A worker is idle if it uses less than the second value of processor time within the first.
+/// A worker is idle if it uses less processor time than the second value during the first.
 const IDLE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(50));
 
 /// A system under test.
@@ -317,7 +317,7 @@ pub(crate) async fn wait(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Processor time of a process in user and kernel mode, then that of its terminated children.
+/// User and kernel time of a process, then user and kernel time of its terminated children.
 pub(crate) fn cpu_times(pid: u32) -> Option<[Duration; 4]> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // After the command name in parentheses, which may contain any character: utime, stime, cutime and cstime

@@ -31,7 +31,7 @@ pub(crate) struct RecordedReplies {
     /// Order ids.
     pub(crate) cancelled: Vec<String>,
     pub(crate) delivered: Vec<String>,
-    /// The last response or error with an unknown outcome.
+    /// The last response or error of a request with an unknown outcome.
     pub(crate) last_unknown: String,
     /// Unexpected responses.
     pub(crate) wrong: Vec<String>,
@@ -153,7 +153,7 @@ impl Customer {
             let Some(id) = self.order(&key, &new_order).await else {
                 continue;
             };
-            // A form that is submitted twice.
+            // Like a form that is submitted twice.
             if self.random.chance(20) {
                 self.order(&key, &new_order).await;
             }
@@ -238,7 +238,7 @@ impl Customer {
                         .cancelled
                         .push(id.to_owned());
                 }
-                // The order is already shipped.
+                // The order is already shipped and can't be cancelled.
                 Some(reply) if reply.status == 409 => return,
                 Some(reply) => return self.wrong(&reply),
                 None => {}
@@ -272,7 +272,7 @@ impl Customer {
                         .delivered
                         .push(id.to_owned());
                 }
-                // Not announced yet, or cancelled: the carrier would retry.
+                // The shipment is not announced yet, or the order is cancelled: the carrier would retry.
                 Some(reply) if reply.status == 200 || reply.status == 409 => {}
                 Some(reply) => self.wrong(&reply),
                 None => {}

@@ -181,7 +181,7 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
             random: &mut random,
         })
         .await;
-        // Both gateways work again.
+        // The system works again if both gateways answer.
         load.progress(10).await;
         load.end();
         times
@@ -233,7 +233,7 @@ fn print_progress(row: &ReportRow, took: Duration) {
     }
 }
 
-/// The table for README.md and docs/, in Markdown.
+/// Prints the Markdown table for docs/FAULTS.md.
 fn print_table(rows: &[ReportRow]) {
     println!(
         "\n| store | fault | times | orders acknowledged | 503 | outcome unknown | lost | duplicated | stuck | verify |"

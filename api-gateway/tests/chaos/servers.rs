@@ -256,7 +256,7 @@ impl Cluster {
         number
     }
 
-    /// Kills the node that a classic queue is on; which it was.
+    /// Kills the node that hosts a classic queue, and returns its index.
     pub(crate) fn kill_queue_node(&mut self, queue: &str) -> usize {
         let queues = self.control(&["list_queues", "--no-table-headers", "name", "pid"]);
         let home = queues
@@ -271,12 +271,12 @@ impl Cluster {
         number
     }
 
-    /// Has the other nodes forget a dead one.
+    /// Removes a dead node from the cluster.
     pub(crate) fn forget(&self, number: usize) {
         self.control(&["forget_cluster_node", &self.nodes[number].name]);
     }
 
-    /// `rabbitmqctl` at a node that runs.
+    /// Runs `rabbitmqctl` at a running node and returns its output.
     fn control(&self, arguments: &[&str]) -> String {
         let output = self.nodes.iter().find_map(|node| {
             node.server.as_ref()?;

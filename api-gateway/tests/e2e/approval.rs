@@ -32,7 +32,7 @@ async fn no_step_runs_before_an_order_is_approved() {
         system.create_order_for(&customer).await,
         system.create_order_for(&customer).await,
     );
-    // Long enough for a payment, and for the reservation to expire.
+    // Enough time for a payment, and for the reservation to expire.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let waiting = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(

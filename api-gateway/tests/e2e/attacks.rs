@@ -470,7 +470,7 @@ async fn body_with_too_large_content_length_is_refused_before_it_is_sent() {
                  content-length: 10737418240\r\n{more}\r\n"
             )
         };
-        // Not even asked for; and answered though nothing of it comes.
+        // The body is refused by its announced length: without a `100 Continue`, and before any of it arrives.
         for more in ["expect: 100-continue\r\n", ""] {
             let answer = send_raw(&system.address(), head(more).as_bytes())
                 .await

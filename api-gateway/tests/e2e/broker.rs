@@ -199,7 +199,7 @@ async fn gateway_and_worker_can_start_before_the_broker() {
     .await;
 }
 
-/// Whether an exchange is there.
+/// Whether the exchange exists.
 fn has_exchange(system: &System, name: &str) -> bool {
     let look = format!(
         "{{ok, _}} = rabbit_exchange:lookup(rabbit_misc:r(<<\"/\">>, exchange, <<\"{name}\">>))."
@@ -244,7 +244,7 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
         })
         .await;
     }
-    // A message that can't be used gets to the new queue through the new exchange.
+    // A rejected message reaches the new dead-letter queue through the new exchange.
     let output = crate::harness::python("foreign.py", &["reject", &system.broker.url(), "-"]);
     assert!(output.contains("sent"), "{output}");
     until("it to be archived", async || {

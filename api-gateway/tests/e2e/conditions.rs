@@ -1,5 +1,6 @@
-//! Every operation of `/v1` that changes something honours `Idempotency-Key` and `If-Match` by the same
-//! rules. The operations are those of `/openapi.json`: one that [`Systems::case`] does not know fails the test.
+//! Every operation of `/v1` that modifies a resource supports `Idempotency-Key` and `If-Match` by the same
+//! rules. The operations are read from `/openapi.json`; an operation without a case in [`Systems::case`] fails
+//! the test.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -10,14 +11,14 @@ use crate::{
     retries::orders_with_failing_payments,
 };
 
-/// Names no version of anything.
+/// An entity tag that no resource has.
 const STALE: &str = "\"never\"";
 
-/// A request that is valid once.
+/// A request that succeeds once.
 struct Case {
     path: String,
     body: Option<Value>,
-    /// A representation that a refused request leaves as it is.
+    /// Path of a resource that a refused request must not change.
     watched: Option<String>,
 }
 
@@ -48,7 +49,7 @@ impl Case {
 struct Systems {
     shop: System,
     receiver: Receiver,
-    /// Has a step that fails and will be tried again.
+    /// A system with a step that failed and waits for its retry.
     failing: System,
     failed_step: String,
     dead_messages: Vec<String>,
@@ -86,7 +87,7 @@ impl Systems {
         }
     }
 
-    /// Which system takes requests for `path`.
+    /// The system to which requests for `path` are sent.
     fn system(&self, path: &str) -> &System {
         if path.starts_with("/v1/retries/") {
             &self.failing
@@ -109,7 +110,7 @@ impl Systems {
         id
     }
 
-    /// An order with a label, and its shipment.
+    /// Creates an order with a shipping label and returns it with its shipment.
     async fn labelled(&self) -> (String, String) {
         let id = self.announced().await;
         let order = self.shop.get(&format!("/v1/orders/{id}")).await.expect(200);
@@ -117,7 +118,7 @@ impl Systems {
         (id, shipment)
     }
 
-    /// An order of two units, one of which was shipped.
+    /// Creates an order of two units, one of which is shipped.
     async fn shipped_in_part(&self) -> String {
         let customer = self.shop.customer().await;
         let created = self.shop.post("/v1/orders", order(&customer, "A", 2)).await;
@@ -163,7 +164,7 @@ impl Systems {
         format!("/v1/webhook-endpoints/{endpoint}/deliveries/{id}")
     }
 
-    /// A valid request of this operation, and all that it needs.
+    /// A valid request of this operation; creates everything that it needs.
     #[expect(clippy::too_many_lines, reason = "one row for each operation")]
     async fn case(&self, operation: &str) -> Case {
         let of_order = |id: &str, what: &str| {
@@ -262,7 +263,7 @@ impl Systems {
                 Case::of(format!("{}/redeliver", self.delivery().await))
             }
             "POST /v1/dead-letters/redrive" => {
-                // Messages have cases of their own.
+                // The redrive of messages is tested by another operation.
                 Case::of("/v1/dead-letters/redrive".to_owned())
                     .with(json!({"all": true, "step": "void_payment"}))
             }
@@ -302,7 +303,7 @@ async fn every_modifying_operation_honours_idempotency_key_and_if_match() {
     let document = systems.shop.get("/openapi.json").await.expect(200);
     let mut tested = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
-        // Partners' webhooks are known by their own ids.
+        // Incoming webhooks have ids of their own instead of idempotency keys.
         if !path.starts_with("/v1/") {
             continue;
         }
@@ -403,14 +404,14 @@ async fn check(system: &System, operation: &str, method: Method, case: &Case, de
     );
     let again = send(key()).await;
     assert_eq!(again.status, first.status, "{operation}: {}", again.body);
-    // An import's lines are known each on its own.
+    // An import has no replay as a whole: each line is idempotent.
     if is_import(case) {
         assert_eq!(first.body["accepted"], 1);
         return;
     }
     assert_eq!(again.body, first.body, "{operation}");
     assert_eq!(again.headers["idempotent-replayed"], "true", "{operation}");
-    // The condition is part of the request.
+    // `If-Match` is part of the request: without it, the same key is a conflict.
     let another = ask().header("idempotency-key", operation.replace(' ', "-"));
     is_refused(send(another).await, 422, "IDEMPOTENCY_CONFLICT");
 }

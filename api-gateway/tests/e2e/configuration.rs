@@ -116,7 +116,7 @@ async fn health_command_reports_readiness() {
         (WORKER, "WORKER_HTTP_ADDR", worker),
         ("api-gateway", "HTTP_ADDR", gateway),
     ] {
-        // A server that listens on all interfaces is called over the loopback.
+        // The health command calls a server that listens on all interfaces over the loopback interface.
         let port = address.rsplit(':').next().unwrap();
         for address in [address.clone(), format!("0.0.0.0:{port}")] {
             let output = program(name, &["health"], &[(variable, &address)]);

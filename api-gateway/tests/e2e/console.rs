@@ -131,7 +131,7 @@ async fn axe_finds_no_issues_in_light_dark_and_phone_layout() {
 #[tokio::test]
 async fn console_stays_fast_with_a_hundred_thousand_orders() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    // The store reads lists the same way for all databases, so one of them is enough here.
+    // Lists are read in the same way from both databases, so one of them is enough here.
     if system.store.is_sqlite() {
         seen(scenario(&system, "many", &[])).await;
     }

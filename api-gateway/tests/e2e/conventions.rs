@@ -46,7 +46,7 @@ async fn if_match_refuses_changes_to_another_version() {
     let both = format!("\"99\", {tag}");
     let cancelled = if_match(cancel().header("idempotency-key", "once"), &both).await;
     assert_eq!(cancelled.expect(200)["status"], "cancelled");
-    // What was done under the key is told again, whatever it is like now.
+    // The recorded response is replayed, although the version no longer matches.
     let again = if_match(cancel().header("idempotency-key", "once"), &both).await;
     assert_eq!(text(&again.headers, "idempotent-replayed"), "true");
     if_match(cancel().header("idempotency-key", "once"), &tag)
@@ -155,7 +155,7 @@ async fn repeated_request_with_a_known_key_can_wait_for_the_payment() {
                 (&first["id"], &status.into())
             );
         }
-        // Without the preference it is the first answer, word for word.
+        // Without the preference, the recorded response is replayed unchanged.
         assert_eq!(ask(None).await.expect(201), first);
     }
 }
@@ -296,7 +296,7 @@ async fn rate_limited_requests_get_429_with_retry_after() {
         assert_eq!(text(&reply.headers, "ratelimit-remaining"), "0");
         reply.expect_problem(429, "RATE_LIMITED");
     }
-    // Each key has its own allowance, and health checks are not limited.
+    // Each API key has its own limit, and health checks are not limited.
     system.key = Some("key-of-us".to_owned());
     system.get("/v1/orders").await.expect(200);
     assert_eq!(system.get("/livez").await.status, 200);
@@ -416,7 +416,7 @@ async fn every_list_refuses_an_invalid_cursor() {
         }
     }
     assert!(lists >= 8, "{lists}");
-    // A cursor of its own goes on, also behind a sku that others begin with.
+    // A valid cursor continues the list, also after a SKU that is a prefix of others.
     for sku in ["A-1", "A.1", "B"] {
         system.stock(sku, &[]).await;
     }

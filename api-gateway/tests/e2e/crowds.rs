@@ -108,7 +108,7 @@ async fn deliveries_are_sent_while_more_are_created() {
             .endpoint(&receiver.url("/"), &["order.created"])
             .await;
     }
-    // Ten of these events fill one batch of deliveries.
+    // These events fill one batch with deliveries of ten orders.
     let lines = vec![order(&customer, "A", 1); 1_000];
     let imported = system.import(&lines, None).await.expect(200);
     assert_eq!(imported["accepted"], 1_000);

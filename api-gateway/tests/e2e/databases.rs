@@ -1,5 +1,5 @@
-//! Databases that are away at the start, that are reached through a connection pooler, or that are read
-//! slowly.
+//! Databases that are unavailable at the start, that are reached through a connection pooler, or whose export is
+//! read slowly.
 
 use std::{
     fs::OpenOptions,
@@ -14,7 +14,7 @@ use crate::harness::{
     Folder, Process, Store, System, Tables, WORKER, is_announced, order, setting, until,
 };
 
-/// A server of this test's own that scripts/lib.sh prepares, runs and forgets.
+/// A server for one test, prepared, started and removed by scripts/lib.sh.
 struct Server {
     kind: &'static str,
     folder: PathBuf,
@@ -31,13 +31,13 @@ fn bash(line: &str, arguments: &[&str]) -> Command {
 }
 
 impl Server {
-    /// A PostgreSQL server that is not running yet.
+    /// Prepares a PostgreSQL server without starting it.
     fn postgres(folder: &Path) -> Self {
         let line = r#"prepare_postgres "$1" >/dev/null; echo "$POSTGRES_PORT""#;
         Self::prepared("postgres", line, folder.join("postgres"), &[])
     }
 
-    /// `PgBouncer` in this pool mode, running, in front of `store`'s server.
+    /// Starts `PgBouncer` in this pool mode in front of `store`'s server.
     fn pgbouncer(folder: &Path, store: &Store, mode: &str) -> Self {
         let Store::Postgres { port, .. } = store else {
             panic!("SQLite has no pooler")
@@ -93,7 +93,7 @@ impl Drop for Server {
     }
 }
 
-/// The status and body of a request to a program's health server.
+/// Sends a request to a program's health server and returns the status and body.
 async fn health(program: &Process, field: &str, path: &str) -> Option<(u16, Value)> {
     let address = program.logged(field, 0)?;
     let address = address.trim_start_matches("http://");
@@ -155,7 +155,7 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     })
     .await;
     assert!(!worker.has_ended());
-    // It can be stopped meanwhile.
+    // The worker can be stopped while it waits for the database.
     worker.terminate();
     let mut worker = Process::start(WORKER, folder.join("again.log"), &variables);
     is_alive(&worker, "health").await;
@@ -166,7 +166,7 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     }
     until("the database to be opened", async || {
         let (status, body) = health(&worker, "health", "/readyz").await.unwrap();
-        // There is no broker.
+        // The worker is still not ready, since there is no broker.
         assert_eq!(status, 503, "{body}");
         assert_ne!(body["broker"], "ok");
         body["database"] == "ok"
@@ -206,7 +206,7 @@ fn invalid_configuration_ends_the_start_even_without_a_database() {
     }
 }
 
-/// A setting as seen by another client of the pooler, which sets nothing.
+/// The value of a setting as seen by another client of the pooler, which sets nothing.
 fn shown(url: &str, setting_name: &str) -> String {
     let psql = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
     let show = format!("SHOW {setting_name}");
@@ -219,7 +219,7 @@ fn shown(url: &str, setting_name: &str) -> String {
         .to_owned()
 }
 
-/// Workers behind `PgBouncer`, from an empty database to delivered orders.
+/// Checks that workers behind `PgBouncer` migrate an empty database and deliver orders.
 async fn works_behind_pgbouncer(mode: &str) {
     let folder = Folder::new();
     let store = Store::new(&folder);
@@ -238,7 +238,7 @@ async fn works_behind_pgbouncer(mode: &str) {
         worker.stdout(Stdio::piped()).stderr(Stdio::piped());
         worker
     };
-    // The first to lock migrates, the others wait.
+    // The first process that gets the lock migrates; the others wait.
     let migrating: Vec<_> = (0..3).map(|_| run(&["migrate"]).spawn().unwrap()).collect();
     for migrating in migrating {
         let output = migrating.wait_with_output().unwrap();
@@ -264,7 +264,7 @@ async fn works_behind_pgbouncer(mode: &str) {
     system.post(&cancel, json!({})).await.expect(200);
     let delivered = system.webhook("m-1", "shipment.delivered", &ids[1]).await;
     delivered.expect(200);
-    // A worker's settings and statements harm no other client of the pooler.
+    // A worker's settings and prepared statements do not leak to other clients of the pooler.
     for _ in 0..10 {
         assert_eq!(shown(&url, "statement_timeout"), "0");
         assert_eq!(shown(&url, "enable_seqscan"), "on");
@@ -317,7 +317,7 @@ async fn pgbouncer_in_statement_mode_is_refused_with_one_line_of_error() {
     assert!(stderr.contains("pool mode must be"), "{stderr}");
 }
 
-/// However slowly an export is read, the database keeps nothing for it.
+/// A slowly read export keeps no transaction or snapshot open.
 #[tokio::test]
 async fn unread_export_holds_no_transaction() {
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
@@ -336,13 +336,13 @@ async fn unread_export_holds_no_transaction() {
             .spawn()
             .unwrap();
         let mut stdout = export.stdout.take().unwrap();
-        // The first page is being written; a pipe does not hold all of it.
+        // The export blocks within its first page, which does not fit into the pipe.
         let mut first = [0];
         stdout.read_exact(&mut first).unwrap();
         if system.store.is_sqlite() {
             let write = "UPDATE relay SET position = position WHERE name = 'probe'";
             system.store.run(Tables::Orders, write);
-            // Whether a reader was in the way, and pages that are left of the log.
+            // The result tells whether a reader blocked the checkpoint, and how many pages are left in the log.
             let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
             assert_eq!(system.store.run(Tables::Orders, checkpoint), "0 0 0");
         } else {

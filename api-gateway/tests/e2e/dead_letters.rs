@@ -124,7 +124,7 @@ async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_item
     assert_eq!(letters(&system).await.len(), 1);
     assert_eq!(system.history(&id).await.last().unwrap(), "step.discarded");
     system.assert_verified();
-    // Without the dead step, nobody knows of these goods.
+    // Without the dead step, these shipped items are unaccounted for.
     let forget = format!("DELETE FROM steps WHERE order_id = '{lost}'");
     system.store.run(Tables::Orders, &forget);
     let (is_right, report) = system.verify();
@@ -167,7 +167,7 @@ async fn discarded_amounts_are_not_captured_or_refunded_later() {
     let id = announced(&system, 10).await;
     let ship = format!("/v1/orders/{id}/shipments");
     let part = json!({"items": [{"sku": "A", "quantity": 4}]});
-    // The provider can't capture the first part, and an operator lets it be.
+    // The provider can't capture the first part, and an operator discards the capture.
     ledger_status(&system, &id, "declined");
     system.post(&ship, part).await.expect(201);
     discard(&system, &id, "capture_payment").await;
@@ -398,7 +398,7 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
         system.spawn_replacement_worker()
     });
     system.worker = replacement;
-    // The replacement may receive the request before it can publish.
+    // The replacement may receive the request before it can publish, and then refuses it.
     if reply.status != 200 {
         reply.expect_problem(503, "UNAVAILABLE");
         system.post(&path, json!({})).await.expect(200);

@@ -238,7 +238,7 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
     let delivery = system
         .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
-    // As if events were kept for a shorter time than deliveries.
+    // Simulates a shorter retention of events than of deliveries.
     let forget = format!("DELETE FROM events WHERE subject = '{order}'");
     system.store.run(Tables::Orders, &forget);
     let path = format!("/v1/webhook-endpoints/{endpoint}");
@@ -250,7 +250,7 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
     let refused = refused.expect_problem(409, "INVALID_STATE");
     assert_eq!(refused["detail"], "the event is not kept any more");
 
-    // A delivery that is still pending.
+    // Makes the delivery pending again.
     let state = [
         ("\"status\":\"succeeded\"", "\"status\":\"pending\""),
         ("\"due_at\":null", "\"due_at\":\"2026-01-31T12:00:00Z\""),
@@ -579,7 +579,7 @@ async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
     let failing = known().await;
     assert_eq!(failing.status, 200);
     assert!(failing.body["failing_since"].is_string());
-    // The version is still what a change is made to.
+    // The entity tag of the old state is still accepted, since its version is unchanged.
     let patch = |body: Value| {
         let request = system.request(Method::PATCH, &path);
         send(request.header("if-match", tag.clone()).json(&body))
@@ -629,7 +629,7 @@ async fn endpoints_that_could_never_receive_an_event_are_refused() {
         let problem = refused.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
     }
-    // A shop is known by its key, or by its customers.
+    // A storefront exists if it has an API key or customers.
     let customer = json!({"name": "Ada", "email": "ada@example.com", "storefront": "us"});
     system.post("/v1/customers", customer).await.expect(201);
     for storefront in ["eu", "us"] {

@@ -226,7 +226,7 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
         let refused = system.get(&format!("/v1/events?{wrong}")).await;
         refused.expect_problem(422, "INVALID_REQUEST");
     }
-    // A waiting request is answered as soon as there is an event.
+    // A waiting request is answered as soon as there is a new event.
     let place = now["position"].as_str().unwrap();
     let path = format!("/v1/events?wait_ms=20000&type=order.cancelled&after={place}");
     let cancelling = format!("/v1/orders/{}/cancel", ids[2]);
@@ -287,7 +287,7 @@ async fn storefronts_get_only_their_own_events() {
         system.order_until(&id, "announced", is_announced).await;
         orders.insert(storefront, id);
     }
-    // The storefront `us` reads.
+    // Checks what the storefront `us` can read.
     for filter in ["", "&storefront=eu", &format!("&order_id={}", orders["eu"])] {
         let events = feed(&system, filter, "0").await;
         let foreign = events.iter().find(|event| event["storefront"] != "us");
@@ -406,7 +406,7 @@ async fn idle_streams_do_not_affect_other_streams() {
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
     let url = system.url("/v1/events/stream?type=order.created");
-    // More streams than the gateway allows requests in flight.
+    // Opens more streams than the gateway allows requests in flight.
     let streams =
         join_all((0..1_500).map(|_| EventStreamClient::open(&system.client, &url, None, None)))
             .await;

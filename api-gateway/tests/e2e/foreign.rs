@@ -35,7 +35,8 @@ async fn undecodable_message_does_not_block_the_worker() {
     let output = python("foreign.py", &["poison", &system.broker.url(), &customer]);
     assert!(output.contains("survived"), "{output}");
     assert_eq!(system.wait_until_idle().await.len(), 20);
-    // The archive of dead letters is not blocked either: the broker drops the message in the end.
+    // Undecodable messages do not block the archiving of dead letters either: the broker drops them at its
+    // delivery limit.
     let output = python("foreign.py", &["reject", &system.broker.url(), &customer]);
     assert!(output.contains("sent"), "{output}");
     until("what can be decoded to be archived", async || {
@@ -132,10 +133,10 @@ async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit()
     let dead = letters().await;
     let rejected = reason(&dead, "rejected: ").unwrap();
     assert!(!rejected.contains("unknown field `id`"), "{dead:?}");
-    // It was returned as often as it may be.
+    // This message reached the delivery limit.
     assert_eq!(reason(&dead, "delivery_limit").unwrap(), "delivery_limit");
 
-    // All are redriven together; what can be read is done, the other is dead again.
+    // All are redriven together: the valid one is executed, the invalid one is a dead letter again.
     let all = serde_json::json!({"all": true});
     let report = system
         .post("/v1/dead-letters/redrive", all)

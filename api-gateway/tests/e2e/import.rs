@@ -21,7 +21,7 @@ impl System {
             Some(key) => request.header("idempotency-key", key),
             None => request,
         };
-        // Chunked, without `Content-Length`.
+        // The body is chunked, without `Content-Length`.
         let pieces: Vec<_> = text.into_bytes().chunks(1000).map(<[u8]>::to_vec).collect();
         let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
         let body = Body::wrap_stream(futures_util::stream::iter(pieces));
@@ -182,7 +182,7 @@ async fn import_survives_worker_death_and_is_idempotent() {
     let mut worker = system.take_worker();
     let (report, replacement) =
         tokio::join!(system.import_text(text.clone(), Some("import-1")), async {
-            // In the middle of the import.
+            // The worker is killed in the middle of the import.
             crate::harness::until("some to be there", async || {
                 let page = system.get("/v1/orders?limit=1").await;
                 page.status == 200 && !page.body["data"].as_array().unwrap().is_empty()
@@ -215,19 +215,19 @@ async fn import_with_a_key_identifies_lines_by_content() {
     let wrong = json!({"customer_id": customer, "items": []});
     let key = Some("import-1");
     let import = async |lines: &[Value]| counts(&system.import(lines, key).await.expect(200));
-    // Two that are the same are two orders.
+    // Two identical lines are two orders.
     assert_eq!(
         import(&[line("a"), wrong, line("a"), line("b")]).await,
         (3, 0, 1)
     );
-    // Corrected, in another order, and with one more.
+    // The lines are corrected, reordered, and one is added.
     let corrected = [line("c"), line("b"), line("a"), line("d"), line("a")];
     assert_eq!(import(&corrected).await, (2, 3, 0));
     assert_eq!(import(&corrected).await, (0, 5, 0));
-    // Other lines under the same key, and a third of the same.
+    // Other lines with the same key, and a third copy of a line.
     let others = [line("e"), line("f"), line("a"), line("a"), line("a")];
     assert_eq!(import(&others).await, (3, 2, 0));
-    // It is the content that counts, not how it is written.
+    // Lines are compared by content, not by spelling.
     let text = line("e").to_string().replace(':', " : ");
     let report = system.import_text(text, key).await.expect(200);
     assert_eq!(counts(&report), (0, 1, 0));
@@ -257,7 +257,7 @@ async fn import_begun_by_an_earlier_version_is_recognized() {
     system.worker.kill();
     system.set_worker(WORKER);
     system.restart_worker().await;
-    // The second is another one now.
+    // The second line is changed.
     let report = system.import(&[line(1), line(4), line(3)], key).await;
     assert_eq!(counts(&report.expect(200)), (1, 2, 0));
     system.wait_until_idle().await;
@@ -275,7 +275,7 @@ async fn overlong_lines_are_rejected_with_their_line_numbers() {
         let empty = json!({"external_id": ""}).to_string();
         json!({"external_id": "x".repeat(bytes - empty.len())}).to_string()
     };
-    // Numbers that are written longer than they came.
+    // Numbers that become longer when they are serialized.
     let numbers = format!("{{\"metadata\": [{}1]}}", "1e15,".repeat(LIMIT / 5 - 10));
     let lines = [
         good.clone(),

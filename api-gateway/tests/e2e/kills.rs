@@ -87,7 +87,7 @@ async fn assert_orders_complete(system: &System, acknowledged: &[String]) {
             .filter(|order| order["status"] == "delivered")
             .count()
     );
-    // According to the provider.
+    // The provider has executed each payment once.
     let once = PaymentTotals {
         authorizations: paid,
         captures: paid,

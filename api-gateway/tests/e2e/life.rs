@@ -155,7 +155,7 @@ async fn failed_backup_reports_the_cause_and_overwrites_nothing() {
 async fn exported_orders_and_events_equal_those_of_the_api() {
     let system = System::start().await;
     let load = Load::start(&system).await;
-    // While it is being worked on, it is one moment.
+    // An export under load is a consistent snapshot.
     let events = stdout_text(&run_worker(&system, &["export", "events"]));
     drop(load);
     let mut of_orders = std::collections::HashMap::<String, u64>::new();
@@ -181,7 +181,7 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     let last = lines.last().unwrap()["number"].as_i64().unwrap();
     assert!(stderr_text(&exported).contains(&format!("--after {last}")));
 
-    // From where it ended; to a file; and to somebody who has had enough.
+    // Exports the rest from a position, exports to a file, and exports to a reader that stops early.
     let rest = run_worker(
         &system,
         &["export", "orders", "--after", &(last - 2).to_string()],
@@ -280,7 +280,7 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
         .await
         .expect(200);
     system.wait_until_idle().await;
-    // The newest event is always kept; this makes it one of a product.
+    // The newest event is always kept, so a product's event becomes the newest one.
     system.stock("cup", &[("berlin", 1)]).await;
     age_events(&system, open).await;
     let before: Vec<Value> = system.orders().await;

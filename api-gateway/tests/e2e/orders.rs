@@ -469,7 +469,7 @@ async fn unpaid_order_expires() {
     let system = System::start_with(&[("RESERVATION_TTL_SECONDS", "1")]).await;
     system.stock("A", &[("main", 1)]).await;
     let customer = system.customer().await;
-    // The payment succeeds after two failures, which takes longer than the reservation lasts.
+    // The payment succeeds after two failures, which takes longer than the reservation time.
     let created = system
         .post("/v1/orders", order_paid_by(&customer, "A", 1, "pm_flaky"))
         .await

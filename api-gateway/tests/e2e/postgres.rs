@@ -196,7 +196,7 @@ async fn expired_request_of_a_frozen_worker_does_not_undo_a_later_one() {
     })
     .await;
     system.worker.signal("STOP");
-    // The broker gives requests to both in turns.
+    // The broker delivers requests to both workers in turn.
     until("the frozen worker to hold a request", async || {
         stock("A", 10).await.status == 504
     })
@@ -206,7 +206,7 @@ async fn expired_request_of_a_frozen_worker_does_not_undo_a_later_one() {
     })
     .await;
     tokio::time::sleep(3 * timeout).await;
-    // The held request comes before new ones.
+    // The frozen worker processes its old request before new ones.
     second.kill();
     system.worker.signal("CONT");
     until("the first worker to answer", async || {

@@ -231,7 +231,7 @@ async fn another_async_order_with_the_same_key_is_refused_or_cancelled() {
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
     let (one, two) = (order(&customer, "A", 1), order(&customer, "A", 2));
-    // Also while no worker is there to ask.
+    // The gateway itself refuses a key conflict while no worker is running.
     system.worker.kill();
     let first = id(system.create_async(&one, Some("cart")).await);
     assert_eq!(id(system.create_async(&one, Some("cart")).await), first);
@@ -239,7 +239,7 @@ async fn another_async_order_with_the_same_key_is_refused_or_cancelled() {
         .create_async(&two, Some("cart"))
         .await
         .expect_problem(422, "IDEMPOTENCY_CONFLICT");
-    // Another gateway does not know of it: what it promises is found all the same.
+    // A restarted gateway does not remember the key, and accepts another order, which is then found as rejected.
     system.gateway.kill();
     system.restart_gateway().await;
     let second = id(system.create_async(&two, Some("cart")).await);
@@ -258,7 +258,7 @@ async fn another_async_order_with_the_same_key_is_refused_or_cancelled() {
         .order_until(&first, "accepted", |order| order["status"] == "processing")
         .await;
     assert_eq!(accepted["items"][0]["quantity"], 1);
-    // This gateway has seen the key with the other order; one that has not finds the first.
+    // This gateway remembers the key with the other order; a restarted one returns the first.
     let conflict = system.create_async(&one, Some("cart")).await;
     conflict.expect_problem(422, "IDEMPOTENCY_CONFLICT");
     system.gateway.kill();

@@ -234,7 +234,7 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
             .expect_problem(404, "NOT_FOUND");
     }
     assert_eq!(system.get(&path).await.expect(200), before);
-    // The shipper's time is the shipment's, unless it can't be.
+    // The shipper's timestamp is used, unless it is in the future.
     let at = now();
     let ta = json!({"tracking_number": "TA"});
     send_update("m-1", "shipment.delivered", at.clone(), ta)
@@ -303,7 +303,7 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
         (&cancel, json!({})),
         (&remaining, json!({})),
     ] {
-        // For operators, under a condition, with nothing besides what is asked.
+        // The operations require an operator, honour `If-Match`, and refuse unknown fields.
         let key = system.key.replace("key-of-a-storefront-here".to_owned());
         let refused = system.post(path, body.clone()).await;
         refused.expect_problem(403, "FORBIDDEN");
@@ -328,7 +328,7 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
     let refused = system.post(&format!("{left}/cancel"), json!({})).await;
     refused.expect_problem(409, "INVALID_STATE");
 
-    // Under one key each is done once.
+    // With an idempotency key, each operation is executed once.
     for (path, body) in [
         (&cancel, json!({"reason": "torn"})),
         (&remaining, json!({"reason": "broken"})),

@@ -35,7 +35,7 @@ impl System {
         created["id"].as_str().unwrap().to_owned()
     }
 
-    /// An order that has left and was paid: 3000 were taken.
+    /// Creates an order that is shipped and captured with 3000.
     async fn shipped_and_captured_order(&self, stripe: &Stripe) -> String {
         let id = self.order_paid_with("pm_card_visa").await;
         self.order_until(&id, "announced", is_announced).await;
@@ -47,7 +47,7 @@ impl System {
         id
     }
 
-    /// A counter of the worker's; 0 as long as it has counted nothing.
+    /// The value of a counter of the worker; 0 if it is not exported yet.
     async fn worker_figure(&self, name: &str) -> u64 {
         let address = self.worker.logged("health", 0).unwrap();
         let request = self.client.get(format!("http://{address}/metrics"));
@@ -323,7 +323,7 @@ async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
     let ship = format!("/v1/orders/{id}/shipments");
     let part = json!({"items": [{"sku": "A", "quantity": 1}]});
     system.post(&ship, part).await.expect(201);
-    // The card is charged once, when all has left: until then no capture is due.
+    // The card is charged once, when everything is shipped: no capture is due yet.
     system.wait_until_idle().await;
     let cancel = format!("/v1/payment_intents/{intent}/cancel");
     stripe.call_api(Method::POST, &cancel, &[]).await;
@@ -400,7 +400,7 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
     let others = json!({"object": "payment_intent", "id": "pi_2", "metadata": {}});
     let ignored = system.stripe_webhook("evt_3", "payment_intent.created", others);
     assert_eq!(ignored.await.expect(200)["status"], "ignored");
-    // Another system on the same account.
+    // Webhooks of another system on the same Stripe account are ignored.
     let foreign = ["0192f0c1-2345-7abc-8def-0123456789ab", "1042", ""];
     for (number, order_id) in foreign.into_iter().enumerate() {
         let object =
@@ -419,7 +419,7 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
     let id = system.shipped_and_captured_order(&stripe).await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     let intent = order["payment"]["reference"].as_str().unwrap();
-    // Ours names its order; one that is made at the console names the payment only.
+    // Our refund has the order id in its metadata; a refund in the dashboard only names the payment.
     let refunds = format!("/v1/orders/{id}/refunds");
     system
         .post(&refunds, json!({"amount": 700}))
@@ -440,7 +440,7 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
         .expect(200);
     system.order_until(&id, "refunded", is_refunded(1200)).await;
 
-    // Days later the customer's bank sends it back.
+    // Days later, the customer's bank returns the refund.
     stripe.fail_refund(console["id"].as_str().unwrap());
     system
         .stripe_webhook("evt_2", "refund.failed", object)
@@ -452,7 +452,7 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
     let letters = system.get("/v1/dead-letters").await.expect(200);
     let letter = &letters["data"][0];
     assert_eq!(letter["id"], format!("{id}:refund_payment"), "{letters}");
-    // Nothing is tried by itself, and all of it when an operator says so.
+    // The refund is not retried automatically, but completely when an operator redrives it.
     assert_eq!(stripe.amounts(&id).await.2, 1200, "as many as before");
     let redrive = format!("/v1/dead-letters/{id}:refund_payment/redrive");
     system.post(&redrive, json!({})).await.expect(200);
@@ -611,7 +611,7 @@ async fn orders_stripe_cannot_charge_are_refused_at_creation() {
         let problem = problem.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/items", "{problem}");
     }
-    // Two of them can be charged; part of that can't be refunded.
+    // Two units can be charged, but a part of that can't be refunded.
     let new_order = order_paid_by(&system.customer().await, "DINAR", 2, "pm_ok");
     let created = system.post("/v1/orders", new_order).await.expect(201);
     let id = created["id"].as_str().unwrap();

@@ -95,7 +95,7 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
         .await
         .expect_problem(401, "UNAUTHENTICATED");
 
-    // Another key under the same name counts as soon as one may ask again.
+    // Another key with the same id is accepted after the next permitted fetch.
     publisher.answer(CannedResponse::Json(tokens["replaced_keys"].to_string()));
     system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
     until("the key in place of another to be taken", async || {

@@ -113,8 +113,8 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
     system.assert_verified();
 }
 
-/// The worker of the version before this one. Without the history of the repository there is none, which
-/// scripts/test.sh says; then the tests of two versions are left out.
+/// The worker of the previous version. Without the history of the repository there is none; scripts/test.sh
+/// reports that, and the tests of two versions are skipped.
 fn previous_worker() -> Option<String> {
     let program = setting("TEST_PREVIOUS_WORKER");
     if program == "none" {
@@ -180,7 +180,7 @@ async fn this_version_and_the_previous_one_run_side_by_side() {
     system.worker.kill();
     system.restart_worker().await;
     ids.extend(order(&system, &customer, 20).await);
-    // The previous version continues alone, with everything that the new one left.
+    // The previous version continues alone with the data of the new one.
     new.kill();
     ids.extend(order(&system, &customer, 20).await);
     wait_until_processing(&system, &ids).await;

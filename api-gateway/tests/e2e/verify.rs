@@ -191,7 +191,7 @@ async fn verify_reports_every_kind_of_inconsistency() {
     system.assert_verified();
 }
 
-/// The exit status of `order-worker verify` of another database.
+/// Runs `order-worker verify` on another database, and returns the exit status.
 fn exit_status(url: &str) -> Option<i32> {
     let mut verify = Process::command(WORKER);
     let output = verify.arg("verify").env("DATABASE_URL", url).output();
@@ -205,7 +205,7 @@ fn exit_status(url: &str) -> Option<i32> {
 fn verify_distinguishes_unreadable_databases_from_inconsistent_ones() {
     let folder = Folder::new();
     let store = Store::new(&folder);
-    // Of no schema yet.
+    // The database has no schema yet.
     assert_eq!(exit_status(&store.url()), Some(2));
     let url = if store.is_sqlite() {
         fs::write(

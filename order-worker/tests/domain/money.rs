@@ -26,7 +26,7 @@ enum RandomAction {
     ExecuteStep(usize, ProviderMode),
     DeliverResult(usize, bool),
     Expire,
-    /// An operator sees to a dead step.
+    /// An operator discards a dead step.
     Discard(usize),
     Redrive(usize),
 }
@@ -150,22 +150,22 @@ proptest! {
         prop_assert_eq!(is_held, is_thought_held, "{:?} {:?}", order, held);
         if order.status == OrderStatus::Cancelled {
             let refunded = held.refunded + order.refund_written_off;
-            // A refund that the bank sent back is left to an operator.
+            // A refund returned by the bank is left to an operator.
             let is_left = is_dead && is_said_to_fail;
             prop_assert!(is_left || is_dead || held.captured <= refunded, "nobody pays for what is cancelled");
         } else if !is_dead && (captures_in_parts || order.held.is_empty()) {
             prop_assert!(held.captured >= order.capture_due(), "what has left is paid for");
         }
-        // What came back is given back, as far as it was paid for.
+        // Returned items are refunded, as far as they were paid for.
         let refunded = order.payment.refunded + order.refund_written_off;
         prop_assert!(is_dead || refunded >= order.returned().min(order.payment.captured));
-        // Goods that left without money are an operator's business, until that is written off.
+        // Unpaid shipped items have a dead step until it is discarded.
         prop_assert!(is_dead || order.unpaid() == 0, "{:?}", order);
         assert_can_be_finished(&mut shop, id);
     }
 }
 
-/// Every order can be brought to an end.
+/// Checks that the order can reach a final state and be deleted.
 fn assert_can_be_finished(shop: &mut Shop, id: OrderId) {
     let is = |shop: &Shop, status| shop.world.orders[&id].status == status;
     shop.discard_dead();
@@ -184,7 +184,7 @@ fn assert_can_be_finished(shop: &mut Shop, id: OrderId) {
     shop.ask("order.delete", json!({"id": id})).unwrap();
 }
 
-/// An order of 4 units, 100 each, whose money is held.
+/// Creates an order of 4 units at 100 each with an authorized payment.
 fn authorized_order() -> (Shop, OrderId) {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let id = shop.order(&[("A", 4)]).unwrap();
@@ -196,7 +196,7 @@ fn key(order_id: OrderId, step: Step) -> StepKey {
     StepKey { order_id, step }
 }
 
-/// The provider refuses the step for good, and an operator discards it.
+/// The provider refuses the step permanently, and an operator discards it.
 fn fail_and_discard(shop: &mut Shop, key: &StepKey) {
     shop.execute_step(key, ProviderMode::Refuses);
     shop.deliver_result(0, false);
@@ -214,12 +214,12 @@ fn discarded_refund_is_not_paid_with_the_next_one() {
     apply_action(&mut shop, id, RandomAction::Refund(40));
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 40);
-    // Neither a look at the provider nor a return brings it back.
+    // Neither a notification nor a return requests it again.
     shop.notify(id);
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 40);
     shop.check_settled();
-    // By request it can be paid.
+    // A new request for a refund pays it.
     apply_action(&mut shop, id, RandomAction::Refund(120));
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 160);
@@ -278,7 +278,7 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
         assert_eq!(shop.dead(), std::slice::from_ref(&capture));
         let error = shop.world.steps[&capture].last_error.clone().unwrap();
         assert!(error.contains("can't be captured"), "{error}");
-        // Before and after it was discarded: the rest is not paid for.
+        // Before and after the discard, the rest can't be shipped unpaid.
         for _ in 0..2 {
             let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
@@ -324,7 +324,7 @@ fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
             let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
             shop.discard_dead();
-            // The captured amount covers these.
+            // The captured amount covers two units.
             apply_action(&mut shop, id, RandomAction::Ship(2));
             shop.run_until_settled();
             assert_eq!(shop.dead(), []);
@@ -359,7 +359,7 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
     shop.ask("shipment.update", update).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 50 + value);
-    // All of it comes back: no more is refunded than was captured.
+    // Everything is returned: no more is refunded than was captured.
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 400);
@@ -382,7 +382,7 @@ fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
             shop.ask("order.delete", delete.clone()).unwrap_err();
             apply_action(&mut shop, id, RandomAction::Refund(1));
         }
-        // Not before the money is back.
+        // The order can't be deleted before the refund is completed.
         shop.ask("order.delete", delete.clone()).unwrap_err();
         shop.run_until_settled();
         assert!(shop.world.orders[&id].is_over());
@@ -419,7 +419,7 @@ fn capture_in_the_dashboard_before_the_cancellation_is_recorded_and_refunded() {
         shop.execute_step(&authorize, ProviderMode::RequiresAction);
         shop.deliver_result(0, false);
     }
-    // The customer authenticates and somebody captures; both are not heard of.
+    // The customer authenticates and the payment is captured in the dashboard; both notifications are lost.
     shop.provider_event(id, ProviderEvent::Authenticated, false);
     shop.provider_event(id, ProviderEvent::Captured, false);
     shop.cancel(id).unwrap();

@@ -166,7 +166,7 @@ fn authorization_request_after_the_void_is_refused() {
     let waiting = shop.world.steps[&authorize].clone();
     shop.cancel(id).unwrap();
     shop.run_until_settled();
-    // The request was delayed all the time.
+    // The first request was delayed until now.
     shop.world.steps.insert(authorize.clone(), waiting);
     shop.execute_step(&authorize, ProviderMode::Responds);
     shop.world.steps.remove(&authorize);

@@ -153,7 +153,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
     }
 }
 
-/// Ships these quantities, or everything. It must succeed if and only if so much is reserved.
+/// Ships these quantities, or everything. It must succeed if and only if that much is reserved.
 fn ship(shop: &mut Shop, id: OrderId, a: u32, b: u32) {
     let items: Vec<_> = [("A", a), ("B", b)]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Shipments: which of them an update is about, when it happened, and what operators do to them.
+//! Shipments: which of them an update changes, the time that it records, and the actions of operators.
 
 use order_worker::domain::{order::Order, step::Step};
 use proptest::{collection::vec, prelude::*};
@@ -50,7 +50,7 @@ impl Shop {
     }
 }
 
-/// An order of which one part left as TA and the other as TB.
+/// Creates an order with one shipment under the tracking number TA and another under TB.
 fn two_shipments(shop: &mut Shop) -> OrderId {
     let id = shop.order(&[("A", 2), ("B", 1)]).unwrap();
     shop.run_until_settled();
@@ -86,7 +86,7 @@ fn update_of_an_unknown_shipment_or_tracking_number_changes_nothing() {
                 .unwrap_err();
             assert_eq!(failure.code, Code::NotFound, "{kind} {selector}: {failure}");
         }
-        // A number beside an id is not another shipment's.
+        // A tracking number that belongs to another shipment than the id is refused.
         let left = before.left().next().unwrap();
         let selector = json!({"shipment_id": left.id, "tracking_number": "TB"});
         let failure = shop.update_shipment(id, kind, selector).unwrap_err();
@@ -129,7 +129,7 @@ fn unlabelled_items_are_shipped_under_a_new_tracking_number() {
     let part = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
     shop.ship(id, part).unwrap();
     shop.run_until_settled();
-    // The rest waits without a label. Nobody can have delivered it, or brought it back.
+    // The rest has no label yet, so it can't be in transit, delivered or returned.
     for kind in [
         "in_transit",
         "out_for_delivery",
@@ -203,7 +203,7 @@ fn plausible_timestamps_of_the_shipper_are_used() {
     shop.update_shipment(id, "delivered", body("TA", at(now - 60_000)))
         .unwrap();
     assert_eq!(delivered_at(&shop, "TA"), at(now - 60_000));
-    // Before it left.
+    // The timestamp is before the shipment, so the current time is used.
     shop.update_shipment(id, "delivered", body("TB", created))
         .unwrap();
     assert_eq!(delivered_at(&shop, "TB"), at(shop.clock));
@@ -222,7 +222,7 @@ fn plausible_timestamps_of_the_shipper_are_used() {
     let shipment = &shop.stored_order(id).shipments[0];
     assert_eq!(shipment.delivered_at, Some(at(shop.clock)));
 
-    // Before the order was made.
+    // The timestamp is before the order, so the current time is used.
     let id = shop.order(&[("A", 1)]).unwrap();
     shop.run_until_settled();
     shop.update_shipment(id, "shipped", json!({"timestamp": "2020-01-01T00:00:00Z"}))
@@ -242,7 +242,7 @@ fn items_of_a_cancelled_label_can_be_shipped_under_another_number() {
     assert_eq!(order["shipments"][0]["status"], "cancelled");
     let cancel_label = Step::CancelShipment("east".parse().unwrap());
     assert!(shop.due_steps().iter().any(|key| key.step == cancel_label));
-    // Asking again changes nothing, and what is not there is not found.
+    // A repeated request changes nothing, and a shipment of another order is not found.
     let version = shop.stored_order(id).version;
     shop.ask("shipment.cancel", cancel).unwrap();
     assert_eq!(shop.stored_order(id).version, version);
@@ -292,7 +292,7 @@ fn only_shipped_items_are_captured_if_the_remaining_ones_are_cancelled() {
         let order = shop.stored_order(id);
         assert_eq!((order.payment.captured, order.payment.refunded), (100, 0));
         assert_eq!(shop.provider[&id].captured, 100);
-        // Labels of what stays are withdrawn, and nothing more can leave.
+        // The labels of the remaining items are cancelled, and nothing more can be shipped.
         assert_eq!(order.active_shipments().count(), 1);
         let more = shop.ship(id, json!({})).unwrap_err();
         assert_eq!(more.code, Code::InvalidState);
@@ -318,7 +318,7 @@ fn capture_in_progress_when_remaining_items_are_cancelled_is_not_the_last() {
             .find(|key| key.step == Step::CapturePayment)
             .unwrap()
     };
-    // The provider takes nothing of a part, and says so too late.
+    // The provider captures nothing for a part, and its response is late.
     shop.execute_step(&capture(&shop), ProviderMode::Responds);
     shop.ask("order.cancel_remaining", json!({"id": id}))
         .unwrap();
@@ -358,7 +358,7 @@ fn items_are_shipped_from_the_named_warehouse() {
     );
     let nothing = shop.ship(id, json!({"warehouse": "north"})).unwrap_err();
     assert_eq!(nothing.code, Code::InvalidRequest);
-    // East has one more than it holds for the order.
+    // The warehouse has one unit more than is reserved for the order.
     let items =
         |quantity: u32| json!({"warehouse": "east", "items": [{"sku": "A", "quantity": quantity}]});
     for too_many in [3, 7] {
@@ -409,7 +409,7 @@ fn mistyped_warehouse_can_be_removed_or_merged_into_another() {
     assert_eq!(product["stock"], stock);
     let missing = remove(&mut shop, json!({})).unwrap_err();
     assert_eq!(missing.code, Code::NotFound);
-    // It comes back when something is counted there.
+    // The warehouse appears again when its stock is set.
     let count = json!({"sku": "A", "warehouse": "belrin", "on_hand": 0});
     let product = shop.ask("stock.set", count).unwrap();
     assert_eq!(product["stock"].as_array().unwrap().len(), 2);
@@ -417,7 +417,7 @@ fn mistyped_warehouse_can_be_removed_or_merged_into_another() {
     assert_eq!(product["stock"], stock);
 }
 
-/// Something that a shipper, an operator or a partner does.
+/// A random action of the shipper, an operator or the payment provider.
 #[derive(Debug, Clone)]
 enum RandomAction {
     Ship {
@@ -486,7 +486,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             let update = ShipmentUpdate::ALL[*update];
             let kind = update.as_str().strip_prefix("shipment.").unwrap();
             let done = shop.update_shipment(id, kind, selector);
-            // Nothing moves that was not named.
+            // Only the named shipments change.
             let is_named = |one: &Shipment| match (named_id, number) {
                 (Some(named_id), _) => one.id == named_id,
                 (None, Some(number)) => one.tracking_number == format!("T{number}"),
@@ -562,7 +562,7 @@ proptest! {
         shop.run_until_settled();
         shop.check_settled();
         let order = shop.stored_order(id);
-        // By now nothing more will leave, so a provider that takes all at once has taken it.
+        // Nothing more will be shipped, so a provider without partial captures has captured everything.
         if order.held.is_empty() {
             assert_eq!(order.payment.captured, order.capture_due());
         }

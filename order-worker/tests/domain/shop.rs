@@ -22,7 +22,7 @@ use shared::{
     request::{Caller, Request, Role},
 };
 
-/// What the provider holds under a key.
+/// A payment at the provider.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent facts about a payment at the provider"
@@ -34,7 +34,7 @@ pub(crate) struct ProviderPayment {
     pub(crate) refunded: i64,
     pub(crate) is_voided: bool,
     pub(crate) awaits_action: bool,
-    /// The last capture was made: the rest is released.
+    /// Whether the last capture was made, which releases the rest.
     pub(crate) is_closed: bool,
     is_declined: bool,
     amount: i64,
@@ -51,9 +51,9 @@ pub(crate) enum ProviderEvent {
     Expired,
     /// The whole amount is captured.
     Captured,
-    /// It is captured partly in the dashboard, and the rest is released.
+    /// This amount is captured in the dashboard, and the rest is released.
     CapturesSome(i64),
-    /// Somebody gives so much back.
+    /// This amount is refunded in the dashboard.
     Refunded(i64),
     /// This amount of earlier refunds fails.
     RefundFailed(i64),
@@ -68,9 +68,9 @@ pub(crate) enum ProviderMode {
     LosesResponse,
     /// Fails with a transient error.
     TransientError,
-    /// Will never capture or refund this.
+    /// Refuses the capture or refund permanently.
     Refuses,
-    /// Is not even asked, for now.
+    /// The provider is not called, since all slots are in use.
     NoFreeSlot,
     /// Declines the payment.
     Declines,
@@ -462,13 +462,13 @@ impl Shop {
         panic!("never settles: {:?}", self.world.steps);
     }
 
-    /// The steps that wait for an operator.
+    /// The dead steps, which wait for an operator.
     pub(crate) fn dead(&self) -> Vec<StepKey> {
         let rows = self.world.steps.iter().filter(|(_, row)| row.is_dead);
         rows.map(|(key, _)| key.clone()).collect()
     }
 
-    /// An operator discards every dead step.
+    /// Discards every dead step, as an operator.
     pub(crate) fn discard_dead(&mut self) {
         for key in self.dead() {
             self.operate(Action::DiscardStep(key)).unwrap();

@@ -115,7 +115,7 @@ struct Simulation {
     requests: Vec<RequestMessage>,
     step_messages: Vec<StepMessage>,
     workers: Vec<Vec<InProgress>>,
-    /// A log of the run, printed on failure.
+    /// The log of the run, printed on failure.
     log: Vec<String>,
 }
 

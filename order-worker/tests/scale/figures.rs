@@ -135,7 +135,7 @@ impl Figures {
                 &[sample_database.create_order_command(orders + number)],
             )
             .await;
-            // Ends the order, since its steps would be overdue.
+            // Ends the order, since its steps would become overdue.
             let id = made[0]["id"].as_str().unwrap().parse().unwrap();
             sample_database.decline(id).await;
         })

@@ -28,7 +28,7 @@ fn setting(name: &str) -> Option<String> {
 
 #[tokio::main]
 async fn main() {
-    // This process was started as a worker, see below.
+    // This process was started as a worker by `workers::run`.
     if let Some(url) = setting("SCALE_WORKER") {
         return workers::work(&url).await;
     }

@@ -239,7 +239,7 @@ impl SampleDatabase {
     /// Fills the provider's ledger according to the orders.
     pub(crate) async fn fill_ledger(&self, url: &str) {
         if let Some(path) = url.strip_prefix("sqlite://") {
-            // Creates the file with its tables.
+            // Creates the ledger's tables.
             Ledger::open(url).unwrap();
             let ledger = Ledger::path(Path::new(path));
             let connection = rusqlite::Connection::open(ledger).unwrap();

@@ -19,7 +19,7 @@ async fn wait_for_database_error(stack: &Stack) {
     .await;
 }
 
-/// Locked by another process for longer than the worker's lock timeout.
+/// Another process locks the database for longer than the worker's lock timeout.
 pub(super) async fn locked_file(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
@@ -128,7 +128,7 @@ pub(super) async fn ends_connections(context: FaultContext<'_>) -> usize {
     5
 }
 
-/// Like a primary that was demoted to a standby.
+/// The database refuses writes, like a primary that was demoted to a standby.
 pub(super) async fn read_only(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
@@ -145,7 +145,7 @@ pub(super) async fn read_only(context: FaultContext<'_>) -> usize {
     1
 }
 
-/// Like a migration that locks a table.
+/// The tables are locked, as by a migration.
 pub(super) async fn locked_tables(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.progress(10).await;

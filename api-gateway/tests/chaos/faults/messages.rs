@@ -37,7 +37,7 @@ fn message(kind: &str, body: &Value) -> Outgoing {
     }
 }
 
-/// The same attempt of a step eight times at once, so that workers process it concurrently.
+/// Publishes the same attempt of a step eight times at once, so that workers process it concurrently.
 pub(super) async fn duplicated_steps(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let publisher = publisher(stack).await;
@@ -54,7 +54,7 @@ pub(super) async fn duplicated_steps(context: FaultContext<'_>) -> usize {
     times
 }
 
-/// The same message again, like a redelivery after a lost acknowledgement.
+/// Publishes the same message again, like a redelivery after a lost acknowledgement.
 pub(super) async fn duplicated_requests(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let publisher = publisher(stack).await;

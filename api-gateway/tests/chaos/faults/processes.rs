@@ -16,7 +16,7 @@ pub(super) async fn worker_dies(context: FaultContext<'_>, point: &str) -> usize
     } = context;
     for _ in 0..2 {
         load.progress(3).await;
-        // It is the only worker, so that it is sure to reach this point.
+        // The other workers are stopped, so that this one is sure to reach the point.
         for worker in &mut stack.workers {
             worker.kill();
         }
@@ -41,8 +41,8 @@ pub(super) async fn workers_killed(context: FaultContext<'_>) -> usize {
     6
 }
 
-/// A worker is suspended for longer than the broker's acknowledgement timeout. Its messages are redelivered to
-/// others, and it is not aware of that when it continues.
+/// A worker is suspended for longer than the broker's acknowledgement timeout. The broker redelivers its
+/// messages to other workers, and the worker does not know that when it continues.
 pub(super) async fn worker_stalls(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let set_ack_timeout = |consumer: u32, tick: u32| {
@@ -122,7 +122,8 @@ pub(super) async fn gateways_stopped(context: FaultContext<'_>) -> usize {
     2
 }
 
-/// One process after the other, as in an upgrade: requests fail only with a 503, which is safe to retry.
+/// Restarts one process after the other, as in an upgrade: requests fail only with a 503, which is safe to
+/// retry.
 pub(super) async fn rolling_restart(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let unknown = load.unknown();

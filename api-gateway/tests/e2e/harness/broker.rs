@@ -102,12 +102,12 @@ impl Broker {
         *server = Some(child);
     }
 
-    /// `rabbitmqctl`, which has to succeed.
+    /// Runs `rabbitmqctl`, which must succeed.
     pub(crate) fn control(&self, arguments: &[&str]) {
         assert!(self.try_control(arguments), "rabbitmqctl {arguments:?}");
     }
 
-    /// Whether `rabbitmqctl` succeeds.
+    /// Runs `rabbitmqctl` and returns whether it succeeded.
     pub(crate) fn try_control(&self, arguments: &[&str]) -> bool {
         let Self::Own { folder, .. } = self else {
             panic!("not this test's broker")

@@ -43,7 +43,7 @@ pub(crate) use self::{
 pub(crate) const WORKER: &str = "order-worker";
 /// The secret that signs the shipper's webhooks.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-/// Timeout of [`until`]: generous, since machines differ in speed.
+/// Timeout of [`until`] and of requests: generous, since machines differ in speed.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An environment variable set by scripts/test.sh.
@@ -58,7 +58,7 @@ pub(crate) struct System {
     pub(crate) gateway: Process,
     pub(crate) broker: Broker,
     pub(crate) store: Store,
-    /// The payment provider, if it is not the sandbox.
+    /// The payment provider, unless it is the sandbox.
     pub(crate) stripe: Option<Stripe>,
     pub(crate) client: reqwest::Client,
     /// The API key of every request.
@@ -241,7 +241,7 @@ impl System {
         .await;
     }
 
-    /// The worker's `/readyz`: its status and what it says.
+    /// Status and body of the worker's `/readyz`.
     pub(crate) async fn worker_readiness(&self) -> Option<(u16, serde_json::Value)> {
         let address = self.worker.logged("health", 0)?;
         let url = format!("http://{address}/readyz");
@@ -249,7 +249,7 @@ impl System {
         Some((answer.status().as_u16(), answer.json().await.ok()?))
     }
 
-    /// Starts a gateway in place of the dead one, while no worker makes it ready.
+    /// Starts a gateway as the replacement of a dead one, without waiting for a worker.
     pub(crate) async fn restart_gateway_without_worker(&mut self) {
         let from = self.launch_gateway();
         self.gateway_listens(from).await;

@@ -26,15 +26,15 @@ pub(crate) struct Received {
 #[derive(Debug, Clone)]
 pub(crate) enum CannedResponse {
     Status(u16),
-    /// 200 with this JSON body.
+    /// Responds 200 with this JSON body.
     Json(String),
     Redirect(String),
-    /// A body that never ends.
+    /// Responds 200 with a body that never ends.
     Endless,
     Late(Duration),
-    /// Says 200, and its body never comes.
+    /// Responds 200 and never sends the body.
     Stalled,
-    /// With this status and this `Retry-After`.
+    /// Responds with this status and this `Retry-After`.
     RetryAfter(u16, String),
 }
 

@@ -52,7 +52,7 @@ struct Inner {
     modes: Mutex<VecDeque<ProxyMode>>,
     /// Faults of the next confirmations, by payment.
     modes_by_payment: Mutex<HashMap<String, VecDeque<ProxyMode>>>,
-    /// Stripe's answers by idempotency key: the first is given again, whatever it was.
+    /// Responses by idempotency key: like Stripe, the first response is replayed, even if it is an error.
     answers: Mutex<HashMap<String, (StatusCode, Bytes)>>,
     /// Refunds that failed after they had been accepted.
     failed_refunds: Mutex<HashSet<String>>,
@@ -160,7 +160,7 @@ impl Stripe {
         *self.0.modes.lock().unwrap() = modes.iter().copied().collect();
     }
 
-    /// From now on the refund has failed at the customer's bank.
+    /// Makes the refund fail, as if the customer's bank had returned it.
     pub(crate) fn fail_refund(&self, id: &str) {
         let mut failed = self.0.failed_refunds.lock().unwrap();
         failed.insert(id.to_owned());
@@ -171,7 +171,7 @@ impl Stripe {
         self.0.return_urls.lock().unwrap().get(payment).cloned()
     }
 
-    /// What localstripe logged.
+    /// The log of localstripe.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.0.log).unwrap()
     }
@@ -263,7 +263,7 @@ impl Stripe {
         self.call_api(Method::POST, &path, &form).await;
     }
 
-    /// localstripe knows of no pages to return from.
+    /// Removes the return URL, which localstripe does not support, and remembers it.
     fn without_return_url(&self, path: &str, form: String) -> String {
         let Some(url) = form.strip_prefix("return_url=") else {
             return form;
@@ -275,7 +275,7 @@ impl Stripe {
         String::new()
     }
 
-    /// localstripe's refunds never fail.
+    /// Marks the failed refunds, since refunds never fail in localstripe.
     fn with_failed_refunds(&self, answer: Bytes) -> Bytes {
         let failed = self.0.failed_refunds.lock().unwrap();
         let Ok(mut list) = serde_json::from_slice::<Value>(&answer) else {
@@ -419,7 +419,7 @@ fn without_length(mut headers: axum::http::HeaderMap) -> axum::http::HeaderMap {
     headers
 }
 
-/// A response that breaks off within its body.
+/// A response that ends in the middle of its body.
 fn truncated_response() -> Response {
     let pieces = futures_util::stream::iter([
         Ok(Bytes::from_static(b"{\"id\": \"pi")),
