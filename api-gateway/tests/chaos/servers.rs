@@ -67,7 +67,7 @@ impl Postgres {
     /// to start before.
     pub(crate) async fn run(&mut self) {
         self.launch();
-        until("PostgreSQL", async || {
+        until("PostgreSQL to accept connections", async || {
             let server = self.server.as_mut().unwrap();
             if server.try_wait().unwrap().is_some() {
                 self.launch();

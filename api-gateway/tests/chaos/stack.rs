@@ -349,11 +349,14 @@ fn compare(
     delivered: &BTreeSet<&String>,
 ) -> Result<(), String> {
     if stored["metadata"]["key"] != order.key.as_str() || stored["total"] != order.total {
-        return Err(format!("acknowledged as {}, stored as {stored}", order.key));
+        return Err(format!(
+            "acknowledged with key {}, stored as {stored}",
+            order.key
+        ));
     }
     let status = stored["status"].as_str().unwrap_or_default();
     let expected = match (cancelled.contains(&order.id), delivered.contains(&order.id)) {
-        (true, true) => return Err("both cancelled and delivered".to_owned()),
+        (true, true) => return Err("acknowledged as both cancelled and delivered".to_owned()),
         (true, false) => &["cancelled"][..],
         (false, true) => &["delivered"],
         (false, false) => &["processing", "shipped", "delivered", "cancelled"],
@@ -361,7 +364,7 @@ fn compare(
     if expected.contains(&status) {
         Ok(())
     } else {
-        Err(format!("is {status}, but should be one of {expected:?}"))
+        Err(format!("status is {status}, expected one of {expected:?}"))
     }
 }
 

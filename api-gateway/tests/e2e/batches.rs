@@ -14,7 +14,7 @@ async fn each_request_of_a_batch_is_answered_independently() {
     assert_eq!(
         system.wait_until_idle().await.len(),
         1,
-        "one of them was good"
+        "not exactly one entry succeeded"
     );
     system.assert_verified();
 }
@@ -51,7 +51,7 @@ async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message()
         &["slow_step", &system.broker.url(), &customer],
     );
     assert!(output.contains("ordered"), "{output}");
-    until("the orders to be there", async || {
+    until("the orders to be created", async || {
         system.orders().await.len() == 10
     })
     .await;

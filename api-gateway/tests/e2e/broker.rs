@@ -81,7 +81,7 @@ async fn assert_survives(
         "{} orders acknowledged, {unanswered} calls answered 503 or 504",
         acknowledged.len()
     );
-    assert!(unanswered > 0, "the fault was felt");
+    assert!(unanswered > 0, "the fault had no effect");
 
     let mut orders: Vec<String> = system
         .wait_until_idle()
@@ -91,7 +91,7 @@ async fn assert_survives(
         .collect();
     orders.sort();
     acknowledged.sort();
-    assert_eq!(orders, acknowledged, "none lost, none twice");
+    assert_eq!(orders, acknowledged, "orders were lost or duplicated");
     assert_eq!(
         system.payment_totals().await.authorizations,
         acknowledged.len()
@@ -102,7 +102,7 @@ async fn assert_survives(
 /// Waits until `more` further calls were made.
 async fn wait_for_calls(calls: &AtomicUsize, more: usize) {
     let target = calls.load(Ordering::SeqCst) + more;
-    until("calls to be made", async || {
+    until("more calls", async || {
         calls.load(Ordering::SeqCst) >= target
     })
     .await;
@@ -147,7 +147,7 @@ async fn gateway_reports_a_broker_outage_immediately_and_reconnects() {
     system.stock("A", &[("main", 10)]).await;
     let new_order = order(&system.customer().await, "A", 1);
     system.broker.kill();
-    until("the loss to be noticed", async || {
+    until("the gateway to notice the outage", async || {
         system.get("/readyz").await.status == 503
     })
     .await;
@@ -164,7 +164,7 @@ async fn gateway_reports_a_broker_outage_immediately_and_reconnects() {
         system.get("/readyz").await.status == 200
     })
     .await;
-    until("an order to be taken", async || {
+    until("an order to be accepted", async || {
         system.post("/v1/orders", new_order.clone()).await.status == 201
     })
     .await;
@@ -219,7 +219,7 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
     ] {
         system.broker.control(&["delete_queue", queue]);
         let mut id = None;
-        until("an order to be taken", async || {
+        until("an order to be accepted", async || {
             let reply = system.post("/v1/orders", new_order.clone()).await;
             id = reply.body["id"].as_str().map(str::to_owned);
             reply.status == 201
@@ -239,7 +239,7 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
             .post("/v1/orders", new_order.clone())
             .await
             .expect(201);
-        until("the exchange to be back", async || {
+        until("the exchange to be declared again", async || {
             has_exchange(&system, exchange)
         })
         .await;
@@ -247,12 +247,12 @@ async fn deleted_queues_and_exchanges_are_declared_again() {
     // A rejected message reaches the new dead-letter queue through the new exchange.
     let output = crate::harness::python("foreign.py", &["reject", &system.broker.url(), "-"]);
     assert!(output.contains("sent"), "{output}");
-    until("it to be archived", async || {
+    until("the message to be archived", async || {
         let letters = system.get("/v1/dead-letters").await.expect(200);
         letters["data"].as_array().unwrap().len() == 1
     })
     .await;
-    until("both to be ready", async || {
+    until("gateway and worker to be ready", async || {
         let worker = system.worker_readiness().await;
         system.get("/readyz").await.status == 200 && worker.is_some_and(|(status, _)| status == 200)
     })

@@ -60,7 +60,7 @@ impl Systems {
         let shop = System::start_with(&[OPEN, ("ORDER_APPROVAL", "manual")]).await;
         shop.stock("A", &[("main", 1000)]).await;
         let (failing, _, ids) = orders_with_failing_payments(1).await;
-        until("a step to have failed", async || {
+        until("a failed step", async || {
             let retries = failing.get("/v1/retries").await.expect(200);
             !retries["data"].as_array().unwrap().is_empty()
         })
@@ -69,7 +69,7 @@ impl Systems {
             python("foreign.py", &["reject", &shop.broker.url(), "-"]);
         }
         let mut dead_messages = Vec::new();
-        until("three dead messages", async || {
+        until("three dead-lettered messages", async || {
             let letters = shop.get("/v1/dead-letters").await.expect(200);
             let ids = letters["data"].as_array().unwrap().iter();
             dead_messages = ids
@@ -277,7 +277,7 @@ impl Systems {
                 Case::of(format!("/v1/retries/{}/redrive", self.failed_step))
             }
             unknown => panic!(
-                "{unknown} is new: say here how it is asked, so that its Idempotency-Key and If-Match are tested"
+                "{unknown} is a new operation: add a case, so that its Idempotency-Key and If-Match are tested"
             ),
         }
     }

@@ -159,7 +159,7 @@ fn help_and_readme_list_all_variables_and_completions_work() {
         for variable in own.iter().chain(&common) {
             assert!(
                 stdout_text(&help).contains(variable),
-                "{name} --help does not know {variable}"
+                "{name} --help does not list {variable}"
             );
             assert!(
                 readme.contains(&format!("`{variable}`")),

@@ -30,7 +30,7 @@ async fn seen(running: JoinHandle<String>) {
 /// Waits until the scenario requests an action from the test.
 async fn wanted(folder: &Path, what: &str, running: &JoinHandle<String>) {
     until(what, async || {
-        assert!(!running.is_finished(), "it ended before {what}");
+        assert!(!running.is_finished(), "the scenario ended before {what}");
         folder.join(what).exists()
     })
     .await;

@@ -258,7 +258,7 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
     let writes_on = async {
         let waits = "SELECT count(*) FROM pg_locks
                      WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'shelves'::regclass";
-        until("the erasing to wait for it", async || {
+        until("the erasure to wait for the open transaction", async || {
             system.store.run(Tables::Orders, waits) == "1"
         })
         .await;

@@ -148,7 +148,7 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     let variables = variables(&url, NO_BROKER);
     let mut worker = Process::start(WORKER, folder.join("worker.log"), &variables);
     is_alive(&worker, "health").await;
-    until("the reason to be told", async || {
+    until("the cause to be reported", async || {
         let (status, body) = health(&worker, "health", "/readyz").await.unwrap();
         assert_eq!(status, 503, "{body}");
         body["database"].as_str().unwrap().contains(why)
@@ -228,7 +228,7 @@ async fn works_behind_pgbouncer(mode: &str) {
     };
     let pooler = Server::pgbouncer(&folder, &store, mode);
     let url = pooler.url(&name);
-    until("the pooler", async || {
+    until("the pooler to accept connections", async || {
         !shown(&url, "statement_timeout").is_empty()
     })
     .await;
@@ -302,7 +302,7 @@ async fn pgbouncer_in_statement_mode_is_refused_with_one_line_of_error() {
     };
     let pooler = Server::pgbouncer(&folder, &store, "statement");
     let url = pooler.url(&name);
-    until("the pooler", async || {
+    until("the pooler to accept connections", async || {
         !shown(&url, "statement_timeout").is_empty()
     })
     .await;

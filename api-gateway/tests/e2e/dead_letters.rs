@@ -277,7 +277,7 @@ async fn rejected_messages_are_archived_unchanged() {
     let customer = system.customer().await;
     let output = python("foreign.py", &["garbage", &system.broker.url(), &customer]);
     assert!(output.contains("survived"), "{output}");
-    until("all to be archived", async || {
+    until("all messages to be archived", async || {
         letters(&system).await.len() == 7
     })
     .await;
@@ -326,7 +326,7 @@ async fn rejected_messages_are_archived_unchanged() {
         .post(&path(dance, "/redrive"), json!({}))
         .await
         .expect(200);
-    until("it to be rejected again", async || {
+    until("the message to be rejected again", async || {
         let dead = letters(&system).await;
         let again = dead.iter().find(|letter| letter["body"] == dance["body"]);
         again.is_some_and(|letter| letter["id"] != dance["id"])
@@ -376,11 +376,11 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
     system.launch_worker();
     let output = python("foreign.py", &["reject", &system.broker.url(), "-"]);
     assert!(output.contains("sent"), "{output}");
-    until("the worker to die", async || system.worker.has_ended()).await;
+    until("the worker to crash", async || system.worker.has_ended()).await;
     system.set("CRASH_AT", None);
     system.restart_worker().await;
     // The message was not acknowledged, so it was redelivered.
-    until("it to be archived again", async || {
+    until("the message to be archived again", async || {
         letters(&system).await.len() == 2
     })
     .await;
@@ -394,7 +394,7 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
         dead[0]["id"].as_str().unwrap()
     );
     let (reply, replacement) = tokio::join!(system.post(&path, json!({})), async {
-        until("the worker to die", async || system.worker_crashes() == 2).await;
+        until("the worker to crash", async || system.worker_crashes() == 2).await;
         system.spawn_replacement_worker()
     });
     system.worker = replacement;
@@ -404,7 +404,7 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
         system.post(&path, json!({})).await.expect(200);
     }
     // The message was published at least twice, and rejected as often.
-    until("all to be archived", async || {
+    until("all messages to be archived", async || {
         let now = letters(&system).await;
         now.len() == 3 && now.iter().all(|letter| letter["id"] != dead[0]["id"])
     })

@@ -58,7 +58,7 @@ async fn openapi_is_complete_and_its_docs_work_offline() {
     let count = names.len();
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), count, "each operation has its own name");
+    assert_eq!(names.len(), count, "operation ids are not unique");
 
     // The documentation pages and all files that they load.
     let page = system
@@ -74,7 +74,7 @@ async fn openapi_is_complete_and_its_docs_work_offline() {
         .collect();
     assert!(!loaded.is_empty(), "{page}");
     for file in loaded {
-        assert!(!file.contains("//"), "{file} is somewhere else");
+        assert!(!file.contains("//"), "{file} is loaded from another server");
         let file = file.trim_start_matches("./");
         let reply = system.get(&format!("/docs/{file}")).await;
         assert_eq!(reply.status, 200, "{file}");

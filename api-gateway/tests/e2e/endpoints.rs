@@ -152,7 +152,7 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     lines.extend(published.iter().filter(of_order).cloned());
 
     let mut ids = parsed_event_ids(&lines);
-    assert_eq!(ids.len(), 8, "two events in four ways: {ids:?}");
+    assert_eq!(ids.len(), 8, "two events over four channels: {ids:?}");
     ids.sort();
     assert!(
         ids.chunks(4)
@@ -214,7 +214,7 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
         delivered["id"].as_str().unwrap()
     );
     system.post(&again, json!({})).await.expect(202);
-    until("it to come again", async || receiver.received().len() == 3).await;
+    until("the redelivery", async || receiver.received().len() == 3).await;
     assert_eq!(
         receiver.received()[2].headers["webhook-id"],
         received[0].headers["webhook-id"]
@@ -287,7 +287,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         .await;
     system.create_order().await;
     let path = format!("/v1/webhook-endpoints/{endpoint}");
-    until("it to be disabled", async || {
+    until("the endpoint to be disabled", async || {
         system.get(&path).await.expect(200)["is_enabled"] == false
     })
     .await;
@@ -321,7 +321,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         Value::Null
     );
     let id = system.create_order().await;
-    until("the next one", async || {
+    until("the next webhook", async || {
         let received = receiver.received();
         received
             .iter()
@@ -331,7 +331,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
     assert_eq!(
         receiver.received().len(),
         2,
-        "the order in between was not told"
+        "the order created while the endpoint was disabled was delivered"
     );
 }
 
@@ -345,7 +345,7 @@ async fn endpoint_gets_events_after_a_demo_reset() {
         .await;
     system.post("/demo/reset", json!({})).await.expect(200);
     let id = system.create_order().await;
-    until("the order to be told", async || {
+    until("the webhook of the order", async || {
         let received = receiver.received();
         received
             .iter()
@@ -455,11 +455,11 @@ async fn endpoints_are_visible_only_to_their_owner() {
         system.key = Some(format!("key-of-{storefront}"));
         system.create_order().await;
     }
-    until("everything to be told", async || {
+    until("the webhooks of all events", async || {
         everything.received().len() == 2
     })
     .await;
-    until("what is eu's to be told", async || {
+    until("the webhooks of eu's events", async || {
         !receiver.received().is_empty()
     })
     .await;

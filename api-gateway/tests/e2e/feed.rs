@@ -101,7 +101,7 @@ impl EventStreamClient {
 fn assert_complete(events: &[Value], expected: &[Value]) {
     let ids: Vec<&str> = events.iter().map(id).collect();
     let unique: BTreeSet<&str> = ids.iter().copied().collect();
-    assert_eq!(unique.len(), ids.len(), "some came twice");
+    assert_eq!(unique.len(), ids.len(), "some events were received twice");
     let expected: BTreeSet<&str> = expected.iter().map(id).collect();
     let missed: Vec<_> = expected.difference(&unique).collect();
     assert!(missed.is_empty(), "missed {missed:?}");
@@ -376,13 +376,13 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
             .await
             .map(|broker| system.broker = broker)
             .unwrap();
-            until("the gateway to be back", async || {
+            until("the gateway to be ready again", async || {
                 system.get("/readyz").await.status == 200
             })
             .await;
         }
     }
-    until("orders to be read again", async || {
+    until("orders to be readable again", async || {
         system.get("/v1/orders?limit=1").await.status == 200
     })
     .await;

@@ -39,7 +39,7 @@ async fn undecodable_message_does_not_block_the_worker() {
     // delivery limit.
     let output = python("foreign.py", &["reject", &system.broker.url(), &customer]);
     assert!(output.contains("sent"), "{output}");
-    until("what can be decoded to be archived", async || {
+    until("the decodable messages to be archived", async || {
         let letters = system.get("/v1/dead-letters").await.expect(200);
         letters["data"].as_array().unwrap().len() == 1
     })
@@ -57,7 +57,7 @@ async fn expired_request_is_not_executed() {
     assert!(output.contains("expired"), "{output}");
     system.restart_worker().await;
     // This request is queued after the expired one.
-    until("the other to be executed", async || {
+    until("the second request to be executed", async || {
         let listed = system.get("/v1/orders").await;
         listed.status == 200 && listed.body["data"] != serde_json::json!([])
     })
@@ -66,7 +66,7 @@ async fn expired_request_is_not_executed() {
     assert_eq!(
         orders.len(),
         1,
-        "only the one that had not expired: {orders:?}"
+        "only the request that has not expired is executed: {orders:?}"
     );
     assert_eq!(orders[0]["metadata"]["expires"], false);
     system.assert_verified();
@@ -92,7 +92,7 @@ async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
         reply.expect(202);
     }
     system.restart_worker().await;
-    until("all to be accepted", async || {
+    until("all orders to be accepted", async || {
         let page = system.get("/v1/orders?limit=100").await;
         page.status == 200 && page.body["data"].as_array().unwrap().len() == 60
     })
@@ -115,7 +115,7 @@ async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit()
         page["data"].as_array().unwrap().clone()
     };
     until(
-        "the one to be accepted and the others to be archived",
+        "one order to be accepted and the other messages to be archived",
         async || letters().await.len() == 2 && system.orders().await.len() == 1,
     )
     .await;
@@ -143,7 +143,7 @@ async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit()
         .await
         .expect(200);
     assert_eq!(report["redriven"], 2);
-    until("both to have come to an end", async || {
+    until("both redriven messages to be processed", async || {
         letters().await.len() == 1 && system.orders().await.len() == 2
     })
     .await;

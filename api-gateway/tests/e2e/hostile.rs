@@ -257,7 +257,7 @@ async fn unreadable_row_affects_only_its_own_order() {
     system
         .order_until(last, "processing", |order| order["status"] == "processing")
         .await;
-    until("it to be told", async || {
+    until("the event of the last order", async || {
         system.read_feed().await.iter().any(|id| id == last)
     })
     .await;

@@ -33,7 +33,7 @@ async fn one_key_creates_one_order_across_connections_and_restarts() {
     assert_eq!(order.len(), 1);
     assert_ne!(
         order[0]["version"], bodies[0]["version"],
-        "the order has gone on meanwhile"
+        "the order has not changed since"
     );
 
     system.worker.terminate();
@@ -49,7 +49,7 @@ async fn one_key_creates_one_order_across_connections_and_restarts() {
     assert_eq!(
         replayed.expect(201),
         bodies[0],
-        "the first answer, word for word"
+        "the replay differs from the first response"
     );
     assert_eq!(system.orders().await.len(), 1);
     system.assert_verified();

@@ -183,7 +183,7 @@ async fn import_survives_worker_death_and_is_idempotent() {
     let (report, replacement) =
         tokio::join!(system.import_text(text.clone(), Some("import-1")), async {
             // The worker is killed in the middle of the import.
-            crate::harness::until("some to be there", async || {
+            crate::harness::until("the first imported orders", async || {
                 let page = system.get("/v1/orders?limit=1").await;
                 page.status == 200 && !page.body["data"].as_array().unwrap().is_empty()
             })

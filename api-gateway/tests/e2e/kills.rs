@@ -59,7 +59,7 @@ async fn assert_orders_complete(system: &System, acknowledged: &[String]) {
     expected.sort();
     assert_eq!(
         ids, expected,
-        "what is acknowledged is there, and nothing else"
+        "the stored orders differ from the acknowledged ones"
     );
     for order in &orders {
         match order["status"].as_str().unwrap() {
@@ -126,7 +126,7 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
                 }
                 if system.worker_crashes() > before {
                     println!(
-                        "killed {point}, time {round}; all answered before: {}",
+                        "crash at {point}, round {round}; all requests answered before it: {}",
                         answered.is_some()
                     );
                     replacement = Some(system.spawn_replacement_worker());
@@ -158,7 +158,10 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
     let mut acknowledged = Vec::new();
     for round in 1..=12 {
         let moment = Duration::from_millis(u64::from(Uuid::now_v7().as_bytes()[15]) * 2);
-        println!("round {round}: killed after {} ms", moment.as_millis());
+        println!(
+            "round {round}: worker killed after {} ms",
+            moment.as_millis()
+        );
         let mut worker = system.take_worker();
         let wishes = (0..8).map(|n| {
             create(
@@ -197,7 +200,7 @@ async fn create_without_key_is_one_order_after_crash_between_commit_and_reply() 
     assert_eq!(
         orders.len(),
         1,
-        "the redelivered request found the order that was there"
+        "the redelivered request did not find the existing order"
     );
     assert_eq!(orders[0]["id"], created["id"]);
     assert_eq!(system.stock_level("A").await, (10, 1));

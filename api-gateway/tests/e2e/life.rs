@@ -214,7 +214,7 @@ fn days_ago(days: i64) -> i64 {
 /// Waits until all events are published, then moves all events except those of one order forty days into the
 /// past.
 async fn age_events(system: &System, but: &str) {
-    until("everybody to be told", async || {
+    until("all feed consumers to have read all events", async || {
         let positions = system.store.run(
             Tables::Orders,
             "SELECT min(position) FROM relay WHERE name <> 'probe'",
@@ -288,11 +288,11 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     system.worker.terminate();
     system.restart_worker().await;
     let count = |sql: &str| system.store.run(Tables::Orders, sql);
-    until("old events to go", async || {
+    until("old events to be deleted", async || {
         count("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "3"
     })
     .await;
-    until("old answers to go", async || {
+    until("old idempotency records to be deleted", async || {
         count("SELECT count(*) FROM idempotency WHERE key LIKE '%key-%'") == "0"
     })
     .await;
@@ -358,7 +358,7 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
     system.set("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;
-    until("old events to go", async || {
+    until("old events to be deleted", async || {
         system.history(&ids[0]).await == ["shipment.shipped"]
     })
     .await;

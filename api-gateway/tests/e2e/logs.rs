@@ -29,7 +29,7 @@ fn lines(system: &System, log: &str) -> Vec<Value> {
     let text = fs::read_to_string(system.folder.join(log)).unwrap();
     let lines = text.lines().map(|line| {
         serde_json::from_str(line)
-            .unwrap_or_else(|_| panic!("{log} has a line that is no JSON: {line}"))
+            .unwrap_or_else(|_| panic!("{log} has a line that is not JSON: {line}"))
     });
     lines.collect()
 }
@@ -181,7 +181,7 @@ async fn personal_data_and_secrets_are_never_logged() {
     secrets.extend(password.as_deref());
     for log in ["gateway.log", "worker.log"] {
         let text = fs::read_to_string(system.folder.join(log)).unwrap();
-        assert!(text.lines().count() > 10, "{log} has nothing to look at");
+        assert!(text.lines().count() > 10, "{log} is empty");
         for line in text.lines() {
             for never in PERSONAL.iter().chain(&secrets) {
                 assert!(!line.contains(never), "{log} tells {never:?}: {line}");

@@ -123,7 +123,7 @@ async fn order_from_several_warehouses_has_several_shipments() {
     );
 
     let order = system
-        .order_until(id, "in two parcels", |order| {
+        .order_until(id, "in two shipments", |order| {
             order["shipments"]
                 .as_array()
                 .is_some_and(|all| all.len() == 2)
@@ -140,7 +140,10 @@ async fn order_from_several_warehouses_has_several_shipments() {
     let (message, body) = update("m-1", first);
     system.webhook_with(&message, &body).await.expect(200);
     let half = system.get(&format!("/v1/orders/{id}")).await.expect(200);
-    assert_eq!(half["status"], "processing", "one parcel is still here");
+    assert_eq!(
+        half["status"], "processing",
+        "one shipment is not shipped yet"
+    );
     // The shipped part is captured if the provider supports partial captures; otherwise nothing is captured yet.
     let first_items = order["shipments"][0]["items"].as_array().unwrap();
     let units = first_items
@@ -277,7 +280,7 @@ async fn cancelling_during_a_payment_voids_it() {
         .expect(201);
     let id = created["id"].as_str().unwrap();
     // The provider has authorized the payment and has not responded yet.
-    until("the money to be held", async || {
+    until("the payment to be authorized", async || {
         system.payment_totals().await.authorizations == 1
     })
     .await;
@@ -336,7 +339,7 @@ async fn order_can_be_cancelled_until_it_is_shipped() {
         .expect(200);
     assert_eq!(
         again["cancel_reason"], cancelled["cancel_reason"],
-        "cancelled is cancelled"
+        "a cancelled order stays cancelled"
     );
     system
         .order_until(first, "voided", |order| {
@@ -389,7 +392,11 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
 
     let deleted = system.delete(&path).await;
     assert_eq!(deleted.status, 204);
-    assert_eq!(system.delete(&path).await.status, 204, "deleted is deleted");
+    assert_eq!(
+        system.delete(&path).await.status,
+        204,
+        "a deleted order stays deleted"
+    );
     system.get(&path).await.expect_problem(404, "NOT_FOUND");
     assert!(system.orders().await.is_empty());
     let order = system
@@ -404,7 +411,7 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
     assert_eq!(
         system.stock_level("A").await,
         (5, 0),
-        "an open order is cancelled first"
+        "deleting an open order cancels it first"
     );
     let listed = system
         .get("/v1/orders?include_deleted=true")

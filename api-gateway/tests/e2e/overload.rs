@@ -31,7 +31,7 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
     }));
     // The refusals come while the worker is stopped; the other requests wait for it.
     let thaw = async {
-        until("the gateway to refuse", async || {
+        until("the gateway to refuse requests", async || {
             refused.load(Ordering::SeqCst) >= TOO_MANY
         })
         .await;
@@ -44,7 +44,7 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
     assert_eq!(
         orders.len(),
         REQUESTS - refused,
-        "who was refused has no order"
+        "a refused request created an order"
     );
     system.assert_verified();
 }

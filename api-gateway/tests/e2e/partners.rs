@@ -160,7 +160,7 @@ async fn order(
             ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
         }
         // The next group's payments are in another message.
-        until("the provider to be asked", async || {
+        until("the provider to be called", async || {
             provider.calls.load(Ordering::SeqCst) >= ids.len().min(MAX_CONCURRENT_CALLS)
         })
         .await;

@@ -64,7 +64,7 @@ async fn client_reads_use_the_replica_and_steps_the_primary() {
         .get(&format!("/v1/orders/{id}"))
         .await
         .expect_problem(404, "NOT_FOUND");
-    crate::harness::until("the flow to go on", async || {
+    crate::harness::until("the order to be processed", async || {
         system
             .store
             .run(Tables::Orders, "SELECT status FROM orders")
@@ -164,7 +164,7 @@ async fn rare_orders_are_found_by_index() {
     }
     // The server updates its statistics with a delay.
     let mut read = String::new();
-    until("the lists to be counted", async || {
+    until("the index statistics to be updated", async || {
         let sums = "SELECT sum(idx_scan) >= 4, sum(idx_tup_read) < 100 FROM pg_stat_user_indexes
                     WHERE relname = 'orders'";
         read = system.store.run(Tables::Orders, sums);

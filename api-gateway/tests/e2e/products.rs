@@ -90,10 +90,7 @@ async fn product_can_be_created_changed_and_deleted() {
 
     system.post("/v1/products", new).await.expect(201);
     let revived = system.get("/v1/products/A").await.expect(200);
-    assert_eq!(
-        revived["stock"][0]["on_hand"], 3,
-        "its shelves were never gone"
-    );
+    assert_eq!(revived["stock"][0]["on_hand"], 3, "its stock was kept");
     system.wait_until_idle().await;
     system.assert_verified();
 }

@@ -60,9 +60,10 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
     })
     .await
     .unwrap();
-    until("the gateway to have the broker back", async || {
-        system.get("/readyz").await.body["broker"] == "ok"
-    })
+    until(
+        "the gateway to be connected to the broker again",
+        async || system.get("/readyz").await.body["broker"] == "ok",
+    )
     .await;
     let more = join_all((0..8).map(|_| system.create_async(&new_order, None))).await;
     ids.extend(more.into_iter().map(id));
@@ -129,7 +130,7 @@ async fn async_orders_are_refused_without_a_broker() {
     })
     .await
     .unwrap();
-    until("orders to be read again", async || {
+    until("orders to be readable again", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;
@@ -276,9 +277,10 @@ async fn without_a_worker_calls_are_refused_immediately_and_async_orders_accepte
     system.stock("A", &[("main", 10)]).await;
     let new_order = order(&system.customer().await, "A", 1);
     system.worker.kill();
-    until("the gateway to notice", async || {
-        system.get("/readyz").await.status == 503
-    })
+    until(
+        "the gateway to notice that no worker is running",
+        async || system.get("/readyz").await.status == 503,
+    )
     .await;
     let body = system.get("/readyz").await.body;
     assert_eq!(body["broker"], "ok", "{body}");

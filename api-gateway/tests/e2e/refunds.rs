@@ -90,7 +90,7 @@ async fn concurrent_refunds_do_not_exceed_the_captured_amount() {
     let id = system.captured_order(5).await;
     let replies = join_all((0..20).map(|_| system.refund(&id, json!({"amount": 700})))).await;
     let accepted = replies.iter().filter(|reply| reply.status == 202).count();
-    assert_eq!(accepted, 7, "of 5000, 700 at a time");
+    assert_eq!(accepted, 7, "7 refunds of 700 fit into 5000");
     // The death of the worker duplicates no refund.
     system.worker.kill();
     system.restart_worker().await;

@@ -95,7 +95,7 @@ async fn answer(
         Some(Fault::TruncatedBody) => {
             let pieces = futures_util::stream::iter([
                 Ok("{\"data\": ["),
-                Err(std::io::Error::other("the wire broke")),
+                Err(std::io::Error::other("the connection was closed")),
             ]);
             return axum::body::Body::from_stream(pieces).into_response();
         }
@@ -128,7 +128,7 @@ impl System {
     async fn next_report(&self, of: &str) -> Value {
         let now = jiff::Timestamp::now().to_string();
         let mut report = Value::Null;
-        until("a round to end", async || {
+        until("a run to end", async || {
             report = self.report(of).await;
             let started = report["report"]["started_at"].as_str().unwrap_or_default();
             started > now.as_str() && report["report"]["finished_at"].is_string()
@@ -238,7 +238,7 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     warehouse.set(vec![
         json!([{"sku": "B", "warehouse": "west", "on_hand": 5}]),
     ]);
-    until("an unchanged list", async || {
+    until("a 304 response", async || {
         system.report("warehouse").await["report"]["is_unchanged"] == true
     })
     .await;
@@ -270,7 +270,10 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
         json!([row(json!(1), 2), row(json!("two"), 2), {"customer_id": customer}]),
         json!([row(json!(3), 2), row(json!(4), 0)]),
     ]);
-    until("all to be there", async || system.orders().await.len() == 3).await;
+    until("all orders to be imported", async || {
+        system.orders().await.len() == 3
+    })
+    .await;
     system.wait_until_idle().await;
     let report = system.next_report("import").await;
     assert_eq!(
@@ -286,7 +289,7 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     names.sort();
     assert_eq!(names, ["1", "3", "two"]);
     // Two orders were fulfilled, and one failed because of stock.
-    until("all to be counted", async || {
+    until("all orders to be counted", async || {
         let stats = system.get("/v1/stats").await.expect(200);
         let orders = &stats["orders"];
         orders["imported"] == 3
@@ -299,9 +302,9 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     assert_eq!(stats["orders"]["cancelled"], json!({"out_of_stock": 1}));
     // A new order is added; changes of known orders in the external system are ignored.
     remote.set(vec![json!([row(json!(1), 9), row(json!(5), 1)])]);
-    until("the new one", async || system.orders().await.len() == 4).await;
+    until("the new order", async || system.orders().await.len() == 4).await;
     let request_count = remote.request_count();
-    until("another round", async || {
+    until("another run", async || {
         remote.request_count() > request_count
     })
     .await;

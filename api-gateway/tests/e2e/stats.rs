@@ -54,7 +54,7 @@ async fn stats_agree_with_the_orders() {
     system.wait_until_idle().await;
     system.key = Some("key-of-eu".to_owned());
     let mut stats = Value::Null;
-    until("all to be counted", async || {
+    until("all orders to be counted", async || {
         stats = system.get("/v1/stats?days=7").await.expect(200);
         stats["revenue"][0]["refunded"] == 500 && stats["orders"]["by_status"]["pending"] == 0
     })
@@ -190,7 +190,7 @@ async fn metrics_count_requests_steps_and_queues() {
         "http://{}/metrics",
         system.worker.logged("health", 0).unwrap()
     );
-    until("all to be counted", async || {
+    until("all orders to be counted", async || {
         samples(&system, &worker)
             .await
             .get(&of("orders", "status=processing"))

@@ -367,7 +367,7 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
         .await
         .expect(200);
     system.order_until(&id, "captured", is_captured).await;
-    crate::harness::until("localstripe's webhook to be taken", async || {
+    crate::harness::until("localstripe's webhook to be accepted", async || {
         stripe.log().contains("successfully delivered")
     })
     .await;
@@ -453,7 +453,7 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
     let letter = &letters["data"][0];
     assert_eq!(letter["id"], format!("{id}:refund_payment"), "{letters}");
     // The refund is not retried automatically, but completely when an operator redrives it.
-    assert_eq!(stripe.amounts(&id).await.2, 1200, "as many as before");
+    assert_eq!(stripe.amounts(&id).await.2, 1200, "no refund is added");
     let redrive = format!("/v1/dead-letters/{id}:refund_payment/redrive");
     system.post(&redrive, json!({})).await.expect(200);
     system.order_until(&id, "refunded", is_refunded(1200)).await;

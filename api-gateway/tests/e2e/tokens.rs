@@ -81,11 +81,11 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     assert_tokens_are_verified(&mut system, &tokens).await;
     // Unknown key ids do not cause repeated requests for the keys.
     let requests = publisher.received().len();
-    assert!(requests < 10, "asked {requests} times");
+    assert!(requests < 10, "the keys were fetched {requests} times");
 
     publisher.answer(CannedResponse::Json(tokens["later_keys"].to_string()));
     system.key = Some(tokens["later"].as_str().unwrap().to_owned());
-    until("the new key to be taken", async || {
+    until("the new key to be accepted", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;
@@ -98,7 +98,7 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
     // Another key with the same id is accepted after the next permitted fetch.
     publisher.answer(CannedResponse::Json(tokens["replaced_keys"].to_string()));
     system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
-    until("the key in place of another to be taken", async || {
+    until("the replaced key to be accepted", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;

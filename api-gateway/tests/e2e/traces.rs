@@ -185,7 +185,7 @@ async fn trace_continues_after_a_worker_death_and_records_failures() {
         .order_until(&id, "processing", |order| order["status"] == "processing")
         .await;
     let is_step = |span: &Value| span["name"] == "authorize_payment order-worker-queue";
-    until("the payment to be told of", async || {
+    until("the span of the failed payment", async || {
         let spans = receiver.of_trace(TRACE);
         spans
             .iter()

@@ -105,7 +105,7 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         .order_until(id, "processing", |order| order["status"] == "processing")
         .await;
     // Orders from before the statistics existed are counted.
-    until("everything to be counted", async || {
+    until("all orders to be counted", async || {
         let stats = system.get("/v1/stats").await.expect(200);
         stats["orders"]["by_status"]["delivered"] == 1
     })
@@ -145,7 +145,7 @@ async fn wait_until_processing(system: &System, ids: &[String]) {
 }
 
 pub(crate) async fn wait_until_ready(worker: &Process) {
-    until("the worker beside to be ready", async || {
+    until("the additional worker to be ready", async || {
         let Some(address) = worker.logged("health", 0) else {
             return false;
         };

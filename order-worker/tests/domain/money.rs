@@ -142,7 +142,7 @@ proptest! {
         let held = shop.provider[&id].clone();
         prop_assert_eq!((order.payment.captured, order.payment.refunded), (held.captured, held.refunded));
         let is_said_to_fail = shop.facts(id).contains(&"payment.refund_failed");
-        prop_assert!(has_failed || !is_said_to_fail, "no refund failed");
+        prop_assert!(has_failed || !is_said_to_fail, "a refund is reported as failed although none failed");
         prop_assert_ne!(order.status, OrderStatus::Pending);
         let is_dead = shop.world.steps.values().any(|row| row.is_dead);
         let is_held = held.authorizations == 1 && !held.is_voided && held.captured == 0;
@@ -152,9 +152,9 @@ proptest! {
             let refunded = held.refunded + order.refund_written_off;
             // A refund returned by the bank is left to an operator.
             let is_left = is_dead && is_said_to_fail;
-            prop_assert!(is_left || is_dead || held.captured <= refunded, "nobody pays for what is cancelled");
+            prop_assert!(is_left || is_dead || held.captured <= refunded, "a cancelled order is still paid");
         } else if !is_dead && (captures_in_parts || order.held.is_empty()) {
-            prop_assert!(held.captured >= order.capture_due(), "what has left is paid for");
+            prop_assert!(held.captured >= order.capture_due(), "shipped items are not captured");
         }
         // Returned items are refunded, as far as they were paid for.
         let refunded = order.payment.refunded + order.refund_written_off;
@@ -287,12 +287,12 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
         }
         shop.notify(id);
         shop.run_until_settled();
-        assert_eq!(shop.dead(), [], "it was told once");
+        assert_eq!(shop.dead(), [], "the dead step appears once");
         assert_eq!(shop.world.orders[&id].unpaid(), 0);
         let unpaid = json!({"id": id, "allow_unpaid": true});
         shop.ask("shipment.create", unpaid).unwrap();
         shop.run_until_settled();
-        assert_eq!(shop.dead(), [capture], "goods left unpaid");
+        assert_eq!(shop.dead(), [capture], "unpaid items were shipped");
         shop.discard_dead();
         shop.check_settled();
         assert_eq!(shop.world.orders[&id].status, OrderStatus::Shipped);

@@ -21,11 +21,7 @@ fn no_payment_is_requested_if_out_of_stock() {
     shop.order(&[("A", 1)]).unwrap();
     let before = shop.world.steps.len();
     assert_eq!(shop.order(&[("A", 1)]).unwrap_err().code, Code::OutOfStock);
-    assert_eq!(
-        shop.world.steps.len(),
-        before,
-        "no payment is even asked for"
-    );
+    assert_eq!(shop.world.steps.len(), before, "a payment was requested");
     assert_eq!(shop.world.orders.len(), 1);
 }
 
@@ -189,7 +185,7 @@ fn step_without_retries_left_is_dead_with_its_error() {
         shop.execute_step(&key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
         attempts += 1;
-        assert!(attempts <= 100, "tried for ever");
+        assert!(attempts <= 100, "the step never became dead");
     }
     assert_eq!(attempts, Step::AuthorizePayment.retry().attempts);
     assert_eq!(shop.world.steps[&key].last_error.as_deref(), Some("busy"));
@@ -261,10 +257,7 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
     while !shop.answers.is_empty() {
         shop.deliver_result(0, false);
     }
-    assert_eq!(
-        shop.world.steps[&key], row,
-        "what came late changed nothing"
-    );
+    assert_eq!(shop.world.steps[&key], row, "late results change nothing");
     for _ in 1..attempts {
         shop.execute_step(&key, ProviderMode::TransientError);
         shop.deliver_result(0, false);

@@ -17,7 +17,7 @@ fn accepted(shop: &mut Shop, quantity: u32) -> Value {
         "metadata": {"gift": "for Ada"}
     });
     let Request::CreateOrder(order) = Request::read("order.create", body).unwrap() else {
-        unreachable!("it is what was asked for")
+        unreachable!("the request was parsed as another type")
     };
     let id: OrderId = Uuid::now_v7().into();
     shop.operate(Action::AcceptOrder(AcceptOrder { id, order }))

@@ -201,7 +201,7 @@ proptest! {
                 .filter(|order| order.status == OrderStatus::Cancelled).map(|order| order.id).collect();
             apply_action(&mut shop, &mut orders, random_action);
             for id in cancelled {
-                prop_assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled, "cancelled is cancelled");
+                prop_assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled, "a cancelled order stays cancelled");
             }
         }
         // Every order can reach a final state.
@@ -226,6 +226,6 @@ proptest! {
             prop_assert!(deleted.is_ok(), "{number} is {status}: {deleted:?}");
         }
         let reserved: i64 = shop.world.shelves.values().flat_map(|shelves| shelves.values()).map(|shelf| shelf.reserved).sum();
-        prop_assert_eq!(reserved, 0, "a reservation was left behind");
+        prop_assert_eq!(reserved, 0, "stock is still reserved");
     }
 }

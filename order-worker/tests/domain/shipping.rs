@@ -287,7 +287,11 @@ fn only_shipped_items_are_captured_if_the_remaining_ones_are_cancelled() {
         );
         let version = shop.stored_order(id).version;
         shop.ask("order.cancel_remaining", body).unwrap();
-        assert_eq!(shop.stored_order(id).version, version, "asked again");
+        assert_eq!(
+            shop.stored_order(id).version,
+            version,
+            "a repeated request changes nothing"
+        );
         shop.run_until_settled();
         let order = shop.stored_order(id);
         assert_eq!((order.payment.captured, order.payment.refunded), (100, 0));
@@ -504,7 +508,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             let is_known = before.shipments.iter().any(is_named);
             assert!(
                 done.is_err() || is_known || made > 0,
-                "an unknown one was taken"
+                "an update of an unknown shipment was accepted"
             );
             if done.is_err() {
                 assert_eq!(*after, before);

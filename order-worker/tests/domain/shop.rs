@@ -166,7 +166,7 @@ impl Shop {
             Request::AdjustStock(request) => Action::AdjustStock(request),
             Request::SetStock(request) => Action::SetStock(request),
             Request::CreateCustomer(request) => Action::CreateCustomer(request),
-            other => panic!("{} is not asked here", other.pattern()),
+            other => panic!("Shop::ask does not support {}", other.pattern()),
         };
         self.operate(action)
     }
@@ -256,7 +256,7 @@ impl Shop {
         let result = match mode {
             ProviderMode::TransientError => busy,
             ProviderMode::NoFreeSlot => StepResult::PutOff {
-                why: "no room".to_owned(),
+                why: "no free slot".to_owned(),
             },
             ProviderMode::LosesResponse => {
                 self.respond_as_provider(&key.step, &order, mode);
@@ -292,7 +292,7 @@ impl Shop {
             message: message.to_owned(),
         };
         match step {
-            Step::AuthorizePayment if held.is_voided => declined("given up"),
+            Step::AuthorizePayment if held.is_voided => declined("voided"),
             Step::AuthorizePayment if self.prepares && order.payment.reference.is_none() => {
                 StepResult::Prepared {
                     provider: "sandbox".to_owned(),
@@ -315,7 +315,7 @@ impl Shop {
                     || (mode == ProviderMode::Declines && held.authorizations == 0) =>
             {
                 held.is_declined = true;
-                declined("no money")
+                declined("insufficient funds")
             }
             Step::AuthorizePayment => {
                 if held.authorizations == 0 {
@@ -349,7 +349,7 @@ impl Shop {
                 if held.is_voided || (held.is_closed && asked > held.captured) {
                     return StepResult::Stands(payment_state(order, held));
                 }
-                assert_eq!(held.authorizations, 1, "captured what is not held");
+                assert_eq!(held.authorizations, 1, "capture without an authorization");
                 let is_last = order.has_all_left();
                 if self.captures_in_parts || is_last || asked == held.amount {
                     held.captured = held.captured.max(asked);
@@ -459,7 +459,7 @@ impl Shop {
                 self.execute_step(&key, ProviderMode::Responds);
             }
         }
-        panic!("never settles: {:?}", self.world.steps);
+        panic!("the steps never settle: {:?}", self.world.steps);
     }
 
     /// The dead steps, which wait for an operator.
@@ -496,7 +496,10 @@ impl Shop {
         let mut held: BTreeMap<_, i64> = BTreeMap::new();
         for order in self.world.orders.values() {
             let folded = Order::fold(&self.history(order.id)).unwrap().unwrap();
-            assert_eq!(folded, *order, "an order is what its events say");
+            assert_eq!(
+                folded, *order,
+                "the order differs from the fold of its events"
+            );
             for item in &order.held {
                 *held.entry((&item.sku, &item.warehouse)).or_default() +=
                     i64::from(item.quantity.get());
@@ -507,13 +510,13 @@ impl Shop {
             );
             assert!(
                 !is_over || order.held.is_empty(),
-                "{} holds stock",
+                "an order in status {} has reserved stock",
                 order.status.as_str()
             );
             if order.status == OrderStatus::Cancelled {
                 assert!(
                     order.active_shipments().next().is_none(),
-                    "a cancelled order has parcels"
+                    "a cancelled order has active shipments"
                 );
             }
         }
@@ -524,7 +527,10 @@ impl Shop {
                     "oversold: {sku} in {warehouse}: {shelf:?}"
                 );
                 let held = held.get(&(sku, warehouse)).copied().unwrap_or_default();
-                assert_eq!(shelf.reserved, held, "reserved is what open orders hold");
+                assert_eq!(
+                    shelf.reserved, held,
+                    "the reserved quantity differs from that of the open orders"
+                );
             }
         }
         for (id, held) in &self.provider {
@@ -579,11 +585,11 @@ impl Shop {
                     order.payment.captured - order.payment.refunded - order.refund_written_off;
                 assert!(
                     order.payment.captured >= due.capture,
-                    "what has left is paid for"
+                    "shipped items are not captured"
                 );
                 assert!(
                     order.status != OrderStatus::Cancelled || kept == 0,
-                    "what is cancelled is not"
+                    "a cancelled order is still paid"
                 );
             }
         }
@@ -649,7 +655,7 @@ fn payment_state(order: &Order, held: &ProviderPayment) -> PaymentState {
             is_declined: true, ..
         } => Authorization::Declined {
             code: "declined".to_owned(),
-            message: "no money".to_owned(),
+            message: "insufficient funds".to_owned(),
         },
         ProviderPayment {
             authorizations: 0, ..

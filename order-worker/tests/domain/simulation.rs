@@ -207,7 +207,8 @@ impl Simulation {
                 let (reply, step_messages) = self.commit_request(&request);
                 // The outcome of the commit is unknown, so the worker decides the request again.
                 if has_faults && self.random.chance(5) {
-                    self.log.push("commit not answered".to_owned());
+                    self.log
+                        .push("the outcome of the commit is unknown".to_owned());
                     Some(InProgress::RequestReceived(request))
                 } else {
                     Some(InProgress::Committed(request, reply, step_messages))
@@ -273,7 +274,7 @@ impl Simulation {
         });
         let Request::CreateOrder(new_order) = Request::read("order.create", new_order).unwrap()
         else {
-            unreachable!("it is what was asked for")
+            unreachable!("the request was parsed as another type")
         };
         let reply = self.shop.carry_out(&Command::Request {
             caller: operator(),
@@ -301,10 +302,10 @@ impl Simulation {
     fn reply(&mut self, request: &RequestMessage, reply: Result<OrderId, ()>) {
         let client = &mut self.clients[request.client];
         match (reply, client.acknowledged) {
-            (Ok(id), Some(known)) => assert_eq!(id, known, "one key, one order"),
+            (Ok(id), Some(known)) => assert_eq!(id, known, "one key gave two orders"),
             (Ok(id), None) => client.acknowledged = Some(id),
             (Err(()), None) => client.is_refused = true,
-            (Err(()), Some(_)) => panic!("acknowledged, and then refused"),
+            (Err(()), Some(_)) => panic!("an acknowledged order was refused later"),
         }
     }
 
@@ -342,7 +343,8 @@ impl Simulation {
     /// Kills a worker: its progress is lost and its messages are redelivered.
     fn crash(&mut self, worker: usize) {
         for in_progress in mem::take(&mut self.workers[worker]) {
-            self.log.push(format!("crashed with {in_progress:?}"));
+            self.log
+                .push(format!("worker crashed with {in_progress:?}"));
             match in_progress.message() {
                 Message::RequestMessage(request) => self.requests.push(request),
                 Message::StepMessage(step_message) => self.step_messages.push(step_message),
@@ -385,7 +387,10 @@ impl Simulation {
             }
             self.step(false);
         }
-        panic!("never comes to rest: {:?}", self.shop.world.steps);
+        panic!(
+            "the simulation never becomes idle: {:?}",
+            self.shop.world.steps
+        );
     }
 
     fn check(&self) {
@@ -424,7 +429,7 @@ fn simulate(seed: u64) -> usize {
     }));
     if let Err(panic) = outcome {
         println!("{}", simulation.log.join("\n"));
-        println!("SIMULATION_SEED={seed} shows it again");
+        println!("reproduce with SIMULATION_SEED={seed}");
         std::panic::resume_unwind(panic);
     }
     simulation.shop.world.orders.len()
@@ -439,6 +444,6 @@ fn crashes_between_any_two_effects_lose_or_duplicate_nothing() {
     }
     let seeds = setting("SIMULATION_SEEDS").unwrap_or(SEEDS);
     let orders: usize = (0..seeds).map(simulate).sum();
-    println!("{seeds} seeds, {orders} orders: nothing lost, doubled or stuck");
+    println!("{seeds} seeds, {orders} orders: nothing lost, duplicated or stuck");
     assert!(orders > 0);
 }

@@ -72,7 +72,7 @@ impl Fixture {
 
     fn endpoint(&mut self, body: Value) -> Result<EndpointId, Failure> {
         let Request::CreateEndpoint(new) = Request::read("webhook_endpoint.create", body)? else {
-            unreachable!("it is what was asked for")
+            unreachable!("the request was parsed as another type")
         };
         let made = self.carry_out(&Command::Request {
             caller: operator(),
@@ -369,7 +369,7 @@ fn reenabling_an_endpoint_records_the_version() {
         body["id"] = json!(id);
         let Ok(Request::UpdateEndpoint(update)) = Request::read("webhook_endpoint.update", body)
         else {
-            unreachable!("it is what was asked for")
+            unreachable!("the request was parsed as another type")
         };
         let command = Command::Request {
             caller: operator(),

@@ -6,7 +6,7 @@
     clippy::panic,
     clippy::cast_precision_loss,
     clippy::too_many_lines,
-    reason = "figures for people; a run that can't go on ends by panicking"
+    reason = "prints results; a run that can't continue panics"
 )]
 
 mod figures;

@@ -56,7 +56,7 @@ pub(crate) fn command(pattern: &str, body: Value) -> Command {
         Request::CreateCustomer(request) => Action::CreateCustomer(request),
         Request::SetStock(request) => Action::SetStock(request),
         Request::UpdateShipment(request) => Action::UpdateShipment(request),
-        other => panic!("{} is not asked here", other.pattern()),
+        other => panic!("command() does not support {}", other.pattern()),
     };
     Command::Request {
         caller: Caller {

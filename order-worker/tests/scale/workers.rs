@@ -85,7 +85,7 @@ fn run(url: &str, workers: usize, sku: Option<&str>) -> usize {
 pub(crate) async fn compare(url: &str) {
     let store = Store::open(url, None).await.unwrap();
     drop(SampleDatabase::open(store.clone()).await);
-    println!("\n| PostgreSQL: orders a second | each its product | one product for all |");
+    println!("\n| PostgreSQL: orders per second | many products | a single product |");
     println!("|---|---|---|");
     for workers in [1, 2, 4] {
         let spread = run(url, workers, None) as u64 / SECONDS;

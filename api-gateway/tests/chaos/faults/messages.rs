@@ -15,7 +15,10 @@ use crate::{harness::until, stack::Stack};
 async fn publisher(stack: &Stack) -> Publisher {
     let url = stack.broker.as_ref().unwrap().url();
     let broker = Broker::start(&url, "chaos").unwrap();
-    until("the broker", async || broker.check().is_ok()).await;
+    until("the connection to the broker", async || {
+        broker.check().is_ok()
+    })
+    .await;
     Publisher::new(broker)
 }
 

@@ -34,11 +34,11 @@ impl Broker {
             }
             assert!(
                 reservation.exists(),
-                "{} can't be made",
+                "{} can't be created",
                 reservation.display()
             );
         }
-        panic!("all {vhosts} vhosts are taken: raise VHOSTS_PER_RUN in scripts/test.sh");
+        panic!("all {vhosts} vhosts are in use: raise VHOSTS_PER_RUN in scripts/test.sh");
     }
 
     /// Starts a broker for this test.
@@ -84,7 +84,7 @@ impl Broker {
     /// Starts the broker, again after a stop or kill.
     pub(crate) fn start(&mut self) {
         let Self::Own { folder, server, .. } = self else {
-            panic!("not this test's broker")
+            panic!("the test has no broker of its own")
         };
         let log = OpenOptions::new()
             .create(true)
@@ -110,7 +110,7 @@ impl Broker {
     /// Runs `rabbitmqctl` and returns whether it succeeded.
     pub(crate) fn try_control(&self, arguments: &[&str]) -> bool {
         let Self::Own { folder, .. } = self else {
-            panic!("not this test's broker")
+            panic!("the test has no broker of its own")
         };
         let status = Command::new("bash")
             .args([
@@ -134,7 +134,7 @@ impl Broker {
             ..
         } = self
         else {
-            panic!("not this test's running broker")
+            panic!("the test has no running broker of its own")
         };
         child.kill().unwrap();
         child.wait().unwrap();
@@ -143,7 +143,7 @@ impl Broker {
     /// Deletes all data of the broker.
     pub(crate) fn wipe(&mut self) {
         let Self::Own { folder, .. } = self else {
-            panic!("not this test's broker")
+            panic!("the test has no broker of its own")
         };
         fs::remove_dir_all(folder.join("data")).unwrap();
     }
@@ -155,7 +155,7 @@ impl Broker {
             ..
         } = self
         else {
-            panic!("not this test's running broker")
+            panic!("the test has no running broker of its own")
         };
         terminate(child);
     }

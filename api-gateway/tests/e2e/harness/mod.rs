@@ -28,7 +28,7 @@ pub(crate) use self::{
 };
 #[allow(
     unused_imports,
-    reason = "chaos and bench have no partners of their own"
+    reason = "chaos and bench start no provider of their own"
 )]
 pub(crate) use self::{
     checks::PaymentTotals,
@@ -253,7 +253,7 @@ impl System {
     pub(crate) async fn restart_gateway_without_worker(&mut self) {
         let from = self.launch_gateway();
         self.gateway_listens(from).await;
-        until("the gateway to have the broker", async || {
+        until("the gateway to be connected to the broker", async || {
             self.get("/readyz").await.body["broker"] == "ok"
         })
         .await;
@@ -313,7 +313,7 @@ impl Drop for Folder {
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + TIMEOUT;
     while !condition().await {
-        assert!(Instant::now() < end, "waited in vain for {what}");
+        assert!(Instant::now() < end, "timed out waiting for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -42,7 +42,7 @@ impl Peer {
 
     /// The port that the program listens on, which is its first line.
     pub(crate) async fn port(&self) -> String {
-        until("a peer to listen", async || !self.printed().is_empty()).await;
+        until("the program to listen", async || !self.printed().is_empty()).await;
         self.printed().lines().next().unwrap().to_owned()
     }
 }

@@ -23,10 +23,7 @@ pub(super) fn terminate(child: &mut Child) {
     signal(child, "TERM");
     let end = Instant::now() + TIMEOUT;
     while child.try_wait().unwrap().is_none() {
-        assert!(
-            Instant::now() < end,
-            "a process did not stop when it was asked to"
-        );
+        assert!(Instant::now() < end, "a process did not stop after SIGTERM");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -92,7 +92,7 @@ impl System {
             }
             assert!(
                 Instant::now() < end,
-                "order never came to be {what}: {} {}",
+                "timed out waiting for the order to be {what}: {} {}",
                 reply.status,
                 reply.body
             );
@@ -163,7 +163,7 @@ impl System {
 
     /// Waits until no order has a step in progress, and returns all orders.
     pub(crate) async fn wait_until_idle(&self) -> Vec<Value> {
-        until("all steps to be done", async || {
+        until("all steps to be finished", async || {
             self.orders()
                 .await
                 .iter()

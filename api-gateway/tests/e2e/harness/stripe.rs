@@ -423,7 +423,7 @@ fn without_length(mut headers: axum::http::HeaderMap) -> axum::http::HeaderMap {
 fn truncated_response() -> Response {
     let pieces = futures_util::stream::iter([
         Ok(Bytes::from_static(b"{\"id\": \"pi")),
-        Err(std::io::Error::other("the wire broke")),
+        Err(std::io::Error::other("the connection was closed")),
     ]);
     Body::from_stream(pieces).into_response()
 }
