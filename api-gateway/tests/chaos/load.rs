@@ -34,7 +34,7 @@ pub(crate) struct RecordedReplies {
     /// The last response or error of a request with an unknown outcome.
     pub(crate) last_unknown: String,
     /// Unexpected responses.
-    pub(crate) wrong: Vec<String>,
+    pub(crate) unexpected: Vec<String>,
     /// Number of keys that were answered with two different orders.
     pub(crate) duplicated: usize,
 }
@@ -90,7 +90,7 @@ impl Load {
                 number,
                 orders: Vec::new(),
             };
-            tokio::spawn(customer.shop())
+            tokio::spawn(customer.run())
         });
         for ended in join_all(customers).await {
             ended.unwrap();
@@ -143,7 +143,7 @@ struct Customer {
 }
 
 impl Customer {
-    async fn shop(mut self) {
+    async fn run(mut self) {
         for number in 0.. {
             if self.shared.is_over.load(Ordering::SeqCst) {
                 return;
@@ -199,11 +199,11 @@ impl Customer {
     async fn order(&mut self, key: &str, new_order: &Value) -> Option<String> {
         loop {
             let request = self.post("/v1/orders").header("idempotency-key", key);
-            let Some(reply) = self.ask(request.json(new_order)).await else {
+            let Some(reply) = self.send(request.json(new_order)).await else {
                 continue;
             };
             if reply.status != 201 {
-                self.wrong(&reply);
+                self.unexpected(&reply);
                 return None;
             }
             let id = reply.body["id"].as_str().unwrap().to_owned();
@@ -228,7 +228,7 @@ impl Customer {
     async fn cancel(&mut self, id: &str) {
         loop {
             let request = self.post(&format!("/v1/orders/{id}/cancel"));
-            match self.ask(request.json(&json!({}))).await {
+            match self.send(request.json(&json!({}))).await {
                 Some(reply) if reply.status == 200 => {
                     return self
                         .shared
@@ -240,7 +240,7 @@ impl Customer {
                 }
                 // The order is already shipped and can't be cancelled.
                 Some(reply) if reply.status == 409 => return,
-                Some(reply) => return self.wrong(&reply),
+                Some(reply) => return self.unexpected(&reply),
                 None => {}
             }
         }
@@ -263,7 +263,7 @@ impl Customer {
                 .header("webhook-timestamp", now.as_second().to_string())
                 .header("webhook-signature", signature.unwrap())
                 .body(body);
-            match self.ask(request).await {
+            match self.send(request).await {
                 Some(reply) if reply.status == 200 && kind == "delivered" => {
                     self.shared
                         .recorded
@@ -274,7 +274,7 @@ impl Customer {
                 }
                 // The shipment is not announced yet, or the order is cancelled: the carrier would retry.
                 Some(reply) if reply.status == 200 || reply.status == 409 => {}
-                Some(reply) => self.wrong(&reply),
+                Some(reply) => self.unexpected(&reply),
                 None => {}
             }
         }
@@ -287,7 +287,7 @@ impl Customer {
     }
 
     /// Returns the response, or `None` after a delay if the request should be retried.
-    async fn ask(&mut self, request: reqwest::RequestBuilder) -> Option<Reply> {
+    async fn send(&mut self, request: reqwest::RequestBuilder) -> Option<Reply> {
         let counter = match try_send(request).await {
             Ok(reply) if reply.status == 503 => &self.shared.refused,
             Ok(reply) if reply.status == 504 => {
@@ -306,10 +306,10 @@ impl Customer {
         None
     }
 
-    fn wrong(&self, reply: &Reply) {
+    fn unexpected(&self, reply: &Reply) {
         let mut recorded = self.shared.recorded.lock().unwrap();
         recorded
-            .wrong
+            .unexpected
             .push(format!("{} {}", reply.status, reply.body));
     }
 }

@@ -219,13 +219,13 @@ fn print_progress(row: &ReportRow, took: Duration) {
         lost,
         duplicated,
         stuck,
-        wrong,
+        unexpected,
     } = &row.findings;
     for (what, list) in [
         ("lost", lost),
         ("duplicated", duplicated),
         ("stuck", stuck),
-        ("inconsistent", wrong),
+        ("inconsistent", unexpected),
     ] {
         for entry in list.iter().take(5) {
             println!("    {what}: {entry}");
@@ -244,7 +244,7 @@ fn print_table(rows: &[ReportRow]) {
             lost,
             duplicated,
             stuck,
-            wrong,
+            unexpected,
         } = &row.findings;
         println!(
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
@@ -257,7 +257,11 @@ fn print_table(rows: &[ReportRow]) {
             lost.len(),
             duplicated.len(),
             stuck.len(),
-            if wrong.is_empty() { "ok" } else { "NOT OK" }
+            if unexpected.is_empty() {
+                "ok"
+            } else {
+                "NOT OK"
+            }
         );
     }
     let total = |of: fn(&ReportRow) -> usize| rows.iter().map(of).sum::<usize>();

@@ -78,12 +78,12 @@ pub(crate) struct Findings {
     pub(crate) duplicated: Vec<String>,
     pub(crate) stuck: Vec<String>,
     /// Findings of `order-worker verify`, and unexpected responses.
-    pub(crate) wrong: Vec<String>,
+    pub(crate) unexpected: Vec<String>,
 }
 
 impl Findings {
     pub(crate) fn is_clean(&self) -> bool {
-        [&self.lost, &self.duplicated, &self.stuck, &self.wrong]
+        [&self.lost, &self.duplicated, &self.stuck, &self.unexpected]
             .iter()
             .all(|list| list.is_empty())
     }
@@ -259,7 +259,9 @@ impl Stack {
         let recorded = load.recorded();
         let cancelled: BTreeSet<&String> = recorded.cancelled.iter().collect();
         let delivered: BTreeSet<&String> = recorded.delivered.iter().collect();
-        findings.wrong.extend(recorded.wrong.iter().cloned());
+        findings
+            .unexpected
+            .extend(recorded.unexpected.iter().cloned());
         for order in &recorded.orders {
             let stored = stored.get(&order.id).unwrap_or(&Value::Null);
             if let Err(why) = compare(order, stored, &cancelled, &delivered) {
@@ -282,7 +284,9 @@ impl Stack {
         findings.duplicated.extend(twice.lines().map(str::to_owned));
         let (is_right, report) = self.verify();
         if !is_right {
-            findings.wrong.extend(report.lines().map(str::to_owned));
+            findings
+                .unexpected
+                .extend(report.lines().map(str::to_owned));
         }
         findings
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// An entity tag that no resource has.
-const STALE: &str = "\"never\"";
+const UNKNOWN_TAG: &str = "\"never\"";
 
 /// A request that succeeds once.
 struct Case {
@@ -102,7 +102,7 @@ impl Systems {
         created.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
-    async fn announced(&self) -> String {
+    async fn announced_order(&self) -> String {
         let id = self.order().await;
         let approve = format!("/v1/orders/{id}/approve");
         self.shop.post(&approve, json!({})).await.expect(200);
@@ -111,15 +111,15 @@ impl Systems {
     }
 
     /// Creates an order with a shipping label and returns it with its shipment.
-    async fn labelled(&self) -> (String, String) {
-        let id = self.announced().await;
+    async fn order_with_label(&self) -> (String, String) {
+        let id = self.announced_order().await;
         let order = self.shop.get(&format!("/v1/orders/{id}")).await.expect(200);
         let shipment = order["shipments"][0]["id"].as_str().unwrap().to_owned();
         (id, shipment)
     }
 
     /// Creates an order of two units, one of which is shipped.
-    async fn shipped_in_part(&self) -> String {
+    async fn partly_shipped_order(&self) -> String {
         let customer = self.shop.customer().await;
         let created = self.shop.post("/v1/orders", order(&customer, "A", 2)).await;
         let id = created.expect(201)["id"].as_str().unwrap().to_owned();
@@ -135,8 +135,8 @@ impl Systems {
         id
     }
 
-    async fn captured(&self) -> String {
-        let id = self.announced().await;
+    async fn captured_order(&self) -> String {
+        let id = self.announced_order().await;
         let ship = format!("/v1/orders/{id}/shipments");
         self.shop.post(&ship, json!({})).await.expect(201);
         let is_captured = |order: &Value| order["payment"]["status"] == "captured";
@@ -204,20 +204,22 @@ impl Systems {
                 assert_eq!(deleted.status, 204);
                 Case::of(format!("/v1/orders/{id}/restore"))
             }
-            "POST /v1/orders/{id}/shipments" => of_order(&self.announced().await, "/shipments"),
+            "POST /v1/orders/{id}/shipments" => {
+                of_order(&self.announced_order().await, "/shipments")
+            }
             "POST /v1/orders/{id}/shipments/{shipment_id}/events" => {
-                let (id, shipment) = self.labelled().await;
+                let (id, shipment) = self.order_with_label().await;
                 of_order(&id, &format!("/shipments/{shipment}/events"))
                     .with(json!({"type": "shipment.shipped"}))
             }
             "POST /v1/orders/{id}/shipments/{shipment_id}/cancel" => {
-                let (id, shipment) = self.labelled().await;
+                let (id, shipment) = self.order_with_label().await;
                 of_order(&id, &format!("/shipments/{shipment}/cancel"))
             }
             "POST /v1/orders/{id}/cancel-remaining" => {
-                of_order(&self.shipped_in_part().await, "/cancel-remaining")
+                of_order(&self.partly_shipped_order().await, "/cancel-remaining")
             }
-            "POST /v1/orders/{id}/refunds" => of_order(&self.captured().await, "/refunds"),
+            "POST /v1/orders/{id}/refunds" => of_order(&self.captured_order().await, "/refunds"),
             "POST /v1/products" => Case::of("/v1/products".to_owned())
                 .with(json!({"sku": "NEW", "name": "New", "price": 1, "currency": "EUR"})),
             "PUT /v1/products/{sku}" => of_product("").with(json!({"price": 1100})),
@@ -357,7 +359,7 @@ async fn check(system: &System, operation: &str, method: Method, case: &Case, de
         assert_eq!(reply.body["code"], code, "{operation}");
     };
     is_refused(
-        send(ask().header("if-match", STALE)).await,
+        send(ask().header("if-match", UNKNOWN_TAG)).await,
         412,
         "VERSION_MISMATCH",
     );

@@ -12,13 +12,13 @@ use crate::{
 };
 
 /// Longer than the delivery timeout.
-const NEVER: CannedResponse = CannedResponse::Late(Duration::from_mins(2));
+const SILENT: CannedResponse = CannedResponse::Late(Duration::from_mins(2));
 
 #[tokio::test]
 async fn slow_and_endless_endpoints_do_not_block_others() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 100)]).await;
-    let slow = Receiver::with(vec![NEVER]).await;
+    let slow = Receiver::with(vec![SILENT]).await;
     let endless = Receiver::with(vec![CannedResponse::Endless]).await;
     let good = Receiver::start().await;
     system.endpoint(&slow.url("/"), &["*"]).await;
@@ -45,10 +45,10 @@ async fn slow_and_endless_endpoints_do_not_block_others() {
 async fn many_silent_endpoints_do_not_block_others() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 100)]).await;
-    let never = Receiver::with(vec![NEVER]).await;
+    let silent = Receiver::with(vec![SILENT]).await;
     let mut crowd = Vec::new();
     for _ in 0..24 {
-        crowd.push(system.endpoint(&never.url("/"), &["*"]).await.0);
+        crowd.push(system.endpoint(&silent.url("/"), &["*"]).await.0);
     }
     let good = Receiver::start().await;
     system.endpoint(&good.url("/"), &["*"]).await;
@@ -178,7 +178,7 @@ async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
     let refused = broken.received().len();
     assert!((1..100).contains(&refused), "{refused} attempts");
 
-    broken.answer(CannedResponse::Status(200));
+    broken.set_response(CannedResponse::Status(200));
     let pending = format!("/v1/webhook-endpoints/{id}/deliveries?status=pending&limit=1");
     until("the recovered endpoint to receive all events", async || {
         let page = system.get(&pending).await.expect(200);

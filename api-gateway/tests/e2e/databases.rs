@@ -34,7 +34,7 @@ impl Server {
     /// Prepares a PostgreSQL server without starting it.
     fn postgres(folder: &Path) -> Self {
         let line = r#"prepare_postgres "$1" >/dev/null; echo "$POSTGRES_PORT""#;
-        Self::prepared("postgres", line, folder.join("postgres"), &[])
+        Self::prepare("postgres", line, folder.join("postgres"), &[])
     }
 
     /// Starts `PgBouncer` in this pool mode in front of `store`'s server.
@@ -44,12 +44,12 @@ impl Server {
         };
         let line = r#"need_pgbouncer; prepare_pgbouncer "$1" "$2" "$3"; echo "$PGBOUNCER_PORT""#;
         let folder = folder.join(format!("pgbouncer-{mode}"));
-        let mut server = Self::prepared("pgbouncer", line, folder, &[&port.to_string(), mode]);
+        let mut server = Self::prepare("pgbouncer", line, folder, &[&port.to_string(), mode]);
         server.start();
         server
     }
 
-    fn prepared(kind: &'static str, line: &str, folder: PathBuf, more: &[&str]) -> Self {
+    fn prepare(kind: &'static str, line: &str, folder: PathBuf, more: &[&str]) -> Self {
         let arguments = [&[folder.to_str().unwrap()], more].concat();
         let output = bash(line, &arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
@@ -103,7 +103,7 @@ async fn health(program: &Process, field: &str, path: &str) -> Option<(u16, Valu
     Some((status, answer.json().await.unwrap_or_default()))
 }
 
-async fn is_alive(program: &Process, field: &str) {
+async fn wait_until_alive(program: &Process, field: &str) {
     until("the program to listen", async || {
         let answer = health(program, field, "/livez").await;
         answer.is_some_and(|(status, _)| status == 200)
@@ -147,7 +147,7 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     };
     let variables = variables(&url, NO_BROKER);
     let mut worker = Process::start(WORKER, folder.join("worker.log"), &variables);
-    is_alive(&worker, "health").await;
+    wait_until_alive(&worker, "health").await;
     until("the cause to be reported", async || {
         let (status, body) = health(&worker, "health", "/readyz").await.unwrap();
         assert_eq!(status, 503, "{body}");
@@ -158,7 +158,7 @@ async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() 
     // The worker can be stopped while it waits for the database.
     worker.terminate();
     let mut worker = Process::start(WORKER, folder.join("again.log"), &variables);
-    is_alive(&worker, "health").await;
+    wait_until_alive(&worker, "health").await;
 
     drop(lock.take());
     if let Some(postgres) = &mut server {
@@ -180,7 +180,7 @@ async fn gateway_started_before_its_broker_stays_alive_and_is_not_ready() {
     let folder = Folder::new();
     let variables = variables("", NO_BROKER);
     let mut gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
-    is_alive(&gateway, "address").await;
+    wait_until_alive(&gateway, "address").await;
     let (status, body) = health(&gateway, "address", "/readyz").await.unwrap();
     assert_eq!(status, 503, "{body}");
     assert!(!gateway.has_ended());
@@ -207,7 +207,7 @@ fn invalid_configuration_ends_the_start_even_without_a_database() {
 }
 
 /// The value of a setting as seen by another client of the pooler, which sets nothing.
-fn shown(url: &str, setting_name: &str) -> String {
+fn read_setting(url: &str, setting_name: &str) -> String {
     let psql = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
     let show = format!("SHOW {setting_name}");
     let output = Command::new(psql)
@@ -220,7 +220,7 @@ fn shown(url: &str, setting_name: &str) -> String {
 }
 
 /// Checks that workers behind `PgBouncer` migrate an empty database and deliver orders.
-async fn works_behind_pgbouncer(mode: &str) {
+async fn assert_works_behind_pgbouncer(mode: &str) {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let Store::Postgres { name, .. } = store.clone() else {
@@ -229,7 +229,7 @@ async fn works_behind_pgbouncer(mode: &str) {
     let pooler = Server::pgbouncer(&folder, &store, mode);
     let url = pooler.url(&name);
     until("the pooler to accept connections", async || {
-        !shown(&url, "statement_timeout").is_empty()
+        !read_setting(&url, "statement_timeout").is_empty()
     })
     .await;
     let run = |command: &[&str]| {
@@ -266,8 +266,8 @@ async fn works_behind_pgbouncer(mode: &str) {
     delivered.expect(200);
     // A worker's settings and prepared statements do not leak to other clients of the pooler.
     for _ in 0..10 {
-        assert_eq!(shown(&url, "statement_timeout"), "0");
-        assert_eq!(shown(&url, "enable_seqscan"), "on");
+        assert_eq!(read_setting(&url, "statement_timeout"), "0");
+        assert_eq!(read_setting(&url, "enable_seqscan"), "on");
     }
     system.wait_until_idle().await;
     system.assert_verified();
@@ -285,16 +285,16 @@ async fn works_behind_pgbouncer(mode: &str) {
 
 #[tokio::test]
 async fn workers_process_orders_behind_pgbouncer_in_session_mode() {
-    works_behind_pgbouncer("session").await;
+    assert_works_behind_pgbouncer("session").await;
 }
 
 #[tokio::test]
 async fn workers_process_orders_behind_pgbouncer_in_transaction_mode() {
-    works_behind_pgbouncer("transaction").await;
+    assert_works_behind_pgbouncer("transaction").await;
 }
 
 #[tokio::test]
-async fn pgbouncer_in_statement_mode_is_refused_with_one_line_of_error() {
+async fn pgbouncer_in_statement_mode_is_refused_with_a_one_line_error() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let Store::Postgres { name, .. } = store.clone() else {
@@ -303,7 +303,7 @@ async fn pgbouncer_in_statement_mode_is_refused_with_one_line_of_error() {
     let pooler = Server::pgbouncer(&folder, &store, "statement");
     let url = pooler.url(&name);
     until("the pooler to accept connections", async || {
-        !shown(&url, "statement_timeout").is_empty()
+        !read_setting(&url, "statement_timeout").is_empty()
     })
     .await;
     let output = Process::command(WORKER)

@@ -312,7 +312,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         .post(&again, json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
-    receiver.answer(CannedResponse::Status(200));
+    receiver.set_response(CannedResponse::Status(200));
     let enable = system
         .request(Method::PATCH, &path)
         .json(&json!({"is_enabled": true}));

@@ -28,7 +28,7 @@ impl System {
         send(request.body(body)).await
     }
 
-    async fn by_status(&self) -> HashMap<String, usize> {
+    async fn orders_by_status(&self) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
         for order in self.orders().await {
             let status = order["status"].as_str().unwrap().to_owned();
@@ -130,7 +130,7 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
     assert_eq!(approved["approved"], 3);
     system.wait_until_idle().await;
     assert_eq!(
-        system.by_status().await,
+        system.orders_by_status().await,
         [("processing".to_owned(), 2), ("cancelled".to_owned(), 1)].into()
     );
     for order in system.orders().await {

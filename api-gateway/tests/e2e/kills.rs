@@ -20,7 +20,7 @@ const POINTS: [&str; 7] = [
     "after_step_stored",
     "after_events_published",
 ];
-const METHODS: [&str; 4] = [
+const PAYMENT_METHODS: [&str; 4] = [
     "pm_ok",
     "pm_declined",
     "pm_flaky",
@@ -116,9 +116,9 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
             // Creates orders until the worker crashes at this point, then starts a replacement.
             let mut replacement = None;
             while replacement.is_none() {
-                let wishes =
-                    METHODS.map(|method| create(&system, order_paid_by(&customer, "A", 1, method)));
-                let mut orders = pin!(join_all(wishes));
+                let orders = PAYMENT_METHODS
+                    .map(|method| create(&system, order_paid_by(&customer, "A", 1, method)));
+                let mut orders = pin!(join_all(orders));
                 let mut answered = None;
                 tokio::select! {
                     ids = &mut orders => answered = Some(ids),
@@ -163,10 +163,15 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
             moment.as_millis()
         );
         let mut worker = system.take_worker();
-        let wishes = (0..8).map(|n| {
+        let orders = (0..8).map(|n| {
             create(
                 &system,
-                order_paid_by(&customer, "A", 1, METHODS[n % METHODS.len()]),
+                order_paid_by(
+                    &customer,
+                    "A",
+                    1,
+                    PAYMENT_METHODS[n % PAYMENT_METHODS.len()],
+                ),
             )
         });
         let kill = async {
@@ -174,7 +179,7 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
             worker.kill();
             system.spawn_replacement_worker()
         };
-        let (ids, replacement) = tokio::join!(join_all(wishes), kill);
+        let (ids, replacement) = tokio::join!(join_all(orders), kill);
         acknowledged.extend(ids);
         system.worker = replacement;
     }
@@ -215,13 +220,13 @@ async fn worker_finishes_its_messages_on_sigterm() {
     let mut acknowledged = Vec::new();
     for _ in 0..3 {
         let mut worker = system.take_worker();
-        let wishes = (0..20).map(|_| create(&system, order(&customer, "A", 1)));
+        let orders = (0..20).map(|_| create(&system, order(&customer, "A", 1)));
         let stop = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             tokio::task::block_in_place(|| worker.terminate());
             system.spawn_replacement_worker()
         };
-        let (ids, replacement) = tokio::join!(join_all(wishes), stop);
+        let (ids, replacement) = tokio::join!(join_all(orders), stop);
         acknowledged.extend(ids);
         system.worker = replacement;
     }

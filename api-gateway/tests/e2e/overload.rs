@@ -10,7 +10,7 @@ use crate::harness::{System, order, try_send, until};
 /// More than a gateway's limit of requests in flight.
 const REQUESTS: usize = 1_300;
 /// Number of requests above the limit.
-const TOO_MANY: usize = REQUESTS - 1_000;
+const EXCESS_REQUESTS: usize = REQUESTS - 1_000;
 
 #[tokio::test]
 async fn excess_requests_are_refused_and_accepted_ones_answered() {
@@ -32,7 +32,7 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
     // The refusals come while the worker is stopped; the other requests wait for it.
     let thaw = async {
         until("the gateway to refuse requests", async || {
-            refused.load(Ordering::SeqCst) >= TOO_MANY
+            refused.load(Ordering::SeqCst) >= EXCESS_REQUESTS
         })
         .await;
         system.worker.signal("CONT");

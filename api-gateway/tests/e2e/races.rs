@@ -8,7 +8,7 @@ use crate::harness::{Reply, System, order_paid_by};
 
 const ORDERS: usize = 100;
 const ACTIONS_PER_ORDER: usize = 30;
-const AT_ONCE: usize = 64;
+const CONCURRENCY: usize = 64;
 
 /// SplitMix64, a pseudorandom number generator.
 struct Random(u64);
@@ -130,7 +130,7 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
                 (id, action, reply)
             }
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
     assert_eq!(done.len(), ORDERS * ACTIONS_PER_ORDER);

@@ -23,7 +23,7 @@ struct Inner {
     pages: Mutex<Vec<Value>>,
     fault: Mutex<Option<Fault>>,
     /// Method of each request, and whether the response was 304.
-    seen: Mutex<Vec<(String, bool)>>,
+    requests: Mutex<Vec<(String, bool)>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,22 +36,22 @@ enum Fault {
 }
 
 #[derive(serde::Deserialize)]
-struct Asked {
+struct PageQuery {
     page: Option<usize>,
 }
 
 impl PagedServer {
     async fn start(pages: Vec<Value>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listing = Self(Arc::new(Inner {
+        let server = Self(Arc::new(Inner {
             url: format!("http://{}/list?of=all", listener.local_addr().unwrap()),
             pages: Mutex::new(pages),
             fault: Mutex::default(),
-            seen: Mutex::default(),
+            requests: Mutex::default(),
         }));
-        let router = Router::new().fallback(answer).with_state(listing.clone());
+        let router = Router::new().fallback(answer).with_state(server.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
-        listing
+        server
     }
 
     fn set(&self, pages: Vec<Value>) {
@@ -63,17 +63,17 @@ impl PagedServer {
     }
 
     fn request_count(&self) -> usize {
-        self.0.seen.lock().unwrap().len()
+        self.0.requests.lock().unwrap().len()
     }
 }
 
 async fn answer(
-    State(listing): State<PagedServer>,
-    Query(Asked { page }): Query<Asked>,
+    State(server): State<PagedServer>,
+    Query(PageQuery { page }): Query<PageQuery>,
     method: axum::http::Method,
     headers: HeaderMap,
 ) -> Response {
-    let pages = listing.0.pages.lock().unwrap().clone();
+    let pages = server.0.pages.lock().unwrap().clone();
     let number = page.unwrap_or(1);
     let etag = format!(
         "\"{}\"",
@@ -82,10 +82,10 @@ async fn answer(
     let is_known = headers
         .get(header::IF_NONE_MATCH)
         .is_some_and(|known| known.as_bytes() == etag.as_bytes());
-    let fault = *listing.0.fault.lock().unwrap();
+    let fault = *server.0.fault.lock().unwrap();
     let is_unchanged = is_known && fault.is_none();
-    let mut seen = listing.0.seen.lock().unwrap();
-    seen.push((method.to_string(), is_unchanged));
+    let mut requests = server.0.requests.lock().unwrap();
+    requests.push((method.to_string(), is_unchanged));
     match fault {
         Some(Fault::Status(code)) => return StatusCode::from_u16(code).unwrap().into_response(),
         Some(Fault::InvalidJson) => return "<html>Monday</html>".into_response(),
@@ -119,17 +119,17 @@ async fn answer(
 }
 
 impl System {
-    async fn report(&self, of: &str) -> Value {
+    async fn report(&self, source: &str) -> Value {
         let stats = self.get("/v1/stats").await.expect(200);
-        stats["system"][of].clone()
+        stats["system"][source].clone()
     }
 
     /// Waits for a run that starts after now, and returns its report.
-    async fn next_report(&self, of: &str) -> Value {
+    async fn next_report(&self, source: &str) -> Value {
         let now = jiff::Timestamp::now().to_string();
         let mut report = Value::Null;
         until("a run to end", async || {
-            report = self.report(of).await;
+            report = self.report(source).await;
             let started = report["report"]["started_at"].as_str().unwrap_or_default();
             started > now.as_str() && report["report"]["finished_at"].is_string()
         })
@@ -245,7 +245,7 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     assert!(
         warehouse
             .0
-            .seen
+            .requests
             .lock()
             .unwrap()
             .iter()
@@ -311,7 +311,7 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     assert!(
         remote
             .0
-            .seen
+            .requests
             .lock()
             .unwrap()
             .iter()

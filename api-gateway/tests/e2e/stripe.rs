@@ -12,7 +12,7 @@ use crate::harness::{Folder, ProxyMode, Reply, Stripe, System, is_announced, ord
 
 const WEBHOOK_SECRET: &str = "whsec_of_stripe";
 
-async fn with_stripe() -> (System, Stripe) {
+async fn start_with_stripe() -> (System, Stripe) {
     let folder = Folder::new();
     let stripe = Stripe::start(&folder).await;
     let variables = [
@@ -48,7 +48,7 @@ impl System {
     }
 
     /// The value of a counter of the worker; 0 if it is not exported yet.
-    async fn worker_figure(&self, name: &str) -> u64 {
+    async fn worker_counter(&self, name: &str) -> u64 {
         let address = self.worker.logged("health", 0).unwrap();
         let request = self.client.get(format!("http://{address}/metrics"));
         let metrics = request.send().await.unwrap().text().await.unwrap();
@@ -102,7 +102,7 @@ fn is_captured(order: &Value) -> bool {
 
 #[tokio::test]
 async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
     let order = system.order_until(&id, "announced", is_announced).await;
     assert_eq!(order["payment"]["provider"], "stripe");
@@ -132,7 +132,7 @@ async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded()
 
 #[tokio::test]
 async fn declined_card_cancels_the_order_and_its_payment_intent() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     for method in ["pm_card_chargeCustomerFail", "pm_nobodys"] {
         let id = system.order_paid_with(method).await;
         let is_over = |order: &Value| order["status"] == "cancelled";
@@ -157,7 +157,7 @@ async fn declined_card_cancels_the_order_and_its_payment_intent() {
 
 #[tokio::test]
 async fn order_waits_for_the_customers_authentication() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     for succeeds in [true, false] {
         let card = stripe.card("4000002500003155").await;
         let id = system.order_paid_with(&card).await;
@@ -197,7 +197,7 @@ async fn order_waits_for_the_customers_authentication() {
 
 #[tokio::test]
 async fn network_faults_never_move_money_twice() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     let modes = [
         ProxyMode::DropResponse,
         ProxyMode::Fail,
@@ -244,7 +244,7 @@ async fn network_faults_never_move_money_twice() {
 
 #[tokio::test]
 async fn payments_stay_consistent_across_worker_deaths_and_cancellations() {
-    let (mut system, stripe) = with_stripe().await;
+    let (mut system, stripe) = start_with_stripe().await;
     let methods = ["pm_ok", "pm_slow", "pm_timeout_after_charge", "pm_flaky"];
     let mut ids = Vec::new();
     for round in 0..3 {
@@ -273,7 +273,7 @@ async fn payments_stay_consistent_across_worker_deaths_and_cancellations() {
 
 #[tokio::test]
 async fn changes_in_the_stripe_dashboard_are_applied() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     let reference = async |id: &str| {
         let order = system.order_until(id, "announced", is_announced).await;
         order["payment"]["reference"].as_str().unwrap().to_owned()
@@ -316,7 +316,7 @@ async fn changes_in_the_stripe_dashboard_are_applied() {
 
 #[tokio::test]
 async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
     let order = system.order_until(&id, "announced", is_announced).await;
     let intent = order["payment"]["reference"].as_str().unwrap();
@@ -350,7 +350,7 @@ async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
 
 #[tokio::test]
 async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     // Signed and sent by localstripe.
     let hook = [
         ("url", system.url("/webhooks/stripe")),
@@ -415,7 +415,7 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
 
 #[tokio::test]
 async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_letters() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     let id = system.shipped_and_captured_order(&stripe).await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     let intent = order["payment"]["reference"].as_str().unwrap();
@@ -463,7 +463,7 @@ async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_lett
 
 #[tokio::test]
 async fn concurrent_refund_in_the_stripe_dashboard_is_applied() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     let id = system.shipped_and_captured_order(&stripe).await;
     stripe.set_modes(&[ProxyMode::RefundedMeanwhile]);
     system
@@ -484,7 +484,7 @@ async fn concurrent_refund_in_the_stripe_dashboard_is_applied() {
 
 #[tokio::test]
 async fn immediate_follow_up_steps_are_not_lost() {
-    let (system, _stripe) = with_stripe().await;
+    let (system, _stripe) = start_with_stripe().await;
     system.stock("MANY", &[("east", 1000)]).await;
     let customer = &system.customer().await;
     let places: Vec<_> = (0..8).collect();
@@ -500,12 +500,12 @@ async fn immediate_follow_up_steps_are_not_lost() {
     let processing = processing.expect(200)["data"].as_array().unwrap().len();
     assert_eq!(processing, 200);
     // A step whose message was lost is sent again when its lease is over.
-    assert_eq!(system.worker_figure("steps_resent_total").await, 0);
+    assert_eq!(system.worker_counter("steps_resent_total").await, 0);
 }
 
 #[tokio::test]
 async fn concurrent_webhooks_do_not_delay_the_order() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     for round in 0..5 {
         let card = stripe.card("4000002500003155").await;
         let id = system.order_paid_with(&card).await;
@@ -525,12 +525,12 @@ async fn concurrent_webhooks_do_not_delay_the_order() {
             .order_until(&id, "processing", |order| order["status"] == "processing")
             .await;
     }
-    assert_eq!(system.worker_figure("steps_resent_total").await, 0);
+    assert_eq!(system.worker_counter("steps_resent_total").await, 0);
 }
 
 #[tokio::test]
 async fn storefront_gets_the_client_secret_for_authentication() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     let customer = system.customer().await;
     let new_order = |method: &str, url: &str| {
         let mut new_order = order_paid_by(&customer, "A", 1, method);
@@ -592,7 +592,7 @@ async fn storefront_gets_the_client_secret_for_authentication() {
 
 #[tokio::test]
 async fn orders_stripe_cannot_charge_are_refused_at_creation() {
-    let (system, _stripe) = with_stripe().await;
+    let (system, _stripe) = start_with_stripe().await;
     for (sku, price, currency) in [
         ("DINAR", 18605, "KWD"),
         ("ARIARY", 150, "MGA"),

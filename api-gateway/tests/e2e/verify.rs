@@ -226,10 +226,10 @@ async fn verify_succeeds_at_any_time_under_load() {
     let system = System::start().await;
     system.stock("A", &[("main", 100_000)]).await;
     let customer = system.customer().await;
-    let enough = AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     let buy = async |buyer: usize| {
         for number in 0.. {
-            if enough.load(Ordering::SeqCst) {
+            if is_over.load(Ordering::SeqCst) {
                 return;
             }
             let created = system
@@ -249,7 +249,7 @@ async fn verify_succeeds_at_any_time_under_load() {
         for _ in 0..200 {
             tokio::task::block_in_place(|| system.assert_verified());
         }
-        enough.store(true, Ordering::SeqCst);
+        is_over.store(true, Ordering::SeqCst);
     });
     system.wait_until_idle().await;
     system.assert_verified();

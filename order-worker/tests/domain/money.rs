@@ -37,7 +37,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => Just(ProviderEvent::AuthenticationFailed),
         1 => Just(ProviderEvent::Expired),
         1 => Just(ProviderEvent::Captured),
-        1 => (1..400i64).prop_map(ProviderEvent::CapturesSome),
+        1 => (1..400i64).prop_map(ProviderEvent::PartlyCaptured),
         2 => (1..400i64).prop_map(ProviderEvent::Refunded),
         1 => (1..400i64).prop_map(ProviderEvent::RefundFailed),
     ];
@@ -55,7 +55,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         2 => (1..300i64).prop_map(RandomAction::Refund),
         2 => (0..3u32).prop_map(RandomAction::Ship),
         3 => (0..6usize).prop_map(RandomAction::Webhook),
-        6 => (provider_event, any::<bool>()).prop_map(|(what, is_heard)| RandomAction::ProviderEvent(what, is_heard)),
+        6 => (provider_event, any::<bool>()).prop_map(|(what, is_notified)| RandomAction::ProviderEvent(what, is_notified)),
         2 => Just(RandomAction::Notify),
         10 => (0..10usize, mode).prop_map(|(step, mode)| RandomAction::ExecuteStep(step, mode)),
         10 => (0..10usize, any::<bool>()).prop_map(|(answer, again)| RandomAction::DeliverResult(answer, again)),
@@ -69,15 +69,17 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
     match random_action {
         RandomAction::Cancel => drop(shop.cancel(id)),
         RandomAction::Refund(amount) => {
-            drop(shop.ask("order.refund", json!({"id": id, "amount": amount})));
+            drop(shop.execute_request("order.refund", json!({"id": id, "amount": amount})));
         }
-        RandomAction::Ship(0) => drop(shop.ask("shipment.create", json!({"id": id}))),
+        RandomAction::Ship(0) => drop(shop.execute_request("shipment.create", json!({"id": id}))),
         RandomAction::Ship(quantity) => {
             let items = json!([{"sku": "A", "quantity": quantity}]);
-            drop(shop.ask("shipment.create", json!({"id": id, "items": items})));
+            drop(shop.execute_request("shipment.create", json!({"id": id, "items": items})));
         }
         RandomAction::Webhook(update) => drop(shop.webhook(id, ShipmentUpdate::ALL[update])),
-        RandomAction::ProviderEvent(what, is_heard) => shop.provider_event(id, what, is_heard),
+        RandomAction::ProviderEvent(what, is_notified) => {
+            shop.provider_event(id, what, is_notified)
+        }
         RandomAction::Notify => shop.notify(id),
         RandomAction::ExecuteStep(index, mode) => {
             let due_steps = shop.due_steps();
@@ -86,8 +88,8 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             }
         }
         RandomAction::DeliverResult(index, is_repeated) => {
-            if !shop.answers.is_empty() {
-                shop.deliver_result(index % shop.answers.len(), is_repeated);
+            if !shop.results.is_empty() {
+                shop.deliver_result(index % shop.results.len(), is_repeated);
             }
         }
         RandomAction::Discard(index) | RandomAction::Redrive(index) => {
@@ -97,7 +99,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
                     RandomAction::Discard(_) => Action::DiscardStep(key),
                     _ => Action::RedriveStep(key),
                 };
-                shop.operate(action).unwrap();
+                shop.execute_as_operator(action).unwrap();
             }
         }
         RandomAction::Expire => {
@@ -139,22 +141,22 @@ proptest! {
         }
         run_until_idle(&mut shop, id);
         let order = shop.world.orders[&id].clone();
-        let held = shop.provider[&id].clone();
-        prop_assert_eq!((order.payment.captured, order.payment.refunded), (held.captured, held.refunded));
-        let is_said_to_fail = shop.facts(id).contains(&"payment.refund_failed");
-        prop_assert!(has_failed || !is_said_to_fail, "a refund is reported as failed although none failed");
+        let at_provider = shop.provider[&id].clone();
+        prop_assert_eq!((order.payment.captured, order.payment.refunded), (at_provider.captured, at_provider.refunded));
+        let is_reported_as_failed = shop.event_types(id).contains(&"payment.refund_failed");
+        prop_assert!(has_failed || !is_reported_as_failed, "a refund is reported as failed although none failed");
         prop_assert_ne!(order.status, OrderStatus::Pending);
         let is_dead = shop.world.steps.values().any(|row| row.is_dead);
-        let is_held = held.authorizations == 1 && !held.is_voided && held.captured == 0;
-        let is_thought_held = order.payment.status == PaymentStatus::Authorized;
-        prop_assert_eq!(is_held, is_thought_held, "{:?} {:?}", order, held);
+        let is_authorized = at_provider.authorizations == 1 && !at_provider.is_voided && at_provider.captured == 0;
+        let is_recorded_as_authorized = order.payment.status == PaymentStatus::Authorized;
+        prop_assert_eq!(is_authorized, is_recorded_as_authorized, "{:?} {:?}", order, at_provider);
         if order.status == OrderStatus::Cancelled {
-            let refunded = held.refunded + order.refund_written_off;
+            let refunded = at_provider.refunded + order.refund_written_off;
             // A refund returned by the bank is left to an operator.
-            let is_left = is_dead && is_said_to_fail;
-            prop_assert!(is_left || is_dead || held.captured <= refunded, "a cancelled order is still paid");
+            let is_left_to_operator = is_dead && is_reported_as_failed;
+            prop_assert!(is_left_to_operator || is_dead || at_provider.captured <= refunded, "a cancelled order is still paid");
         } else if !is_dead && (captures_in_parts || order.held.is_empty()) {
-            prop_assert!(held.captured >= order.capture_due(), "shipped items are not captured");
+            prop_assert!(at_provider.captured >= order.capture_due(), "shipped items are not captured");
         }
         // Returned items are refunded, as far as they were paid for.
         let refunded = order.payment.refunded + order.refund_written_off;
@@ -171,7 +173,7 @@ fn assert_can_be_finished(shop: &mut Shop, id: OrderId) {
     shop.discard_dead();
     if is(shop, OrderStatus::Processing) {
         let unpaid = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", unpaid).unwrap();
+        shop.execute_request("shipment.create", unpaid).unwrap();
     }
     if is(shop, OrderStatus::Shipped) {
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
@@ -181,7 +183,8 @@ fn assert_can_be_finished(shop: &mut Shop, id: OrderId) {
     shop.run_until_settled();
     assert_eq!(shop.dead(), [], "{:?}", shop.world.orders[&id]);
     shop.check_settled();
-    shop.ask("order.delete", json!({"id": id})).unwrap();
+    shop.execute_request("order.delete", json!({"id": id}))
+        .unwrap();
 }
 
 /// Creates an order of 4 units at 100 each with an authorized payment.
@@ -201,7 +204,8 @@ fn fail_and_discard(shop: &mut Shop, key: &StepKey) {
     shop.execute_step(key, ProviderMode::Refuses);
     shop.deliver_result(0, false);
     assert_eq!(shop.dead(), std::slice::from_ref(key));
-    shop.operate(Action::DiscardStep(key.clone())).unwrap();
+    shop.execute_as_operator(Action::DiscardStep(key.clone()))
+        .unwrap();
 }
 
 #[test]
@@ -237,7 +241,8 @@ fn discarded_refund_of_a_return_is_not_requested_again() {
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 0);
-    shop.ask("order.delete", json!({"id": id})).unwrap();
+    shop.execute_request("order.delete", json!({"id": id}))
+        .unwrap();
     shop.check_settled();
 }
 
@@ -280,7 +285,9 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
         assert!(error.contains("can't be captured"), "{error}");
         // Before and after the discard, the rest can't be shipped unpaid.
         for _ in 0..2 {
-            let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
+            let refused = shop
+                .execute_request("shipment.create", json!({"id": id}))
+                .unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
             assert!(refused.message.contains("allow_unpaid"), "{refused:?}");
             shop.discard_dead();
@@ -290,7 +297,7 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
         assert_eq!(shop.dead(), [], "the dead step appears once");
         assert_eq!(shop.world.orders[&id].unpaid(), 0);
         let unpaid = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", unpaid).unwrap();
+        shop.execute_request("shipment.create", unpaid).unwrap();
         shop.run_until_settled();
         assert_eq!(shop.dead(), [capture], "unpaid items were shipped");
         shop.discard_dead();
@@ -314,24 +321,28 @@ fn delivery_of_unpaid_items_is_recorded_and_reported() {
 
 #[test]
 fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
-    for is_heard in [true, false] {
+    for is_notified in [true, false] {
         let (mut shop, id) = authorized_order();
-        shop.provider_event(id, ProviderEvent::CapturesSome(250), is_heard);
+        shop.provider_event(id, ProviderEvent::PartlyCaptured(250), is_notified);
         shop.run_until_settled();
         let capture = key(id, Step::CapturePayment);
-        if is_heard {
+        if is_notified {
             assert_eq!(shop.dead(), std::slice::from_ref(&capture));
-            let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
+            let refused = shop
+                .execute_request("shipment.create", json!({"id": id}))
+                .unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
             shop.discard_dead();
             // The captured amount covers two units.
             apply_action(&mut shop, id, RandomAction::Ship(2));
             shop.run_until_settled();
             assert_eq!(shop.dead(), []);
-            let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
+            let refused = shop
+                .execute_request("shipment.create", json!({"id": id}))
+                .unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
             let unpaid = json!({"id": id, "allow_unpaid": true});
-            shop.ask("shipment.create", unpaid).unwrap();
+            shop.execute_request("shipment.create", unpaid).unwrap();
         } else {
             apply_action(&mut shop, id, RandomAction::Ship(0));
         }
@@ -356,7 +367,7 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
     let shipment = shop.world.orders[&id].left().last().unwrap().clone();
     let value = shop.world.orders[&id].value(&shipment.items);
     let update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
-    shop.ask("shipment.update", update).unwrap();
+    shop.execute_request("shipment.update", update).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 50 + value);
     // Everything is returned: no more is refunded than was captured.
@@ -373,22 +384,26 @@ fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
         apply_action(&mut shop, id, RandomAction::Ship(0));
         let delete = json!({"id": id});
         shop.run_until_settled();
-        shop.ask("order.delete", delete.clone()).unwrap_err();
+        shop.execute_request("order.delete", delete.clone())
+            .unwrap_err();
         shop.webhook(id, update).unwrap();
         if update == ShipmentUpdate::Failed {
-            shop.ask("order.delete", delete.clone()).unwrap_err();
+            shop.execute_request("order.delete", delete.clone())
+                .unwrap_err();
             apply_action(&mut shop, id, RandomAction::Refund(399));
             shop.run_until_settled();
-            shop.ask("order.delete", delete.clone()).unwrap_err();
+            shop.execute_request("order.delete", delete.clone())
+                .unwrap_err();
             apply_action(&mut shop, id, RandomAction::Refund(1));
         }
         // The order can't be deleted before the refund is completed.
-        shop.ask("order.delete", delete.clone()).unwrap_err();
+        shop.execute_request("order.delete", delete.clone())
+            .unwrap_err();
         shop.run_until_settled();
         assert!(shop.world.orders[&id].is_over());
-        shop.operate(Action::RedactOrder(id)).unwrap();
-        assert_eq!(shop.facts(id).last(), Some(&"order.redacted"));
-        shop.ask("order.delete", delete).unwrap();
+        shop.execute_as_operator(Action::RedactOrder(id)).unwrap();
+        assert_eq!(shop.event_types(id).last(), Some(&"order.redacted"));
+        shop.execute_request("order.delete", delete).unwrap();
         shop.check_settled();
     }
 }
@@ -397,14 +412,16 @@ fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
 fn refund_of_a_free_order_is_refused_with_the_reason() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let free = json!({"sku": "FREE", "name": "Sample", "price": 0, "currency": "EUR"});
-    shop.ask("product.create", free).unwrap();
+    shop.execute_request("product.create", free).unwrap();
     let stock = json!({"sku": "FREE", "warehouse": "main", "on_hand": 5});
-    shop.ask("stock.set", stock).unwrap();
+    shop.execute_request("stock.set", stock).unwrap();
     let id = shop.order(&[("FREE", 1)]).unwrap();
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
-    let refused = shop.ask("order.refund", json!({"id": id})).unwrap_err();
+    let refused = shop
+        .execute_request("order.refund", json!({"id": id}))
+        .unwrap_err();
     assert_eq!(refused.code, Code::InvalidState);
     assert!(refused.message.contains("free"), "{}", refused.message);
 }
@@ -423,7 +440,9 @@ fn capture_in_the_dashboard_before_the_cancellation_is_recorded_and_refunded() {
     shop.provider_event(id, ProviderEvent::Authenticated, false);
     shop.provider_event(id, ProviderEvent::Captured, false);
     shop.cancel(id).unwrap();
-    let shown = shop.ask("order.cancel", json!({"id": id})).unwrap();
+    let shown = shop
+        .execute_request("order.cancel", json!({"id": id}))
+        .unwrap();
     assert_eq!(shown["payment"].get("next_action"), None, "{shown}");
     shop.run_until_settled();
     let payment = &shop.world.orders[&id].payment;
@@ -509,7 +528,7 @@ fn returned_items_are_restocked_and_refunded() {
         (east, "shipment.returned"),
     ] {
         let update = json!({"order_id": id, "shipment_id": shipment, "type": update, "timestamp": "2026-01-31T12:00:00Z"});
-        shop.ask("shipment.update", update).unwrap();
+        shop.execute_request("shipment.update", update).unwrap();
         shop.run_until_settled();
     }
     let on_hand = |sku: &str| -> i64 {

@@ -42,7 +42,7 @@ fn concurrent_captures_capture_once() {
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].captured, 100);
     assert_eq!(
-        shop.facts(id)
+        shop.event_types(id)
             .iter()
             .filter(|kind| **kind == "payment.captured")
             .count(),
@@ -76,7 +76,10 @@ fn notification_received_three_times_is_applied_once() {
         "order.delivered",
     ] {
         assert_eq!(
-            shop.facts(id).iter().filter(|fact| **fact == kind).count(),
+            shop.event_types(id)
+                .iter()
+                .filter(|fact| **fact == kind)
+                .count(),
             1,
             "{kind}"
         );
@@ -189,7 +192,7 @@ fn step_without_retries_left_is_dead_with_its_error() {
     }
     assert_eq!(attempts, Step::AuthorizePayment.retry().attempts);
     assert_eq!(shop.world.steps[&key].last_error.as_deref(), Some("busy"));
-    assert_eq!(shop.facts(id).last(), Some(&"step.dead"));
+    assert_eq!(shop.event_types(id).last(), Some(&"step.dead"));
     // The order still expires, and its payment is voided.
     shop.execute_step(
         &StepKey {
@@ -245,16 +248,17 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
     for _ in 0..attempts {
         shop.execute_step(&key, ProviderMode::TransientError);
         // Each result is delivered a second time, much later.
-        shop.deliver_result(shop.answers.len() - 1, true);
+        shop.deliver_result(shop.results.len() - 1, true);
     }
     assert!(shop.world.steps[&key].is_dead);
-    shop.operate(Action::RedriveStep(key.clone())).unwrap();
+    shop.execute_as_operator(Action::RedriveStep(key.clone()))
+        .unwrap();
     let row = shop.world.steps[&key].clone();
     assert_eq!(
         (row.attempt, row.failures, row.is_dead),
         (attempts + 1, 0, false)
     );
-    while !shop.answers.is_empty() {
+    while !shop.results.is_empty() {
         shop.deliver_result(0, false);
     }
     assert_eq!(shop.world.steps[&key], row, "late results change nothing");
@@ -265,7 +269,9 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
     }
     shop.run_until_settled();
     shop.check_settled();
-    let none = shop.operate(Action::RedriveStep(key)).unwrap_err();
+    let none = shop
+        .execute_as_operator(Action::RedriveStep(key))
+        .unwrap_err();
     assert_eq!(
         none.code,
         Code::NotFound,
@@ -284,7 +290,7 @@ fn pending_retry_can_be_started_immediately() {
     };
     let redrive = || Action::RedriveStep(key.clone());
     assert_eq!(
-        shop.operate(redrive()).unwrap_err().code,
+        shop.execute_as_operator(redrive()).unwrap_err().code,
         Code::NotFound,
         "nothing has failed yet"
     );
@@ -294,10 +300,10 @@ fn pending_retry_can_be_started_immediately() {
     }
     let waiting = shop.world.steps[&key].clone();
     assert!(waiting.due_at.as_millisecond() > shop.clock);
-    let discard = shop.operate(Action::DiscardStep(key.clone()));
+    let discard = shop.execute_as_operator(Action::DiscardStep(key.clone()));
     assert_eq!(discard.unwrap_err().code, Code::NotFound, "it goes on");
 
-    shop.operate(redrive()).unwrap();
+    shop.execute_as_operator(redrive()).unwrap();
     let row = shop.world.steps[&key].clone();
     assert_eq!((row.attempt, row.failures), (waiting.attempt + 1, 0));
     assert!(row.due_at.as_millisecond() <= shop.clock);
@@ -307,10 +313,10 @@ fn pending_retry_can_be_started_immediately() {
     shop.deliver_result(0, false);
     shop.clock = shop.world.steps[&key].due_at.as_millisecond();
     let trying = shop.world.steps[&key].clone();
-    let events_before = shop.facts(id).len();
-    shop.operate(redrive()).unwrap();
+    let events_before = shop.event_types(id).len();
+    shop.execute_as_operator(redrive()).unwrap();
     assert_eq!(shop.world.steps[&key], trying);
-    assert_eq!(shop.facts(id).len(), events_before);
+    assert_eq!(shop.event_types(id).len(), events_before);
     shop.run_until_settled();
     shop.check_settled();
 }

@@ -15,7 +15,7 @@ impl Shop {
     fn ship(&mut self, id: OrderId, body: Value) -> Result<Value, Failure> {
         let mut body = body;
         body["id"] = json!(id);
-        self.ask("shipment.create", body)
+        self.execute_request("shipment.create", body)
     }
 
     fn update_shipment(
@@ -30,7 +30,7 @@ impl Shop {
         if body.get("timestamp").is_none() {
             body["timestamp"] = json!("2020-01-31T12:00:00Z");
         }
-        self.ask("shipment.update", body)
+        self.execute_request("shipment.update", body)
     }
 
     fn statuses(&self, id: OrderId) -> Vec<(String, ShipmentStatus)> {
@@ -238,17 +238,21 @@ fn items_of_a_cancelled_label_can_be_shipped_under_another_number() {
     shop.run_until_settled();
     let label = shop.stored_order(id).shipments[0].clone();
     let cancel = json!({"id": id, "shipment_id": label.id, "reason": "torn"});
-    let order = shop.ask("shipment.cancel", cancel.clone()).unwrap();
+    let order = shop
+        .execute_request("shipment.cancel", cancel.clone())
+        .unwrap();
     assert_eq!(order["shipments"][0]["status"], "cancelled");
     let cancel_label = Step::CancelShipment("east".parse().unwrap());
     assert!(shop.due_steps().iter().any(|key| key.step == cancel_label));
     // A repeated request changes nothing, and a shipment of another order is not found.
     let version = shop.stored_order(id).version;
-    shop.ask("shipment.cancel", cancel).unwrap();
+    shop.execute_request("shipment.cancel", cancel).unwrap();
     assert_eq!(shop.stored_order(id).version, version);
     let other = shop.order(&[("A", 1)]).unwrap();
     let foreign = json!({"id": other, "shipment_id": label.id});
-    let failure = shop.ask("shipment.cancel", foreign).unwrap_err();
+    let failure = shop
+        .execute_request("shipment.cancel", foreign)
+        .unwrap_err();
     assert_eq!(failure.code, Code::NotFound);
     shop.run_until_settled();
     assert_eq!(shop.stock_level("A", "east"), (9, 3));
@@ -256,7 +260,7 @@ fn items_of_a_cancelled_label_can_be_shipped_under_another_number() {
     assert_eq!(order["status"], "shipped");
     let left = shop.stored_order(id).left().next().unwrap().id;
     let late = json!({"id": id, "shipment_id": left});
-    let failure = shop.ask("shipment.cancel", late).unwrap_err();
+    let failure = shop.execute_request("shipment.cancel", late).unwrap_err();
     assert_eq!(failure.code, Code::InvalidState);
     shop.run_until_settled();
     shop.check_settled();
@@ -269,13 +273,15 @@ fn only_shipped_items_are_captured_if_the_remaining_ones_are_cancelled() {
         shop.captures_in_parts = captures_in_parts;
         let id = shop.order(&[("A", 3), ("B", 2)]).unwrap();
         shop.run_until_settled();
-        let whole = shop.ask("order.cancel_remaining", json!({"id": id}));
+        let whole = shop.execute_request("order.cancel_remaining", json!({"id": id}));
         assert_eq!(whole.unwrap_err().code, Code::InvalidState);
         let part = json!({"items": [{"sku": "A", "quantity": 1}], "tracking_number": "TA"});
         shop.ship(id, part).unwrap();
         shop.run_until_settled();
         let body = json!({"id": id, "reason": "broken"});
-        let order = shop.ask("order.cancel_remaining", body.clone()).unwrap();
+        let order = shop
+            .execute_request("order.cancel_remaining", body.clone())
+            .unwrap();
         assert_eq!(order["status"], "shipped");
         assert_eq!(
             order["cancelled_items"],
@@ -286,7 +292,8 @@ fn only_shipped_items_are_captured_if_the_remaining_ones_are_cancelled() {
             ((8, 0), (9, 0))
         );
         let version = shop.stored_order(id).version;
-        shop.ask("order.cancel_remaining", body).unwrap();
+        shop.execute_request("order.cancel_remaining", body)
+            .unwrap();
         assert_eq!(
             shop.stored_order(id).version,
             version,
@@ -324,7 +331,7 @@ fn capture_in_progress_when_remaining_items_are_cancelled_is_not_the_last() {
     };
     // The provider captures nothing for a part, and its response is late.
     shop.execute_step(&capture(&shop), ProviderMode::Responds);
-    shop.ask("order.cancel_remaining", json!({"id": id}))
+    shop.execute_request("order.cancel_remaining", json!({"id": id}))
         .unwrap();
     shop.run_until_settled();
     assert_eq!(shop.stored_order(id).payment.captured, 100);
@@ -342,7 +349,7 @@ fn captured_amount_of_cancelled_items_is_refunded() {
     shop.provider_event(id, ProviderEvent::Captured, true);
     shop.run_until_settled();
     assert_eq!(shop.stored_order(id).payment.captured, 300);
-    shop.ask("order.cancel_remaining", json!({"id": id}))
+    shop.execute_request("order.cancel_remaining", json!({"id": id}))
         .unwrap();
     shop.run_until_settled();
     let payment = &shop.stored_order(id).payment;
@@ -398,7 +405,7 @@ fn mistyped_warehouse_can_be_removed_or_merged_into_another() {
         let mut body = body;
         body["sku"] = json!("A");
         body["warehouse"] = json!("belrin");
-        shop.ask("stock.remove", body)
+        shop.execute_request("stock.remove", body)
     };
     let id = shop.order(&[("A", 7)]).unwrap();
     let refused = remove(&mut shop, json!({"move_to": "berlin"})).unwrap_err();
@@ -415,7 +422,7 @@ fn mistyped_warehouse_can_be_removed_or_merged_into_another() {
     assert_eq!(missing.code, Code::NotFound);
     // The warehouse appears again when its stock is set.
     let count = json!({"sku": "A", "warehouse": "belrin", "on_hand": 0});
-    let product = shop.ask("stock.set", count).unwrap();
+    let product = shop.execute_request("stock.set", count).unwrap();
     assert_eq!(product["stock"].as_array().unwrap().len(), 2);
     let product = remove(&mut shop, json!({})).unwrap();
     assert_eq!(product["stock"], stock);
@@ -516,14 +523,14 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
         }
         RandomAction::CancelShipment(index) => {
             if let Some(shipment_id) = shipment(*index) {
-                let _ = shop.ask(
+                let _ = shop.execute_request(
                     "shipment.cancel",
                     json!({"id": id, "shipment_id": shipment_id}),
                 );
             }
         }
         RandomAction::CancelRemaining => {
-            let done = shop.ask("order.cancel_remaining", json!({"id": id}));
+            let done = shop.execute_request("order.cancel_remaining", json!({"id": id}));
             let is_in_parts = before.status == OrderStatus::Processing
                 && before.left().next().is_some()
                 && !before.held.is_empty();
@@ -539,8 +546,8 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             }
         }
         RandomAction::DeliverResult(index) => {
-            if !shop.answers.is_empty() {
-                shop.deliver_result(index % shop.answers.len(), false);
+            if !shop.results.is_empty() {
+                shop.deliver_result(index % shop.results.len(), false);
             }
         }
     }
@@ -562,7 +569,7 @@ proptest! {
             apply_action(&mut shop, id, random_action);
         }
         shop.run_until_settled();
-        let _ = shop.ask("order.cancel_remaining", json!({"id": id}));
+        let _ = shop.execute_request("order.cancel_remaining", json!({"id": id}));
         shop.run_until_settled();
         shop.check_settled();
         let order = shop.stored_order(id);

@@ -52,7 +52,7 @@ pub(crate) enum ProviderEvent {
     /// The whole amount is captured.
     Captured,
     /// This amount is captured in the dashboard, and the rest is released.
-    CapturesSome(i64),
+    PartlyCaptured(i64),
     /// This amount is refunded in the dashboard.
     Refunded(i64),
     /// This amount of earlier refunds fails.
@@ -83,7 +83,7 @@ pub(crate) struct Shop {
     pub(crate) provider: BTreeMap<OrderId, ProviderPayment>,
     pub(crate) customer: String,
     /// Results of providers that are not decided yet.
-    pub(crate) answers: Vec<(StepKey, u32, StepResult)>,
+    pub(crate) results: Vec<(StepKey, u32, StepResult)>,
     /// Whether the provider supports partial captures.
     pub(crate) captures_in_parts: bool,
     /// Whether the provider creates a payment before confirming it.
@@ -114,14 +114,14 @@ impl Shop {
             },
             provider: BTreeMap::new(),
             customer: String::new(),
-            answers: Vec::new(),
+            results: Vec::new(),
             captures_in_parts: true,
             prepares: false,
             events: Vec::new(),
             clock: 1_700_000_000_000,
         };
         let customer = shop
-            .ask(
+            .execute_request(
                 "customer.create",
                 json!({"name": "Ada", "email": "a@example.com"}),
             )
@@ -132,8 +132,8 @@ impl Shop {
             .clone_into(&mut shop.customer);
         for (sku, warehouse, on_hand) in stock {
             let product = json!({"sku": sku, "name": sku, "price": 100, "currency": "EUR"});
-            let _ = shop.ask("product.create", product);
-            shop.ask(
+            let _ = shop.execute_request("product.create", product);
+            shop.execute_request(
                 "stock.set",
                 json!({"sku": sku, "warehouse": warehouse, "on_hand": on_hand}),
             )
@@ -143,7 +143,7 @@ impl Shop {
     }
 
     /// Executes a request as an operator.
-    pub(crate) fn ask(&mut self, pattern: &str, body: Value) -> Result<Value, Failure> {
+    pub(crate) fn execute_request(&mut self, pattern: &str, body: Value) -> Result<Value, Failure> {
         let action = match Request::read(pattern, body)? {
             Request::CreateOrder(request) => Action::CreateOrder(request),
             Request::CancelOrder(request) => Action::CancelOrder(request),
@@ -168,11 +168,11 @@ impl Shop {
             Request::CreateCustomer(request) => Action::CreateCustomer(request),
             other => panic!("Shop::ask does not support {}", other.pattern()),
         };
-        self.operate(action)
+        self.execute_as_operator(action)
     }
 
-    /// As [`Self::ask`], for actions that are not requests.
-    pub(crate) fn operate(&mut self, action: Action) -> Result<Value, Failure> {
+    /// As [`Self::execute_request`], for actions that are not requests.
+    pub(crate) fn execute_as_operator(&mut self, action: Action) -> Result<Value, Failure> {
         self.carry_out(&Command::Request {
             caller: operator(),
             idempotency: None,
@@ -188,7 +188,7 @@ impl Shop {
             .iter()
             .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
             .collect();
-        let created = self.ask(
+        let created = self.execute_request(
             "order.create",
             json!({"customer_id": self.customer, "items": items}),
         )?;
@@ -196,7 +196,7 @@ impl Shop {
     }
 
     pub(crate) fn cancel(&mut self, id: OrderId) -> Result<Value, Failure> {
-        self.ask("order.cancel", json!({"id": id}))
+        self.execute_request("order.cancel", json!({"id": id}))
     }
 
     pub(crate) fn webhook(
@@ -204,7 +204,7 @@ impl Shop {
         id: OrderId,
         update: ShipmentUpdate,
     ) -> Result<Value, Failure> {
-        self.ask(
+        self.execute_request(
             "shipment.update",
             json!({"order_id": id, "type": update.as_str(), "timestamp": "2026-01-31T12:00:00Z"}),
         )
@@ -276,7 +276,7 @@ impl Shop {
             | ProviderMode::RequiresAction
             | ProviderMode::Refuses => self.respond_as_provider(&key.step, &order, mode),
         };
-        self.answers.push((key.clone(), row.attempt, result));
+        self.results.push((key.clone(), row.attempt, result));
     }
 
     fn respond_as_provider(
@@ -286,13 +286,13 @@ impl Shop {
         mode: ProviderMode,
     ) -> StepResult {
         let due = Due::of(order, &self.history(order.id));
-        let held = self.provider.entry(order.id).or_default();
+        let at_provider = self.provider.entry(order.id).or_default();
         let declined = |message: &str| StepResult::Declined {
             code: "declined".to_owned(),
             message: message.to_owned(),
         };
         match step {
-            Step::AuthorizePayment if held.is_voided => declined("voided"),
+            Step::AuthorizePayment if at_provider.is_voided => declined("voided"),
             Step::AuthorizePayment if self.prepares && order.payment.reference.is_none() => {
                 StepResult::Prepared {
                     provider: "sandbox".to_owned(),
@@ -300,76 +300,85 @@ impl Shop {
                 }
             }
             Step::AuthorizePayment
-                if held.awaits_action
+                if at_provider.awaits_action
                     || (mode == ProviderMode::RequiresAction
                         && self.prepares
-                        && held.authorizations == 0
-                        && !held.is_declined) =>
+                        && at_provider.authorizations == 0
+                        && !at_provider.is_declined) =>
             {
-                held.awaits_action = true;
+                at_provider.awaits_action = true;
                 StepResult::ActionRequired(action())
             }
             // The same key gets the same result.
             Step::AuthorizePayment
-                if held.is_declined
-                    || (mode == ProviderMode::Declines && held.authorizations == 0) =>
+                if at_provider.is_declined
+                    || (mode == ProviderMode::Declines && at_provider.authorizations == 0) =>
             {
-                held.is_declined = true;
+                at_provider.is_declined = true;
                 declined("insufficient funds")
             }
             Step::AuthorizePayment => {
-                if held.authorizations == 0 {
-                    held.authorizations = 1;
-                    held.amount = order.total;
+                if at_provider.authorizations == 0 {
+                    at_provider.authorizations = 1;
+                    at_provider.amount = order.total;
                 }
                 let reference = format!("ref-{}", order.number);
                 StepResult::Authorized {
                     provider: "sandbox".to_owned(),
                     reference,
-                    amount: held.amount,
+                    amount: at_provider.amount,
                 }
             }
-            Step::VoidPayment if held.captured > 0 => {
-                StepResult::Stands(payment_state(order, held))
+            Step::VoidPayment if at_provider.captured > 0 => {
+                StepResult::Stands(payment_state(order, at_provider))
             }
-            Step::CheckPayment => StepResult::Stands(payment_state(order, held)),
+            Step::CheckPayment => StepResult::Stands(payment_state(order, at_provider)),
             Step::VoidPayment => {
-                held.is_voided = true;
-                held.awaits_action = false;
+                at_provider.is_voided = true;
+                at_provider.awaits_action = false;
                 StepResult::Voided {
-                    reference: (held.authorizations > 0).then(|| format!("ref-{}", order.number)),
+                    reference: (at_provider.authorizations > 0)
+                        .then(|| format!("ref-{}", order.number)),
                 }
             }
             Step::CapturePayment => {
-                let asked = order.capture_due();
+                let amount_due = order.capture_due();
                 assert!(
-                    asked <= due.capture.max(order.payment.captured),
-                    "{asked}: {due:?}"
+                    amount_due <= due.capture.max(order.payment.captured),
+                    "{amount_due}: {due:?}"
                 );
-                if held.is_voided || (held.is_closed && asked > held.captured) {
-                    return StepResult::Stands(payment_state(order, held));
+                if at_provider.is_voided
+                    || (at_provider.is_closed && amount_due > at_provider.captured)
+                {
+                    return StepResult::Stands(payment_state(order, at_provider));
                 }
-                assert_eq!(held.authorizations, 1, "capture without an authorization");
+                assert_eq!(
+                    at_provider.authorizations, 1,
+                    "capture without an authorization"
+                );
                 let is_last = order.has_all_left();
-                if self.captures_in_parts || is_last || asked == held.amount {
-                    held.captured = held.captured.max(asked);
-                    held.is_closed |= is_last && held.captured > 0;
+                if self.captures_in_parts || is_last || amount_due == at_provider.amount {
+                    at_provider.captured = at_provider.captured.max(amount_due);
+                    at_provider.is_closed |= is_last && at_provider.captured > 0;
                 }
                 StepResult::Captured {
-                    amount: held.captured,
-                    asked,
+                    amount: at_provider.captured,
+                    asked: amount_due,
                     is_last,
                 }
             }
             Step::RefundPayment => {
-                let asked = order.refund_due.max(order.payment.refunded);
+                let amount_due = order.refund_due.max(order.payment.refunded);
                 assert!(
-                    asked <= due.refund.max(order.payment.refunded),
-                    "{asked}: {due:?}"
+                    amount_due <= due.refund.max(order.payment.refunded),
+                    "{amount_due}: {due:?}"
                 );
-                held.refunded = held.refunded.max(asked).min(held.captured);
+                at_provider.refunded = at_provider
+                    .refunded
+                    .max(amount_due)
+                    .min(at_provider.captured);
                 StepResult::Refunded {
-                    amount: held.refunded,
+                    amount: at_provider.refunded,
                 }
             }
             Step::RequestShipment(warehouse) => StepResult::Announced {
@@ -382,33 +391,36 @@ impl Shop {
     }
 
     /// Applies an action at the provider, with or without a notification.
-    pub(crate) fn provider_event(&mut self, id: OrderId, what: ProviderEvent, is_heard: bool) {
-        let held = self.provider.entry(id).or_default();
-        let is_held = held.authorizations == 1 && !held.is_voided && held.captured == 0;
+    pub(crate) fn provider_event(&mut self, id: OrderId, what: ProviderEvent, is_notified: bool) {
+        let at_provider = self.provider.entry(id).or_default();
+        let is_authorized =
+            at_provider.authorizations == 1 && !at_provider.is_voided && at_provider.captured == 0;
         match what {
-            ProviderEvent::Authenticated if held.awaits_action => {
-                held.awaits_action = false;
-                held.authorizations = 1;
-                held.amount = self.world.orders[&id].total;
+            ProviderEvent::Authenticated if at_provider.awaits_action => {
+                at_provider.awaits_action = false;
+                at_provider.authorizations = 1;
+                at_provider.amount = self.world.orders[&id].total;
             }
-            ProviderEvent::AuthenticationFailed if held.awaits_action => {
-                held.awaits_action = false;
-                held.is_declined = true;
+            ProviderEvent::AuthenticationFailed if at_provider.awaits_action => {
+                at_provider.awaits_action = false;
+                at_provider.is_declined = true;
             }
-            ProviderEvent::Expired if is_held => held.is_voided = true,
-            ProviderEvent::Expired if held.captured > 0 => held.is_closed = true,
-            ProviderEvent::Captured if is_held => held.captured = held.amount,
-            ProviderEvent::CapturesSome(amount) if is_held => {
-                held.captured = amount.min(held.amount);
-                held.is_closed = true;
+            ProviderEvent::Expired if is_authorized => at_provider.is_voided = true,
+            ProviderEvent::Expired if at_provider.captured > 0 => at_provider.is_closed = true,
+            ProviderEvent::Captured if is_authorized => at_provider.captured = at_provider.amount,
+            ProviderEvent::PartlyCaptured(amount) if is_authorized => {
+                at_provider.captured = amount.min(at_provider.amount);
+                at_provider.is_closed = true;
             }
             ProviderEvent::Refunded(amount) => {
-                held.refunded = (held.refunded + amount).min(held.captured);
+                at_provider.refunded = (at_provider.refunded + amount).min(at_provider.captured);
             }
-            ProviderEvent::RefundFailed(amount) => held.refunded = (held.refunded - amount).max(0),
+            ProviderEvent::RefundFailed(amount) => {
+                at_provider.refunded = (at_provider.refunded - amount).max(0)
+            }
             _ => return,
         }
-        if is_heard {
+        if is_notified {
             self.notify(id);
         }
     }
@@ -418,14 +430,14 @@ impl Shop {
         let reference = self.world.orders[&id].payment.reference.clone();
         let reference = reference.unwrap_or_else(|| "unknown".to_owned());
         let notice = json!({"order_id": id, "reference": reference});
-        self.ask("payment.notify", notice).unwrap();
+        self.execute_request("payment.notify", notice).unwrap();
     }
 
     /// Delivers a result; with `is_repeated` it can be delivered again.
     pub(crate) fn deliver_result(&mut self, index: usize, is_repeated: bool) {
-        let (key, attempt, result) = self.answers[index].clone();
+        let (key, attempt, result) = self.results[index].clone();
         if !is_repeated {
-            self.answers.remove(index);
+            self.results.remove(index);
         }
         self.carry_out(&Command::Finish {
             key,
@@ -448,7 +460,7 @@ impl Shop {
     /// Executes all steps and delivers all results until nothing is left to do.
     pub(crate) fn run_until_settled(&mut self) {
         for _ in 0..1000 {
-            while !self.answers.is_empty() {
+            while !self.results.is_empty() {
                 self.deliver_result(0, false);
             }
             let due_steps = self.due_steps();
@@ -471,11 +483,11 @@ impl Shop {
     /// Discards every dead step, as an operator.
     pub(crate) fn discard_dead(&mut self) {
         for key in self.dead() {
-            self.operate(Action::DiscardStep(key)).unwrap();
+            self.execute_as_operator(Action::DiscardStep(key)).unwrap();
         }
     }
 
-    pub(crate) fn facts(&self, id: OrderId) -> Vec<&'static str> {
+    pub(crate) fn event_types(&self, id: OrderId) -> Vec<&'static str> {
         self.history(id)
             .iter()
             .map(|event| event.fact.kind())
@@ -493,7 +505,7 @@ impl Shop {
 
     /// Checks the invariants that hold after every command.
     fn check(&self) {
-        let mut held: BTreeMap<_, i64> = BTreeMap::new();
+        let mut reserved: BTreeMap<_, i64> = BTreeMap::new();
         for order in self.world.orders.values() {
             let folded = Order::fold(&self.history(order.id)).unwrap().unwrap();
             assert_eq!(
@@ -501,7 +513,7 @@ impl Shop {
                 "the order differs from the fold of its events"
             );
             for item in &order.held {
-                *held.entry((&item.sku, &item.warehouse)).or_default() +=
+                *reserved.entry((&item.sku, &item.warehouse)).or_default() +=
                     i64::from(item.quantity.get());
             }
             let is_over = matches!(
@@ -526,19 +538,19 @@ impl Shop {
                     shelf.is_sound(),
                     "oversold: {sku} in {warehouse}: {shelf:?}"
                 );
-                let held = held.get(&(sku, warehouse)).copied().unwrap_or_default();
+                let reserved = reserved.get(&(sku, warehouse)).copied().unwrap_or_default();
                 assert_eq!(
-                    shelf.reserved, held,
+                    shelf.reserved, reserved,
                     "the reserved quantity differs from that of the open orders"
                 );
             }
         }
-        for (id, held) in &self.provider {
+        for (id, at_provider) in &self.provider {
             assert!(
-                held.authorizations <= 1
-                    && held.captured <= held.amount
-                    && held.refunded <= held.captured,
-                "{id}: {held:?}"
+                at_provider.authorizations <= 1
+                    && at_provider.captured <= at_provider.amount
+                    && at_provider.refunded <= at_provider.captured,
+                "{id}: {at_provider:?}"
             );
         }
     }
@@ -546,7 +558,7 @@ impl Shop {
     /// Checks that payments agree with the provider when nothing is in flight.
     pub(crate) fn check_settled(&self) {
         for order in self.world.orders.values() {
-            let held = self.provider.get(&order.id).cloned().unwrap_or_default();
+            let at_provider = self.provider.get(&order.id).cloned().unwrap_or_default();
             let expected = match order.payment.status {
                 PaymentStatus::Authorized => (1, 0, 0, false),
                 PaymentStatus::Captured
@@ -554,19 +566,19 @@ impl Shop {
                 | PaymentStatus::Refunded => {
                     (1, order.payment.captured, order.payment.refunded, false)
                 }
-                PaymentStatus::Voided => (held.authorizations, 0, 0, true),
+                PaymentStatus::Voided => (at_provider.authorizations, 0, 0, true),
                 // A voided payment may have been voided before the failure was known.
-                PaymentStatus::Failed => (held.authorizations, 0, 0, held.is_voided),
+                PaymentStatus::Failed => (at_provider.authorizations, 0, 0, at_provider.is_voided),
                 PaymentStatus::Pending => {
                     panic!("order {} is {:?}", order.number, order.payment.status)
                 }
             };
             assert_eq!(
                 (
-                    held.authorizations,
-                    held.captured,
-                    held.refunded,
-                    held.is_voided
+                    at_provider.authorizations,
+                    at_provider.captured,
+                    at_provider.refunded,
+                    at_provider.is_voided
                 ),
                 expected,
                 "{order:?}"
@@ -642,8 +654,8 @@ fn action() -> NextAction {
     }
 }
 
-fn payment_state(order: &Order, held: &ProviderPayment) -> PaymentState {
-    let hold = match held {
+fn payment_state(order: &Order, at_provider: &ProviderPayment) -> PaymentState {
+    let hold = match at_provider {
         ProviderPayment {
             is_voided: true, ..
         } => Authorization::Cancelled,
@@ -660,14 +672,16 @@ fn payment_state(order: &Order, held: &ProviderPayment) -> PaymentState {
         ProviderPayment {
             authorizations: 0, ..
         } => Authorization::Pending,
-        _ => Authorization::Authorized(held.amount),
+        _ => Authorization::Authorized(at_provider.amount),
     };
     PaymentState {
         reference: format!("ref-{}", order.number),
         hold,
-        captured: held.captured,
-        refunded: held.refunded,
-        is_closed: held.is_voided || held.is_closed || held.captured == held.amount,
+        captured: at_provider.captured,
+        refunded: at_provider.refunded,
+        is_closed: at_provider.is_voided
+            || at_provider.is_closed
+            || at_provider.captured == at_provider.amount,
         version: order.version,
     }
 }

@@ -142,9 +142,9 @@ impl Simulation {
         let worker = self.random.below(WORKERS);
         match self.random.below(100) {
             0..10 => self.send_request(),
-            10..25 => self.take(worker),
-            25..85 => self.work(worker, has_faults),
-            85..93 => self.sweep(),
+            10..25 => self.receive_message(worker),
+            25..85 => self.execute_next_effect(worker, has_faults),
+            85..93 => self.publish_due_step(),
             _ if !has_faults => {}
             93..96 => self.crash(worker),
             96 => self.duplicate_messages(),
@@ -182,7 +182,7 @@ impl Simulation {
         });
     }
 
-    fn take(&mut self, worker: usize) {
+    fn receive_message(&mut self, worker: usize) {
         let takes_step = self.random.chance(60);
         if takes_step && !self.step_messages.is_empty() {
             let step_message = self
@@ -196,7 +196,7 @@ impl Simulation {
     }
 
     /// Executes the next effect of a message that the worker holds.
-    fn work(&mut self, worker: usize, has_faults: bool) {
+    fn execute_next_effect(&mut self, worker: usize, has_faults: bool) {
         if self.workers[worker].is_empty() {
             return;
         }
@@ -233,7 +233,7 @@ impl Simulation {
                     result: result.clone(),
                 });
                 assert!(reply.outcome.is_ok(), "{:?}", reply.outcome);
-                let step_messages = self.due();
+                let step_messages = self.steps_to_publish();
                 if has_faults && self.random.chance(5) {
                     Some(InProgress::ProviderResponded(step_message, attempt, result))
                 } else {
@@ -250,8 +250,8 @@ impl Simulation {
 
     /// Commits all requests that the worker has taken in one batch.
     fn commit_batch(&mut self, worker: usize) {
-        let held = mem::take(&mut self.workers[worker]);
-        for in_progress in held {
+        let messages = mem::take(&mut self.workers[worker]);
+        for in_progress in messages {
             let next = match in_progress {
                 InProgress::RequestReceived(request) => {
                     let (reply, step_messages) = self.commit_request(&request);
@@ -284,11 +284,11 @@ impl Simulation {
         });
         let RpcReply { outcome, .. } = reply;
         let id = outcome.map(|order| order.value()["id"].as_str().unwrap().parse().unwrap());
-        (id.map_err(drop), self.due())
+        (id.map_err(drop), self.steps_to_publish())
     }
 
     /// The steps written by the commit, to be published after it.
-    fn due(&mut self) -> Vec<StepMessage> {
+    fn steps_to_publish(&mut self) -> Vec<StepMessage> {
         let dirty = mem::take(&mut self.shop.world.dirty);
         let put = dirty
             .steps
@@ -326,12 +326,12 @@ impl Simulation {
             _ => ProviderMode::Declines,
         };
         self.shop.execute_step(&step_message.key, mode);
-        let (_, _, result) = self.shop.answers.pop().unwrap();
+        let (_, _, result) = self.shop.results.pop().unwrap();
         InProgress::ProviderResponded(step_message, attempt, result)
     }
 
     /// Publishes a due step from the database, even if its message is still in flight.
-    fn sweep(&mut self) {
+    fn publish_due_step(&mut self) {
         let due_steps = self.shop.due_steps();
         if !due_steps.is_empty() {
             let key = &due_steps[self.random.below(due_steps.len())];
@@ -370,7 +370,7 @@ impl Simulation {
             .collect();
         if !known.is_empty() {
             let _ = self.shop.cancel(known[self.random.below(known.len())]);
-            let step_messages = self.due();
+            let step_messages = self.steps_to_publish();
             self.step_messages.extend(step_messages);
         }
     }

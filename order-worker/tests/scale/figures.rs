@@ -46,7 +46,7 @@ async fn median(mut what: impl AsyncFnMut(usize)) -> Duration {
 }
 
 impl Figures {
-    pub(crate) async fn take(
+    pub(crate) async fn measure(
         store: &Store,
         sample_database: &SampleDatabase,
         orders: usize,

@@ -28,9 +28,9 @@ fn setting(name: &str) -> Option<String> {
 
 #[tokio::main]
 async fn main() {
-    // This process was started as a worker by `workers::run`.
+    // This process was started as a worker by `workers::run_workers`.
     if let Some(url) = setting("SCALE_WORKER") {
-        return workers::work(&url).await;
+        return workers::run_worker(&url).await;
     }
     let orders: usize = setting("SCALE_ORDERS").map_or(1_000_000, |text| text.parse().unwrap());
     for (name, url) in [
@@ -43,7 +43,7 @@ async fn main() {
         print_figures(name, &[few, many]);
     }
     if let Some(url) = setting("SCALE_POSTGRES_WORKERS") {
-        workers::compare(&url).await;
+        workers::compare_worker_counts(&url).await;
     }
 }
 
@@ -53,7 +53,7 @@ async fn measured(url: &str, orders: usize) -> Figures {
     let mut sample_database = SampleDatabase::open(store.clone()).await;
     sample_database.fill(orders).await;
     sample_database::vacuum(url).await;
-    let mut figures = Figures::take(&store, &sample_database, orders).await;
+    let mut figures = Figures::measure(&store, &sample_database, orders).await;
     sample_database.fill_ledger(url).await;
     let began = std::time::Instant::now();
     let report = verify(url).await.unwrap();

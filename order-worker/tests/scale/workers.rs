@@ -27,7 +27,7 @@ const REQUESTS_PER_WORKER: usize = 64;
 const POPULAR_UNITS: i64 = 3_000;
 
 /// Runs a worker: creates orders until the time is up or the product is sold out, and prints their number.
-pub(crate) async fn work(url: &str) {
+pub(crate) async fn run_worker(url: &str) {
     let store = Store::open(url, None).await.unwrap();
     let (outbox, _relay) = outbox();
     let engine = Engine::start(store.clone(), rules(), outbox).unwrap();
@@ -62,7 +62,7 @@ pub(crate) async fn work(url: &str) {
 }
 
 /// Starts this many workers as processes and returns the number of orders they created.
-fn run(url: &str, workers: usize, sku: Option<&str>) -> usize {
+fn run_workers(url: &str, workers: usize, sku: Option<&str>) -> usize {
     let children: Vec<_> = (0..workers)
         .map(|_| {
             let mut worker = Command::new(env::current_exe().unwrap());
@@ -82,19 +82,19 @@ fn run(url: &str, workers: usize, sku: Option<&str>) -> usize {
     sold.sum()
 }
 
-pub(crate) async fn compare(url: &str) {
+pub(crate) async fn compare_worker_counts(url: &str) {
     let store = Store::open(url, None).await.unwrap();
     drop(SampleDatabase::open(store.clone()).await);
     println!("\n| PostgreSQL: orders per second | many products | a single product |");
     println!("|---|---|---|");
     for workers in [1, 2, 4] {
-        let spread = run(url, workers, None) as u64 / SECONDS;
-        let popular = run(url, workers, Some("S0")) as u64 / SECONDS;
+        let spread = run_workers(url, workers, None) as u64 / SECONDS;
+        let popular = run_workers(url, workers, Some("S0")) as u64 / SECONDS;
         println!("| {workers} workers | {spread} | {popular} |");
     }
     // All workers sell the last units.
     create_popular_product(&store).await;
-    let sold = run(url, 4, Some("HOT"));
+    let sold = run_workers(url, 4, Some("HOT"));
     let popular = store
         .product(&"HOT".parse().unwrap())
         .await

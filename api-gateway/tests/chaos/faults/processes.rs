@@ -115,7 +115,7 @@ pub(super) async fn gateways_stopped(context: FaultContext<'_>) -> usize {
     }
     if load.unknown() > unknown {
         let lost = load.unknown() - unknown;
-        load.recorded().wrong.push(format!(
+        load.recorded().unexpected.push(format!(
             "{lost} requests were not answered by a gateway that was stopped with SIGTERM"
         ));
     }
@@ -143,7 +143,7 @@ pub(super) async fn rolling_restart(context: FaultContext<'_>) -> usize {
         let lost = load.unknown() - unknown;
         let mut recorded = load.recorded();
         let last = recorded.last_unknown.clone();
-        recorded.wrong.push(format!(
+        recorded.unexpected.push(format!(
             "{lost} requests failed during a rolling restart, the last with {last}"
         ));
     }

@@ -61,7 +61,7 @@ impl Receiver {
             received: Mutex::default(),
             canned_responses: Mutex::new(canned_responses.into()),
         }));
-        let router = Router::new().fallback(take).with_state(receiver.clone());
+        let router = Router::new().fallback(handle).with_state(receiver.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
         receiver
     }
@@ -75,7 +75,7 @@ impl Receiver {
     }
 
     /// Changes the response to later requests.
-    pub(crate) fn answer(&self, canned_response: CannedResponse) {
+    pub(crate) fn set_response(&self, canned_response: CannedResponse) {
         *self.0.canned_responses.lock().unwrap() = [canned_response].into();
     }
 
@@ -84,7 +84,7 @@ impl Receiver {
     }
 }
 
-async fn take(State(receiver): State<Receiver>, request: Request) -> Response {
+async fn handle(State(receiver): State<Receiver>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1024 * 1024).await.unwrap();
     receiver.0.received.lock().unwrap().push(Received {

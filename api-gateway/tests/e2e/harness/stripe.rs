@@ -53,7 +53,7 @@ struct Inner {
     /// Faults of the next confirmations, by payment.
     modes_by_payment: Mutex<HashMap<String, VecDeque<ProxyMode>>>,
     /// Responses by idempotency key: like Stripe, the first response is replayed, even if it is an error.
-    answers: Mutex<HashMap<String, (StatusCode, Bytes)>>,
+    responses: Mutex<HashMap<String, (StatusCode, Bytes)>>,
     /// Refunds that failed after they had been accepted.
     failed_refunds: Mutex<HashSet<String>>,
     /// Return URLs by payment.
@@ -75,7 +75,7 @@ impl Stripe {
             client: reqwest::Client::new(),
             modes: Mutex::default(),
             modes_by_payment: Mutex::default(),
-            answers: Mutex::default(),
+            responses: Mutex::default(),
             failed_refunds: Mutex::default(),
             return_urls: Mutex::default(),
         }));
@@ -337,13 +337,13 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
     let key = parts.headers.get("idempotency-key");
     let key = key.map(|key| key.to_str().unwrap().to_owned());
     let kept = key.as_ref().and_then(|key| {
-        let answers = stripe.0.answers.lock().unwrap();
-        answers.get(key).cloned()
+        let responses = stripe.0.responses.lock().unwrap();
+        responses.get(key).cloned()
     });
     let keep = |status: StatusCode, bytes: &Bytes| {
         if let Some(key) = &key {
-            let mut answers = stripe.0.answers.lock().unwrap();
-            answers.insert(key.clone(), (status, bytes.clone()));
+            let mut responses = stripe.0.responses.lock().unwrap();
+            responses.insert(key.clone(), (status, bytes.clone()));
         }
     };
     let mode = stripe.mode(&path, parts.method == Method::POST);
