@@ -8,7 +8,7 @@
 )]
 
 mod faults;
-#[expect(dead_code, reason = "the other tests use the rest")]
+#[expect(dead_code, reason = "used by the end-to-end tests only")]
 #[path = "../e2e/harness/mod.rs"]
 mod harness;
 mod load;
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         let mut stores = stores.split_whitespace();
         stores.any(|store| store == kind.argument())
     });
-    // Each store has its own servers, and a run mostly waits.
+    // The stores run in parallel: each has its own servers, and a run mostly waits.
     let rows: Vec<ReportRow> = thread::scope(|scope| {
         let over = kinds.map(|kind| {
             let plan = &plan;

@@ -243,7 +243,8 @@ async fn large_responses_are_compressed_if_the_client_accepts_it() {
     ] {
         let long = ask("/openapi.json", accepted).await;
         assert_eq!(text(&long, "content-encoding"), encoding, "{accepted:?}");
-        // Also without compression: a cache must know that the representation depends on the header.
+        // The header is needed without compression as well: a cache must know that the representation depends on
+        // it.
         assert!(text(&long, "vary").contains("accept-encoding"));
         let short = ask("/livez", accepted).await;
         assert_eq!(text(&short, "content-encoding"), "", "{accepted:?}");

@@ -144,8 +144,8 @@ async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
         good.received().len() == 1
     })
     .await;
-    // Each of the other endpoints had fifty deliveries queued before, of one second each and at most eight at a
-    // time.
+    // Each of the other endpoints has a backlog of fifty deliveries of one second each, of which at most eight
+    // are sent at the same time.
     for endpoint in &crowd {
         let deliveries = system.deliveries(endpoint).await;
         let waits = |delivery: &serde_json::Value| delivery["status"] == "pending";
@@ -174,7 +174,7 @@ async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
         good.received().len() == 500
     })
     .await;
-    // The failing endpoint had as many deliveries due and responded as fast.
+    // The failing endpoint has as many pending deliveries and responds as fast, but is only probed.
     let refused = broken.received().len();
     assert!((1..100).contains(&refused), "{refused} attempts");
 

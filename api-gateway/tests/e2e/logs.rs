@@ -184,7 +184,7 @@ async fn personal_data_and_secrets_are_never_logged() {
         assert!(text.lines().count() > 10, "{log} is empty");
         for line in text.lines() {
             for never in PERSONAL.iter().chain(&secrets) {
-                assert!(!line.contains(never), "{log} tells {never:?}: {line}");
+                assert!(!line.contains(never), "{log} contains {never:?}: {line}");
             }
         }
     }

@@ -29,7 +29,7 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
         assert!(reply.headers.contains_key("retry-after"));
         reply.expect_problem(503, "UNAVAILABLE");
     }));
-    // The refusals come while the worker is stopped; the other requests wait for it.
+    // The excess requests are refused while the worker is stopped; the other requests wait for the worker.
     let thaw = async {
         until("the gateway to refuse requests", async || {
             refused.load(Ordering::SeqCst) >= EXCESS_REQUESTS
@@ -39,7 +39,7 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
     };
     tokio::join!(requests, thaw);
     let refused = refused.into_inner();
-    println!("{} taken, {refused} refused", REQUESTS - refused);
+    println!("{} accepted, {refused} refused", REQUESTS - refused);
     let orders = system.wait_until_idle().await;
     assert_eq!(
         orders.len(),

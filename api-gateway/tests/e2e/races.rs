@@ -70,7 +70,7 @@ impl System {
     }
 }
 
-/// Whether these events are a reason to refuse the action.
+/// Whether these events are a reason for refusing the action.
 fn justifies_refusal(happened: &[(&str, &Value)], action: OrderAction) -> bool {
     let has = |kind: &str| happened.iter().any(|(event, _)| *event == kind);
     let sum = |kind: &str| -> i64 {

@@ -94,7 +94,7 @@ async fn order_can_be_shipped_in_parts_once_each() {
         ((7, 0), (8, 0))
     );
 
-    // Manual shipments are delivered by the carrier's webhooks like others, by id.
+    // Manual shipments are delivered by the carrier's webhooks, which name them by id.
     let order = system
         .order_until(&id, "captured", |order| {
             order["payment"]["status"] == "captured"

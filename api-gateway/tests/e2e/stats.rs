@@ -74,7 +74,7 @@ async fn stats_agree_with_the_orders() {
     );
     let days = stats["days"].as_array().unwrap();
     assert_eq!(days.len(), 7);
-    // Around midnight, a part belongs to the previous day.
+    // Around midnight, some orders belong to the previous day.
     let sum = |name: &str| {
         days.iter()
             .map(|day| day[name].as_i64().unwrap())
@@ -127,7 +127,7 @@ async fn new_order_is_counted_immediately() {
         created.expect(201);
         let stats = system.get("/v1/stats?days=2").await.expect(200);
         assert_eq!(stats["orders"]["total"], orders);
-        // Around midnight, a part belongs to the previous day.
+        // Around midnight, some orders belong to the previous day.
         let days = stats["days"].as_array().unwrap().iter();
         let of_days = days.map(|day| day["created"].as_i64().unwrap());
         assert_eq!(of_days.sum::<i64>(), orders);

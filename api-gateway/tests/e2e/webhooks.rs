@@ -83,7 +83,7 @@ async fn duplicate_shipper_webhook_is_applied_once() {
     let mut reworded = body("shipment.shipped", &id);
     reworded["timestamp"] = json!("2026-01-31T12:00:01Z");
     system.webhook_with("m-1", &reworded).await.expect(200);
-    // An update with another id and the same status changes nothing.
+    // An update with another webhook id and the same status changes nothing.
     system
         .webhook("m-2", "shipment.shipped", &id)
         .await

@@ -475,13 +475,13 @@ fn order_waits_for_authentication_until_it_expires() {
             "use_stripe_sdk"
         );
     }
-    // One customer authenticates in time.
+    // The first customer authenticates in time.
     shop.provider_event(ids[0], ProviderEvent::Authenticated, true);
     shop.run_until_settled();
     let order = &shop.world.orders[&ids[0]];
     assert_eq!(order.status, OrderStatus::Processing);
     assert_eq!(order.payment.next_action, None);
-    // The other authenticates too late, so no money is authorized.
+    // The second customer authenticates too late, so no payment is authorized.
     apply_action(&mut shop, ids[1], RandomAction::Expire);
     shop.run_until_settled();
     shop.provider_event(ids[1], ProviderEvent::Authenticated, true);

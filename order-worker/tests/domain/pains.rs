@@ -275,7 +275,7 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
     assert_eq!(
         none.code,
         Code::NotFound,
-        "only what failed can be redriven"
+        "only dead or retrying steps can be redriven"
     );
 }
 
@@ -292,7 +292,7 @@ fn pending_retry_can_be_started_immediately() {
     assert_eq!(
         shop.execute_as_operator(redrive()).unwrap_err().code,
         Code::NotFound,
-        "nothing has failed yet"
+        "a step that has not failed can't be redriven"
     );
     for _ in 0..3 {
         shop.execute_step(&key, ProviderMode::TransientError);
@@ -301,7 +301,11 @@ fn pending_retry_can_be_started_immediately() {
     let waiting = shop.world.steps[&key].clone();
     assert!(waiting.due_at.as_millisecond() > shop.clock);
     let discard = shop.execute_as_operator(Action::DiscardStep(key.clone()));
-    assert_eq!(discard.unwrap_err().code, Code::NotFound, "it goes on");
+    assert_eq!(
+        discard.unwrap_err().code,
+        Code::NotFound,
+        "only dead steps can be discarded"
+    );
 
     shop.execute_as_operator(redrive()).unwrap();
     let row = shop.world.steps[&key].clone();

@@ -166,12 +166,12 @@ impl Shop {
             Request::AdjustStock(request) => Action::AdjustStock(request),
             Request::SetStock(request) => Action::SetStock(request),
             Request::CreateCustomer(request) => Action::CreateCustomer(request),
-            other => panic!("Shop::ask does not support {}", other.pattern()),
+            other => panic!("Shop::execute_request does not support {}", other.pattern()),
         };
         self.execute_as_operator(action)
     }
 
-    /// As [`Self::execute_request`], for actions that are not requests.
+    /// Executes an action that is not a request, as an operator.
     pub(crate) fn execute_as_operator(&mut self, action: Action) -> Result<Value, Failure> {
         self.carry_out(&Command::Request {
             caller: operator(),
@@ -223,7 +223,7 @@ impl Shop {
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
         let mut stamp = DecisionContext::new(now, self.clock.unsigned_abs());
-        // As with the store, only the stock that the command needs is loaded.
+        // Like the store, loads only the stock that the command needs.
         let mut needs = LoadSet::default();
         needs.add(command);
         let mut orders = self.world.orders.clone();

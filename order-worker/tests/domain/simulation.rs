@@ -62,7 +62,7 @@ struct StepMessage {
 /// message.
 #[derive(Debug, Clone)]
 enum InProgress {
-    /// Not decided yet.
+    /// A request that is not committed yet.
     RequestReceived(RequestMessage),
     /// Committed; the reply is not sent yet.
     Committed(RequestMessage, Result<OrderId, ()>, Vec<StepMessage>),
