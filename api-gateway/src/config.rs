@@ -13,9 +13,9 @@ use standardwebhooks::Webhook;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
-    app::Modes,
     auth::{Auth, jwt::Tokens, keys::Keys},
     rate_limit::RateLimit,
+    state::Modes,
 };
 
 /// The variables, as a table.

@@ -10,9 +10,8 @@
 //!   events.
 //! - [`auth`]: authentication; [`rate_limit`]: rate limits; [`request_id`], [`trace`]: correlation.
 //! - [`console`]: the web console.
-//! - [`app`]: the router and shared state; [`server`]: connections; [`config`]: configuration.
+//! - [`router`]: all routes; [`state`]: the state that handlers share; [`server`]: connections; [`config`]: configuration.
 
-mod app;
 mod auth;
 mod config;
 mod console;
@@ -27,20 +26,22 @@ mod problem;
 mod promises;
 mod rate_limit;
 mod request_id;
+mod router;
 mod routes;
 mod server;
+mod state;
 mod trace;
 mod worker_client;
 
 use std::{future::pending, io, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use app::{App, MetricsAccess, Parts, metrics_router, router};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use config::Config;
 use feed::Feed;
 use promises::Promises;
+use router::{metrics_router, router};
 use shared::{
     amqp::{
         connection::Broker,
@@ -52,6 +53,7 @@ use shared::{
     metrics::Metrics,
     shutdown, telemetry,
 };
+use state::{App, MetricsAccess, Parts};
 use tokio::{net::TcpListener, time};
 
 /// Both processes mostly allocate and free small objects on a few threads.

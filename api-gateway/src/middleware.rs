@@ -32,12 +32,12 @@ use tower_http::compression::{
 };
 
 use crate::{
-    app::App,
     headers::split,
     input::abandon,
     problem::Problem,
     rate_limit::Left,
     request_id::{REQUEST_ID, RequestId},
+    state::App,
     trace::{TRACEPARENT, Trace},
 };
 

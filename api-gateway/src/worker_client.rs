@@ -28,13 +28,13 @@ use tokio::time;
 use uuid::{Builder, Uuid};
 
 use crate::{
-    app::App,
     auth::Identity,
     headers::{self, Preference, preferences},
     input::unreadable_query,
     middleware::RequestContext,
     output::Answer,
     problem::Problem,
+    state::App,
 };
 
 /// Makes a request safe to retry.

@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use order_worker::domain::{
     command::{Action, Command, StepResult},
     decide::{Rules, carry_out},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::{Step, StepKey},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 use serde_json::{Value, json, value::to_raw_value};
 use shared::{
@@ -114,7 +114,7 @@ fn catalogue() -> (WorkingSet, String) {
 
 fn deciding(criterion: &mut Criterion) {
     let (mut world, customer) = catalogue();
-    world.dirty = order_worker::domain::world::ChangeSet::default();
+    world.dirty = order_worker::domain::working_set::ChangeSet::default();
     let creations: Vec<_> = (0..BATCH).map(|sku| creation(&customer, sku)).collect();
     let rules = rules();
     let create = |mut world: WorkingSet| {

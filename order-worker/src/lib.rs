@@ -18,26 +18,16 @@
 //! - [`verify`]: proves that the books are right. [`backup`], [`export`]: what else the program does.
 //! - [`serve`]: puts it all together; [`config`], [`health`]. [`crash`]: dies on purpose, for tests.
 
-pub mod backup;
+pub mod background;
+pub mod cli;
 pub mod config;
-pub mod crash;
-pub mod dead_letters;
-mod dedicated_thread;
 pub mod domain;
 pub mod engine;
-pub mod export;
-pub mod health;
-pub mod housekeeping;
-pub mod jobs;
-pub mod priority;
+pub mod failures;
 pub mod providers;
-pub mod relay;
-pub mod retries;
 pub mod rpc;
+pub mod runtime;
 pub mod serve;
-pub mod stats;
 pub mod steps;
 pub mod store;
-mod task;
-pub mod verify;
 pub mod webhooks;

@@ -11,12 +11,10 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use order_worker::{
-    backup::backup,
+    cli::{backup::backup, export, verify::verify},
     config::{self, Config},
-    export,
     serve::serve,
     store::{Store, place},
-    verify::verify,
 };
 use shared::{
     config::{Env, describe},

@@ -46,20 +46,21 @@ use self::{
     read::{read_cursor, visible_storefront, write_cursor},
     request_scope::{RequestScope, TaskOutcome},
 };
-pub(crate) use self::{idempotency::by_client, import::import};
 use crate::{
-    crash::{Point, point},
-    dead_letters::{CommandContext, DeadLetters},
+    background::stats::WorkerStats,
     domain::command::{Action, Answer, Command, Trust},
-    engine::Engine,
+    engine::{Engine, task},
+    failures::{
+        dead_letters::{CommandContext, DeadLetters},
+        retries::Retries,
+    },
     providers::sandbox::Sandbox,
-    retries::Retries,
-    stats::WorkerStats,
+    runtime::crash::{Point, point},
     store::{Store, StoreError},
-    task,
     webhooks::url_policy::UrlPolicy,
 };
 
+pub(crate) use self::{idempotency::by_client, import::import};
 /// Maximum number of unsettled request messages.
 const PREFETCH: u16 = 256;
 

@@ -15,22 +15,26 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    background::{
+        housekeeping::keep_house,
+        jobs::{Source, orders, warehouse},
+        relay::{self, spawn},
+        stats::{self, Latencies, WorkerStats},
+    },
     config::{Config, Delivery},
-    dead_letters::{self, DeadLetters},
     engine::Engine,
-    health::{self, Health},
-    housekeeping::keep_house,
-    jobs::{Source, orders, warehouse},
+    failures::{
+        dead_letters::{self, DeadLetters},
+        retries::Retries,
+    },
     providers::{
         Payments,
         pages::Pages,
         sandbox::{LedgerLocation, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
         stripe::Stripe,
     },
-    relay::{self, spawn},
-    retries::Retries,
     rpc::{FeedNotifier, Modes, Rpc},
-    stats::{self, Latencies, WorkerStats},
+    runtime::health::{self, Health},
     steps::{Partners, Steps},
     store::{self, Store},
     webhooks::{WebhookDispatcher, attempt::Sender},

@@ -18,10 +18,10 @@ use shared::{
 };
 
 use crate::{
-    app::App,
     auth::{Auth, Identity},
     input::RawBody,
     problem::Problem,
+    state::App,
 };
 
 const HTML: &str = "text/html; charset=utf-8";

@@ -23,12 +23,12 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     feed::{Feed, ListenerFilter, ListenerGuard, end_without_news, is_elsewhere},
     input::{Parameters, Uri},
     openapi::EventParameters,
     output::{Cursor, answer},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 

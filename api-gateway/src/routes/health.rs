@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use shared::amqp::topology::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE, EVENTS_EXCHANGE};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{app::App, openapi::Readiness};
+use crate::{openapi::Readiness, state::App};
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()

@@ -24,7 +24,7 @@ use shared::{
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
-use crate::{app::App, problem::Problem, worker_client::WorkerClient};
+use crate::{problem::Problem, state::App, worker_client::WorkerClient};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Maximum number of lines per RPC request.

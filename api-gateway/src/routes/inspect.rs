@@ -10,10 +10,10 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    app::App,
     input::{NoBody, Parameters, Path},
     output::answer,
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 

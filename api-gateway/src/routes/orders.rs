@@ -22,7 +22,6 @@ use tokio::time::{self, Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     input::{JsonBody, MaybeBody, Parameters, Path, Uri},
     openapi::{
         Accepted, DeletedParameter, OrderParameters, PageParameters, ShipmentEvent,
@@ -30,6 +29,7 @@ use crate::{
     },
     output::{Answer, Cursor, answer},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 

@@ -12,11 +12,11 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     input::{JsonBody, NoBody, Parameters, Path, Uri},
     openapi::{PageParameters, Settled},
     output::{Cursor, answer},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 

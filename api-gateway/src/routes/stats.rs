@@ -9,11 +9,11 @@ use shared::stats::Stats;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     input::Parameters,
     openapi::{DaysParameter, StorefrontParameter},
     output::answer,
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 

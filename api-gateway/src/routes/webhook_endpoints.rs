@@ -14,11 +14,11 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     input::{JsonBody, MaybeBody, Parameters, Path, Uri},
     openapi::{DeliveryParameters, PageParameters, StorefrontParameter},
     output::{Cursor, answer},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 

@@ -23,7 +23,8 @@ use standardwebhooks::HEADER_WEBHOOK_ID;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App, input::RawBody, middleware::RequestContext, openapi::ShipperWebhook, problem::Problem,
+    input::RawBody, middleware::RequestContext, openapi::ShipperWebhook, problem::Problem,
+    state::App,
 };
 
 /// Maximum length of a webhook id; AMQP allows 255 bytes.

@@ -9,9 +9,9 @@ use shared::{
 
 use super::{
     command::Answer,
+    decision_context::DecisionContext,
     order::Order,
     product::Product,
-    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
     webhook::{Delivery, Endpoint},
 };

@@ -9,28 +9,28 @@
 //! # Layout
 //!
 //! - [`command`]: commands of callers and results of steps.
-//! - [`needs`]: the rows to load for a batch.
+//! - [`load_set`]: the rows to load for a batch.
 //! - [`decide`]: decisions, one file per command.
 //! - [`decision`]: the parts of a decision, and its draft.
-//! - [`world`]: the working set, and how a decision changes it.
+//! - [`working_set`]: the working set, and how a decision changes it.
 //! - [`order`], [`shipment`]: the order's state, how events change it, and its rules.
 //! - [`payment`]: the payment, and its state at the provider.
 //! - [`stock`]: stock levels and the allocation of warehouses.
-//! - [`product`]: products.
+//! - [`product`]: products of the catalogue.
 //! - [`webhook`]: webhook endpoints and deliveries.
 //! - [`step`]: steps and their retries.
-//! - [`stamp`]: the time and ids that a batch is decided with.
+//! - [`decision_context`]: the time and ids that a batch is decided with.
 
 pub mod command;
 pub mod decide;
 pub mod decision;
-pub mod needs;
+pub mod decision_context;
+pub mod load_set;
 pub mod order;
 pub mod payment;
 pub mod product;
 pub mod shipment;
-pub mod stamp;
 pub mod step;
 pub mod stock;
 pub mod webhook;
-pub mod world;
+pub mod working_set;

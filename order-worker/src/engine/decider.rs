@@ -20,15 +20,15 @@ use super::{
     submission::{Submission, answer},
 };
 use crate::{
+    background::relay::Outbox,
     domain::{
         command::{Command, Trust},
         decide::{Rules, carry_out},
-        needs::LoadSet,
-        stamp::DecisionContext,
+        decision_context::DecisionContext,
+        load_set::LoadSet,
         step::StepRow,
-        world::WorkingSet,
+        working_set::WorkingSet,
     },
-    relay::Outbox,
     store::{Store, StoreError},
 };
 

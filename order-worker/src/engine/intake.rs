@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::mpsc, time};
 
 use super::{MAX_BATCH, submission::Submission};
-use crate::priority::{CROWD, RequestActivity};
+use crate::runtime::priority::{CROWD, RequestActivity};
 
 /// Under load, one step result is decided per this many requests…
 const CALLERS_A_STEP: usize = 16;
@@ -137,11 +137,11 @@ mod tests {
 
     use super::*;
     use crate::{
+        background::relay::outbox,
         domain::{
             command::{Command, StepResult},
             step::{Step, StepKey},
         },
-        relay::outbox,
     };
 
     /// An intake, its request sender, and this many waiting step results.

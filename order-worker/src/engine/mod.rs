@@ -13,6 +13,7 @@
 mod decider;
 mod intake;
 mod submission;
+pub(crate) mod task;
 
 use std::{
     io,
@@ -37,9 +38,9 @@ use self::{
     submission::{Submission, Waiting},
 };
 use crate::{
-    dedicated_thread,
+    background::relay::Outbox,
     domain::{command::Command, decide::Rules},
-    relay::Outbox,
+    runtime::dedicated_thread,
     store::Store,
 };
 

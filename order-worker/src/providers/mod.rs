@@ -5,7 +5,7 @@
 //! executed, is running, or never will be.
 //!
 //! - [`sandbox`]: partners that behave like real ones, with a durable ledger.
-//! - [`stripe`]: Stripe.
+//! - [`stripe`]: the Stripe API.
 //! - [`pages`]: reads lists of other systems: stock of a warehouse, orders of another system.
 
 pub mod pages;

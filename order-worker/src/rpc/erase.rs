@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::{Rpc, read_cursor, unreadable, write_cursor};
 use crate::{
-    dead_letters::CommandContext,
     domain::command::{Action, Command},
+    failures::dead_letters::CommandContext,
 };
 
 impl Rpc {

@@ -10,7 +10,7 @@ use shared::{
 use uuid::Uuid;
 
 use super::{Rpc, unreadable};
-use crate::domain::{command::origin_of_request, stamp::DecisionContext};
+use crate::domain::{command::origin_of_request, decision_context::DecisionContext};
 
 impl Rpc {
     pub(super) async fn debug_order(

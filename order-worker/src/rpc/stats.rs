@@ -8,7 +8,7 @@ use shared::{
 };
 
 use super::{Rpc, unreadable, visible_storefront};
-use crate::stats::{TOLD_EVENTS, add_up, first_day, system};
+use crate::background::stats::{TOLD_EVENTS, add_up, first_day, system};
 
 impl Rpc {
     /// Order statistics; for operators also the state of the system.

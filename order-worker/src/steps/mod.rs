@@ -47,7 +47,7 @@ use self::{
     report::Ending,
 };
 use crate::{
-    crash::{Point, point},
+    background::stats::Latencies,
     domain::{
         command::{Action, Command, Idempotency, StepResult},
         step::{StepKey, StepRow},
@@ -55,7 +55,7 @@ use crate::{
     engine::{CommitError, Engine},
     providers::{PartnerError, Payments, sandbox::carrier::SandboxCarrier},
     rpc::by_client,
-    stats::Latencies,
+    runtime::crash::{Point, point},
     store::{ById, Store, StoreError},
 };
 

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 use shared::trace::{self, Span};
 
 use crate::{
+    background::stats::Latencies,
     domain::{
         command::StepResult,
         step::{StepKey, StepRow},
     },
-    stats::Latencies,
 };
 
 /// Result of an attempt, as used in metrics.

@@ -17,35 +17,16 @@
 //!   tried again.
 //! - `audit`: whole-database reads for `order-worker verify`; `pages`: for `order-worker export`.
 
-mod audit;
-pub(crate) mod bulk;
-mod byte_limit;
-pub(crate) mod database;
-mod dead_letters;
-mod debug;
-mod erase;
 mod error;
-mod fan_out;
 mod feed;
-mod feed_cursor;
-mod jobs;
-mod load;
-mod loaded;
-mod order_list;
-mod orders_by_id;
-mod outbox;
-mod pages;
+mod maintenance;
 pub(crate) mod postgres;
-mod read;
-mod reset;
-mod retention;
-mod retries;
-mod row;
-mod save;
+mod queries;
+mod queues;
 mod schema;
+pub(crate) mod sql;
 pub(crate) mod sqlite;
-mod stats;
-mod webhooks;
+mod transaction;
 
 use std::{
     path::PathBuf,
@@ -57,20 +38,24 @@ use anyhow::bail;
 use jiff::Timestamp;
 
 pub use self::{
-    audit::{Audit, Audited, StepAudit, Unreadable},
-    byte_limit::ById,
     error::StoreError,
-    feed::{Behind, FeedPage},
-    feed_cursor::{Checkpoint, ConsumerLease, FeedConsumer, Positioned},
-    pages::Pages,
-    read::{OrderAndSteps, OrderCursor, ProductAndStock},
-    stats::{Backlog, Counting, Figure},
-    webhooks::{DueDelivery, Share},
+    feed::{
+        events::{Behind, FeedPage},
+        feed_cursor::{Checkpoint, ConsumerLease, FeedConsumer, Positioned},
+    },
+    maintenance::audit::{Audit, Audited, StepAudit, Unreadable},
+    queries::{
+        pages::Pages,
+        read::{OrderAndSteps, OrderCursor, ProductAndStock},
+        stats::{Backlog, Counting, Figure},
+    },
+    queues::webhooks::{DueDelivery, Share},
+    sql::byte_limit::ById,
 };
-use self::{database::Session, postgres::Postgres, sqlite::Sqlite};
+use self::{postgres::Postgres, sql::database::Session, sqlite::Sqlite};
 use crate::{
-    crash::{Point, point},
-    domain::{needs::LoadSet, world::WorkingSet},
+    domain::{load_set::LoadSet, working_set::WorkingSet},
+    runtime::crash::{Point, point},
 };
 
 /// Time for which a failed write predicts the failure of further writes.
@@ -302,12 +287,12 @@ async fn decide_and_write<T>(
     now: Timestamp,
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<(T, bool), StoreError> {
-    let (mut world, known) = load::world(session, needs.clone()).await?;
+    let (mut world, known) = transaction::load::world(session, needs.clone()).await?;
     let result = decide(&mut world).ok_or(StoreError::Aborted)?;
     if world.dirty.is_empty() {
         return Ok((result, false));
     }
-    save::world(session, &world, &known, now).await?;
+    transaction::save::world(session, &world, &known, now).await?;
     Ok((result, true))
 }
 

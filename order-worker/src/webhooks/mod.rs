@@ -29,13 +29,13 @@ use self::{
     delivery_slots::{DeliverySlots, SlotGuard},
 };
 use crate::{
+    background::relay::Outbox,
     domain::{
         command::Command,
-        stamp::DecisionContext,
+        decision_context::DecisionContext,
         webhook::{Answered, Delivery, EVENT_IS_FORGOTTEN},
     },
     engine::Engine,
-    relay::Outbox,
     store::{Checkpoint, DueDelivery, Share, Store, StoreError},
 };
 

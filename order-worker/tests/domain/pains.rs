@@ -3,7 +3,7 @@
 use order_worker::domain::{
     command::{Action, Command, StepResult},
     decision::OrderDraft,
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::{Step, StepKey},
 };
 use shared::{

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use order_worker::domain::{
     command::{Action, Command, StepResult},
     decide::{Rules, carry_out},
-    needs::LoadSet,
+    decision_context::DecisionContext,
+    load_set::LoadSet,
     order::Order,
     payment::{Authorization, PaymentState},
-    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 use serde_json::{Value, json};
 use shared::{

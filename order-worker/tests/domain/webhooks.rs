@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use order_worker::domain::{
     command::{Action, Command},
     decide::{Rules, carry_out},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     webhook::{Answered, Delivery, MAX_ENDPOINTS, RETRY_FOR},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -89,7 +89,7 @@ impl EntryReply {
 
 /// The reply queue of a message, and the receipt that settles it when all requests are answered.
 pub struct ReplyTo {
-    reply_to: Option<String>,
+    queue: Option<String>,
     /// Whether the replies are sent as a batch, as the requests were.
     is_batch: bool,
     receipt: Receipt,
@@ -189,7 +189,7 @@ impl RequestMessage {
             (false, vec![alone(&message)])
         };
         let reply_to = ReplyTo {
-            reply_to: message.reply_to,
+            queue: message.reply_to,
             is_batch,
             receipt: message.receipt,
         };
@@ -203,7 +203,7 @@ impl ReplyTo {
     /// # Errors
     /// [`Away`] when they could not be sent.
     pub async fn reply(&self, replier: &Replier, answers: Vec<EntryReply>) -> Result<(), Away> {
-        let Some(reply_to) = &self.reply_to else {
+        let Some(queue) = &self.queue else {
             for failure in answers
                 .iter()
                 .filter_map(|answer| answer.reply.outcome.as_ref().err())
@@ -215,11 +215,11 @@ impl ReplyTo {
         let answers = answers.into_iter().map(small_enough);
         if self.is_batch {
             for answers in in_messages(answers) {
-                replier.reply(reply_to, &together(answers)).await?;
+                replier.reply(queue, &together(answers)).await?;
             }
         } else {
             for answer in answers {
-                replier.reply(reply_to, &envelope(answer)).await?;
+                replier.reply(queue, &envelope(answer)).await?;
             }
         }
         Ok(())

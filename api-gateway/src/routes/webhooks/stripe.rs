@@ -17,7 +17,8 @@ use shared::{
 
 use super::{MAX_ID, pass_on, taken};
 use crate::{
-    app::App, input::RawBody, middleware::RequestContext, openapi::StripeWebhook, problem::Problem,
+    input::RawBody, middleware::RequestContext, openapi::StripeWebhook, problem::Problem,
+    state::App,
 };
 
 /// `t=SECONDS,v1=HEX,v1=HEX`

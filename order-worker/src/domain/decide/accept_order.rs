@@ -13,8 +13,8 @@ use super::{Rules, create_order::create_order};
 use crate::domain::{
     command::{Action, Answer, Command, origin_of_request},
     decision::{Changes, Decision, OrderDraft, event},
-    stamp::DecisionContext,
-    world::{WorkingSet, stand_in_key},
+    decision_context::DecisionContext,
+    working_set::{WorkingSet, stand_in_key},
 };
 
 /// Currency of an order that could not be priced (ISO 4217: no currency).

@@ -12,9 +12,9 @@ use shared::{
 use super::{Rules, cancel_order::cancel, present};
 use crate::domain::{
     decision::{Decision, OrderDraft},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::Step,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn approve_order(

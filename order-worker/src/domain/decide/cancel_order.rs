@@ -13,9 +13,9 @@ use shared::{
 use super::{is_customer_request, present, update_shipment::conclude};
 use crate::domain::{
     decision::{Decision, OrderDraft},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::{Step, StepKey},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn cancel_order(

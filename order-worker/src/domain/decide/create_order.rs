@@ -14,10 +14,10 @@ use shared::{
 use super::{Rules, approval::begin, low_stock};
 use crate::domain::{
     decision::{Decision, OrderDraft, event},
+    decision_context::DecisionContext,
     product::Product,
-    stamp::DecisionContext,
     stock::allocate,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn create_order(

@@ -25,11 +25,11 @@ use super::{
 };
 use crate::domain::{
     decision::{Decision, OrderDraft},
+    decision_context::DecisionContext,
     order::Order,
-    stamp::DecisionContext,
     step::{Step, StepKey},
     stock::subtract_items,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 /// Default carrier.

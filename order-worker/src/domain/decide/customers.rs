@@ -11,8 +11,8 @@ use shared::{
 use crate::domain::{
     command::Answer,
     decision::{Changes, Decision, OrderDraft},
-    stamp::DecisionContext,
-    world::WorkingSet,
+    decision_context::DecisionContext,
+    working_set::WorkingSet,
 };
 
 pub(super) fn create_customer(

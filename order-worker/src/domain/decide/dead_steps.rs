@@ -8,10 +8,10 @@ use shared::{
 
 use crate::domain::{
     decision::{Decision, OrderDraft},
+    decision_context::DecisionContext,
     order::Order,
-    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 /// Redrives a step: retries it now, with a new set of attempts. It keeps its idempotency key at the partner, so

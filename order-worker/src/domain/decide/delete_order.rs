@@ -13,8 +13,8 @@ use super::{
 };
 use crate::domain::{
     decision::{Decision, OrderDraft},
-    stamp::DecisionContext,
-    world::WorkingSet,
+    decision_context::DecisionContext,
+    working_set::WorkingSet,
 };
 
 pub(super) fn delete_order(

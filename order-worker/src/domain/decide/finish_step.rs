@@ -14,9 +14,9 @@ use super::{
 use crate::domain::{
     command::{Answer, StepResult, origin_of_step},
     decision::{Changes, Decision, OrderDraft},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::{self, Step, StepKey, StepRow},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn finish_step(

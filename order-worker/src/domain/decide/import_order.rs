@@ -21,10 +21,10 @@ use super::{
 use crate::domain::{
     command::Answer,
     decision::{Changes, Decision, OrderDraft},
+    decision_context::DecisionContext,
     order::Order,
-    stamp::DecisionContext,
     stock::allocate,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn import_order(

@@ -9,7 +9,7 @@ use shared::{
     outcome::Failure,
 };
 
-use crate::domain::{decision::OrderDraft, stock::WarehouseStock, world::WorkingSet};
+use crate::domain::{decision::OrderDraft, stock::WarehouseStock, working_set::WorkingSet};
 
 /// Available units of each product in `items` that has a threshold.
 pub(super) fn available(world: &WorkingSet, items: &[StockItem]) -> BTreeMap<Sku, i64> {

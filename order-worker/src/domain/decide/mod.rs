@@ -30,9 +30,9 @@ use shared::{
 use super::{
     command::{Action, Answer, Command, Trust, origin_of_request},
     decision::{Changes, Decision},
+    decision_context::DecisionContext,
     order::Order,
-    stamp::DecisionContext,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 /// Business rules set by the configuration.

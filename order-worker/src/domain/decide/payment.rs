@@ -18,10 +18,10 @@ use super::{
 };
 use crate::domain::{
     decision::{Decision, OrderDraft},
+    decision_context::DecisionContext,
     payment::{Authorization, PaymentState},
-    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 /// Interval for polling a payment that waits for its customer; webhooks usually arrive earlier.

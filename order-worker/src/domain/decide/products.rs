@@ -15,10 +15,10 @@ use super::low_stock;
 use crate::domain::{
     command::Answer,
     decision::{Changes, Decision, event},
+    decision_context::DecisionContext,
     product::Product,
-    stamp::DecisionContext,
     stock::WarehouseStock,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn create_product(

@@ -12,9 +12,9 @@ use shared::{
 use super::{Rules, present};
 use crate::domain::{
     decision::{Decision, OrderDraft},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::Step,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn refund_order(

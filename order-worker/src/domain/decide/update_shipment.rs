@@ -15,11 +15,11 @@ use shared::{
 use super::{Rules, payment::refund_returns, visible};
 use crate::domain::{
     decision::{Decision, OrderDraft},
+    decision_context::DecisionContext,
     order::Order,
     shipment::{Effect, effect},
-    stamp::DecisionContext,
     step::Step,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn update_shipment(

@@ -12,9 +12,9 @@ use shared::{
 use crate::domain::{
     command::Answer,
     decision::{Changes, Decision, event},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     webhook::{Answered, EVENT_IS_FORGOTTEN, Endpoint, MAX_ENDPOINTS, Secret, Verdict},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn create_endpoint(

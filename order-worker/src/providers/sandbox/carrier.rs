@@ -13,7 +13,7 @@ use tokio::time;
 use super::{Sandbox, ledger::Ledger};
 use crate::{
     providers::{Label, PartnerError},
-    store::database::{Sql, arguments},
+    store::sql::database::{Sql, arguments},
 };
 
 /// Name of this carrier in shipments.

@@ -10,12 +10,14 @@ use super::{
     ledger::{Ledger, Payment, ShipmentRow, Status},
 };
 use crate::{
-    dedicated_thread,
     providers::PartnerError,
+    runtime::dedicated_thread,
     store::{
         StoreError,
-        bulk::{Kind, Write, Writes},
-        database::{Session, Sql, arguments, list},
+        sql::{
+            bulk::{Kind, Write, Writes},
+            database::{Session, Sql, arguments, list},
+        },
     },
 };
 

@@ -20,12 +20,11 @@ use std::{
 use anyhow::Context;
 use tokio::sync::Mutex;
 
-use self::ledger_writer::LedgerWriter;
-use super::PartnerError;
+use super::{PartnerError, sandbox::ledger_writer::LedgerWriter};
 use crate::store::{
-    StoreError,
-    database::{self, Session, Sql},
-    postgres, sqlite,
+    StoreError, postgres,
+    sql::database::{self, Session, Sql},
+    sqlite,
 };
 
 /// The sandbox partners; clones share them.

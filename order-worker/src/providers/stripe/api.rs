@@ -53,7 +53,7 @@ pub(super) struct Api {
     key: String,
 }
 
-/// A PaymentIntent.
+/// A `PaymentIntent`.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct PaymentIntent {
     pub(super) id: String,

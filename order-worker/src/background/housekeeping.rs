@@ -1,0 +1,93 @@
+//! Periodic maintenance by every worker: deletes expired rows and corrects timers that were set by a clock that
+//! has been put back.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time;
+
+use super::relay::wait_out;
+use crate::store::{Store, StoreError};
+
+/// Interval between rounds.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Delay between the short transactions of a round, in favour of other writers.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Rows deleted per transaction.
+const ROWS: u32 = 1_000;
+/// Orders whose events are deleted per transaction; about ten rows each.
+const ORDERS: u32 = 250;
+
+/// Retention periods.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Events of closed orders; `None` keeps them for ever.
+    pub events: Option<SignedDuration>,
+    /// Idempotency records.
+    pub answers: SignedDuration,
+    /// Webhook deliveries.
+    pub deliveries: SignedDuration,
+}
+
+/// Deletes expired rows until it is dropped.
+pub async fn keep_house(store: Store, retention: Retention) {
+    loop {
+        if let Err(error) = round(&store, retention).await {
+            wait_out(&error).await;
+        }
+        time::sleep(INTERVAL).await;
+    }
+}
+
+async fn round(store: &Store, retention: Retention) -> Result<(), StoreError> {
+    let steps = store.mend_clock(Timestamp::now()).await?;
+    if steps > 0 {
+        tracing::warn!(
+            steps,
+            "the clock went back; what was put off by it is due as it should be"
+        );
+    }
+    let answers = clear(store, Kept::Answers, retention.answers).await?;
+    let deliveries = clear(store, Kept::Deliveries, retention.deliveries).await?;
+    let orders = match retention.events {
+        Some(kept) => clear(store, Kept::Events, kept).await?,
+        None => 0,
+    };
+    if answers + deliveries + orders > 0 {
+        tracing::info!(
+            answers,
+            deliveries,
+            orders,
+            "cleared away what was kept long enough"
+        );
+    }
+    Ok(())
+}
+
+/// Kinds of rows with a retention period.
+#[derive(Clone, Copy)]
+enum Kept {
+    Answers,
+    Deliveries,
+    /// Events of orders.
+    Events,
+}
+
+/// Deletes all rows older than `kept` and returns their number.
+async fn clear(store: &Store, what: Kept, kept: SignedDuration) -> Result<u64, StoreError> {
+    let mut sum = 0;
+    loop {
+        let now = Timestamp::now();
+        let before = now - kept;
+        let (limit, cleared) = match what {
+            Kept::Answers => (ROWS, store.forget_old_answers(before, ROWS).await?),
+            Kept::Deliveries => (ROWS, store.forget_old_deliveries(before, ROWS).await?),
+            Kept::Events => (ORDERS, store.condense_orders(before, now, ORDERS).await?),
+        };
+        sum += cleared;
+        if cleared < u64::from(limit) {
+            return Ok(sum);
+        }
+        time::sleep(PAUSE).await;
+    }
+}

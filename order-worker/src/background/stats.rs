@@ -1,0 +1,317 @@
+//! Statistics computed from the event feed, and the state of the system.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use shared::{
+    amqp::{
+        publisher::Publisher,
+        topology::{DEAD_LETTER_QUEUE, REQUEST_QUEUE, STEP_QUEUE},
+    },
+    money::Currency,
+    order::{CancelReason, OrderStatus},
+    stats::{Day, OrderCounts, Revenue, Stats, StepStats, SystemStats},
+};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+
+use super::jobs::{orders, warehouse};
+use crate::{
+    runtime::priority::RequestActivity,
+    store::{Counting, Figure, Store, StoreError},
+};
+
+/// Events per round.
+const EVENTS: u32 = 2_000;
+/// Maximum number of events that are added to a reply before they are counted.
+pub const TOLD_EVENTS: u32 = 1_000;
+/// Interval between rounds, unless there are more events.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Interval for checking for events of other workers.
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
+/// Counting pauses for this multiple of the time it worked, and is delayed under load.
+const REST: u32 = 4;
+const RUSH_REST: u32 = 40;
+/// Events older than this are no longer delayed in favour of requests.
+const LATE: SignedDuration = SignedDuration::from_secs(30);
+/// Delay while the database is unavailable.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Number of recent durations per kind of step.
+const KEPT: usize = 1_000;
+
+/// Counts events until it is dropped.
+pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<RequestActivity>) {
+    loop {
+        let began = Instant::now();
+        match store.count_events(EVENTS).await {
+            // There are more events; leave time for other work.
+            Ok(Counting { passed, until }) if passed.has_more => {
+                let is_late =
+                    until.is_some_and(|until| Timestamp::now().duration_since(until) > LATE);
+                let makes_way = rush.is_on() && !is_late;
+                let times = if makes_way { RUSH_REST } else { REST };
+                time::sleep(began.elapsed() * times).await;
+            }
+            Ok(_) => {
+                time::sleep(INTERVAL).await;
+                let _ = time::timeout(IDLE_INTERVAL, news.changed()).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "counting waits for the database");
+                time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// State of this worker.
+#[derive(Clone)]
+pub struct WorkerStats {
+    /// For queue lengths.
+    pub publisher: Arc<Publisher>,
+    /// Durations of steps.
+    pub latencies: Latencies,
+    /// Name of this worker.
+    pub worker: String,
+}
+
+/// Recent durations of steps in this process; clones share them.
+#[derive(Clone, Default)]
+pub struct Latencies(Arc<Mutex<HashMap<&'static str, Kept>>>);
+
+#[derive(Default)]
+struct Kept {
+    done: u64,
+    failed: u64,
+    ms: VecDeque<u64>,
+}
+
+impl Latencies {
+    /// Records the end of an attempt of a step that was due at `due_at`.
+    pub fn note(&self, kind: &'static str, due_at: Timestamp, is_failed: bool) {
+        let took = Timestamp::now().duration_since(due_at).as_millis();
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept.entry(kind).or_default();
+        if is_failed {
+            kept.failed += 1;
+            return;
+        }
+        kept.done += 1;
+        if kept.ms.len() >= KEPT {
+            kept.ms.pop_front();
+        }
+        kept.ms.push_back(u64::try_from(took).unwrap_or_default());
+    }
+
+    fn tell(&self) -> BTreeMap<String, StepStats> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let tell = |(kind, kept): (&&str, &Kept)| {
+            let mut ms: Vec<u64> = kept.ms.iter().copied().collect();
+            ms.sort_unstable();
+            let below = |percent: usize| {
+                let index = (ms.len() * percent / 100).min(ms.len().saturating_sub(1));
+                ms.get(index).copied().unwrap_or_default()
+            };
+            let told = StepStats {
+                done: kept.done,
+                failed: kept.failed,
+                p50_ms: below(50),
+                p90_ms: below(90),
+                p99_ms: below(99),
+            };
+            ((*kind).to_owned(), told)
+        };
+        kept.iter().map(tell).collect()
+    }
+}
+
+/// State of the system as seen by this worker.
+///
+/// # Errors
+/// When the database is unavailable.
+pub async fn system(store: &Store, insight: &WorkerStats) -> Result<SystemStats, StoreError> {
+    let backlog = store.backlog(Timestamp::now()).await?;
+    let (mut queues, mut workers) = (BTreeMap::new(), None);
+    for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
+        let told = insight.publisher.queue(queue).await.ok();
+        queues.insert(queue.to_owned(), told.map(|(messages, _)| messages));
+        if queue == REQUEST_QUEUE {
+            workers = told.map(|(_, consumers)| consumers);
+        }
+    }
+    Ok(SystemStats {
+        workers,
+        worker: insight.worker.clone(),
+        queues,
+        due_steps: backlog.due_steps,
+        oldest_due_at: backlog.oldest_due_at,
+        dead_letters: backlog.dead_letters,
+        retries: backlog.retries,
+        outbox_lag: backlog.outbox_lag,
+        steps: insight.latencies.tell(),
+        warehouse: store.job(warehouse::NAME).await?,
+        import: store.job(orders::NAME).await?,
+    })
+}
+
+/// Notes the lengths of the queues, for Prometheus, as far as the broker tells them.
+pub async fn measure_queues(insight: &WorkerStats) {
+    for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
+        if let Ok((messages, consumers)) = insight.publisher.queue(queue).await {
+            metrics::gauge!("queue_messages", "queue" => queue).set(f64::from(messages));
+            metrics::gauge!("queue_consumers", "queue" => queue).set(f64::from(consumers));
+        }
+    }
+}
+
+/// Notes how things stand in the database, for Prometheus.
+///
+/// # Errors
+/// When the database is away.
+pub async fn measure(store: &Store) -> Result<(), StoreError> {
+    let now = Timestamp::now();
+    let backlog = store.backlog(now).await?;
+    let oldest = backlog.oldest_due_at;
+    let oldest = oldest.map_or(0.0, |due_at| now.duration_since(due_at).as_secs_f64());
+    metrics::gauge!("steps_oldest_pending_age_seconds").set(oldest.max(0.0));
+    for (name, value) in [
+        ("steps_due", backlog.due_steps),
+        ("dead_letters", backlog.dead_letters),
+        ("steps_to_retry", backlog.retries),
+        ("outbox_lag_events", backlog.outbox_lag),
+    ] {
+        metrics::gauge!(name).set(float(value));
+    }
+    let (figures, _) = store.figures(None, 0, TOLD_EVENTS).await?;
+    for (status, count) in add_up(&figures, 0, 0, 0).orders.by_status {
+        metrics::gauge!("orders", "status" => status).set(float(count));
+    }
+    Ok(())
+}
+
+/// Exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "nobody has that many orders")]
+fn float(count: i64) -> f64 {
+    count as f64
+}
+
+/// Days from 1970-01-01 to the first of `days` days that end today.
+pub fn first_day(now: Timestamp, days: u32) -> i64 {
+    now.as_second().div_euclid(24 * 60 * 60) - i64::from(days) + 1
+}
+
+/// Sums up the statistics since `first`.
+pub fn add_up(figures: &[Figure], first: i64, days: u32, position: i64) -> Stats {
+    let mut all: BTreeMap<&str, i64> = BTreeMap::new();
+    for figure in figures {
+        *all.entry(&figure.name).or_default() += figure.amount;
+    }
+    let of_day = |day: i64| {
+        let figures = figures.iter().filter(move |figure| figure.day == day);
+        let figures: BTreeMap<&str, i64> = figures
+            .map(|figure| (figure.name.as_str(), figure.amount))
+            .collect();
+        let of = |name: &str| figures.get(name).copied().unwrap_or_default();
+        Day {
+            day: date(day),
+            created: of("created"),
+            processing: of("processing"),
+            shipped: of("shipped"),
+            delivered: of("delivered"),
+            cancelled: under(&figures, "cancelled.")
+                .map(|(_, amount)| amount)
+                .sum(),
+            revenue: revenue(&figures),
+        }
+    };
+    Stats {
+        orders: orders(&all),
+        revenue: revenue(&all),
+        days: (first..first + i64::from(days)).map(of_day).collect(),
+        position: position.to_string(),
+        system: None,
+    }
+}
+
+fn orders(all: &BTreeMap<&str, i64>) -> OrderCounts {
+    let of = |name: &str| all.get(name).copied().unwrap_or_default();
+    let cancelled_from = |status: OrderStatus| -> i64 {
+        let prefix = format!("cancelled.{}.", status.as_str());
+        under(all, &prefix).map(|(_, amount)| amount).sum()
+    };
+    let from_pending = cancelled_from(OrderStatus::Pending);
+    let from_processing = cancelled_from(OrderStatus::Processing);
+    let (created, processing) = (of("created"), of("processing"));
+    let (shipped, delivered) = (of("shipped"), of("delivered"));
+    let by_status = [
+        (OrderStatus::Pending, created - processing - from_pending),
+        (
+            OrderStatus::Processing,
+            processing - shipped - from_processing,
+        ),
+        (OrderStatus::Shipped, shipped - delivered),
+        (OrderStatus::Delivered, delivered),
+        (OrderStatus::Cancelled, from_pending + from_processing),
+    ];
+    let mut reasons: BTreeMap<String, i64> = BTreeMap::new();
+    for reason in CancelReason::ALL {
+        let suffix = format!(".{}", reason.as_str());
+        let those = under(all, "cancelled.").filter(|(name, _)| name.ends_with(&suffix));
+        let count: i64 = those.map(|(_, amount)| amount).sum();
+        if count > 0 {
+            reasons.insert(reason.as_str().to_owned(), count);
+        }
+    }
+    OrderCounts {
+        total: created,
+        cancelled: reasons,
+        imported: of("imported"),
+        new: by_status[0].1,
+        processed: by_status[1].1 + by_status[2].1 + by_status[3].1,
+        failed: by_status[4].1,
+        by_status: by_status
+            .map(|(status, count)| (status.as_str().to_owned(), count))
+            .into(),
+    }
+}
+
+fn under<'a>(
+    figures: &'a BTreeMap<&str, i64>,
+    prefix: &'a str,
+) -> impl Iterator<Item = (&'a str, i64)> {
+    figures
+        .iter()
+        .filter_map(move |(name, amount)| Some((name.strip_prefix(prefix)?, *amount)))
+}
+
+fn revenue(figures: &BTreeMap<&str, i64>) -> Vec<Revenue> {
+    let mut by_currency: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    for (currency, amount) in under(figures, "captured.") {
+        by_currency.entry(currency).or_default().0 += amount;
+    }
+    for (currency, amount) in under(figures, "refunded.") {
+        by_currency.entry(currency).or_default().1 += amount;
+    }
+    let revenue = by_currency.into_iter();
+    let revenue = revenue.filter_map(|(currency, (captured, refunded))| {
+        let currency: Currency = currency.parse().ok()?;
+        Some(Revenue {
+            currency,
+            captured,
+            refunded,
+            net: captured - refunded,
+        })
+    });
+    revenue.collect()
+}
+
+fn date(day: i64) -> String {
+    let midnight = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * day);
+    midnight.to_zoned(TimeZone::UTC).date().to_string()
+}

@@ -1,0 +1,238 @@
+//! Steps that failed and will be retried: lists them, and retries them at once on an operator's request.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::{
+    outcome::{Code, Failure, Json, RpcReply},
+    page::{MAX_LIMIT, Page},
+    request::Caller,
+    retry::{ListRetries, RedriveAll, RedrivenAll, RetriedStep, RetryRef},
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::dead_letters::{self, CommandContext, DeadLetters, step_named};
+use crate::{
+    domain::{
+        command::{Action, Command},
+        step::{KINDS, StepKey},
+    },
+    engine::{Engine, last_moment},
+    store::{Store, StoreError},
+};
+
+/// Maximum duration of a call; the next call continues.
+const REDRIVING: Duration = Duration::from_secs(2);
+
+/// Operations on steps that will be retried.
+#[derive(Clone)]
+pub struct Retries {
+    store: Store,
+    engine: Engine,
+}
+
+impl Retries {
+    /// Uses `store` and `engine`.
+    pub fn new(store: Store, engine: Engine) -> Self {
+        Self { store, engine }
+    }
+
+    /// Lists steps, oldest orders first.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+    pub async fn list(&self, caller: &Caller, query: &ListRetries) -> Result<Json, Failure> {
+        caller.require_operator()?;
+        Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
+    }
+
+    /// Retries a step now, with a new set of attempts.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` for storefronts, `NOT_FOUND`, `UNAVAILABLE`.
+    pub async fn redrive(
+        &self,
+        asked: CommandContext,
+        RetryRef { id }: &RetryRef,
+    ) -> Result<RpcReply, Failure> {
+        asked.caller.require_operator()?;
+        let key = step_named(id).ok_or_else(|| Failure::not_found("step", id))?;
+        let deadline = asked.deadline;
+        let command = asked.command(Action::RedriveStep(key));
+        let RpcReply { outcome, is_replay } = self.engine.decide(command, deadline).await?;
+        outcome?;
+        let outcome = Json::of(&json!({"id": id, "status": "redriven"}));
+        Ok(RpcReply { outcome, is_replay })
+    }
+
+    /// Retries all steps now, page by page, within a time limit.
+    ///
+    /// # Errors
+    /// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+    pub async fn redrive_all(
+        &self,
+        caller: &Caller,
+        request: RedriveAll,
+        deadline: Option<Instant>,
+    ) -> Result<Json, Failure> {
+        redrive_all(
+            &self.store,
+            &self.engine,
+            caller,
+            request,
+            deadline,
+            Failed::Waiting,
+        )
+        .await
+    }
+}
+
+/// Which steps that failed.
+#[derive(Clone, Copy)]
+pub(crate) enum Failed<'a> {
+    /// Those that were given up, and messages that could not be used.
+    Dead(&'a DeadLetters),
+    /// Those that will be tried again.
+    Waiting,
+}
+
+/// Some of what failed, and where the rest begins.
+struct FailedPage {
+    steps: Vec<StepKey>,
+    messages: Vec<Uuid>,
+    next_cursor: Option<String>,
+}
+
+impl Failed<'_> {
+    /// A page of them.
+    async fn page(self, store: &Store, cursor: Option<&str>) -> Result<FailedPage, Failure> {
+        match self {
+            Self::Dead(_) => {
+                let page = dead_letters::page(store, cursor, MAX_LIMIT).await?;
+                let ids = || page.data.iter().map(|letter| &letter.id);
+                Ok(FailedPage {
+                    steps: ids().filter_map(|id| step_named(id)).collect(),
+                    messages: ids().filter_map(|id| id.parse().ok()).collect(),
+                    next_cursor: page.next_cursor,
+                })
+            }
+            Self::Waiting => {
+                let page = page(store, cursor, MAX_LIMIT).await?;
+                let keys = page.data.iter().filter_map(|step| step_named(&step.id));
+                Ok(FailedPage {
+                    steps: keys.collect(),
+                    messages: Vec::new(),
+                    next_cursor: page.next_cursor,
+                })
+            }
+        }
+    }
+}
+
+/// Retries all steps of a kind now, page by page, within a time limit. Each is decided on its own, so completed
+/// ones stay redriven in any case.
+///
+/// # Errors
+/// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+pub(crate) async fn redrive_all(
+    store: &Store,
+    engine: &Engine,
+    caller: &Caller,
+    request: RedriveAll,
+    deadline: Option<Instant>,
+    failed: Failed<'_>,
+) -> Result<Json, Failure> {
+    caller.require_operator()?;
+    if let Some(step) = &request.step
+        && !KINDS.contains(&step.as_str())
+    {
+        let known = KINDS.join(", ");
+        return Err(Failure::violation(
+            "/step",
+            format!("must be one of {known}"),
+        ));
+    }
+    let enough = Instant::now() + REDRIVING;
+    let until = deadline.map_or(enough, |deadline| last_moment(deadline).min(enough));
+    let store = store.up_to_date();
+    let mut told = RedrivenAll {
+        redriven: 0,
+        next_cursor: request.cursor,
+    };
+    loop {
+        let FailedPage {
+            steps: mut keys,
+            messages,
+            next_cursor,
+        } = failed.page(&store, told.next_cursor.as_deref()).await?;
+        keys.retain(|key| {
+            request
+                .step
+                .as_ref()
+                .is_none_or(|kind| kind == key.step.kind())
+        });
+        let commands = keys.into_iter().map(|key| (redrive(caller, key), deadline));
+        let decided = engine.decide_together(commands.collect()).all().await;
+        for told_of_one in decided {
+            match told_of_one
+                .map_err(Failure::from)
+                .and_then(|told| told.outcome)
+            {
+                Ok(_) => told.redriven += 1,
+                // Finished or redriven meanwhile.
+                Err(failure) if failure.code == Code::NotFound => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        if let Failed::Dead(letters) = failed
+            && request.step.is_none()
+        {
+            told.redriven += letters.redrive_messages(&messages).await?;
+        }
+        told.next_cursor = next_cursor;
+        if told.next_cursor.is_none() || Instant::now() >= until {
+            return Json::of(&told);
+        }
+    }
+}
+
+fn redrive(caller: &Caller, key: StepKey) -> Command {
+    Command::Request {
+        caller: caller.clone(),
+        idempotency: None,
+        if_match: None,
+        action: Action::RedriveStep(key),
+    }
+}
+
+async fn page(
+    store: &Store,
+    cursor: Option<&str>,
+    limit: u32,
+) -> Result<Page<RetriedStep>, Failure> {
+    let after = cursor.map(read_cursor).transpose()?;
+    let steps = store
+        .retries(after.as_ref(), limit + 1)
+        .await
+        .map_err(away)?;
+    Ok(Page::from_rows(steps, limit, write_cursor))
+}
+
+/// Cursor of a list of retries: order and step.
+pub type RetryCursor = (String, String);
+
+fn write_cursor(step: &RetriedStep) -> String {
+    step.id.clone()
+}
+
+fn read_cursor(cursor: &str) -> Result<RetryCursor, Failure> {
+    step_named(cursor)
+        .map(|key| (key.order_id.to_string(), key.step.to_string()))
+        .ok_or_else(|| Failure::violation("/cursor", "is not a cursor of this list"))
+}
+
+fn away(error: StoreError) -> Failure {
+    tracing::error!(%error, "steps that failed can't be read");
+    error.failure()
+}

@@ -1,0 +1,103 @@
+//! `/livez`, `/readyz` and `/metrics` of the worker.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use serde_json::json;
+use shared::{
+    amqp::connection::Broker,
+    metrics::{CONTENT_TYPE, Metrics},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    background::stats::{self, WorkerStats},
+    store::Store,
+};
+
+/// The dependencies of readiness.
+#[derive(Clone)]
+pub struct Health {
+    /// Broker connections for requests, steps, and publishing.
+    pub brokers: [Broker; 3],
+    /// Cancelled when the worker shuts down.
+    pub stopping: CancellationToken,
+    /// The database, or why it can't be opened yet.
+    pub store: watch::Receiver<Result<Store, String>>,
+    /// What this worker has done.
+    pub metrics: Metrics,
+    /// State of the system.
+    pub insight: WorkerStats,
+}
+
+impl Health {
+    /// The database, if it has been opened.
+    fn store(&self) -> Result<Store, String> {
+        self.store.borrow().clone()
+    }
+}
+
+/// The worker's HTTP face.
+pub fn routes(health: Health) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(measured))
+        .with_state(health)
+}
+
+/// Metrics, including gauges measured now.
+async fn measured(State(health): State<Health>) -> impl IntoResponse {
+    stats::measure_queues(&health.insight).await;
+    if let Ok(store) = health.store()
+        && let Err(error) = stats::measure(&store).await
+    {
+        tracing::debug!(%error, "how things stand can't be measured while the database is away");
+    }
+    let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
+    (content_type, health.metrics.render())
+}
+
+async fn ready(State(health): State<Health>) -> impl IntoResponse {
+    let broker = health.brokers.iter().try_for_each(Broker::check);
+    let faults: BTreeMap<_, _> = health.brokers.iter().flat_map(Broker::faults).collect();
+    let broker = match (broker, faults.first_key_value()) {
+        (Err(away), _) => Err(away.to_string()),
+        (Ok(()), Some((name, reason))) => Err(format!("{name}: {reason}")),
+        (Ok(()), None) => Ok(()),
+    };
+    let database = match health.store() {
+        Ok(store) => store.check().await.map_err(|error| error.to_string()),
+        Err(why) => Err(why),
+    };
+    let told = match (
+        health.stopping.is_cancelled(),
+        broker.is_ok() && database.is_ok(),
+    ) {
+        (true, _) => "stopping",
+        (false, true) => "ready",
+        (false, false) => "not ready",
+    };
+    let status = if told == "ready" {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let word = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
+    let mut body = json!({
+        "status": told,
+        "broker": word(broker),
+        "database": word(database),
+    });
+    if !faults.is_empty() {
+        body["unavailable"] = json!(faults);
+    }
+    (status, Json(body))
+}

@@ -1,0 +1,183 @@
+//! The event feed for readers: events in commit order from any position.
+//!
+//! Positions become visible in order, so everything up to the last visible one is complete: no reader misses an
+//! event.
+
+use shared::{
+    event::{After, CloudEvent, EventFilter, ListEvents},
+    id::EventId,
+};
+
+use crate::store::{
+    Store, StoreError,
+    queries::read::Statement,
+    sql::{
+        byte_limit::{PAGE, bounded},
+        database::{Argument, Session, Sql, arguments},
+        row::{cloud_event, select_events},
+    },
+};
+
+/// Maximum number of events that a page scans, so that a page with a rare filter takes no longer than others.
+const SCAN: i64 = 5_000;
+
+/// Result of reading the feed.
+#[derive(Debug)]
+pub enum Behind {
+    /// A page.
+    Page(FeedPage),
+    /// The given event does not exist.
+    NoSuchEvent,
+    /// The position is beyond the end of the feed: an older backup was restored.
+    NoSuchPlace,
+}
+
+/// A page of the feed.
+#[derive(Debug)]
+pub struct FeedPage {
+    /// The events.
+    pub events: Vec<CloudEvent>,
+    /// Position up to which it has read.
+    pub position: i64,
+    /// Whether there are more events.
+    pub has_more: bool,
+}
+
+impl Store {
+    /// Up to `query.limit` events after `query.after`, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn feed(&self, query: &ListEvents) -> Result<Behind, StoreError> {
+        let mut session = self.reader().await?;
+        // The end is read before the events.
+        let end = end(&mut session).await?;
+        let after = match query.after {
+            None => 0,
+            Some(After::Now) => end,
+            Some(After::Position(position)) => {
+                if position > end && position > reached(&mut self.primary().await?).await? {
+                    return Ok(Behind::NoSuchPlace);
+                }
+                position
+            }
+            Some(After::Event(id)) => match self.position(&mut session, id).await? {
+                Some(position) => position,
+                None => return Ok(Behind::NoSuchEvent),
+            },
+        };
+        let looks_to = if is_filtered(query) && query.order_id.is_none() {
+            end.min(after.saturating_add(SCAN))
+        } else {
+            end
+        };
+        let (sql, arguments) = select(query, after, looks_to);
+        let read = session.fetch_within(PAGE, sql, arguments).await?;
+        let mut events = read
+            .rows
+            .iter()
+            .map(cloud_event)
+            .collect::<Result<Vec<_>, _>>()?;
+        let limit = query.limit as usize;
+        let position = if events.len() > limit || read.is_cut {
+            events.truncate(limit);
+            events.last().map_or(after, |(position, _)| *position)
+        } else {
+            looks_to.max(after)
+        };
+        Ok(Behind::Page(FeedPage {
+            events: events.into_iter().map(|(_, event)| event).collect(),
+            position,
+            has_more: position < end,
+        }))
+    }
+}
+
+impl Store {
+    /// Position of an event. A replica may lag behind.
+    async fn position(
+        &self,
+        session: &mut Session,
+        id: EventId,
+    ) -> Result<Option<i64>, StoreError> {
+        match position(session, id).await? {
+            None => position(&mut self.primary().await?, id).await,
+            known => Ok(known),
+        }
+    }
+}
+
+fn is_filtered(query: &ListEvents) -> bool {
+    query.storefront.is_some() || query.types.is_some()
+}
+
+/// The last assigned position, which a replica may not have yet.
+pub(in crate::store) async fn reached(session: &mut Session) -> Result<i64, StoreError> {
+    let sql = Sql::dialects(
+        "SELECT coalesce(max(position), 0) FROM events",
+        "SELECT position FROM feed WHERE name = 'events'",
+    );
+    let rows = session.fetch(sql, Vec::new()).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
+}
+
+/// The last visible position.
+pub(in crate::store) async fn end(session: &mut Session) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce(max(position), 0) FROM events";
+    let rows = session.fetch(sql, Vec::new()).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
+}
+
+async fn position(session: &mut Session, id: EventId) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT position FROM events WHERE id = $1";
+    let rows = session.fetch(sql, arguments![id.to_string()]).await?;
+    rows.first().map(|row| row.integer(0)).transpose()
+}
+
+fn select(query: &ListEvents, after: i64, looks_to: i64) -> (Sql, Vec<Argument>) {
+    let mut sql = Statement::new(select_events!("WHERE position > "));
+    sql.bind(after).push(" AND position <= ").bind(looks_to);
+    if let Some(order_id) = query.order_id {
+        sql.push(" AND subject = ").bind(order_id.to_string());
+    }
+    if let Some(storefront) = &query.storefront {
+        sql.push(" AND storefront = ").bind(storefront.to_string());
+    }
+    if let Some(types) = &query.types {
+        of_types(&mut sql, types);
+    }
+    // An order's events have the same order by sequence and by position.
+    let by = if query.order_id.is_some() {
+        "sequence"
+    } else {
+        "position"
+    };
+    sql.push(" ORDER BY ")
+        .push(by)
+        .push(" LIMIT ")
+        .bind(query.limit.saturating_add(1));
+    let (page, arguments) = sql.finish();
+    let bounded = bounded(&page, PAGE, "data", by);
+    (Sql::texts(page, bounded), arguments)
+}
+
+fn of_types(sql: &mut Statement, types: &EventFilter) {
+    sql.push(" AND (false");
+    for name in types.types() {
+        match name.strip_suffix('*') {
+            Some("") => {
+                sql.push(" OR true");
+            }
+            // A range of event types with the same prefix.
+            Some(beginning) => {
+                let behind = format!("{}/", beginning.trim_end_matches('.'));
+                sql.push(" OR (type > ").bind(beginning);
+                sql.push(" AND type < ").bind(behind).push(")");
+            }
+            None => {
+                sql.push(" OR type = ").bind(name.as_str());
+            }
+        }
+    }
+    sql.push(")");
+}

@@ -1,0 +1,161 @@
+//! Feed consumers: each continues from its stored position, on one worker at a time.
+
+use std::sync::LazyLock;
+
+use shared::{
+    event::{CloudEvent, Event},
+    page::Rows,
+};
+
+use crate::store::{
+    Database, Store, StoreError, postgres,
+    sql::{
+        bulk::Writes,
+        byte_limit::{LOT, bounded},
+        database::{Session, Sql, arguments},
+        row::{cloud_event, select_events},
+    },
+};
+
+/// An event with its position in the feed.
+#[derive(Debug, Clone)]
+pub struct Positioned {
+    /// Increases in commit order.
+    pub position: i64,
+    /// The event.
+    pub event: Event,
+}
+
+/// A consumer of the feed.
+#[derive(Debug, Clone, Copy)]
+pub enum FeedConsumer {
+    /// Publishes events.
+    Relay,
+    /// Creates webhook deliveries.
+    Webhooks,
+    /// Counts events.
+    Statistics,
+}
+
+impl FeedConsumer {
+    pub(in crate::store) fn name(self) -> &'static str {
+        match self {
+            Self::Relay => "events",
+            Self::Webhooks => "webhooks",
+            Self::Statistics => "figures",
+        }
+    }
+}
+
+/// The exclusive right to advance a consumer. Ends with [`ConsumerLease::pass`], when dropped, and when its
+/// worker dies. Writers don't wait for what is read meanwhile.
+pub struct ConsumerLease {
+    store: Store,
+    follower: FeedConsumer,
+    /// In PostgreSQL, the transaction that holds the lock.
+    pub(in crate::store) session: Session,
+    /// The consumer's position.
+    pub position: i64,
+}
+
+impl Store {
+    /// Acquires the lease of `follower`, unless another worker has it.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn turn(&self, follower: FeedConsumer) -> Result<Option<ConsumerLease>, StoreError> {
+        let mut session = match &*self.database {
+            Database::Sqlite(sqlite) => sqlite.reader()?,
+            Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
+        };
+        let sql = Sql::dialects(
+            "SELECT position FROM relay WHERE name = $1",
+            "SELECT position FROM relay WHERE name = $1 FOR UPDATE SKIP LOCKED",
+        );
+        let rows = session.fetch(sql, arguments![follower.name()]).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        Ok(Some(ConsumerLease {
+            store: self.clone(),
+            follower,
+            position: row.integer(0)?,
+            session,
+        }))
+    }
+}
+
+impl ConsumerLease {
+    /// Up to `limit` events after the position, in commit order, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn events(&mut self, limit: u32) -> Result<Rows<(i64, CloudEvent)>, StoreError> {
+        let arguments = arguments![self.position, limit];
+        let read = self.session.fetch_within(LOT, next_events(), arguments);
+        read.await?
+            .read(|rows| rows.iter().map(cloud_event).collect())
+    }
+
+    /// Stores the new position.
+    ///
+    /// # Errors
+    /// When the database is unavailable; the same events are read again then.
+    pub async fn pass(self, position: i64) -> Result<(), StoreError> {
+        self.pass_with(position, Writes::default()).await.map(drop)
+    }
+
+    /// Stores the new position together with `writes`, atomically. Does nothing and reports it if the feed was
+    /// reset meanwhile (`demo.reset`).
+    pub(in crate::store) async fn pass_with(
+        self,
+        position: i64,
+        writes: Writes,
+    ) -> Result<bool, StoreError> {
+        let mut session = match &*self.store.database {
+            Database::Sqlite(_) => self.store.transaction().await?,
+            Database::Postgres(_) => self.session,
+        };
+        let sql = "UPDATE relay SET position = $1 WHERE name = $2 AND position = $3";
+        let moved = arguments![position, self.follower.name(), self.position];
+        let is_passed = session.execute(sql, moved).await? > 0;
+        if is_passed {
+            session.write_all(writes).await?;
+            session.commit().await?;
+        }
+        Ok(is_passed)
+    }
+}
+
+/// Progress of a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Number of events read.
+    pub events: usize,
+    /// Whether there are more events.
+    pub has_more: bool,
+}
+
+impl Checkpoint {
+    /// No progress.
+    pub const NOTHING: Self = Self {
+        events: 0,
+        has_more: false,
+    };
+
+    /// Progress of reading up to `limit` events.
+    pub(in crate::store) fn through<T>(read: &Rows<T>, limit: u32) -> Self {
+        let events = read.rows.len();
+        Self {
+            events,
+            has_more: read.is_cut || events >= limit as usize,
+        }
+    }
+}
+
+/// Up to `$2` events after `$1`, up to a size limit.
+pub(in crate::store) fn next_events() -> Sql {
+    const NEXT: &str = select_events!("WHERE position > $1 ORDER BY position LIMIT $2");
+    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "data", "position"));
+    Sql::dialects(NEXT, &BOUNDED)
+}

@@ -1,0 +1,315 @@
+//! Reads of the whole database for `order-worker verify`, by pages, so that memory use does not depend on the
+//! number of orders.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use shared::{event::Event, id::OrderId};
+
+use crate::{
+    domain::{order::Order, product::Product, step::StepRow, stock::ProductStock},
+    store::{
+        StoreError,
+        feed::{events::reached, feed_cursor::Positioned},
+        place, postgres,
+        schema::Schema,
+        sql::{
+            byte_limit::{LOT, bounded},
+            database::{Session, Sql, among, arguments, list},
+            row::{
+                event, json, millis, parse, read_step, select_events, select_steps, shelf,
+                timestamp,
+            },
+        },
+        sqlite,
+    },
+};
+
+/// An inconsistent step.
+#[derive(Debug, Clone)]
+pub struct StepAudit {
+    /// The step.
+    pub row: StepRow,
+    /// Time by which its message should have been sent.
+    pub publish_at: Option<Timestamp>,
+}
+
+/// The schema of the database, with what later versions than `known` require.
+async fn schema(snapshot: &mut Session, known: i64) -> Result<Schema, StoreError> {
+    let version = Sql::dialects(
+        "SELECT user_version FROM pragma_user_version",
+        "SELECT coalesce(max(version), 0) FROM _sqlx_migrations",
+    );
+    let version = number(snapshot, version).await?;
+    let needs = if version > known {
+        number(snapshot, "SELECT max(version) FROM schema_needs".into()).await?
+    } else {
+        version
+    };
+    Ok(Schema { version, needs })
+}
+
+async fn number(snapshot: &mut Session, sql: Sql) -> Result<i64, StoreError> {
+    let rows = snapshot.fetch(sql, Vec::new()).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
+}
+
+/// Begins a transaction that reads one moment of the database.
+pub(in crate::store) fn begin() -> Sql {
+    Sql::dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+}
+
+/// A connection to the database that `url` names, in a transaction that reads it as it is now.
+///
+/// # Errors
+/// When it is not there or can't be read.
+pub(in crate::store) async fn open(url: &str) -> anyhow::Result<Session> {
+    let (mut snapshot, known) = if postgres::is_meant(url) {
+        let session = postgres::auditing(url, None).await?;
+        (session, postgres::newest_schema())
+    } else {
+        let session = sqlite::auditing(&sqlite::path(url)?)?;
+        (session, sqlite::newest_schema())
+    };
+    let context = || format!("can't read {}", place(url));
+    snapshot.begin(begin()).await.with_context(context)?;
+    // The snapshot begins with the first read.
+    let first = snapshot.fetch("SELECT position FROM relay", Vec::new());
+    first.await.with_context(context)?;
+    let schema = schema(&mut snapshot, known).await.with_context(context)?;
+    schema.must_be_readable(known).with_context(context)?;
+    Ok(snapshot)
+}
+
+/// Up to `$2` orders after number `$1`, as far as a lot has room: number, id and state, by number.
+pub(in crate::store) fn next_orders() -> Sql {
+    const NEXT: &str =
+        "SELECT number, id, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
+    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "state", "number"));
+    Sql::dialects(NEXT, &BOUNDED)
+}
+
+/// A row, or why it can't be read.
+pub type Audited<T> = Result<T, Unreadable>;
+
+/// A row that can't be read.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// The subject: an order's id, a product's sku.
+    pub subject: String,
+    /// Why.
+    pub why: String,
+}
+
+/// A damaged row is a finding about `subject`; any other error ends the audit.
+pub(in crate::store) fn audited<T>(
+    subject: &str,
+    row: Result<T, StoreError>,
+) -> Result<Audited<T>, StoreError> {
+    match row {
+        Ok(row) => Ok(Ok(row)),
+        Err(StoreError::Corrupt(why)) => Ok(Err(Unreadable {
+            subject: subject.to_owned(),
+            why,
+        })),
+        Err(error) => Err(error),
+    }
+}
+
+/// One moment of the whole database: what is written meanwhile is not seen. Workers may be
+/// running; nothing is locked.
+pub struct Audit {
+    snapshot: Session,
+}
+
+impl Audit {
+    /// Opens the database of `url`.
+    ///
+    /// # Errors
+    /// When it does not exist or can't be read.
+    pub async fn open(url: &str) -> anyhow::Result<Self> {
+        let snapshot = open(url).await?;
+        Ok(Self { snapshot })
+    }
+
+    /// Up to `limit` orders after `number`, by number, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is away, or a row can't be understood.
+    pub async fn orders(
+        &mut self,
+        number: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Audited<Order>)>, StoreError> {
+        let arguments = arguments![number, limit];
+        let read = self.snapshot.fetch_within(LOT, next_orders(), arguments);
+        let read = read.await?;
+        let orders = read.rows.iter().map(|row| {
+            let order = json("order", row.text(2)?);
+            Ok((row.integer(0)?, audited(row.text(1)?, order)?))
+        });
+        orders.collect()
+    }
+
+    /// Orders whose events were partly deleted after their retention period.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn condensed(&mut self) -> Result<HashSet<OrderId>, StoreError> {
+        let sql = "SELECT id FROM orders WHERE condensed_at IS NOT NULL";
+        let rows = self.snapshot.fetch(sql, Vec::new()).await?;
+        rows.iter().map(|row| parse("id", row.text(0)?)).collect()
+    }
+
+    /// All events of `subjects`, by subject and sequence.
+    ///
+    /// # Errors
+    /// When the database is away, or a row can't be understood.
+    pub async fn events(&mut self, subjects: &[String]) -> Result<Vec<Audited<Event>>, StoreError> {
+        let sql = among!(
+            select_events!("WHERE subject"),
+            "ORDER BY subject, sequence"
+        );
+        let rows = self.snapshot.fetch(sql, vec![list(subjects)]).await?;
+        rows.iter()
+            .map(|row| audited(row.text(2)?, event(row).map(|(_, event)| event)))
+            .collect()
+    }
+
+    /// Up to `limit` events after `position` that move stock or make orders.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn stock_events(
+        &mut self,
+        position: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Audited<Positioned>)>, StoreError> {
+        let rows = self
+            .snapshot
+            .fetch(
+                select_events!(
+                    "WHERE position > $1
+                       AND type IN ('stock.reserved', 'stock.released', 'stock.adjusted', 'shipment.shipped', 'shipment.returned')
+                     ORDER BY position
+                     LIMIT $2"
+                ),
+                arguments![position, limit],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let event = event(row).map(|(position, event)| Positioned { position, event });
+                Ok((row.integer(0)?, audited(row.text(2)?, event)?))
+            })
+            .collect()
+    }
+
+    /// All products.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn products(&mut self) -> Result<Vec<Product>, StoreError> {
+        let rows = self
+            .snapshot
+            .fetch("SELECT state FROM products ORDER BY sku", Vec::new())
+            .await?;
+        rows.iter()
+            .map(|row| json("product", row.text(0)?))
+            .collect()
+    }
+
+    /// All stock levels.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn shelves(&mut self) -> Result<ProductStock, StoreError> {
+        let rows = self
+            .snapshot
+            .fetch(
+                "SELECT sku, warehouse, on_hand, reserved FROM shelves",
+                Vec::new(),
+            )
+            .await?;
+        let mut shelves = ProductStock::new();
+        for row in rows {
+            shelf(&row, &mut shelves)?;
+        }
+        Ok(shelves)
+    }
+
+    /// Ids of orders without events, and of events without an order.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn orphans(&mut self) -> Result<Vec<String>, StoreError> {
+        let rows = self
+            .snapshot
+            .fetch(
+                "SELECT subject FROM events
+                 WHERE type = 'order.created' AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = events.subject)
+                 ORDER BY position",
+                Vec::new(),
+            )
+            .await?;
+        rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+    }
+
+    /// Feed consumers whose position is beyond the end of the feed.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn ahead_of_the_feed(&mut self) -> Result<Vec<String>, StoreError> {
+        let reached = reached(&mut self.snapshot).await?;
+        let sql = "SELECT name FROM relay WHERE name <> 'probe' AND position > $1 ORDER BY name";
+        let rows = self.snapshot.fetch(sql, arguments![reached]).await?;
+        rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+    }
+
+    /// Steps that should have been sent before `deadline`, and steps without an order.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn overdue_steps(
+        &mut self,
+        deadline: Timestamp,
+    ) -> Result<Vec<StepAudit>, StoreError> {
+        let rows = self
+            .snapshot
+            .fetch(
+                select_steps!(
+                    "WHERE publish_at < $1 OR NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = steps.order_id)
+                     ORDER BY due_at"
+                ),
+                arguments![millis(deadline)],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let publish_at = row.maybe_integer(5)?.map(timestamp).transpose()?;
+                Ok(StepAudit {
+                    row: read_step(row)?,
+                    publish_at,
+                })
+            })
+            .collect()
+    }
+
+    /// All steps by order.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn all_steps(&mut self) -> Result<HashMap<OrderId, Vec<StepRow>>, StoreError> {
+        let rows = self.snapshot.fetch(select_steps!(""), Vec::new()).await?;
+        let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
+        for row in &rows {
+            let row = read_step(row)?;
+            steps.entry(row.key.order_id).or_default().push(row);
+        }
+        Ok(steps)
+    }
+}

@@ -1,0 +1,182 @@
+//! Reset to the initial state, for demonstrations: deletes orders and restores stock levels to their last count.
+//! Products, customers and endpoints stay; feed positions continue.
+
+use std::collections::BTreeMap;
+
+use shared::{
+    event::{Event, EventData, Origin},
+    id::{Sku, Warehouse},
+};
+
+use crate::{
+    domain::{
+        decision,
+        decision_context::DecisionContext,
+        product::Product,
+        stock::{ProductStock, WarehouseStock},
+        working_set::WorkingSet,
+    },
+    store::{
+        CONFLICTS, Store, StoreError,
+        feed::events::end,
+        sql::{
+            database::{Session, Sql, arguments},
+            row::{event, json, select_events},
+        },
+        transaction::{loaded::Known, save},
+    },
+};
+
+/// What is emptied.
+const EMPTIED: [&str; 9] = [
+    "DELETE FROM orders",
+    "DELETE FROM order_items",
+    "DELETE FROM steps",
+    "DELETE FROM payment_references",
+    "DELETE FROM shelves",
+    "DELETE FROM idempotency",
+    "DELETE FROM dead_letters",
+    "DELETE FROM deliveries",
+    "DELETE FROM figures",
+];
+
+impl Store {
+    /// Resets the database and returns the number of products.
+    ///
+    /// # Errors
+    /// When the database is unavailable; nothing was changed then.
+    pub async fn reset(
+        &self,
+        origin: &Origin,
+        stamp: &DecisionContext,
+    ) -> Result<usize, StoreError> {
+        let mut attempts = 0;
+        loop {
+            match self.try_reset(origin, &mut stamp.clone()).await {
+                // Deadlock with a batch: retry.
+                Err(StoreError::Conflict(why)) if attempts < CONFLICTS => {
+                    attempts += 1;
+                    tracing::debug!(why, "going back waits for those who decide");
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_reset(
+        &self,
+        origin: &Origin,
+        stamp: &mut DecisionContext,
+    ) -> Result<usize, StoreError> {
+        let mut session = self.transaction().await?;
+        // Waits for batches in progress; they are decided again afterwards.
+        let alone = Sql::dialects(
+            "SELECT 1",
+            "LOCK TABLE orders, shelves, products, steps, events IN ACCESS EXCLUSIVE MODE",
+        );
+        session.control(alone).await?;
+        let end = end(&mut session).await?;
+        let counted = counted(&mut session).await?;
+        let products = products(&mut session).await?;
+        for sql in EMPTIED {
+            session.execute(sql, Vec::new()).await?;
+        }
+        let numbers = Sql::dialects("SELECT 1", "ALTER SEQUENCE order_numbers RESTART");
+        session.control(numbers).await?;
+
+        let count = products.len();
+        let (world, known) = begun_again(products, &counted, origin, stamp);
+        save::world(&mut session, &world, &known, stamp.now()).await?;
+        // The first new event follows the last old one, which is deleted. If there are no new events, SQLite's
+        // feed starts again.
+        let old = "DELETE FROM events WHERE position <= $1";
+        session.execute(old, arguments![end]).await?;
+        let told = "UPDATE relay SET position = (SELECT coalesce(min(position), 1) - 1 FROM events)
+                    WHERE name <> 'probe'";
+        session.execute(told, Vec::new()).await?;
+        session.commit().await?;
+        Ok(count)
+    }
+}
+
+type Counted = BTreeMap<(Sku, Warehouse), i64>;
+
+/// The last count of each stock level.
+async fn counted(session: &mut Session) -> Result<Counted, StoreError> {
+    let sql = select_events!("WHERE type = 'stock.adjusted' ORDER BY position");
+    let rows = session.fetch(sql, Vec::new()).await?;
+    let mut counted = Counted::new();
+    for row in &rows {
+        let (_, Event { fact, .. }) = event(row)?;
+        if let EventData::StockAdjusted {
+            sku,
+            warehouse,
+            on_hand,
+            ..
+        } = fact
+        {
+            counted.insert((sku, warehouse), on_hand);
+        }
+    }
+    Ok(counted)
+}
+
+async fn products(session: &mut Session) -> Result<Vec<Product>, StoreError> {
+    let rows = session
+        .fetch("SELECT state FROM products ORDER BY sku", Vec::new())
+        .await?;
+    rows.iter()
+        .map(|row| json("product", row.text(0)?))
+        .collect()
+}
+
+/// Products and stock levels according to the remaining events.
+fn begun_again(
+    products: Vec<Product>,
+    counted: &Counted,
+    origin: &Origin,
+    stamp: &mut DecisionContext,
+) -> (WorkingSet, Known) {
+    let mut world = WorkingSet::default();
+    let mut known = Known::default();
+    for mut product in products {
+        let sku = product.details.sku.clone();
+        let mut facts = vec![EventData::ProductCreated {
+            product: product.details.clone(),
+        }];
+        for ((_, warehouse), on_hand) in counted.iter().filter(|((of, _), _)| *of == sku) {
+            let shelf = WarehouseStock {
+                on_hand: *on_hand,
+                reserved: 0,
+            };
+            put_up(&mut world.shelves, &sku, warehouse, shelf);
+            world.dirty.shelves.insert((sku.clone(), warehouse.clone()));
+            facts.push(EventData::StockAdjusted {
+                sku: sku.clone(),
+                warehouse: warehouse.clone(),
+                on_hand: *on_hand,
+                reason: None,
+                is_removed: !product.is_in(warehouse, shelf),
+            });
+        }
+        if product.is_deleted {
+            facts.push(EventData::ProductDeleted {});
+        }
+        for fact in facts {
+            product.version += 1;
+            let event =
+                decision::event(sku.to_string(), product.version, None, origin, fact, stamp);
+            world.dirty.events.push(event);
+        }
+        product.updated_at = stamp.now();
+        known.products.insert(sku.clone());
+        world.dirty.products.insert(sku.clone());
+        world.products.insert(sku, product);
+    }
+    (world, known)
+}
+
+fn put_up(shelves: &mut ProductStock, sku: &Sku, warehouse: &Warehouse, shelf: WarehouseStock) {
+    let of_product = shelves.entry(sku.clone()).or_default();
+    of_product.insert(warehouse.clone(), shelf);
+}

@@ -1,0 +1,97 @@
+//! Looks up several orders with one query.
+
+use std::collections::HashMap;
+
+use shared::id::OrderId;
+
+use super::read::{OrderAndSteps, fetch_order, orders_and_steps, orders_and_steps_where_id};
+use crate::{
+    domain::{command::Answer, working_set::stand_in_key},
+    store::{
+        Store, StoreError,
+        sql::{
+            byte_limit::{ById, LOT},
+            database::{Row, Session, among, list},
+            row::{json, parse},
+        },
+    },
+};
+
+/// Orders by id, or the reason why they can't be decoded.
+pub(crate) type OrdersById = HashMap<OrderId, Result<OrderAndSteps, StoreError>>;
+
+impl Store {
+    /// Orders by id, up to a size limit. An order that can't be decoded does not affect the others. The id of an
+    /// asynchronous order may refer to another order.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub(crate) async fn orders_by_id(
+        &self,
+        ids: &[OrderId],
+    ) -> Result<ById<OrdersById>, StoreError> {
+        let mut session = self.reader().await?;
+        let mut looked = orders_by_id(&mut session, LOT, ids).await?;
+        let is_missing = |id: &&OrderId| looked.covers(id) && !looked.found.contains_key(id);
+        let missing: Vec<_> = ids.iter().filter(is_missing).collect();
+        if missing.is_empty() {
+            return Ok(looked);
+        }
+        let stand_ins = stand_ins(&mut session, &missing).await?;
+        if !stand_ins.is_empty() {
+            let ids: Vec<_> = stand_ins.iter().map(|(_, order)| *order).collect();
+            let orders = orders_by_id(&mut session, usize::MAX, &ids).await?;
+            for (promised, order) in stand_ins {
+                if let Some(order) = orders.found.get(&order) {
+                    looked.found.insert(promised, order.clone());
+                }
+            }
+        }
+        Ok(looked)
+    }
+}
+
+async fn orders_by_id(
+    session: &mut Session,
+    room: usize,
+    ids: &[OrderId],
+) -> Result<ById<OrdersById>, StoreError> {
+    let read = match ids {
+        [id] => fetch_order(session, *id).await?.into(),
+        ids => {
+            let sql = among!(orders_and_steps_where_id!(), "ORDER BY orders.id");
+            session.fetch_within(room, sql, vec![list(ids)]).await?
+        }
+    };
+    let of_one_order = |row: &Row, next: &Row| row.text(0).ok() == next.text(0).ok();
+    ById::read(&read, |rows| {
+        let orders = rows.chunk_by(of_one_order).filter_map(|rows| {
+            let id = rows.first()?.text(0).and_then(|id| parse("id", id));
+            let order = orders_and_steps(rows).map(|mut orders| orders.pop());
+            let order = order.transpose()?;
+            Some(id.map(|id| (id, order)))
+        });
+        orders.collect()
+    })
+}
+
+/// The orders that ids of asynchronous orders refer to.
+async fn stand_ins(
+    session: &mut Session,
+    promised: &[&OrderId],
+) -> Result<Vec<(OrderId, OrderId)>, StoreError> {
+    let keys: HashMap<_, _> = promised
+        .iter()
+        .map(|id| (stand_in_key(**id), **id))
+        .collect();
+    let sql = among!("SELECT key, answer FROM idempotency WHERE key", "");
+    let rows = session.fetch(sql, vec![list(keys.keys())]).await?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let answer: Answer = json("answer", row.text(1)?)?;
+        if let (Some(promised), Answer::Order(order)) = (keys.get(row.text(0)?), answer) {
+            found.push((*promised, order));
+        }
+    }
+    Ok(found)
+}

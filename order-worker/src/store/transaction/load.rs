@@ -1,0 +1,350 @@
+//! Loads the working set of a batch with at most one statement per table, whatever the size of the batch. Rows
+//! that may be changed are locked as they are loaded, table by table and by key, in the same order by all
+//! workers. SQLite has one writer, whose transaction locks everything.
+
+use std::collections::{BTreeSet, HashMap};
+
+use shared::{
+    customer::Customer,
+    id::{CustomerId, Sku},
+};
+
+use super::loaded::{Known, UnlockedRead};
+use crate::{
+    domain::{
+        load_set::LoadSet,
+        order::Order,
+        product::Product,
+        webhook::{Delivery, Endpoint},
+        working_set::{Recorded, WorkingSet},
+    },
+    store::{
+        StoreError,
+        sql::{
+            byte_limit::BATCH,
+            database::{Session, Sql, among, arguments, list},
+            row::{json, parse, read_step, select_steps, shelf, stock_at, unsigned},
+        },
+    },
+};
+
+pub(in crate::store) async fn world(
+    session: &mut Session,
+    mut needs: LoadSet,
+) -> Result<(WorkingSet, Known), StoreError> {
+    let mut world = WorkingSet::default();
+    // If stock is needed for new orders only, the products are known before anything is read, and other rows are
+    // read-only.
+    let (ordered, locks) = if needs.orders.is_empty() && needs.changed_products.is_empty() {
+        (needs.skus(&HashMap::new()), Locks::Nothing)
+    } else {
+        (BTreeSet::new(), Locks::Rows)
+    };
+    if !(needs.idempotency_keys.is_empty() && ordered.is_empty()) {
+        recorded_and_shelves(session, &mut world, &mut needs, &ordered).await?;
+    }
+    if !needs.external_ids.is_empty() {
+        external_ids(session, &mut world, &needs).await?;
+    }
+    if !needs.orders.is_empty() {
+        orders(session, &mut world, &needs, locks).await?;
+    }
+    let skus = needs.skus(&world.orders);
+    let others: Vec<_> = skus.difference(&ordered).collect();
+    if !others.is_empty() {
+        // Changes of a product or its stock are serialized by the product's row; orders lock the stock levels
+        // only.
+        if !needs.changed_products.is_empty() {
+            changed_products(session, &mut world, &needs.changed_products).await?;
+        }
+        shelves(session, &mut world, &others, locks).await?;
+    }
+    if !needs.changed_customers.is_empty() {
+        changed_customers(session, &mut world, &needs.changed_customers).await?;
+    }
+    // Read after their stock levels are locked: deleting a product locks these too, so the result stays valid.
+    let products = skus.iter().filter(|sku| !world.products.contains_key(sku));
+    let products: Vec<_> = products.collect();
+    if !(products.is_empty() && needs.customers.is_empty() && needs.new_orders == 0) {
+        unlocked(session, &mut world, &products, &needs).await?;
+    }
+    if needs.endpoint_counts {
+        endpoint_counts(session, &mut world).await?;
+    }
+    if !needs.endpoints.is_empty() {
+        endpoints(session, &mut world, &needs).await?;
+    }
+    if !needs.deliveries.is_empty() {
+        deliveries(session, &mut world, &needs).await?;
+    }
+    let unlocked = match locks {
+        Locks::Rows => UnlockedRead::default(),
+        Locks::Nothing => UnlockedRead {
+            orders: world.orders.keys().copied().collect(),
+            products: others.into_iter().cloned().collect(),
+        },
+    };
+    let known = Known {
+        orders: world.orders.keys().copied().collect(),
+        products: world.products.keys().cloned().collect(),
+        customers: world.customers.keys().copied().collect(),
+        endpoints: world.endpoints.keys().copied().collect(),
+        idempotency_keys: world.recorded.keys().cloned().collect(),
+        unlocked,
+        locked_customers: needs.changed_customers.into_iter().collect(),
+    };
+    Ok((world, known))
+}
+
+/// Whether loaded rows are locked.
+#[derive(Clone, Copy)]
+enum Locks {
+    Rows,
+    Nothing,
+}
+
+/// Idempotency records, and the locked stock levels of these products.
+async fn recorded_and_shelves(
+    session: &mut Session,
+    world: &mut WorkingSet,
+    needs: &mut LoadSet,
+    skus: &BTreeSet<Sku>,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT 'shelf', sku, warehouse, on_hand, reserved, NULL, NULL FROM shelves
+         WHERE sku IN (SELECT value FROM json_each($2))
+         UNION ALL
+         SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
+         WHERE key IN (SELECT value FROM json_each($1))",
+        "WITH locked AS (
+             SELECT sku, warehouse, on_hand, reserved FROM shelves
+             WHERE sku = ANY($2) ORDER BY sku, warehouse FOR UPDATE
+         )
+         SELECT 'shelf', sku, warehouse, on_hand, reserved, NULL, NULL FROM locked
+         UNION ALL
+         SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
+         WHERE key = ANY($1)",
+    );
+    let arguments = arguments![list(&needs.idempotency_keys), list(skus)];
+    for row in session.fetch(sql, arguments).await? {
+        if row.text(0)? == "shelf" {
+            stock_at(&row, 1, &mut world.shelves)?;
+            continue;
+        }
+        let (answer, outcome) = (row.maybe_text(5)?, row.maybe_text(6)?);
+        let recorded = Recorded {
+            fingerprint: row.text(2)?.to_owned(),
+            answer: answer.map(|text| json("answer", text)).transpose()?,
+            outcome: outcome.map(|text| json("outcome", text)).transpose()?,
+        };
+        if let (Some(answer), None) = (&recorded.answer, &recorded.outcome) {
+            needs.add_answer(answer);
+        }
+        world.recorded.insert(row.text(1)?.to_owned(), recorded);
+    }
+    Ok(())
+}
+
+async fn orders(
+    session: &mut Session,
+    world: &mut WorkingSet,
+    needs: &LoadSet,
+    locks: Locks,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM orders WHERE id IN (SELECT value FROM json_each($1))",
+        match locks {
+            Locks::Rows => "SELECT state FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+            Locks::Nothing => "SELECT state FROM orders WHERE id = ANY($1)",
+        },
+    );
+    // A single command is loaded whatever its size.
+    let room = if needs.commands > 1 {
+        BATCH
+    } else {
+        usize::MAX
+    };
+    let ids = list(&needs.orders);
+    let read = session.fetch_within(room, sql, vec![ids.clone()]).await?;
+    if read.is_cut {
+        return Err(StoreError::TooLarge);
+    }
+    for row in read.rows {
+        let order: Order = json("order", row.text(0)?)?;
+        world.orders.insert(order.id, order);
+    }
+    let sql = among!(select_steps!("WHERE order_id"), "");
+    for row in session.fetch(sql, vec![ids]).await? {
+        let step = read_step(&row)?;
+        world.steps.insert(step.key.clone(), step);
+    }
+    Ok(())
+}
+
+async fn external_ids(
+    session: &mut Session,
+    world: &mut WorkingSet,
+    needs: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = among!(
+        "SELECT storefront, external_id, id FROM orders WHERE external_id",
+        ""
+    );
+    let names = list(needs.external_ids.iter().map(|(_, name)| name));
+    for row in session.fetch(sql, vec![names]).await? {
+        let name = (parse("storefront", row.text(0)?)?, row.text(1)?.to_owned());
+        world
+            .external_ids
+            .insert(name, parse("order", row.text(2)?)?);
+    }
+    Ok(())
+}
+
+async fn shelves(
+    session: &mut Session,
+    world: &mut WorkingSet,
+    skus: &[&Sku],
+    locks: Locks,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT sku, warehouse, on_hand, reserved FROM shelves
+         WHERE sku IN (SELECT value FROM json_each($1))",
+        match locks {
+            Locks::Rows => {
+                "SELECT sku, warehouse, on_hand, reserved FROM shelves
+                 WHERE sku = ANY($1) ORDER BY sku, warehouse FOR UPDATE"
+            }
+            Locks::Nothing => {
+                "SELECT sku, warehouse, on_hand, reserved FROM shelves WHERE sku = ANY($1)"
+            }
+        },
+    );
+    for row in session.fetch(sql, vec![list(skus)]).await? {
+        shelf(&row, &mut world.shelves)?;
+    }
+    Ok(())
+}
+
+async fn changed_products(
+    session: &mut Session,
+    world: &mut WorkingSet,
+    skus: &[Sku],
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM products WHERE sku IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM products WHERE sku = ANY($1) ORDER BY sku FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(skus)]).await? {
+        let product: Product = json("product", row.text(0)?)?;
+        world.products.insert(product.details.sku.clone(), product);
+    }
+    Ok(())
+}
+
+async fn changed_customers(
+    session: &mut Session,
+    world: &mut WorkingSet,
+    ids: &[CustomerId],
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM customers WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM customers WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(ids)]).await? {
+        let customer: Customer = json("customer", row.text(0)?)?;
+        world.customers.insert(customer.id, customer);
+    }
+    Ok(())
+}
+
+/// Rows that are read without a lock: products, customers of new orders, and order numbers (gapless in SQLite,
+/// from a sequence in PostgreSQL).
+async fn unlocked(
+    session: &mut Session,
+    world: &mut WorkingSet,
+    products: &[&Sku],
+    needs: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT 'product', state, NULL FROM products WHERE sku IN (SELECT value FROM json_each($1))
+         UNION ALL
+         SELECT 'customer', state, NULL FROM customers WHERE id IN (SELECT value FROM json_each($2))
+         UNION ALL
+         SELECT 'number', NULL, coalesce(max(number), 0) + 1 FROM orders",
+        "SELECT 'product', state, NULL::bigint FROM products WHERE sku = ANY($1)
+         UNION ALL
+         SELECT 'customer', state, NULL FROM customers WHERE id = ANY($2)
+         UNION ALL
+         SELECT 'number', NULL, nextval('order_numbers') FROM generate_series(1, $3)",
+    );
+    let mut drawn = Vec::new();
+    let arguments = arguments![list(products), list(&needs.customers), needs.new_orders];
+    for row in session.fetch(sql, arguments).await? {
+        match row.text(0)? {
+            "product" => {
+                let product: Product = json("product", row.text(1)?)?;
+                world.products.insert(product.details.sku.clone(), product);
+            }
+            "customer" => {
+                let customer: Customer = json("customer", row.text(1)?)?;
+                world.customers.insert(customer.id, customer);
+            }
+            _ => drawn.push(row.integer(2)?),
+        }
+    }
+    let count = i64::from(needs.new_orders);
+    world.numbers = match drawn[..] {
+        [first] => (first..first + count).collect(),
+        _ => drawn.into(),
+    };
+    Ok(())
+}
+
+async fn endpoint_counts(session: &mut Session, world: &mut WorkingSet) -> Result<(), StoreError> {
+    let sql = "SELECT storefront, count(*) FROM webhook_endpoints WHERE NOT is_deleted GROUP BY storefront";
+    for row in session.fetch(sql, Vec::new()).await? {
+        let owner = row.maybe_text(0)?.map(|name| parse("storefront", name));
+        let count = unsigned("count", row.integer(1)?)?;
+        world.endpoint_counts.insert(owner.transpose()?, count);
+    }
+    Ok(())
+}
+
+async fn endpoints(
+    session: &mut Session,
+    world: &mut WorkingSet,
+    needs: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM webhook_endpoints WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM webhook_endpoints WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(&needs.endpoints)]).await? {
+        let endpoint: Endpoint = json("endpoint", row.text(0)?)?;
+        world.endpoints.insert(endpoint.id, endpoint);
+    }
+    Ok(())
+}
+
+async fn deliveries(
+    session: &mut Session,
+    world: &mut WorkingSet,
+    needs: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM deliveries WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM deliveries WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(&needs.deliveries)]).await? {
+        let delivery: Delivery = json("delivery", row.text(0)?)?;
+        world.forgotten_events.insert(delivery.event_id);
+        world.deliveries.insert(delivery.id, delivery);
+    }
+    let sql = among!("SELECT id FROM events WHERE id", "");
+    let told = list(&world.forgotten_events);
+    for row in session.fetch(sql, vec![told]).await? {
+        let kept = parse("event", row.text(0)?)?;
+        world.forgotten_events.remove(&kept);
+    }
+    Ok(())
+}
