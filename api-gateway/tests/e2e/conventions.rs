@@ -377,8 +377,11 @@ async fn every_list_refuses_an_invalid_cursor() {
     let mut lists = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         let parameters = item["get"]["parameters"].as_array();
-        let has_cursor = parameters
-            .is_some_and(|parameters| parameters.iter().any(|one| one["name"] == "cursor"));
+        let has_cursor = parameters.is_some_and(|parameters| {
+            parameters
+                .iter()
+                .any(|parameter| parameter["name"] == "cursor")
+        });
         if !has_cursor {
             continue;
         }
@@ -429,7 +432,7 @@ async fn every_list_refuses_an_invalid_cursor() {
                 .as_array()
                 .unwrap()
                 .iter()
-                .map(|one| one["sku"].clone()),
+                .map(|product| product["sku"].clone()),
         );
         match page["next_cursor"].as_str() {
             Some(cursor) => path = format!("/v1/products?limit=1&cursor={cursor}"),
@@ -441,7 +444,7 @@ async fn every_list_refuses_an_invalid_cursor() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| one["sku"].clone())
+        .map(|product| product["sku"].clone())
         .collect();
     assert_eq!(seen, all);
     assert_eq!(seen.len(), 4);

@@ -29,7 +29,9 @@ impl System {
 
 fn shipped(order: &Value) -> Vec<&Value> {
     let shipments = order["shipments"].as_array().unwrap().iter();
-    shipments.filter(|one| one["status"] == "shipped").collect()
+    shipments
+        .filter(|shipment| shipment["status"] == "shipped")
+        .collect()
 }
 
 #[tokio::test]
@@ -262,11 +264,11 @@ async fn shipper_webhook_changes_only_the_named_shipments() {
 /// Shipments that were not withdrawn, by tracking number.
 fn shipped_or_arrived(order: &Value) -> Value {
     let shipments = order["shipments"].as_array().unwrap().iter();
-    let all = shipments.filter(|one| one["status"] != "cancelled");
-    all.map(|one| {
+    let all = shipments.filter(|shipment| shipment["status"] != "cancelled");
+    all.map(|shipment| {
         (
-            one["tracking_number"].as_str().unwrap().to_owned(),
-            one.clone(),
+            shipment["tracking_number"].as_str().unwrap().to_owned(),
+            shipment.clone(),
         )
     })
     .collect()
@@ -290,8 +292,10 @@ async fn operators_record_shipment_events_and_cancel_unshipped_items() {
     let order = system.get(&path).await.expect(200);
     let of = |status: &str| {
         let all = order["shipments"].as_array().unwrap().iter();
-        let found = all.filter(|one| one["status"] == status);
-        let found: Vec<&str> = found.map(|one| one["id"].as_str().unwrap()).collect();
+        let found = all.filter(|shipment| shipment["status"] == status);
+        let found: Vec<&str> = found
+            .map(|shipment| shipment["id"].as_str().unwrap())
+            .collect();
         assert_eq!(found.len(), 1, "{status}: {order}");
         format!("{path}/shipments/{}", found[0])
     };

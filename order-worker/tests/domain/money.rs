@@ -78,7 +78,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
         }
         RandomAction::Webhook(update) => drop(shop.webhook(id, ShipmentUpdate::ALL[update])),
         RandomAction::ProviderEvent(what, is_notified) => {
-            shop.provider_event(id, what, is_notified)
+            shop.provider_event(id, what, is_notified);
         }
         RandomAction::Notify => shop.notify(id),
         RandomAction::ExecuteStep(index, mode) => {
@@ -134,7 +134,7 @@ proptest! {
         let mut shop = Shop::with_stock(&[("A", "east", 3), ("A", "west", 3)]);
         (shop.prepares, shop.captures_in_parts) = (prepares, captures_in_parts);
         let id = shop.order(&[("A", 4)]).unwrap();
-        let has_failed = |one: &RandomAction| matches!(one, RandomAction::ProviderEvent(ProviderEvent::RefundFailed(_), _));
+        let has_failed = |action: &RandomAction| matches!(action, RandomAction::ProviderEvent(ProviderEvent::RefundFailed(_), _));
         let has_failed = random_actions.iter().any(has_failed);
         for random_action in random_actions {
             apply_action(&mut shop, id, random_action);

@@ -36,7 +36,7 @@ impl Shop {
     fn statuses(&self, id: OrderId) -> Vec<(String, ShipmentStatus)> {
         let shipments = self.world.orders[&id].shipments.iter();
         shipments
-            .map(|one| (one.tracking_number.clone(), one.status))
+            .map(|shipment| (shipment.tracking_number.clone(), shipment.status))
             .collect()
     }
 
@@ -194,8 +194,8 @@ fn plausible_timestamps_of_the_shipper_are_used() {
     let now = shop.clock;
     let delivered_at = |shop: &Shop, number: &str| {
         let mut all = shop.stored_order(id).shipments.iter();
-        let has = |one: &&Shipment| {
-            one.tracking_number == number && one.status == ShipmentStatus::Delivered
+        let has = |shipment: &&Shipment| {
+            shipment.tracking_number == number && shipment.status == ShipmentStatus::Delivered
         };
         all.find(has).unwrap().delivered_at.unwrap()
     };
@@ -381,7 +381,10 @@ fn items_are_shipped_from_the_named_warehouse() {
         (shop.stock_level("A", "east"), shop.stock_level("A", "west")),
         ((0, 0), (5, 4))
     );
-    let left = shop.stored_order(id).left().flat_map(|one| &one.items);
+    let left = shop
+        .stored_order(id)
+        .left()
+        .flat_map(|shipment| &shipment.items);
     let left: Vec<_> = left
         .map(|item| (item.warehouse.as_str(), item.quantity.get()))
         .collect();
@@ -466,7 +469,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
 
 fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
     let before = shop.stored_order(id).clone();
-    let shipment = |index: usize| before.shipments.get(index).map(|one| one.id);
+    let shipment = |index: usize| before.shipments.get(index).map(|shipment| shipment.id);
     match random_action {
         RandomAction::Ship {
             sku,
@@ -498,17 +501,25 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
             let kind = update.as_str().strip_prefix("shipment.").unwrap();
             let done = shop.update_shipment(id, kind, selector);
             // Only the named shipments change.
-            let is_named = |one: &Shipment| match (named_id, number) {
-                (Some(named_id), _) => one.id == named_id,
-                (None, Some(number)) => one.tracking_number == format!("T{number}"),
+            let is_named = |shipment: &Shipment| match (named_id, number) {
+                (Some(named_id), _) => shipment.id == named_id,
+                (None, Some(number)) => shipment.tracking_number == format!("T{number}"),
                 (None, None) => true,
             };
-            let is_new = |one: &Shipment| before.shipments.iter().all(|old| old.id != one.id);
+            let is_new =
+                |shipment: &Shipment| before.shipments.iter().all(|old| old.id != shipment.id);
             let after = shop.stored_order(id);
-            for one in &before.shipments {
-                assert!(is_named(one) || after.shipments.contains(one), "{one:?}");
+            for shipment in &before.shipments {
+                assert!(
+                    is_named(shipment) || after.shipments.contains(shipment),
+                    "{shipment:?}"
+                );
             }
-            let made = after.shipments.iter().filter(|one| is_new(one)).count();
+            let made = after
+                .shipments
+                .iter()
+                .filter(|shipment| is_new(shipment))
+                .count();
             let may_make =
                 named_id.is_none() && (number.is_none() || update == ShipmentUpdate::Shipped);
             assert!(may_make || made == 0);

@@ -286,13 +286,13 @@ impl Shop {
         mode: ProviderMode,
     ) -> StepResult {
         let due = Due::of(order, &self.history(order.id));
-        let at_provider = self.provider.entry(order.id).or_default();
+        let payment = self.provider.entry(order.id).or_default();
         let declined = |message: &str| StepResult::Declined {
             code: "declined".to_owned(),
             message: message.to_owned(),
         };
         match step {
-            Step::AuthorizePayment if at_provider.is_voided => declined("voided"),
+            Step::AuthorizePayment if payment.is_voided => declined("voided"),
             Step::AuthorizePayment if self.prepares && order.payment.reference.is_none() => {
                 StepResult::Prepared {
                     provider: "sandbox".to_owned(),
@@ -300,85 +300,80 @@ impl Shop {
                 }
             }
             Step::AuthorizePayment
-                if at_provider.awaits_action
+                if payment.awaits_action
                     || (mode == ProviderMode::RequiresAction
                         && self.prepares
-                        && at_provider.authorizations == 0
-                        && !at_provider.is_declined) =>
+                        && payment.authorizations == 0
+                        && !payment.is_declined) =>
             {
-                at_provider.awaits_action = true;
+                payment.awaits_action = true;
                 StepResult::ActionRequired(action())
             }
             // The same key gets the same result.
             Step::AuthorizePayment
-                if at_provider.is_declined
-                    || (mode == ProviderMode::Declines && at_provider.authorizations == 0) =>
+                if payment.is_declined
+                    || (mode == ProviderMode::Declines && payment.authorizations == 0) =>
             {
-                at_provider.is_declined = true;
+                payment.is_declined = true;
                 declined("insufficient funds")
             }
             Step::AuthorizePayment => {
-                if at_provider.authorizations == 0 {
-                    at_provider.authorizations = 1;
-                    at_provider.amount = order.total;
+                if payment.authorizations == 0 {
+                    payment.authorizations = 1;
+                    payment.amount = order.total;
                 }
                 let reference = format!("ref-{}", order.number);
                 StepResult::Authorized {
                     provider: "sandbox".to_owned(),
                     reference,
-                    amount: at_provider.amount,
+                    amount: payment.amount,
                 }
             }
-            Step::VoidPayment if at_provider.captured > 0 => {
-                StepResult::Stands(payment_state(order, at_provider))
+            Step::VoidPayment if payment.captured > 0 => {
+                StepResult::Stands(payment_state(order, payment))
             }
-            Step::CheckPayment => StepResult::Stands(payment_state(order, at_provider)),
+            Step::CheckPayment => StepResult::Stands(payment_state(order, payment)),
             Step::VoidPayment => {
-                at_provider.is_voided = true;
-                at_provider.awaits_action = false;
+                payment.is_voided = true;
+                payment.awaits_action = false;
                 StepResult::Voided {
-                    reference: (at_provider.authorizations > 0)
+                    reference: (payment.authorizations > 0)
                         .then(|| format!("ref-{}", order.number)),
                 }
             }
             Step::CapturePayment => {
-                let amount_due = order.capture_due();
+                let requested = order.capture_due();
                 assert!(
-                    amount_due <= due.capture.max(order.payment.captured),
-                    "{amount_due}: {due:?}"
+                    requested <= due.capture.max(order.payment.captured),
+                    "{requested}: {due:?}"
                 );
-                if at_provider.is_voided
-                    || (at_provider.is_closed && amount_due > at_provider.captured)
-                {
-                    return StepResult::Stands(payment_state(order, at_provider));
+                if payment.is_voided || (payment.is_closed && requested > payment.captured) {
+                    return StepResult::Stands(payment_state(order, payment));
                 }
                 assert_eq!(
-                    at_provider.authorizations, 1,
+                    payment.authorizations, 1,
                     "capture without an authorization"
                 );
                 let is_last = order.has_all_left();
-                if self.captures_in_parts || is_last || amount_due == at_provider.amount {
-                    at_provider.captured = at_provider.captured.max(amount_due);
-                    at_provider.is_closed |= is_last && at_provider.captured > 0;
+                if self.captures_in_parts || is_last || requested == payment.amount {
+                    payment.captured = payment.captured.max(requested);
+                    payment.is_closed |= is_last && payment.captured > 0;
                 }
                 StepResult::Captured {
-                    amount: at_provider.captured,
-                    asked: amount_due,
+                    amount: payment.captured,
+                    asked: requested,
                     is_last,
                 }
             }
             Step::RefundPayment => {
-                let amount_due = order.refund_due.max(order.payment.refunded);
+                let requested = order.refund_due.max(order.payment.refunded);
                 assert!(
-                    amount_due <= due.refund.max(order.payment.refunded),
-                    "{amount_due}: {due:?}"
+                    requested <= due.refund.max(order.payment.refunded),
+                    "{requested}: {due:?}"
                 );
-                at_provider.refunded = at_provider
-                    .refunded
-                    .max(amount_due)
-                    .min(at_provider.captured);
+                payment.refunded = payment.refunded.max(requested).min(payment.captured);
                 StepResult::Refunded {
-                    amount: at_provider.refunded,
+                    amount: payment.refunded,
                 }
             }
             Step::RequestShipment(warehouse) => StepResult::Announced {
@@ -392,31 +387,31 @@ impl Shop {
 
     /// Applies an action at the provider, with or without a notification.
     pub(crate) fn provider_event(&mut self, id: OrderId, what: ProviderEvent, is_notified: bool) {
-        let at_provider = self.provider.entry(id).or_default();
+        let payment = self.provider.entry(id).or_default();
         let is_authorized =
-            at_provider.authorizations == 1 && !at_provider.is_voided && at_provider.captured == 0;
+            payment.authorizations == 1 && !payment.is_voided && payment.captured == 0;
         match what {
-            ProviderEvent::Authenticated if at_provider.awaits_action => {
-                at_provider.awaits_action = false;
-                at_provider.authorizations = 1;
-                at_provider.amount = self.world.orders[&id].total;
+            ProviderEvent::Authenticated if payment.awaits_action => {
+                payment.awaits_action = false;
+                payment.authorizations = 1;
+                payment.amount = self.world.orders[&id].total;
             }
-            ProviderEvent::AuthenticationFailed if at_provider.awaits_action => {
-                at_provider.awaits_action = false;
-                at_provider.is_declined = true;
+            ProviderEvent::AuthenticationFailed if payment.awaits_action => {
+                payment.awaits_action = false;
+                payment.is_declined = true;
             }
-            ProviderEvent::Expired if is_authorized => at_provider.is_voided = true,
-            ProviderEvent::Expired if at_provider.captured > 0 => at_provider.is_closed = true,
-            ProviderEvent::Captured if is_authorized => at_provider.captured = at_provider.amount,
+            ProviderEvent::Expired if is_authorized => payment.is_voided = true,
+            ProviderEvent::Expired if payment.captured > 0 => payment.is_closed = true,
+            ProviderEvent::Captured if is_authorized => payment.captured = payment.amount,
             ProviderEvent::PartlyCaptured(amount) if is_authorized => {
-                at_provider.captured = amount.min(at_provider.amount);
-                at_provider.is_closed = true;
+                payment.captured = amount.min(payment.amount);
+                payment.is_closed = true;
             }
             ProviderEvent::Refunded(amount) => {
-                at_provider.refunded = (at_provider.refunded + amount).min(at_provider.captured);
+                payment.refunded = (payment.refunded + amount).min(payment.captured);
             }
             ProviderEvent::RefundFailed(amount) => {
-                at_provider.refunded = (at_provider.refunded - amount).max(0)
+                payment.refunded = (payment.refunded - amount).max(0)
             }
             _ => return,
         }
@@ -545,12 +540,12 @@ impl Shop {
                 );
             }
         }
-        for (id, at_provider) in &self.provider {
+        for (id, payment) in &self.provider {
             assert!(
-                at_provider.authorizations <= 1
-                    && at_provider.captured <= at_provider.amount
-                    && at_provider.refunded <= at_provider.captured,
-                "{id}: {at_provider:?}"
+                payment.authorizations <= 1
+                    && payment.captured <= payment.amount
+                    && payment.refunded <= payment.captured,
+                "{id}: {payment:?}"
             );
         }
     }
@@ -558,7 +553,7 @@ impl Shop {
     /// Checks that payments agree with the provider when nothing is in flight.
     pub(crate) fn check_settled(&self) {
         for order in self.world.orders.values() {
-            let at_provider = self.provider.get(&order.id).cloned().unwrap_or_default();
+            let payment = self.provider.get(&order.id).cloned().unwrap_or_default();
             let expected = match order.payment.status {
                 PaymentStatus::Authorized => (1, 0, 0, false),
                 PaymentStatus::Captured
@@ -566,19 +561,19 @@ impl Shop {
                 | PaymentStatus::Refunded => {
                     (1, order.payment.captured, order.payment.refunded, false)
                 }
-                PaymentStatus::Voided => (at_provider.authorizations, 0, 0, true),
+                PaymentStatus::Voided => (payment.authorizations, 0, 0, true),
                 // A voided payment may have been voided before the failure was known.
-                PaymentStatus::Failed => (at_provider.authorizations, 0, 0, at_provider.is_voided),
+                PaymentStatus::Failed => (payment.authorizations, 0, 0, payment.is_voided),
                 PaymentStatus::Pending => {
                     panic!("order {} is {:?}", order.number, order.payment.status)
                 }
             };
             assert_eq!(
                 (
-                    at_provider.authorizations,
-                    at_provider.captured,
-                    at_provider.refunded,
-                    at_provider.is_voided
+                    payment.authorizations,
+                    payment.captured,
+                    payment.refunded,
+                    payment.is_voided
                 ),
                 expected,
                 "{order:?}"
@@ -654,8 +649,8 @@ fn action() -> NextAction {
     }
 }
 
-fn payment_state(order: &Order, at_provider: &ProviderPayment) -> PaymentState {
-    let hold = match at_provider {
+fn payment_state(order: &Order, payment: &ProviderPayment) -> PaymentState {
+    let hold = match payment {
         ProviderPayment {
             is_voided: true, ..
         } => Authorization::Cancelled,
@@ -672,16 +667,14 @@ fn payment_state(order: &Order, at_provider: &ProviderPayment) -> PaymentState {
         ProviderPayment {
             authorizations: 0, ..
         } => Authorization::Pending,
-        _ => Authorization::Authorized(at_provider.amount),
+        _ => Authorization::Authorized(payment.amount),
     };
     PaymentState {
         reference: format!("ref-{}", order.number),
         hold,
-        captured: at_provider.captured,
-        refunded: at_provider.refunded,
-        is_closed: at_provider.is_voided
-            || at_provider.is_closed
-            || at_provider.captured == at_provider.amount,
+        captured: payment.captured,
+        refunded: payment.refunded,
+        is_closed: payment.is_voided || payment.is_closed || payment.captured == payment.amount,
         version: order.version,
     }
 }
