@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_list_headers_are_joined_and_repeated_single_headers_refused() {
+    fn several_lines_are_one_list_and_what_stands_alone_is_there_once() {
         let twice = headers(&[("if-match", "\"1\""), ("if-match", "\"2\"")]);
         let name = HeaderName::from_static("if-match");
         assert_eq!(list(&twice, &name).unwrap().unwrap(), "\"1\", \"2\"");

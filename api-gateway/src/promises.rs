@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_belongs_to_one_order_and_number_of_keys_is_limited() {
+    fn one_key_stands_for_one_order_and_few_are_remembered() {
         let promises = Promises::default();
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         assert!(promises.note("a".to_owned(), one));

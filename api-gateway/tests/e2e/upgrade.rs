@@ -37,10 +37,10 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         .env("DATABASE_URL", store.url())
         .output();
     let audit = audit.unwrap();
-    let stderr = String::from_utf8_lossy(&audit.stderr);
+    let said = String::from_utf8_lossy(&audit.stderr);
     assert!(
-        !audit.status.success() && stderr.contains("its schema is of version"),
-        "{stderr}"
+        !audit.status.success() && said.contains("its schema is of version"),
+        "{said}"
     );
     let system = System::start_with_store(folder, store, WORKER).await;
 
