@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn preferences_are_read_around_quoted_strings() {
+    fn preferences_are_parsed_with_quoted_strings() {
         let named = |lines: &[&'static str]| {
             let lines: Vec<_> = lines.iter().map(|line| ("prefer", *line)).collect();
             let read = preferences(&headers(&lines)).into_iter();

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_have_one_spelling() {
+    fn ids_are_parsed_in_one_spelling_only() {
         assert!(
             "0192f0c1-2345-7abc-8def-0123456789ab"
                 .parse::<OrderId>()

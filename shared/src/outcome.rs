@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn code_serializes_as_it_prints() {
+    fn error_code_serializes_as_it_is_displayed() {
         for code in [
             Code::InvalidRequest,
             Code::IdempotencyInProgress,

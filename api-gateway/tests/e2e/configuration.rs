@@ -116,12 +116,12 @@ async fn health_command_reports_readiness() {
         (WORKER, "WORKER_HTTP_ADDR", worker),
         ("api-gateway", "HTTP_ADDR", gateway),
     ] {
-        // A server that listens on all interfaces is called over the loopback.
+        // The health command calls a server that listens on all interfaces over the loopback interface.
         let port = address.rsplit(':').next().unwrap();
         for address in [address.clone(), format!("0.0.0.0:{port}")] {
-            let asked = program(name, &["health"], &[(variable, &address)]);
-            assert!(asked.status.success(), "{}", stderr_text(&asked));
-            assert_eq!(stdout_text(&asked), "ready\n");
+            let output = program(name, &["health"], &[(variable, &address)]);
+            assert!(output.status.success(), "{}", stderr_text(&output));
+            assert_eq!(stdout_text(&output), "ready\n");
         }
         let nobody = program(name, &["health"], &[(variable, "127.0.0.1:9")]);
         assert!(!nobody.status.success());
@@ -159,7 +159,7 @@ fn help_and_readme_list_all_variables_and_completions_work() {
         for variable in own.iter().chain(&common) {
             assert!(
                 stdout_text(&help).contains(variable),
-                "{name} --help does not know {variable}"
+                "{name} --help does not list {variable}"
             );
             assert!(
                 readme.contains(&format!("`{variable}`")),

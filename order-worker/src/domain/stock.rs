@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn single_warehouse_with_everything_is_one_shipment() {
+    fn single_warehouse_with_all_items_gives_one_shipment() {
         let shelves = shelves(&[
             ("A", "east", 9, 0),
             ("A", "west", 5, 0),

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn few_requests_do_not_shorten_the_delay_set_by_a_crowd() {
+    fn few_requests_do_not_shorten_the_delay_set_by_many() {
         let until = BusyUntil::default();
         until.note(0, CROWD, 0);
         until.note(1, 1, 0);

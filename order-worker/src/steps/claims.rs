@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_later_attempt_waits_for_the_earlier_one_and_is_not_lost() {
+    async fn later_attempt_waits_for_the_earlier_one_and_then_runs() {
         let (claims, key) = (Claims::default(), key());
         let first = claims.try_claim(&key).unwrap();
         assert!(claims.try_claim(&key).is_none());

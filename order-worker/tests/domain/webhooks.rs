@@ -22,7 +22,7 @@ use crate::shop::operator;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-fn refused() -> Answered {
+fn failed_response() -> Answered {
     Answered {
         response_code: Some(500),
         latency_ms: 3,
@@ -31,7 +31,7 @@ fn refused() -> Answered {
     }
 }
 
-fn taken() -> Answered {
+fn successful_response() -> Answered {
     Answered {
         response_code: Some(200),
         latency_ms: 3,
@@ -66,13 +66,13 @@ impl Fixture {
         };
         let seed = self.now.as_millisecond().unsigned_abs();
         let mut stamp = DecisionContext::new(self.now, seed);
-        let told = carry_out(&mut self.world, command, &rules, &mut stamp);
-        told.outcome.map(|value| value.value())
+        let reply = carry_out(&mut self.world, command, &rules, &mut stamp);
+        reply.outcome.map(|value| value.value())
     }
 
     fn endpoint(&mut self, body: Value) -> Result<EndpointId, Failure> {
         let Request::CreateEndpoint(new) = Request::read("webhook_endpoint.create", body)? else {
-            unreachable!("it is what was asked for")
+            unreachable!("the request was parsed as another type")
         };
         let made = self.carry_out(&Command::Request {
             caller: operator(),
@@ -151,7 +151,7 @@ impl Fixture {
         refused.unwrap_err().code
     }
 
-    fn kinds(&self) -> Vec<&'static str> {
+    fn event_types(&self) -> Vec<&'static str> {
         self.world
             .dirty
             .events
@@ -162,7 +162,7 @@ impl Fixture {
 }
 
 #[test]
-fn delivery_of_a_deleted_event_fails_without_blaming_the_endpoint() {
+fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
     let mut fixture = Fixture::new();
     let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))
@@ -170,7 +170,7 @@ fn delivery_of_a_deleted_event_fails_without_blaming_the_endpoint() {
     let id = fixture.delivery(endpoint);
     let event_id = fixture.world.deliveries[&id].event_id;
     fixture.world.forgotten_events.insert(event_id);
-    assert_eq!(fixture.attempt_until_done(id, &refused()).0, 1);
+    assert_eq!(fixture.attempt_until_done(id, &failed_response()).0, 1);
     let delivery = &fixture.world.deliveries[&id];
     assert_eq!(delivery.status, DeliveryStatus::Failed);
     assert_eq!(delivery.due_at, None);
@@ -182,7 +182,7 @@ fn delivery_of_a_deleted_event_fails_without_blaming_the_endpoint() {
     let id = fixture.delivery(endpoint);
     let event_id = fixture.world.deliveries[&id].event_id;
     fixture.world.forgotten_events.insert(event_id);
-    fixture.attempt_until_done(id, &taken());
+    fixture.attempt_until_done(id, &successful_response());
     assert_eq!(
         fixture.world.deliveries[&id].status,
         DeliveryStatus::Succeeded
@@ -197,7 +197,7 @@ fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
         .unwrap();
     let id = fixture.delivery(endpoint);
     let began = fixture.now;
-    let (attempts, ended) = fixture.attempt_until_done(id, &refused());
+    let (attempts, ended) = fixture.attempt_until_done(id, &failed_response());
     assert!(ended.duration_since(began) >= RETRY_FOR);
     assert!(ended.duration_since(began) < RETRY_FOR + SignedDuration::from_hours(3));
     assert!((15..60).contains(&attempts), "{attempts}");
@@ -208,7 +208,10 @@ fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
         (given_up.is_enabled, given_up.disabled_reason),
         (false, Some(DisabledReason::Failing))
     );
-    assert_eq!(fixture.kinds().last(), Some(&"webhook_endpoint.disabled"));
+    assert_eq!(
+        fixture.event_types().last(),
+        Some(&"webhook_endpoint.disabled")
+    );
 }
 
 #[test]
@@ -229,13 +232,13 @@ fn endpoint_is_not_disabled_for_one_failing_delivery() {
                 endpoint_id: endpoint,
                 id: poison,
                 attempt,
-                answered: refused(),
+                answered: failed_response(),
             })
             .unwrap();
     }
-    fixture.attempt_until_done(fine, &taken());
+    fixture.attempt_until_done(fine, &successful_response());
     assert_eq!(fixture.world.endpoints[&endpoint].failing_since, None);
-    fixture.attempt_until_done(poison, &refused());
+    fixture.attempt_until_done(poison, &failed_response());
     assert_eq!(
         fixture.world.deliveries[&poison].status,
         DeliveryStatus::Failed
@@ -251,7 +254,7 @@ fn result_of_an_unexpected_attempt_is_ignored() {
         .unwrap();
     let id = fixture.delivery(endpoint_id);
     for attempt in [0, 2, 7] {
-        let answered = taken();
+        let answered = successful_response();
         fixture
             .carry_out(&Command::FinishDelivery {
                 endpoint_id,
@@ -265,9 +268,9 @@ fn result_of_an_unexpected_attempt_is_ignored() {
         fixture.world.deliveries[&id].status,
         DeliveryStatus::Pending
     );
-    fixture.attempt_until_done(id, &taken());
+    fixture.attempt_until_done(id, &successful_response());
     // The result is delivered again, as if a worker died after storing it.
-    let answered = refused();
+    let answered = failed_response();
     fixture
         .carry_out(&Command::FinishDelivery {
             endpoint_id,
@@ -369,7 +372,7 @@ fn reenabling_an_endpoint_records_the_version() {
         body["id"] = json!(id);
         let Ok(Request::UpdateEndpoint(update)) = Request::read("webhook_endpoint.update", body)
         else {
-            unreachable!("it is what was asked for")
+            unreachable!("the request was parsed as another type")
         };
         let command = Command::Request {
             caller: operator(),

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_at_the_ends_of_the_calendar_are_accepted() {
+    fn earliest_and_latest_timestamps_are_accepted() {
         for (text, expected) in [
             ("9999-12-31T23:59:59Z", Timestamp::MAX),
             ("9999-12-31T23:59:59.999999999-23:59", Timestamp::MAX),

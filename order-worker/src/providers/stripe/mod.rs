@@ -495,7 +495,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_release_of_an_uncaptured_rest_is_not_a_refund() {
+    fn release_of_the_uncaptured_remainder_is_not_a_refund() {
         let intent = |status: &str, received: i64| -> PaymentIntent {
             serde_json::from_value(json!({
                 "id": "pi_1", "status": status, "amount": 5000, "amount_received": received,
