@@ -411,7 +411,7 @@ impl Shop {
                 payment.refunded = (payment.refunded + amount).min(payment.captured);
             }
             ProviderEvent::RefundFailed(amount) => {
-                payment.refunded = (payment.refunded - amount).max(0)
+                payment.refunded = (payment.refunded - amount).max(0);
             }
             _ => return,
         }
