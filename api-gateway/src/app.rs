@@ -26,41 +26,41 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
     auth::Auth, console, feed::Feed, middleware::RequestLayer, openapi, problem::Problem,
-    promises::Promises, rate_limit::RateLimit, routes,
+    promises::AcceptedKeys, rate_limit::RateLimit, routes,
 };
 
 /// State shared by handlers; cloning copies a handle only.
 #[derive(Clone)]
-pub(crate) struct App(Arc<Parts>);
+pub(crate) struct App(Arc<AppState>);
 
-impl From<Parts> for App {
-    fn from(parts: Parts) -> Self {
+impl From<AppState> for App {
+    fn from(parts: AppState) -> Self {
         Self(Arc::new(parts))
     }
 }
 
 impl Deref for App {
-    type Target = Parts;
+    type Target = AppState;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &AppState {
         &self.0
     }
 }
 
 /// See [`App`].
-pub(crate) struct Parts {
+pub(crate) struct AppState {
     pub(crate) rpc: RpcClient,
     /// Publishes orders that are accepted asynchronously.
     pub(crate) publisher: Arc<Publisher>,
     /// Keys under which orders were accepted that way.
-    pub(crate) promises: Promises,
+    pub(crate) accepted_keys: AcceptedKeys,
     pub(crate) auth: Auth,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) feed: Feed,
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
-    pub(crate) modes: Modes,
+    pub(crate) features: FeatureFlags,
     pub(crate) metrics: Metrics,
     pub(crate) metrics_access: MetricsAccess,
     /// Cancelled when the gateway is asked to stop.
@@ -70,17 +70,17 @@ pub(crate) struct Parts {
 /// Access to `/metrics` at the API's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MetricsAccess {
-    /// Everybody: the address is a loopback one.
-    Everybody,
+    /// Public: the address is a loopback one.
+    Public,
     /// Operators and admins.
     Operators,
     /// No access: metrics have an address of their own.
-    Elsewhere,
+    OtherAddress,
 }
 
 /// What is there only when it is asked for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Modes {
+pub(crate) struct FeatureFlags {
     /// `DEBUG_API=1`
     pub(crate) debug: bool,
     /// `DEMO=1`
@@ -90,9 +90,9 @@ pub(crate) struct Modes {
 /// All routes and their documentation. Cross-cutting work is done in one layer, [`crate::middleware`].
 /// Authorization under `/v1` is checked by [`crate::worker_client::WorkerClient`], through which every request
 /// to the worker goes.
-pub(crate) fn documented() -> (Router<App>, OpenApi) {
+pub(crate) fn documented_routes() -> (Router<App>, OpenApi) {
     // Routes have complete paths: a nested router would take each URI apart and rebuild it.
-    let (router, mut document) = OpenApiRouter::with_openapi(openapi::head())
+    let (router, mut document) = OpenApiRouter::with_openapi(openapi::base_document())
         .merge(routes::orders::routes())
         .merge(routes::import::routes())
         .merge(routes::products::routes())
@@ -111,34 +111,39 @@ pub(crate) fn documented() -> (Router<App>, OpenApi) {
 
 /// The complete router.
 pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
-    let (router, document) = documented();
+    let (router, document) = documented_routes();
     let text: Arc<str> = serde_json::to_string(&document).unwrap_or_default().into();
     // Restricts what browsers may load and run.
-    let browser = Router::from(
+    let api_docs = Router::from(
         SwaggerUi::new("/docs")
             .config(utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none")),
     )
-    .layer(middleware::map_response(openapi::policy));
+    .layer(middleware::map_response(
+        openapi::with_content_security_policy,
+    ));
     let router = router.merge(console::routes());
-    let router = if app.metrics_access == MetricsAccess::Elsewhere {
+    let router = if app.metrics_access == MetricsAccess::OtherAddress {
         router
     } else {
-        router.route("/metrics", get(measured))
+        router.route("/metrics", get(serve_metrics))
     };
-    let router = if app.modes.debug {
+    let router = if app.features.debug {
         router.merge(routes::inspect::debug())
     } else {
         router
     };
-    let router = if app.modes.demo {
+    let router = if app.features.demo {
         router.merge(routes::inspect::demo())
     } else {
         router
     };
     let router = router
-        .route("/openapi.json", get(|| async move { described(&text) }))
+        .route(
+            "/openapi.json",
+            get(|| async move { openapi_response(&text) }),
+        )
         .with_state(app.clone())
-        .merge(browser)
+        .merge(api_docs)
         .fallback(|| async { Problem::from(Failure::new(Code::NotFound, "no such route")) })
         .method_not_allowed_fallback(|| async {
             let failure =
@@ -153,7 +158,7 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
 }
 
 /// For Prometheus: what this gateway has done.
-async fn measured(
+async fn serve_metrics(
     State(app): State<App>,
     headers: HeaderMap,
     method: Method,
@@ -164,20 +169,23 @@ async fn measured(
             return Err(Failure::new(Code::Forbidden, "only an operator may do this").into());
         }
     }
-    Ok(rendered(&app.metrics))
+    Ok(metrics_response(&app.metrics))
 }
 
-fn rendered(metrics: &Metrics) -> Response {
+fn metrics_response(metrics: &Metrics) -> Response {
     let text = HeaderValue::from_static(CONTENT_TYPE);
     ([(header::CONTENT_TYPE, text)], metrics.render()).into_response()
 }
 
 /// The router of `METRICS_ADDR`.
 pub(crate) fn metrics_router(metrics: Metrics) -> Router {
-    Router::new().route("/metrics", get(|| async move { rendered(&metrics) }))
+    Router::new().route(
+        "/metrics",
+        get(|| async move { metrics_response(&metrics) }),
+    )
 }
 
-fn described(text: &str) -> Response {
+fn openapi_response(text: &str) -> Response {
     let json = HeaderValue::from_static("application/json");
     ([(header::CONTENT_TYPE, json)], text.to_owned()).into_response()
 }

@@ -13,7 +13,7 @@ use standardwebhooks::Webhook;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
-    app::Modes,
+    app::FeatureFlags,
     auth::{Auth, jwt::Tokens, keys::Keys},
     rate_limit::RateLimit,
 };
@@ -34,7 +34,7 @@ pub(crate) struct Config {
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
-    pub(crate) modes: Modes,
+    pub(crate) features: FeatureFlags,
 }
 
 impl Config {
@@ -52,9 +52,9 @@ impl Config {
         let keys = Keys::parse(&env.secret("API_KEYS")?.unwrap_or_default()).context("API_KEYS")?;
         let origins = env.text("CORS_ORIGINS");
         let origins = origins.as_deref().map(Origins::parse).transpose()?;
-        let auth =
-            Auth::new(keys, tokens(env)?).trusting(origins.as_ref().map_or(&[], Origins::named));
-        if auth.is_open() && !http_addr.ip().is_loopback() {
+        let auth = Auth::new(keys, tokens(env)?)
+            .with_trusted_origins(origins.as_ref().map_or(&[], Origins::listed));
+        if auth.allows_anonymous() && !http_addr.ip().is_loopback() {
             bail!(
                 "API_KEYS is not set, nor JWT_SECRET or JWT_JWKS_URL: without them HTTP_ADDR must be a loopback address, not {http_addr}"
             );
@@ -79,7 +79,7 @@ impl Config {
                 .map(stripe_webhook)
                 .transpose()?,
             request_timeout: env.millis("REQUEST_TIMEOUT_MS", 5000)?,
-            modes: Modes {
+            features: FeatureFlags {
                 debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,
                 demo: env.choice("DEMO", &[("0", false), ("1", true)], "0")?,
             },
@@ -111,7 +111,7 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
                     secret.len()
                 );
             }
-            Ok(Some(Tokens::by_secret(&secret, audience, issuer)))
+            Ok(Some(Tokens::with_secret(&secret, audience, issuer)))
         }
         (None, Some(url)) => {
             let parsed: Url = url
@@ -123,7 +123,7 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
             if parsed.scheme() == "http" {
                 tracing::warn!("JWT_JWKS_URL: whoever is in between can put in keys of his own");
             }
-            Tokens::by_published_keys(parsed, audience, issuer)
+            Tokens::with_published_keys(parsed, audience, issuer)
                 .map(Some)
                 .context("JWT_JWKS_URL")
         }
@@ -159,7 +159,7 @@ impl Origins {
     }
 
     /// Those that are called by name.
-    fn named(&self) -> &[String] {
+    fn listed(&self) -> &[String] {
         match self {
             Self::Any => &[],
             Self::Named(origins) => origins,

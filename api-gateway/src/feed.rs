@@ -27,20 +27,20 @@ use tokio_util::sync::CancellationToken;
 use crate::listeners::{ListenerSlot, ListenerSlots};
 
 /// Number of ranges a slow listener may be behind before it has to read for itself.
-const BEHIND: usize = 64;
+const MAX_BUFFERED_RANGES: usize = 64;
 /// Maximum number of listeners that read for themselves at the same time: thousands reconnect when a gateway was
 /// down, and must not block orders.
-const READERS: usize = 64;
+const MAX_CATCH_UP_READS: usize = 64;
 /// Maximum wait of such a listener for its slot.
-const PATIENCE: Duration = Duration::from_secs(30);
+const READ_SLOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Long-poll time at the worker.
-const WAIT_MS: u32 = 2_500;
+const LONG_POLL_MS: u32 = 2_500;
 /// Additional time for the worker's reply.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Minimum interval between polls, if the worker does not wait.
-const INTERVAL: Duration = Duration::from_millis(100);
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Delay after an error.
-const PAUSE: Duration = Duration::from_millis(500);
+const ERROR_DELAY: Duration = Duration::from_millis(500);
 
 /// Reads the feed; clones share it.
 #[derive(Clone)]
@@ -48,11 +48,11 @@ pub(crate) struct Feed(Arc<Inner>);
 
 struct Inner {
     rpc: RpcClient,
-    stretches: broadcast::Sender<Arc<FeedRange>>,
-    places: Arc<ListenerSlots>,
-    readers: Semaphore,
+    ranges: broadcast::Sender<Arc<FeedRange>>,
+    listener_slots: Arc<ListenerSlots>,
+    read_slots: Semaphore,
     /// Signals that there are listeners.
-    woken: Notify,
+    listener_added: Notify,
 }
 
 /// The events between two positions.
@@ -83,10 +83,10 @@ pub(crate) struct ListenerFilter {
 }
 
 impl ListenerFilter {
-    pub(crate) fn takes(&self, event: &FeedEvent) -> bool {
-        let is_ours = self.storefront.is_none() || self.storefront == event.storefront;
+    pub(crate) fn matches(&self, event: &FeedEvent) -> bool {
+        let is_visible = self.storefront.is_none() || self.storefront == event.storefront;
         let types = self.types.as_ref();
-        is_ours
+        is_visible
             && types.is_none_or(|types| types.matches(&event.kind))
             && self
                 .order_id
@@ -94,7 +94,7 @@ impl ListenerFilter {
     }
 
     /// The request for events after `after`.
-    pub(crate) fn behind(&self, after: After) -> ListEvents {
+    pub(crate) fn query_after(&self, after: After) -> ListEvents {
         ListEvents {
             after: Some(after),
             types: self.types.clone(),
@@ -108,29 +108,29 @@ impl ListenerFilter {
 
 /// A registered listener; unregisters when dropped.
 pub(crate) struct ListenerGuard {
-    _place: ListenerSlot,
-    pub(crate) stretches: broadcast::Receiver<Arc<FeedRange>>,
+    _slot: ListenerSlot,
+    pub(crate) ranges: broadcast::Receiver<Arc<FeedRange>>,
 }
 
 impl ListenerGuard {
     /// Waits until there may be events for `wanted` after `position`; skips events that don't match.
-    pub(crate) async fn news(&mut self, wanted: &ListenerFilter, position: &mut i64) {
+    pub(crate) async fn wait_for_events(&mut self, filter: &ListenerFilter, position: &mut i64) {
         loop {
-            let Ok(stretch) = self.stretches.recv().await else {
+            let Ok(range) = self.ranges.recv().await else {
                 return;
             };
-            let is_wanted = |told: &FeedEvent| told.position > *position && wanted.takes(told);
-            if stretch.from > *position || stretch.events.iter().any(is_wanted) {
+            let is_match = |event: &FeedEvent| event.position > *position && filter.matches(event);
+            if range.from > *position || range.events.iter().any(is_match) {
                 return;
             }
-            *position = stretch.to.max(*position);
+            *position = range.to.max(*position);
         }
     }
 }
 
 /// A page of the feed as received from the worker.
 #[derive(Deserialize)]
-struct Page<'a> {
+struct RawPage<'a> {
     #[serde(borrow)]
     data: Vec<&'a RawValue>,
     next_cursor: Option<String>,
@@ -149,7 +149,7 @@ struct EventHeader {
 }
 
 /// A page that was read.
-pub(crate) struct Read {
+pub(crate) struct FeedPage {
     pub(crate) events: Vec<FeedEvent>,
     pub(crate) position: i64,
     pub(crate) has_more: bool,
@@ -158,13 +158,13 @@ pub(crate) struct Read {
 impl Feed {
     /// Polls the feed through `rpc` until `stop`, while there are listeners.
     pub(crate) fn new(rpc: RpcClient, stop: CancellationToken) -> Self {
-        let (stretches, _) = broadcast::channel(BEHIND);
+        let (ranges, _) = broadcast::channel(MAX_BUFFERED_RANGES);
         let inner = Arc::new(Inner {
             rpc,
-            stretches,
-            places: Arc::default(),
-            readers: Semaphore::new(READERS),
-            woken: Notify::new(),
+            ranges,
+            listener_slots: Arc::default(),
+            read_slots: Semaphore::new(MAX_CATCH_UP_READS),
+            listener_added: Notify::new(),
         });
         let feed = Self(inner);
         tokio::spawn(stop.run_until_cancelled_owned(feed.clone().follow()));
@@ -176,12 +176,12 @@ impl Feed {
     /// # Errors
     /// `UNAVAILABLE` when there are too many.
     pub(crate) fn listen(&self, caller: &Caller) -> Result<ListenerGuard, Failure> {
-        let listening = ListenerGuard {
-            _place: self.0.places.take(caller)?,
-            stretches: self.0.stretches.subscribe(),
+        let guard = ListenerGuard {
+            _slot: self.0.listener_slots.acquire(caller)?,
+            ranges: self.0.ranges.subscribe(),
         };
-        self.0.woken.notify_one();
-        Ok(listening)
+        self.0.listener_added.notify_one();
+        Ok(guard)
     }
 
     /// Reads one page for a listener; the number of concurrent reads is limited.
@@ -192,16 +192,16 @@ impl Feed {
         &self,
         caller: Caller,
         query: ListEvents,
-    ) -> Result<Read, Failure> {
-        let turn = time::timeout(PATIENCE, self.0.readers.acquire()).await;
-        let _turn = turn.map_err(|_| {
+    ) -> Result<FeedPage, Failure> {
+        let slot = time::timeout(READ_SLOT_TIMEOUT, self.0.read_slots.acquire()).await;
+        let _slot = slot.map_err(|_| {
             Failure::new(Code::Unavailable, "too many read the feed at the same time")
         })?;
         self.read(query, caller).await
     }
 
-    async fn read(&self, query: ListEvents, caller: Caller) -> Result<Read, Failure> {
-        let timeout = Duration::from_millis(query.wait_ms.into()) + TIMEOUT;
+    async fn read(&self, query: ListEvents, caller: Caller) -> Result<FeedPage, Failure> {
+        let timeout = Duration::from_millis(query.wait_ms.into()) + REPLY_TIMEOUT;
         let call = Call {
             caller,
             idempotency_key: None,
@@ -211,43 +211,43 @@ impl Feed {
         };
         let json = self.0.rpc.call(&Request::ListEvents(query), call).await;
         let json = json.outcome?;
-        read(json.text()).map_err(|error| {
+        parse_page(json.text()).map_err(|error| {
             Failure::new(Code::Internal, format!("the feed can't be read: {error}"))
         })
     }
 
     async fn follow(self) {
-        let everything = ListenerFilter {
+        let all_events = ListenerFilter {
             types: None,
             order_id: None,
             storefront: None,
         };
-        let mut place = After::Now;
+        let mut after = After::Now;
         loop {
-            if self.0.places.are_free() {
-                self.0.woken.notified().await;
-                place = After::Now;
+            if self.0.listener_slots.is_empty() {
+                self.0.listener_added.notified().await;
+                after = After::Now;
                 continue;
             }
-            let mut query = everything.behind(place);
-            if place != After::Now {
-                query.wait_ms = WAIT_MS;
+            let mut query = all_events.query_after(after);
+            if after != After::Now {
+                query.wait_ms = LONG_POLL_MS;
             }
-            let next_at = Instant::now() + INTERVAL;
-            match self.read(query, follower()).await {
-                Ok(read) => {
-                    let from = match place {
+            let next_at = Instant::now() + MIN_POLL_INTERVAL;
+            match self.read(query, feed_caller()).await {
+                Ok(page) => {
+                    let from = match after {
                         After::Position(position) => position,
                         // Listeners that connect later read earlier events themselves.
-                        After::Now | After::Event(_) => read.position,
+                        After::Now | After::Event(_) => page.position,
                     };
-                    let is_news = from != read.position || place == After::Now;
-                    place = After::Position(read.position);
-                    if is_news {
-                        let _ = self.0.stretches.send(Arc::new(FeedRange {
+                    let has_advanced = from != page.position || after == After::Now;
+                    after = After::Position(page.position);
+                    if has_advanced {
+                        let _ = self.0.ranges.send(Arc::new(FeedRange {
                             from,
-                            to: read.position,
-                            events: read.events,
+                            to: page.position,
+                            events: page.events,
                         }));
                     } else {
                         // A worker that has too many waiting requests replies at once.
@@ -255,13 +255,13 @@ impl Feed {
                     }
                 }
                 // The database was restored to an earlier state: listeners beyond its end find out themselves.
-                Err(error) if is_elsewhere(&error) => {
+                Err(error) if is_unknown_position(&error) => {
                     tracing::warn!(%error, "the feed is not where it was; following it from its end");
-                    place = After::Now;
+                    after = After::Now;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the feed can't be followed; trying again");
-                    time::sleep(PAUSE).await;
+                    time::sleep(ERROR_DELAY).await;
                 }
             }
         }
@@ -269,12 +269,12 @@ impl Feed {
 }
 
 /// Whether the requested position does not exist in the feed.
-pub(crate) fn is_elsewhere(failure: &Failure) -> bool {
+pub(crate) fn is_unknown_position(failure: &Failure) -> bool {
     failure.code == Code::InvalidRequest
 }
 
 /// The caller for polling the feed: sees all events; listeners filter theirs.
-fn follower() -> Caller {
+fn feed_caller() -> Caller {
     Caller {
         role: Role::Operator,
         storefront: Storefront::default(),
@@ -286,39 +286,39 @@ fn follower() -> Caller {
 }
 
 /// The position of a page without events and without a next page.
-pub(crate) fn end_without_news(text: &str) -> Option<i64> {
-    let page: Page<'_> = serde_json::from_str(text).ok()?;
+pub(crate) fn empty_page_position(text: &str) -> Option<i64> {
+    let page: RawPage<'_> = serde_json::from_str(text).ok()?;
     let is_end = page.data.is_empty() && page.next_cursor.is_none();
     is_end.then(|| page.position.parse().ok()).flatten()
 }
 
-fn read(text: &str) -> Result<Read, String> {
-    let page: Page<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+fn parse_page(text: &str) -> Result<FeedPage, String> {
+    let page: RawPage<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let position = page
         .position
         .parse()
         .map_err(|_| "its position is no number")?;
-    let events = page.data.into_iter().map(told);
-    Ok(Read {
+    let events = page.data.into_iter().map(feed_event);
+    Ok(FeedPage {
         events: events.collect::<Result<_, _>>()?,
         position,
         has_more: page.next_cursor.is_some(),
     })
 }
 
-fn told(event: &RawValue) -> Result<FeedEvent, String> {
-    let looked: EventHeader =
+fn feed_event(event: &RawValue) -> Result<FeedEvent, String> {
+    let header: EventHeader =
         serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
-    let (id, kind) = (&looked.id, &looked.kind);
+    let (id, kind) = (&header.id, &header.kind);
     let frame = format!("id: {id}\nevent: {kind}\ndata: {}\n\n", event.get());
     Ok(FeedEvent {
-        position: looked
+        position: header
             .position
             .parse()
             .map_err(|_| "an event's position is no number")?,
         frame: frame.into(),
-        kind: looked.kind,
-        subject: looked.subject,
-        storefront: looked.storefront,
+        kind: header.kind,
+        subject: header.subject,
+        storefront: header.storefront,
     })
 }

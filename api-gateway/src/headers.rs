@@ -79,7 +79,7 @@ pub(crate) fn preferences(headers: &HeaderMap) -> Vec<Preference> {
     let mut preferences: Vec<Preference> = Vec::new();
     for preference in lines
         .flat_map(|line| split(line, ','))
-        .filter_map(preference)
+        .filter_map(parse_preference)
     {
         if !preferences
             .iter()
@@ -91,10 +91,10 @@ pub(crate) fn preferences(headers: &HeaderMap) -> Vec<Preference> {
     preferences
 }
 
-fn preference(text: &str) -> Option<Preference> {
+fn parse_preference(text: &str) -> Option<Preference> {
     let first = split(text, ';').next()?;
     let (name, value) = match first.split_once('=') {
-        Some((name, value)) => (name.trim_end(), word(value.trim_start())?),
+        Some((name, value)) => (name.trim_end(), parse_token_or_quoted(value.trim_start())?),
         None => (first, String::new()),
     };
     is_token(name).then(|| Preference {
@@ -104,7 +104,7 @@ fn preference(text: &str) -> Option<Preference> {
 }
 
 /// A token or a quoted string (RFC 9110, section 5.6).
-fn word(text: &str) -> Option<String> {
+fn parse_token_or_quoted(text: &str) -> Option<String> {
     let Some(quoted) = text.strip_prefix('"') else {
         return is_token(text).then(|| text.to_owned());
     };

@@ -36,13 +36,13 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct RawBody {
     pub(crate) bytes: Bytes,
     /// Permit for a large body.
-    _room: Option<SemaphorePermit<'static>>,
+    _permit: Option<SemaphorePermit<'static>>,
 }
 
 /// Permits for large bodies, in bytes.
-fn room() -> &'static Semaphore {
-    static ROOM: OnceLock<Semaphore> = OnceLock::new();
-    ROOM.get_or_init(|| Semaphore::new(MAX_LARGE_BODIES_BYTES))
+fn large_body_permits() -> &'static Semaphore {
+    static PERMITS: OnceLock<Semaphore> = OnceLock::new();
+    PERMITS.get_or_init(|| Semaphore::new(MAX_LARGE_BODIES_BYTES))
 }
 
 impl<S: Send + Sync> FromRequest<S> for RawBody {
@@ -63,18 +63,18 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
 
 async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> {
     let (parts, body) = request.into_parts();
-    let announced = parts
+    let content_length = parts
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok())
         .and_then(|length| length.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
-        abandon(&parts.headers, body);
+    if content_length.is_some_and(|length| length > MAX_BODY_BYTES) {
+        discard_body(&parts.headers, body);
         return Err(too_large().into());
     }
     // The announced length is not trusted.
-    let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(SMALL_BODY_BYTES));
-    let mut kept = None;
+    let mut bytes = Vec::with_capacity(content_length.unwrap_or_default().min(SMALL_BODY_BYTES));
+    let mut permit = None;
     let mut body = body.into_data_stream();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| {
@@ -85,12 +85,13 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
         })?;
         let length = bytes.len() + chunk.len();
         if length > MAX_BODY_BYTES {
-            abandon(&parts.headers, Body::from_stream(body));
+            discard_body(&parts.headers, Body::from_stream(body));
             return Err(too_large().into());
         }
-        if length > SMALL_BODY_BYTES && kept.is_none() {
-            let room = room().try_acquire_many(u32::try_from(MAX_BODY_BYTES).unwrap_or(u32::MAX));
-            kept = Some(room.map_err(|_| {
+        if length > SMALL_BODY_BYTES && permit.is_none() {
+            let acquired = large_body_permits()
+                .try_acquire_many(u32::try_from(MAX_BODY_BYTES).unwrap_or(u32::MAX));
+            permit = Some(acquired.map_err(|_| {
                 Failure::new(Code::Unavailable, "too many large bodies are on their way")
             })?);
         }
@@ -98,14 +99,14 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
     }
     Ok(RawBody {
         bytes: bytes.into(),
-        _room: kept,
+        _permit: permit,
     })
 }
 
 /// Gives up a body that is refused, while the answer goes out. A client that waits for `100 Continue` sends
 /// none of it; from another some is read and dropped, since a client that is still sending when the
 /// connection closes sees a reset instead of the answer.
-pub(crate) fn abandon(headers: &HeaderMap, body: Body) {
+pub(crate) fn discard_body(headers: &HeaderMap, body: Body) {
     let is_waiting = headers
         .get(header::EXPECT)
         .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -118,10 +119,10 @@ pub(crate) fn abandon(headers: &HeaderMap, body: Body) {
 async fn drain(body: Body) {
     let read = async {
         let mut body = body.into_data_stream();
-        let mut left = MAX_DRAINED_BYTES;
+        let mut remaining = MAX_DRAINED_BYTES;
         while let Some(Ok(chunk)) = body.next().await {
-            left = left.saturating_sub(chunk.len());
-            if left == 0 {
+            remaining = remaining.saturating_sub(chunk.len());
+            if remaining == 0 {
                 break;
             }
         }
@@ -133,9 +134,9 @@ async fn drain(body: Body) {
 pub(crate) struct JsonBody(pub(crate) Value);
 
 /// An optional JSON body; an absent one counts as `{}`.
-pub(crate) struct MaybeBody(JsonBody);
+pub(crate) struct OptionalBody(JsonBody);
 
-impl<S: Send + Sync> FromRequest<S> for MaybeBody {
+impl<S: Send + Sync> FromRequest<S> for OptionalBody {
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
@@ -147,18 +148,18 @@ impl<S: Send + Sync> FromRequest<S> for MaybeBody {
 }
 
 /// No body, or `{}`; a field is refused like an unknown one of any body.
-pub(crate) struct NoBody;
+pub(crate) struct EmptyBody;
 
-impl<S: Send + Sync> FromRequest<S> for NoBody {
+impl<S: Send + Sync> FromRequest<S> for EmptyBody {
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
-        let MaybeBody(JsonBody(body)) = MaybeBody::from_request(request, state).await?;
+        let OptionalBody(JsonBody(body)) = OptionalBody::from_request(request, state).await?;
         body::read(body, |_| Some(Self)).map_err(Problem::from)
     }
 }
 
-impl MaybeBody {
+impl OptionalBody {
     /// Adds path parameters to the body.
     pub(crate) fn with(self, path: &[(&str, &str)]) -> Result<Value, Problem> {
         self.0.with(path)
@@ -180,7 +181,7 @@ async fn json_body<S: Send + Sync>(
     state: &S,
 ) -> Result<Option<Value>, Problem> {
     let is_json = is_json(request.headers());
-    let RawBody { bytes, _room } = RawBody::from_request(request, state).await?;
+    let RawBody { bytes, _permit } = RawBody::from_request(request, state).await?;
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -261,9 +262,9 @@ pub(crate) fn unreadable_query(error: &dyn fmt::Display) -> Failure {
 }
 
 /// The query string as an object, in the types that requests have.
-pub(crate) struct Parameters(pub(crate) Map<String, Value>);
+pub(crate) struct QueryParameters(pub(crate) Map<String, Value>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -288,14 +289,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     }
 }
 
-impl Parameters {
+impl QueryParameters {
     /// Adds a path parameter.
     pub(crate) fn with(self, name: &str, value: &str) -> Result<Value, Problem> {
         JsonBody(Value::Object(self.0)).with(&[(name, value)])
     }
 }
 
-impl Parameters {
+impl QueryParameters {
     /// Renames parameter `from` to `to`; both names are accepted.
     pub(crate) fn renamed(mut self, from: &str, to: &str) -> Result<Self, Problem> {
         if let Some(value) = self.0.remove(from)

@@ -13,9 +13,9 @@ use shared::{
 };
 
 /// Maximum number of listeners.
-const PLACES: usize = 5_000;
+const MAX_LISTENERS: usize = 5_000;
 /// Maximum number of listeners of one storefront; the rest is reserved for others.
-const PLACES_EACH: usize = 4_500;
+const MAX_LISTENERS_PER_STOREFRONT: usize = 4_500;
 
 /// The slots of a gateway.
 #[derive(Default)]
@@ -23,13 +23,13 @@ pub(crate) struct ListenerSlots(Mutex<SlotCounts>);
 
 #[derive(Default)]
 struct SlotCounts {
-    all: usize,
+    total: usize,
     by_storefront: HashMap<Storefront, usize>,
 }
 
 /// An occupied slot; released when dropped.
 pub(crate) struct ListenerSlot {
-    places: Arc<ListenerSlots>,
+    slots: Arc<ListenerSlots>,
     storefront: Option<Storefront>,
 }
 
@@ -38,52 +38,55 @@ impl ListenerSlots {
     ///
     /// # Errors
     /// `UNAVAILABLE` when there is none.
-    pub(crate) fn take(self: &Arc<Self>, caller: &Caller) -> Result<ListenerSlot, Failure> {
-        let mut taken = self.taken();
-        let full = |places: usize, whose: &str| {
-            Failure::new(Code::Unavailable, format!("{places} listen already{whose}"))
+    pub(crate) fn acquire(self: &Arc<Self>, caller: &Caller) -> Result<ListenerSlot, Failure> {
+        let mut counts = self.counts();
+        let all_occupied = |limit: usize, scope: &str| {
+            Failure::new(Code::Unavailable, format!("{limit} listen already{scope}"))
         };
-        if taken.all >= PLACES {
-            return Err(full(PLACES, ""));
+        if counts.total >= MAX_LISTENERS {
+            return Err(all_occupied(MAX_LISTENERS, ""));
         }
         let storefront = match caller.role {
             Role::Storefront => Some(caller.storefront.clone()),
             Role::Operator | Role::Admin => None,
         };
         if let Some(storefront) = &storefront {
-            let its = taken.by_storefront.entry(storefront.clone()).or_default();
-            if *its >= PLACES_EACH {
-                return Err(full(PLACES_EACH, " for this storefront"));
+            let count = counts.by_storefront.entry(storefront.clone()).or_default();
+            if *count >= MAX_LISTENERS_PER_STOREFRONT {
+                return Err(all_occupied(
+                    MAX_LISTENERS_PER_STOREFRONT,
+                    " for this storefront",
+                ));
             }
-            *its += 1;
+            *count += 1;
         }
-        taken.all += 1;
+        counts.total += 1;
         Ok(ListenerSlot {
-            places: Arc::clone(self),
+            slots: Arc::clone(self),
             storefront,
         })
     }
 
     /// Whether there are no listeners.
-    pub(crate) fn are_free(&self) -> bool {
-        self.taken().all == 0
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts().total == 0
     }
 
-    fn taken(&self) -> MutexGuard<'_, SlotCounts> {
+    fn counts(&self) -> MutexGuard<'_, SlotCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for ListenerSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.all -= 1;
+        let mut counts = self.slots.counts();
+        counts.total -= 1;
         if let Some(storefront) = &self.storefront
-            && let Some(its) = taken.by_storefront.get_mut(storefront)
+            && let Some(count) = counts.by_storefront.get_mut(storefront)
         {
-            *its -= 1;
-            if *its == 0 {
-                taken.by_storefront.remove(storefront);
+            *count -= 1;
+            if *count == 0 {
+                counts.by_storefront.remove(storefront);
             }
         }
     }
@@ -106,30 +109,33 @@ mod tests {
 
     #[test]
     fn listener_slots_are_limited_per_storefront_and_in_total() {
-        let places = Arc::new(ListenerSlots::default());
-        assert!(places.are_free());
+        let slots = Arc::new(ListenerSlots::default());
+        assert!(slots.is_empty());
         let (eu, us) = (
             caller(Role::Storefront, "eu"),
             caller(Role::Storefront, "us"),
         );
-        let mut taken: Vec<_> = (0..PLACES_EACH)
-            .map(|_| places.take(&eu).unwrap())
+        let mut listeners: Vec<_> = (0..MAX_LISTENERS_PER_STOREFRONT)
+            .map(|_| slots.acquire(&eu).unwrap())
             .collect();
-        let refused = places.take(&eu).err().unwrap();
+        let refused = slots.acquire(&eu).err().unwrap();
         assert_eq!(refused.message, "4500 listen already for this storefront");
-        taken.push(places.take(&us).unwrap());
+        listeners.push(slots.acquire(&us).unwrap());
         // Operators count for no storefront, whatever their credential names.
         let operator = caller(Role::Operator, "eu");
-        taken.extend((PLACES_EACH + 1..PLACES).map(|_| places.take(&operator).unwrap()));
+        listeners.extend(
+            (MAX_LISTENERS_PER_STOREFRONT + 1..MAX_LISTENERS)
+                .map(|_| slots.acquire(&operator).unwrap()),
+        );
         assert_eq!(
-            places.take(&operator).err().unwrap().message,
+            slots.acquire(&operator).err().unwrap().message,
             "5000 listen already"
         );
 
-        taken.remove(0);
-        taken.push(places.take(&eu).unwrap());
-        drop(taken);
-        assert!(places.are_free());
-        assert!(places.taken().by_storefront.is_empty());
+        listeners.remove(0);
+        listeners.push(slots.acquire(&eu).unwrap());
+        drop(listeners);
+        assert!(slots.is_empty());
+        assert!(slots.counts().by_storefront.is_empty());
     }
 }

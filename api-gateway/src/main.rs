@@ -35,12 +35,12 @@ mod worker_client;
 use std::{future::pending, io, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use app::{App, MetricsAccess, Parts, metrics_router, router};
+use app::{App, AppState, MetricsAccess, metrics_router, router};
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use config::Config;
 use feed::Feed;
-use promises::Promises;
+use promises::AcceptedKeys;
 use shared::{
     amqp::{
         connection::Broker,
@@ -62,13 +62,13 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Required file descriptors: connections, and some more.
-const OPEN_FILES: u64 = 16_384;
+const OPEN_FILES_LIMIT: u64 = 16_384;
 
 /// Time between the shutdown signal and closing connections. Meanwhile requests are answered with `Connection:
 /// close`, so that no client sends a request into a closing connection, and load balancers notice that the
 /// gateway is not ready. Connections that are idle for longer may still be closed while a request arrives:
 /// HTTP/1.1 has no other way to announce it (RFC 9112, section 9.3.1).
-const DRAIN: Duration = Duration::from_secs(3);
+const DRAIN_TIME: Duration = Duration::from_secs(3);
 
 /// HTTP gateway of the order backend: forwards requests to the worker over the broker.
 ///
@@ -107,10 +107,10 @@ fn after_help() -> String {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.command {
-        _ if arguments.check_config => check(),
+    let result = match arguments.command {
+        _ if arguments.check_config => check_config(),
         None | Some(Command::Serve) => run().await,
-        Some(Command::Health) => ask().await,
+        Some(Command::Health) => check_health().await,
         Some(Command::Completions { shell }) => {
             let mut command = Arguments::command();
             let name = command.get_name().to_owned();
@@ -118,7 +118,7 @@ async fn main() -> ExitCode {
             Ok(())
         }
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("api-gateway: {error:#}");
@@ -127,12 +127,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn ask() -> anyhow::Result<()> {
+async fn check_health() -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     health::ask(config::http_addr(&Env::from_process())?).await
 }
 
-fn check() -> anyhow::Result<()> {
+fn check_config() -> anyhow::Result<()> {
     let env = Env::from_process();
     let _ = rustls::crypto::ring::default_provider().install_default();
     telemetry::check(&env)?;
@@ -153,7 +153,7 @@ async fn run() -> anyhow::Result<()> {
     let config = Config::read(&env)?;
     let tracing = shared::trace::start(&env, "api-gateway")?;
     // Each connection takes a file descriptor, and many systems allow only 1,024 by default.
-    if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
+    if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES_LIMIT) {
         tracing::warn!(%error, "can't raise the limit of open files");
     }
     let stop = shutdown::on_signal()?;
@@ -161,7 +161,7 @@ async fn run() -> anyhow::Result<()> {
         .await
         .with_context(|| format!("HTTP_ADDR={}: can't listen", config.http_addr))?;
     let address = listener.local_addr()?;
-    if config.auth.is_open() {
+    if config.auth.allows_anonymous() {
         tracing::warn!("API_KEYS is not set: whoever reaches http://{address} is an admin");
     }
     tracing::info!(%address, "api-gateway serves http://{address}");
@@ -184,22 +184,22 @@ async fn run() -> anyhow::Result<()> {
         ));
     }
     let metrics_access = match config.metrics_addr {
-        Some(_) => MetricsAccess::Elsewhere,
-        None if config.http_addr.ip().is_loopback() => MetricsAccess::Everybody,
+        Some(_) => MetricsAccess::OtherAddress,
+        None if config.http_addr.ip().is_loopback() => MetricsAccess::Public,
         None => MetricsAccess::Operators,
     };
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
     tokio::spawn(publisher::probe(broker.clone()));
     let rpc = RpcClient::new(broker.clone());
-    let app = App::from(Parts {
+    let app = App::from(AppState {
         feed: Feed::new(rpc.clone(), stop.clone()),
         publisher: Arc::new(Publisher::new(broker.clone())),
         rpc,
-        promises: Promises::default(),
+        accepted_keys: AcceptedKeys::default(),
         auth: config.auth,
         rate_limit: config.rate_limit,
         shipper_webhook: config.shipper_webhook,
-        modes: config.modes,
+        features: config.features,
         metrics: metrics.clone(),
         metrics_access,
         stripe_webhook: config.stripe_webhook,
@@ -207,23 +207,23 @@ async fn run() -> anyhow::Result<()> {
         stopping: stop.clone(),
     });
     let stopping = stop.clone();
-    let drained = async move {
+    let stop_accepting = async move {
         stopping.cancelled().await;
-        time::sleep(DRAIN).await;
+        time::sleep(DRAIN_TIME).await;
     };
     let server = server::serve(
         listener,
         router(app, config.cors),
         config.head_timeout,
-        drained,
+        stop_accepting,
     );
-    let bound = async {
+    let deadline = async {
         stop.cancelled().await;
-        time::sleep(DRAIN + config.request_timeout + STOP_TIMEOUT).await;
+        time::sleep(DRAIN_TIME + config.request_timeout + STOP_TIMEOUT).await;
     };
     tokio::select! {
         () = server => {}
-        () = bound => tracing::warn!("stopping with connections open"),
+        () = deadline => tracing::warn!("stopping with connections open"),
     }
     broker.close().await;
     tracing.end().await;

@@ -20,7 +20,7 @@ use utoipa::{IntoParams, OpenApi, ToSchema};
 pub(crate) use self::complete::complete;
 
 /// The document without its routes.
-pub(crate) fn head() -> utoipa::openapi::OpenApi {
+pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
     #[derive(OpenApi)]
     #[openapi(
         info(
@@ -292,7 +292,7 @@ pub(crate) struct DeliveryParameters {
 }
 
 /// Content security policy of the documentation's pages: own assets only.
-pub(crate) async fn policy(mut response: Response) -> Response {
+pub(crate) async fn with_content_security_policy(mut response: Response) -> Response {
     let policy = HeaderValue::from_static(
         "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
          frame-ancestors 'none'; base-uri 'none'; form-action 'none'",

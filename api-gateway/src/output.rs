@@ -19,24 +19,24 @@ use crate::{input::Uri, problem::Problem};
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// The worker's reply; a success is sent with `status`.
-pub(crate) struct Answer {
+pub(crate) struct ReplyResponse {
     status: StatusCode,
-    told: RpcReply,
+    reply: RpcReply,
 }
 
 /// Responds with `status` and the value, or with the failure.
-pub(crate) fn answer(status: StatusCode, told: RpcReply) -> Answer {
-    Answer { status, told }
+pub(crate) fn respond(status: StatusCode, reply: RpcReply) -> ReplyResponse {
+    ReplyResponse { status, reply }
 }
 
 /// Name of a list's cursor parameter.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Cursor {
+pub(crate) enum CursorParameter {
     Cursor,
     After,
 }
 
-impl Cursor {
+impl CursorParameter {
     fn name(self) -> &'static str {
         match self {
             Self::Cursor => "cursor",
@@ -45,36 +45,36 @@ impl Cursor {
     }
 }
 
-impl Answer {
+impl ReplyResponse {
     /// The value, unless the request failed.
     pub(crate) fn value(&self) -> Option<&Json> {
-        self.told.outcome.as_ref().ok()
+        self.reply.outcome.as_ref().ok()
     }
 
     /// Marked as given before.
-    pub(crate) fn replayed(mut self, is_replay: bool) -> Self {
-        self.told.is_replay = is_replay;
+    pub(crate) fn with_replay_flag(mut self, is_replay: bool) -> Self {
+        self.reply.is_replay = is_replay;
         self
     }
 
     /// With the `Location` of what was created in `collection`.
-    pub(crate) fn located(self, collection: &str) -> Response {
-        self.respond(|known| Some((header::LOCATION, known.location(collection)?)))
+    pub(crate) fn with_location(self, collection: &str) -> Response {
+        self.into_response_with(|fields| Some((header::LOCATION, fields.location(collection)?)))
     }
 
     /// Adds a `Link` to the next page (RFC 8288), if there is one.
-    pub(crate) fn page(self, uri: &Uri, cursor: Cursor) -> Response {
-        self.respond(|known| Some((header::LINK, known.link(uri, cursor)?)))
+    pub(crate) fn with_next_link(self, uri: &Uri, cursor: CursorParameter) -> Response {
+        self.into_response_with(|fields| Some((header::LINK, fields.link(uri, cursor)?)))
     }
 
     /// As 304 if the client has this version already.
-    pub(crate) fn unless(self, known: Option<&TagList>) -> Response {
+    pub(crate) fn or_not_modified(self, known: Option<&TagList>) -> Response {
         let response = self.into_response();
         match (response.headers().get(header::ETAG), known) {
             (Some(tag), Some(known)) if tag.to_str().is_ok_and(|tag| known.has_weakly(tag)) => {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::ETAG, tag.clone());
-                headers.extend(revalidated());
+                headers.extend(revalidation_headers());
                 (StatusCode::NOT_MODIFIED, headers).into_response()
             }
             _ => response,
@@ -83,28 +83,28 @@ impl Answer {
 }
 
 /// Cache headers: private to the caller, and always revalidated.
-fn revalidated() -> [(Option<HeaderName>, HeaderValue); 1] {
+fn revalidation_headers() -> [(Option<HeaderName>, HeaderValue); 1] {
     let value = HeaderValue::from_static("private, no-cache");
     [(Some(header::CACHE_CONTROL), value)]
 }
 
-impl IntoResponse for Answer {
+impl IntoResponse for ReplyResponse {
     fn into_response(self) -> Response {
-        self.respond(|_| None)
+        self.into_response_with(|_| None)
     }
 }
 
-impl Answer {
+impl ReplyResponse {
     /// Builds the response; `more` adds headers derived from the value.
-    fn respond(
+    fn into_response_with(
         self,
-        more: impl FnOnce(&Known<'_>) -> Option<(HeaderName, HeaderValue)>,
+        extra_header: impl FnOnce(&HeaderFields<'_>) -> Option<(HeaderName, HeaderValue)>,
     ) -> Response {
-        let Self { status, told } = self;
-        let mut response = match told.outcome {
+        let Self { status, reply } = self;
+        let mut response = match reply.outcome {
             Ok(value) => {
-                let known = Known::of(&value);
-                let (tag, more) = (known.etag(&value), more(&known));
+                let fields = HeaderFields::of(&value);
+                let (tag, extra) = (fields.etag(&value), extra_header(&fields));
                 let mut response = if status == StatusCode::NO_CONTENT {
                     status.into_response()
                 } else {
@@ -115,14 +115,14 @@ impl Answer {
                 let headers = response.headers_mut();
                 if let Some(tag) = tag.filter(|_| status != StatusCode::NO_CONTENT) {
                     headers.insert(header::ETAG, tag);
-                    headers.extend(revalidated());
+                    headers.extend(revalidation_headers());
                 }
-                headers.extend(more.map(|(name, value)| (Some(name), value)));
+                headers.extend(extra.map(|(name, value)| (Some(name), value)));
                 response
             }
             Err(failure) => Problem::from(failure).into_response(),
         };
-        if told.is_replay {
+        if reply.is_replay {
             response
                 .headers_mut()
                 .insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
@@ -133,7 +133,7 @@ impl Answer {
 
 /// What headers say of a value; the rest of it is passed on as it came.
 #[derive(Default, Deserialize)]
-struct Known<'a> {
+struct HeaderFields<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -147,7 +147,7 @@ struct Known<'a> {
     next_cursor: Option<Cow<'a, str>>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> HeaderFields<'a> {
     fn of(value: &'a Json) -> Self {
         serde_json::from_str(value.text()).unwrap_or_default()
     }
@@ -170,18 +170,18 @@ impl<'a> Known<'a> {
     }
 
     /// The same request with the next page's cursor.
-    fn link(&self, Uri(uri): &Uri, cursor: Cursor) -> Option<HeaderValue> {
+    fn link(&self, Uri(uri): &Uri, cursor: CursorParameter) -> Option<HeaderValue> {
         let next = self.next_cursor.as_ref()?;
         let name = cursor.name();
         let query = uri.query().unwrap_or_default();
-        let others = query.split('&').filter(|pair| {
+        let other_pairs = query.split('&').filter(|pair| {
             let key = pair.split('=').next().unwrap_or_default();
             !pair.is_empty() && key != "cursor" && key != name
         });
-        let mut pairs: Vec<&str> = others.collect();
+        let mut pairs: Vec<&str> = other_pairs.collect();
         // Cursors consist of letters and digits.
-        let place = format!("{name}={next}");
-        pairs.push(&place);
+        let next_pair = format!("{name}={next}");
+        pairs.push(&next_pair);
         let target = format!("<{}?{}>; rel=\"next\"", uri.path(), pairs.join("&"));
         HeaderValue::from_str(&target).ok()
     }

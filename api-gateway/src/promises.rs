@@ -12,40 +12,40 @@ use uuid::Uuid;
 /// Keys that are remembered at most.
 const MAX_KEYS: usize = 10_000;
 
-/// The ids of accepted orders by their keys, of the latest keys.
+/// The orders of accepted orders by their keys, of the latest keys.
 #[derive(Default)]
-pub(crate) struct Promises(Mutex<Known>);
+pub(crate) struct AcceptedKeys(Mutex<RecentKeys>);
 
 #[derive(Default)]
-struct Known {
-    ids: HashMap<String, Uuid>,
+struct RecentKeys {
+    orders: HashMap<String, Uuid>,
     /// In the order in which they came.
     keys: VecDeque<String>,
 }
 
-impl Promises {
+impl AcceptedKeys {
     /// Notes that `id` is accepted under `key`; `false` if another one was.
-    pub(crate) fn note(&self, key: String, id: Uuid) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = known.ids.get(&key) {
-            return *before == id;
+    pub(crate) fn record(&self, key: String, id: Uuid) -> bool {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(accepted) = recent.orders.get(&key) {
+            return *accepted == id;
         }
-        if known.keys.len() >= MAX_KEYS
-            && let Some(oldest) = known.keys.pop_front()
+        if recent.keys.len() >= MAX_KEYS
+            && let Some(oldest) = recent.keys.pop_front()
         {
-            known.ids.remove(&oldest);
+            recent.orders.remove(&oldest);
         }
-        known.keys.push_back(key.clone());
-        known.ids.insert(key, id);
+        recent.keys.push_back(key.clone());
+        recent.orders.insert(key, id);
         true
     }
 
     /// Nothing was accepted under `id` after all.
     pub(crate) fn forget(&self, id: Uuid) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.ids.retain(|_, accepted| *accepted != id);
-        let Known { ids, keys } = &mut *known;
-        keys.retain(|key| ids.contains_key(key));
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.orders.retain(|_, accepted| *accepted != id);
+        let RecentKeys { orders, keys } = &mut *recent;
+        keys.retain(|key| orders.contains_key(key));
     }
 }
 
@@ -55,16 +55,16 @@ mod tests {
 
     #[test]
     fn one_key_stands_for_one_order_and_few_are_remembered() {
-        let promises = Promises::default();
+        let accepted_keys = AcceptedKeys::default();
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        assert!(promises.note("a".to_owned(), one));
-        assert!(promises.note("a".to_owned(), one));
-        assert!(!promises.note("a".to_owned(), other));
-        promises.forget(one);
-        assert!(promises.note("a".to_owned(), other));
+        assert!(accepted_keys.record("a".to_owned(), one));
+        assert!(accepted_keys.record("a".to_owned(), one));
+        assert!(!accepted_keys.record("a".to_owned(), other));
+        accepted_keys.forget(one);
+        assert!(accepted_keys.record("a".to_owned(), other));
         for number in 0..MAX_KEYS {
-            assert!(promises.note(number.to_string(), one));
+            assert!(accepted_keys.record(number.to_string(), one));
         }
-        assert!(promises.note("a".to_owned(), one));
+        assert!(accepted_keys.record("a".to_owned(), one));
     }
 }

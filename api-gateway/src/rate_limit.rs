@@ -18,7 +18,7 @@ use serde_json::json;
 use shared::outcome::{Code, Failure};
 
 /// Number of credentials above which inactive ones are dropped.
-const MANY: usize = 10_000;
+const MAX_TRACKED_CREDENTIALS: usize = 10_000;
 
 type Limiter =
     RateLimiter<Arc<str>, DashMapStateStore<Arc<str>>, DefaultClock, StateInformationMiddleware>;
@@ -35,7 +35,7 @@ struct Inner {
 
 /// Remaining allowance.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Left {
+pub(crate) struct RemainingQuota {
     per_second: u32,
     remaining: u32,
 }
@@ -70,14 +70,14 @@ impl RateLimit {
     pub(crate) fn count(
         &self,
         credential: &Arc<str>,
-        allowance: &OnceLock<Left>,
+        remaining_quota: &OnceLock<RemainingQuota>,
     ) -> Result<(), Failure> {
         let Inner {
             limiter,
             clock,
             per_second,
         } = &*self.0;
-        if limiter.len() > MANY {
+        if limiter.len() > MAX_TRACKED_CREDENTIALS {
             limiter.retain_recent();
         }
         let (remaining, result) = match limiter.check_key(credential) {
@@ -95,7 +95,7 @@ impl RateLimit {
                 )
             }
         };
-        let _ = allowance.set(Left {
+        let _ = remaining_quota.set(RemainingQuota {
             per_second: per_second.get(),
             remaining,
         });
@@ -103,14 +103,14 @@ impl RateLimit {
     }
 }
 
-impl Left {
+impl RemainingQuota {
     /// Sets the response headers.
-    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+    pub(crate) fn set_headers(self, headers: &mut HeaderMap) {
         let Self {
             per_second,
             remaining,
         } = self;
-        let texts = [
+        let fields = [
             (
                 "ratelimit-policy",
                 format!("\"default\";q={per_second};w=1"),
@@ -120,7 +120,7 @@ impl Left {
             ("ratelimit-remaining", remaining.to_string()),
             ("ratelimit-reset", "1".to_owned()),
         ];
-        for (name, text) in texts {
+        for (name, text) in fields {
             if let Ok(value) = HeaderValue::from_str(&text) {
                 headers.insert(HeaderName::from_static(name), value);
             }
@@ -136,9 +136,9 @@ mod tests {
     fn each_credential_has_its_own_rate_limit() {
         let limit = RateLimit::parse("3/s").unwrap().unwrap();
         let ask = |who: &str| {
-            let allowance = OnceLock::new();
-            let counted = limit.count(&who.into(), &allowance);
-            (counted.is_ok(), allowance.get().unwrap().remaining)
+            let remaining_quota = OnceLock::new();
+            let counted = limit.count(&who.into(), &remaining_quota);
+            (counted.is_ok(), remaining_quota.get().unwrap().remaining)
         };
         assert_eq!(ask("a"), (true, 2));
         assert_eq!(ask("a"), (true, 1));

@@ -13,12 +13,12 @@ const MAX_LENGTH: usize = 128;
 pub(crate) struct RequestId(String);
 
 impl RequestId {
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         let sent = headers
             .get(REQUEST_ID)
             .and_then(|value| value.to_str().ok());
         Self(
-            sent.filter(|id| is_sane(id))
+            sent.filter(|id| is_valid(id))
                 .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
         )
     }
@@ -29,7 +29,7 @@ impl RequestId {
 }
 
 /// Whether the id is safe in log lines, headers and URLs.
-fn is_sane(id: &str) -> bool {
+fn is_valid(id: &str) -> bool {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
     (1..=MAX_LENGTH).contains(&id.len()) && id.chars().all(is_safe)
 }
@@ -40,9 +40,9 @@ mod tests {
 
     #[test]
     fn request_ids_with_unsafe_characters_are_refused() {
-        assert!(is_sane("cart-42:7f.1_a"));
+        assert!(is_valid("cart-42:7f.1_a"));
         for bad in ["", "a b", "a\"b", "ä", "{}", &"x".repeat(129)] {
-            assert!(!is_sane(bad), "{bad:?}");
+            assert!(!is_valid(bad), "{bad:?}");
         }
     }
 }

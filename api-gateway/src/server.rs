@@ -28,7 +28,7 @@ const MAX_HEADERS: usize = 100;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time between closing the listener and closing connections, for requests of the latest connections.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_REQUESTS_TIME: Duration = Duration::from_millis(500);
 
 /// Serves `router` on `listener` until `stop`, then finishes requests in flight. The head of a request must
 /// arrive within `head_timeout`, which bounds both slow and idle clients.
@@ -43,37 +43,37 @@ pub(crate) async fn serve(
     let server = Server {
         router,
         head_timeout,
-        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        connection_permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         graceful: GracefulShutdown::new(),
     };
     tokio::pin!(stop);
     loop {
         let accept = async {
-            let permit = server.connections.clone().acquire_owned().await;
+            let permit = server.connection_permits.clone().acquire_owned().await;
             (accept(&listener).await, permit.ok())
         };
         let (stream, permit) = tokio::select! {
             accepted = accept => accepted,
             () = &mut stop => break,
         };
-        server.take(stream, permit);
+        server.spawn_connection(stream, permit);
     }
-    if let Err(error) = server.take_the_last(listener) {
+    if let Err(error) = server.accept_queued(listener) {
         tracing::debug!(%error, "can't empty the kernel's queue");
     }
-    time::sleep(LAST_WORDS).await;
+    time::sleep(LAST_REQUESTS_TIME).await;
     server.graceful.shutdown().await;
 }
 
 struct Server {
     router: Router,
     head_timeout: Duration,
-    connections: Arc<Semaphore>,
+    connection_permits: Arc<Semaphore>,
     graceful: GracefulShutdown,
 }
 
 impl Server {
-    fn take(&self, stream: TcpStream, permit: Option<OwnedSemaphorePermit>) {
+    fn spawn_connection(&self, stream: TcpStream, permit: Option<OwnedSemaphorePermit>) {
         // Responses are written at once: there is nothing to coalesce.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
@@ -98,16 +98,16 @@ impl Server {
         });
     }
 
-    fn take_the_last(&self, listener: TcpListener) -> io::Result<()> {
+    fn accept_queued(&self, listener: TcpListener) -> io::Result<()> {
         let listener = listener.into_std()?;
         loop {
             match listener.accept() {
                 Ok((stream, _)) => {
                     stream.set_nonblocking(true)?;
-                    self.take(TcpStream::from_std(stream)?, None);
+                    self.spawn_connection(TcpStream::from_std(stream)?, None);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if is_the_connections_own(&error) => {}
+                Err(error) if is_connection_error(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -118,7 +118,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            Err(error) if is_the_connections_own(&error) => {}
+            Err(error) if is_connection_error(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "can't accept connections");
                 time::sleep(ACCEPT_PAUSE).await;
@@ -128,7 +128,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// The client has disconnected already; the listener is fine.
-fn is_the_connections_own(error: &io::Error) -> bool {
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused

@@ -17,8 +17,8 @@ pub(crate) struct Trace(String);
 
 impl Trace {
     /// A child of the client's span, or a new trace.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let parent = named(headers).and_then(parse);
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
+        let parent = traceparent_header(headers).and_then(parse);
         // Half of a random UUID; never zero because of the variant bits.
         let span = Uuid::new_v4().as_u64_pair().1;
         match parent {
@@ -37,7 +37,7 @@ impl Trace {
         let headers = request.headers();
         let path = request.uri().path();
         let name = || route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
-        let about = || {
+        let attributes = || {
             [
                 ("http.request.method", method.into()),
                 ("url.path", path.to_owned().into()),
@@ -45,10 +45,18 @@ impl Trace {
                 ("http.route", route.unwrap_or_default().to_owned().into()),
             ]
         };
-        let span = Span::start(SpanKind::Server, named(headers), name, about);
+        let span = Span::start(
+            SpanKind::Server,
+            traceparent_header(headers),
+            name,
+            attributes,
+        );
         let mut traceparent = None;
         span.pass_on(&mut traceparent);
-        (traceparent.map_or_else(|| Self::of(headers), Self), span)
+        (
+            traceparent.map_or_else(|| Self::from_headers(headers), Self),
+            span,
+        )
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -66,7 +74,7 @@ impl Trace {
 }
 
 /// The client's trace context.
-fn named(headers: &HeaderMap) -> Option<&str> {
+fn traceparent_header(headers: &HeaderMap) -> Option<&str> {
     headers.get(TRACEPARENT)?.to_str().ok()
 }
 
@@ -78,7 +86,7 @@ mod tests {
     fn trace_of_the_client_is_continued_in_a_new_span() {
         let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
         let headers = HeaderMap::from_iter([(TRACEPARENT, sent.parse().unwrap())]);
-        let trace = Trace::of(&headers);
+        let trace = Trace::from_headers(&headers);
         assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_ne!(trace.as_str(), sent);
         assert!(parse(trace.as_str()).is_some());
@@ -86,6 +94,6 @@ mod tests {
 
     #[test]
     fn missing_traceparent_starts_a_new_trace() {
-        assert!(parse(Trace::of(&HeaderMap::new()).as_str()).is_some());
+        assert!(parse(Trace::from_headers(&HeaderMap::new()).as_str()).is_some());
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     headers::{self, Preference, preferences},
     input::unreadable_query,
     middleware::RequestContext,
-    output::Answer,
+    output::ReplyResponse,
     problem::Problem,
 };
 
@@ -52,7 +52,7 @@ const MAX_WAIT_SECONDS: u64 = 30;
 pub(crate) struct WorkerClient {
     app: App,
     identity: Identity,
-    about: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     intent: Option<String>,
     idempotency_key: Option<String>,
     if_match: Option<IfMatch>,
@@ -66,18 +66,18 @@ impl FromRequestParts<App> for WorkerClient {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let (headers, extensions) = (&parts.headers, &parts.extensions);
-        let about: Option<Arc<RequestContext>> = extensions.get().cloned();
-        let about = about.unwrap_or_else(|| Arc::new(RequestContext::of(headers)));
+        let context: Option<Arc<RequestContext>> = extensions.get().cloned();
+        let context = context.unwrap_or_else(|| Arc::new(RequestContext::from_headers(headers)));
         let identity = app.auth.identify(headers, &parts.method).await?;
         if let Some(limit) = &app.rate_limit {
-            limit.count(&identity.credential, &about.allowance)?;
+            limit.count(&identity.credential_id, &context.remaining_quota)?;
         }
         refuse_parameters(parts)?;
         let preferences = preferences(headers);
         Ok(Self {
             app: app.clone(),
             identity,
-            about,
+            context,
             intent: intent(headers),
             idempotency_key: idempotency_key(headers)?,
             if_match: if_match(headers)?,
@@ -93,7 +93,7 @@ impl WorkerClient {
     ///
     /// # Errors
     /// When the body is invalid. The worker's failures are in the [`RpcReply`].
-    pub(crate) async fn ask(&self, pattern: &str, body: Value) -> Result<RpcReply, Problem> {
+    pub(crate) async fn call(&self, pattern: &str, body: Value) -> Result<RpcReply, Problem> {
         let request = Request::read(pattern, body)?;
         let caller = self.caller(pattern);
         if request.is_for_operators() {
@@ -109,22 +109,22 @@ impl WorkerClient {
         Ok(self.app.rpc.call(&request, call).await)
     }
 
-    /// As [`Self::ask`], with a message id: the request is executed once for each id.
+    /// As [`Self::call`], with a message id: the request is executed once for each id.
     ///
     /// # Errors
     /// When the body is invalid.
-    pub(crate) async fn ask_named(
+    pub(crate) async fn call_with_message_id(
         &self,
         pattern: &str,
         body: Value,
-        name: &str,
+        message_id: &str,
     ) -> Result<RpcReply, Failure> {
         let request = Request::read(pattern, body)?;
         let call = Call {
             caller: self.caller(pattern),
             idempotency_key: self.idempotency_key.as_deref(),
             if_match: self.if_match.clone(),
-            message_id: Some(name),
+            message_id: Some(message_id),
             timeout: self.app.request_timeout,
         };
         Ok(self.app.rpc.call(&request, call).await)
@@ -135,11 +135,11 @@ impl WorkerClient {
     /// # Errors
     /// `INVALID_REQUEST`; whatever keeps the worker from looking.
     pub(crate) async fn check_storefront(&self, storefront: &Storefront) -> Result<(), Problem> {
-        if self.app.auth.may_know(storefront) {
+        if self.app.auth.may_have_credentials_of(storefront) {
             return Ok(());
         }
         for list in ["customer.list", "order.list"] {
-            let found = self.ask(list, json!({"storefront": storefront, "limit": 1}));
+            let found = self.call(list, json!({"storefront": storefront, "limit": 1}));
             let found = found.await?.outcome?.value();
             if found["data"]
                 .as_array()
@@ -174,8 +174,8 @@ impl WorkerClient {
             storefront,
             actor,
             intent: self.intent.clone().unwrap_or_else(|| intent.to_owned()),
-            request_id: self.about.request_id.as_str().to_owned(),
-            traceparent: Some(self.about.trace.as_str().to_owned()),
+            request_id: self.context.request_id.as_str().to_owned(),
+            traceparent: Some(self.context.trace.as_str().to_owned()),
         }
     }
 
@@ -204,7 +204,7 @@ impl WorkerClient {
     /// # Errors
     /// When the body is invalid; `IDEMPOTENCY_CONFLICT` when this gateway has recently accepted another order
     /// under the key; `UNAVAILABLE` when the broker refused it; `TIMEOUT` when that is unknown.
-    pub(crate) async fn accept(&self, body: Value) -> Result<OrderId, Problem> {
+    pub(crate) async fn accept_async(&self, body: Value) -> Result<OrderId, Problem> {
         let request = Request::read("order.create", body)?;
         let content = request.to_body()?;
         let Request::CreateOrder(order) = request else {
@@ -220,7 +220,7 @@ impl WorkerClient {
             condition.check_untagged()?;
         }
         let id = match &self.idempotency_key {
-            Some(key) => self.promised(&caller, key, content.get())?,
+            Some(key) => self.accepted_order_id(&caller, key, content.get())?,
             None => Uuid::now_v7(),
         };
         let accept = AcceptOrder {
@@ -242,7 +242,7 @@ impl WorkerClient {
                 | PublishError::Unroutable(_)),
             )) => {
                 // Nothing was accepted under the key.
-                self.app.promises.forget(id);
+                self.app.accepted_keys.forget(id);
                 Err(Failure::new(Code::Unavailable, error.to_string()).into())
             }
             Some(Err(error @ PublishError::Unconfirmed(_))) => {
@@ -256,14 +256,19 @@ impl WorkerClient {
     ///
     /// # Errors
     /// `IDEMPOTENCY_CONFLICT` when this gateway has accepted another order under the key lately.
-    fn promised(&self, caller: &Caller, key: &str, content: &str) -> Result<Uuid, Failure> {
+    fn accepted_order_id(
+        &self,
+        caller: &Caller,
+        key: &str,
+        content: &str,
+    ) -> Result<Uuid, Failure> {
         let scope = match caller.role {
             Role::Storefront => caller.storefront.as_str(),
             Role::Operator | Role::Admin => "*",
         };
-        let name = format!("order.accept/{scope}/{key}");
-        let id = promised(&name, content);
-        if !self.app.promises.note(name, id) {
+        let scoped_key = format!("order.accept/{scope}/{key}");
+        let id = order_id_for_key(&scoped_key, content);
+        if !self.app.accepted_keys.record(scoped_key, id) {
             return Err(Failure::new(
                 Code::IdempotencyConflict,
                 "this idempotency key was used with a different request",
@@ -273,8 +278,8 @@ impl WorkerClient {
     }
 
     /// The answer, or 304 if the client has this version already.
-    pub(crate) fn conditional(&self, answer: Answer) -> Response {
-        answer.unless(self.if_none_match.as_ref())
+    pub(crate) fn or_not_modified(&self, response: ReplyResponse) -> Response {
+        response.or_not_modified(self.if_none_match.as_ref())
     }
 }
 
@@ -346,10 +351,10 @@ fn refuse_parameters(parts: &Parts) -> Result<(), Failure> {
 /// The id of the order with this `content` that is accepted under the key `name`: a request that is sent
 /// again has the same id, without any state. Another order under the same key has an id of its own, under
 /// which the worker stores why it is cancelled. A UUID of our own making (RFC 9562, version 8).
-fn promised(name: &str, content: &str) -> Uuid {
+fn order_id_for_key(scoped_key: &str, content: &str) -> Uuid {
     let content = Sha256::digest(content);
     let digest = Sha256::new()
-        .chain_update(name)
+        .chain_update(scoped_key)
         .chain_update([0])
         .chain_update(content)
         .finalize();

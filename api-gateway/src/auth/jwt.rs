@@ -33,19 +33,19 @@ use tokio::{sync::Mutex, time::Instant};
 use super::{Identity, ring, unauthenticated};
 
 /// Maximum length of a token in bytes.
-const MAX_TOKEN: usize = 8 * 1024;
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Tolerated clock skew.
 const LEEWAY_SECONDS: u64 = 30;
 /// Interval for refreshing published keys.
-const REFRESH: Duration = Duration::from_mins(5);
+const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 /// Minimum interval between refreshes for unknown keys, since anyone can make up a key id.
-const COOLDOWN: Duration = Duration::from_secs(10);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 /// Timeout for fetching published keys.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of the published keys in bytes.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
 /// Maximum length of a subject in characters; longer ones are cut.
-const MAX_SUBJECT: usize = 100;
+const MAX_SUBJECT_LENGTH: usize = 100;
 
 /// Verifies tokens.
 #[derive(Clone)]
@@ -59,21 +59,21 @@ struct Inner {
 
 enum Source {
     Secret(DecodingKey),
-    Published(Published),
+    Published(PublishedKeys),
 }
 
 /// Published keys of an identity provider.
-struct Published {
+struct PublishedKeys {
     url: Url,
     client: Client,
     keys: RwLock<Arc<[PublishedKey]>>,
     /// When they were last asked for, or that was answered; one asks at a time, for all who wait meanwhile.
-    asked: Mutex<Option<Instant>>,
+    last_fetch: Mutex<Option<Instant>>,
 }
 
 /// A key and its algorithm.
 #[derive(Clone)]
-struct Pinned {
+struct VerificationKey {
     key: DecodingKey,
     algorithm: Algorithm,
 }
@@ -81,7 +81,7 @@ struct Pinned {
 /// A published key, under its name if it has one.
 struct PublishedKey {
     id: Option<String>,
-    pinned: Pinned,
+    key: VerificationKey,
 }
 
 /// What a token says.
@@ -97,13 +97,13 @@ struct Claims {
 }
 
 /// Whether a credential has the form of a token: three parts.
-pub(super) fn looks_like_one(credential: &str) -> bool {
-    credential.len() <= MAX_TOKEN && credential.split('.').count() == 3
+pub(super) fn has_token_form(credential: &str) -> bool {
+    credential.len() <= MAX_TOKEN_BYTES && credential.split('.').count() == 3
 }
 
 impl Tokens {
     /// Verifies tokens signed with `secret`.
-    pub(crate) fn by_secret(
+    pub(crate) fn with_secret(
         secret: &str,
         audience: Option<String>,
         issuer: Option<String>,
@@ -120,7 +120,7 @@ impl Tokens {
     ///
     /// # Errors
     /// When the HTTP client can't be created.
-    pub(crate) fn by_published_keys(
+    pub(crate) fn with_published_keys(
         url: Url,
         audience: Option<String>,
         issuer: Option<String>,
@@ -131,11 +131,11 @@ impl Tokens {
             .timeout(FETCH_TIMEOUT)
             .build()?;
         Ok(Self(Arc::new(Inner {
-            source: Source::Published(Published {
+            source: Source::Published(PublishedKeys {
                 url,
                 client,
                 keys: RwLock::new(Arc::new([])),
-                asked: Mutex::default(),
+                last_fetch: Mutex::default(),
             }),
             audience,
             issuer,
@@ -150,10 +150,10 @@ impl Tokens {
         // The library knows signing algorithms only, so `none` is refused here.
         let header = decode_header(token)
             .map_err(|error| unauthenticated(format!("the token can't be read: {error}")))?;
-        refuse_critical(token)?;
+        refuse_critical_extensions(token)?;
         let claims = match &self.0.source {
             Source::Secret(key) => {
-                let key = Pinned {
+                let key = VerificationKey {
                     key: key.clone(),
                     algorithm: Algorithm::HS256,
                 };
@@ -169,32 +169,33 @@ impl Tokens {
         &self,
         token: &str,
         header: &Header,
-        published: &Published,
+        published: &PublishedKeys,
     ) -> Result<Claims, Failure> {
-        let is_old = published.is_old();
-        if is_old {
+        let is_stale = published.is_stale();
+        if is_stale {
             published.fetch(false).await;
         }
-        let keys = published.all();
+        let keys = published.current();
         let refusal = match self.check_any(token, header, &keys) {
-            Err(Unchecked::NotByThese(refusal)) => refusal,
-            Err(Unchecked::Invalid(failure)) => return Err(failure),
+            Err(VerificationError::NoMatchingKey(refusal)) => refusal,
+            Err(VerificationError::Invalid(failure)) => return Err(failure),
             Ok(claims) => return Ok(claims),
         };
-        if !is_old {
+        if !is_stale {
             published.fetch(true).await;
         }
-        let now = published.all();
-        if now.is_empty() {
+        let refreshed = published.current();
+        if refreshed.is_empty() {
             return Err(Failure::new(
                 Code::Unavailable,
                 "the keys that tokens are checked with could not be fetched yet",
             ));
         }
-        if Arc::ptr_eq(&keys, &now) {
+        if Arc::ptr_eq(&keys, &refreshed) {
             return Err(refusal);
         }
-        self.check_any(token, header, &now).map_err(Failure::from)
+        self.check_any(token, header, &refreshed)
+            .map_err(Failure::from)
     }
 
     /// The token's claims, if one of `keys` has signed it: those with its `kid`, or without a `kid` all of its
@@ -204,21 +205,21 @@ impl Tokens {
         token: &str,
         header: &Header,
         keys: &[PublishedKey],
-    ) -> Result<Claims, Unchecked> {
-        let meant = keys.iter().filter(|key| match &header.kid {
+    ) -> Result<Claims, VerificationError> {
+        let candidates = keys.iter().filter(|key| match &header.kid {
             Some(id) => key.id.as_ref() == Some(id),
             None => true,
         });
-        let meant: Vec<_> = meant.map(|key| &key.pinned).collect();
-        let fitting = meant.iter().filter(|key| key.algorithm == header.alg);
+        let candidates: Vec<_> = candidates.map(|key| &key.key).collect();
+        let matching = candidates.iter().filter(|key| key.algorithm == header.alg);
         let mut refusal = None;
-        for key in fitting {
+        for key in matching {
             match self.check(token, header, key) {
-                Err(Unchecked::NotByThese(failure)) => refusal = Some(failure),
+                Err(VerificationError::NoMatchingKey(failure)) => refusal = Some(failure),
                 checked => return checked,
             }
         }
-        let refusal = match (&header.kid, &meant[..], refusal) {
+        let refusal = match (&header.kid, &candidates[..], refusal) {
             (Some(_), [], _) => unauthenticated("the token's key is not known"),
             (Some(_), [key, ..], None) => wrong_algorithm(header, key),
             (Some(_), _, Some(refusal)) => refusal,
@@ -229,20 +230,27 @@ impl Tokens {
                 several.len()
             )),
         };
-        Err(Unchecked::NotByThese(refusal))
+        Err(VerificationError::NoMatchingKey(refusal))
     }
 
-    fn check(&self, token: &str, header: &Header, key: &Pinned) -> Result<Claims, Unchecked> {
+    fn check(
+        &self,
+        token: &str,
+        header: &Header,
+        key: &VerificationKey,
+    ) -> Result<Claims, VerificationError> {
         if header.alg != key.algorithm {
-            return Err(Unchecked::NotByThese(wrong_algorithm(header, key)));
+            return Err(VerificationError::NoMatchingKey(wrong_algorithm(
+                header, key,
+            )));
         }
         decode::<Claims>(token, &key.key, &self.validation(key.algorithm))
             .map(|decoded| decoded.claims)
             .map_err(|error| {
                 let failure = unauthenticated(format!("the token is not valid: {error}"));
                 match error.kind() {
-                    ErrorKind::InvalidSignature => Unchecked::NotByThese(failure),
-                    _ => Unchecked::Invalid(failure),
+                    ErrorKind::InvalidSignature => VerificationError::NoMatchingKey(failure),
+                    _ => VerificationError::Invalid(failure),
                 }
             })
     }
@@ -269,22 +277,24 @@ impl Tokens {
 }
 
 /// Why a token was not taken.
-enum Unchecked {
+enum VerificationError {
     /// None of the keys has signed it: another may have.
-    NotByThese(Failure),
+    NoMatchingKey(Failure),
     /// It is signed, and not valid.
     Invalid(Failure),
 }
 
-impl From<Unchecked> for Failure {
-    fn from(unchecked: Unchecked) -> Self {
-        match unchecked {
-            Unchecked::NotByThese(failure) | Unchecked::Invalid(failure) => failure,
+impl From<VerificationError> for Failure {
+    fn from(error: VerificationError) -> Self {
+        match error {
+            VerificationError::NoMatchingKey(failure) | VerificationError::Invalid(failure) => {
+                failure
+            }
         }
     }
 }
 
-fn wrong_algorithm(header: &Header, key: &Pinned) -> Failure {
+fn wrong_algorithm(header: &Header, key: &VerificationKey) -> Failure {
     unauthenticated(format!(
         "the token is signed with {:?}, its key is for {:?}",
         header.alg, key.algorithm
@@ -292,7 +302,7 @@ fn wrong_algorithm(header: &Header, key: &Pinned) -> Failure {
 }
 
 /// Refuses a token whose header lists extensions that must be understood: none is (RFC 7515, section 4.1.11).
-fn refuse_critical(token: &str) -> Result<(), Failure> {
+fn refuse_critical_extensions(token: &str) -> Result<(), Failure> {
     let header = token.split('.').next().unwrap_or_default();
     let header = BASE64_URL_SAFE_NO_PAD
         .decode(header)
@@ -320,10 +330,10 @@ fn identity(claims: Claims) -> Result<Identity, Failure> {
         .unwrap_or_else(|| role.as_str().to_owned())
         .chars()
         .filter(|c| !c.is_control())
-        .take(MAX_SUBJECT)
+        .take(MAX_SUBJECT_LENGTH)
         .collect();
     Ok(Identity {
-        credential: format!("{}@{storefront}/{subject}", role.as_str()).into(),
+        credential_id: format!("{}@{storefront}/{subject}", role.as_str()).into(),
         role,
         storefront,
         actor: subject,
@@ -333,33 +343,35 @@ fn identity(claims: Claims) -> Result<Identity, Failure> {
     })
 }
 
-impl Published {
-    fn all(&self) -> Arc<[PublishedKey]> {
+impl PublishedKeys {
+    fn current(&self) -> Arc<[PublishedKey]> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn is_old(&self) -> bool {
+    fn is_stale(&self) -> bool {
         // Another request is fetching the keys.
-        let Ok(asked) = self.asked.try_lock() else {
+        let Ok(last_fetch) = self.last_fetch.try_lock() else {
             return false;
         };
-        asked.is_none_or(|asked| asked.elapsed() >= REFRESH)
+        last_fetch.is_none_or(|last_fetch| last_fetch.elapsed() >= REFRESH_INTERVAL)
     }
 
     async fn fetch(&self, is_urgent: bool) {
-        let came = Instant::now();
-        let mut asked = self.asked.lock().await;
-        let pause = match (self.all().is_empty(), is_urgent) {
+        let requested_at = Instant::now();
+        let mut last_fetch = self.last_fetch.lock().await;
+        let min_interval = match (self.current().is_empty(), is_urgent) {
             // With an empty cache, fetch at once.
             (true, _) => Duration::ZERO,
-            (false, true) => COOLDOWN,
-            (false, false) => REFRESH,
+            (false, true) => MIN_REFRESH_INTERVAL,
+            (false, false) => REFRESH_INTERVAL,
         };
-        if asked.is_some_and(|asked| asked >= came || asked.elapsed() < pause) {
+        if last_fetch.is_some_and(|last_fetch| {
+            last_fetch >= requested_at || last_fetch.elapsed() < min_interval
+        }) {
             return;
         }
         // Recorded before the response arrives, in case this request is dropped meanwhile.
-        *asked = Some(Instant::now());
+        *last_fetch = Some(Instant::now());
         match self.try_fetch().await {
             Ok(keys) => {
                 tracing::info!(count = keys.len(), "fetched the keys of JWT_JWKS_URL");
@@ -372,7 +384,7 @@ impl Published {
                 );
             }
         }
-        *asked = Some(Instant::now());
+        *last_fetch = Some(Instant::now());
     }
 
     async fn try_fetch(&self) -> anyhow::Result<Vec<PublishedKey>> {
@@ -387,14 +399,14 @@ impl Published {
             body.extend_from_slice(&chunk);
         }
         let published: JwkSet = serde_json::from_slice(&body)?;
-        let keys: Vec<_> = published.keys.iter().filter_map(pinned).collect();
+        let keys: Vec<_> = published.keys.iter().filter_map(published_key).collect();
         anyhow::ensure!(!keys.is_empty(), "none of the keys can be used");
         Ok(keys)
     }
 }
 
 /// A published key and its name, if tokens can be checked with it. A secret is none.
-fn pinned(jwk: &Jwk) -> Option<PublishedKey> {
+fn published_key(jwk: &Jwk) -> Option<PublishedKey> {
     if matches!(&jwk.common.public_key_use, Some(other) if *other != PublicKeyUse::Signature) {
         return None;
     }
@@ -418,6 +430,6 @@ fn pinned(jwk: &Jwk) -> Option<PublishedKey> {
     let key = DecodingKey::from_jwk(jwk).ok()?;
     Some(PublishedKey {
         id: jwk.common.key_id.clone(),
-        pinned: Pinned { key, algorithm },
+        key: VerificationKey { key, algorithm },
     })
 }

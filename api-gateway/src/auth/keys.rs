@@ -11,10 +11,10 @@ use subtle::ConstantTimeEq;
 use super::Identity;
 
 /// Keys shorter than this are accepted with a warning.
-const GUESSABLE_KEY_LENGTH: usize = 16;
+const MIN_SAFE_KEY_LENGTH: usize = 16;
 
 /// Number of digest bytes in a credential's id.
-const CREDENTIAL_BYTES: usize = 12;
+const CREDENTIAL_ID_BYTES: usize = 12;
 
 /// The configured keys.
 #[derive(Debug, Clone, Default)]
@@ -47,15 +47,15 @@ impl Keys {
     }
 
     /// Whether there is a key of this storefront.
-    pub(super) fn name_storefront(&self, storefront: &Storefront) -> bool {
-        let mut known = self.0.iter();
-        known.any(|key| key.identity.storefront == *storefront)
+    pub(super) fn has_storefront(&self, storefront: &Storefront) -> bool {
+        let mut keys = self.0.iter();
+        keys.any(|key| key.identity.storefront == *storefront)
     }
 
     /// Whose key is known by this name.
-    pub(super) fn known_as(&self, credential: &str) -> Option<Identity> {
-        let mut known = self.0.iter();
-        let key = known.find(|key| &*key.identity.credential == credential)?;
+    pub(super) fn by_credential_id(&self, credential: &str) -> Option<Identity> {
+        let mut keys = self.0.iter();
+        let key = keys.find(|key| &*key.identity.credential_id == credential)?;
         Some(key.identity.clone())
     }
 
@@ -72,9 +72,9 @@ impl Keys {
     pub(crate) fn identify(&self, key: &str) -> Option<Identity> {
         let digest = Sha256::digest(key);
         // Compares all keys, so that timing reveals nothing.
-        let found = self.0.iter().fold(None, |found, known| {
-            if bool::from(known.digest.ct_eq(&digest[..])) {
-                Some(known)
+        let found = self.0.iter().fold(None, |found, key| {
+            if bool::from(key.digest.ct_eq(&digest[..])) {
+                Some(key)
             } else {
                 found
             }
@@ -102,7 +102,7 @@ impl FromStr for Key {
         if key.is_empty() {
             bail!("{name}: the key is empty");
         }
-        if key.len() < GUESSABLE_KEY_LENGTH {
+        if key.len() < MIN_SAFE_KEY_LENGTH {
             tracing::warn!("API_KEYS: the key of {name} is short enough to be guessed");
         }
         let digest = Sha256::digest(key);
@@ -111,8 +111,8 @@ impl FromStr for Key {
             role,
             storefront,
             actor: name.to_owned(),
-            credential: BASE64_STANDARD_NO_PAD
-                .encode(&digest[..CREDENTIAL_BYTES])
+            credential_id: BASE64_STANDARD_NO_PAD
+                .encode(&digest[..CREDENTIAL_ID_BYTES])
                 .into(),
             expires_at: None,
         };

@@ -26,7 +26,7 @@ pub(crate) struct Auth {
     keys: Keys,
     tokens: Option<Tokens>,
     /// Pages of other sites that may change things where nobody has to show anything.
-    origins: Arc<[String]>,
+    trusted_origins: Arc<[String]>,
 }
 
 /// An authenticated credential.
@@ -37,19 +37,19 @@ pub(crate) struct Identity {
     /// Name of the credential in logs and histories.
     pub(crate) actor: String,
     /// Unique id of the credential; reveals nothing else about it.
-    pub(crate) credential: Arc<str>,
+    pub(crate) credential_id: Arc<str>,
     /// Expiry of the credential.
     pub(crate) expires_at: Option<SystemTime>,
 }
 
 impl Identity {
     /// The identity used without configured credentials, on loopback only: an admin.
-    fn anyone() -> Self {
+    fn local_admin() -> Self {
         Self {
             role: Role::Admin,
             storefront: Storefront::default(),
             actor: "local".to_owned(),
-            credential: "local".into(),
+            credential_id: "local".into(),
             expires_at: None,
         }
     }
@@ -60,29 +60,29 @@ impl Auth {
         Self {
             keys,
             tokens,
-            origins: Arc::default(),
+            trusted_origins: Arc::default(),
         }
     }
 
     /// With these sites' pages let in where nobody has to show anything.
-    pub(crate) fn trusting(self, origins: &[String]) -> Self {
+    pub(crate) fn with_trusted_origins(self, trusted_origins: &[String]) -> Self {
         Self {
-            origins: origins.into(),
+            trusted_origins: trusted_origins.into(),
             ..self
         }
     }
 
     /// Whether no credentials are configured.
-    pub(crate) fn is_open(&self) -> bool {
+    pub(crate) fn allows_anonymous(&self) -> bool {
         self.keys.is_empty() && self.tokens.is_none()
     }
 
     /// Whether there may be credentials of this storefront: which ones an identity provider names is not
     /// known.
-    pub(crate) fn may_know(&self, storefront: &Storefront) -> bool {
+    pub(crate) fn may_have_credentials_of(&self, storefront: &Storefront) -> bool {
         *storefront == Storefront::default()
             || self.tokens.is_some()
-            || self.keys.name_storefront(storefront)
+            || self.keys.has_storefront(storefront)
     }
 
     /// Who calls, by the `Authorization` header (RFC 6750, section 2.1), or by the console's session.
@@ -95,9 +95,9 @@ impl Auth {
         headers: &HeaderMap,
         method: &Method,
     ) -> Result<Identity, Failure> {
-        if self.is_open() {
-            self.refuse_other_sites(headers, method)?;
-            return Ok(Identity::anyone());
+        if self.allows_anonymous() {
+            self.refuse_cross_site(headers, method)?;
+            return Ok(Identity::local_admin());
         }
         if !headers.contains_key(header::AUTHORIZATION)
             && let Some(identity) = self.identify_session(headers, method).await?
@@ -118,15 +118,15 @@ impl Auth {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, credential)| credential.trim())
             .ok_or_else(|| unauthenticated("Authorization must be: Bearer CREDENTIAL"))?;
-        self.identify_by(credential).await
+        self.identify_credential(credential).await
     }
 
-    async fn identify_by(&self, credential: &str) -> Result<Identity, Failure> {
+    async fn identify_credential(&self, credential: &str) -> Result<Identity, Failure> {
         if let Some(identity) = self.keys.identify(credential) {
             return Ok(identity);
         }
         match &self.tokens {
-            Some(tokens) if jwt::looks_like_one(credential) => tokens.identify(credential).await,
+            Some(tokens) if jwt::has_token_form(credential) => tokens.identify(credential).await,
             _ => Err(unauthenticated("the credential is not known")),
         }
     }
@@ -137,13 +137,13 @@ impl Auth {
     /// browser on this machine could send them. Browsers name the requesting site in `Sec-Fetch-Site`
     /// (<https://www.w3.org/TR/fetch-metadata/>) and `Origin`: only our own pages and those of `CORS_ORIGINS`
     /// are accepted. A page is our own if its host is a loopback address, so DNS rebinding has no effect.
-    fn refuse_other_sites(&self, headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
+    fn refuse_cross_site(&self, headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let (site, origin) = (text("sec-fetch-site"), text("origin"));
-        let is_named =
-            origin.is_some_and(|origin| self.origins.iter().any(|named| named == origin));
+        let is_trusted =
+            origin.is_some_and(|origin| self.trusted_origins.iter().any(|named| named == origin));
         let is_by_browser = site.is_some() || origin.is_some();
-        if method.is_safe() || !is_by_browser || is_named {
+        if method.is_safe() || !is_by_browser || is_trusted {
             return Ok(());
         }
         let host = text("host");
@@ -219,7 +219,7 @@ mod tests {
     #[tokio::test]
     async fn cross_site_changes_are_refused_without_authentication() {
         let shop = "https://shop.example.com";
-        let auth = Auth::default().trusting(&[shop.to_owned()]);
+        let auth = Auth::default().with_trusted_origins(&[shop.to_owned()]);
         let (own, evil) = ("http://127.0.0.1:8080", "https://evil.example.com");
         let (here, rebound) = ("127.0.0.1:8080", "evil.example.com:8080");
         for (site, origin, host, is_let_in) in [

@@ -16,7 +16,7 @@ use super::{Auth, Identity, jwt, unauthenticated};
 /// Name of the cookie.
 const COOKIE: &str = "orders_session";
 /// Lifetime of a session.
-const LASTS: Duration = Duration::from_hours(12);
+const SESSION_LIFETIME: Duration = Duration::from_hours(12);
 /// A header that only our own pages can send.
 pub(crate) const CONSOLE_HEADER: &str = "x-console";
 
@@ -30,16 +30,16 @@ impl Auth {
         credential: &str,
         is_secure: bool,
     ) -> Result<(Identity, String), Failure> {
-        let identity = self.identify_by(credential).await?;
+        let identity = self.identify_credential(credential).await?;
         let now = SystemTime::now();
-        let ends_at = identity.expires_at.unwrap_or(now + LASTS);
+        let ends_at = identity.expires_at.unwrap_or(now + SESSION_LIFETIME);
         let value = if self.keys.identify(credential).is_some() {
-            self.sign(&identity.credential, ends_at)
+            self.sign(&identity.credential_id, ends_at)
         } else {
             format!("t.{credential}")
         };
-        let left = ends_at.duration_since(now).unwrap_or_default().as_secs();
-        Ok((identity, cookie(&value, left, is_secure)))
+        let remaining_seconds = ends_at.duration_since(now).unwrap_or_default().as_secs();
+        Ok((identity, cookie(&value, remaining_seconds, is_secure)))
     }
 
     /// The `Set-Cookie` that ends a session.
@@ -68,7 +68,7 @@ impl Auth {
         }
         if let Some(token) = value.strip_prefix("t.") {
             return match &self.tokens {
-                Some(tokens) if jwt::looks_like_one(token) => {
+                Some(tokens) if jwt::has_token_form(token) => {
                     tokens.identify(token).await.map(Some)
                 }
                 _ => Err(unauthenticated("the session is not known")),
@@ -96,7 +96,7 @@ impl Auth {
         if ends_at <= seconds(SystemTime::now()) {
             return None;
         }
-        let identity = self.keys.known_as(credential)?;
+        let identity = self.keys.by_credential_id(credential)?;
         Some(Identity {
             expires_at: Some(UNIX_EPOCH + Duration::from_secs(ends_at)),
             ..identity
@@ -124,9 +124,11 @@ fn session(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-fn cookie(value: &str, lasts_seconds: u64, is_secure: bool) -> String {
+fn cookie(value: &str, max_age_seconds: u64, is_secure: bool) -> String {
     let secure = if is_secure { "; Secure" } else { "" };
-    format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={lasts_seconds}{secure}")
+    format!(
+        "{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}{secure}"
+    )
 }
 
 #[cfg(test)]

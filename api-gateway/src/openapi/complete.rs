@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use utoipa::openapi::{
-    Content, Header, HttpMethod, ObjectBuilder, Ref, RefOr, Required, Response as Answer,
+    Content, Header, HttpMethod, ObjectBuilder, Ref, RefOr, Required, Response as OpenApiResponse,
     ResponseBuilder, Schema,
     link::Link,
     path::{Operation, Parameter, ParameterBuilder, ParameterIn},
@@ -26,7 +26,7 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
             }
         }
     }
-    link(document);
+    add_links(document);
     let components = document.components.get_or_insert_default();
     for (name, scheme) in security() {
         components
@@ -41,13 +41,13 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
 }
 
 /// Links from a created resource to the operations that take its id.
-fn link(document: &mut utoipa::openapi::OpenApi) {
-    let of_one = document.paths.paths.iter().flat_map(|(path, item)| {
+fn add_links(document: &mut utoipa::openapi::OpenApi) {
+    let item_operations = document.paths.paths.iter().flat_map(|(path, item)| {
         let operations = [&item.get, &item.post, &item.put, &item.patch, &item.delete];
         let ids = operations.into_iter().flatten();
         ids.filter_map(|operation| Some((path.clone(), operation.operation_id.clone()?)))
     });
-    let of_one: Vec<_> = of_one
+    let item_operations: Vec<_> = item_operations
         .filter(|(path, _)| path.matches('{').count() == 1)
         .collect();
     for (collection, item) in &mut document.paths.paths {
@@ -56,7 +56,7 @@ fn link(document: &mut utoipa::openapi::OpenApi) {
         else {
             continue;
         };
-        for (path, operation) in &of_one {
+        for (path, operation) in &item_operations {
             let name = path
                 .strip_prefix(&format!("{collection}/{{"))
                 .and_then(|rest| rest.split_once('}'));
@@ -104,7 +104,7 @@ const PROBLEMS: &[(u16, &str)] = &[
 fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation) {
     let is_api = path.starts_with("/v1/");
     let (is_read, is_post) = (*method == HttpMethod::Get, *method == HttpMethod::Post);
-    let is_of_one = path.contains('{');
+    let is_item = path.contains('{');
     let is_list =
         is_read
             && operation.parameters.iter().flatten().any(
@@ -128,7 +128,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     if is_api && !is_read {
         headers.extend([IDEMPOTENCY_KEY, IF_MATCH]);
     }
-    if is_read && is_of_one && !is_list {
+    if is_read && is_item && !is_list {
         headers.push(IF_NONE_MATCH);
     }
     let parameters = operation.parameters.get_or_insert_default();
@@ -146,7 +146,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     } else if is_post {
         problems.extend([400, 401, 409, 422, 500, 503, 504]);
     }
-    if is_of_one || is_post {
+    if is_item || is_post {
         problems.push(404);
     }
     if !is_read {
@@ -162,10 +162,10 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
             .entry(status.to_string())
             .or_insert(RefOr::Ref(reference));
     }
-    if is_read && is_of_one && !is_list {
+    if is_read && is_item && !is_list {
         let unchanged = ResponseBuilder::new()
             .description("The client has this version already")
-            .header("ETag", text("The version"))
+            .header("ETag", text_header("The version"))
             .build();
         responses.insert("304".to_owned(), RefOr::T(unchanged));
     }
@@ -177,21 +177,24 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
             "Done".clone_into(&mut response.description);
         }
         let headers = &mut response.headers;
-        headers.insert("X-Request-Id".to_owned(), text("The request's id").into());
+        headers.insert(
+            "X-Request-Id".to_owned(),
+            text_header("The request's id").into(),
+        );
         if !is_api || !status.starts_with('2') {
             continue;
         }
         if is_list {
-            headers.insert("Link".to_owned(), text("The next page").into());
+            headers.insert("Link".to_owned(), text_header("The next page").into());
         }
         if status == "201" {
-            headers.insert("Location".to_owned(), text("Where it is").into());
+            headers.insert("Location".to_owned(), text_header("Where it is").into());
         }
-        if status == "201" || (is_of_one && !is_list && status == "200") {
-            headers.insert("ETag".to_owned(), text("Its version").into());
+        if status == "201" || (is_item && !is_list && status == "200") {
+            headers.insert("ETag".to_owned(), text_header("Its version").into());
         }
         if !is_read {
-            let replayed = text("`true`: this answer was given before");
+            let replayed = text_header("`true`: this answer was given before");
             headers.insert("Idempotent-Replayed".to_owned(), replayed.into());
         }
     }
@@ -220,7 +223,7 @@ fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
     }
 }
 
-fn problem(status: u16, description: &str) -> Answer {
+fn problem(status: u16, description: &str) -> OpenApiResponse {
     let schema = Ref::from_schema_name("Problem");
     let response = ResponseBuilder::new()
         .description(description)
@@ -228,16 +231,16 @@ fn problem(status: u16, description: &str) -> Answer {
             "application/problem+json",
             Content::builder().schema(Some(schema)).build(),
         )
-        .header("X-Request-Id", text("The request's id"));
+        .header("X-Request-Id", text_header("The request's id"));
     match status {
-        401 => response.header("WWW-Authenticate", text("Bearer")),
-        429 | 503 => response.header("Retry-After", text("Seconds to wait")),
+        401 => response.header("WWW-Authenticate", text_header("Bearer")),
+        429 | 503 => response.header("Retry-After", text_header("Seconds to wait")),
         _ => response,
     }
     .build()
 }
 
-fn text(description: &str) -> Header {
+fn text_header(description: &str) -> Header {
     utoipa::openapi::HeaderBuilder::new()
         .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
         .description(Some(description))
@@ -245,35 +248,35 @@ fn text(description: &str) -> Header {
 }
 
 /// A header that many routes take: name, description, pattern, example.
-type HeaderOf = (&'static str, &'static str, &'static str, &'static str);
+type HeaderDoc = (&'static str, &'static str, &'static str, &'static str);
 
-const REQUEST_ID: HeaderOf = (
+const REQUEST_ID: HeaderDoc = (
     "X-Request-Id",
     "Goes along with everything that is done for the request: 1 to 128 letters, digits and . _ : -; made up if it is missing or odd",
     "",
     "checkout-42",
 );
-const IDEMPOTENCY_KEY: HeaderOf = (
+const IDEMPOTENCY_KEY: HeaderDoc = (
     "Idempotency-Key",
     "The same key and request (path, body, If-Match): the first answer again. The same key and another request: 422",
     "^[!-~]([ -~]{0,253}[!-~])?$",
     "cart-42",
 );
-const IF_MATCH: HeaderOf = (
+const IF_MATCH: HeaderDoc = (
     "If-Match",
     "Only if what is changed still has one of these ETags; else 412, and nothing is done. A collection has no \
      ETag: only * is met",
     r#"^([*]|(W/)?"[!#-~]{0,40}"(, ?(W/)?"[!#-~]{0,40}"){0,9})$"#,
     "*",
 );
-const IF_NONE_MATCH: HeaderOf = (
+const IF_NONE_MATCH: HeaderDoc = (
     "If-None-Match",
     "304 if the thing still has this ETag",
     "",
     "\"3\"",
 );
 
-fn parameter((name, description, pattern, example): HeaderOf) -> Parameter {
+fn parameter((name, description, pattern, example): HeaderDoc) -> Parameter {
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some(pattern).filter(|pattern| !pattern.is_empty()))

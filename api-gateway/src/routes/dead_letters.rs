@@ -14,9 +14,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{JsonBody, NoBody, Parameters, Path, Uri},
+    input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
     openapi::{PageParameters, Settled},
-    output::{Cursor, answer},
+    output::{CursorParameter, respond},
     problem::Problem,
     worker_client::WorkerClient,
 };
@@ -35,11 +35,15 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Dead steps of orders and unprocessable messages, newest first.
 #[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters", params(PageParameters),
     responses((status = 200, body = Page<DeadLetter>)))]
-async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let told = asker
-        .ask("dead_letter.list", Value::Object(parameters.0))
+async fn list(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("dead_letter.list", Value::Object(parameters.0))
         .await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Redrives a dead letter
@@ -47,11 +51,15 @@ async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<R
 /// Retries a step with a new set of attempts, or publishes a message again.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    let told = asker
-        .ask("dead_letter.redrive", json!({"id": id.0}))
+async fn redrive(
+    worker: WorkerClient,
+    id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("dead_letter.redrive", json!({"id": id.0}))
         .await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Redrives all dead letters
@@ -60,9 +68,9 @@ async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Res
 /// many as it can within a few seconds: as long as there is a `next_cursor`, ask again with it.
 #[utoipa::path(post, path = "/v1/dead-letters/redrive", tag = "dead letters",
     request_body = RedriveAll, responses((status = 200, body = RedrivenAll)))]
-async fn redrive_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("dead_letter.redrive_all", body.0).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn redrive_all(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+    let reply = worker.call("dead_letter.redrive_all", body.0).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Discards a dead letter
@@ -70,11 +78,15 @@ async fn redrive_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Pr
 /// Removes it, after its cause was resolved in another way.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/discard", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn discard(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    let told = asker
-        .ask("dead_letter.discard", json!({"id": id.0}))
+async fn discard(
+    worker: WorkerClient,
+    id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("dead_letter.discard", json!({"id": id.0}))
         .await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Discards a dead letter
@@ -82,9 +94,9 @@ async fn discard(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Res
 /// The same as `discard`.
 #[utoipa::path(delete, path = "/v1/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 204)))]
-async fn remove(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    let told = asker
-        .ask("dead_letter.discard", json!({"id": id.0}))
+async fn remove(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+    let reply = worker
+        .call("dead_letter.discard", json!({"id": id.0}))
         .await?;
-    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+    Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }

@@ -24,10 +24,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    feed::{Feed, ListenerFilter, ListenerGuard, end_without_news, is_elsewhere},
-    input::{Parameters, Uri},
+    feed::{Feed, ListenerFilter, ListenerGuard, empty_page_position, is_unknown_position},
+    input::{QueryParameters, Uri},
     openapi::EventParameters,
-    output::{Cursor, answer},
+    output::{CursorParameter, respond},
     problem::Problem,
     worker_client::WorkerClient,
 };
@@ -35,11 +35,11 @@ use crate::{
 /// Last event received by a reconnecting listener.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Interval of comments that keep the connection open through proxies and detect lost listeners.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Tells listeners when to reconnect.
-const FIRST: &str = "retry: 2000\n\n";
+const RETRY_FRAME: &str = "retry: 2000\n\n";
 /// Delay after an error.
-const PAUSE: Duration = Duration::from_millis(500);
+const ERROR_DELAY: Duration = Duration::from_millis(500);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -56,38 +56,40 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = EventPage)))]
 async fn list(
     State(app): State<App>,
-    asker: WorkerClient,
-    parameters: Parameters,
+    worker: WorkerClient,
+    parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let mut parameters = parameters.renamed("cursor", "after")?.0;
     if !parameters.contains_key("wait_ms") {
-        let told = asker.ask("event.list", Value::Object(parameters)).await?;
-        return Ok(answer(StatusCode::OK, told).page(&uri, Cursor::After));
+        let reply = worker.call("event.list", Value::Object(parameters)).await?;
+        return Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::After));
     }
     // Requests wait here rather than at the worker, where they would occupy capacity.
-    let query = query(&parameters)?;
+    let query = parse_query(&parameters)?;
     parameters.remove("wait_ms");
     let wait = Duration::from_millis(query.wait_ms.into()).min(app.request_timeout);
-    let until = Instant::now() + wait;
-    let caller = asker.caller("event.list");
-    let wanted = wanted(&caller, query);
-    let mut listening = app.feed.listen(&caller)?;
+    let deadline = Instant::now() + wait;
+    let caller = worker.caller("event.list");
+    let filter = listener_filter(&caller, query);
+    let mut guard = app.feed.listen(&caller)?;
     loop {
-        let asked = Value::Object(parameters.clone());
-        let page = answer(StatusCode::OK, asker.ask("event.list", asked).await?);
-        let is_over = Instant::now() >= until || app.stopping.is_cancelled();
-        let end = page.value().and_then(|page| end_without_news(page.text()));
-        let Some(mut end) = end.filter(|_| !is_over) else {
-            return Ok(page.page(&uri, Cursor::After));
+        let query = Value::Object(parameters.clone());
+        let page = respond(StatusCode::OK, worker.call("event.list", query).await?);
+        let is_time_up = Instant::now() >= deadline || app.stopping.is_cancelled();
+        let end = page
+            .value()
+            .and_then(|page| empty_page_position(page.text()));
+        let Some(mut end) = end.filter(|_| !is_time_up) else {
+            return Ok(page.with_next_link(&uri, CursorParameter::After));
         };
-        let news = time::timeout_at(until, listening.news(&wanted, &mut end));
-        let _ = app.stopping.run_until_cancelled(news).await;
+        let waiting = time::timeout_at(deadline, guard.wait_for_events(&filter, &mut end));
+        let _ = app.stopping.run_until_cancelled(waiting).await;
         parameters.insert("after".to_owned(), Value::from(end.to_string()));
     }
 }
 
-fn query(parameters: &Map<String, Value>) -> Result<ListEvents, Failure> {
+fn parse_query(parameters: &Map<String, Value>) -> Result<ListEvents, Failure> {
     match Request::read("event.list", Value::Object(parameters.clone()))? {
         Request::ListEvents(query) => Ok(query),
         _ => Err(Failure::new(
@@ -98,7 +100,7 @@ fn query(parameters: &Map<String, Value>) -> Result<ListEvents, Failure> {
 }
 
 /// The caller's filter.
-fn wanted(caller: &Caller, query: ListEvents) -> ListenerFilter {
+fn listener_filter(caller: &Caller, query: ListEvents) -> ListenerFilter {
     let ListEvents {
         types,
         order_id,
@@ -123,9 +125,9 @@ fn wanted(caller: &Caller, query: ListEvents) -> ListenerFilter {
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 async fn listen(
     State(app): State<App>,
-    asker: WorkerClient,
+    worker: WorkerClient,
     headers: HeaderMap,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let mut parameters = parameters.renamed("cursor", "after")?.0;
     // A reconnecting browser requests the same URL as before.
@@ -135,27 +137,28 @@ async fn listen(
             .map_err(|_| Failure::new(Code::InvalidRequest, "Last-Event-ID is no event's id"))?;
         parameters.insert("after".to_owned(), Value::from(last));
     }
-    let query = query(&parameters)?;
-    let caller = asker.caller("event.listen");
+    let query = parse_query(&parameters)?;
+    let caller = worker.caller("event.listen");
     let after = query.after.unwrap_or(After::Now);
-    let wanted = wanted(&caller, query);
-    let listening = app.feed.listen(&caller)?;
+    let filter = listener_filter(&caller, query);
+    let guard = app.feed.listen(&caller)?;
     let page = app
         .feed
-        .read_for(caller.clone(), wanted.behind(after))
+        .read_for(caller.clone(), filter.query_after(after))
         .await?;
-    let mut ready: VecDeque<Bytes> = page.events.into_iter().map(|told| told.frame).collect();
-    ready.push_front(Bytes::from_static(FIRST.as_bytes()));
+    let mut pending_frames: VecDeque<Bytes> =
+        page.events.into_iter().map(|event| event.frame).collect();
+    pending_frames.push_front(Bytes::from_static(RETRY_FRAME.as_bytes()));
     let listener = Listener {
         feed: app.feed.clone(),
-        listening,
-        wanted,
+        guard,
+        filter,
         caller,
         position: page.position,
         is_behind: page.has_more,
-        is_over: false,
-        ready,
-        until: asker.expires_at(),
+        is_position_lost: false,
+        pending_frames,
+        expires_at: worker.expires_at(),
         stopping: app.stopping.clone(),
     };
     let frames = stream::unfold(listener, |mut listener| async move {
@@ -180,19 +183,19 @@ async fn listen(
 /// A listener of the live stream.
 struct Listener {
     feed: Feed,
-    listening: ListenerGuard,
-    wanted: ListenerFilter,
+    guard: ListenerGuard,
+    filter: ListenerFilter,
     caller: Caller,
     /// Position of the last event sent.
     position: i64,
     /// Whether it has to read missed events itself.
     is_behind: bool,
     /// Whether its position no longer exists; it is told so when it reconnects.
-    is_over: bool,
+    is_position_lost: bool,
     /// Events to send next.
-    ready: VecDeque<Bytes>,
+    pending_frames: VecDeque<Bytes>,
     /// Expiry of its credential.
-    until: Option<SystemTime>,
+    expires_at: Option<SystemTime>,
     stopping: CancellationToken,
 }
 
@@ -200,55 +203,58 @@ impl Listener {
     /// The next data to send; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
+            if let Some(frame) = self.pending_frames.pop_front() {
                 return Some(frame);
             }
-            if self.is_over
+            if self.is_position_lost
                 || self.stopping.is_cancelled()
-                || self.until.is_some_and(|until| until <= SystemTime::now())
+                || self
+                    .expires_at
+                    .is_some_and(|expires_at| expires_at <= SystemTime::now())
             {
                 return None;
             }
             let stopping = self.stopping.clone();
-            let heard = time::timeout(HEARTBEAT, self.hear());
-            if let Some(Err(_)) = stopping.run_until_cancelled(heard).await {
+            let received = time::timeout(HEARTBEAT_INTERVAL, self.receive());
+            if let Some(Err(_)) = stopping.run_until_cancelled(received).await {
                 return Some(Bytes::from_static(b":\n\n"));
             }
         }
     }
 
     /// Waits for new events; cancel-safe.
-    async fn hear(&mut self) {
+    async fn receive(&mut self) {
         if self.is_behind {
-            let query = self.wanted.behind(After::Position(self.position));
+            let query = self.filter.query_after(After::Position(self.position));
             match self.feed.read_for(self.caller.clone(), query).await {
-                Err(error) if is_elsewhere(&error) => self.is_over = true,
+                Err(error) if is_unknown_position(&error) => self.is_position_lost = true,
                 Ok(page) => {
                     self.position = page.position;
                     self.is_behind = page.has_more;
-                    let frames = page.events.into_iter().map(|told| told.frame);
-                    self.ready.extend(frames);
+                    let frames = page.events.into_iter().map(|event| event.frame);
+                    self.pending_frames.extend(frames);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "a listener can't read what it missed; trying again");
-                    time::sleep(PAUSE).await;
+                    time::sleep(ERROR_DELAY).await;
                 }
             }
             return;
         }
-        match self.listening.stretches.recv().await {
-            Ok(stretch) if stretch.from > self.position => self.is_behind = true,
+        match self.guard.ranges.recv().await {
+            Ok(range) if range.from > self.position => self.is_behind = true,
             // The feed reader restarted at its end, which may lie before this position.
-            Ok(stretch) if stretch.from == stretch.to && stretch.to < self.position => {
+            Ok(range) if range.from == range.to && range.to < self.position => {
                 self.is_behind = true;
             }
-            Ok(stretch) => {
-                let news = stretch
+            Ok(range) => {
+                let matching = range
                     .events
                     .iter()
-                    .filter(|told| told.position > self.position && self.wanted.takes(told));
-                self.ready.extend(news.map(|told| told.frame.clone()));
-                self.position = self.position.max(stretch.to);
+                    .filter(|event| event.position > self.position && self.filter.matches(event));
+                self.pending_frames
+                    .extend(matching.map(|event| event.frame.clone()));
+                self.position = self.position.max(range.to);
             }
             Err(RecvError::Lagged(_)) => self.is_behind = true,
             // The gateway is shutting down.

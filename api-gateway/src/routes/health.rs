@@ -36,20 +36,21 @@ async fn ready(State(app): State<App>) -> Response {
     for name in [EVENTS_EXCHANGE, DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE] {
         faults.remove(name);
     }
-    let told = if app.stopping.is_cancelled() {
+    let state = if app.stopping.is_cancelled() {
         "stopping"
     } else if broker.is_ok() && worker.is_ok() && faults.is_empty() {
         "ready"
     } else {
         "not ready"
     };
-    let status = if told == "ready" {
+    let status = if state == "ready" {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let word = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
-    let mut body = json!({"status": told, "broker": word(broker), "worker": word(worker)});
+    let check_result = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
+    let mut body =
+        json!({"status": state, "broker": check_result(broker), "worker": check_result(worker)});
     if !faults.is_empty() {
         body["unavailable"] = json!(faults);
     }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::{
     app::App,
-    input::{NoBody, Parameters, Path},
-    output::answer,
+    input::{EmptyBody, Path, QueryParameters},
+    output::respond,
     problem::Problem,
     worker_client::WorkerClient,
 };
@@ -30,24 +30,24 @@ pub(crate) fn demo() -> Router<App> {
 }
 
 async fn order(
-    asker: WorkerClient,
+    worker: WorkerClient,
     Path(id): Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask("debug.order", parameters.with("id", &id)?)
+    let reply = worker
+        .call("debug.order", parameters.with("id", &id)?)
         .await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-async fn tables(asker: WorkerClient, parameters: Parameters) -> Result<Response, Problem> {
-    let told = asker
-        .ask("debug.tables", Value::Object(parameters.0))
+async fn tables(worker: WorkerClient, parameters: QueryParameters) -> Result<Response, Problem> {
+    let reply = worker
+        .call("debug.tables", Value::Object(parameters.0))
         .await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-async fn reset(asker: WorkerClient, _: NoBody) -> Result<Response, Problem> {
-    let told = asker.ask("demo.reset", json!({})).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn reset(worker: WorkerClient, _: EmptyBody) -> Result<Response, Problem> {
+    let reply = worker.call("demo.reset", json!({})).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }

@@ -23,20 +23,22 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{JsonBody, MaybeBody, Parameters, Path, Uri},
+    input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
     openapi::{
         Accepted, DeletedParameter, OrderParameters, PageParameters, ShipmentEvent,
         StorefrontParameter,
     },
-    output::{Answer, Cursor, answer},
+    output::{CursorParameter, ReplyResponse, respond},
     problem::Problem,
     worker_client::WorkerClient,
 };
 
 /// Tells which preferences were applied (RFC 7240).
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// Delay between polls of a pending order: the first, and the longest.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// First delay between polls of a pending order; it doubles with each poll.
+const FIRST_POLL_DELAY: Duration = Duration::from_millis(10);
+/// Maximum delay between polls of a pending order.
+const MAX_POLL_DELAY: Duration = Duration::from_millis(250);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -67,74 +69,74 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 #[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = CreateOrder,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: seconds, at most 30; or `respond-async`")),
     responses((status = 201, body = Order), (status = 202, body = Accepted)))]
-async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     // With `wait` in addition, the response has the result.
-    if asker.prefers_async() && asker.wait().is_none() {
-        let id = asker.accept(body.0).await?;
+    if worker.prefers_async() && worker.wait().is_none() {
+        let id = worker.accept_async(body.0).await?;
         let applied = HeaderValue::from_static("respond-async");
         let location = HeaderValue::try_from(format!("/v1/orders/{id}"))
             .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         let headers = [(header::LOCATION, location), (PREFERENCE_APPLIED, applied)];
-        let told = Json(json!({"id": id, "status": "accepted"}));
-        return Ok((StatusCode::ACCEPTED, headers, told).into_response());
+        let reply = Json(json!({"id": id, "status": "accepted"}));
+        return Ok((StatusCode::ACCEPTED, headers, reply).into_response());
     }
-    let told = asker.ask("order.create", body.0).await?;
-    let is_replay = told.is_replay;
-    let created = answer(StatusCode::CREATED, told);
-    match asker
+    let reply = worker.call("order.create", body.0).await?;
+    let is_replay = reply.is_replay;
+    let created = respond(StatusCode::CREATED, reply);
+    match worker
         .wait()
-        .and_then(|wait| Some((wait, pending(&created)?)))
+        .and_then(|wait| Some((wait, pending_order_id(&created)?)))
     {
         Some((wait, id)) => {
-            let settled = settled(&asker, id, wait, is_replay).await?;
+            let settled = wait_until_settled(&worker, id, wait, is_replay).await?;
             // The order as it is now is still the answer to a request that was made before.
-            let settled = settled.map(|answer| answer.replayed(is_replay));
-            let mut response = settled.unwrap_or(created).located("/v1/orders");
+            let settled = settled.map(|response| response.with_replay_flag(is_replay));
+            let mut response = settled.unwrap_or(created).with_location("/v1/orders");
             if let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs())) {
                 response.headers_mut().insert(PREFERENCE_APPLIED, applied);
             }
             Ok(response)
         }
-        None => Ok(created.located("/v1/orders")),
+        None => Ok(created.with_location("/v1/orders")),
     }
 }
 
 /// The id of an order whose payment or approval is outstanding.
-fn pending(answer: &Answer) -> Option<OrderId> {
+fn pending_order_id(response: &ReplyResponse) -> Option<OrderId> {
     #[derive(serde::Deserialize)]
-    struct Known {
+    struct OrderState {
         id: OrderId,
         status: shared::order::OrderStatus,
     }
-    let known: Known = serde_json::from_str(answer.value()?.text()).ok()?;
-    (known.status == shared::order::OrderStatus::Pending).then_some(known.id)
+    let order: OrderState = serde_json::from_str(response.value()?.text()).ok()?;
+    (order.status == shared::order::OrderStatus::Pending).then_some(order.id)
 }
 
 /// Polls the order until it is no longer pending or the time is up. Errors while polling are ignored: the order
 /// itself is accepted.
-async fn settled(
-    asker: &WorkerClient,
+async fn wait_until_settled(
+    worker: &WorkerClient,
     id: OrderId,
     wait: Duration,
     is_replay: bool,
-) -> Result<Option<Answer>, Problem> {
-    let until = Instant::now() + wait;
-    let mut pause = LOOKS.0;
+) -> Result<Option<ReplyResponse>, Problem> {
+    let deadline = Instant::now() + wait;
+    let mut delay = FIRST_POLL_DELAY;
     let mut last = None;
-    while Instant::now() < until {
-        time::sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
-        pause = (pause * 2).min(LOOKS.1);
-        let told = asker.ask("order.get", json!({"id": id})).await?;
+    while Instant::now() < deadline {
+        time::sleep(delay.min(deadline.saturating_duration_since(Instant::now()))).await;
+        delay = (delay * 2).min(MAX_POLL_DELAY);
+        let reply = worker.call("order.get", json!({"id": id})).await?;
         // It was deleted since. A new order may be missing for a moment, on a replica.
-        if is_replay && matches!(&told.outcome, Err(failure) if failure.code == Code::NotFound) {
+        if is_replay && matches!(&reply.outcome, Err(failure) if failure.code == Code::NotFound) {
             break;
         }
-        let found = answer(StatusCode::CREATED, told);
-        if found.value().is_none() {
+        let response = respond(StatusCode::CREATED, reply);
+        if response.value().is_none() {
             continue;
         }
-        let is_pending = pending(&found).is_some();
-        last = Some(found);
+        let is_pending = pending_order_id(&response).is_some();
+        last = Some(response);
         if !is_pending {
             break;
         }
@@ -148,23 +150,29 @@ async fn settled(
 #[utoipa::path(get, path = "/v1/orders", tag = "orders",
     params(OrderParameters, StorefrontParameter, DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Order>)))]
-async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let told = asker.ask("order.list", Value::Object(parameters.0)).await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+async fn list(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("order.list", Value::Object(parameters.0))
+        .await?;
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Reads an order
 #[utoipa::path(get, path = "/v1/orders/{id}", tag = "orders",
     params(("id" = OrderId, Path), DeletedParameter), responses((status = 200, body = Order)))]
 async fn read(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask("order.get", parameters.with("id", order(&id)?)?)
+    let reply = worker
+        .call("order.get", parameters.with("id", valid_order_id(&id)?)?)
         .await?;
-    Ok(asker.conditional(answer(StatusCode::OK, told)))
+    Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
 
 /// Cancels an order
@@ -173,13 +181,13 @@ async fn read(
 #[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CancelOrder>, responses((status = 200, body = Order)))]
 async fn cancel(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.cancel", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.cancel", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Deletes an order
@@ -188,13 +196,13 @@ async fn cancel(
 #[utoipa::path(delete, path = "/v1/orders/{id}", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 204)))]
 async fn delete(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.delete", body).await?;
-    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.delete", body).await?;
+    Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
 /// Restores a deleted order
@@ -203,13 +211,13 @@ async fn delete(
 #[utoipa::path(post, path = "/v1/orders/{id}/restore", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
 async fn restore(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.restore", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.restore", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Approves an order
@@ -219,13 +227,13 @@ async fn restore(
 #[utoipa::path(post, path = "/v1/orders/{id}/approve", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
 async fn approve(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.approve", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.approve", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Approves all waiting orders
@@ -234,9 +242,9 @@ async fn approve(
 /// request with it. Repeating it is safe.
 #[utoipa::path(post, path = "/v1/orders/approve", tag = "orders", request_body = ApproveAll,
     responses((status = 200, body = ApprovedAll)))]
-async fn approve_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("order.approve_all", body.0).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn approve_all(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+    let reply = worker.call("order.approve_all", body.0).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Rejects an order
@@ -245,13 +253,13 @@ async fn approve_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Pr
 #[utoipa::path(post, path = "/v1/orders/{id}/reject", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RejectOrder>, responses((status = 200, body = Order)))]
 async fn reject(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.reject", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.reject", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Ships items of an order
@@ -261,10 +269,14 @@ async fn reject(
 /// or whose order has a failed capture, are refused (409 `INVALID_STATE`) unless `allow_unpaid` is true.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]
-async fn ship(asker: WorkerClient, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("shipment.create", body).await?;
-    Ok(answer(StatusCode::CREATED, told).located("/v1/orders"))
+async fn ship(
+    worker: WorkerClient,
+    id: Path<String>,
+    body: OptionalBody,
+) -> Result<Response, Problem> {
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("shipment.create", body).await?;
+    Ok(respond(StatusCode::CREATED, reply).with_location("/v1/orders"))
 }
 
 /// Records what happened to a shipment
@@ -276,17 +288,17 @@ async fn ship(asker: WorkerClient, id: Path<String>, body: MaybeBody) -> Result<
     params(("id" = OrderId, Path), ("shipment_id" = ShipmentId, Path)), request_body = ShipmentEvent,
     responses((status = 200, body = Order)))]
 async fn shipment_event(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let Path((id, shipment_id)) = &path;
     let path = [
-        ("order_id", order_id(id)?),
-        ("shipment_id", shipment(shipment_id)?),
+        ("order_id", parse_order_id(id)?),
+        ("shipment_id", parse_shipment_id(shipment_id)?),
     ];
-    let told = asker.ask("shipment.update", body.with(&path)?).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let reply = worker.call("shipment.update", body.with(&path)?).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Cancels a shipment
@@ -297,17 +309,17 @@ async fn shipment_event(
     params(("id" = OrderId, Path), ("shipment_id" = ShipmentId, Path)),
     request_body = Option<CancelShipment>, responses((status = 200, body = Order)))]
 async fn cancel_shipment(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
     let Path((id, shipment_id)) = &path;
     let body = body.with(&[
-        ("id", order_id(id)?),
-        ("shipment_id", shipment(shipment_id)?),
+        ("id", parse_order_id(id)?),
+        ("shipment_id", parse_shipment_id(shipment_id)?),
     ])?;
-    let told = asker.ask("shipment.cancel", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let reply = worker.call("shipment.cancel", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Cancels the rest of an order
@@ -319,13 +331,13 @@ async fn cancel_shipment(
     params(("id" = OrderId, Path)), request_body = Option<CancelRemaining>,
     responses((status = 200, body = Order)))]
 async fn cancel_remaining(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.cancel_remaining", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.cancel_remaining", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Refunds an order
@@ -335,13 +347,13 @@ async fn cancel_remaining(
 #[utoipa::path(post, path = "/v1/orders/{id}/refunds", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RefundOrder>, responses((status = 202, body = Order)))]
 async fn refund(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.refund", body).await?;
-    Ok(answer(StatusCode::ACCEPTED, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.refund", body).await?;
+    Ok(respond(StatusCode::ACCEPTED, reply).into_response())
 }
 
 /// Lists an order's history
@@ -351,23 +363,26 @@ async fn refund(
     params(("id" = OrderId, Path), DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Event>)))]
 async fn history(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask("order.history", parameters.with("id", order(&id)?)?)
+    let reply = worker
+        .call(
+            "order.history",
+            parameters.with("id", valid_order_id(&id)?)?,
+        )
         .await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// An invalid order id is not found.
-fn order(Path(id): &Path<String>) -> Result<&str, Problem> {
-    order_id(id)
+fn valid_order_id(Path(id): &Path<String>) -> Result<&str, Problem> {
+    parse_order_id(id)
 }
 
-fn order_id(id: &str) -> Result<&str, Problem> {
+fn parse_order_id(id: &str) -> Result<&str, Problem> {
     match id.parse::<OrderId>() {
         Ok(_) => Ok(id),
         Err(_) => Err(Failure::not_found("order", id).into()),
@@ -375,7 +390,7 @@ fn order_id(id: &str) -> Result<&str, Problem> {
 }
 
 /// An invalid shipment id is not found.
-fn shipment(id: &str) -> Result<&str, Problem> {
+fn parse_shipment_id(id: &str) -> Result<&str, Problem> {
     match id.parse::<ShipmentId>() {
         Ok(_) => Ok(id),
         Err(_) => Err(Failure::not_found("shipment", id).into()),

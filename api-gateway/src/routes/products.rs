@@ -15,9 +15,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{JsonBody, MaybeBody, Parameters, Path, Uri},
+    input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
     openapi::{DeletedParameter, PageParameters},
-    output::{Cursor, answer},
+    output::{CursorParameter, respond},
     problem::Problem,
     worker_client::WorkerClient,
 };
@@ -35,9 +35,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// For operators. The SKU of a deleted product can be used again.
 #[utoipa::path(post, path = "/v1/products", tag = "products", request_body = NewProduct,
     responses((status = 201, body = Product)))]
-async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("product.create", body.0).await?;
-    Ok(answer(StatusCode::CREATED, told).located("/v1/products"))
+async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+    let reply = worker.call("product.create", body.0).await?;
+    Ok(respond(StatusCode::CREATED, reply).with_location("/v1/products"))
 }
 
 /// Lists products
@@ -45,11 +45,15 @@ async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem
 /// By SKU, with stock.
 #[utoipa::path(get, path = "/v1/products", tag = "products", params(DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Product>)))]
-async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let told = asker
-        .ask("product.list", Value::Object(parameters.0))
+async fn list(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("product.list", Value::Object(parameters.0))
         .await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Reads a product
@@ -58,14 +62,14 @@ async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<R
 #[utoipa::path(get, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 200, body = Product)))]
 async fn read(
-    asker: WorkerClient,
+    worker: WorkerClient,
     sku: Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask("product.get", parameters.with("sku", product(&sku.0)?)?)
+    let reply = worker
+        .call("product.get", parameters.with("sku", parse_sku(&sku.0)?)?)
         .await?;
-    Ok(asker.conditional(answer(StatusCode::OK, told)))
+    Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
 
 /// Changes a product
@@ -74,11 +78,11 @@ async fn read(
 #[utoipa::path(put, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn replace(
-    asker: WorkerClient,
+    worker: WorkerClient,
     sku: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    change(&asker, &sku.0, body).await
+    update_product(&worker, &sku.0, body).await
 }
 
 /// Changes a product
@@ -88,17 +92,21 @@ async fn replace(
 #[utoipa::path(patch, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn update(
-    asker: WorkerClient,
+    worker: WorkerClient,
     sku: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    change(&asker, &sku.0, body).await
+    update_product(&worker, &sku.0, body).await
 }
 
-async fn change(asker: &WorkerClient, sku: &str, body: JsonBody) -> Result<Response, Problem> {
-    let body = body.with(&[("sku", product(sku)?)])?;
-    let told = asker.ask("product.update", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn update_product(
+    worker: &WorkerClient,
+    sku: &str,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let body = body.with(&[("sku", parse_sku(sku)?)])?;
+    let reply = worker.call("product.update", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Deletes a product
@@ -107,13 +115,13 @@ async fn change(asker: &WorkerClient, sku: &str, body: JsonBody) -> Result<Respo
 #[utoipa::path(delete, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 204)))]
 async fn delete(
-    asker: WorkerClient,
+    worker: WorkerClient,
     sku: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("sku", product(&sku.0)?)])?;
-    let told = asker.ask("product.delete", body).await?;
-    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+    let body = body.with(&[("sku", parse_sku(&sku.0)?)])?;
+    let reply = worker.call("product.delete", body).await?;
+    Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
 /// Sets a stock level
@@ -123,13 +131,13 @@ async fn delete(
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = SetStock,
     responses((status = 200, body = Product)))]
 async fn set_stock(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = in_warehouse(&path, body)?;
-    let told = asker.ask("stock.set", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = with_stock_path(&path, body)?;
+    let reply = worker.call("stock.set", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Removes a product from a warehouse
@@ -141,17 +149,17 @@ async fn set_stock(
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = Option<RemoveStock>,
     responses((status = 204)))]
 async fn remove_stock(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
     let Path((sku, warehouse)) = &path;
     if warehouse.parse::<Warehouse>().is_err() {
         return Err(Failure::not_found("warehouse", warehouse).into());
     }
-    let body = body.with(&[("sku", product(sku)?), ("warehouse", warehouse)])?;
-    let told = asker.ask("stock.remove", body).await?;
-    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+    let body = body.with(&[("sku", parse_sku(sku)?), ("warehouse", warehouse)])?;
+    let reply = worker.call("stock.remove", body).await?;
+    Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
 /// Adjusts a product's stock
@@ -161,26 +169,26 @@ async fn remove_stock(
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = AdjustStock,
     responses((status = 200, body = Product)))]
 async fn adjust_stock(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = in_warehouse(&path, body)?;
-    let told = asker.ask("stock.adjust", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = with_stock_path(&path, body)?;
+    let reply = worker.call("stock.adjust", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Adds the product and warehouse of the path to the body.
-fn in_warehouse(path: &Path<(String, String)>, body: JsonBody) -> Result<Value, Problem> {
+fn with_stock_path(path: &Path<(String, String)>, body: JsonBody) -> Result<Value, Problem> {
     let Path((sku, warehouse)) = path;
     if warehouse.parse::<Warehouse>().is_err() {
         return Err(Failure::not_found("warehouse", warehouse).into());
     }
-    body.with(&[("sku", product(sku)?), ("warehouse", warehouse)])
+    body.with(&[("sku", parse_sku(sku)?), ("warehouse", warehouse)])
 }
 
 /// An invalid SKU is not found.
-fn product(sku: &str) -> Result<&str, Problem> {
+fn parse_sku(sku: &str) -> Result<&str, Problem> {
     match sku.parse::<Sku>() {
         Ok(_) => Ok(sku),
         Err(_) => Err(Failure::not_found("product", sku).into()),

@@ -13,9 +13,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::{JsonBody, NoBody, Parameters, Path, Uri},
+    input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
     openapi::{PageParameters, Settled},
-    output::{Cursor, answer},
+    output::{CursorParameter, respond},
     problem::Problem,
     worker_client::WorkerClient,
 };
@@ -33,9 +33,15 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// letters.
 #[utoipa::path(get, path = "/v1/retries", tag = "retries", params(PageParameters),
     responses((status = 200, body = Page<RetriedStep>)))]
-async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let told = asker.ask("retry.list", Value::Object(parameters.0)).await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+async fn list(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("retry.list", Value::Object(parameters.0))
+        .await?;
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Retries a failed step now
@@ -43,9 +49,13 @@ async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<R
 /// With a new set of attempts. A step that is running is left unchanged.
 #[utoipa::path(post, path = "/v1/retries/{id}/redrive", tag = "retries",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    let told = asker.ask("retry.redrive", json!({"id": id.0})).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn redrive(
+    worker: WorkerClient,
+    id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
+    let reply = worker.call("retry.redrive", json!({"id": id.0})).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Retries all failed steps now
@@ -54,7 +64,7 @@ async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Res
 /// there is a `next_cursor`, repeat the request with it.
 #[utoipa::path(post, path = "/v1/retries/redrive", tag = "retries", request_body = RedriveAll,
     responses((status = 200, body = RedrivenAll)))]
-async fn redrive_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("retry.redrive_all", body.0).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn redrive_all(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+    let reply = worker.call("retry.redrive_all", body.0).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }

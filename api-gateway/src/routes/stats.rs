@@ -10,9 +10,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    input::Parameters,
+    input::QueryParameters,
     openapi::{DaysParameter, StorefrontParameter},
-    output::answer,
+    output::respond,
     problem::Problem,
     worker_client::WorkerClient,
 };
@@ -26,7 +26,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Order counts and revenue by day; for operators also the state of the system.
 #[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StorefrontParameter, DaysParameter),
     responses((status = 200, body = Stats)))]
-async fn read(asker: WorkerClient, parameters: Parameters) -> Result<Response, Problem> {
-    let told = asker.ask("stats.get", Value::Object(parameters.0)).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn read(worker: WorkerClient, parameters: QueryParameters) -> Result<Response, Problem> {
+    let reply = worker
+        .call("stats.get", Value::Object(parameters.0))
+        .await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }

@@ -46,7 +46,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     responses((status = 200, description = "It was done, now or before")))]
 async fn shipper(
     State(app): State<App>,
-    Extension(about): Extension<Arc<RequestContext>>,
+    Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
@@ -77,25 +77,25 @@ async fn shipper(
     if !has_time {
         return Err(Failure::violation("/timestamp", "is required").into());
     }
-    pass_on(&app, "shipper", &request, id, &about).await?;
-    Ok(taken("ok"))
+    forward(&app, "shipper", &request, id, &context).await?;
+    Ok(acknowledge("ok"))
 }
 
 /// Sends the request to the worker, once for each webhook `id`.
-async fn pass_on(
+async fn forward(
     app: &App,
-    partner: &str,
+    sender: &str,
     request: &Request,
     id: &str,
-    about: &RequestContext,
+    context: &RequestContext,
 ) -> Result<(), Failure> {
     let caller = Caller {
         role: Role::Operator,
         storefront: Storefront::default(),
-        actor: partner.to_owned(),
+        actor: sender.to_owned(),
         intent: request.pattern().to_owned(),
-        request_id: about.request_id.as_str().to_owned(),
-        traceparent: Some(about.trace.as_str().to_owned()),
+        request_id: context.request_id.as_str().to_owned(),
+        traceparent: Some(context.trace.as_str().to_owned()),
     };
     let call = Call {
         caller,
@@ -110,14 +110,14 @@ async fn pass_on(
 }
 
 /// The answer to a webhook that need not come again.
-fn taken(status: &str) -> Response {
+fn acknowledge(status: &str) -> Response {
     (StatusCode::OK, Json(json!({"status": status}))).into_response()
 }
 
 /// Flattens `{type, timestamp, data: {…}}`. The shipper may send fields that are not known here; they are
 /// ignored.
 fn flatten(body: Value) -> Result<Value, Problem> {
-    const KNOWN: [&str; 4] = ["order_id", "shipment_id", "tracking_number", "carrier"];
+    const KNOWN_FIELDS: [&str; 4] = ["order_id", "shipment_id", "tracking_number", "carrier"];
     let Value::Object(mut body) = body else {
         return Err(Failure::violation("", "must be an object").into());
     };
@@ -130,7 +130,7 @@ fn flatten(body: Value) -> Result<Value, Problem> {
     };
     flat.extend(
         data.into_iter()
-            .filter(|(name, _)| KNOWN.contains(&name.as_str())),
+            .filter(|(name, _)| KNOWN_FIELDS.contains(&name.as_str())),
     );
     Ok(Value::Object(flat))
 }

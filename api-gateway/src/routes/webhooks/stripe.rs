@@ -15,7 +15,7 @@ use shared::{
     request::Request,
 };
 
-use super::{MAX_ID, pass_on, taken};
+use super::{MAX_ID, acknowledge, forward};
 use crate::{
     app::App, input::RawBody, middleware::RequestContext, openapi::StripeWebhook, problem::Problem,
 };
@@ -34,7 +34,7 @@ const TOLERANCE_SECONDS: i64 = 300;
     responses((status = 200, description = "The payment is looked after")))]
 pub(super) async fn stripe(
     State(app): State<App>,
-    Extension(about): Extension<Arc<RequestContext>>,
+    Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
@@ -58,19 +58,20 @@ pub(super) async fn stripe(
     let id = event["id"].as_str();
     let id = id.filter(|id| id.len() <= MAX_ID && body::without_nul(id).is_ok());
     let id = id.ok_or_else(|| Failure::violation("/id", "must be an event's id"))?;
-    let notice = payment(&event).and_then(|notice| Request::read("payment.notify", notice).ok());
-    let Some(request) = notice else {
-        return Ok(taken("ignored"));
+    let request =
+        payment_reference(&event).and_then(|body| Request::read("payment.notify", body).ok());
+    let Some(request) = request else {
+        return Ok(acknowledge("ignored"));
     };
-    match pass_on(&app, "stripe", &request, id, &about).await {
-        Ok(()) => Ok(taken("ok")),
+    match forward(&app, "stripe", &request, id, &context).await {
+        Ok(()) => Ok(acknowledge("ok")),
         // Others may use the account as well. Stripe disables endpoints that refuse what it sends.
         Err(failure) if failure.code == Code::NotFound => {
             tracing::debug!(
                 event = id,
                 "a webhook of Stripe is about no payment of ours"
             );
-            Ok(taken("ignored"))
+            Ok(acknowledge("ignored"))
         }
         Err(failure) => Err(failure.into()),
     }
@@ -78,7 +79,7 @@ pub(super) async fn stripe(
 
 /// The payment that the event is about: a `PaymentIntent`, or one that something belongs to. The order is named by
 /// what we created or what inherited its metadata; a refund that was made at Stripe's console names none.
-fn payment(event: &Value) -> Option<Value> {
+fn payment_reference(event: &Value) -> Option<Value> {
     let object = &event["data"]["object"];
     let intent = match object["object"].as_str()? {
         "payment_intent" => &object["id"],
