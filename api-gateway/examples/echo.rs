@@ -1,6 +1,6 @@
-//! A conventional design as a baseline for benchmarks: an axum gateway that sends each request as one RabbitMQ
-//! message to a service, which replies with one message and stores nothing. Its throughput is the upper bound of
-//! designs with one message per request.
+//! A conventional design as a baseline for benchmarks: an axum gateway that sends each request as one
+//! RabbitMQ message to a service, which replies with one message and stores nothing. Its throughput is the
+//! upper bound of designs with one message per request.
 //!
 //! `echo gateway` listens on `HTTP_ADDR`, `echo service` replies; both use the broker at `AMQP_URL`. Run by
 //! `scripts/bench.sh`.
@@ -78,7 +78,7 @@ async fn gateway(channel: Channel) -> anyhow::Result<()> {
 }
 
 async fn create(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode, Vec<u8>), StatusCode> {
-    // Parsed, as a gateway does before it forwards a request.
+    // A gateway parses the body before it forwards the request.
     serde_json::from_slice::<serde_json::Value>(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let id = Uuid::now_v7().to_string();
     let (sender, reply) = oneshot::channel();

@@ -1,4 +1,8 @@
 //! The router and the state shared by its handlers.
+//!
+//! [`router`] merges the routes of [`crate::routes`] and [`crate::console`], serves `/openapi.json` and the
+//! API documentation at `/docs`, and adds the optional routes of [`FeatureFlags`]. [`RequestLayer`] wraps all
+//! of them. [`crate::main`] builds the [`AppState`] from the configuration.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -29,7 +33,7 @@ use crate::{
     promises::AcceptedKeys, rate_limit::RateLimit, routes,
 };
 
-/// State shared by handlers; cloning copies a handle only.
+/// Handle to the state shared by handlers; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct App(Arc<AppState>);
 
@@ -47,12 +51,12 @@ impl Deref for App {
     }
 }
 
-/// See [`App`].
+/// State shared by handlers; see [`App`].
 pub(crate) struct AppState {
     pub(crate) rpc: RpcClient,
-    /// Publishes orders that are accepted asynchronously.
+    /// Publishes orders that are accepted asynchronously (`Prefer: respond-async`).
     pub(crate) publisher: Arc<Publisher>,
-    /// Keys under which orders were accepted that way.
+    /// Idempotency keys of recent asynchronously accepted orders.
     pub(crate) accepted_keys: AcceptedKeys,
     pub(crate) auth: Auth,
     pub(crate) rate_limit: Option<RateLimit>,
@@ -63,35 +67,34 @@ pub(crate) struct AppState {
     pub(crate) features: FeatureFlags,
     pub(crate) metrics: Metrics,
     pub(crate) metrics_access: MetricsAccess,
-    /// Cancelled when the gateway is asked to stop.
+    /// Cancelled when the process receives a shutdown signal.
     pub(crate) stopping: CancellationToken,
 }
 
-/// Access to `/metrics` at the API's address.
+/// Access to `/metrics` on `HTTP_ADDR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MetricsAccess {
-    /// Public: the address is a loopback one.
+    /// No credential required: `HTTP_ADDR` is a loopback address.
     Public,
-    /// Operators and admins.
+    /// Operators and admins only.
     Operators,
-    /// No access: metrics have an address of their own.
+    /// Not served on `HTTP_ADDR`: `METRICS_ADDR` is set.
     OtherAddress,
 }
 
-/// What is there only when it is asked for.
+/// Optional routes, off by default.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FeatureFlags {
-    /// `DEBUG_API=1`
+    /// `DEBUG_API=1`: the `/debug/…` routes.
     pub(crate) debug: bool,
-    /// `DEMO=1`
+    /// `DEMO=1`: `POST /demo/reset`.
     pub(crate) demo: bool,
 }
 
-/// All routes and their documentation. Cross-cutting work is done in one layer, [`crate::middleware`].
-/// Authorization under `/v1` is checked by [`crate::worker_client::WorkerClient`], through which every request
-/// to the worker goes.
+/// All routes and the OpenAPI document that describes them. [`crate::worker_client::WorkerClient`], the
+/// extractor that every handler under `/v1` takes, checks the caller's credential.
 pub(crate) fn documented_routes() -> (Router<App>, OpenApi) {
-    // Routes have complete paths: a nested router would take each URI apart and rebuild it.
+    // Routes have full paths: a nested router would split and rebuild the URI of every request.
     let (router, mut document) = OpenApiRouter::with_openapi(openapi::base_document())
         .merge(routes::orders::routes())
         .merge(routes::import::routes())
@@ -113,7 +116,7 @@ pub(crate) fn documented_routes() -> (Router<App>, OpenApi) {
 pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
     let (router, document) = documented_routes();
     let text: Arc<str> = serde_json::to_string(&document).unwrap_or_default().into();
-    // Restricts what browsers may load and run.
+    // Swagger UI needs a content security policy that allows its own scripts and styles.
     let api_docs = Router::from(
         SwaggerUi::new("/docs")
             .config(utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none")),
@@ -157,7 +160,7 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
     router.layer(RequestLayer(app))
 }
 
-/// For Prometheus: what this gateway has done.
+/// Metrics in the Prometheus text format.
 async fn serve_metrics(
     State(app): State<App>,
     headers: HeaderMap,
@@ -177,7 +180,7 @@ fn metrics_response(metrics: &Metrics) -> Response {
     ([(header::CONTENT_TYPE, text)], metrics.render()).into_response()
 }
 
-/// The router of `METRICS_ADDR`.
+/// The router for `METRICS_ADDR`.
 pub(crate) fn metrics_router(metrics: Metrics) -> Router {
     Router::new().route(
         "/metrics",

@@ -1,4 +1,6 @@
-//! The gateway's configuration, beside what [both programs](shared::config) read.
+//! The gateway's configuration, read from environment variables; [`shared::config`] reads those that the
+//! gateway and the worker have in common. An invalid value stops the process at start with the variable's
+//! name.
 //!
 #![doc = include_str!("environment.md")]
 
@@ -18,10 +20,10 @@ use crate::{
     rate_limit::RateLimit,
 };
 
-/// The variables, as a table.
+/// The gateway's variables as a Markdown table, shown by `--help` and in the documentation.
 pub(crate) const ENVIRONMENT: &str = include_str!("environment.md");
 
-/// The gateway's configuration.
+/// The parsed and validated configuration.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) amqp_url: String,
@@ -41,7 +43,7 @@ impl Config {
     /// Reads the configuration.
     ///
     /// # Errors
-    /// Names the variable that has an invalid value.
+    /// When a value is invalid; the message begins with the variable's name.
     pub(crate) fn read(env: &Env) -> anyhow::Result<Self> {
         let amqp_url = env.secret("AMQP_URL")?;
         let http_addr = http_addr(env)?;
@@ -87,11 +89,11 @@ impl Config {
     }
 }
 
-/// A secret of HS256 has as many bytes as its hash, or more (RFC 7518, section 3.2).
+/// Minimum length of an HS256 secret: the size of its hash (RFC 7518, section 3.2).
 const MIN_JWT_SECRET_BYTES: usize = 32;
-/// Characters behind `whsec_` of Stripe's secret.
+/// Minimum number of characters after `whsec_` in Stripe's secret.
 const MIN_STRIPE_SECRET_LENGTH: usize = 8;
-/// For how long a browser need not ask again whether it may call.
+/// Time for which browsers cache the response to a CORS preflight request.
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
 /// Address to listen on.
@@ -130,11 +132,11 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
     }
 }
 
-/// The pages that may call from a browser.
+/// Origins whose pages may call the API from a browser.
 enum Origins {
-    /// `*`
+    /// `*`: every origin.
     Any,
-    /// These, each such as `https://shop.example.com`.
+    /// The listed origins, such as `https://shop.example.com`.
     Named(Vec<String>),
 }
 
@@ -158,7 +160,7 @@ impl Origins {
         origins.collect::<anyhow::Result<_>>().map(Self::Named)
     }
 
-    /// Those that are called by name.
+    /// The listed origins; empty for `*`.
     fn listed(&self) -> &[String] {
         match self {
             Self::Any => &[],
@@ -167,7 +169,7 @@ impl Origins {
     }
 }
 
-/// CORS: allowed origins, headers and methods.
+/// The CORS layer: allowed origins, methods and headers.
 fn cors(origins: &Origins) -> anyhow::Result<CorsLayer> {
     let origins = match origins {
         Origins::Any => AllowOrigin::any(),
@@ -213,7 +215,8 @@ fn cors(origins: &Origins) -> anyhow::Result<CorsLayer> {
         .max_age(CORS_MAX_AGE))
 }
 
-/// Stripe's secrets are used as they are; one that is cut off is refused.
+/// Stripe signs with the whole secret, including `whsec_`. A secret that is too short was cut off when
+/// copied.
 fn stripe_webhook(secret: &str) -> anyhow::Result<Arc<hmac::Key>> {
     let is_whole = secret
         .strip_prefix("whsec_")

@@ -1,9 +1,10 @@
-//! Live events: one reader of the feed for all listeners of this gateway.
+//! Live events: one poller of the worker's event feed for all listeners of this gateway.
 //!
-//! While there are listeners, the gateway polls the worker's feed and broadcasts each range of it. A listener
-//! knows its position. If a range does not start there (the listener was too slow, has just connected, or the
-//! broker was unavailable), it reads the missing events itself. So no listener misses an event or receives one
-//! twice.
+//! While there are listeners, the gateway polls the feed and broadcasts each range of events. A listener
+//! keeps its position. If a range does not start there (the listener was too slow, has just connected, or the
+//! broker was unavailable), the listener reads the missing events itself. So no listener misses an event or
+//! receives one twice. [`crate::routes::events`] serves the listeners; [`crate::listeners`] limits their
+//! number.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,23 +27,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listeners::{ListenerSlot, ListenerSlots};
 
-/// Number of ranges a slow listener may be behind before it has to read for itself.
+/// Number of broadcast ranges buffered for a slow listener; beyond it, the listener reads missed events
+/// itself.
 const MAX_BUFFERED_RANGES: usize = 64;
-/// Maximum number of listeners that read for themselves at the same time: thousands reconnect when a gateway was
-/// down, and must not block orders.
+/// Maximum number of listeners that read missed events at the same time. After a gateway restart thousands of
+/// listeners reconnect; their reads must not delay orders.
 const MAX_CATCH_UP_READS: usize = 64;
-/// Maximum wait of such a listener for its slot.
+/// Maximum time that a listener waits for permission to read missed events.
 const READ_SLOT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Long-poll time at the worker.
+/// Time for which the worker holds a poll while there are no new events, in milliseconds.
 const LONG_POLL_MS: u32 = 2_500;
-/// Additional time for the worker's reply.
+/// Timeout for the worker's reply, beyond the long-poll time.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Minimum interval between polls, if the worker does not wait.
+/// Minimum interval between polls that return no events. A busy worker replies without waiting.
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Delay after an error.
+/// Delay before the next poll after an error.
 const ERROR_DELAY: Duration = Duration::from_millis(500);
 
-/// Reads the feed; clones share it.
+/// Handle to the feed poller; clones share one poller.
 #[derive(Clone)]
 pub(crate) struct Feed(Arc<Inner>);
 
@@ -51,11 +53,11 @@ struct Inner {
     ranges: broadcast::Sender<Arc<FeedRange>>,
     listener_slots: Arc<ListenerSlots>,
     read_slots: Semaphore,
-    /// Signals that there are listeners.
+    /// Wakes the poller when the first listener connects.
     listener_added: Notify,
 }
 
-/// The events between two positions.
+/// The events after position `from`, up to and including position `to`.
 #[derive(Debug)]
 pub(crate) struct FeedRange {
     pub(crate) from: i64,
@@ -63,14 +65,14 @@ pub(crate) struct FeedRange {
     pub(crate) events: Vec<FeedEvent>,
 }
 
-/// An event as sent, and the fields used for filtering.
+/// An event ready to be sent, with the fields used for filtering.
 #[derive(Debug)]
 pub(crate) struct FeedEvent {
     pub(crate) position: i64,
     kind: String,
     subject: String,
     storefront: Option<Storefront>,
-    /// The server-sent event.
+    /// The event in the server-sent events format.
     pub(crate) frame: Bytes,
 }
 
@@ -93,7 +95,7 @@ impl ListenerFilter {
                 .is_none_or(|order| order.to_string() == event.subject)
     }
 
-    /// The request for events after `after`.
+    /// The query for one page of matching events after `after`.
     pub(crate) fn query_after(&self, after: After) -> ListEvents {
         ListEvents {
             after: Some(after),
@@ -106,14 +108,15 @@ impl ListenerFilter {
     }
 }
 
-/// A registered listener; unregisters when dropped.
+/// A listener's subscription and its slot; both end when it is dropped.
 pub(crate) struct ListenerGuard {
     _slot: ListenerSlot,
     pub(crate) ranges: broadcast::Receiver<Arc<FeedRange>>,
 }
 
 impl ListenerGuard {
-    /// Waits until there may be events for `wanted` after `position`; skips events that don't match.
+    /// Waits until there may be events after `position` that match `filter`; advances `position` past ranges
+    /// without such events.
     pub(crate) async fn wait_for_events(&mut self, filter: &ListenerFilter, position: &mut i64) {
         loop {
             let Ok(range) = self.ranges.recv().await else {
@@ -148,7 +151,7 @@ struct EventHeader {
     position: String,
 }
 
-/// A page that was read.
+/// A parsed page of the feed.
 pub(crate) struct FeedPage {
     pub(crate) events: Vec<FeedEvent>,
     pub(crate) position: i64,
@@ -156,7 +159,7 @@ pub(crate) struct FeedPage {
 }
 
 impl Feed {
-    /// Polls the feed through `rpc` until `stop`, while there are listeners.
+    /// Starts a task that polls the feed through `rpc` while there are listeners, until `stop`.
     pub(crate) fn new(rpc: RpcClient, stop: CancellationToken) -> Self {
         let (ranges, _) = broadcast::channel(MAX_BUFFERED_RANGES);
         let inner = Arc::new(Inner {
@@ -171,10 +174,10 @@ impl Feed {
         feed
     }
 
-    /// Registers a listener.
+    /// Registers a listener for `caller`.
     ///
     /// # Errors
-    /// `UNAVAILABLE` when there are too many.
+    /// `UNAVAILABLE` when all listener slots are occupied.
     pub(crate) fn listen(&self, caller: &Caller) -> Result<ListenerGuard, Failure> {
         let guard = ListenerGuard {
             _slot: self.0.listener_slots.acquire(caller)?,
@@ -184,10 +187,11 @@ impl Feed {
         Ok(guard)
     }
 
-    /// Reads one page for a listener; the number of concurrent reads is limited.
+    /// Reads one page of missed events for a listener; the number of concurrent reads is limited.
     ///
     /// # Errors
-    /// The worker's failure, or the reason why it could not be reached.
+    /// `UNAVAILABLE` when too many listeners read at the same time; the worker's failure, or the reason why
+    /// the worker could not be reached.
     pub(crate) async fn read_for(
         &self,
         caller: Caller,
@@ -238,7 +242,7 @@ impl Feed {
                 Ok(page) => {
                     let from = match after {
                         After::Position(position) => position,
-                        // Listeners that connect later read earlier events themselves.
+                        // Listeners read earlier events themselves.
                         After::Now | After::Event(_) => page.position,
                     };
                     let has_advanced = from != page.position || after == After::Now;
@@ -250,11 +254,12 @@ impl Feed {
                             events: page.events,
                         }));
                     } else {
-                        // A worker that has too many waiting requests replies at once.
+                        // A worker with too many waiting requests replies without waiting.
                         time::sleep_until(next_at).await;
                     }
                 }
-                // The database was restored to an earlier state: listeners beyond its end find out themselves.
+                // The database was restored to an earlier state. Listeners beyond its end notice this when
+                // they read.
                 Err(error) if is_unknown_position(&error) => {
                     tracing::warn!(%error, "the feed is not where it was; following it from its end");
                     after = After::Now;
@@ -268,12 +273,13 @@ impl Feed {
     }
 }
 
-/// Whether the requested position does not exist in the feed.
+/// Whether the worker refused the requested position because it does not exist in the feed.
 pub(crate) fn is_unknown_position(failure: &Failure) -> bool {
     failure.code == Code::InvalidRequest
 }
 
-/// The caller for polling the feed: sees all events; listeners filter theirs.
+/// The caller for polling the feed. It has the role of an operator and sees all events; each listener filters
+/// them.
 fn feed_caller() -> Caller {
     Caller {
         role: Role::Operator,
@@ -285,7 +291,7 @@ fn feed_caller() -> Caller {
     }
 }
 
-/// The position of a page without events and without a next page.
+/// The position of an empty last page; `None` for a page with events or a next page.
 pub(crate) fn empty_page_position(text: &str) -> Option<i64> {
     let page: RawPage<'_> = serde_json::from_str(text).ok()?;
     let is_end = page.data.is_empty() && page.next_cursor.is_none();

@@ -1,13 +1,16 @@
-//! Request headers that are lists or must stand alone, read by one set of rules (RFC 9110, sections 5.2 to
-//! 5.6): several lines of a list are one list, and a comma within a quoted string separates nothing.
+//! Parses request headers (RFC 9110, sections 5.2 to 5.6): headers that may occur once ([`single`]),
+//! comma-separated lists ([`list`], [`split`]) and `Prefer` ([`preferences`], RFC 7240).
+//!
+//! All handlers use these functions, so the same rules hold for each header: several lines of a list header
+//! form one list, and a separator inside a quoted string does not separate.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use shared::outcome::{Code, Failure};
 
-/// The value of a header that may be there once.
+/// The value of a header that may occur at most once.
 ///
 /// # Errors
-/// `INVALID_REQUEST` (400) when it is there more than once.
+/// `INVALID_REQUEST` (400) when the header occurs more than once.
 pub(crate) fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -21,10 +24,10 @@ pub(crate) fn single<'a>(
     Ok(value)
 }
 
-/// The value of a list header, its lines put together.
+/// The value of a list header; several lines are joined with commas.
 ///
 /// # Errors
-/// `INVALID_REQUEST` (400) when it is no visible ASCII.
+/// `INVALID_REQUEST` (400) when the value has characters other than visible ASCII.
 pub(crate) fn list(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Failure> {
     let mut list: Option<String> = None;
     for value in headers.get_all(name) {
@@ -42,8 +45,7 @@ pub(crate) fn list(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Stri
     Ok(list)
 }
 
-/// The parts of `text` between separators that are in no quoted string, without the spaces around them.
-/// Empty parts are left out.
+/// Splits `text` at each `separator` outside quoted strings. Parts are trimmed; empty parts are omitted.
 pub(crate) fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     text.split(move |c| {
@@ -62,17 +64,17 @@ pub(crate) fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     .filter(|part| !part.is_empty())
 }
 
-/// A preference of the client's: `name`, or `name=value` (RFC 7240, section 2). Parameters are left out.
+/// A preference of the `Prefer` header: `name` or `name=value` (RFC 7240, section 2). Parameters are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Preference {
-    /// In lower case.
+    /// The name in lower case.
     pub(crate) name: String,
-    /// Without quotation marks; empty means that there is none.
+    /// The value without quotation marks; empty if there is none.
     pub(crate) value: String,
 }
 
-/// The client's preferences. The first of a name counts; what is no preference is left out, since a server
-/// may ignore any of them.
+/// The preferences of the `Prefer` headers. If a name occurs more than once, the first one applies. Invalid
+/// preferences are ignored: a server may ignore any preference (RFC 7240, section 2).
 pub(crate) fn preferences(headers: &HeaderMap) -> Vec<Preference> {
     let lines = headers.get_all("prefer").iter();
     let lines = lines.filter_map(|line| line.to_str().ok());
@@ -103,7 +105,7 @@ fn parse_preference(text: &str) -> Option<Preference> {
     })
 }
 
-/// A token or a quoted string (RFC 9110, section 5.6).
+/// Parses a token or a quoted string (RFC 9110, section 5.6) and removes the quotation marks.
 fn parse_token_or_quoted(text: &str) -> Option<String> {
     let Some(quoted) = text.strip_prefix('"') else {
         return is_token(text).then(|| text.to_owned());

@@ -1,4 +1,8 @@
-//! Request input: bodies, query strings and paths, parsed strictly, each error with its place.
+//! Extractors for request input: bodies, query strings and path parameters.
+//!
+//! Parsing is strict: unknown and repeated fields are refused, and each error names the field by its JSON
+//! pointer. Body size, receive time and the memory of all bodies together are limited. The resulting JSON
+//! value becomes a [`shared::request::Request`] in [`crate::worker_client`].
 
 use std::{convert::Infallible, fmt, sync::OnceLock, time::Duration};
 
@@ -21,21 +25,21 @@ use tokio::{
 
 use crate::problem::Problem;
 
-/// Timeout for receiving a body.
+/// Timeout for receiving a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Size up to which a body needs no permit.
+/// Bodies up to this size don't count towards [`MAX_LARGE_BODIES_BYTES`].
 const SMALL_BODY_BYTES: usize = 16 * 1024;
-/// Total size of larger bodies in memory, so that unfinished uploads can't exhaust it.
+/// Maximum total size of larger bodies in memory, so that unfinished uploads can't exhaust memory.
 const MAX_LARGE_BODIES_BYTES: usize = 64 * 1024 * 1024;
-/// Number of bytes of an oversized body that are still read.
+/// Maximum number of bytes read and discarded from a refused body.
 const MAX_DRAINED_BYTES: usize = 16 * MAX_BODY_BYTES;
-/// Timeout for reading the rest of an oversized body.
+/// Timeout for reading and discarding a refused body.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The body's bytes, up to the limit.
+/// The request body as bytes, at most [`MAX_BODY_BYTES`].
 pub(crate) struct RawBody {
     pub(crate) bytes: Bytes,
-    /// Permit for a large body.
+    /// Held as long as a large body is in memory.
     _permit: Option<SemaphorePermit<'static>>,
 }
 
@@ -72,7 +76,7 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
         discard_body(&parts.headers, body);
         return Err(too_large().into());
     }
-    // The announced length is not trusted.
+    // Content-Length alone must not reserve memory: the client may never send the body.
     let mut bytes = Vec::with_capacity(content_length.unwrap_or_default().min(SMALL_BODY_BYTES));
     let mut permit = None;
     let mut body = body.into_data_stream();
@@ -103,9 +107,9 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
     })
 }
 
-/// Gives up a body that is refused, while the answer goes out. A client that waits for `100 Continue` sends
-/// none of it; from another some is read and dropped, since a client that is still sending when the
-/// connection closes sees a reset instead of the answer.
+/// Discards a refused body in the background, while the response is sent. A client that waits for `100
+/// Continue` does not send its body. The body of any other client is read and dropped, up to a limit: a
+/// client that is still sending when the connection closes sees a connection reset instead of the response.
 pub(crate) fn discard_body(headers: &HeaderMap, body: Body) {
     let is_waiting = headers
         .get(header::EXPECT)
@@ -115,7 +119,7 @@ pub(crate) fn discard_body(headers: &HeaderMap, body: Body) {
     }
 }
 
-/// Reads on until the body ends, or a limit.
+/// Reads and drops the body until it ends or a limit is reached.
 async fn drain(body: Body) {
     let read = async {
         let mut body = body.into_data_stream();
@@ -133,7 +137,7 @@ async fn drain(body: Body) {
 /// A required JSON body.
 pub(crate) struct JsonBody(pub(crate) Value);
 
-/// An optional JSON body; an absent one counts as `{}`.
+/// An optional JSON body; a missing body is read as `{}`.
 pub(crate) struct OptionalBody(JsonBody);
 
 impl<S: Send + Sync> FromRequest<S> for OptionalBody {
@@ -147,7 +151,7 @@ impl<S: Send + Sync> FromRequest<S> for OptionalBody {
     }
 }
 
-/// No body, or `{}`; a field is refused like an unknown one of any body.
+/// No body or `{}`; any field is refused as unknown.
 pub(crate) struct EmptyBody;
 
 impl<S: Send + Sync> FromRequest<S> for EmptyBody {
@@ -235,7 +239,7 @@ impl JsonBody {
     }
 }
 
-/// Path parameters; a value that is not UTF-8 is not found.
+/// Path parameters, which must be UTF-8.
 pub(crate) struct Path<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
@@ -261,7 +265,7 @@ pub(crate) fn unreadable_query(error: &dyn fmt::Display) -> Failure {
     )
 }
 
-/// The query string as an object, in the types that requests have.
+/// The query string as a JSON object, with numbers and booleans where RPC requests expect them.
 pub(crate) struct QueryParameters(pub(crate) Map<String, Value>);
 
 impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
@@ -297,7 +301,7 @@ impl QueryParameters {
 }
 
 impl QueryParameters {
-    /// Renames parameter `from` to `to`; both names are accepted.
+    /// Renames parameter `from` to `to`, so that a client can use either name.
     pub(crate) fn renamed(mut self, from: &str, to: &str) -> Result<Self, Problem> {
         if let Some(value) = self.0.remove(from)
             && self.0.insert(to.to_owned(), value).is_some()
@@ -312,7 +316,7 @@ impl QueryParameters {
     }
 }
 
-/// The original request URI.
+/// The request URI as sent by the client.
 pub(crate) struct Uri(pub(crate) axum::http::Uri);
 
 impl<S: Send + Sync> FromRequestParts<S> for Uri {

@@ -1,5 +1,6 @@
-//! Slots for listeners of the live feed. Each listener costs a connection and some memory, so their number is
-//! limited, and no storefront can occupy all slots.
+//! Slots for clients that listen to the live event feed ([`crate::feed`]). Each listener needs a connection
+//! and memory, so their number is limited, in total and for each storefront: no storefront can occupy all
+//! slots.
 
 use std::{
     collections::HashMap,
@@ -12,12 +13,12 @@ use shared::{
     request::{Caller, Role},
 };
 
-/// Maximum number of listeners.
+/// Maximum number of listeners of one gateway.
 const MAX_LISTENERS: usize = 5_000;
-/// Maximum number of listeners of one storefront; the rest is reserved for others.
+/// Maximum number of listeners of one storefront.
 const MAX_LISTENERS_PER_STOREFRONT: usize = 4_500;
 
-/// The slots of a gateway.
+/// The listener slots of this gateway.
 #[derive(Default)]
 pub(crate) struct ListenerSlots(Mutex<SlotCounts>);
 
@@ -27,17 +28,17 @@ struct SlotCounts {
     by_storefront: HashMap<Storefront, usize>,
 }
 
-/// An occupied slot; released when dropped.
+/// An occupied slot, released when dropped.
 pub(crate) struct ListenerSlot {
     slots: Arc<ListenerSlots>,
     storefront: Option<Storefront>,
 }
 
 impl ListenerSlots {
-    /// Takes a slot for `caller`.
+    /// Takes a slot for `caller`. Operators and admins count for no storefront.
     ///
     /// # Errors
-    /// `UNAVAILABLE` when there is none.
+    /// `UNAVAILABLE` when all slots, or all slots of the caller's storefront, are occupied.
     pub(crate) fn acquire(self: &Arc<Self>, caller: &Caller) -> Result<ListenerSlot, Failure> {
         let mut counts = self.counts();
         let all_occupied = |limit: usize, scope: &str| {
@@ -121,7 +122,7 @@ mod tests {
         let refused = slots.acquire(&eu).err().unwrap();
         assert_eq!(refused.message, "4500 listen already for this storefront");
         listeners.push(slots.acquire(&us).unwrap());
-        // Operators count for no storefront, whatever their credential names.
+        // Operators count for no storefront, even if their credential names one.
         let operator = caller(Role::Operator, "eu");
         listeners.extend(
             (MAX_LISTENERS_PER_STOREFRONT + 1..MAX_LISTENERS)

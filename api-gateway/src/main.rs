@@ -1,5 +1,5 @@
-//! `api-gateway`: HTTP in, RPC out. It holds no essential state: any number of instances may run, and any may
-//! die.
+//! `api-gateway`: translates HTTP requests into RPC requests to the worker. It stores nothing durable, so any
+//! number of instances can run and any of them can be stopped or killed.
 //!
 //! # Layout
 //!
@@ -54,26 +54,26 @@ use shared::{
 };
 use tokio::{net::TcpListener, time};
 
-/// Both processes mostly allocate and free small objects on a few threads.
+/// jemalloc, because the gateway mostly allocates and frees small objects on a few threads.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Time for requests in flight at shutdown, beyond their own timeout.
+/// Extra time for requests in flight at shutdown, beyond `REQUEST_TIMEOUT_MS`.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Required file descriptors: connections, and some more.
+/// File descriptors to request from the system: [`server`]'s connections, with a reserve.
 const OPEN_FILES_LIMIT: u64 = 16_384;
 
-/// Time between the shutdown signal and closing connections. Meanwhile requests are answered with `Connection:
-/// close`, so that no client sends a request into a closing connection, and load balancers notice that the
-/// gateway is not ready. Connections that are idle for longer may still be closed while a request arrives:
-/// HTTP/1.1 has no other way to announce it (RFC 9112, section 9.3.1).
+/// Time between the shutdown signal and closing connections. In this time responses carry `Connection:
+/// close`, so that clients send no further request on a connection that is about to close, and `/readyz`
+/// fails, so that load balancers stop routing here. A connection that stays idle throughout can still be
+/// closed just as a request arrives: HTTP/1.1 has no other way to announce it (RFC 9112, section 9.3.1).
 const DRAIN_TIME: Duration = Duration::from_secs(3);
 
 /// HTTP gateway of the order backend: forwards requests to the worker over the broker.
 ///
-/// Configured by the environment variables listed below. Holds no essential state: any number of instances may
-/// run, and any may die. On SIGTERM and SIGINT it finishes the requests in flight.
+/// Configured by the environment variables listed below. Holds no essential state: any number of instances
+/// may run, and any may die. On SIGTERM and SIGINT it finishes the requests in flight.
 #[derive(Parser)]
 #[command(version, after_long_help = after_help())]
 struct Arguments {
@@ -146,13 +146,13 @@ fn check_config() -> anyhow::Result<()> {
 }
 
 async fn run() -> anyhow::Result<()> {
-    // The TLS provider for the broker and for fetching token keys.
+    // TLS provider for the broker and for fetching JSON Web Key Sets.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let env = Env::from_process();
     telemetry::init(&env)?;
     let config = Config::read(&env)?;
     let tracing = shared::trace::start(&env, "api-gateway")?;
-    // Each connection takes a file descriptor, and many systems allow only 1,024 by default.
+    // Each connection needs a file descriptor; many systems allow only 1,024 by default.
     if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES_LIMIT) {
         tracing::warn!(%error, "can't raise the limit of open files");
     }
@@ -174,7 +174,7 @@ async fn run() -> anyhow::Result<()> {
             .with_context(|| format!("METRICS_ADDR={metrics_addr}: can't listen"))?;
         let metrics_address = listener.local_addr()?;
         tracing::info!(%metrics_address, "metrics at http://{metrics_address}/metrics");
-        // Until the process ends.
+        // Metrics stay available until the process exits.
         let router = metrics_router(metrics.clone());
         tokio::spawn(server::serve(
             listener,

@@ -1,5 +1,8 @@
-//! Cross-cutting work for every request, in one layer: request id, trace, access log, metrics, error bodies
-//! (also for panics), and common response headers.
+//! Work common to all requests, in one tower layer around each route: request id, trace, access log, metrics,
+//! compression, error bodies (also after a panic), and common response headers.
+//!
+//! Handlers get the [`RequestContext`] from the request's extensions. They return a [`Problem`]; this layer
+//! writes its body. [`crate::app`] installs the layer; `figures` records the metrics.
 
 mod figures;
 
@@ -41,22 +44,22 @@ use crate::{
     trace::{TRACEPARENT, Trace},
 };
 
-/// Probed every few seconds by machines.
+/// Paths that load balancers and monitoring request every few seconds: logged at debug level, not traced.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
-/// Minimum size of compressed responses in bytes.
+/// Minimum size in bytes of a response that is compressed.
 const MIN_COMPRESSED_BYTES: u16 = 1_024;
 
-/// Context of a request, known before its handler runs; stored in the request's extensions.
+/// Id, trace and rate limit of a request; set in the request's extensions before the handler runs.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
     pub(crate) request_id: RequestId,
     pub(crate) trace: Trace,
-    /// The caller's remaining rate limit, once it has been counted.
+    /// The caller's remaining rate limit; set when the request has been counted.
     pub(crate) remaining_quota: OnceLock<RemainingQuota>,
 }
 
 impl RequestContext {
-    /// Context of a request with these headers.
+    /// The context of a request with these headers, outside a recorded span.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         Self::with_trace(headers, Trace::from_headers(headers))
     }
@@ -74,8 +77,8 @@ impl RequestContext {
 #[derive(Clone)]
 pub(crate) struct RequestLayer(pub(crate) App);
 
-/// A route with the cross-cutting work around it. A hand-written service: for each request, one of axum's
-/// function layers would cost as much as all of this.
+/// A route with the common work around it. A hand-written service, because one of axum's `from_fn` layers
+/// costs as much for each request as all of this work.
 #[derive(Clone)]
 pub(crate) struct RequestService {
     app: App,
@@ -113,13 +116,13 @@ impl Service<Request> for RequestService {
                     return Ok(refusal);
                 }
                 let response = route.call(request).await?;
-                // Most responses are small: a layer around the service would wrap these as well.
+                // Most responses are small. A compression layer around the service would wrap those as well.
                 if is_worth_compressing().should_compress(&response) {
                     return compress(response, accept_encoding).await;
                 }
                 Ok(response)
             };
-            // The panic message is printed to standard error.
+            // The panic hook prints the message to standard error.
             let result = AssertUnwindSafe(handling).catch_unwind().await;
             let response = result.unwrap_or_else(|_| {
                 let failure = Failure::new(Code::Internal, "an unexpected error");
@@ -130,7 +133,8 @@ impl Service<Request> for RequestService {
     }
 }
 
-/// The refusal of a body in a content coding: none is decoded here (RFC 9110, section 15.5.16).
+/// The response to a request whose body has a content coding, which is not supported (RFC 9110, section
+/// 15.5.16).
 fn refuse_encoded_body(request: &Request) -> Option<Response> {
     let codings = request.headers().get_all(header::CONTENT_ENCODING).iter();
     let is_plain = |coding: &HeaderValue| {
@@ -158,7 +162,7 @@ fn is_worth_compressing() -> impl Predicate {
     SizeAbove::new(MIN_COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"))
 }
 
-/// Compresses the response as permitted by `taken`, the client's `Accept-Encoding`.
+/// Compresses the response with a coding that the client's `Accept-Encoding` permits.
 async fn compress(
     response: Response,
     accept_encoding: Vec<HeaderValue>,
@@ -169,7 +173,7 @@ async fn compress(
             .headers_mut()
             .append(header::ACCEPT_ENCODING, encodings);
     }
-    // The response is ready already; the layer expects a service to call.
+    // The layer wraps a service; this one returns the finished response.
     let mut response = Some(response);
     let inner =
         service_fn(|_: Request| ready(Ok::<_, Infallible>(response.take().unwrap_or_default())));
@@ -177,7 +181,7 @@ async fn compress(
     Ok(layer.layer(inner).call(request).await?.map(Body::new))
 }
 
-/// A request that is being handled.
+/// A request whose handler is running.
 struct InFlightRequest {
     started_at: Instant,
     context: Arc<RequestContext>,
@@ -185,7 +189,7 @@ struct InFlightRequest {
     path: String,
     route: Option<MatchedPath>,
     is_probe: bool,
-    /// Span of the request, if it is recorded.
+    /// The request's span; `None` for probes.
     span: Option<Span>,
 }
 
@@ -217,8 +221,8 @@ impl InFlightRequest {
         }
     }
 
-    /// Completes the response: body of problems, common headers, access log. During shutdown, asks the client to
-    /// close the connection.
+    /// Completes the response: problem body, common headers, metrics, access log. During shutdown the
+    /// response closes the connection.
     fn finish(self, app: &App, mut response: Response) -> Response {
         let Self {
             started_at,
@@ -230,7 +234,7 @@ impl InFlightRequest {
             span,
         } = self;
         let id = &context.request_id;
-        // `Allow` lists the methods of a route (RFC 9110, section 9.3.7).
+        // OPTIONS is answered with `Allow`, which lists the route's methods (RFC 9110, section 9.3.7).
         if method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
             response.extensions_mut().remove::<Problem>();
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -284,7 +288,8 @@ impl InFlightRequest {
     }
 }
 
-/// Unknown methods share one label.
+/// The method as a metric label. Unknown methods share the label `other`, since clients can invent any
+/// number.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -298,7 +303,7 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// Adds the response to the span.
+/// Adds the response to the request's span.
 fn record_response(mut span: Span, id: &RequestId, status: u16) {
     if !span.is_recording() {
         return;
@@ -310,8 +315,9 @@ fn record_response(mut span: Span, id: &RequestId, status: u16) {
     }
 }
 
-/// Tells caches that an answer with a version may come compressed or not, with 200 and 304 alike (RFC 9110,
-/// section 15.4.5); short answers never do, which a cache can't know.
+/// Adds `Vary: accept-encoding` to each response with an `ETag`, for 200 and 304 alike (RFC 9110, section
+/// 15.4.5). Responses that are too short to be compressed have it too: a cache can't tell them from the
+/// others.
 fn add_vary_header(headers: &mut HeaderMap) {
     let is_listed = headers.get_all(header::VARY).iter().any(|vary| {
         let fields = vary.to_str().unwrap_or_default();
@@ -323,7 +329,7 @@ fn add_vary_header(headers: &mut HeaderMap) {
     }
 }
 
-/// Says to browsers what an answer is not: a page, a script, anything to keep or to put elsewhere.
+/// Adds security headers: browsers must not cache an API response, execute it, or embed it in a page.
 fn add_security_headers(headers: &mut HeaderMap) {
     let defaults = [
         (

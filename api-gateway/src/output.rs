@@ -1,4 +1,7 @@
-//! Responses: the worker's reply with HTTP status and headers.
+//! Builds HTTP responses from the worker's replies: status, `ETag`, `Location`, `Link`, cache headers.
+//!
+//! The JSON text of a reply becomes the body unchanged; only the few fields that headers need are parsed. A
+//! failure becomes a [`Problem`].
 
 use std::borrow::Cow;
 
@@ -15,21 +18,22 @@ use shared::{
 
 use crate::{input::Uri, problem::Problem};
 
-/// Tells that the response was replayed from the idempotency record.
+/// Header of a response that was replayed from the idempotency record.
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// The worker's reply; a success is sent with `status`.
+/// A response built from the worker's reply. A success has `status`; a failure has the status of its error
+/// code.
 pub(crate) struct ReplyResponse {
     status: StatusCode,
     reply: RpcReply,
 }
 
-/// Responds with `status` and the value, or with the failure.
+/// Builds the response for a worker's reply, with `status` for a success.
 pub(crate) fn respond(status: StatusCode, reply: RpcReply) -> ReplyResponse {
     ReplyResponse { status, reply }
 }
 
-/// Name of a list's cursor parameter.
+/// Name of the query parameter that continues a list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum CursorParameter {
     Cursor,
@@ -46,18 +50,18 @@ impl CursorParameter {
 }
 
 impl ReplyResponse {
-    /// The value, unless the request failed.
+    /// The reply's value; `None` if the request failed.
     pub(crate) fn value(&self) -> Option<&Json> {
         self.reply.outcome.as_ref().ok()
     }
 
-    /// Marked as given before.
+    /// Sets whether the response was replayed from the idempotency record.
     pub(crate) fn with_replay_flag(mut self, is_replay: bool) -> Self {
         self.reply.is_replay = is_replay;
         self
     }
 
-    /// With the `Location` of what was created in `collection`.
+    /// Adds the `Location` of the resource that was created in `collection`.
     pub(crate) fn with_location(self, collection: &str) -> Response {
         self.into_response_with(|fields| Some((header::LOCATION, fields.location(collection)?)))
     }
@@ -67,7 +71,7 @@ impl ReplyResponse {
         self.into_response_with(|fields| Some((header::LINK, fields.link(uri, cursor)?)))
     }
 
-    /// As 304 if the client has this version already.
+    /// Responds with 304 if `known`, the client's `If-None-Match`, has the current `ETag`.
     pub(crate) fn or_not_modified(self, known: Option<&TagList>) -> Response {
         let response = self.into_response();
         match (response.headers().get(header::ETAG), known) {
@@ -82,7 +86,7 @@ impl ReplyResponse {
     }
 }
 
-/// Cache headers: private to the caller, and always revalidated.
+/// Cache headers of a resource with an `ETag`: not for shared caches, and revalidated before each use.
 fn revalidation_headers() -> [(Option<HeaderName>, HeaderValue); 1] {
     let value = HeaderValue::from_static("private, no-cache");
     [(Some(header::CACHE_CONTROL), value)]
@@ -95,7 +99,7 @@ impl IntoResponse for ReplyResponse {
 }
 
 impl ReplyResponse {
-    /// Builds the response; `more` adds headers derived from the value.
+    /// Builds the response; `extra_header` derives another header from the value.
     fn into_response_with(
         self,
         extra_header: impl FnOnce(&HeaderFields<'_>) -> Option<(HeaderName, HeaderValue)>,
@@ -131,7 +135,7 @@ impl ReplyResponse {
     }
 }
 
-/// What headers say of a value; the rest of it is passed on as it came.
+/// The fields of a value that response headers are built from.
 #[derive(Default, Deserialize)]
 struct HeaderFields<'a> {
     #[serde(borrow)]
@@ -152,7 +156,7 @@ impl<'a> HeaderFields<'a> {
         serde_json::from_str(value.text()).unwrap_or_default()
     }
 
-    /// Entity tag of a resource with an identity.
+    /// The entity tag of a resource; values without an id or SKU, such as lists, have none.
     fn etag(&self, value: &Json) -> Option<HeaderValue> {
         self.id.as_ref().or(self.sku.as_ref())?;
         HeaderValue::from_str(&etag::of_parts(
@@ -163,13 +167,13 @@ impl<'a> HeaderFields<'a> {
         .ok()
     }
 
-    /// Location of the resource by its id or SKU.
+    /// The resource's path in `collection`, by its id or SKU.
     fn location(&self, collection: &str) -> Option<HeaderValue> {
         let name = self.id.as_ref().or(self.sku.as_ref())?;
         HeaderValue::from_str(&format!("{collection}/{name}")).ok()
     }
 
-    /// The same request with the next page's cursor.
+    /// The link to the next page: the same URI with the next cursor.
     fn link(&self, Uri(uri): &Uri, cursor: CursorParameter) -> Option<HeaderValue> {
         let next = self.next_cursor.as_ref()?;
         let name = cursor.name();
@@ -179,7 +183,7 @@ impl<'a> HeaderFields<'a> {
             !pair.is_empty() && key != "cursor" && key != name
         });
         let mut pairs: Vec<&str> = other_pairs.collect();
-        // Cursors consist of letters and digits.
+        // Cursors consist of letters and digits and need no escaping.
         let next_pair = format!("{name}={next}");
         pairs.push(&next_pair);
         let target = format!("<{}?{}>; rel=\"next\"", uri.path(), pairs.join("&"));

@@ -1,6 +1,8 @@
-//! Idempotency keys under which this gateway has accepted orders lately with `Prefer: respond-async`: another
-//! order under the same key is refused at once. This is a courtesy: a conflict that this gateway does not know
-//! of is found by the worker, which stores the second order as cancelled.
+//! Recent idempotency keys of orders that this gateway accepted with `Prefer: respond-async`.
+//!
+//! A different order with the same key is refused at once with `IDEMPOTENCY_CONFLICT`. This is an early
+//! check, not a guarantee: the keys are in memory, and other gateways don't know them. The worker detects
+//! every conflict and stores the second order as cancelled. Used by [`crate::worker_client`].
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,22 +11,24 @@ use std::{
 
 use uuid::Uuid;
 
-/// Keys that are remembered at most.
+/// Maximum number of keys in memory; the oldest is dropped first.
 const MAX_KEYS: usize = 10_000;
 
-/// The orders of accepted orders by their keys, of the latest keys.
+/// The most recent idempotency keys of asynchronously accepted orders, each with its order id.
 #[derive(Default)]
 pub(crate) struct AcceptedKeys(Mutex<RecentKeys>);
 
 #[derive(Default)]
 struct RecentKeys {
+    /// Order ids by key.
     orders: HashMap<String, Uuid>,
-    /// In the order in which they came.
+    /// The keys from oldest to newest.
     keys: VecDeque<String>,
 }
 
 impl AcceptedKeys {
-    /// Notes that `id` is accepted under `key`; `false` if another one was.
+    /// Records that the order `id` is accepted with `key`. Returns `false` if the key belongs to another
+    /// order.
     pub(crate) fn record(&self, key: String, id: Uuid) -> bool {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(accepted) = recent.orders.get(&key) {
@@ -40,7 +44,7 @@ impl AcceptedKeys {
         true
     }
 
-    /// Nothing was accepted under `id` after all.
+    /// Removes the order `id`, which was not accepted after all.
     pub(crate) fn forget(&self, id: Uuid) {
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recent.orders.retain(|_, accepted| *accepted != id);

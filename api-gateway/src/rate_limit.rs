@@ -1,5 +1,9 @@
-//! Rate limits per credential: `RATE_LIMIT=N/s`. The remaining allowance is reported in the headers of the IETF
-//! draft (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>) and in their predecessors.
+//! Rate limits for each credential: `RATE_LIMIT=N/s`. Each gateway counts for itself.
+//!
+//! The remaining quota is reported in the headers of the IETF draft
+//! (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>) and in the older
+//! `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`. [`crate::worker_client`] counts requests,
+//! [`crate::middleware`] adds the headers.
 
 use std::{
     num::NonZeroU32,
@@ -17,13 +21,13 @@ use governor::{
 use serde_json::json;
 use shared::outcome::{Code, Failure};
 
-/// Number of credentials above which inactive ones are dropped.
+/// Number of tracked credentials above which inactive ones are removed.
 const MAX_TRACKED_CREDENTIALS: usize = 10_000;
 
 type Limiter =
     RateLimiter<Arc<str>, DashMapStateStore<Arc<str>>, DefaultClock, StateInformationMiddleware>;
 
-/// Counts requests per credential; clones share it.
+/// Counts requests of each credential; clones share the counts.
 #[derive(Clone)]
 pub(crate) struct RateLimit(Arc<Inner>);
 
@@ -33,7 +37,7 @@ struct Inner {
     per_second: NonZeroU32,
 }
 
-/// Remaining allowance.
+/// A credential's remaining requests in the current second.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RemainingQuota {
     per_second: u32,
@@ -44,7 +48,7 @@ impl RateLimit {
     /// Parses `off` or `N/s`.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When `text` is neither, or N is not a positive number.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Option<Self>> {
         if text == "off" {
             return Ok(None);
@@ -63,10 +67,10 @@ impl RateLimit {
         }))))
     }
 
-    /// Counts a request of `credential` and stores what remains in `allowance`.
+    /// Counts a request of `credential` and stores the remaining quota in `remaining_quota`.
     ///
     /// # Errors
-    /// `RATE_LIMITED`, with the seconds to wait.
+    /// `RATE_LIMITED`, with the seconds to wait in `retry_after_seconds`.
     pub(crate) fn count(
         &self,
         credential: &Arc<str>,
@@ -104,7 +108,7 @@ impl RateLimit {
 }
 
 impl RemainingQuota {
-    /// Sets the response headers.
+    /// Adds the rate limit headers to a response.
     pub(crate) fn set_headers(self, headers: &mut HeaderMap) {
         let Self {
             per_second,

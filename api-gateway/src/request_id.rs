@@ -1,14 +1,17 @@
-//! `X-Request-Id`: the client's if it is valid, otherwise a generated one.
+//! Request ids: the client's `X-Request-Id` if it is valid, otherwise a generated UUID.
+//!
+//! The id is returned in the response and appears in the log lines and events of everything done for the
+//! request, in the gateway and in the worker.
 
 use axum::http::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
 /// The header's name.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Maximum length of a client's id.
+/// Maximum length of a client's request id.
 const MAX_LENGTH: usize = 128;
 
-/// The id that appears in all log lines and events of a request.
+/// The id of an HTTP request.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(String);
 
@@ -28,7 +31,7 @@ impl RequestId {
     }
 }
 
-/// Whether the id is safe in log lines, headers and URLs.
+/// Whether the id has only characters that are safe in log lines, headers and URLs.
 fn is_valid(id: &str) -> bool {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
     (1..=MAX_LENGTH).contains(&id.len()) && id.chars().all(is_safe)

@@ -1,4 +1,8 @@
-//! HTTP connections: limited in number, and closed when a client sends or reads nothing for too long.
+//! The HTTP/1.1 server: accepts connections and serves a router on them.
+//!
+//! The number of connections, the size of a request head and the time a client may take to send a head or
+//! read a response are limited, so slow clients can't exhaust the gateway. At shutdown, connections that the
+//! kernel has already queued are still served, and requests in flight are finished.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -16,24 +20,25 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 
-/// Maximum number of connections; more wait in the kernel's queue.
+/// Maximum number of open connections; further ones stay in the kernel's accept queue.
 const MAX_CONNECTIONS: usize = 10_000;
-/// Timeout for a client to read a part of the response.
+/// Timeout for a single write: closes connections whose client does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum size of a request's head in bytes.
+/// Maximum size of a request head (request line and headers) in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Maximum number of request headers.
 const MAX_HEADERS: usize = 100;
-/// Delay when there are no file descriptors left.
+/// Delay after a failed accept, for example when no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Time between closing the listener and closing connections, for requests of the latest connections.
+/// Time between closing the listener and closing connections, so that the latest connections can send their
+/// request.
 const LAST_REQUESTS_TIME: Duration = Duration::from_millis(500);
 
-/// Serves `router` on `listener` until `stop`, then finishes requests in flight. The head of a request must
-/// arrive within `head_timeout`, which bounds both slow and idle clients.
+/// Serves `router` on `listener` until `stop` completes, then finishes the requests in flight. A request head
+/// must arrive within `head_timeout`, which limits both slow and idle clients.
 ///
-/// Connections in the kernel's queue are accepted and served before the listener is closed.
+/// Connections in the kernel's accept queue are served before the listener is closed.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -74,7 +79,7 @@ struct Server {
 
 impl Server {
     fn spawn_connection(&self, stream: TcpStream, permit: Option<OwnedSemaphorePermit>) {
-        // Responses are written at once: there is nothing to coalesce.
+        // Each response is one write, so Nagle's algorithm would only delay it.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
         }
@@ -127,7 +132,8 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// The client has disconnected already; the listener is fine.
+/// Whether the error concerns one connection (the client disconnected before it was accepted), not the
+/// listener.
 fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),

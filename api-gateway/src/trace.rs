@@ -1,5 +1,7 @@
-//! The trace context of a request (<https://www.w3.org/TR/trace-context/>): the client's, or a new one. Passed
-//! on to everything done for the request.
+//! The trace context of a request (<https://www.w3.org/TR/trace-context/>).
+//!
+//! The gateway continues the trace of the client's `traceparent` or starts a new one, and sends its own span
+//! to the worker as parent. [`shared::trace`] exports recorded spans.
 
 use axum::{
     extract::Request,
@@ -11,15 +13,15 @@ use uuid::Uuid;
 /// The header's name.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The trace context of this gateway's span.
+/// The `traceparent` of this gateway's span.
 #[derive(Debug, Clone)]
 pub(crate) struct Trace(String);
 
 impl Trace {
-    /// A child of the client's span, or a new trace.
+    /// A new span id in the client's trace, or in a new trace.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         let parent = traceparent_header(headers).and_then(parse);
-        // Half of a random UUID; never zero because of the variant bits.
+        // The second half of a random UUID. Its variant bits make sure that it is not zero, which is invalid.
         let span = Uuid::new_v4().as_u64_pair().1;
         match parent {
             Some((trace, _, flags)) => Self(format!("00-{trace}-{span:016x}-{flags}")),
@@ -27,7 +29,7 @@ impl Trace {
         }
     }
 
-    /// Starts the server span, if it is recorded.
+    /// Starts the request's server span and returns its trace context.
     /// <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server>
     pub(crate) fn begin(
         request: &Request,
@@ -73,7 +75,7 @@ impl Trace {
     }
 }
 
-/// The client's trace context.
+/// The client's `traceparent`.
 fn traceparent_header(headers: &HeaderMap) -> Option<&str> {
     headers.get(TRACEPARENT)?.to_str().ok()
 }

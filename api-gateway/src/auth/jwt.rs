@@ -1,13 +1,13 @@
 //! JSON Web Tokens (RFC 7519), verified with a shared secret (`JWT_SECRET`, HS256) or with an identity
 //! provider's published keys (`JWT_JWKS_URL`, RFC 7517).
 //!
-//! Each key is used with one algorithm only, declared by its owner or implied by its type; the token's `alg` has
-//! to match it (RFC 8725, sections 3.1 and 3.2). A token must have an expiry (`exp`), a `role`, and for
-//! storefronts a `storefront`.
+//! Each key is used with one algorithm only, declared in the key set or implied by the key's type. The
+//! token's `alg` must match it (RFC 8725, sections 3.1 and 3.2). A token must have an expiry (`exp`) and a
+//! `role`, and for storefronts a `storefront`.
 //!
-//! Published keys are kept, fetched again every few minutes, and when a token is signed with none of them: its
-//! key is new, or another is published under the same name. If they can't be fetched, the last ones go on
-//! counting.
+//! Published keys are cached. They are fetched again every few minutes, and when no cached key verifies a
+//! token: the provider may have added or replaced a key. If they can't be fetched, the cached keys stay in
+//! use.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -36,15 +36,15 @@ use super::{Identity, ring, unauthenticated};
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Tolerated clock skew.
 const LEEWAY_SECONDS: u64 = 30;
-/// Interval for refreshing published keys.
+/// Interval for fetching published keys again.
 const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
-/// Minimum interval between refreshes for unknown keys, since anyone can make up a key id.
+/// Minimum interval between fetches for unknown keys, since any client can invent a key id.
 const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 /// Timeout for fetching published keys.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum size of the published keys in bytes.
+/// Maximum size of the key set document in bytes.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
-/// Maximum length of a subject in characters; longer ones are cut.
+/// Maximum length of a subject in characters; a longer one is truncated.
 const MAX_SUBJECT_LENGTH: usize = 100;
 
 /// Verifies tokens.
@@ -62,29 +62,30 @@ enum Source {
     Published(PublishedKeys),
 }
 
-/// Published keys of an identity provider.
+/// Cached keys of an identity provider.
 struct PublishedKeys {
     url: Url,
     client: Client,
     keys: RwLock<Arc<[PublishedKey]>>,
-    /// When they were last asked for, or that was answered; one asks at a time, for all who wait meanwhile.
+    /// Time of the last fetch: its start, then its end. Locked during a fetch, so that requests that need the
+    /// keys share one fetch.
     last_fetch: Mutex<Option<Instant>>,
 }
 
-/// A key and its algorithm.
+/// A key and the only algorithm it is used with.
 #[derive(Clone)]
 struct VerificationKey {
     key: DecodingKey,
     algorithm: Algorithm,
 }
 
-/// A published key, under its name if it has one.
+/// A published key with its id (`kid`), if it has one.
 struct PublishedKey {
     id: Option<String>,
     key: VerificationKey,
 }
 
-/// What a token says.
+/// The claims of a token that are used.
 #[derive(Deserialize)]
 struct Claims {
     role: String,
@@ -92,11 +93,11 @@ struct Claims {
     storefront: Option<String>,
     #[serde(default)]
     sub: Option<String>,
-    /// Seconds since 1970, "non-integer values can be represented" (RFC 7519, section 2).
+    /// Expiry in seconds since 1970; "non-integer values can be represented" (RFC 7519, section 2).
     exp: f64,
 }
 
-/// Whether a credential has the form of a token: three parts.
+/// Whether a credential has the form of a token: three parts separated by dots.
 pub(super) fn has_token_form(credential: &str) -> bool {
     credential.len() <= MAX_TOKEN_BYTES && credential.split('.').count() == 3
 }
@@ -142,12 +143,12 @@ impl Tokens {
         })))
     }
 
-    /// Identifies the bearer of a token.
+    /// Verifies a token and returns the identity in its claims.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`; `UNAVAILABLE` when no keys could be fetched yet.
+    /// `UNAUTHENTICATED` when the token is invalid; `UNAVAILABLE` when no keys could be fetched yet.
     pub(super) async fn identify(&self, token: &str) -> Result<Identity, Failure> {
-        // The library knows signing algorithms only, so `none` is refused here.
+        // The library supports no `alg: none`, so this refuses unsigned tokens.
         let header = decode_header(token)
             .map_err(|error| unauthenticated(format!("the token can't be read: {error}")))?;
         refuse_critical_extensions(token)?;
@@ -164,7 +165,7 @@ impl Tokens {
         identity(claims)
     }
 
-    /// The token's claims, if it is signed with one of the published keys.
+    /// Verifies the token with the published keys; fetches them again if none matches.
     async fn check_published(
         &self,
         token: &str,
@@ -198,8 +199,8 @@ impl Tokens {
             .map_err(Failure::from)
     }
 
-    /// The token's claims, if one of `keys` has signed it: those with its `kid`, or without a `kid` all of its
-    /// algorithm.
+    /// Verifies the token with each candidate of `keys`: the keys with the token's `kid`, or all keys with
+    /// its algorithm if it has no `kid`.
     fn check_any(
         &self,
         token: &str,
@@ -276,11 +277,11 @@ impl Tokens {
     }
 }
 
-/// Why a token was not taken.
+/// The reason why a token is refused.
 enum VerificationError {
-    /// None of the keys has signed it: another may have.
+    /// No key verifies the signature; a key that is not known yet may.
     NoMatchingKey(Failure),
-    /// It is signed, and not valid.
+    /// The signature is verified, but the claims are invalid, for example expired.
     Invalid(Failure),
 }
 
@@ -301,7 +302,8 @@ fn wrong_algorithm(header: &Header, key: &VerificationKey) -> Failure {
     ))
 }
 
-/// Refuses a token whose header lists extensions that must be understood: none is (RFC 7515, section 4.1.11).
+/// Refuses a token whose header lists critical extensions (`crit`): none is supported (RFC 7515, section
+/// 4.1.11).
 fn refuse_critical_extensions(token: &str) -> Result<(), Failure> {
     let header = token.split('.').next().unwrap_or_default();
     let header = BASE64_URL_SAFE_NO_PAD
@@ -349,7 +351,7 @@ impl PublishedKeys {
     }
 
     fn is_stale(&self) -> bool {
-        // Another request is fetching the keys.
+        // The lock is taken: another request is fetching the keys.
         let Ok(last_fetch) = self.last_fetch.try_lock() else {
             return false;
         };
@@ -370,7 +372,7 @@ impl PublishedKeys {
         }) {
             return;
         }
-        // Recorded before the response arrives, in case this request is dropped meanwhile.
+        // Set before the fetch, in case this future is dropped during it.
         *last_fetch = Some(Instant::now());
         match self.try_fetch().await {
             Ok(keys) => {
@@ -405,7 +407,8 @@ impl PublishedKeys {
     }
 }
 
-/// A published key and its name, if tokens can be checked with it. A secret is none.
+/// The verification key of a JSON Web Key; `None` if it can't verify tokens. Symmetric keys are refused: a
+/// published secret is not a secret.
 fn published_key(jwk: &Jwk) -> Option<PublishedKey> {
     if matches!(&jwk.common.public_key_use, Some(other) if *other != PublicKeyUse::Signature) {
         return None;

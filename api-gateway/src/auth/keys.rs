@@ -1,4 +1,5 @@
-//! API keys, stored and compared as SHA-256 digests, in constant time.
+//! API keys from `API_KEYS`, stored as SHA-256 digests and compared in constant time. Each key has a role and
+//! a storefront.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -10,10 +11,10 @@ use subtle::ConstantTimeEq;
 
 use super::Identity;
 
-/// Keys shorter than this are accepted with a warning.
+/// Shorter keys are accepted with a warning, since they can be guessed.
 const MIN_SAFE_KEY_LENGTH: usize = 16;
 
-/// Number of digest bytes in a credential's id.
+/// Number of digest bytes in a credential id.
 const CREDENTIAL_ID_BYTES: usize = 12;
 
 /// The configured keys.
@@ -30,7 +31,7 @@ impl Keys {
     /// Parses `role[@storefront]=key;…`.
     ///
     /// # Errors
-    /// Names the invalid entry, without its key.
+    /// When an entry is invalid; the message does not contain the key.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let entries = text
             .split(';')
@@ -46,20 +47,21 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// Whether there is a key of this storefront.
+    /// Whether a key for this storefront is configured.
     pub(super) fn has_storefront(&self, storefront: &Storefront) -> bool {
         let mut keys = self.0.iter();
         keys.any(|key| key.identity.storefront == *storefront)
     }
 
-    /// Whose key is known by this name.
+    /// The identity of the key with this credential id.
     pub(super) fn by_credential_id(&self, credential: &str) -> Option<Identity> {
         let mut keys = self.0.iter();
         let key = keys.find(|key| &*key.identity.credential_id == credential)?;
         Some(key.identity.clone())
     }
 
-    /// A digest of all keys, known only to processes that have them.
+    /// A digest of all keys, from which the secret for session cookies is made. Every gateway with the same
+    /// keys has the same digest.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new_with_prefix("sessions");
         for key in self.0.iter() {
@@ -68,10 +70,10 @@ impl Keys {
         digest.finalize().into()
     }
 
-    /// The identity of a key.
+    /// The identity of `key`, if it is configured.
     pub(crate) fn identify(&self, key: &str) -> Option<Identity> {
         let digest = Sha256::digest(key);
-        // Compares all keys, so that timing reveals nothing.
+        // Compares with every key, so that the time taken does not depend on the result.
         let found = self.0.iter().fold(None, |found, key| {
             if bool::from(key.digest.ct_eq(&digest[..])) {
                 Some(key)

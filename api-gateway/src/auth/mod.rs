@@ -1,7 +1,8 @@
-//! Authentication by API key or JSON Web Token.
+//! Authenticates requests by API key, JSON Web Token or console session. Without configured credentials every
+//! caller is an admin; the configuration permits this on loopback addresses only.
 //!
-//! - [`keys`]: configured keys, stored as digests.
-//! - [`jwt`]: tokens of an identity provider; [`ring`]: its cryptography.
+//! - [`keys`]: configured API keys, stored as digests.
+//! - [`jwt`]: tokens of an identity provider; `ring` verifies their signatures.
 //! - [`session`]: browser sessions of the console.
 
 pub(crate) mod jwt;
@@ -25,7 +26,7 @@ use self::{jwt::Tokens, keys::Keys};
 pub(crate) struct Auth {
     keys: Keys,
     tokens: Option<Tokens>,
-    /// Pages of other sites that may change things where nobody has to show anything.
+    /// Origins whose pages may send changes while no credentials are configured.
     trusted_origins: Arc<[String]>,
 }
 
@@ -34,16 +35,16 @@ pub(crate) struct Auth {
 pub(crate) struct Identity {
     pub(crate) role: Role,
     pub(crate) storefront: Storefront,
-    /// Name of the credential in logs and histories.
+    /// Name of the caller in logs and in the history of orders.
     pub(crate) actor: String,
-    /// Unique id of the credential; reveals nothing else about it.
+    /// Unique id of the credential, from which the credential can't be derived.
     pub(crate) credential_id: Arc<str>,
-    /// Expiry of the credential.
+    /// Expiry of the credential; `None` if it does not expire.
     pub(crate) expires_at: Option<SystemTime>,
 }
 
 impl Identity {
-    /// The identity used without configured credentials, on loopback only: an admin.
+    /// The identity of all callers while no credentials are configured (loopback addresses only): an admin.
     fn local_admin() -> Self {
         Self {
             role: Role::Admin,
@@ -64,7 +65,7 @@ impl Auth {
         }
     }
 
-    /// With these sites' pages let in where nobody has to show anything.
+    /// Accepts changes from pages of these origins while no credentials are configured.
     pub(crate) fn with_trusted_origins(self, trusted_origins: &[String]) -> Self {
         Self {
             trusted_origins: trusted_origins.into(),
@@ -72,24 +73,25 @@ impl Auth {
         }
     }
 
-    /// Whether no credentials are configured.
+    /// Whether no credentials are configured, so that no caller has to authenticate.
     pub(crate) fn allows_anonymous(&self) -> bool {
         self.keys.is_empty() && self.tokens.is_none()
     }
 
-    /// Whether there may be credentials of this storefront: which ones an identity provider names is not
-    /// known.
+    /// Whether credentials for this storefront may exist. With an identity provider this is always true,
+    /// since its tokens can name any storefront.
     pub(crate) fn may_have_credentials_of(&self, storefront: &Storefront) -> bool {
         *storefront == Storefront::default()
             || self.tokens.is_some()
             || self.keys.has_storefront(storefront)
     }
 
-    /// Who calls, by the `Authorization` header (RFC 6750, section 2.1), or by the console's session.
+    /// Identifies the caller by the `Authorization` header (RFC 6750, section 2.1) or the console's session
+    /// cookie.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be fetched; `FORBIDDEN` for a change requested
-    /// by a page of another site.
+    /// `UNAUTHENTICATED` when the credential is missing or invalid; `UNAVAILABLE` when the keys for verifying
+    /// tokens can't be fetched; `FORBIDDEN` for a change requested by a page of another site.
     pub(crate) async fn identify(
         &self,
         headers: &HeaderMap,
@@ -133,10 +135,11 @@ impl Auth {
 }
 
 impl Auth {
-    /// Refuses changes requested by pages of other sites while no credentials are configured: any page in a
-    /// browser on this machine could send them. Browsers name the requesting site in `Sec-Fetch-Site`
-    /// (<https://www.w3.org/TR/fetch-metadata/>) and `Origin`: only our own pages and those of `CORS_ORIGINS`
-    /// are accepted. A page is our own if its host is a loopback address, so DNS rebinding has no effect.
+    /// Refuses changes requested by pages of other sites while no credentials are configured; otherwise any
+    /// page in a browser on this machine could send them. Browsers name the requesting site in
+    /// `Sec-Fetch-Site` (<https://www.w3.org/TR/fetch-metadata/>) and `Origin`. The gateway accepts its own
+    /// pages and those of `CORS_ORIGINS`. Its own pages must have a loopback host, so DNS rebinding has no
+    /// effect.
     fn refuse_cross_site(&self, headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let (site, origin) = (text("sec-fetch-site"), text("origin"));
@@ -162,7 +165,8 @@ impl Auth {
     }
 }
 
-/// Whether `host`, with or without a port, is this machine by a name that is nobody else's.
+/// Whether `host`, with or without a port, is a loopback address or a `localhost` name (RFC 6761, section
+/// 6.3).
 fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;

@@ -1,4 +1,5 @@
-//! Token signature verification with ring, which is linked for TLS anyway. Signing is not supported.
+//! Verifies token signatures with the `ring` crate, which is linked for TLS anyway. Implements
+//! `jsonwebtoken`'s crypto provider for [`super::jwt`]; creating signatures is not supported.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
@@ -17,13 +18,13 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Installs ring as jsonwebtoken's provider.
+/// Installs ring as `jsonwebtoken`'s crypto provider, once per process.
 pub(super) fn install() {
-    // An error means that it is installed already.
+    // An error means that the provider is already installed.
     let _ = PROVIDER.install_default();
 }
 
-/// A key and its algorithm.
+/// Verifies signatures with one key and algorithm.
 struct RingVerifier {
     algorithm: Algorithm,
     key: DecodingKey,

@@ -1,8 +1,8 @@
 //! Console sessions: a browser sends a credential once and receives an HTTP-only cookie.
 //!
-//! For an API key, the cookie contains the key's id and an expiry, signed with a secret derived from all
-//! configured keys. Sessions need no server state, and removing a key ends its sessions. A token is stored in
-//! the cookie itself, for as long as it is valid.
+//! For an API key, the cookie contains the key's credential id and an expiry, signed with a secret derived
+//! from all configured keys. So sessions need no server state, and removing a key ends its sessions. A JSON
+//! Web Token is stored in the cookie itself until it expires.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,18 +13,19 @@ use shared::outcome::{Code, Failure};
 
 use super::{Auth, Identity, jwt, unauthenticated};
 
-/// Name of the cookie.
+/// Name of the session cookie.
 const COOKIE: &str = "orders_session";
-/// Lifetime of a session.
+/// Lifetime of a session that was started with an API key.
 const SESSION_LIFETIME: Duration = Duration::from_hours(12);
-/// A header that only our own pages can send.
+/// Header that only the console's own pages can send: other origins need a CORS preflight for it.
 pub(crate) const CONSOLE_HEADER: &str = "x-console";
 
 impl Auth {
     /// Starts a session for `credential` and returns its `Set-Cookie`.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be fetched.
+    /// `UNAUTHENTICATED` when the credential is invalid; `UNAVAILABLE` when the keys for verifying tokens
+    /// can't be fetched.
     pub(crate) async fn log_in(
         &self,
         credential: &str,
@@ -47,11 +48,11 @@ impl Auth {
         cookie("", 0, is_secure)
     }
 
-    /// The identity of the session cookie, if there is one. Pages of other sites can make a browser send the
-    /// cookie, but not our header.
+    /// The identity of the session cookie; `None` without a cookie. A page of another site can make a browser
+    /// send the cookie, but not [`CONSOLE_HEADER`], so changes need both.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` when the session has ended; `FORBIDDEN` for a change without our header.
+    /// `UNAUTHENTICATED` when the session has ended; `FORBIDDEN` for a change without [`CONSOLE_HEADER`].
     pub(super) async fn identify_session(
         &self,
         headers: &HeaderMap,
@@ -79,7 +80,7 @@ impl Auth {
             .ok_or_else(|| unauthenticated("the session is over"))
     }
 
-    /// `k.CREDENTIAL.SECONDS.SIGNATURE`
+    /// The cookie value `k.CREDENTIAL_ID.EXPIRY_SECONDS.SIGNATURE`.
     fn sign(&self, credential: &str, ends_at: SystemTime) -> String {
         let seconds = seconds(ends_at);
         let signed = format!("k.{credential}.{seconds}");

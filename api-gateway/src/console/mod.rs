@@ -1,5 +1,6 @@
-//! The console at `/`: embedded pages, scripts and styles, and browser sessions. It uses the public API with the
-//! rights of its credential.
+//! The web console at `/`: serves its embedded pages, scripts and styles, and starts and ends browser
+//! sessions ([`crate::auth`]). The console's scripts use the public API with the role of the session's
+//! credential.
 
 use axum::{
     Json, Router,
@@ -29,7 +30,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// Content security policy: own assets, and product images from any origin.
+/// Content security policy: the console's own assets, and product images from any origin.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: http:; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
@@ -87,7 +88,7 @@ fn asset(headers: &HeaderMap, kind: &'static str, text: &'static str, etag: &str
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(CONTENT_SECURITY_POLICY),
         ),
-        // Cached, but revalidated: a new gateway may have a different version.
+        // Browsers cache assets but revalidate them, since an upgraded gateway may have different ones.
         (
             header::CACHE_CONTROL,
             HeaderValue::from_static("private, no-cache"),
@@ -103,7 +104,7 @@ fn asset(headers: &HeaderMap, kind: &'static str, text: &'static str, etag: &str
     (response_headers, text).into_response()
 }
 
-/// The session's identity, and the optional features of this gateway.
+/// Returns the session's identity and the enabled features of this gateway.
 async fn session(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let identity = app
         .auth

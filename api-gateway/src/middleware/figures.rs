@@ -1,10 +1,14 @@
-//! Request metrics by route; paths would be as numerous as orders.
+//! Metrics of HTTP requests: their number and duration.
+//!
+//! The label is the route's pattern, such as `/v1/orders/{id}`: paths contain ids, and would create a time
+//! series for each order. Recorded by [`crate::middleware`], served at `/metrics`.
 
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 use metrics::{Counter, Histogram, counter, histogram};
 
-/// Metric handles of a route. Looking them up by name costs more than recording, so each thread caches them.
+/// Metric handles of a route, method and status. Each thread caches them, because looking up a handle by its
+/// labels costs more than recording a value.
 struct RouteMetrics {
     method: &'static str,
     status: u16,
@@ -13,11 +17,11 @@ struct RouteMetrics {
 }
 
 thread_local! {
-    /// By route; the number of routes, methods and statuses is small.
+    /// Handles by route. Bounded, because the numbers of routes, methods and statuses are small.
     static METRICS: RefCell<HashMap<Box<str>, Vec<RouteMetrics>>> = RefCell::default();
 }
 
-/// Records a response with its duration.
+/// Records a response: its method, route, status and duration.
 pub(super) fn record(method: &'static str, route: &str, status: u16, duration: Duration) {
     METRICS.with_borrow_mut(|by_route| {
         if !by_route.contains_key(route) {

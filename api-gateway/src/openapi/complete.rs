@@ -1,4 +1,8 @@
-//! Parts common to many routes: errors, headers, links, credentials.
+//! Adds the parts of the OpenAPI document that many routes share: errors, headers, links and security
+//! schemes.
+//!
+//! They follow from an operation's path and method, so that [`crate::routes`] describes only what is special
+//! to a route, and no route can forget them.
 
 use serde_json::json;
 use utoipa::openapi::{
@@ -10,7 +14,7 @@ use utoipa::openapi::{
     security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
 };
 
-/// Adds the common parts.
+/// Adds the common parts to each operation of the document.
 pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
     for (path, item) in &mut document.paths.paths {
         let operations = [
@@ -40,7 +44,7 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// Links from a created resource to the operations that take its id.
+/// Adds links from the 201 response of each `POST` to the operations that take the created resource's id.
 fn add_links(document: &mut utoipa::openapi::OpenApi) {
     let item_operations = document.paths.paths.iter().flat_map(|(path, item)| {
         let operations = [&item.get, &item.post, &item.put, &item.patch, &item.delete];
@@ -71,7 +75,7 @@ fn add_links(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// Possible errors, and explanations where the name is not enough.
+/// The descriptions of error responses by HTTP status.
 const PROBLEMS: &[(u16, &str)] = &[
     (400, "The request can't be read"),
     (401, "The credential is missing or not known"),
@@ -200,7 +204,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     }
 }
 
-/// Parameters are present or absent, never null.
+/// The schema without `null`: a query parameter is present or absent, never null.
 fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
     match schema {
         RefOr::T(Schema::Object(mut object)) => {
@@ -247,7 +251,7 @@ fn text_header(description: &str) -> Header {
         .build()
 }
 
-/// A header that many routes take: name, description, pattern, example.
+/// A request header that many routes take: name, description, pattern, example.
 type HeaderDoc = (&'static str, &'static str, &'static str, &'static str);
 
 const REQUEST_ID: HeaderDoc = (

@@ -1,4 +1,4 @@
-//! `/v1/customers`.
+//! `/v1/customers`: create, list, read, erase, verify, block and unblock customers; list their orders.
 
 use axum::{
     http::StatusCode,
@@ -76,8 +76,8 @@ async fn read(
 
 /// Erases a customer
 ///
-/// Erases the personal data of the customer, of their orders and of the events, on their request. Items and
-/// payments are kept. Refused while the customer has open orders.
+/// Removes the customer's personal data from the customer, its orders and its events. Line items and payments
+/// are kept. Refused while the customer has open orders.
 #[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 204)))]
 async fn erase(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
@@ -88,8 +88,8 @@ async fn erase(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<R
 
 /// Verifies a customer
 ///
-/// Marks the customer's identity as verified. With `CUSTOMER_VERIFICATION=required`, only verified customers can
-/// order.
+/// Marks the customer's identity as verified. With `CUSTOMER_VERIFICATION=required`, only verified customers
+/// can order.
 #[utoipa::path(post, path = "/v1/customers/{id}/verify", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
 async fn verify(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
@@ -121,7 +121,7 @@ async fn orders(
 
 /// Blocks a customer
 ///
-/// New orders of the customer are refused.
+/// New orders of the customer are refused until the customer is unblocked.
 #[utoipa::path(post, path = "/v1/customers/{id}/block", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
 async fn block(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
@@ -151,7 +151,7 @@ async fn set_blocked(
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-/// An invalid customer id is not found.
+/// Checks a customer id. An invalid id is reported as not found, since no customer can have it.
 fn parse_customer_id(Path(id): &Path<String>) -> Result<&str, Problem> {
     match id.parse::<CustomerId>() {
         Ok(_) => Ok(id),

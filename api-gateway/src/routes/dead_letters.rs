@@ -1,4 +1,5 @@
-//! `/v1/dead-letters`: steps and messages that failed for good, for operators.
+//! `/v1/dead-letters`: steps that have failed all their attempts and messages that can't be processed. For
+//! operators. Steps that will be retried automatically are in [`super::retries`].
 
 use axum::{
     http::StatusCode,
@@ -32,7 +33,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Lists dead letters
 ///
-/// Dead steps of orders and unprocessable messages, newest first.
+/// Steps that have failed all their attempts and messages that could not be processed, newest first.
+/// Operators only.
 #[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters", params(PageParameters),
     responses((status = 200, body = Page<DeadLetter>)))]
 async fn list(
@@ -48,7 +50,7 @@ async fn list(
 
 /// Redrives a dead letter
 ///
-/// Retries a step with a new set of attempts, or publishes a message again.
+/// Retries a step with a new set of attempts, or publishes a message to its queue again. Operators only.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
 async fn redrive(
@@ -64,8 +66,10 @@ async fn redrive(
 
 /// Redrives all dead letters
 ///
-/// Steps are tried again; messages are sent to their queues again, unless `step` names a kind of step. It takes as
-/// many as it can within a few seconds: as long as there is a `next_cursor`, ask again with it.
+/// Retries all steps with a new set of attempts and publishes all messages to their queues again. With
+/// `step`, only steps of that kind are retried and messages are left alone. One request processes as many
+/// dead letters as it can within a few seconds: repeat it with `next_cursor` until that is `null`. Operators
+/// only.
 #[utoipa::path(post, path = "/v1/dead-letters/redrive", tag = "dead letters",
     request_body = RedriveAll, responses((status = 200, body = RedrivenAll)))]
 async fn redrive_all(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
@@ -75,7 +79,8 @@ async fn redrive_all(worker: WorkerClient, body: JsonBody) -> Result<Response, P
 
 /// Discards a dead letter
 ///
-/// Removes it, after its cause was resolved in another way.
+/// Removes a dead letter without a retry, for example because its cause was resolved in another way.
+/// Operators only.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/discard", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
 async fn discard(
@@ -91,7 +96,7 @@ async fn discard(
 
 /// Discards a dead letter
 ///
-/// The same as `discard`.
+/// Same as `POST /v1/dead-letters/{id}/discard`. Operators only.
 #[utoipa::path(delete, path = "/v1/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 204)))]
 async fn remove(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {

@@ -1,4 +1,7 @@
-//! `/v1/events`: the event feed, as pages and as a live stream.
+//! `/v1/events`: the event feed, as pages (with long polling) and as a live stream of server-sent events.
+//!
+//! Pages come from the worker. The stream and waiting requests use [`crate::feed`], which polls the worker
+//! once for all of them.
 
 use std::{collections::VecDeque, time::Duration, time::SystemTime};
 
@@ -32,13 +35,13 @@ use crate::{
     worker_client::WorkerClient,
 };
 
-/// Last event received by a reconnecting listener.
+/// Header with the id of the last event that a reconnecting listener has received.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Interval of comments that keep the connection open through proxies and detect lost listeners.
+/// Interval of empty comments, which keep the connection open through proxies and detect closed connections.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// Tells listeners when to reconnect.
+/// First frame of a stream: clients reconnect after two seconds.
 const RETRY_FRAME: &str = "retry: 2000\n\n";
-/// Delay after an error.
+/// Delay before the next attempt after an error.
 const ERROR_DELAY: Duration = Duration::from_millis(500);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
@@ -49,9 +52,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Lists events
 ///
-/// In commit order: a new event never appears before one that was returned already. Storefronts see the events
-/// of their own orders. `next_cursor` is `null` at the end of the feed; `position` tells how far this page has
-/// read: pass it as `after` to ask for new events, with `wait_ms` to wait for them.
+/// Returns events in commit order: a new event never appears before one that was already returned.
+/// Storefronts see the events of their own orders. `next_cursor` is `null` at the end of the feed. `position`
+/// is the position after this page: pass it as `after` to get new events, and add `wait_ms` to wait for them.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(EventParameters),
     responses((status = 200, body = EventPage)))]
 async fn list(
@@ -65,7 +68,7 @@ async fn list(
         let reply = worker.call("event.list", Value::Object(parameters)).await?;
         return Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::After));
     }
-    // Requests wait here rather than at the worker, where they would occupy capacity.
+    // Requests wait in the gateway: at the worker they would occupy capacity.
     let query = parse_query(&parameters)?;
     parameters.remove("wait_ms");
     let wait = Duration::from_millis(query.wait_ms.into()).min(app.request_timeout);
@@ -99,7 +102,7 @@ fn parse_query(parameters: &Map<String, Value>) -> Result<ListEvents, Failure> {
     }
 }
 
-/// The caller's filter.
+/// The filter for the events of `query` that `caller` may see.
 fn listener_filter(caller: &Caller, query: ListEvents) -> ListenerFilter {
     let ListEvents {
         types,
@@ -119,7 +122,8 @@ fn listener_filter(caller: &Caller, query: ListEvents) -> ListenerFilter {
 
 /// Streams events
 ///
-/// Server-sent events, each a `CloudEvent` with its id. Starts now, or after `after`, or after `Last-Event-ID`.
+/// A stream of server-sent events; the data of each is a `CloudEvent`. Starts after the event in
+/// `Last-Event-ID` or `after`; without both, with the next new event.
 #[utoipa::path(get, path = "/v1/events/stream", tag = "events", params(EventParameters,
     ("Last-Event-ID" = Option<String>, Header, description = "The last event that was received")),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
@@ -130,7 +134,7 @@ async fn listen(
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let mut parameters = parameters.renamed("cursor", "after")?.0;
-    // A reconnecting browser requests the same URL as before.
+    // A reconnecting browser repeats the URL, with the old `after`; the header is newer.
     if let Some(last) = headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty()) {
         let last = last
             .to_str()
@@ -171,7 +175,7 @@ async fn listen(
             HeaderValue::from_static("text/event-stream; charset=utf-8"),
         ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        // Tells nginx not to buffer the stream.
+        // Disables buffering of the stream in nginx.
         (
             HeaderName::from_static("x-accel-buffering"),
             HeaderValue::from_static("no"),
@@ -188,19 +192,20 @@ struct Listener {
     caller: Caller,
     /// Position of the last event sent.
     position: i64,
-    /// Whether it has to read missed events itself.
+    /// Whether there are missed events, which the listener has to read itself.
     is_behind: bool,
-    /// Whether its position no longer exists; it is told so when it reconnects.
+    /// Whether `position` no longer exists in the feed. The stream ends; the client gets an error when it
+    /// reconnects.
     is_position_lost: bool,
-    /// Events to send next.
+    /// Frames to send next.
     pending_frames: VecDeque<Bytes>,
-    /// Expiry of its credential.
+    /// Expiry of the caller's credential; the stream ends then.
     expires_at: Option<SystemTime>,
     stopping: CancellationToken,
 }
 
 impl Listener {
-    /// The next data to send; `None` at the end of the stream.
+    /// The next frame to send; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = self.pending_frames.pop_front() {
@@ -243,7 +248,7 @@ impl Listener {
         }
         match self.guard.ranges.recv().await {
             Ok(range) if range.from > self.position => self.is_behind = true,
-            // The feed reader restarted at its end, which may lie before this position.
+            // The poller has restarted at the end of the feed, which may be before this position.
             Ok(range) if range.from == range.to && range.to < self.position => {
                 self.is_behind = true;
             }

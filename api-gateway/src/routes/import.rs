@@ -1,5 +1,8 @@
-//! `POST /v1/orders/import`: one order per line, any number of lines. Lines are parsed as they arrive and sent
-//! to the worker in parts, so memory use does not depend on their number.
+//! `POST /v1/orders/import`: imports any number of orders, one per line (NDJSON).
+//!
+//! Lines are parsed as they arrive and sent to the worker in parts, so memory use does not depend on the size
+//! of the file. A part is retried with the same message id until the worker has executed it, and is executed
+//! once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,19 +30,20 @@ use uuid::Uuid;
 use crate::{app::App, problem::Problem, worker_client::WorkerClient};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// Maximum number of lines per RPC request.
+/// Maximum number of lines in a part, which is one RPC request.
 const MAX_PART_LINES: usize = 250;
-/// Size in bytes at which a new part starts.
+/// Size in bytes from which a part is full.
 const MAX_PART_BYTES: usize = 128 * 1024;
-/// Bytes of a line without blanks at most: far more than any order has, and far less than a message holds.
+/// Maximum size in bytes of a line in compact JSON: far more than any order has, and far less than the limit
+/// of a message.
 const MAX_LINE_BYTES: usize = MAX_BODY_BYTES / 2;
-/// Lines of fewer bytes than this are within [`MAX_LINE_BYTES`], however their numbers are written.
+/// A line up to this size is within [`MAX_LINE_BYTES`] however its numbers are written, so it needs no check.
 const SHORT_LINE_BYTES: usize = MAX_LINE_BYTES / 8;
-/// Requests to the worker at the same time: the worker's batches are full with these.
+/// Maximum number of parts at the worker at the same time: enough to fill the worker's batches.
 const MAX_CONCURRENT_PARTS: usize = 4;
-/// Timeout between received chunks.
+/// Timeout for the next chunk of the body.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Maximum wait for an unavailable worker or database.
+/// Time for which a part is retried while the worker or its database is unavailable.
 const MAX_RETRY_TIME: Duration = Duration::from_secs(30);
 /// Delay between attempts.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -50,11 +54,14 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Imports orders
 ///
-/// For operators: one order a line. An order is stored as it comes, its stock is taken when it is processed.
-/// Lines that are not accepted are listed; the others are accepted all the same. A line whose `external_id` is
-/// known changes nothing. Under an `Idempotency-Key` a line is known by its content: of what is sent again
-/// under the same key only new lines are accepted, wherever in the file they are, and a line that is there
-/// twice is two orders. Should an import end early, or lines be rejected, send the file again, corrected.
+/// Operators only. The body has one order per line (NDJSON). Each order is stored at once; its stock is
+/// reserved when it is processed. Each line is accepted or rejected on its own, and the response lists the
+/// rejected lines.
+///
+/// An import can be repeated safely. A line whose `external_id` already exists changes nothing. With an
+/// `Idempotency-Key`, lines without an `external_id` are recognized by their content: if the file is sent
+/// again with the same key, only new lines are imported, at any place in the file. Two identical lines in a
+/// file are two orders. If an import ends early or lines are rejected, correct the file and send it again.
 #[utoipa::path(post, path = "/v1/orders/import", tag = "orders",
     request_body(content = inline(Lines), content_type = "application/x-ndjson",
         description = "A JSON object a line: what `POST /v1/orders` takes, and an `external_id`"),
@@ -88,7 +95,7 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
     .contains(&essence.as_str())
 }
 
-/// Schema of the request body.
+/// Schema of the request body: lines of JSON.
 #[derive(utoipa::ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "it is only described")]
@@ -97,15 +104,15 @@ struct Lines(Vec<u8>);
 /// An import in progress.
 struct Import<'a> {
     worker: &'a WorkerClient,
-    /// Id of the import, for deduplication: the client's key or a generated one.
+    /// Generated id of this import; with the number of its first line, it is a part's message id.
     id: String,
     report: ImportReport,
     pending_parts: VecDeque<BoxFuture<'a, Result<ImportReport, Failure>>>,
     lines: Vec<ImportLine>,
     part_bytes: usize,
-    /// Number of lines received.
+    /// Number of the current line, from 1.
     line_number: u64,
-    /// How often each content came, by a digest, where lines are known by their content.
+    /// Number of lines with the same content so far, by digest. `None` without an `Idempotency-Key`.
     occurrences: Option<HashMap<u64, u64>>,
 }
 
@@ -200,7 +207,8 @@ impl<'a> Import<'a> {
         Ok(())
     }
 
-    /// Which line with the same content it is, from the second on. One with an `external_id` is known by that.
+    /// The line's number among the lines with the same content, for the second and later ones. Lines with an
+    /// `external_id` are recognized by that instead.
     fn occurrence(&mut self, line: &ImportLine) -> Option<u64> {
         let occurrences = self.occurrences.as_mut()?;
         if !line.order["external_id"].is_null() {
@@ -214,7 +222,7 @@ impl<'a> Import<'a> {
         (*count > 1).then_some(*count)
     }
 
-    /// Sends what there is, as soon as there is room.
+    /// Sends the current part to the worker; waits while [`MAX_CONCURRENT_PARTS`] are pending.
     async fn send_part(&mut self) -> Result<(), Failure> {
         if self.lines.is_empty() {
             return Ok(());
@@ -250,7 +258,7 @@ impl<'a> Import<'a> {
         all
     }
 
-    /// Adds to the failure that accepted lines stay accepted.
+    /// The failure of an import that ended early, with the report of the lines imported so far.
     fn ended_early(&self, failure: Failure) -> Failure {
         let message = format!(
             "{}; the import ended at line {}: what was accepted stays, send it again",
@@ -268,7 +276,8 @@ fn too_long(bytes: usize) -> Failure {
     )
 }
 
-/// Refuses an order of more than [`MAX_LINE_BYTES`], which came as so many `bytes`.
+/// Returns a check that refuses an order of more than [`MAX_LINE_BYTES`] in compact JSON; `bytes` is the size
+/// of the line as received.
 fn ensure_line_length(bytes: usize) -> impl Fn(Value) -> Result<Value, Failure> {
     move |order| {
         if bytes > SHORT_LINE_BYTES && order.to_string().len() > MAX_LINE_BYTES {
@@ -278,7 +287,7 @@ fn ensure_line_length(bytes: usize) -> impl Fn(Value) -> Result<Value, Failure> 
     }
 }
 
-/// A line in the making: of one that is too long, only that it is.
+/// The current line as received so far. The content of a line that is too long is dropped.
 #[derive(Default)]
 struct LineBuffer {
     bytes: Vec<u8>,
@@ -300,7 +309,8 @@ impl LineBuffer {
     }
 }
 
-/// Sends a part to the worker, with retries; lines that were imported before are detected.
+/// Sends a part to the worker and retries while the worker is unavailable or does not reply. The message id
+/// makes sure that the part is executed once.
 async fn send_with_retries(
     worker: WorkerClient,
     lines: Vec<ImportLine>,

@@ -1,5 +1,5 @@
-//! Optional routes: `/debug/…` (`DEBUG_API=1`) and `POST /demo/reset` (`DEMO=1`). Not part of the API
-//! description.
+//! Optional routes, not part of the OpenAPI document: `/debug/…` shows stored data to admins (`DEBUG_API=1`),
+//! and `POST /demo/reset` restores the demo data (`DEMO=1`).
 
 use axum::{
     Router,
@@ -17,14 +17,14 @@ use crate::{
     worker_client::WorkerClient,
 };
 
-/// Stored data, for admins.
+/// Routes that show stored data, for admins.
 pub(crate) fn debug() -> Router<App> {
     Router::new()
         .route("/debug/orders/{id}", get(order))
         .route("/debug/tables", get(tables))
 }
 
-/// Reset to the initial state, for operators.
+/// Route that resets the data to the initial state, for operators.
 pub(crate) fn demo() -> Router<App> {
     Router::new().route("/demo/reset", post(reset))
 }

@@ -1,4 +1,7 @@
-//! `/v1/orders`.
+//! `/v1/orders`: create, list, read, approve, cancel, ship, refund, delete and restore orders.
+//!
+//! `POST /v1/orders` also implements the preferences of RFC 7240: `respond-async` publishes the order without
+//! waiting for a worker, `wait=N` waits until the order is no longer pending.
 
 use std::time::Duration;
 
@@ -33,7 +36,7 @@ use crate::{
     worker_client::WorkerClient,
 };
 
-/// Tells which preferences were applied (RFC 7240).
+/// Header with the preferences that were applied (RFC 7240, section 3).
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// First delay between polls of a pending order; it doubles with each poll.
 const FIRST_POLL_DELAY: Duration = Duration::from_millis(10);
@@ -59,18 +62,18 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Creates an order
 ///
-/// Priced from the catalogue, all of its stock reserved, or refused. With `Prefer: wait=N` the answer
-/// comes when the order has left `pending`, after N seconds at the latest; so does that to a request that is
-/// sent again under its `Idempotency-Key`.
+/// Prices the order from the catalogue and reserves stock for all items; if that is not possible, the order
+/// is refused. With `Prefer: wait=N` the response is sent when the order is no longer `pending`, or after N
+/// seconds. This also holds for a request that is repeated with the same `Idempotency-Key`.
 ///
-/// With `Prefer: respond-async` the order is accepted as soon as the broker has stored it, even while all
-/// workers and the database are down: 202, with a `Location` (404 until a worker has processed it). An order
-/// that can't be fulfilled is stored there as `cancelled`, with its reason.
+/// With `Prefer: respond-async` the order is accepted (202) as soon as the broker has stored it, even while
+/// all workers and the database are unavailable. Its `Location` returns 404 until a worker has processed the
+/// order. An order that can't be fulfilled is stored as `cancelled`, with the reason.
 #[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = CreateOrder,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`: seconds, at most 30; or `respond-async`")),
     responses((status = 201, body = Order), (status = 202, body = Accepted)))]
 async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    // With `wait` in addition, the response has the result.
+    // `wait` takes precedence over `respond-async`.
     if worker.prefers_async() && worker.wait().is_none() {
         let id = worker.accept_async(body.0).await?;
         let applied = HeaderValue::from_static("respond-async");
@@ -89,7 +92,7 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
     {
         Some((wait, id)) => {
             let settled = wait_until_settled(&worker, id, wait, is_replay).await?;
-            // The order as it is now is still the answer to a request that was made before.
+            // A repeated request is marked as replayed even though it returns the order's current state.
             let settled = settled.map(|response| response.with_replay_flag(is_replay));
             let mut response = settled.unwrap_or(created).with_location("/v1/orders");
             if let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs())) {
@@ -101,7 +104,7 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
     }
 }
 
-/// The id of an order whose payment or approval is outstanding.
+/// The id of the response's order if its status is `pending`.
 fn pending_order_id(response: &ReplyResponse) -> Option<OrderId> {
     #[derive(serde::Deserialize)]
     struct OrderState {
@@ -112,8 +115,8 @@ fn pending_order_id(response: &ReplyResponse) -> Option<OrderId> {
     (order.status == shared::order::OrderStatus::Pending).then_some(order.id)
 }
 
-/// Polls the order until it is no longer pending or the time is up. Errors while polling are ignored: the order
-/// itself is accepted.
+/// Polls the order until it is no longer `pending` or `wait` has passed, and returns its last known state.
+/// Failures while polling are ignored, since the order itself is accepted.
 async fn wait_until_settled(
     worker: &WorkerClient,
     id: OrderId,
@@ -127,7 +130,8 @@ async fn wait_until_settled(
         time::sleep(delay.min(deadline.saturating_duration_since(Instant::now()))).await;
         delay = (delay * 2).min(MAX_POLL_DELAY);
         let reply = worker.call("order.get", json!({"id": id})).await?;
-        // It was deleted since. A new order may be missing for a moment, on a replica.
+        // The order of a repeated request has been deleted. A new order can be missing for a moment on a
+        // replica.
         if is_replay && matches!(&reply.outcome, Err(failure) if failure.code == Code::NotFound) {
             break;
         }
@@ -177,7 +181,8 @@ async fn read(
 
 /// Cancels an order
 ///
-/// Refused with 409 once anything was shipped. The authorization is voided and the stock released.
+/// Voids the payment authorization and releases the reserved stock. Refused with 409 once any item has been
+/// shipped.
 #[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CancelOrder>, responses((status = 200, body = Order)))]
 async fn cancel(
@@ -192,7 +197,8 @@ async fn cancel(
 
 /// Deletes an order
 ///
-/// Soft deletion: it can be restored. An open order is cancelled first; an order in delivery can't be deleted.
+/// Soft deletion: the order can be restored. An open order is cancelled first. An order that is being
+/// delivered can't be deleted.
 #[utoipa::path(delete, path = "/v1/orders/{id}", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 204)))]
 async fn delete(
@@ -207,7 +213,7 @@ async fn delete(
 
 /// Restores a deleted order
 ///
-/// For operators.
+/// Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/restore", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
 async fn restore(
@@ -222,8 +228,8 @@ async fn restore(
 
 /// Approves an order
 ///
-/// For operators, with `ORDER_APPROVAL=manual`: starts the payment. Changes nothing if the order was approved
-/// before or needs no approval.
+/// Starts the payment of an order that is waiting for approval (`ORDER_APPROVAL=manual`). Changes nothing if
+/// the order is already approved or needs no approval. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/approve", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
 async fn approve(
@@ -238,8 +244,8 @@ async fn approve(
 
 /// Approves all waiting orders
 ///
-/// For operators. Processes as many as possible within a few seconds: while there is a `next_cursor`, repeat the
-/// request with it. Repeating it is safe.
+/// One request approves as many orders as it can within a few seconds: repeat it with `next_cursor` until
+/// that is `null`. Repeating a request is safe. Operators only.
 #[utoipa::path(post, path = "/v1/orders/approve", tag = "orders", request_body = ApproveAll,
     responses((status = 200, body = ApprovedAll)))]
 async fn approve_all(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
@@ -249,7 +255,8 @@ async fn approve_all(worker: WorkerClient, body: JsonBody) -> Result<Response, P
 
 /// Rejects an order
 ///
-/// For operators: cancels an order that is waiting for approval, with reason `rejected`, and releases its stock.
+/// Cancels an order that is waiting for approval, with the reason `rejected`, and releases its stock.
+/// Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/reject", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RejectOrder>, responses((status = 200, body = Order)))]
 async fn reject(
@@ -264,9 +271,10 @@ async fn reject(
 
 /// Ships items of an order
 ///
-/// For operators: everything that is still here, or some of it, or what one `warehouse` holds of it; what has
-/// left has left once. The money is taken when all has left. Goods for which no money is authorized or captured,
-/// or whose order has a failed capture, are refused (409 `INVALID_STATE`) unless `allow_unpaid` is true.
+/// Records a shipment of the given `items`, or by default of all items that have not been shipped; with
+/// `warehouse`, only of the units reserved there. No unit is shipped twice. The payment is captured when all
+/// items have been shipped. Items without an authorized or captured payment, and items of an order whose
+/// capture failed, are refused (409 `INVALID_STATE`) unless `allow_unpaid` is true. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]
 async fn ship(
@@ -279,11 +287,11 @@ async fn ship(
     Ok(respond(StatusCode::CREATED, reply).with_location("/v1/orders"))
 }
 
-/// Records what happened to a shipment
+/// Records a shipment update
 ///
-/// For operators: what the shipper's webhook would tell (`shipment.delivered`, `shipment.returned`…), with the
-/// same consequences. Updates never move a shipment backwards: one that comes late changes nothing. Without
-/// `timestamp` it happened now.
+/// Has the same effect as the carrier's webhook with this type (`shipment.delivered`, `shipment.returned`…).
+/// A shipment never goes back to an earlier status: an update that arrives late changes nothing. Without
+/// `timestamp`, the time of the update is now. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments/{shipment_id}/events", tag = "orders",
     params(("id" = OrderId, Path), ("shipment_id" = ShipmentId, Path)), request_body = ShipmentEvent,
     responses((status = 200, body = Order)))]
@@ -303,8 +311,8 @@ async fn shipment_event(
 
 /// Cancels a shipment
 ///
-/// For operators: its label is withdrawn at the carrier, and what is in it waits to be shipped otherwise. Not
-/// when it has left: 409 then.
+/// Withdraws the label at the carrier. The items stay reserved and can be shipped in another shipment.
+/// Refused with 409 once the shipment has been shipped. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments/{shipment_id}/cancel", tag = "orders",
     params(("id" = OrderId, Path), ("shipment_id" = ShipmentId, Path)),
     request_body = Option<CancelShipment>, responses((status = 200, body = Order)))]
@@ -322,11 +330,12 @@ async fn cancel_shipment(
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-/// Cancels the rest of an order
+/// Cancels the unshipped rest of an order
 ///
-/// For operators: what has not left of an order of which a part has. Its stock is free again, its labels are
-/// withdrawn, only what left is paid for, and the rest of the hold on the money is given up. `cancelled_items`
-/// lists it; `total` stays what was ordered. The order is `shipped` then, and goes on to its end.
+/// For an order of which a part has been shipped. Releases the stock of the unshipped items, withdraws their
+/// labels, captures only the amount of the shipped items, and voids the rest of the authorization.
+/// `cancelled_items` lists the cancelled items; `total` remains the total of the original order. The order
+/// becomes `shipped`. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/cancel-remaining", tag = "orders",
     params(("id" = OrderId, Path)), request_body = Option<CancelRemaining>,
     responses((status = 200, body = Order)))]
@@ -342,8 +351,8 @@ async fn cancel_remaining(
 
 /// Refunds an order
 ///
-/// For operators: the whole captured amount or a part of it. Processed asynchronously; see the order's `payment`
-/// and history for the result.
+/// Refunds the captured amount or a part of it. The refund is processed asynchronously: its result appears in
+/// the order's `payment` and history. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/refunds", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RefundOrder>, responses((status = 202, body = Order)))]
 async fn refund(
@@ -377,7 +386,7 @@ async fn history(
     Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
-/// An invalid order id is not found.
+/// Checks an order id. An invalid id is reported as not found, since no order can have it.
 fn valid_order_id(Path(id): &Path<String>) -> Result<&str, Problem> {
     parse_order_id(id)
 }
@@ -389,7 +398,7 @@ fn parse_order_id(id: &str) -> Result<&str, Problem> {
     }
 }
 
-/// An invalid shipment id is not found.
+/// Checks a shipment id. An invalid id is reported as not found, since no shipment can have it.
 fn parse_shipment_id(id: &str) -> Result<&str, Problem> {
     match id.parse::<ShipmentId>() {
         Ok(_) => Ok(id),

@@ -1,4 +1,4 @@
-//! `/v1/products` and stock.
+//! `/v1/products`: the catalogue, and the stock levels of its products in each warehouse.
 
 use axum::{
     http::StatusCode,
@@ -32,7 +32,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Creates a product
 ///
-/// For operators. The SKU of a deleted product can be used again.
+/// The SKU of a deleted product can be used again. Operators only.
 #[utoipa::path(post, path = "/v1/products", tag = "products", request_body = NewProduct,
     responses((status = 201, body = Product)))]
 async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
@@ -42,7 +42,7 @@ async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Proble
 
 /// Lists products
 ///
-/// By SKU, with stock.
+/// Sorted by SKU, each product with its stock levels.
 #[utoipa::path(get, path = "/v1/products", tag = "products", params(DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Product>)))]
 async fn list(
@@ -58,7 +58,7 @@ async fn list(
 
 /// Reads a product
 ///
-/// With its stock.
+/// Returns the product with its stock levels.
 #[utoipa::path(get, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 200, body = Product)))]
 async fn read(
@@ -74,7 +74,7 @@ async fn read(
 
 /// Changes a product
 ///
-/// For operators. Changes the given fields; existing orders keep their prices.
+/// Changes the given fields, like `PATCH`. Existing orders keep their prices. Operators only.
 #[utoipa::path(put, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn replace(
@@ -87,8 +87,8 @@ async fn replace(
 
 /// Changes a product
 ///
-/// For operators. A JSON Merge Patch: what is given changes, `null` removes, the rest stays; orders keep the price
-/// they were made with.
+/// Takes a JSON Merge Patch: changes the given fields, and removes a value that is given as `null`. Existing
+/// orders keep their prices. Operators only.
 #[utoipa::path(patch, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn update(
@@ -111,7 +111,7 @@ async fn update_product(
 
 /// Deletes a product
 ///
-/// For operators; refused while units are reserved.
+/// Refused while units are reserved. Operators only.
 #[utoipa::path(delete, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 204)))]
 async fn delete(
@@ -126,7 +126,8 @@ async fn delete(
 
 /// Sets a stock level
 ///
-/// For operators: the counted units in a warehouse, not fewer than are reserved there.
+/// Sets the number of units in a warehouse, for example after a stocktake. It can't be lower than the number
+/// of reserved units. Operators only.
 #[utoipa::path(put, path = "/v1/products/{sku}/stock/{warehouse}", tag = "products",
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = SetStock,
     responses((status = 200, body = Product)))]
@@ -142,9 +143,9 @@ async fn set_stock(
 
 /// Removes a product from a warehouse
 ///
-/// For operators: one that was named by mistake, or that the product is not in any more. Not while anything is
-/// reserved there. Units that are there are moved to the warehouse that `move_to` names; without it there must
-/// be none.
+/// Removes the product's stock level in a warehouse, for example one that was added by mistake. Refused while
+/// units are reserved there. Remaining units are moved to the warehouse `move_to`; without `move_to`, there
+/// must be none. Operators only.
 #[utoipa::path(delete, path = "/v1/products/{sku}/stock/{warehouse}", tag = "products",
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = Option<RemoveStock>,
     responses((status = 204)))]
@@ -164,7 +165,7 @@ async fn remove_stock(
 
 /// Adjusts a product's stock
 ///
-/// For operators: a difference, with a reason.
+/// Adds a positive or negative number of units to a stock level, with a reason. Operators only.
 #[utoipa::path(post, path = "/v1/products/{sku}/stock/{warehouse}/adjustments", tag = "products",
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = AdjustStock,
     responses((status = 200, body = Product)))]
@@ -178,7 +179,7 @@ async fn adjust_stock(
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-/// Adds the product and warehouse of the path to the body.
+/// Adds the SKU and warehouse of the path to the body.
 fn with_stock_path(path: &Path<(String, String)>, body: JsonBody) -> Result<Value, Problem> {
     let Path((sku, warehouse)) = path;
     if warehouse.parse::<Warehouse>().is_err() {
@@ -187,7 +188,7 @@ fn with_stock_path(path: &Path<(String, String)>, body: JsonBody) -> Result<Valu
     body.with(&[("sku", parse_sku(sku)?), ("warehouse", warehouse)])
 }
 
-/// An invalid SKU is not found.
+/// Checks a SKU. An invalid SKU is reported as not found, since no product can have it.
 fn parse_sku(sku: &str) -> Result<&str, Problem> {
     match sku.parse::<Sku>() {
         Ok(_) => Ok(sku),

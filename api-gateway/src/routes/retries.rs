@@ -1,4 +1,5 @@
-//! `/v1/retries`: steps that failed and will be retried, for operators.
+//! `/v1/retries`: steps that have failed and will be retried automatically. For operators. Steps without
+//! further attempts are in [`super::dead_letters`].
 
 use axum::{
     http::StatusCode,
@@ -29,8 +30,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Lists failed steps
 ///
-/// Steps that will be retried automatically, oldest orders first. Steps without further attempts are dead
-/// letters.
+/// Steps that have failed and will be retried automatically, oldest orders first. Steps without further
+/// attempts are dead letters. Operators only.
 #[utoipa::path(get, path = "/v1/retries", tag = "retries", params(PageParameters),
     responses((status = 200, body = Page<RetriedStep>)))]
 async fn list(
@@ -46,7 +47,8 @@ async fn list(
 
 /// Retries a failed step now
 ///
-/// With a new set of attempts. A step that is running is left unchanged.
+/// Starts the next attempt now, with a new set of attempts. A step that is running is left unchanged.
+/// Operators only.
 #[utoipa::path(post, path = "/v1/retries/{id}/redrive", tag = "retries",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
 async fn redrive(
@@ -60,8 +62,8 @@ async fn redrive(
 
 /// Retries all failed steps now
 ///
-/// For example when a partner is available again. Processes as many as possible within a few seconds: while
-/// there is a `next_cursor`, repeat the request with it.
+/// Use it, for example, when a payment provider is available again. One request processes as many steps as it
+/// can within a few seconds: repeat it with `next_cursor` until that is `null`. Operators only.
 #[utoipa::path(post, path = "/v1/retries/redrive", tag = "retries", request_body = RedriveAll,
     responses((status = 200, body = RedrivenAll)))]
 async fn redrive_all(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {

@@ -1,4 +1,4 @@
-//! `/v1/stats`.
+//! `/v1/stats`: numbers of orders and revenue, for the console and reports.
 
 use axum::{
     http::StatusCode,
@@ -23,7 +23,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Returns statistics
 ///
-/// Order counts and revenue by day; for operators also the state of the system.
+/// Numbers of orders and revenue by day. Operators also get the state of the system.
 #[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StorefrontParameter, DaysParameter),
     responses((status = 200, body = Stats)))]
 async fn read(worker: WorkerClient, parameters: QueryParameters) -> Result<Response, Problem> {

@@ -1,4 +1,5 @@
-//! `/v1/webhook-endpoints`: endpoints that receive events, and their deliveries.
+//! `/v1/webhook-endpoints`: URLs that receive events as webhooks, and the log of their deliveries. Incoming
+//! webhooks are in [`super::webhooks`].
 
 use axum::{
     http::StatusCode,
@@ -33,10 +34,11 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Creates a webhook endpoint
 ///
-/// From now on it is told of every event that it wants: a `CloudEvent` by `POST`, signed as Standard
-/// Webhooks has it. The answer holds the `secret` that signs, once and never again. Storefronts and
-/// operators add endpoints for their own storefront; an admin's hears of everything unless it names
-/// one, which must be known: by a credential, a customer or an order.
+/// Each new event of the selected types is sent to the endpoint: a `CloudEvent` by `POST`, signed as
+/// specified by Standard Webhooks. The response contains the signing `secret`; it can't be read again.
+/// Storefronts and operators create endpoints for their own storefront. An admin's endpoint receives the
+/// events of all storefronts, unless `storefront` names one; that storefront must have a credential, a
+/// customer or an order.
 #[utoipa::path(post, path = "/v1/webhook-endpoints", tag = "webhooks", request_body = NewEndpoint,
     responses((status = 201, body = Endpoint)))]
 async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
@@ -85,7 +87,8 @@ async fn read(
 
 /// Changes a webhook endpoint
 ///
-/// A JSON Merge Patch: what is given changes, `null` removes, the rest stays. `is_enabled: true` takes up an endpoint that was given up.
+/// Takes a JSON Merge Patch: changes the given fields, and removes a value that is given as `null`.
+/// `is_enabled: true` enables an endpoint that was disabled after failures.
 #[utoipa::path(patch, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), request_body = UpdateEndpoint,
     responses((status = 200, body = Endpoint)))]
@@ -114,7 +117,8 @@ async fn delete(
 
 /// Rotates an endpoint's secret
 ///
-/// The response contains the new `secret`, once. The old one signs as well for a day, or for `overlap_seconds`.
+/// The response contains the new `secret`; it can't be read again. Webhooks are also signed with the old
+/// secret for `overlap_seconds`, by default a day.
 #[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/rotate-secret", tag = "webhooks",
     params(("id" = EndpointId, Path)), request_body = Option<RotateSecret>,
     responses((status = 200, body = Endpoint)))]
@@ -130,7 +134,7 @@ async fn rotate_secret(
 
 /// Lists an endpoint's deliveries
 ///
-/// Newest first, with the endpoint's responses. Kept for 30 days.
+/// Newest first, each with its attempts and the endpoint's responses. Deliveries are kept for 30 days.
 #[utoipa::path(get, path = "/v1/webhook-endpoints/{id}/deliveries", tag = "webhooks",
     params(("id" = EndpointId, Path), DeliveryParameters, PageParameters),
     responses((status = 200, body = Page<Delivery>)))]
@@ -151,8 +155,8 @@ async fn deliveries(
 
 /// Redelivers a webhook
 ///
-/// Sends it again at once, whatever its status, with the same `webhook-id`. Refused when the endpoint is
-/// disabled or the event has been removed (`INVALID_STATE`).
+/// Sends the webhook again at once, with the same `webhook-id`, whether the delivery succeeded or failed.
+/// Refused (`INVALID_STATE`) if the endpoint is disabled or the event has been removed.
 #[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver",
     tag = "webhooks", params(("id" = EndpointId, Path), ("delivery_id" = shared::id::DeliveryId, Path)),
     responses((status = 202, body = Delivery)))]
@@ -170,7 +174,7 @@ async fn redeliver(
     Ok(respond(StatusCode::ACCEPTED, reply).into_response())
 }
 
-/// An invalid endpoint id is not found.
+/// Checks an endpoint id. An invalid id is reported as not found, since no endpoint can have it.
 fn parse_endpoint_id(id: &str) -> Result<&str, Problem> {
     match id.parse::<EndpointId>() {
         Ok(_) => Ok(id),

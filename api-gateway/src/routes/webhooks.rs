@@ -1,5 +1,9 @@
-//! `/webhooks/…`: incoming webhooks of partners, signed as specified by Standard Webhooks
-//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
+//! `/webhooks/…`: incoming webhooks of the carrier and of Stripe.
+//!
+//! The carrier's webhooks are signed as specified by Standard Webhooks
+//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>), Stripe's
+//! in its own way ([`stripe`]). A webhook is processed once, by its id. An error response makes the sender
+//! retry. Outgoing webhooks are in [`super::webhook_endpoints`].
 
 mod stripe;
 
@@ -35,10 +39,10 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(stripe::stripe))
 }
 
-/// Receives a webhook of the shipper
+/// Receives a webhook from the carrier
 ///
-/// Status of a shipment, signed as specified by Standard Webhooks. Duplicates are acknowledged and processed
-/// once.
+/// A new status of a shipment, signed as specified by Standard Webhooks. A duplicate is acknowledged, but
+/// processed only once.
 #[utoipa::path(post, path = "/webhooks/shipper", tag = "webhooks", request_body = ShipperWebhook,
     security(("webhook_signature" = [])),
     params(("webhook-id" = String, Header), ("webhook-timestamp" = String, Header),
@@ -81,7 +85,7 @@ async fn shipper(
     Ok(acknowledge("ok"))
 }
 
-/// Sends the request to the worker, once for each webhook `id`.
+/// Sends the request to the worker, with the webhook's `id` as message id: the worker executes it once.
 async fn forward(
     app: &App,
     sender: &str,
@@ -101,7 +105,7 @@ async fn forward(
         caller,
         idempotency_key: None,
         if_match: None,
-        // A refusal is not final: the sender retries.
+        // Not an idempotency key, because a failure must not be final: the sender retries.
         message_id: Some(id),
         timeout: app.request_timeout,
     };
@@ -109,13 +113,13 @@ async fn forward(
     outcome.map(drop)
 }
 
-/// The answer to a webhook that need not come again.
+/// The response that makes the sender stop retrying.
 fn acknowledge(status: &str) -> Response {
     (StatusCode::OK, Json(json!({"status": status}))).into_response()
 }
 
-/// Flattens `{type, timestamp, data: {…}}`. The shipper may send fields that are not known here; they are
-/// ignored.
+/// Flattens `{type, timestamp, data: {…}}` to the fields of `shipment.update`. Unknown fields are ignored:
+/// the carrier may send more.
 fn flatten(body: Value) -> Result<Value, Problem> {
     const KNOWN_FIELDS: [&str; 4] = ["order_id", "shipment_id", "tracking_number", "carrier"];
     let Value::Object(mut body) = body else {

@@ -1,6 +1,8 @@
-//! `/webhooks/stripe`, signed as specified by Stripe (<https://docs.stripe.com/webhooks#verify-manually>).
+//! `/webhooks/stripe`: Stripe's webhooks, signed as specified by Stripe
+//! (<https://docs.stripe.com/webhooks#verify-manually>).
 //!
-//! Events arrive late, duplicated and out of order: an event only makes the worker retrieve the payment.
+//! Events can arrive late, more than once and out of order. So the content of an event is not used: it only
+//! makes the worker retrieve the payment's current state from Stripe.
 
 use std::sync::Arc;
 
@@ -20,15 +22,15 @@ use crate::{
     app::App, input::RawBody, middleware::RequestContext, openapi::StripeWebhook, problem::Problem,
 };
 
-/// `t=SECONDS,v1=HEX,v1=HEX`
+/// Header with the signatures: `t=SECONDS,v1=HEX,v1=HEX`.
 const SIGNATURE: &str = "stripe-signature";
 /// Maximum age of a signature, as in Stripe's libraries.
 const TOLERANCE_SECONDS: i64 = 300;
 
-/// Receives a webhook of Stripe
+/// Receives a webhook from Stripe
 ///
-/// Something happened to a payment. Events about other payments are acknowledged and ignored. Duplicates are
-/// acknowledged and processed once.
+/// An event about a payment of an order. Events about other payments are acknowledged and ignored. A
+/// duplicate is acknowledged, but processed only once.
 #[utoipa::path(post, path = "/webhooks/stripe", tag = "webhooks", request_body = StripeWebhook,
     security(("stripe_signature" = [])), params(("stripe-signature" = String, Header)),
     responses((status = 200, description = "The payment is looked after")))]
@@ -65,7 +67,8 @@ pub(super) async fn stripe(
     };
     match forward(&app, "stripe", &request, id, &context).await {
         Ok(()) => Ok(acknowledge("ok")),
-        // Others may use the account as well. Stripe disables endpoints that refuse what it sends.
+        // Other systems may use the same Stripe account. Acknowledge their events: Stripe disables endpoints
+        // that return errors.
         Err(failure) if failure.code == Code::NotFound => {
             tracing::debug!(
                 event = id,
@@ -77,18 +80,19 @@ pub(super) async fn stripe(
     }
 }
 
-/// The payment that the event is about: a `PaymentIntent`, or one that something belongs to. The order is named by
-/// what we created or what inherited its metadata; a refund that was made at Stripe's console names none.
+/// The payment that the event is about: a `PaymentIntent`, or the one that the event's object belongs to. The
+/// order id comes from the object's metadata, if the gateway's system created the object or the object
+/// inherited the metadata. A refund that was made in Stripe's dashboard has none.
 fn payment_reference(event: &Value) -> Option<Value> {
     let object = &event["data"]["object"];
     let intent = match object["object"].as_str()? {
         "payment_intent" => &object["id"],
         _ => &object["payment_intent"],
     };
-    // An id, or the expanded object.
+    // Stripe sends the id or the expanded object.
     let reference = intent.as_str().or(intent["id"].as_str())?;
     let order_id = object["metadata"]["order_id"].as_str();
-    // Other systems have ids of another form.
+    // Objects of other systems may have an `order_id` of another form.
     let order_id = order_id.filter(|id| id.parse::<OrderId>().is_ok());
     Some(json!({"order_id": order_id, "reference": reference}))
 }
