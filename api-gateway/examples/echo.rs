@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
     match env::args().nth(1).as_deref() {
         Some("gateway") => gateway(channel).await,
         Some("service") => service(channel).await,
-        _ => bail!("echo gateway, or echo service"),
+        _ => bail!("usage: echo gateway | echo service"),
     }
 }
 
@@ -94,16 +94,16 @@ async fn create(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode, Vec<
         &body,
         properties,
     );
-    let away = |_| StatusCode::SERVICE_UNAVAILABLE;
-    let answered = async {
-        published.await.map_err(away)?;
+    let unavailable = |_| StatusCode::SERVICE_UNAVAILABLE;
+    let exchange = async {
+        published.await.map_err(unavailable)?;
         reply.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     };
-    let answer = time::timeout(TIMEOUT, answered).await;
+    let response = time::timeout(TIMEOUT, exchange).await;
     rpc.pending.remove(&id);
     Ok((
         StatusCode::CREATED,
-        answer.map_err(|_| StatusCode::GATEWAY_TIMEOUT)??,
+        response.map_err(|_| StatusCode::GATEWAY_TIMEOUT)??,
     ))
 }
 

@@ -147,10 +147,14 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
         )
         .with_state(app.clone())
         .merge(api_docs)
-        .fallback(|| async { Problem::from(Failure::new(Code::NotFound, "no such route")) })
+        .fallback(|| async {
+            Problem::from(Failure::new(Code::NotFound, "no route has this path"))
+        })
         .method_not_allowed_fallback(|| async {
-            let failure =
-                Failure::new(Code::InvalidRequest, "this route does not take this method");
+            let failure = Failure::new(
+                Code::InvalidRequest,
+                "this route does not support the method; the Allow header lists the methods",
+            );
             Problem::with_status(failure, StatusCode::METHOD_NOT_ALLOWED).into_response()
         });
     let router = match cors {
@@ -169,7 +173,11 @@ async fn serve_metrics(
     if app.metrics_access == MetricsAccess::Operators {
         let identity = app.auth.identify(&headers, &method).await?;
         if identity.role == Role::Storefront {
-            return Err(Failure::new(Code::Forbidden, "only an operator may do this").into());
+            return Err(Failure::new(
+                Code::Forbidden,
+                "only an operator or admin may read the metrics",
+            )
+            .into());
         }
     }
     Ok(metrics_response(&app.metrics))

@@ -58,7 +58,7 @@ impl Config {
             .with_trusted_origins(origins.as_ref().map_or(&[], Origins::listed));
         if auth.allows_anonymous() && !http_addr.ip().is_loopback() {
             bail!(
-                "API_KEYS is not set, nor JWT_SECRET or JWT_JWKS_URL: without them HTTP_ADDR must be a loopback address, not {http_addr}"
+                "API_KEYS, JWT_SECRET and JWT_JWKS_URL are not set: without credentials HTTP_ADDR must be a loopback address, not {http_addr}; set one of them"
             );
         }
         Ok(Self {
@@ -105,7 +105,7 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
     let (audience, issuer) = (env.text("JWT_AUDIENCE"), env.text("JWT_ISSUER"));
     match (env.secret("JWT_SECRET")?, env.text("JWT_JWKS_URL")) {
         (None, None) => Ok(None),
-        (Some(_), Some(_)) => bail!("JWT_SECRET and JWT_JWKS_URL are both set: set one"),
+        (Some(_), Some(_)) => bail!("JWT_SECRET and JWT_JWKS_URL are both set: set only one"),
         (Some(secret), None) => {
             if secret.len() < MIN_JWT_SECRET_BYTES {
                 bail!(
@@ -123,7 +123,9 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
                 bail!("JWT_JWKS_URL={url:?}: must begin with https://");
             }
             if parsed.scheme() == "http" {
-                tracing::warn!("JWT_JWKS_URL: whoever is in between can put in keys of his own");
+                tracing::warn!(
+                    "JWT_JWKS_URL uses http: an attacker on the network can replace the keys; use https"
+                );
             }
             Tokens::with_published_keys(parsed, audience, issuer)
                 .map(Some)
@@ -223,7 +225,7 @@ fn stripe_webhook(secret: &str) -> anyhow::Result<Arc<hmac::Key>> {
         .is_some_and(|rest| rest.len() >= MIN_STRIPE_SECRET_LENGTH);
     if !is_whole {
         bail!(
-            "STRIPE_WEBHOOK_SECRET: must be whsec_ and at least {MIN_STRIPE_SECRET_LENGTH} characters"
+            "STRIPE_WEBHOOK_SECRET: must be whsec_ followed by at least {MIN_STRIPE_SECRET_LENGTH} characters"
         );
     }
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());

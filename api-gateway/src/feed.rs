@@ -199,7 +199,10 @@ impl Feed {
     ) -> Result<FeedPage, Failure> {
         let slot = time::timeout(READ_SLOT_TIMEOUT, self.0.read_slots.acquire()).await;
         let _slot = slot.map_err(|_| {
-            Failure::new(Code::Unavailable, "too many read the feed at the same time")
+            Failure::new(
+                Code::Unavailable,
+                "too many clients read the event feed at the same time; try again later",
+            )
         })?;
         self.read(query, caller).await
     }
@@ -216,7 +219,10 @@ impl Feed {
         let json = self.0.rpc.call(&Request::ListEvents(query), call).await;
         let json = json.outcome?;
         parse_page(json.text()).map_err(|error| {
-            Failure::new(Code::Internal, format!("the feed can't be read: {error}"))
+            Failure::new(
+                Code::Internal,
+                format!("the worker's page of events can't be parsed: {error}"),
+            )
         })
     }
 
@@ -261,11 +267,11 @@ impl Feed {
                 // The database was restored to an earlier state. Listeners beyond its end notice this when
                 // they read.
                 Err(error) if is_unknown_position(&error) => {
-                    tracing::warn!(%error, "the feed is not where it was; following it from its end");
+                    tracing::warn!(%error, "the feed position no longer exists; following the feed from its end");
                     after = After::Now;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the feed can't be followed; trying again");
+                    tracing::debug!(%error, "the feed can't be polled; trying again");
                     time::sleep(ERROR_DELAY).await;
                 }
             }
@@ -303,7 +309,7 @@ fn parse_page(text: &str) -> Result<FeedPage, String> {
     let position = page
         .position
         .parse()
-        .map_err(|_| "its position is no number")?;
+        .map_err(|_| "its position is not a number")?;
     let events = page.data.into_iter().map(feed_event);
     Ok(FeedPage {
         events: events.collect::<Result<_, _>>()?,
@@ -321,7 +327,7 @@ fn feed_event(event: &RawValue) -> Result<FeedEvent, String> {
         position: header
             .position
             .parse()
-            .map_err(|_| "an event's position is no number")?,
+            .map_err(|_| "an event's position is not a number")?,
         frame: frame.into(),
         kind: header.kind,
         subject: header.subject,

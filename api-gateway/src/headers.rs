@@ -18,7 +18,7 @@ pub(crate) fn single<'a>(
     let mut values = headers.get_all(name).iter();
     let value = values.next();
     if values.next().is_some() {
-        let message = format!("{name} is there more than once");
+        let message = format!("{name} occurs more than once; send it once");
         return Err(Failure::new(Code::InvalidRequest, message));
     }
     Ok(value)

@@ -58,7 +58,7 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
             .unwrap_or_else(|_| {
                 let failure = Failure::new(
                     Code::InvalidRequest,
-                    format!("the body did not come within {BODY_TIMEOUT:?}"),
+                    format!("the body was not received within {BODY_TIMEOUT:?}"),
                 );
                 Err(Problem::with_status(failure, StatusCode::REQUEST_TIMEOUT))
             })
@@ -96,7 +96,10 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
             let acquired = large_body_permits()
                 .try_acquire_many(u32::try_from(MAX_BODY_BYTES).unwrap_or(u32::MAX));
             permit = Some(acquired.map_err(|_| {
-                Failure::new(Code::Unavailable, "too many large bodies are on their way")
+                Failure::new(
+                    Code::Unavailable,
+                    "the gateway is receiving too many large bodies; try again later",
+                )
             })?);
         }
         bytes.extend_from_slice(&chunk);
@@ -230,7 +233,7 @@ impl JsonBody {
             {
                 return Err(Failure::violation(
                     format!("/{name}"),
-                    "is not a known field: the path has it",
+                    "is not a known field of the body; its value is taken from the path",
                 )
                 .into());
             }
@@ -286,7 +289,9 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
                 (_, text) => Value::from(text),
             };
             if parameters.insert(name.clone(), value).is_some() {
-                return Err(Failure::violation(format!("/{name}"), "is given twice").into());
+                return Err(
+                    Failure::violation(format!("/{name}"), "is given more than once").into(),
+                );
             }
         }
         Ok(Self(parameters))
@@ -308,7 +313,7 @@ impl QueryParameters {
         {
             return Err(Failure::violation(
                 format!("/{from}"),
-                format!("is another word for {to}: give one"),
+                format!("is another name for {to}; send only one of them"),
             )
             .into());
         }

@@ -42,7 +42,10 @@ impl ListenerSlots {
     pub(crate) fn acquire(self: &Arc<Self>, caller: &Caller) -> Result<ListenerSlot, Failure> {
         let mut counts = self.counts();
         let all_occupied = |limit: usize, scope: &str| {
-            Failure::new(Code::Unavailable, format!("{limit} listen already{scope}"))
+            Failure::new(
+                Code::Unavailable,
+                format!("all {limit} listener slots{scope} are occupied; try again later"),
+            )
         };
         if counts.total >= MAX_LISTENERS {
             return Err(all_occupied(MAX_LISTENERS, ""));
@@ -56,7 +59,7 @@ impl ListenerSlots {
             if *count >= MAX_LISTENERS_PER_STOREFRONT {
                 return Err(all_occupied(
                     MAX_LISTENERS_PER_STOREFRONT,
-                    " for this storefront",
+                    " of this storefront",
                 ));
             }
             *count += 1;
@@ -120,7 +123,10 @@ mod tests {
             .map(|_| slots.acquire(&eu).unwrap())
             .collect();
         let refused = slots.acquire(&eu).err().unwrap();
-        assert_eq!(refused.message, "4500 listen already for this storefront");
+        assert_eq!(
+            refused.message,
+            "all 4500 listener slots of this storefront are occupied; try again later"
+        );
         listeners.push(slots.acquire(&us).unwrap());
         // Operators count for no storefront, even if their credential names one.
         let operator = caller(Role::Operator, "eu");
@@ -130,7 +136,7 @@ mod tests {
         );
         assert_eq!(
             slots.acquire(&operator).err().unwrap().message,
-            "5000 listen already"
+            "all 5000 listener slots are occupied; try again later"
         );
 
         listeners.remove(0);

@@ -72,8 +72,8 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 
 /// HTTP gateway of the order backend: forwards requests to the worker over the broker.
 ///
-/// Configured by the environment variables listed below. Holds no essential state: any number of instances
-/// may run, and any may die. On SIGTERM and SIGINT it finishes the requests in flight.
+/// Configured by the environment variables listed below. Stores no data: any number of instances can run, and any
+/// of them can be stopped. On SIGTERM and SIGINT it finishes the requests in flight.
 #[derive(Parser)]
 #[command(version, after_long_help = after_help())]
 struct Arguments {
@@ -86,20 +86,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM (the default)
+    /// Serve HTTP requests until SIGTERM or SIGINT (the default)
     Serve,
-    /// Check whether the gateway at `HTTP_ADDR` is ready; exit 0 if it is
+    /// Check whether the gateway at `HTTP_ADDR` is ready; exit with 0 if it is, otherwise with 1
     Health,
     /// Print a shell completion script to standard output
     Completions {
-        /// The shell
+        /// Shell to print the script for
         shell: Shell,
     },
 }
 
 fn after_help() -> String {
     format!(
-        "{}\nExit status: 0 when it was done, 1 when not, 2 when the command is not understood.",
+        "{}\nExit status: 0 on success, 1 on failure, 2 if the arguments are invalid.",
         describe(config::ENVIRONMENT)
     )
 }
@@ -139,7 +139,7 @@ fn check_config() -> anyhow::Result<()> {
     shared::trace::check(&env)?;
     let config = Config::read(&env)?;
     println!(
-        "the configuration is right: to serve on {}",
+        "the configuration is valid: the gateway would listen on {}",
         config.http_addr
     );
     Ok(())
@@ -154,7 +154,7 @@ async fn run() -> anyhow::Result<()> {
     let tracing = shared::trace::start(&env, "api-gateway")?;
     // Each connection needs a file descriptor; many systems allow only 1,024 by default.
     if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES_LIMIT) {
-        tracing::warn!(%error, "can't raise the limit of open files");
+        tracing::warn!(%error, "can't raise the limit of open files; fewer connections are possible");
     }
     let stop = shutdown::on_signal()?;
     let listener = TcpListener::bind(config.http_addr)
@@ -162,18 +162,20 @@ async fn run() -> anyhow::Result<()> {
         .with_context(|| format!("HTTP_ADDR={}: can't listen", config.http_addr))?;
     let address = listener.local_addr()?;
     if config.auth.allows_anonymous() {
-        tracing::warn!("API_KEYS is not set: whoever reaches http://{address} is an admin");
+        tracing::warn!(
+            "no credentials are configured: every client of http://{address} is an admin; set API_KEYS"
+        );
     }
-    tracing::info!(%address, "api-gateway serves http://{address}");
+    tracing::info!(%address, "api-gateway listens on http://{address}");
 
-    let metrics = Metrics::install().context("can't measure")?;
+    let metrics = Metrics::install().context("can't start recording metrics")?;
     tokio::spawn(metrics.clone().keep_up());
     if let Some(metrics_addr) = config.metrics_addr {
         let listener = TcpListener::bind(metrics_addr)
             .await
             .with_context(|| format!("METRICS_ADDR={metrics_addr}: can't listen"))?;
         let metrics_address = listener.local_addr()?;
-        tracing::info!(%metrics_address, "metrics at http://{metrics_address}/metrics");
+        tracing::info!(%metrics_address, "metrics are served at http://{metrics_address}/metrics");
         // Metrics stay available until the process exits.
         let router = metrics_router(metrics.clone());
         tokio::spawn(server::serve(
@@ -223,7 +225,7 @@ async fn run() -> anyhow::Result<()> {
     };
     tokio::select! {
         () = server => {}
-        () = deadline => tracing::warn!("stopping with connections open"),
+        () = deadline => tracing::warn!("stopping although connections are open: requests did not finish in time"),
     }
     broker.close().await;
     tracing.end().await;

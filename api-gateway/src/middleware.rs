@@ -125,7 +125,10 @@ impl Service<Request> for RequestService {
             // The panic hook prints the message to standard error.
             let result = AssertUnwindSafe(handling).catch_unwind().await;
             let response = result.unwrap_or_else(|_| {
-                let failure = Failure::new(Code::Internal, "an unexpected error");
+                let failure = Failure::new(
+                    Code::Internal,
+                    "an unexpected error in the gateway; report it with the request_id",
+                );
                 Ok(Problem::from(failure).into_response())
             });
             Ok(in_flight.finish(&app, response?))
@@ -147,7 +150,7 @@ fn refuse_encoded_body(request: &Request) -> Option<Response> {
     }
     let failure = Failure::new(
         Code::InvalidRequest,
-        "Content-Encoding must be absent: bodies are taken as they are",
+        "Content-Encoding is not supported; send the body without a content coding",
     );
     let problem = Problem::with_status(failure, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let mut response = problem.into_response();

@@ -28,23 +28,27 @@ pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
     #[openapi(
         info(
             title = "Orders",
-            description = "An order backend that never loses an order and never does a thing twice.\n\n\
-                Every change takes an `Idempotency-Key`: asking again under it gives the first answer \
-                again. Every change takes `If-Match` with the `ETag` of what it changes. `PATCH` takes a JSON \
-                Merge Patch (RFC 7396): `null` removes a value. Errors are \
-                `application/problem+json` (RFC 9457) with a `code`; a body's errors come all at once, \
-                each with a JSON pointer. Lists go on at `next_cursor`. Money is in minor units, times \
-                are RFC 3339 in UTC.",
+            description = "REST API of the order backend: orders, payments, shipments, products, stock, customers, \
+                events and webhooks.\n\n\
+                **Idempotency.** Every change accepts an `Idempotency-Key`: repeating a request with the same \
+                key returns the first response and changes nothing.\n\n\
+                **Concurrent changes.** Every change accepts `If-Match` with the `ETag` of the resource: if the \
+                resource has changed since, the request fails with 412.\n\n\
+                **Updates.** `PATCH` takes a JSON Merge Patch (RFC 7396): `null` removes a value.\n\n\
+                **Errors** are `application/problem+json` (RFC 9457) with a `code` for programs. An invalid body is \
+                reported with all its errors, each with a JSON pointer to the field.\n\n\
+                **Lists** are paginated: pass `next_cursor` as `cursor` to get the next page.\n\n\
+                **Formats.** Amounts are integers in minor units (cents); times are RFC 3339 in UTC.",
             license(name = "Apache-2.0", identifier = "Apache-2.0"),
         ),
         tags(
-            (name = "orders", description = "Accepted, paid, shipped, delivered; or cancelled"),
-            (name = "products", description = "The catalogue and its stock; shared by the storefronts"),
-            (name = "customers", description = "Who orders; known to one storefront each"),
-            (name = "events", description = "What happened, as CloudEvents 1.0: by pages and live"),
-            (name = "webhooks", description = "Telling others, and being told, as Standard Webhooks has it"),
-            (name = "dead letters", description = "What could not be done, for operators"),
-            (name = "health", description = "For whoever runs it"),
+            (name = "orders", description = "Create, approve, cancel, ship and refund orders, and read their history"),
+            (name = "products", description = "The product catalogue and stock levels by warehouse, shared by all storefronts"),
+            (name = "customers", description = "Customers; each belongs to one storefront"),
+            (name = "events", description = "Events of orders, payments, shipments and stock as CloudEvents 1.0, as pages or as a live stream"),
+            (name = "webhooks", description = "Outgoing webhooks to your endpoints, and incoming webhooks of the carrier and of Stripe"),
+            (name = "dead letters", description = "Steps and messages that failed for good: list, redrive or discard them. For operators"),
+            (name = "health", description = "Probes for load balancers and orchestrators"),
         ),
         components(schemas(Problem, Code, Violation)),
     )]

@@ -54,7 +54,9 @@ impl RateLimit {
             return Ok(None);
         }
         let Some(number) = text.strip_suffix("/s") else {
-            bail!("RATE_LIMIT={text:?}: must be off, or requests a second such as 100/s");
+            bail!(
+                "RATE_LIMIT={text:?}: must be off or a number of requests per second, such as 100/s"
+            );
         };
         let per_second: NonZeroU32 = number
             .parse()
@@ -91,7 +93,9 @@ impl RateLimit {
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 let failure = Failure::new(
                     Code::RateLimited,
-                    format!("more than {per_second} requests a second"),
+                    format!(
+                        "more than {per_second} requests per second with this credential; wait as long as Retry-After says"
+                    ),
                 );
                 (
                     0,

@@ -64,7 +64,7 @@ pub(crate) async fn serve(
         server.spawn_connection(stream, permit);
     }
     if let Err(error) = server.accept_queued(listener) {
-        tracing::debug!(%error, "can't empty the kernel's queue");
+        tracing::debug!(%error, "can't accept the queued connections");
     }
     time::sleep(LAST_REQUESTS_TIME).await;
     server.graceful.shutdown().await;
@@ -81,7 +81,7 @@ impl Server {
     fn spawn_connection(&self, stream: TcpStream, permit: Option<OwnedSemaphorePermit>) {
         // Each response is one write, so Nagle's algorithm would only delay it.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
+            tracing::debug!(%error, "can't set TCP_NODELAY");
         }
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
@@ -97,7 +97,7 @@ impl Server {
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
+                tracing::debug!(%error, "connection closed with an error");
             }
             drop(permit);
         });
@@ -125,7 +125,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             Ok((stream, _)) => return stream,
             Err(error) if is_connection_error(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "can't accept connections");
+                tracing::error!(%error, "can't accept connections; trying again");
                 time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -156,8 +156,7 @@ impl WorkerClient {
                 return Ok(());
             }
         }
-        let detail =
-            format!("no credential, customer or order is known of storefront {storefront}");
+        let detail = format!("storefront {storefront} has no credential, customer or order");
         Err(Failure::violation("/storefront", detail).into())
     }
 
@@ -218,9 +217,11 @@ impl WorkerClient {
         let request = Request::read("order.create", body)?;
         let content = request.to_body()?;
         let Request::CreateOrder(order) = request else {
-            return Err(
-                Failure::new(Code::Internal, "a request is not what it was read as").into(),
-            );
+            return Err(Failure::new(
+                Code::Internal,
+                "order.create was parsed as a different request",
+            )
+            .into());
         };
         let caller = self.caller("order.accept");
         // Only checks that need no worker. The worker stores an order that fails a later check as cancelled.
@@ -258,7 +259,7 @@ impl WorkerClient {
             Some(Err(error @ PublishError::Unconfirmed(_))) => {
                 Err(Failure::new(Code::Timeout, error.to_string()).into())
             }
-            None => Err(Failure::new(Code::Timeout, "the broker did not confirm in time").into()),
+            None => Err(Failure::new(Code::Timeout, "the broker did not confirm the order in time; repeat the request with the same Idempotency-Key").into()),
         }
     }
 

@@ -189,7 +189,7 @@ impl Tokens {
         if refreshed.is_empty() {
             return Err(Failure::new(
                 Code::Unavailable,
-                "the keys that tokens are checked with could not be fetched yet",
+                "the keys for verifying tokens could not be fetched from JWT_JWKS_URL yet; try again later",
             ));
         }
         if Arc::ptr_eq(&keys, &refreshed) {
@@ -221,13 +221,15 @@ impl Tokens {
             }
         }
         let refusal = match (&header.kid, &candidates[..], refusal) {
-            (Some(_), [], _) => unauthenticated("the token's key is not known"),
+            (Some(_), [], _) => {
+                unauthenticated("the token's key id (kid) is not among the published keys")
+            }
             (Some(_), [key, ..], None) => wrong_algorithm(header, key),
             (Some(_), _, Some(refusal)) => refusal,
             (None, [only], None) => wrong_algorithm(header, only),
             (None, [_], Some(refusal)) => refusal,
             (None, several, _) => unauthenticated(format!(
-                "the token names no key (kid is missing), and none of the {} published keys has signed it",
+                "the token has no key id (kid), and none of the {} published keys verifies its signature",
                 several.len()
             )),
         };
@@ -297,7 +299,7 @@ impl From<VerificationError> for Failure {
 
 fn wrong_algorithm(header: &Header, key: &VerificationKey) -> Failure {
     unauthenticated(format!(
-        "the token is signed with {:?}, its key is for {:?}",
+        "the token is signed with {:?}, but its key is for {:?}",
         header.alg, key.algorithm
     ))
 }
@@ -313,7 +315,7 @@ fn refuse_critical_extensions(token: &str) -> Result<(), Failure> {
         .ok_or_else(|| unauthenticated("the token's header can't be read"))?;
     if header.contains_key("crit") {
         return Err(unauthenticated(
-            "the token has crit: no extension is understood",
+            "the token's header has crit: critical extensions are not supported",
         ));
     }
     Ok(())
@@ -382,7 +384,7 @@ impl PublishedKeys {
             Err(error) => {
                 tracing::error!(
                     error = format!("{error:#}"),
-                    "can't fetch the keys of JWT_JWKS_URL"
+                    "can't fetch the keys of JWT_JWKS_URL; keeping the previous keys"
                 );
             }
         }
@@ -396,13 +398,16 @@ impl PublishedKeys {
         while let Some(chunk) = response.chunk().await? {
             anyhow::ensure!(
                 body.len() + chunk.len() <= MAX_KEYS_BYTES,
-                "more than {MAX_KEYS_BYTES} bytes of keys"
+                "the key set has more than {MAX_KEYS_BYTES} bytes"
             );
             body.extend_from_slice(&chunk);
         }
         let published: JwkSet = serde_json::from_slice(&body)?;
         let keys: Vec<_> = published.keys.iter().filter_map(published_key).collect();
-        anyhow::ensure!(!keys.is_empty(), "none of the keys can be used");
+        anyhow::ensure!(
+            !keys.is_empty(),
+            "the key set has no key that can verify tokens"
+        );
         Ok(keys)
     }
 }

@@ -105,7 +105,9 @@ impl FromStr for Key {
             bail!("{name}: the key is empty");
         }
         if key.len() < MIN_SAFE_KEY_LENGTH {
-            tracing::warn!("API_KEYS: the key of {name} is short enough to be guessed");
+            tracing::warn!(
+                "API_KEYS: the key of {name} has fewer than {MIN_SAFE_KEY_LENGTH} characters and could be guessed; use a longer one"
+            );
         }
         let digest = Sha256::digest(key);
         let role: Role = role.parse().map_err(anyhow::Error::msg)?;

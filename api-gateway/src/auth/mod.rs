@@ -107,11 +107,15 @@ impl Auth {
             return Ok(identity);
         }
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let value = values
-            .next()
-            .ok_or_else(|| unauthenticated("Authorization is missing"))?;
+        let value = values.next().ok_or_else(|| {
+            unauthenticated(
+                "the Authorization header is missing; send Authorization: Bearer CREDENTIAL",
+            )
+        })?;
         if values.next().is_some() {
-            return Err(unauthenticated("Authorization is there twice"));
+            return Err(unauthenticated(
+                "the Authorization header occurs more than once; send it once",
+            ));
         }
         let credential = value
             .to_str()
@@ -119,7 +123,9 @@ impl Auth {
             .and_then(|text| text.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, credential)| credential.trim())
-            .ok_or_else(|| unauthenticated("Authorization must be: Bearer CREDENTIAL"))?;
+            .ok_or_else(|| {
+                unauthenticated("the Authorization header must be: Bearer CREDENTIAL")
+            })?;
         self.identify_credential(credential).await
     }
 
@@ -160,7 +166,7 @@ impl Auth {
         }
         Err(Failure::new(
             Code::Forbidden,
-            "a page of another site asks for this: CORS_ORIGINS does not name it",
+            "a page of another site requested this change; to allow it, add the site's origin to CORS_ORIGINS",
         ))
     }
 }

@@ -64,7 +64,9 @@ impl Auth {
         if !method.is_safe() && !headers.contains_key(CONSOLE_HEADER) {
             return Err(Failure::new(
                 Code::Forbidden,
-                format!("a session may only be used by the console: {CONSOLE_HEADER} is missing"),
+                format!(
+                    "a change with the session cookie needs the header {CONSOLE_HEADER}, which the console sends"
+                ),
             ));
         }
         if let Some(token) = value.strip_prefix("t.") {
@@ -72,12 +74,12 @@ impl Auth {
                 Some(tokens) if jwt::has_token_form(token) => {
                     tokens.identify(token).await.map(Some)
                 }
-                _ => Err(unauthenticated("the session is not known")),
+                _ => Err(unauthenticated("the session is not valid; log in again")),
             };
         }
         self.verify(value)
             .map(Some)
-            .ok_or_else(|| unauthenticated("the session is over"))
+            .ok_or_else(|| unauthenticated("the session has ended; log in again"))
     }
 
     /// The cookie value `k.CREDENTIAL_ID.EXPIRY_SECONDS.SIGNATURE`.

@@ -97,7 +97,7 @@ fn parse_query(parameters: &Map<String, Value>) -> Result<ListEvents, Failure> {
         Request::ListEvents(query) => Ok(query),
         _ => Err(Failure::new(
             Code::Internal,
-            "a request is not what it was read as",
+            "event.list was parsed as a different request",
         )),
     }
 }
@@ -125,7 +125,7 @@ fn listener_filter(caller: &Caller, query: ListEvents) -> ListenerFilter {
 /// A stream of server-sent events; the data of each is a `CloudEvent`. Starts after the event in
 /// `Last-Event-ID` or `after`; without both, with the next new event.
 #[utoipa::path(get, path = "/v1/events/stream", tag = "events", params(EventParameters,
-    ("Last-Event-ID" = Option<String>, Header, description = "The last event that was received")),
+    ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event that the client has received")),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 async fn listen(
     State(app): State<App>,
@@ -138,7 +138,7 @@ async fn listen(
     if let Some(last) = headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty()) {
         let last = last
             .to_str()
-            .map_err(|_| Failure::new(Code::InvalidRequest, "Last-Event-ID is no event's id"))?;
+            .map_err(|_| Failure::new(Code::InvalidRequest, "Last-Event-ID must be an event id"))?;
         parameters.insert("after".to_owned(), Value::from(last));
     }
     let query = parse_query(&parameters)?;
@@ -240,7 +240,7 @@ impl Listener {
                     self.pending_frames.extend(frames);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "a listener can't read what it missed; trying again");
+                    tracing::debug!(%error, "listener can't read missed events; trying again");
                     time::sleep(ERROR_DELAY).await;
                 }
             }

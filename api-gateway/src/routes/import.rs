@@ -1,8 +1,8 @@
 //! `POST /v1/orders/import`: imports any number of orders, one per line (NDJSON).
 //!
 //! Lines are parsed as they arrive and sent to the worker in parts, so memory use does not depend on the size
-//! of the file. A part is retried with the same message id until the worker has executed it, and is executed
-//! once.
+//! of the file. A part that fails because the worker is unavailable is retried with the same message id, so the
+//! worker executes it at most once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -64,14 +64,14 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// file are two orders. If an import ends early or lines are rejected, correct the file and send it again.
 #[utoipa::path(post, path = "/v1/orders/import", tag = "orders",
     request_body(content = inline(Lines), content_type = "application/x-ndjson",
-        description = "A JSON object a line: what `POST /v1/orders` takes, and an `external_id`"),
+        description = "One JSON object per line: the body of `POST /v1/orders`, plus an `external_id`"),
     responses((status = 200, body = ImportReport)))]
 async fn import(worker: WorkerClient, request: Request) -> Result<Response, Problem> {
     worker.require_operator()?;
     if !is_ndjson(request.headers()) {
         let failure = Failure::new(
             Code::InvalidRequest,
-            "Content-Type must be application/x-ndjson: one order a line",
+            "Content-Type must be application/x-ndjson, with one order per line",
         );
         return Err(Problem::with_status(
             failure,
@@ -148,12 +148,15 @@ impl<'a> Import<'a> {
                 .map_err(|_| {
                     Failure::new(
                         Code::InvalidRequest,
-                        format!("no more came within {IDLE_TIMEOUT:?}"),
+                        format!("no more data was received within {IDLE_TIMEOUT:?}"),
                     )
                 })?;
             let Some(chunk) = next else { break };
             let chunk = chunk.map_err(|error| {
-                Failure::new(Code::InvalidRequest, format!("the body broke off: {error}"))
+                Failure::new(
+                    Code::InvalidRequest,
+                    format!("the body ended unexpectedly: {error}"),
+                )
             })?;
             let mut rest = &chunk[..];
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -261,7 +264,7 @@ impl<'a> Import<'a> {
     /// The failure of an import that ended early, with the report of the lines imported so far.
     fn ended_early(&self, failure: Failure) -> Failure {
         let message = format!(
-            "{}; the import ended at line {}: what was accepted stays, send it again",
+            "{}; the import ended at line {}. Imported orders are kept; send the file again to import the rest",
             failure.message, self.line_number
         );
         Failure::new(failure.code, message)
@@ -327,7 +330,10 @@ async fn send_with_retries(
                 ..
             }) => {
                 return serde_json::from_str(report.text()).map_err(|error| {
-                    Failure::new(Code::Internal, format!("the report can't be read: {error}"))
+                    Failure::new(
+                        Code::Internal,
+                        format!("the worker's import report can't be parsed: {error}"),
+                    )
                 });
             }
             Ok(RpcReply {

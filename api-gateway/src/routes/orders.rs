@@ -70,7 +70,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// all workers and the database are unavailable. Its `Location` returns 404 until a worker has processed the
 /// order. An order that can't be fulfilled is stored as `cancelled`, with the reason.
 #[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = CreateOrder,
-    params(("Prefer" = Option<String>, Header, description = "`wait=N`: seconds, at most 30; or `respond-async`")),
+    params(("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds (at most 30) for the result. `respond-async`: accept the order without waiting for a worker")),
     responses((status = 201, body = Order), (status = 202, body = Accepted)))]
 async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     // `wait` takes precedence over `respond-async`.

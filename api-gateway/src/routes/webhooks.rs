@@ -47,7 +47,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     security(("webhook_signature" = [])),
     params(("webhook-id" = String, Header), ("webhook-timestamp" = String, Header),
            ("webhook-signature" = String, Header)),
-    responses((status = 200, description = "It was done, now or before")))]
+    responses((status = 200, description = "The update has been processed, now or before")))]
 async fn shipper(
     State(app): State<App>,
     Extension(context): Extension<Arc<RequestContext>>,
@@ -57,7 +57,7 @@ async fn shipper(
     let Some(webhook) = &app.shipper_webhook else {
         return Err(Failure::new(
             Code::Unauthenticated,
-            "SHIPPER_WEBHOOK_SECRET is not set: no webhook is trusted",
+            "SHIPPER_WEBHOOK_SECRET is not set, so no webhook can be verified",
         )
         .into());
     };

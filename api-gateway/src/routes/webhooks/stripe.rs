@@ -33,7 +33,7 @@ const TOLERANCE_SECONDS: i64 = 300;
 /// duplicate is acknowledged, but processed only once.
 #[utoipa::path(post, path = "/webhooks/stripe", tag = "webhooks", request_body = StripeWebhook,
     security(("stripe_signature" = [])), params(("stripe-signature" = String, Header)),
-    responses((status = 200, description = "The payment is looked after")))]
+    responses((status = 200, description = "The event has been processed, or is ignored")))]
 pub(super) async fn stripe(
     State(app): State<App>,
     Extension(context): Extension<Arc<RequestContext>>,
@@ -43,7 +43,7 @@ pub(super) async fn stripe(
     let Some(secret) = &app.stripe_webhook else {
         return Err(Failure::new(
             Code::Unauthenticated,
-            "STRIPE_WEBHOOK_SECRET is not set: no webhook is trusted",
+            "STRIPE_WEBHOOK_SECRET is not set, so no webhook can be verified",
         )
         .into());
     };
@@ -59,7 +59,7 @@ pub(super) async fn stripe(
     let event = body::parse(&body.bytes)?;
     let id = event["id"].as_str();
     let id = id.filter(|id| id.len() <= MAX_ID && body::without_nul(id).is_ok());
-    let id = id.ok_or_else(|| Failure::violation("/id", "must be an event's id"))?;
+    let id = id.ok_or_else(|| Failure::violation("/id", "must be an event id"))?;
     let request =
         payment_reference(&event).and_then(|body| Request::read("payment.notify", body).ok());
     let Some(request) = request else {
@@ -72,7 +72,7 @@ pub(super) async fn stripe(
         Err(failure) if failure.code == Code::NotFound => {
             tracing::debug!(
                 event = id,
-                "a webhook of Stripe is about no payment of ours"
+                "ignored a Stripe event: its payment belongs to no order"
             );
             Ok(acknowledge("ignored"))
         }
@@ -110,10 +110,12 @@ fn verify(secret: &hmac::Key, header: &str, body: &[u8], now: i64) -> Result<(),
         .filter_map(|(_, hex)| from_hex(hex.trim()))
         .any(|signature| hmac::verify(secret, &signed, &signature).is_ok());
     if !is_signed {
-        return Err("no signature matches".to_owned());
+        return Err("no signature matches the body; check STRIPE_WEBHOOK_SECRET".to_owned());
     }
     if now.abs_diff(time) > TOLERANCE_SECONDS.unsigned_abs() {
-        return Err("the signature is too old, or of the future".to_owned());
+        return Err(format!(
+            "the signature's time differs by more than {TOLERANCE_SECONDS} seconds from the gateway's clock"
+        ));
     }
     Ok(())
 }
