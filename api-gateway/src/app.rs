@@ -115,7 +115,7 @@ pub(crate) fn documented_routes() -> (Router<App>, OpenApi) {
 /// The complete router.
 pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
     let (router, document) = documented_routes();
-    let text: Arc<str> = serde_json::to_string(&document).unwrap_or_default().into();
+    let openapi_json: Arc<str> = serde_json::to_string(&document).unwrap_or_default().into();
     // Swagger UI needs a content security policy that allows its own scripts and styles.
     let api_docs = Router::from(
         SwaggerUi::new("/docs")
@@ -143,7 +143,7 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
     let router = router
         .route(
             "/openapi.json",
-            get(|| async move { openapi_response(&text) }),
+            get(|| async move { openapi_response(&openapi_json) }),
         )
         .with_state(app.clone())
         .merge(api_docs)
@@ -196,7 +196,7 @@ pub(crate) fn metrics_router(metrics: Metrics) -> Router {
     )
 }
 
-fn openapi_response(text: &str) -> Response {
+fn openapi_response(json_text: &str) -> Response {
     let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], text.to_owned()).into_response()
+    ([(header::CONTENT_TYPE, json)], json_text.to_owned()).into_response()
 }

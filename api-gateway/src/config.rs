@@ -16,7 +16,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
     app::FeatureFlags,
-    auth::{Auth, jwt::Tokens, keys::Keys},
+    auth::{Auth, jwt::Tokens, keys::ApiKeys},
     rate_limit::RateLimit,
 };
 
@@ -51,7 +51,8 @@ impl Config {
         let metrics_addr = metrics_addr
             .map(|_| env.parsed("METRICS_ADDR", ""))
             .transpose()?;
-        let keys = Keys::parse(&env.secret("API_KEYS")?.unwrap_or_default()).context("API_KEYS")?;
+        let keys =
+            ApiKeys::parse(&env.secret("API_KEYS")?.unwrap_or_default()).context("API_KEYS")?;
         let origins = env.text("CORS_ORIGINS");
         let origins = origins.as_deref().map(Origins::parse).transpose()?;
         let auth = Auth::new(keys, tokens(env)?)

@@ -216,9 +216,9 @@ impl Feed {
             message_id: None,
             timeout,
         };
-        let json = self.0.rpc.call(&Request::ListEvents(query), call).await;
-        let json = json.outcome?;
-        parse_page(json.text()).map_err(|error| {
+        let reply = self.0.rpc.call(&Request::ListEvents(query), call).await;
+        let page = reply.outcome?;
+        parse_page(page.text()).map_err(|error| {
             Failure::new(
                 Code::Internal,
                 format!("the worker's page of events can't be parsed: {error}"),

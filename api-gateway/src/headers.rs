@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_are_one_list_and_what_stands_alone_is_there_once() {
+    fn several_lines_form_one_list_and_single_headers_must_not_repeat() {
         let twice = headers(&[("if-match", "\"1\""), ("if-match", "\"2\"")]);
         let name = HeaderName::from_static("if-match");
         assert_eq!(list(&twice, &name).unwrap().unwrap(), "\"1\", \"2\"");

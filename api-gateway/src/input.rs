@@ -114,10 +114,10 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
 /// Continue` does not send its body. The body of any other client is read and dropped, up to a limit: a
 /// client that is still sending when the connection closes sees a connection reset instead of the response.
 pub(crate) fn discard_body(headers: &HeaderMap, body: Body) {
-    let is_waiting = headers
+    let awaits_continue = headers
         .get(header::EXPECT)
         .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !is_waiting {
+    if !awaits_continue {
         tokio::spawn(drain(body));
     }
 }

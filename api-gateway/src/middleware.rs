@@ -208,7 +208,7 @@ impl InFlightRequest {
             (RequestContext::from_headers(headers), None)
         } else {
             let route = route.as_ref().map(MatchedPath::as_str);
-            let (trace, span) = Trace::begin(request, method_label(&method), route);
+            let (trace, span) = Trace::start_span(request, method_label(&method), route);
             (RequestContext::with_trace(headers, trace), Some(span))
         };
         let context = Arc::new(context);

@@ -64,7 +64,7 @@ pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
     "request_id": "checkout-42",
     "errors": [{"pointer": "/items/0/quantity", "detail": "must be a whole number from 1 to 1000000"}]
 }))]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct Problem {
     /// Always `about:blank`; use `code` to tell errors apart.
     #[schema(rename = "type", example = "about:blank")]
@@ -87,7 +87,7 @@ pub(crate) struct Problem {
 
 /// A webhook from the carrier about a shipment.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct ShipperWebhook {
     /// Type of the shipment update.
     #[schema(value_type = String, example = "shipment.delivered")]
@@ -103,7 +103,7 @@ pub(crate) struct ShipperWebhook {
 #[derive(ToSchema)]
 #[schema(example = json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z"}))]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct ShipmentEvent {
     /// Type of the shipment update.
     #[schema(value_type = ShipmentEventType)]
@@ -121,7 +121,7 @@ pub(crate) struct ShipmentEvent {
 
 /// Type of a shipment update.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) enum ShipmentEventType {
     #[schema(rename = "shipment.shipped")]
     Shipped,
@@ -139,7 +139,7 @@ pub(crate) enum ShipmentEventType {
 
 /// The shipment of a webhook.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct ShipperWebhookData {
     /// Id of the order.
     order_id: OrderId,
@@ -155,7 +155,7 @@ pub(crate) struct ShipperWebhookData {
 
 /// A webhook from Stripe; only the fields that are used.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct StripeWebhook {
     /// Stripe's id of the event.
     #[schema(example = "evt_1")]
@@ -170,7 +170,7 @@ pub(crate) struct StripeWebhook {
 
 /// Result of redriving or discarding a dead letter or a failed step.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct Settled {
     /// Id of the dead letter or step.
     id: String,
@@ -180,7 +180,7 @@ pub(crate) struct Settled {
 
 /// An order that was accepted for asynchronous processing.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct Accepted {
     /// Id of the order.
     id: OrderId,
@@ -191,7 +191,7 @@ pub(crate) struct Accepted {
 
 /// Readiness of the gateway.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct Readiness {
     /// `alive` for `/livez`; `ready`, `not ready` or `stopping` for `/readyz`.
     status: String,
@@ -209,7 +209,7 @@ pub(crate) struct Readiness {
 /// Pagination parameters.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct PageParameters {
     /// Maximum number of entries on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -221,7 +221,7 @@ pub(crate) struct PageParameters {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct StorefrontParameter {
     /// Only entries of this storefront. A credential with role `storefront` always sees its own storefront
     /// only.
@@ -230,7 +230,7 @@ pub(crate) struct StorefrontParameter {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct DaysParameter {
     /// Number of days in the series, including today.
     #[param(minimum = 1, maximum = 366, default = 30)]
@@ -239,7 +239,7 @@ pub(crate) struct DaysParameter {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct DeletedParameter {
     /// Whether to include soft-deleted resources. Operators only.
     include_deleted: Option<bool>,
@@ -247,7 +247,7 @@ pub(crate) struct DeletedParameter {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct OrderParameters {
     /// Only the order with this number.
     #[param(minimum = 1)]
@@ -271,7 +271,7 @@ pub(crate) struct OrderParameters {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct EventParameters {
     /// Start after this event id or cursor, or with new events only (`now`). Default: from the first event.
     #[param(
@@ -301,7 +301,7 @@ pub(crate) struct EventParameters {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct DeliveryParameters {
     /// Only deliveries with this status.
     status: Option<DeliveryStatus>,

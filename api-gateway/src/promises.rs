@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_key_stands_for_one_order_and_few_are_remembered() {
+    fn a_key_belongs_to_one_order_and_the_oldest_keys_are_dropped() {
         let accepted_keys = AcceptedKeys::default();
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         assert!(accepted_keys.record("a".to_owned(), one));

@@ -143,16 +143,16 @@ mod tests {
     #[test]
     fn each_credential_has_its_own_rate_limit() {
         let limit = RateLimit::parse("3/s").unwrap().unwrap();
-        let ask = |who: &str| {
+        let count = |credential: &str| {
             let remaining_quota = OnceLock::new();
-            let counted = limit.count(&who.into(), &remaining_quota);
+            let counted = limit.count(&credential.into(), &remaining_quota);
             (counted.is_ok(), remaining_quota.get().unwrap().remaining)
         };
-        assert_eq!(ask("a"), (true, 2));
-        assert_eq!(ask("a"), (true, 1));
-        assert_eq!(ask("a"), (true, 0));
-        assert_eq!(ask("a"), (false, 0));
-        assert_eq!(ask("b"), (true, 2));
+        assert_eq!(count("a"), (true, 2));
+        assert_eq!(count("a"), (true, 1));
+        assert_eq!(count("a"), (true, 0));
+        assert_eq!(count("a"), (false, 0));
+        assert_eq!(count("b"), (true, 2));
     }
 
     #[test]

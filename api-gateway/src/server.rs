@@ -29,7 +29,7 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Maximum number of request headers.
 const MAX_HEADERS: usize = 100;
 /// Delay after a failed accept, for example when no file descriptors are left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Time between closing the listener and closing connections, so that the latest connections can send their
 /// request.
@@ -126,7 +126,7 @@ async fn accept(listener: &TcpListener) -> TcpStream {
             Err(error) if is_connection_error(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "can't accept connections; trying again");
-                time::sleep(ACCEPT_PAUSE).await;
+                time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }

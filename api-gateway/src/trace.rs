@@ -31,7 +31,7 @@ impl Trace {
 
     /// Starts the request's server span and returns its trace context.
     /// <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server>
-    pub(crate) fn begin(
+    pub(crate) fn start_span(
         request: &Request,
         method: &'static str,
         route: Option<&str>,

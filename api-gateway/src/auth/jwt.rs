@@ -52,12 +52,12 @@ const MAX_SUBJECT_LENGTH: usize = 100;
 pub(crate) struct Tokens(Arc<Inner>);
 
 struct Inner {
-    source: Source,
+    source: KeySource,
     audience: Option<String>,
     issuer: Option<String>,
 }
 
-enum Source {
+enum KeySource {
     Secret(DecodingKey),
     Published(PublishedKeys),
 }
@@ -111,7 +111,7 @@ impl Tokens {
     ) -> Self {
         ring::install();
         Self(Arc::new(Inner {
-            source: Source::Secret(DecodingKey::from_secret(secret.as_bytes())),
+            source: KeySource::Secret(DecodingKey::from_secret(secret.as_bytes())),
             audience,
             issuer,
         }))
@@ -132,7 +132,7 @@ impl Tokens {
             .timeout(FETCH_TIMEOUT)
             .build()?;
         Ok(Self(Arc::new(Inner {
-            source: Source::Published(PublishedKeys {
+            source: KeySource::Published(PublishedKeys {
                 url,
                 client,
                 keys: RwLock::new(Arc::new([])),
@@ -153,14 +153,16 @@ impl Tokens {
             .map_err(|error| unauthenticated(format!("the token can't be read: {error}")))?;
         refuse_critical_extensions(token)?;
         let claims = match &self.0.source {
-            Source::Secret(key) => {
+            KeySource::Secret(key) => {
                 let key = VerificationKey {
                     key: key.clone(),
                     algorithm: Algorithm::HS256,
                 };
                 self.check(token, &header, &key).map_err(Failure::from)?
             }
-            Source::Published(published) => self.check_published(token, &header, published).await?,
+            KeySource::Published(published) => {
+                self.check_published(token, &header, published).await?
+            }
         };
         identity(claims)
     }
@@ -322,12 +324,20 @@ fn refuse_critical_extensions(token: &str) -> Result<(), Failure> {
 }
 
 fn identity(claims: Claims) -> Result<Identity, Failure> {
-    let wrong = |claim: &str, error: String| unauthenticated(format!("claim {claim}: {error}"));
-    let role: Role = claims.role.parse().map_err(|error| wrong("role", error))?;
+    let invalid_claim =
+        |claim: &str, error: String| unauthenticated(format!("claim {claim}: {error}"));
+    let role: Role = claims
+        .role
+        .parse()
+        .map_err(|error| invalid_claim("role", error))?;
     let storefront = match (&claims.storefront, role) {
-        (Some(name), _) => name.parse().map_err(|error| wrong("storefront", error))?,
+        (Some(name), _) => name
+            .parse()
+            .map_err(|error| invalid_claim("storefront", error))?,
         (None, Role::Operator | Role::Admin) => Storefront::default(),
-        (None, Role::Storefront) => return Err(wrong("storefront", "is missing".to_owned())),
+        (None, Role::Storefront) => {
+            return Err(invalid_claim("storefront", "is missing".to_owned()));
+        }
     };
     let subject: String = claims
         .sub

@@ -19,15 +19,15 @@ const CREDENTIAL_ID_BYTES: usize = 12;
 
 /// The configured keys.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Keys(Arc<[Key]>);
+pub(crate) struct ApiKeys(Arc<[ApiKey]>);
 
 #[derive(Debug)]
-struct Key {
+struct ApiKey {
     digest: [u8; 32],
     identity: Identity,
 }
 
-impl Keys {
+impl ApiKeys {
     /// Parses `role[@storefront]=key;…`.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Keys {
     }
 }
 
-impl FromStr for Key {
+impl FromStr for ApiKey {
     type Err = anyhow::Error;
 
     fn from_str(entry: &str) -> anyhow::Result<Self> {
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn api_key_identifies_role_and_storefront() {
-        let keys = Keys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
+        let keys = ApiKeys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
         let identity = keys.identify("secret-one").unwrap();
         assert_eq!(
             (identity.role, identity.storefront.as_str()),
@@ -153,7 +153,7 @@ mod tests {
             "storefront@a/b=secret-one",
             "admin=",
         ] {
-            let error = Keys::parse(wrong).unwrap_err().to_string();
+            let error = ApiKeys::parse(wrong).unwrap_err().to_string();
             assert!(!error.contains("secret-one"), "{error}");
         }
     }

@@ -19,12 +19,12 @@ use shared::{
     request::Role,
 };
 
-use self::{jwt::Tokens, keys::Keys};
+use self::{jwt::Tokens, keys::ApiKeys};
 
 /// Authenticates requests.
 #[derive(Clone, Default)]
 pub(crate) struct Auth {
-    keys: Keys,
+    keys: ApiKeys,
     tokens: Option<Tokens>,
     /// Origins whose pages may send changes while no credentials are configured.
     trusted_origins: Arc<[String]>,
@@ -57,7 +57,7 @@ impl Identity {
 }
 
 impl Auth {
-    pub(crate) fn new(keys: Keys, tokens: Option<Tokens>) -> Self {
+    pub(crate) fn new(keys: ApiKeys, tokens: Option<Tokens>) -> Self {
         Self {
             keys,
             tokens,
@@ -197,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn authorization_header_must_have_one_bearer_credential() {
-        let keys = Keys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
+        let keys = ApiKeys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
         let auth = Auth::new(keys, None);
         let with =
             |value: &str| HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);

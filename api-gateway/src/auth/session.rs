@@ -40,12 +40,12 @@ impl Auth {
             format!("t.{credential}")
         };
         let remaining_seconds = ends_at.duration_since(now).unwrap_or_default().as_secs();
-        Ok((identity, cookie(&value, remaining_seconds, is_secure)))
+        Ok((identity, set_cookie(&value, remaining_seconds, is_secure)))
     }
 
     /// The `Set-Cookie` that ends a session.
     pub(crate) fn log_out(is_secure: bool) -> String {
-        cookie("", 0, is_secure)
+        set_cookie("", 0, is_secure)
     }
 
     /// The identity of the session cookie; `None` without a cookie. A page of another site can make a browser
@@ -58,7 +58,7 @@ impl Auth {
         headers: &HeaderMap,
         method: &Method,
     ) -> Result<Option<Identity>, Failure> {
-        let Some(value) = session(headers) else {
+        let Some(value) = session_cookie(headers) else {
             return Ok(None);
         };
         if !method.is_safe() && !headers.contains_key(CONSOLE_HEADER) {
@@ -84,7 +84,7 @@ impl Auth {
 
     /// The cookie value `k.CREDENTIAL_ID.EXPIRY_SECONDS.SIGNATURE`.
     fn sign(&self, credential: &str, ends_at: SystemTime) -> String {
-        let seconds = seconds(ends_at);
+        let seconds = unix_seconds(ends_at);
         let signed = format!("k.{credential}.{seconds}");
         let tag = hmac::sign(&self.session_key(), signed.as_bytes());
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag.as_ref()))
@@ -96,7 +96,7 @@ impl Auth {
         hmac::verify(&self.session_key(), signed.as_bytes(), &signature).ok()?;
         let (credential, ends_at) = signed.strip_prefix("k.")?.rsplit_once('.')?;
         let ends_at: u64 = ends_at.parse().ok()?;
-        if ends_at <= seconds(SystemTime::now()) {
+        if ends_at <= unix_seconds(SystemTime::now()) {
             return None;
         }
         let identity = self.keys.by_credential_id(credential)?;
@@ -111,12 +111,12 @@ impl Auth {
     }
 }
 
-fn seconds(time: SystemTime) -> u64 {
+fn unix_seconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
 }
 
-fn session(headers: &HeaderMap) -> Option<&str> {
+fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(header::COOKIE).iter();
     let mut cookies = cookies
         .filter_map(|cookies| cookies.to_str().ok())
@@ -127,7 +127,7 @@ fn session(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-fn cookie(value: &str, max_age_seconds: u64, is_secure: bool) -> String {
+fn set_cookie(value: &str, max_age_seconds: u64, is_secure: bool) -> String {
     let secure = if is_secure { "; Secure" } else { "" };
     format!(
         "{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}{secure}"
@@ -137,10 +137,10 @@ fn cookie(value: &str, max_age_seconds: u64, is_secure: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::keys::Keys;
+    use crate::auth::keys::ApiKeys;
 
     fn auth(keys: &str) -> Auth {
-        Auth::new(Keys::parse(keys).unwrap(), None)
+        Auth::new(ApiKeys::parse(keys).unwrap(), None)
     }
 
     #[tokio::test]

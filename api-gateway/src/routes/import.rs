@@ -98,7 +98,7 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
 /// Schema of the request body: lines of JSON.
 #[derive(utoipa::ToSchema)]
 #[schema(value_type = String, format = Binary)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 struct Lines(Vec<u8>);
 
 /// An import in progress.

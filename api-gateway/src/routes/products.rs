@@ -136,7 +136,7 @@ async fn set_stock(
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = with_stock_path(&path, body)?;
+    let body = with_sku_and_warehouse(&path, body)?;
     let reply = worker.call("stock.set", body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
@@ -174,13 +174,13 @@ async fn adjust_stock(
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = with_stock_path(&path, body)?;
+    let body = with_sku_and_warehouse(&path, body)?;
     let reply = worker.call("stock.adjust", body).await?;
     Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Adds the SKU and warehouse of the path to the body.
-fn with_stock_path(path: &Path<(String, String)>, body: JsonBody) -> Result<Value, Problem> {
+fn with_sku_and_warehouse(path: &Path<(String, String)>, body: JsonBody) -> Result<Value, Problem> {
     let Path((sku, warehouse)) = path;
     if warehouse.parse::<Warehouse>().is_err() {
         return Err(Failure::not_found("warehouse", warehouse).into());
