@@ -199,7 +199,7 @@ impl<'a> Import<'a> {
                 self.lines.push(line);
             }
             Err(Failure { code, message, .. }) => self.report.reject(RejectedLine {
-                line: self.line,
+                line: self.line_number,
                 code,
                 detail: message,
             }),
