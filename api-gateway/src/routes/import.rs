@@ -58,10 +58,11 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// reserved when it is processed. Each line is accepted or rejected on its own, and the response lists the
 /// rejected lines.
 ///
-/// An import can be repeated safely. A line whose `external_id` already exists changes nothing. With an
-/// `Idempotency-Key`, lines without an `external_id` are recognized by their content: if the file is sent
-/// again with the same key, only new lines are imported, at any place in the file. Two identical lines in a
-/// file are two orders. If an import ends early or lines are rejected, correct the file and send it again.
+/// To be able to repeat an import safely, give each line an `external_id` or send an `Idempotency-Key`. A line
+/// whose `external_id` already exists changes nothing. With an `Idempotency-Key`, lines without an
+/// `external_id` are recognized by their content: if the file is sent again with the same key, only new lines
+/// are imported, at any place in the file. Two identical lines in a file are two orders. If an import ends
+/// early or lines are rejected, correct the file and send it again.
 #[utoipa::path(post, path = "/v1/orders/import", tag = "orders",
     request_body(content = inline(Lines), content_type = "application/x-ndjson",
         description = "One JSON object per line: the body of `POST /v1/orders`, plus an `external_id`"),
