@@ -1,6 +1,7 @@
-//! Slots for clients that listen to the live event feed ([`crate::feed`]). Each listener needs a connection
-//! and memory, so their number is limited, in total and for each storefront: no storefront can occupy all
-//! slots.
+//! Slots for clients that listen to the live event feed ([`crate::feed`]).
+//!
+//! Each listener needs a connection and memory, so their number is limited, in total and for each storefront:
+//! no storefront can occupy all slots. A slot is released when its listener is dropped.
 
 use std::{
     collections::HashMap,

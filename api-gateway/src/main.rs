@@ -3,14 +3,15 @@
 //!
 //! # Layout
 //!
-//! - [`routes`]: handlers, one file per resource.
-//! - [`input`], [`output`]: parsing of requests, building of responses; [`problem`]: errors.
-//! - [`worker_client`]: RPC calls to the worker on behalf of a caller.
-//! - [`middleware`]: cross-cutting work for every request. [`openapi`]: the API description. [`feed`]: live
-//!   events.
-//! - [`auth`]: authentication; [`rate_limit`]: rate limits; [`request_id`], [`trace`]: correlation.
+//! - [`server`]: accepts connections; [`app`]: the router and the shared state; [`config`]: configuration.
+//! - [`middleware`]: work common to all requests; [`request_id`], [`trace`]: ids for logs and traces.
+//! - [`routes`]: handlers, one file per resource; [`openapi`]: the API document.
+//! - [`input`], [`headers`]: parse requests; [`output`], [`problem`]: build responses and errors.
+//! - [`worker_client`]: authenticates the caller and sends RPC requests to the worker; [`promises`]:
+//!   idempotency keys of asynchronously accepted orders.
+//! - [`auth`]: API keys, tokens and sessions; [`rate_limit`]: limits for each credential.
+//! - [`feed`], [`listeners`]: live events and their listeners.
 //! - [`console`]: the web console.
-//! - [`app`]: the router and shared state; [`server`]: connections; [`config`]: configuration.
 
 mod app;
 mod auth;
@@ -72,8 +73,8 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 
 /// HTTP gateway of the order backend: forwards requests to the worker over the broker.
 ///
-/// Configured by the environment variables listed below. Stores no data: any number of instances can run, and any
-/// of them can be stopped. On SIGTERM and SIGINT it finishes the requests in flight.
+/// Configured by the environment variables listed below. Stores no data: any number of instances can run, and
+/// any of them can be stopped. On SIGTERM and SIGINT it finishes the requests in flight.
 #[derive(Parser)]
 #[command(version, after_long_help = after_help())]
 struct Arguments {

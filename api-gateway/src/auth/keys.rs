@@ -1,5 +1,8 @@
-//! API keys from `API_KEYS`, stored as SHA-256 digests and compared in constant time. Each key has a role and
-//! a storefront.
+//! API keys from `API_KEYS`, each with a role and a storefront.
+//!
+//! Keys are stored as SHA-256 digests and compared in constant time, so neither memory nor timing reveals
+//! them. Error and log messages never contain a key. [`super::session`] derives the secret of session cookies
+//! from all keys.
 
 use std::{str::FromStr, sync::Arc};
 

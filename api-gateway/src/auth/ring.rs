@@ -1,5 +1,7 @@
-//! Verifies token signatures with the `ring` crate, which is linked for TLS anyway. Implements
-//! `jsonwebtoken`'s crypto provider for [`super::jwt`]; creating signatures is not supported.
+//! Verifies token signatures with the `ring` crate, which is linked for TLS anyway.
+//!
+//! Implements `jsonwebtoken`'s crypto provider for [`super::jwt`], so that no second cryptography library is
+//! needed. Creating signatures is not supported.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,

@@ -1,6 +1,8 @@
 //! The web console at `/`: serves its embedded pages, scripts and styles, and starts and ends browser
-//! sessions ([`crate::auth`]). The console's scripts use the public API with the role of the session's
-//! credential.
+//! sessions.
+//!
+//! The console's scripts use the public API with the role of the session's credential; they can do nothing
+//! that the API does not allow. [`crate::auth`] creates and verifies the session cookies.
 
 use axum::{
     Json, Router,

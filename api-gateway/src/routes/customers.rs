@@ -1,4 +1,7 @@
 //! `/v1/customers`: create, list, read, erase, verify, block and unblock customers; list their orders.
+//!
+//! A customer belongs to one storefront; the worker hides it from callers of other storefronts. Erasure
+//! removes personal data for good.
 
 use axum::{
     http::StatusCode,

@@ -1,5 +1,7 @@
-//! `/v1/dead-letters`: steps that have failed all their attempts and messages that can't be processed. For
-//! operators. Steps that will be retried automatically are in [`super::retries`].
+//! `/v1/dead-letters`: steps that have failed all their attempts and messages that can't be processed.
+//!
+//! Operators can list them, redrive them (with a new set of attempts) or discard them. Steps that will be
+//! retried automatically are in [`super::retries`].
 
 use axum::{
     http::StatusCode,

@@ -1,5 +1,7 @@
-//! `/livez` and `/readyz`: probes for load balancers and orchestrators. The gateway is ready if the broker
-//! can be used and a worker takes requests.
+//! `/livez` and `/readyz`: probes for load balancers and orchestrators, without a credential.
+//!
+//! The gateway is alive as long as it serves requests. It is ready if the broker can be used and a worker
+//! takes requests, until it is asked to stop.
 
 use axum::{
     Json,

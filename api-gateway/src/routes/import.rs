@@ -1,8 +1,8 @@
 //! `POST /v1/orders/import`: imports any number of orders, one per line (NDJSON).
 //!
 //! Lines are parsed as they arrive and sent to the worker in parts, so memory use does not depend on the size
-//! of the file. A part that fails because the worker is unavailable is retried with the same message id, so the
-//! worker executes it at most once.
+//! of the file. A part that fails because the worker is unavailable is retried with the same message id, so
+//! the worker executes it at most once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -58,8 +58,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// reserved when it is processed. Each line is accepted or rejected on its own, and the response lists the
 /// rejected lines.
 ///
-/// To be able to repeat an import safely, give each line an `external_id` or send an `Idempotency-Key`. A line
-/// whose `external_id` already exists changes nothing. With an `Idempotency-Key`, lines without an
+/// To be able to repeat an import safely, give each line an `external_id` or send an `Idempotency-Key`. A
+/// line whose `external_id` already exists changes nothing. With an `Idempotency-Key`, lines without an
 /// `external_id` are recognized by their content: if the file is sent again with the same key, only new lines
 /// are imported, at any place in the file. Two identical lines in a file are two orders. If an import ends
 /// early or lines are rejected, correct the file and send it again.

@@ -1,5 +1,7 @@
-//! Optional routes, not part of the OpenAPI document: `/debug/…` shows stored data to admins (`DEBUG_API=1`),
-//! and `POST /demo/reset` restores the demo data (`DEMO=1`).
+//! Optional routes, not part of the OpenAPI document.
+//!
+//! `/debug/…` shows stored data to admins (`DEBUG_API=1`), and `POST /demo/reset` resets all data to the
+//! initial state (`DEMO=1`). [`crate::app`] adds them only if they are enabled.
 
 use axum::{
     Router,

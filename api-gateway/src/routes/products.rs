@@ -1,4 +1,7 @@
 //! `/v1/products`: the catalogue, and the stock levels of its products in each warehouse.
+//!
+//! All storefronts share the catalogue. Only operators change it; the worker makes sure that stock never
+//! falls below the reserved units.
 
 use axum::{
     http::StatusCode,

@@ -1,5 +1,7 @@
-//! `/v1/retries`: steps that have failed and will be retried automatically. For operators. Steps without
-//! further attempts are in [`super::dead_letters`].
+//! `/v1/retries`: steps that have failed and will be retried automatically.
+//!
+//! Operators can list them and start their next attempt at once. Steps without further attempts are in
+//! [`super::dead_letters`].
 
 use axum::{
     http::StatusCode,

@@ -1,4 +1,7 @@
 //! `/v1/stats`: numbers of orders and revenue, for the console and reports.
+//!
+//! Storefronts see the numbers of their own orders; operators also see the state of the system. The worker
+//! computes them.
 
 use axum::{
     http::StatusCode,

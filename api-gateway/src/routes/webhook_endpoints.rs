@@ -1,5 +1,7 @@
-//! `/v1/webhook-endpoints`: URLs that receive events as webhooks, and the log of their deliveries. Incoming
-//! webhooks are in [`super::webhooks`].
+//! `/v1/webhook-endpoints`: URLs that receive events as webhooks, and the log of their deliveries.
+//!
+//! The worker sends the webhooks; these routes only manage the endpoints. Incoming webhooks are in
+//! [`super::webhooks`].
 
 use axum::{
     http::StatusCode,
