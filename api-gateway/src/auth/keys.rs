@@ -1,7 +1,7 @@
 //! API keys from `API_KEYS`, each with a role and a storefront.
 //!
-//! Keys are stored as SHA-256 digests and compared in constant time, so neither memory nor timing reveals
-//! them. Error and log messages never contain a key. [`super::session`] derives the secret of session cookies
+//! Keys are stored as SHA-256 digests and compared in constant time, so that timing reveals nothing
+//! about them. Error and log messages never contain a key. [`super::session`] derives the secret of session cookies
 //! from all keys.
 
 use std::{str::FromStr, sync::Arc};
