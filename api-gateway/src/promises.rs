@@ -1,6 +1,8 @@
-//! Idempotency keys under which this gateway has accepted orders lately with `Prefer: respond-async`: another
-//! order under the same key is refused at once. This is a courtesy: a conflict that this gateway does not know
-//! of is found by the worker, which stores the second order as cancelled.
+//! Recent idempotency keys of orders that this gateway accepted with `Prefer: respond-async`.
+//!
+//! A different order with the same key is refused at once with `IDEMPOTENCY_CONFLICT`. This is an early
+//! check, not a guarantee: the keys are in memory, and other gateways don't know them. The worker detects
+//! every conflict and stores the second order as cancelled. Used by [`crate::worker_client`].
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,43 +11,45 @@ use std::{
 
 use uuid::Uuid;
 
-/// Keys that are remembered at most.
+/// Maximum number of keys in memory; the oldest is dropped first.
 const MAX_KEYS: usize = 10_000;
 
-/// The ids of accepted orders by their keys, of the latest keys.
+/// The most recent idempotency keys of asynchronously accepted orders, each with its order id.
 #[derive(Default)]
-pub(crate) struct Promises(Mutex<Known>);
+pub(crate) struct AcceptedKeys(Mutex<RecentKeys>);
 
 #[derive(Default)]
-struct Known {
-    ids: HashMap<String, Uuid>,
-    /// In the order in which they came.
+struct RecentKeys {
+    /// Order ids by key.
+    orders: HashMap<String, Uuid>,
+    /// The keys from oldest to newest.
     keys: VecDeque<String>,
 }
 
-impl Promises {
-    /// Notes that `id` is accepted under `key`; `false` if another one was.
-    pub(crate) fn note(&self, key: String, id: Uuid) -> bool {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(before) = known.ids.get(&key) {
-            return *before == id;
+impl AcceptedKeys {
+    /// Records that the order `id` is accepted with `key`. Returns `false` if the key belongs to another
+    /// order.
+    pub(crate) fn record(&self, key: String, id: Uuid) -> bool {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(accepted) = recent.orders.get(&key) {
+            return *accepted == id;
         }
-        if known.keys.len() >= MAX_KEYS
-            && let Some(oldest) = known.keys.pop_front()
+        if recent.keys.len() >= MAX_KEYS
+            && let Some(oldest) = recent.keys.pop_front()
         {
-            known.ids.remove(&oldest);
+            recent.orders.remove(&oldest);
         }
-        known.keys.push_back(key.clone());
-        known.ids.insert(key, id);
+        recent.keys.push_back(key.clone());
+        recent.orders.insert(key, id);
         true
     }
 
-    /// Nothing was accepted under `id` after all.
+    /// Removes the order `id`, which was not accepted after all.
     pub(crate) fn forget(&self, id: Uuid) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.ids.retain(|_, accepted| *accepted != id);
-        let Known { ids, keys } = &mut *known;
-        keys.retain(|key| ids.contains_key(key));
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.orders.retain(|_, accepted| *accepted != id);
+        let RecentKeys { orders, keys } = &mut *recent;
+        keys.retain(|key| orders.contains_key(key));
     }
 }
 
@@ -54,17 +58,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_key_stands_for_one_order_and_few_are_remembered() {
-        let promises = Promises::default();
+    fn a_key_belongs_to_one_order_and_the_oldest_keys_are_dropped() {
+        let accepted_keys = AcceptedKeys::default();
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        assert!(promises.note("a".to_owned(), one));
-        assert!(promises.note("a".to_owned(), one));
-        assert!(!promises.note("a".to_owned(), other));
-        promises.forget(one);
-        assert!(promises.note("a".to_owned(), other));
+        assert!(accepted_keys.record("a".to_owned(), one));
+        assert!(accepted_keys.record("a".to_owned(), one));
+        assert!(!accepted_keys.record("a".to_owned(), other));
+        accepted_keys.forget(one);
+        assert!(accepted_keys.record("a".to_owned(), other));
         for number in 0..MAX_KEYS {
-            assert!(promises.note(number.to_string(), one));
+            assert!(accepted_keys.record(number.to_string(), one));
         }
-        assert!(promises.note("a".to_owned(), one));
+        assert!(accepted_keys.record("a".to_owned(), one));
     }
 }

@@ -1,7 +1,8 @@
-//! The router: all routes, the API description, the console and the metrics endpoint.
+//! The router and the state shared by its handlers.
 //!
-//! Handlers are in [`crate::routes`]; their shared state is [`crate::state`]. Cross-cutting work is done in one layer,
-//! [`crate::middleware`].
+//! [`router`] merges the routes of [`crate::routes`] and [`crate::console`], serves `/openapi.json` and the
+//! API documentation at `/docs`, and adds the optional routes of [`FeatureFlags`]. [`RequestLayer`] wraps all
+//! of them. [`crate::main`] builds the [`AppState`] from the configuration.
 
 use std::sync::Arc;
 
@@ -24,20 +25,73 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    console,
-    middleware::RequestLayer,
-    openapi,
-    problem::Problem,
-    routes,
-    state::{App, MetricsAccess},
+    auth::Auth, console, feed::Feed, middleware::RequestLayer, openapi, problem::Problem,
+    promises::AcceptedKeys, rate_limit::RateLimit, routes,
 };
 
-/// All routes and their documentation. Cross-cutting work is done in one layer, [`crate::middleware`].
-/// Authorization under `/v1` is checked by [`crate::worker_client::WorkerClient`], through which every request
-/// to the worker goes.
-pub(crate) fn documented() -> (Router<App>, OpenApi) {
-    // Routes have complete paths: a nested router would take each URI apart and rebuild it.
-    let (router, mut document) = OpenApiRouter::with_openapi(openapi::head())
+/// Handle to the state shared by handlers; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App(Arc<AppState>);
+
+impl From<AppState> for App {
+    fn from(parts: AppState) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = AppState;
+
+    fn deref(&self) -> &AppState {
+        &self.0
+    }
+}
+
+/// State shared by handlers; see [`App`].
+pub(crate) struct AppState {
+    pub(crate) rpc: RpcClient,
+    /// Publishes orders that are accepted asynchronously (`Prefer: respond-async`).
+    pub(crate) publisher: Arc<Publisher>,
+    /// Idempotency keys of recent asynchronously accepted orders.
+    pub(crate) accepted_keys: AcceptedKeys,
+    pub(crate) auth: Auth,
+    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) feed: Feed,
+    pub(crate) shipper_webhook: Option<Arc<Webhook>>,
+    pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) features: FeatureFlags,
+    pub(crate) metrics: Metrics,
+    pub(crate) metrics_access: MetricsAccess,
+    /// Cancelled when the process receives a shutdown signal.
+    pub(crate) stopping: CancellationToken,
+}
+
+/// Access to `/metrics` on `HTTP_ADDR`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MetricsAccess {
+    /// No credential required: `HTTP_ADDR` is a loopback address.
+    Public,
+    /// Operators and admins only.
+    Operators,
+    /// Not served on `HTTP_ADDR`: `METRICS_ADDR` is set.
+    OtherAddress,
+}
+
+/// Optional routes, off by default.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FeatureFlags {
+    /// `DEBUG_API=1`: the `/debug/…` routes.
+    pub(crate) debug: bool,
+    /// `DEMO=1`: `POST /demo/reset`.
+    pub(crate) demo: bool,
+}
+
+/// All routes and the OpenAPI document that describes them. [`crate::worker_client::WorkerClient`], the
+/// extractor that every handler under `/v1` takes, checks the caller's credential.
+pub(crate) fn documented_routes() -> (Router<App>, OpenApi) {
+    // Routes have full paths: a nested router would split and rebuild the URI of every request.
+    let (router, mut document) = OpenApiRouter::with_openapi(openapi::base_document())
         .merge(routes::orders::routes())
         .merge(routes::import::routes())
         .merge(routes::products::routes())
@@ -56,38 +110,47 @@ pub(crate) fn documented() -> (Router<App>, OpenApi) {
 
 /// The complete router.
 pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
-    let (router, document) = documented();
-    let text: Arc<str> = serde_json::to_string(&document).unwrap_or_default().into();
-    // Restricts what browsers may load and run.
-    let browser = Router::from(
+    let (router, document) = documented_routes();
+    let openapi_json: Arc<str> = serde_json::to_string(&document).unwrap_or_default().into();
+    // Swagger UI needs a content security policy that allows its own scripts and styles.
+    let api_docs = Router::from(
         SwaggerUi::new("/docs")
             .config(utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none")),
     )
-    .layer(middleware::map_response(openapi::policy));
+    .layer(middleware::map_response(
+        openapi::with_content_security_policy,
+    ));
     let router = router.merge(console::routes());
-    let router = if app.metrics_access == MetricsAccess::Elsewhere {
+    let router = if app.metrics_access == MetricsAccess::OtherAddress {
         router
     } else {
-        router.route("/metrics", get(measured))
+        router.route("/metrics", get(serve_metrics))
     };
-    let router = if app.modes.debug {
+    let router = if app.features.debug {
         router.merge(routes::inspect::debug())
     } else {
         router
     };
-    let router = if app.modes.demo {
+    let router = if app.features.demo {
         router.merge(routes::inspect::demo())
     } else {
         router
     };
     let router = router
-        .route("/openapi.json", get(|| async move { described(&text) }))
+        .route(
+            "/openapi.json",
+            get(|| async move { openapi_response(&openapi_json) }),
+        )
         .with_state(app.clone())
-        .merge(browser)
-        .fallback(|| async { Problem::from(Failure::new(Code::NotFound, "no such route")) })
+        .merge(api_docs)
+        .fallback(|| async {
+            Problem::from(Failure::new(Code::NotFound, "no route has this path"))
+        })
         .method_not_allowed_fallback(|| async {
-            let failure =
-                Failure::new(Code::InvalidRequest, "this route does not take this method");
+            let failure = Failure::new(
+                Code::InvalidRequest,
+                "this route does not support the method; the Allow header lists the methods",
+            );
             Problem::with_status(failure, StatusCode::METHOD_NOT_ALLOWED).into_response()
         });
     let router = match cors {
@@ -97,8 +160,8 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
     router.layer(RequestLayer(app))
 }
 
-/// For Prometheus: what this gateway has done.
-async fn measured(
+/// Metrics in the Prometheus text format.
+async fn serve_metrics(
     State(app): State<App>,
     headers: HeaderMap,
     method: Method,
@@ -106,23 +169,30 @@ async fn measured(
     if app.metrics_access == MetricsAccess::Operators {
         let identity = app.auth.identify(&headers, &method).await?;
         if identity.role == Role::Storefront {
-            return Err(Failure::new(Code::Forbidden, "only an operator may do this").into());
+            return Err(Failure::new(
+                Code::Forbidden,
+                "only an operator or admin may read the metrics",
+            )
+            .into());
         }
     }
-    Ok(rendered(&app.metrics))
+    Ok(metrics_response(&app.metrics))
 }
 
-fn rendered(metrics: &Metrics) -> Response {
+fn metrics_response(metrics: &Metrics) -> Response {
     let text = HeaderValue::from_static(CONTENT_TYPE);
     ([(header::CONTENT_TYPE, text)], metrics.render()).into_response()
 }
 
-/// The router of `METRICS_ADDR`.
+/// The router for `METRICS_ADDR`.
 pub(crate) fn metrics_router(metrics: Metrics) -> Router {
-    Router::new().route("/metrics", get(|| async move { rendered(&metrics) }))
+    Router::new().route(
+        "/metrics",
+        get(|| async move { metrics_response(&metrics) }),
+    )
 }
 
-fn described(text: &str) -> Response {
+fn openapi_response(json_text: &str) -> Response {
     let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], text.to_owned()).into_response()
+    ([(header::CONTENT_TYPE, json)], json_text.to_owned()).into_response()
 }

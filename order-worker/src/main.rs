@@ -129,7 +129,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         trace::check(&env)?;
         let config = Config::read(&env)?;
         println!(
-            "the configuration is right: orders in {}",
+            "the configuration is valid: orders in {}",
             place(&config.database_url)
         );
         return Ok(ExitCode::SUCCESS);

@@ -1,4 +1,7 @@
-//! Token signature verification with ring, which is linked for TLS anyway. Signing is not supported.
+//! Verifies token signatures with the `ring` crate, which is linked for TLS anyway.
+//!
+//! Implements `jsonwebtoken`'s crypto provider for [`super::jwt`], so that no second cryptography library is
+//! needed. Creating signatures is not supported.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind,
@@ -17,13 +20,13 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Installs ring as jsonwebtoken's provider.
+/// Installs ring as `jsonwebtoken`'s crypto provider, once per process.
 pub(super) fn install() {
-    // An error means that it is installed already.
+    // An error means that the provider is already installed.
     let _ = PROVIDER.install_default();
 }
 
-/// A key and its algorithm.
+/// Verifies signatures with one key and algorithm.
 struct RingVerifier {
     algorithm: Algorithm,
     key: DecodingKey,
@@ -46,15 +49,23 @@ impl JwtVerifier for RingVerifier {
 }
 
 impl Verifier<Vec<u8>> for RingVerifier {
-    fn verify(&self, message: &[u8], signed: &Vec<u8>) -> Result<(), signature_traits::Error> {
-        self.check(message, signed)
+    fn verify(
+        &self,
+        message: &[u8],
+        signature_bytes: &Vec<u8>,
+    ) -> Result<(), signature_traits::Error> {
+        self.check(message, signature_bytes)
             .map_err(|_| signature_traits::Error::new())
     }
 }
 
 impl RingVerifier {
-    fn check(&self, message: &[u8], signed: &[u8]) -> Result<(), ring::error::Unspecified> {
-        let unfit = |_| ring::error::Unspecified;
+    fn check(
+        &self,
+        message: &[u8],
+        signature_bytes: &[u8],
+    ) -> Result<(), ring::error::Unspecified> {
+        let unsupported = |_| ring::error::Unspecified;
         if self.algorithm.family() == AlgorithmFamily::Hmac {
             let algorithm = match self.algorithm {
                 Algorithm::HS256 => hmac::HMAC_SHA256,
@@ -62,8 +73,8 @@ impl RingVerifier {
                 Algorithm::HS512 => hmac::HMAC_SHA512,
                 _ => return Err(ring::error::Unspecified),
             };
-            let secret = self.key.try_get_as_bytes().map_err(unfit)?;
-            return hmac::verify(&hmac::Key::new(algorithm, secret), message, signed);
+            let secret = self.key.try_get_as_bytes().map_err(unsupported)?;
+            return hmac::verify(&hmac::Key::new(algorithm, secret), message, signature_bytes);
         }
         match self.key.kind() {
             DecodingKeyKind::RsaModulusExponent { n, e } => {
@@ -76,7 +87,7 @@ impl RingVerifier {
                     Algorithm::PS512 => &signature::RSA_PSS_2048_8192_SHA512,
                     _ => return Err(ring::error::Unspecified),
                 };
-                RsaPublicKeyComponents { n, e }.verify(algorithm, message, signed)
+                RsaPublicKeyComponents { n, e }.verify(algorithm, message, signature_bytes)
             }
             DecodingKeyKind::SecretOrDer(key) => {
                 let algorithm: &dyn VerificationAlgorithm = match self.algorithm {
@@ -85,7 +96,7 @@ impl RingVerifier {
                     Algorithm::EdDSA => &signature::ED25519,
                     _ => return Err(ring::error::Unspecified),
                 };
-                UnparsedPublicKey::new(algorithm, key).verify(message, signed)
+                UnparsedPublicKey::new(algorithm, key).verify(message, signature_bytes)
             }
         }
     }

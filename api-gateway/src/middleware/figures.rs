@@ -1,11 +1,15 @@
-//! Request metrics by route; paths would be as numerous as orders.
+//! Metrics of HTTP requests: their number and duration.
+//!
+//! The label is the route's pattern, such as `/v1/orders/{id}`: paths contain ids, and would create a time
+//! series for each order. Recorded by [`crate::middleware`], served at `/metrics`.
 
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
 use metrics::{Counter, Histogram, counter, histogram};
 
-/// Metric handles of a route. Looking them up by name costs more than recording, so each thread caches them.
-struct Figures {
+/// Metric handles of a route, method and status. Each thread caches them, because looking up a handle by its
+/// labels costs more than recording a value.
+struct RouteMetrics {
     method: &'static str,
     status: u16,
     requests: Counter,
@@ -13,32 +17,33 @@ struct Figures {
 }
 
 thread_local! {
-    /// By route; the number of routes, methods and statuses is small.
-    static KNOWN: RefCell<HashMap<Box<str>, Vec<Figures>>> = RefCell::default();
+    /// Handles by route. Bounded, because the numbers of routes, methods and statuses are small.
+    static METRICS: RefCell<HashMap<Box<str>, Vec<RouteMetrics>>> = RefCell::default();
 }
 
-/// Records a response with its duration.
-pub(super) fn note(method: &'static str, route: &str, status: u16, took: Duration) {
-    KNOWN.with_borrow_mut(|known| {
-        if !known.contains_key(route) {
-            known.insert(route.into(), Vec::new());
+/// Records a response: its method, route, status and duration.
+pub(super) fn record(method: &'static str, route: &str, status: u16, duration: Duration) {
+    METRICS.with_borrow_mut(|by_route| {
+        if !by_route.contains_key(route) {
+            by_route.insert(route.into(), Vec::new());
         }
-        let Some(of_route) = known.get_mut(route) else {
+        let Some(of_route) = by_route.get_mut(route) else {
             return;
         };
-        let is_it = |figures: &Figures| figures.method == method && figures.status == status;
-        let place = of_route.iter().position(is_it).unwrap_or_else(|| {
-            of_route.push(Figures::of(method, route, status));
+        let is_same =
+            |metrics_of: &RouteMetrics| metrics_of.method == method && metrics_of.status == status;
+        let index = of_route.iter().position(is_same).unwrap_or_else(|| {
+            of_route.push(RouteMetrics::of(method, route, status));
             of_route.len() - 1
         });
-        if let Some(figures) = of_route.get(place) {
-            figures.requests.increment(1);
-            figures.seconds.record(took);
+        if let Some(metrics_of) = of_route.get(index) {
+            metrics_of.requests.increment(1);
+            metrics_of.seconds.record(duration);
         }
     });
 }
 
-impl Figures {
+impl RouteMetrics {
     fn of(method: &'static str, route: &str, status: u16) -> Self {
         let labels = [
             ("method", method.to_owned()),

@@ -1,8 +1,12 @@
-//! Parts common to many routes: errors, headers, links, credentials.
+//! Adds the parts of the OpenAPI document that many routes share: errors, headers, links and security
+//! schemes.
+//!
+//! They follow from an operation's path and method, so that [`crate::routes`] describes only what is special
+//! to a route, and no route can forget them.
 
 use serde_json::json;
 use utoipa::openapi::{
-    Content, Header, HttpMethod, ObjectBuilder, Ref, RefOr, Required, Response as Answer,
+    Content, Header, HttpMethod, ObjectBuilder, Ref, RefOr, Required, Response as OpenApiResponse,
     ResponseBuilder, Schema,
     link::Link,
     path::{Operation, Parameter, ParameterBuilder, ParameterIn},
@@ -10,7 +14,7 @@ use utoipa::openapi::{
     security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
 };
 
-/// Adds the common parts.
+/// Adds the common parts to each operation of the document.
 pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
     for (path, item) in &mut document.paths.paths {
         let operations = [
@@ -26,7 +30,7 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
             }
         }
     }
-    link(document);
+    add_links(document);
     let components = document.components.get_or_insert_default();
     for (name, scheme) in security() {
         components
@@ -40,14 +44,14 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// Links from a created resource to the operations that take its id.
-fn link(document: &mut utoipa::openapi::OpenApi) {
-    let of_one = document.paths.paths.iter().flat_map(|(path, item)| {
+/// Adds links from the 201 response of each `POST` to the operations that take the created resource's id.
+fn add_links(document: &mut utoipa::openapi::OpenApi) {
+    let item_operations = document.paths.paths.iter().flat_map(|(path, item)| {
         let operations = [&item.get, &item.post, &item.put, &item.patch, &item.delete];
         let ids = operations.into_iter().flatten();
         ids.filter_map(|operation| Some((path.clone(), operation.operation_id.clone()?)))
     });
-    let of_one: Vec<_> = of_one
+    let item_operations: Vec<_> = item_operations
         .filter(|(path, _)| path.matches('{').count() == 1)
         .collect();
     for (collection, item) in &mut document.paths.paths {
@@ -56,7 +60,7 @@ fn link(document: &mut utoipa::openapi::OpenApi) {
         else {
             continue;
         };
-        for (path, operation) in &of_one {
+        for (path, operation) in &item_operations {
             let name = path
                 .strip_prefix(&format!("{collection}/{{"))
                 .and_then(|rest| rest.split_once('}'));
@@ -71,40 +75,49 @@ fn link(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// Possible errors, and explanations where the name is not enough.
+/// The descriptions of error responses by HTTP status.
 const PROBLEMS: &[(u16, &str)] = &[
-    (400, "The request can't be read"),
-    (401, "The credential is missing or not known"),
+    (400, "The request is malformed"),
+    (401, "The credential is missing or invalid"),
     (403, "The credential does not allow this"),
-    (404, "There is no such thing, or it is another storefront's"),
-    (408, "The body did not come in time"),
+    (
+        404,
+        "The resource does not exist, or belongs to another storefront",
+    ),
+    (408, "The body was not received in time"),
     (
         409,
-        "The thing does not allow this now; the stock is gone; or the same request is under way",
+        "The state of the resource does not allow this, the stock is not sufficient, or a request with the same `Idempotency-Key` is in progress",
     ),
-    (412, "The thing is not as If-Match says; nothing was done"),
+    (
+        412,
+        "The resource does not match `If-Match`; nothing was changed",
+    ),
     (413, "The body is too large"),
-    (415, "The body is not JSON, or has a Content-Encoding"),
-    (422, "The request breaks a rule; `errors` has all of them"),
+    (
+        415,
+        "The `Content-Type` is not supported, or the body has a `Content-Encoding`",
+    ),
+    (422, "The request is invalid; `errors` lists all errors"),
     (
         429,
-        "Too many requests; Retry-After says when to come again",
+        "Too many requests; retry after the seconds in `Retry-After`",
     ),
-    (500, "A defect"),
+    (500, "An unexpected error"),
     (
         503,
-        "Certain that nothing was done; Retry-After says when to come again",
+        "The service is unavailable and nothing was changed; retry after the seconds in `Retry-After`",
     ),
     (
         504,
-        "The outcome is unknown: ask again with the same Idempotency-Key",
+        "The outcome is unknown; repeat the request with the same `Idempotency-Key`",
     ),
 ];
 
 fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation) {
     let is_api = path.starts_with("/v1/");
     let (is_read, is_post) = (*method == HttpMethod::Get, *method == HttpMethod::Post);
-    let is_of_one = path.contains('{');
+    let is_item = path.contains('{');
     let is_list =
         is_read
             && operation.parameters.iter().flatten().any(
@@ -128,7 +141,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     if is_api && !is_read {
         headers.extend([IDEMPOTENCY_KEY, IF_MATCH]);
     }
-    if is_read && is_of_one && !is_list {
+    if is_read && is_item && !is_list {
         headers.push(IF_NONE_MATCH);
     }
     let parameters = operation.parameters.get_or_insert_default();
@@ -146,7 +159,7 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     } else if is_post {
         problems.extend([400, 401, 409, 422, 500, 503, 504]);
     }
-    if is_of_one || is_post {
+    if is_item || is_post {
         problems.push(404);
     }
     if !is_read {
@@ -162,10 +175,10 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
             .entry(status.to_string())
             .or_insert(RefOr::Ref(reference));
     }
-    if is_read && is_of_one && !is_list {
+    if is_read && is_item && !is_list {
         let unchanged = ResponseBuilder::new()
-            .description("The client has this version already")
-            .header("ETag", text("The version"))
+            .description("The resource still has the `ETag` of `If-None-Match`")
+            .header("ETag", text_header("Version of the resource"))
             .build();
         responses.insert("304".to_owned(), RefOr::T(unchanged));
     }
@@ -174,30 +187,44 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
             continue;
         };
         if response.description.is_empty() {
-            "Done".clone_into(&mut response.description);
+            "Success".clone_into(&mut response.description);
         }
         let headers = &mut response.headers;
-        headers.insert("X-Request-Id".to_owned(), text("The request's id").into());
+        headers.insert(
+            "X-Request-Id".to_owned(),
+            text_header("Id of the request").into(),
+        );
         if !is_api || !status.starts_with('2') {
             continue;
         }
         if is_list {
-            headers.insert("Link".to_owned(), text("The next page").into());
+            headers.insert(
+                "Link".to_owned(),
+                text_header("Link to the next page (`rel=\"next\"`), if there is one").into(),
+            );
         }
         if status == "201" {
-            headers.insert("Location".to_owned(), text("Where it is").into());
+            headers.insert(
+                "Location".to_owned(),
+                text_header("Path of the created resource").into(),
+            );
         }
-        if status == "201" || (is_of_one && !is_list && status == "200") {
-            headers.insert("ETag".to_owned(), text("Its version").into());
+        if status == "201" || (is_item && !is_list && status == "200") {
+            headers.insert(
+                "ETag".to_owned(),
+                text_header("Version of the resource, for `If-Match` and `If-None-Match`").into(),
+            );
         }
         if !is_read {
-            let replayed = text("`true`: this answer was given before");
+            let replayed = text_header(
+                "`true` if this is the stored response to an earlier request with the same `Idempotency-Key`",
+            );
             headers.insert("Idempotent-Replayed".to_owned(), replayed.into());
         }
     }
 }
 
-/// Parameters are present or absent, never null.
+/// The schema without `null`: a query parameter is present or absent, never null.
 fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
     match schema {
         RefOr::T(Schema::Object(mut object)) => {
@@ -220,7 +247,7 @@ fn without_null(schema: RefOr<Schema>) -> RefOr<Schema> {
     }
 }
 
-fn problem(status: u16, description: &str) -> Answer {
+fn problem(status: u16, description: &str) -> OpenApiResponse {
     let schema = Ref::from_schema_name("Problem");
     let response = ResponseBuilder::new()
         .description(description)
@@ -228,52 +255,58 @@ fn problem(status: u16, description: &str) -> Answer {
             "application/problem+json",
             Content::builder().schema(Some(schema)).build(),
         )
-        .header("X-Request-Id", text("The request's id"));
+        .header("X-Request-Id", text_header("Id of the request"));
     match status {
-        401 => response.header("WWW-Authenticate", text("Bearer")),
-        429 | 503 => response.header("Retry-After", text("Seconds to wait")),
+        401 => response.header(
+            "WWW-Authenticate",
+            text_header("Authentication scheme: `Bearer`"),
+        ),
+        429 | 503 => response.header(
+            "Retry-After",
+            text_header("Seconds to wait before the next request"),
+        ),
         _ => response,
     }
     .build()
 }
 
-fn text(description: &str) -> Header {
+fn text_header(description: &str) -> Header {
     utoipa::openapi::HeaderBuilder::new()
         .schema(Some(ObjectBuilder::new().schema_type(Type::String).build()))
         .description(Some(description))
         .build()
 }
 
-/// A header that many routes take: name, description, pattern, example.
-type HeaderOf = (&'static str, &'static str, &'static str, &'static str);
+/// A request header that many routes take: name, description, pattern, example.
+type HeaderDoc = (&'static str, &'static str, &'static str, &'static str);
 
-const REQUEST_ID: HeaderOf = (
+const REQUEST_ID: HeaderDoc = (
     "X-Request-Id",
-    "Goes along with everything that is done for the request: 1 to 128 letters, digits and . _ : -; made up if it is missing or odd",
+    "Id of the request in logs, events and the response: 1 to 128 letters, digits and `. _ : -`. Generated if it is missing or invalid",
     "",
     "checkout-42",
 );
-const IDEMPOTENCY_KEY: HeaderOf = (
+const IDEMPOTENCY_KEY: HeaderDoc = (
     "Idempotency-Key",
-    "The same key and request (path, body, If-Match): the first answer again. The same key and another request: 422",
+    "Makes the request safe to repeat: the same key with the same request (path, body, `If-Match`) returns the first response. The same key with a different request fails with 422",
     "^[!-~]([ -~]{0,253}[!-~])?$",
     "cart-42",
 );
-const IF_MATCH: HeaderOf = (
+const IF_MATCH: HeaderDoc = (
     "If-Match",
-    "Only if what is changed still has one of these ETags; else 412, and nothing is done. A collection has no \
-     ETag: only * is met",
+    "Change the resource only if it has one of these `ETag`s; otherwise the request fails with 412. A \
+     collection has no `ETag`, so only `*` matches it",
     r#"^([*]|(W/)?"[!#-~]{0,40}"(, ?(W/)?"[!#-~]{0,40}"){0,9})$"#,
     "*",
 );
-const IF_NONE_MATCH: HeaderOf = (
+const IF_NONE_MATCH: HeaderDoc = (
     "If-None-Match",
-    "304 if the thing still has this ETag",
+    "Respond with 304 if the resource still has this `ETag`",
     "",
     "\"3\"",
 );
 
-fn parameter((name, description, pattern, example): HeaderOf) -> Parameter {
+fn parameter((name, description, pattern, example): HeaderDoc) -> Parameter {
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some(pattern).filter(|pattern| !pattern.is_empty()))
@@ -291,10 +324,10 @@ fn parameter((name, description, pattern, example): HeaderOf) -> Parameter {
 fn security() -> [(&'static str, SecurityScheme); 3] {
     let mut bearer = Http::new(HttpAuthScheme::Bearer);
     bearer.description =
-        Some("An API key, or a JSON Web Token with `role` and `storefront`".into());
+        Some("An API key, or a JSON Web Token with the claims `role` and `storefront`".into());
     let signature = ApiKeyValue::with_description(
         "webhook-signature",
-        "Standard Webhooks: v1,BASE64 of the HMAC-SHA256 over id, timestamp and body",
+        "Signature as specified by Standard Webhooks: `v1,BASE64` of the HMAC-SHA256 of id, timestamp and body",
     );
     [
         ("bearer", SecurityScheme::Http(bearer)),
@@ -306,7 +339,7 @@ fn security() -> [(&'static str, SecurityScheme); 3] {
             "stripe_signature",
             SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
                 "stripe-signature",
-                "t=SECONDS,v1=HEX of the HMAC-SHA256 over seconds, a point and the body",
+                "Stripe's signature: `t=SECONDS,v1=HEX` of the HMAC-SHA256 of the seconds, a dot and the body",
             ))),
         ),
     ]

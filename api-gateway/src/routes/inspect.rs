@@ -1,5 +1,7 @@
-//! Optional routes: `/debug/…` (`DEBUG_API=1`) and `POST /demo/reset` (`DEMO=1`). Not part of the API
-//! description.
+//! Optional routes, not part of the OpenAPI document.
+//!
+//! `/debug/…` shows stored data to admins (`DEBUG_API=1`), and `POST /demo/reset` resets all data to the
+//! initial state (`DEMO=1`). [`crate::app`] adds them only if they are enabled.
 
 use axum::{
     Router,
@@ -10,44 +12,45 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    input::{NoBody, Parameters, Path},
-    output::answer,
+    app::App,
+    input::{EmptyBody, Path, QueryParameters},
+    output::respond,
     problem::Problem,
     state::App,
     worker_client::WorkerClient,
 };
 
-/// Stored data, for admins.
+/// Routes that show stored data, for admins.
 pub(crate) fn debug() -> Router<App> {
     Router::new()
         .route("/debug/orders/{id}", get(order))
         .route("/debug/tables", get(tables))
 }
 
-/// Reset to the initial state, for operators.
+/// Route that resets the data to the initial state, for operators.
 pub(crate) fn demo() -> Router<App> {
     Router::new().route("/demo/reset", post(reset))
 }
 
 async fn order(
-    asker: WorkerClient,
+    worker: WorkerClient,
     Path(id): Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask("debug.order", parameters.with("id", &id)?)
+    let reply = worker
+        .call("debug.order", parameters.with("id", &id)?)
         .await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-async fn tables(asker: WorkerClient, parameters: Parameters) -> Result<Response, Problem> {
-    let told = asker
-        .ask("debug.tables", Value::Object(parameters.0))
+async fn tables(worker: WorkerClient, parameters: QueryParameters) -> Result<Response, Problem> {
+    let reply = worker
+        .call("debug.tables", Value::Object(parameters.0))
         .await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-async fn reset(asker: WorkerClient, _: NoBody) -> Result<Response, Problem> {
-    let told = asker.ask("demo.reset", json!({})).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn reset(worker: WorkerClient, _: EmptyBody) -> Result<Response, Problem> {
+    let reply = worker.call("demo.reset", json!({})).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }

@@ -89,7 +89,7 @@ fn check_config_validates_without_starting() {
         let variables = [("DATABASE_URL", database.as_str())];
         let right = program(name, &["--check-config"], &variables);
         assert!(right.status.success(), "{}", stderr_text(&right));
-        assert!(stdout_text(&right).starts_with("the configuration is right"));
+        assert!(stdout_text(&right).starts_with("the configuration is valid"));
         let refused = program(name, &["--check-config"], &[variables[0], wrong]);
         assert!(!refused.status.success());
         assert_eq!(
