@@ -15,10 +15,9 @@ use standardwebhooks::Webhook;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
-    app::FeatureFlags,
     auth::{Auth, jwt::Tokens, keys::ApiKeys},
     rate_limit::RateLimit,
-    state::Modes,
+    state::FeatureFlags,
 };
 
 /// The gateway's variables as a Markdown table, shown by `--help` and in the documentation.

@@ -3,16 +3,17 @@
 //!
 //! # Layout
 //!
-//! - [`server`]: accepts connections; [`app`]: the router and the shared state; [`config`]: configuration.
+//! - [`server`]: accepts connections; [`router`]: all routes; [`state`]: the state that handlers share; [`config`]: configuration.
 //! - [`middleware`]: work common to all requests; [`request_id`], [`trace`]: ids for logs and traces.
 //! - [`routes`]: handlers, one file per resource; [`openapi`]: the API document.
 //! - [`input`], [`headers`]: parse requests; [`output`], [`problem`]: build responses and errors.
-//! - [`worker_client`]: authenticates the caller and sends RPC requests to the worker; [`promises`]:
+//! - [`worker_client`]: authenticates the caller and sends RPC requests to the worker; [`accepted_keys`]:
 //!   idempotency keys of asynchronously accepted orders.
 //! - [`auth`]: API keys, tokens and sessions; [`rate_limit`]: limits for each credential.
 //! - [`feed`], [`listeners`]: live events and their listeners.
 //! - [`console`]: the web console.
 
+mod accepted_keys;
 mod auth;
 mod config;
 mod console;
@@ -24,7 +25,7 @@ mod middleware;
 mod openapi;
 mod output;
 mod problem;
-mod promises;
+
 mod rate_limit;
 mod request_id;
 mod router;
@@ -34,27 +35,28 @@ mod state;
 mod trace;
 mod worker_client;
 
-use std::{future::pending, io, process::ExitCode, sync::Arc, time::Duration};
+use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
 
+use accepted_keys::AcceptedKeys;
 use anyhow::Context;
-use app::{App, AppState, MetricsAccess, metrics_router, router};
-use clap::{CommandFactory, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::{Parser, Subcommand};
 use config::Config;
 use feed::Feed;
-use promises::AcceptedKeys;
+use router::{metrics_router, router};
 use shared::{
     amqp::{
         connection::Broker,
         publisher::{self, Publisher},
         rpc_client::RpcClient,
     },
-    config::{Env, describe},
-    health,
+    command_line::{
+        CommonCommand, CommonOptions, after_help, check_config, exit_code, install_tls,
+    },
+    config::Env,
     metrics::Metrics,
     shutdown, telemetry,
 };
-use state::{App, MetricsAccess, Parts};
+use state::{App, AppState, MetricsAccess};
 use tokio::{net::TcpListener, time};
 
 /// jemalloc, because the gateway mostly allocates and frees small objects on a few threads.
@@ -78,11 +80,10 @@ const DRAIN_TIME: Duration = Duration::from_secs(3);
 /// Configured by the environment variables listed below. Stores no data: any number of instances can run, and
 /// any of them can be stopped. On SIGTERM and SIGINT it finishes the requests in flight.
 #[derive(Parser)]
-#[command(version, after_long_help = after_help())]
+#[command(version, after_long_help = after_help(config::ENVIRONMENT, EXIT_STATUS))]
 struct Arguments {
-    /// Check the configuration and exit
-    #[arg(long)]
-    check_config: bool,
+    #[command(flatten)]
+    options: CommonOptions,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -91,66 +92,29 @@ struct Arguments {
 enum Command {
     /// Serve HTTP requests until SIGTERM or SIGINT (the default)
     Serve,
-    /// Check whether the gateway at `HTTP_ADDR` is ready; exit with 0 if it is, otherwise with 1
-    Health,
-    /// Print a shell completion script to standard output
-    Completions {
-        /// Shell to print the script for
-        shell: Shell,
-    },
+    #[command(flatten)]
+    Common(CommonCommand),
 }
 
-fn after_help() -> String {
-    format!(
-        "{}\nExit status: 0 on success, 1 on failure, 2 if the arguments are invalid.",
-        describe(config::ENVIRONMENT)
-    )
-}
+const EXIT_STATUS: &str =
+    "Exit status: 0 on success, 1 on failure, 2 if the arguments are invalid.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    install_tls();
     let result = match arguments.command {
-        _ if arguments.check_config => check_config(),
+        _ if arguments.options.check_config => check_config(|env| {
+            let address = Config::read(env)?.http_addr;
+            Ok(format!("the gateway would listen on {address}"))
+        }),
         None | Some(Command::Serve) => run().await,
-        Some(Command::Health) => check_health().await,
-        Some(Command::Completions { shell }) => {
-            let mut command = Arguments::command();
-            let name = command.get_name().to_owned();
-            clap_complete::generate(shell, &mut command, name, &mut io::stdout());
-            Ok(())
-        }
+        Some(Command::Common(command)) => command.run::<Arguments>(config::http_addr).await,
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("api-gateway: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn check_health() -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    health::check_ready(config::http_addr(&Env::from_process())?).await
-}
-
-fn check_config() -> anyhow::Result<()> {
-    let env = Env::from_process();
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    telemetry::check(&env)?;
-    shared::trace::check(&env)?;
-    let config = Config::read(&env)?;
-    println!(
-        "the configuration is valid: the gateway would listen on {}",
-        config.http_addr
-    );
-    Ok(())
+    exit_code("api-gateway", result.map(|()| ExitCode::SUCCESS), 1)
 }
 
 async fn run() -> anyhow::Result<()> {
-    // TLS provider for the broker and for fetching JSON Web Key Sets.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let env = Env::from_process();
     telemetry::init(&env)?;
     let config = Config::read(&env)?;
@@ -172,7 +136,7 @@ async fn run() -> anyhow::Result<()> {
     tracing::info!(%address, "api-gateway listens on http://{address}");
 
     let metrics = Metrics::install().context("can't start recording metrics")?;
-    tokio::spawn(metrics.clone().keep_up());
+    tokio::spawn(metrics.clone().run_upkeep());
     if let Some(metrics_addr) = config.metrics_addr {
         let listener = TcpListener::bind(metrics_addr)
             .await

@@ -2,9 +2,9 @@
 //! compression, error bodies (also after a panic), and common response headers.
 //!
 //! Handlers get the [`RequestContext`] from the request's extensions. They return a [`Problem`]; this layer
-//! writes its body. [`crate::app`] installs the layer; `figures` records the metrics.
+//! writes its body. [`crate::state`] installs the layer; `request_metrics` records the metrics.
 
-mod figures;
+mod request_metrics;
 
 use std::{
     convert::Infallible,
@@ -262,7 +262,7 @@ impl InFlightRequest {
         }
         let (status, duration) = (response.status().as_u16(), started_at.elapsed());
         let route = route.as_ref().map_or("none", MatchedPath::as_str);
-        figures::record(method_label(&method), route, status, duration);
+        request_metrics::record(method_label(&method), route, status, duration);
         if let Some(span) = span {
             record_response(span, id, status);
         }

@@ -4,7 +4,7 @@
 //! in `shared`. [`complete`] adds the parts that many routes share: errors, headers, links and security
 //! schemes.
 
-mod complete;
+mod common_parts;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use shared::{
 };
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
-pub(crate) use self::complete::complete;
+pub(crate) use self::common_parts::complete;
 
 /// The document without its routes: title, tags and the schemas of errors.
 pub(crate) fn base_document() -> utoipa::openapi::OpenApi {

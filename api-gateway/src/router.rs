@@ -1,8 +1,8 @@
-//! The router and the state shared by its handlers.
+//! The router: all routes, the API description, the console and the metrics endpoint.
 //!
 //! [`router`] merges the routes of [`crate::routes`] and [`crate::console`], serves `/openapi.json` and the
-//! API documentation at `/docs`, and adds the optional routes of [`FeatureFlags`]. [`RequestLayer`] wraps all
-//! of them. [`crate::main`] builds the [`AppState`] from the configuration.
+//! API documentation at `/docs`, and adds the optional routes of [`FeatureFlags`](crate::state::FeatureFlags). [`RequestLayer`] wraps all
+//! of them. Handlers share [`crate::state`].
 
 use std::sync::Arc;
 
@@ -25,67 +25,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    auth::Auth, console, feed::Feed, middleware::RequestLayer, openapi, problem::Problem,
-    promises::AcceptedKeys, rate_limit::RateLimit, routes,
+    console,
+    middleware::RequestLayer,
+    openapi,
+    problem::Problem,
+    routes,
+    state::{App, MetricsAccess},
 };
-
-/// Handle to the state shared by handlers; cheap to clone.
-#[derive(Clone)]
-pub(crate) struct App(Arc<AppState>);
-
-impl From<AppState> for App {
-    fn from(parts: AppState) -> Self {
-        Self(Arc::new(parts))
-    }
-}
-
-impl Deref for App {
-    type Target = AppState;
-
-    fn deref(&self) -> &AppState {
-        &self.0
-    }
-}
-
-/// State shared by handlers; see [`App`].
-pub(crate) struct AppState {
-    pub(crate) rpc: RpcClient,
-    /// Publishes orders that are accepted asynchronously (`Prefer: respond-async`).
-    pub(crate) publisher: Arc<Publisher>,
-    /// Idempotency keys of recent asynchronously accepted orders.
-    pub(crate) accepted_keys: AcceptedKeys,
-    pub(crate) auth: Auth,
-    pub(crate) rate_limit: Option<RateLimit>,
-    pub(crate) feed: Feed,
-    pub(crate) shipper_webhook: Option<Arc<Webhook>>,
-    pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
-    pub(crate) request_timeout: Duration,
-    pub(crate) features: FeatureFlags,
-    pub(crate) metrics: Metrics,
-    pub(crate) metrics_access: MetricsAccess,
-    /// Cancelled when the process receives a shutdown signal.
-    pub(crate) stopping: CancellationToken,
-}
-
-/// Access to `/metrics` on `HTTP_ADDR`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MetricsAccess {
-    /// No credential required: `HTTP_ADDR` is a loopback address.
-    Public,
-    /// Operators and admins only.
-    Operators,
-    /// Not served on `HTTP_ADDR`: `METRICS_ADDR` is set.
-    OtherAddress,
-}
-
-/// Optional routes, off by default.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FeatureFlags {
-    /// `DEBUG_API=1`: the `/debug/…` routes.
-    pub(crate) debug: bool,
-    /// `DEMO=1`: `POST /demo/reset`.
-    pub(crate) demo: bool,
-}
 
 /// All routes and the OpenAPI document that describes them. [`crate::worker_client::WorkerClient`], the
 /// extractor that every handler under `/v1` takes, checks the caller's credential.
@@ -127,12 +73,12 @@ pub(crate) fn router(app: App, cors: Option<CorsLayer>) -> Router {
         router.route("/metrics", get(serve_metrics))
     };
     let router = if app.features.debug {
-        router.merge(routes::inspect::debug())
+        router.merge(routes::debug::debug())
     } else {
         router
     };
     let router = if app.features.demo {
-        router.merge(routes::inspect::demo())
+        router.merge(routes::debug::demo())
     } else {
         router
     };

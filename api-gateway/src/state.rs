@@ -13,62 +13,62 @@ use shared::{
 use standardwebhooks::Webhook;
 use tokio_util::sync::CancellationToken;
 
-use crate::{auth::Auth, feed::Feed, promises::Promises, rate_limit::RateLimit};
+use crate::{accepted_keys::AcceptedKeys, auth::Auth, feed::Feed, rate_limit::RateLimit};
 
-/// State shared by handlers; cloning copies a handle only.
+/// Handle to the state shared by handlers; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct App(Arc<Parts>);
+pub(crate) struct App(Arc<AppState>);
 
-impl From<Parts> for App {
-    fn from(parts: Parts) -> Self {
+impl From<AppState> for App {
+    fn from(parts: AppState) -> Self {
         Self(Arc::new(parts))
     }
 }
 
 impl Deref for App {
-    type Target = Parts;
+    type Target = AppState;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &AppState {
         &self.0
     }
 }
 
-/// See [`App`].
-pub(crate) struct Parts {
+/// State shared by handlers; see [`App`].
+pub(crate) struct AppState {
     pub(crate) rpc: RpcClient,
-    /// Publishes orders that are accepted asynchronously.
+    /// Publishes orders that are accepted asynchronously (`Prefer: respond-async`).
     pub(crate) publisher: Arc<Publisher>,
-    /// Keys under which orders were accepted that way.
-    pub(crate) promises: Promises,
+    /// Idempotency keys of recent asynchronously accepted orders.
+    pub(crate) accepted_keys: AcceptedKeys,
     pub(crate) auth: Auth,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) feed: Feed,
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
-    pub(crate) modes: Modes,
+    pub(crate) features: FeatureFlags,
     pub(crate) metrics: Metrics,
     pub(crate) metrics_access: MetricsAccess,
-    /// Cancelled when the gateway is asked to stop.
+    /// Cancelled when the process receives a shutdown signal.
     pub(crate) stopping: CancellationToken,
 }
 
-/// Access to `/metrics` at the API's address.
+/// Access to `/metrics` on `HTTP_ADDR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MetricsAccess {
-    /// Everybody: the address is a loopback one.
-    Everybody,
-    /// Operators and admins.
+    /// No credential required: `HTTP_ADDR` is a loopback address.
+    Public,
+    /// Operators and admins only.
     Operators,
-    /// No access: metrics have an address of their own.
-    Elsewhere,
+    /// Not served on `HTTP_ADDR`: `METRICS_ADDR` is set.
+    OtherAddress,
 }
 
-/// What is there only when it is asked for.
+/// Optional routes, off by default.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Modes {
-    /// `DEBUG_API=1`
+pub(crate) struct FeatureFlags {
+    /// `DEBUG_API=1`: the `/debug/…` routes.
     pub(crate) debug: bool,
-    /// `DEMO=1`
+    /// `DEMO=1`: `POST /demo/reset`.
     pub(crate) demo: bool,
 }

@@ -24,11 +24,11 @@ pub struct CommonOptions {
 /// Subcommands of both programs.
 #[derive(Debug, Subcommand)]
 pub enum CommonCommand {
-    /// Check whether the program that runs on this machine is ready; exit 0 if it is
+    /// Check whether the program that runs on this machine is ready; exit with 0 if it is, otherwise with 1
     Health,
     /// Print a shell completion script to standard output
     Completions {
-        /// The shell
+        /// Shell to print the script for
         shell: Shell,
     },
 }
@@ -43,7 +43,7 @@ impl CommonCommand {
         health_addr: impl FnOnce(&Env) -> anyhow::Result<SocketAddr>,
     ) -> anyhow::Result<()> {
         match self {
-            Self::Health => health::ask(health_addr(&Env::from_process())?).await,
+            Self::Health => health::check_ready(health_addr(&Env::from_process())?).await,
             Self::Completions { shell } => {
                 let mut command = C::command();
                 let name = command.get_name().to_owned();
@@ -69,7 +69,9 @@ pub fn install_tls() {
 ///
 /// # Errors
 /// Names the variable that is wrong.
-pub fn check_config<T: Display>(read: impl FnOnce(&Env) -> anyhow::Result<T>) -> anyhow::Result<()> {
+pub fn check_config<T: Display>(
+    read: impl FnOnce(&Env) -> anyhow::Result<T>,
+) -> anyhow::Result<()> {
     let env = Env::from_process();
     telemetry::check(&env)?;
     trace::check(&env)?;

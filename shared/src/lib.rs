@@ -20,11 +20,13 @@
 //! - [`page`]: pagination of lists. [`etag`]: entity tags and preconditions.
 //! - [`amqp`]: the only module that uses lapin: topology, connection, RPC, consumer, publisher.
 //! - [`config`]: environment variables. [`telemetry`]: logs. [`trace`]: traces. [`metrics`]: metrics.
+//! - [`command_line`]: options and subcommands of both programs.
 //! - [`health`]: health probe of a running program.
 //! - [`shutdown`]: one cancellation token from SIGTERM to every task.
 
 pub mod amqp;
 pub mod body;
+pub mod command_line;
 pub mod config;
 pub mod customer;
 pub mod dead_letter;

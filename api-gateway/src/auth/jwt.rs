@@ -30,7 +30,7 @@ use shared::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Identity, ring, unauthenticated};
+use super::{Identity, token_crypto, unauthenticated};
 
 /// Maximum length of a token in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -109,7 +109,7 @@ impl Tokens {
         audience: Option<String>,
         issuer: Option<String>,
     ) -> Self {
-        ring::install();
+        token_crypto::install();
         Self(Arc::new(Inner {
             source: KeySource::Secret(DecodingKey::from_secret(secret.as_bytes())),
             audience,
@@ -126,7 +126,7 @@ impl Tokens {
         audience: Option<String>,
         issuer: Option<String>,
     ) -> anyhow::Result<Self> {
-        ring::install();
+        token_crypto::install();
         let client = Client::builder()
             .redirect(Policy::limited(3))
             .timeout(FETCH_TIMEOUT)

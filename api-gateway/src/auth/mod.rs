@@ -7,8 +7,8 @@
 
 pub(crate) mod jwt;
 pub(crate) mod keys;
-mod ring;
 mod session;
+mod token_crypto;
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 

@@ -18,7 +18,6 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
     openapi::{PageParameters, StorefrontParameter},
     output::{CursorParameter, respond},

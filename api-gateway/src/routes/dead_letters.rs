@@ -16,7 +16,6 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
     openapi::{PageParameters, Settled},
     output::{CursorParameter, respond},

@@ -26,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     feed::{Feed, ListenerFilter, ListenerGuard, empty_page_position, is_unknown_position},
     input::{QueryParameters, Uri},
     openapi::EventParameters,

@@ -7,10 +7,10 @@
 
 pub(crate) mod customers;
 pub(crate) mod dead_letters;
+pub(crate) mod debug;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod import;
-pub(crate) mod inspect;
 pub(crate) mod orders;
 pub(crate) mod products;
 pub(crate) mod retries;

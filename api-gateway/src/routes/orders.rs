@@ -25,7 +25,6 @@ use tokio::time::{self, Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
     openapi::{
         Accepted, DeletedParameter, OrderParameters, PageParameters, ShipmentEvent,

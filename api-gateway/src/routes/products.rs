@@ -17,7 +17,6 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
     openapi::{DeletedParameter, PageParameters},
     output::{CursorParameter, respond},

@@ -12,7 +12,6 @@ use shared::stats::Stats;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
     input::QueryParameters,
     openapi::{DaysParameter, StorefrontParameter},
     output::respond,

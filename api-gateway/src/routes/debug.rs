@@ -1,7 +1,7 @@
 //! Optional routes, not part of the OpenAPI document.
 //!
 //! `/debug/…` shows stored data to admins (`DEBUG_API=1`), and `POST /demo/reset` resets all data to the
-//! initial state (`DEMO=1`). [`crate::app`] adds them only if they are enabled.
+//! initial state (`DEMO=1`). [`crate::state`] adds them only if they are enabled.
 
 use axum::{
     Router,
@@ -12,7 +12,6 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    app::App,
     input::{EmptyBody, Path, QueryParameters},
     output::respond,
     problem::Problem,

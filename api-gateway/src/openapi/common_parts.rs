@@ -147,27 +147,13 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
     let parameters = operation.parameters.get_or_insert_default();
     parameters.extend(headers.into_iter().map(parameter).map(RefOr::T));
 
-    let mut problems = Vec::new();
-    if is_api {
-        problems.extend([400, 401, 403, 422, 429, 500, 503, 504]);
-        if operation.security.is_none() {
-            operation.security = Some(vec![utoipa::openapi::security::SecurityRequirement::new(
-                "bearer",
-                Vec::<String>::new(),
-            )]);
-        }
-    } else if is_post {
-        problems.extend([400, 401, 409, 422, 500, 503, 504]);
+    if is_api && operation.security.is_none() {
+        operation.security = Some(vec![utoipa::openapi::security::SecurityRequirement::new(
+            "bearer",
+            Vec::<String>::new(),
+        )]);
     }
-    if is_item || is_post {
-        problems.push(404);
-    }
-    if !is_read {
-        problems.extend([408, 409, 413, 415]);
-        if is_api {
-            problems.push(412);
-        }
-    }
+    let problems = problem_statuses(is_api, is_item, is_read, is_post);
     let responses = &mut operation.responses.responses;
     for status in problems {
         let reference = Ref::from_response_name(format!("Problem{status}"));
@@ -222,6 +208,26 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
             headers.insert("Idempotent-Replayed".to_owned(), replayed.into());
         }
     }
+}
+
+/// The statuses of the problems that an operation can answer with.
+fn problem_statuses(is_api: bool, is_item: bool, is_read: bool, is_post: bool) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    if is_api {
+        statuses.extend([400, 401, 403, 422, 429, 500, 503, 504]);
+    } else if is_post {
+        statuses.extend([400, 401, 409, 422, 500, 503, 504]);
+    }
+    if is_item || is_post {
+        statuses.push(404);
+    }
+    if !is_read {
+        statuses.extend([408, 409, 413, 415]);
+        if is_api {
+            statuses.push(412);
+        }
+    }
+    statuses
 }
 
 /// The schema without `null`: a query parameter is present or absent, never null.
