@@ -29,9 +29,9 @@ use crate::{
     },
     relay::{self, spawn},
     retries::Retries,
-    rpc::{FeedNotifier, Modes, Rpc},
+    rpc::{FeedNotifier, OptionalFeatures, Rpc},
     stats::{self, Latencies, WorkerStats},
-    steps::{Partners, Steps},
+    steps::{Providers, Steps},
     store::{self, Store},
     webhooks::{WebhookDispatcher, attempt::Sender},
 };
@@ -292,15 +292,15 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             brokers.sending.clone(),
             brokers.trying.clone(),
         )),
-        news: FeedNotifier::new(news, stop.clone()),
-        guard: config.webhooks,
-        insight,
-        modes: Modes {
+        feed_notifier: FeedNotifier::new(news, stop.clone()),
+        url_policy: config.webhooks,
+        worker_stats: insight,
+        features: OptionalFeatures {
             demo: config.demo.then(|| sandbox.clone()),
             debug: config.debug,
         },
     };
-    let partners = Partners {
+    let providers = Providers {
         payments: Payments {
             sandbox: SandboxPayments::new(sandbox),
             stripe,
@@ -310,7 +310,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let steps = Steps::new(
         store.clone(),
         engine.clone(),
-        partners,
+        providers,
         Arc::clone(&publisher),
         latencies,
     );

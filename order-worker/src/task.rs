@@ -5,11 +5,11 @@
 //! A task that is interrupted has no recorded result; the client asks again under the same key, and the
 //! task, which is safe to repeat, goes on.
 
-use shared::outcome::{Code, Failure, Json, Told};
+use shared::outcome::{Code, Failure, Json, RpcReply};
 
 use crate::{
     dead_letters::CommandContext,
-    domain::command::{Action, Answer, Command, Trust},
+    domain::command::{Action, Command, KeyOrigin, ResourceRef},
     engine::Engine,
 };
 
@@ -21,11 +21,11 @@ use crate::{
 pub(crate) async fn run(
     engine: &Engine,
     asking: &CommandContext,
-    target: Option<Answer>,
+    target: Option<ResourceRef>,
     task: impl Future<Output = Result<Json, Failure>>,
-) -> Result<Told, Failure> {
+) -> Result<RpcReply, Failure> {
     let key = asking.idempotency.as_ref();
-    let key = key.filter(|key| key.trust == Trust::Client);
+    let key = key.filter(|key| key.key_origin == KeyOrigin::Client);
     if key.is_none() && asking.if_match.is_none() {
         return Ok(task.await.into());
     }

@@ -158,9 +158,9 @@ proptest! {
         }
         // What came back is given back, as far as it was paid for.
         let refunded = order.payment.refunded + order.refund_written_off;
-        prop_assert!(is_dead || refunded >= order.returned().min(order.payment.captured));
+        prop_assert!(is_dead || refunded >= order.returned_value().min(order.payment.captured));
         // Goods that left without money are an operator's business, until that is written off.
-        prop_assert!(is_dead || order.orders_with_failing_payments() == 0, "{:?}", order);
+        prop_assert!(is_dead || order.uncollectable_shipped() == 0, "{:?}", order);
         ends(&mut shop, id);
     }
 }
@@ -256,7 +256,7 @@ fn a_discarded_capture_is_not_taken_with_the_rest() {
             (order.payment.captured, shop.provider[&id].captured),
             (300, 300)
         );
-        assert_eq!(order.orders_with_failing_payments(), 0);
+        assert_eq!(order.uncollectable_shipped(), 0);
         shop.check_settled();
         // Unpaid items are not refunded.
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
@@ -289,7 +289,7 @@ fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
         shop.notify(id);
         shop.run_until_settled();
         assert_eq!(shop.dead(), [], "it was told once");
-        assert_eq!(shop.world.orders[&id].orders_with_failing_payments(), 0);
+        assert_eq!(shop.world.orders[&id].uncollectable_shipped(), 0);
         let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
         shop.ask("shipment.create", orders_with_failing_payments)
             .unwrap();
@@ -342,11 +342,11 @@ fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
         assert_eq!(shop.dead(), [capture]);
         let order = &shop.world.orders[&id];
         assert_eq!(
-            (order.payment.captured, order.orders_with_failing_payments()),
+            (order.payment.captured, order.uncollectable_shipped()),
             (250, 150)
         );
         shop.discard_dead();
-        assert_eq!(shop.world.orders[&id].orders_with_failing_payments(), 0);
+        assert_eq!(shop.world.orders[&id].uncollectable_shipped(), 0);
         shop.check_settled();
     }
 }
@@ -359,8 +359,12 @@ fn a_goodwill_refund_is_not_taken_off_a_later_returns_refund() {
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Refund(50));
     shop.run_until_settled();
-    let shipment = shop.world.orders[&id].left().last().unwrap().clone();
-    let value = shop.world.orders[&id].value(&shipment.items);
+    let shipment = shop.world.orders[&id]
+        .shipped_shipments()
+        .last()
+        .unwrap()
+        .clone();
+    let value = shop.world.orders[&id].value_of(&shipment.items);
     let news = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
     shop.ask("shipment.update", news).unwrap();
     shop.run_until_settled();
@@ -391,7 +395,7 @@ fn an_order_whose_shipments_came_back_or_were_lost_and_refunded_is_over() {
         // Not before the money is back.
         shop.ask("order.delete", delete.clone()).unwrap_err();
         shop.run_until_settled();
-        assert!(shop.world.orders[&id].is_over());
+        assert!(shop.world.orders[&id].is_closed());
         shop.operate(Action::RedactOrder(id)).unwrap();
         assert_eq!(shop.facts(id).last(), Some(&"order.redacted"));
         shop.ask("order.delete", delete).unwrap();
@@ -519,7 +523,7 @@ fn returned_items_are_restocked_and_refunded() {
         shop.run_until_settled();
     }
     let on_hand = |sku: &str| -> i64 {
-        let shelves = &shop.world.shelves[&sku.parse().unwrap()];
+        let shelves = &shop.world.stock_levels[&sku.parse().unwrap()];
         shelves.values().map(|shelf| shelf.on_hand).sum()
     };
     assert_eq!((on_hand("A"), on_hand("B")), (3, 2));

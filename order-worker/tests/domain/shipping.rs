@@ -40,7 +40,7 @@ impl Shop {
     }
 
     fn shelf(&self, sku: &str, warehouse: &str) -> (i64, i64) {
-        let shelf = self.world.shelves[&sku.parse().unwrap()][&warehouse.parse().unwrap()];
+        let shelf = self.world.stock_levels[&sku.parse().unwrap()][&warehouse.parse().unwrap()];
         (shelf.on_hand, shelf.reserved)
     }
 }
@@ -80,7 +80,7 @@ fn an_update_about_an_unknown_shipment_or_number_changes_nothing() {
             assert_eq!(failure.code, Code::NotFound, "{kind} {named}: {failure}");
         }
         // A number beside an id is not another shipment's.
-        let left = before.left().next().unwrap();
+        let left = before.shipped_shipments().next().unwrap();
         let named = json!({"shipment_id": left.id, "tracking_number": "TB"});
         let failure = shop.told(id, kind, named).unwrap_err();
         assert_eq!(failure.code, Code::InvalidRequest, "{kind}: {failure}");
@@ -246,7 +246,7 @@ fn a_label_is_withdrawn_and_what_was_in_it_leaves_otherwise() {
     assert_eq!(shop.shelf("A", "east"), (9, 3));
     let order = shop.ship(id, json!({"tracking_number": "T2"})).unwrap();
     assert_eq!(order["status"], "shipped");
-    let left = shop.only(id).left().next().unwrap().id;
+    let left = shop.only(id).shipped_shipments().next().unwrap().id;
     let late = json!({"id": id, "shipment_id": left});
     let failure = shop.ask("shipment.cancel", late).unwrap_err();
     assert_eq!(failure.code, Code::InvalidState);
@@ -362,7 +362,7 @@ fn goods_leave_the_warehouse_that_is_named() {
         (shop.shelf("A", "east"), shop.shelf("A", "west")),
         ((0, 0), (5, 4))
     );
-    let left = shop.only(id).left().flat_map(|one| &one.items);
+    let left = shop.only(id).shipped_shipments().flat_map(|one| &one.items);
     let left: Vec<_> = left
         .map(|item| (item.warehouse.as_str(), item.quantity.get()))
         .collect();
@@ -513,7 +513,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: &RandomAction) {
         RandomAction::CancelRemaining => {
             let done = shop.ask("order.cancel_remaining", json!({"id": id}));
             let is_in_parts = before.status == OrderStatus::Processing
-                && before.left().next().is_some()
+                && before.shipped_shipments().next().is_some()
                 && !before.held.is_empty();
             assert_eq!(
                 done.is_ok(),

@@ -229,14 +229,14 @@ impl Shop {
         let mut orders = self.world.orders.clone();
         orders.retain(|id, _| needs.orders.contains(id));
         let skus = needs.skus(&orders);
-        let mut others = std::mem::take(&mut self.world.shelves);
+        let mut others = std::mem::take(&mut self.world.stock_levels);
         for sku in &skus {
             self.world
-                .shelves
+                .stock_levels
                 .extend(others.remove(sku).map(|shelves| (sku.clone(), shelves)));
         }
         let told = carry_out(&mut self.world, command, &rules, &mut stamp);
-        self.world.shelves.append(&mut others);
+        self.world.stock_levels.append(&mut others);
         self.events.append(&mut self.world.dirty.events);
         self.check();
         told
@@ -253,8 +253,8 @@ impl Shop {
         };
         let result = match mode {
             ProviderMode::TransientError => busy,
-            ProviderMode::NoFreeSlot => StepResult::PutOff {
-                why: "no room".to_owned(),
+            ProviderMode::NoFreeSlot => StepResult::Postponed {
+                reason: "no room".to_owned(),
             },
             ProviderMode::LosesResponse => {
                 self.respond_as_provider(&key.step, &order, mode);
@@ -328,9 +328,9 @@ impl Shop {
                 }
             }
             Step::VoidPayment if held.captured > 0 => {
-                StepResult::Stands(payment_state(order, held))
+                StepResult::PaymentState(payment_state(order, held))
             }
-            Step::CheckPayment => StepResult::Stands(payment_state(order, held)),
+            Step::CheckPayment => StepResult::PaymentState(payment_state(order, held)),
             Step::VoidPayment => {
                 held.is_voided = true;
                 held.awaits_action = false;
@@ -345,17 +345,17 @@ impl Shop {
                     "{asked}: {due:?}"
                 );
                 if held.is_voided || (held.is_closed && asked > held.captured) {
-                    return StepResult::Stands(payment_state(order, held));
+                    return StepResult::PaymentState(payment_state(order, held));
                 }
                 assert_eq!(held.authorizations, 1, "captured what is not held");
-                let is_last = order.has_all_left();
+                let is_last = order.has_nothing_to_ship();
                 if self.captures_in_parts || is_last || asked == held.amount {
                     held.captured = held.captured.max(asked);
                     held.is_closed |= is_last && held.captured > 0;
                 }
                 StepResult::Captured {
                     amount: held.captured,
-                    asked,
+                    requested: asked,
                     is_last,
                 }
             }
@@ -370,12 +370,12 @@ impl Shop {
                     amount: held.refunded,
                 }
             }
-            Step::RequestShipment(warehouse) => StepResult::Announced {
+            Step::RequestShipment(warehouse) => StepResult::LabelCreated {
                 carrier: "sandbox".to_owned(),
                 tracking_number: format!("{}-{warehouse}", order.number),
             },
-            Step::CancelShipment(_) => StepResult::Withdrawn,
-            Step::ExpireOrder | Step::ReserveStock => StepResult::TimeIsUp,
+            Step::CancelShipment(_) => StepResult::LabelCancelled,
+            Step::ExpireOrder | Step::ReserveStock => StepResult::NoExternalCall,
         }
     }
 
@@ -515,10 +515,10 @@ impl Shop {
                 );
             }
         }
-        for (sku, shelves) in &self.world.shelves {
+        for (sku, shelves) in &self.world.stock_levels {
             for (warehouse, shelf) in shelves {
                 assert!(
-                    shelf.is_sound(),
+                    shelf.is_valid(),
                     "oversold: {sku} in {warehouse}: {shelf:?}"
                 );
                 let held = held.get(&(sku, warehouse)).copied().unwrap_or_default();
@@ -601,7 +601,7 @@ impl Due {
         let mut written_off = 0;
         for event in history {
             match &event.fact {
-                EventData::ShipmentShipped { items, .. } => due.capture += order.value(items),
+                EventData::ShipmentShipped { items, .. } => due.capture += order.value_of(items),
                 EventData::PaymentCaptured { amount, .. } => {
                     captured += amount;
                     let restored = written_off.min(captured - due.capture).max(0);
@@ -656,7 +656,7 @@ fn payment_state(order: &Order, held: &ProviderPayment) -> PaymentState {
     };
     PaymentState {
         reference: format!("ref-{}", order.number),
-        hold,
+        authorization: hold,
         captured: held.captured,
         refunded: held.refunded,
         is_closed: held.is_voided || held.is_closed || held.captured == held.amount,

@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, mem};
 
 use order_worker::domain::{
-    command::{Action, Command, Idempotency, StepResult, Trust},
+    command::{Action, Command, Idempotency, KeyOrigin, StepResult},
     step::{StepKey, StepRow},
 };
 use serde_json::json;
@@ -167,17 +167,17 @@ impl Simulation {
             return;
         }
         client.has_asked = true;
-        let trust = if client.has_key {
-            Trust::Client
+        let key_origin = if client.has_key {
+            KeyOrigin::Client
         } else {
-            Trust::Message
+            KeyOrigin::Message
         };
         self.requests.push(RequestMessage {
             client: number,
             idempotency: Idempotency {
                 key: format!("client-{number}"),
                 fingerprint: String::new(),
-                trust,
+                key_origin,
             },
         });
     }
