@@ -35,7 +35,8 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Delay between attempts while the database is unavailable: doubles from the first to the second.
+/// Shortest and longest delay between attempts while the database is unavailable; it doubles after each
+/// attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Decides and commits batches.

@@ -50,8 +50,8 @@ const MAX_BATCH: usize = 256;
 const MAX_QUEUED: usize = 8192;
 /// Step results older than this are no longer delayed in favour of requests.
 const LATE_AFTER: SignedDuration = SignedDuration::from_secs(10);
-/// Failures are reported before the deadline of the caller, so that the reply still arrives: earlier by this
-/// fraction of the remaining time, and at most by the second value.
+/// Failures are reported before the deadline of the caller, so that the reply still arrives: earlier by the
+/// remaining time divided by the first value, and at most by the second value.
 const REPLY_MARGIN: (u32, Duration) = (8, Duration::from_millis(300));
 
 /// Accepts commands. Clones share one engine, which ends with its last clone.

@@ -73,7 +73,7 @@ const MAX_LOADS: usize = 16;
 /// Timeout of a provider call. Together with the wait for a permit, shorter than the lease of a step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Delay between attempts while the database is unavailable.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Header of a dead letter with the worker's reason.
 pub const DEAD_LETTER_REASON: &str = "dead_letter_reason";
 /// Maximum time for which a message waits for an unavailable database before it is requeued. Requeueing
@@ -151,7 +151,7 @@ impl Steps {
             if delivery.is_alone && matches!(read, Some((_, None))) {
                 delivery.receipt.ack_now().await;
             }
-            // Further messages wait in the queue meanwhile.
+            // Further messages are not read before this one has its permits.
             let permits = u32::try_from(steps).unwrap_or(MAX_STEPS).min(MAX_STEPS);
             let permits = Arc::clone(&self.step_permits).acquire_many_owned(permits);
             let Some(Ok(permits)) = stop.run_until_cancelled(permits).await else {
@@ -241,7 +241,7 @@ impl Steps {
             }
             Err(error @ (CommitError::Unavailable(_) | CommitError::OutcomeUnknown(_))) => {
                 tracing::warn!(%error, order.id = %id, "asynchronous order not stored yet; its message is requeued");
-                time::sleep(PAUSE).await;
+                time::sleep(RETRY_DELAY).await;
                 delivery.receipt.requeue().await;
             }
         }
@@ -377,7 +377,7 @@ impl Steps {
                     if Instant::now() < give_up_at =>
                 {
                     tracing::debug!(%error, "database unavailable; steps wait");
-                    time::sleep(PAUSE).await;
+                    time::sleep(RETRY_DELAY).await;
                 }
                 result => return result,
             }

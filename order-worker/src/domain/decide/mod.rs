@@ -30,6 +30,10 @@ use shared::{
     request::{Caller, Role},
 };
 
+use self::{
+    customers::{block_customer, create_customer, erase_customer, redact_order, verify_customer},
+    dead_steps::{discard_step, redrive_step},
+};
 use super::{
     command::{Action, Command, KeyOrigin, ResourceRef, origin_of_request},
     decision::{Changes, Decision},
@@ -58,7 +62,7 @@ pub struct Rules {
     pub refunds_returns: bool,
 }
 
-/// Decides `command`, applies the decision to `world`, and returns the reply.
+/// Decides `command`, applies the decision to `working_set`, and returns the reply.
 pub fn carry_out(
     working_set: &mut WorkingSet,
     command: &Command,
@@ -274,23 +278,15 @@ fn decide_action(
         Action::RemoveStock(request) => {
             products::remove_stock(working_set, caller, origin, request, context)
         }
-        Action::CreateCustomer(new) => customers::create_customer(caller, new, context),
-        Action::BlockCustomer(request) => customers::block_customer(working_set, caller, request),
-        Action::VerifyCustomer(customer) => {
-            customers::verify_customer(working_set, caller, customer.id)
-        }
+        Action::CreateCustomer(new) => create_customer(caller, new, context),
+        Action::BlockCustomer(request) => block_customer(working_set, caller, request),
+        Action::VerifyCustomer(customer) => verify_customer(working_set, caller, customer.id),
         Action::EraseCustomer(customer) => {
-            customers::erase_customer(working_set, caller, customer.id, context)
+            erase_customer(working_set, caller, customer.id, context)
         }
-        Action::RedactOrder(id) => {
-            customers::redact_order(working_set, caller, origin, *id, context)
-        }
-        Action::RedriveStep(key) => {
-            dead_steps::redrive_step(working_set, caller, origin, key, context)
-        }
-        Action::DiscardStep(key) => {
-            dead_steps::discard_step(working_set, caller, origin, key, context)
-        }
+        Action::RedactOrder(id) => redact_order(working_set, caller, origin, *id, context),
+        Action::RedriveStep(key) => redrive_step(working_set, caller, origin, key, context),
+        Action::DiscardStep(key) => discard_step(working_set, caller, origin, key, context),
         Action::CreateEndpoint { new, secret } => {
             webhooks::create_endpoint(working_set, caller, origin, new, secret, context)
         }

@@ -48,28 +48,24 @@ impl Order {
     /// # Errors
     /// When the event is not `order.created` with sequence 1.
     pub fn from_created(event: &Event) -> Result<Self, ReplayError> {
-        let replay_error = |reason| ReplayError {
+        let error = |reason| ReplayError {
             sequence: event.sequence,
             kind: event.fact.kind(),
             version: 0,
             reason,
         };
         let EventData::OrderCreated(created) = &event.fact else {
-            return Err(replay_error(
-                "the first event of an order must be order.created",
-            ));
+            return Err(error("the first event of an order must be order.created"));
         };
         if event.sequence != 1 {
-            return Err(replay_error(
-                "the first event of an order must have sequence 1",
-            ));
+            return Err(error("the first event of an order must have sequence 1"));
         }
         let created = created.as_ref().clone();
         Ok(Self {
             id: event
                 .subject
                 .parse()
-                .map_err(|_| replay_error("its subject is not an order id"))?,
+                .map_err(|_| error("its subject is not an order id"))?,
             number: created.number,
             storefront: created.storefront,
             customer_id: created.customer_id,
@@ -114,14 +110,14 @@ impl Order {
     /// When the event is not the next one of the order, or is not an event of orders.
     pub fn apply(&mut self, event: &Event) -> Result<(), ReplayError> {
         let (version, kind) = (self.version, event.fact.kind());
-        let replay_error = |reason| ReplayError {
+        let error = |reason| ReplayError {
             sequence: event.sequence,
             kind,
             version,
             reason,
         };
         if event.sequence != version + 1 {
-            return Err(replay_error("a gap in the sequence"));
+            return Err(error("a gap in the sequence"));
         }
         match &event.fact {
             EventData::OrderApproved {} => self.awaits_approval = false,
@@ -166,9 +162,7 @@ impl Order {
             EventData::RefundRequested { amount, cause, .. } => {
                 self.request_refund(*amount, *cause)
             }
-            EventData::StepDiscarded { step, amount } => {
-                self.discard_step(step, amount.unwrap_or(0))
-            }
+            EventData::StepDiscarded { step, amount } => self.discard(step, amount.unwrap_or(0)),
             EventData::StockReserved { items } => {
                 self.held.extend_from_slice(items);
                 if self.awaits_stock {
@@ -183,7 +177,7 @@ impl Order {
             } => {
                 self.release_items(items);
                 self.update_shipment(*shipment_id, event)
-                    .ok_or_else(|| replay_error("the order has no such shipment"))?;
+                    .ok_or_else(|| error("the order has no such shipment"))?;
             }
             EventData::ShipmentDelivered { shipment_id, .. }
             | EventData::ShipmentInTransit { shipment_id, .. }
@@ -192,28 +186,22 @@ impl Order {
             | EventData::ShipmentReturned { shipment_id, .. }
             | EventData::ShipmentCancelled { shipment_id, .. } => {
                 self.update_shipment(*shipment_id, event)
-                    .ok_or_else(|| replay_error("the order has no such shipment"))?;
+                    .ok_or_else(|| error("the order has no such shipment"))?;
             }
             // For the history only.
             EventData::StepRetried { .. }
             | EventData::StepDead { .. }
             | EventData::StepRedriven { .. }
             | EventData::StockLow { .. } => {}
-            EventData::OrderCreated(_) => {
-                return Err(replay_error("the order was created already"));
-            }
+            EventData::OrderCreated(_) => return Err(error("the order was created already")),
             EventData::StockAdjusted { .. }
             | EventData::ProductCreated { .. }
             | EventData::ProductUpdated { .. }
-            | EventData::ProductDeleted {} => {
-                return Err(replay_error("it is an event of a product"));
-            }
+            | EventData::ProductDeleted {} => return Err(error("it is an event of a product")),
             EventData::EndpointCreated { .. }
             | EventData::EndpointUpdated { .. }
             | EventData::EndpointDisabled { .. }
-            | EventData::EndpointDeleted {} => {
-                return Err(replay_error("it is an event of a webhook endpoint"));
-            }
+            | EventData::EndpointDeleted {} => return Err(error("it is an event of an endpoint")),
         }
         self.version = event.sequence;
         self.updated_at = event.time;
@@ -236,7 +224,7 @@ impl Order {
     }
 
     /// Writes off `amount`, which `step` was to capture or refund.
-    fn discard_step(&mut self, step: &str, amount: i64) {
+    fn discard(&mut self, step: &str, amount: i64) {
         match step.parse() {
             Ok(Step::RefundPayment) => {
                 self.refund_due -= amount;
