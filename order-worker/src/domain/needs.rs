@@ -163,7 +163,7 @@ impl LoadSet {
             Some(ResourceRef::Product(sku)) => self.changed_products.push(sku.clone()),
             Some(ResourceRef::Customer(id)) => self.changed_customers.push(*id),
             Some(ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id)) => {
-                self.endpoints.push(*id)
+                self.endpoints.push(*id);
             }
             Some(ResourceRef::Delivery(id)) => self.deliveries.push(*id),
             Some(ResourceRef::Imported { .. } | ResourceRef::NoContent) | None => {}

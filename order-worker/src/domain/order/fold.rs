@@ -160,7 +160,7 @@ impl Order {
                 self.restore_written_off();
             }
             EventData::RefundRequested { amount, cause, .. } => {
-                self.request_refund(*amount, *cause)
+                self.request_refund(*amount, *cause);
             }
             EventData::StepDiscarded { step, amount } => self.discard(step, amount.unwrap_or(0)),
             EventData::StockReserved { items } => {
