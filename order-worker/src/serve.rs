@@ -33,9 +33,11 @@ use crate::{
         sandbox::{LedgerLocation, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
         stripe::Stripe,
     },
-    rpc::{FeedNotifier, Modes, Rpc},
-    runtime::health::{self, Health},
-    steps::{Partners, Steps},
+    relay::{self, spawn},
+    retries::Retries,
+    rpc::{FeedNotifier, OptionalFeatures, Rpc},
+    stats::{self, Latencies, WorkerStats},
+    steps::{Providers, Steps},
     store::{self, Store},
     webhooks::{WebhookDispatcher, attempt::Sender},
 };
@@ -296,15 +298,15 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             brokers.sending.clone(),
             brokers.trying.clone(),
         )),
-        news: FeedNotifier::new(news, stop.clone()),
-        guard: config.webhooks,
-        insight,
-        modes: Modes {
+        feed_notifier: FeedNotifier::new(news, stop.clone()),
+        url_policy: config.webhooks,
+        worker_stats: insight,
+        features: OptionalFeatures {
             demo: config.demo.then(|| sandbox.clone()),
             debug: config.debug,
         },
     };
-    let partners = Partners {
+    let providers = Providers {
         payments: Payments {
             sandbox: SandboxPayments::new(sandbox),
             stripe,
@@ -314,7 +316,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let steps = Steps::new(
         store.clone(),
         engine.clone(),
-        partners,
+        providers,
         Arc::clone(&publisher),
         latencies,
     );

@@ -248,7 +248,10 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
     );
     let refused = system.post(&again, json!({})).await;
     let refused = refused.expect_problem(409, "INVALID_STATE");
-    assert_eq!(refused["detail"], "the event is not kept any more");
+    assert_eq!(
+        refused["detail"],
+        "the event was deleted after its retention period and can't be delivered"
+    );
 
     // Makes the delivery pending again.
     let state = [
@@ -268,7 +271,7 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
     assert_eq!(failed["next_attempt_at"], Value::Null);
     assert_eq!(
         failed["attempts"][1]["error"],
-        "the event is not kept any more"
+        "the event was deleted after its retention period and can't be delivered"
     );
     assert_eq!(
         system.get(&path).await.expect(200)["failing_since"],

@@ -194,7 +194,7 @@ async fn folds(
 
 /// Nothing leaves without money: it was captured, can be, was written off, or a step sees to it.
 fn unpaid(order: &Order, steps: &[StepRow], discards: &HashSet<OrderId>, report: &mut Report) {
-    let amount = order.unpaid();
+    let amount = order.uncollectable_shipped();
     let is_seen_to = steps.iter().any(|row| !row.key.step.is_timer());
     if amount > 0 && !is_seen_to && !discards.contains(&order.id) {
         report.violations.push(format!(
@@ -228,7 +228,7 @@ fn payment(
         ));
     }
     // One capture per shipment at most.
-    let active_shipments = i64::try_from(order.left().count()).unwrap_or(i64::MAX);
+    let active_shipments = i64::try_from(order.shipped_shipments().count()).unwrap_or(i64::MAX);
     if booked.captures > active_shipments.max(1) {
         wrong(format!(
             "the provider took money {} times for {active_shipments} parcels",
@@ -365,7 +365,7 @@ async fn stock(
                 .violations
                 .push(format!("stock of {} in {}: {what}", place.0, place.1));
         };
-        if !shelf.is_sound() {
+        if !shelf.is_valid() {
             wrong(format!(
                 "{} on hand, {} reserved",
                 shelf.on_hand, shelf.reserved

@@ -9,7 +9,7 @@ use uuid::{Builder, Uuid};
 pub struct DecisionContext {
     now: Timestamp,
     seed: u64,
-    drawn: u16,
+    ids_generated: u16,
 }
 
 impl DecisionContext {
@@ -19,7 +19,7 @@ impl DecisionContext {
         Self {
             now,
             seed,
-            drawn: 0,
+            ids_generated: 0,
         }
     }
 
@@ -33,8 +33,8 @@ impl DecisionContext {
         let millis = u64::try_from(self.now.as_millisecond()).unwrap_or_default();
         let mut bytes = [0; 10];
         // The 12 bits after the time are a counter, the rest is random (RFC 9562, section 6.2, method 1).
-        self.drawn = self.drawn.wrapping_add(1);
-        bytes[..2].copy_from_slice(&self.drawn.to_be_bytes());
+        self.ids_generated = self.ids_generated.wrapping_add(1);
+        bytes[..2].copy_from_slice(&self.ids_generated.to_be_bytes());
         bytes[2..].copy_from_slice(&self.random().to_be_bytes());
         Builder::from_unix_timestamp_millis(millis, &bytes)
             .into_uuid()
@@ -64,11 +64,11 @@ mod tests {
 
     #[test]
     fn ids_are_unique_sorted_and_version_7() {
-        let mut stamp = DecisionContext::new("2026-01-31T12:00:00.123456Z".parse().unwrap(), 7);
-        let ids: Vec<Uuid> = (0..4000).map(|_| stamp.id()).collect();
+        let mut context = DecisionContext::new("2026-01-31T12:00:00.123456Z".parse().unwrap(), 7);
+        let ids: Vec<Uuid> = (0..4000).map(|_| context.id()).collect();
         assert!(ids.is_sorted());
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
         assert!(ids.iter().all(|id| id.get_version_num() == 7));
-        assert_eq!(stamp.now().to_string(), "2026-01-31T12:00:00.123Z");
+        assert_eq!(context.now().to_string(), "2026-01-31T12:00:00.123Z");
     }
 }

@@ -1,4 +1,6 @@
-//! The rows to load for a batch.
+//! The rows to load for a batch: each command adds those that it refers to, before anything is decided.
+//!
+//! The store loads them into the [`WorkingSet`](super::world::WorkingSet).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,9 +16,9 @@ use shared::{
 };
 
 use super::{
-    command::{Action, Answer, Command},
+    command::{Action, Command, ResourceRef},
     order::Order,
-    working_set::stand_in_key,
+    world::order_alias_key,
 };
 
 /// The rows to load before a batch can be decided.
@@ -46,7 +48,7 @@ pub struct LoadSet {
     pub idempotency_keys: Vec<String>,
     /// Maximum number of new orders, for order numbers.
     pub new_orders: u32,
-    /// Number of commands: a batch that needs too much can be split.
+    /// Number of commands. A batch that needs too many rows can be split if it has more than one.
     pub commands: usize,
 }
 
@@ -70,11 +72,11 @@ impl LoadSet {
             } => {
                 if let Action::ImportOrder {
                     id,
-                    former_id,
+                    legacy_id,
                     order,
                 } = action
                 {
-                    self.orders.extend(id.iter().chain(former_id));
+                    self.orders.extend(id.iter().chain(legacy_id));
                     let owner = caller.owner(order.order.storefront.as_ref()).ok();
                     self.external_ids
                         .extend(owner.zip(order.external_id.clone()));
@@ -85,7 +87,7 @@ impl LoadSet {
                         .map(|idempotency| idempotency.key.clone()),
                 );
                 if let (Action::AcceptOrder(accept), Some(_)) = (action, idempotency) {
-                    self.idempotency_keys.push(stand_in_key(accept.id));
+                    self.idempotency_keys.push(order_alias_key(accept.id));
                 }
                 action
             }
@@ -99,19 +101,19 @@ impl LoadSet {
             self.returning.push(*order_id);
         }
         match action {
-            Action::CreateOrder(wish)
-            | Action::AcceptOrder(AcceptOrder { order: wish, .. })
+            Action::CreateOrder(request)
+            | Action::AcceptOrder(AcceptOrder { order: request, .. })
             | Action::ImportOrder {
-                order: ImportedOrder { order: wish, .. },
+                order: ImportedOrder { order: request, .. },
                 ..
             } => {
                 if let Action::AcceptOrder(AcceptOrder { id, .. }) = action {
                     self.orders.push(*id);
                 }
                 self.new_orders += 1;
-                self.customers.push(wish.customer_id);
+                self.customers.push(request.customer_id);
                 self.products
-                    .extend(wish.items.iter().map(|item| item.sku.clone()));
+                    .extend(request.items.iter().map(|item| item.sku.clone()));
             }
             Action::CancelOrder(CancelOrder { id, .. })
             | Action::DeleteOrder(OrderRef { id })
@@ -154,44 +156,46 @@ impl LoadSet {
         }
     }
 
-    /// The resource that a task's precondition refers to.
-    fn add_target(&mut self, target: Option<&Answer>) {
+    /// Adds the resource that the precondition of a request refers to.
+    fn add_target(&mut self, target: Option<&ResourceRef>) {
         match target {
-            Some(Answer::Order(id)) => self.orders.push(*id),
-            Some(Answer::Product(sku)) => self.changed_products.push(sku.clone()),
-            Some(Answer::Customer(id)) => self.changed_customers.push(*id),
-            Some(Answer::Endpoint(id) | Answer::EndpointSecret(id)) => self.endpoints.push(*id),
-            Some(Answer::Delivery(id)) => self.deliveries.push(*id),
-            Some(Answer::Imported { .. } | Answer::Done) | None => {}
+            Some(ResourceRef::Order(id)) => self.orders.push(*id),
+            Some(ResourceRef::Product(sku)) => self.changed_products.push(sku.clone()),
+            Some(ResourceRef::Customer(id)) => self.changed_customers.push(*id),
+            Some(ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id)) => {
+                self.endpoints.push(*id);
+            }
+            Some(ResourceRef::Delivery(id)) => self.deliveries.push(*id),
+            Some(ResourceRef::Imported { .. } | ResourceRef::NoContent) | None => {}
         }
     }
 
-    /// The products whose shelves are needed, `orders` being those that were loaded: what is ordered or
-    /// changed, what orders hold, what is still to be taken for them, and what may come back of them.
+    /// Products whose stock levels are needed: those that are ordered or changed, and those that the loaded
+    /// `orders` have reserved, still have to reserve, or may return.
     pub fn skus(&self, orders: &HashMap<OrderId, Order>) -> BTreeSet<Sku> {
         let mut skus: BTreeSet<Sku> = self.products.iter().cloned().collect();
         skus.extend(self.changed_products.iter().cloned());
-        let held = orders.values().flat_map(|order| &order.held);
-        skus.extend(held.map(|item| item.sku.clone()));
+        let reserved = orders.values().flat_map(|order| &order.held);
+        skus.extend(reserved.map(|item| item.sku.clone()));
         let without_stock = orders.values().filter(|order| order.awaits_stock);
         let lines = without_stock.flat_map(|order| &order.items);
         skus.extend(lines.map(|line| line.sku.clone()));
         let returning = self.returning.iter().filter_map(|id| orders.get(id));
-        let active_shipments = returning.flat_map(|order| &order.shipments);
-        let items = active_shipments.flat_map(|parcel| &parcel.items);
+        let shipments = returning.flat_map(|order| &order.shipments);
+        let items = shipments.flat_map(|shipment| &shipment.items);
         skus.extend(items.map(|item| item.sku.clone()));
         skus
     }
 
-    /// Adds the rows needed to render `answer` again.
-    pub fn add_answer(&mut self, answer: &Answer) {
-        match answer {
-            Answer::Order(id) => self.orders.push(*id),
-            Answer::Product(sku) => self.products.push(sku.clone()),
-            Answer::Customer(id) => self.customers.push(*id),
-            Answer::Endpoint(id) | Answer::EndpointSecret(id) => self.endpoints.push(*id),
-            Answer::Delivery(id) => self.deliveries.push(*id),
-            Answer::Imported { .. } | Answer::Done => {}
+    /// Adds the rows needed to render `resource` again.
+    pub fn add_resource(&mut self, resource: &ResourceRef) {
+        match resource {
+            ResourceRef::Order(id) => self.orders.push(*id),
+            ResourceRef::Product(sku) => self.products.push(sku.clone()),
+            ResourceRef::Customer(id) => self.customers.push(*id),
+            ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => self.endpoints.push(*id),
+            ResourceRef::Delivery(id) => self.deliveries.push(*id),
+            ResourceRef::Imported { .. } | ResourceRef::NoContent => {}
         }
     }
 }

@@ -1,5 +1,8 @@
-//! The working set of a batch: the loaded rows with the changes made so far. Each command sees the decisions of
-//! those before it.
+//! The working set of a batch: the rows that the store loaded, with the changes of the commands decided so
+//! far. Each command sees the decisions of those before it.
+//!
+//! [`WorkingSet::apply`] applies a decision. The [`ChangeSet`] lists what the store has to write; nothing is
+//! written before all commands of the batch are decided.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -14,7 +17,7 @@ use shared::{
 };
 
 use super::{
-    command::{Answer, Idempotency, Trust},
+    command::{Idempotency, KeyOrigin, ResourceRef},
     decision::{Changes, StepChange},
     order::Order,
     product::Product,
@@ -25,19 +28,19 @@ use super::{
 
 /// An idempotency record.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recorded {
+pub struct IdempotencyRecord {
     /// Digest of the request.
     pub fingerprint: String,
     /// The resource of the reply; `None` for a failure.
-    pub answer: Option<Answer>,
+    pub answer: Option<ResourceRef>,
     /// The reply verbatim, where it is stored.
     pub outcome: Option<Outcome<Json>>,
 }
 
 /// Key of the record that maps the id of an asynchronous order to the order that exists instead. Differs from
 /// all client keys, which start with a storefront and a pattern.
-pub fn stand_in_key(promised: OrderId) -> String {
-    format!("promised/{promised}")
+pub fn order_alias_key(acknowledged: OrderId) -> String {
+    format!("promised/{acknowledged}")
 }
 
 /// The loaded rows, and what has changed since they were loaded.
@@ -48,7 +51,7 @@ pub struct WorkingSet {
     /// Products by SKU.
     pub products: HashMap<Sku, Product>,
     /// Stock levels of these products.
-    pub shelves: ProductStock,
+    pub stock_levels: ProductStock,
     /// Customers by id.
     pub customers: HashMap<CustomerId, Customer>,
     /// Webhook endpoints by id.
@@ -57,21 +60,21 @@ pub struct WorkingSet {
     pub endpoint_counts: HashMap<Option<Storefront>, usize>,
     /// Webhook deliveries by id.
     pub deliveries: HashMap<DeliveryId, Delivery>,
-    /// Events of loaded deliveries that have been removed.
-    pub forgotten_events: HashSet<EventId>,
+    /// Events of loaded deliveries that were deleted after their retention period.
+    pub deleted_events: HashSet<EventId>,
     /// Unfinished steps of the loaded orders.
     pub steps: BTreeMap<StepKey, StepRow>,
     /// Idempotency records by key.
-    pub recorded: HashMap<String, Recorded>,
+    pub recorded: HashMap<String, IdempotencyRecord>,
     /// Orders by external id.
     pub external_ids: HashMap<(Storefront, String), OrderId>,
     /// Next order numbers.
     pub numbers: VecDeque<i64>,
-    /// What has changed.
+    /// Changes that have to be written.
     pub dirty: ChangeSet,
 }
 
-/// What has changed since the rows were loaded, and has to be written.
+/// Changes since the rows were loaded; the store writes them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ChangeSet {
     /// Events in order.
@@ -81,7 +84,7 @@ pub struct ChangeSet {
     /// Changed products.
     pub products: BTreeSet<Sku>,
     /// Changed stock levels.
-    pub shelves: BTreeSet<(Sku, Warehouse)>,
+    pub stock_levels: BTreeSet<(Sku, Warehouse)>,
     /// Changed customers.
     pub customers: BTreeSet<CustomerId>,
     /// Changed endpoints.
@@ -123,7 +126,7 @@ impl WorkingSet {
                     on_hand,
                     ..
                 } => {
-                    self.change_shelf(sku, warehouse, |shelf| shelf.on_hand = *on_hand);
+                    self.change_stock(sku, warehouse, |stock_level| stock_level.on_hand = *on_hand);
                 }
                 _ => {}
             }
@@ -152,12 +155,12 @@ impl WorkingSet {
             self.dirty.deliveries.insert(delivery.id);
             self.deliveries.insert(delivery.id, delivery);
         }
-        for (promised, order) in changes.stand_ins {
-            let key = stand_in_key(promised);
+        for (acknowledged, existing) in changes.order_aliases {
+            let key = order_alias_key(acknowledged);
             self.dirty.recorded.insert(key.clone());
-            let recorded = Recorded {
+            let recorded = IdempotencyRecord {
                 fingerprint: String::new(),
-                answer: Some(Answer::Order(order)),
+                answer: Some(ResourceRef::Order(existing)),
                 outcome: None,
             };
             self.recorded.insert(key, recorded);
@@ -188,55 +191,62 @@ impl WorkingSet {
         {
             let quantity = i64::from(quantity.get());
             assert!(
-                self.known_shelf(sku, warehouse),
-                "{sku} in {warehouse} is not loaded"
+                self.is_stock_loaded(sku, warehouse),
+                "the stock level of {sku} in {warehouse} was not loaded"
             );
-            self.change_shelf(sku, warehouse, |shelf| {
-                shelf.on_hand += on_hand * quantity;
-                shelf.reserved += reserved * quantity;
+            self.change_stock(sku, warehouse, |stock_level| {
+                stock_level.on_hand += on_hand * quantity;
+                stock_level.reserved += reserved * quantity;
             });
         }
     }
 
-    /// Checks that a stock level was loaded, since one that was not must not be written.
-    fn known_shelf(&self, sku: &Sku, warehouse: &Warehouse) -> bool {
-        let shelves = self.shelves.get(sku);
-        shelves.is_some_and(|shelves| shelves.contains_key(warehouse))
+    /// Whether the stock level was loaded. One that was not must not be written: it would replace the stored
+    /// level.
+    fn is_stock_loaded(&self, sku: &Sku, warehouse: &Warehouse) -> bool {
+        let stock_levels = self.stock_levels.get(sku);
+        stock_levels.is_some_and(|stock_levels| stock_levels.contains_key(warehouse))
     }
 
-    fn change_shelf(
+    fn change_stock(
         &mut self,
         sku: &Sku,
         warehouse: &Warehouse,
         change: impl FnOnce(&mut WarehouseStock),
     ) {
-        let shelf = self
-            .shelves
+        let stock_level = self
+            .stock_levels
             .entry(sku.clone())
             .or_default()
             .entry(warehouse.clone())
             .or_default();
-        change(shelf);
-        assert!(shelf.is_sound(), "{sku} in {warehouse}: {shelf:?}");
-        self.dirty.shelves.insert((sku.clone(), warehouse.clone()));
+        change(stock_level);
+        assert!(
+            stock_level.is_valid(),
+            "invalid stock level of {sku} in {warehouse}: {stock_level:?}"
+        );
+        self.dirty
+            .stock_levels
+            .insert((sku.clone(), warehouse.clone()));
     }
 
-    /// The recorded result of this key, if the request was the same.
+    /// The reply recorded under this key, if the request was the same.
     ///
     /// # Errors
     /// `IDEMPOTENCY_CONFLICT` when it was a different request.
-    pub fn answered_before(
+    pub fn recorded_reply(
         &self,
         idempotency: &Idempotency,
     ) -> Result<Option<Result<Json, Failure>>, Failure> {
         let known = self.recorded.get(&idempotency.key);
-        let Some(recorded) = known.filter(|_| idempotency.trust != Trust::FirstDelivery) else {
+        let Some(recorded) = known.filter(|_| idempotency.key_origin != KeyOrigin::FirstDelivery)
+        else {
             return Ok(None);
         };
         if recorded.fingerprint != idempotency.fingerprint {
             return Err(Failure::new(
                 Code::IdempotencyConflict,
-                "this idempotency key was used with a different request",
+                "this idempotency key was used with a different request; use a new key",
             ));
         }
         match (&recorded.outcome, &recorded.answer) {
@@ -246,15 +256,15 @@ impl WorkingSet {
         }
     }
 
-    /// Whether a task under this key has begun and is not over.
-    pub fn has_begun(&self, idempotency: &Idempotency) -> bool {
+    /// Whether a request of several commands was started under this key and has not ended.
+    pub fn has_unfinished_task(&self, idempotency: &Idempotency) -> bool {
         let known = self.recorded.get(&idempotency.key);
         known.is_some_and(|recorded| recorded.answer.is_none() && recorded.outcome.is_none())
     }
 
-    /// Records that a task under this key has begun: there is no answer yet.
-    pub fn begin(&mut self, idempotency: &Idempotency) {
-        let recorded = Recorded {
+    /// Records that a request of several commands was started under this key; there is no reply yet.
+    pub fn record_task_start(&mut self, idempotency: &Idempotency) {
+        let recorded = IdempotencyRecord {
             fingerprint: idempotency.fingerprint.clone(),
             answer: None,
             outcome: None,
@@ -263,52 +273,51 @@ impl WorkingSet {
         self.dirty.recorded.insert(idempotency.key.clone());
     }
 
-    /// Keeps what was answered. A failure is kept only under a client's own key: it changed
-    /// nothing, so a redelivered request may as well be decided again. A defect of ours is no
-    /// answer to keep.
-    pub fn record(
+    /// Records the reply. A failure is recorded only under a client's own key: it changed nothing, so a
+    /// redelivered message can be decided again. Internal errors are never recorded.
+    pub fn record_reply(
         &mut self,
         idempotency: &Idempotency,
-        answer: Option<Answer>,
+        answer: Option<ResourceRef>,
         outcome: &Result<Json, Failure>,
     ) {
-        let keeps_answer = idempotency.trust == Trust::Client;
+        let is_client_key = idempotency.key_origin == KeyOrigin::Client;
         let is_defect = matches!(outcome, Err(failure) if failure.code == Code::Internal);
-        if is_defect || (answer.is_none() && !keeps_answer) {
+        if is_defect || (answer.is_none() && !is_client_key) {
             return;
         }
-        let recorded = Recorded {
+        let recorded = IdempotencyRecord {
             fingerprint: idempotency.fingerprint.clone(),
             answer,
-            outcome: keeps_answer.then(|| outcome.clone().into()),
+            outcome: is_client_key.then(|| outcome.clone().into()),
         };
         self.recorded.insert(idempotency.key.clone(), recorded);
         self.dirty.recorded.insert(idempotency.key.clone());
     }
 
     /// Whether the resource is visible to the caller.
-    pub fn is_visible(&self, answer: &Answer, caller: &Caller) -> bool {
-        match answer {
-            Answer::Order(id) => {
+    pub fn is_visible(&self, resource: &ResourceRef, caller: &Caller) -> bool {
+        match resource {
+            ResourceRef::Order(id) => {
                 let order = self.orders.get(id);
                 order.is_some_and(|order| caller.may_see(&order.storefront))
             }
-            Answer::Product(sku) => self.products.contains_key(sku),
-            Answer::Customer(id) => {
+            ResourceRef::Product(sku) => self.products.contains_key(sku),
+            ResourceRef::Customer(id) => {
                 let customer = self.customers.get(id);
                 customer.is_some_and(|customer| caller.may_see(&customer.storefront))
             }
-            Answer::Endpoint(id) | Answer::EndpointSecret(id) => {
+            ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => {
                 let endpoint = self.endpoints.get(id);
                 endpoint.is_some_and(|endpoint| endpoint.is_managed_by(caller))
             }
-            Answer::Delivery(id) => {
+            ResourceRef::Delivery(id) => {
                 let delivery = self.deliveries.get(id);
                 delivery.is_some_and(|delivery| {
-                    self.is_visible(&Answer::Endpoint(delivery.endpoint_id), caller)
+                    self.is_visible(&ResourceRef::Endpoint(delivery.endpoint_id), caller)
                 })
             }
-            Answer::Imported { .. } | Answer::Done => true,
+            ResourceRef::Imported { .. } | ResourceRef::NoContent => true,
         }
     }
 
@@ -316,38 +325,38 @@ impl WorkingSet {
     ///
     /// # Errors
     /// `INTERNAL` when the resource was not loaded, which is a defect.
-    pub fn render(&self, answer: &Answer) -> Result<Json, Failure> {
-        let rendered = match answer {
-            Answer::Order(id) => self
+    pub fn render(&self, resource: &ResourceRef) -> Result<Json, Failure> {
+        let rendered = match resource {
+            ResourceRef::Order(id) => self
                 .orders
                 .get(id)
                 .map(|order| Json::of(&order.represent(self.steps_of(*id)))),
-            Answer::Product(sku) => self
+            ResourceRef::Product(sku) => self
                 .products
                 .get(sku)
-                .map(|product| Json::of(&product.represent(self.shelves.get(sku)))),
-            Answer::Customer(id) => self.customers.get(id).map(Json::of),
-            Answer::Endpoint(id) => {
+                .map(|product| Json::of(&product.represent(self.stock_levels.get(sku)))),
+            ResourceRef::Customer(id) => self.customers.get(id).map(Json::of),
+            ResourceRef::Endpoint(id) => {
                 let endpoint = self.endpoints.get(id);
                 endpoint.map(|endpoint| Json::of(&endpoint.represent(false)))
             }
-            Answer::EndpointSecret(id) => {
+            ResourceRef::EndpointSecret(id) => {
                 let endpoint = self.endpoints.get(id);
                 endpoint.map(|endpoint| Json::of(&endpoint.represent(true)))
             }
-            Answer::Delivery(id) => {
+            ResourceRef::Delivery(id) => {
                 let delivery = self.deliveries.get(id);
                 delivery.map(|delivery| Json::of(&delivery.represent()))
             }
-            Answer::Imported { id, is_duplicate } => {
+            ResourceRef::Imported { id, is_duplicate } => {
                 Some(Json::of(&json!({"id": id, "is_duplicate": is_duplicate})))
             }
-            Answer::Done => Some(Json::of(&())),
+            ResourceRef::NoContent => Some(Json::of(&())),
         };
         rendered.unwrap_or_else(|| {
             Err(Failure::new(
                 Code::Internal,
-                format!("{answer:?} is not loaded"),
+                format!("{resource:?} was not loaded"),
             ))
         })
     }

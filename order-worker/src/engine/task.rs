@@ -9,8 +9,9 @@ use shared::outcome::{Code, Failure, Json, RpcReply};
 
 use super::Engine;
 use crate::{
-    domain::command::{Action, Answer, Command, Trust},
-    failures::dead_letters::CommandContext,
+    dead_letters::CommandContext,
+    domain::command::{Action, Command, KeyOrigin, ResourceRef},
+    engine::Engine,
 };
 
 /// Runs `task` under the key and the condition of `asking`. `target` is what `If-Match` is about; without
@@ -21,11 +22,11 @@ use crate::{
 pub(crate) async fn run(
     engine: &Engine,
     asking: &CommandContext,
-    target: Option<Answer>,
+    target: Option<ResourceRef>,
     task: impl Future<Output = Result<Json, Failure>>,
 ) -> Result<RpcReply, Failure> {
     let key = asking.idempotency.as_ref();
-    let key = key.filter(|key| key.trust == Trust::Client);
+    let key = key.filter(|key| key.key_origin == KeyOrigin::Client);
     if key.is_none() && asking.if_match.is_none() {
         return Ok(task.await.into());
     }

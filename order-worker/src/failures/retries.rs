@@ -18,7 +18,7 @@ use crate::{
         command::{Action, Command},
         step::{KINDS, StepKey},
     },
-    engine::{Engine, last_moment},
+    engine::{Engine, reply_deadline},
     store::{Store, StoreError},
 };
 
@@ -154,7 +154,7 @@ pub(crate) async fn redrive_all(
         ));
     }
     let enough = Instant::now() + REDRIVING;
-    let until = deadline.map_or(enough, |deadline| last_moment(deadline).min(enough));
+    let until = deadline.map_or(enough, |deadline| reply_deadline(deadline).min(enough));
     let store = store.up_to_date();
     let mut told = RedrivenAll {
         redriven: 0,

@@ -62,7 +62,7 @@ pub struct Payment {
     /// Minor units that are known to be given back.
     pub refunded: i64,
     /// How often the provider answered this step with an error.
-    pub answered: u32,
+    pub error_responses: u32,
 }
 
 /// All payment providers; an order stays with the provider that it started with.

@@ -1,4 +1,4 @@
-//! A request in progress, and its trace, log line and metrics.
+//! A request in progress: its trace span, log line and metrics. Each request ends once, with its reply.
 
 use std::time::Instant;
 
@@ -16,11 +16,11 @@ use shared::{
 
 use super::{catch_panic, figures};
 
-/// Result of a task.
+/// Replies of a task.
 pub(super) struct TaskOutcome {
-    pub(super) answered: Vec<EntryReply>,
-    /// Orders that are still to be looked up.
-    pub(super) left: Vec<(RequestScope, GetOrder)>,
+    pub(super) replies: Vec<EntryReply>,
+    /// Lookups that still have to be read.
+    pub(super) remaining: Vec<(RequestScope, GetOrder)>,
 }
 
 /// A request in progress.
@@ -28,7 +28,7 @@ pub(super) struct RequestScope {
     correlation_id: CorrelationId,
     pattern: &'static str,
     pub(super) caller: Caller,
-    began: Instant,
+    started: Instant,
     span: Span,
 }
 
@@ -46,7 +46,7 @@ impl RequestScope {
             correlation_id,
             pattern,
             caller: request.caller.clone(),
-            began: Instant::now(),
+            started: Instant::now(),
             span,
         }
     }
@@ -57,14 +57,14 @@ impl RequestScope {
             correlation_id,
             pattern,
             caller,
-            began,
+            started,
             mut span,
         } = self;
         catch_panic(|| {
-            note(&mut span, &caller, &reply);
-            tell(pattern, &caller, &reply);
+            record_in_span(&mut span, &caller, &reply);
+            log_reply(pattern, &caller, &reply);
             let code = reply.outcome.as_ref().err().map(|failure| failure.code);
-            figures::note(pattern, code, began.elapsed());
+            figures::record(pattern, code, started.elapsed());
         });
         EntryReply {
             correlation_id,
@@ -74,7 +74,7 @@ impl RequestScope {
 }
 
 /// Adds the result to the span.
-fn note(span: &mut Span, caller: &Caller, reply: &RpcReply) {
+fn record_in_span(span: &mut Span, caller: &Caller, reply: &RpcReply) {
     if !span.is_recording() {
         return;
     }
@@ -90,7 +90,7 @@ fn note(span: &mut Span, caller: &Caller, reply: &RpcReply) {
 }
 
 /// Logs the result.
-fn tell(pattern: &str, caller: &Caller, reply: &RpcReply) {
+fn log_reply(pattern: &str, caller: &Caller, reply: &RpcReply) {
     let Caller {
         actor,
         intent,

@@ -1,4 +1,4 @@
-//! Statistics.
+//! Statistics of orders; for operators also the state of the system.
 
 use jiff::Timestamp;
 use shared::{
@@ -21,7 +21,7 @@ impl Rpc {
         stats.system = match caller.role {
             Role::Storefront => None,
             Role::Operator | Role::Admin => {
-                let reply = system(&self.store, &self.insight).await;
+                let reply = system(&self.store, &self.worker_stats).await;
                 Some(reply.map_err(unreadable)?)
             }
         };

@@ -19,7 +19,7 @@ use standardwebhooks::{
 use tokio::time;
 
 use super::url_policy::UrlPolicy;
-use crate::domain::webhook::{Answered, Endpoint};
+use crate::domain::webhook::{DeliveryResult, Endpoint};
 
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ impl Sender {
 
     /// Tells `endpoint` of `event`. The status line decides: a body that comes slowly, or never ends, changes
     /// nothing about it.
-    pub async fn send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Answered {
+    pub async fn send(&self, endpoint: &Endpoint, event: &CloudEvent) -> DeliveryResult {
         let began = Instant::now();
         let answer = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
         let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -72,7 +72,7 @@ impl Sender {
             Ok(Err(error)) => (None, Some(error)),
             Err(_) => (None, Some(format!("no answer within {TIMEOUT:?}"))),
         };
-        let answered = Answered {
+        let answered = DeliveryResult {
             response_code: response.as_ref().map(|response| response.status().as_u16()),
             latency_ms,
             retry_after: response
@@ -139,7 +139,7 @@ fn signatures(
     now: Timestamp,
     body: &[u8],
 ) -> Result<String, String> {
-    let signatures = endpoint.signing(now).map(|secret| {
+    let signatures = endpoint.signing_secrets(now).map(|secret| {
         let webhook = Webhook::new(secret).map_err(|error| error.to_string())?;
         webhook
             .sign(id, now.as_second(), body)

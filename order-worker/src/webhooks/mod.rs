@@ -32,8 +32,8 @@ use crate::{
     background::relay::Outbox,
     domain::{
         command::Command,
-        decision_context::DecisionContext,
-        webhook::{Answered, Delivery, EVENT_IS_FORGOTTEN},
+        stamp::DecisionContext,
+        webhook::{Delivery, DeliveryResult, EVENT_DELETED},
     },
     engine::Engine,
     store::{Checkpoint, DueDelivery, Share, Store, StoreError},
@@ -227,8 +227,8 @@ async fn wait_out(error: &StoreError) {
 /// Error of deliveries to disabled endpoints.
 const DISABLED: &str = "the endpoint is disabled";
 
-fn not_sent(why: &str) -> Answered {
-    Answered {
+fn not_sent(why: &str) -> DeliveryResult {
+    DeliveryResult {
         response_code: None,
         latency_ms: 0,
         error: Some(why.to_owned()),
@@ -243,8 +243,8 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begu
         event,
     } = due;
     let answered = match &event {
-        None => not_sent(EVENT_IS_FORGOTTEN),
-        Some(_) if !endpoint.is_on() => not_sent(DISABLED),
+        None => not_sent(EVENT_DELETED),
+        Some(_) if !endpoint.is_active() => not_sent(DISABLED),
         Some(event) => {
             let answered = sender.send(&endpoint, event).await;
             begun.answered(answered.error.is_none());
@@ -252,7 +252,7 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begu
         }
     };
     let (id, endpoint_id, kind) = (delivery.id, endpoint.id, &delivery.event_type);
-    let Answered {
+    let DeliveryResult {
         response_code,
         latency_ms,
         error,
@@ -271,12 +271,12 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begu
     drop(begun);
 }
 
-async fn finish(engine: &Engine, delivery: &Delivery, answered: Answered) {
+async fn finish(engine: &Engine, delivery: &Delivery, answered: DeliveryResult) {
     let finish = Command::FinishDelivery {
         endpoint_id: delivery.endpoint_id,
         id: delivery.id,
         attempt: delivery.attempt,
-        answered,
+        result: answered,
     };
     if let Err(error) = engine.finish(finish, Timestamp::now()).await {
         tracing::warn!(delivery_id = %delivery.id, %error, "what came of a webhook could not be stored; it is sent again");

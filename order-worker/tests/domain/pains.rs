@@ -112,14 +112,14 @@ fn captured_order_can_be_cancelled_and_refunded_before_shipping() {
         traceparent: None,
     };
     let mut stamp = DecisionContext::new("2026-01-31T12:00:00Z".parse().unwrap(), 1);
-    let mut draft = OrderDraft::of(&shop.world.orders[&id], &origin, &mut stamp);
+    let mut draft = OrderDraft::from_order(&shop.world.orders[&id], &origin, &mut stamp);
     draft
         .record(EventData::PaymentCaptured {
             amount: 100,
             is_final: false,
         })
         .unwrap();
-    shop.world.apply(draft.decide().changes);
+    shop.world.apply(draft.into_decision().changes);
     shop.provider.get_mut(&id).unwrap().captured = 100;
 
     shop.cancel(id).unwrap();
@@ -190,7 +190,7 @@ fn step_without_retries_left_is_dead_with_its_error() {
         attempts += 1;
         assert!(attempts <= 100, "the step never became dead");
     }
-    assert_eq!(attempts, Step::AuthorizePayment.retry().attempts);
+    assert_eq!(attempts, Step::AuthorizePayment.retry_policy().attempts);
     assert_eq!(shop.world.steps[&key].last_error.as_deref(), Some("busy"));
     assert_eq!(shop.event_types(id).last(), Some(&"step.dead"));
     // The order still expires, and its payment is voided.
@@ -244,7 +244,7 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let attempts = Step::AuthorizePayment.retry().attempts;
+    let attempts = Step::AuthorizePayment.retry_policy().attempts;
     for _ in 0..attempts {
         shop.execute_step(&key, ProviderMode::TransientError);
         // Each result is delivered a second time, much later.
@@ -337,7 +337,7 @@ fn result_of_another_kind_of_step_is_refused() {
     let reply = shop.carry_out(&Command::Finish {
         key: key.clone(),
         attempt: 1,
-        result: StepResult::Withdrawn,
+        result: StepResult::LabelCancelled,
     });
     assert_eq!(reply.outcome.unwrap_err().code, Code::Internal);
     assert!(shop.world.steps.contains_key(&key));

@@ -229,16 +229,14 @@ impl Shop {
         let mut orders = self.world.orders.clone();
         orders.retain(|id, _| needs.orders.contains(id));
         let skus = needs.skus(&orders);
-        let mut unneeded_stock = std::mem::take(&mut self.world.shelves);
+        let mut others = std::mem::take(&mut self.world.stock_levels);
         for sku in &skus {
-            self.world.shelves.extend(
-                unneeded_stock
-                    .remove(sku)
-                    .map(|shelves| (sku.clone(), shelves)),
-            );
+            self.world
+                .stock_levels
+                .extend(others.remove(sku).map(|shelves| (sku.clone(), shelves)));
         }
-        let reply = carry_out(&mut self.world, command, &rules, &mut stamp);
-        self.world.shelves.append(&mut unneeded_stock);
+        let told = carry_out(&mut self.world, command, &rules, &mut stamp);
+        self.world.stock_levels.append(&mut others);
         self.events.append(&mut self.world.dirty.events);
         self.check();
         reply
@@ -255,8 +253,8 @@ impl Shop {
         };
         let result = match mode {
             ProviderMode::TransientError => busy,
-            ProviderMode::NoFreeSlot => StepResult::PutOff {
-                why: "no free slot".to_owned(),
+            ProviderMode::NoFreeSlot => StepResult::Postponed {
+                reason: "no room".to_owned(),
             },
             ProviderMode::LosesResponse => {
                 self.respond_as_provider(&key.step, &order, mode);
@@ -329,10 +327,10 @@ impl Shop {
                     amount: payment.amount,
                 }
             }
-            Step::VoidPayment if payment.captured > 0 => {
-                StepResult::Stands(payment_state(order, payment))
+            Step::VoidPayment if held.captured > 0 => {
+                StepResult::PaymentState(payment_state(order, held))
             }
-            Step::CheckPayment => StepResult::Stands(payment_state(order, payment)),
+            Step::CheckPayment => StepResult::PaymentState(payment_state(order, held)),
             Step::VoidPayment => {
                 payment.is_voided = true;
                 payment.awaits_action = false;
@@ -347,21 +345,18 @@ impl Shop {
                     requested <= due.capture.max(order.payment.captured),
                     "{requested}: {due:?}"
                 );
-                if payment.is_voided || (payment.is_closed && requested > payment.captured) {
-                    return StepResult::Stands(payment_state(order, payment));
+                if held.is_voided || (held.is_closed && asked > held.captured) {
+                    return StepResult::PaymentState(payment_state(order, held));
                 }
-                assert_eq!(
-                    payment.authorizations, 1,
-                    "capture without an authorization"
-                );
-                let is_last = order.has_all_left();
-                if self.captures_in_parts || is_last || requested == payment.amount {
-                    payment.captured = payment.captured.max(requested);
-                    payment.is_closed |= is_last && payment.captured > 0;
+                assert_eq!(held.authorizations, 1, "captured what is not held");
+                let is_last = order.has_nothing_to_ship();
+                if self.captures_in_parts || is_last || asked == held.amount {
+                    held.captured = held.captured.max(asked);
+                    held.is_closed |= is_last && held.captured > 0;
                 }
                 StepResult::Captured {
-                    amount: payment.captured,
-                    asked: requested,
+                    amount: held.captured,
+                    requested: asked,
                     is_last,
                 }
             }
@@ -376,12 +371,12 @@ impl Shop {
                     amount: payment.refunded,
                 }
             }
-            Step::RequestShipment(warehouse) => StepResult::Announced {
+            Step::RequestShipment(warehouse) => StepResult::LabelCreated {
                 carrier: "sandbox".to_owned(),
                 tracking_number: format!("{}-{warehouse}", order.number),
             },
-            Step::CancelShipment(_) => StepResult::Withdrawn,
-            Step::ExpireOrder | Step::ReserveStock => StepResult::TimeIsUp,
+            Step::CancelShipment(_) => StepResult::LabelCancelled,
+            Step::ExpireOrder | Step::ReserveStock => StepResult::NoExternalCall,
         }
     }
 
@@ -527,10 +522,10 @@ impl Shop {
                 );
             }
         }
-        for (sku, shelves) in &self.world.shelves {
+        for (sku, shelves) in &self.world.stock_levels {
             for (warehouse, shelf) in shelves {
                 assert!(
-                    shelf.is_sound(),
+                    shelf.is_valid(),
                     "oversold: {sku} in {warehouse}: {shelf:?}"
                 );
                 let reserved = reserved.get(&(sku, warehouse)).copied().unwrap_or_default();
@@ -616,7 +611,7 @@ impl Due {
         let mut written_off = 0;
         for event in history {
             match &event.fact {
-                EventData::ShipmentShipped { items, .. } => due.capture += order.value(items),
+                EventData::ShipmentShipped { items, .. } => due.capture += order.value_of(items),
                 EventData::PaymentCaptured { amount, .. } => {
                     captured += amount;
                     let restored = written_off.min(captured - due.capture).max(0);
@@ -671,10 +666,10 @@ fn payment_state(order: &Order, payment: &ProviderPayment) -> PaymentState {
     };
     PaymentState {
         reference: format!("ref-{}", order.number),
-        hold,
-        captured: payment.captured,
-        refunded: payment.refunded,
-        is_closed: payment.is_voided || payment.is_closed || payment.captured == payment.amount,
+        authorization: hold,
+        captured: held.captured,
+        refunded: held.refunded,
+        is_closed: held.is_voided || held.is_closed || held.captured == held.amount,
         version: order.version,
     }
 }

@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, mem};
 
 use order_worker::domain::{
-    command::{Action, Command, Idempotency, StepResult, Trust},
+    command::{Action, Command, Idempotency, KeyOrigin, StepResult},
     step::{StepKey, StepRow},
 };
 use serde_json::json;
@@ -166,18 +166,18 @@ impl Simulation {
         if client.acknowledged.is_some() || client.is_refused || !may_send {
             return;
         }
-        client.has_sent = true;
-        let trust = if client.has_key {
-            Trust::Client
+        client.has_asked = true;
+        let key_origin = if client.has_key {
+            KeyOrigin::Client
         } else {
-            Trust::Message
+            KeyOrigin::Message
         };
         self.requests.push(RequestMessage {
             client: number,
             idempotency: Idempotency {
                 key: format!("client-{number}"),
                 fingerprint: String::new(),
-                trust,
+                key_origin,
             },
         });
     }

@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use order_worker::domain::{
     command::{Action, Command},
     decide::{Rules, carry_out},
-    decision_context::DecisionContext,
-    webhook::{Answered, Delivery, MAX_ENDPOINTS, RETRY_FOR},
-    working_set::WorkingSet,
+    stamp::DecisionContext,
+    webhook::{Delivery, DeliveryResult, MAX_ENDPOINTS, RETRY_PERIOD},
+    world::WorkingSet,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -22,8 +22,8 @@ use crate::shop::operator;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-fn failed_response() -> Answered {
-    Answered {
+fn refused() -> DeliveryResult {
+    DeliveryResult {
         response_code: Some(500),
         latency_ms: 3,
         error: Some("answered 500".to_owned()),
@@ -31,8 +31,8 @@ fn failed_response() -> Answered {
     }
 }
 
-fn successful_response() -> Answered {
-    Answered {
+fn taken() -> DeliveryResult {
+    DeliveryResult {
         response_code: Some(200),
         latency_ms: 3,
         error: None,
@@ -114,7 +114,11 @@ impl Fixture {
     }
 
     /// Executes attempts until the delivery ends, and returns their number and the time.
-    fn attempt_until_done(&mut self, id: DeliveryId, answered: &Answered) -> (u32, Timestamp) {
+    fn attempt_until_done(
+        &mut self,
+        id: DeliveryId,
+        answered: &DeliveryResult,
+    ) -> (u32, Timestamp) {
         let mut attempts = 0;
         while let Delivery {
             due_at: Some(due_at),
@@ -128,7 +132,7 @@ impl Fixture {
                 endpoint_id,
                 id,
                 attempt,
-                answered: answered.clone(),
+                result: answered.clone(),
             })
             .unwrap();
             attempts += 1;
@@ -169,8 +173,8 @@ fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
         .unwrap();
     let id = fixture.delivery(endpoint);
     let event_id = fixture.world.deliveries[&id].event_id;
-    fixture.world.forgotten_events.insert(event_id);
-    assert_eq!(fixture.attempt_until_done(id, &failed_response()).0, 1);
+    fixture.world.deleted_events.insert(event_id);
+    assert_eq!(fixture.attempt_until_done(id, &refused()).0, 1);
     let delivery = &fixture.world.deliveries[&id];
     assert_eq!(delivery.status, DeliveryStatus::Failed);
     assert_eq!(delivery.due_at, None);
@@ -181,8 +185,8 @@ fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
     // The event was deleted during the attempt; the delivery succeeded nevertheless.
     let id = fixture.delivery(endpoint);
     let event_id = fixture.world.deliveries[&id].event_id;
-    fixture.world.forgotten_events.insert(event_id);
-    fixture.attempt_until_done(id, &successful_response());
+    fixture.world.deleted_events.insert(event_id);
+    fixture.attempt_until_done(id, &taken());
     assert_eq!(
         fixture.world.deliveries[&id].status,
         DeliveryStatus::Succeeded
@@ -197,9 +201,9 @@ fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
         .unwrap();
     let id = fixture.delivery(endpoint);
     let began = fixture.now;
-    let (attempts, ended) = fixture.attempt_until_done(id, &failed_response());
-    assert!(ended.duration_since(began) >= RETRY_FOR);
-    assert!(ended.duration_since(began) < RETRY_FOR + SignedDuration::from_hours(3));
+    let (attempts, ended) = fixture.attempt_until_done(id, &refused());
+    assert!(ended.duration_since(began) >= RETRY_PERIOD);
+    assert!(ended.duration_since(began) < RETRY_PERIOD + SignedDuration::from_hours(3));
     assert!((15..60).contains(&attempts), "{attempts}");
     assert_eq!(fixture.world.deliveries[&id].status, DeliveryStatus::Failed);
     assert!(fixture.world.deliveries[&id].attempts.len() <= 20);
@@ -232,7 +236,7 @@ fn endpoint_is_not_disabled_for_one_failing_delivery() {
                 endpoint_id: endpoint,
                 id: poison,
                 attempt,
-                answered: failed_response(),
+                result: refused(),
             })
             .unwrap();
     }
@@ -260,7 +264,7 @@ fn result_of_an_unexpected_attempt_is_ignored() {
                 endpoint_id,
                 id,
                 attempt,
-                answered,
+                result: answered,
             })
             .unwrap();
     }
@@ -276,7 +280,7 @@ fn result_of_an_unexpected_attempt_is_ignored() {
             endpoint_id,
             id,
             attempt: 1,
-            answered,
+            result: answered,
         })
         .unwrap();
     assert_eq!(
@@ -292,14 +296,14 @@ fn endpoint_gets_subscribed_events_of_its_storefront() {
     let id = fixture.endpoint(body).unwrap();
     let mut endpoint = fixture.world.endpoints[&id].clone();
     let (own, other) = (operator().storefront, "other".parse().unwrap());
-    assert!(endpoint.wants("order.created", Some(&own)));
-    assert!(!endpoint.wants("payment.voided", Some(&own)));
-    assert!(!endpoint.wants("order.created", Some(&other)));
-    assert!(!endpoint.wants("order.created", None));
+    assert!(endpoint.accepts("order.created", Some(&own)));
+    assert!(!endpoint.accepts("payment.voided", Some(&own)));
+    assert!(!endpoint.accepts("order.created", Some(&other)));
+    assert!(!endpoint.accepts("order.created", None));
     endpoint.storefront = None;
-    assert!(endpoint.wants("order.created", Some(&other)));
+    assert!(endpoint.accepts("order.created", Some(&other)));
     endpoint.is_enabled = false;
-    assert!(!endpoint.wants("order.created", Some(&own)));
+    assert!(!endpoint.accepts("order.created", Some(&own)));
     // The debug output does not contain the secret.
     assert!(!format!("{endpoint:?}").contains("whsec_"));
 }
@@ -348,8 +352,8 @@ proptest! {
             fixture.now = due_at.max(fixture.now);
             let code = codes.next().unwrap();
             let error = (!(200..300).contains(&code)).then(|| format!("answered {code}"));
-            let answered = Answered { response_code: Some(code), latency_ms: 1, error, retry_after: None };
-            fixture.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, answered })
+            let answered = DeliveryResult { response_code: Some(code), latency_ms: 1, error, retry_after: None };
+            fixture.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, result: answered })
             .unwrap();
             attempts += 1;
             prop_assert!(attempts < 100);

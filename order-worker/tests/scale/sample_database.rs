@@ -208,7 +208,7 @@ impl SampleDatabase {
         commit(&self.store, &answers).await;
         let main: Warehouse = "main".parse().unwrap();
         let announced = of_each(4, &[0, 1, 2], &|id| {
-            let result = StepResult::Announced {
+            let result = StepResult::LabelCreated {
                 carrier: "sandbox".to_owned(),
                 tracking_number: format!("SBX{}", id.to_string().replace('-', "")),
             };
@@ -228,7 +228,7 @@ impl SampleDatabase {
                 Step::CapturePayment,
                 StepResult::Captured {
                     amount: 1000,
-                    asked: 1000,
+                    requested: 1000,
                     is_last: true,
                 },
             )

@@ -69,7 +69,7 @@ impl Payment {
         };
         PaymentState {
             reference: self.reference.clone(),
-            hold,
+            authorization: hold,
             captured: self.captured,
             refunded: self.refunded,
             is_closed: match self.status {
@@ -199,7 +199,7 @@ impl Ledger {
             .entry(key.to_owned())
             .or_insert_with(|| Payment::asked(reference, 0, "XXX"));
         match payment.status {
-            Status::Captured => return StepResult::Stands(payment.stands()),
+            Status::Captured => return StepResult::PaymentState(payment.stands()),
             Status::Authorized => self
                 .movements
                 .push(movement(payment, "void", payment.amount)),
@@ -226,7 +226,7 @@ impl Ledger {
         };
         match payment.status {
             Status::Authorized | Status::Captured => {}
-            Status::Voided => return Ok(StepResult::Stands(payment.stands())),
+            Status::Voided => return Ok(StepResult::PaymentState(payment.stands())),
             Status::Asked | Status::Declined => {
                 return Err(PartnerError::Permanent(format!(
                     "the payment is {} and can't be captured",
@@ -250,7 +250,7 @@ impl Ledger {
         }
         Ok(StepResult::Captured {
             amount: payment.captured,
-            asked: total,
+            requested: total,
             is_last,
         })
     }

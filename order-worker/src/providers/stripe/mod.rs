@@ -126,7 +126,7 @@ impl Stripe {
     ) -> Result<StepResult, PartnerError> {
         let captured = |amount| StepResult::Captured {
             amount,
-            asked: total,
+            requested: total,
             is_last,
         };
         let Some(reference) = held(payment)? else {
@@ -143,7 +143,7 @@ impl Stripe {
             return Ok(captured(taken));
         }
         if is_closed(&intent) {
-            return self.look(payment).await.map(StepResult::Stands);
+            return self.look(payment).await.map(StepResult::PaymentState);
         }
         if intent.status != "requires_capture" {
             return Err(PartnerError::Permanent(format!(
@@ -221,7 +221,7 @@ impl Stripe {
         let intent = self.find(reference).await?;
         match intent.status.as_str() {
             "canceled" => {}
-            "succeeded" => return self.look(payment).await.map(StepResult::Stands),
+            "succeeded" => return self.look(payment).await.map(StepResult::PaymentState),
             _ => {
                 let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
                 cancelled.map_err(|error| match error {
@@ -251,7 +251,7 @@ impl Stripe {
             let refunds = refunds.map_err(ApiError::permanent)?;
             let given = record_refunds(&refunds, &intent, payment);
             if given < payment.refunded {
-                return self.look(payment).await.map(StepResult::Stands);
+                return self.look(payment).await.map(StepResult::PaymentState);
             }
             if given >= total {
                 return Ok(StepResult::Refunded { amount: given });
@@ -297,7 +297,7 @@ impl Stripe {
         };
         Ok(PaymentState {
             reference: reference.to_owned(),
-            hold: hold(&intent, payment),
+            authorization: hold(&intent, payment),
             captured,
             refunded,
             is_closed: is_closed(&intent),
@@ -355,7 +355,7 @@ impl Stripe {
 fn key(payment: &Payment, what: &str) -> Key {
     Key {
         name: format!("{}/{what}", payment.key),
-        generation: payment.answered,
+        generation: payment.error_responses,
     }
 }
 
@@ -521,7 +521,7 @@ mod tests {
             method: "pm_card".to_owned(),
             return_url: None,
             refunded: 0,
-            answered: 0,
+            error_responses: 0,
         };
         let release = || refund(4000, "succeeded", json!({}));
         let ours = |amount| refund(amount, "succeeded", json!({"order_id": "an order"}));

@@ -152,7 +152,7 @@ fn made_of(
             // An endpoint receives no events from before it was enabled, nor about itself.
             position > since
                 && event.subject != endpoint.id.to_string()
-                && endpoint.wants(&event.kind, storefront)
+                && endpoint.accepts(&event.kind, storefront)
         });
         for (_, endpoint) in wanting {
             made.rows.push(row(*position, event, endpoint, stamp)?);

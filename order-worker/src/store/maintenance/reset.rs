@@ -149,14 +149,17 @@ fn begun_again(
                 on_hand: *on_hand,
                 reserved: 0,
             };
-            put_up(&mut world.shelves, &sku, warehouse, shelf);
-            world.dirty.shelves.insert((sku.clone(), warehouse.clone()));
+            put_up(&mut world.stock_levels, &sku, warehouse, shelf);
+            world
+                .dirty
+                .stock_levels
+                .insert((sku.clone(), warehouse.clone()));
             facts.push(EventData::StockAdjusted {
                 sku: sku.clone(),
                 warehouse: warehouse.clone(),
                 on_hand: *on_hand,
                 reason: None,
-                is_removed: !product.is_in(warehouse, shelf),
+                is_removed: !product.is_stocked_in(warehouse, shelf),
             });
         }
         if product.is_deleted {

@@ -16,6 +16,7 @@ use crate::{
         },
     },
 };
+use crate::domain::{command::ResourceRef, world::order_alias_key};
 
 /// Orders by id, or the reason why they can't be decoded.
 pub(crate) type OrdersById = HashMap<OrderId, Result<OrderAndSteps, StoreError>>;
@@ -82,14 +83,14 @@ async fn stand_ins(
 ) -> Result<Vec<(OrderId, OrderId)>, StoreError> {
     let keys: HashMap<_, _> = promised
         .iter()
-        .map(|id| (stand_in_key(**id), **id))
+        .map(|id| (order_alias_key(**id), **id))
         .collect();
     let sql = among!("SELECT key, answer FROM idempotency WHERE key", "");
     let rows = session.fetch(sql, vec![list(keys.keys())]).await?;
     let mut found = Vec::new();
     for row in &rows {
-        let answer: Answer = json("answer", row.text(1)?)?;
-        if let (Some(promised), Answer::Order(order)) = (keys.get(row.text(0)?), answer) {
+        let answer: ResourceRef = json("answer", row.text(1)?)?;
+        if let (Some(promised), ResourceRef::Order(order)) = (keys.get(row.text(0)?), answer) {
             found.push((*promised, order));
         }
     }

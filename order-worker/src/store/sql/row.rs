@@ -126,7 +126,7 @@ pub(in crate::store) fn read_step_at(row: &Row, first: usize) -> Result<StepRow,
         last_error: row.maybe_text(first + 6)?.map(str::to_owned),
         request_id: row.text(first + 7)?.to_owned(),
         traceparent: row.maybe_text(first + 8)?.map(str::to_owned),
-        answered: unsigned("answered", row.integer(first + 9)?)?,
+        error_responses: unsigned("answered", row.integer(first + 9)?)?,
         client_secret: row.maybe_text(first + 10)?.map(str::to_owned),
     })
 }

@@ -9,23 +9,19 @@ use shared::{
     id::{CustomerId, Sku},
 };
 
-use super::loaded::{Known, UnlockedRead};
-use crate::{
-    domain::{
-        load_set::LoadSet,
-        order::Order,
-        product::Product,
-        webhook::{Delivery, Endpoint},
-        working_set::{Recorded, WorkingSet},
-    },
-    store::{
-        StoreError,
-        sql::{
-            byte_limit::BATCH,
-            database::{Session, Sql, among, arguments, list},
-            row::{json, parse, read_step, select_steps, shelf, stock_at, unsigned},
-        },
-    },
+use super::{
+    StoreError,
+    byte_limit::BATCH,
+    database::{Session, Sql, among, arguments, list},
+    loaded::{Known, UnlockedRead},
+    row::{json, parse, read_step, select_steps, shelf, stock_at, unsigned},
+};
+use crate::domain::{
+    needs::LoadSet,
+    order::Order,
+    product::Product,
+    webhook::{Delivery, Endpoint},
+    world::{IdempotencyRecord, WorkingSet},
 };
 
 pub(in crate::store) async fn world(
@@ -128,17 +124,17 @@ async fn recorded_and_shelves(
     let arguments = arguments![list(&needs.idempotency_keys), list(skus)];
     for row in session.fetch(sql, arguments).await? {
         if row.text(0)? == "shelf" {
-            stock_at(&row, 1, &mut world.shelves)?;
+            stock_at(&row, 1, &mut world.stock_levels)?;
             continue;
         }
         let (answer, outcome) = (row.maybe_text(5)?, row.maybe_text(6)?);
-        let recorded = Recorded {
+        let recorded = IdempotencyRecord {
             fingerprint: row.text(2)?.to_owned(),
             answer: answer.map(|text| json("answer", text)).transpose()?,
             outcome: outcome.map(|text| json("outcome", text)).transpose()?,
         };
         if let (Some(answer), None) = (&recorded.answer, &recorded.outcome) {
-            needs.add_answer(answer);
+            needs.add_resource(answer);
         }
         world.recorded.insert(row.text(1)?.to_owned(), recorded);
     }
@@ -220,7 +216,7 @@ async fn shelves(
         },
     );
     for row in session.fetch(sql, vec![list(skus)]).await? {
-        shelf(&row, &mut world.shelves)?;
+        shelf(&row, &mut world.stock_levels)?;
     }
     Ok(())
 }
@@ -337,14 +333,14 @@ async fn deliveries(
     );
     for row in session.fetch(sql, vec![list(&needs.deliveries)]).await? {
         let delivery: Delivery = json("delivery", row.text(0)?)?;
-        world.forgotten_events.insert(delivery.event_id);
+        world.deleted_events.insert(delivery.event_id);
         world.deliveries.insert(delivery.id, delivery);
     }
     let sql = among!("SELECT id FROM events WHERE id", "");
-    let told = list(&world.forgotten_events);
+    let told = list(&world.deleted_events);
     for row in session.fetch(sql, vec![told]).await? {
         let kept = parse("event", row.text(0)?)?;
-        world.forgotten_events.remove(&kept);
+        world.deleted_events.remove(&kept);
     }
     Ok(())
 }

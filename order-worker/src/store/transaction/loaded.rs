@@ -37,7 +37,7 @@ impl Known {
         let UnlockedRead { orders, products } = &self.unlocked;
         let order = changed.orders.iter().find(|id| orders.contains(id));
         let shelf = changed
-            .shelves
+            .stock_levels
             .iter()
             .find(|(sku, _)| products.contains(sku));
         let customer = changed
@@ -80,7 +80,7 @@ mod tests {
         };
         let mut changed = ChangeSet::default();
         changed.orders.insert(locked);
-        changed.shelves.insert(shelf("A"));
+        changed.stock_levels.insert(shelf("A"));
         changed.customers.insert(blocked);
         assert!(known.must_be_locked(&changed).is_ok());
         let refused = |changed: ChangeSet| known.must_be_locked(&changed).unwrap_err().to_string();
@@ -90,7 +90,7 @@ mod tests {
         let mut with_customer = changed.clone();
         with_customer.customers.insert(erased);
         assert!(refused(with_customer).contains(&erased.to_string()));
-        changed.shelves.insert(shelf("B"));
+        changed.stock_levels.insert(shelf("B"));
         assert!(refused(changed).contains("shelves of B"));
     }
 }

@@ -27,15 +27,19 @@ const PUT_SHELVES: Write = Write {
 };
 
 pub(super) fn shelves(writes: &mut Writes, world: &WorkingSet) {
-    let rows = world.dirty.shelves.iter().filter_map(|(sku, warehouse)| {
-        let shelf = world.shelves.get(sku)?.get(warehouse)?;
-        Some(arguments![
-            sku.as_str(),
-            warehouse.as_str(),
-            shelf.on_hand,
-            shelf.reserved
-        ])
-    });
+    let rows = world
+        .dirty
+        .stock_levels
+        .iter()
+        .filter_map(|(sku, warehouse)| {
+            let shelf = world.stock_levels.get(sku)?.get(warehouse)?;
+            Some(arguments![
+                sku.as_str(),
+                warehouse.as_str(),
+                shelf.on_hand,
+                shelf.reserved
+            ])
+        });
     writes.add(PUT_SHELVES, rows.collect());
 }
 

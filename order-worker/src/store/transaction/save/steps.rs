@@ -80,7 +80,7 @@ pub(super) fn steps(writes: &mut Writes, world: &WorkingSet, now: Timestamp) {
                     row.request_id.as_str(),
                     millis(now),
                     row.traceparent.as_deref(),
-                    row.answered,
+                    row.error_responses,
                     row.client_secret.as_deref()
                 ]);
             }
