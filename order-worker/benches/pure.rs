@@ -48,7 +48,7 @@ fn rules() -> Rules {
     }
 }
 
-fn context() -> DecisionContext {
+fn stamp() -> DecisionContext {
     DecisionContext::new(Timestamp::from_millisecond(1_800_000_000_000).unwrap(), 7)
 }
 
@@ -61,7 +61,7 @@ fn command(action: Action) -> Command {
     }
 }
 
-fn order_request(customer: &str, sku: usize) -> Value {
+fn wish(customer: &str, sku: usize) -> Value {
     json!({
         "customer_id": customer,
         "items": [{"sku": format!("S{sku}"), "quantity": NonZeroU32::MIN}],
@@ -70,71 +70,69 @@ fn order_request(customer: &str, sku: usize) -> Value {
     })
 }
 
-fn create_command(customer: &str, sku: usize) -> Command {
-    match Request::read("order.create", order_request(customer, sku)).unwrap() {
-        Request::CreateOrder(request) => command(Action::CreateOrder(request)),
-        _ => unreachable!("the pattern determines the request"),
+fn creation(customer: &str, sku: usize) -> Command {
+    match Request::read("order.create", wish(customer, sku)).unwrap() {
+        Request::CreateOrder(wish) => command(Action::CreateOrder(wish)),
+        _ => unreachable!("it is what was read"),
     }
 }
 
 /// A working set with a catalogue, and the id of its customer.
 fn catalogue() -> (WorkingSet, String) {
-    let mut working_set = WorkingSet::default();
-    let (rules, mut context) = (rules(), context());
+    let mut world = WorkingSet::default();
+    let (rules, mut stamp) = (rules(), stamp());
     for sku in 0..BATCH {
         let sku = format!("S{sku}");
         let product = json!({"sku": sku, "name": "T-shirt", "price": 1999, "currency": "EUR"});
-        let stock_level = json!({"sku": sku, "warehouse": "berlin", "on_hand": 1_000_000});
-        for (pattern, body) in [("product.create", product), ("stock.set", stock_level)] {
+        let shelf = json!({"sku": sku, "warehouse": "berlin", "on_hand": 1_000_000});
+        for (pattern, body) in [("product.create", product), ("stock.set", shelf)] {
             let action = match Request::read(pattern, body).unwrap() {
                 Request::CreateProduct(product) => Action::CreateProduct(product),
-                Request::SetStock(stock_level) => Action::SetStock(stock_level),
-                _ => unreachable!("the pattern determines the request"),
+                Request::SetStock(shelf) => Action::SetStock(shelf),
+                _ => unreachable!("it is what was read"),
             };
-            let reply = carry_out(&mut working_set, &command(action), &rules, &mut context);
-            reply.outcome.unwrap();
+            let told = carry_out(&mut world, &command(action), &rules, &mut stamp);
+            told.outcome.unwrap();
         }
     }
     let ada = json!({"name": "Ada", "email": "ada@example.com"});
     let Request::CreateCustomer(ada) = Request::read("customer.create", ada).unwrap() else {
-        unreachable!("the pattern determines the request")
+        unreachable!("it is what was read")
     };
-    let reply = carry_out(
-        &mut working_set,
+    let told = carry_out(
+        &mut world,
         &command(Action::CreateCustomer(ada)),
         &rules,
-        &mut context,
+        &mut stamp,
     );
-    let customer = reply.outcome.unwrap().value()["id"]
+    let customer = told.outcome.unwrap().value()["id"]
         .as_str()
         .unwrap()
         .to_owned();
-    (working_set, customer)
+    (world, customer)
 }
 
-fn decisions(criterion: &mut Criterion) {
-    let (mut working_set, customer) = catalogue();
-    working_set.dirty = order_worker::domain::world::ChangeSet::default();
-    let creations: Vec<_> = (0..BATCH)
-        .map(|sku| create_command(&customer, sku))
-        .collect();
+fn deciding(criterion: &mut Criterion) {
+    let (mut world, customer) = catalogue();
+    world.dirty = order_worker::domain::working_set::ChangeSet::default();
+    let creations: Vec<_> = (0..BATCH).map(|sku| creation(&customer, sku)).collect();
     let rules = rules();
-    let create = |mut working_set: WorkingSet| {
-        working_set.numbers = (1..).take(BATCH).collect();
-        let mut context = context();
+    let create = |mut world: WorkingSet| {
+        world.numbers = (1..).take(BATCH).collect();
+        let mut stamp = stamp();
         let orders = creations.iter().map(|creation| {
-            let reply = carry_out(&mut working_set, creation, &rules, &mut context);
-            reply.outcome.unwrap()
+            let told = carry_out(&mut world, creation, &rules, &mut stamp);
+            told.outcome.unwrap()
         });
         let orders: Vec<Json> = orders.collect();
-        (working_set, orders)
+        (world, orders)
     };
     let mut group = criterion.benchmark_group("decide");
     group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function("100 orders", |bencher| {
-        bencher.iter_batched(|| working_set.clone(), create, BatchSize::SmallInput);
+        bencher.iter_batched(|| world.clone(), create, BatchSize::SmallInput);
     });
-    let (full, orders) = create(working_set.clone());
+    let (full, orders) = create(world.clone());
     let results: Vec<Command> = orders
         .iter()
         .map(|order| {
@@ -154,21 +152,21 @@ fn decisions(criterion: &mut Criterion) {
         })
         .collect();
     group.bench_function("100 authorizations", |bencher| {
-        let finish = |mut working_set: WorkingSet| {
-            let mut context = context();
+        let finish = |mut world: WorkingSet| {
+            let mut stamp = stamp();
             for result in &results {
-                black_box(carry_out(&mut working_set, result, &rules, &mut context));
+                black_box(carry_out(&mut world, result, &rules, &mut stamp));
             }
-            working_set
+            world
         };
         bencher.iter_batched(|| full.clone(), finish, BatchSize::SmallInput);
     });
     group.finish();
 }
 
-fn codec(criterion: &mut Criterion) {
+fn words(criterion: &mut Criterion) {
     let customer = "0192f0c1-2345-7abc-8def-0123456789ab";
-    let body = to_raw_value(&order_request(customer, 1)).unwrap();
+    let body = to_raw_value(&wish(customer, 1)).unwrap();
     let entries = || {
         let entry = |_| Entry {
             kind: "order.create".into(),
@@ -201,15 +199,10 @@ fn codec(criterion: &mut Criterion) {
             requests.collect::<Vec<_>>()
         });
     });
-    let (mut working_set, customer) = catalogue();
-    working_set.numbers = [1].into();
-    let reply = carry_out(
-        &mut working_set,
-        &create_command(&customer, 1),
-        &rules(),
-        &mut context(),
-    );
-    let envelope = batch::json(&Outcome::from(reply.outcome));
+    let (mut world, customer) = catalogue();
+    world.numbers = [1].into();
+    let told = carry_out(&mut world, &creation(&customer, 1), &rules(), &mut stamp());
+    let envelope = batch::to_json(&Outcome::from(told.outcome));
     group.throughput(Throughput::Elements(1));
     group.bench_function("pass on an envelope", |bencher| {
         bencher.iter(|| serde_json::from_slice::<Outcome<Json>>(black_box(&envelope)).unwrap());
@@ -217,5 +210,5 @@ fn codec(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decisions, codec);
+criterion_group!(benches, deciding, words);
 criterion_main!(benches);

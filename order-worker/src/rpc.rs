@@ -53,10 +53,13 @@ use self::{
     request_scope::{RequestScope, TaskOutcome},
 };
 use crate::{
-    crash::{Point, point},
-    dead_letters::{CommandContext, DeadLetters},
+    background::stats::WorkerStats,
     domain::command::{Action, Command, KeyOrigin, ResourceRef},
-    engine::Engine,
+    engine::{Engine, task},
+    failures::{
+        dead_letters::{CommandContext, DeadLetters},
+        retries::Retries,
+    },
     providers::sandbox::Sandbox,
     runtime::crash::{Point, point},
     store::{Store, StoreError},
@@ -107,7 +110,7 @@ impl Rpc {
             tasks.spawn(self.clone().answer(delivery));
         }
         // Requeues received messages for other workers.
-        give_back(deliveries).await;
+        requeue_all(deliveries).await;
     }
 
     /// Handles the requests of a message. Replies that are ready at the same time are sent together, and no
@@ -154,7 +157,7 @@ impl Rpc {
                 tasks.push(Either::Right(self.look_up(mem::take(&mut lookups))));
             }
             // Sends a full reply message before more results are collected.
-            let mut free_bytes = MESSAGE_BYTES;
+            let mut free_bytes = REPLY_MESSAGE_BYTES;
             while lookups.is_empty()
                 && free_bytes > 0
                 && let Some(Some(outcome)) = tasks.next().now_or_never()
@@ -187,10 +190,10 @@ impl Rpc {
             }
         }
         match sent {
-            Ok(()) => reply_to.settle().await,
+            Ok(()) => reply_to.ack().await,
             Err(error) => {
                 tracing::warn!(%error, "replies could not be sent; the request message is requeued");
-                reply_to.leave().await;
+                reply_to.requeue().await;
             }
         }
     }
@@ -208,7 +211,7 @@ impl Rpc {
         }
         let idempotency = idempotency(&request)?;
         let has_identity = request.idempotency_key.is_some()
-            || matches!(request.identity, Some(Identity::Named(_)));
+            || matches!(request.identity, Some(MessageIdentity::MessageId(_)));
         let context = CommandContext {
             caller: request.caller,
             idempotency,

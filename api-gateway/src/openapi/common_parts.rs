@@ -211,6 +211,10 @@ fn complete_operation(path: &str, method: &HttpMethod, operation: &mut Operation
 }
 
 /// The statuses of the problems that an operation can answer with.
+#[expect(
+    clippy::fn_params_excessive_bools,
+    reason = "facts about the operation"
+)]
 fn problem_statuses(is_api: bool, is_item: bool, is_read: bool, is_post: bool) -> Vec<u16> {
     let mut statuses = Vec::new();
     if is_api {

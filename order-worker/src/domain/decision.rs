@@ -13,6 +13,7 @@ use shared::{
 
 use super::{
     command::ResourceRef,
+    decision_context::DecisionContext,
     order::Order,
     product::Product,
     step::{Step, StepKey, StepRow},

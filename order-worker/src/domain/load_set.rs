@@ -1,6 +1,6 @@
 //! The rows to load for a batch: each command adds those that it refers to, before anything is decided.
 //!
-//! The store loads them into the [`WorkingSet`](super::world::WorkingSet).
+//! The store loads them into the [`WorkingSet`](super::working_set::WorkingSet).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,7 +18,7 @@ use shared::{
 use super::{
     command::{Action, Command, ResourceRef},
     order::Order,
-    world::order_alias_key,
+    working_set::order_alias_key,
 };
 
 /// The rows to load before a batch can be decided.

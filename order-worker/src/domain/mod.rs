@@ -1,7 +1,7 @@
 //! The business logic: pure and synchronous, without I/O, clock or randomness of its own.
 //!
 //! A batch of [`Command`](command::Command)s is decided one after another over a
-//! [`WorkingSet`](world::WorkingSet), which holds the rows that the batch refers to. Each
+//! [`WorkingSet`](working_set::WorkingSet), which holds the rows that the batch refers to. Each
 //! [`Decision`](decision::Decision) consists of a reply, events, and steps to schedule. It is applied to the
 //! working set, and all changes of the batch are committed together by the store. An order's state is changed
 //! only by applying events.

@@ -9,9 +9,8 @@ use shared::outcome::{Code, Failure, Json, RpcReply};
 
 use super::Engine;
 use crate::{
-    dead_letters::CommandContext,
     domain::command::{Action, Command, KeyOrigin, ResourceRef},
-    engine::Engine,
+    failures::dead_letters::CommandContext,
 };
 
 /// Runs `task` under the key and the condition of `asking`. `target` is what `If-Match` is about; without

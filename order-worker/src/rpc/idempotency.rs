@@ -26,9 +26,11 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
     }
     let scope = scope(&request.caller, &request.request);
     let (key, key_origin) = match &request.identity {
-        Some(Identity::Named(id)) => (format!("{scope}/message/{id}"), KeyOrigin::Message),
-        Some(Identity::Waiting {
-            place,
+        Some(MessageIdentity::MessageId(id)) => {
+            (format!("{scope}/message/{id}"), KeyOrigin::Message)
+        }
+        Some(MessageIdentity::Correlation {
+            key,
             is_redelivered,
         }) => {
             let key_origin = if *is_redelivered {
@@ -36,7 +38,7 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
             } else {
                 KeyOrigin::FirstDelivery
             };
-            (format!("{scope}/delivery/{place}"), key_origin)
+            (format!("{scope}/delivery/{key}"), key_origin)
         }
         None => return Ok(None),
     };

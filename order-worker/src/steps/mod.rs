@@ -148,7 +148,7 @@ impl Steps {
             // A message that is delivered alone is acknowledged before its step, which may take 20 s, so that
             // the next one is delivered. If this worker dies, the step is sent again from its row when its
             // lease expires.
-            if delivery.is_alone && matches!(read, Some((_, None))) {
+            if delivery.is_single && matches!(read, Some((_, None))) {
                 delivery.receipt.ack_now().await;
             }
             // Further messages are not read before this one has its permits.
@@ -310,7 +310,7 @@ impl Steps {
 
     async fn perform(&self, _claim: Claim, due: DueStep) -> anyhow::Result<()> {
         let DueStep { row, number, call } = due;
-        let mut span = trace::processing(
+        let mut span = trace::consumer_span(
             STEP_QUEUE,
             row.key.step.kind(),
             &message::StepMessageId(&row),

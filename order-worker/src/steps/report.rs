@@ -75,7 +75,7 @@ pub(super) fn record_in_span(span: &mut Span, row: &StepRow, result: &StepResult
         span.record_error(kind, error);
     }
     if let StepResult::Postponed { reason } = result {
-        span.fail("put_off", reason);
+        span.record_error("put_off", reason);
     }
 }
 

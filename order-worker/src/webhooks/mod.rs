@@ -32,7 +32,7 @@ use crate::{
     background::relay::Outbox,
     domain::{
         command::Command,
-        stamp::DecisionContext,
+        decision_context::DecisionContext,
         webhook::{Delivery, DeliveryResult, EVENT_DELETED},
     },
     engine::Engine,

@@ -161,9 +161,9 @@ proptest! {
         // Returned items are refunded, as far as they were paid for.
         let refunded = order.payment.refunded + order.refund_written_off;
         prop_assert!(is_dead || refunded >= order.returned_value().min(order.payment.captured));
-        // Goods that left without money are an operator's business, until that is written off.
+        // Unpaid shipped items have a dead step until it is discarded.
         prop_assert!(is_dead || order.uncollectable_shipped() == 0, "{:?}", order);
-        ends(&mut shop, id);
+        assert_can_be_finished(&mut shop, id);
     }
 }
 
@@ -294,11 +294,10 @@ fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
         }
         shop.notify(id);
         shop.run_until_settled();
-        assert_eq!(shop.dead(), [], "it was told once");
+        assert_eq!(shop.dead(), [], "the dead step appears once");
         assert_eq!(shop.world.orders[&id].uncollectable_shipped(), 0);
-        let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", orders_with_failing_payments)
-            .unwrap();
+        let unpaid = json!({"id": id, "allow_unpaid": true});
+        shop.execute_request("shipment.create", unpaid).unwrap();
         shop.run_until_settled();
         assert_eq!(shop.dead(), [capture], "unpaid items were shipped");
         shop.discard_dead();
@@ -374,8 +373,8 @@ fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
         .unwrap()
         .clone();
     let value = shop.world.orders[&id].value_of(&shipment.items);
-    let news = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
-    shop.ask("shipment.update", news).unwrap();
+    let update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+    shop.execute_request("shipment.update", update).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 50 + value);
     // Everything is returned: no more is refunded than was captured.
@@ -409,9 +408,9 @@ fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
             .unwrap_err();
         shop.run_until_settled();
         assert!(shop.world.orders[&id].is_closed());
-        shop.operate(Action::RedactOrder(id)).unwrap();
-        assert_eq!(shop.facts(id).last(), Some(&"order.redacted"));
-        shop.ask("order.delete", delete).unwrap();
+        shop.execute_as_operator(Action::RedactOrder(id)).unwrap();
+        assert_eq!(shop.event_types(id).last(), Some(&"order.redacted"));
+        shop.execute_request("order.delete", delete).unwrap();
         shop.check_settled();
     }
 }

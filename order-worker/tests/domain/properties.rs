@@ -227,6 +227,6 @@ proptest! {
             prop_assert!(deleted.is_ok(), "{number} is {status}: {deleted:?}");
         }
         let reserved: i64 = shop.world.stock_levels.values().flat_map(|shelves| shelves.values()).map(|shelf| shelf.reserved).sum();
-        prop_assert_eq!(reserved, 0, "a reservation was left behind");
+        prop_assert_eq!(reserved, 0, "stock is still reserved");
     }
 }

@@ -44,9 +44,10 @@ impl Shop {
         &self.world.orders[&id]
     }
 
-    fn shelf(&self, sku: &str, warehouse: &str) -> (i64, i64) {
-        let shelf = self.world.stock_levels[&sku.parse().unwrap()][&warehouse.parse().unwrap()];
-        (shelf.on_hand, shelf.reserved)
+    fn stock_level(&self, sku: &str, warehouse: &str) -> (i64, i64) {
+        let stock_level =
+            self.world.stock_levels[&sku.parse().unwrap()][&warehouse.parse().unwrap()];
+        (stock_level.on_hand, stock_level.reserved)
     }
 }
 
@@ -86,10 +87,10 @@ fn update_of_an_unknown_shipment_or_tracking_number_changes_nothing() {
                 .unwrap_err();
             assert_eq!(failure.code, Code::NotFound, "{kind} {selector}: {failure}");
         }
-        // A number beside an id is not another shipment's.
+        // A tracking number that belongs to another shipment than the id is refused.
         let left = before.shipped_shipments().next().unwrap();
-        let named = json!({"shipment_id": left.id, "tracking_number": "TB"});
-        let failure = shop.told(id, kind, named).unwrap_err();
+        let selector = json!({"shipment_id": left.id, "tracking_number": "TB"});
+        let failure = shop.update_shipment(id, kind, selector).unwrap_err();
         assert_eq!(failure.code, Code::InvalidRequest, "{kind}: {failure}");
     }
     assert_eq!(*shop.stored_order(id), before);
@@ -258,7 +259,7 @@ fn items_of_a_cancelled_label_can_be_shipped_under_another_number() {
     assert_eq!(shop.stock_level("A", "east"), (9, 3));
     let order = shop.ship(id, json!({"tracking_number": "T2"})).unwrap();
     assert_eq!(order["status"], "shipped");
-    let left = shop.only(id).shipped_shipments().next().unwrap().id;
+    let left = shop.stored_order(id).shipped_shipments().next().unwrap().id;
     let late = json!({"id": id, "shipment_id": left});
     let failure = shop.execute_request("shipment.cancel", late).unwrap_err();
     assert_eq!(failure.code, Code::InvalidState);
@@ -381,7 +382,10 @@ fn items_are_shipped_from_the_named_warehouse() {
         (shop.stock_level("A", "east"), shop.stock_level("A", "west")),
         ((0, 0), (5, 4))
     );
-    let left = shop.only(id).shipped_shipments().flat_map(|one| &one.items);
+    let left = shop
+        .stored_order(id)
+        .shipped_shipments()
+        .flat_map(|shipment| &shipment.items);
     let left: Vec<_> = left
         .map(|item| (item.warehouse.as_str(), item.quantity.get()))
         .collect();

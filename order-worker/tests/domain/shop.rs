@@ -229,14 +229,16 @@ impl Shop {
         let mut orders = self.world.orders.clone();
         orders.retain(|id, _| needs.orders.contains(id));
         let skus = needs.skus(&orders);
-        let mut others = std::mem::take(&mut self.world.stock_levels);
+        let mut unneeded_stock = std::mem::take(&mut self.world.stock_levels);
         for sku in &skus {
-            self.world
-                .stock_levels
-                .extend(others.remove(sku).map(|shelves| (sku.clone(), shelves)));
+            self.world.stock_levels.extend(
+                unneeded_stock
+                    .remove(sku)
+                    .map(|shelves| (sku.clone(), shelves)),
+            );
         }
-        let told = carry_out(&mut self.world, command, &rules, &mut stamp);
-        self.world.stock_levels.append(&mut others);
+        let reply = carry_out(&mut self.world, command, &rules, &mut stamp);
+        self.world.stock_levels.append(&mut unneeded_stock);
         self.events.append(&mut self.world.dirty.events);
         self.check();
         reply
@@ -254,7 +256,7 @@ impl Shop {
         let result = match mode {
             ProviderMode::TransientError => busy,
             ProviderMode::NoFreeSlot => StepResult::Postponed {
-                reason: "no room".to_owned(),
+                reason: "no free slot".to_owned(),
             },
             ProviderMode::LosesResponse => {
                 self.respond_as_provider(&key.step, &order, mode);
@@ -327,10 +329,10 @@ impl Shop {
                     amount: payment.amount,
                 }
             }
-            Step::VoidPayment if held.captured > 0 => {
-                StepResult::PaymentState(payment_state(order, held))
+            Step::VoidPayment if payment.captured > 0 => {
+                StepResult::PaymentState(payment_state(order, payment))
             }
-            Step::CheckPayment => StepResult::PaymentState(payment_state(order, held)),
+            Step::CheckPayment => StepResult::PaymentState(payment_state(order, payment)),
             Step::VoidPayment => {
                 payment.is_voided = true;
                 payment.awaits_action = false;
@@ -345,18 +347,21 @@ impl Shop {
                     requested <= due.capture.max(order.payment.captured),
                     "{requested}: {due:?}"
                 );
-                if held.is_voided || (held.is_closed && asked > held.captured) {
-                    return StepResult::PaymentState(payment_state(order, held));
+                if payment.is_voided || (payment.is_closed && requested > payment.captured) {
+                    return StepResult::PaymentState(payment_state(order, payment));
                 }
-                assert_eq!(held.authorizations, 1, "captured what is not held");
+                assert_eq!(
+                    payment.authorizations, 1,
+                    "capture without an authorization"
+                );
                 let is_last = order.has_nothing_to_ship();
-                if self.captures_in_parts || is_last || asked == held.amount {
-                    held.captured = held.captured.max(asked);
-                    held.is_closed |= is_last && held.captured > 0;
+                if self.captures_in_parts || is_last || requested == payment.amount {
+                    payment.captured = payment.captured.max(requested);
+                    payment.is_closed |= is_last && payment.captured > 0;
                 }
                 StepResult::Captured {
-                    amount: held.captured,
-                    requested: asked,
+                    amount: payment.captured,
+                    requested,
                     is_last,
                 }
             }
@@ -645,7 +650,7 @@ fn action() -> NextAction {
 }
 
 fn payment_state(order: &Order, payment: &ProviderPayment) -> PaymentState {
-    let hold = match payment {
+    let authorization = match payment {
         ProviderPayment {
             is_voided: true, ..
         } => Authorization::Cancelled,
@@ -666,10 +671,10 @@ fn payment_state(order: &Order, payment: &ProviderPayment) -> PaymentState {
     };
     PaymentState {
         reference: format!("ref-{}", order.number),
-        authorization: hold,
-        captured: held.captured,
-        refunded: held.refunded,
-        is_closed: held.is_voided || held.is_closed || held.captured == held.amount,
+        authorization,
+        captured: payment.captured,
+        refunded: payment.refunded,
+        is_closed: payment.is_voided || payment.is_closed || payment.captured == payment.amount,
         version: order.version,
     }
 }

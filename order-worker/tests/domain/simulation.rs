@@ -166,7 +166,7 @@ impl Simulation {
         if client.acknowledged.is_some() || client.is_refused || !may_send {
             return;
         }
-        client.has_asked = true;
+        client.has_sent = true;
         let key_origin = if client.has_key {
             KeyOrigin::Client
         } else {

@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use order_worker::domain::{
     command::{Action, Command},
     decide::{Rules, carry_out},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     webhook::{Delivery, DeliveryResult, MAX_ENDPOINTS, RETRY_PERIOD},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use crate::shop::operator;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-fn refused() -> DeliveryResult {
+fn failed_response() -> DeliveryResult {
     DeliveryResult {
         response_code: Some(500),
         latency_ms: 3,
@@ -31,7 +31,7 @@ fn refused() -> DeliveryResult {
     }
 }
 
-fn taken() -> DeliveryResult {
+fn successful_response() -> DeliveryResult {
     DeliveryResult {
         response_code: Some(200),
         latency_ms: 3,
@@ -174,7 +174,7 @@ fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
     let id = fixture.delivery(endpoint);
     let event_id = fixture.world.deliveries[&id].event_id;
     fixture.world.deleted_events.insert(event_id);
-    assert_eq!(fixture.attempt_until_done(id, &refused()).0, 1);
+    assert_eq!(fixture.attempt_until_done(id, &failed_response()).0, 1);
     let delivery = &fixture.world.deliveries[&id];
     assert_eq!(delivery.status, DeliveryStatus::Failed);
     assert_eq!(delivery.due_at, None);
@@ -186,7 +186,7 @@ fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
     let id = fixture.delivery(endpoint);
     let event_id = fixture.world.deliveries[&id].event_id;
     fixture.world.deleted_events.insert(event_id);
-    fixture.attempt_until_done(id, &taken());
+    fixture.attempt_until_done(id, &successful_response());
     assert_eq!(
         fixture.world.deliveries[&id].status,
         DeliveryStatus::Succeeded
@@ -201,7 +201,7 @@ fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
         .unwrap();
     let id = fixture.delivery(endpoint);
     let began = fixture.now;
-    let (attempts, ended) = fixture.attempt_until_done(id, &refused());
+    let (attempts, ended) = fixture.attempt_until_done(id, &failed_response());
     assert!(ended.duration_since(began) >= RETRY_PERIOD);
     assert!(ended.duration_since(began) < RETRY_PERIOD + SignedDuration::from_hours(3));
     assert!((15..60).contains(&attempts), "{attempts}");
@@ -236,7 +236,7 @@ fn endpoint_is_not_disabled_for_one_failing_delivery() {
                 endpoint_id: endpoint,
                 id: poison,
                 attempt,
-                result: refused(),
+                result: failed_response(),
             })
             .unwrap();
     }

@@ -13,8 +13,8 @@ use super::{Rules, create_order::create_order};
 use crate::domain::{
     command::{Action, Command, ResourceRef, origin_of_request},
     decision::{Changes, Decision, OrderDraft, event},
-    stamp::DecisionContext,
-    world::{WorkingSet, order_alias_key},
+    decision_context::DecisionContext,
+    working_set::{WorkingSet, order_alias_key},
 };
 
 /// Currency of an order that could not be priced (ISO 4217: no currency).

@@ -21,7 +21,6 @@ use crate::domain::{
     decision_context::DecisionContext,
     order::Order,
     shipment::{UpdateEffect, update_effect},
-    stamp::DecisionContext,
     step::Step,
     working_set::WorkingSet,
 };

@@ -12,9 +12,9 @@ use shared::{
 use crate::domain::{
     command::ResourceRef,
     decision::{Changes, Decision, event},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     webhook::{DeliveryOutcome, DeliveryResult, EVENT_DELETED, Endpoint, MAX_ENDPOINTS, Secret},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn create_endpoint(

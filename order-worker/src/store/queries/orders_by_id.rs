@@ -6,7 +6,7 @@ use shared::id::OrderId;
 
 use super::read::{OrderAndSteps, fetch_order, orders_and_steps, orders_and_steps_where_id};
 use crate::{
-    domain::{command::Answer, working_set::stand_in_key},
+    domain::{command::ResourceRef, working_set::order_alias_key},
     store::{
         Store, StoreError,
         sql::{
@@ -16,7 +16,6 @@ use crate::{
         },
     },
 };
-use crate::domain::{command::ResourceRef, world::order_alias_key};
 
 /// Orders by id, or the reason why they can't be decoded.
 pub(crate) type OrdersById = HashMap<OrderId, Result<OrderAndSteps, StoreError>>;

@@ -9,19 +9,23 @@ use shared::{
     id::{CustomerId, Sku},
 };
 
-use super::{
-    StoreError,
-    byte_limit::BATCH,
-    database::{Session, Sql, among, arguments, list},
-    loaded::{Known, UnlockedRead},
-    row::{json, parse, read_step, select_steps, shelf, stock_at, unsigned},
-};
-use crate::domain::{
-    needs::LoadSet,
-    order::Order,
-    product::Product,
-    webhook::{Delivery, Endpoint},
-    world::{IdempotencyRecord, WorkingSet},
+use super::loaded::{Known, UnlockedRead};
+use crate::{
+    domain::{
+        load_set::LoadSet,
+        order::Order,
+        product::Product,
+        webhook::{Delivery, Endpoint},
+        working_set::{IdempotencyRecord, WorkingSet},
+    },
+    store::{
+        StoreError,
+        sql::{
+            byte_limit::BATCH,
+            database::{Session, Sql, among, arguments, list},
+            row::{json, parse, read_step, select_steps, shelf, stock_at, unsigned},
+        },
+    },
 };
 
 pub(in crate::store) async fn world(
