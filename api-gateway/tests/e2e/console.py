@@ -355,7 +355,7 @@ def hooks(browser):
     page.assert_no_errors()
 
 
-def failures(browser):
+def stuck(browser):
     page = Page(browser)
     page.open("failures")
     expect(page.locator("tbody tr")).to_have_count(3)
@@ -384,7 +384,7 @@ def failures(browser):
     page.assert_no_errors()
 
 
-def retries(browser):
+def retried(browser):
     page = Page(browser)
     page.open("failures")
     expect(page.get_by_text("No dead letters.")).to_be_visible()

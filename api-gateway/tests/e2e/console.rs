@@ -73,7 +73,7 @@ async fn console_shows_why_steps_failed_and_redrives_them() {
         system.stock(sku, &[("main", 5)]).await;
         crate::dead_letters::order_with_failed_capture(&system, sku).await;
     }
-    let running = scenario(&system, "failures", &[]);
+    let running = scenario(&system, "stuck", &[]);
     wanted(&system.folder, "mend", &running).await;
     let mend = "UPDATE payments SET status = 'authorized'";
     system.store.run(crate::harness::Tables::Ledger, mend);
@@ -86,7 +86,7 @@ async fn console_shows_pending_retries_and_retries_them_now() {
     let (system, provider, _) = crate::retries::orders_with_failing_payments(3).await;
     let types = json!({"url": provider.url("/hook"), "event_types": ["order.*"]});
     system.post("/v1/webhook-endpoints", types).await;
-    seen(scenario(&system, "retries", &[])).await;
+    seen(scenario(&system, "retried", &[])).await;
 }
 
 #[tokio::test]
