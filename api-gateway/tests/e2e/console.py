@@ -378,7 +378,7 @@ def stuck(browser):
     page.confirm("Redrive")
     expect(page.locator("tbody tr")).to_have_count(1)
     page.button("Discard capture_payment").click()
-    expect(page.get_by_role("dialog")).to_contain_text("order-worker verify keeps reporting the order")
+    expect(page.get_by_role("dialog")).to_contain_text("is written off")
     page.confirm("Discard")
     expect(page.get_by_text("No failures.")).to_be_visible()
     page.assert_no_errors()

@@ -118,7 +118,7 @@ export async function open(root) {
     const finished = await showDialog({
       title: `${isDiscard ? "Discard" : "Redrive"} ${ids.length === 1 ? letter.step ?? letter.type ?? "this message" : `${ids.length} failures`}?`, submitLabel: isDiscard ? "Discard" : "Redrive", isDanger: isDiscard,
       text: isDiscard
-        ? "It is never attempted again; this cannot be undone. Discard only what was settled by hand or is no longer needed. If it concerns a payment, order-worker verify keeps reporting the order."
+        ? "It is never attempted again; this cannot be undone. Discard only what was settled by other means. The amount of a discarded capture or refund is written off: it is no longer captured or refunded automatically."
         : "It is attempted now and gets its full number of retries again. Nothing that a provider has already done is done twice.",
       act: async () => {
         for (const id of ids) {

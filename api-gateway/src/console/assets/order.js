@@ -86,7 +86,7 @@ export async function open(root, { id, me, isOperator }) {
       ...approval,
       stage("Payment authorized", first("payment.authorized"), ["authorize_payment", "check_payment", "void_payment"],
         { failed: declined && `declined: ${declined.data.message}`, pending: order.payment.next_action ? "waiting for the customer" : undefined }),
-      stage("Shipping label created", first("shipment.created"), ["request_shipment", "cancel_shipment"]),
+      stage("Shipment created", first("shipment.created"), ["request_shipment", "cancel_shipment"]),
       stage("Shipped", first("order.shipped") ?? first("shipment.shipped"), []),
       stage("Payment captured", last("payment.captured"), ["capture_payment", "refund_payment"]),
       stage("Delivered", first("order.delivered"), []),
