@@ -295,7 +295,7 @@ def stock(browser):
     page.button("Delete MUG").click()
     page.confirm("Delete")
     expect(page.get_by_text("No products yet.")).to_be_visible()
-    until(lambda: call("GET", f"/v1/orders/{placed['id']}")["in_progress"] is None, "the order to rest")
+    until(lambda: call("GET", f"/v1/orders/{placed['id']}")["in_progress"] is None, "the order to become idle")
     page.open("customers")
     page.button("Erase").click()
     page.confirm("Erase")
@@ -619,12 +619,12 @@ def looks(browser):
     address = {"name": "Ada Lovelace", "line1": "St James's Square 12", "city": "London", "country": "GB"}
     placed = [order(customer, f"SKU-{number % 3 + 1}", number % 4 + 1, shipping_address=address)["id"] for number in range(9)]
     placed.append(order(customer, "SKU-1", payment_method="pm_declined")["id"])
-    until(lambda: all(call("GET", f"/v1/orders/{id}")["in_progress"] is None for id in placed), "orders to rest")
+    until(lambda: all(call("GET", f"/v1/orders/{id}")["in_progress"] is None for id in placed), "orders to become idle")
     for id in placed[:5]:
         call("POST", f"/v1/orders/{id}/shipments", {"carrier": "DHL", "tracking_number": f"00340434{placed.index(id)}"})
     call("POST", f"/v1/orders/{placed[6]}/cancel", {"reason": "changed my mind"})
-    until(lambda: call("GET", "/v1/stats")["orders"]["total"] == 10, "figures")
-    until(lambda: all(call("GET", f"/v1/orders/{id}")["in_progress"] is None for id in placed), "orders to rest")
+    until(lambda: call("GET", "/v1/stats")["orders"]["total"] == 10, "statistics")
+    until(lambda: all(call("GET", f"/v1/orders/{id}")["in_progress"] is None for id in placed), "orders to become idle")
     for name, page in pages.items():
         for screen in [*SCREENS, f"orders/{placed[0]}"]:
             check(name, page, screen)
