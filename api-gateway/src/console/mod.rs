@@ -61,8 +61,8 @@ assets! {
     "/console/inventory.js" => SCRIPT, "inventory.js";
     "/console/customers.js" => SCRIPT, "customers.js";
     "/console/webhooks.js" => SCRIPT, "webhooks.js";
-    "/console/stuck.js" => SCRIPT, "stuck.js";
-    "/console/pulse.js" => SCRIPT, "pulse.js";
+    "/console/failures.js" => SCRIPT, "failures.js";
+    "/console/dashboard.js" => SCRIPT, "dashboard.js";
 }
 
 pub(crate) fn routes() -> Router<App> {
