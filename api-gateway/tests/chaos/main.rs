@@ -230,7 +230,7 @@ fn print_progress(row: &ReportRow, took: Duration) {
     }
 }
 
-/// The table of docs/FAULTS.md, in Markdown.
+/// The table for README.md and docs/, in Markdown.
 fn print_table(rows: &[ReportRow]) {
     println!(
         "\n| store | fault | times | orders acknowledged | 503 | unclear | lost | doubled | stuck | verify |"
