@@ -1,4 +1,4 @@
-//! The chart in README.md: throughput by number of connections, as groups of bars.
+//! The chart `docs/bench.svg`: throughput by number of connections, as groups of bars.
 
 use std::fmt::Write;
 

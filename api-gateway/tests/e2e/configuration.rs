@@ -133,7 +133,7 @@ async fn health_command_reports_readiness() {
     }
 }
 
-/// The variables of a table in README.md or in the `--help` of a program.
+/// The variables of a table in docs/CONFIGURATION.md or in the `--help` of a program.
 fn variables(table: &str) -> Vec<String> {
     let rows = table.lines().filter(|line| line.starts_with("| `"));
     let names = rows.flat_map(|row| {
@@ -147,10 +147,10 @@ fn variables(table: &str) -> Vec<String> {
 }
 
 #[test]
-fn help_and_readme_list_all_variables_and_completions_work() {
+fn help_and_documentation_list_all_variables_and_completions_work() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
-    let readme = read("README.md");
+    let documentation = read("docs/CONFIGURATION.md");
     let common = variables(&read("shared/src/environment.md"));
     for name in ["order-worker", "api-gateway"] {
         let help = program(name, &["--help"], &[]);
@@ -162,8 +162,8 @@ fn help_and_readme_list_all_variables_and_completions_work() {
                 "{name} --help does not list {variable}"
             );
             assert!(
-                readme.contains(&format!("`{variable}`")),
-                "README.md does not know {variable}"
+                documentation.contains(&format!("`{variable}`")),
+                "docs/CONFIGURATION.md does not list {variable}"
             );
         }
         for shell in ["bash", "zsh", "fish"] {
