@@ -29,7 +29,7 @@ pub(super) fn refund_order(
     let order = undeleted_order(working_set, caller, request.id)?;
     if order.total == 0 {
         return Err(Failure::invalid_state(format!(
-            "order {} has a total of 0: there is nothing to refund",
+            "order {} is free: its total is 0, so there is nothing to refund",
             order.id
         )));
     }
