@@ -1,4 +1,7 @@
-//! `order-worker backup`: a consistent copy of a SQLite database while a worker is using it.
+//! `order-worker backup`: copies a SQLite database, and the sandbox ledger beside it, while a worker is using
+//! them. The copy is consistent: both files show the same moment. A file appears under its name only when it
+//! is complete. PostgreSQL has its own tools (`pg_dump`, `pg_basebackup`). [`export`](crate::export) writes
+//! the same data as JSON.
 
 use std::{
     ffi::OsString,
@@ -27,12 +30,12 @@ pub struct Written {
     pub files: Vec<(PathBuf, u64)>,
 }
 
-/// Copies the database of `database_url` to `file`, and the sandbox's ledger beside it, both at the same point
-/// in time. The files are synced to disk when this returns.
+/// Copies the database of `database_url` to `file`, and the sandbox's ledger to a file beside it, both as of
+/// the same moment. The files are synced to disk when this returns.
 ///
 /// # Errors
-/// When it is a PostgreSQL database, which has its own tools; when `file` exists; when a file can't be read or
-/// written. Nothing is left behind then.
+/// When the database is a PostgreSQL database, when `file` exists, or when a file can't be read or written.
+/// No incomplete file is left behind.
 pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
     if is_postgres(database_url) {
         bail!(
@@ -67,9 +70,9 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
     Ok(Written { files })
 }
 
-/// Opens read transactions on both databases at the same point in time. A payment is in the ledger before the
-/// order knows its result, and an order is stored before the ledger knows of it; so the point is consistent if
-/// the ledger is not written between the two.
+/// Opens read transactions on both databases as of the same moment. A payment is written to the ledger before
+/// the order records its result, and an order is stored before the ledger knows of it. So the copies match if
+/// the ledger is not written between the two snapshots: it is locked meanwhile.
 fn moment(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
     let open = |path: &Path, flags| {
         ensure!(path.exists(), "{} is not there", path.display());
@@ -82,7 +85,7 @@ fn moment(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
         .with_context(|| format!("can't hold {}", ledger.display()))?;
     let begin = |path: &Path| {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        // The snapshot is taken by the first read.
+        // The first read takes the snapshot.
         connection
             .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
             .with_context(|| format!("can't read {}", path.display()))?;

@@ -1,11 +1,16 @@
-//! Dead letters: what could not be done is kept, shown, and done again when an operator says so.
+//! Dead letters: steps and messages that failed for good. Operators list them, redrive them (try them again)
+//! or discard them.
 //!
-//! A step that failed too often is a row in `steps`. A message that could not be used comes from
-//! `order-dead-letter-queue` and is archived as it came, with the reason. One that the broker gave up because it
-//! was delivered too often, but that can be read, is no dead letter: it was next to one that can't be decoded, or
-//! its worker died. It goes back to its queue, up to [`MAX_RETURNS`] times. A message
-//! that lapin itself can't decode kills this queue's connection, alone on it and taken one by one,
-//! until the broker's delivery limit ends it.
+//! - A step that used up its attempts stays as a dead row in `steps`.
+//! - A message that could not be used arrives in `order-dead-letter-queue` and is archived unchanged, with
+//!   the reason.
+//! - A readable message that exceeded RabbitMQ's delivery limit is no dead letter: its worker crashed, or it
+//!   was redelivered together with an undecodable message. It returns to its queue, up to [`MAX_RETURNS`]
+//!   times.
+//!
+//! A message that lapin itself can't decode closes the connection of this queue's consumer, which takes one
+//! message at a time, until RabbitMQ's delivery limit removes the message. Steps that will still be retried
+//! are in [`retries`](crate::retries).
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,22 +51,22 @@ use crate::{
     task,
 };
 
-/// One message at a time: an undecodable one must not cause others to be redelivered.
+/// One message at a time: an undecodable message must not cause other messages to be redelivered.
 const PREFETCH: u16 = 1;
 /// Maximum size of an archived payload.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Maximum number of payload characters in a list.
+/// Maximum number of payload characters that a list shows.
 const SHOWN: usize = 2_000;
 /// Delay between attempts while the database is unavailable.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Times that a readable message goes back to its queue after the broker's delivery limit. Each means
-/// twenty more deliveries; a message that ends its worker every time has to end itself.
+/// Maximum number of times that a readable message returns to its queue after RabbitMQ's delivery limit. Each
+/// time allows twenty more deliveries; a message that crashes its worker every time must end eventually.
 const MAX_RETURNS: u32 = 5;
-/// The header that counts these times.
+/// Header that counts the returns.
 const RETURNED: &str = "returned";
-/// The reason of RabbitMQ for a message that was delivered too often.
+/// RabbitMQ's reason for a message that was delivered too often.
 const DELIVERY_LIMIT: &str = "delivery_limit";
-/// Headers that RabbitMQ adds when it delivers a message again, or dead-letters it.
+/// Headers that RabbitMQ adds when it redelivers or dead-letters a message.
 const ADDED: [&str; 6] = [
     "x-delivery-count",
     "x-acquired-count",
@@ -71,7 +76,7 @@ const ADDED: [&str; 6] = [
     "x-first-death-reason",
 ];
 
-/// An archived message with everything needed to publish it again.
+/// An archived message, with everything needed to publish it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchivedMessage {
     kind: String,
@@ -84,7 +89,7 @@ pub struct ArchivedMessage {
     is_cut: bool,
 }
 
-/// Archives what comes to the dead-letter queue, until `stop`.
+/// Archives the messages of the dead-letter queue until `stop`.
 pub async fn archive(
     store: Store,
     broker: Broker,
@@ -124,7 +129,7 @@ pub async fn archive(
                 time::sleep(PAUSE).await;
             }
         };
-        // A message that is not archived by then is redelivered.
+        // If `stop` comes first, the message is not acknowledged and is redelivered.
         if stop.run_until_cancelled(archived).await.is_none() {
             return;
         }
@@ -139,7 +144,7 @@ pub async fn archive(
     }
 }
 
-/// Why a message of the step queue can't be read, by its type.
+/// The reason why a message of the step queue can't be decoded, judged by its message type; `None` if it can.
 fn unreadable(delivery: &Incoming) -> Option<String> {
     if delivery.kind == ACCEPT_ORDER {
         return AcceptOrder::read(delivery).err().map(|error| error.message);
@@ -148,7 +153,7 @@ fn unreadable(delivery: &Incoming) -> Option<String> {
     error.map(|error| error.to_string())
 }
 
-/// The message again, if it was only delivered too often.
+/// The message to publish again, if the delivery limit was its only problem.
 fn returnable(delivery: &Incoming) -> Option<Outgoing> {
     let header = |name: &str| delivery.headers.get(name).map(String::as_str);
     let returned: u32 = header(RETURNED).map_or(Ok(0), str::parse).ok()?;
@@ -175,7 +180,7 @@ fn returnable(delivery: &Incoming) -> Option<Outgoing> {
     })
 }
 
-/// Publishes `message` to the step queue, as soon as the broker takes it.
+/// Publishes `message` to the step queue; retries until the broker accepts it.
 async fn give_back(publisher: &Publisher, message: Outgoing) {
     let messages = [(Target::Queue(STEP_QUEUE), message)];
     while let Some(Err(error)) = publisher.publish(&messages).await.into_iter().next() {
@@ -241,7 +246,7 @@ impl ArchivedMessage {
         })
     }
 
-    /// The representation for operators.
+    /// The representation for operators, with at most [`SHOWN`] characters of the payload.
     pub fn represent(self, queue: String) -> Dead {
         let is_long = self.body.chars().count() > SHOWN;
         Dead::Message {
@@ -275,7 +280,7 @@ enum Named {
 }
 
 impl DeadLetters {
-    /// Uses `store` and `engine`; `publisher` publishes redriven messages.
+    /// Creates the operations; `publisher` sends redriven messages.
     pub fn new(store: Store, engine: Engine, publisher: Arc<Publisher>) -> Self {
         Self {
             store,
@@ -293,11 +298,11 @@ impl DeadLetters {
         Json::of(&page(&self.store, query.cursor.as_deref(), query.limit).await?)
     }
 
-    /// Has all dead letters tried again, page by page, as long as there is time: steps, and messages too unless
-    /// the request names a kind of step. A message that was not kept whole stays.
+    /// Redrives all dead letters, page by page, within a time limit: steps, and messages too unless the
+    /// request names a kind of step. A message whose payload was truncated stays.
     ///
     /// # Errors
-    /// `FORBIDDEN` to storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
+    /// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
     pub async fn redrive_all(
         &self,
         caller: &Caller,
@@ -315,7 +320,8 @@ impl DeadLetters {
         .await
     }
 
-    /// Sends a message to its queue again and forgets it. False if it is not there any more.
+    /// Publishes an archived message to its queue again and deletes it from the archive. `false` if it is not
+    /// in the archive any more.
     async fn redrive_message(&self, id: Uuid) -> Result<bool, Failure> {
         let found = self.store.dead_message(id).await.map_err(away)?;
         let Some((queue, message)) = found else {
@@ -326,14 +332,14 @@ impl DeadLetters {
         if let Some(Err(error)) = sent.into_iter().next() {
             return Err(Failure::new(Code::Unavailable, error.to_string()));
         }
-        // Should we die here it stays, and may be redriven once more: a step that is sent
-        // twice is done once.
+        // After a crash at this point the message is still archived and may be redriven again. That is
+        // harmless: a step whose message arrives twice is performed once.
         point(Point::AfterRedriven);
         self.store.remove_dead_message(id).await.map_err(away)?;
         Ok(true)
     }
 
-    /// Sends those of `messages` again that were kept whole; how many.
+    /// Redrives those of `messages` that are complete; returns their number.
     pub(crate) async fn redrive_messages(&self, messages: &[Uuid]) -> Result<u64, Failure> {
         let mut redriven = 0;
         for id in messages {
@@ -347,7 +353,7 @@ impl DeadLetters {
         Ok(redriven)
     }
 
-    /// Has it tried again.
+    /// Redrives a dead letter.
     ///
     /// # Errors
     /// `FORBIDDEN` for storefronts, `NOT_FOUND`, `INVALID_STATE` if its payload was truncated, `UNAVAILABLE`.
@@ -401,7 +407,7 @@ impl DeadLetters {
         Json::of(&json!({"id": id, "status": "discarded"}))
     }
 
-    /// Whether it was decided before.
+    /// Decides a command; returns whether its result was replayed from the idempotency record.
     async fn decide(&self, asked: CommandContext, action: Action) -> Result<bool, Failure> {
         let deadline = asked.deadline;
         let decided = self.engine.decide(asked.command(action), deadline);
@@ -410,16 +416,16 @@ impl DeadLetters {
     }
 }
 
-/// Context of a command: caller, idempotency, preconditions and deadline.
+/// Context of a command: caller, idempotency key, preconditions and deadline.
 #[derive(Debug, Clone)]
 pub struct CommandContext {
     /// The caller.
     pub caller: Caller,
     /// Idempotency key, if there is one.
     pub idempotency: Option<Idempotency>,
-    /// Required entity tags of the order.
+    /// Entity tags of the order, from `If-Match`.
     pub if_match: Option<IfMatch>,
-    /// The deadline.
+    /// Time by which the command must be decided.
     pub deadline: Option<Instant>,
 }
 
@@ -435,7 +441,7 @@ impl CommandContext {
     }
 }
 
-/// Parses `ORDER_ID:STEP`.
+/// Parses a step id, `ORDER_ID:STEP`.
 pub(crate) fn step_named(id: &str) -> Option<StepKey> {
     let (order_id, step) = id.split_once(':')?;
     Some(StepKey {

@@ -1,4 +1,6 @@
-//! `/livez`, `/readyz` and `/metrics` of the worker.
+//! The worker's HTTP endpoints for orchestrators and Prometheus: `/livez` (the process runs), `/readyz`
+//! (broker and database are usable) and `/metrics`. They answer from the start on, while the worker is still
+//! waiting for the database or the broker.
 
 use std::collections::BTreeMap;
 
@@ -22,18 +24,18 @@ use crate::{
     store::Store,
 };
 
-/// The dependencies of readiness.
+/// State that the endpoints report.
 #[derive(Clone)]
 pub struct Health {
     /// Broker connections for requests, steps, and publishing.
     pub brokers: [Broker; 3],
     /// Cancelled when the worker shuts down.
     pub stopping: CancellationToken,
-    /// The database, or why it can't be opened yet.
+    /// The database, or the reason why it can't be opened yet.
     pub store: watch::Receiver<Result<Store, String>>,
-    /// What this worker has done.
+    /// Metrics of this process.
     pub metrics: Metrics,
-    /// State of the system.
+    /// Access to queue lengths and step durations.
     pub insight: WorkerStats,
 }
 
@@ -44,7 +46,7 @@ impl Health {
     }
 }
 
-/// The worker's HTTP face.
+/// The router of the three endpoints.
 pub fn routes(health: Health) -> Router {
     Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
@@ -53,7 +55,7 @@ pub fn routes(health: Health) -> Router {
         .with_state(health)
 }
 
-/// Metrics, including gauges measured now.
+/// `/metrics`; gauges are measured at the time of the request.
 async fn measured(State(health): State<Health>) -> impl IntoResponse {
     stats::measure_queues(&health.insight).await;
     if let Ok(store) = health.store()

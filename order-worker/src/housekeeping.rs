@@ -1,5 +1,7 @@
-//! Periodic maintenance by every worker: deletes expired rows and corrects timers that were set by a clock that
-//! has been put back.
+//! Periodic maintenance, run by every worker: deletes rows whose retention period is over, and corrects
+//! timers that were set while the clock was ahead. Each round consists of short transactions with pauses
+//! between them, so that requests are not delayed. The statements are in `store/retention.rs` and
+//! `store/outbox.rs`.
 
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ const ORDERS: u32 = 250;
 /// Retention periods.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Events of closed orders; `None` keeps them for ever.
+    /// Events of closed orders; `None` keeps them forever.
     pub events: Option<SignedDuration>,
     /// Idempotency records.
     pub answers: SignedDuration,
@@ -31,7 +33,7 @@ pub struct Retention {
     pub deliveries: SignedDuration,
 }
 
-/// Deletes expired rows until it is dropped.
+/// Runs rounds of maintenance until the future is dropped.
 pub async fn keep_house(store: Store, retention: Retention) {
     loop {
         if let Err(error) = round(&store, retention).await {

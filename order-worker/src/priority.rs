@@ -1,4 +1,7 @@
-//! Delays step and event publishing while client requests are queued.
+//! Foreground before background work: delays the sending of steps and the publishing of events while client
+//! requests are arriving. The engine reports each batch to [`RequestActivity`]; the relay, the statistics and
+//! the webhook dispatcher ask it for the length of their pauses. A delay is bounded, so background work
+//! always proceeds.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -7,18 +10,20 @@ use std::{
 
 use tokio::time::{self, Instant};
 
-/// At least this many requests, or step results, in a batch count as high load; more are then expected within
-/// [`NEXT_CROWD`].
+/// A batch with at least this many requests, or step results, counts as high load. More are then expected
+/// within [`NEXT_CROWD`].
 pub(crate) const CROWD: usize = 8;
 const NEXT_CROWD: Duration = Duration::from_millis(50);
-/// After a few requests, the next is expected within this time.
+/// Time within which the next request is expected after a batch of fewer requests.
 const NEXT_CALLER: Duration = Duration::from_millis(3);
-/// Delay of step messages while requests are expected; messages fill up meanwhile.
+/// Delay before the next step messages while requests are expected; meanwhile more steps collect for the same
+/// message.
 const STEPS_REST: BackgroundDelay = BackgroundDelay {
     times: 9,
     longest: Duration::from_millis(200),
 };
-/// Delay of event publishing under high load: it costs the broker most, and no order waits for it.
+/// Delay of event publishing under high load. Publishing costs the broker most, and no order waits for an
+/// event.
 const EVENTS_REST_BEHIND_A_CROWD: BackgroundDelay = BackgroundDelay {
     times: 30,
     longest: Duration::from_millis(500),
@@ -29,7 +34,7 @@ const EVENTS_REST: BackgroundDelay = BackgroundDelay {
     longest: Duration::from_millis(200),
 };
 
-/// Recent activity: requests and step results.
+/// Recent load: requests and step results in the engine's last batches.
 pub struct RequestActivity {
     start: Instant,
     until: BusyUntil,
@@ -43,10 +48,10 @@ struct BusyUntil {
     flow: AtomicU64,
 }
 
-/// Delay for background work.
+/// Delay for background work: a multiple of the time it has just worked, up to a maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BackgroundDelay {
-    /// Multiple of the time spent working.
+    /// Multiple of the time worked.
     times: u32,
     /// Maximum delay.
     longest: Duration,
@@ -65,17 +70,17 @@ impl RequestActivity {
         self.until.note(self.now_us(), callers, steps);
     }
 
-    /// Whether more requests are expected.
+    /// Whether more requests are expected soon.
     pub(crate) fn is_on(&self) -> bool {
         self.now_us() < self.until.callers.load(Ordering::Relaxed)
     }
 
-    /// Delay of step messages, if there is any.
+    /// Delay before the next step messages, if any.
     pub(crate) fn rest_of_steps(&self) -> Option<BackgroundDelay> {
         self.is_on().then_some(STEPS_REST)
     }
 
-    /// Delay of event publishing, if there is any.
+    /// Delay before the next events, if any.
     pub(crate) fn rest_of_events(&self) -> Option<BackgroundDelay> {
         self.until.rest_of_events(self.now_us())
     }
@@ -111,7 +116,7 @@ impl BusyUntil {
 }
 
 impl BackgroundDelay {
-    /// Waits according to the time spent working.
+    /// Sleeps, given the time just worked.
     pub(crate) async fn after(self, worked: Duration) {
         time::sleep((worked * self.times).min(self.longest)).await;
     }

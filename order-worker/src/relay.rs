@@ -1,9 +1,10 @@
-//! Outbox and timers: sends what was committed, with retries.
+//! The relay: sends committed steps and events to the broker, with retries (a transactional outbox). The
+//! engine hands over each batch through an [`Outbox`]; what it could not hand over is found in the database.
 //!
-//! - Due steps are sent to `order-worker-queue`: after their commit, when their time comes, and again if they
-//!   have no result within the lease. A broker that lost its disk therefore loses no step.
-//! - Events are published to `order-events` in commit order, and the position is stored. After a crash, some
-//!   events are published twice, with the same ids.
+//! - Steps are sent to `order-worker-queue` after their commit or when they become due, and again if they
+//!   have no result within the lease. So no step is lost, even if the broker loses its disk.
+//! - Events are published to the exchange `order-events` in commit order, by one worker at a time, and the
+//!   position is stored. After a crash some events are published twice, with the same ids.
 
 use std::{
     collections::BTreeMap,
@@ -40,17 +41,17 @@ use crate::{
     store::{FeedConsumer, Store, StoreError},
 };
 
-/// Batches of steps that wait to be sent; beyond, the sweeper sends them.
+/// Maximum number of queued batches of steps. Further steps are handed to the sweeper.
 const STEP_BATCHES: usize = 256;
-/// Steps that wait to be handed to the sweeper; beyond, their leases have to end first.
+/// Maximum number of steps handed to the sweeper. Further steps are sent when their lease ends.
 const SPILLED_STEPS: usize = 20_000;
-/// Steps that the sweeper sends at once.
+/// Maximum number of steps that the sweeper sends at once.
 const SWEEP: u32 = 500;
-/// Interval of the sweeper: the resolution of timers.
+/// Interval of the sweeper, and so the resolution of timers.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
-/// Number of ready messages above which no steps are sent again.
+/// Number of messages in the step queue above which the sweeper sends nothing.
 const ENOUGH_WAITING: u32 = 1_000;
-/// Events per round.
+/// Maximum number of events published at once.
 const EVENTS: u32 = 500;
 /// Events older than this are no longer delayed in favour of requests.
 const LATE: SignedDuration = SignedDuration::from_secs(10);
@@ -70,22 +71,22 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Recent activity of requests and steps.
+    /// The recent load, for other background work.
     pub fn rush(&self) -> Arc<RequestActivity> {
         Arc::clone(&self.rush)
     }
 
-    /// Records the number of requests and step results in a batch.
+    /// Records the number of requests and step results in a batch, for the delays of background work.
     pub fn served(&self, callers: usize, steps: usize) {
         self.rush.note(callers, steps);
     }
 
-    /// Sends due steps.
+    /// Hands over due steps for sending.
     pub fn steps(&self, steps: Vec<StepRow>) {
         if steps.is_empty() {
             return;
         }
-        // Full means that the broker is slow or away: the sweeper sends them.
+        // The channel is full because the broker is slow or unavailable: the sweeper sends the steps.
         if let Err(TrySendError::Full(steps)) = self.steps.try_send(steps) {
             let mut spilled = lock(&self.spilled);
             if spilled.len() < SPILLED_STEPS {
@@ -100,7 +101,7 @@ impl Outbox {
         self.news.send_replace(());
     }
 
-    /// Notifies of new events of this worker.
+    /// A receiver that is notified of new events of this worker.
     pub fn news(&self) -> watch::Receiver<()> {
         self.news.subscribe()
     }
@@ -114,7 +115,7 @@ pub struct Relay {
     rush: Arc<RequestActivity>,
 }
 
-/// Creates an outbox and its relay.
+/// Creates an outbox and the relay that serves it.
 pub fn outbox() -> (Outbox, Relay) {
     let (sender, steps) = mpsc::channel(STEP_BATCHES);
     let events = Arc::new(Notify::new());
@@ -138,7 +139,7 @@ pub fn outbox() -> (Outbox, Relay) {
 }
 
 impl Relay {
-    /// Starts sending until `stop`.
+    /// Starts sending steps and publishing events, until `stop`.
     pub fn start(
         self,
         store: &Store,
@@ -219,8 +220,8 @@ async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
     }
 }
 
-/// Has the sweeper send steps that could not be sent; not before their lease is over, should the database be
-/// away as well.
+/// Makes steps that could not be sent available to the sweeper. If the database is unavailable too, they
+/// become available when their lease ends.
 async fn release(store: &Store, steps: &[&StepRow]) {
     if let Err(error) = store.release_steps(steps).await {
         tracing::warn!(%error, "steps that could not be sent wait for their lease to end");
@@ -268,7 +269,7 @@ enum Published {
     ByAnother,
 }
 
-/// Publishes the next events.
+/// Publishes the next events, if this worker holds the lease of the relay.
 async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published, StoreError> {
     let Some(mut turn) = store.turn(FeedConsumer::Relay).await? else {
         return Ok(Published::ByAnother);
@@ -287,7 +288,7 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
         .collect();
     let results = publisher.publish(&messages).await;
     point(Point::AfterEventsPublished);
-    // Up to the first unconfirmed event; it and the following ones are published again.
+    // The position advances to the last event before the first unconfirmed one; the rest is published again.
     let confirmed = results.iter().take_while(|result| result.is_ok()).count();
     let reached = confirmed
         .checked_sub(1)
@@ -321,7 +322,7 @@ fn event_message(event: &CloudEvent) -> Outgoing {
 async fn sweep(store: Store, publisher: Arc<Publisher>) {
     loop {
         time::sleep(SWEEP_INTERVAL).await;
-        // Steps are claimed only when they can be sent, since a claim delays them by the lease.
+        // A claim delays a step by the lease, so steps are only claimed while they can be sent.
         if publisher.check().is_err() {
             continue;
         }
@@ -337,7 +338,7 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
     if !store.has_due_step(now).await? {
         return Ok(());
     }
-    // While the queue is full, its steps are late but not lost.
+    // While the queue is full, steps are sent late, but none is lost.
     if publisher
         .depth(STEP_QUEUE)
         .await

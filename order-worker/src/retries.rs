@@ -1,4 +1,5 @@
-//! Steps that failed and will be retried: lists them, and retries them at once on an operator's request.
+//! Steps that failed and will be retried: operators list them and retry them at once. Redriving many steps
+//! page by page is shared with [`dead_letters`], whose steps have used up their attempts.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Maximum duration of a call; the next call continues.
+/// Time limit of one call; the client continues with the next call.
 const REDRIVING: Duration = Duration::from_secs(2);
 
 /// Operations on steps that will be retried.
@@ -33,7 +34,7 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// Uses `store` and `engine`.
+    /// Creates the operations.
     pub fn new(store: Store, engine: Engine) -> Self {
         Self { store, engine }
     }
@@ -88,16 +89,16 @@ impl Retries {
     }
 }
 
-/// Which steps that failed.
+/// The failed steps to redrive.
 #[derive(Clone, Copy)]
 pub(crate) enum Failed<'a> {
-    /// Those that were given up, and messages that could not be used.
+    /// Dead steps, and archived messages.
     Dead(&'a DeadLetters),
-    /// Those that will be tried again.
+    /// Steps that will be retried.
     Waiting,
 }
 
-/// Some of what failed, and where the rest begins.
+/// A page of failed steps and archived messages, and the cursor of the next page.
 struct FailedPage {
     steps: Vec<StepKey>,
     messages: Vec<Uuid>,
@@ -105,7 +106,7 @@ struct FailedPage {
 }
 
 impl Failed<'_> {
-    /// A page of them.
+    /// Loads a page.
     async fn page(self, store: &Store, cursor: Option<&str>) -> Result<FailedPage, Failure> {
         match self {
             Self::Dead(_) => {
@@ -130,8 +131,8 @@ impl Failed<'_> {
     }
 }
 
-/// Retries all steps of a kind now, page by page, within a time limit. Each is decided on its own, so completed
-/// ones stay redriven in any case.
+/// Redrives failed steps now, optionally of one kind, page by page, within a time limit. Each step is a
+/// command of its own, so an error does not undo the steps redriven before it.
 ///
 /// # Errors
 /// `FORBIDDEN` for storefronts, `INVALID_REQUEST`, `UNAVAILABLE`.
@@ -180,7 +181,7 @@ pub(crate) async fn redrive_all(
                 .and_then(|told| told.outcome)
             {
                 Ok(_) => told.redriven += 1,
-                // Finished or redriven meanwhile.
+                // The step was finished or redriven meanwhile.
                 Err(failure) if failure.code == Code::NotFound => {}
                 Err(failure) => return Err(failure),
             }
@@ -219,7 +220,7 @@ async fn page(
     Ok(Page::from_rows(steps, limit, write_cursor))
 }
 
-/// Cursor of a list of retries: order and step.
+/// Cursor of the list: order id and step.
 pub type RetryCursor = (String, String);
 
 fn write_cursor(step: &RetriedStep) -> String {

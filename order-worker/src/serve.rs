@@ -1,4 +1,6 @@
-//! Starts and stops the worker.
+//! Starts and stops the worker: opens the broker connections, the database and the sandbox, starts the engine
+//! and all background tasks, and serves requests and steps until it is told to stop. The configuration is
+//! read by [`config`](crate::config); each part is described in its own module.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,17 +38,19 @@ use crate::{
     webhooks::{WebhookDispatcher, attempt::Sender},
 };
 
-/// Time for requests in progress at shutdown; others are redelivered to another worker.
+/// Time limit for requests in progress at shutdown. Requests that are not finished are redelivered to another
+/// worker.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for steps in progress at shutdown: partners may be slow, while callers wait for the next worker. Steps
-/// that are not finished are redelivered and executed with the same idempotency key.
+/// Time limit for steps in progress at shutdown. It is short, because payment providers may be slow while
+/// clients wait for the next worker. Steps that are not finished are redelivered and executed with the same
+/// idempotency key.
 const STEPS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Between attempts to open a database that is away.
+/// Delay between attempts to open an unavailable database.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
-/// The store and the sandbox's ledger, opened with retries: a database that can't be reached, is
-/// locked by another process or is full is waited for, as the broker is. `opening` says meanwhile why.
+/// Opens the store and the sandbox's ledger. Retries while the database is unreachable, locked by another
+/// process or full. Meanwhile `opening` holds the reason.
 async fn open(
     config: &Config,
     opening: &watch::Sender<Result<Store, String>>,
@@ -70,7 +74,7 @@ async fn open(
 
 async fn try_open(config: &Config) -> anyhow::Result<(Store, LedgerLocation)> {
     let store = Store::open(&config.database_url, config.database_read_url.as_deref()).await?;
-    // It is unknown which messages of the last process were sent.
+    // It is unknown which messages the last process has sent.
     let late = store.release_leases(Timestamp::now()).await?;
     let ledger = LedgerLocation::open(&config.database_url)?;
     tracing::info!(steps_to_resume = late, "the database is open");
@@ -99,15 +103,15 @@ fn worker_name() -> String {
     format!("{}/{}", host.trim(), std::process::id())
 }
 
-/// The worker's broker connections. Acknowledgements need their own connection: the broker does not read from
-/// publishing connections while it is blocked. And an undecodable message, which closes its consumer's
-/// connection, must not affect other consumers.
+/// The worker's broker connections. Acknowledgements need connections of their own: the broker does not read
+/// from a publishing connection while it blocks it. And an undecodable message, which closes its consumer's
+/// connection, must not affect the other consumers.
 struct Brokers {
     asking: Broker,
     stepping: Broker,
     sending: Broker,
     burying: Broker,
-    /// A reply queue's malformed name ends the connection that publishes to it.
+    /// For the first reply to a new reply queue: a malformed queue name closes the connection.
     trying: Broker,
 }
 
@@ -133,7 +137,7 @@ impl Brokers {
     }
 }
 
-/// Starts the jobs that read from other systems.
+/// Starts the configured periodic jobs.
 fn follow_lists(
     (warehouse, import): (Option<Source>, Option<Source>),
     store: &Store,
@@ -153,7 +157,8 @@ fn follow_lists(
     Ok(())
 }
 
-/// Finishes work in progress, or leaves it to the next worker.
+/// Waits for requests and steps in progress, within their time limits. The rest is redelivered to another
+/// worker.
 async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: CancellationToken) {
     requests.close();
     steps.close();
@@ -169,7 +174,7 @@ async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: Cancellation
     }
 }
 
-/// Starts the sandbox carrier.
+/// The delivery task of the sandbox carrier.
 fn deliver(
     carrier: SandboxCarrier,
     delivery: Delivery,
@@ -196,18 +201,18 @@ async fn close(engine: Engine, brokers: Brokers, store: Store) -> anyhow::Result
         .map_err(|_| anyhow!("the connections did not close in time"))
 }
 
-/// Serves until `stop`, then finishes what it holds. Health is served first, and says what is missing
-/// while the database or the broker is waited for.
+/// Runs the worker until `stop`, then finishes the work in progress. The health endpoints are served first;
+/// they report what is missing while the worker waits for the database or the broker.
 ///
 /// # Errors
-/// When the configuration is wrong, or the database, the ledger or the address can't be used. A broker
-/// or a database that is away is waited for.
+/// When the configuration is invalid, or the database, the ledger or the address can't be used. An
+/// unavailable broker or database is no error: the worker waits for it.
 #[expect(
     clippy::too_many_lines,
     reason = "the parts of a worker, in the order in which they start and stop"
 )]
 pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    // A wrong configuration ends the start before anything is waited for.
+    // An invalid configuration is reported before the worker waits for anything.
     let stripe = config.stripe.clone().map(Stripe::new).transpose()?;
     let sender = Sender::new(config.webhooks)?;
     let listener = TcpListener::bind(config.http_addr)
@@ -324,7 +329,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         ),
     );
 
-    // Shutting down: no more work is accepted.
+    // Shutdown: no more requests and steps are accepted.
     finish(in_hand, steps_in_hand, give_up).await;
     background_stop.cancel();
     while background.join_next().await.is_some() {}

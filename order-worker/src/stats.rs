@@ -1,4 +1,6 @@
-//! Statistics computed from the event feed, and the state of the system.
+//! Statistics of the worker: counts of orders and revenue computed from the event feed, the state of the
+//! system for operators, and the gauges for Prometheus. Counting runs apart from decisions and lags behind
+//! them; a reply includes recent events that are not counted yet. The statements are in `store/stats.rs`.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -27,30 +29,30 @@ use crate::{
     store::{Counting, Figure, Store, StoreError},
 };
 
-/// Events per round.
+/// Maximum number of events counted at once.
 const EVENTS: u32 = 2_000;
-/// Maximum number of events that are added to a reply before they are counted.
+/// Maximum number of uncounted events that a reply includes.
 pub const TOLD_EVENTS: u32 = 1_000;
-/// Interval between rounds, unless there are more events.
+/// Minimum interval between rounds, unless there are more events.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Interval for checking for events of other workers.
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
-/// Counting pauses for this multiple of the time it worked, and is delayed under load.
+/// After a round, counting pauses for this multiple of the time it worked; for [`RUSH_REST`] under load.
 const REST: u32 = 4;
 const RUSH_REST: u32 = 40;
 /// Events older than this are no longer delayed in favour of requests.
 const LATE: SignedDuration = SignedDuration::from_secs(30);
 /// Delay while the database is unavailable.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Number of recent durations per kind of step.
+/// Number of recent durations kept per kind of step.
 const KEPT: usize = 1_000;
 
-/// Counts events until it is dropped.
+/// Counts events until the future is dropped.
 pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<RequestActivity>) {
     loop {
         let began = Instant::now();
         match store.count_events(EVENTS).await {
-            // There are more events; leave time for other work.
+            // There are more events; the pause leaves time for other work.
             Ok(Counting { passed, until }) if passed.has_more => {
                 let is_late =
                     until.is_some_and(|until| Timestamp::now().duration_since(until) > LATE);
@@ -70,10 +72,10 @@ pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<Reques
     }
 }
 
-/// State of this worker.
+/// State of this worker, for statistics and metrics.
 #[derive(Clone)]
 pub struct WorkerStats {
-    /// For queue lengths.
+    /// Reads queue lengths from the broker.
     pub publisher: Arc<Publisher>,
     /// Durations of steps.
     pub latencies: Latencies,
@@ -93,7 +95,7 @@ struct Kept {
 }
 
 impl Latencies {
-    /// Records the end of an attempt of a step that was due at `due_at`.
+    /// Records an attempt of a step that was due at `due_at` and has ended now.
     pub fn note(&self, kind: &'static str, due_at: Timestamp, is_failed: bool) {
         let took = Timestamp::now().duration_since(due_at).as_millis();
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -160,7 +162,7 @@ pub async fn system(store: &Store, insight: &WorkerStats) -> Result<SystemStats,
     })
 }
 
-/// Notes the lengths of the queues, for Prometheus, as far as the broker tells them.
+/// Sets the gauges of queue lengths. They keep their last values while the broker is unavailable.
 pub async fn measure_queues(insight: &WorkerStats) {
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
         if let Ok((messages, consumers)) = insight.publisher.queue(queue).await {
@@ -170,10 +172,10 @@ pub async fn measure_queues(insight: &WorkerStats) {
     }
 }
 
-/// Notes how things stand in the database, for Prometheus.
+/// Sets the gauges of pending work and of orders by status.
 ///
 /// # Errors
-/// When the database is away.
+/// When the database is unavailable.
 pub async fn measure(store: &Store) -> Result<(), StoreError> {
     let now = Timestamp::now();
     let backlog = store.backlog(now).await?;
@@ -201,12 +203,12 @@ fn float(count: i64) -> f64 {
     count as f64
 }
 
-/// Days from 1970-01-01 to the first of `days` days that end today.
+/// The first of the last `days` days including today, in days since 1970-01-01.
 pub fn first_day(now: Timestamp, days: u32) -> i64 {
     now.as_second().div_euclid(24 * 60 * 60) - i64::from(days) + 1
 }
 
-/// Sums up the statistics since `first`.
+/// Sums up `figures`: totals, and one entry for each of the `days` days since `first`.
 pub fn add_up(figures: &[Figure], first: i64, days: u32, position: i64) -> Stats {
     let mut all: BTreeMap<&str, i64> = BTreeMap::new();
     for figure in figures {

@@ -1,9 +1,9 @@
 //! Requests that take more than one command, or none: erasing a customer, approving all orders, redriving
-//! dead messages. They honour `Idempotency-Key` and `If-Match` by the same rules as a request that is one
-//! command: the engine checks both before the task, and records the result after it.
+//! archived messages. `Idempotency-Key` and `If-Match` apply to them as to a request with one command: the
+//! engine checks both before the task and records the result after it.
 //!
-//! A task that is interrupted has no recorded result; the client asks again under the same key, and the
-//! task, which is safe to repeat, goes on.
+//! An interrupted task has no recorded result. The client repeats the request with the same key, and the task
+//! runs again; every task is safe to repeat.
 
 use shared::outcome::{Code, Failure, Json, Told};
 
@@ -13,11 +13,11 @@ use crate::{
     engine::Engine,
 };
 
-/// Runs `task` under the key and the condition of `asking`. `target` is what `If-Match` is about; without
-/// one only `*` is met.
+/// Runs `task` under the idempotency key and the precondition of `asking`. `target` is the order that
+/// `If-Match` refers to; without a target only `If-Match: *` is fulfilled.
 ///
 /// # Errors
-/// `UNAVAILABLE` and `TIMEOUT` when the engine could not decide; the task may have been done.
+/// `UNAVAILABLE` and `TIMEOUT` when the engine could not decide; the task may have been executed.
 pub(crate) async fn run(
     engine: &Engine,
     asking: &CommandContext,

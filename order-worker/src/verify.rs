@@ -1,12 +1,13 @@
-//! `order-worker verify`: proves that the books are right, over the whole database.
+//! `order-worker verify`: checks the consistency of the whole database. It reads one snapshot, through
+//! [`Audit`], and reports each violation in one line:
 //!
-//! - An order is what its events say: folding them gives the stored state.
-//! - Stock is conserved: `0 ≤ reserved ≤ on_hand`; reserved is what open orders hold; both are
-//!   what the events of all orders add up to.
-//! - No order is authorized and cancelled without a void; money is taken at most once an order; our
-//!   books equal the provider's, except where a step is still to be done.
-//! - What has left is paid for, can still be captured, was written off, or waits for an operator.
-//! - No step is overdue, and whoever is told of events is behind the feed, not ahead of it.
+//! - Orders: folding an order's events gives its stored state.
+//! - Stock: `0 ≤ reserved ≤ on_hand`; the reserved units are those that open orders reserve; both numbers are
+//!   the sum of all events.
+//! - Payments: no cancelled order keeps an authorization; each shipment is captured at most once; the stored
+//!   payments equal those of the sandbox's ledger, unless a step is still to be executed.
+//! - Shipped goods are captured, can still be captured, were written off, or wait for an operator.
+//! - No step is overdue, and no feed consumer is ahead of the feed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -29,7 +30,8 @@ use crate::{
 
 /// Orders per page.
 const PAGE: u32 = 500;
-/// A step whose message is late by more than this is overdue; the sweeper runs several times a second.
+/// A step is overdue if its message is late by more than this. The sweeper sends due steps several times a
+/// second.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Result of a verification.
@@ -37,10 +39,10 @@ const GRACE: SignedDuration = SignedDuration::from_secs(60);
 pub struct Report {
     /// Number of orders.
     pub orders: u64,
-    /// Number of their events.
+    /// Number of events of these orders.
     pub events: u64,
-    /// Number of orders whose events were deleted after their retention period, so that their state can't be
-    /// verified.
+    /// Number of orders whose events were deleted after their retention period. Their states can't be
+    /// checked.
     pub condensed: u64,
     /// The violations, one line each.
     pub violations: Vec<String>,
@@ -51,11 +53,11 @@ type Stock = BTreeMap<(Sku, Warehouse), WarehouseStock>;
 /// Verifies a snapshot of the whole database of `database_url`.
 ///
 /// # Errors
-/// When it can't be read; violations are in the report.
+/// When the database can't be read. Violations are not errors; they are in the report.
 pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     let now = Timestamp::now();
-    // The provider's ledger is not part of the snapshot: payments that are equal before and after it were equal
-    // in it; others are being changed and are not compared.
+    // The ledger is not part of the snapshot. It is read before and after the snapshot begins: payments that
+    // are equal in both were equal in between. The others are being changed, and are not compared.
     let before = payment_records(database_url).await?;
     let mut audit = Audit::open(database_url).await?;
     let mut payment_records = payment_records(database_url).await?;
@@ -131,8 +133,8 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// An order is what its events say. Returns the orders whose capture was discarded by a version that did
-/// not record the amount.
+/// Compares each order with the fold of its events. Returns the orders whose capture step was discarded by a
+/// version that did not record the written-off amount.
 async fn folds(
     audit: &mut Audit,
     orders: &[Order],
@@ -192,7 +194,7 @@ async fn folds(
     Ok(discards)
 }
 
-/// Nothing leaves without money: it was captured, can be, was written off, or a step sees to it.
+/// Checks that shipped goods are captured, can be captured, were written off, or have a pending step.
 fn unpaid(order: &Order, steps: &[StepRow], discards: &HashSet<OrderId>, report: &mut Report) {
     let amount = order.unpaid();
     let is_seen_to = steps.iter().any(|row| !row.key.step.is_timer());
@@ -227,7 +229,7 @@ fn payment(
             booked.authorizations
         ));
     }
-    // One capture per shipment at most.
+    // At most one capture for each shipment.
     let active_shipments = i64::try_from(order.left().count()).unwrap_or(i64::MAX);
     if booked.captures > active_shipments.max(1) {
         wrong(format!(
@@ -240,7 +242,8 @@ fn payment(
     if order.status == OrderStatus::Cancelled && is_held && !has(&Step::VoidPayment) {
         wrong("cancelled, but its authorization was not voided".to_owned());
     }
-    // Captured at the provider before the authorization was known here, and refunded.
+    // The provider captured before the authorization was recorded here, and the order was cancelled and
+    // refunded.
     let authorized = match order.payment.authorized {
         0 if order.status == OrderStatus::Cancelled => order.total,
         authorized => authorized,
@@ -254,7 +257,7 @@ fn payment(
     if moving.contains(&key) {
         return;
     }
-    // Differences are explained by a step that is scheduled or dead.
+    // A pending or dead step explains a difference.
     if order.payment.provider != "sandbox" || steps.iter().any(|row| !row.key.step.is_timer()) {
         return;
     }
@@ -284,7 +287,7 @@ fn payment(
     }
 }
 
-/// Payments of unknown orders.
+/// Finds payments in the ledger that belong to no order.
 fn strangers(
     payment_records: &HashMap<String, PaymentRecord>,
     ids: &BTreeSet<OrderId>,
@@ -303,7 +306,7 @@ fn strangers(
     }
 }
 
-/// Stock is conserved.
+/// Compares the stock levels with the reservations of open orders and with the events.
 async fn stock(
     audit: &mut Audit,
     held: &Stock,
@@ -319,7 +322,7 @@ async fn stock(
         for (_, positioned) in &page {
             let positioned = match positioned {
                 Ok(positioned) => positioned,
-                // An order's unreadable events were found by its order.
+                // Unreadable events of an order are already reported with the order.
                 Err(Unreadable { subject, .. }) if subject.parse::<OrderId>().is_ok() => continue,
                 Err(Unreadable { subject, why }) => {
                     let what =
@@ -330,7 +333,7 @@ async fn stock(
             };
             let Event { subject, fact, .. } = &positioned.event;
             match fact {
-                // It was reserved before, and that event has been deleted.
+                // The event that reserved these units was deleted after its retention period.
                 EventData::ShipmentShipped { items, .. }
                     if subject.parse().is_ok_and(|id| condensed.contains(&id)) =>
                 {

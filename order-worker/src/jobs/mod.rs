@@ -1,5 +1,7 @@
-//! Periodic jobs that read from other systems, run by one worker at a time: [`warehouse`] stock, and [`orders`]
-//! of another system. Nothing waits for them, and a failed run is repeated.
+//! Periodic jobs that read lists of other systems over HTTP: stock levels of a [`warehouse`], and [`orders`]
+//! to import. One worker at a time runs a job, under a lease in the database. No request depends on a job; a
+//! failed run is repeated. Pages are fetched by [`providers::pages`](crate::providers::pages), and changes
+//! are decided as commands by the [`engine`](crate::engine).
 
 pub mod orders;
 pub mod warehouse;
@@ -28,7 +30,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const LEASE: SignedDuration = SignedDuration::from_mins(2);
 /// Maximum number of pages in a list.
 const MAX_PAGES: usize = 100_000;
-/// Maximum number of rows of each kind in a report.
+/// Maximum number of invalid rows, and of conflicts, that a report lists.
 const MAX_NAMED: usize = 100;
 
 /// Source of a job, and its interval.
@@ -40,14 +42,14 @@ pub struct Source {
     pub every: SignedDuration,
 }
 
-/// Result of a run.
+/// Report of a run, shown to operators.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Start of the run.
     pub started_at: Option<Timestamp>,
     /// End of the run; `None` while it is in progress.
     pub finished_at: Option<Timestamp>,
-    /// Error that ended the run.
+    /// The error that ended the run.
     pub error: Option<String>,
     /// Whether the list had not changed.
     pub is_unchanged: bool,
@@ -63,7 +65,7 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// Number of rows that could not be applied completely.
     pub conflict_count: u64,
-    /// The first of them.
+    /// The first rows that could not be applied completely.
     pub conflicts: Vec<Value>,
 }
 
@@ -74,7 +76,7 @@ pub struct Skipped {
     pub page: u64,
     /// Row number in the page, from 1.
     pub row: u64,
-    /// Error.
+    /// The reason why the row is invalid.
     pub detail: String,
 }
 
@@ -101,7 +103,7 @@ impl Report {
 /// Stored state of a job.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
-    /// Tag of the first page, if the whole list was read and all rows were used.
+    /// `ETag` of the first page, if that page was the whole list and all rows were applied.
     #[serde(default)]
     etag: Option<String>,
     #[serde(default)]
@@ -111,12 +113,12 @@ struct State {
     succeeded_at: Option<Timestamp>,
 }
 
-/// Processes the rows of a page.
+/// A job: processes the rows of each page of its list.
 trait Job: Send + Sync {
-    /// Name in the database, in logs and in reports.
+    /// Name in the database, in logs and in statistics.
     const NAME: &'static str;
 
-    /// Processes `rows`.
+    /// Applies `rows`, and counts changes and invalid rows in `report`.
     ///
     /// # Errors
     /// A message, when the run can't continue.
@@ -169,7 +171,7 @@ async fn round<J: Job>(
     store.keep_job(J::NAME, now + source.every, &state).await
 }
 
-/// Reads the complete list, unless it has not changed.
+/// Reads and applies the complete list, unless it has not changed.
 async fn read<J: Job>(
     job: &J,
     store: &Store,
@@ -211,8 +213,8 @@ async fn read<J: Job>(
             return Ok(Err(format!("the list has more than {MAX_PAGES} pages")));
         }
     }
-    // The tag of a first page says nothing about further pages; and invalid rows may become valid by changes
-    // here.
+    // The `ETag` of a first page does not cover further pages. And rows that were invalid now may be valid
+    // later, when something has changed here.
     let is_whole =
         seen.len() == 1 && state.report.skipped_count == 0 && state.report.conflict_count == 0;
     state.etag = first_etag.filter(|_| is_whole);
@@ -253,7 +255,7 @@ fn tell(job: &str, report: &Report) {
     }
 }
 
-/// The caller for changes made by a job.
+/// The caller of the commands that a job sends.
 fn caller(job: &str) -> Caller {
     Caller {
         role: Role::Operator,

@@ -1,4 +1,5 @@
-//! Imports orders from another system, identified by their ids there. The other system is only read.
+//! Imports orders from another system, page by page. An order is identified by its id there (`external_id`),
+//! so a repeated run imports nothing twice. The other system is only read, never written to.
 
 use serde_json::{Map, Value};
 use shared::{
@@ -28,7 +29,7 @@ const KNOWN: [&str; 8] = [
     "storefront",
 ];
 
-/// Imports orders from `source`, until it is dropped.
+/// Imports orders from `source` periodically, until the future is dropped.
 pub async fn import_from(store: Store, engine: Engine, pages: Pages, source: Source) {
     run(Import { engine }, store, pages, source).await;
 }
@@ -71,7 +72,7 @@ impl Job for Import {
     }
 }
 
-/// The order to import. `id` counts as `external_id` if there is none.
+/// The import request of a row. `id` counts as `external_id` if there is none.
 fn order(row: Value) -> Result<Value, String> {
     let Value::Object(mut row) = row else {
         return Err("is not an object".to_owned());

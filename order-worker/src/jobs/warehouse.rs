@@ -1,5 +1,6 @@
-//! Synchronizes stock levels from an external warehouse. Orders use the local stock levels, also while the
-//! warehouse is unavailable. A stock level never falls below its reserved units.
+//! Copies stock levels from an external warehouse system. Orders use the stored stock levels, also while the
+//! warehouse system is unavailable. A stock level never falls below its reserved units: such a row is applied
+//! as far as possible and reported as a conflict.
 
 use serde_json::{Value, json};
 use shared::{
@@ -21,10 +22,10 @@ use crate::{
 pub const NAME: &str = "warehouse.refresh";
 /// Rows that are processed concurrently.
 const AT_ONCE: usize = 200;
-/// Attempts for a stock level that is changed by orders at the same time.
+/// Maximum number of attempts for a stock level that orders change at the same time.
 const ATTEMPTS: usize = 5;
 
-/// Synchronizes stock from `source`, until it is dropped.
+/// Copies stock levels from `source` periodically, until the future is dropped.
 pub async fn refresh(store: Store, engine: Engine, pages: Pages, source: Source) {
     let job = Refresh {
         store: store.up_to_date(),
@@ -38,18 +39,19 @@ struct Refresh {
     engine: Engine,
 }
 
-/// A row of the list.
+/// A row of the list: the counted units of a product in a warehouse.
 struct Count {
     sku: Sku,
     warehouse: Warehouse,
     on_hand: i64,
 }
 
-/// Result of setting a stock level.
+/// Result of applying a row.
 enum Done {
     Changed,
     AsItWas,
-    /// Number of reserved units, which exceed the counted ones.
+    /// The count is below the reserved units. The stock level was set to this number of reserved units
+    /// instead.
     Promised(i64),
 }
 
@@ -58,7 +60,7 @@ impl Job for Refresh {
 
     async fn take(&self, rows: Vec<Row>, report: &mut Report) -> Result<(), String> {
         let caller = caller(NAME);
-        // A row that can't be read says nothing.
+        // An unreadable row becomes `null`, which fails below with a message about its fields.
         let rows: Vec<Value> = rows.into_iter().map(Result::unwrap_or_default).collect();
         for (chunk, rows) in rows.chunks(AT_ONCE).enumerate() {
             let setting = rows.iter().map(|row| self.follow(&caller, row));
@@ -90,7 +92,8 @@ impl Refresh {
             on_hand,
         } = self.read(row).await?;
         let mut told = self.set(caller, &sku, &warehouse, on_hand).await;
-        // Reserved units can't be taken back: no more are sold, and the conflict is reported.
+        // Reserved units can't be taken back: the stock level is set to the reserved units, so no more are
+        // sold, and the conflict is reported.
         let mut promised = None;
         for _ in 0..ATTEMPTS {
             let Err(failure) = &told else { break };
@@ -107,7 +110,7 @@ impl Refresh {
         }
     }
 
-    /// Sets a stock level; returns whether it changed.
+    /// Sets the units on hand; returns whether they changed.
     async fn set(
         &self,
         caller: &Caller,
@@ -168,7 +171,7 @@ impl Refresh {
         })
     }
 
-    /// The warehouse of a product that is stocked in only one.
+    /// The only warehouse that stocks the product; `default` if none does.
     async fn only_warehouse(&self, sku: &Sku) -> Result<Warehouse, Failure> {
         let away = |error| Failure::new(Code::Unavailable, format!("{error}"));
         let found = self.store.product(sku).await.map_err(away)?;

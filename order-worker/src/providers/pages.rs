@@ -1,7 +1,10 @@
-//! Reads lists of other systems, page by page.
+//! An HTTP client for lists of other systems, read page by page: the stock levels of a warehouse, orders to
+//! import.
 //!
-//! A page is a JSON array, an object with an array in `data`, or JSON lines. The next page is given by `Link`
-//! (`rel="next"`, RFC 8288), by `next` in the object, or by `next_cursor` as the parameter `cursor`.
+//! A page is a JSON array, an object with an array in `data`, or JSON lines. The next page is given by the
+//! `Link` header (`rel="next"`, RFC 8288), by the URL in `next`, or by `next_cursor`, which becomes the
+//! parameter `cursor`. A row that can't be decoded is returned as an error of its own; the other rows stay
+//! usable. The [`jobs`](crate::jobs) process the rows.
 
 use std::{collections::BTreeMap, error::Error, time::Duration};
 
@@ -27,23 +30,23 @@ pub struct Pages(Client);
 /// Result of fetching a page.
 #[derive(Debug)]
 pub enum Fetched {
-    /// The page has not changed.
+    /// The page has not changed since `etag`.
     Unchanged,
     /// The page.
     Page(Page),
 }
 
-/// A row, or why it can't be used.
+/// A row, or the reason why it can't be decoded.
 pub type Row = Result<Value, String>;
 
-/// A page.
+/// A page of the list.
 #[derive(Debug)]
 pub struct Page {
-    /// What stands on it.
+    /// The rows.
     pub rows: Vec<Row>,
-    /// Where the list goes on.
+    /// URL of the next page; `None` on the last page.
     pub next: Option<Url>,
-    /// Entity tag, for conditional requests.
+    /// `ETag`, for conditional requests.
     pub etag: Option<String>,
 }
 
@@ -62,10 +65,10 @@ impl Pages {
         Ok(Self(client))
     }
 
-    /// Fetches the page at `url`, unless it still has the tag `etag`.
+    /// Fetches the page at `url`, or `Unchanged` if its `ETag` still is `etag`.
     ///
     /// # Errors
-    /// A message, when it can't be fetched or parsed.
+    /// A message, when the page can't be fetched or parsed.
     pub async fn fetch(&self, url: &Url, etag: Option<&str>) -> Result<Fetched, String> {
         let request = self.0.get(url.clone());
         let request = match etag {
@@ -104,14 +107,14 @@ async fn read(mut answer: Response) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
-/// The rows, and the object that they stand in.
+/// The rows of a page, and the other fields of the object around them.
 fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
     let unreadable = |error: serde_json::Error| format!("the page is not JSON: {error}");
     let error = match page(body) {
         Ok(page) => return page,
         Err(error) => error,
     };
-    // One line, or several. A line that can't be read is a row that says nothing.
+    // Otherwise JSON lines. A line that can't be decoded becomes an invalid row.
     let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let lines = lines.filter(|line| !line.is_empty());
     let lines: Vec<_> = lines.map(serde_json::from_slice::<&RawValue>).collect();
@@ -125,7 +128,8 @@ fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
     Ok((rows.collect(), Value::Null))
 }
 
-/// The rows of a page that is one JSON value; the outer error says that it is none.
+/// The rows of a page that is one JSON value. The outer error means that it is not JSON, the inner one that
+/// it has no rows.
 fn page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Error> {
     let text: &RawValue = serde_json::from_slice(body)?;
     let list = |text: &RawValue| -> Option<Vec<Row>> {
@@ -157,7 +161,8 @@ fn page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Er
     Ok(Ok((vec![row(text)], Value::Null)))
 }
 
-/// A row. Its `metadata` is kept, so its numbers must be exact.
+/// Decodes a row. Its `metadata` is stored unchanged, so a number that a 64-bit float can't represent is
+/// refused.
 fn row(text: &RawValue) -> Row {
     let row = from_stored(text.get()).map_err(|error| format!("can't be read: {error}"))?;
     match first_inexact(text.get(), "/metadata/") {
@@ -228,7 +233,7 @@ mod tests {
         ] {
             assert_eq!(rows(body.as_bytes()).unwrap().0.len(), count, "{body}");
         }
-        // A row that can't be used is only that row.
+        // A row that can't be decoded does not affect the other rows.
         let deep = format!("{}1{}", "[".repeat(5_000), "]".repeat(5_000));
         let metadata =
             r#"{"price": 0.1234567890123456789, "metadata": {"n": 12345678901234567890123}}"#;

@@ -1,5 +1,6 @@
-//! Reads of the whole database for `order-worker verify`, by pages, so that memory use does not depend on the
-//! number of orders.
+//! Reads the whole database for [`order-worker verify`](crate::verify): one snapshot, page by page, so that
+//! memory use does not depend on the number of orders. A row that can't be decoded is a finding, not the end
+//! of the audit.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,11 +29,12 @@ use crate::domain::{order::Order, product::Product, step::StepRow, stock::Produc
 pub struct StepAudit {
     /// The step.
     pub row: StepRow,
-    /// Time by which its message should have been sent.
+    /// Time by which the step's message should have been sent.
     pub publish_at: Option<Timestamp>,
 }
 
-/// The schema of the database, with what later versions than `known` require.
+/// Reads the version of the database's schema. Fails if this program, which knows versions up to `known`,
+/// can't read it.
 async fn schema(snapshot: &mut Session, known: i64) -> Result<Schema, StoreError> {
     let version = Sql::dialects(
         "SELECT user_version FROM pragma_user_version",
@@ -57,10 +59,10 @@ pub(super) fn begin() -> Sql {
     Sql::dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 }
 
-/// A connection to the database that `url` names, in a transaction that reads it as it is now.
+/// Opens a connection to the database at `url`, in a transaction that reads a snapshot taken now.
 ///
 /// # Errors
-/// When it is not there or can't be read.
+/// When the database does not exist or can't be read.
 pub(super) async fn open(url: &str) -> anyhow::Result<Session> {
     let (mut snapshot, known) = if postgres::is_meant(url) {
         let session = postgres::auditing(url, None).await?;
@@ -79,7 +81,7 @@ pub(super) async fn open(url: &str) -> anyhow::Result<Session> {
     Ok(snapshot)
 }
 
-/// Up to `$2` orders after number `$1`, as far as a lot has room: number, id and state, by number.
+/// Selects up to `$2` orders with a number above `$1`, by number, up to a size limit: number, id and state.
 pub(super) fn next_orders() -> Sql {
     const NEXT: &str =
         "SELECT number, id, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
@@ -87,19 +89,19 @@ pub(super) fn next_orders() -> Sql {
     Sql::dialects(NEXT, &BOUNDED)
 }
 
-/// A row, or why it can't be read.
+/// A row, or the reason why it can't be decoded.
 pub type Audited<T> = Result<T, Unreadable>;
 
-/// A row that can't be read.
+/// A row that can't be decoded.
 #[derive(Debug, Clone)]
 pub struct Unreadable {
-    /// The subject: an order's id, a product's sku.
+    /// The subject of the row: an order's id, a product's SKU.
     pub subject: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// A damaged row is a finding about `subject`; any other error ends the audit.
+/// Turns a corrupt row into a finding about `subject`. Any other error ends the audit.
 pub(super) fn audited<T>(
     subject: &str,
     row: Result<T, StoreError>,
@@ -114,8 +116,8 @@ pub(super) fn audited<T>(
     }
 }
 
-/// One moment of the whole database: what is written meanwhile is not seen. Workers may be
-/// running; nothing is locked.
+/// A snapshot of the whole database: later changes are not visible in it. Workers may be running; nothing is
+/// locked.
 pub struct Audit {
     snapshot: Session,
 }
@@ -130,10 +132,10 @@ impl Audit {
         Ok(Self { snapshot })
     }
 
-    /// Up to `limit` orders after `number`, by number, up to a size limit.
+    /// Up to `limit` orders with a number above `number`, by number, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a row can't be decoded.
     pub async fn orders(
         &mut self,
         number: i64,
@@ -159,10 +161,10 @@ impl Audit {
         rows.iter().map(|row| parse("id", row.text(0)?)).collect()
     }
 
-    /// All events of `subjects`, by subject and sequence.
+    /// All events of `subjects`, ordered by subject and sequence.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a row can't be decoded.
     pub async fn events(&mut self, subjects: &[String]) -> Result<Vec<Audited<Event>>, StoreError> {
         let sql = among!(
             select_events!("WHERE subject"),
@@ -174,7 +176,7 @@ impl Audit {
             .collect()
     }
 
-    /// Up to `limit` events after `position` that move stock or make orders.
+    /// Up to `limit` events after `position` that change stock levels or create orders.
     ///
     /// # Errors
     /// When the database is unavailable, or a row can't be decoded.

@@ -1,5 +1,6 @@
-//! Limits results by their size in bytes. A limit of rows does not bound it: two hundred orders may be half a
-//! megabyte or a hundred.
+//! Limits query results by their size in bytes. A limit of rows does not bound the memory: two hundred orders
+//! may be half a megabyte or a hundred. In SQLite, rows are read until the limit; in PostgreSQL the statement
+//! is limited too ([`bounded`]).
 
 use shared::{id::OrderId, page::Rows};
 
@@ -14,8 +15,8 @@ pub(super) const BATCH: usize = 8 * 1024 * 1024;
 /// Maximum size of rows that are read to be passed on, such as events to publish.
 pub(super) const LOT: usize = 4 * 1024 * 1024;
 
-/// Collects rows up to a size. Consecutive rows with the same first value form one entry, which is never split;
-/// at least one entry is accepted.
+/// Collects rows up to a size. Consecutive rows with the same first value form one entry, which is never
+/// split. At least one entry is accepted.
 pub(super) struct ByteLimit {
     room: usize,
     rows: Vec<Row>,
@@ -23,7 +24,8 @@ pub(super) struct ByteLimit {
 }
 
 impl ByteLimit {
-    /// Accepts rows of `room` bytes, and the rest of the entry that exceeds it.
+    /// Accepts entries until `room` bytes are exceeded; the entry that exceeds the limit is still accepted in
+    /// full.
     pub(super) fn new(room: usize) -> Self {
         Self {
             room,
@@ -32,7 +34,7 @@ impl ByteLimit {
         }
     }
 
-    /// Adds the row, if it fits.
+    /// Adds the row, if it belongs to an accepted entry; returns whether it does.
     pub(super) fn takes(&mut self, row: Row) -> bool {
         if self.room == 0 && self.rows.last().is_some_and(|last| !last.begins_like(&row)) {
             self.is_cut = true;
@@ -50,16 +52,16 @@ impl ByteLimit {
     }
 }
 
-/// The rows of orders that were looked up by id, in the order of the ids.
+/// The result of looking up orders by id, up to a size limit, in the order of the ids.
 pub struct ById<T> {
-    /// The result.
+    /// The decoded rows.
     pub found: T,
-    /// The last order that was looked up, if the size limit was reached.
+    /// The last order that was looked up, if the size limit was reached; `None`: all were looked up.
     pub looked_to: Option<OrderId>,
 }
 
 impl<T> ById<T> {
-    /// Applies `read` to rows that start with their order's id.
+    /// Applies `read` to rows whose first column is their order's id.
     pub(super) fn read(
         rows: &Rows<Row>,
         read: impl FnOnce(&[Row]) -> Result<T, StoreError>,
@@ -71,17 +73,17 @@ impl<T> ById<T> {
         })
     }
 
-    /// Whether this id was looked up.
+    /// Whether this order was looked up, found or not.
     pub fn covers(&self, id: &OrderId) -> bool {
         self.looked_to.is_none_or(|last| *id <= last)
     }
 }
 
-/// Limits `page` in PostgreSQL, which sends all rows of a result even if they are not read: to about as many
-/// rows as a [`ByteLimit`] with this `room` accepts in the same `order`. Each row is an entry, and its size is
-/// mostly that of `column`.
+/// Adds a size limit to the PostgreSQL query `page`, since PostgreSQL sends all rows of a result even if they
+/// are not read. The query then returns about as many rows as a [`ByteLimit`] with this `room` accepts in the
+/// same `order`. Each row is an entry, and `column` makes up most of its size.
 pub(super) fn bounded(page: &str, room: usize, column: &str, order: &str) -> String {
-    // `octet_length` does not read the text; some are null.
+    // `octet_length` does not read the text itself; the column may be null.
     let bytes = format!("coalesce(octet_length({column}), 0)");
     format!(
         "SELECT * FROM (

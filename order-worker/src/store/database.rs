@@ -1,9 +1,10 @@
-//! A common interface to both databases: statements, arguments, rows.
+//! A common interface to SQLite and PostgreSQL: statements, arguments, rows, sessions.
 //!
-//! Most statements have the same text for both. Where the dialects differ, [`Sql`] contains both. Sets are
-//! passed as one argument: a JSON array in SQLite, an array in PostgreSQL.
+//! Most statements have the same text for both. Where the dialects differ, [`Sql`] contains both texts. A set
+//! of values is passed as one argument: a JSON array in SQLite, an array in PostgreSQL. SQLite executes a
+//! statement within the call, so its sessions never suspend a task.
 //!
-//! SQLite executes statements within the call; its sessions never suspend a task.
+//! The connections come from [`sqlite`](super::sqlite) and [`postgres`](super::postgres).
 
 use std::{io, mem, time::Duration};
 
@@ -41,7 +42,8 @@ impl Sql {
         }
     }
 
-    /// As [`Self::dialects`], for statements composed by this program; values are always passed as arguments.
+    /// A statement with different texts that this program composes. Values are always passed as arguments,
+    /// never as text.
     pub(crate) fn texts(sqlite: String, postgres: String) -> Self {
         Self {
             sqlite: AssertSqlSafe(sqlite).into_sql_str(),
@@ -72,7 +74,7 @@ impl From<String> for Sql {
     }
 }
 
-/// The statement `before … after` with "is one of the values of argument 1" in between.
+/// The statement `before … after`, with the condition "is one of the values of argument 1" in between.
 macro_rules! among {
     ($before:expr, $after:expr) => {
         crate::store::database::Sql::dialects(
@@ -140,8 +142,8 @@ impl From<Option<String>> for Argument {
     }
 }
 
-/// `text` with U+FFFD in place of NUL characters, which PostgreSQL does not take: those of clients are
-/// refused where they come in, but errors of partners and the like may have some.
+/// `text` with U+FFFD in place of NUL characters, which PostgreSQL does not store. Requests with NUL
+/// characters are refused at the gateway, but an error message of a provider may contain one.
 fn storable(text: String) -> String {
     if text.contains('\0') {
         return text.replace('\0', "\u{fffd}");
@@ -149,7 +151,7 @@ fn storable(text: String) -> String {
     text
 }
 
-/// A set of names as one argument.
+/// A set of values as one argument.
 pub(crate) fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Argument {
     let texts = values.into_iter().map(|value| storable(value.to_string()));
     Argument::List(texts.collect())
@@ -212,7 +214,7 @@ impl Row {
 }
 
 impl Row {
-    /// Size of its texts in bytes; other columns are small.
+    /// Size of the row's texts in bytes; other columns are small.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Sqlite(row) => {
@@ -226,7 +228,7 @@ impl Row {
         }
     }
 
-    /// Whether the first column is equal.
+    /// Whether the first columns of both rows are equal.
     pub(super) fn begins_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Sqlite(one), Self::Sqlite(other)) => one.first() == other.first(),
@@ -236,7 +238,7 @@ impl Row {
     }
 }
 
-/// The raw bytes of a column; empty for null.
+/// The raw bytes of a column; empty for `NULL`.
 fn cell(row: &PgRow, column: usize) -> &[u8] {
     let value = row.try_get_raw(column).ok();
     value
@@ -248,29 +250,30 @@ fn odd(column: usize, what: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column} is not {what}"))
 }
 
-/// A pooled or dedicated connection.
+/// A connection for statements: SQLite or PostgreSQL.
 pub(crate) enum Session {
     Sqlite(sqlite::Connection),
     Postgres(Postgres),
 }
 
-/// A connection to PostgreSQL. One that did not answer in time is given up: what is on its way
-/// through it can't be told from what comes next.
+/// A connection to PostgreSQL. It is closed when a statement times out: a late response could be taken for
+/// the response to the next statement.
 pub(crate) struct Postgres {
     link: Link,
-    /// Settings that each transaction begins with, when they do not last longer: with a connection
-    /// pooler in transaction mode. Then statements have no names, and each runs in a transaction.
+    /// Settings with which each transaction begins, behind a connection pooler in transaction mode.
+    /// Statements are then unnamed, and each runs in a transaction. `None`: the settings last as long as the
+    /// connection.
     per_transaction: Option<LocalSettings>,
     is_in_transaction: bool,
 }
 
-/// The source of a connection.
+/// Kind of connection.
 pub(crate) enum Link {
     Own(Box<PgConnection>),
-    /// Reads the whole database, without a short timeout.
+    /// Reads the whole database, with a long timeout.
     Auditing(Box<PgConnection>),
     Pooled(PoolConnection<sqlx::Postgres>),
-    /// In a transaction, which is rolled back when dropped.
+    /// In a transaction, which is rolled back if it is dropped without a commit.
     Transaction(sqlx::Transaction<'static, sqlx::Postgres>),
     GivenUp,
 }
@@ -278,7 +281,7 @@ pub(crate) enum Link {
 /// A connection while a statement runs.
 enum Running<'a> {
     InSession(&'a mut PgConnection),
-    /// In a transaction of the statement's own.
+    /// In a transaction that was begun for this statement.
     InTransaction(sqlx::Transaction<'a, sqlx::Postgres>),
 }
 
@@ -309,7 +312,7 @@ impl Session {
         Ok(read.rows)
     }
 
-    /// Executes a query, up to `room` bytes as in [`ByteLimit`].
+    /// Executes a query and reads its rows up to `room` bytes, as [`ByteLimit`] does.
     pub(super) async fn fetch_within(
         &mut self,
         room: usize,
@@ -435,7 +438,7 @@ impl Postgres {
         }
     }
 
-    /// Runs `sql`; tells how many rows it changed.
+    /// Executes `sql` and returns the number of changed rows.
     pub(super) async fn execute(
         &mut self,
         sql: SqlStr,
@@ -453,12 +456,12 @@ impl Postgres {
         Ok(self.settle(done)?.rows_affected())
     }
 
-    /// Whether statements stay prepared under names.
+    /// Whether prepared statements are kept under names.
     fn has_named_statements(&self) -> bool {
         self.per_transaction.is_none()
     }
 
-    /// The connection for one statement, in a transaction if it has to be in one.
+    /// The connection for one statement, in a transaction if the pool mode requires one.
     async fn run(&mut self) -> Result<Running<'_>, sqlx::Error> {
         let settings = self.per_transaction.clone();
         let settings = settings.filter(|_| !self.is_in_transaction);
@@ -488,13 +491,13 @@ impl Postgres {
         }
     }
 
-    /// The result, if it arrived in time; otherwise the connection is closed.
+    /// Returns the result if it arrived in time; otherwise closes the connection.
     fn settle<T>(
         &mut self,
         answer: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
     ) -> Result<T, sqlx::Error> {
         answer.unwrap_or_else(|_| {
-            // In the pool it would be waited for.
+            // Detached from the pool first, which would wait for the response.
             if let Link::Pooled(connection) = mem::replace(&mut self.link, Link::GivenUp) {
                 drop(connection.detach());
             }
@@ -521,7 +524,7 @@ fn to_postgres(arguments: Vec<Argument>) -> Result<PgArguments, StoreError> {
     Ok(bound)
 }
 
-/// PostgreSQL's texts can't contain this character.
+/// `text` with U+FFFD in place of NUL characters, which PostgreSQL texts can't contain.
 pub(super) fn without_nul(text: String) -> String {
     if text.contains('\0') {
         text.replace('\0', "\u{fffd}")

@@ -1,4 +1,5 @@
-//! Dead letters: dead steps and archived messages.
+//! Dead letters in the database: dead steps (rows of `steps`) and archived messages. The operations on them
+//! are in [`crate::dead_letters`].
 
 use jiff::Timestamp;
 use shared::{
@@ -19,7 +20,7 @@ use crate::{
 };
 
 impl Store {
-    /// Archives a message from `queue`.
+    /// Archives a message that was dead-lettered from `queue`.
     ///
     /// # Errors
     /// When the database is unavailable.

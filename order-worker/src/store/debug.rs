@@ -1,4 +1,4 @@
-//! Stored data for debugging.
+//! Raw stored data, for the debug API: the rows of an order, and the sizes of all tables.
 
 use serde_json::{Map, Value, json};
 use shared::id::OrderId;
@@ -10,7 +10,7 @@ use super::{
     row::{json, read_step, select_events, select_steps},
 };
 
-/// Every table.
+/// All tables.
 const TABLES: [&str; 15] = [
     "orders",
     "order_items",

@@ -1,5 +1,6 @@
-//! Creates webhook deliveries from the feed, one for each endpoint that matches an event. Safe with several
-//! workers.
+//! Creates webhook deliveries from the event feed, one for each endpoint that subscribes to an event. One
+//! worker at a time does this, under the lease of the consumer `Webhooks`. [`webhooks`](super::webhooks)
+//! claims the deliveries.
 
 use shared::{
     event::CloudEvent,
@@ -19,7 +20,8 @@ use crate::domain::{
     webhook::{Delivery, Endpoint},
 };
 
-/// Maximum number of deliveries per transaction (plus those of the last event): on SQLite, orders wait for it.
+/// Maximum number of deliveries per transaction, apart from further deliveries of its last event. In SQLite,
+/// requests wait for the transaction.
 const ROWS: usize = 1_000;
 
 const INSERT_DELIVERIES: Write = Write {
@@ -50,7 +52,7 @@ impl Store {
         Ok(!rows.is_empty())
     }
 
-    /// Advances the position without creating deliveries, while there are no endpoints.
+    /// Advances the position without creating deliveries, for the time without endpoints.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -61,8 +63,8 @@ impl Store {
         Ok(())
     }
 
-    /// Creates deliveries for up to `limit` events after the stored position, up to limits of size and number;
-    /// returns the new position. Does nothing if another worker holds the lease.
+    /// Creates deliveries for up to `limit` events after the stored position, up to limits of size and
+    /// number, and returns the progress. Does nothing if another worker holds the lease.
     ///
     /// # Errors
     /// When the database is unavailable; nothing was created then.
@@ -96,8 +98,8 @@ impl Store {
     }
 }
 
-/// Enabled endpoints, and the position of the event that enabled each. That event is missing if the feed was
-/// reset (`demo.reset`): all events are later then.
+/// Enabled endpoints, each with the position of the event that enabled it. The position is 0 if that event is
+/// missing, because the feed was reset (`demo.reset`): all present events are later.
 async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreError> {
     let sql = Sql::dialects(
         "SELECT coalesce(position, 0), state
@@ -117,7 +119,7 @@ async fn listening(session: &mut Session) -> Result<Vec<(i64, Endpoint)>, StoreE
     })
 }
 
-/// The deliveries of some events.
+/// The deliveries created for some events.
 struct Made {
     rows: Vec<Vec<Argument>>,
     /// Number of these events.
@@ -145,7 +147,7 @@ fn made_of(
         made.reached = *position;
         let storefront: Option<&Storefront> = event.storefront.as_ref();
         let wanting = endpoints.iter().filter(|(since, endpoint)| {
-            // An endpoint receives no events from before it was enabled, nor about itself.
+            // An endpoint receives no events from before it was enabled, and none about itself.
             position > since
                 && event.subject != endpoint.id.to_string()
                 && endpoint.wants(&event.kind, storefront)

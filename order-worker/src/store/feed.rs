@@ -1,7 +1,7 @@
-//! The event feed for readers: events in commit order from any position.
+//! The event feed for clients: events in commit order, from any position.
 //!
-//! Positions become visible in order, so everything up to the last visible one is complete: no reader misses an
-//! event.
+//! Positions become visible in ascending order, so no event appears later below the last visible position,
+//! and no reader misses one. [`feed_cursor`](super::feed_cursor) is for consumers whose position is stored.
 
 use shared::{
     event::{After, CloudEvent, EventFilter, ListEvents},
@@ -22,11 +22,11 @@ const SCAN: i64 = 5_000;
 /// Result of reading the feed.
 #[derive(Debug)]
 pub enum Behind {
-    /// A page.
+    /// A page of events.
     Page(FeedPage),
     /// The given event does not exist.
     NoSuchEvent,
-    /// The position is beyond the end of the feed: an older backup was restored.
+    /// The position is beyond the end of the feed: an older backup was restored since.
     NoSuchPlace,
 }
 
@@ -35,7 +35,7 @@ pub enum Behind {
 pub struct FeedPage {
     /// The events.
     pub events: Vec<CloudEvent>,
-    /// Position up to which it has read.
+    /// Position up to which the feed was read, including events that the filter left out.
     pub position: i64,
     /// Whether there are more events.
     pub has_more: bool,
@@ -48,7 +48,7 @@ impl Store {
     /// When the database is unavailable.
     pub async fn feed(&self, query: &ListEvents) -> Result<Behind, StoreError> {
         let mut session = self.reader().await?;
-        // The end is read before the events.
+        // The end is read before the events, so the page never claims more than it has read.
         let end = end(&mut session).await?;
         let after = match query.after {
             None => 0,
@@ -92,7 +92,7 @@ impl Store {
 }
 
 impl Store {
-    /// Position of an event. A replica may lag behind.
+    /// The position of the event; on a replica it may not exist yet.
     async fn position(
         &self,
         session: &mut Session,
@@ -109,7 +109,7 @@ fn is_filtered(query: &ListEvents) -> bool {
     query.storefront.is_some() || query.types.is_some()
 }
 
-/// The last assigned position, which a replica may not have yet.
+/// The last assigned position. On a replica the event may not be visible yet.
 pub(super) async fn reached(session: &mut Session) -> Result<i64, StoreError> {
     let sql = Sql::dialects(
         "SELECT coalesce(max(position), 0) FROM events",
@@ -144,7 +144,7 @@ fn select(query: &ListEvents, after: i64, looks_to: i64) -> (Sql, Vec<Argument>)
     if let Some(types) = &query.types {
         of_types(&mut sql, types);
     }
-    // An order's events have the same order by sequence and by position.
+    // By sequence or by position gives the same order of one order's events; each has an index.
     let by = if query.order_id.is_some() {
         "sequence"
     } else {
@@ -166,7 +166,7 @@ fn of_types(sql: &mut Statement, types: &EventFilter) {
             Some("") => {
                 sql.push(" OR true");
             }
-            // A range of event types with the same prefix.
+            // A pattern such as `order.*`: the range of event types with this prefix.
             Some(beginning) => {
                 let behind = format!("{}/", beginning.trim_end_matches('.'));
                 sql.push(" OR (type > ").bind(beginning);

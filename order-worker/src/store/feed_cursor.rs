@@ -1,4 +1,6 @@
-//! Feed consumers: each continues from its stored position, on one worker at a time.
+//! Feed consumers: background tasks that process every event in commit order ([`FeedConsumer`]). Each
+//! continues from its stored position. A lease ensures that only one worker advances a consumer at a time.
+//! Clients read the feed with [`feed`](super::feed).
 
 use std::sync::LazyLock;
 
@@ -19,20 +21,20 @@ use super::{
 /// An event with its position in the feed.
 #[derive(Debug, Clone)]
 pub struct Positioned {
-    /// Increases in commit order.
+    /// Position in the feed; increases in commit order.
     pub position: i64,
     /// The event.
     pub event: Event,
 }
 
-/// A consumer of the feed.
+/// A background task that reads the whole feed.
 #[derive(Debug, Clone, Copy)]
 pub enum FeedConsumer {
-    /// Publishes events.
+    /// Publishes events to the broker.
     Relay,
     /// Creates webhook deliveries.
     Webhooks,
-    /// Counts events.
+    /// Counts events for statistics.
     Statistics,
 }
 
@@ -46,8 +48,8 @@ impl FeedConsumer {
     }
 }
 
-/// The exclusive right to advance a consumer. Ends with [`ConsumerLease::pass`], when dropped, and when its
-/// worker dies. Writers don't wait for what is read meanwhile.
+/// The exclusive right to advance a consumer. It ends with [`ConsumerLease::pass`], when it is dropped, or
+/// when its worker dies. Writers of events do not wait for it.
 pub struct ConsumerLease {
     store: Store,
     follower: FeedConsumer,
@@ -96,7 +98,7 @@ impl ConsumerLease {
             .read(|rows| rows.iter().map(cloud_event).collect())
     }
 
-    /// Stores the new position.
+    /// Stores the new position and ends the lease.
     ///
     /// # Errors
     /// When the database is unavailable; the same events are read again then.
@@ -104,8 +106,8 @@ impl ConsumerLease {
         self.pass_with(position, Writes::default()).await.map(drop)
     }
 
-    /// Stores the new position together with `writes`, atomically. Does nothing and reports it if the feed was
-    /// reset meanwhile (`demo.reset`).
+    /// Stores the new position together with `writes`, atomically. Returns `false` and stores nothing if the
+    /// feed was reset meanwhile (`demo.reset`).
     pub(super) async fn pass_with(self, position: i64, writes: Writes) -> Result<bool, StoreError> {
         let mut session = match &*self.store.database {
             Database::Sqlite(_) => self.store.transaction().await?,

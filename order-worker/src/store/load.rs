@@ -1,6 +1,7 @@
-//! Loads the working set of a batch with at most one statement per table, whatever the size of the batch. Rows
-//! that may be changed are locked as they are loaded, table by table and by key, in the same order by all
-//! workers. SQLite has one writer, whose transaction locks everything.
+//! Loads the working set of a batch with at most one statement per table, regardless of the size of the
+//! batch. Rows that may be changed are locked as they are loaded, table by table and by key, in the same
+//! order by all workers, so no deadlock occurs. SQLite has one writer, whose transaction locks everything.
+//! [`save`](super::save) writes the changes.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -29,8 +30,8 @@ pub(super) async fn world(
     mut needs: LoadSet,
 ) -> Result<(WorkingSet, Known), StoreError> {
     let mut world = WorkingSet::default();
-    // If stock is needed for new orders only, the products are known before anything is read, and other rows are
-    // read-only.
+    // If stock levels are needed for new orders only, the products are known in advance and the other rows
+    // are read-only.
     let (ordered, locks) = if needs.orders.is_empty() && needs.changed_products.is_empty() {
         (needs.skus(&HashMap::new()), Locks::Nothing)
     } else {
@@ -48,8 +49,8 @@ pub(super) async fn world(
     let skus = needs.skus(&world.orders);
     let others: Vec<_> = skus.difference(&ordered).collect();
     if !others.is_empty() {
-        // Changes of a product or its stock are serialized by the product's row; orders lock the stock levels
-        // only.
+        // Changes of a product or its stock levels are serialized by the product's row. Orders lock the stock
+        // levels only.
         if !needs.changed_products.is_empty() {
             changed_products(session, &mut world, &needs.changed_products).await?;
         }
@@ -58,7 +59,7 @@ pub(super) async fn world(
     if !needs.changed_customers.is_empty() {
         changed_customers(session, &mut world, &needs.changed_customers).await?;
     }
-    // Read after their stock levels are locked: deleting a product locks these too, so the result stays valid.
+    // Read after the stock levels are locked. Deleting a product locks them too, so the result stays valid.
     let products = skus.iter().filter(|sku| !world.products.contains_key(sku));
     let products: Vec<_> = products.collect();
     if !(products.is_empty() && needs.customers.is_empty() && needs.new_orders == 0) {
@@ -99,7 +100,7 @@ enum Locks {
     Nothing,
 }
 
-/// Idempotency records, and the locked stock levels of these products.
+/// Loads idempotency records, and the stock levels of `skus`, locked.
 async fn recorded_and_shelves(
     session: &mut Session,
     world: &mut WorkingSet,
@@ -154,7 +155,7 @@ async fn orders(
             Locks::Nothing => "SELECT state FROM orders WHERE id = ANY($1)",
         },
     );
-    // A single command is loaded whatever its size.
+    // A single command is loaded regardless of its size.
     let room = if needs.commands > 1 {
         BATCH
     } else {
@@ -253,8 +254,8 @@ async fn changed_customers(
     Ok(())
 }
 
-/// Rows that are read without a lock: products, customers of new orders, and order numbers (gapless in SQLite,
-/// from a sequence in PostgreSQL).
+/// Loads rows without a lock: products, customers of new orders, and order numbers (gapless in SQLite, from a
+/// sequence in PostgreSQL).
 async fn unlocked(
     session: &mut Session,
     world: &mut WorkingSet,

@@ -1,4 +1,5 @@
-//! The loaded rows of a batch: which exist, and which may be changed.
+//! The loaded rows of a batch: which rows exist, and which may be changed. [`load`](super::load) fills it in;
+//! [`save`](super::save) decides by it between insert and update.
 
 use std::collections::HashSet;
 
@@ -7,7 +8,7 @@ use shared::id::{CustomerId, EndpointId, OrderId, Sku};
 use super::StoreError;
 use crate::domain::world::ChangeSet;
 
-/// Existing rows; others are inserted, so that two workers can't both create one.
+/// The existing rows. All others are inserted, so two workers can't both create a row.
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) orders: HashSet<OrderId>,
@@ -16,7 +17,7 @@ pub(super) struct Known {
     pub(super) endpoints: HashSet<EndpointId>,
     pub(super) idempotency_keys: HashSet<String>,
     pub(super) unlocked: UnlockedRead,
-    /// Customers that are locked; others were read for new orders.
+    /// Customers that are locked. The other ones were read for new orders.
     pub(super) locked_customers: HashSet<CustomerId>,
 }
 
@@ -29,11 +30,11 @@ pub(super) struct UnlockedRead {
 }
 
 impl Known {
-    /// Checks that all changed rows were locked. Each command declares what it changes
-    /// ([`LoadSet`](crate::domain::needs::LoadSet)); a batch with an undeclared change is not written.
+    /// Checks that all changed rows are locked. Each command declares its changes in a
+    /// [`LoadSet`](crate::domain::needs::LoadSet); a batch with an undeclared change is not written.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] naming what was not locked.
+    /// [`StoreError::Failed`] with the name of the row that is not locked.
     pub(super) fn must_be_locked(&self, changed: &ChangeSet) -> Result<(), StoreError> {
         let UnlockedRead { orders, products } = &self.unlocked;
         let order = changed.orders.iter().find(|id| orders.contains(id));

@@ -1,21 +1,20 @@
 //! The store: the only module with SQL. The database is the only source of truth.
 //!
-//! A batch of commands is one transaction ([`Store::transact`]): load the rows it refers to, decide, write the
-//! changes, commit. Reads use other connections and never wait for a write.
+//! A batch of commands is one transaction ([`Store::transact`]): load the rows that the commands refer to,
+//! decide, write the changes, commit. Reads use other connections and never wait for a write.
 //!
-//! - `sqlite`, `postgres`: opening, exclusive use or locks, migrations, connections.
-//! - `database`: the two behind one: statements, arguments, rows; `bulk`: many rows at once.
-//! - `load`, `save`: the two halves of a batch, set-wise: a constant number of statements.
-//! - `read`: what callers ask for; `order_list`: orders, whatever they are narrowed by; `look_up`: orders by their
-//!   ids.
-//! - `feed`: events for readers; `turn`: for those who follow it; `webhooks`: for endpoints of others.
-//! - `outbox`: steps to send, housekeeping.
-//! - `stats`: figures, counted from the feed.
-//! - `jobs`: what is done again and again.
-//! - `erase`: taking personal data out; `reset`: back to the beginning; `debug`: the data as it is.
-//! - `dead_letters`: steps that are dead, messages that were archived. `retries`: steps that failed and will be
-//!   tried again.
-//! - `audit`: whole-database reads for `order-worker verify`; `pages`: for `order-worker export`.
+//! - `sqlite`, `postgres`: opening, locking, migrations and connections of each database; `schema`:
+//!   compatibility of schema versions.
+//! - `database`: statements, arguments and rows for both databases; `bulk`: writes of many rows;
+//!   `byte_limit`: results of limited size; `row`: decoding.
+//! - `load`, `loaded`, `save`: the rows of a batch, with a constant number of statements.
+//! - `read`, `order_list`, `orders_by_id`: reads for clients.
+//! - `feed`: events for clients; `feed_cursor`: positions and leases of feed consumers; `fan_out`,
+//!   `webhooks`: webhook deliveries.
+//! - `outbox`: steps to send; `dead_letters`, `retries`: failed steps and archived messages.
+//! - `stats`: statistics counted from the feed; `jobs`: state of the periodic jobs.
+//! - `retention`, `erase`, `reset`: deletion of expired rows, of personal data, and of demonstration data.
+//! - `audit`, `pages`, `debug`: reads for `order-worker verify`, `order-worker export` and the debug API.
 
 mod audit;
 pub(crate) mod bulk;
@@ -73,12 +72,12 @@ use crate::{
     domain::{needs::LoadSet, world::WorkingSet},
 };
 
-/// Time for which a failed write predicts the failure of further writes.
+/// Time for which [`Store::check`] reports the last failed write instead of trying a write.
 const TROUBLE: Duration = Duration::from_secs(3);
 /// Maximum number of retries after a conflict with another worker.
 const CONFLICTS: u32 = 10;
 
-/// The database; clones share it.
+/// Access to the database; clones share it.
 #[derive(Clone)]
 pub struct Store {
     database: Arc<Database>,
@@ -113,7 +112,7 @@ impl Store {
         })
     }
 
-    /// The same store, whose reads see every acknowledged commit, for decisions based on reads. Client reads may
+    /// The same store with reads that see every acknowledged commit, for decisions. The reads of clients may
     /// use a replica, which lags behind.
     #[must_use]
     pub fn up_to_date(&self) -> Self {
@@ -123,13 +122,13 @@ impl Store {
         }
     }
 
-    /// Runs `decide` over the rows of `needs`, writes the changes and commits, in one transaction. `decide` is
-    /// not called when the rows can't be loaded; when it returns `None`, nothing is written. It is called again
-    /// with reloaded rows after a conflict with another worker.
+    /// Runs `decide` on the rows of `needs`, writes the changes and commits, in one transaction. `decide` is
+    /// not called if the rows can't be loaded; if it returns `None`, nothing is written. After a conflict
+    /// with another worker it is called again with reloaded rows.
     ///
     /// # Errors
-    /// [`StoreError::OutcomeUnknown`] when the commit was not answered; after any other error nothing was
-    /// changed.
+    /// [`StoreError::OutcomeUnknown`] if there was no response to the commit. After any other error nothing
+    /// was changed.
     pub async fn transact<T>(
         &self,
         needs: &LoadSet,
@@ -146,8 +145,8 @@ impl Store {
                 loop {
                     let mut session = postgres.writer().await?;
                     let result = transaction(&mut session, "BEGIN", needs, now, &mut decide).await;
-                    // After another error it may lead to a server that is none any more, or only a
-                    // standby, and its transaction may still be open.
+                    // After any other error the connection is dropped: its server may have stopped or become
+                    // a standby, and its transaction may still be open.
                     if let Ok(_)
                     | Err(
                         StoreError::Conflict(_) | StoreError::TooLarge | StoreError::Aborted,
@@ -173,7 +172,7 @@ impl Store {
         result
     }
 
-    /// Remembers the result of a write, for [`Store::check`].
+    /// Stores the result of a write for [`Store::check`].
     fn note<T>(&self, result: &Result<T, StoreError>) {
         let trouble = match result {
             Err(
@@ -186,8 +185,8 @@ impl Store {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    /// Checks that the database answers, and accepts writes as far as is known. If the last write failed a while
-    /// ago, tries a write.
+    /// Checks that the database answers, and that it accepts writes as far as is known. If the last write
+    /// failed a while ago, tries a write.
     ///
     /// # Errors
     /// When it does not.
@@ -288,14 +287,15 @@ async fn transaction<T>(
             Ok(result)
         }
         Err(error) => {
-            // What can't be rolled back is rolled back by the database when it misses us.
+            // If this fails, the database rolls back when the connection closes.
             let _ = session.end("ROLLBACK").await;
             Err(error)
         }
     }
 }
 
-/// The result, and whether there are changes to commit.
+/// Loads the rows, decides and writes. Returns the result of `decide`, and whether there are changes to
+/// commit.
 async fn decide_and_write<T>(
     session: &mut Session,
     needs: &LoadSet,
@@ -332,8 +332,8 @@ pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether opening failed with what may pass by itself: a server that can't be reached, a lock that
-/// another process holds, a full disk. Everything else is a wrong configuration.
+/// Whether opening may succeed later without a change of the configuration: the server is unreachable,
+/// another process holds a lock, or the disk is full.
 pub fn may_pass(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let of_postgres = cause.downcast_ref().is_some_and(error::may_pass);
@@ -348,15 +348,15 @@ pub fn is_postgres(url: &str) -> bool {
     postgres::is_meant(url)
 }
 
-/// The file of a `sqlite://…` URL.
+/// The file path of a `sqlite://…` URL.
 ///
 /// # Errors
-/// When it has none.
+/// When the URL has no path.
 pub fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
     sqlite::path(url)
 }
 
-/// A name for the database of `url`, without its password.
+/// A description of the database at `url`, without the password.
 pub fn place(url: &str) -> String {
     match postgres::options(url) {
         Ok(options) if postgres::is_meant(url) => postgres::place(&options),

@@ -1,4 +1,5 @@
-//! The statement for a list of orders: for any filter, uses the most selective index, newest first.
+//! Builds the statement for a list of orders. For any filter it uses the most selective index, and returns
+//! the newest orders first.
 //!
 //! | filter | index |
 //! |---|---|
@@ -6,8 +7,8 @@
 //! | product (`sku`) | line items by product |
 //! | storefront and status, one of them, none | an index of each |
 //!
-//! There is no index for a product together with storefront or status: its orders are scanned until there are
-//! enough ([`is_search`]).
+//! No index covers a product together with a storefront or a status: the product's orders are scanned until
+//! enough are found ([`is_search`]).
 
 use jiff::Timestamp;
 use shared::order::ListOrders;
@@ -19,7 +20,7 @@ use super::{
     row::millis,
 };
 
-/// Whether `filter` selects the orders of one customer, or a single order.
+/// Whether `filter` selects a single order, or the orders of one customer.
 fn is_one_customers(filter: &ListOrders) -> bool {
     filter.customer_id.is_some() || filter.number.is_some() || filter.external_id.is_some()
 }
@@ -43,7 +44,7 @@ pub(super) fn select_orders(
         ),
         _ => ("orders", "orders.created_at"),
     };
-    // An expression disables the indexes of these columns in favour of the customer's.
+    // As expressions, these columns disable their own indexes, so the customer's index is used.
     let (status, storefront) = if is_one_customers {
         ("orders.status || ''", "orders.storefront || ''")
     } else {
@@ -120,7 +121,7 @@ pub(super) fn select_orders(
     )
 }
 
-/// The orders of `page` with their steps.
+/// Selects the orders of `page`, each with its steps.
 fn with_steps(page: &str) -> String {
     format!(
         "SELECT page.id, page.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
@@ -129,7 +130,7 @@ fn with_steps(page: &str) -> String {
     )
 }
 
-/// The first millisecond at or after `time`, since stored times are truncated.
+/// The first whole millisecond at or after `time`, since stored times are truncated to milliseconds.
 fn ceil_millis(time: Timestamp) -> i64 {
     let whole = millis(time);
     whole + i64::from(time.subsec_nanosecond() % 1_000_000 > 0)
@@ -144,7 +145,7 @@ mod tests {
     use super::*;
     use crate::store::sqlite;
 
-    /// The index used by a list with `filter`.
+    /// The index that a list with `filter` uses.
     fn index(connection: &Connection, filter: Value) -> String {
         let Ok(Request::ListOrders(filter)) = Request::read("order.list", filter) else {
             panic!("it is a list of orders")

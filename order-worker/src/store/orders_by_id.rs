@@ -1,4 +1,5 @@
-//! Looks up several orders with one query.
+//! Looks up several orders by id with one query. A reply for an asynchronous order (`Prefer: respond-async`)
+//! may use the id of its request, which refers to the order created later.
 
 use std::collections::HashMap;
 
@@ -17,8 +18,8 @@ use crate::domain::{command::Answer, world::stand_in_key};
 pub(crate) type OrdersById = HashMap<OrderId, Result<OrderAndSteps, StoreError>>;
 
 impl Store {
-    /// Orders by id, up to a size limit. An order that can't be decoded does not affect the others. The id of an
-    /// asynchronous order may refer to another order.
+    /// Looks up orders by id, up to a size limit. An order that can't be decoded does not affect the other
+    /// ones. The id of an asynchronous order may refer to an order with another id.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -71,7 +72,7 @@ async fn orders_by_id(
     })
 }
 
-/// The orders that ids of asynchronous orders refer to.
+/// The ids of the orders to which ids of asynchronous orders refer.
 async fn stand_ins(
     session: &mut Session,
     promised: &[&OrderId],

@@ -1,6 +1,6 @@
-//! Whole-database reads for `order-worker export`: page by page. Each page is a transaction of its own,
-//! which has ended before the page is handed out: however slowly pages are written, the database keeps
-//! nothing for them.
+//! Reads the whole database page by page, for [`order-worker export`](crate::export). Each page is a
+//! transaction of its own, which has ended when the page is returned. So a slow reader keeps no transaction
+//! open and no old row versions alive. [`audit`](super::audit) reads one snapshot instead.
 
 use std::collections::HashMap;
 
@@ -20,17 +20,17 @@ use crate::{
     store::database::arguments,
 };
 
-/// Orders or events up to the last one at the time of opening, by pages.
+/// The orders or events that existed at the time of opening, page by page.
 pub struct Pages {
     session: Session,
     last: i64,
 }
 
 impl Pages {
-    /// Opens the database that `url` names, to read its orders, by number.
+    /// Opens the database at `url` to read its orders by number.
     ///
     /// # Errors
-    /// When it is not there or can't be read.
+    /// When the database does not exist or can't be read.
     pub async fn of_orders(url: &str) -> anyhow::Result<Self> {
         let mut session = open(url).await?;
         let sql = "SELECT coalesce(max(number), 0) FROM orders";
@@ -40,10 +40,10 @@ impl Pages {
         Ok(Self { session, last })
     }
 
-    /// Opens the database that `url` names, to read its events, by their position in the feed.
+    /// Opens the database at `url` to read its events by position.
     ///
     /// # Errors
-    /// When it is not there or can't be read.
+    /// When the database does not exist or can't be read.
     pub async fn of_events(url: &str) -> anyhow::Result<Self> {
         let mut session = open(url).await?;
         let last = end(&mut session).await?;
@@ -51,10 +51,11 @@ impl Pages {
         Ok(Self { session, last })
     }
 
-    /// Up to `limit` orders after `number`, as far as a lot has room, as stored now, and their steps.
+    /// Up to `limit` orders with a number above `number`, as stored now, with their steps, up to a size
+    /// limit.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or a step can't be decoded.
     pub async fn orders(
         &mut self,
         number: i64,
@@ -90,10 +91,10 @@ impl Pages {
             .collect())
     }
 
-    /// Up to `limit` events after `position`, as far as a lot has room, in the order of commits.
+    /// Up to `limit` events after `position`, in commit order, up to a size limit.
     ///
     /// # Errors
-    /// When the database is away, or a row can't be understood.
+    /// When the database is unavailable, or the columns of a row can't be decoded.
     pub async fn events(
         &mut self,
         position: i64,

@@ -1,4 +1,5 @@
-//! Reads of callers. Each is one statement, and so a consistent snapshot.
+//! Reads for clients: orders, products, customers, and the history of an order. Each is a single statement,
+//! and so a consistent snapshot.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -62,10 +63,10 @@ impl Store {
         one_order(self.reader().await?, id).await
     }
 
-    /// The order that a provider's payment is for.
+    /// The order to which a provider's payment belongs.
     ///
     /// # Errors
-    /// When the database is away.
+    /// When the database is unavailable.
     pub async fn order_of_payment(&self, reference: &str) -> Result<Option<OrderId>, StoreError> {
         let mut session = self.primary().await?;
         let sql = "SELECT order_id FROM payment_references WHERE reference = $1";
@@ -74,8 +75,8 @@ impl Store {
         id.transpose()
     }
 
-    /// What `read` makes of those of these steps that are not done and their orders, as far as there is room:
-    /// as of the last commit, wherever callers' reads go.
+    /// Applies `read` to those of the steps `keys` that are not finished, and their orders, up to a size
+    /// limit. Reads the last commit, never a replica.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -114,7 +115,7 @@ impl Store {
         after: Option<OrderCursor>,
     ) -> Result<Rows<OrderAndSteps>, StoreError> {
         let (sql, arguments) = select_orders(filter, after);
-        // SQLite detects long reads by itself.
+        // In SQLite, long reads are detected while they run.
         let _turn = match &*self.database {
             Database::Postgres(postgres) if is_search(filter) => Some(postgres.search().await?),
             Database::Postgres(_) | Database::Sqlite(_) => None,
@@ -122,7 +123,7 @@ impl Store {
         let mut session = self.reader().await?;
         let rows = session.fetch_within(PAGE, sql, arguments).await?;
         let mut page = rows.read(readable_orders)?;
-        // A damaged order is left out of its page; the list still goes on behind it.
+        // An order that can't be decoded is left out of its page; the list continues after it.
         let found = orders_in(&rows.rows).count();
         page.is_cut |= page.rows.len() < found && found > filter.limit as usize;
         Ok(page)
@@ -249,7 +250,8 @@ pub(super) async fn fetch_order(
     session.fetch(SQL, arguments![id.to_string()]).await
 }
 
-/// Decodes rows of an order's id and state, and one of its steps or nulls; rows of an order are adjacent.
+/// Decodes rows of an order's id and state, and one of its steps or `NULL`s. Rows of the same order are
+/// adjacent.
 pub(super) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
     let mut orders: Vec<OrderAndSteps> = Vec::new();
     let mut last = "";
@@ -271,14 +273,14 @@ fn orders_in(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
     rows.chunk_by(Row::begins_like)
 }
 
-/// As [`orders_and_steps`], without orders that can't be read.
+/// As [`orders_and_steps`], but leaves out orders that can't be decoded.
 fn readable_orders(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
     let orders = readable(orders_in(rows), orders_and_steps)?;
     Ok(orders.into_iter().flatten().collect())
 }
 
-/// Rows of a product's sku and state, and of one of its shelves or nulls; a product's rows are
-/// together.
+/// Decodes rows of a product's SKU and state, and one of its stock levels or `NULL`s. Rows of the same
+/// product are adjacent.
 fn products_and_shelves(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
     let mut products: Vec<ProductAndStock> = Vec::new();
     let mut last = "";

@@ -1,5 +1,6 @@
-//! Reset to the initial state, for demonstrations: deletes orders and restores stock levels to their last count.
-//! Products, customers and endpoints stay; feed positions continue.
+//! Resets a demonstration to its initial state (`POST /demo/reset`): deletes all orders, and restores each
+//! stock level to its last counted units. Products, customers and webhook endpoints stay; positions in the
+//! feed continue.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,7 @@ use crate::domain::{
     world::WorkingSet,
 };
 
-/// What is emptied.
+/// The tables that are emptied.
 const EMPTIED: [&str; 9] = [
     "DELETE FROM orders",
     "DELETE FROM order_items",
@@ -50,7 +51,7 @@ impl Store {
         let mut attempts = 0;
         loop {
             match self.try_reset(origin, &mut stamp.clone()).await {
-                // Deadlock with a batch: retry.
+                // A deadlock with a batch: try again.
                 Err(StoreError::Conflict(why)) if attempts < CONFLICTS => {
                     attempts += 1;
                     tracing::debug!(why, "going back waits for those who decide");
@@ -66,7 +67,7 @@ impl Store {
         stamp: &mut DecisionContext,
     ) -> Result<usize, StoreError> {
         let mut session = self.transaction().await?;
-        // Waits for batches in progress; they are decided again afterwards.
+        // Waits for batches in progress. Batches that wait for this lock are decided again afterwards.
         let alone = Sql::dialects(
             "SELECT 1",
             "LOCK TABLE orders, shelves, products, steps, events IN ACCESS EXCLUSIVE MODE",
@@ -84,8 +85,8 @@ impl Store {
         let count = products.len();
         let (world, known) = begun_again(products, &counted, origin, stamp);
         save::world(&mut session, &world, &known, stamp.now()).await?;
-        // The first new event follows the last old one, which is deleted. If there are no new events, SQLite's
-        // feed starts again.
+        // The first new event gets the position after the last old event, which is therefore deleted last.
+        // Without new events, SQLite's feed starts again at 1.
         let old = "DELETE FROM events WHERE position <= $1";
         session.execute(old, arguments![end]).await?;
         let told = "UPDATE relay SET position = (SELECT coalesce(min(position), 1) - 1 FROM events)
@@ -98,7 +99,7 @@ impl Store {
 
 type Counted = BTreeMap<(Sku, Warehouse), i64>;
 
-/// The last count of each stock level.
+/// The last counted units of each stock level.
 async fn counted(session: &mut Session) -> Result<Counted, StoreError> {
     let sql = select_events!("WHERE type = 'stock.adjusted' ORDER BY position");
     let rows = session.fetch(sql, Vec::new()).await?;
@@ -127,7 +128,7 @@ async fn products(session: &mut Session) -> Result<Vec<Product>, StoreError> {
         .collect()
 }
 
-/// Products and stock levels according to the remaining events.
+/// The products and their stock levels after the reset, with the events that create them again.
 fn begun_again(
     products: Vec<Product>,
     counted: &Counted,

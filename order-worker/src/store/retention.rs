@@ -1,4 +1,5 @@
 //! Deletes expired rows in short transactions. Safe with several workers.
+//! [`housekeeping`](crate::housekeeping) calls it periodically.
 
 use jiff::Timestamp;
 
@@ -27,7 +28,8 @@ macro_rules! ended {
     };
 }
 
-/// Up to `$3` closed orders. There may be very many condensed ones, which SQLite would scan by default.
+/// Up to `$3` closed orders. The index is named because SQLite would scan all condensed orders by default, of
+/// which there may be very many.
 fn ended() -> Sql {
     Sql::dialects(
         ended!(
@@ -38,7 +40,7 @@ fn ended() -> Sql {
     )
 }
 
-/// The closed ones of the orders `$3`, locked.
+/// Those of the orders `$3` that are closed, locked.
 fn ended_of_these() -> Sql {
     Sql::dialects(
         ended!("json_each($3) CROSS JOIN orders ON orders.id = value", ""),
@@ -98,9 +100,10 @@ impl Store {
         Ok(forgotten)
     }
 
-    /// Deletes the events of up to `limit` closed orders that have not changed since `before`, apart from those
-    /// that move stock: stock levels are still the sum of their events. Only events that all consumers have read
-    /// are deleted, and the order of the very last event is left out. Returns the number of orders.
+    /// Deletes the events of up to `limit` closed orders that have not changed since `before`. Events that
+    /// change stock are kept, so stock levels remain the sum of their events. Only events that all feed
+    /// consumers have read are deleted, and the order of the very last event is skipped. Returns the number
+    /// of orders.
     ///
     /// # Errors
     /// When the database is unavailable.
@@ -110,8 +113,8 @@ impl Store {
         now: Timestamp,
         limit: u32,
     ) -> Result<u64, StoreError> {
-        // There may be many closed orders with recent changes: they are scanned outside of a transaction that
-        // blocks writers, and the result is checked again.
+        // There may be many closed orders with recent changes. They are scanned outside of a transaction,
+        // which would block writers, and the result is checked again in it.
         let mut session = self.primary().await?;
         let told = told(&mut session).await?;
         let rows = session.fetch(ended(), arguments![millis(before), told, limit]);
@@ -145,8 +148,8 @@ fn ids(rows: &[Row]) -> Result<Vec<String>, StoreError> {
     ids.collect()
 }
 
-/// Position up to which all consumers have read. The very last event is kept, since SQLite derives the next
-/// position from it.
+/// The position up to which all feed consumers have read. The very last event is excluded, since SQLite
+/// derives the next position from it.
 async fn told(session: &mut Session) -> Result<i64, StoreError> {
     let sql = "SELECT min(position) FROM relay WHERE name <> 'probe'";
     let rows = session.fetch(sql, Vec::new()).await?;

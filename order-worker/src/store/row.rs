@@ -1,4 +1,4 @@
-//! Decoding of rows.
+//! Decodes columns and rows into domain types. A value that can't be decoded is [`StoreError::Corrupt`].
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ use crate::domain::{
     stock::{ProductStock, WarehouseStock},
 };
 
-/// Characters of a damaged value that an error quotes.
+/// Maximum number of characters of a corrupt value that an error quotes.
 const MAX_QUOTED: usize = 200;
 
 pub(super) fn millis(time: Timestamp) -> i64 {
@@ -42,11 +42,10 @@ pub(super) fn json<T: DeserializeOwned>(what: &str, text: &str) -> Result<T, Sto
     })
 }
 
-/// Applies `read` to each row. A damaged row is logged and left out, so that it does
-/// not keep the others from being read.
+/// Applies `read` to each row. A corrupt row is logged and left out, so that the other rows remain readable.
 ///
 /// # Errors
-/// Those of `read` that are not about the row.
+/// Errors of `read` that are not about the row.
 pub(super) fn readable<R, T>(
     rows: impl IntoIterator<Item = R>,
     read: impl Fn(R) -> Result<T, StoreError>,
@@ -137,7 +136,7 @@ macro_rules! select_events {
 }
 pub(super) use select_events;
 
-/// The event's public form, and its position.
+/// The public form of an event, and its position.
 pub(super) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), StoreError> {
     let position = row.integer(0)?;
     let storefront = row.maybe_text(5)?;
@@ -162,8 +161,8 @@ pub(super) fn cloud_event(row: &Row) -> Result<(i64, CloudEvent), StoreError> {
     Ok((position, event))
 }
 
-/// The event's data. Data that is not JSON is replaced by `{"unreadable": "why"}`: everything that follows
-/// the feed has to get past the event.
+/// The data of an event. Data that is not JSON is replaced by `{"unreadable": "reason"}`, since consumers of
+/// the feed have to get past the event.
 fn data(row: &Row) -> Result<Json, StoreError> {
     let Some(why) = unreadable_data(row)? else {
         return json("event", row.text(11)?);
@@ -178,13 +177,13 @@ fn data(row: &Row) -> Result<Json, StoreError> {
     Json::of(&placeholder).map_err(|failure| StoreError::Corrupt(failure.message))
 }
 
-/// Why the data of the event in `row` can't be read, if it is not JSON.
+/// The reason why the data of the event can't be decoded; `None` if it can.
 pub(super) fn unreadable_data(row: &Row) -> Result<Option<String>, StoreError> {
     let read = serde_json::from_str::<&RawValue>(row.text(11)?);
     Ok(read.err().map(|error| error.to_string()))
 }
 
-/// The event and its position.
+/// The event, and its position.
 pub(super) fn event(row: &Row) -> Result<(i64, Event), StoreError> {
     let (kind, data) = (row.text(6)?, row.text(11)?);
     let fact: EventData = json("event", &format!(r#"{{"type":"{kind}","data":{data}}}"#))?;

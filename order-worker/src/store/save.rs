@@ -1,6 +1,6 @@
-//! Writes the changes of a batch: one statement per table, all at once. Existing rows are updated, others
-//! inserted: if another worker has inserted the same row meanwhile, the batch fails with a key conflict and is
-//! decided again.
+//! Writes the changes of a batch: one statement per table, all at once. Rows that [existed](super::loaded)
+//! are updated, all others are inserted. If another worker has inserted the same row meanwhile, the batch
+//! fails with a key conflict and is decided again.
 
 mod catalogue;
 mod events;
@@ -22,17 +22,17 @@ use super::{
 };
 use crate::domain::world::WorkingSet;
 
-/// A step's message is sent right after the commit. If there is no result after this time, the sweeper sends it
-/// again. Longer than all timeouts of a step together.
+/// A step's message is sent right after the commit. If the step has no result after this time, the sweeper
+/// sends the message again. It is longer than all timeouts of a step together.
 pub(super) const STEP_LEASE: SignedDuration = SignedDuration::from_secs(30);
 
-/// Time by which all steps due at `now` are sent again, even with different clocks: steps with a later time are
-/// not due yet.
+/// The latest time at which the message of a step that is due at `now` may be scheduled, even if the workers'
+/// clocks differ. A step that is scheduled later is not due yet.
 pub(super) fn sent_by(now: Timestamp) -> Timestamp {
     now + STEP_LEASE + STEP_LEASE
 }
 
-/// Default retention of idempotency records. Retries of clients and redeliveries of the broker end much earlier.
+/// Default retention of idempotency records. Clients and the broker stop repeating requests much earlier.
 pub(super) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 pub(super) async fn world(

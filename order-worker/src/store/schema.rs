@@ -1,19 +1,20 @@
-//! Schema versions: two versions of the program may use a database at the same time, or alternately, as long as
-//! the database declares that the older one is compatible.
+//! Compatibility of schema versions: two versions of the program may use a database at the same time, or
+//! alternately, as long as the schema declares that the older program is compatible.
 
 use anyhow::bail;
 
-/// The schema of a database.
+/// The schema version of a database.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Schema {
-    /// Its version.
+    /// The version.
     pub(super) version: i64,
-    /// Minimum schema version that a program has to know; databases that don't declare it are not ahead.
+    /// The oldest program that may use the schema, as the newest version that the program knows. `i64::MAX`
+    /// if the database does not declare it.
     pub(super) needs: i64,
 }
 
 impl Schema {
-    /// Whether it is newer than `known`, and compatible.
+    /// Whether the schema is newer than `known`, the newest version of this program, and compatible with it.
     ///
     /// # Errors
     /// When it is newer and not compatible.
@@ -36,10 +37,10 @@ impl Schema {
         Ok(true)
     }
 
-    /// Whether a program that knows versions up to `known` can read it.
+    /// Checks that a program that knows versions up to `known` can read the database.
     ///
     /// # Errors
-    /// When it can't, and what to do.
+    /// When it can't; the error says what to do.
     pub(super) fn must_be_readable(self, known: i64) -> anyhow::Result<()> {
         let Self { version, .. } = self;
         if version < known {

@@ -1,7 +1,10 @@
-//! SQLite: the embedded database of one worker process.
+//! SQLite, the embedded database of a single worker process.
 //!
-//! WAL with `synchronous=FULL`: an acknowledged commit survives a power cut. One connection writes; readers see
-//! the last commit and never wait.
+//! In WAL mode with `synchronous=FULL`, an acknowledged commit survives a power failure. One connection
+//! writes; reading connections see the last commit and never wait.
+//!
+//! - `connection`: executes statements.
+//! - `reader`: the pool of reading connections.
 
 mod connection;
 mod reader;
@@ -29,14 +32,14 @@ use super::{StoreError, database::Session, schema::Schema};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Page cache of the writer.
 const CACHE_KIB: i64 = 12 * 1024;
-/// Size of the write-ahead log in pages at which it is checkpointed: a page changed by many commits is then
-/// written once.
+/// Size of the write-ahead log, in pages, at which it is checkpointed. A page that many commits change is
+/// then written once.
 const CHECKPOINT_PAGES: i64 = 4_000;
 /// Size of the cache of prepared statements.
 const STATEMENTS: usize = 128;
-/// Time to wait for another worker on the same database to end.
+/// Time to wait until another worker on the same database has ended.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Interval for checking whether it has.
+/// Interval for trying to lock the database.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// The prefix of `DATABASE_URL`.
 const SCHEME: &str = "sqlite://";
@@ -45,7 +48,7 @@ const SCHEME: &str = "sqlite://";
 pub(super) struct Sqlite {
     writer: Arc<Mutex<Raw>>,
     readers: Arc<Readers>,
-    /// Held while the store is open.
+    /// Lock on the database, held while the store is open.
     _lock: File,
 }
 
@@ -73,7 +76,7 @@ impl Sqlite {
         })
     }
 
-    /// The writing connection, when it is free.
+    /// The writing connection, as soon as it is free.
     pub(super) async fn writer(&self) -> Session {
         let writer = Arc::clone(&self.writer).lock_owned().await;
         Session::Sqlite(Connection::Writing(writer))
@@ -95,7 +98,7 @@ impl Sqlite {
     }
 }
 
-/// A writing connection to the file at `path`, which is created if necessary.
+/// Opens a writing connection to the file at `path`, creating the file if necessary.
 ///
 /// # Errors
 /// When it can't be opened.
@@ -128,10 +131,10 @@ pub(crate) fn auditing(path: &Path) -> anyhow::Result<Session> {
     Ok(Session::Sqlite(Connection::Auditing(Box::new(connection))))
 }
 
-/// The file of `url`.
+/// The file path in `url`.
 ///
 /// # Errors
-/// When it has none.
+/// When the URL has no path.
 pub(crate) fn path(url: &str) -> anyhow::Result<PathBuf> {
     match url
         .strip_prefix(SCHEME)
@@ -142,8 +145,8 @@ pub(crate) fn path(url: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// SQLite would allow two workers to alternate, but the workflow requires one. Waits for a predecessor that is
-/// shutting down.
+/// Locks the database for this process. SQLite would allow two workers to alternate, but the workflow needs
+/// one. Waits for a predecessor that is shutting down.
 async fn exclusive(path: &Path) -> anyhow::Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -223,7 +226,8 @@ fn schema(connection: &Raw) -> rusqlite::Result<Schema> {
     })
 }
 
-/// The first versions of this program kept the schema version in a table of sqlx.
+/// The first versions of this program kept the schema version in sqlx's table; converts it to SQLite's
+/// `user_version`.
 fn adopt(connection: &Raw) -> rusqlite::Result<()> {
     let count = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
     let is_old = count("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")? > 0;
@@ -277,7 +281,7 @@ mod tests {
         .unwrap();
         migrate(&mut old).unwrap();
         assert_eq!(version(&old), newest_schema());
-        // Repeated, as at the next start.
+        // Once more, as at the next start.
         migrate(&mut old).unwrap();
         let count = "SELECT count(*) FROM customers";
         let customers: i64 = old.query_one(count, [], |row| row.get(0)).unwrap();
@@ -291,7 +295,7 @@ mod tests {
         later.pragma_update(None, "user_version", 99).unwrap();
         migrate(&mut later).unwrap();
         assert_eq!(version(&later), 99);
-        // An error, if the later version requires a newer program.
+        // An error if the later version requires a newer program.
         later
             .execute("UPDATE schema_needs SET version = 98", [])
             .unwrap();

@@ -1,5 +1,6 @@
-//! Statistics computed from the feed, apart from decisions: by day, storefront and name. One worker at a time
-//! continues from the stored position.
+//! Statistics counted from the event feed, by day, storefront and name, and the amount of pending work.
+//! Counting runs apart from decisions; one worker at a time continues from the stored position.
+//! [`crate::stats`] presents the numbers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -25,7 +26,7 @@ const COUNTED_RETRIES: u32 = 10_000;
 /// Milliseconds of a day.
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
-/// A count, or an amount in minor units, of `name` on a day.
+/// A count of `name` on a day, or an amount in minor units.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Figure {
     /// Days since 1970-01-01.
@@ -39,7 +40,7 @@ pub struct Figure {
 /// Progress of counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counting {
-    /// The position.
+    /// Progress through the feed.
     pub passed: Checkpoint,
     /// Time of the last counted event.
     pub until: Option<Timestamp>,
@@ -110,9 +111,8 @@ impl Store {
         })
     }
 
-    /// All counts since `day`, with the sums of earlier days as day 0, and the position up to which events are
-    /// included: the counted ones, and up to `limit` more, up to a size limit.
-    ///
+    /// All counts since `day`, with the sums of earlier days as day 0, and the position up to which events
+    /// are included: the stored counts, and up to `limit` later events, up to a size limit.
     /// # Errors
     /// When the database is unavailable.
     pub async fn figures(
@@ -160,7 +160,7 @@ impl Store {
     pub async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
         let retries = self.count_retries(COUNTED_RETRIES).await?;
         let mut session = self.primary().await?;
-        // Steps that were sent need not be counted, of which there may be a million.
+        // Steps whose message was just sent are not counted; there may be a million of them.
         let rows = session
             .fetch(
                 "SELECT count(*), min(due_at) FROM (
@@ -192,22 +192,22 @@ impl Store {
     }
 }
 
-/// Counts of events that are not stored yet.
+/// Counts of events after the stored position.
 struct Tail {
     counts: Counts,
-    /// Position of the last one.
+    /// Position of the last counted event.
     reached: i64,
     counting: Counting,
 }
 
-/// Counts up to `limit` events after `position`, up to a size limit; `None` if there are none.
+/// Counts up to `limit` events after `position`, up to a size limit; `None` if there are no events.
 async fn tail(
     session: &mut Session,
     position: i64,
     limit: u32,
     room: usize,
 ) -> Result<Option<Tail>, StoreError> {
-    // Most events are not counted, and their data is not read.
+    // The data of events that are not counted is not read.
     const NEXT: &str = "
         SELECT position, subject, time, storefront, type,
                CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
@@ -233,7 +233,7 @@ async fn tail(
     }))
 }
 
-/// An event that is counted.
+/// An event to count.
 struct Counted {
     subject: String,
     day: i64,
@@ -246,17 +246,17 @@ enum What {
     Created {
         is_imported: bool,
     },
-    /// A status that the order reached.
+    /// The status that the order reached.
     Came(&'static str),
-    /// The previous status, and the reason.
+    /// The previous status, and the reason of the cancellation.
     Cancelled(OrderStatus, CancelReason),
-    /// Minor units.
+    /// Captured minor units.
     Captured(i64),
     Refunded(i64),
 }
 
 impl Counted {
-    /// Decodes a row, if its event is counted.
+    /// Decodes a row; `None` if its event is not counted.
     fn read(row: &Row) -> Result<Option<Self>, StoreError> {
         #[derive(Deserialize)]
         struct Created {
@@ -302,7 +302,7 @@ impl Counted {
     }
 }
 
-/// Payment events have no currency; their orders do.
+/// The currencies of the orders of payment events, which don't contain a currency.
 async fn currencies(
     session: &mut Session,
     events: &[Counted],

@@ -1,4 +1,5 @@
-//! Due webhook deliveries, and lists of endpoints and deliveries. Safe with several workers.
+//! Due webhook deliveries, and lists of endpoints and deliveries. Safe with several workers: a delivery is
+//! claimed for an attempt. The attempts are in [`crate::webhooks`].
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -27,18 +28,18 @@ pub struct DueDelivery {
     pub delivery: Delivery,
     /// The endpoint.
     pub endpoint: Endpoint,
-    /// The event, unless it has been removed.
+    /// The event; `None` if it was deleted after its retention period.
     pub event: Option<CloudEvent>,
 }
 
-/// The endpoints whose deliveries are claimed.
+/// The endpoints whose deliveries are to be claimed.
 #[derive(Debug, Clone, Copy)]
 pub enum Share<'a> {
-    /// All endpoints except the first list; those of the second list only after others.
+    /// All enabled endpoints except those of the first list; those of the second list come last.
     OfAllBut(&'a [EndpointId], &'a [EndpointId]),
-    /// These endpoints.
+    /// These endpoints, if they are enabled.
     Of(&'a [EndpointId]),
-    /// Disabled and deleted endpoints, which the others exclude.
+    /// Disabled and deleted endpoints.
     OfDisabled,
 }
 
@@ -93,7 +94,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        // Those that no other worker has claimed meanwhile.
+        // Claims those that no other worker has claimed meanwhile.
         let sql = among!(
             "UPDATE deliveries SET due_at = $2 WHERE due_at <= $3 AND id",
             "RETURNING state"

@@ -1,4 +1,6 @@
-//! An attempt of a webhook delivery: a CloudEvent in structured JSON, signed as specified by Standard Webhooks.
+//! One attempt of a webhook delivery: sends a CloudEvent as structured JSON, signed according to Standard
+//! Webhooks (<https://www.standardwebhooks.com>), and classifies the response. The address is checked by
+//! [`url_policy`](super::url_policy); retries are decided by the engine.
 
 use std::{
     error::Error,
@@ -23,15 +25,15 @@ use crate::domain::webhook::{Answered, Endpoint};
 
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the answer's status.
+/// Timeout for the status line of the response.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// An answer's body means nothing to us; this much is read for so long, so that the connection can be used
-/// again.
+/// The body of a response is ignored. Up to this many bytes are read within [`DRAIN_TIMEOUT`], so that the
+/// connection can be reused.
 const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longer than any webhook is tried.
+/// Maximum of `Retry-After` that is honoured, as long as a webhook is retried at all.
 const MAX_RETRY_AFTER_SECONDS: u64 = 24 * 3600;
-/// Characters of an error that are kept.
+/// Maximum length of a stored error, in characters.
 const MAX_ERROR: usize = 200;
 
 /// Sends webhooks.
@@ -41,7 +43,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Creates a sender that calls only URLs permitted by `guard`.
+    /// Creates a sender that calls only URLs that `guard` permits.
     ///
     /// # Errors
     /// When the HTTP client can't be created.
@@ -58,8 +60,8 @@ impl Sender {
         Ok(Self { client, guard })
     }
 
-    /// Tells `endpoint` of `event`. The status line decides: a body that comes slowly, or never ends, changes
-    /// nothing about it.
+    /// Sends `event` to `endpoint`. The status line decides the result; a slow or endless body does not
+    /// change it.
     pub async fn send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Answered {
         let began = Instant::now();
         let answer = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
@@ -105,7 +107,7 @@ impl Sender {
     }
 }
 
-/// Why a webhook that was answered so was not taken.
+/// The error for a response that is not successful.
 fn refusal(status: StatusCode) -> Option<String> {
     let code = status.as_u16();
     if status.is_success() {
@@ -117,7 +119,7 @@ fn refusal(status: StatusCode) -> Option<String> {
     }
 }
 
-/// `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
+/// The delay in `Retry-After`: seconds, or a date (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<SignedDuration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
@@ -132,7 +134,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<SignedDuration> {
     SignedDuration::try_from(wait).ok()
 }
 
-/// One signature for each secret that is valid now.
+/// The signature header: one signature for each secret that is valid at `now`.
 fn signatures(
     endpoint: &Endpoint,
     id: &str,
@@ -157,7 +159,7 @@ async fn drain(mut response: Response) {
     }
 }
 
-/// The innermost cause of an error: the outer ones contain the URL, which may contain a secret.
+/// The innermost cause of an error. The outer errors contain the URL, which may contain a secret.
 fn innermost(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

@@ -1,10 +1,11 @@
-//! Concurrency limits for webhook attempts by endpoint, so that endpoints that are slow or never answer don't
-//! delay others.
+//! Limits the concurrency of webhook attempts per endpoint, so that slow or dead endpoints don't delay the
+//! others.
 //!
-//! An attempt occupies one of a limited number of slots. An endpoint that has not answered for a while is slow:
-//! slow endpoints share slots of their own, fewer each the more there are, until they answer quickly again.
-//! Endpoints that succeed get more of the free slots, so that distant ones reach a sufficient rate. An endpoint
-//! that refuses everything is tried now and then; its deliveries wait until one succeeds.
+//! Each attempt occupies one of a limited number of slots. An endpoint is slow while one of its attempts
+//! takes long, and for some time after that. Slow endpoints share slots of their own; the more slow
+//! endpoints, the fewer slots each. Endpoints that succeed repeatedly are trusted: they get more of the free
+//! slots, so that distant endpoints reach a sufficient rate. An endpoint that refuses many deliveries in a
+//! row is paused: it gets single trials until one succeeds. The state is in memory and per worker.
 
 use std::{
     collections::HashMap,
@@ -16,10 +17,10 @@ use shared::id::EndpointId;
 
 /// Slots for endpoints that are not slow.
 const PLACES: usize = 64;
-/// Slots of a single endpoint, allocated by halves.
+/// Maximum number of slots of a single endpoint that is not trusted. Half of them are allocated at once.
 const PLACES_EACH: usize = 8;
-/// Number of successes in a row after which an endpoint is trusted, the time it stays so, and the number of
-/// slots not available to trusted endpoints.
+/// Number of successes in a row after which an endpoint is trusted, the time for which it stays trusted, and
+/// the number of slots that trusted endpoints may not use.
 const TAKEN: u32 = 8;
 const TRUSTED: Duration = Duration::from_secs(10);
 const SPARE: usize = 16;
@@ -27,22 +28,22 @@ const SPARE: usize = 16;
 const MOST_EACH: usize = 32;
 /// Slots shared by slow endpoints.
 const SLOW_PLACES: usize = 192;
-/// Total number of slots: an endpoint that becomes slow keeps its attempts in progress.
+/// Total number of slots. An endpoint that becomes slow keeps its attempts in progress.
 const PLACES_IN_ALL: usize = PLACES + SLOW_PLACES;
-/// Response time above which an endpoint is slow.
+/// Response time from which on an endpoint is slow.
 const SLOW: Duration = Duration::from_secs(2);
-/// Time for which it stays slow, unless it answers quickly.
+/// Time for which an endpoint stays slow, unless it responds quickly.
 const REMEMBERED: Duration = Duration::from_mins(10);
-/// Number of refusals in a row after which an endpoint is only tried now and then.
+/// Number of refusals in a row after which an endpoint is paused.
 const REFUSALS: u32 = 16;
-/// Slots for such trials.
+/// Slots for trials of paused endpoints.
 const TRIALS: usize = 32;
-/// Minimum pause between trials; otherwise a tenth of the time it has refused.
+/// Minimum pause between trials. The pause is a tenth of the time for which the endpoint has refused.
 const REST: Duration = Duration::from_secs(1);
 /// Maximum pause between trials.
 const LONGEST_REST: Duration = Duration::from_mins(1);
 
-/// Attempts of this worker in progress.
+/// The attempts of this worker, by endpoint.
 #[derive(Default)]
 pub(super) struct DeliverySlots(Mutex<HashMap<EndpointId, Attempts>>);
 
@@ -50,11 +51,11 @@ pub(super) struct DeliverySlots(Mutex<HashMap<EndpointId, Attempts>>);
 struct Attempts {
     /// Start times of the attempts in progress.
     under_way: Vec<Instant>,
-    /// Set by a recent slow attempt.
+    /// Time until which the endpoint counts as slow.
     slow_until: Option<Instant>,
     /// Refusals since the last success.
     refusals: Option<Refusals>,
-    /// Quick successes since the last failure, and the time of the last one.
+    /// Number of quick successes since the last failure, and the time of the last one.
     taken: Option<(u32, Instant)>,
 }
 
@@ -80,7 +81,7 @@ impl Attempts {
         self.slow_until.is_some_and(|until| now < until) || self.under_way.iter().any(lingers)
     }
 
-    /// The refusals, if there are enough of them in a row.
+    /// The refusals, if the endpoint is paused.
     fn takes_nothing(&self) -> Option<&Refusals> {
         let refusals = self.refusals.as_ref();
         refusals.filter(|refusals| refusals.count >= REFUSALS)
@@ -99,30 +100,30 @@ impl Attempts {
     }
 }
 
-/// The slots available to endpoints.
+/// The slots available now, by kind of endpoint.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct SlotAllocation {
     /// Slots for endpoints that are not slow.
     pub(super) places: usize,
-    /// The same for a single endpoint.
+    /// Maximum number of these for a single endpoint.
     pub(super) each: usize,
-    /// Endpoints that get none of these: at their limit, slow, or refusing.
+    /// Endpoints that get none of these slots: at their limit, slow, or paused.
     pub(super) full: Vec<EndpointId>,
-    /// Endpoints that come after others, since they have attempts in progress.
+    /// Endpoints that are served after the others, since they have attempts in progress.
     pub(super) occupied: Vec<EndpointId>,
     /// Additional slots for trusted endpoints.
     pub(super) trusted_places: usize,
-    /// The same for a single endpoint.
+    /// Maximum number of these for a single endpoint.
     pub(super) trusted_each: usize,
     /// The trusted endpoints.
     pub(super) trusted: Vec<EndpointId>,
     /// Slots for slow endpoints.
     pub(super) slow_places: usize,
-    /// The same for a single endpoint.
+    /// Maximum number of these for a single endpoint.
     pub(super) slow_each: usize,
     /// The slow endpoints.
     pub(super) slow: Vec<EndpointId>,
-    /// Refusing endpoints that are tried with one delivery each.
+    /// Paused endpoints that get a trial: one delivery each.
     pub(super) tried: Vec<EndpointId>,
 }
 
@@ -170,7 +171,8 @@ impl DeliverySlots {
         (room.trusted_each, room.trusted) =
             with_room(&trusted, share.clamp(PLACES_EACH, MOST_EACH));
         room.trusted_places = room.places.saturating_sub(SPARE);
-        // In turns: there may be nothing due for the first ones.
+        // The endpoint whose last trial is the oldest comes first. The time of the trial is set even if no
+        // delivery is due.
         rested.sort_unstable();
         rested.truncate(TRIALS.saturating_sub(trials));
         room.tried = rested.into_iter().map(|(_, id)| id).collect();
@@ -234,7 +236,7 @@ impl DeliverySlots {
     }
 }
 
-/// Half of the limit per endpoint, and those of `endpoints` with their attempts that are below it.
+/// Half of `share`, and the `endpoints` (with their attempts in progress) for which that many slots are free.
 fn with_room(endpoints: &[(EndpointId, usize)], share: usize) -> (usize, Vec<EndpointId>) {
     let each = share.div_ceil(2);
     let has_room = |(_, count): &&(EndpointId, usize)| count + each <= share;
@@ -242,7 +244,7 @@ fn with_room(endpoints: &[(EndpointId, usize)], share: usize) -> (usize, Vec<End
     (each, ids.collect())
 }
 
-/// An attempt in progress.
+/// An attempt in progress, which occupies a slot until it is dropped.
 pub(super) struct SlotGuard {
     in_hand: Arc<DeliverySlots>,
     id: EndpointId,
@@ -298,7 +300,7 @@ mod tests {
             }
         }
 
-        /// Answers all attempts in progress.
+        /// Ends all attempts in progress with this result.
         fn answer_all(&mut self, was_taken: bool) {
             for (id, began) in self.under_way.drain(..) {
                 self.in_hand.end(id, began, Some(was_taken), self.now);
@@ -348,12 +350,12 @@ mod tests {
                     fixture.begin(*id, each / 2);
                 }
             }
-            // Some slots are kept for new endpoints.
+            // Some slots stay reserved for endpoints that are not trusted.
             let room = fixture.room();
             assert_eq!((room.trusted, room.full.len()), (vec![], endpoints));
             assert!(room.places >= SPARE);
 
-            // A single refusal ends the higher limit.
+            // A single refusal ends the trust.
             fixture.answer_all(false);
             assert_eq!(fixture.room().trusted, []);
         }
@@ -376,7 +378,7 @@ mod tests {
         let room = fixture.room();
         assert_eq!((room.full, room.slow), (vec![id], vec![id]));
 
-        // Slowness is forgotten after a fast response, or after some time.
+        // An endpoint is no longer slow after a quick response, or after some time.
         fixture.begin(id, 1);
         fixture.end_all();
         assert_eq!(fixture.room(), Fixture::new().room());
@@ -443,7 +445,7 @@ mod tests {
             fixture.begin(id, 8);
             fixture.answer_all(false);
         }
-        // Paused at first, then probed one at a time.
+        // Paused at first, then tried with one delivery at a time.
         let room = fixture.room();
         assert_eq!((room.full, room.tried), (vec![id], vec![]));
         fixture.now += REST;
@@ -452,7 +454,7 @@ mod tests {
         assert_eq!(fixture.room().tried, []);
         fixture.answer_all(false);
         assert_eq!(fixture.room().tried, []);
-        // The longer it has refused, the longer the pause.
+        // The longer an endpoint has refused, the longer the pause.
         fixture.now += 300 * REST;
         fixture.begin(id, 1);
         fixture.answer_all(false);
@@ -460,7 +462,7 @@ mod tests {
         assert_eq!(fixture.room().tried, []);
         fixture.now += 2 * REST;
         assert_eq!(fixture.room().tried, [id]);
-        // A delivery that was not sent says nothing about the endpoint.
+        // A delivery that was not sent does not count as a result.
         fixture.begin(id, 1);
         fixture.end_all();
         assert_eq!(fixture.room().tried, [id]);

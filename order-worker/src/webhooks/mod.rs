@@ -1,12 +1,13 @@
-//! Outgoing webhooks: each event becomes one delivery per matching endpoint, and each delivery is retried for a
-//! day.
+//! Outgoing webhooks: each event becomes one delivery per matching endpoint, and each delivery is retried for
+//! a day.
 //!
-//! A delivery is a row with a due time, like a step: it is claimed for an attempt, and the result is decided as
-//! a command. It does not use `order-worker-queue`, so that slow endpoints can't delay orders
+//! A delivery is a row with a due time, like a step: a worker claims it for an attempt, and the result is
+//! decided as a command. Deliveries do not use `order-worker-queue`, so slow endpoints can't delay orders
 //! (docs/decisions/0008).
 //!
-//! - [`url_policy`]: permitted URLs. [`attempt`]: an attempt of a delivery. `delivery_slots`: concurrency
-//!   limits.
+//! - [`url_policy`]: which URLs are permitted.
+//! - [`attempt`]: one attempt of a delivery.
+//! - `delivery_slots`: concurrency limits per endpoint.
 
 pub mod attempt;
 mod delivery_slots;
@@ -39,29 +40,29 @@ use crate::{
     store::{Checkpoint, DueDelivery, Share, Store, StoreError},
 };
 
-/// Events per transaction.
+/// Maximum number of events for which deliveries are created in one transaction.
 const EVENTS: u32 = 500;
 /// Interval for looking for due deliveries.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// Pause after creating or claiming deliveries: orders take precedence, and larger batches form meanwhile.
+/// Pause after creating or claiming deliveries: requests take precedence, and larger batches form meanwhile.
 const REST: Duration = Duration::from_millis(20);
-/// Under load, creating deliveries pauses for this multiple of the time it worked.
+/// Under load, creating deliveries pauses for this multiple of the time that it worked.
 const RUSH_REST: u32 = 4;
 /// Interval for looking for deliveries to disabled or deleted endpoints.
 const LEFT_OVER_INTERVAL: Duration = Duration::from_secs(5);
-/// Maximum number of them that are failed at once.
+/// Maximum number of deliveries to disabled or deleted endpoints that are failed at once.
 const LEFT_OVER: usize = 500;
-/// While there are no endpoints, one of this many rounds advances the feed position.
+/// While there are no endpoints, the feed position advances once in this many rounds.
 const LOOKS_A_PASS: u32 = 20;
 /// Delay while the database is unavailable.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Size of a secret in bytes; Standard Webhooks requires 24 to 64.
 const SECRET_BYTES: usize = 32;
 
-/// Generates a secret.
+/// Generates a random secret that signs webhooks: `whsec_…`.
 ///
 /// # Errors
-/// `INTERNAL` when the operating system has no randomness.
+/// `INTERNAL` when the operating system provides no random numbers.
 pub fn new_secret() -> Result<String, Failure> {
     let mut bytes = [0; SECRET_BYTES];
     getrandom::fill(&mut bytes)
@@ -69,7 +70,7 @@ pub fn new_secret() -> Result<String, Failure> {
     Ok(format!("whsec_{}", BASE64_STANDARD.encode(bytes)))
 }
 
-/// Creates deliveries from the feed and attempts them.
+/// Creates deliveries from the feed, and attempts them.
 pub struct WebhookDispatcher {
     store: Store,
     engine: Engine,
@@ -81,7 +82,7 @@ pub struct WebhookDispatcher {
 }
 
 impl WebhookDispatcher {
-    /// A dispatcher of the events in `outbox`.
+    /// Creates a dispatcher that follows the events of `outbox`.
     pub fn new(store: Store, engine: Engine, sender: Sender, outbox: Outbox) -> Self {
         Self {
             store,
@@ -93,8 +94,8 @@ impl WebhookDispatcher {
         }
     }
 
-    /// Creates and attempts deliveries until it is dropped; attempts in progress are then repeated after their
-    /// lease. Both run independently.
+    /// Creates and attempts deliveries until the future is dropped. Attempts in progress are then repeated
+    /// after their lease.
     pub async fn run(self) {
         tokio::join!(self.make(), self.deliver(), self.give_up());
     }
@@ -130,7 +131,7 @@ impl WebhookDispatcher {
         if looks.is_multiple_of(LOOKS_A_PASS) {
             self.store.pass_over_feed().await?;
         }
-        // Endpoints may be created at any time; events alone are no reason to look.
+        // An endpoint may be created at any time, also without new events: check again after the interval.
         time::sleep(INTERVAL).await;
         Ok(Checkpoint::NOTHING)
     }
@@ -172,7 +173,7 @@ impl WebhookDispatcher {
             attempts.spawn(deliver(sender, engine, due, begun));
         }
         if is_crowded {
-            // More are due: meanwhile further slots become free.
+            // More deliveries are due; slots become free meanwhile.
             time::sleep(REST).await;
         }
         Ok(())
@@ -267,7 +268,7 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begu
         }
     }
     finish(&engine, &delivery, answered).await;
-    // More may follow.
+    // The slot becomes free only after the result is stored.
     drop(begun);
 }
 

@@ -1,5 +1,6 @@
-//! The sandbox carrier: creates labels, and with `CARRIER=sandbox` also delivers: every few seconds it advances
-//! its shipments and calls the shipper webhook, signed, until the webhook succeeds.
+//! The sandbox carrier. It creates shipping labels, once for each key. With `CARRIER=sandbox` it also
+//! simulates delivery: every few seconds it advances its shipments by one stage and calls the gateway's
+//! shipper webhook, signed, until the call succeeds.
 
 use std::time::Duration;
 
@@ -42,12 +43,12 @@ const ROUND: i64 = 100;
 #[derive(Clone)]
 pub struct SandboxCarrier {
     sandbox: Sandbox,
-    /// Whether it delivers.
+    /// Whether it delivers shipments by itself (`CARRIER=sandbox`).
     delivers: bool,
 }
 
 impl SandboxCarrier {
-    /// The carrier with this ledger.
+    /// Creates the carrier with the ledger of `sandbox`.
     pub fn new(sandbox: Sandbox, delivers: bool) -> Self {
         Self { sandbox, delivers }
     }
@@ -55,7 +56,7 @@ impl SandboxCarrier {
     /// Creates a label under `key`, once.
     ///
     /// # Errors
-    /// `Permanent` when the label was withdrawn.
+    /// `Permanent` when the label was cancelled.
     pub async fn announce(&self, key: &str, order_id: OrderId) -> Result<Label, PartnerError> {
         let next_at = self
             .delivers
@@ -68,17 +69,18 @@ impl SandboxCarrier {
         self.sandbox.teller.enter(key, announce).await?
     }
 
-    /// Withdraws the label under `key`, or makes sure that there will be none. A shipment in transit continues.
+    /// Cancels the label under `key`, or makes sure that there will be none. A shipment in transit continues.
     ///
     /// # Errors
-    /// `Transient`.
+    /// `Transient` when the ledger is unavailable.
     pub async fn withdraw(&self, key: &str, order_id: OrderId) -> Result<(), PartnerError> {
         let this = key.to_owned();
         let withdraw = move |books: &mut Ledger| books.withdraw(&this, order_id);
         self.sandbox.teller.enter(key, withdraw).await
     }
 
-    /// Delivers until it is dropped: advances shipments and calls `webhook_url`, signed with `secret`.
+    /// Delivers until the future is dropped: advances shipments and calls `webhook_url`, signed with
+    /// `secret`.
     ///
     /// # Errors
     /// When the secret is invalid.
@@ -107,7 +109,7 @@ impl SandboxCarrier {
         webhook: &Webhook,
     ) -> anyhow::Result<()> {
         let now = Timestamp::now().as_millisecond();
-        // The lease expires if the webhook is not delivered, and it is sent again.
+        // Claims the due shipments. If the webhook fails, the lease expires and the webhook is sent again.
         let due = self
             .sandbox
             .ledger
@@ -142,7 +144,7 @@ impl SandboxCarrier {
                 "timestamp": Timestamp::now(),
                 "data": {"order_id": order_id, "tracking_number": number, "carrier": NAME},
             });
-            // The webhook's id is derived from shipment and stage, so repetitions are recognized.
+            // The webhook's id is made of shipment and stage, so the gateway recognizes a repetition.
             let told = tell(
                 client,
                 url,
@@ -164,7 +166,7 @@ impl SandboxCarrier {
                     (stage, Some(next_at + RETRY_MS))
                 }
             };
-            // Withdrawn meanwhile: it stays.
+            // A shipment that was cancelled meanwhile is not advanced.
             let moved = self.sandbox.ledger.fetch(
                 "UPDATE parcels SET stage = $2, next_at = $3 WHERE key = $1 AND NOT is_cancelled",
                 arguments![key, stage, next_at],

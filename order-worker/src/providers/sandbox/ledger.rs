@@ -1,5 +1,6 @@
-//! The sandbox ledger: payments and shipments loaded for a transaction, and the effect of each call on them.
-//! Pure; [`ledger_writer`](super::ledger_writer) loads and saves them.
+//! The sandbox ledger: the payments and shipments loaded for a transaction, and the effect of each call on
+//! them. It does no I/O; [`ledger_writer`](super::ledger_writer) loads and saves it. Each call is idempotent
+//! under its key.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -22,10 +23,10 @@ pub(super) struct HeldAuthorization {
     pub(super) amount: i64,
 }
 
-/// Number of failures of `pm_flaky`.
+/// Number of calls that fail with `pm_flaky`.
 const FLAKY_FAILURES: i64 = 2;
 
-/// A row of the payments.
+/// A row of the table `payments`.
 #[derive(Debug, Clone)]
 pub(super) struct Payment {
     pub(super) reference: String,
@@ -36,12 +37,12 @@ pub(super) struct Payment {
     pub(super) refunded: i64,
     /// Number of authorization calls.
     pub(super) calls: i64,
-    /// Whether it was ever authorized.
+    /// Whether the payment was ever authorized.
     pub(super) was_held: bool,
 }
 
 impl Payment {
-    /// A payment without an authorization.
+    /// A payment that is not authorized yet.
     fn asked(reference: String, amount: i64, currency: &str) -> Self {
         Self {
             reference,
@@ -117,19 +118,19 @@ impl Status {
     }
 }
 
-/// A row of the shipments.
+/// A row of the table `parcels`.
 #[derive(Debug, Clone)]
 pub(super) struct ShipmentRow {
     pub(super) order_id: String,
     pub(super) tracking_number: String,
     pub(super) is_cancelled: bool,
-    /// Number of delivered webhooks.
+    /// Number of delivered webhooks: the stage that the shipment has reached.
     pub(super) stage: i64,
     /// Time of the next webhook in Unix milliseconds.
     pub(super) next_at: Option<i64>,
 }
 
-/// An entry of the ledger: authorized, captured, voided or refunded money.
+/// An entry of the ledger (table `movements`): an amount that was authorized, captured, voided or refunded.
 #[derive(Debug)]
 pub(super) struct LedgerEntry {
     pub(super) payment: String,
@@ -137,7 +138,7 @@ pub(super) struct LedgerEntry {
     pub(super) amount: i64,
 }
 
-/// The loaded rows, and what has changed since.
+/// The rows loaded for a transaction, and the changes to save.
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) payments: HashMap<String, Payment>,
@@ -148,7 +149,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Authorizes `price` under `key`, once: returns the result, and whether this was the key's first call.
+    /// Authorizes `price` under `key`, once. Returns the result, and whether this was the key's first call.
     pub(super) fn authorize(
         &mut self,
         key: &str,
@@ -212,7 +213,7 @@ impl Ledger {
         }
     }
 
-    /// Takes of what is held under `key` until that is `total`.
+    /// Captures from the authorization under `key` until `total` is captured.
     pub(super) fn capture(
         &mut self,
         key: &str,
@@ -255,7 +256,7 @@ impl Ledger {
         })
     }
 
-    /// Refunds up to a total of `total` under `key`.
+    /// Refunds until `total` is refunded under `key`; returns the refunded total.
     pub(super) fn refund(&mut self, key: &str, total: i64) -> Result<i64, PartnerError> {
         let payment = self.payments.get_mut(key);
         let Some(payment) = payment.filter(|payment| payment.status == Status::Captured) else {
@@ -283,7 +284,8 @@ impl Ledger {
         self.payments.get(key).map(Payment::stands)
     }
 
-    /// Creates a label under `key`, once; `next_at` is the time of its first webhook, if it delivers.
+    /// Creates a label under `key`, once. `next_at` is the time of its first webhook, if the carrier
+    /// delivers.
     pub(super) fn announce(
         &mut self,
         key: &str,
@@ -313,7 +315,7 @@ impl Ledger {
         }
     }
 
-    /// Withdraws the label under `key`, or makes sure that there will be none. A shipment in transit continues.
+    /// Cancels the label under `key`, or makes sure that there will be none. A shipment in transit continues.
     pub(super) fn withdraw(&mut self, key: &str, order_id: OrderId) {
         let parcel = self
             .parcels

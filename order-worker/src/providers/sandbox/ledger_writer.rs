@@ -1,5 +1,5 @@
-//! Writes the sandbox ledger: calls that are queued at the same moment share a transaction, and are answered
-//! after its commit.
+//! Writes the sandbox ledger. Calls that are queued at the same time share a transaction and are answered
+//! after its commit. One thread writes; in PostgreSQL, workers are serialized per key.
 
 use std::{io, mem};
 
@@ -21,14 +21,14 @@ use crate::{
 
 /// Maximum number of calls per transaction.
 const MAX_CALLS: usize = 256;
-/// Maximum number of queued calls; steps in progress are the tighter bound.
+/// Maximum number of queued calls. The limit of concurrent steps is reached earlier.
 const QUEUE: usize = 1_024;
 
-/// Accepts calls; clones share one writer.
+/// Sends calls to the writer's thread; clones share it.
 #[derive(Clone)]
 pub(super) struct LedgerWriter(mpsc::Sender<Call>);
 
-/// A call's effect on the ledger; returns the closure that answers the call after the commit.
+/// The effect of a call on the ledger; returns the closure that answers the call after the commit.
 type Entry = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(Committed) + Send> + Send>;
 type Committed = Result<(), PartnerError>;
 
@@ -38,7 +38,7 @@ struct Call {
 }
 
 impl LedgerWriter {
-    /// Starts the writer; it ends with the last clone.
+    /// Starts the writer's thread, which ends when the last clone is dropped.
     pub(super) fn start(ledger: LedgerLocation) -> io::Result<Self> {
         let (sender, mut calls) = mpsc::channel(QUEUE);
         dedicated_thread::spawn("sandbox", async move {
@@ -50,7 +50,7 @@ impl LedgerWriter {
         Ok(Self(sender))
     }
 
-    /// Applies `entry` to the rows of `key`.
+    /// Applies `entry` to the rows of `key` and returns its result after the commit.
     ///
     /// # Errors
     /// `Transient` when the outcome is unknown.
@@ -84,7 +84,7 @@ async fn write(ledger: &LedgerLocation, calls: Vec<Call>) {
         answers.extend(entries.into_iter().map(|entry| entry(books)));
     })
     .await;
-    // Calls that were not executed see their channel closed.
+    // Calls that were not applied are answered too: their channel closes.
     for answer in answers {
         answer(committed.clone());
     }
@@ -103,7 +103,7 @@ async fn transact(
 }
 
 async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreError> {
-    // Serializes several workers at the same key, even if there is no row yet.
+    // Locks the keys, so that several workers take turns even if a key has no row yet.
     if matches!(session, Session::Postgres(_)) {
         let lock = "SELECT pg_advisory_xact_lock(hash)
                     FROM (SELECT DISTINCT hashtextextended(key, 0) AS hash

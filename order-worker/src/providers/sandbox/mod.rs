@@ -1,10 +1,11 @@
-//! Partners for development and tests. They behave like real ones: they keep a durable ledger apart from the
-//! orders' tables, honour idempotency keys, decline, are slow, and lose answers. Tests and `order-worker verify`
-//! compare the orders with the ledger.
+//! A payment provider and a carrier for development and tests. They behave like real ones: they keep a
+//! durable ledger apart from the orders' tables, honour idempotency keys, decline payments, respond slowly
+//! and lose responses. Tests and `order-worker verify` compare the orders with the ledger.
 //!
 //! - [`payment`]: the payment provider.
-//! - [`carrier`]: the carrier; with `CARRIER=sandbox` it also delivers, calling the shipper webhook.
-//! - `ledger`: the effect of each call; `ledger_writer`: saves it.
+//! - [`carrier`]: the carrier; with `CARRIER=sandbox` it also delivers shipments and calls the shipper
+//!   webhook.
+//! - `ledger`: the effect of each call; `ledger_writer`: loads and saves it.
 
 pub mod carrier;
 mod ledger;
@@ -28,7 +29,7 @@ use crate::store::{
     postgres, sqlite,
 };
 
-/// The sandbox partners; clones share them.
+/// The sandbox's ledger and its writer; clones share them.
 #[derive(Clone)]
 pub struct Sandbox {
     ledger: LedgerLocation,
@@ -36,10 +37,10 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Opens the sandbox with this ledger.
+    /// Opens the sandbox with `ledger`.
     ///
     /// # Errors
-    /// When its thread can't be created.
+    /// When the writer's thread can't be created.
     pub fn open(ledger: LedgerLocation) -> io::Result<Self> {
         Ok(Self {
             teller: LedgerWriter::start(ledger.clone())?,
@@ -49,13 +50,13 @@ impl Sandbox {
 }
 
 impl Sandbox {
-    /// Deletes the ledger, for demonstrations.
+    /// Deletes the ledger, for `POST /demo/reset`.
     ///
     /// # Errors
     /// When the ledger is unavailable.
     pub async fn reset(&self) -> Result<(), StoreError> {
         let mut session = self.ledger.begin().await?;
-        // Concurrent calls that have read rows would write them again.
+        // The table lock keeps concurrent calls from writing back rows that they have already read.
         let alone = Sql::dialects(
             "SELECT 1",
             "LOCK TABLE payments, movements, parcels IN ACCESS EXCLUSIVE MODE",
@@ -84,7 +85,7 @@ enum Place {
 }
 
 impl LedgerLocation {
-    /// Opens the ledger of the database `database_url`, creating it if necessary.
+    /// Opens the ledger that belongs to `database_url`, creating it if necessary.
     ///
     /// # Errors
     /// When it can't be opened.
@@ -101,7 +102,7 @@ impl LedgerLocation {
         Ok(Self(Place::Sqlite(Arc::new(Mutex::new(connection)))))
     }
 
-    /// The ledger of `orders.db` is `orders.sandbox.db`.
+    /// Path of the ledger: `orders.sandbox.db` for `orders.db`.
     pub fn path(database: &Path) -> PathBuf {
         database.with_extension("sandbox.db")
     }
@@ -118,7 +119,7 @@ impl LedgerLocation {
         }
     }
 
-    /// The rows of a single statement.
+    /// Executes a single statement and returns its rows.
     async fn fetch(
         &self,
         sql: impl Into<Sql>,
@@ -137,7 +138,7 @@ async fn writing(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
     Session::Sqlite(sqlite::Connection::Writing(connection))
 }
 
-/// The ledger of `database_url` for reading all of it; `None` if there is none.
+/// Opens the ledger that belongs to `database_url` for reading all of it; `None` if it does not exist.
 async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
     if postgres::is_meant(database_url) {
         return Ok(Some(
@@ -151,7 +152,7 @@ async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
     sqlite::auditing(&path).map(Some)
 }
 
-/// Ledger errors are reported as temporary errors of the partner.
+/// A ledger error as a temporary error of the provider.
 fn away(error: impl Into<StoreError>) -> PartnerError {
     PartnerError::Transient(format!("the sandbox's ledger: {}", error.into()))
 }

@@ -1,12 +1,12 @@
-//! The sandbox payment provider. `payment_method` controls its behaviour:
+//! The sandbox payment provider. The payment method selects its behaviour:
 //!
 //! | token | behaviour |
 //! |---|---|
 //! | `pm_ok` | authorizes |
 //! | `pm_declined` | declines |
-//! | `pm_slow` | authorizes, and answers after 3 s |
+//! | `pm_slow` | authorizes; the response takes 3 s |
 //! | `pm_flaky` | fails twice, then authorizes |
-//! | `pm_timeout_after_charge` | authorizes, and the first answer is lost |
+//! | `pm_timeout_after_charge` | authorizes; the first response is lost |
 //!
 //! Any other token is declined as unknown.
 
@@ -36,15 +36,15 @@ const SLOW: Duration = Duration::from_secs(3);
 pub struct SandboxPayments(Sandbox);
 
 impl SandboxPayments {
-    /// The provider with this ledger.
+    /// Creates the provider with the ledger of `sandbox`.
     pub fn new(sandbox: Sandbox) -> Self {
         Self(sandbox)
     }
 
-    /// Authorizes the price, once.
+    /// Authorizes the total of the order, once.
     ///
     /// # Errors
-    /// `Declined`, also when the key was voided; `Transient` when the outcome is unknown.
+    /// `Declined`, also when the payment was voided; `Transient` when the outcome is unknown.
     pub(in crate::providers) async fn authorize(
         &self,
         payment: &Payment,
@@ -61,7 +61,7 @@ impl SandboxPayments {
                     "the provider's answer was lost".to_owned(),
                 ));
             }
-            // Authorized at once; only the answer is delayed.
+            // The authorization is stored; only the response is delayed.
             "pm_slow" if is_first => tokio::time::sleep(SLOW).await,
             _ => {}
         }
@@ -72,18 +72,19 @@ impl SandboxPayments {
         })
     }
 
-    /// Voids the authorization under `key`, or makes sure that there will be none. Captured money is kept.
+    /// Voids the authorization under `key`, or makes sure that there will be none. A captured payment is not
+    /// voided; its state is returned.
     ///
     /// # Errors
-    /// `Transient`.
+    /// `Transient` when the ledger is unavailable.
     pub(in crate::providers) async fn void(&self, key: &str) -> Result<StepResult, PartnerError> {
         let this = key.to_owned();
         let void = move |ledger: &mut Ledger| ledger.void(&this, new_reference());
         self.0.teller.enter(key, void).await
     }
 
-    /// Takes of what is held under `key` until that is `total`: `Captured`, or the payment `Stands` if the
-    /// hold has ended.
+    /// Captures from the authorization under `key` until `total` is captured: `Captured`. Returns the state
+    /// of the payment (`Stands`) if the authorization has ended.
     ///
     /// # Errors
     /// `Permanent` when less is authorized.
@@ -98,7 +99,7 @@ impl SandboxPayments {
         self.0.teller.enter(key, capture).await?
     }
 
-    /// Refunds up to a total of `total` under `key`; returns the refunded total. Repeatable in any order.
+    /// Refunds until `total` is refunded under `key`; returns the refunded total.
     ///
     /// # Errors
     /// `Permanent` when less was captured.
@@ -115,7 +116,7 @@ impl SandboxPayments {
     /// State of the payment under `key`.
     ///
     /// # Errors
-    /// `Permanent` when there is none.
+    /// `Permanent` when there is no such payment.
     pub(in crate::providers) async fn look(&self, key: &str) -> Result<PaymentState, PartnerError> {
         let this = key.to_owned();
         let look = move |ledger: &mut Ledger| ledger.look(&this);
@@ -143,7 +144,7 @@ pub struct PaymentRecord {
     pub refunded: i64,
 }
 
-/// The payments in the ledger of `database_url`, by key; empty if there is none.
+/// All payments in the ledger that belongs to `database_url`, by key; empty if there is no ledger.
 ///
 /// # Errors
 /// When it can't be read.

@@ -1,33 +1,39 @@
-//! Amounts as Stripe has them. Ours are in minor units of ISO 4217; Stripe's differ for some currencies, and not every
-//! amount can be charged. Source: <https://docs.stripe.com/currencies> (read in 2026), sections *Supported presentment
-//! currencies*, *Zero-decimal currencies*, *Three-decimal currencies*, *Special cases*, *Minimum and maximum charge
-//! amounts*.
+//! Converts between our amounts, in minor units of ISO 4217, and Stripe's, whose unit differs for some
+//! currencies. Refuses amounts that Stripe can't charge.
 //!
-//! Minimum amounts are not checked: they are those of the currency that the account is paid out in, converted.
+//! Source: Stripe's page *Supported currencies*, <https://docs.stripe.com/currencies>: its list of presentment
+//! currencies and the sections *Zero-decimal currencies*, *Special cases* and *Minimum and maximum charge
+//! amounts*. The rule for three decimals is from the section *Three-decimal currencies*, which only some
+//! versions of the page have.
+//!
+//! Minimum amounts are not checked: they depend on the currency of the account's payouts and on its exchange
+//! rate.
 
 use shared::money::{Currency, Money};
 
-/// How an amount in minor units becomes Stripe's.
+/// Conversion from minor units of ISO 4217 to Stripe's unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
-    /// The same.
+    /// Both units are equal.
     Same,
-    /// The same, and the last of three decimals must be 0.
+    /// Both units are equal; the amount must be a multiple of 10.
     MultipleOfTen,
-    /// Has no decimals, but Stripe wants two.
+    /// No decimals by ISO 4217; Stripe expects two.
     TimesHundred,
-    /// Has two decimals by ISO 4217 and none at Stripe: whole units only.
+    /// Two decimals by ISO 4217, none at Stripe: only whole units of the currency.
     DividedByHundred,
 }
 
-/// Three decimals at Stripe, of which the last must be 0. ISO 4217 has three for IQD and LYD too, which Stripe does not
-/// take.
+/// Three decimals at Stripe, of which the last must be 0. IQD and LYD have three by ISO 4217 too; Stripe does
+/// not charge them.
 const THREE_DECIMALS: &str = "BHD JOD KWD OMR TND";
-/// Without decimals by ISO 4217; for the sake of older integrations Stripe takes them with two, which must be 00.
+/// No decimals by ISO 4217; for compatibility Stripe expects two, which must be 00. UGX is also on Stripe's
+/// list of zero-decimal currencies; the special case applies to charges.
 const TWO_DECIMALS_OF_ZERO: &str = "ISK UGX";
-/// Two decimals by ISO 4217 (an ariary has five iraimbilanja), none at Stripe.
+/// Two decimals by ISO 4217, though an ariary has only five iraimbilanja; none at Stripe.
 const NO_DECIMALS_AT_STRIPE: &str = "MGA";
-/// Two decimals, or none by ISO 4217 and at Stripe alike. HUF and TWD are without decimals in payouts only.
+/// Two decimals, or none, both by ISO 4217 and at Stripe. HUF and TWD have two in charges; Stripe treats them
+/// as zero-decimal currencies in payouts only.
 const SAME: &str = "
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BIF BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CLP CNY COP
     CRC CVE CZK DJF DKK DOP DZD EGP ETB EUR FJD FKP GBP GEL GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR JMD JPY
@@ -35,9 +41,12 @@ const SAME: &str = "
     NPR NZD PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SEK SGD SHP SLE SOS SRD SVC SZL THB TJS TOP
     TRY TTD TWD TZS UAH USD UYU UZS VND VUV WST XAF XCD XCG XOF XPF YER ZAR ZMW";
 
-/// The largest amount, in Stripe's units.
+/// Largest amount, in Stripe's unit, that is sent for most currencies: eight digits. Stripe documents this limit
+/// for payment methods other than cards; for cards it documents up to twelve digits, and nine for American
+/// Express.
 const MAX: i64 = 99_999_999;
-/// Currencies of little worth have more digits.
+/// Largest amount of the currencies in [`LARGE`]: the twelve digits that Stripe documents for most cards, since
+/// one unit of these currencies is worth little.
 const MAX_LARGE: i64 = 999_999_999_999;
 const LARGE: &str = "CLP COP GNF HUF IDR INR JPY KHR KRW LAK LBP PYG UGX UZS VND";
 
@@ -58,10 +67,10 @@ fn lists(codes: &str, currency: Currency) -> bool {
         .any(|code| code == currency.as_str())
 }
 
-/// The amount in Stripe's units.
+/// Converts an amount in minor units to Stripe's unit.
 ///
 /// # Errors
-/// Says why Stripe can't charge or refund it.
+/// The reason why Stripe can't charge or refund the amount.
 pub(super) fn to_stripe(Money { amount, currency }: Money) -> Result<i64, String> {
     let unit = unit(currency)
         .ok_or_else(|| format!("{currency} is not a currency that Stripe charges"))?;
@@ -94,7 +103,7 @@ pub(super) fn to_stripe(Money { amount, currency }: Money) -> Result<i64, String
     Ok(at_stripe)
 }
 
-/// The largest amount up to `amount` that Stripe can charge.
+/// The largest amount, in minor units, that Stripe can charge and that does not exceed `amount`.
 pub(super) fn chargeable(Money { amount, currency }: Money) -> i64 {
     match unit(currency) {
         Some(Unit::MultipleOfTen) => amount - amount % 10,
@@ -103,7 +112,7 @@ pub(super) fn chargeable(Money { amount, currency }: Money) -> i64 {
     }
 }
 
-/// Minor units of what Stripe tells.
+/// Converts an amount in Stripe's unit to minor units.
 pub(super) fn from_stripe(amount: i64, currency: Currency) -> i64 {
     match unit(currency) {
         Some(Unit::TimesHundred) => amount / 100,
@@ -116,7 +125,7 @@ pub(super) fn from_stripe(amount: i64, currency: Currency) -> i64 {
 mod tests {
     use super::*;
 
-    /// Minor units that make one unit of the currency, by ISO 4217.
+    /// Number of minor units in one unit of the currency, by ISO 4217.
     fn minor_units(currency: Currency) -> i64 {
         const NONE: &str = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF";
         const THREE: &str = "BHD IQD JOD KWD LYD OMR TND";
@@ -127,8 +136,8 @@ mod tests {
         }
     }
 
-    /// Stripe's units that make one unit of the currency, as its page lists them: zero-decimal currencies, but for the
-    /// special cases; three-decimal ones; two decimals elsewhere.
+    /// Number of Stripe's units in one unit of the currency, from Stripe's page: zero-decimal currencies
+    /// except the special cases, three-decimal currencies, and two decimals for all others.
     fn stripes_units(currency: Currency) -> i64 {
         const ZERO: &str = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF";
         match (lists(ZERO, currency), lists(THREE_DECIMALS, currency)) {
@@ -154,7 +163,7 @@ mod tests {
                 }
             }
         }
-        // Of all that ISO 4217 lists, those that are not on Stripe's page.
+        // All currencies of ISO 4217 that Stripe's page does not list.
         let not_at_stripe =
             "BTN CUP ERN GHS IQD IRR KPW LYD MRU SDG SSP STN SYP TMT VED VES XTS ZWG";
         assert_eq!(refused.join(" "), not_at_stripe);

@@ -1,4 +1,7 @@
-//! The parts of Stripe's API that are used: <https://docs.stripe.com/api/payment_intents>.
+//! A client for the parts of Stripe's API that are used: payment intents
+//! (<https://docs.stripe.com/api/payment_intents>) and refunds (<https://docs.stripe.com/api/refunds>). It
+//! sends idempotency keys, limits time and size of responses, and classifies errors. The payment flow is in
+//! [`super`].
 
 use std::{error::Error, time::Duration};
 
@@ -9,11 +12,12 @@ use serde_json::Value;
 
 use crate::providers::PartnerError;
 
-/// API version.
+/// Version of Stripe's API.
 const VERSION: &str = "2024-06-20";
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout for a response; a confirmation involves the customer's bank. Shorter than the step's timeout.
+/// Timeout for a response; a confirmation involves the customer's bank. It is shorter than the step's
+/// timeout.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Refunds per page: Stripe's maximum.
 const PAGE: &str = "100";
@@ -22,12 +26,13 @@ const MAX_PAGES: usize = 100;
 /// Maximum size of a response in bytes.
 const MAX_ANSWER: usize = 1024 * 1024;
 
-/// Kept answers to earlier keys that are passed over in one attempt.
+/// Maximum number of replayed error responses that one call skips, each by using the next idempotency key.
 const MAX_REPEATED: u32 = 20;
-/// Says that an answer is an earlier one, repeated (<https://docs.stripe.com/error-low-level#idempotency>).
+/// Header of a response that Stripe replays for the same idempotency key
+/// (<https://docs.stripe.com/error-low-level#idempotency>).
 const REPEATED: &str = "idempotent-replayed";
 
-/// An idempotency key. Each error that Stripe answers uses one generation of it up.
+/// An idempotency key: a name, and a generation that increases with each error response from Stripe.
 pub(super) struct Key {
     pub(super) name: String,
     pub(super) generation: u32,
@@ -42,7 +47,7 @@ impl Key {
     }
 }
 
-/// Fields of a request, as forms have them.
+/// Form fields of a request.
 pub(super) type Form = Vec<(&'static str, String)>;
 
 /// A client for Stripe.
@@ -53,7 +58,7 @@ pub(super) struct Api {
     key: String,
 }
 
-/// A PaymentIntent.
+/// A payment intent: Stripe's object for one payment.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct PaymentIntent {
     pub(super) id: String,
@@ -64,7 +69,7 @@ pub(super) struct PaymentIntent {
     pub(super) last_payment_error: Option<StripeError>,
     pub(super) next_action: Option<Value>,
     pub(super) client_secret: Option<String>,
-    /// An id, or where it was asked to be expanded, all of it.
+    /// The id of the charge, or the whole charge if the request expanded it.
     pub(super) latest_charge: Option<Value>,
 }
 
@@ -74,7 +79,7 @@ pub(super) struct Refund {
     pub(super) amount: i64,
     pub(super) status: Option<String>,
     pub(super) failure_reason: Option<String>,
-    /// Set on refunds of ours.
+    /// Our refunds carry the order's id in their metadata; refunds from Stripe's dashboard do not.
     pub(super) metadata: Option<Value>,
 }
 
@@ -85,7 +90,7 @@ struct List<T> {
     has_more: bool,
 }
 
-/// An error of Stripe.
+/// The error object in a response of Stripe.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct StripeError {
     pub(super) code: Option<String>,
@@ -110,13 +115,13 @@ impl StripeError {
 pub(super) enum ApiError {
     /// Stripe refused the request.
     Refused(StripeError),
-    /// An error of Stripe's own, which it repeats for the same idempotency key.
+    /// Stripe failed with an error of its own, and replays it for the same idempotency key.
     Failed(String),
-    /// It may have been done, or may be done later.
+    /// The outcome is unknown: the request may have been executed, or may be executed later.
     Unknown(String),
 }
 
-/// An error, and whether it was the answer to an earlier request under the same idempotency key.
+/// A failed request, and whether its response was a replay for the same idempotency key.
 #[derive(Debug)]
 pub(super) struct Unsuccessful {
     pub(super) error: ApiError,
@@ -124,7 +129,7 @@ pub(super) struct Unsuccessful {
 }
 
 impl ApiError {
-    /// Conversion for calls whose refusal is not the customer's fault.
+    /// The provider error of a call whose rejection is not the customer's fault.
     pub(super) fn permanent(self) -> PartnerError {
         match self {
             Self::Refused(refusal) => {
@@ -135,7 +140,7 @@ impl ApiError {
         }
     }
 
-    /// Conversion for calls whose refusal concerns the payment method.
+    /// The provider error of a call whose rejection concerns the payment method.
     pub(super) fn declined(self) -> PartnerError {
         match self {
             Self::Refused(refusal) => PartnerError::Declined {
@@ -172,7 +177,7 @@ impl Api {
         self.send(request.query(form)).await
     }
 
-    /// Captures what is held.
+    /// Captures from an authorization.
     pub(super) async fn capture(
         &self,
         id: &str,
@@ -183,7 +188,8 @@ impl Api {
             .await
     }
 
-    /// `confirm` or `cancel`: the payment's own state keeps them from being done twice.
+    /// Sends `confirm` or `cancel`. Neither needs an idempotency key: the status of the payment intent
+    /// prevents a second execution.
     pub(super) async fn act(
         &self,
         id: &str,
@@ -198,8 +204,9 @@ impl Api {
         self.post(&["refunds"], form, key).await
     }
 
-    /// Stripe keeps the first answer to a key, errors included: one that it repeats says nothing of how things are
-    /// now, so the request is made again under the next key.
+    /// Sends a request with an idempotency key. Stripe stores the first response to a key, errors included. A
+    /// replayed error says nothing about the present state, so the request is repeated with the next
+    /// generation of the key.
     async fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -222,7 +229,7 @@ impl Api {
         }
     }
 
-    /// All refunds of a payment.
+    /// All refunds of a payment intent, newest first.
     pub(super) async fn refunds(&self, intent: &str) -> Result<Vec<Refund>, ApiError> {
         let mut refunds: Vec<Refund> = Vec::new();
         for _ in 0..MAX_PAGES {
@@ -306,8 +313,8 @@ impl From<ApiError> for Unsuccessful {
     }
 }
 
-/// Classifies an error response: refused, or temporary. An invalid API key counts as temporary, since it can be
-/// corrected. See <https://docs.stripe.com/api/errors>.
+/// Classifies an error response. An invalid API key counts as an unknown outcome, which is retried, since the
+/// key can be corrected. See <https://docs.stripe.com/api/errors>.
 fn refused(status: StatusCode, body: &[u8]) -> ApiError {
     #[derive(Deserialize)]
     struct ErrorBody {
@@ -320,7 +327,8 @@ fn refused(status: StatusCode, body: &[u8]) -> ApiError {
             Some(ErrorBody { error }),
         ) => ApiError::Refused(error),
         (status, told) => {
-            // Another server in Stripe's place, such as a proxy, does not know the outcome.
+            // A response without Stripe's error object may come from a proxy, which does not know the
+            // outcome.
             let is_stripes_own = status == StatusCode::INTERNAL_SERVER_ERROR || told.is_some();
             let message = told.and_then(|told| told.error.message).unwrap_or_default();
             let message: String = message.chars().take(200).collect();

@@ -1,11 +1,15 @@
-//! Stripe: an order's payment is one `PaymentIntent`, captured by hand.
+//! Stripe as a payment provider: an order's payment is one `PaymentIntent` with manual capture.
 //!
-//! - It is created first, and confirmed only once its id is in our books: whatever is held one day can be
-//!   found. Should creating be done twice, the other one is never confirmed and holds nothing.
-//! - Before anything is done it is asked where it stands, so that an answer that was lost is made up for;
-//!   what could still be done twice at the same moment goes by an idempotency key of order and total.
-//! - A card is captured once, when all goods have left that will; in parts where the account may
-//!   (`STRIPE_MULTICAPTURE=1`, <https://docs.stripe.com/payments/multicapture>).
+//! - The payment intent is created first. It is confirmed only after its id is stored with the order, so
+//!   every authorization can be found. If it is created twice, the second one is never confirmed and
+//!   authorizes nothing.
+//! - Each call reads the payment intent before it changes anything, so a lost response does no harm.
+//!   Idempotency keys made of order and total prevent concurrent duplicates.
+//! - A card is captured once, when all goods of the order that will be shipped are shipped. With
+//!   `STRIPE_MULTICAPTURE=1` it is captured for each shipment
+//!   (<https://docs.stripe.com/payments/multicapture>).
+//!
+//! `api` sends the requests; `amounts` converts the amounts.
 
 mod amounts;
 mod api;
@@ -26,20 +30,20 @@ use crate::domain::{
 /// Name of this provider in orders and events.
 pub const NAME: &str = "stripe";
 
-/// Whether Stripe can charge the amount.
+/// Whether Stripe can charge `amount`.
 ///
 /// # Errors
-/// Says why not.
+/// The reason why it can't.
 pub fn check(amount: Money) -> Result<(), String> {
     to_stripe(amount).map(drop)
 }
 
-/// What it takes to reach Stripe.
+/// Access to Stripe.
 #[derive(Clone)]
 pub struct Settings {
     /// Base URL: `https://api.stripe.com`.
     pub base: Url,
-    /// `sk_…`
+    /// Secret API key: `sk_…`.
     pub key: String,
     /// Whether the account supports multicapture.
     pub captures_in_parts: bool,
@@ -51,7 +55,7 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// The provider; clones share its connections.
+/// The payment provider; clones share its connections.
 #[derive(Clone)]
 pub struct Stripe {
     api: Api,
@@ -71,7 +75,7 @@ impl Stripe {
     }
 
     pub(super) async fn authorize(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
-        // Nothing to authorize.
+        // A free order has no payment intent.
         if payment.price.amount == 0 {
             return Ok(authorized(String::new(), 0));
         }
@@ -158,7 +162,7 @@ impl Stripe {
         let is_all = total >= payment.price.amount;
         let mut reached = total;
         if !is_all {
-            // A remainder that Stripe can't charge is captured with a later part.
+            // If a remainder is too small a unit for Stripe, it is captured with a later part.
             let part = chargeable(Money {
                 amount: left,
                 ..payment.price
@@ -169,16 +173,16 @@ impl Stripe {
             reached = taken + part;
             form.push(("amount_to_capture", at_stripe(payment, part)?));
         }
-        // Without this, Stripe releases the rest of the authorization.
+        // `final_capture` is true by default: Stripe would release the rest of the authorization.
         if !is_last {
             form.push(("final_capture", "false".to_owned()));
         }
-        // One key stands for one request.
+        // An idempotency key belongs to one set of parameters.
         let suffix = if is_last && !is_all { "/final" } else { "" };
         let key = key(payment, &format!("capture/{reached}{suffix}"));
         match self.api.capture(reference, &form, &key).await {
             Ok(_) => Ok(captured(reached)),
-            // It may have been captured in Stripe's dashboard at the same moment.
+            // The payment may have been captured in Stripe's dashboard at the same time.
             Err(refused @ ApiError::Refused(_)) => {
                 let now = received(&self.find(reference).await?, payment);
                 if now > taken {
@@ -192,7 +196,8 @@ impl Stripe {
     }
 
     /// Releases the rest of an authorization of which parts were captured
-    /// (<https://docs.stripe.com/payments/multicapture>). If this fails, it ends by itself after some days.
+    /// (<https://docs.stripe.com/payments/multicapture>). If this fails, the authorization expires after some
+    /// days.
     async fn release(&self, reference: &str, payment: &Payment) {
         let form = vec![
             ("amount_to_capture", "0".to_owned()),
@@ -210,7 +215,7 @@ impl Stripe {
     }
 
     pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
-        // Without a stored reference, nothing was ever confirmed.
+        // Without a stored id, no payment intent was ever confirmed.
         let Some(reference) = payment
             .reference
             .as_ref()
@@ -225,7 +230,7 @@ impl Stripe {
             _ => {
                 let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
                 cancelled.map_err(|error| match error {
-                    // The state is changing: look again later.
+                    // The payment intent is changing its status: try again later.
                     ApiError::Refused(refusal) => PartnerError::Transient(refusal.message()),
                     ApiError::Failed(why) | ApiError::Unknown(why) => PartnerError::Transient(why),
                 })?;
@@ -256,14 +261,15 @@ impl Stripe {
             if given >= total {
                 return Ok(StepResult::Refunded { amount: given });
             }
-            // A refund at Stripe's console that came in between explains the refusal; there is less to do now.
+            // If a refund was made in Stripe's dashboard meanwhile, less is left to refund: try again with
+            // that. If not, the rejection stands.
             if let Some((error, before)) = refused.take()
                 && before == given
             {
                 return Err(error.permanent());
             }
             let form = refund(payment, reference, total - given)?;
-            // One that has failed may be tried again; one that was not answered must not be.
+            // A failed refund may be repeated under a new key; one without a response must keep its key.
             let failed = refunds.iter().filter(|refund| !counts(refund)).count();
             let key = key(payment, &format!("refund/{total}/{given}/{failed}"));
             match self.api.create_refund(&form, &key).await {
@@ -314,8 +320,8 @@ impl Stripe {
         found.map_err(ApiError::permanent)
     }
 
-    /// Cancels a declined payment, which could be confirmed again with its client secret. If this fails, a later
-    /// authorization is voided when its webhook arrives.
+    /// Cancels a declined payment intent, which the customer could otherwise confirm again with the client
+    /// secret. If this fails, a later authorization is voided when its webhook arrives.
     async fn withdraw(&self, reference: &str) {
         let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
         if let Err(error) = cancelled {
@@ -335,7 +341,7 @@ impl Stripe {
                 payment.price.currency.as_str().to_ascii_lowercase(),
             ),
             ("payment_method", payment.method.clone()),
-            // Other payment methods redirect the customer, or have no authorization.
+            // Other payment methods redirect the customer, or have no separate authorization.
             ("payment_method_types[]", "card".to_owned()),
             ("capture_method", "manual".to_owned()),
             ("metadata[order_id]", payment.order_id.to_string()),
@@ -351,7 +357,7 @@ impl Stripe {
     }
 }
 
-/// The idempotency key of a request for a payment: the same as long as Stripe has not answered it.
+/// The idempotency key of a request, which stays the same until Stripe has answered the request.
 fn key(payment: &Payment, what: &str) -> Key {
     Key {
         name: format!("{}/{what}", payment.key),
@@ -359,7 +365,7 @@ fn key(payment: &Payment, what: &str) -> Key {
     }
 }
 
-/// A refund that is known to be the order's wherever it is seen.
+/// The form of a refund. The metadata marks it as a refund of ours.
 fn refund(payment: &Payment, reference: &str, amount: i64) -> Result<Form, PartnerError> {
     Ok(vec![
         ("payment_intent", reference.to_owned()),
@@ -369,7 +375,7 @@ fn refund(payment: &Payment, reference: &str, amount: i64) -> Result<Form, Partn
     ])
 }
 
-/// Minor units of the payment's currency, as a form has them.
+/// An amount in minor units of the payment's currency, as a form field in Stripe's unit.
 fn at_stripe(payment: &Payment, amount: i64) -> Result<String, PartnerError> {
     let money = Money {
         amount,
@@ -379,7 +385,7 @@ fn at_stripe(payment: &Payment, amount: i64) -> Result<String, PartnerError> {
     Ok(amount.to_string())
 }
 
-/// What Stripe calls it, unless there was nothing to pay.
+/// The id of the payment intent; `None` if there is nothing to pay.
 fn held(payment: &Payment) -> Result<Option<&str>, PartnerError> {
     match &payment.reference {
         _ if payment.price.amount == 0 => Ok(None),
@@ -403,12 +409,13 @@ fn requires_confirmation(intent: &PaymentIntent) -> bool {
         || (intent.status == "requires_payment_method" && intent.last_payment_error.is_none())
 }
 
-/// Whether no more can be captured.
+/// Whether nothing more can be captured.
 fn is_closed(intent: &PaymentIntent) -> bool {
     matches!(intent.status.as_str(), "succeeded" | "canceled")
 }
 
-/// See <https://docs.stripe.com/payments/paymentintents/lifecycle>.
+/// The state of the authorization, from the status of the payment intent:
+/// <https://docs.stripe.com/payments/paymentintents/lifecycle>.
 fn hold(intent: &PaymentIntent, payment: &Payment) -> Authorization {
     match intent.status.as_str() {
         "requires_capture" | "succeeded" => {
@@ -457,14 +464,15 @@ fn can_be_taken_in_parts(intent: &PaymentIntent) -> bool {
     })
 }
 
-/// Whether the refund succeeded or is pending.
+/// Whether the refund has not failed: it succeeded or is pending.
 fn counts(refund: &Refund) -> bool {
     !matches!(refund.status.as_deref(), Some("failed" | "canceled"))
 }
 
-/// Refunded amount in minor units, of what was captured. After a last partial capture, Stripe releases the rest of the
-/// authorization by a refund of its own (<https://github.com/woocommerce/woocommerce-gateway-stripe/issues/1073>
-/// shows one), which refunds nothing that was captured.
+/// Refunded amount in minor units, out of the captured amount. After a last partial capture, Stripe releases
+/// the rest of the authorization and lists this as a refund
+/// (<https://github.com/woocommerce/woocommerce-gateway-stripe/issues/1073> shows one). That refund is left
+/// out, since nothing of it was captured.
 fn record_refunds(refunds: &[Refund], intent: &PaymentIntent, payment: &Payment) -> i64 {
     let mut given: Vec<_> = refunds.iter().filter(|refund| counts(refund)).collect();
     let released = match (intent.status.as_str(), intent.amount_received) {
@@ -475,7 +483,7 @@ fn record_refunds(refunds: &[Refund], intent: &PaymentIntent, payment: &Payment)
         let metadata = refund.metadata.as_ref();
         metadata.is_some_and(|metadata| metadata["order_id"].is_string())
     };
-    // Newest first, so the release is the last of its amount.
+    // Stripe lists the newest refund first, so the release is the last one of its amount.
     let release = given
         .iter()
         .rposition(|refund| refund.amount == released && !is_ours(refund));
@@ -535,7 +543,7 @@ mod tests {
                 500,
             ),
             (vec![refund(300, "failed", json!({})), release()], 0),
-            // Not listed: nothing is left out.
+            // The release is not listed: no refund is left out.
             (vec![ours(1000)], 1000),
         ] {
             assert_eq!(
@@ -544,7 +552,7 @@ mod tests {
                 "{refunds:?}"
             );
         }
-        // Without a rest, a refund of any amount is one.
+        // If everything was captured, there is no release, and every refund counts.
         let all = intent("succeeded", 5000);
         assert_eq!(record_refunds(&[release()], &all, &payment), 4000);
     }

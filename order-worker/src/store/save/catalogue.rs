@@ -1,4 +1,4 @@
-//! Products with their stock levels, and customers.
+//! Writes products with their stock levels, and customers.
 
 use super::{put, text};
 use crate::{
@@ -11,7 +11,8 @@ use crate::{
     },
 };
 
-/// A stock level is identified by its product, whose row is locked before a new one is inserted.
+/// Inserts or updates: a stock level belongs to its product, whose row is locked before a new stock level is
+/// inserted.
 const PUT_SHELVES: Write = Write {
     sqlite: "
         INSERT INTO shelves (sku, warehouse, on_hand, reserved)

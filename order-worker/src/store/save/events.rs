@@ -12,7 +12,8 @@ use crate::{
     },
 };
 
-/// In PostgreSQL, workers append to the feed one at a time, from here until their commit; see the table `feed`.
+/// In PostgreSQL, workers append to the feed one at a time, from here until their commit; see the table
+/// `feed`.
 const TURN: &str = "
         turn AS (
             UPDATE feed SET position = position + cardinality($1::text[])

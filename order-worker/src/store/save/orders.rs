@@ -1,4 +1,4 @@
-//! Orders and their lines.
+//! Writes orders, their line items, and the references of their payments.
 
 use std::collections::BTreeSet;
 
@@ -74,7 +74,7 @@ const INSERT_PAYMENT_REFERENCES: Write = Write {
     columns: &[Kind::Text, Kind::Text],
 };
 
-/// Payments that their providers know of now.
+/// Stores the provider's ids of payments, by which webhooks of the provider find the order.
 pub(super) fn payment_references(writes: &mut Writes, world: &WorkingSet) {
     let prepared = world.dirty.events.iter().filter_map(|event| {
         let EventData::PaymentPrepared { reference, .. } = &event.fact else {

@@ -1,4 +1,4 @@
-//! Idempotency records.
+//! Writes idempotency records.
 
 use jiff::Timestamp;
 

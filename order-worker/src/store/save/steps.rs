@@ -1,4 +1,4 @@
-//! Scheduled and removed steps.
+//! Writes scheduled steps, and deletes finished ones.
 
 use jiff::Timestamp;
 
@@ -23,7 +23,7 @@ const DELETE_STEPS: Write = Write {
     columns: &[Kind::Text, Kind::Text],
 };
 
-/// A step is identified by its order, whose row is locked.
+/// Inserts or updates: a step belongs to its order, whose row is locked.
 const PUT_STEPS: Write = Write {
     sqlite: "
         INSERT OR REPLACE INTO steps

@@ -1,4 +1,4 @@
-//! Webhook endpoints and deliveries.
+//! Writes webhook endpoints and the results of deliveries.
 
 use shared::id::Storefront;
 

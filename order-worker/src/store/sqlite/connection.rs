@@ -1,7 +1,7 @@
 //! A SQLite connection and its statements.
 //!
-//! Statements are executed on the calling thread: a batch's statements take less time than handing them to
-//! another thread. Writers tell the runtime that the thread is blocked by the disk
+//! Statements are executed on the calling thread: the statements of a batch take less time than a switch to
+//! another thread. A writing connection tells the runtime that its thread may block on the disk
 //! ([`tokio::task::block_in_place`]).
 
 use rusqlite::{
@@ -98,7 +98,7 @@ impl Connection {
     fn with<T>(&mut self, work: impl FnOnce(&Raw) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let done = match self {
             Self::Auditing(connection) => work(connection),
-            // May block on the disk.
+            // The disk may block the thread.
             Self::Writing(writer) => apart(|| work(writer)),
             Self::Reading(reader) => return reader.brief(work),
         };
@@ -106,7 +106,7 @@ impl Connection {
     }
 }
 
-/// Runs blocking work; a shared thread is released by the runtime meanwhile.
+/// Runs blocking work. On a multi-threaded runtime, the other tasks of this thread move to another thread.
 fn apart<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
@@ -139,7 +139,7 @@ pub(super) fn rows(
     Ok(filling.rows())
 }
 
-/// Positions of the parameters `$1`, `$2`…, which are names in SQLite; unused ones have none.
+/// Positions of the parameters `$1`, `$2`…, which are named parameters in SQLite; `None` for unused ones.
 fn places(statement: &Statement<'_>, count: usize) -> rusqlite::Result<Vec<Option<usize>>> {
     let names = (1..=count).map(|number| format!("${number}"));
     names.map(|name| statement.parameter_index(&name)).collect()

@@ -1,5 +1,6 @@
-//! Reading connections. Most reads take microseconds and are executed on the calling thread. A statement that
-//! takes longer is interrupted and repeated on another thread, one at a time and with a timeout.
+//! The pool of reading connections. Most reads take microseconds and are executed on the calling thread. A
+//! statement that takes longer is interrupted and repeated on another thread, one at a time and with a
+//! timeout.
 
 use std::{
     path::PathBuf,
@@ -26,20 +27,22 @@ use crate::store::{
 
 /// Number of idle connections that are kept.
 const READERS: usize = 4;
-/// Readers wait only for a database that is being opened.
+/// A reader waits only while another process is opening the database.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
-/// SQLite instructions between two checks of a statement's limit…
+/// Number of SQLite instructions between two checks of a statement's limit.
 const INSTRUCTIONS: i32 = 1_000;
-/// …and the number of checks: some milliseconds. The largest page takes a tenth of that.
+/// Number of checks before a statement counts as long: some milliseconds. The largest page takes a tenth of
+/// that.
 const LOOKS: u32 = 200;
-/// Timeout of a long statement, including its wait; like PostgreSQL's `statement_timeout`.
+/// Timeout of a long statement, including its wait for the permit; the same as PostgreSQL's
+/// `statement_timeout`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The idle reading connections.
+/// A pool of reading connections.
 pub(super) struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Reading>>,
-    /// Held by the long statement in progress.
+    /// Permit for the one long statement.
     long: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -49,12 +52,12 @@ struct Reading {
     leash: Arc<StatementLimit>,
 }
 
-/// Limit of a statement.
+/// Limit of the statement that is running.
 #[derive(Default)]
 struct StatementLimit {
-    /// Remaining checks.
+    /// Number of checks left.
     looks: AtomicU32,
-    /// Deadline after that.
+    /// Deadline that applies when no checks are left; `None`: the statement stops then.
     until: Mutex<Option<Instant>>,
 }
 
@@ -64,7 +67,7 @@ impl StatementLimit {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
-    /// Whether the statement has to stop.
+    /// Whether the statement has to stop; counts the check.
     fn is_over(&self) -> bool {
         let looks = self.looks.load(Ordering::Relaxed);
         if let Some(left) = looks.checked_sub(1) {
@@ -76,15 +79,15 @@ impl StatementLimit {
     }
 }
 
-/// A borrowed connection.
+/// A connection borrowed from the pool; it returns when dropped.
 pub(crate) struct Reader {
-    /// `None` only while a long statement waits and runs.
+    /// `None` only while a long statement waits for its permit and runs.
     reading: Option<Reading>,
     readers: Arc<Readers>,
 }
 
 impl Readers {
-    /// Readers of the database at `path`.
+    /// Creates a pool for the database at `path`.
     pub(super) fn of(path: PathBuf) -> Arc<Self> {
         Arc::new(Self {
             path,
@@ -113,7 +116,7 @@ impl Readers {
         idle.map_or_else(|| self.open(), Ok)
     }
 
-    /// Closes surplus connections.
+    /// Returns a connection to the pool, or closes it if there are enough.
     fn take_back(&self, reading: Option<Reading>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < READERS {
@@ -139,7 +142,7 @@ impl Readers {
 }
 
 impl Reader {
-    /// Runs short work.
+    /// Runs `work` with the limit of a short statement.
     pub(super) fn brief<T>(
         &self,
         work: impl FnOnce(&Raw) -> rusqlite::Result<T>,
@@ -162,7 +165,8 @@ impl Reader {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {}
             read => return Ok(read?),
         }
-        // Many statements may wait, and each connection has a page cache.
+        // Many long statements may wait, and each connection has a page cache: the connection is returned
+        // meanwhile.
         self.readers.take_back(self.reading.take());
         let until = Instant::now() + TIMEOUT;
         let turn = Arc::clone(&self.readers.long).lock_owned();
@@ -201,7 +205,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts to `to`.
+    /// A query that counts up to `to`.
     const COUNT: &str =
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
                          SELECT count(*) FROM n";
