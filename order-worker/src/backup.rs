@@ -40,7 +40,7 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
     if is_postgres(database_url) {
         bail!(
             "DATABASE_URL names a PostgreSQL database: back it up with pg_dump or pg_basebackup; \
-             all that there is is in it"
+             it contains the sandbox's ledger too"
         );
     }
     let database = sqlite_path(database_url)?;
@@ -49,7 +49,11 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
         (database, file.to_owned()),
     ];
     for (_, to) in &pairs {
-        ensure!(!to.exists(), "{} is there already", to.display());
+        ensure!(
+            !to.exists(),
+            "{} already exists: choose another path",
+            to.display()
+        );
     }
     let sources = moment(&pairs[0].0, &pairs[1].0)?;
     let mut files: Vec<(PathBuf, u64)> = Vec::new();
@@ -75,14 +79,14 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
 /// the ledger is not written between the two snapshots: it is locked meanwhile.
 fn moment(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
     let open = |path: &Path, flags| {
-        ensure!(path.exists(), "{} is not there", path.display());
+        ensure!(path.exists(), "{} does not exist", path.display());
         Connection::open_with_flags(path, flags)
             .with_context(|| format!("can't open {}", path.display()))
     };
     let holding = open(ledger, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     holding
         .execute_batch("BEGIN IMMEDIATE")
-        .with_context(|| format!("can't hold {}", ledger.display()))?;
+        .with_context(|| format!("can't lock {}", ledger.display()))?;
     let begin = |path: &Path| {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         // The first read takes the snapshot.
@@ -119,12 +123,12 @@ fn copy(source: &Connection, file: &Path) -> anyhow::Result<u64> {
 fn write(source: &Connection, part: &Path) -> anyhow::Result<u64> {
     let mut copy = Connection::open(part)?;
     let done = Backup::new(source, &mut copy)?.step(ALL_PAGES)?;
-    ensure!(
-        done == StepResult::Done,
-        "not all of it was copied: {done:?}"
-    );
+    ensure!(done == StepResult::Done, "the copy is incomplete: {done:?}");
     let check: String = copy.query_one("PRAGMA quick_check", [], |row| row.get(0))?;
-    ensure!(check == "ok", "the copy is damaged: {check}");
+    ensure!(
+        check == "ok",
+        "the integrity check of the copy failed: {check}"
+    );
     copy.close().map_err(|(_, error)| error)?;
     let file = File::open(part)?;
     file.sync_all()?;

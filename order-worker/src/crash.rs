@@ -73,7 +73,7 @@ pub fn point(here: Point) {
         && name == here.as_str()
         && times.fetch_sub(1, Ordering::SeqCst) == 1
     {
-        eprintln!("order-worker: dies {name}, as CRASH_AT says");
+        eprintln!("order-worker: aborts at {name}, as CRASH_AT says");
         std::process::abort();
     }
 }

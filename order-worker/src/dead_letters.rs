@@ -114,7 +114,7 @@ pub async fn archive(
             let message_id = &delivery.message_id;
             tracing::warn!(
                 message_id,
-                "a message that was delivered too often goes back to its queue"
+                "returned a message to its queue after the delivery limit"
             );
             delivery.receipt.ack().await;
             continue;
@@ -125,7 +125,7 @@ pub async fn archive(
                 .archive(&queue, &reason, &message, Timestamp::now())
                 .await
             {
-                tracing::error!(%error, "a dead letter waits for the database");
+                tracing::error!(%error, "a dead letter could not be archived; trying again");
                 time::sleep(PAUSE).await;
             }
         };
@@ -184,7 +184,7 @@ fn returnable(delivery: &Incoming) -> Option<Outgoing> {
 async fn give_back(publisher: &Publisher, message: Outgoing) {
     let messages = [(Target::Queue(STEP_QUEUE), message)];
     while let Some(Err(error)) = publisher.publish(&messages).await.into_iter().next() {
-        tracing::warn!(%error, "a message waits to go back to its queue");
+        tracing::warn!(%error, "a message could not be returned to its queue; trying again");
         time::sleep(PAUSE).await;
     }
 }
@@ -223,7 +223,7 @@ impl ArchivedMessage {
     fn outgoing(self) -> Result<Outgoing, Failure> {
         if self.is_cut {
             return Err(Failure::invalid_state(format!(
-                "the message was larger than {MAX_BODY_BYTES} bytes and was not kept whole"
+                "the message was larger than {MAX_BODY_BYTES} bytes; its archived payload is truncated and can't be sent again"
             )));
         }
         let body = if self.is_base64 {
@@ -486,6 +486,6 @@ fn read_cursor(cursor: &str) -> Result<DeadLetterCursor, Failure> {
 }
 
 fn away(error: StoreError) -> Failure {
-    tracing::error!(%error, "dead letters can't be reached");
+    tracing::error!(%error, "the database operation on dead letters failed");
     error.failure()
 }

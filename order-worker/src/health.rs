@@ -61,7 +61,7 @@ async fn measured(State(health): State<Health>) -> impl IntoResponse {
     if let Ok(store) = health.store()
         && let Err(error) = stats::measure(&store).await
     {
-        tracing::debug!(%error, "how things stand can't be measured while the database is away");
+        tracing::debug!(%error, "the gauges could not be measured: the database is unavailable");
     }
     let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
     (content_type, health.metrics.render())

@@ -48,7 +48,7 @@ async fn round(store: &Store, retention: Retention) -> Result<(), StoreError> {
     if steps > 0 {
         tracing::warn!(
             steps,
-            "the clock went back; what was put off by it is due as it should be"
+            "the clock was set back; timers that were too far in the future were corrected"
         );
     }
     let answers = clear(store, Kept::Answers, retention.answers).await?;
@@ -58,12 +58,7 @@ async fn round(store: &Store, retention: Retention) -> Result<(), StoreError> {
         None => 0,
     };
     if answers + deliveries + orders > 0 {
-        tracing::info!(
-            answers,
-            deliveries,
-            orders,
-            "cleared away what was kept long enough"
-        );
+        tracing::info!(answers, deliveries, orders, "deleted expired rows");
     }
     Ok(())
 }

@@ -101,9 +101,9 @@ enum What {
 
 const EXIT_STATUS: &str = "\
 Exit status:
-  0  done; of verify: the books are right; of health: the worker is ready
-  1  not done, for the reason on standard error; of verify: the books are wrong; of health: not ready
-  2  the command is not understood; of verify: the database can't be read";
+  0  success; verify: no violations; health: the worker is ready
+  1  failure, with the reason on standard error; verify: violations; health: the worker is not ready
+  2  invalid command line; verify: the database can't be read completely";
 /// Exit status of `verify` when the database can't be read.
 const UNREADABLE: u8 = 2;
 
@@ -164,7 +164,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let (orders, events, wrong) = (report.orders, report.events, report.violations.len());
             if report.condensed > 0 {
                 println!(
-                    "{} orders have ended and are not proven: their events were kept for EVENTS_KEPT_DAYS",
+                    "{} closed orders were not checked: their events were deleted after EVENTS_KEPT_DAYS",
                     report.condensed
                 );
             }
@@ -191,7 +191,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 None => export(&url, what, after, &mut io::stdout().lock()).await?,
             };
             for row in &unreadable {
-                eprintln!("left out, as it can't be read: {row}");
+                eprintln!("left out, since it can't be decoded: {row}");
             }
             if !unreadable.is_empty() {
                 return Ok(ExitCode::FAILURE);
@@ -245,7 +245,7 @@ async fn export(
     match exported {
         Ok(exported) => {
             eprintln!(
-                "{} lines; go on with --after {}",
+                "{} lines written; continue with --after {}",
                 exported.lines, exported.last
             );
             Ok(exported.unreadable)

@@ -224,7 +224,7 @@ async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
 /// become available when their lease ends.
 async fn release(store: &Store, steps: &[&StepRow]) {
     if let Err(error) = store.release_steps(steps).await {
-        tracing::warn!(%error, "steps that could not be sent wait for their lease to end");
+        tracing::warn!(%error, "unsent steps could not be released; they will be sent when their lease ends");
     }
 }
 
@@ -345,13 +345,13 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
         .is_ok_and(|depth| depth < ENOUGH_WAITING)
     {
         let steps = store.claim_due_steps(now, SWEEP).await?;
-        tracing::debug!(count = steps.len(), "sending steps whose time has come");
+        tracing::debug!(count = steps.len(), "sending due steps");
         send(store, publisher, &steps).await;
     }
     Ok(())
 }
 
 pub(crate) async fn wait_out(error: &StoreError) {
-    tracing::error!(%error, "waiting for the database");
+    tracing::error!(%error, "the database is unavailable; trying again");
     time::sleep(PAUSE).await;
 }

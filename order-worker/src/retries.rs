@@ -234,6 +234,6 @@ fn read_cursor(cursor: &str) -> Result<RetryCursor, Failure> {
 }
 
 fn away(error: StoreError) -> Failure {
-    tracing::error!(%error, "steps that failed can't be read");
+    tracing::error!(%error, "failed steps could not be read");
     error.failure()
 }

@@ -168,8 +168,8 @@ async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: Cancellation
     steps.wait().await;
     if ended.is_err() {
         tracing::warn!(
-            in_hand = requests.len(),
-            "stopping with work in hand; it is done by the next worker"
+            in_progress = requests.len(),
+            "stopping before all requests are finished; another worker will process them"
         );
     }
 }
@@ -181,7 +181,7 @@ fn deliver(
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let client = reqwest::Client::builder()
         .build()
-        .context("can't make an HTTP client")?;
+        .context("can't create an HTTP client")?;
     let delivering = carrier.deliver(client, delivery.webhook_url, delivery.secret);
     Ok(async move {
         if let Err(error) = delivering.await {
@@ -219,7 +219,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         .await
         .with_context(|| format!("WORKER_HTTP_ADDR={}: can't listen", config.http_addr))?;
     let brokers = Brokers::start(&config.amqp_url)?;
-    tracing::info!(health = %listener.local_addr()?, "order-worker starts");
+    tracing::info!(health = %listener.local_addr()?, "order-worker is starting");
 
     let publisher = Arc::new(Publisher::new(brokers.sending.clone()));
     let insight = WorkerStats {
@@ -227,12 +227,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         latencies: Latencies::default(),
         worker: worker_name(),
     };
-    let (opening, store) = watch::channel(Err("it is being opened".to_owned()));
+    let (opening, store) = watch::channel(Err("the database is being opened".to_owned()));
     let health = Health {
         brokers: [&brokers.asking, &brokers.stepping, &brokers.sending].map(Clone::clone),
         stopping: stop.clone(),
         store,
-        metrics: Metrics::install().context("can't measure")?,
+        metrics: Metrics::install().context("can't install the metrics recorder")?,
         insight: insight.clone(),
     };
     let mut background = JoinSet::new();

@@ -65,7 +65,7 @@ pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<Reques
                 let _ = time::timeout(IDLE_INTERVAL, news.changed()).await;
             }
             Err(error) => {
-                tracing::debug!(%error, "counting waits for the database");
+                tracing::debug!(%error, "events could not be counted: the database is unavailable; trying again");
                 time::sleep(PAUSE).await;
             }
         }
@@ -198,7 +198,10 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
 }
 
 /// Exact up to 2^53.
-#[expect(clippy::cast_precision_loss, reason = "nobody has that many orders")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "no installation has that many orders"
+)]
 fn float(count: i64) -> f64 {
     count as f64
 }

@@ -86,7 +86,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
                 Ok(order) => orders.push(order),
                 Err(Unreadable { subject, why }) => {
                     ids.extend(subject.parse::<OrderId>());
-                    let what = format!("order {subject}: its row can't be read: {why}");
+                    let what = format!("order {subject}: its stored state can't be decoded: {why}");
                     report.violations.push(what);
                 }
             }
@@ -119,7 +119,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
     stock(&mut audit, &held, &condensed, &mut report).await?;
     for name in audit.ahead_of_the_feed().await? {
         report.violations.push(format!(
-            "feed: {name} were told of up to a place that is yet to come; what happens until then would be missed"
+            "feed: the consumer {name} is ahead of the end of the feed; the next events would be skipped"
         ));
     }
     for overdue in audit.overdue_steps(now - GRACE).await? {
@@ -127,7 +127,7 @@ pub async fn verify(database_url: &str) -> anyhow::Result<Report> {
             Some(at) if ids.contains(&overdue.row.key.order_id) => {
                 format!("step {}: overdue since {at}", overdue.row.key)
             }
-            _ => format!("step {}: of an order that is not there", overdue.row.key),
+            _ => format!("step {}: its order does not exist", overdue.row.key),
         });
     }
     Ok(report)
@@ -150,7 +150,7 @@ async fn folds(
         let event = match event {
             Ok(event) => event,
             Err(Unreadable { subject, why }) => {
-                let what = format!("order {subject}: one of its events can't be read: {why}");
+                let what = format!("order {subject}: one of its events can't be decoded: {why}");
                 report.violations.push(what);
                 unreadable.insert(subject);
                 continue;
@@ -174,13 +174,13 @@ async fn folds(
         match Order::fold(&history) {
             Ok(Some(folded)) if folded == *order => {}
             Ok(Some(folded)) => report.violations.push(format!(
-                "order {subject}: stored as {} version {}, but its events say {} version {}{}",
+                "order {subject}: stored as {} in version {}, but its events result in {} in version {}{}",
                 order.status.as_str(),
                 order.version,
                 folded.status.as_str(),
                 folded.version,
                 if folded.version == order.version {
-                    ", with other contents"
+                    "; other fields differ"
                 } else {
                     ""
                 },
@@ -200,7 +200,7 @@ fn unpaid(order: &Order, steps: &[StepRow], discards: &HashSet<OrderId>, report:
     let is_seen_to = steps.iter().any(|row| !row.key.step.is_timer());
     if amount > 0 && !is_seen_to && !discards.contains(&order.id) {
         report.violations.push(format!(
-            "order {}: goods worth {amount} left whose payment is neither captured, nor authorized, nor written off",
+            "order {}: goods worth {amount} minor units were shipped, but their payment is neither captured, nor authorized, nor written off",
             order.id
         ));
     }
@@ -225,7 +225,7 @@ fn payment(
 
     if booked.authorizations > 1 {
         wrong(format!(
-            "the provider held money {} times",
+            "the payment provider authorized {} times",
             booked.authorizations
         ));
     }
@@ -233,7 +233,7 @@ fn payment(
     let active_shipments = i64::try_from(order.left().count()).unwrap_or(i64::MAX);
     if booked.captures > active_shipments.max(1) {
         wrong(format!(
-            "the provider took money {} times for {active_shipments} parcels",
+            "the payment provider captured {} times for {active_shipments} shipments",
             booked.captures
         ));
     }
@@ -250,7 +250,7 @@ fn payment(
     };
     if order.payment.captured > authorized {
         wrong(format!(
-            "captured {} of {authorized} authorized",
+            "captured {} minor units, but only {authorized} are authorized",
             order.payment.captured
         ));
     }
@@ -276,12 +276,12 @@ fn payment(
     };
     if expected != actual {
         wrong(format!(
-            "its payment is {expected} in our books, but {actual} in the provider's"
+            "its payment is {expected} in the database, but {actual} in the provider's ledger"
         ));
     }
     if (order.payment.captured, order.payment.refunded) != (booked.captured, booked.refunded) {
         wrong(format!(
-            "captured {} and refunded {} in our books, but {} and {} in the provider's",
+            "captured {} and refunded {} in the database, but {} and {} in the provider's ledger",
             order.payment.captured, order.payment.refunded, booked.captured, booked.refunded
         ));
     }
@@ -301,7 +301,7 @@ fn strangers(
         if id.is_none_or(|id| !ids.contains(&id)) {
             report
                 .violations
-                .push(format!("payment {key}: of an order that is not there"));
+                .push(format!("payment {key}: its order does not exist"));
         }
     }
 }
@@ -326,7 +326,7 @@ async fn stock(
                 Err(Unreadable { subject, .. }) if subject.parse::<OrderId>().is_ok() => continue,
                 Err(Unreadable { subject, why }) => {
                     let what =
-                        format!("stock of {subject}: one of its events can't be read: {why}");
+                        format!("stock of {subject}: one of its events can't be decoded: {why}");
                     report.violations.push(what);
                     continue;
                 }
@@ -376,7 +376,7 @@ async fn stock(
         }
         if shelf.reserved != held.reserved {
             wrong(format!(
-                "{} reserved, but open orders hold {}",
+                "{} reserved, but open orders reserve {}",
                 shelf.reserved, held.reserved
             ));
         }

@@ -129,7 +129,10 @@ async fn a_discarded_capture_is_written_off_and_verify_names_goods_that_nothing_
     system.store.run(Tables::Orders, &forget);
     let (is_right, report) = system.verify();
     assert!(
-        !is_right && report.contains(&format!("{lost}: goods worth 1000 left")),
+        !is_right
+            && report.contains(&format!(
+                "{lost}: goods worth 1000 minor units were shipped"
+            )),
         "{report}"
     );
     assert!(!report.contains(&id), "{report}");

@@ -138,12 +138,12 @@ async fn run<J: Job>(job: J, store: Store, pages: Pages, source: Source) {
             Ok(Some(state)) => state,
             Ok(None) => continue,
             Err(error) => {
-                tracing::debug!(%error, job = J::NAME, "a job waits for the database");
+                tracing::debug!(%error, job = J::NAME, "a job could not be claimed: the database is unavailable");
                 continue;
             }
         };
         if let Err(error) = round(&job, &store, &pages, &source, state).await {
-            tracing::warn!(%error, job = J::NAME, "a job could not note what it did");
+            tracing::warn!(%error, job = J::NAME, "the state of a job could not be stored");
         }
     }
 }
@@ -207,7 +207,9 @@ async fn read<J: Job>(
         seen.insert(url);
         next = page.next;
         if next.as_ref().is_some_and(|url| seen.contains(url)) {
-            return Ok(Err("the list goes in a circle".to_owned()));
+            return Ok(Err(
+                "the list links back to a page that was already read".to_owned()
+            ));
         }
         if seen.len() >= MAX_PAGES {
             return Ok(Err(format!("the list has more than {MAX_PAGES} pages")));
@@ -236,7 +238,7 @@ fn tell(job: &str, report: &Report) {
             pages,
             rows,
             changed,
-            "{job} ended early; it goes on from what is here"
+            "{job} ended early; the stored data stays in use"
         );
     } else if skipped + conflicts > 0 {
         tracing::warn!(
@@ -246,12 +248,12 @@ fn tell(job: &str, report: &Report) {
             changed,
             skipped,
             conflicts,
-            "{job}: not all rows could be used"
+            "{job}: some rows could not be applied"
         );
     } else if *changed > 0 {
         tracing::info!(job, pages, rows, changed, "{job}");
     } else {
-        tracing::debug!(job, pages, rows, "{job}: nothing new");
+        tracing::debug!(job, pages, rows, "{job}: nothing has changed");
     }
 }
 

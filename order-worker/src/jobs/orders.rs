@@ -75,7 +75,7 @@ impl Job for Import {
 /// The import request of a row. `id` counts as `external_id` if there is none.
 fn order(row: Value) -> Result<Value, String> {
     let Value::Object(mut row) = row else {
-        return Err("is not an object".to_owned());
+        return Err("the row is not a JSON object".to_owned());
     };
     let id = match row.remove("id") {
         Some(Value::Number(number)) => Some(Value::String(number.to_string())),
@@ -86,7 +86,7 @@ fn order(row: Value) -> Result<Value, String> {
         .filter(|(name, _)| KNOWN.contains(&name.as_str()))
         .collect();
     if !order.contains_key("external_id") {
-        let id = id.ok_or("has neither an external_id nor an id")?;
+        let id = id.ok_or("the row has neither an external_id nor an id")?;
         order.insert("external_id".to_owned(), id);
     }
     Ok(Value::Object(order))

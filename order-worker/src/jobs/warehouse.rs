@@ -180,7 +180,8 @@ impl Refresh {
         };
         let mut places = shelves.into_keys();
         let ambiguous = || {
-            let what = format!("{sku}: says no warehouse, and there are several");
+            let what =
+                format!("{sku}: warehouse is missing, and several warehouses stock the product");
             Failure::new(Code::InvalidRequest, what)
         };
         match (places.next(), places.next()) {

@@ -165,7 +165,7 @@ impl Payments {
             (sandbox::payment::NAME, _) => Ok(Provider::Sandbox(&self.sandbox)),
             (stripe::NAME, Some(stripe)) => Ok(Provider::Stripe(stripe)),
             (other, _) => Err(PartnerError::Transient(format!(
-                "payment provider {other:?} is not set up"
+                "the payment provider {other:?} is not configured on this worker"
             ))),
         }
     }

@@ -61,7 +61,7 @@ impl Pages {
             .timeout(TIMEOUT)
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
-            .context("can't make an HTTP client")?;
+            .context("can't create an HTTP client")?;
         Ok(Self(client))
     }
 
@@ -79,7 +79,12 @@ impl Pages {
         match answer.status() {
             StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Fetched::Unchanged),
             StatusCode::OK => {}
-            other => return Err(format!("answered {}", other.as_u16())),
+            other => {
+                return Err(format!(
+                    "the server responded with status {}",
+                    other.as_u16()
+                ));
+            }
         }
         let headers = answer.headers().clone();
         let body = read(answer).await?;
@@ -100,7 +105,7 @@ async fn read(mut answer: Response) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| innermost(&error))? {
         if body.len() + chunk.len() > MAX_BYTES {
-            return Err(format!("a page has more than {MAX_BYTES} bytes"));
+            return Err(format!("the page is larger than {MAX_BYTES} bytes"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -123,7 +128,7 @@ fn rows(body: &[u8]) -> Result<(Vec<Row>, Value), String> {
     }
     let rows = lines.into_iter().map(|line| match line {
         Ok(line) => row(line),
-        Err(error) => Err(format!("is not JSON: {error}")),
+        Err(error) => Err(format!("the line is not JSON: {error}")),
     });
     Ok((rows.collect(), Value::Null))
 }
@@ -164,7 +169,8 @@ fn page(body: &[u8]) -> Result<Result<(Vec<Row>, Value), String>, serde_json::Er
 /// Decodes a row. Its `metadata` is stored unchanged, so a number that a 64-bit float can't represent is
 /// refused.
 fn row(text: &RawValue) -> Row {
-    let row = from_stored(text.get()).map_err(|error| format!("can't be read: {error}"))?;
+    let row =
+        from_stored(text.get()).map_err(|error| format!("the row can't be decoded: {error}"))?;
     match first_inexact(text.get(), "/metadata/") {
         Some((pointer, number)) => Err(format!("{pointer}: {number} can't be kept exactly")),
         None => Ok(row),

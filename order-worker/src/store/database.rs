@@ -487,7 +487,7 @@ impl Postgres {
             Link::Own(connection) | Link::Auditing(connection) => Ok(connection),
             Link::Pooled(connection) => Ok(connection),
             Link::Transaction(transaction) => Ok(transaction),
-            Link::GivenUp => Err(gone("the connection was given up")),
+            Link::GivenUp => Err(gone("the connection was closed after a timeout")),
         }
     }
 

@@ -7,28 +7,28 @@ use shared::outcome::{Code, Failure};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database did not respond; nothing was changed, unless it was a commit.
-    #[error("the database is away: {0}")]
+    #[error("the database is unavailable: {0}")]
     Unavailable(String),
     /// The database can't write now: it is full, read-only or locked. Nothing was changed.
-    #[error("the database takes nothing: {0}")]
+    #[error("the database refuses the operation for now: {0}")]
     ReadOnly(String),
     /// There was no response to the commit, which may have been executed.
     #[error("the database did not answer the commit: {0}")]
     OutcomeUnknown(String),
     /// A concurrent transaction changed the same rows; nothing was changed.
-    #[error("another worker was there first: {0}")]
+    #[error("another worker changed the same rows: {0}")]
     Conflict(String),
     /// The orders of a batch exceed the memory limit; nothing was changed.
-    #[error("the batch is about too much")]
+    #[error("the orders of the batch exceed the memory limit")]
     TooLarge,
     /// The decision function aborted the transaction; nothing was changed.
-    #[error("the batch was given up")]
+    #[error("the batch was aborted")]
     Aborted,
     /// A value that the database does not accept, such as a text with NUL characters; nothing was changed.
-    #[error("the database does not take a value: {0}")]
+    #[error("the database does not accept a value: {0}")]
     Invalid(String),
     /// Stored data is corrupt: the database reports it, or a row can't be decoded. Nothing was changed.
-    #[error("the database is damaged: {0}")]
+    #[error("stored data is corrupt: {0}")]
     Corrupt(String),
     /// Any other error of the database or of this program. Nothing was changed.
     #[error("the database operation failed: {0}")]
@@ -39,18 +39,27 @@ impl StoreError {
     /// The reply to a request whose read failed with this error; nothing was changed.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Corrupt(_) => Failure::new(Code::Internal, "stored data can't be read"),
-            Self::Failed(_) => Failure::new(Code::Internal, "the database operation failed"),
+            Self::Corrupt(_) => Failure::new(
+                Code::Internal,
+                "stored data is corrupt; the worker's log has the details",
+            ),
+            Self::Failed(_) => Failure::new(
+                Code::Internal,
+                "the database operation failed; the worker's log has the details",
+            ),
             Self::Invalid(_) => Failure::new(
                 Code::InvalidRequest,
-                "the request has a value that the database does not take",
+                "the request contains a value that the database does not accept",
             ),
             Self::Unavailable(_)
             | Self::ReadOnly(_)
             | Self::OutcomeUnknown(_)
             | Self::Conflict(_)
             | Self::TooLarge
-            | Self::Aborted => Failure::new(Code::Unavailable, "the database is away"),
+            | Self::Aborted => Failure::new(
+                Code::Unavailable,
+                "the database is unavailable; try again later",
+            ),
         }
     }
 
@@ -94,7 +103,7 @@ const READ_ONLY_CODE: &str = "25006";
 /// Duplicate prepared statement, no such prepared statement, no such cursor: a connection pooler switched
 /// servers between two messages of one session.
 const POOLED_CODES: [&str; 3] = ["42P05", "26000", "34000"];
-const POOLED: &str = "a connection pooler gave the session another server, \
+const POOLED: &str = "the connection pooler switched the session to another server, \
                       although its pool mode was \"session\" at the start; restart the worker";
 /// Data exceptions: the value can't be stored or compared, regardless of the stored data.
 const INVALID_CLASS: &str = "22";
@@ -104,7 +113,8 @@ const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 const DAMAGED_CODES: [&str; 2] = ["XX001", "XX002"];
 
 /// Message for a query that got no permit to scan many rows.
-pub(super) const TOO_MANY_SEARCHES: &str = "too many look for what takes long to be found";
+pub(super) const TOO_MANY_SEARCHES: &str =
+    "too many queries scan many rows at the same time; try again later or narrow the filter";
 
 /// SQLite result codes with the same meaning: permission denied, busy, locked, out of memory, read-only,
 /// interrupted, disk full, can't open, locking protocol, not authorized.

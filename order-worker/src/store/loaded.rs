@@ -48,12 +48,12 @@ impl Known {
             .find(|id| self.customers.contains(id) && !self.locked_customers.contains(id));
         let what = match (order, shelf, customer) {
             (Some(id), ..) => format!("order {id}"),
-            (None, Some((sku, _)), _) => format!("shelves of {sku}"),
+            (None, Some((sku, _)), _) => format!("stock levels of {sku}"),
             (None, None, Some(id)) => format!("customer {id}"),
             (None, None, None) => return Ok(()),
         };
         Err(StoreError::Failed(format!(
-            "{what} would change without having been locked"
+            "{what} would be changed without a lock; the load set of a command is incomplete"
         )))
     }
 }
@@ -93,6 +93,6 @@ mod tests {
         with_customer.customers.insert(erased);
         assert!(refused(with_customer).contains(&erased.to_string()));
         changed.shelves.insert(shelf("B"));
-        assert!(refused(changed).contains("shelves of B"));
+        assert!(refused(changed).contains("stock levels of B"));
     }
 }

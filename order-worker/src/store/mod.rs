@@ -160,7 +160,7 @@ impl Store {
                             tracing::debug!(
                                 why,
                                 conflicts,
-                                "another worker was there first; deciding again"
+                                "conflict with another worker; deciding again"
                             );
                         }
                         result => break result,
@@ -321,7 +321,7 @@ pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
     if !postgres::is_meant(url) {
         sqlite::path(url).with_context(|| format!("DATABASE_URL={url:?}"))?;
         if read_url.is_some() {
-            bail!("DATABASE_READ_URL: only a PostgreSQL database has a replica to read from");
+            bail!("DATABASE_READ_URL: replicas are supported for PostgreSQL only");
         }
         return Ok(());
     }

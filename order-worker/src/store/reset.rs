@@ -54,7 +54,7 @@ impl Store {
                 // A deadlock with a batch: try again.
                 Err(StoreError::Conflict(why)) if attempts < CONFLICTS => {
                     attempts += 1;
-                    tracing::debug!(why, "going back waits for those who decide");
+                    tracing::debug!(why, "the reset conflicts with a batch; trying again");
                 }
                 done => return done,
             }

@@ -55,7 +55,7 @@ pub(super) fn readable<R, T>(
         match read(row) {
             Ok(value) => found.push(value),
             Err(error @ StoreError::Corrupt(_)) => {
-                tracing::error!(%error, "a row can't be read and is left out");
+                tracing::error!(%error, "a corrupt row was left out");
             }
             Err(error) => return Err(error),
         }
@@ -171,7 +171,7 @@ fn data(row: &Row) -> Result<Json, StoreError> {
         event = row.text(1)?,
         subject = row.text(2)?,
         why,
-        "an event's data can't be read"
+        "the data of an event can't be decoded"
     );
     let placeholder = serde_json::json!({ "unreadable": why });
     Json::of(&placeholder).map_err(|failure| StoreError::Corrupt(failure.message))

@@ -25,14 +25,14 @@ impl Schema {
         }
         if needs > known {
             bail!(
-                "its schema is of version {version} and needs an order-worker that knows version {needs}; \
-                 this one knows versions up to {known}: it must be updated"
+                "its schema has version {version} and needs an order-worker that knows version {needs}; \
+                 this one knows versions up to {known}: update this order-worker"
             );
         }
         tracing::warn!(
             version,
             known,
-            "the database's schema is newer than this order-worker, which may work on it all the same"
+            "the database schema is newer than this order-worker, but compatible with it"
         );
         Ok(true)
     }
@@ -45,8 +45,8 @@ impl Schema {
         let Self { version, .. } = self;
         if version < known {
             bail!(
-                "its schema is of version {version}, and this order-worker reads version {known}: start it on \
-                 this database, which brings the schema up to date, or use the order-worker that made it"
+                "its schema has version {version}, and this order-worker reads version {known}: bring the schema up to \
+                 date with `order-worker migrate`, or use the order-worker that made it"
             );
         }
         self.is_ahead_of(known).map(drop)

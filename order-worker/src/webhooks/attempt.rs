@@ -56,7 +56,7 @@ impl Sender {
             .connect_timeout(CONNECT_TIMEOUT)
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
-            .context("can't make an HTTP client")?;
+            .context("can't create an HTTP client")?;
         Ok(Self { client, guard })
     }
 
@@ -72,7 +72,7 @@ impl Sender {
                 (Some(response), error)
             }
             Ok(Err(error)) => (None, Some(error)),
-            Err(_) => (None, Some(format!("no answer within {TIMEOUT:?}"))),
+            Err(_) => (None, Some(format!("no response within {TIMEOUT:?}"))),
         };
         let answered = Answered {
             response_code: response.as_ref().map(|response| response.status().as_u16()),
@@ -113,9 +113,11 @@ fn refusal(status: StatusCode) -> Option<String> {
     if status.is_success() {
         None
     } else if status.is_redirection() {
-        Some(format!("answered {code}; redirects are not followed"))
+        Some(format!(
+            "responded with status {code}; redirects are not followed"
+        ))
     } else {
-        Some(format!("answered {code}"))
+        Some(format!("responded with status {code}"))
     }
 }
 

@@ -65,8 +65,9 @@ const SECRET_BYTES: usize = 32;
 /// `INTERNAL` when the operating system provides no random numbers.
 pub fn new_secret() -> Result<String, Failure> {
     let mut bytes = [0; SECRET_BYTES];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::new(Code::Internal, format!("no secret can be made: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::new(Code::Internal, format!("can't generate a secret: {error}"))
+    })?;
     Ok(format!("whsec_{}", BASE64_STANDARD.encode(bytes)))
 }
 
@@ -211,7 +212,7 @@ impl WebhookDispatcher {
             return Ok(0);
         }
         let count = due.len();
-        tracing::info!(count, "{count} webhooks are given up: {DISABLED}");
+        tracing::info!(count, "{count} webhook deliveries failed: {DISABLED}");
         let given_up = due
             .iter()
             .map(|due| finish(&self.engine, &due.delivery, not_sent(DISABLED)));
@@ -221,7 +222,7 @@ impl WebhookDispatcher {
 }
 
 async fn wait_out(error: &StoreError) {
-    tracing::error!(%error, "webhooks wait for the database");
+    tracing::error!(%error, "webhooks are delayed: the database is unavailable");
     time::sleep(PAUSE).await;
 }
 
@@ -264,7 +265,7 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut begu
             tracing::info!(delivery_id = %id, %endpoint_id, latency_ms, "webhook {kind} delivered");
         }
         Some(error) => {
-            tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "webhook {kind} not taken: {error}");
+            tracing::warn!(delivery_id = %id, %endpoint_id, response_code, error, "webhook {kind} failed: {error}");
         }
     }
     finish(&engine, &delivery, answered).await;
@@ -280,6 +281,6 @@ async fn finish(engine: &Engine, delivery: &Delivery, answered: Answered) {
         answered,
     };
     if let Err(error) = engine.finish(finish, Timestamp::now()).await {
-        tracing::warn!(delivery_id = %delivery.id, %error, "what came of a webhook could not be stored; it is sent again");
+        tracing::warn!(delivery_id = %delivery.id, %error, "the result of a webhook delivery could not be stored; the delivery will be repeated");
     }
 }

@@ -63,12 +63,12 @@ impl Resolve for UrlPolicy {
             let found = time::timeout(LOOKUP_TIMEOUT, tokio::net::lookup_host((host.as_str(), 0)));
             let found: Vec<SocketAddr> = match found.await {
                 Ok(found) => found?.collect(),
-                Err(_) => return Err(refused(format!("{host} was not found in time"))),
+                Err(_) => return Err(refused(format!("{host} could not be resolved in time"))),
             };
             let forbidden = found.iter().find(|address| !is_public(address.ip()));
             match forbidden {
                 Some(address) if !guard.allow_private => Err(refused(format!(
-                    "{host} stands for {}, which is not a public address",
+                    "{host} resolves to {}, which is not a public address",
                     address.ip()
                 ))),
                 _ => Ok(Box::new(found.into_iter()) as Addrs),

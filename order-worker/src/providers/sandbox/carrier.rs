@@ -96,7 +96,7 @@ impl SandboxCarrier {
             if let Err(error) = self.move_parcels(&client, &webhook_url, &webhook).await {
                 tracing::warn!(
                     error = format!("{error:#}"),
-                    "the sandbox carrier could not move its parcels"
+                    "the sandbox carrier could not advance its shipments"
                 );
             }
         }
@@ -161,7 +161,7 @@ impl SandboxCarrier {
                     tracing::debug!(
                         order_id,
                         error = format!("{error:#}"),
-                        "the shipper webhook was not taken"
+                        "the shipper webhook failed; trying again"
                     );
                     (stage, Some(next_at + RETRY_MS))
                 }

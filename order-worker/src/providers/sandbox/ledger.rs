@@ -178,12 +178,12 @@ impl Ledger {
         self.changed_payments.insert(key.to_owned());
         let result = match payment.status {
             Status::Asked => Err(PartnerError::Transient(
-                "the provider answered 503".to_owned(),
+                "the payment provider responded with status 503".to_owned(),
             )),
             Status::Declined => Err(declined(method)),
             Status::Voided => Err(PartnerError::Declined {
                 code: "payment_voided".to_owned(),
-                message: "the payment was given up".to_owned(),
+                message: "the payment was voided".to_owned(),
             }),
             Status::Authorized | Status::Captured => Ok(HeldAuthorization {
                 reference: payment.reference.clone(),
@@ -237,7 +237,7 @@ impl Ledger {
         }
         if total > payment.amount {
             return Err(PartnerError::Permanent(format!(
-                "{total} can't be captured: only {} is held",
+                "{total} can't be captured: only {} is authorized",
                 payment.amount
             )));
         }
@@ -261,7 +261,7 @@ impl Ledger {
         let payment = self.payments.get_mut(key);
         let Some(payment) = payment.filter(|payment| payment.status == Status::Captured) else {
             return Err(PartnerError::Permanent(
-                "nothing was captured that could be refunded".to_owned(),
+                "nothing was captured, so nothing can be refunded".to_owned(),
             ));
         };
         if total > payment.captured {
@@ -310,7 +310,7 @@ impl Ledger {
                 tracking_number: parcel.tracking_number.clone(),
             }),
             _ => Err(PartnerError::Permanent(
-                "the parcel was withdrawn".to_owned(),
+                "the label was cancelled".to_owned(),
             )),
         }
     }
@@ -346,7 +346,7 @@ fn movement(payment: &Payment, kind: &'static str, amount: i64) -> LedgerEntry {
 fn declined(method: &str) -> PartnerError {
     let (code, message) = match method {
         "pm_declined" => ("card_declined", "the card was declined"),
-        _ => ("unknown_payment_method", "the payment method is not known"),
+        _ => ("unknown_payment_method", "the payment method is unknown"),
     };
     PartnerError::Declined {
         code: code.to_owned(),

@@ -70,7 +70,7 @@ impl LedgerWriter {
             key: key.to_owned(),
             entry,
         };
-        let gone = || PartnerError::Transient("the sandbox is closed".to_owned());
+        let gone = || PartnerError::Transient("the sandbox has stopped".to_owned());
         self.0.send(call).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -123,8 +123,11 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreErr
         let status = row.text(2)?;
         let payment = Payment {
             reference: row.text(1)?.to_owned(),
-            status: Status::read(status)
-                .ok_or_else(|| StoreError::Corrupt(format!("payment status {status:?}")))?,
+            status: Status::read(status).ok_or_else(|| {
+                StoreError::Corrupt(format!(
+                    "unknown payment status {status:?} in the sandbox's ledger"
+                ))
+            })?,
             amount: row.integer(3)?,
             currency: row.text(4)?.to_owned(),
             captured: row.integer(5)?,

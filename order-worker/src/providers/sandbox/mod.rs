@@ -154,5 +154,5 @@ async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
 
 /// A ledger error as a temporary error of the provider.
 fn away(error: impl Into<StoreError>) -> PartnerError {
-    PartnerError::Transient(format!("the sandbox's ledger: {}", error.into()))
+    PartnerError::Transient(format!("the sandbox's ledger failed: {}", error.into()))
 }

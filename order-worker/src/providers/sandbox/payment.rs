@@ -58,7 +58,7 @@ impl SandboxPayments {
         match payment.method.as_str() {
             "pm_timeout_after_charge" if is_first => {
                 return Err(PartnerError::Transient(
-                    "the provider's answer was lost".to_owned(),
+                    "the payment provider's response was lost".to_owned(),
                 ));
             }
             // The authorization is stored; only the response is delayed.

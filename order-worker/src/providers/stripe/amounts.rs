@@ -73,7 +73,7 @@ fn lists(codes: &str, currency: Currency) -> bool {
 /// The reason why Stripe can't charge or refund the amount.
 pub(super) fn to_stripe(Money { amount, currency }: Money) -> Result<i64, String> {
     let unit = unit(currency)
-        .ok_or_else(|| format!("{currency} is not a currency that Stripe charges"))?;
+        .ok_or_else(|| format!("{currency} is not a currency that Stripe supports"))?;
     let at_stripe = match unit {
         Unit::Same => amount,
         Unit::MultipleOfTen if amount % 10 == 0 => amount,
@@ -97,7 +97,7 @@ pub(super) fn to_stripe(Money { amount, currency }: Money) -> Result<i64, String
     };
     if at_stripe > max {
         return Err(format!(
-            "{amount} minor units of {currency} are more than Stripe charges at once"
+            "{amount} minor units of {currency} exceed the largest amount of a payment with Stripe"
         ));
     }
     Ok(at_stripe)

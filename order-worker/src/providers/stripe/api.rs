@@ -132,9 +132,10 @@ impl ApiError {
     /// The provider error of a call whose rejection is not the customer's fault.
     pub(super) fn permanent(self) -> PartnerError {
         match self {
-            Self::Refused(refusal) => {
-                PartnerError::Permanent(format!("Stripe refused: {}", refusal.message()))
-            }
+            Self::Refused(refusal) => PartnerError::Permanent(format!(
+                "Stripe rejected the request: {}",
+                refusal.message()
+            )),
             Self::Failed(why) => PartnerError::Refused(why),
             Self::Unknown(why) => PartnerError::Transient(why),
         }
@@ -160,7 +161,7 @@ impl Api {
             .timeout(TIMEOUT)
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
-            .context("can't make an HTTP client")?;
+            .context("can't create an HTTP client")?;
         Ok(Self { client, base, key })
     }
 
@@ -250,7 +251,9 @@ impl Api {
                 return Ok(refunds);
             }
         }
-        Err(ApiError::Unknown("too many refunds to count".to_owned()))
+        Err(ApiError::Unknown(
+            "the payment has too many refunds to list".to_owned(),
+        ))
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -275,7 +278,7 @@ impl Api {
             .send()
             .await;
         let mut answer = answer.map_err(|error| {
-            ApiError::Unknown(format!("Stripe did not answer: {}", innermost(&error)))
+            ApiError::Unknown(format!("Stripe did not respond: {}", innermost(&error)))
         })?;
         let status = answer.status();
         let is_repeated = answer
@@ -284,17 +287,20 @@ impl Api {
             .is_some_and(|value| value == "true");
         let mut body = Vec::new();
         let cut = |error: reqwest::Error| {
-            ApiError::Unknown(format!("Stripe's answer broke off: {}", innermost(&error)))
+            ApiError::Unknown(format!(
+                "Stripe's response was interrupted: {}",
+                innermost(&error)
+            ))
         };
         while let Some(chunk) = answer.chunk().await.map_err(cut)? {
             if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(ApiError::Unknown("Stripe's answer has no end".to_owned()).into());
+                return Err(ApiError::Unknown("Stripe's response is too large".to_owned()).into());
             }
             body.extend_from_slice(&chunk);
         }
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| {
-                ApiError::Unknown(format!("Stripe's answer can't be read: {error}")).into()
+                ApiError::Unknown(format!("Stripe's response can't be decoded: {error}")).into()
             });
         }
         Err(Unsuccessful {
@@ -332,7 +338,7 @@ fn refused(status: StatusCode, body: &[u8]) -> ApiError {
             let is_stripes_own = status == StatusCode::INTERNAL_SERVER_ERROR || told.is_some();
             let message = told.and_then(|told| told.error.message).unwrap_or_default();
             let message: String = message.chars().take(200).collect();
-            let why = format!("Stripe answered {} {message}", status.as_u16());
+            let why = format!("Stripe responded with status {} {message}", status.as_u16());
             if status.is_server_error() && is_stripes_own {
                 ApiError::Failed(why)
             } else {

@@ -113,10 +113,10 @@ impl Stripe {
             }
             Authorization::Cancelled => Err(PartnerError::Declined {
                 code: "canceled".to_owned(),
-                message: "the payment was given up".to_owned(),
+                message: "the payment was cancelled".to_owned(),
             }),
             Authorization::Pending => Err(PartnerError::Transient(format!(
-                "the payment is {} at Stripe",
+                "the payment has the status {} at Stripe",
                 intent.status
             ))),
         }
@@ -151,7 +151,7 @@ impl Stripe {
         }
         if intent.status != "requires_capture" {
             return Err(PartnerError::Permanent(format!(
-                "the payment is {} at Stripe and can't be captured",
+                "the payment has the status {} at Stripe and can't be captured",
                 intent.status
             )));
         }
@@ -290,7 +290,7 @@ impl Stripe {
     pub(super) async fn look(&self, payment: &Payment) -> Result<PaymentState, PartnerError> {
         let Some(reference) = &payment.reference else {
             return Err(PartnerError::Permanent(
-                "Stripe was not asked yet".to_owned(),
+                "no payment intent has been created at Stripe yet".to_owned(),
             ));
         };
         let intent = self.find(reference).await?;
@@ -391,7 +391,7 @@ fn held(payment: &Payment) -> Result<Option<&str>, PartnerError> {
         _ if payment.price.amount == 0 => Ok(None),
         Some(reference) => Ok(Some(reference)),
         None => Err(PartnerError::Permanent(
-            "Stripe knows of no payment for this order".to_owned(),
+            "the order has no payment intent at Stripe".to_owned(),
         )),
     }
 }

@@ -121,14 +121,14 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> anyhow::Result<()>
                 }
             }
             Some(_) => bail!(
-                "version {} of the schema was made from another script",
+                "version {} of the schema was made by a different migration script; use the order-worker that made it",
                 migration.version
             ),
             None => {
                 let version = migration.version;
                 apply(&mut transaction, migration)
                     .await
-                    .with_context(|| format!("version {version} of the schema"))?;
+                    .with_context(|| format!("can't apply version {version} of the schema"))?;
                 transaction.commit().await?;
             }
         }

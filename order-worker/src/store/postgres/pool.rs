@@ -156,7 +156,7 @@ impl Pool {
         });
         let connection = connected
             .await
-            .map_err(|_| StoreError::Unavailable("no connection in time".to_owned()))??;
+            .map_err(|_| StoreError::Unavailable(timed_out().to_string()))??;
         Ok((connection, settings))
     }
 
@@ -212,7 +212,7 @@ async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
                 );
             }
             one.execute(raw("COMMIT")).await?;
-            tracing::info!("a connection pooler in transaction mode is in front of PostgreSQL");
+            tracing::info!("PostgreSQL is used through a connection pooler in transaction mode");
         }
         let _ = tokio::join!(one.close(), other.close());
         Ok(mode)

@@ -190,7 +190,7 @@ impl Reader {
 }
 
 fn given_away() -> StoreError {
-    StoreError::Failed("a reader was given away".into())
+    StoreError::Failed("the connection was returned to the pool".into())
 }
 
 impl Drop for Reader {
