@@ -25,7 +25,7 @@ const ALL_PAGES: i32 = -1;
 
 /// Result of a backup.
 #[derive(Debug)]
-pub struct Written {
+pub struct BackupFiles {
     /// The written files and their sizes in bytes.
     pub files: Vec<(PathBuf, u64)>,
 }
@@ -36,7 +36,7 @@ pub struct Written {
 /// # Errors
 /// When the database is a PostgreSQL database, when `file` exists, or when a file can't be read or written.
 /// No incomplete file is left behind.
-pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
+pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<BackupFiles> {
     if is_postgres(database_url) {
         bail!(
             "DATABASE_URL names a PostgreSQL database: back it up with pg_dump or pg_basebackup; \
@@ -55,7 +55,7 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
             to.display()
         );
     }
-    let sources = moment(&pairs[0].0, &pairs[1].0)?;
+    let sources = begin_snapshots(&pairs[0].0, &pairs[1].0)?;
     let mut files: Vec<(PathBuf, u64)> = Vec::new();
     for (source, (from, to)) in sources.iter().zip(&pairs) {
         match copy(source, to) {
@@ -71,20 +71,20 @@ pub fn backup(database_url: &str, file: &Path) -> anyhow::Result<Written> {
         }
     }
     files.reverse();
-    Ok(Written { files })
+    Ok(BackupFiles { files })
 }
 
 /// Opens read transactions on both databases as of the same moment. A payment is written to the ledger before
 /// the order records its result, and an order is stored before the ledger knows of it. So the copies match if
 /// the ledger is not written between the two snapshots: it is locked meanwhile.
-fn moment(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
+fn begin_snapshots(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
     let open = |path: &Path, flags| {
         ensure!(path.exists(), "{} does not exist", path.display());
         Connection::open_with_flags(path, flags)
             .with_context(|| format!("can't open {}", path.display()))
     };
-    let holding = open(ledger, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    holding
+    let ledger_lock = open(ledger, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    ledger_lock
         .execute_batch("BEGIN IMMEDIATE")
         .with_context(|| format!("can't lock {}", ledger.display()))?;
     let begin = |path: &Path| {
@@ -96,16 +96,16 @@ fn moment(ledger: &Path, orders: &Path) -> anyhow::Result<[Connection; 2]> {
         Ok::<_, anyhow::Error>(connection)
     };
     let both = [begin(ledger)?, begin(orders)?];
-    holding.execute_batch("ROLLBACK")?;
+    ledger_lock.execute_batch("ROLLBACK")?;
     Ok(both)
 }
 
 /// Writes a snapshot of `source` to `file` and returns its size. The file appears only when it is complete.
 fn copy(source: &Connection, file: &Path) -> anyhow::Result<u64> {
-    let part = with_suffix(file, ".part");
-    let _ = fs::remove_file(&part);
-    let written = write(source, &part).and_then(|size| {
-        fs::rename(&part, file)?;
+    let partial = with_suffix(file, ".part");
+    let _ = fs::remove_file(&partial);
+    let written = write(source, &partial).and_then(|size| {
+        fs::rename(&partial, file)?;
         if let Some(folder) = file
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
@@ -115,13 +115,13 @@ fn copy(source: &Connection, file: &Path) -> anyhow::Result<u64> {
         Ok(size)
     });
     if written.is_err() {
-        let _ = fs::remove_file(&part);
+        let _ = fs::remove_file(&partial);
     }
     written
 }
 
-fn write(source: &Connection, part: &Path) -> anyhow::Result<u64> {
-    let mut copy = Connection::open(part)?;
+fn write(source: &Connection, partial: &Path) -> anyhow::Result<u64> {
+    let mut copy = Connection::open(partial)?;
     let done = Backup::new(source, &mut copy)?.step(ALL_PAGES)?;
     ensure!(done == StepResult::Done, "the copy is incomplete: {done:?}");
     let check: String = copy.query_one("PRAGMA quick_check", [], |row| row.get(0))?;
@@ -130,7 +130,7 @@ fn write(source: &Connection, part: &Path) -> anyhow::Result<u64> {
         "the integrity check of the copy failed: {check}"
     );
     copy.close().map_err(|(_, error)| error)?;
-    let file = File::open(part)?;
+    let file = File::open(partial)?;
     file.sync_all()?;
     Ok(file.metadata()?.len())
 }

@@ -163,25 +163,25 @@ pub fn database_url(env: &Env) -> anyhow::Result<String> {
 }
 
 /// Minimum of `EVENTS_KEPT_DAYS`: a webhook delivery is retried for a day and needs its event until then.
-const LEAST_EVENTS_KEPT: u32 = 2;
+const MIN_EVENTS_KEPT_DAYS: u32 = 2;
 
 fn retention(env: &Env) -> anyhow::Result<Retention> {
     let events = match env.text("EVENTS_KEPT_DAYS") {
         None => None,
         Some(text) if text == "forever" => None,
-        Some(_) => Some(days(env, "EVENTS_KEPT_DAYS", 0, LEAST_EVENTS_KEPT)?),
+        Some(_) => Some(days(env, "EVENTS_KEPT_DAYS", 0, MIN_EVENTS_KEPT_DAYS)?),
     };
     Ok(Retention {
         events,
-        answers: days(env, "IDEMPOTENCY_KEPT_DAYS", 7, 1)?,
+        idempotency_records: days(env, "IDEMPOTENCY_KEPT_DAYS", 7, 1)?,
         deliveries: days(env, "DELIVERIES_KEPT_DAYS", 30, 1)?,
     })
 }
 
-fn days(env: &Env, name: &str, default: u32, least: u32) -> anyhow::Result<SignedDuration> {
+fn days(env: &Env, name: &str, default: u32, min: u32) -> anyhow::Result<SignedDuration> {
     let days: u32 = env.parsed(name, &default.to_string())?;
-    if !(least..=36_500).contains(&days) {
-        bail!("{name}={days}: must be from {least} to 36500 days");
+    if !(min..=36_500).contains(&days) {
+        bail!("{name}={days}: must be from {min} to 36500 days");
     }
     Ok(SignedDuration::from_hours(24 * i64::from(days)))
 }
@@ -218,7 +218,7 @@ fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {
     let secret = env.webhook_secret("SHIPPER_WEBHOOK_SECRET")?;
     let webhook_url = match env.text("SHIPPER_WEBHOOK_URL") {
         Some(url) => url,
-        None => format!("http://{}/webhooks/shipper", gateway(env)?),
+        None => format!("http://{}/webhooks/shipper", gateway_address(env)?),
     };
     match (delivers, secret) {
         (false, _) => Ok(None),
@@ -234,7 +234,7 @@ fn delivery(env: &Env) -> anyhow::Result<Option<Delivery>> {
 
 /// The address of the gateway on this machine, from `HTTP_ADDR`: both programs are often started with the
 /// same variables.
-fn gateway(env: &Env) -> anyhow::Result<SocketAddr> {
+fn gateway_address(env: &Env) -> anyhow::Result<SocketAddr> {
     let mut address: SocketAddr = env.parsed("HTTP_ADDR", "127.0.0.1:8080")?;
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());

@@ -58,7 +58,7 @@ impl Point {
 /// Aborts the process, as `kill -9` would, if `CRASH_AT` names this point: `POINT`, or `POINT:N` for the Nth
 /// time it is reached.
 #[cfg(debug_assertions)]
-pub fn point(here: Point) {
+pub fn point(reached: Point) {
     use std::sync::{
         LazyLock,
         atomic::{AtomicU32, Ordering},
@@ -70,7 +70,7 @@ pub fn point(here: Point) {
         Some((name.to_owned(), AtomicU32::new(times.parse().unwrap_or(1))))
     });
     if let Some((name, times)) = &*PLAN
-        && name == here.as_str()
+        && name == reached.as_str()
         && times.fetch_sub(1, Ordering::SeqCst) == 1
     {
         eprintln!("order-worker: aborts at {name}, as CRASH_AT says");

@@ -45,7 +45,7 @@ use crate::{
         step::StepKey,
     },
     engine::Engine,
-    retries::{Failed, redrive_all},
+    retries::{FailedSteps, redrive_all},
     steps::{DEAD_LETTER_REASON, message::StepMessage},
     store::{Store, StoreError},
     task,
@@ -56,18 +56,18 @@ const PREFETCH: u16 = 1;
 /// Maximum size of an archived payload.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Maximum number of payload characters that a list shows.
-const SHOWN: usize = 2_000;
+const MAX_LISTED_CHARS: usize = 2_000;
 /// Delay between attempts while the database is unavailable.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Maximum number of times that a readable message returns to its queue after RabbitMQ's delivery limit. Each
 /// time allows twenty more deliveries; a message that crashes its worker every time must end eventually.
 const MAX_RETURNS: u32 = 5;
 /// Header that counts the returns.
-const RETURNED: &str = "returned";
+const RETURN_COUNT_HEADER: &str = "returned";
 /// RabbitMQ's reason for a message that was delivered too often.
 const DELIVERY_LIMIT: &str = "delivery_limit";
 /// Headers that RabbitMQ adds when it redelivers or dead-letters a message.
-const ADDED: [&str; 6] = [
+const BROKER_HEADERS: [&str; 6] = [
     "x-delivery-count",
     "x-acquired-count",
     "x-death",
@@ -106,7 +106,7 @@ pub async fn archive(
     while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
         if let Some(message) = returnable(&delivery) {
             let returned = stop
-                .run_until_cancelled(give_back(&publisher, message))
+                .run_until_cancelled(return_to_queue(&publisher, message))
                 .await;
             if returned.is_none() {
                 return;
@@ -126,7 +126,7 @@ pub async fn archive(
                 .await
             {
                 tracing::error!(%error, "a dead letter could not be archived; trying again");
-                time::sleep(PAUSE).await;
+                time::sleep(RETRY_DELAY).await;
             }
         };
         // If `stop` comes first, the message is not acknowledged and is redelivered.
@@ -145,7 +145,7 @@ pub async fn archive(
 }
 
 /// The reason why a message of the step queue can't be decoded, judged by its message type; `None` if it can.
-fn unreadable(delivery: &Incoming) -> Option<String> {
+fn decoding_error(delivery: &Incoming) -> Option<String> {
     if delivery.kind == ACCEPT_ORDER {
         return AcceptOrder::read(delivery).err().map(|error| error.message);
     }
@@ -156,17 +156,17 @@ fn unreadable(delivery: &Incoming) -> Option<String> {
 /// The message to publish again, if the delivery limit was its only problem.
 fn returnable(delivery: &Incoming) -> Option<Outgoing> {
     let header = |name: &str| delivery.headers.get(name).map(String::as_str);
-    let returned: u32 = header(RETURNED).map_or(Ok(0), str::parse).ok()?;
+    let returned: u32 = header(RETURN_COUNT_HEADER).map_or(Ok(0), str::parse).ok()?;
     let is_returnable = header("x-first-death-reason") == Some(DELIVERY_LIMIT)
         && header("x-first-death-queue") == Some(STEP_QUEUE)
         && returned < MAX_RETURNS
-        && unreadable(delivery).is_none();
+        && decoding_error(delivery).is_none();
     if !is_returnable {
         return None;
     }
     let mut headers = delivery.headers.clone();
-    headers.retain(|name, _| !ADDED.contains(&name.as_str()));
-    headers.insert(RETURNED.to_owned(), (returned + 1).to_string());
+    headers.retain(|name, _| !BROKER_HEADERS.contains(&name.as_str()));
+    headers.insert(RETURN_COUNT_HEADER.to_owned(), (returned + 1).to_string());
     Some(Outgoing {
         kind: Some(delivery.kind.clone()),
         content_type: None,
@@ -181,11 +181,11 @@ fn returnable(delivery: &Incoming) -> Option<Outgoing> {
 }
 
 /// Publishes `message` to the step queue; retries until the broker accepts it.
-async fn give_back(publisher: &Publisher, message: Outgoing) {
+async fn return_to_queue(publisher: &Publisher, message: Outgoing) {
     let messages = [(Target::Queue(STEP_QUEUE), message)];
     while let Some(Err(error)) = publisher.publish(&messages).await.into_iter().next() {
         tracing::warn!(%error, "a message could not be returned to its queue; trying again");
-        time::sleep(PAUSE).await;
+        time::sleep(RETRY_DELAY).await;
     }
 }
 
@@ -193,18 +193,20 @@ fn describe(delivery: &Incoming) -> (String, String, ArchivedMessage) {
     let header = |name: &str| delivery.headers.get(name).cloned();
     let queue = header("x-first-death-queue").unwrap_or_else(|| STEP_QUEUE.to_owned());
     let mut reason = header("x-first-death-reason").unwrap_or_else(|| "rejected".to_owned());
-    if let Some(error) = header(DEAD_LETTER_REASON).or_else(|| unreadable(delivery)) {
+    if let Some(error) = header(DEAD_LETTER_REASON).or_else(|| decoding_error(delivery)) {
         reason = format!("{reason}: {error}");
     }
     let mut headers = delivery.headers.clone();
     headers.retain(|name, _| {
-        !ADDED.contains(&name.as_str()) && name != RETURNED && name != DEAD_LETTER_REASON
+        !BROKER_HEADERS.contains(&name.as_str())
+            && name != RETURN_COUNT_HEADER
+            && name != DEAD_LETTER_REASON
     });
     let is_cut = delivery.body.len() > MAX_BODY_BYTES;
-    let kept = &delivery.body[..delivery.body.len().min(MAX_BODY_BYTES)];
-    let (body, is_base64) = match std::str::from_utf8(kept) {
+    let kept_bytes = &delivery.body[..delivery.body.len().min(MAX_BODY_BYTES)];
+    let (body, is_base64) = match std::str::from_utf8(kept_bytes) {
         Ok(text) => (text.to_owned(), false),
-        Err(_) => (BASE64_STANDARD.encode(kept), true),
+        Err(_) => (BASE64_STANDARD.encode(kept_bytes), true),
     };
     let message = ArchivedMessage {
         kind: delivery.kind.clone(),
@@ -220,7 +222,7 @@ fn describe(delivery: &Incoming) -> (String, String, ArchivedMessage) {
 }
 
 impl ArchivedMessage {
-    fn outgoing(self) -> Result<Outgoing, Failure> {
+    fn into_outgoing(self) -> Result<Outgoing, Failure> {
         if self.is_cut {
             return Err(Failure::invalid_state(format!(
                 "the message was larger than {MAX_BODY_BYTES} bytes; its archived payload is truncated and can't be sent again"
@@ -246,16 +248,16 @@ impl ArchivedMessage {
         })
     }
 
-    /// The representation for operators, with at most [`SHOWN`] characters of the payload.
+    /// The representation for operators, with at most [`MAX_LISTED_CHARS`] characters of the payload.
     pub fn represent(self, queue: String) -> Dead {
-        let is_long = self.body.chars().count() > SHOWN;
+        let is_long = self.body.chars().count() > MAX_LISTED_CHARS;
         Dead::Message {
             queue,
             message_type: self.kind,
             message_id: self.message_id,
             headers: self.headers,
             body: if is_long {
-                self.body.chars().take(SHOWN).collect()
+                self.body.chars().take(MAX_LISTED_CHARS).collect()
             } else {
                 self.body
             },
@@ -274,7 +276,7 @@ pub struct DeadLetters {
 }
 
 /// The kind of dead letter that an id refers to.
-enum Named {
+enum DeadLetterId {
     Step(StepKey),
     Message(Uuid),
 }
@@ -315,7 +317,7 @@ impl DeadLetters {
             caller,
             request,
             deadline,
-            Failed::Dead(self),
+            FailedSteps::Dead(self),
         )
         .await
     }
@@ -323,11 +325,11 @@ impl DeadLetters {
     /// Publishes an archived message to its queue again and deletes it from the archive. `false` if it is not
     /// in the archive any more.
     async fn redrive_message(&self, id: Uuid) -> Result<bool, Failure> {
-        let found = self.store.dead_message(id).await.map_err(away)?;
+        let found = self.store.dead_message(id).await.map_err(store_failure)?;
         let Some((queue, message)) = found else {
             return Ok(false);
         };
-        let messages = [(Target::Queue(&queue), message.outgoing()?)];
+        let messages = [(Target::Queue(&queue), message.into_outgoing()?)];
         let sent = self.publisher.publish(&messages).await;
         if let Some(Err(error)) = sent.into_iter().next() {
             return Err(Failure::new(Code::Unavailable, error.to_string()));
@@ -335,7 +337,10 @@ impl DeadLetters {
         // After a crash at this point the message is still archived and may be redriven again. That is
         // harmless: a step whose message arrives twice is performed once.
         point(Point::AfterRedriven);
-        self.store.remove_dead_message(id).await.map_err(away)?;
+        self.store
+            .remove_dead_message(id)
+            .await
+            .map_err(store_failure)?;
         Ok(true)
     }
 
@@ -359,14 +364,14 @@ impl DeadLetters {
     /// `FORBIDDEN` for storefronts, `NOT_FOUND`, `INVALID_STATE` if its payload was truncated, `UNAVAILABLE`.
     pub async fn redrive(
         &self,
-        asked: CommandContext,
+        context: CommandContext,
         letter: &DeadLetterRef,
     ) -> Result<RpcReply, Failure> {
-        let is_replay = match named(&asked.caller, letter)? {
-            Named::Step(key) => self.decide(asked, Action::RedriveStep(key)).await?,
-            Named::Message(id) => {
+        let is_replay = match parse_dead_letter_id(&context.caller, letter)? {
+            DeadLetterId::Step(key) => self.decide(context, Action::RedriveStep(key)).await?,
+            DeadLetterId::Message(id) => {
                 let redriven = self.redrive_existing_message(id);
-                return task::run(&self.engine, &asked, None, redriven).await;
+                return task::run(&self.engine, &context, None, redriven).await;
             }
         };
         let outcome = Json::of(&json!({"id": letter.id, "status": "redriven"}));
@@ -379,14 +384,14 @@ impl DeadLetters {
     /// `FORBIDDEN` for storefronts, `NOT_FOUND`, `UNAVAILABLE`.
     pub async fn discard(
         &self,
-        asked: CommandContext,
+        context: CommandContext,
         letter: &DeadLetterRef,
     ) -> Result<RpcReply, Failure> {
-        let is_replay = match named(&asked.caller, letter)? {
-            Named::Step(key) => self.decide(asked, Action::DiscardStep(key)).await?,
-            Named::Message(id) => {
+        let is_replay = match parse_dead_letter_id(&context.caller, letter)? {
+            DeadLetterId::Step(key) => self.decide(context, Action::DiscardStep(key)).await?,
+            DeadLetterId::Message(id) => {
                 let discarded = self.discard_message(id);
-                return task::run(&self.engine, &asked, None, discarded).await;
+                return task::run(&self.engine, &context, None, discarded).await;
             }
         };
         let outcome = Json::of(&json!({"id": letter.id, "status": "discarded"}));
@@ -401,16 +406,21 @@ impl DeadLetters {
     }
 
     async fn discard_message(&self, id: Uuid) -> Result<Json, Failure> {
-        if !self.store.remove_dead_message(id).await.map_err(away)? {
+        if !self
+            .store
+            .remove_dead_message(id)
+            .await
+            .map_err(store_failure)?
+        {
             return Err(Failure::not_found("dead letter", id));
         }
         Json::of(&json!({"id": id, "status": "discarded"}))
     }
 
     /// Decides a command; returns whether its result was replayed from the idempotency record.
-    async fn decide(&self, asked: CommandContext, action: Action) -> Result<bool, Failure> {
-        let deadline = asked.deadline;
-        let decided = self.engine.decide(asked.command(action), deadline);
+    async fn decide(&self, context: CommandContext, action: Action) -> Result<bool, Failure> {
+        let deadline = context.deadline;
+        let decided = self.engine.decide(context.command(action), deadline);
         let RpcReply { outcome, is_replay } = decided.await?;
         outcome.map(|_| is_replay)
     }
@@ -442,7 +452,7 @@ impl CommandContext {
 }
 
 /// Parses a step id, `ORDER_ID:STEP`.
-pub(crate) fn step_named(id: &str) -> Option<StepKey> {
+pub(crate) fn parse_step_id(id: &str) -> Option<StepKey> {
     let (order_id, step) = id.split_once(':')?;
     Some(StepKey {
         order_id: order_id.parse().ok()?,
@@ -450,11 +460,14 @@ pub(crate) fn step_named(id: &str) -> Option<StepKey> {
     })
 }
 
-fn named(caller: &Caller, DeadLetterRef { id }: &DeadLetterRef) -> Result<Named, Failure> {
+fn parse_dead_letter_id(
+    caller: &Caller,
+    DeadLetterRef { id }: &DeadLetterRef,
+) -> Result<DeadLetterId, Failure> {
     caller.require_operator()?;
-    let message = || id.parse().ok().map(Named::Message);
-    step_named(id)
-        .map(Named::Step)
+    let message = || id.parse().ok().map(DeadLetterId::Message);
+    parse_step_id(id)
+        .map(DeadLetterId::Step)
         .or_else(message)
         .ok_or_else(|| Failure::not_found("dead letter", id))
 }
@@ -467,7 +480,11 @@ pub(crate) async fn page(
 ) -> Result<Page<DeadLetter>, Failure> {
     let after = cursor.map(read_cursor).transpose()?;
     let letters = store.dead_letters(after.as_ref(), limit + 1).await;
-    Ok(Page::from_rows(letters.map_err(away)?, limit, write_cursor))
+    Ok(Page::from_rows(
+        letters.map_err(store_failure)?,
+        limit,
+        write_cursor,
+    ))
 }
 
 /// Cursor of a dead-letter list: Unix milliseconds and id.
@@ -480,12 +497,12 @@ fn write_cursor(letter: &DeadLetter) -> String {
 fn read_cursor(cursor: &str) -> Result<DeadLetterCursor, Failure> {
     cursor
         .split_once('_')
-        .filter(|(_, id)| step_named(id).is_some() || id.parse::<Uuid>().is_ok())
+        .filter(|(_, id)| parse_step_id(id).is_some() || id.parse::<Uuid>().is_ok())
         .and_then(|(died_at, id)| Some((died_at.parse().ok()?, id.to_owned())))
         .ok_or_else(|| Failure::violation("/cursor", "is not a cursor of this list"))
 }
 
-fn away(error: StoreError) -> Failure {
+fn store_failure(error: StoreError) -> Failure {
     tracing::error!(%error, "the database operation on dead letters failed");
     error.failure()
 }

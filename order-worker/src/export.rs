@@ -1,15 +1,15 @@
 //! `order-worker export`: writes orders or events as JSON lines, in the representation of the API. Rows that
-//! can't be decoded are left out and reported. The database is read page by page (see [`Pages`]), so a slow
+//! can't be decoded are left out and reported. The database is read page by page (see [`ExportPages`]), so a slow
 //! reader holds no transaction open. [`backup`](crate::backup) copies a SQLite database instead.
 
 use std::io::Write;
 
 use serde::Serialize;
 
-use crate::store::{Pages, Unreadable};
+use crate::store::{ExportPages, Unreadable};
 
 /// Rows per query.
-const PAGE: u32 = 500;
+const ROWS_PER_PAGE: u32 = 500;
 
 /// Result of an export.
 #[derive(Debug, Default)]
@@ -33,13 +33,13 @@ pub async fn orders(
     after: i64,
     to: &mut impl Write,
 ) -> anyhow::Result<Exported> {
-    let mut pages = Pages::of_orders(database_url).await?;
+    let mut pages = ExportPages::open_orders(database_url).await?;
     let mut exported = Exported {
         last: after,
         ..Exported::default()
     };
     loop {
-        let orders = pages.orders(exported.last, PAGE).await?;
+        let orders = pages.orders(exported.last, ROWS_PER_PAGE).await?;
         if orders.is_empty() {
             return Ok(exported);
         }
@@ -68,13 +68,13 @@ pub async fn events(
     after: i64,
     to: &mut impl Write,
 ) -> anyhow::Result<Exported> {
-    let mut pages = Pages::of_events(database_url).await?;
+    let mut pages = ExportPages::open_events(database_url).await?;
     let mut exported = Exported {
         last: after,
         ..Exported::default()
     };
     loop {
-        let events = pages.events(exported.last, PAGE).await?;
+        let events = pages.events(exported.last, ROWS_PER_PAGE).await?;
         if events.is_empty() {
             return Ok(exported);
         }

@@ -36,7 +36,7 @@ pub struct Health {
     /// Metrics of this process.
     pub metrics: Metrics,
     /// Access to queue lengths and step durations.
-    pub insight: WorkerStats,
+    pub worker_stats: WorkerStats,
 }
 
 impl Health {
@@ -50,14 +50,14 @@ impl Health {
 pub fn routes(health: Health) -> Router {
     Router::new()
         .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(measured))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(render_metrics))
         .with_state(health)
 }
 
 /// `/metrics`; gauges are measured at the time of the request.
-async fn measured(State(health): State<Health>) -> impl IntoResponse {
-    stats::measure_queues(&health.insight).await;
+async fn render_metrics(State(health): State<Health>) -> impl IntoResponse {
+    stats::measure_queues(&health.worker_stats).await;
     if let Ok(store) = health.store()
         && let Err(error) = stats::measure(&store).await
     {
@@ -67,11 +67,11 @@ async fn measured(State(health): State<Health>) -> impl IntoResponse {
     (content_type, health.metrics.render())
 }
 
-async fn ready(State(health): State<Health>) -> impl IntoResponse {
+async fn readiness(State(health): State<Health>) -> impl IntoResponse {
     let broker = health.brokers.iter().try_for_each(Broker::check);
     let faults: BTreeMap<_, _> = health.brokers.iter().flat_map(Broker::faults).collect();
     let broker = match (broker, faults.first_key_value()) {
-        (Err(away), _) => Err(away.to_string()),
+        (Err(unavailable), _) => Err(unavailable.to_string()),
         (Ok(()), Some((name, reason))) => Err(format!("{name}: {reason}")),
         (Ok(()), None) => Ok(()),
     };
@@ -79,7 +79,7 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
         Ok(store) => store.check().await.map_err(|error| error.to_string()),
         Err(why) => Err(why),
     };
-    let told = match (
+    let status_text = match (
         health.stopping.is_cancelled(),
         broker.is_ok() && database.is_ok(),
     ) {
@@ -87,19 +87,19 @@ async fn ready(State(health): State<Health>) -> impl IntoResponse {
         (false, true) => "ready",
         (false, false) => "not ready",
     };
-    let status = if told == "ready" {
+    let http_status = if status_text == "ready" {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let word = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
+    let describe = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
     let mut body = json!({
-        "status": told,
-        "broker": word(broker),
-        "database": word(database),
+        "status": status_text,
+        "broker": describe(broker),
+        "database": describe(database),
     });
     if !faults.is_empty() {
         body["unavailable"] = json!(faults);
     }
-    (status, Json(body))
+    (http_status, Json(body))
 }

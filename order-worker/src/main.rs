@@ -76,7 +76,7 @@ enum Command {
     /// continues the export.
     Export {
         /// Kind of rows to write
-        what: What,
+        kind: ExportKind,
         /// Write only orders with a higher number, or events with a higher position
         #[arg(long, default_value_t = 0)]
         after: i64,
@@ -94,7 +94,7 @@ enum Command {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum What {
+enum ExportKind {
     Orders,
     Events,
 }
@@ -105,7 +105,7 @@ Exit status:
   1  failure, with the reason on standard error; verify: violations; health: the worker is not ready
   2  invalid command line; verify: the database can't be read completely";
 /// Exit status of `verify` when the database can't be read.
-const UNREADABLE: u8 = 2;
+const EXIT_UNREADABLE: u8 = 2;
 
 fn after_help() -> String {
     format!("{}\n{EXIT_STATUS}", describe(config::ENVIRONMENT))
@@ -115,7 +115,7 @@ fn after_help() -> String {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let failure = match arguments.command {
-        Some(Command::Verify) if !arguments.check_config => ExitCode::from(UNREADABLE),
+        Some(Command::Verify) if !arguments.check_config => ExitCode::from(EXIT_UNREADABLE),
         _ => ExitCode::FAILURE,
     };
     match run(arguments).await {
@@ -181,14 +181,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Export {
-            what,
+            kind,
             after,
             output,
         } => {
             let url = config::database_url(&env)?;
             let unreadable = match output {
-                Some(file) => export_to(&url, what, after, &file).await?,
-                None => export(&url, what, after, &mut io::stdout().lock()).await?,
+                Some(file) => export_to(&url, kind, after, &file).await?,
+                None => export(&url, kind, after, &mut io::stdout().lock()).await?,
             };
             for row in &unreadable {
                 eprintln!("left out, since it can't be decoded: {row}");
@@ -209,34 +209,39 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// Exports to a temporary file and renames it to `file` when it is complete. Returns the rows that can't be
 /// decoded.
-async fn export_to(url: &str, what: What, after: i64, file: &Path) -> anyhow::Result<Vec<String>> {
+async fn export_to(
+    url: &str,
+    kind: ExportKind,
+    after: i64,
+    file: &Path,
+) -> anyhow::Result<Vec<String>> {
     let context = || format!("can't write {}", file.display());
-    let mut part = file.as_os_str().to_owned();
-    part.push(".part");
-    let mut to = File::create(&part).with_context(context)?;
-    let unreadable = match export(url, what, after, &mut to).await {
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(".part");
+    let mut to = File::create(&partial).with_context(context)?;
+    let unreadable = match export(url, kind, after, &mut to).await {
         Ok(unreadable) => unreadable,
         Err(error) => {
-            let _ = fs::remove_file(&part);
+            let _ = fs::remove_file(&partial);
             return Err(error);
         }
     };
     to.sync_all().with_context(context)?;
-    fs::rename(part, file).with_context(context)?;
+    fs::rename(partial, file).with_context(context)?;
     Ok(unreadable)
 }
 
 /// Exports the chosen rows to `to`. Returns the rows that can't be decoded.
 async fn export(
     url: &str,
-    what: What,
+    kind: ExportKind,
     after: i64,
     to: &mut impl Write,
 ) -> anyhow::Result<Vec<String>> {
     let mut to = BufWriter::new(to);
-    let exported = match what {
-        What::Orders => export::orders(url, after, &mut to).await,
-        What::Events => export::events(url, after, &mut to).await,
+    let exported = match kind {
+        ExportKind::Orders => export::orders(url, after, &mut to).await,
+        ExportKind::Events => export::events(url, after, &mut to).await,
     };
     let exported = exported.and_then(|exported| {
         to.flush()?;

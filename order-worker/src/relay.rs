@@ -42,23 +42,23 @@ use crate::{
 };
 
 /// Maximum number of queued batches of steps. Further steps are handed to the sweeper.
-const STEP_BATCHES: usize = 256;
+const MAX_QUEUED_BATCHES: usize = 256;
 /// Maximum number of steps handed to the sweeper. Further steps are sent when their lease ends.
-const SPILLED_STEPS: usize = 20_000;
+const MAX_SPILLED_STEPS: usize = 20_000;
 /// Maximum number of steps that the sweeper sends at once.
-const SWEEP: u32 = 500;
+const SWEEP_LIMIT: u32 = 500;
 /// Interval of the sweeper, and so the resolution of timers.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// Number of messages in the step queue above which the sweeper sends nothing.
-const ENOUGH_WAITING: u32 = 1_000;
+const MAX_QUEUE_DEPTH: u32 = 1_000;
 /// Maximum number of events published at once.
-const EVENTS: u32 = 500;
+const EVENTS_PER_ROUND: u32 = 500;
 /// Events older than this are no longer delayed in favour of requests.
-const LATE: SignedDuration = SignedDuration::from_secs(10);
+const MAX_EVENT_DELAY: SignedDuration = SignedDuration::from_secs(10);
 /// Interval for trying to take over event publishing from another worker.
-const TURN_INTERVAL: Duration = Duration::from_millis(50);
+const LEASE_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Delay between attempts while the broker or the database is unavailable.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Receives committed steps and events from the engine.
 #[derive(Clone)]
@@ -66,19 +66,19 @@ pub struct Outbox {
     steps: mpsc::Sender<Vec<StepRow>>,
     spilled: Arc<Mutex<Vec<StepRow>>>,
     events: Arc<Notify>,
-    news: watch::Sender<()>,
-    rush: Arc<RequestActivity>,
+    new_events: watch::Sender<()>,
+    activity: Arc<RequestActivity>,
 }
 
 impl Outbox {
     /// The recent load, for other background work.
-    pub fn rush(&self) -> Arc<RequestActivity> {
-        Arc::clone(&self.rush)
+    pub fn activity(&self) -> Arc<RequestActivity> {
+        Arc::clone(&self.activity)
     }
 
     /// Records the number of requests and step results in a batch, for the delays of background work.
-    pub fn served(&self, callers: usize, steps: usize) {
-        self.rush.note(callers, steps);
+    pub fn record_batch(&self, callers: usize, steps: usize) {
+        self.activity.record_batch(callers, steps);
     }
 
     /// Hands over due steps for sending.
@@ -89,7 +89,7 @@ impl Outbox {
         // The channel is full because the broker is slow or unavailable: the sweeper sends the steps.
         if let Err(TrySendError::Full(steps)) = self.steps.try_send(steps) {
             let mut spilled = lock(&self.spilled);
-            if spilled.len() < SPILLED_STEPS {
+            if spilled.len() < MAX_SPILLED_STEPS {
                 spilled.extend(steps);
             }
         }
@@ -98,12 +98,12 @@ impl Outbox {
     /// Signals new events.
     pub fn events(&self) {
         self.events.notify_one();
-        self.news.send_replace(());
+        self.new_events.send_replace(());
     }
 
     /// A receiver that is notified of new events of this worker.
-    pub fn news(&self) -> watch::Receiver<()> {
-        self.news.subscribe()
+    pub fn new_events(&self) -> watch::Receiver<()> {
+        self.new_events.subscribe()
     }
 }
 
@@ -112,28 +112,28 @@ pub struct Relay {
     steps: mpsc::Receiver<Vec<StepRow>>,
     spilled: Arc<Mutex<Vec<StepRow>>>,
     events: Arc<Notify>,
-    rush: Arc<RequestActivity>,
+    activity: Arc<RequestActivity>,
 }
 
 /// Creates an outbox and the relay that serves it.
 pub fn outbox() -> (Outbox, Relay) {
-    let (sender, steps) = mpsc::channel(STEP_BATCHES);
+    let (sender, steps) = mpsc::channel(MAX_QUEUED_BATCHES);
     let events = Arc::new(Notify::new());
-    let rush = Arc::new(RequestActivity::new());
+    let activity = Arc::new(RequestActivity::new());
     let spilled = Arc::default();
     (
         Outbox {
             steps: sender,
             spilled: Arc::clone(&spilled),
             events: Arc::clone(&events),
-            news: watch::Sender::new(()),
-            rush: Arc::clone(&rush),
+            new_events: watch::Sender::new(()),
+            activity: Arc::clone(&activity),
         },
         Relay {
             steps,
             spilled,
             events,
-            rush,
+            activity,
         },
     )
 }
@@ -156,13 +156,13 @@ impl Relay {
                 self.spilled,
                 store.clone(),
                 steps,
-                Arc::clone(&self.rush),
+                Arc::clone(&self.activity),
             ),
         );
         spawn(
             tasks,
             stop,
-            publish_events(store.clone(), events, self.events, self.rush),
+            publish_events(store.clone(), events, self.events, self.activity),
         );
         spawn(tasks, stop, sweep(store.clone(), sweeper));
     }
@@ -185,10 +185,10 @@ async fn send_steps(
     spilled: Arc<Mutex<Vec<StepRow>>>,
     store: Store,
     publisher: Arc<Publisher>,
-    rush: Arc<RequestActivity>,
+    activity: Arc<RequestActivity>,
 ) {
     let mut batch = Vec::new();
-    while batches.recv_many(&mut batch, STEP_BATCHES).await > 0 {
+    while batches.recv_many(&mut batch, MAX_QUEUED_BATCHES).await > 0 {
         let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
         let began = Instant::now();
         send(&store, &publisher, &steps).await;
@@ -196,19 +196,19 @@ async fn send_steps(
         if !unsent.is_empty() {
             release(&store, &unsent.iter().collect::<Vec<_>>()).await;
         }
-        if let Some(rest) = rush.rest_of_steps() {
-            rest.after(began.elapsed()).await;
+        if let Some(delay) = activity.steps_delay() {
+            delay.sleep_after(began.elapsed()).await;
         }
     }
 }
 
 async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
-    let (about, messages): (Vec<_>, Vec<_>) = messages(steps)
+    let (step_rows, messages): (Vec<_>, Vec<_>) = messages(steps)
         .map(|(rows, message)| (rows, (Target::Queue(STEP_QUEUE), message)))
         .unzip();
     let results = publisher.publish(&messages).await;
     point(Point::AfterStepSent);
-    let failed: Vec<_> = about
+    let failed: Vec<_> = step_rows
         .iter()
         .zip(results)
         .filter_map(|(rows, result)| Some((rows, result.err()?)))
@@ -235,8 +235,8 @@ fn lock(steps: &Mutex<Vec<StepRow>>) -> std::sync::MutexGuard<'_, Vec<StepRow>> 
 async fn publish_events(
     store: Store,
     publisher: Arc<Publisher>,
-    news: Arc<Notify>,
-    rush: Arc<RequestActivity>,
+    new_events: Arc<Notify>,
+    activity: Arc<RequestActivity>,
 ) {
     loop {
         if publisher.check().is_err() {
@@ -246,16 +246,16 @@ async fn publish_events(
         let began = Instant::now();
         match publish_next(&store, &publisher).await {
             Ok(Published::Some { oldest }) => {
-                let is_late = Timestamp::now().duration_since(oldest) > LATE;
-                if !is_late && let Some(rest) = rush.rest_of_events() {
-                    rest.after(began.elapsed()).await;
+                let is_late = Timestamp::now().duration_since(oldest) > MAX_EVENT_DELAY;
+                if !is_late && let Some(delay) = activity.events_delay() {
+                    delay.sleep_after(began.elapsed()).await;
                 }
             }
             Ok(Published::None) => {
-                let _ = time::timeout(PAUSE, news.notified()).await;
+                let _ = time::timeout(RETRY_DELAY, new_events.notified()).await;
             }
-            Ok(Published::ByAnother) => time::sleep(TURN_INTERVAL).await,
-            Err(error) => wait_out(&error).await,
+            Ok(Published::LeaseHeldElsewhere) => time::sleep(LEASE_RETRY_INTERVAL).await,
+            Err(error) => log_and_pause(&error).await,
         }
     }
 }
@@ -266,16 +266,16 @@ enum Published {
     },
     None,
     /// Another worker publishes events.
-    ByAnother,
+    LeaseHeldElsewhere,
 }
 
 /// Publishes the next events, if this worker holds the lease of the relay.
 async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published, StoreError> {
-    let Some(mut turn) = store.turn(FeedConsumer::Relay).await? else {
-        return Ok(Published::ByAnother);
+    let Some(mut lease) = store.acquire_lease(FeedConsumer::Relay).await? else {
+        return Ok(Published::LeaseHeldElsewhere);
     };
-    let position = turn.position;
-    let events = turn.events(EVENTS).await?.rows;
+    let position = lease.position;
+    let events = lease.events(EVENTS_PER_ROUND).await?.rows;
     let Some(oldest) = events.first().map(|(_, event)| event.time) else {
         return Ok(Published::None);
     };
@@ -295,11 +295,11 @@ async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published,
         .and_then(|last| events.get(last))
         .map_or(position, |(position, _)| *position);
     if reached > position {
-        turn.pass(reached).await?;
+        lease.advance(reached).await?;
     }
     if let Some(Err(error)) = results.get(confirmed) {
         tracing::warn!(%error, "events could not be published; they will be published again");
-        time::sleep(PAUSE).await;
+        time::sleep(RETRY_DELAY).await;
     }
     Ok(Published::Some { oldest })
 }
@@ -328,7 +328,7 @@ async fn sweep(store: Store, publisher: Arc<Publisher>) {
         }
         match sweep_once(&store, &publisher).await {
             Ok(()) => {}
-            Err(error) => wait_out(&error).await,
+            Err(error) => log_and_pause(&error).await,
         }
     }
 }
@@ -342,16 +342,16 @@ async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreErr
     if publisher
         .depth(STEP_QUEUE)
         .await
-        .is_ok_and(|depth| depth < ENOUGH_WAITING)
+        .is_ok_and(|depth| depth < MAX_QUEUE_DEPTH)
     {
-        let steps = store.claim_due_steps(now, SWEEP).await?;
+        let steps = store.claim_due_steps(now, SWEEP_LIMIT).await?;
         tracing::debug!(count = steps.len(), "sending due steps");
         send(store, publisher, &steps).await;
     }
     Ok(())
 }
 
-pub(crate) async fn wait_out(error: &StoreError) {
+pub(crate) async fn log_and_pause(error: &StoreError) {
     tracing::error!(%error, "the database is unavailable; trying again");
-    time::sleep(PAUSE).await;
+    time::sleep(RETRY_DELAY).await;
 }

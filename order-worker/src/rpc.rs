@@ -77,11 +77,11 @@ pub struct Rpc {
     /// Sends replies.
     pub replier: Arc<Replier>,
     /// Notifies of new events.
-    pub news: FeedNotifier,
+    pub new_events: FeedNotifier,
     /// Policy for webhook URLs.
-    pub guard: UrlPolicy,
+    pub url_policy: UrlPolicy,
     /// State of this worker.
-    pub insight: WorkerStats,
+    pub worker_stats: WorkerStats,
     /// Optional features.
     pub modes: Modes,
 }
@@ -325,7 +325,7 @@ impl Rpc {
             Dispatch::Command(Action::UpdateEndpoint(update)) => update.url.as_ref(),
             _ => None,
         };
-        if let Some(Err(why)) = url.map(|url| self.guard.check(url.url())) {
+        if let Some(Err(why)) = url.map(|url| self.url_policy.check(url.url())) {
             return Err(Failure::violation("/url", why));
         }
         Ok(sorted)

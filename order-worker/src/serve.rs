@@ -21,11 +21,11 @@ use crate::{
     dead_letters::{self, DeadLetters},
     engine::Engine,
     health::{self, Health},
-    housekeeping::keep_house,
+    housekeeping::run_maintenance,
     jobs::{Source, orders, warehouse},
     providers::{
         Payments,
-        pages::Pages,
+        pages::ListClient,
         sandbox::{LedgerLocation, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
         stripe::Stripe,
     },
@@ -58,7 +58,7 @@ async fn open(
     let mut reported = String::new();
     loop {
         match try_open(config).await {
-            Err(error) if store::may_pass(&error) => {
+            Err(error) if store::is_temporary(&error) => {
                 let error = format!("{error:#}");
                 if error != reported {
                     tracing::warn!(error, "can't open the database; trying again");
@@ -75,13 +75,13 @@ async fn open(
 async fn try_open(config: &Config) -> anyhow::Result<(Store, LedgerLocation)> {
     let store = Store::open(&config.database_url, config.database_read_url.as_deref()).await?;
     // It is unknown which messages the last process has sent.
-    let late = store.release_leases(Timestamp::now()).await?;
+    let steps_to_resume = store.release_leases(Timestamp::now()).await?;
     let ledger = LedgerLocation::open(&config.database_url)?;
-    tracing::info!(steps_to_resume = late, "the database is open");
+    tracing::info!(steps_to_resume, "the database is open");
     Ok((store, ledger))
 }
 
-fn tell_health(
+fn serve_health(
     listener: TcpListener,
     health: Health,
     tasks: &mut JoinSet<()>,
@@ -107,51 +107,52 @@ fn worker_name() -> String {
 /// from a publishing connection while it blocks it. And an undecodable message, which closes its consumer's
 /// connection, must not affect the other consumers.
 struct Brokers {
-    asking: Broker,
-    stepping: Broker,
-    sending: Broker,
-    burying: Broker,
+    requests: Broker,
+    steps: Broker,
+    publishing: Broker,
+    dead_letters: Broker,
     /// For the first reply to a new reply queue: a malformed queue name closes the connection.
-    trying: Broker,
+    new_reply_queues: Broker,
 }
 
 impl Brokers {
     fn start(url: &str) -> anyhow::Result<Self> {
         Ok(Self {
-            asking: Broker::start(url, "order-worker requests")?,
-            stepping: Broker::start(url, "order-worker steps")?,
-            sending: Broker::start(url, "order-worker sending")?,
-            burying: Broker::start(url, "order-worker dead letters")?,
-            trying: Broker::start(url, "order-worker new reply queues")?,
+            requests: Broker::start(url, "order-worker requests")?,
+            steps: Broker::start(url, "order-worker steps")?,
+            publishing: Broker::start(url, "order-worker sending")?,
+            dead_letters: Broker::start(url, "order-worker dead letters")?,
+            new_reply_queues: Broker::start(url, "order-worker new reply queues")?,
         })
     }
 
     async fn close(self) {
         tokio::join!(
-            self.asking.close(),
-            self.stepping.close(),
-            self.sending.close(),
-            self.burying.close(),
-            self.trying.close()
+            self.requests.close(),
+            self.steps.close(),
+            self.publishing.close(),
+            self.dead_letters.close(),
+            self.new_reply_queues.close()
         );
     }
 }
 
 /// Starts the configured periodic jobs.
-fn follow_lists(
+fn start_jobs(
     (warehouse, import): (Option<Source>, Option<Source>),
     store: &Store,
     engine: &Engine,
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let pages = Pages::new()?;
+    let list_client = ListClient::new()?;
     if let Some(source) = warehouse {
-        let refresh = warehouse::refresh(store.clone(), engine.clone(), pages.clone(), source);
+        let refresh =
+            warehouse::refresh(store.clone(), engine.clone(), list_client.clone(), source);
         spawn(tasks, stop, refresh);
     }
     if let Some(source) = import {
-        let import = orders::import_from(store.clone(), engine.clone(), pages, source);
+        let import = orders::import_from(store.clone(), engine.clone(), list_client, source);
         spawn(tasks, stop, import);
     }
     Ok(())
@@ -159,7 +160,7 @@ fn follow_lists(
 
 /// Waits for requests and steps in progress, within their time limits. The rest is redelivered to another
 /// worker.
-async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: CancellationToken) {
+async fn finish_in_progress(requests: TaskTracker, steps: TaskTracker, give_up: CancellationToken) {
     requests.close();
     steps.close();
     let steps_end = time::timeout(STEPS_STOP_TIMEOUT, steps.wait());
@@ -175,7 +176,7 @@ async fn finish(requests: TaskTracker, steps: TaskTracker, give_up: Cancellation
 }
 
 /// The delivery task of the sandbox carrier.
-fn deliver(
+fn deliver_sandbox_shipments(
     carrier: SandboxCarrier,
     delivery: Delivery,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
@@ -221,23 +222,23 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let brokers = Brokers::start(&config.amqp_url)?;
     tracing::info!(health = %listener.local_addr()?, "order-worker is starting");
 
-    let publisher = Arc::new(Publisher::new(brokers.sending.clone()));
-    let insight = WorkerStats {
+    let publisher = Arc::new(Publisher::new(brokers.publishing.clone()));
+    let worker_stats = WorkerStats {
         publisher: Arc::clone(&publisher),
         latencies: Latencies::default(),
         worker: worker_name(),
     };
     let (opening, store) = watch::channel(Err("the database is being opened".to_owned()));
     let health = Health {
-        brokers: [&brokers.asking, &brokers.stepping, &brokers.sending].map(Clone::clone),
+        brokers: [&brokers.requests, &brokers.steps, &brokers.publishing].map(Clone::clone),
         stopping: stop.clone(),
         store,
         metrics: Metrics::install().context("can't install the metrics recorder")?,
-        insight: insight.clone(),
+        worker_stats: worker_stats.clone(),
     };
     let mut background = JoinSet::new();
     let background_stop = CancellationToken::new();
-    tell_health(listener, health, &mut background, &background_stop);
+    serve_health(listener, health, &mut background, &background_stop);
     let Some(opened) = stop.run_until_cancelled(open(&config, &opening)).await else {
         background_stop.cancel();
         while background.join_next().await.is_some() {}
@@ -257,35 +258,35 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         &mut background,
         &background_stop,
     );
-    let housekeeping = keep_house(store.clone(), config.retention);
+    let housekeeping = run_maintenance(store.clone(), config.retention);
     spawn(&mut background, &background_stop, housekeeping);
-    let news = outbox.news();
-    let counting = stats::count(store.clone(), outbox.news(), outbox.rush());
+    let new_events = outbox.new_events();
+    let counting = stats::count(store.clone(), outbox.new_events(), outbox.activity());
     spawn(&mut background, &background_stop, counting);
     let engine = Engine::start(store.clone(), config.rules, outbox.clone())?;
-    let courier = WebhookDispatcher::new(store.clone(), engine.clone(), sender, outbox);
-    spawn(&mut background, &background_stop, courier.run());
+    let webhook_dispatcher = WebhookDispatcher::new(store.clone(), engine.clone(), sender, outbox);
+    spawn(&mut background, &background_stop, webhook_dispatcher.run());
 
     let lists = (config.warehouse, config.import);
-    follow_lists(lists, &store, &engine, &mut background, &background_stop)?;
+    start_jobs(lists, &store, &engine, &mut background, &background_stop)?;
 
     let carrier = SandboxCarrier::new(sandbox.clone(), config.delivery.is_some());
     if let Some(delivery) = config.delivery {
-        let delivering = deliver(carrier.clone(), delivery)?;
+        let delivering = deliver_sandbox_shipments(carrier.clone(), delivery)?;
         spawn(&mut background, &background_stop, delivering);
     }
-    let probing = publisher::probe(brokers.sending.clone());
+    let probing = publisher::probe(brokers.publishing.clone());
     spawn(&mut background, &background_stop, probing);
-    let (in_hand, steps_in_hand) = (TaskTracker::new(), TaskTracker::new());
+    let (requests_in_progress, steps_in_progress) = (TaskTracker::new(), TaskTracker::new());
     let give_up = CancellationToken::new();
     let archiving = dead_letters::archive(
         store.clone(),
-        brokers.burying.clone(),
+        brokers.dead_letters.clone(),
         Arc::clone(&publisher),
         stop.clone(),
     );
     background.spawn(archiving);
-    let latencies = insight.latencies.clone();
+    let latencies = worker_stats.latencies.clone();
     let dead_letters = DeadLetters::new(store.clone(), engine.clone(), Arc::clone(&publisher));
     let retries = Retries::new(store.clone(), engine.clone());
     let rpc = Rpc {
@@ -294,12 +295,12 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         dead_letters,
         retries,
         replier: Arc::new(Replier::new(
-            brokers.sending.clone(),
-            brokers.trying.clone(),
+            brokers.publishing.clone(),
+            brokers.new_reply_queues.clone(),
         )),
-        news: FeedNotifier::new(news, stop.clone()),
-        guard: config.webhooks,
-        insight,
+        new_events: FeedNotifier::new(new_events, stop.clone()),
+        url_policy: config.webhooks,
+        worker_stats,
         modes: Modes {
             demo: config.demo.then(|| sandbox.clone()),
             debug: config.debug,
@@ -320,17 +321,21 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
         latencies,
     );
     tokio::join!(
-        rpc.run(brokers.asking.clone(), in_hand.clone(), stop.clone()),
+        rpc.run(
+            brokers.requests.clone(),
+            requests_in_progress.clone(),
+            stop.clone()
+        ),
         steps.run(
-            brokers.stepping.clone(),
-            steps_in_hand.clone(),
+            brokers.steps.clone(),
+            steps_in_progress.clone(),
             stop.clone(),
             give_up.clone()
         ),
     );
 
     // Shutdown: no more requests and steps are accepted.
-    finish(in_hand, steps_in_hand, give_up).await;
+    finish_in_progress(requests_in_progress, steps_in_progress, give_up).await;
     background_stop.cancel();
     while background.join_next().await.is_some() {}
     close(engine, brokers, store).await?;

@@ -30,43 +30,51 @@ use crate::{
 };
 
 /// Maximum number of events counted at once.
-const EVENTS: u32 = 2_000;
+const EVENTS_PER_ROUND: u32 = 2_000;
 /// Maximum number of uncounted events that a reply includes.
-pub const TOLD_EVENTS: u32 = 1_000;
+pub const MAX_UNCOUNTED_EVENTS: u32 = 1_000;
 /// Minimum interval between rounds, unless there are more events.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Interval for checking for events of other workers.
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
-/// After a round, counting pauses for this multiple of the time it worked; for [`RUSH_REST`] under load.
-const REST: u32 = 4;
-const RUSH_REST: u32 = 40;
+/// After a round, counting pauses for this multiple of the time it worked; for [`BUSY_PAUSE_FACTOR`] under load.
+const PAUSE_FACTOR: u32 = 4;
+const BUSY_PAUSE_FACTOR: u32 = 40;
 /// Events older than this are no longer delayed in favour of requests.
-const LATE: SignedDuration = SignedDuration::from_secs(30);
+const MAX_EVENT_DELAY: SignedDuration = SignedDuration::from_secs(30);
 /// Delay while the database is unavailable.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Number of recent durations kept per kind of step.
-const KEPT: usize = 1_000;
+const MAX_DURATIONS: usize = 1_000;
 
 /// Counts events until the future is dropped.
-pub async fn count(store: Store, mut news: watch::Receiver<()>, rush: Arc<RequestActivity>) {
+pub async fn count(
+    store: Store,
+    mut new_events: watch::Receiver<()>,
+    activity: Arc<RequestActivity>,
+) {
     loop {
         let began = Instant::now();
-        match store.count_events(EVENTS).await {
+        match store.count_events(EVENTS_PER_ROUND).await {
             // There are more events; the pause leaves time for other work.
-            Ok(Counting { passed, until }) if passed.has_more => {
-                let is_late =
-                    until.is_some_and(|until| Timestamp::now().duration_since(until) > LATE);
-                let makes_way = rush.is_on() && !is_late;
-                let times = if makes_way { RUSH_REST } else { REST };
-                time::sleep(began.elapsed() * times).await;
+            Ok(Counting { progress, until }) if progress.has_more => {
+                let is_late = until
+                    .is_some_and(|until| Timestamp::now().duration_since(until) > MAX_EVENT_DELAY);
+                let is_delayed = activity.expects_requests() && !is_late;
+                let factor = if is_delayed {
+                    BUSY_PAUSE_FACTOR
+                } else {
+                    PAUSE_FACTOR
+                };
+                time::sleep(began.elapsed() * factor).await;
             }
             Ok(_) => {
                 time::sleep(INTERVAL).await;
-                let _ = time::timeout(IDLE_INTERVAL, news.changed()).await;
+                let _ = time::timeout(IDLE_INTERVAL, new_events.changed()).await;
             }
             Err(error) => {
                 tracing::debug!(%error, "events could not be counted: the database is unavailable; trying again");
-                time::sleep(PAUSE).await;
+                time::sleep(RETRY_DELAY).await;
             }
         }
     }
@@ -85,10 +93,10 @@ pub struct WorkerStats {
 
 /// Recent durations of steps in this process; clones share them.
 #[derive(Clone, Default)]
-pub struct Latencies(Arc<Mutex<HashMap<&'static str, Kept>>>);
+pub struct Latencies(Arc<Mutex<HashMap<&'static str, StepDurations>>>);
 
 #[derive(Default)]
-struct Kept {
+struct StepDurations {
     done: u64,
     failed: u64,
     ms: VecDeque<u64>,
@@ -96,40 +104,42 @@ struct Kept {
 
 impl Latencies {
     /// Records an attempt of a step that was due at `due_at` and has ended now.
-    pub fn note(&self, kind: &'static str, due_at: Timestamp, is_failed: bool) {
+    pub fn record(&self, kind: &'static str, due_at: Timestamp, is_failed: bool) {
         let took = Timestamp::now().duration_since(due_at).as_millis();
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = kept.entry(kind).or_default();
+        let mut durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let durations = durations.entry(kind).or_default();
         if is_failed {
-            kept.failed += 1;
+            durations.failed += 1;
             return;
         }
-        kept.done += 1;
-        if kept.ms.len() >= KEPT {
-            kept.ms.pop_front();
+        durations.done += 1;
+        if durations.ms.len() >= MAX_DURATIONS {
+            durations.ms.pop_front();
         }
-        kept.ms.push_back(u64::try_from(took).unwrap_or_default());
+        durations
+            .ms
+            .push_back(u64::try_from(took).unwrap_or_default());
     }
 
-    fn tell(&self) -> BTreeMap<String, StepStats> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let tell = |(kind, kept): (&&str, &Kept)| {
-            let mut ms: Vec<u64> = kept.ms.iter().copied().collect();
+    fn summarize(&self) -> BTreeMap<String, StepStats> {
+        let durations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let summarize = |(kind, durations): (&&str, &StepDurations)| {
+            let mut ms: Vec<u64> = durations.ms.iter().copied().collect();
             ms.sort_unstable();
             let below = |percent: usize| {
                 let index = (ms.len() * percent / 100).min(ms.len().saturating_sub(1));
                 ms.get(index).copied().unwrap_or_default()
             };
-            let told = StepStats {
-                done: kept.done,
-                failed: kept.failed,
+            let summary = StepStats {
+                done: durations.done,
+                failed: durations.failed,
                 p50_ms: below(50),
                 p90_ms: below(90),
                 p99_ms: below(99),
             };
-            ((*kind).to_owned(), told)
+            ((*kind).to_owned(), summary)
         };
-        kept.iter().map(tell).collect()
+        durations.iter().map(summarize).collect()
     }
 }
 
@@ -137,35 +147,35 @@ impl Latencies {
 ///
 /// # Errors
 /// When the database is unavailable.
-pub async fn system(store: &Store, insight: &WorkerStats) -> Result<SystemStats, StoreError> {
+pub async fn system(store: &Store, worker_stats: &WorkerStats) -> Result<SystemStats, StoreError> {
     let backlog = store.backlog(Timestamp::now()).await?;
     let (mut queues, mut workers) = (BTreeMap::new(), None);
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        let told = insight.publisher.queue(queue).await.ok();
-        queues.insert(queue.to_owned(), told.map(|(messages, _)| messages));
+        let state = worker_stats.publisher.queue(queue).await.ok();
+        queues.insert(queue.to_owned(), state.map(|(messages, _)| messages));
         if queue == REQUEST_QUEUE {
-            workers = told.map(|(_, consumers)| consumers);
+            workers = state.map(|(_, consumers)| consumers);
         }
     }
     Ok(SystemStats {
         workers,
-        worker: insight.worker.clone(),
+        worker: worker_stats.worker.clone(),
         queues,
         due_steps: backlog.due_steps,
         oldest_due_at: backlog.oldest_due_at,
         dead_letters: backlog.dead_letters,
         retries: backlog.retries,
         outbox_lag: backlog.outbox_lag,
-        steps: insight.latencies.tell(),
+        steps: worker_stats.latencies.summarize(),
         warehouse: store.job(warehouse::NAME).await?,
         import: store.job(orders::NAME).await?,
     })
 }
 
 /// Sets the gauges of queue lengths. They keep their last values while the broker is unavailable.
-pub async fn measure_queues(insight: &WorkerStats) {
+pub async fn measure_queues(worker_stats: &WorkerStats) {
     for queue in [REQUEST_QUEUE, STEP_QUEUE, DEAD_LETTER_QUEUE] {
-        if let Ok((messages, consumers)) = insight.publisher.queue(queue).await {
+        if let Ok((messages, consumers)) = worker_stats.publisher.queue(queue).await {
             metrics::gauge!("queue_messages", "queue" => queue).set(f64::from(messages));
             metrics::gauge!("queue_consumers", "queue" => queue).set(f64::from(consumers));
         }
@@ -188,11 +198,11 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
         ("steps_to_retry", backlog.retries),
         ("outbox_lag_events", backlog.outbox_lag),
     ] {
-        metrics::gauge!(name).set(float(value));
+        metrics::gauge!(name).set(to_f64(value));
     }
-    let (figures, _) = store.figures(None, 0, TOLD_EVENTS).await?;
+    let (figures, _) = store.figures(None, 0, MAX_UNCOUNTED_EVENTS).await?;
     for (status, count) in add_up(&figures, 0, 0, 0).orders.by_status {
-        metrics::gauge!("orders", "status" => status).set(float(count));
+        metrics::gauge!("orders", "status" => status).set(to_f64(count));
     }
     Ok(())
 }
@@ -202,7 +212,7 @@ pub async fn measure(store: &Store) -> Result<(), StoreError> {
     clippy::cast_precision_loss,
     reason = "no installation has that many orders"
 )]
-fn float(count: i64) -> f64 {
+fn to_f64(count: i64) -> f64 {
     count as f64
 }
 
@@ -229,7 +239,7 @@ pub fn add_up(figures: &[Figure], first: i64, days: u32, position: i64) -> Stats
             processing: of("processing"),
             shipped: of("shipped"),
             delivered: of("delivered"),
-            cancelled: under(&figures, "cancelled.")
+            cancelled: with_prefix(&figures, "cancelled.")
                 .map(|(_, amount)| amount)
                 .sum(),
             revenue: revenue(&figures),
@@ -248,7 +258,7 @@ fn orders(all: &BTreeMap<&str, i64>) -> OrderCounts {
     let of = |name: &str| all.get(name).copied().unwrap_or_default();
     let cancelled_from = |status: OrderStatus| -> i64 {
         let prefix = format!("cancelled.{}.", status.as_str());
-        under(all, &prefix).map(|(_, amount)| amount).sum()
+        with_prefix(all, &prefix).map(|(_, amount)| amount).sum()
     };
     let from_pending = cancelled_from(OrderStatus::Pending);
     let from_processing = cancelled_from(OrderStatus::Processing);
@@ -267,8 +277,8 @@ fn orders(all: &BTreeMap<&str, i64>) -> OrderCounts {
     let mut reasons: BTreeMap<String, i64> = BTreeMap::new();
     for reason in CancelReason::ALL {
         let suffix = format!(".{}", reason.as_str());
-        let those = under(all, "cancelled.").filter(|(name, _)| name.ends_with(&suffix));
-        let count: i64 = those.map(|(_, amount)| amount).sum();
+        let matching = with_prefix(all, "cancelled.").filter(|(name, _)| name.ends_with(&suffix));
+        let count: i64 = matching.map(|(_, amount)| amount).sum();
         if count > 0 {
             reasons.insert(reason.as_str().to_owned(), count);
         }
@@ -286,7 +296,7 @@ fn orders(all: &BTreeMap<&str, i64>) -> OrderCounts {
     }
 }
 
-fn under<'a>(
+fn with_prefix<'a>(
     figures: &'a BTreeMap<&str, i64>,
     prefix: &'a str,
 ) -> impl Iterator<Item = (&'a str, i64)> {
@@ -297,10 +307,10 @@ fn under<'a>(
 
 fn revenue(figures: &BTreeMap<&str, i64>) -> Vec<Revenue> {
     let mut by_currency: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
-    for (currency, amount) in under(figures, "captured.") {
+    for (currency, amount) in with_prefix(figures, "captured.") {
         by_currency.entry(currency).or_default().0 += amount;
     }
-    for (currency, amount) in under(figures, "refunded.") {
+    for (currency, amount) in with_prefix(figures, "refunded.") {
         by_currency.entry(currency).or_default().1 += amount;
     }
     let revenue = by_currency.into_iter();

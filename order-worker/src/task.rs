@@ -5,7 +5,7 @@
 //! An interrupted task has no recorded result. The client repeats the request with the same key, and the task
 //! runs again; every task is safe to repeat.
 
-use shared::outcome::{Code, Failure, Json, Told};
+use shared::outcome::{Code, Failure, Json, RpcReply};
 
 use crate::{
     dead_letters::CommandContext,
@@ -20,25 +20,25 @@ use crate::{
 /// `UNAVAILABLE` and `TIMEOUT` when the engine could not decide; the task may have been executed.
 pub(crate) async fn run(
     engine: &Engine,
-    asking: &CommandContext,
+    context: &CommandContext,
     target: Option<Answer>,
     task: impl Future<Output = Result<Json, Failure>>,
-) -> Result<Told, Failure> {
-    let key = asking.idempotency.as_ref();
+) -> Result<RpcReply, Failure> {
+    let key = context.idempotency.as_ref();
     let key = key.filter(|key| key.trust == Trust::Client);
-    if key.is_none() && asking.if_match.is_none() {
+    if key.is_none() && context.if_match.is_none() {
         return Ok(task.await.into());
     }
     let command = |if_match, action| Command::Request {
-        caller: asking.caller.clone(),
+        caller: context.caller.clone(),
         idempotency: key.cloned(),
         if_match,
         action,
     };
-    let begin = command(asking.if_match.clone(), Action::BeginTask { target });
-    let begun = engine.decide(begin, asking.deadline).await?;
-    if begun.is_replay || begun.outcome.is_err() {
-        return Ok(begun);
+    let begin = command(context.if_match.clone(), Action::BeginTask { target });
+    let start = engine.decide(begin, context.deadline).await?;
+    if start.is_replay || start.outcome.is_err() {
+        return Ok(start);
     }
     let outcome = task.await;
     let is_undecided = matches!(
@@ -52,5 +52,5 @@ pub(crate) async fn run(
         return Ok(outcome.into());
     }
     let end = command(None, Action::EndTask { outcome });
-    Ok(engine.decide(end, asking.deadline).await?)
+    Ok(engine.decide(end, context.deadline).await?)
 }

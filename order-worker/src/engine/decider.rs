@@ -162,7 +162,7 @@ impl Decider {
         let is_caller =
             |submission: &&Submission| matches!(submission.command, Command::Request { .. });
         let callers = batch.iter().filter(is_caller).count();
-        self.outbox.served(callers, batch.len() - callers);
+        self.outbox.record_batch(callers, batch.len() - callers);
         self.outbox.steps(steps);
         if has_events {
             self.outbox.events();

@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::mpsc, time};
 
 use super::{MAX_BATCH, submission::Submission};
-use crate::priority::{CROWD, RequestActivity};
+use crate::priority::{HIGH_LOAD, RequestActivity};
 
 /// Under load, one step result is decided per this many requests…
 const CALLERS_A_STEP: usize = 16;
@@ -34,7 +34,7 @@ pub(super) struct Intake {
     steps: mpsc::Receiver<Submission>,
     /// Whether step results are overdue and are treated like requests.
     is_late: bool,
-    rush: Arc<RequestActivity>,
+    activity: Arc<RequestActivity>,
     /// Whether the last batch had many requests.
     was_crowd: bool,
     /// Number of requests since the last step results.
@@ -46,7 +46,7 @@ impl Intake {
         callers: mpsc::UnboundedReceiver<Vec<Submission>>,
         waiting: Arc<AtomicUsize>,
         steps: mpsc::Receiver<Submission>,
-        rush: Arc<RequestActivity>,
+        activity: Arc<RequestActivity>,
     ) -> Self {
         Self {
             callers,
@@ -54,7 +54,7 @@ impl Intake {
             waiting,
             steps,
             is_late: false,
-            rush,
+            activity,
             was_crowd: false,
             since_steps: 0,
         }
@@ -106,15 +106,15 @@ impl Intake {
     /// Number of step results that may join this many requests.
     fn share_of_steps(&mut self, callers: usize) -> usize {
         if callers > 0 {
-            self.was_crowd = callers >= CROWD;
+            self.was_crowd = callers >= HIGH_LOAD;
         }
         let (share, since_steps) = match callers {
             _ if self.is_late => (MAX_BATCH, 0),
             0 if self.is_crowded() => (0, self.since_steps),
-            0 if self.rush.is_on() => (STEPS_BETWEEN_A_FEW, 0),
+            0 if self.activity.expects_requests() => (STEPS_BETWEEN_A_FEW, 0),
             0 => (MAX_BATCH, 0),
-            few if few < CROWD && self.since_steps == 0 => (0, few),
-            few if few < CROWD => (STEPS_BETWEEN_A_FEW, 0),
+            few if few < HIGH_LOAD && self.since_steps == 0 => (0, few),
+            few if few < HIGH_LOAD => (STEPS_BETWEEN_A_FEW, 0),
             crowd => match self.since_steps + crowd {
                 since if since < STEPS_BEHIND_A_CROWD * CALLERS_A_STEP => (0, since),
                 since => (since / CALLERS_A_STEP, 0),
@@ -126,7 +126,7 @@ impl Intake {
 
     /// Whether there were many requests a moment ago.
     fn is_crowded(&self) -> bool {
-        self.was_crowd && self.rush.is_on()
+        self.was_crowd && self.activity.expects_requests()
     }
 }
 
@@ -157,8 +157,8 @@ mod tests {
         for _ in 0..waiting_steps {
             assert!(steps.try_send(submission()).is_ok());
         }
-        let rush = outbox().0.rush();
-        let intake = Intake::new(received, Arc::default(), results, rush);
+        let activity = outbox().0.activity();
+        let intake = Intake::new(received, Arc::default(), results, activity);
         (intake, callers, steps)
     }
 

@@ -100,7 +100,7 @@ impl Engine {
         let (results, steps) = mpsc::channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
         let pace_us = Arc::new(AtomicU64::new(0));
-        let intake = Intake::new(callers, Arc::clone(&waiting), steps, outbox.rush());
+        let intake = Intake::new(callers, Arc::clone(&waiting), steps, outbox.activity());
         let decider = Decider::new(store, rules, outbox, Arc::clone(&pace_us));
         let (running, ended) = watch::channel(());
         dedicated_thread::spawn("engine", async move {

@@ -20,7 +20,7 @@ use tokio::time;
 use uuid::Uuid;
 
 use crate::{
-    providers::pages::{Fetched, Pages, Row},
+    providers::pages::{Fetched, ListClient, Row},
     store::{Store, StoreError},
 };
 
@@ -31,7 +31,7 @@ const LEASE: SignedDuration = SignedDuration::from_mins(2);
 /// Maximum number of pages in a list.
 const MAX_PAGES: usize = 100_000;
 /// Maximum number of invalid rows, and of conflicts, that a report lists.
-const MAX_NAMED: usize = 100;
+const MAX_LISTED_ROWS: usize = 100;
 
 /// Source of a job, and its interval.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ pub struct Skipped {
 impl Report {
     fn skip(&mut self, row: usize, detail: String) {
         self.skipped_count += 1;
-        if self.skipped.len() < MAX_NAMED {
+        if self.skipped.len() < MAX_LISTED_ROWS {
             self.skipped.push(Skipped {
                 page: self.pages,
                 row: row as u64 + 1,
@@ -94,7 +94,7 @@ impl Report {
 
     fn conflict(&mut self, what: Value) {
         self.conflict_count += 1;
-        if self.conflicts.len() < MAX_NAMED {
+        if self.conflicts.len() < MAX_LISTED_ROWS {
             self.conflicts.push(what);
         }
     }
@@ -102,7 +102,7 @@ impl Report {
 
 /// Stored state of a job.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct State {
+struct JobState {
     /// `ETag` of the first page, if that page was the whole list and all rows were applied.
     #[serde(default)]
     etag: Option<String>,
@@ -122,7 +122,7 @@ trait Job: Send + Sync {
     ///
     /// # Errors
     /// A message, when the run can't continue.
-    fn take(
+    fn apply_rows(
         &self,
         rows: Vec<Row>,
         report: &mut Report,
@@ -130,7 +130,7 @@ trait Job: Send + Sync {
 }
 
 /// Runs `job` whenever it is due.
-async fn run<J: Job>(job: J, store: Store, pages: Pages, source: Source) {
+async fn run<J: Job>(job: J, store: Store, list_client: ListClient, source: Source) {
     loop {
         time::sleep(INTERVAL).await;
         let claimed = store.claim_job(J::NAME, Timestamp::now(), LEASE).await;
@@ -142,54 +142,54 @@ async fn run<J: Job>(job: J, store: Store, pages: Pages, source: Source) {
                 continue;
             }
         };
-        if let Err(error) = round(&job, &store, &pages, &source, state).await {
+        if let Err(error) = run_once(&job, &store, &list_client, &source, state).await {
             tracing::warn!(%error, job = J::NAME, "the state of a job could not be stored");
         }
     }
 }
 
-async fn round<J: Job>(
+async fn run_once<J: Job>(
     job: &J,
     store: &Store,
-    pages: &Pages,
+    list_client: &ListClient,
     source: &Source,
-    mut state: State,
+    mut state: JobState,
 ) -> Result<(), StoreError> {
     state.report = Report {
         started_at: Some(Timestamp::now()),
         ..Report::default()
     };
-    let known = state.etag.take();
-    let read = read(job, store, pages, source, known, &mut state).await?;
+    let known_etag = state.etag.take();
+    let result = read_list(job, store, list_client, source, known_etag, &mut state).await?;
     let now = Timestamp::now();
     state.report.finished_at = Some(now);
-    match read {
+    match result {
         Ok(()) => state.succeeded_at = Some(now),
         Err(error) => state.report.error = Some(error),
     }
-    tell(J::NAME, &state.report);
+    log_report(J::NAME, &state.report);
     store.keep_job(J::NAME, now + source.every, &state).await
 }
 
 /// Reads and applies the complete list, unless it has not changed.
-async fn read<J: Job>(
+async fn read_list<J: Job>(
     job: &J,
     store: &Store,
-    pages: &Pages,
+    list_client: &ListClient,
     source: &Source,
-    known: Option<String>,
-    state: &mut State,
+    known_etag: Option<String>,
+    state: &mut JobState,
 ) -> Result<Result<(), String>, StoreError> {
     let (mut next, mut seen) = (Some(source.url.clone()), HashSet::new());
     let mut first_etag = None;
     while let Some(url) = next {
         let is_first = seen.is_empty();
-        let condition = known.as_deref().filter(|_| is_first);
-        let page = match pages.fetch(&url, condition).await {
+        let condition = known_etag.as_deref().filter(|_| is_first);
+        let page = match list_client.fetch(&url, condition).await {
             Ok(Fetched::Page(page)) => page,
             Ok(Fetched::Unchanged) => {
                 state.report.is_unchanged = true;
-                state.etag = known;
+                state.etag = known_etag;
                 return Ok(Ok(()));
             }
             Err(error) => return Ok(Err(format!("page {}: {error}", seen.len() + 1))),
@@ -199,7 +199,7 @@ async fn read<J: Job>(
         }
         state.report.pages += 1;
         state.report.rows += page.rows.len() as u64;
-        if let Err(error) = job.take(page.rows, &mut state.report).await {
+        if let Err(error) = job.apply_rows(page.rows, &mut state.report).await {
             return Ok(Err(error));
         }
         let lease = Timestamp::now() + LEASE;
@@ -223,7 +223,7 @@ async fn read<J: Job>(
     Ok(Ok(()))
 }
 
-fn tell(job: &str, report: &Report) {
+fn log_report(job: &str, report: &Report) {
     let Report {
         pages,
         rows,

@@ -19,7 +19,7 @@ use crate::domain::{command::StepResult, payment::PaymentState};
 
 /// Reasons why a call to a payment provider or carrier failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PartnerError {
+pub enum ProviderError {
     /// The payment was declined.
     #[error("{message}")]
     Declined {
@@ -35,7 +35,7 @@ pub enum PartnerError {
     /// The provider answered with an error that may disappear later. It may return the same response for the
     /// same idempotency key again, so the next attempt uses a new key.
     #[error("{0}")]
-    Refused(String),
+    RetryWithNewKey(String),
     /// The call can't succeed, now or later.
     #[error("{0}")]
     Permanent(String),
@@ -63,7 +63,7 @@ pub struct Payment {
     /// Minor units that are known to be refunded.
     pub refunded: i64,
     /// Number of error responses of the provider to this step; each one requires a new idempotency key.
-    pub answered: u32,
+    pub error_responses: u32,
 }
 
 /// All payment providers. An order stays with the provider with which it was created.
@@ -95,8 +95,8 @@ impl Payments {
     /// Authorizes the total of the order: `Authorized`, or the action that the customer has to take first.
     ///
     /// # Errors
-    /// [`PartnerError`]; `Declined` when the payment was declined.
-    pub async fn authorize(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
+    /// [`ProviderError`]; `Declined` when the payment was declined.
+    pub async fn authorize(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.authorize(payment).await,
             Provider::Stripe(stripe) => stripe.authorize(payment).await,
@@ -114,7 +114,7 @@ impl Payments {
         payment: &Payment,
         total: i64,
         is_last: bool,
-    ) -> Result<StepResult, PartnerError> {
+    ) -> Result<StepResult, ProviderError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.capture(&payment.key, total, is_last).await,
             Provider::Stripe(stripe) => stripe.capture(payment, total, is_last).await,
@@ -126,7 +126,7 @@ impl Payments {
     ///
     /// # Errors
     /// `Transient` when the outcome is unknown.
-    pub async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
+    pub async fn void(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => sandbox.void(&payment.key).await,
             Provider::Stripe(stripe) => stripe.void(payment).await,
@@ -139,7 +139,7 @@ impl Payments {
     ///
     /// # Errors
     /// `Permanent` when less was captured, `Transient` when the outcome is unknown.
-    pub async fn refund(&self, payment: &Payment, total: i64) -> Result<StepResult, PartnerError> {
+    pub async fn refund(&self, payment: &Payment, total: i64) -> Result<StepResult, ProviderError> {
         match self.of(payment)? {
             Provider::Sandbox(sandbox) => {
                 let amount = sandbox.refund(&payment.key, total).await?;
@@ -153,18 +153,18 @@ impl Payments {
     ///
     /// # Errors
     /// `Permanent` when the provider has no such payment.
-    pub async fn look(&self, payment: &Payment) -> Result<PaymentState, PartnerError> {
+    pub async fn payment_state(&self, payment: &Payment) -> Result<PaymentState, ProviderError> {
         match self.of(payment)? {
-            Provider::Sandbox(sandbox) => sandbox.look(&payment.key).await,
-            Provider::Stripe(stripe) => stripe.look(payment).await,
+            Provider::Sandbox(sandbox) => sandbox.payment_state(&payment.key).await,
+            Provider::Stripe(stripe) => stripe.payment_state(payment).await,
         }
     }
 
-    fn of(&self, payment: &Payment) -> Result<Provider<'_>, PartnerError> {
+    fn of(&self, payment: &Payment) -> Result<Provider<'_>, ProviderError> {
         match (payment.provider.as_str(), &self.stripe) {
             (sandbox::payment::NAME, _) => Ok(Provider::Sandbox(&self.sandbox)),
             (stripe::NAME, Some(stripe)) => Ok(Provider::Stripe(stripe)),
-            (other, _) => Err(PartnerError::Transient(format!(
+            (other, _) => Err(ProviderError::Transient(format!(
                 "the payment provider {other:?} is not configured on this worker"
             ))),
         }

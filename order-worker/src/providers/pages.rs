@@ -25,7 +25,7 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// A client for lists.
 #[derive(Clone)]
-pub struct Pages(Client);
+pub struct ListClient(Client);
 
 /// Result of fetching a page.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct Page {
     pub etag: Option<String>,
 }
 
-impl Pages {
+impl ListClient {
     /// Creates a client.
     ///
     /// # Errors
@@ -88,11 +88,11 @@ impl Pages {
         }
         let headers = answer.headers().clone();
         let body = read(answer).await?;
-        let (rows, told) = rows(&body)?;
+        let (rows, other_fields) = rows(&body)?;
         let linked = link(&headers, url);
         Ok(Fetched::Page(Page {
             rows,
-            next: linked.or(next(&told, url)?),
+            next: linked.or(next(&other_fields, url)?),
             etag: headers
                 .get(ETAG)
                 .and_then(|etag| etag.to_str().ok())
@@ -191,12 +191,12 @@ fn link(headers: &HeaderMap, base: &Url) -> Option<Url> {
     })
 }
 
-fn next(told: &Value, base: &Url) -> Result<Option<Url>, String> {
-    if let Some(next) = told["next"].as_str() {
+fn next(other_fields: &Value, base: &Url) -> Result<Option<Url>, String> {
+    if let Some(next) = other_fields["next"].as_str() {
         let next = base.join(next);
         return next.map(Some).map_err(|error| format!("next: {error}"));
     }
-    Ok(told["next_cursor"].as_str().map(|cursor| {
+    Ok(other_fields["next_cursor"].as_str().map(|cursor| {
         let others: Vec<(String, String)> = base
             .query_pairs()
             .filter(|(name, _)| name != "cursor")

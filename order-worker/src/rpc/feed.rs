@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{PREFETCH, Rpc, unreadable, visible_storefront};
-use crate::{engine::last_moment, store::Behind};
+use crate::{engine::last_moment, store::FeedResult};
 
 /// Interval at which a waiting request checks for events of other workers.
 const FEED_INTERVAL: Duration = Duration::from_millis(100);
@@ -55,30 +55,30 @@ impl Rpc {
     ) -> Result<Json, Failure> {
         query.storefront = visible_storefront(caller, query.storefront);
         let wait = Duration::from_millis(query.wait_ms.into());
-        let place = self.news.waiting.try_acquire();
+        let place = self.new_events.waiting.try_acquire();
         let wait = if place.is_ok() { wait } else { Duration::ZERO };
         let until = time::Instant::now() + wait;
         let until = deadline.map_or(until, |deadline| until.min(last_moment(deadline)));
-        let mut news = self.news.events.clone();
+        let mut new_events = self.new_events.events.clone();
         loop {
-            news.mark_unchanged();
+            new_events.mark_unchanged();
             let page = self.store.feed(&query).await.map_err(unreadable)?;
             let page = match page {
-                Behind::Page(page) => page,
-                Behind::NoSuchEvent => {
+                FeedResult::Page(page) => page,
+                FeedResult::NoSuchEvent => {
                     return Err(Failure::violation(
                         "/after",
                         "is no id of an event that is kept",
                     ));
                 }
-                Behind::NoSuchPlace => {
+                FeedResult::PositionBeyondEnd => {
                     return Err(Failure::violation(
                         "/after",
                         "is a place that the feed has not reached (again): read it from an earlier one",
                     ));
                 }
             };
-            let is_over = time::Instant::now() >= until || self.news.stop.is_cancelled();
+            let is_over = time::Instant::now() >= until || self.new_events.stop.is_cancelled();
             if !page.events.is_empty() || page.has_more || is_over {
                 return Json::of(&EventPage {
                     data: page.events,
@@ -90,9 +90,9 @@ impl Rpc {
             // Other workers have new events, too.
             let look_again = until.min(time::Instant::now() + FEED_INTERVAL);
             tokio::select! {
-                _ = news.changed() => {}
+                _ = new_events.changed() => {}
                 () = time::sleep_until(look_again) => {}
-                () = self.news.stop.cancelled() => {}
+                () = self.new_events.stop.cancelled() => {}
             }
         }
     }

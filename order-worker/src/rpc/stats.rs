@@ -8,20 +8,22 @@ use shared::{
 };
 
 use super::{Rpc, unreadable, visible_storefront};
-use crate::stats::{TOLD_EVENTS, add_up, first_day, system};
+use crate::stats::{MAX_UNCOUNTED_EVENTS, add_up, first_day, system};
 
 impl Rpc {
     /// Order statistics; for operators also the state of the system.
     pub(super) async fn stats(&self, caller: &Caller, query: GetStats) -> Result<Json, Failure> {
         let first = first_day(Timestamp::now(), query.days);
         let storefront = visible_storefront(caller, query.storefront);
-        let figures = self.store.figures(storefront.as_ref(), first, TOLD_EVENTS);
+        let figures = self
+            .store
+            .figures(storefront.as_ref(), first, MAX_UNCOUNTED_EVENTS);
         let (figures, position) = figures.await.map_err(unreadable)?;
         let mut stats = add_up(&figures, first, query.days, position);
         stats.system = match caller.role {
             Role::Storefront => None,
             Role::Operator | Role::Admin => {
-                let reply = system(&self.store, &self.insight).await;
+                let reply = system(&self.store, &self.worker_stats).await;
                 Some(reply.map_err(unreadable)?)
             }
         };

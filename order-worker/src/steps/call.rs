@@ -10,7 +10,7 @@ use crate::{
         order::Order,
         step::{Step, StepRow},
     },
-    providers::{PartnerError, Payment},
+    providers::{Payment, ProviderError},
 };
 
 /// A due step with its call.
@@ -86,7 +86,7 @@ impl Call {
 
 impl Partners {
     /// Makes the call.
-    pub(super) async fn answer(&self, call: &Call) -> Result<StepResult, PartnerError> {
+    pub(super) async fn answer(&self, call: &Call) -> Result<StepResult, ProviderError> {
         let (payments, carrier) = (&self.payments, &self.carrier);
         match call {
             Call::Authorize(payment) => payment::authorize(payments, payment).await,

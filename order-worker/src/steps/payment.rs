@@ -8,7 +8,7 @@ use crate::{
         payment::PaymentState,
         step::{Step, StepKey, StepRow},
     },
-    providers::{PartnerError, Payment, Payments},
+    providers::{Payment, Payments, ProviderError},
 };
 
 /// The order's payment, as the provider is told of it by the step in `row`.
@@ -27,16 +27,18 @@ pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
         method: order.payment_method.clone(),
         return_url: order.return_url.clone(),
         refunded: order.payment.refunded,
-        answered: row.answered,
+        error_responses: row.answered,
     }
 }
 
 pub(super) async fn authorize(
     payments: &Payments,
     payment: &Payment,
-) -> Result<StepResult, PartnerError> {
+) -> Result<StepResult, ProviderError> {
     match payments.authorize(payment).await {
-        Err(PartnerError::Declined { code, message }) => Ok(StepResult::Declined { code, message }),
+        Err(ProviderError::Declined { code, message }) => {
+            Ok(StepResult::Declined { code, message })
+        }
         answer => answer,
     }
 }
@@ -46,7 +48,7 @@ pub(super) async fn void(
     payments: &Payments,
     payment: &Payment,
     version: u64,
-) -> Result<StepResult, PartnerError> {
+) -> Result<StepResult, ProviderError> {
     let voided = payments.void(payment).await?;
     Ok(match voided {
         StepResult::Stands(standing) => stands(standing, version),
@@ -61,7 +63,7 @@ pub(super) async fn capture(
     version: u64,
     asked: i64,
     is_last: bool,
-) -> Result<StepResult, PartnerError> {
+) -> Result<StepResult, ProviderError> {
     let captured = payments.capture(payment, asked, is_last).await?;
     Ok(match captured {
         StepResult::Stands(standing) => stands(standing, version),
@@ -75,7 +77,7 @@ pub(super) async fn refund(
     payment: &Payment,
     total: i64,
     version: u64,
-) -> Result<StepResult, PartnerError> {
+) -> Result<StepResult, ProviderError> {
     let refunded = payments.refund(payment, total).await?;
     Ok(match refunded {
         StepResult::Stands(standing) => stands(standing, version),
@@ -88,8 +90,8 @@ pub(super) async fn check(
     payments: &Payments,
     payment: &Payment,
     version: u64,
-) -> Result<StepResult, PartnerError> {
-    let standing = payments.look(payment).await?;
+) -> Result<StepResult, ProviderError> {
+    let standing = payments.payment_state(payment).await?;
     Ok(stands(standing, version))
 }
 

@@ -50,7 +50,7 @@ impl Ending {
 /// Records an attempt whose result is stored.
 pub(super) fn measure(row: &StepRow, ending: Ending, latencies: &Latencies) {
     let (step, outcome) = (row.key.step.kind(), ending.as_str());
-    latencies.note(step, row.due_at, ending != Ending::Done);
+    latencies.record(step, row.due_at, ending != Ending::Done);
     let took = Timestamp::now().duration_since(row.due_at).as_secs_f64();
     metrics::counter!("step_attempts_total", "step" => step, "outcome" => outcome).increment(1);
     metrics::histogram!("step_duration_seconds", "step" => step).record(took.max(0.0));

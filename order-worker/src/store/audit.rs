@@ -13,12 +13,14 @@ use shared::{event::Event, id::OrderId};
 
 use super::{
     StoreError,
-    byte_limit::{LOT, bounded},
+    byte_limit::{FORWARD_BYTES, bounded},
     database::{Session, Sql, among, arguments, list},
     feed::reached,
     feed_cursor::Positioned,
     place, postgres,
-    row::{event, json, millis, parse, read_step, select_events, select_steps, shelf, timestamp},
+    row::{
+        event, json, millis, parse, read_step, select_events, select_steps, stock_level, timestamp,
+    },
     schema::Schema,
     sqlite,
 };
@@ -64,7 +66,7 @@ pub(super) fn begin() -> Sql {
 /// # Errors
 /// When the database does not exist or can't be read.
 pub(super) async fn open(url: &str) -> anyhow::Result<Session> {
-    let (mut snapshot, known) = if postgres::is_meant(url) {
+    let (mut snapshot, known) = if postgres::is_postgres_url(url) {
         let session = postgres::auditing(url, None).await?;
         (session, postgres::newest_schema())
     } else {
@@ -77,7 +79,7 @@ pub(super) async fn open(url: &str) -> anyhow::Result<Session> {
     let first = snapshot.fetch("SELECT position FROM relay", Vec::new());
     first.await.with_context(context)?;
     let schema = schema(&mut snapshot, known).await.with_context(context)?;
-    schema.must_be_readable(known).with_context(context)?;
+    schema.check_readable(known).with_context(context)?;
     Ok(snapshot)
 }
 
@@ -85,7 +87,8 @@ pub(super) async fn open(url: &str) -> anyhow::Result<Session> {
 pub(super) fn next_orders() -> Sql {
     const NEXT: &str =
         "SELECT number, id, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
-    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "state", "number"));
+    static BOUNDED: LazyLock<String> =
+        LazyLock::new(|| bounded(NEXT, FORWARD_BYTES, "state", "number"));
     Sql::dialects(NEXT, &BOUNDED)
 }
 
@@ -142,7 +145,9 @@ impl Audit {
         limit: u32,
     ) -> Result<Vec<(i64, Audited<Order>)>, StoreError> {
         let arguments = arguments![number, limit];
-        let read = self.snapshot.fetch_within(LOT, next_orders(), arguments);
+        let read = self
+            .snapshot
+            .fetch_within(FORWARD_BYTES, next_orders(), arguments);
         let read = read.await?;
         let orders = read.rows.iter().map(|row| {
             let order = json("order", row.text(2)?);
@@ -223,7 +228,7 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is unavailable, or a row can't be decoded.
-    pub async fn shelves(&mut self) -> Result<ProductStock, StoreError> {
+    pub async fn stock_levels(&mut self) -> Result<ProductStock, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -231,11 +236,11 @@ impl Audit {
                 Vec::new(),
             )
             .await?;
-        let mut shelves = ProductStock::new();
+        let mut stock_levels = ProductStock::new();
         for row in rows {
-            shelf(&row, &mut shelves)?;
+            stock_level(&row, &mut stock_levels)?;
         }
-        Ok(shelves)
+        Ok(stock_levels)
     }
 
     /// Ids of orders without events, and of events without an order.
@@ -259,7 +264,7 @@ impl Audit {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn ahead_of_the_feed(&mut self) -> Result<Vec<String>, StoreError> {
+    pub async fn consumers_ahead_of_feed(&mut self) -> Result<Vec<String>, StoreError> {
         let reached = reached(&mut self.snapshot).await?;
         let sql = "SELECT name FROM relay WHERE name <> 'probe' AND position > $1 ORDER BY name";
         let rows = self.snapshot.fetch(sql, arguments![reached]).await?;

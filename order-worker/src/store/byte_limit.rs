@@ -7,13 +7,13 @@ use shared::{id::OrderId, page::Rows};
 use super::{StoreError, database::Row, row::parse};
 
 /// Size at which a page accepts no more entries.
-pub(super) const PAGE: usize = 1024 * 1024;
+pub(super) const PAGE_BYTES: usize = 1024 * 1024;
 /// Maximum size of the orders loaded for a message of steps.
-pub(super) const STEPS: usize = 256 * 1024;
+pub(super) const STEPS_BYTES: usize = 256 * 1024;
 /// Maximum size of the orders loaded for a batch.
-pub(super) const BATCH: usize = 8 * 1024 * 1024;
+pub(super) const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum size of rows that are read to be passed on, such as events to publish.
-pub(super) const LOT: usize = 4 * 1024 * 1024;
+pub(super) const FORWARD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Collects rows up to a size. Consecutive rows with the same first value form one entry, which is never
 /// split. At least one entry is accepted.
@@ -35,8 +35,13 @@ impl ByteLimit {
     }
 
     /// Adds the row, if it belongs to an accepted entry; returns whether it does.
-    pub(super) fn takes(&mut self, row: Row) -> bool {
-        if self.room == 0 && self.rows.last().is_some_and(|last| !last.begins_like(&row)) {
+    pub(super) fn accept(&mut self, row: Row) -> bool {
+        if self.room == 0
+            && self
+                .rows
+                .last()
+                .is_some_and(|last| !last.has_same_first_column(&row))
+        {
             self.is_cut = true;
             return false;
         }
@@ -57,7 +62,7 @@ pub struct ById<T> {
     /// The decoded rows.
     pub found: T,
     /// The last order that was looked up, if the size limit was reached; `None`: all were looked up.
-    pub looked_to: Option<OrderId>,
+    pub looked_up_to: Option<OrderId>,
 }
 
 impl<T> ById<T> {
@@ -69,13 +74,13 @@ impl<T> ById<T> {
         let last = rows.rows.last().filter(|_| rows.is_cut);
         Ok(Self {
             found: read(&rows.rows)?,
-            looked_to: last.map(|row| parse("id", row.text(0)?)).transpose()?,
+            looked_up_to: last.map(|row| parse("id", row.text(0)?)).transpose()?,
         })
     }
 
     /// Whether this order was looked up, found or not.
     pub fn covers(&self, id: &OrderId) -> bool {
-        self.looked_to.is_none_or(|last| *id <= last)
+        self.looked_up_to.is_none_or(|last| *id <= last)
     }
 }
 

@@ -120,31 +120,31 @@ impl From<bool> for Argument {
 
 impl From<&str> for Argument {
     fn from(value: &str) -> Self {
-        Self::Text(Some(storable(value.to_owned())))
+        Self::Text(Some(replace_nul(value.to_owned())))
     }
 }
 
 impl From<String> for Argument {
     fn from(value: String) -> Self {
-        Self::Text(Some(storable(value)))
+        Self::Text(Some(replace_nul(value)))
     }
 }
 
 impl From<Option<&str>> for Argument {
     fn from(value: Option<&str>) -> Self {
-        Self::Text(value.map(|value| storable(value.to_owned())))
+        Self::Text(value.map(|value| replace_nul(value.to_owned())))
     }
 }
 
 impl From<Option<String>> for Argument {
     fn from(value: Option<String>) -> Self {
-        Self::Text(value.map(storable))
+        Self::Text(value.map(replace_nul))
     }
 }
 
 /// `text` with U+FFFD in place of NUL characters, which PostgreSQL does not store. Requests with NUL
 /// characters are refused at the gateway, but an error message of a provider may contain one.
-fn storable(text: String) -> String {
+fn replace_nul(text: String) -> String {
     if text.contains('\0') {
         return text.replace('\0', "\u{fffd}");
     }
@@ -153,7 +153,9 @@ fn storable(text: String) -> String {
 
 /// A set of values as one argument.
 pub(crate) fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Argument {
-    let texts = values.into_iter().map(|value| storable(value.to_string()));
+    let texts = values
+        .into_iter()
+        .map(|value| replace_nul(value.to_string()));
     Argument::List(texts.collect())
 }
 
@@ -175,7 +177,7 @@ pub(crate) enum Row {
 impl Row {
     pub(crate) fn integer(&self, column: usize) -> Result<i64, StoreError> {
         self.maybe_integer(column)?
-            .ok_or_else(|| odd(column, "an integer"))
+            .ok_or_else(|| wrong_type(column, "an integer"))
     }
 
     pub(crate) fn maybe_integer(&self, column: usize) -> Result<Option<i64>, StoreError> {
@@ -183,7 +185,7 @@ impl Row {
             Self::Sqlite(row) => match row.get(column) {
                 Some(Value::Integer(value)) => Ok(Some(*value)),
                 Some(Value::Null) => Ok(None),
-                _ => Err(odd(column, "an integer")),
+                _ => Err(wrong_type(column, "an integer")),
             },
             Self::Postgres(row) => Ok(row.try_get(column)?),
         }
@@ -198,7 +200,7 @@ impl Row {
 
     pub(crate) fn text(&self, column: usize) -> Result<&str, StoreError> {
         self.maybe_text(column)?
-            .ok_or_else(|| odd(column, "a text"))
+            .ok_or_else(|| wrong_type(column, "a text"))
     }
 
     pub(crate) fn maybe_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
@@ -206,7 +208,7 @@ impl Row {
             Self::Sqlite(row) => match row.get(column) {
                 Some(Value::Text(text)) => Ok(Some(text)),
                 Some(Value::Null) => Ok(None),
-                _ => Err(odd(column, "a text")),
+                _ => Err(wrong_type(column, "a text")),
             },
             Self::Postgres(row) => Ok(row.try_get(column)?),
         }
@@ -229,7 +231,7 @@ impl Row {
     }
 
     /// Whether the first columns of both rows are equal.
-    pub(super) fn begins_like(&self, other: &Self) -> bool {
+    pub(super) fn has_same_first_column(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Sqlite(one), Self::Sqlite(other)) => one.first() == other.first(),
             (Self::Postgres(one), Self::Postgres(other)) => cell(one, 0) == cell(other, 0),
@@ -246,7 +248,7 @@ fn cell(row: &PgRow, column: usize) -> &[u8] {
         .unwrap_or_default()
 }
 
-fn odd(column: usize, what: &str) -> StoreError {
+fn wrong_type(column: usize, what: &str) -> StoreError {
     StoreError::Corrupt(format!("column {column} is not {what}"))
 }
 
@@ -275,7 +277,7 @@ pub(crate) enum Link {
     Pooled(PoolConnection<sqlx::Postgres>),
     /// In a transaction, which is rolled back if it is dropped without a commit.
     Transaction(sqlx::Transaction<'static, sqlx::Postgres>),
-    GivenUp,
+    Closed,
 }
 
 /// A connection while a statement runs.
@@ -328,13 +330,13 @@ impl Session {
             Self::Postgres(postgres) => {
                 let query = sqlx::query_with(sql.postgres, to_postgres(arguments)?);
                 let query = query.persistent(postgres.has_named_statements());
-                let patience = postgres.patience();
-                let mut filling = ByteLimit::new(room);
-                let read = time::timeout(patience, async {
+                let timeout = postgres.timeout();
+                let mut collected = ByteLimit::new(room);
+                let read = time::timeout(timeout, async {
                     let mut running = postgres.run().await?;
                     let mut rows = query.fetch(running.connection());
                     while let Some(row) = rows.try_next().await? {
-                        if !filling.takes(Row::Postgres(row)) {
+                        if !collected.accept(Row::Postgres(row)) {
                             break;
                         }
                     }
@@ -342,8 +344,8 @@ impl Session {
                     running.done().await
                 });
                 let read = read.await;
-                postgres.settle(read)?;
-                Ok(filling.rows())
+                postgres.result_or_close(read)?;
+                Ok(collected.rows())
             }
         }
     }
@@ -393,7 +395,7 @@ impl Session {
             Self::Postgres(postgres) => {
                 let done = postgres.connection()?.execute(sqlx::raw_sql(sql.postgres));
                 let done = time::timeout(STATEMENT_TIMEOUT, done).await;
-                postgres.settle(done)?;
+                postgres.result_or_close(done)?;
             }
         }
         Ok(())
@@ -410,7 +412,7 @@ impl Session {
                 ..
             }) => {
                 let committed = time::timeout(STATEMENT_TIMEOUT, transaction.commit()).await;
-                Ok(committed.map_err(|_| gone("the database did not answer"))??)
+                Ok(committed.map_err(|_| closed("the database did not answer"))??)
             }
             Self::Postgres(_) => Ok(()),
         }
@@ -444,16 +446,16 @@ impl Postgres {
         sql: SqlStr,
         arguments: PgArguments,
     ) -> Result<u64, StoreError> {
-        let patience = self.patience();
+        let timeout = self.timeout();
         let query = sqlx::query_with(sql, arguments).persistent(self.has_named_statements());
-        let done = time::timeout(patience, async {
+        let done = time::timeout(timeout, async {
             let mut running = self.run().await?;
             let done = query.execute(running.connection()).await?;
             running.done().await?;
             Ok(done)
         });
         let done = done.await;
-        Ok(self.settle(done)?.rows_affected())
+        Ok(self.result_or_close(done)?.rows_affected())
     }
 
     /// Whether prepared statements are kept under names.
@@ -473,10 +475,10 @@ impl Postgres {
         Ok(Running::InTransaction(transaction.await?))
     }
 
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         match self.link {
             Link::Auditing(_) => AUDIT_TIMEOUT,
-            Link::Own(_) | Link::Pooled(_) | Link::Transaction(_) | Link::GivenUp => {
+            Link::Own(_) | Link::Pooled(_) | Link::Transaction(_) | Link::Closed => {
                 STATEMENT_TIMEOUT
             }
         }
@@ -487,26 +489,26 @@ impl Postgres {
             Link::Own(connection) | Link::Auditing(connection) => Ok(connection),
             Link::Pooled(connection) => Ok(connection),
             Link::Transaction(transaction) => Ok(transaction),
-            Link::GivenUp => Err(gone("the connection was closed after a timeout")),
+            Link::Closed => Err(closed("the connection was closed after a timeout")),
         }
     }
 
     /// Returns the result if it arrived in time; otherwise closes the connection.
-    fn settle<T>(
+    fn result_or_close<T>(
         &mut self,
         answer: Result<Result<T, sqlx::Error>, time::error::Elapsed>,
     ) -> Result<T, sqlx::Error> {
         answer.unwrap_or_else(|_| {
             // Detached from the pool first, which would wait for the response.
-            if let Link::Pooled(connection) = mem::replace(&mut self.link, Link::GivenUp) {
+            if let Link::Pooled(connection) = mem::replace(&mut self.link, Link::Closed) {
                 drop(connection.detach());
             }
-            Err(gone("the database did not answer"))
+            Err(closed("the database did not answer"))
         })
     }
 }
 
-fn gone(why: &str) -> sqlx::Error {
+fn closed(why: &str) -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why))
 }
 

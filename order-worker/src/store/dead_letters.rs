@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
-    byte_limit::LOT,
+    byte_limit::FORWARD_BYTES,
     database::{Row, arguments},
     row::{json, millis, parse, timestamp, unsigned},
 };
@@ -58,7 +58,7 @@ impl Store {
         let mut session = self.reader().await?;
         let rows = session
             .fetch_within(
-                LOT,
+                FORWARD_BYTES,
                 "SELECT id, died_at, reason, order_id, step, attempt, request_id, queue, message
                  FROM (
                      SELECT due_at AS died_at, order_id || ':' || step AS id, last_error AS reason,

@@ -5,7 +5,7 @@ use shared::id::OrderId;
 
 use super::{
     Store, StoreError,
-    byte_limit::LOT,
+    byte_limit::FORWARD_BYTES,
     database::arguments,
     row::{json, read_step, select_events, select_steps},
 };
@@ -66,7 +66,9 @@ impl Store {
             }));
         }
         let sql = select_events!("WHERE subject = $1 ORDER BY sequence LIMIT 1000");
-        let read = session.fetch_within(LOT, sql, arguments![id]).await?;
+        let read = session
+            .fetch_within(FORWARD_BYTES, sql, arguments![id])
+            .await?;
         let mut events = Vec::with_capacity(read.rows.len());
         for row in &read.rows {
             let data: Value = json("event", row.text(11)?)?;

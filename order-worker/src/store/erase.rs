@@ -80,7 +80,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn forget_customer(&self, id: CustomerId) -> Result<(), StoreError> {
+    pub async fn delete_customer_records(&self, id: CustomerId) -> Result<(), StoreError> {
         let named = format!("%{id}%");
         for (look, forget) in [
             (

@@ -64,7 +64,7 @@ impl StoreError {
     }
 
     /// Whether a later attempt may succeed without a change by an operator.
-    pub(super) fn may_pass(&self) -> bool {
+    pub(super) fn is_temporary(&self) -> bool {
         match self {
             Self::Unavailable(_)
             | Self::ReadOnly(_)
@@ -80,10 +80,10 @@ impl StoreError {
 
     /// The meaning of an error during a commit: the outcome is unknown, unless the database itself reported
     /// that it did not commit.
-    pub(super) fn in_commit(self) -> Self {
+    pub(super) fn during_commit(self) -> Self {
         match self {
             Self::Unavailable(why) => Self::OutcomeUnknown(why),
-            told => told,
+            error => error,
         }
     }
 }
@@ -91,7 +91,7 @@ impl StoreError {
 /// PostgreSQL error classes for a server that stops or a broken connection: connection exception, operator
 /// intervention (including statement timeouts), system error. A commit may have been executed before.
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>
-const AWAY_CLASSES: [&str; 3] = ["08", "57", "58"];
+const UNAVAILABLE_CLASSES: [&str; 3] = ["08", "57", "58"];
 /// Insufficient resources (disk full, too many connections), invalid authorization (the password was
 /// changed).
 const REFUSING_CLASSES: [&str; 2] = ["53", "28"];
@@ -102,15 +102,15 @@ const REFUSING_CODES: [&str; 6] = ["25006", "25P03", "25P02", "55P03", "3D000", 
 const READ_ONLY_CODE: &str = "25006";
 /// Duplicate prepared statement, no such prepared statement, no such cursor: a connection pooler switched
 /// servers between two messages of one session.
-const POOLED_CODES: [&str; 3] = ["42P05", "26000", "34000"];
-const POOLED: &str = "the connection pooler switched the session to another server, \
+const SWITCHED_SERVER_CODES: [&str; 3] = ["42P05", "26000", "34000"];
+const SWITCHED_SERVER: &str = "the connection pooler switched the session to another server, \
                       although its pool mode was \"session\" at the start; restart the worker";
 /// Data exceptions: the value can't be stored or compared, regardless of the stored data.
 const INVALID_CLASS: &str = "22";
 /// Serialization failure, deadlock, duplicate key.
 const CONFLICT_CODES: [&str; 3] = ["40001", "40P01", "23505"];
 /// Data corrupted, index corrupted.
-const DAMAGED_CODES: [&str; 2] = ["XX001", "XX002"];
+const CORRUPT_CODES: [&str; 2] = ["XX001", "XX002"];
 
 /// Message for a query that got no permit to scan many rows.
 pub(super) const TOO_MANY_SEARCHES: &str =
@@ -121,15 +121,15 @@ pub(super) const TOO_MANY_SEARCHES: &str =
 /// <https://www.sqlite.org/rescode.html>
 const SQLITE_REFUSING: [i32; 10] = [3, 5, 6, 7, 8, 9, 13, 14, 15, 23];
 /// An I/O error: the state on the disk is unknown.
-const SQLITE_AWAY: i32 = 10;
+const SQLITE_UNAVAILABLE: i32 = 10;
 /// Corrupt, not a database.
-const SQLITE_DAMAGED: [i32; 2] = [11, 26];
+const SQLITE_CORRUPT: [i32; 2] = [11, 26];
 /// Busy, locked, disk full: may be over at the next attempt.
-const SQLITE_PASSING: [i32; 3] = [5, 6, 13];
+const SQLITE_TEMPORARY: [i32; 3] = [5, 6, 13];
 
 /// Whether opening a PostgreSQL database may succeed later without a change of the configuration: the server
 /// is unreachable, starting, stopping, out of connections, or a standby that may be promoted.
-pub(super) fn may_pass(error: &sqlx::Error) -> bool {
+pub(super) fn is_temporary(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
         sqlx::Error::Database(database) => {
@@ -140,8 +140,9 @@ pub(super) fn may_pass(error: &sqlx::Error) -> bool {
             let is_unsupported = database
                 .message()
                 .starts_with("unsupported startup parameter");
-            let passes = AWAY_CLASSES.contains(&class) || class == "53" || code == READ_ONLY_CODE;
-            passes && !is_unsupported
+            let is_temporary =
+                UNAVAILABLE_CLASSES.contains(&class) || class == "53" || code == READ_ONLY_CODE;
+            is_temporary && !is_unsupported
         }
         _ => false,
     }
@@ -149,8 +150,8 @@ pub(super) fn may_pass(error: &sqlx::Error) -> bool {
 
 /// Whether opening a SQLite database may succeed later without a change of the configuration: another process
 /// holds a lock, or the disk is full.
-pub(super) fn may_pass_in_sqlite(error: &rusqlite::Error) -> bool {
-    SQLITE_PASSING.contains(&primary_code(error))
+pub(super) fn is_temporary_in_sqlite(error: &rusqlite::Error) -> bool {
+    SQLITE_TEMPORARY.contains(&primary_code(error))
 }
 
 /// The low byte of SQLite's extended result code; 0 for errors of other origin.
@@ -172,23 +173,25 @@ impl From<sqlx::Error> for StoreError {
                 _ => Self::Unavailable(why),
             };
         };
-        of_postgres(&database.code().unwrap_or_default(), why)
+        classify_postgres(&database.code().unwrap_or_default(), why)
     }
 }
 
 /// Classifies a PostgreSQL error code. Only known corruption codes count as corruption; other errors keep
 /// their text.
-fn of_postgres(code: &str, why: String) -> StoreError {
+fn classify_postgres(code: &str, why: String) -> StoreError {
     let class = code.get(..2).unwrap_or_default();
     match () {
         () if CONFLICT_CODES.contains(&code) => StoreError::Conflict(why),
-        () if POOLED_CODES.contains(&code) => StoreError::ReadOnly(format!("{POOLED}: {why}")),
-        () if AWAY_CLASSES.contains(&class) => StoreError::Unavailable(why),
+        () if SWITCHED_SERVER_CODES.contains(&code) => {
+            StoreError::ReadOnly(format!("{SWITCHED_SERVER}: {why}"))
+        }
+        () if UNAVAILABLE_CLASSES.contains(&class) => StoreError::Unavailable(why),
         () if REFUSING_CLASSES.contains(&class) || REFUSING_CODES.contains(&code) => {
             StoreError::ReadOnly(why)
         }
         () if class == INVALID_CLASS => StoreError::Invalid(why),
-        () if DAMAGED_CODES.contains(&code) => StoreError::Corrupt(why),
+        () if CORRUPT_CODES.contains(&code) => StoreError::Corrupt(why),
         () => StoreError::Failed(format!("{why} (SQLSTATE {code})")),
     }
 }
@@ -206,8 +209,8 @@ impl From<rusqlite::Error> for StoreError {
         let primary = primary_code(&error);
         match () {
             () if SQLITE_REFUSING.contains(&primary) => Self::ReadOnly(why),
-            () if primary == SQLITE_AWAY => Self::Unavailable(why),
-            () if is_undecodable || SQLITE_DAMAGED.contains(&primary) => Self::Corrupt(why),
+            () if primary == SQLITE_UNAVAILABLE => Self::Unavailable(why),
+            () if is_undecodable || SQLITE_CORRUPT.contains(&primary) => Self::Corrupt(why),
             () => Self::Failed(why),
         }
     }
@@ -221,15 +224,22 @@ mod tests {
     fn lost_commit_has_an_unknown_outcome_and_a_conflict_does_not() {
         let lost = StoreError::from(sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into()));
         assert!(matches!(lost, StoreError::Unavailable(_)));
-        assert!(matches!(lost.in_commit(), StoreError::OutcomeUnknown(_)));
+        assert!(matches!(
+            lost.during_commit(),
+            StoreError::OutcomeUnknown(_)
+        ));
         let refused = StoreError::Conflict("serialization failure".to_owned());
-        assert!(matches!(refused.in_commit(), StoreError::Conflict(_)));
+        assert!(matches!(refused.during_commit(), StoreError::Conflict(_)));
     }
 
     #[test]
     fn only_corruption_is_called_damage() {
-        let damaged =
-            |code: &str| matches!(of_postgres(code, String::new()), StoreError::Corrupt(_));
+        let damaged = |code: &str| {
+            matches!(
+                classify_postgres(code, String::new()),
+                StoreError::Corrupt(_)
+            )
+        };
         // At least one code of each class in PostgreSQL's appendix.
         let codes = "02000 03000 08006 08P01 09000 0A000 0B000 0F001 0L000 0P000 0Z000 20000 21000 22001
             22003 22021 22P02 22P05 23502 23503 23505 23514 24000 25001 25006 25P01 25P02 25P03 26000 27000
@@ -250,7 +260,7 @@ mod tests {
     #[test]
     fn a_server_that_lost_the_session_can_be_tried_again() {
         for code in ["42P05", "26000", "53300", "28P01", "25006"] {
-            let error = of_postgres(code, "why".to_owned());
+            let error = classify_postgres(code, "why".to_owned());
             assert!(matches!(error, StoreError::ReadOnly(_)), "{code}");
         }
     }

@@ -10,7 +10,7 @@ use shared::{
 
 use super::{
     Store, StoreError,
-    byte_limit::{PAGE, bounded},
+    byte_limit::{PAGE_BYTES, bounded},
     database::{Argument, Session, Sql, arguments},
     read::Statement,
     row::{cloud_event, select_events},
@@ -21,13 +21,13 @@ const SCAN: i64 = 5_000;
 
 /// Result of reading the feed.
 #[derive(Debug)]
-pub enum Behind {
+pub enum FeedResult {
     /// A page of events.
     Page(FeedPage),
     /// The given event does not exist.
     NoSuchEvent,
     /// The position is beyond the end of the feed: an older backup was restored since.
-    NoSuchPlace,
+    PositionBeyondEnd,
 }
 
 /// A page of the feed.
@@ -46,7 +46,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn feed(&self, query: &ListEvents) -> Result<Behind, StoreError> {
+    pub async fn feed(&self, query: &ListEvents) -> Result<FeedResult, StoreError> {
         let mut session = self.reader().await?;
         // The end is read before the events, so the page never claims more than it has read.
         let end = end(&mut session).await?;
@@ -55,13 +55,13 @@ impl Store {
             Some(After::Now) => end,
             Some(After::Position(position)) => {
                 if position > end && position > reached(&mut self.primary().await?).await? {
-                    return Ok(Behind::NoSuchPlace);
+                    return Ok(FeedResult::PositionBeyondEnd);
                 }
                 position
             }
             Some(After::Event(id)) => match self.position(&mut session, id).await? {
                 Some(position) => position,
-                None => return Ok(Behind::NoSuchEvent),
+                None => return Ok(FeedResult::NoSuchEvent),
             },
         };
         let looks_to = if is_filtered(query) && query.order_id.is_none() {
@@ -70,7 +70,7 @@ impl Store {
             end
         };
         let (sql, arguments) = select(query, after, looks_to);
-        let read = session.fetch_within(PAGE, sql, arguments).await?;
+        let read = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
         let mut events = read
             .rows
             .iter()
@@ -83,7 +83,7 @@ impl Store {
         } else {
             looks_to.max(after)
         };
-        Ok(Behind::Page(FeedPage {
+        Ok(FeedResult::Page(FeedPage {
             events: events.into_iter().map(|(_, event)| event).collect(),
             position,
             has_more: position < end,
@@ -155,7 +155,7 @@ fn select(query: &ListEvents, after: i64, looks_to: i64) -> (Sql, Vec<Argument>)
         .push(" LIMIT ")
         .bind(query.limit.saturating_add(1));
     let (page, arguments) = sql.finish();
-    let bounded = bounded(&page, PAGE, "data", by);
+    let bounded = bounded(&page, PAGE_BYTES, "data", by);
     (Sql::texts(page, bounded), arguments)
 }
 

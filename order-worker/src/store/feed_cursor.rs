@@ -12,7 +12,7 @@ use shared::{
 use super::{
     Database, Store, StoreError,
     bulk::Writes,
-    byte_limit::{LOT, bounded},
+    byte_limit::{FORWARD_BYTES, bounded},
     database::{Session, Sql, arguments},
     postgres,
     row::{cloud_event, select_events},
@@ -48,11 +48,11 @@ impl FeedConsumer {
     }
 }
 
-/// The exclusive right to advance a consumer. It ends with [`ConsumerLease::pass`], when it is dropped, or
+/// The exclusive right to advance a consumer. It ends with [`ConsumerLease::advance`], when it is dropped, or
 /// when its worker dies. Writers of events do not wait for it.
 pub struct ConsumerLease {
     store: Store,
-    follower: FeedConsumer,
+    consumer: FeedConsumer,
     /// In PostgreSQL, the transaction that holds the lock.
     pub(super) session: Session,
     /// The consumer's position.
@@ -64,7 +64,10 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn turn(&self, follower: FeedConsumer) -> Result<Option<ConsumerLease>, StoreError> {
+    pub async fn acquire_lease(
+        &self,
+        consumer: FeedConsumer,
+    ) -> Result<Option<ConsumerLease>, StoreError> {
         let mut session = match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader()?,
             Database::Postgres(postgres) => postgres::transaction(&postgres.pool).await?,
@@ -73,13 +76,13 @@ impl Store {
             "SELECT position FROM relay WHERE name = $1",
             "SELECT position FROM relay WHERE name = $1 FOR UPDATE SKIP LOCKED",
         );
-        let rows = session.fetch(sql, arguments![follower.name()]).await?;
+        let rows = session.fetch(sql, arguments![consumer.name()]).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
         Ok(Some(ConsumerLease {
             store: self.clone(),
-            follower,
+            consumer,
             position: row.integer(0)?,
             session,
         }))
@@ -93,7 +96,9 @@ impl ConsumerLease {
     /// When the database is unavailable.
     pub async fn events(&mut self, limit: u32) -> Result<Rows<(i64, CloudEvent)>, StoreError> {
         let arguments = arguments![self.position, limit];
-        let read = self.session.fetch_within(LOT, next_events(), arguments);
+        let read = self
+            .session
+            .fetch_within(FORWARD_BYTES, next_events(), arguments);
         read.await?
             .read(|rows| rows.iter().map(cloud_event).collect())
     }
@@ -102,38 +107,44 @@ impl ConsumerLease {
     ///
     /// # Errors
     /// When the database is unavailable; the same events are read again then.
-    pub async fn pass(self, position: i64) -> Result<(), StoreError> {
-        self.pass_with(position, Writes::default()).await.map(drop)
+    pub async fn advance(self, position: i64) -> Result<(), StoreError> {
+        self.advance_with(position, Writes::default())
+            .await
+            .map(drop)
     }
 
     /// Stores the new position together with `writes`, atomically. Returns `false` and stores nothing if the
     /// feed was reset meanwhile (`demo.reset`).
-    pub(super) async fn pass_with(self, position: i64, writes: Writes) -> Result<bool, StoreError> {
+    pub(super) async fn advance_with(
+        self,
+        position: i64,
+        writes: Writes,
+    ) -> Result<bool, StoreError> {
         let mut session = match &*self.store.database {
             Database::Sqlite(_) => self.store.transaction().await?,
             Database::Postgres(_) => self.session,
         };
         let sql = "UPDATE relay SET position = $1 WHERE name = $2 AND position = $3";
-        let moved = arguments![position, self.follower.name(), self.position];
-        let is_passed = session.execute(sql, moved).await? > 0;
-        if is_passed {
+        let moved = arguments![position, self.consumer.name(), self.position];
+        let is_advanced = session.execute(sql, moved).await? > 0;
+        if is_advanced {
             session.write_all(writes).await?;
             session.commit().await?;
         }
-        Ok(is_passed)
+        Ok(is_advanced)
     }
 }
 
 /// Progress of a consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checkpoint {
+pub struct FeedProgress {
     /// Number of events read.
     pub events: usize,
     /// Whether there are more events.
     pub has_more: bool,
 }
 
-impl Checkpoint {
+impl FeedProgress {
     /// No progress.
     pub const NOTHING: Self = Self {
         events: 0,
@@ -153,6 +164,7 @@ impl Checkpoint {
 /// Up to `$2` events after `$1`, up to a size limit.
 pub(super) fn next_events() -> Sql {
     const NEXT: &str = select_events!("WHERE position > $1 ORDER BY position LIMIT $2");
-    static BOUNDED: LazyLock<String> = LazyLock::new(|| bounded(NEXT, LOT, "data", "position"));
+    static BOUNDED: LazyLock<String> =
+        LazyLock::new(|| bounded(NEXT, FORWARD_BYTES, "data", "position"));
     Sql::dialects(NEXT, &BOUNDED)
 }

@@ -35,10 +35,10 @@ impl Known {
     ///
     /// # Errors
     /// [`StoreError::Failed`] with the name of the row that is not locked.
-    pub(super) fn must_be_locked(&self, changed: &ChangeSet) -> Result<(), StoreError> {
+    pub(super) fn check_locked(&self, changed: &ChangeSet) -> Result<(), StoreError> {
         let UnlockedRead { orders, products } = &self.unlocked;
         let order = changed.orders.iter().find(|id| orders.contains(id));
-        let shelf = changed
+        let stock_level = changed
             .shelves
             .iter()
             .find(|(sku, _)| products.contains(sku));
@@ -46,7 +46,7 @@ impl Known {
             .customers
             .iter()
             .find(|id| self.customers.contains(id) && !self.locked_customers.contains(id));
-        let what = match (order, shelf, customer) {
+        let what = match (order, stock_level, customer) {
             (Some(id), ..) => format!("order {id}"),
             (None, Some((sku, _)), _) => format!("stock levels of {sku}"),
             (None, None, Some(id)) => format!("customer {id}"),
@@ -69,7 +69,7 @@ mod tests {
         let (locked, unlocked) = (OrderId::from(Uuid::now_v7()), OrderId::from(Uuid::now_v7()));
         let erased = CustomerId::from(Uuid::now_v7());
         let blocked = CustomerId::from(Uuid::now_v7());
-        let shelf = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
+        let stock_level = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
         let known = Known {
             orders: HashSet::from([locked, unlocked]),
             customers: HashSet::from([blocked, erased]),
@@ -82,17 +82,17 @@ mod tests {
         };
         let mut changed = ChangeSet::default();
         changed.orders.insert(locked);
-        changed.shelves.insert(shelf("A"));
+        changed.shelves.insert(stock_level("A"));
         changed.customers.insert(blocked);
-        assert!(known.must_be_locked(&changed).is_ok());
-        let refused = |changed: ChangeSet| known.must_be_locked(&changed).unwrap_err().to_string();
+        assert!(known.check_locked(&changed).is_ok());
+        let refused = |changed: ChangeSet| known.check_locked(&changed).unwrap_err().to_string();
         let mut with_order = changed.clone();
         with_order.orders.insert(unlocked);
         assert!(refused(with_order).contains(&unlocked.to_string()));
         let mut with_customer = changed.clone();
         with_customer.customers.insert(erased);
         assert!(refused(with_customer).contains(&erased.to_string()));
-        changed.shelves.insert(shelf("B"));
+        changed.shelves.insert(stock_level("B"));
         assert!(refused(changed).contains("stock levels of B"));
     }
 }

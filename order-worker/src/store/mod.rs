@@ -59,12 +59,12 @@ pub use self::{
     audit::{Audit, Audited, StepAudit, Unreadable},
     byte_limit::ById,
     error::StoreError,
-    feed::{Behind, FeedPage},
-    feed_cursor::{Checkpoint, ConsumerLease, FeedConsumer, Positioned},
-    pages::Pages,
+    feed::{FeedPage, FeedResult},
+    feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, Positioned},
+    pages::ExportPages,
     read::{OrderAndSteps, OrderCursor, ProductAndStock},
     stats::{Backlog, Counting, Figure},
-    webhooks::{DueDelivery, Share},
+    webhooks::{ClaimFilter, DueDelivery},
 };
 use self::{database::Session, postgres::Postgres, sqlite::Sqlite};
 use crate::{
@@ -73,17 +73,17 @@ use crate::{
 };
 
 /// Time for which [`Store::check`] reports the last failed write instead of trying a write.
-const TROUBLE: Duration = Duration::from_secs(3);
+const FAILED_WRITE_REMEMBERED: Duration = Duration::from_secs(3);
 /// Maximum number of retries after a conflict with another worker.
-const CONFLICTS: u32 = 10;
+const MAX_CONFLICTS: u32 = 10;
 
 /// Access to the database; clones share it.
 #[derive(Clone)]
 pub struct Store {
     database: Arc<Database>,
     /// Time and error of the last write, if it failed.
-    trouble: Arc<Mutex<Option<(Instant, StoreError)>>>,
-    is_up_to_date: bool,
+    failed_write: Arc<Mutex<Option<(Instant, StoreError)>>>,
+    reads_primary: bool,
 }
 
 enum Database {
@@ -100,15 +100,15 @@ impl Store {
     /// this program.
     pub async fn open(url: &str, read_url: Option<&str>) -> anyhow::Result<Self> {
         check_urls(url, read_url)?;
-        let database = if postgres::is_meant(url) {
+        let database = if postgres::is_postgres_url(url) {
             Database::Postgres(Box::new(Postgres::open(url, read_url).await?))
         } else {
             Database::Sqlite(Sqlite::open(url).await?)
         };
         Ok(Self {
             database: Arc::new(database),
-            trouble: Arc::default(),
-            is_up_to_date: false,
+            failed_write: Arc::default(),
+            reads_primary: false,
         })
     }
 
@@ -117,7 +117,7 @@ impl Store {
     #[must_use]
     pub fn up_to_date(&self) -> Self {
         Self {
-            is_up_to_date: true,
+            reads_primary: true,
             ..self.clone()
         }
     }
@@ -152,10 +152,10 @@ impl Store {
                         StoreError::Conflict(_) | StoreError::TooLarge | StoreError::Aborted,
                     ) = &result
                     {
-                        postgres.keep(session).await;
+                        postgres.put_back_writer(session).await;
                     }
                     match result {
-                        Err(StoreError::Conflict(why)) if conflicts < CONFLICTS => {
+                        Err(StoreError::Conflict(why)) if conflicts < MAX_CONFLICTS => {
                             conflicts += 1;
                             tracing::debug!(
                                 why,
@@ -168,13 +168,13 @@ impl Store {
                 }
             }
         };
-        self.note(&result);
+        self.record_write(&result);
         result
     }
 
     /// Stores the result of a write for [`Store::check`].
-    fn note<T>(&self, result: &Result<T, StoreError>) {
-        let trouble = match result {
+    fn record_write<T>(&self, result: &Result<T, StoreError>) {
+        let failed_write = match result {
             Err(
                 error @ (StoreError::Unavailable(_)
                 | StoreError::ReadOnly(_)
@@ -182,7 +182,10 @@ impl Store {
             ) => Some((Instant::now(), error.clone())),
             _ => None,
         };
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        *self
+            .failed_write
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = failed_write;
     }
 
     /// Checks that the database answers, and that it accepts writes as far as is known. If the last write
@@ -191,16 +194,19 @@ impl Store {
     /// # Errors
     /// When it does not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        let trouble = {
-            let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-            trouble.clone()
+        let failed_write = {
+            let failed_write = self
+                .failed_write
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            failed_write.clone()
         };
-        match trouble {
+        match failed_write {
             None => self.primary().await?.control("SELECT 1").await,
-            Some((since, error)) if since.elapsed() < TROUBLE => Err(error),
+            Some((since, error)) if since.elapsed() < FAILED_WRITE_REMEMBERED => Err(error),
             Some(_) => {
                 let written = self.write_probe().await;
-                self.note(&written);
+                self.record_write(&written);
                 written
             }
         }
@@ -225,7 +231,7 @@ impl Store {
     async fn reader(&self) -> Result<Session, StoreError> {
         match &*self.database {
             Database::Sqlite(sqlite) => sqlite.reader(),
-            Database::Postgres(_) if self.is_up_to_date => self.primary().await,
+            Database::Postgres(_) if self.reads_primary => self.primary().await,
             Database::Postgres(postgres) => postgres::pooled(&postgres.readers).await,
         }
     }
@@ -273,7 +279,9 @@ async fn transaction<T>(
         Ok((result, true)) => {
             point(Point::BeforeCommit);
             let committed = session.end("COMMIT").await;
-            committed.map(|()| result).map_err(StoreError::in_commit)
+            committed
+                .map(|()| result)
+                .map_err(StoreError::during_commit)
         }
         Ok((result, false)) => {
             session.end("ROLLBACK").await?;
@@ -302,12 +310,12 @@ async fn decide_and_write<T>(
     now: Timestamp,
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<(T, bool), StoreError> {
-    let (mut world, known) = load::world(session, needs.clone()).await?;
-    let result = decide(&mut world).ok_or(StoreError::Aborted)?;
-    if world.dirty.is_empty() {
+    let (mut working_set, known) = load::load_working_set(session, needs.clone()).await?;
+    let result = decide(&mut working_set).ok_or(StoreError::Aborted)?;
+    if working_set.dirty.is_empty() {
         return Ok((result, false));
     }
-    save::world(session, &world, &known, now).await?;
+    save::save_changes(session, &working_set, &known, now).await?;
     Ok((result, true))
 }
 
@@ -318,7 +326,7 @@ async fn decide_and_write<T>(
 pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
     use anyhow::Context;
 
-    if !postgres::is_meant(url) {
+    if !postgres::is_postgres_url(url) {
         sqlite::path(url).with_context(|| format!("DATABASE_URL={url:?}"))?;
         if read_url.is_some() {
             bail!("DATABASE_READ_URL: replicas are supported for PostgreSQL only");
@@ -334,18 +342,20 @@ pub fn check_urls(url: &str, read_url: Option<&str>) -> anyhow::Result<()> {
 
 /// Whether opening may succeed later without a change of the configuration: the server is unreachable,
 /// another process holds a lock, or the disk is full.
-pub fn may_pass(error: &anyhow::Error) -> bool {
+pub fn is_temporary(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let of_postgres = cause.downcast_ref().is_some_and(error::may_pass);
-        let of_sqlite = cause.downcast_ref().is_some_and(error::may_pass_in_sqlite);
-        let of_store = cause.downcast_ref::<StoreError>();
-        of_postgres || of_sqlite || of_store.is_some_and(StoreError::may_pass)
+        let in_postgres = cause.downcast_ref().is_some_and(error::is_temporary);
+        let in_sqlite = cause
+            .downcast_ref()
+            .is_some_and(error::is_temporary_in_sqlite);
+        let in_store = cause.downcast_ref::<StoreError>();
+        in_postgres || in_sqlite || in_store.is_some_and(StoreError::is_temporary)
     })
 }
 
 /// Whether `url` refers to a PostgreSQL database.
 pub fn is_postgres(url: &str) -> bool {
-    postgres::is_meant(url)
+    postgres::is_postgres_url(url)
 }
 
 /// The file path of a `sqlite://…` URL.
@@ -359,7 +369,7 @@ pub fn sqlite_path(url: &str) -> anyhow::Result<PathBuf> {
 /// A description of the database at `url`, without the password.
 pub fn place(url: &str) -> String {
     match postgres::options(url) {
-        Ok(options) if postgres::is_meant(url) => postgres::place(&options),
+        Ok(options) if postgres::is_postgres_url(url) => postgres::place(&options),
         _ => url.to_owned(),
     }
 }

@@ -8,13 +8,13 @@
 //! | storefront and status, one of them, none | an index of each |
 //!
 //! No index covers a product together with a storefront or a status: the product's orders are scanned until
-//! enough are found ([`is_search`]).
+//! enough are found ([`scans_many_rows`]).
 
 use jiff::Timestamp;
 use shared::order::ListOrders;
 
 use super::{
-    byte_limit::{PAGE, bounded},
+    byte_limit::{PAGE_BYTES, bounded},
     database::{Argument, Sql},
     read::{OrderCursor, Statement},
     row::millis,
@@ -26,7 +26,7 @@ fn is_one_customers(filter: &ListOrders) -> bool {
 }
 
 /// Whether many orders may have to be scanned for a page.
-pub(super) fn is_search(filter: &ListOrders) -> bool {
+pub(super) fn scans_many_rows(filter: &ListOrders) -> bool {
     let is_narrowed = filter.status.is_some() || filter.storefront.is_some();
     filter.sku.is_some() && is_narrowed && !is_one_customers(filter)
 }
@@ -114,7 +114,7 @@ pub(super) fn select_orders(
         .push(" DESC, number DESC LIMIT ")
         .bind(filter.limit + 1);
     let (page, arguments) = sql.finish();
-    let bounded = bounded(&page, PAGE, "state", "created_at DESC, number DESC");
+    let bounded = bounded(&page, PAGE_BYTES, "state", "created_at DESC, number DESC");
     (
         Sql::texts(with_steps(&page), with_steps(&bounded)),
         arguments,

@@ -7,7 +7,7 @@ use shared::id::OrderId;
 
 use super::{
     Store, StoreError,
-    byte_limit::{ById, LOT},
+    byte_limit::{ById, FORWARD_BYTES},
     database::{Row, Session, among, list},
     read::{OrderAndSteps, fetch_order, orders_and_steps, orders_and_steps_where_id},
     row::{json, parse},
@@ -28,17 +28,20 @@ impl Store {
         ids: &[OrderId],
     ) -> Result<ById<OrdersById>, StoreError> {
         let mut session = self.reader().await?;
-        let mut looked = orders_by_id(&mut session, LOT, ids).await?;
+        let mut looked = orders_by_id(&mut session, FORWARD_BYTES, ids).await?;
         let is_missing = |id: &&OrderId| looked.covers(id) && !looked.found.contains_key(id);
         let missing: Vec<_> = ids.iter().filter(is_missing).collect();
         if missing.is_empty() {
             return Ok(looked);
         }
-        let stand_ins = stand_ins(&mut session, &missing).await?;
-        if !stand_ins.is_empty() {
-            let ids: Vec<_> = stand_ins.iter().map(|(_, order)| *order).collect();
+        let orders_of_async_ids = orders_of_async_ids(&mut session, &missing).await?;
+        if !orders_of_async_ids.is_empty() {
+            let ids: Vec<_> = orders_of_async_ids
+                .iter()
+                .map(|(_, order)| *order)
+                .collect();
             let orders = orders_by_id(&mut session, usize::MAX, &ids).await?;
-            for (promised, order) in stand_ins {
+            for (promised, order) in orders_of_async_ids {
                 if let Some(order) = orders.found.get(&order) {
                     looked.found.insert(promised, order.clone());
                 }
@@ -73,7 +76,7 @@ async fn orders_by_id(
 }
 
 /// The ids of the orders to which ids of asynchronous orders refer.
-async fn stand_ins(
+async fn orders_of_async_ids(
     session: &mut Session,
     promised: &[&OrderId],
 ) -> Result<Vec<(OrderId, OrderId)>, StoreError> {

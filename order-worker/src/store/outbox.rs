@@ -105,14 +105,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable.
-    pub async fn mend_clock(&self, now: Timestamp) -> Result<u64, StoreError> {
+    pub async fn correct_timers(&self, now: Timestamp) -> Result<u64, StoreError> {
         let (now, latest) = (millis(now), millis(now + CLOCK_TOLERANCE));
         // This scans the whole table, so it runs outside of transactions, which would block other writers.
         let mut session = self.primary().await?;
         let sql = "SELECT 1 FROM steps WHERE put_at > $1 AND publish_at IS NOT NULL LIMIT 1";
-        let is_right = session.fetch(sql, arguments![latest]).await?.is_empty();
+        let is_correct = session.fetch(sql, arguments![latest]).await?.is_empty();
         drop(session);
-        if is_right {
+        if is_correct {
             return Ok(0);
         }
         let mut session = self.writer().await?;

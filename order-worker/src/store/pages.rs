@@ -9,11 +9,11 @@ use shared::{event::CloudEvent, id::OrderId};
 use super::{
     StoreError,
     audit::{Audited, audited, begin, next_orders, open},
-    byte_limit::LOT,
+    byte_limit::FORWARD_BYTES,
     database::{Session, among, list},
     feed::end,
+    feed_cursor::next_events,
     row::{cloud_event, json, read_step, select_steps, unreadable_data},
-    turn::next_events,
 };
 use crate::{
     domain::{order::Order, step::StepRow},
@@ -21,17 +21,17 @@ use crate::{
 };
 
 /// The orders or events that existed at the time of opening, page by page.
-pub struct Pages {
+pub struct ExportPages {
     session: Session,
     last: i64,
 }
 
-impl Pages {
+impl ExportPages {
     /// Opens the database at `url` to read its orders by number.
     ///
     /// # Errors
     /// When the database does not exist or can't be read.
-    pub async fn of_orders(url: &str) -> anyhow::Result<Self> {
+    pub async fn open_orders(url: &str) -> anyhow::Result<Self> {
         let mut session = open(url).await?;
         let sql = "SELECT coalesce(max(number), 0) FROM orders";
         let rows = session.fetch(sql, Vec::new()).await?;
@@ -44,7 +44,7 @@ impl Pages {
     ///
     /// # Errors
     /// When the database does not exist or can't be read.
-    pub async fn of_events(url: &str) -> anyhow::Result<Self> {
+    pub async fn open_events(url: &str) -> anyhow::Result<Self> {
         let mut session = open(url).await?;
         let last = end(&mut session).await?;
         session.end("COMMIT").await?;
@@ -63,7 +63,9 @@ impl Pages {
     ) -> Result<Vec<(i64, Audited<(Order, Vec<StepRow>)>)>, StoreError> {
         self.session.begin(begin()).await?;
         let arguments = arguments![number, limit];
-        let read = self.session.fetch_within(LOT, next_orders(), arguments);
+        let read = self
+            .session
+            .fetch_within(FORWARD_BYTES, next_orders(), arguments);
         let orders = read.await?.rows;
         let orders = orders.iter().map(|row| {
             let order = json("order", row.text(2)?);
@@ -102,7 +104,9 @@ impl Pages {
     ) -> Result<Vec<(i64, Audited<CloudEvent>)>, StoreError> {
         self.session.begin(begin()).await?;
         let arguments = arguments![position, limit];
-        let read = self.session.fetch_within(LOT, next_events(), arguments);
+        let read = self
+            .session
+            .fetch_within(FORWARD_BYTES, next_events(), arguments);
         let rows = read.await?.rows;
         self.session.end("COMMIT").await?;
         let events = rows.iter().map(|row| {

@@ -30,9 +30,9 @@ use super::{
 /// The prefixes of `DATABASE_URL`.
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 /// Pool size, for everything but batches: timers, the outbox, steps, reads of clients.
-const POOL: u32 = 8;
+const POOL_SIZE: u32 = 8;
 /// Maximum number of concurrent queries that may scan many rows, so that other queries find a connection.
-const SEARCHES: usize = 2;
+const MAX_SCANS: usize = 2;
 /// Timeout for a connection from the pool, including opening one. It is short, so that clients get an error
 /// quickly.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,7 +44,7 @@ pub(super) struct Postgres {
     writer: Mutex<Option<Session>>,
     pub(super) pool: Pool,
     pub(super) readers: Pool,
-    searches: Semaphore,
+    scans: Semaphore,
 }
 
 impl Postgres {
@@ -57,7 +57,7 @@ impl Postgres {
         let pool = Pool::new(options.clone(), None);
         pool.detect().await.with_context(cant_use)?;
         let mut migrating = connect(&options).await.with_context(cant_use)?;
-        durable(&mut migrating).await?;
+        check_durability(&mut migrating).await?;
         migrate::migrate(&mut migrating)
             .await
             .with_context(|| format!("can't migrate the database {place}"))?;
@@ -70,7 +70,7 @@ impl Postgres {
             writer: Mutex::new(None),
             pool,
             readers,
-            searches: Semaphore::new(SEARCHES),
+            scans: Semaphore::new(MAX_SCANS),
         })
     }
 
@@ -78,13 +78,13 @@ impl Postgres {
     ///
     /// # Errors
     /// `ReadOnly` if none becomes free within the timeout.
-    pub(super) async fn search(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        let turn = time::timeout(ACQUIRE_TIMEOUT, self.searches.acquire()).await;
-        let turn = turn.ok().and_then(Result::ok);
-        turn.ok_or_else(|| StoreError::ReadOnly(TOO_MANY_SEARCHES.to_owned()))
+    pub(super) async fn acquire_scan_permit(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        let permit = time::timeout(ACQUIRE_TIMEOUT, self.scans.acquire()).await;
+        let permit = permit.ok().and_then(Result::ok);
+        permit.ok_or_else(|| StoreError::ReadOnly(TOO_MANY_SEARCHES.to_owned()))
     }
 
-    /// Takes the engine's connection, or opens one. [`Postgres::keep`] returns it if it is still usable.
+    /// Takes the engine's connection, or opens one. [`Postgres::put_back_writer`] returns it if it is still usable.
     pub(super) async fn writer(&self) -> Result<Session, StoreError> {
         let kept = self.writer.lock().await.take();
         if let Some(session) = kept {
@@ -95,7 +95,7 @@ impl Postgres {
         Ok(Session::Postgres(database::Postgres::new(link, settings)))
     }
 
-    pub(super) async fn keep(&self, session: Session) {
+    pub(super) async fn put_back_writer(&self, session: Session) {
         *self.writer.lock().await = Some(session);
     }
 
@@ -142,7 +142,7 @@ pub(crate) fn pool_in(url: &str, schema: &str) -> anyhow::Result<Pool> {
 }
 
 /// Whether `url` refers to PostgreSQL.
-pub(crate) fn is_meant(url: &str) -> bool {
+pub(crate) fn is_postgres_url(url: &str) -> bool {
     SCHEMES.iter().any(|scheme| url.starts_with(scheme))
 }
 
@@ -173,7 +173,7 @@ async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {
 
 /// Checks that acknowledged commits are on disk: with asynchronous commits, acknowledged orders could be
 /// lost.
-async fn durable(connection: &mut PgConnection) -> anyhow::Result<()> {
+async fn check_durability(connection: &mut PgConnection) -> anyhow::Result<()> {
     // In a transaction, since a pooler may switch servers between the messages of an unnamed statement.
     let mut transaction = connection.begin().await?;
     for (setting, lossy) in [("synchronous_commit", "off"), ("fsync", "off")] {

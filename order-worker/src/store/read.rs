@@ -17,9 +17,9 @@ use shared::{
 
 use super::{
     Database, Store, StoreError,
-    byte_limit::{ById, PAGE, STEPS, bounded},
+    byte_limit::{ById, PAGE_BYTES, STEPS_BYTES, bounded},
     database::{Argument, Row, Session, Sql, among, arguments, list},
-    order_list::{is_search, select_orders},
+    order_list::{scans_many_rows, select_orders},
     row::{event, json, parse, read_step_at, readable, select_events},
 };
 use crate::domain::{
@@ -93,7 +93,7 @@ impl Store {
              WHERE orders.id",
             "ORDER BY orders.id"
         );
-        let rows = session.fetch_within(STEPS, sql, vec![ids]).await?;
+        let rows = session.fetch_within(STEPS_BYTES, sql, vec![ids]).await?;
         let wanted: HashSet<_> = keys.iter().collect();
         ById::read(&rows, |rows| {
             let mut found = Vec::with_capacity(keys.len());
@@ -116,12 +116,14 @@ impl Store {
     ) -> Result<Rows<OrderAndSteps>, StoreError> {
         let (sql, arguments) = select_orders(filter, after);
         // In SQLite, long reads are detected while they run.
-        let _turn = match &*self.database {
-            Database::Postgres(postgres) if is_search(filter) => Some(postgres.search().await?),
+        let _permit = match &*self.database {
+            Database::Postgres(postgres) if scans_many_rows(filter) => {
+                Some(postgres.acquire_scan_permit().await?)
+            }
             Database::Postgres(_) | Database::Sqlite(_) => None,
         };
         let mut session = self.reader().await?;
-        let rows = session.fetch_within(PAGE, sql, arguments).await?;
+        let rows = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
         let mut page = rows.read(readable_orders)?;
         // An order that can't be decoded is left out of its page; the list continues after it.
         let found = orders_in(&rows.rows).count();
@@ -142,11 +144,11 @@ impl Store {
         const PAGE_OF_EVENTS: &str =
             select_events!("WHERE subject = $1 AND sequence > $2 ORDER BY sequence LIMIT $3");
         let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
-        let bounded = bounded(PAGE_OF_EVENTS, PAGE, "data", "sequence");
+        let bounded = bounded(PAGE_OF_EVENTS, PAGE_BYTES, "data", "sequence");
         let sql = Sql::texts(PAGE_OF_EVENTS.to_owned(), bounded);
         let mut session = self.reader().await?;
         let rows = session
-            .fetch_within(PAGE, sql, arguments![subject, sequence, limit])
+            .fetch_within(PAGE_BYTES, sql, arguments![subject, sequence, limit])
             .await?;
         rows.read(|rows| {
             let events = rows.iter().map(|row| event(row).map(|(_, event)| event));
@@ -168,7 +170,7 @@ impl Store {
                 arguments![sku.as_str()],
             )
             .await?;
-        Ok(products_and_shelves(&rows)?.pop())
+        Ok(products_and_stock(&rows)?.pop())
     }
 
     /// Up to `filter.limit + 1` products by SKU, up to a size limit.
@@ -194,8 +196,8 @@ impl Store {
              ORDER BY page.sku"
         );
         let mut session = self.reader().await?;
-        let rows = session.fetch_within(PAGE, sql, arguments).await?;
-        rows.read(products_and_shelves)
+        let rows = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
+        rows.read(products_and_stock)
     }
 
     /// One customer.
@@ -270,7 +272,7 @@ pub(super) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, Store
 
 /// The rows of each order.
 fn orders_in(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
-    rows.chunk_by(Row::begins_like)
+    rows.chunk_by(Row::has_same_first_column)
 }
 
 /// As [`orders_and_steps`], but leaves out orders that can't be decoded.
@@ -281,7 +283,7 @@ fn readable_orders(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
 
 /// Decodes rows of a product's SKU and state, and one of its stock levels or `NULL`s. Rows of the same
 /// product are adjacent.
-fn products_and_shelves(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
+fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
     let mut products: Vec<ProductAndStock> = Vec::new();
     let mut last = "";
     for row in rows {
@@ -290,12 +292,14 @@ fn products_and_shelves(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError
             products.push((json("product", row.text(1)?)?, BTreeMap::new()));
             last = sku;
         }
-        if let (Some((_, shelves)), Some(warehouse)) = (products.last_mut(), row.maybe_text(2)?) {
-            let shelf = WarehouseStock {
+        if let (Some((_, stock_levels)), Some(warehouse)) =
+            (products.last_mut(), row.maybe_text(2)?)
+        {
+            let stock_level = WarehouseStock {
                 on_hand: row.integer(3)?,
                 reserved: row.integer(4)?,
             };
-            shelves.insert(parse("warehouse", warehouse)?, shelf);
+            stock_levels.insert(parse("warehouse", warehouse)?, stock_level);
         }
     }
     Ok(products)

@@ -79,25 +79,28 @@ macro_rules! select_steps {
 pub(super) use select_steps;
 
 /// Decodes `sku, warehouse, on_hand, reserved` into `shelves`.
-pub(super) fn shelf(row: &Row, shelves: &mut ProductStock) -> Result<(), StoreError> {
-    stock_at(row, 0, shelves)
+pub(super) fn stock_level(row: &Row, stock_levels: &mut ProductStock) -> Result<(), StoreError> {
+    stock_at(row, 0, stock_levels)
 }
 
 /// Decodes a stock level whose columns start at `first`.
 pub(super) fn stock_at(
     row: &Row,
     first: usize,
-    shelves: &mut ProductStock,
+    stock_levels: &mut ProductStock,
 ) -> Result<(), StoreError> {
     let (sku, warehouse) = (
         parse("sku", row.text(first)?)?,
         parse("warehouse", row.text(first + 1)?)?,
     );
-    let shelf = WarehouseStock {
+    let stock_level = WarehouseStock {
         on_hand: row.integer(first + 2)?,
         reserved: row.integer(first + 3)?,
     };
-    shelves.entry(sku).or_default().insert(warehouse, shelf);
+    stock_levels
+        .entry(sku)
+        .or_default()
+        .insert(warehouse, stock_level);
     Ok(())
 }
 

@@ -35,27 +35,27 @@ pub(super) fn sent_by(now: Timestamp) -> Timestamp {
 /// Default retention of idempotency records. Clients and the broker stop repeating requests much earlier.
 pub(super) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-pub(super) async fn world(
+pub(super) async fn save_changes(
     session: &mut Session,
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     known: &Known,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    known.must_be_locked(&world.dirty)?;
+    known.check_locked(&working_set.dirty)?;
     let mut writes = Writes::default();
     // PostgreSQL executes the first write last, and its lock is held for the shortest time.
-    events::events(&mut writes, world)?;
-    orders::orders(&mut writes, world, known)?;
-    orders::payment_references(&mut writes, world);
-    catalogue::shelves(&mut writes, world);
-    catalogue::products(&mut writes, world, known)?;
-    catalogue::customers(&mut writes, world, known)?;
-    webhooks::endpoints(&mut writes, world, known)?;
-    webhooks::deliveries(&mut writes, world)?;
-    steps::steps(&mut writes, world, now);
-    recorded::recorded(&mut writes, world, known, now)?;
+    events::events(&mut writes, working_set)?;
+    orders::orders(&mut writes, working_set, known)?;
+    orders::payment_references(&mut writes, working_set);
+    catalogue::stock_levels(&mut writes, working_set);
+    catalogue::products(&mut writes, working_set, known)?;
+    catalogue::customers(&mut writes, working_set, known)?;
+    webhooks::endpoints(&mut writes, working_set, known)?;
+    webhooks::deliveries(&mut writes, working_set)?;
+    steps::steps(&mut writes, working_set, now);
+    recorded::recorded(&mut writes, working_set, known, now)?;
     session.write_all(writes).await?;
-    for event in &world.dirty.events {
+    for event in &working_set.dirty.events {
         if let EventData::OrderRedacted {} = event.fact {
             erase::redact(session, &event.subject).await?;
         }

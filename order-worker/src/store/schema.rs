@@ -41,7 +41,7 @@ impl Schema {
     ///
     /// # Errors
     /// When it can't; the error says what to do.
-    pub(super) fn must_be_readable(self, known: i64) -> anyhow::Result<()> {
+    pub(super) fn check_readable(self, known: i64) -> anyhow::Result<()> {
         let Self { version, .. } = self;
         if version < known {
             bail!(
@@ -71,10 +71,10 @@ mod tests {
     #[test]
     fn earlier_schema_is_refused_with_its_version() {
         let schema = |version, needs| Schema { version, needs };
-        assert!(schema(7, 7).must_be_readable(7).is_ok());
-        assert!(schema(8, 7).must_be_readable(7).is_ok());
-        assert!(schema(9, 8).must_be_readable(7).is_err());
-        let refused = schema(6, 6).must_be_readable(7).unwrap_err().to_string();
+        assert!(schema(7, 7).check_readable(7).is_ok());
+        assert!(schema(8, 7).check_readable(7).is_ok());
+        assert!(schema(9, 8).check_readable(7).is_err());
+        let refused = schema(6, 6).check_readable(7).unwrap_err().to_string();
         assert!(
             refused.contains("version 6") && refused.contains("version 7"),
             "{refused}"

@@ -66,7 +66,7 @@ impl Sqlite {
             fs::create_dir_all(folder)
                 .with_context(|| format!("can't create {}", folder.display()))?;
         }
-        let lock = exclusive(&path).await?;
+        let lock = lock_database(&path).await?;
         let mut writer = writing(&path)?;
         migrate(&mut writer).with_context(|| format!("can't migrate {}", path.display()))?;
         Ok(Self {
@@ -84,7 +84,7 @@ impl Sqlite {
 
     /// A reading connection.
     pub(super) fn reader(&self) -> Result<Session, StoreError> {
-        Ok(Session::Sqlite(Connection::Reading(self.readers.lend()?)))
+        Ok(Session::Sqlite(Connection::Reading(self.readers.borrow()?)))
     }
 
     /// Closes the connections, which checkpoints the write-ahead log.
@@ -147,17 +147,17 @@ pub(crate) fn path(url: &str) -> anyhow::Result<PathBuf> {
 
 /// Locks the database for this process. SQLite would allow two workers to alternate, but the workflow needs
 /// one. Waits for a predecessor that is shutting down.
-async fn exclusive(path: &Path) -> anyhow::Result<File> {
+async fn lock_database(path: &Path) -> anyhow::Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let lock_path = PathBuf::from(name);
     let lock = File::create(&lock_path)
         .with_context(|| format!("can't create {}", lock_path.display()))?;
-    let patience = Instant::now() + LOCK_TIMEOUT;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
-            Err(TryLockError::WouldBlock) if Instant::now() < patience => {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
                 time::sleep(LOCK_RETRY).await;
             }
             Err(TryLockError::WouldBlock) => bail!(
@@ -203,7 +203,7 @@ pub(super) fn newest_schema() -> i64 {
 }
 
 fn migrate(connection: &mut Raw) -> anyhow::Result<()> {
-    adopt(connection)?;
+    adopt_sqlx_version(connection)?;
     if schema(connection)?.is_ahead_of(newest_schema())? {
         return Ok(());
     }
@@ -228,7 +228,7 @@ fn schema(connection: &Raw) -> rusqlite::Result<Schema> {
 
 /// The first versions of this program kept the schema version in sqlx's table; converts it to SQLite's
 /// `user_version`.
-fn adopt(connection: &Raw) -> rusqlite::Result<()> {
+fn adopt_sqlx_version(connection: &Raw) -> rusqlite::Result<()> {
     let count = |sql| connection.query_one(sql, [], |row| row.get::<_, i64>(0));
     let is_old = count("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")? > 0;
     if is_old && count("PRAGMA user_version")? == 0 {

@@ -14,9 +14,9 @@ use shared::{
 use super::{
     Store, StoreError,
     bulk::{Kind, Write, Writes},
-    byte_limit::{LOT, PAGE, bounded},
+    byte_limit::{FORWARD_BYTES, PAGE_BYTES, bounded},
     database::{Row, Session, Sql, among, arguments, list},
-    feed_cursor::{Checkpoint, FeedConsumer},
+    feed_cursor::{FeedConsumer, FeedProgress},
     row::{json, millis, readable, timestamp},
     save::sent_by,
 };
@@ -41,14 +41,14 @@ pub struct Figure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counting {
     /// Progress through the feed.
-    pub passed: Checkpoint,
+    pub progress: FeedProgress,
     /// Time of the last counted event.
     pub until: Option<Timestamp>,
 }
 
 impl Counting {
     const NOTHING: Self = Self {
-        passed: Checkpoint::NOTHING,
+        progress: FeedProgress::NOTHING,
         until: None,
     };
 }
@@ -90,11 +90,12 @@ impl Store {
     /// # Errors
     /// When the database is unavailable; nothing was counted then.
     pub async fn count_events(&self, limit: u32) -> Result<Counting, StoreError> {
-        let Some(mut turn) = self.turn(FeedConsumer::Statistics).await? else {
+        let Some(mut lease) = self.acquire_lease(FeedConsumer::Statistics).await? else {
             return Ok(Counting::NOTHING);
         };
-        let position = turn.position;
-        let Some(tail) = tail(&mut turn.session, position, limit, LOT).await? else {
+        let position = lease.position;
+        let Some(tail) = count_tail(&mut lease.session, position, limit, FORWARD_BYTES).await?
+        else {
             return Ok(Counting::NOTHING);
         };
         let rows = tail
@@ -103,7 +104,7 @@ impl Store {
             .map(|((day, storefront, name), amount)| arguments![day, storefront, name, amount]);
         let mut writes = Writes::default();
         writes.add(ADD_FIGURES, rows.collect());
-        let is_counted = turn.pass_with(tail.reached, writes).await?;
+        let is_counted = lease.advance_with(tail.reached, writes).await?;
         Ok(if is_counted {
             tail.counting
         } else {
@@ -139,7 +140,7 @@ impl Store {
                 None => position = amount,
             }
         }
-        if let Some(tail) = tail(&mut session, position, limit, PAGE).await? {
+        if let Some(tail) = count_tail(&mut session, position, limit, PAGE_BYTES).await? {
             position = tail.reached;
             for ((of, owner, name), amount) in tail.counts {
                 if storefront.is_none_or(|storefront| storefront.as_str() == owner) {
@@ -193,7 +194,7 @@ impl Store {
 }
 
 /// Counts of events after the stored position.
-struct Tail {
+struct UncountedTail {
     counts: Counts,
     /// Position of the last counted event.
     reached: i64,
@@ -201,12 +202,12 @@ struct Tail {
 }
 
 /// Counts up to `limit` events after `position`, up to a size limit; `None` if there are no events.
-async fn tail(
+async fn count_tail(
     session: &mut Session,
     position: i64,
     limit: u32,
     room: usize,
-) -> Result<Option<Tail>, StoreError> {
+) -> Result<Option<UncountedTail>, StoreError> {
     // The data of events that are not counted is not read.
     const NEXT: &str = "
         SELECT position, subject, time, storefront, type,
@@ -223,11 +224,11 @@ async fn tail(
     let events = readable(&read.rows, Counted::read)?;
     let events: Vec<_> = events.into_iter().flatten().collect();
     let currencies = currencies(session, &events).await?;
-    Ok(Some(Tail {
-        counts: counted(events, &currencies),
+    Ok(Some(UncountedTail {
+        counts: count(events, &currencies),
         reached,
         counting: Counting {
-            passed: Checkpoint::through(&read, limit),
+            progress: FeedProgress::through(&read, limit),
             until: Some(until),
         },
     }))
@@ -238,16 +239,16 @@ struct Counted {
     subject: String,
     day: i64,
     storefront: String,
-    what: What,
+    kind: CountedKind,
 }
 
 /// The kind of count.
-enum What {
+enum CountedKind {
     Created {
         is_imported: bool,
     },
     /// The status that the order reached.
-    Came(&'static str),
+    ReachedStatus(&'static str),
     /// The previous status, and the reason of the cancellation.
     Cancelled(OrderStatus, CancelReason),
     /// Captured minor units.
@@ -277,27 +278,27 @@ impl Counted {
         };
         let data = row.maybe_text(5)?.unwrap_or_default();
         let amount = || json::<Moved>("event", data).map(|moved| moved.amount);
-        let what = match row.text(4)? {
-            "order.created" => What::Created {
+        let kind = match row.text(4)? {
+            "order.created" => CountedKind::Created {
                 is_imported: json::<Created>("event", data)?.awaits_stock,
             },
-            "order.processing" => What::Came("processing"),
-            "order.shipped" => What::Came("shipped"),
-            "order.delivered" => What::Came("delivered"),
+            "order.processing" => CountedKind::ReachedStatus("processing"),
+            "order.shipped" => CountedKind::ReachedStatus("shipped"),
+            "order.delivered" => CountedKind::ReachedStatus("delivered"),
             "order.cancelled" => {
                 let Cancelled { reason, was } = json("event", data)?;
-                What::Cancelled(was.unwrap_or(OrderStatus::Pending), reason)
+                CountedKind::Cancelled(was.unwrap_or(OrderStatus::Pending), reason)
             }
-            "payment.captured" => What::Captured(amount()?),
-            "payment.refunded" => What::Refunded(amount()?),
-            "payment.refund_failed" => What::Refunded(-amount()?),
+            "payment.captured" => CountedKind::Captured(amount()?),
+            "payment.refunded" => CountedKind::Refunded(amount()?),
+            "payment.refund_failed" => CountedKind::Refunded(-amount()?),
             _ => return Ok(None),
         };
         Ok(Some(Self {
             subject: row.text(1)?.to_owned(),
             day: row.integer(2)?.div_euclid(DAY_MS),
             storefront: storefront.to_owned(),
-            what,
+            kind,
         }))
     }
 }
@@ -312,9 +313,12 @@ async fn currencies(
         currency: String,
     }
 
-    let moved = events
-        .iter()
-        .filter(|event| matches!(event.what, What::Captured(_) | What::Refunded(_)));
+    let moved = events.iter().filter(|event| {
+        matches!(
+            event.kind,
+            CountedKind::Captured(_) | CountedKind::Refunded(_)
+        )
+    });
     let ids: BTreeSet<&str> = moved.map(|event| event.subject.as_str()).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
@@ -328,12 +332,12 @@ async fn currencies(
     Ok(currencies.into_iter().collect())
 }
 
-fn counted(events: Vec<Counted>, currencies: &HashMap<String, String>) -> Counts {
+fn count(events: Vec<Counted>, currencies: &HashMap<String, String>) -> Counts {
     let mut counts = Counts::new();
     for event in events {
         let currency = || currencies.get(&event.subject).map_or("XXX", String::as_str);
-        let (name, amount) = match event.what {
-            What::Created { is_imported } => {
+        let (name, amount) = match event.kind {
+            CountedKind::Created { is_imported } => {
                 if is_imported {
                     let name = "imported".to_owned();
                     let key = (event.day, event.storefront.clone(), name);
@@ -341,12 +345,12 @@ fn counted(events: Vec<Counted>, currencies: &HashMap<String, String>) -> Counts
                 }
                 ("created".to_owned(), 1)
             }
-            What::Came(status) => (status.to_owned(), 1),
-            What::Cancelled(was, reason) => {
+            CountedKind::ReachedStatus(status) => (status.to_owned(), 1),
+            CountedKind::Cancelled(was, reason) => {
                 (format!("cancelled.{}.{}", was.as_str(), reason.as_str()), 1)
             }
-            What::Captured(amount) => (format!("captured.{}", currency()), amount),
-            What::Refunded(amount) => (format!("refunded.{}", currency()), amount),
+            CountedKind::Captured(amount) => (format!("captured.{}", currency()), amount),
+            CountedKind::Refunded(amount) => (format!("refunded.{}", currency()), amount),
         };
         *counts
             .entry((event.day, event.storefront, name))

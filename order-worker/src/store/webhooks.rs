@@ -34,13 +34,13 @@ pub struct DueDelivery {
 
 /// The endpoints whose deliveries are to be claimed.
 #[derive(Debug, Clone, Copy)]
-pub enum Share<'a> {
+pub enum ClaimFilter<'a> {
     /// All enabled endpoints except those of the first list; those of the second list come last.
-    OfAllBut(&'a [EndpointId], &'a [EndpointId]),
+    AllExcept(&'a [EndpointId], &'a [EndpointId]),
     /// These endpoints, if they are enabled.
-    Of(&'a [EndpointId]),
+    Only(&'a [EndpointId]),
     /// Disabled and deleted endpoints.
-    OfDisabled,
+    Disabled,
 }
 
 impl Store {
@@ -51,7 +51,7 @@ impl Store {
     pub async fn claim_deliveries(
         &self,
         now: Timestamp,
-        share: Share<'_>,
+        share: ClaimFilter<'_>,
         each: usize,
         limit: usize,
     ) -> Result<Vec<DueDelivery>, StoreError> {
@@ -76,9 +76,9 @@ impl Store {
              LIMIT $6",
         );
         let (named, is_theirs, last, is_on) = match share {
-            Share::OfAllBut(without, last) => (without, false, last, true),
-            Share::Of(those) => (those, true, [].as_slice(), true),
-            Share::OfDisabled => ([].as_slice(), false, [].as_slice(), false),
+            ClaimFilter::AllExcept(without, last) => (without, false, last, true),
+            ClaimFilter::Only(those) => (those, true, [].as_slice(), true),
+            ClaimFilter::Disabled => ([].as_slice(), false, [].as_slice(), false),
         };
         let arguments = [
             arguments![millis(now), i64::try_from(each).unwrap_or(i64::MAX)],

@@ -34,12 +34,12 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum of `Retry-After` that is honoured, as long as a webhook is retried at all.
 const MAX_RETRY_AFTER_SECONDS: u64 = 24 * 3600;
 /// Maximum length of a stored error, in characters.
-const MAX_ERROR: usize = 200;
+const MAX_ERROR_CHARS: usize = 200;
 
 /// Sends webhooks.
 pub struct Sender {
     client: Client,
-    guard: UrlPolicy,
+    url_policy: UrlPolicy,
 }
 
 impl Sender {
@@ -47,9 +47,9 @@ impl Sender {
     ///
     /// # Errors
     /// When the HTTP client can't be created.
-    pub fn new(guard: UrlPolicy) -> anyhow::Result<Self> {
+    pub fn new(url_policy: UrlPolicy) -> anyhow::Result<Self> {
         let client = Client::builder()
-            .dns_resolver(guard.resolver())
+            .dns_resolver(url_policy.resolver())
             // A proxy would resolve host names itself.
             .no_proxy()
             .redirect(Policy::none())
@@ -57,40 +57,40 @@ impl Sender {
             .user_agent(concat!("order-worker/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("can't create an HTTP client")?;
-        Ok(Self { client, guard })
+        Ok(Self { client, url_policy })
     }
 
     /// Sends `event` to `endpoint`. The status line decides the result; a slow or endless body does not
     /// change it.
     pub async fn send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Answered {
         let began = Instant::now();
-        let answer = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
+        let result = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
         let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let (response, error) = match answer {
+        let (response, error) = match result {
             Ok(Ok(response)) => {
-                let error = refusal(response.status());
+                let error = status_error(response.status());
                 (Some(response), error)
             }
             Ok(Err(error)) => (None, Some(error)),
             Err(_) => (None, Some(format!("no response within {TIMEOUT:?}"))),
         };
-        let answered = Answered {
+        let outcome = Answered {
             response_code: response.as_ref().map(|response| response.status().as_u16()),
             latency_ms,
             retry_after: response
                 .as_ref()
                 .filter(|_| error.is_some())
                 .and_then(|response| retry_after(response.headers(), SystemTime::now())),
-            error: error.map(|error| error.chars().take(MAX_ERROR).collect()),
+            error: error.map(|error| error.chars().take(MAX_ERROR_CHARS).collect()),
         };
         if let Some(response) = response {
             let _ = time::timeout(DRAIN_TIMEOUT, drain(response)).await;
         }
-        answered
+        outcome
     }
 
     async fn try_send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Result<Response, String> {
-        self.guard.check(endpoint.url.url())?;
+        self.url_policy.check(endpoint.url.url())?;
         let body = serde_json::to_vec(event).map_err(|error| error.to_string())?;
         let (id, now) = (event.id.to_string(), Timestamp::now());
         let signature = signatures(endpoint, &id, now, &body)?;
@@ -108,7 +108,7 @@ impl Sender {
 }
 
 /// The error for a response that is not successful.
-fn refusal(status: StatusCode) -> Option<String> {
+fn status_error(status: StatusCode) -> Option<String> {
     let code = status.as_u16();
     if status.is_success() {
         None

@@ -13,21 +13,21 @@ use tokio::time;
 
 use super::{Sandbox, ledger::Ledger};
 use crate::{
-    providers::{Label, PartnerError},
+    providers::{Label, ProviderError},
     store::database::{Sql, arguments},
 };
 
 /// Name of this carrier in shipments.
 pub const NAME: &str = "sandbox";
 /// Stages of a shipment.
-const JOURNEY: [ShipmentUpdate; 4] = [
+const STAGES: [ShipmentUpdate; 4] = [
     ShipmentUpdate::Shipped,
     ShipmentUpdate::InTransit,
     ShipmentUpdate::OutForDelivery,
     ShipmentUpdate::Delivered,
 ];
 /// Time between two stages.
-const LEG_MS: i64 = 1_500;
+const STAGE_INTERVAL_MS: i64 = 1_500;
 /// Delay before a failed webhook is repeated.
 const RETRY_MS: i64 = 2_000;
 /// Lease of a shipment while its webhook is being sent.
@@ -37,7 +37,7 @@ const INTERVAL: Duration = Duration::from_millis(300);
 /// Timeout for the webhook's response.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Shipments per round.
-const ROUND: i64 = 100;
+const SHIPMENTS_PER_ROUND: i64 = 100;
 
 /// The carrier; keys are `ORDER_ID/request_shipment:WAREHOUSE`.
 #[derive(Clone)]
@@ -57,26 +57,26 @@ impl SandboxCarrier {
     ///
     /// # Errors
     /// `Permanent` when the label was cancelled.
-    pub async fn announce(&self, key: &str, order_id: OrderId) -> Result<Label, PartnerError> {
+    pub async fn create_label(&self, key: &str, order_id: OrderId) -> Result<Label, ProviderError> {
         let next_at = self
             .delivers
-            .then(|| Timestamp::now().as_millisecond() + LEG_MS);
+            .then(|| Timestamp::now().as_millisecond() + STAGE_INTERVAL_MS);
         let this = key.to_owned();
-        let announce = move |books: &mut Ledger| {
+        let create_label = move |ledger: &mut Ledger| {
             let number = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
-            books.announce(&this, order_id, format!("SBX{}", &number[12..]), next_at)
+            ledger.create_label(&this, order_id, format!("SBX{}", &number[12..]), next_at)
         };
-        self.sandbox.teller.enter(key, announce).await?
+        self.sandbox.writer.apply(key, create_label).await?
     }
 
     /// Cancels the label under `key`, or makes sure that there will be none. A shipment in transit continues.
     ///
     /// # Errors
     /// `Transient` when the ledger is unavailable.
-    pub async fn withdraw(&self, key: &str, order_id: OrderId) -> Result<(), PartnerError> {
+    pub async fn cancel_label(&self, key: &str, order_id: OrderId) -> Result<(), ProviderError> {
         let this = key.to_owned();
-        let withdraw = move |books: &mut Ledger| books.withdraw(&this, order_id);
-        self.sandbox.teller.enter(key, withdraw).await
+        let cancel_label = move |ledger: &mut Ledger| ledger.cancel_label(&this, order_id);
+        self.sandbox.writer.apply(key, cancel_label).await
     }
 
     /// Delivers until the future is dropped: advances shipments and calls `webhook_url`, signed with
@@ -93,7 +93,10 @@ impl SandboxCarrier {
         let webhook = Webhook::new(&secret).context("SHIPPER_WEBHOOK_SECRET")?;
         loop {
             time::sleep(INTERVAL).await;
-            if let Err(error) = self.move_parcels(&client, &webhook_url, &webhook).await {
+            if let Err(error) = self
+                .advance_shipments(&client, &webhook_url, &webhook)
+                .await
+            {
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "the sandbox carrier could not advance its shipments"
@@ -102,7 +105,7 @@ impl SandboxCarrier {
         }
     }
 
-    async fn move_parcels(
+    async fn advance_shipments(
         &self,
         client: &reqwest::Client,
         url: &str,
@@ -127,7 +130,7 @@ impl SandboxCarrier {
                      )
                      RETURNING key, order_id, tracking_number, stage",
                 ),
-                arguments![now, now + LEASE_MS, ROUND],
+                arguments![now, now + LEASE_MS, SHIPMENTS_PER_ROUND],
             )
             .await?;
         for row in due {
@@ -135,7 +138,7 @@ impl SandboxCarrier {
             let stage = row.integer(3)?;
             let Some(update) = usize::try_from(stage)
                 .ok()
-                .and_then(|stage| JOURNEY.get(stage))
+                .and_then(|stage| STAGES.get(stage))
             else {
                 continue;
             };
@@ -145,7 +148,7 @@ impl SandboxCarrier {
                 "data": {"order_id": order_id, "tracking_number": number, "carrier": NAME},
             });
             // The webhook's id is made of shipment and stage, so the gateway recognizes a repetition.
-            let told = tell(
+            let result = call_webhook(
                 client,
                 url,
                 webhook,
@@ -154,9 +157,9 @@ impl SandboxCarrier {
             )
             .await;
             let next_at = Timestamp::now().as_millisecond();
-            let (stage, next_at) = match told {
-                Ok(()) if stage + 1 == i64::try_from(JOURNEY.len())? => (stage + 1, None),
-                Ok(()) => (stage + 1, Some(next_at + LEG_MS)),
+            let (stage, next_at) = match result {
+                Ok(()) if stage + 1 == i64::try_from(STAGES.len())? => (stage + 1, None),
+                Ok(()) => (stage + 1, Some(next_at + STAGE_INTERVAL_MS)),
                 Err(error) => {
                     tracing::debug!(
                         order_id,
@@ -177,7 +180,7 @@ impl SandboxCarrier {
     }
 }
 
-async fn tell(
+async fn call_webhook(
     client: &reqwest::Client,
     url: &str,
     webhook: &Webhook,

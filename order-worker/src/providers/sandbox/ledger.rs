@@ -11,7 +11,7 @@ use crate::{
         command::StepResult,
         payment::{Authorization, PaymentState},
     },
-    providers::{Label, PartnerError},
+    providers::{Label, ProviderError},
 };
 
 /// An authorization.
@@ -38,29 +38,29 @@ pub(super) struct Payment {
     /// Number of authorization calls.
     pub(super) calls: i64,
     /// Whether the payment was ever authorized.
-    pub(super) was_held: bool,
+    pub(super) was_authorized: bool,
 }
 
 impl Payment {
     /// A payment that is not authorized yet.
-    fn asked(reference: String, amount: i64, currency: &str) -> Self {
+    fn unauthorized(reference: String, amount: i64, currency: &str) -> Self {
         Self {
             reference,
-            status: Status::Asked,
+            status: Status::Pending,
             amount,
             currency: currency.to_owned(),
             captured: 0,
             refunded: 0,
             calls: 0,
-            was_held: false,
+            was_authorized: false,
         }
     }
 }
 
 impl Payment {
-    fn stands(&self) -> PaymentState {
+    fn state(&self) -> PaymentState {
         let hold = match self.status {
-            Status::Asked => Authorization::Pending,
+            Status::Pending => Authorization::Pending,
             Status::Authorized | Status::Captured => Authorization::Authorized(self.amount),
             Status::Declined => Authorization::Declined {
                 code: "card_declined".to_owned(),
@@ -74,7 +74,7 @@ impl Payment {
             captured: self.captured,
             refunded: self.refunded,
             is_closed: match self.status {
-                Status::Asked | Status::Authorized => false,
+                Status::Pending | Status::Authorized => false,
                 Status::Captured => self.captured >= self.amount,
                 Status::Declined | Status::Voided => true,
             },
@@ -87,7 +87,7 @@ impl Payment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     /// Not authorized yet.
-    Asked,
+    Pending,
     Authorized,
     Declined,
     Captured,
@@ -96,7 +96,7 @@ pub(super) enum Status {
 
 impl Status {
     const ALL: [Self; 5] = [
-        Self::Asked,
+        Self::Pending,
         Self::Authorized,
         Self::Declined,
         Self::Captured,
@@ -105,7 +105,7 @@ impl Status {
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Asked => "asked",
+            Self::Pending => "asked",
             Self::Authorized => "authorized",
             Self::Declined => "declined",
             Self::Captured => "captured",
@@ -142,10 +142,10 @@ pub(super) struct LedgerEntry {
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) payments: HashMap<String, Payment>,
-    pub(super) parcels: HashMap<String, ShipmentRow>,
+    pub(super) shipments: HashMap<String, ShipmentRow>,
     pub(super) changed_payments: BTreeSet<String>,
-    pub(super) changed_parcels: BTreeSet<String>,
-    pub(super) movements: Vec<LedgerEntry>,
+    pub(super) changed_shipments: BTreeSet<String>,
+    pub(super) entries: Vec<LedgerEntry>,
 }
 
 impl Ledger {
@@ -156,32 +156,31 @@ impl Ledger {
         price: Money,
         method: &str,
         reference: String,
-    ) -> (Result<HeldAuthorization, PartnerError>, bool) {
-        let payment = self
-            .payments
-            .entry(key.to_owned())
-            .or_insert_with(|| Payment::asked(reference, price.amount, price.currency.as_str()));
+    ) -> (Result<HeldAuthorization, ProviderError>, bool) {
+        let payment = self.payments.entry(key.to_owned()).or_insert_with(|| {
+            Payment::unauthorized(reference, price.amount, price.currency.as_str())
+        });
         payment.calls += 1;
-        if payment.status == Status::Asked {
+        if payment.status == Status::Pending {
             payment.status = match method {
                 "pm_ok" | "pm_slow" | "pm_timeout_after_charge" => Status::Authorized,
-                "pm_flaky" if payment.calls <= FLAKY_FAILURES => Status::Asked,
+                "pm_flaky" if payment.calls <= FLAKY_FAILURES => Status::Pending,
                 "pm_flaky" => Status::Authorized,
                 _ => Status::Declined,
             };
             if payment.status == Status::Authorized {
-                payment.was_held = true;
-                self.movements
-                    .push(movement(payment, "authorize", payment.amount));
+                payment.was_authorized = true;
+                self.entries
+                    .push(ledger_entry(payment, "authorize", payment.amount));
             }
         }
         self.changed_payments.insert(key.to_owned());
         let result = match payment.status {
-            Status::Asked => Err(PartnerError::Transient(
+            Status::Pending => Err(ProviderError::Transient(
                 "the payment provider responded with status 503".to_owned(),
             )),
             Status::Declined => Err(declined(method)),
-            Status::Voided => Err(PartnerError::Declined {
+            Status::Voided => Err(ProviderError::Declined {
                 code: "payment_voided".to_owned(),
                 message: "the payment was voided".to_owned(),
             }),
@@ -198,18 +197,18 @@ impl Ledger {
         let payment = self
             .payments
             .entry(key.to_owned())
-            .or_insert_with(|| Payment::asked(reference, 0, "XXX"));
+            .or_insert_with(|| Payment::unauthorized(reference, 0, "XXX"));
         match payment.status {
-            Status::Captured => return StepResult::Stands(payment.stands()),
+            Status::Captured => return StepResult::Stands(payment.state()),
             Status::Authorized => self
-                .movements
-                .push(movement(payment, "void", payment.amount)),
-            Status::Asked | Status::Declined | Status::Voided => {}
+                .entries
+                .push(ledger_entry(payment, "void", payment.amount)),
+            Status::Pending | Status::Declined | Status::Voided => {}
         }
         payment.status = Status::Voided;
         self.changed_payments.insert(key.to_owned());
         StepResult::Voided {
-            reference: payment.was_held.then(|| payment.reference.clone()),
+            reference: payment.was_authorized.then(|| payment.reference.clone()),
         }
     }
 
@@ -219,24 +218,24 @@ impl Ledger {
         key: &str,
         total: i64,
         is_last: bool,
-    ) -> Result<StepResult, PartnerError> {
+    ) -> Result<StepResult, ProviderError> {
         let Some(payment) = self.payments.get_mut(key) else {
-            return Err(PartnerError::Permanent(
+            return Err(ProviderError::Permanent(
                 "there is no such payment".to_owned(),
             ));
         };
         match payment.status {
             Status::Authorized | Status::Captured => {}
-            Status::Voided => return Ok(StepResult::Stands(payment.stands())),
-            Status::Asked | Status::Declined => {
-                return Err(PartnerError::Permanent(format!(
+            Status::Voided => return Ok(StepResult::Stands(payment.state())),
+            Status::Pending | Status::Declined => {
+                return Err(ProviderError::Permanent(format!(
                     "the payment is {} and can't be captured",
                     payment.status.as_str()
                 )));
             }
         }
         if total > payment.amount {
-            return Err(PartnerError::Permanent(format!(
+            return Err(ProviderError::Permanent(format!(
                 "{total} can't be captured: only {} is authorized",
                 payment.amount
             )));
@@ -246,7 +245,7 @@ impl Ledger {
         if left > 0 || is_free {
             payment.status = Status::Captured;
             payment.captured = total;
-            self.movements.push(movement(payment, "capture", left));
+            self.entries.push(ledger_entry(payment, "capture", left));
             self.changed_payments.insert(key.to_owned());
         }
         Ok(StepResult::Captured {
@@ -257,15 +256,15 @@ impl Ledger {
     }
 
     /// Refunds until `total` is refunded under `key`; returns the refunded total.
-    pub(super) fn refund(&mut self, key: &str, total: i64) -> Result<i64, PartnerError> {
+    pub(super) fn refund(&mut self, key: &str, total: i64) -> Result<i64, ProviderError> {
         let payment = self.payments.get_mut(key);
         let Some(payment) = payment.filter(|payment| payment.status == Status::Captured) else {
-            return Err(PartnerError::Permanent(
+            return Err(ProviderError::Permanent(
                 "nothing was captured, so nothing can be refunded".to_owned(),
             ));
         };
         if total > payment.captured {
-            return Err(PartnerError::Permanent(format!(
+            return Err(ProviderError::Permanent(format!(
                 "{total} can't be refunded: only {} was captured",
                 payment.captured
             )));
@@ -273,52 +272,52 @@ impl Ledger {
         let left = total - payment.refunded;
         if left > 0 {
             payment.refunded = total;
-            self.movements.push(movement(payment, "refund", left));
+            self.entries.push(ledger_entry(payment, "refund", left));
             self.changed_payments.insert(key.to_owned());
         }
         Ok(payment.refunded)
     }
 
     /// State of the payment under `key`.
-    pub(super) fn look(&self, key: &str) -> Option<PaymentState> {
-        self.payments.get(key).map(Payment::stands)
+    pub(super) fn payment_state(&self, key: &str) -> Option<PaymentState> {
+        self.payments.get(key).map(Payment::state)
     }
 
     /// Creates a label under `key`, once. `next_at` is the time of its first webhook, if the carrier
     /// delivers.
-    pub(super) fn announce(
+    pub(super) fn create_label(
         &mut self,
         key: &str,
         order_id: OrderId,
         tracking_number: String,
         next_at: Option<i64>,
-    ) -> Result<Label, PartnerError> {
-        if !self.parcels.contains_key(key) {
-            let parcel = ShipmentRow {
+    ) -> Result<Label, ProviderError> {
+        if !self.shipments.contains_key(key) {
+            let shipment = ShipmentRow {
                 order_id: order_id.to_string(),
                 tracking_number,
                 is_cancelled: false,
                 stage: 0,
                 next_at,
             };
-            self.parcels.insert(key.to_owned(), parcel);
-            self.changed_parcels.insert(key.to_owned());
+            self.shipments.insert(key.to_owned(), shipment);
+            self.changed_shipments.insert(key.to_owned());
         }
-        match self.parcels.get(key) {
-            Some(parcel) if !parcel.is_cancelled => Ok(Label {
+        match self.shipments.get(key) {
+            Some(shipment) if !shipment.is_cancelled => Ok(Label {
                 carrier: super::carrier::NAME.to_owned(),
-                tracking_number: parcel.tracking_number.clone(),
+                tracking_number: shipment.tracking_number.clone(),
             }),
-            _ => Err(PartnerError::Permanent(
+            _ => Err(ProviderError::Permanent(
                 "the label was cancelled".to_owned(),
             )),
         }
     }
 
     /// Cancels the label under `key`, or makes sure that there will be none. A shipment in transit continues.
-    pub(super) fn withdraw(&mut self, key: &str, order_id: OrderId) {
-        let parcel = self
-            .parcels
+    pub(super) fn cancel_label(&mut self, key: &str, order_id: OrderId) {
+        let shipment = self
+            .shipments
             .entry(key.to_owned())
             .or_insert_with(|| ShipmentRow {
                 order_id: order_id.to_string(),
@@ -327,15 +326,15 @@ impl Ledger {
                 stage: 0,
                 next_at: None,
             });
-        if parcel.stage == 0 {
-            parcel.is_cancelled = true;
-            parcel.next_at = None;
-            self.changed_parcels.insert(key.to_owned());
+        if shipment.stage == 0 {
+            shipment.is_cancelled = true;
+            shipment.next_at = None;
+            self.changed_shipments.insert(key.to_owned());
         }
     }
 }
 
-fn movement(payment: &Payment, kind: &'static str, amount: i64) -> LedgerEntry {
+fn ledger_entry(payment: &Payment, kind: &'static str, amount: i64) -> LedgerEntry {
     LedgerEntry {
         payment: payment.reference.clone(),
         kind,
@@ -343,12 +342,12 @@ fn movement(payment: &Payment, kind: &'static str, amount: i64) -> LedgerEntry {
     }
 }
 
-fn declined(method: &str) -> PartnerError {
+fn declined(method: &str) -> ProviderError {
     let (code, message) = match method {
         "pm_declined" => ("card_declined", "the card was declined"),
         _ => ("unknown_payment_method", "the payment method is unknown"),
     };
-    PartnerError::Declined {
+    ProviderError::Declined {
         code: code.to_owned(),
         message: message.to_owned(),
     }

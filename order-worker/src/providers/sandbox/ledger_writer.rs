@@ -6,12 +6,13 @@ use std::{io, mem};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    LedgerLocation, away,
+    LedgerLocation,
     ledger::{Ledger, Payment, ShipmentRow, Status},
+    ledger_error,
 };
 use crate::{
     dedicated_thread,
-    providers::PartnerError,
+    providers::ProviderError,
     store::{
         StoreError,
         bulk::{Kind, Write, Writes},
@@ -30,7 +31,7 @@ pub(super) struct LedgerWriter(mpsc::Sender<Call>);
 
 /// The effect of a call on the ledger; returns the closure that answers the call after the commit.
 type Entry = Box<dyn FnOnce(&mut Ledger) -> Box<dyn FnOnce(Committed) + Send> + Send>;
-type Committed = Result<(), PartnerError>;
+type Committed = Result<(), ProviderError>;
 
 struct Call {
     key: String,
@@ -54,14 +55,14 @@ impl LedgerWriter {
     ///
     /// # Errors
     /// `Transient` when the outcome is unknown.
-    pub(super) async fn enter<T: Send + 'static>(
+    pub(super) async fn apply<T: Send + 'static>(
         &self,
         key: &str,
         entry: impl FnOnce(&mut Ledger) -> T + Send + 'static,
-    ) -> Result<T, PartnerError> {
+    ) -> Result<T, ProviderError> {
         let (sender, answer) = oneshot::channel();
-        let entry: Entry = Box::new(move |books| {
-            let entered = entry(books);
+        let entry: Entry = Box::new(move |ledger| {
+            let entered = entry(ledger);
             Box::new(move |committed| {
                 let _ = sender.send(committed.map(|()| entered));
             })
@@ -70,7 +71,7 @@ impl LedgerWriter {
             key: key.to_owned(),
             entry,
         };
-        let gone = || PartnerError::Transient("the sandbox has stopped".to_owned());
+        let gone = || ProviderError::Transient("the sandbox has stopped".to_owned());
         self.0.send(call).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -80,8 +81,8 @@ async fn write(ledger: &LedgerLocation, calls: Vec<Call>) {
     let (keys, entries): (Vec<_>, Vec<_>) =
         calls.into_iter().map(|call| (call.key, call.entry)).unzip();
     let mut answers = Vec::with_capacity(entries.len());
-    let committed = transact(ledger, &keys, |books| {
-        answers.extend(entries.into_iter().map(|entry| entry(books)));
+    let committed = transact(ledger, &keys, |ledger| {
+        answers.extend(entries.into_iter().map(|entry| entry(ledger)));
     })
     .await;
     // Calls that were not applied are answered too: their channel closes.
@@ -93,13 +94,13 @@ async fn write(ledger: &LedgerLocation, calls: Vec<Call>) {
 async fn transact(
     ledger: &LedgerLocation,
     keys: &[String],
-    enter: impl FnOnce(&mut Ledger),
-) -> Result<(), PartnerError> {
-    let mut session = ledger.begin().await.map_err(away)?;
-    let mut books = load(&mut session, keys).await.map_err(away)?;
-    enter(&mut books);
-    save(&mut session, books).await.map_err(away)?;
-    session.commit().await.map_err(away)
+    apply: impl FnOnce(&mut Ledger),
+) -> Result<(), ProviderError> {
+    let mut session = ledger.begin().await.map_err(ledger_error)?;
+    let mut ledger = load(&mut session, keys).await.map_err(ledger_error)?;
+    apply(&mut ledger);
+    save(&mut session, ledger).await.map_err(ledger_error)?;
+    session.commit().await.map_err(ledger_error)
 }
 
 async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreError> {
@@ -110,7 +111,7 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreErr
                           FROM unnest($1::text[]) AS key ORDER BY hash) AS hashes";
         session.fetch(lock, vec![list(keys)]).await?;
     }
-    let mut books = Ledger::default();
+    let mut ledger = Ledger::default();
     let sql = Sql::dialects(
         "SELECT key, reference, status, amount, currency, captured, refunded, calls,
                 EXISTS (SELECT 1 FROM movements WHERE payment = reference AND kind = 'authorize')
@@ -133,9 +134,9 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreErr
             captured: row.integer(5)?,
             refunded: row.integer(6)?,
             calls: row.integer(7)?,
-            was_held: row.boolean(8)?,
+            was_authorized: row.boolean(8)?,
         };
-        books.payments.insert(row.text(0)?.to_owned(), payment);
+        ledger.payments.insert(row.text(0)?.to_owned(), payment);
     }
     let sql = Sql::dialects(
         "SELECT key, order_id, tracking_number, is_cancelled, stage, next_at
@@ -144,21 +145,21 @@ async fn load(session: &mut Session, keys: &[String]) -> Result<Ledger, StoreErr
          FROM parcels WHERE key = ANY($1) ORDER BY key FOR UPDATE",
     );
     for row in session.fetch(sql, vec![list(keys)]).await? {
-        let parcel = ShipmentRow {
+        let shipment = ShipmentRow {
             order_id: row.text(1)?.to_owned(),
             tracking_number: row.text(2)?.to_owned(),
             is_cancelled: row.boolean(3)?,
             stage: row.integer(4)?,
             next_at: row.maybe_integer(5)?,
         };
-        books.parcels.insert(row.text(0)?.to_owned(), parcel);
+        ledger.shipments.insert(row.text(0)?.to_owned(), shipment);
     }
-    Ok(books)
+    Ok(ledger)
 }
 
-async fn save(session: &mut Session, books: Ledger) -> Result<(), StoreError> {
-    let payments = books.changed_payments.iter();
-    let payments = payments.filter_map(|key| Some((key, books.payments.get(key)?)));
+async fn save(session: &mut Session, ledger: Ledger) -> Result<(), StoreError> {
+    let payments = ledger.changed_payments.iter();
+    let payments = payments.filter_map(|key| Some((key, ledger.payments.get(key)?)));
     let payments = payments.map(|(key, payment)| {
         arguments![
             key.as_str(),
@@ -173,22 +174,28 @@ async fn save(session: &mut Session, books: Ledger) -> Result<(), StoreError> {
     });
     let mut writes = Writes::default();
     writes.add(PUT_PAYMENTS, payments.collect());
-    let movements = books.movements.iter();
-    let movements = movements
-        .map(|movement| arguments![movement.payment.as_str(), movement.kind, movement.amount]);
-    writes.add(INSERT_MOVEMENTS, movements.collect());
-    let active_shipments = books.changed_parcels.iter();
-    let active_shipments = active_shipments.filter_map(|key| Some((key, books.parcels.get(key)?)));
-    let active_shipments = active_shipments.map(|(key, parcel)| {
+    let entries = ledger.entries.iter();
+    let entries = entries.map(|ledger_entry| {
         arguments![
-            key.as_str(),
-            parcel.order_id.as_str(),
-            parcel.tracking_number.as_str(),
-            parcel.is_cancelled,
-            parcel.next_at
+            ledger_entry.payment.as_str(),
+            ledger_entry.kind,
+            ledger_entry.amount
         ]
     });
-    writes.add(PUT_PARCELS, active_shipments.collect());
+    writes.add(INSERT_ENTRIES, entries.collect());
+    let active_shipments = ledger.changed_shipments.iter();
+    let active_shipments =
+        active_shipments.filter_map(|key| Some((key, ledger.shipments.get(key)?)));
+    let active_shipments = active_shipments.map(|(key, shipment)| {
+        arguments![
+            key.as_str(),
+            shipment.order_id.as_str(),
+            shipment.tracking_number.as_str(),
+            shipment.is_cancelled,
+            shipment.next_at
+        ]
+    });
+    writes.add(PUT_SHIPMENTS, active_shipments.collect());
     session.write_all(writes).await
 }
 
@@ -218,7 +225,7 @@ const PUT_PAYMENTS: Write = Write {
     ],
 };
 
-const INSERT_MOVEMENTS: Write = Write {
+const INSERT_ENTRIES: Write = Write {
     sqlite: "
         INSERT INTO movements (payment, kind, amount)
         VALUES ($1, $2, $3)",
@@ -228,7 +235,7 @@ const INSERT_MOVEMENTS: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer],
 };
 
-const PUT_PARCELS: Write = Write {
+const PUT_SHIPMENTS: Write = Write {
     sqlite: "
         INSERT INTO parcels (key, order_id, tracking_number, is_cancelled, next_at)
         VALUES ($1, $2, $3, $4, $5)

@@ -22,7 +22,7 @@ use anyhow::Context;
 use tokio::sync::Mutex;
 
 use self::ledger_writer::LedgerWriter;
-use super::PartnerError;
+use super::ProviderError;
 use crate::store::{
     StoreError,
     database::{self, Session, Sql},
@@ -33,7 +33,7 @@ use crate::store::{
 #[derive(Clone)]
 pub struct Sandbox {
     ledger: LedgerLocation,
-    teller: LedgerWriter,
+    writer: LedgerWriter,
 }
 
 impl Sandbox {
@@ -43,7 +43,7 @@ impl Sandbox {
     /// When the writer's thread can't be created.
     pub fn open(ledger: LedgerLocation) -> io::Result<Self> {
         Ok(Self {
-            teller: LedgerWriter::start(ledger.clone())?,
+            writer: LedgerWriter::start(ledger.clone())?,
             ledger,
         })
     }
@@ -90,7 +90,7 @@ impl LedgerLocation {
     /// # Errors
     /// When it can't be opened.
     pub fn open(database_url: &str) -> anyhow::Result<Self> {
-        if postgres::is_meant(database_url) {
+        if postgres::is_postgres_url(database_url) {
             let pool = postgres::pool_in(database_url, "sandbox")?;
             return Ok(Self(Place::Postgres(Box::new(pool))));
         }
@@ -140,7 +140,7 @@ async fn writing(connection: &Arc<Mutex<rusqlite::Connection>>) -> Session {
 
 /// Opens the ledger that belongs to `database_url` for reading all of it; `None` if it does not exist.
 async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
-    if postgres::is_meant(database_url) {
+    if postgres::is_postgres_url(database_url) {
         return Ok(Some(
             postgres::auditing(database_url, Some("sandbox")).await?,
         ));
@@ -153,6 +153,6 @@ async fn auditing(database_url: &str) -> anyhow::Result<Option<Session>> {
 }
 
 /// A ledger error as a temporary error of the provider.
-fn away(error: impl Into<StoreError>) -> PartnerError {
-    PartnerError::Transient(format!("the sandbox's ledger failed: {}", error.into()))
+fn ledger_error(error: impl Into<StoreError>) -> ProviderError {
+    ProviderError::Transient(format!("the sandbox's ledger failed: {}", error.into()))
 }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::{command::StepResult, payment::PaymentState},
-    providers::{PartnerError, Payment},
+    providers::{Payment, ProviderError},
 };
 
 /// Name of this provider in orders and events.
@@ -48,16 +48,16 @@ impl SandboxPayments {
     pub(in crate::providers) async fn authorize(
         &self,
         payment: &Payment,
-    ) -> Result<StepResult, PartnerError> {
-        let (this, asked) = (payment.key.clone(), payment.method.clone());
+    ) -> Result<StepResult, ProviderError> {
+        let (this, method) = (payment.key.clone(), payment.method.clone());
         let price = payment.price;
         let authorize =
-            move |ledger: &mut Ledger| ledger.authorize(&this, price, &asked, new_reference());
-        let (result, is_first) = self.0.teller.enter(&payment.key, authorize).await?;
+            move |ledger: &mut Ledger| ledger.authorize(&this, price, &method, new_reference());
+        let (result, is_first) = self.0.writer.apply(&payment.key, authorize).await?;
         let HeldAuthorization { reference, amount } = result?;
         match payment.method.as_str() {
             "pm_timeout_after_charge" if is_first => {
-                return Err(PartnerError::Transient(
+                return Err(ProviderError::Transient(
                     "the payment provider's response was lost".to_owned(),
                 ));
             }
@@ -77,10 +77,10 @@ impl SandboxPayments {
     ///
     /// # Errors
     /// `Transient` when the ledger is unavailable.
-    pub(in crate::providers) async fn void(&self, key: &str) -> Result<StepResult, PartnerError> {
+    pub(in crate::providers) async fn void(&self, key: &str) -> Result<StepResult, ProviderError> {
         let this = key.to_owned();
         let void = move |ledger: &mut Ledger| ledger.void(&this, new_reference());
-        self.0.teller.enter(key, void).await
+        self.0.writer.apply(key, void).await
     }
 
     /// Captures from the authorization under `key` until `total` is captured: `Captured`. Returns the state
@@ -93,10 +93,10 @@ impl SandboxPayments {
         key: &str,
         total: i64,
         is_last: bool,
-    ) -> Result<StepResult, PartnerError> {
+    ) -> Result<StepResult, ProviderError> {
         let this = key.to_owned();
         let capture = move |ledger: &mut Ledger| ledger.capture(&this, total, is_last);
-        self.0.teller.enter(key, capture).await?
+        self.0.writer.apply(key, capture).await?
     }
 
     /// Refunds until `total` is refunded under `key`; returns the refunded total.
@@ -107,21 +107,24 @@ impl SandboxPayments {
         &self,
         key: &str,
         total: i64,
-    ) -> Result<i64, PartnerError> {
+    ) -> Result<i64, ProviderError> {
         let this = key.to_owned();
         let refund = move |ledger: &mut Ledger| ledger.refund(&this, total);
-        self.0.teller.enter(key, refund).await?
+        self.0.writer.apply(key, refund).await?
     }
 
     /// State of the payment under `key`.
     ///
     /// # Errors
     /// `Permanent` when there is no such payment.
-    pub(in crate::providers) async fn look(&self, key: &str) -> Result<PaymentState, PartnerError> {
+    pub(in crate::providers) async fn payment_state(
+        &self,
+        key: &str,
+    ) -> Result<PaymentState, ProviderError> {
         let this = key.to_owned();
-        let look = move |ledger: &mut Ledger| ledger.look(&this);
-        let found = self.0.teller.enter(key, look).await?;
-        found.ok_or_else(|| PartnerError::Permanent("there is no such payment".to_owned()))
+        let payment_state = move |ledger: &mut Ledger| ledger.payment_state(&this);
+        let found = self.0.writer.apply(key, payment_state).await?;
+        found.ok_or_else(|| ProviderError::Permanent("there is no such payment".to_owned()))
     }
 }
 

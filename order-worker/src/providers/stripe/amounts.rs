@@ -13,7 +13,7 @@ use shared::money::{Currency, Money};
 
 /// Conversion from minor units of ISO 4217 to Stripe's unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
+enum UnitConversion {
     /// Both units are equal.
     Same,
     /// Both units are equal; the amount must be a multiple of 10.
@@ -34,7 +34,7 @@ const TWO_DECIMALS_OF_ZERO: &str = "ISK UGX";
 const NO_DECIMALS_AT_STRIPE: &str = "MGA";
 /// Two decimals, or none, both by ISO 4217 and at Stripe. HUF and TWD have two in charges; Stripe treats them
 /// as zero-decimal currencies in payouts only.
-const SAME: &str = "
+const SAME_UNIT: &str = "
     AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BIF BMD BND BOB BRL BSD BWP BYN BZD CAD CDF CHF CLP CNY COP
     CRC CVE CZK DJF DKK DOP DZD EGP ETB EUR FJD FKP GBP GEL GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR JMD JPY
     KES KGS KHR KMF KRW KYD KZT LAK LBP LKR LRD LSL MAD MDL MKD MMK MNT MOP MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK
@@ -44,24 +44,24 @@ const SAME: &str = "
 /// Largest amount, in Stripe's unit, that is sent for most currencies: eight digits. Stripe documents this limit
 /// for payment methods other than cards; for cards it documents up to twelve digits, and nine for American
 /// Express.
-const MAX: i64 = 99_999_999;
-/// Largest amount of the currencies in [`LARGE`]: the twelve digits that Stripe documents for most cards, since
+const MAX_AMOUNT: i64 = 99_999_999;
+/// Largest amount of the currencies in [`LARGE_AMOUNT_CURRENCIES`]: the twelve digits that Stripe documents for most cards, since
 /// one unit of these currencies is worth little.
-const MAX_LARGE: i64 = 999_999_999_999;
-const LARGE: &str = "CLP COP GNF HUF IDR INR JPY KHR KRW LAK LBP PYG UGX UZS VND";
+const MAX_AMOUNT_LARGE: i64 = 999_999_999_999;
+const LARGE_AMOUNT_CURRENCIES: &str = "CLP COP GNF HUF IDR INR JPY KHR KRW LAK LBP PYG UGX UZS VND";
 
-fn unit(currency: Currency) -> Option<Unit> {
+fn conversion(currency: Currency) -> Option<UnitConversion> {
     [
-        (THREE_DECIMALS, Unit::MultipleOfTen),
-        (TWO_DECIMALS_OF_ZERO, Unit::TimesHundred),
-        (NO_DECIMALS_AT_STRIPE, Unit::DividedByHundred),
-        (SAME, Unit::Same),
+        (THREE_DECIMALS, UnitConversion::MultipleOfTen),
+        (TWO_DECIMALS_OF_ZERO, UnitConversion::TimesHundred),
+        (NO_DECIMALS_AT_STRIPE, UnitConversion::DividedByHundred),
+        (SAME_UNIT, UnitConversion::Same),
     ]
     .into_iter()
-    .find_map(|(codes, unit)| lists(codes, currency).then_some(unit))
+    .find_map(|(codes, conversion)| contains(codes, currency).then_some(conversion))
 }
 
-fn lists(codes: &str, currency: Currency) -> bool {
+fn contains(codes: &str, currency: Currency) -> bool {
     codes
         .split_whitespace()
         .any(|code| code == currency.as_str())
@@ -72,52 +72,52 @@ fn lists(codes: &str, currency: Currency) -> bool {
 /// # Errors
 /// The reason why Stripe can't charge or refund the amount.
 pub(super) fn to_stripe(Money { amount, currency }: Money) -> Result<i64, String> {
-    let unit = unit(currency)
+    let conversion = conversion(currency)
         .ok_or_else(|| format!("{currency} is not a currency that Stripe supports"))?;
-    let at_stripe = match unit {
-        Unit::Same => amount,
-        Unit::MultipleOfTen if amount % 10 == 0 => amount,
-        Unit::MultipleOfTen => {
+    let stripe_amount = match conversion {
+        UnitConversion::Same => amount,
+        UnitConversion::MultipleOfTen if amount % 10 == 0 => amount,
+        UnitConversion::MultipleOfTen => {
             return Err(format!(
                 "{amount} minor units of {currency} can't be charged by Stripe: they must be a multiple of 10"
             ));
         }
-        Unit::TimesHundred => amount.saturating_mul(100),
-        Unit::DividedByHundred if amount % 100 == 0 => amount / 100,
-        Unit::DividedByHundred => {
+        UnitConversion::TimesHundred => amount.saturating_mul(100),
+        UnitConversion::DividedByHundred if amount % 100 == 0 => amount / 100,
+        UnitConversion::DividedByHundred => {
             return Err(format!(
                 "{amount} minor units of {currency} can't be charged by Stripe: they must be a multiple of 100"
             ));
         }
     };
-    let max = if lists(LARGE, currency) {
-        MAX_LARGE
+    let max = if contains(LARGE_AMOUNT_CURRENCIES, currency) {
+        MAX_AMOUNT_LARGE
     } else {
-        MAX
+        MAX_AMOUNT
     };
-    if at_stripe > max {
+    if stripe_amount > max {
         return Err(format!(
             "{amount} minor units of {currency} exceed the largest amount of a payment with Stripe"
         ));
     }
-    Ok(at_stripe)
+    Ok(stripe_amount)
 }
 
 /// The largest amount, in minor units, that Stripe can charge and that does not exceed `amount`.
 pub(super) fn chargeable(Money { amount, currency }: Money) -> i64 {
-    match unit(currency) {
-        Some(Unit::MultipleOfTen) => amount - amount % 10,
-        Some(Unit::DividedByHundred) => amount - amount % 100,
-        Some(Unit::Same | Unit::TimesHundred) | None => amount,
+    match conversion(currency) {
+        Some(UnitConversion::MultipleOfTen) => amount - amount % 10,
+        Some(UnitConversion::DividedByHundred) => amount - amount % 100,
+        Some(UnitConversion::Same | UnitConversion::TimesHundred) | None => amount,
     }
 }
 
 /// Converts an amount in Stripe's unit to minor units.
 pub(super) fn from_stripe(amount: i64, currency: Currency) -> i64 {
-    match unit(currency) {
-        Some(Unit::TimesHundred) => amount / 100,
-        Some(Unit::DividedByHundred) => amount.saturating_mul(100),
-        Some(Unit::Same | Unit::MultipleOfTen) | None => amount,
+    match conversion(currency) {
+        Some(UnitConversion::TimesHundred) => amount / 100,
+        Some(UnitConversion::DividedByHundred) => amount.saturating_mul(100),
+        Some(UnitConversion::Same | UnitConversion::MultipleOfTen) | None => amount,
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
     fn minor_units(currency: Currency) -> i64 {
         const NONE: &str = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF";
         const THREE: &str = "BHD IQD JOD KWD LYD OMR TND";
-        match (lists(NONE, currency), lists(THREE, currency)) {
+        match (contains(NONE, currency), contains(THREE, currency)) {
             (true, _) => 1,
             (_, true) => 1000,
             _ => 100,
@@ -138,9 +138,9 @@ mod tests {
 
     /// Number of Stripe's units in one unit of the currency, from Stripe's page: zero-decimal currencies
     /// except the special cases, three-decimal currencies, and two decimals for all others.
-    fn stripes_units(currency: Currency) -> i64 {
+    fn stripe_units(currency: Currency) -> i64 {
         const ZERO: &str = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF";
-        match (lists(ZERO, currency), lists(THREE_DECIMALS, currency)) {
+        match (contains(ZERO, currency), contains(THREE_DECIMALS, currency)) {
             (true, _) => 1,
             (_, true) => 1000,
             _ => 100,
@@ -153,9 +153,9 @@ mod tests {
         for currency in Currency::all() {
             let amount = 50 * minor_units(currency);
             match to_stripe(Money { amount, currency }) {
-                Ok(at_stripe) => {
-                    assert_eq!(at_stripe, 50 * stripes_units(currency), "{currency}");
-                    assert_eq!(from_stripe(at_stripe, currency), amount, "{currency}");
+                Ok(stripe_amount) => {
+                    assert_eq!(stripe_amount, 50 * stripe_units(currency), "{currency}");
+                    assert_eq!(from_stripe(stripe_amount, currency), amount, "{currency}");
                 }
                 Err(why) => {
                     assert!(why.contains(currency.as_str()), "{why}");
@@ -171,20 +171,20 @@ mod tests {
 
     #[test]
     fn amounts_that_stripe_has_no_units_for_are_refused() {
-        let at_stripe = |amount, currency: &str| {
+        let stripe_amount = |amount, currency: &str| {
             let currency = currency.parse().unwrap();
             to_stripe(Money { amount, currency }).ok()
         };
-        assert_eq!(at_stripe(18605, "KWD"), None);
-        assert_eq!(at_stripe(18610, "KWD"), Some(18610));
-        assert_eq!(at_stripe(150, "MGA"), None);
-        assert_eq!(at_stripe(200, "MGA"), Some(2));
-        assert_eq!(at_stripe(5, "ISK"), Some(500));
-        assert_eq!(at_stripe(5, "UGX"), Some(500));
-        assert_eq!(at_stripe(1999, "HUF"), Some(1999));
-        assert_eq!(at_stripe(99_999_999, "EUR"), Some(99_999_999));
-        assert_eq!(at_stripe(100_000_000, "EUR"), None);
-        assert_eq!(at_stripe(100_000_000, "IDR"), Some(100_000_000));
+        assert_eq!(stripe_amount(18605, "KWD"), None);
+        assert_eq!(stripe_amount(18610, "KWD"), Some(18610));
+        assert_eq!(stripe_amount(150, "MGA"), None);
+        assert_eq!(stripe_amount(200, "MGA"), Some(2));
+        assert_eq!(stripe_amount(5, "ISK"), Some(500));
+        assert_eq!(stripe_amount(5, "UGX"), Some(500));
+        assert_eq!(stripe_amount(1999, "HUF"), Some(1999));
+        assert_eq!(stripe_amount(99_999_999, "EUR"), Some(99_999_999));
+        assert_eq!(stripe_amount(100_000_000, "EUR"), None);
+        assert_eq!(stripe_amount(100_000_000, "IDR"), Some(100_000_000));
     }
 
     #[test]

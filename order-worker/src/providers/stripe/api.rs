@@ -10,7 +10,7 @@ use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::providers::PartnerError;
+use crate::providers::ProviderError;
 
 /// Version of Stripe's API.
 const VERSION: &str = "2024-06-20";
@@ -20,17 +20,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// timeout.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Refunds per page: Stripe's maximum.
-const PAGE: &str = "100";
+const REFUNDS_PER_PAGE: &str = "100";
 /// Maximum number of pages of refunds.
 const MAX_PAGES: usize = 100;
 /// Maximum size of a response in bytes.
-const MAX_ANSWER: usize = 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// Maximum number of replayed error responses that one call skips, each by using the next idempotency key.
-const MAX_REPEATED: u32 = 20;
+const MAX_REPLAYS: u32 = 20;
 /// Header of a response that Stripe replays for the same idempotency key
 /// (<https://docs.stripe.com/error-low-level#idempotency>).
-const REPEATED: &str = "idempotent-replayed";
+const REPLAYED_HEADER: &str = "idempotent-replayed";
 
 /// An idempotency key: a name, and a generation that increases with each error response from Stripe.
 pub(super) struct Key {
@@ -114,42 +114,42 @@ impl StripeError {
 #[derive(Debug)]
 pub(super) enum ApiError {
     /// Stripe refused the request.
-    Refused(StripeError),
+    Rejected(StripeError),
     /// Stripe failed with an error of its own, and replays it for the same idempotency key.
-    Failed(String),
+    ServerError(String),
     /// The outcome is unknown: the request may have been executed, or may be executed later.
     Unknown(String),
 }
 
 /// A failed request, and whether its response was a replay for the same idempotency key.
 #[derive(Debug)]
-pub(super) struct Unsuccessful {
+pub(super) struct FailedRequest {
     pub(super) error: ApiError,
-    pub(super) is_repeated: bool,
+    pub(super) is_replay: bool,
 }
 
 impl ApiError {
     /// The provider error of a call whose rejection is not the customer's fault.
-    pub(super) fn permanent(self) -> PartnerError {
+    pub(super) fn into_permanent(self) -> ProviderError {
         match self {
-            Self::Refused(refusal) => PartnerError::Permanent(format!(
+            Self::Rejected(refusal) => ProviderError::Permanent(format!(
                 "Stripe rejected the request: {}",
                 refusal.message()
             )),
-            Self::Failed(why) => PartnerError::Refused(why),
-            Self::Unknown(why) => PartnerError::Transient(why),
+            Self::ServerError(why) => ProviderError::RetryWithNewKey(why),
+            Self::Unknown(why) => ProviderError::Transient(why),
         }
     }
 
     /// The provider error of a call whose rejection concerns the payment method.
-    pub(super) fn declined(self) -> PartnerError {
+    pub(super) fn into_declined(self) -> ProviderError {
         match self {
-            Self::Refused(refusal) => PartnerError::Declined {
+            Self::Rejected(refusal) => ProviderError::Declined {
                 code: refusal.code(),
                 message: refusal.message(),
             },
-            Self::Failed(why) => PartnerError::Refused(why),
-            Self::Unknown(why) => PartnerError::Transient(why),
+            Self::ServerError(why) => ProviderError::RetryWithNewKey(why),
+            Self::Unknown(why) => ProviderError::Transient(why),
         }
     }
 }
@@ -191,7 +191,7 @@ impl Api {
 
     /// Sends `confirm` or `cancel`. Neither needs an idempotency key: the status of the payment intent
     /// prevents a second execution.
-    pub(super) async fn act(
+    pub(super) async fn confirm_or_cancel(
         &self,
         id: &str,
         action: &str,
@@ -220,8 +220,8 @@ impl Api {
             let request = request.header("idempotency-key", key.of(generation));
             match self.try_send(request).await {
                 Ok(done) => return Ok(done),
-                Err(Unsuccessful { error, is_repeated })
-                    if !is_repeated || generation >= key.generation + MAX_REPEATED =>
+                Err(FailedRequest { error, is_replay })
+                    if !is_replay || generation >= key.generation + MAX_REPLAYS =>
                 {
                     return Err(error);
                 }
@@ -236,7 +236,7 @@ impl Api {
         for _ in 0..MAX_PAGES {
             let mut form = vec![
                 ("payment_intent", intent.to_owned()),
-                ("limit", PAGE.to_owned()),
+                ("limit", REFUNDS_PER_PAGE.to_owned()),
             ];
             form.extend(
                 refunds
@@ -271,29 +271,29 @@ impl Api {
     async fn try_send<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
-    ) -> Result<T, Unsuccessful> {
-        let answer = request
+    ) -> Result<T, FailedRequest> {
+        let response = request
             .bearer_auth(&self.key)
             .header("stripe-version", VERSION)
             .send()
             .await;
-        let mut answer = answer.map_err(|error| {
+        let mut response = response.map_err(|error| {
             ApiError::Unknown(format!("Stripe did not respond: {}", innermost(&error)))
         })?;
-        let status = answer.status();
-        let is_repeated = answer
+        let status = response.status();
+        let is_replay = response
             .headers()
-            .get(REPEATED)
+            .get(REPLAYED_HEADER)
             .is_some_and(|value| value == "true");
         let mut body = Vec::new();
-        let cut = |error: reqwest::Error| {
+        let interrupted = |error: reqwest::Error| {
             ApiError::Unknown(format!(
                 "Stripe's response was interrupted: {}",
                 innermost(&error)
             ))
         };
-        while let Some(chunk) = answer.chunk().await.map_err(cut)? {
-            if body.len() + chunk.len() > MAX_ANSWER {
+        while let Some(chunk) = response.chunk().await.map_err(interrupted)? {
+            if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 return Err(ApiError::Unknown("Stripe's response is too large".to_owned()).into());
             }
             body.extend_from_slice(&chunk);
@@ -303,44 +303,47 @@ impl Api {
                 ApiError::Unknown(format!("Stripe's response can't be decoded: {error}")).into()
             });
         }
-        Err(Unsuccessful {
-            error: refused(status, &body),
-            is_repeated,
+        Err(FailedRequest {
+            error: classify_error(status, &body),
+            is_replay,
         })
     }
 }
 
-impl From<ApiError> for Unsuccessful {
+impl From<ApiError> for FailedRequest {
     fn from(error: ApiError) -> Self {
         Self {
             error,
-            is_repeated: false,
+            is_replay: false,
         }
     }
 }
 
 /// Classifies an error response. An invalid API key counts as an unknown outcome, which is retried, since the
 /// key can be corrected. See <https://docs.stripe.com/api/errors>.
-fn refused(status: StatusCode, body: &[u8]) -> ApiError {
+fn classify_error(status: StatusCode, body: &[u8]) -> ApiError {
     #[derive(Deserialize)]
     struct ErrorBody {
         error: StripeError,
     }
-    let told: Option<ErrorBody> = serde_json::from_slice(body).ok();
-    match (status, told) {
+    let error_body: Option<ErrorBody> = serde_json::from_slice(body).ok();
+    match (status, error_body) {
         (
             StatusCode::BAD_REQUEST | StatusCode::PAYMENT_REQUIRED | StatusCode::NOT_FOUND,
             Some(ErrorBody { error }),
-        ) => ApiError::Refused(error),
-        (status, told) => {
+        ) => ApiError::Rejected(error),
+        (status, error_body) => {
             // A response without Stripe's error object may come from a proxy, which does not know the
             // outcome.
-            let is_stripes_own = status == StatusCode::INTERNAL_SERVER_ERROR || told.is_some();
-            let message = told.and_then(|told| told.error.message).unwrap_or_default();
+            let is_from_stripe =
+                status == StatusCode::INTERNAL_SERVER_ERROR || error_body.is_some();
+            let message = error_body
+                .and_then(|error_body| error_body.error.message)
+                .unwrap_or_default();
             let message: String = message.chars().take(200).collect();
             let why = format!("Stripe responded with status {} {message}", status.as_u16());
-            if status.is_server_error() && is_stripes_own {
-                ApiError::Failed(why)
+            if status.is_server_error() && is_from_stripe {
+                ApiError::ServerError(why)
             } else {
                 ApiError::Unknown(why)
             }

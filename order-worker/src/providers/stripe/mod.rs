@@ -21,7 +21,7 @@ use self::{
     amounts::{chargeable, from_stripe, to_stripe},
     api::{Api, ApiError, Form, Key, PaymentIntent, Refund},
 };
-use super::{PartnerError, Payment};
+use super::{Payment, ProviderError};
 use crate::domain::{
     command::StepResult,
     payment::{Authorization, PaymentState},
@@ -74,48 +74,51 @@ impl Stripe {
         })
     }
 
-    pub(super) async fn authorize(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
+    pub(super) async fn authorize(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
         // A free order has no payment intent.
         if payment.price.amount == 0 {
             return Ok(authorized(String::new(), 0));
         }
         let Some(reference) = &payment.reference else {
-            let key = key(payment, "prepare");
-            let described = self.described(payment)?;
-            let created = self.api.create_intent(&described, &key).await;
-            let PaymentIntent { id, .. } = created.map_err(ApiError::declined)?;
+            let idempotency_key = idempotency_key(payment, "prepare");
+            let intent_form = self.intent_form(payment)?;
+            let created = self.api.create_intent(&intent_form, &idempotency_key).await;
+            let PaymentIntent { id, .. } = created.map_err(ApiError::into_declined)?;
             let provider = NAME.to_owned();
             return Ok(StepResult::Prepared {
                 provider,
                 reference: id,
             });
         };
-        let mut intent = self.find(reference).await?;
+        let mut intent = self.read_intent(reference).await?;
         if requires_confirmation(&intent) {
             let return_url = payment.return_url.clone();
             let form = return_url.map(|url| ("return_url", url));
             let form = form.into_iter().collect();
-            let confirmed = self.api.act(reference, "confirm", &form).await;
-            intent = match confirmed.map_err(ApiError::declined) {
-                Err(declined @ PartnerError::Declined { .. }) => {
-                    self.withdraw(reference).await;
+            let confirmed = self
+                .api
+                .confirm_or_cancel(reference, "confirm", &form)
+                .await;
+            intent = match confirmed.map_err(ApiError::into_declined) {
+                Err(declined @ ProviderError::Declined { .. }) => {
+                    self.cancel_declined(reference).await;
                     return Err(declined);
                 }
                 intent => intent?,
             };
         }
-        match hold(&intent, payment) {
+        match authorization_state(&intent, payment) {
             Authorization::Authorized(amount) => Ok(authorized(intent.id, amount)),
             Authorization::RequiresAction(action) => Ok(StepResult::ActionRequired(action)),
             Authorization::Declined { code, message } => {
-                self.withdraw(reference).await;
-                Err(PartnerError::Declined { code, message })
+                self.cancel_declined(reference).await;
+                Err(ProviderError::Declined { code, message })
             }
-            Authorization::Cancelled => Err(PartnerError::Declined {
+            Authorization::Cancelled => Err(ProviderError::Declined {
                 code: "canceled".to_owned(),
                 message: "the payment was cancelled".to_owned(),
             }),
-            Authorization::Pending => Err(PartnerError::Transient(format!(
+            Authorization::Pending => Err(ProviderError::Transient(format!(
                 "the payment has the status {} at Stripe",
                 intent.status
             ))),
@@ -127,36 +130,36 @@ impl Stripe {
         payment: &Payment,
         total: i64,
         is_last: bool,
-    ) -> Result<StepResult, PartnerError> {
+    ) -> Result<StepResult, ProviderError> {
         let captured = |amount| StepResult::Captured {
             amount,
             asked: total,
             is_last,
         };
-        let Some(reference) = held(payment)? else {
+        let Some(reference) = intent_id(payment)? else {
             return Ok(captured(0));
         };
-        let intent = self.find(reference).await?;
-        let taken = received(&intent, payment);
-        let left = total - taken;
+        let intent = self.read_intent(reference).await?;
+        let captured_before = captured_amount(&intent, payment);
+        let left = total - captured_before;
         let is_last = is_last || total >= payment.price.amount;
         if left <= 0 {
-            if is_last && taken > 0 && intent.status == "requires_capture" {
+            if is_last && captured_before > 0 && intent.status == "requires_capture" {
                 self.release(reference, payment).await;
             }
-            return Ok(captured(taken));
+            return Ok(captured(captured_before));
         }
         if is_closed(&intent) {
-            return self.look(payment).await.map(StepResult::Stands);
+            return self.payment_state(payment).await.map(StepResult::Stands);
         }
         if intent.status != "requires_capture" {
-            return Err(PartnerError::Permanent(format!(
+            return Err(ProviderError::Permanent(format!(
                 "the payment has the status {} at Stripe and can't be captured",
                 intent.status
             )));
         }
-        if !is_last && !can_be_taken_in_parts(&intent) {
-            return Ok(captured(taken));
+        if !is_last && !can_capture_in_parts(&intent) {
+            return Ok(captured(captured_before));
         }
         let mut form = Form::new();
         let is_all = total >= payment.price.amount;
@@ -168,10 +171,10 @@ impl Stripe {
                 ..payment.price
             });
             if part == 0 {
-                return Ok(captured(taken));
+                return Ok(captured(captured_before));
             }
-            reached = taken + part;
-            form.push(("amount_to_capture", at_stripe(payment, part)?));
+            reached = captured_before + part;
+            form.push(("amount_to_capture", stripe_amount(payment, part)?));
         }
         // `final_capture` is true by default: Stripe would release the rest of the authorization.
         if !is_last {
@@ -179,19 +182,19 @@ impl Stripe {
         }
         // An idempotency key belongs to one set of parameters.
         let suffix = if is_last && !is_all { "/final" } else { "" };
-        let key = key(payment, &format!("capture/{reached}{suffix}"));
-        match self.api.capture(reference, &form, &key).await {
+        let idempotency_key = idempotency_key(payment, &format!("capture/{reached}{suffix}"));
+        match self.api.capture(reference, &form, &idempotency_key).await {
             Ok(_) => Ok(captured(reached)),
             // The payment may have been captured in Stripe's dashboard at the same time.
-            Err(refused @ ApiError::Refused(_)) => {
-                let now = received(&self.find(reference).await?, payment);
-                if now > taken {
+            Err(rejection @ ApiError::Rejected(_)) => {
+                let now = captured_amount(&self.read_intent(reference).await?, payment);
+                if now > captured_before {
                     Ok(captured(now))
                 } else {
-                    Err(refused.permanent())
+                    Err(rejection.into_permanent())
                 }
             }
-            Err(error) => Err(error.permanent()),
+            Err(error) => Err(error.into_permanent()),
         }
     }
 
@@ -203,8 +206,8 @@ impl Stripe {
             ("amount_to_capture", "0".to_owned()),
             ("final_capture", "true".to_owned()),
         ];
-        let key = key(payment, "release");
-        let released = self.api.capture(reference, &form, &key).await;
+        let idempotency_key = idempotency_key(payment, "release");
+        let released = self.api.capture(reference, &form, &idempotency_key).await;
         if let Err(error) = released {
             tracing::warn!(
                 reference,
@@ -214,7 +217,7 @@ impl Stripe {
         }
     }
 
-    pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, PartnerError> {
+    pub(super) async fn void(&self, payment: &Payment) -> Result<StepResult, ProviderError> {
         // Without a stored id, no payment intent was ever confirmed.
         let Some(reference) = payment
             .reference
@@ -223,16 +226,21 @@ impl Stripe {
         else {
             return Ok(StepResult::Voided { reference: None });
         };
-        let intent = self.find(reference).await?;
+        let intent = self.read_intent(reference).await?;
         match intent.status.as_str() {
             "canceled" => {}
-            "succeeded" => return self.look(payment).await.map(StepResult::Stands),
+            "succeeded" => return self.payment_state(payment).await.map(StepResult::Stands),
             _ => {
-                let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
+                let cancelled = self
+                    .api
+                    .confirm_or_cancel(reference, "cancel", &Form::new())
+                    .await;
                 cancelled.map_err(|error| match error {
                     // The payment intent is changing its status: try again later.
-                    ApiError::Refused(refusal) => PartnerError::Transient(refusal.message()),
-                    ApiError::Failed(why) | ApiError::Unknown(why) => PartnerError::Transient(why),
+                    ApiError::Rejected(refusal) => ProviderError::Transient(refusal.message()),
+                    ApiError::ServerError(why) | ApiError::Unknown(why) => {
+                        ProviderError::Transient(why)
+                    }
                 })?;
             }
         }
@@ -245,65 +253,76 @@ impl Stripe {
         &self,
         payment: &Payment,
         total: i64,
-    ) -> Result<StepResult, PartnerError> {
-        let Some(reference) = held(payment)? else {
+    ) -> Result<StepResult, ProviderError> {
+        let Some(reference) = intent_id(payment)? else {
             return Ok(StepResult::Refunded { amount: 0 });
         };
-        let intent = self.find(reference).await?;
-        let mut refused: Option<(ApiError, i64)> = None;
+        let intent = self.read_intent(reference).await?;
+        let mut rejection: Option<(ApiError, i64)> = None;
         loop {
             let refunds = self.api.refunds(reference).await;
-            let refunds = refunds.map_err(ApiError::permanent)?;
-            let given = record_refunds(&refunds, &intent, payment);
-            if given < payment.refunded {
-                return self.look(payment).await.map(StepResult::Stands);
+            let refunds = refunds.map_err(ApiError::into_permanent)?;
+            let refunded = refunded_amount(&refunds, &intent, payment);
+            if refunded < payment.refunded {
+                return self.payment_state(payment).await.map(StepResult::Stands);
             }
-            if given >= total {
-                return Ok(StepResult::Refunded { amount: given });
+            if refunded >= total {
+                return Ok(StepResult::Refunded { amount: refunded });
             }
             // If a refund was made in Stripe's dashboard meanwhile, less is left to refund: try again with
             // that. If not, the rejection stands.
-            if let Some((error, before)) = refused.take()
-                && before == given
+            if let Some((error, before)) = rejection.take()
+                && before == refunded
             {
-                return Err(error.permanent());
+                return Err(error.into_permanent());
             }
-            let form = refund(payment, reference, total - given)?;
+            let form = refund_form(payment, reference, total - refunded)?;
             // A failed refund may be repeated under a new key; one without a response must keep its key.
-            let failed = refunds.iter().filter(|refund| !counts(refund)).count();
-            let key = key(payment, &format!("refund/{total}/{given}/{failed}"));
-            match self.api.create_refund(&form, &key).await {
-                Ok(refund) if counts(&refund) => {
+            let failed = refunds
+                .iter()
+                .filter(|refund| !is_effective(refund))
+                .count();
+            let idempotency_key =
+                idempotency_key(payment, &format!("refund/{total}/{refunded}/{failed}"));
+            match self.api.create_refund(&form, &idempotency_key).await {
+                Ok(refund) if is_effective(&refund) => {
                     return Ok(StepResult::Refunded { amount: total });
                 }
                 Ok(refund) => {
                     let why = refund.failure_reason.unwrap_or_default();
                     let why = format!("the refund failed: {why}");
-                    return Err(PartnerError::Permanent(why));
+                    return Err(ProviderError::Permanent(why));
                 }
-                Err(error @ ApiError::Refused(_)) => refused = Some((error, given)),
-                Err(error) => return Err(error.permanent()),
+                Err(error @ ApiError::Rejected(_)) => rejection = Some((error, refunded)),
+                Err(error) => return Err(error.into_permanent()),
             }
         }
     }
 
-    pub(super) async fn look(&self, payment: &Payment) -> Result<PaymentState, PartnerError> {
+    pub(super) async fn payment_state(
+        &self,
+        payment: &Payment,
+    ) -> Result<PaymentState, ProviderError> {
         let Some(reference) = &payment.reference else {
-            return Err(PartnerError::Permanent(
+            return Err(ProviderError::Permanent(
                 "no payment intent has been created at Stripe yet".to_owned(),
             ));
         };
-        let intent = self.find(reference).await?;
-        let captured = received(&intent, payment);
+        let intent = self.read_intent(reference).await?;
+        let captured = captured_amount(&intent, payment);
         let refunded = if captured > 0 {
             let refunds = self.api.refunds(reference).await;
-            record_refunds(&refunds.map_err(ApiError::permanent)?, &intent, payment)
+            refunded_amount(
+                &refunds.map_err(ApiError::into_permanent)?,
+                &intent,
+                payment,
+            )
         } else {
             0
         };
         Ok(PaymentState {
             reference: reference.to_owned(),
-            hold: hold(&intent, payment),
+            hold: authorization_state(&intent, payment),
             captured,
             refunded,
             is_closed: is_closed(&intent),
@@ -311,19 +330,22 @@ impl Stripe {
         })
     }
 
-    async fn find(&self, reference: &str) -> Result<PaymentIntent, PartnerError> {
+    async fn read_intent(&self, reference: &str) -> Result<PaymentIntent, ProviderError> {
         let mut form = Form::new();
         if self.captures_in_parts {
             form.push(("expand[]", "latest_charge".to_owned()));
         }
         let found = self.api.intent(reference, &form).await;
-        found.map_err(ApiError::permanent)
+        found.map_err(ApiError::into_permanent)
     }
 
     /// Cancels a declined payment intent, which the customer could otherwise confirm again with the client
     /// secret. If this fails, a later authorization is voided when its webhook arrives.
-    async fn withdraw(&self, reference: &str) {
-        let cancelled = self.api.act(reference, "cancel", &Form::new()).await;
+    async fn cancel_declined(&self, reference: &str) {
+        let cancelled = self
+            .api
+            .confirm_or_cancel(reference, "cancel", &Form::new())
+            .await;
         if let Err(error) = cancelled {
             tracing::warn!(
                 reference,
@@ -333,9 +355,9 @@ impl Stripe {
         }
     }
 
-    fn described(&self, payment: &Payment) -> Result<Form, PartnerError> {
+    fn intent_form(&self, payment: &Payment) -> Result<Form, ProviderError> {
         let mut form = vec![
-            ("amount", at_stripe(payment, payment.price.amount)?),
+            ("amount", stripe_amount(payment, payment.price.amount)?),
             (
                 "currency",
                 payment.price.currency.as_str().to_ascii_lowercase(),
@@ -358,39 +380,39 @@ impl Stripe {
 }
 
 /// The idempotency key of a request, which stays the same until Stripe has answered the request.
-fn key(payment: &Payment, what: &str) -> Key {
+fn idempotency_key(payment: &Payment, what: &str) -> Key {
     Key {
         name: format!("{}/{what}", payment.key),
-        generation: payment.answered,
+        generation: payment.error_responses,
     }
 }
 
 /// The form of a refund. The metadata marks it as a refund of ours.
-fn refund(payment: &Payment, reference: &str, amount: i64) -> Result<Form, PartnerError> {
+fn refund_form(payment: &Payment, reference: &str, amount: i64) -> Result<Form, ProviderError> {
     Ok(vec![
         ("payment_intent", reference.to_owned()),
-        ("amount", at_stripe(payment, amount)?),
+        ("amount", stripe_amount(payment, amount)?),
         ("metadata[order_id]", payment.order_id.to_string()),
         ("metadata[order_number]", payment.number.to_string()),
     ])
 }
 
 /// An amount in minor units of the payment's currency, as a form field in Stripe's unit.
-fn at_stripe(payment: &Payment, amount: i64) -> Result<String, PartnerError> {
+fn stripe_amount(payment: &Payment, amount: i64) -> Result<String, ProviderError> {
     let money = Money {
         amount,
         ..payment.price
     };
-    let amount = to_stripe(money).map_err(PartnerError::Permanent)?;
+    let amount = to_stripe(money).map_err(ProviderError::Permanent)?;
     Ok(amount.to_string())
 }
 
 /// The id of the payment intent; `None` if there is nothing to pay.
-fn held(payment: &Payment) -> Result<Option<&str>, PartnerError> {
+fn intent_id(payment: &Payment) -> Result<Option<&str>, ProviderError> {
     match &payment.reference {
         _ if payment.price.amount == 0 => Ok(None),
         Some(reference) => Ok(Some(reference)),
-        None => Err(PartnerError::Permanent(
+        None => Err(ProviderError::Permanent(
             "the order has no payment intent at Stripe".to_owned(),
         )),
     }
@@ -416,7 +438,7 @@ fn is_closed(intent: &PaymentIntent) -> bool {
 
 /// The state of the authorization, from the status of the payment intent:
 /// <https://docs.stripe.com/payments/paymentintents/lifecycle>.
-fn hold(intent: &PaymentIntent, payment: &Payment) -> Authorization {
+fn authorization_state(intent: &PaymentIntent, payment: &Payment) -> Authorization {
     match intent.status.as_str() {
         "requires_capture" | "succeeded" => {
             Authorization::Authorized(from_stripe(intent.amount, payment.price.currency))
@@ -446,7 +468,7 @@ fn next_action(intent: &PaymentIntent) -> NextAction {
 }
 
 /// Captured amount in minor units.
-fn received(intent: &PaymentIntent, payment: &Payment) -> i64 {
+fn captured_amount(intent: &PaymentIntent, payment: &Payment) -> i64 {
     let received = match (intent.amount_received, intent.status.as_str()) {
         (Some(received), _) => received,
         (None, "succeeded") => intent.amount,
@@ -457,7 +479,7 @@ fn received(intent: &PaymentIntent, payment: &Payment) -> i64 {
     from_stripe(received, payment.price.currency)
 }
 
-fn can_be_taken_in_parts(intent: &PaymentIntent) -> bool {
+fn can_capture_in_parts(intent: &PaymentIntent) -> bool {
     let charge = intent.latest_charge.as_ref();
     charge.is_some_and(|charge| {
         charge["payment_method_details"]["card"]["multicapture"]["status"] == "available"
@@ -465,7 +487,7 @@ fn can_be_taken_in_parts(intent: &PaymentIntent) -> bool {
 }
 
 /// Whether the refund has not failed: it succeeded or is pending.
-fn counts(refund: &Refund) -> bool {
+fn is_effective(refund: &Refund) -> bool {
     !matches!(refund.status.as_deref(), Some("failed" | "canceled"))
 }
 
@@ -473,8 +495,11 @@ fn counts(refund: &Refund) -> bool {
 /// the rest of the authorization and lists this as a refund
 /// (<https://github.com/woocommerce/woocommerce-gateway-stripe/issues/1073> shows one). That refund is left
 /// out, since nothing of it was captured.
-fn record_refunds(refunds: &[Refund], intent: &PaymentIntent, payment: &Payment) -> i64 {
-    let mut given: Vec<_> = refunds.iter().filter(|refund| counts(refund)).collect();
+fn refunded_amount(refunds: &[Refund], intent: &PaymentIntent, payment: &Payment) -> i64 {
+    let mut refunded: Vec<_> = refunds
+        .iter()
+        .filter(|refund| is_effective(refund))
+        .collect();
     let released = match (intent.status.as_str(), intent.amount_received) {
         ("succeeded", Some(received)) => intent.amount - received,
         _ => 0,
@@ -484,14 +509,14 @@ fn record_refunds(refunds: &[Refund], intent: &PaymentIntent, payment: &Payment)
         metadata.is_some_and(|metadata| metadata["order_id"].is_string())
     };
     // Stripe lists the newest refund first, so the release is the last one of its amount.
-    let release = given
+    let release = refunded
         .iter()
         .rposition(|refund| refund.amount == released && !is_ours(refund));
     if let Some(release) = release.filter(|_| released > 0) {
-        given.remove(release);
+        refunded.remove(release);
     }
     from_stripe(
-        given.iter().map(|refund| refund.amount).sum(),
+        refunded.iter().map(|refund| refund.amount).sum(),
         payment.price.currency,
     )
 }
@@ -529,7 +554,7 @@ mod tests {
             method: "pm_card".to_owned(),
             return_url: None,
             refunded: 0,
-            answered: 0,
+            error_responses: 0,
         };
         let release = || refund(4000, "succeeded", json!({}));
         let ours = |amount| refund(amount, "succeeded", json!({"order_id": "an order"}));
@@ -547,13 +572,13 @@ mod tests {
             (vec![ours(1000)], 1000),
         ] {
             assert_eq!(
-                record_refunds(&refunds, &captured, &payment),
+                refunded_amount(&refunds, &captured, &payment),
                 refunded,
                 "{refunds:?}"
             );
         }
         // If everything was captured, there is no release, and every refund counts.
         let all = intent("succeeded", 5000);
-        assert_eq!(record_refunds(&[release()], &all, &payment), 4000);
+        assert_eq!(refunded_amount(&[release()], &all, &payment), 4000);
     }
 }

@@ -19,7 +19,7 @@ use sqlx::{
 };
 use tokio::{sync::OnceCell, time};
 
-use super::{ACQUIRE_TIMEOUT, CONNECT_TIMEOUT, POOL};
+use super::{ACQUIRE_TIMEOUT, CONNECT_TIMEOUT, POOL_SIZE};
 use crate::store::StoreError;
 
 /// Settings of all connections.
@@ -42,7 +42,7 @@ const SETTINGS: [(&str, &str); 9] = [
     ("enable_mergejoin", "off"),
 ];
 /// Number of times that detection compares the servers of two connections.
-const ROUNDS: usize = 3;
+const DETECTION_ROUNDS: usize = 3;
 
 /// Pool mode: the time for which a connection keeps its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +72,11 @@ impl Pool {
     pub(super) fn new(options: PgConnectOptions, schema: Option<&str>) -> Self {
         let path = schema.map(|schema| ("search_path", schema));
         let settings = || SETTINGS.into_iter().chain(path);
-        let session_settings: Arc<str> = set("SET", settings()).into();
+        let session_settings: Arc<str> = settings_sql("SET", settings()).into();
         let mode = Arc::<OnceCell<PoolMode>>::default();
         let (known, text) = (Arc::clone(&mode), Arc::clone(&session_settings));
         let pool = PgPoolOptions::new()
-            .max_connections(POOL)
+            .max_connections(POOL_SIZE)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             // A broken connection fails when it is used, and the operation is retried.
             .test_before_acquire(false)
@@ -84,7 +84,7 @@ impl Pool {
                 let (mode, text) = (known.get().copied(), Arc::clone(&text));
                 Box::pin(async move {
                     if mode == Some(PoolMode::Session) {
-                        connection.execute(raw(&text)).await?;
+                        connection.execute(simple_query(&text)).await?;
                     }
                     Ok(())
                 })
@@ -150,7 +150,9 @@ impl Pool {
         let connected = time::timeout(CONNECT_TIMEOUT, async {
             let mut connection = self.options.connect().await?;
             if settings.is_none() {
-                connection.execute(raw(&self.session_settings)).await?;
+                connection
+                    .execute(simple_query(&self.session_settings))
+                    .await?;
             }
             Ok::<_, sqlx::Error>(connection)
         });
@@ -169,7 +171,7 @@ impl Pool {
 pub(super) fn local_settings<'a>(
     settings: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> LocalSettings {
-    set("SET LOCAL", settings).into()
+    settings_sql("SET LOCAL", settings).into()
 }
 
 /// The statement that begins a transaction, followed by its settings.
@@ -178,13 +180,13 @@ pub(crate) fn begin_with(begin: &str, settings: Option<&LocalSettings>) -> SqlSt
     AssertSqlSafe(format!("{begin}; {settings}")).into_sql_str()
 }
 
-fn set<'a>(command: &str, settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let set = |(name, value)| format!("{command} {name} = '{value}'; ");
-    settings.map(set).collect()
+fn settings_sql<'a>(command: &str, settings: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let settings_sql = |(name, value)| format!("{command} {name} = '{value}'; ");
+    settings.map(settings_sql).collect()
 }
 
 /// A statement for the simple query protocol, which needs no prepared statement.
-fn raw(sql: &str) -> sqlx::RawSql {
+fn simple_query(sql: &str) -> sqlx::RawSql {
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
 }
 
@@ -194,24 +196,24 @@ async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
     let detecting = async {
         let mut one = options.connect().await?;
         let mut other = options.connect().await?;
-        let first = (server(&mut one).await?, server(&mut other).await?);
+        let first = (server_pid(&mut one).await?, server_pid(&mut other).await?);
         let mut mode = PoolMode::Session;
-        for _ in 0..ROUNDS {
-            let next = (server(&mut one).await?, server(&mut other).await?);
-            if first.0 == first.1 || next != first || server(&mut other).await? != first.1 {
+        for _ in 0..DETECTION_ROUNDS {
+            let next = (server_pid(&mut one).await?, server_pid(&mut other).await?);
+            if first.0 == first.1 || next != first || server_pid(&mut other).await? != first.1 {
                 mode = PoolMode::Transaction;
                 break;
             }
         }
         if mode == PoolMode::Transaction {
             // Sent separately, because a pooler checks the state of the transaction between messages.
-            if let Err(error) = one.execute(raw("BEGIN")).await {
+            if let Err(error) = one.execute(simple_query("BEGIN")).await {
                 bail!(
                     "the connection pooler does not allow transactions ({error}): its pool mode must be \
                      \"session\" or \"transaction\""
                 );
             }
-            one.execute(raw("COMMIT")).await?;
+            one.execute(simple_query("COMMIT")).await?;
             tracing::info!("PostgreSQL is used through a connection pooler in transaction mode");
         }
         let _ = tokio::join!(one.close(), other.close());
@@ -222,10 +224,10 @@ async fn detect(options: &PgConnectOptions) -> anyhow::Result<PoolMode> {
 }
 
 /// The process id of the server that serves the connection.
-async fn server(connection: &mut PgConnection) -> sqlx::Result<i32> {
+async fn server_pid(connection: &mut PgConnection) -> sqlx::Result<i32> {
     // In the simple query protocol, all columns are texts.
     let row = connection
-        .fetch_one(raw("SELECT pg_backend_pid()::text"))
+        .fetch_one(simple_query("SELECT pg_backend_pid()::text"))
         .await?;
     let pid: &str = row.try_get(0)?;
     pid.parse()

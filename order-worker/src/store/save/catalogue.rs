@@ -13,7 +13,7 @@ use crate::{
 
 /// Inserts or updates: a stock level belongs to its product, whose row is locked before a new stock level is
 /// inserted.
-const PUT_SHELVES: Write = Write {
+const PUT_STOCK_LEVELS: Write = Write {
     sqlite: "
         INSERT INTO shelves (sku, warehouse, on_hand, reserved)
         VALUES ($1, $2, $3, $4)
@@ -25,17 +25,21 @@ const PUT_SHELVES: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer],
 };
 
-pub(super) fn shelves(writes: &mut Writes, world: &WorkingSet) {
-    let rows = world.dirty.shelves.iter().filter_map(|(sku, warehouse)| {
-        let shelf = world.shelves.get(sku)?.get(warehouse)?;
-        Some(arguments![
-            sku.as_str(),
-            warehouse.as_str(),
-            shelf.on_hand,
-            shelf.reserved
-        ])
-    });
-    writes.add(PUT_SHELVES, rows.collect());
+pub(super) fn stock_levels(writes: &mut Writes, working_set: &WorkingSet) {
+    let rows = working_set
+        .dirty
+        .shelves
+        .iter()
+        .filter_map(|(sku, warehouse)| {
+            let stock_level = working_set.shelves.get(sku)?.get(warehouse)?;
+            Some(arguments![
+                sku.as_str(),
+                warehouse.as_str(),
+                stock_level.on_hand,
+                stock_level.reserved
+            ])
+        });
+    writes.add(PUT_STOCK_LEVELS, rows.collect());
 }
 
 const INSERT_PRODUCTS: Write = Write {
@@ -63,11 +67,11 @@ const UPDATE_PRODUCTS: Write = Write {
 
 pub(super) fn products(
     writes: &mut Writes,
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     known: &Known,
 ) -> Result<(), StoreError> {
-    let dirty = world.dirty.products.iter();
-    let rows = dirty.filter_map(|sku| Some((sku, world.products.get(sku)?)));
+    let dirty = working_set.dirty.products.iter();
+    let rows = dirty.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
     let rows = rows
         .map(|(sku, product)| {
             let row = arguments![sku.as_str(), product.is_deleted, text(product)?];
@@ -103,11 +107,11 @@ const UPDATE_CUSTOMERS: Write = Write {
 
 pub(super) fn customers(
     writes: &mut Writes,
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     known: &Known,
 ) -> Result<(), StoreError> {
-    let dirty = world.dirty.customers.iter();
-    let rows = dirty.filter_map(|id| Some((id, world.customers.get(id)?)));
+    let dirty = working_set.dirty.customers.iter();
+    let rows = dirty.filter_map(|id| Some((id, working_set.customers.get(id)?)));
     let rows = rows
         .map(|(id, customer)| {
             let row = arguments![

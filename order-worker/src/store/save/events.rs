@@ -52,8 +52,8 @@ const INSERT_EVENTS: Write = Write {
     ],
 };
 
-pub(super) fn events(writes: &mut Writes, world: &WorkingSet) -> Result<(), StoreError> {
-    let rows = world
+pub(super) fn events(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+    let rows = working_set
         .dirty
         .events
         .iter()

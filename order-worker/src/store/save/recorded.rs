@@ -47,13 +47,13 @@ const IDEMPOTENCY: &[Kind] = &[
 
 pub(super) fn recorded(
     writes: &mut Writes,
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     known: &Known,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let expires_at = millis(now + IDEMPOTENCY_TTL);
-    let dirty = world.dirty.recorded.iter();
-    let rows = dirty.filter_map(|key| Some((key, world.recorded.get(key)?)));
+    let dirty = working_set.dirty.recorded.iter();
+    let rows = dirty.filter_map(|key| Some((key, working_set.recorded.get(key)?)));
     let rows = rows
         .map(|(key, recorded)| {
             let answer = recorded.answer.as_ref().map(text).transpose()?;

@@ -59,10 +59,10 @@ const PUT_STEPS: Write = Write {
     ],
 };
 
-pub(super) fn steps(writes: &mut Writes, world: &WorkingSet, now: Timestamp) {
+pub(super) fn steps(writes: &mut Writes, working_set: &WorkingSet, now: Timestamp) {
     let (mut put, mut gone) = (Vec::new(), Vec::new());
-    for key in &world.dirty.steps {
-        match world.steps.get(key) {
+    for key in &working_set.dirty.steps {
+        match working_set.steps.get(key) {
             Some(row) => {
                 let publish_at = match (row.is_dead, row.due_at <= now) {
                     (true, _) => None,

@@ -47,11 +47,11 @@ const ENDPOINT: &[Kind] = &[
 
 pub(super) fn endpoints(
     writes: &mut Writes,
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     known: &Known,
 ) -> Result<(), StoreError> {
-    let dirty = world.dirty.endpoints.iter();
-    let rows = dirty.filter_map(|id| Some((id, world.endpoints.get(id)?)));
+    let dirty = working_set.dirty.endpoints.iter();
+    let rows = dirty.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));
     let rows = rows
         .map(|(id, endpoint)| {
             let row = arguments![
@@ -83,9 +83,9 @@ const UPDATE_DELIVERIES: Write = Write {
     columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
 };
 
-pub(super) fn deliveries(writes: &mut Writes, world: &WorkingSet) -> Result<(), StoreError> {
-    let dirty = world.dirty.deliveries.iter();
-    let rows = dirty.filter_map(|id| world.deliveries.get(id));
+pub(super) fn deliveries(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+    let dirty = working_set.dirty.deliveries.iter();
+    let rows = dirty.filter_map(|id| working_set.deliveries.get(id));
     let rows = rows
         .map(|delivery| {
             Ok(arguments![

@@ -35,7 +35,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if let Self::Writing(writer) = self
             && !writer.is_autocommit()
-            && let Err(error) = apart(|| writer.execute_batch("ROLLBACK"))
+            && let Err(error) = run_blocking(|| writer.execute_batch("ROLLBACK"))
         {
             tracing::error!(%error, "a transaction could not be rolled back");
         }
@@ -99,15 +99,15 @@ impl Connection {
         let done = match self {
             Self::Auditing(connection) => work(connection),
             // The disk may block the thread.
-            Self::Writing(writer) => apart(|| work(writer)),
-            Self::Reading(reader) => return reader.brief(work),
+            Self::Writing(writer) => run_blocking(|| work(writer)),
+            Self::Reading(reader) => return reader.run_short(work),
         };
         Ok(done?)
     }
 }
 
 /// Runs blocking work. On a multi-threaded runtime, the other tasks of this thread move to another thread.
-fn apart<T>(work: impl FnOnce() -> T) -> T {
+fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     if flavor.is_ok_and(|flavor| flavor == RuntimeFlavor::MultiThread) {
         task::block_in_place(work)
@@ -128,15 +128,15 @@ pub(super) fn rows(
     let places = places(&statement, arguments.len())?;
     bind(&mut statement, &places, arguments)?;
     let mut rows = statement.raw_query();
-    let mut filling = ByteLimit::new(room);
+    let mut collected = ByteLimit::new(room);
     while let Some(row) = rows.next()? {
         let cells = (0..columns).map(|column| row.get(column));
         let row = Row::Sqlite(cells.collect::<rusqlite::Result<_>>()?);
-        if !filling.takes(row) {
+        if !collected.accept(row) {
             break;
         }
     }
-    Ok(filling.rows())
+    Ok(collected.rows())
 }
 
 /// Positions of the parameters `$1`, `$2`…, which are named parameters in SQLite; `None` for unused ones.
