@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     jobs::{orders, warehouse},
     priority::RequestActivity,
-    store::{Counting, Figure, Store, StoreError},
+    store::{CountingProgress, Figure, Store, StoreError},
 };
 
 /// Maximum number of events counted at once.
@@ -57,7 +57,7 @@ pub async fn count(
         let began = Instant::now();
         match store.count_events(EVENTS_PER_ROUND).await {
             // There are more events; the pause leaves time for other work.
-            Ok(Counting { progress, until }) if progress.has_more => {
+            Ok(CountingProgress { progress, until }) if progress.has_more => {
                 let is_late = until
                     .is_some_and(|until| Timestamp::now().duration_since(until) > MAX_EVENT_DELAY);
                 let is_delayed = activity.expects_requests() && !is_late;

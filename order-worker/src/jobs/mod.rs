@@ -20,7 +20,7 @@ use tokio::time;
 use uuid::Uuid;
 
 use crate::{
-    providers::pages::{Fetched, ListClient, Row},
+    providers::pages::{FetchResult, ListClient, Row},
     store::{Store, StoreError},
 };
 
@@ -186,8 +186,8 @@ async fn read_list<J: Job>(
         let is_first = seen.is_empty();
         let condition = known_etag.as_deref().filter(|_| is_first);
         let page = match list_client.fetch(&url, condition).await {
-            Ok(Fetched::Page(page)) => page,
-            Ok(Fetched::Unchanged) => {
+            Ok(FetchResult::Page(page)) => page,
+            Ok(FetchResult::Unchanged) => {
                 state.report.is_unchanged = true;
                 state.etag = known_etag;
                 return Ok(Ok(()));

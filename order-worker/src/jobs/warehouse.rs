@@ -23,7 +23,7 @@ pub const NAME: &str = "warehouse.refresh";
 /// Rows that are processed concurrently.
 const CONCURRENT_ROWS: usize = 200;
 /// Maximum number of attempts for a stock level that orders change at the same time.
-const ATTEMPTS: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 /// Copies stock levels from `source` periodically, until the future is dropped.
 pub async fn refresh(store: Store, engine: Engine, list_client: ListClient, source: Source) {
@@ -95,7 +95,7 @@ impl Refresh {
         // Reserved units can't be taken back: the stock level is set to the reserved units, so no more are
         // sold, and the conflict is reported.
         let mut reserved_instead = None;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let Err(failure) = &result else { break };
             let Some(reserved) = failure.details["reserved"].as_i64() else {
                 break;

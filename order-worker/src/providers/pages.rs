@@ -29,7 +29,7 @@ pub struct ListClient(Client);
 
 /// Result of fetching a page.
 #[derive(Debug)]
-pub enum Fetched {
+pub enum FetchResult {
     /// The page has not changed since `etag`.
     Unchanged,
     /// The page.
@@ -69,7 +69,7 @@ impl ListClient {
     ///
     /// # Errors
     /// A message, when the page can't be fetched or parsed.
-    pub async fn fetch(&self, url: &Url, etag: Option<&str>) -> Result<Fetched, String> {
+    pub async fn fetch(&self, url: &Url, etag: Option<&str>) -> Result<FetchResult, String> {
         let request = self.0.get(url.clone());
         let request = match etag {
             Some(etag) => request.header(IF_NONE_MATCH, etag),
@@ -77,7 +77,7 @@ impl ListClient {
         };
         let answer = request.send().await.map_err(|error| innermost(&error))?;
         match answer.status() {
-            StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(Fetched::Unchanged),
+            StatusCode::NOT_MODIFIED if etag.is_some() => return Ok(FetchResult::Unchanged),
             StatusCode::OK => {}
             other => {
                 return Err(format!(
@@ -90,7 +90,7 @@ impl ListClient {
         let body = read(answer).await?;
         let (rows, other_fields) = rows(&body)?;
         let linked = link(&headers, url);
-        Ok(Fetched::Page(Page {
+        Ok(FetchResult::Page(Page {
             rows,
             next: linked.or(next(&other_fields, url)?),
             etag: headers

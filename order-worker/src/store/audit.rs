@@ -16,7 +16,7 @@ use super::{
     byte_limit::{FORWARD_BYTES, bounded},
     database::{Session, Sql, among, arguments, list},
     feed::reached,
-    feed_cursor::Positioned,
+    feed_cursor::PositionedEvent,
     place, postgres,
     row::{
         event, json, millis, parse, read_step, select_events, select_steps, stock_level, timestamp,
@@ -28,7 +28,7 @@ use crate::domain::{order::Order, product::Product, step::StepRow, stock::Produc
 
 /// An inconsistent step.
 #[derive(Debug, Clone)]
-pub struct StepAudit {
+pub struct OverdueStep {
     /// The step.
     pub row: StepRow,
     /// Time by which the step's message should have been sent.
@@ -189,7 +189,7 @@ impl Audit {
         &mut self,
         position: i64,
         limit: u32,
-    ) -> Result<Vec<(i64, Audited<Positioned>)>, StoreError> {
+    ) -> Result<Vec<(i64, Audited<PositionedEvent>)>, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -204,7 +204,7 @@ impl Audit {
             .await?;
         rows.iter()
             .map(|row| {
-                let event = event(row).map(|(position, event)| Positioned { position, event });
+                let event = event(row).map(|(position, event)| PositionedEvent { position, event });
                 Ok((row.integer(0)?, audited(row.text(2)?, event)?))
             })
             .collect()
@@ -278,7 +278,7 @@ impl Audit {
     pub async fn overdue_steps(
         &mut self,
         deadline: Timestamp,
-    ) -> Result<Vec<StepAudit>, StoreError> {
+    ) -> Result<Vec<OverdueStep>, StoreError> {
         let rows = self
             .snapshot
             .fetch(
@@ -292,7 +292,7 @@ impl Audit {
         rows.iter()
             .map(|row| {
                 let publish_at = row.maybe_integer(5)?.map(timestamp).transpose()?;
-                Ok(StepAudit {
+                Ok(OverdueStep {
                     row: read_step(row)?,
                     publish_at,
                 })

@@ -74,7 +74,7 @@ impl Writes {
     }
 
     /// Builds one PostgreSQL statement in which each write is a part of a `WITH`.
-    fn together(self) -> Result<(SqlStr, PgArguments), StoreError> {
+    fn into_statement(self) -> Result<(SqlStr, PgArguments), StoreError> {
         let (mut sql, mut bound, mut taken) = (String::new(), PgArguments::default(), 0);
         for (place, part) in self.0.into_iter().enumerate() {
             let separator = if place == 0 { "WITH" } else { "," };
@@ -123,7 +123,7 @@ impl Session {
             }
             Self::Postgres(_) if writes.0.is_empty() => {}
             Self::Postgres(postgres) => {
-                let (sql, bound) = writes.together()?;
+                let (sql, bound) = writes.into_statement()?;
                 postgres.execute(sql, bound).await?;
             }
         }
@@ -193,7 +193,7 @@ mod tests {
         let source = "turn AS (UPDATE e SET f = $2 RETURNING f)";
         let insert = "INSERT INTO b SELECT $1 || $2, f FROM turn";
         writes.add_from(source, write(insert), rows());
-        let (sql, bound) = writes.together().unwrap();
+        let (sql, bound) = writes.into_statement().unwrap();
         assert_eq!(
             sql.as_str(),
             "WITH part_0 AS (INSERT INTO a SELECT * FROM unnest($1, $2)), \

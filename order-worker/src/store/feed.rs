@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Maximum number of events that a page scans, so that a page with a rare filter takes no longer than others.
-const SCAN: i64 = 5_000;
+const MAX_SCANNED_EVENTS: i64 = 5_000;
 
 /// Result of reading the feed.
 #[derive(Debug)]
@@ -64,12 +64,12 @@ impl Store {
                 None => return Ok(FeedResult::NoSuchEvent),
             },
         };
-        let looks_to = if is_filtered(query) && query.order_id.is_none() {
-            end.min(after.saturating_add(SCAN))
+        let scan_end = if is_filtered(query) && query.order_id.is_none() {
+            end.min(after.saturating_add(MAX_SCANNED_EVENTS))
         } else {
             end
         };
-        let (sql, arguments) = select(query, after, looks_to);
+        let (sql, arguments) = select(query, after, scan_end);
         let read = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
         let mut events = read
             .rows
@@ -81,7 +81,7 @@ impl Store {
             events.truncate(limit);
             events.last().map_or(after, |(position, _)| *position)
         } else {
-            looks_to.max(after)
+            scan_end.max(after)
         };
         Ok(FeedResult::Page(FeedPage {
             events: events.into_iter().map(|(_, event)| event).collect(),
@@ -132,9 +132,9 @@ async fn position(session: &mut Session, id: EventId) -> Result<Option<i64>, Sto
     rows.first().map(|row| row.integer(0)).transpose()
 }
 
-fn select(query: &ListEvents, after: i64, looks_to: i64) -> (Sql, Vec<Argument>) {
+fn select(query: &ListEvents, after: i64, scan_end: i64) -> (Sql, Vec<Argument>) {
     let mut sql = Statement::new(select_events!("WHERE position > "));
-    sql.bind(after).push(" AND position <= ").bind(looks_to);
+    sql.bind(after).push(" AND position <= ").bind(scan_end);
     if let Some(order_id) = query.order_id {
         sql.push(" AND subject = ").bind(order_id.to_string());
     }

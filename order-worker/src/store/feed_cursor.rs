@@ -20,7 +20,7 @@ use super::{
 
 /// An event with its position in the feed.
 #[derive(Debug, Clone)]
-pub struct Positioned {
+pub struct PositionedEvent {
     /// Position in the feed; increases in commit order.
     pub position: i64,
     /// The event.

@@ -14,7 +14,7 @@ use super::{
     StoreError,
     byte_limit::BATCH_BYTES,
     database::{Session, Sql, among, arguments, list},
-    loaded::{Known, UnlockedRead},
+    loaded::{LoadedRows, UnlockedRead},
     row::{json, parse, read_step, select_steps, stock_at, stock_level, unsigned},
 };
 use crate::domain::{
@@ -28,7 +28,7 @@ use crate::domain::{
 pub(super) async fn load_working_set(
     session: &mut Session,
     mut needs: LoadSet,
-) -> Result<(WorkingSet, Known), StoreError> {
+) -> Result<(WorkingSet, LoadedRows), StoreError> {
     let mut working_set = WorkingSet::default();
     // If stock levels are needed for new orders only, the products are known in advance and the other rows
     // are read-only.
@@ -83,7 +83,7 @@ pub(super) async fn load_working_set(
             products: others.into_iter().cloned().collect(),
         },
     };
-    let known = Known {
+    let known = LoadedRows {
         orders: working_set.orders.keys().copied().collect(),
         products: working_set.products.keys().cloned().collect(),
         customers: working_set.customers.keys().copied().collect(),
@@ -110,7 +110,7 @@ async fn idempotency_records_and_stock(
     skus: &BTreeSet<Sku>,
 ) -> Result<(), StoreError> {
     let sql = Sql::dialects(
-        "SELECT 'shelf', sku, warehouse, on_hand, reserved, NULL, NULL FROM shelves
+        "SELECT 'stock', sku, warehouse, on_hand, reserved, NULL, NULL FROM shelves
          WHERE sku IN (SELECT value FROM json_each($2))
          UNION ALL
          SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
@@ -119,14 +119,14 @@ async fn idempotency_records_and_stock(
              SELECT sku, warehouse, on_hand, reserved FROM shelves
              WHERE sku = ANY($2) ORDER BY sku, warehouse FOR UPDATE
          )
-         SELECT 'shelf', sku, warehouse, on_hand, reserved, NULL, NULL FROM locked
+         SELECT 'stock', sku, warehouse, on_hand, reserved, NULL, NULL FROM locked
          UNION ALL
          SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
          WHERE key = ANY($1)",
     );
     let arguments = arguments![list(&needs.idempotency_keys), list(skus)];
     for row in session.fetch(sql, arguments).await? {
-        if row.text(0)? == "shelf" {
+        if row.text(0)? == "stock" {
             stock_at(&row, 1, &mut working_set.shelves)?;
             continue;
         }

@@ -10,7 +10,7 @@ use crate::domain::world::ChangeSet;
 
 /// The existing rows. All others are inserted, so two workers can't both create a row.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct LoadedRows {
     pub(super) orders: HashSet<OrderId>,
     pub(super) products: HashSet<Sku>,
     pub(super) customers: HashSet<CustomerId>,
@@ -29,7 +29,7 @@ pub(super) struct UnlockedRead {
     pub(super) products: HashSet<Sku>,
 }
 
-impl Known {
+impl LoadedRows {
     /// Checks that all changed rows are locked. Each command declares its changes in a
     /// [`LoadSet`](crate::domain::needs::LoadSet); a batch with an undeclared change is not written.
     ///
@@ -70,7 +70,7 @@ mod tests {
         let erased = CustomerId::from(Uuid::now_v7());
         let blocked = CustomerId::from(Uuid::now_v7());
         let stock_level = |sku: &str| (sku.parse().unwrap(), "main".parse().unwrap());
-        let known = Known {
+        let known = LoadedRows {
             orders: HashSet::from([locked, unlocked]),
             customers: HashSet::from([blocked, erased]),
             unlocked: UnlockedRead {
@@ -78,7 +78,7 @@ mod tests {
                 products: HashSet::from(["B".parse().unwrap()]),
             },
             locked_customers: HashSet::from([blocked]),
-            ..Known::default()
+            ..LoadedRows::default()
         };
         let mut changed = ChangeSet::default();
         changed.orders.insert(locked);

@@ -56,14 +56,14 @@ use anyhow::bail;
 use jiff::Timestamp;
 
 pub use self::{
-    audit::{Audit, Audited, StepAudit, Unreadable},
+    audit::{Audit, Audited, OverdueStep, Unreadable},
     byte_limit::ById,
     error::StoreError,
     feed::{FeedPage, FeedResult},
-    feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, Positioned},
+    feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, PositionedEvent},
     pages::ExportPages,
     read::{OrderAndSteps, OrderCursor, ProductAndStock},
-    stats::{Backlog, Counting, Figure},
+    stats::{Backlog, CountingProgress, Figure},
     webhooks::{ClaimFilter, DueDelivery},
 };
 use self::{database::Session, postgres::Postgres, sqlite::Sqlite};

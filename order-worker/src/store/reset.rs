@@ -13,7 +13,7 @@ use super::{
     MAX_CONFLICTS, Store, StoreError,
     database::{Session, Sql, arguments},
     feed::end,
-    loaded::Known,
+    loaded::LoadedRows,
     row::{event, json, select_events},
     save,
 };
@@ -135,9 +135,9 @@ fn initial_working_set(
     last_counts: &LastCounts,
     origin: &Origin,
     context: &mut DecisionContext,
-) -> (WorkingSet, Known) {
+) -> (WorkingSet, LoadedRows) {
     let mut working_set = WorkingSet::default();
-    let mut known = Known::default();
+    let mut known = LoadedRows::default();
     for mut product in products {
         let sku = product.details.sku.clone();
         let mut facts = vec![EventData::ProductCreated {

@@ -18,7 +18,7 @@ use super::{
     bulk::{Write, Writes},
     database::{Argument, Session},
     erase,
-    loaded::Known,
+    loaded::LoadedRows,
 };
 use crate::domain::world::WorkingSet;
 
@@ -38,7 +38,7 @@ pub(super) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 
 pub(super) async fn save_changes(
     session: &mut Session,
     working_set: &WorkingSet,
-    known: &Known,
+    known: &LoadedRows,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     known.check_locked(&working_set.dirty)?;

@@ -36,7 +36,7 @@ const CACHE_KIB: i64 = 12 * 1024;
 /// then written once.
 const CHECKPOINT_PAGES: i64 = 4_000;
 /// Size of the cache of prepared statements.
-const STATEMENTS: usize = 128;
+const STATEMENT_CACHE_SIZE: usize = 128;
 /// Time to wait until another worker on the same database has ended.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval for trying to lock the database.
@@ -106,7 +106,7 @@ pub(crate) fn writing(path: &Path) -> anyhow::Result<Raw> {
     let open = || {
         let connection = Raw::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
@@ -120,7 +120,7 @@ fn reading(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Raw> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Raw::open_with_flags(path, flags)?;
     connection.busy_timeout(busy_timeout)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_prepared_statement_cache_capacity(STATEMENT_CACHE_SIZE);
     Ok(connection)
 }
 

@@ -39,14 +39,14 @@ pub struct Figure {
 
 /// Progress of counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counting {
+pub struct CountingProgress {
     /// Progress through the feed.
     pub progress: FeedProgress,
     /// Time of the last counted event.
     pub until: Option<Timestamp>,
 }
 
-impl Counting {
+impl CountingProgress {
     const NOTHING: Self = Self {
         progress: FeedProgress::NOTHING,
         until: None,
@@ -89,14 +89,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database is unavailable; nothing was counted then.
-    pub async fn count_events(&self, limit: u32) -> Result<Counting, StoreError> {
+    pub async fn count_events(&self, limit: u32) -> Result<CountingProgress, StoreError> {
         let Some(mut lease) = self.acquire_lease(FeedConsumer::Statistics).await? else {
-            return Ok(Counting::NOTHING);
+            return Ok(CountingProgress::NOTHING);
         };
         let position = lease.position;
         let Some(tail) = count_tail(&mut lease.session, position, limit, FORWARD_BYTES).await?
         else {
-            return Ok(Counting::NOTHING);
+            return Ok(CountingProgress::NOTHING);
         };
         let rows = tail
             .counts
@@ -108,7 +108,7 @@ impl Store {
         Ok(if is_counted {
             tail.counting
         } else {
-            Counting::NOTHING
+            CountingProgress::NOTHING
         })
     }
 
@@ -198,7 +198,7 @@ struct UncountedTail {
     counts: Counts,
     /// Position of the last counted event.
     reached: i64,
-    counting: Counting,
+    counting: CountingProgress,
 }
 
 /// Counts up to `limit` events after `position`, up to a size limit; `None` if there are no events.
@@ -227,7 +227,7 @@ async fn count_tail(
     Ok(Some(UncountedTail {
         counts: count(events, &currencies),
         reached,
-        counting: Counting {
+        counting: CountingProgress {
             progress: FeedProgress::through(&read, limit),
             until: Some(until),
         },

@@ -23,7 +23,7 @@ use crate::{
 /// Maximum number of calls per transaction.
 const MAX_CALLS: usize = 256;
 /// Maximum number of queued calls. The limit of concurrent steps is reached earlier.
-const QUEUE: usize = 1_024;
+const MAX_QUEUED_CALLS: usize = 1_024;
 
 /// Sends calls to the writer's thread; clones share it.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ struct Call {
 impl LedgerWriter {
     /// Starts the writer's thread, which ends when the last clone is dropped.
     pub(super) fn start(ledger: LedgerLocation) -> io::Result<Self> {
-        let (sender, mut calls) = mpsc::channel(QUEUE);
+        let (sender, mut calls) = mpsc::channel(MAX_QUEUED_CALLS);
         dedicated_thread::spawn("sandbox", async move {
             let mut waiting = Vec::new();
             while calls.recv_many(&mut waiting, MAX_CALLS).await > 0 {

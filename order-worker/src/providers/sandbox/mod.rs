@@ -75,10 +75,10 @@ impl Sandbox {
 
 /// Location of the ledger: a file beside a SQLite database, or a schema in PostgreSQL.
 #[derive(Clone)]
-pub struct LedgerLocation(Place);
+pub struct LedgerLocation(LedgerDatabase);
 
 #[derive(Clone)]
-enum Place {
+enum LedgerDatabase {
     /// A single connection avoids lock conflicts.
     Sqlite(Arc<Mutex<rusqlite::Connection>>),
     Postgres(Box<postgres::Pool>),
@@ -92,14 +92,16 @@ impl LedgerLocation {
     pub fn open(database_url: &str) -> anyhow::Result<Self> {
         if postgres::is_postgres_url(database_url) {
             let pool = postgres::pool_in(database_url, "sandbox")?;
-            return Ok(Self(Place::Postgres(Box::new(pool))));
+            return Ok(Self(LedgerDatabase::Postgres(Box::new(pool))));
         }
         let path = Self::path(&sqlite::path(database_url)?);
         let connection = sqlite::writing(&path)?;
         connection
             .execute_batch(include_str!("ledger.sql"))
             .with_context(|| format!("can't open the sandbox's ledger {}", path.display()))?;
-        Ok(Self(Place::Sqlite(Arc::new(Mutex::new(connection)))))
+        Ok(Self(LedgerDatabase::Sqlite(Arc::new(Mutex::new(
+            connection,
+        )))))
     }
 
     /// Path of the ledger: `orders.sandbox.db` for `orders.db`.
@@ -110,12 +112,12 @@ impl LedgerLocation {
     /// Starts a transaction.
     async fn begin(&self) -> Result<Session, StoreError> {
         match &self.0 {
-            Place::Sqlite(connection) => {
+            LedgerDatabase::Sqlite(connection) => {
                 let mut session = writing(connection).await;
                 session.begin("BEGIN IMMEDIATE").await?;
                 Ok(session)
             }
-            Place::Postgres(pool) => postgres::transaction(pool).await,
+            LedgerDatabase::Postgres(pool) => postgres::transaction(pool).await,
         }
     }
 
@@ -126,8 +128,8 @@ impl LedgerLocation {
         arguments: Vec<database::Argument>,
     ) -> Result<Vec<database::Row>, StoreError> {
         let mut session = match &self.0 {
-            Place::Sqlite(connection) => writing(connection).await,
-            Place::Postgres(pool) => postgres::pooled(pool).await?,
+            LedgerDatabase::Sqlite(connection) => writing(connection).await,
+            LedgerDatabase::Postgres(pool) => postgres::pooled(pool).await?,
         };
         session.fetch(sql, arguments).await
     }

@@ -1,7 +1,7 @@
 //! A client for the parts of Stripe's API that are used: payment intents
 //! (<https://docs.stripe.com/api/payment_intents>) and refunds (<https://docs.stripe.com/api/refunds>). It
 //! sends idempotency keys, limits time and size of responses, and classifies errors. The payment flow is in
-//! [`super`].
+//! the parent module.
 
 use std::{error::Error, time::Duration};
 

@@ -7,7 +7,7 @@ use crate::{
         StoreError,
         bulk::{Kind, Write, Writes},
         database::arguments,
-        loaded::Known,
+        loaded::LoadedRows,
     },
 };
 
@@ -68,7 +68,7 @@ const UPDATE_PRODUCTS: Write = Write {
 pub(super) fn products(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    known: &Known,
+    known: &LoadedRows,
 ) -> Result<(), StoreError> {
     let dirty = working_set.dirty.products.iter();
     let rows = dirty.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
@@ -108,7 +108,7 @@ const UPDATE_CUSTOMERS: Write = Write {
 pub(super) fn customers(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    known: &Known,
+    known: &LoadedRows,
 ) -> Result<(), StoreError> {
     let dirty = working_set.dirty.customers.iter();
     let rows = dirty.filter_map(|id| Some((id, working_set.customers.get(id)?)));

@@ -14,7 +14,7 @@ use crate::{
 
 /// In PostgreSQL, workers append to the feed one at a time, from here until their commit; see the table
 /// `feed`.
-const TURN: &str = "
+const APPEND_LOCK: &str = "
         turn AS (
             UPDATE feed SET position = position + cardinality($1::text[])
             WHERE name = 'events'
@@ -75,6 +75,6 @@ pub(super) fn events(writes: &mut Writes, working_set: &WorkingSet) -> Result<()
             ])
         })
         .collect::<Result<_, StoreError>>()?;
-    writes.add_from(TURN, INSERT_EVENTS, rows);
+    writes.add_from(APPEND_LOCK, INSERT_EVENTS, rows);
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::{
         StoreError,
         bulk::{Kind, Write, Writes},
         database::arguments,
-        loaded::Known,
+        loaded::LoadedRows,
         row::millis,
     },
 };
@@ -88,7 +88,7 @@ pub(super) fn payment_references(writes: &mut Writes, working_set: &WorkingSet) 
 pub(super) fn orders(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    known: &Known,
+    known: &LoadedRows,
 ) -> Result<(), StoreError> {
     let (mut new, mut changed, mut items) = (Vec::new(), Vec::new(), Vec::new());
     for order in working_set

@@ -9,7 +9,7 @@ use crate::{
         StoreError,
         bulk::{Kind, Write, Writes},
         database::arguments,
-        loaded::Known,
+        loaded::LoadedRows,
         row::millis,
     },
 };
@@ -48,7 +48,7 @@ const IDEMPOTENCY: &[Kind] = &[
 pub(super) fn recorded(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    known: &Known,
+    known: &LoadedRows,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let expires_at = millis(now + IDEMPOTENCY_TTL);

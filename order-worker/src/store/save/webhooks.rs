@@ -9,7 +9,7 @@ use crate::{
         StoreError,
         bulk::{Kind, Write, Writes},
         database::arguments,
-        loaded::Known,
+        loaded::LoadedRows,
         row::millis,
     },
 };
@@ -48,7 +48,7 @@ const ENDPOINT: &[Kind] = &[
 pub(super) fn endpoints(
     writes: &mut Writes,
     working_set: &WorkingSet,
-    known: &Known,
+    known: &LoadedRows,
 ) -> Result<(), StoreError> {
     let dirty = working_set.dirty.endpoints.iter();
     let rows = dirty.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));

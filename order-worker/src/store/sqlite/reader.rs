@@ -26,7 +26,7 @@ use crate::store::{
 };
 
 /// Number of idle connections that are kept.
-const READERS: usize = 4;
+const MAX_IDLE_READERS: usize = 4;
 /// A reader waits only while another process is opening the database.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 /// Number of SQLite instructions between two checks of a statement's limit.
@@ -119,7 +119,7 @@ impl Readers {
     /// Returns a connection to the pool, or closes it if there are enough.
     fn give_back(&self, reading: Option<LimitedConnection>) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < READERS {
+        if idle.len() < MAX_IDLE_READERS {
             idle.extend(reading);
         }
     }
