@@ -1,32 +1,32 @@
 #!/usr/bin/env bash
-# How fast it is, beside the ordinary designs, on this machine and in one run.
+# Benchmarks the system and comparable designs on this machine, in one run.
 set -euo pipefail
 
 usage() {
     cat <<'USAGE'
 Usage: scripts/bench.sh [--seconds N] [--rate N] [--only "SYSTEM..."] [--output FOLDER]
 
-Starts a private RabbitMQ and PostgreSQL and, side by side over them,
+Starts a private RabbitMQ and PostgreSQL and runs these systems on them:
 
-  echo           axum + lapin, a message a request, stores nothing: the ceiling of the ordinary design
+  echo           axum + lapin, one message per request, no storage: the upper bound of a simple design
   nest-memory    a NestJS gateway and RabbitMQ microservice that keeps its orders in memory
   nest-postgres  the same on PostgreSQL
   sqlite         this system on SQLite
   postgres       this system on PostgreSQL
 
-and puts load on one after the other with oha: orders over 1, 16, 64 and 256 connections, orders at a
-fixed rate, reads, a product that everybody wants, the whole flow, webhooks. Prints tables, writes
-bench.json and bench.svg, and lets `order-worker verify` prove the books afterwards.
+Measures one system after the other with oha: orders over 1, 16, 64 and 256 connections, orders at a fixed
+rate, reads, orders of a single product, the complete order flow, and webhooks. Prints tables, writes
+bench.json and bench.svg, and checks the data with `order-worker verify` afterwards.
 
-  --seconds N       each measurement takes so long (default 10; all of it some ten minutes)
-  --rate N          the fixed rate, orders a second (default 1000)
-  --only SYSTEMS    only these, apart by blanks
-  --output FOLDER   where bench.json and bench.svg go (default target/bench)
+  --seconds N       duration of each measurement (default 10; about ten minutes in total)
+  --rate N          the fixed rate, in orders per second (default 1000)
+  --only SYSTEMS    measure only these systems, separated by blanks
+  --output FOLDER   folder for bench.json and bench.svg (default target/bench)
 
-Besides the Rust toolchain it needs Node.js and npm for the NestJS peers; without them it leaves these
-out. Installs what is missing: RabbitMQ and PostgreSQL from the distribution's packages, oha by
-cargo into target/tools (some minutes, once), NestJS by npm into target/bench-nestjs. Whatever
-else runs on the machine changes the figures: compare within a run.
+Requires the Rust toolchain, and Node.js and npm for the NestJS systems, which are skipped without them.
+Installs missing tools: RabbitMQ and PostgreSQL from the distribution's packages, oha with cargo into
+target/tools (takes a few minutes, once), NestJS with npm into target/bench-nestjs. Other load on the machine
+changes the results: compare only results of the same run.
 USAGE
 }
 
@@ -63,13 +63,13 @@ fi
 export BENCH_NEST="$PWD/target/bench-nestjs"
 if [[ $BENCH_ONLY = *nest* ]]; then
     if command -v npm >/dev/null; then
-        say "building the NestJS peers ..."
+        say "building the NestJS systems ..."
         mkdir -p "$BENCH_NEST"
         cp -r scripts/bench/nestjs/. "$BENCH_NEST/"
         (cd "$BENCH_NEST" && npm install --no-package-lock --no-audit --no-fund --loglevel=error &&
-            npm run --silent build) >"$WORK/npm.log" 2>&1 || { tail -5 "$WORK/npm.log" >&2; die "can't build the NestJS peers"; }
+            npm run --silent build) >"$WORK/npm.log" 2>&1 || { tail -5 "$WORK/npm.log" >&2; die "cannot build the NestJS systems"; }
     else
-        say "without npm: leaving the NestJS peers out"
+        say "npm is not installed: skipping the NestJS systems"
         BENCH_ONLY=$(printf '%s ' $BENCH_ONLY | sed 's/nest-[a-z]*//g')
     fi
 fi
@@ -82,7 +82,7 @@ start_rabbitmq "$WORK/rabbitmq"
 export BENCH_RABBITMQ_PID=${STARTED##* }
 start_postgres "$WORK/postgres"
 export BENCH_POSTGRES_PID=${STARTED##* }
-# Each system has the broker to itself, as far as its queues go.
+# Each system gets its own vhost on the broker.
 (
     . "$WORK/rabbitmq/env"
     for system in $BENCH_ONLY; do
@@ -92,7 +92,7 @@ export BENCH_POSTGRES_PID=${STARTED##* }
 )
 mkdir "$WORK/systems"
 SHIPPER_WEBHOOK_SECRET=whsec_$(head -c 24 /dev/urandom | base64)
-[ ${#SHIPPER_WEBHOOK_SECRET} = 38 ] || die "no secret could be made: head, base64 or /dev/urandom is missing"
+[ ${#SHIPPER_WEBHOOK_SECRET} = 38 ] || die "cannot generate a secret: head, base64 or /dev/urandom is missing"
 export SHIPPER_WEBHOOK_SECRET
 export BENCH_FOLDER="$WORK/systems" BENCH_AMQP="amqp://guest:guest@127.0.0.1:$RABBITMQ_PORT"
 export BENCH_POSTGRES="postgres://orders@127.0.0.1:$POSTGRES_PORT" BENCH_POSTGRES_BIN=$POSTGRES_BIN

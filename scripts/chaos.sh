@@ -1,25 +1,26 @@
 #!/usr/bin/env bash
-# Load while things go wrong, then the reckoning.
+# Fault injection under load, followed by a consistency check.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
 Usage: scripts/chaos.sh [--quick] [--minutes N] [--seed N] [--store sqlite|postgres] [--fault TEXT]
 
-Runs, over either store at the same time, two gateways, a worker (two on PostgreSQL), a broker and a
-database of their own, with customers who order, cancel and ask again; kills, freezes, cuts off, slows down and fills up one after the
-other; then waits for quiet, runs `order-worker verify`, and compares every acknowledged answer with
-what is stored. Prints a table; exits 0 if nothing was lost, doubled or stuck.
+Runs, for each store in parallel, two gateways, a worker (two on PostgreSQL), a broker and a database.
+Simulated customers place orders, cancel them and retry requests, while one fault after the other is
+injected: killed, frozen, disconnected or slow processes, and full disks. Then waits until the system is
+idle, runs `order-worker verify`, and compares every acknowledged response with the stored data. Prints a
+table; exits 0 if nothing was lost, duplicated or left unfinished.
 
-  --quick        about three minutes: what can happen to either store happens to one of them, and
-                 what takes long to get over does not happen
-  --minutes N    goes on for at least N minutes, with another seed each round
-  --seed N       the customers' choices and the moments of the faults (default: by the clock; printed)
-  --store NAME   only over this store
+  --quick        about three minutes: faults that apply to both stores are injected on one of them, and
+                 faults with a long recovery are skipped
+  --minutes N    repeats for at least N minutes, with another seed in each round
+  --seed N       seed of the customers' choices and the times of the faults (default: by the clock; printed)
+  --store NAME   only this store
   --fault TEXT   only faults whose name contains TEXT
 
-Installs what is missing from the distribution's packages: RabbitMQ, PostgreSQL, Python, libfaketime.
-Two faults need a disk of their own, which root may mount; they are skipped elsewhere.
+Installs missing tools from the distribution's packages: RabbitMQ, PostgreSQL, Python, libfaketime.
+Two faults need a separate disk that root mounts; without root they are skipped.
 EOF
 }
 
@@ -49,12 +50,12 @@ command -v python3 >/dev/null || apt_install python3
 find_faketime() { TEST_FAKETIME=$(ls /usr/lib/*/faketime/libfaketime.so.1 2>/dev/null | head -1); [ -n "$TEST_FAKETIME" ]; }
 find_faketime || { apt_install libfaketime && find_faketime; }
 
-# Debug builds: these can be told where to die.
+# Debug builds contain the crash points.
 say "building ..."
 cargo build --quiet --workspace --bins
 cargo test --quiet --workspace --test chaos --no-run
 
-say "simulating in memory, a crash possible between any two effects ..."
+say "running the simulation in memory, with crashes between any two effects ..."
 if [ -n "${CHAOS_QUICK:-}" ]; then seeds=2000; else seeds=20000; fi
 SIMULATION_SEEDS=$seeds cargo test --quiet --workspace --test domain simulation -- --nocapture |
     grep -E 'seeds|SIMULATION_SEED|panicked' || die "the simulation failed"

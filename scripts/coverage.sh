@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# How much of the code the tests run.
+# Measures the test coverage.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
 Usage: scripts/coverage.sh [FILTER]
 
-Runs scripts/test.sh with everything instrumented, programs that are killed included, and prints which
-lines of the workspace were run, by file and in all. Fails below 85 % (MINIMUM=85). Writes
-target/coverage/lcov.info for other tools.
+Runs scripts/test.sh with instrumented binaries and prints the line coverage of each file and of the whole
+workspace. Programs that the tests kill are counted too. Fails if the coverage is below 85 % (MINIMUM=85).
+Writes target/coverage/lcov.info for other tools.
 
-Needs llvm-profdata and llvm-cov: of the toolchain (rustup component add llvm-tools), or from the
-distribution's packages, which it installs if need be.
+Requires llvm-profdata and llvm-cov from the toolchain (rustup component add llvm-tools), or from the
+distribution's packages, which are installed if they are missing.
 EOF
 }
 
@@ -23,7 +23,7 @@ esac
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-# Of the toolchain, or any as new as the format of its profiles.
+# The tools of the toolchain, or any that are new enough to read its profile format.
 tools=$(echo "$(rustc --print sysroot)"/lib/rustlib/*/bin)
 if [ -x "$tools/llvm-cov" ]; then
     COV=$tools/llvm-cov PROFDATA=$tools/llvm-profdata
@@ -38,13 +38,13 @@ fi
 REPORT=$PWD/target/coverage
 rm -rf "$REPORT/profiles"
 mkdir -p "$REPORT/profiles"
-# Only the workspace's crates are instrumented: the dependencies are built once, for this and for everything else.
-# Bash, because dash drops variables such as CARGO_BIN_EXE_api-gateway.
+# Instruments only the crates of the workspace, so that dependencies are shared with other builds. The wrapper uses
+# bash because dash drops variables such as CARGO_BIN_EXE_api-gateway.
 printf '#!/usr/bin/env bash\nexec "$@" -C instrument-coverage -C llvm-args=-runtime-counter-relocation\n' >"$REPORT/rustc"
 chmod +x "$REPORT/rustc"
 export RUSTC_WORKSPACE_WRAPPER="$REPORT/rustc"
-# %c keeps the profile of a running program up to date, so that a killed one is counted; %m lets the runs of a
-# program share a file.
+# %c updates the profile while the program runs, so that a killed program is counted. %m lets the runs of a
+# program share one file.
 export LLVM_PROFILE_FILE="$REPORT/profiles/%m%c.profraw"
 
 failed=
@@ -53,7 +53,7 @@ scripts/test.sh "$@" || failed=1
 "$PROFDATA" merge --sparse "$REPORT"/profiles/*.profraw -o "$REPORT/all.profdata"
 objects=$(cargo test --quiet --workspace --tests --bins --no-run --message-format=json |
     grep -o '"executable":"[^"]*"' | cut -d'"' -f4 | sed 's/^/--object /')
-# Ours, without the tests themselves.
+# Excludes dependencies and test code.
 ignore='(/registry/|/rustc/|/tests/|/benches/|/examples/|/target/)'
 # shellcheck disable=SC2086
 set -- $objects
@@ -64,10 +64,10 @@ shift
     --format lcov >"$REPORT/lcov.info" 2>/dev/null
 cat "$REPORT/report.txt"
 total=$(awk '$1 == "TOTAL" { sub("%", "", $NF); print $NF }' "$REPORT/report.txt")
-say "files of which the tests leave the most out:"
+say "files with less than 85 % coverage:"
 awk '$NF ~ /%$/ && $1 != "TOTAL" { percent = $NF; sub("%", "", percent); if (percent + 0 < 85) print "  " $1 ": " $NF " of " $(NF - 2) " lines" }' \
     "$REPORT/report.txt"
-say "lines run by tests: $total %"
+say "line coverage: $total %"
 [ -z "$failed" ] || die "tests failed"
 awk -v total="$total" -v minimum="${MINIMUM:-85}" 'BEGIN { exit !(total >= minimum) }' ||
-    die "less than ${MINIMUM:-85} % of lines"
+    die "line coverage is below ${MINIMUM:-85} %"

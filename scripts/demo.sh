@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# The running system and its story, from a bare machine with a Rust toolchain.
+# Builds and starts the system and runs the demo scenarios. Needs only a Rust toolchain.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
 Usage: scripts/demo.sh [--exit]
 
-Builds api-gateway and order-worker, starts them on a private database, and walks through the story
-of a few orders: delivered, sold out, declined, cancelled while paying, and one whose worker is
-killed in the middle. Then it leaves everything running until Ctrl-C; with --exit it stops instead.
+Builds api-gateway and order-worker, starts them on a temporary database, and runs a few orders through
+the API: one delivered, one sold out, one declined, one cancelled during payment, and one whose worker is
+killed in the middle. Then the system keeps running until Ctrl-C; with --exit it stops immediately.
 
-The broker is the first of: AMQP_URL if it is set; a container if Docker runs; else a private
-RabbitMQ, installed from the distribution's packages if need be. Whatever the demo starts, it stops.
+The broker is the first available of: AMQP_URL, if set; a container, if Docker runs; a private RabbitMQ,
+installed from the distribution's packages if it is missing. The demo stops everything that it started.
 
-Exit status: 0 if everything in the story came out as told.
+Exit status: 0 if every result was as expected.
 EOF
 }
 
@@ -47,10 +47,10 @@ need_rust
 # --- The broker -------------------------------------------------------------------------------
 
 if [ -n "${AMQP_URL:-}" ]; then
-    say "broker: the one that AMQP_URL names"
+    say "broker: AMQP_URL"
 elif command -v docker >/dev/null && docker info >/dev/null 2>&1 &&
     free_port && CONTAINER=$(docker run -d -p "127.0.0.1:$PORT:5672" rabbitmq:4 2>"$WORK/docker.log"); then
-    say "broker: a container"
+    say "broker: a Docker container"
     wait_for RabbitMQ 120 amqp_answers "$PORT"
     export AMQP_URL="amqp://guest:guest@127.0.0.1:$PORT/%2f"
 else
@@ -62,11 +62,11 @@ fi
 
 # --- The system -------------------------------------------------------------------------------
 
-say "building (some minutes the first time) ..."
+say "building (takes a few minutes the first time) ..."
 cargo build --quiet --workspace --bins
 BIN=${CARGO_TARGET_DIR:-target}/debug
 
-# port PREFERRED: that one, or another if it is taken.
+# port PREFERRED: sets PORT to that port, or to a free one if it is in use.
 port() {
     PORT=$1
     if (exec 3<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; then free_port; fi
@@ -75,12 +75,12 @@ port 8080; export HTTP_ADDR="127.0.0.1:$PORT"
 port 8081; export WORKER_HTTP_ADDR="127.0.0.1:$PORT"
 export DATABASE_URL="sqlite://$WORK/orders.db"
 SECRET=$(head -c 24 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
-[ ${#SECRET} = 48 ] || die "no secret could be made: head, od or /dev/urandom is missing"
+[ ${#SECRET} = 48 ] || die "cannot generate a secret: head, od or /dev/urandom is missing"
 SHIPPER_WEBHOOK_SECRET="whsec_$(printf '%s' "$SECRET" | sed 's/../\\x&/g' | xargs -0 printf '%b' | base64 -w0)"
 export SHIPPER_WEBHOOK_SECRET CARRIER=manual
 API="http://$HTTP_ADDR"
 
-# A log of its own for each, so that a restart goes on in the same one.
+# Appends to the log, so that it also covers a restarted worker.
 start_worker() {
     "$BIN/order-worker" serve >>"$WORK/worker.log" 2>&1 &
     WORKER=$!
@@ -93,38 +93,38 @@ start_worker
 wait_for "the gateway" 30 curl -sf "$API/readyz" -o /dev/null || { cat "$WORK/gateway.log" >&2; exit 1; }
 say "gateway: $API   worker: http://$WORKER_HTTP_ADDR/readyz"
 
-# --- Telling the story ------------------------------------------------------------------------
+# --- The scenarios ----------------------------------------------------------------------------
 
-unhappy() {
-    printf 'The logs end with:\n' >&2
+on_failure() {
+    printf 'Last lines of the logs:\n' >&2
     tail -n 15 "$WORK/gateway.log" "$WORK/worker.log" >&2
 }
 KEY=
 . scripts/story.sh
-tell_story ""
+run_scenarios ""
 
-chapter "kill -9 of the worker in the middle of a payment"
+section "kill -9 of the worker in the middle of a payment"
 call POST /v1/orders "$(order TSHIRT 1 pm_slow)"
 expect "POST /v1/orders" "$STATUS" 201
 ID=$(get .id)
 sleep 1
 kill -9 "$WORKER"; wait "$WORKER" 2>/dev/null || true
-say "   the worker is dead; the order is $(printf '%s' "$ID" | cut -c1-13)..."
+say "   worker killed; the order is $(printf '%s' "$ID" | cut -c1-13)..."
 start_worker
-say "   and another one takes over"
-PATIENCE=60 until_order "$ID" '.status + " " + (.shipments[0].status // "")' "processing label_created"
-expect "it was finished anyway" "$(get '.status + ", " + .payment.status')" "processing, authorized"
+say "   a new worker has started"
+WAIT_SECONDS=60 wait_for_order "$ID" '.status + " " + (.shipments[0].status // "")' "processing label_created"
+expect "the new worker finished the payment" "$(get '.status + ", " + .payment.status')" "processing, authorized"
 
-chapter "The books"
+section "Consistency check"
 "$BIN/order-worker" verify >"$WORK/verify.log" && verified=0 || verified=$?
 expect "order-worker verify: exit status" "$verified" 0
 say "   $(tail -n 1 "$WORK/verify.log")"
 
 printf '\n'
 if [ -n "$EXIT_AFTER" ]; then
-    say "That was the story; everything stops now."
+    say "The demo succeeded. Stopping."
 else
-    say "That was the story. Look at it at $API in a browser (or: curl $API/v1/orders); it goes on until Ctrl-C."
+    say "The demo succeeded. Open $API in a browser (or: curl $API/v1/orders). Ctrl-C stops the system."
     say "Logs: $WORK/gateway.log and $WORK/worker.log"
     wait "$WORKER"
 fi

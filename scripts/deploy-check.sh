@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# What is in deploy/ is what those say who defined it.
+# Validates deploy/ and docker-compose.yml.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
 Usage: scripts/deploy-check.sh
 
-Checks deploy/ and docker-compose.yml:
-- every Kubernetes object against the schemas of Kubernetes, KEDA and CloudNativePG; the RabbitMQ
-  operator's object is only read, because its schema is in no package,
-- the kustomizations, if kubectl is installed: they are built, and what comes out is checked,
-- Prometheus' configuration, the alert rules, and that each fires when it is to, by promtool,
-- the dashboard's queries by promtool, and that they and the alerts name metrics that docs/OPERATIONS.md
-  lists, and that each alert has its paragraph there,
+Validates deploy/ and docker-compose.yml:
+- each Kubernetes object against the schemas of Kubernetes, KEDA and CloudNativePG; the object of the
+  RabbitMQ operator is only parsed, because no package contains its schema,
+- the kustomizations, if kubectl is installed: builds them and validates the result,
+- the Prometheus configuration and the alert rules, including when each alert fires, with promtool,
+- the dashboard's queries with promtool; every metric in queries and alerts must be listed in
+  docs/OPERATIONS.md, and every alert must have a section there,
 - docker-compose.yml, if docker compose (or docker-compose) is installed.
 
-Installs what is missing: promtool (Debian's prometheus, which is not started), Node.js, Python
-packages and npm packages into folders under target/.
+Installs missing tools: promtool (from the prometheus package, without starting its service), Node.js,
+and Python and npm packages into folders under target/.
 EOF
 }
 
@@ -58,7 +58,7 @@ if command -v kubectl >/dev/null; then
         python3 scripts/deploy_check.py objects "$WORK/$folder.yaml"
     done
 else
-    say "kubectl is not installed: the kustomizations were not built"
+    say "SKIPPED: kubectl is not installed; the kustomizations were not built"
 fi
 
 promtool check config --syntax-only deploy/observability/prometheus.yml
@@ -69,11 +69,11 @@ promtool check rules "$WORK/queries.yml"
 
 if docker compose version >/dev/null 2>&1; then
     docker compose --profile demo --profile observability config --quiet
-    say "docker-compose.yml: read by docker compose"
+    say "docker-compose.yml: valid (docker compose)"
 elif command -v docker-compose >/dev/null; then
     docker-compose --profile demo --profile observability config --quiet
-    say "docker-compose.yml: read by docker-compose"
+    say "docker-compose.yml: valid (docker-compose)"
 else
-    say "docker compose is not installed: docker-compose.yml was not read"
+    say "SKIPPED: docker compose is not installed; docker-compose.yml was not validated"
 fi
-say "deploy/ is as it should be"
+say "deploy/ is valid"

@@ -1,31 +1,31 @@
-# Sourced by the scripts beside it: private servers on free ports, data in a temporary folder.
-# Everything that is started here is stopped by `stop_all`, and nothing else is touched.
+# Sourced by the other scripts and by the tests: private servers on free ports, with data in a temporary folder.
+# `stop_all` stops everything that was started here; other processes are not affected.
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# make_work_folder: sets WORK, a temporary folder that goes with everything that was started.
+# make_work_folder: sets WORK to a temporary folder. At exit, it is deleted and all servers are stopped.
 make_work_folder() {
     WORK=$(mktemp -d)
-    # PostgreSQL runs as a user of its own.
+    # PostgreSQL runs as another user, which must reach its subfolder.
     chmod 711 "$WORK"
     trap 'stop_all; rm -rf "$WORK"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
 }
 
-# as_root COMMAND...: for installing packages.
+# as_root COMMAND...: runs the command as root, with sudo if necessary.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"
     elif command -v sudo >/dev/null; then sudo "$@"
     else die "need root (or sudo) to run: $*"; fi
 }
 
-# apt_install PACKAGE...: from the distribution's packages, without starting any service.
+# apt_install PACKAGE...: installs packages of the distribution without starting their services.
 apt_install() {
     command -v apt-get >/dev/null || die "please install: $*"
     say "installing $* ..."
-    # A package must not start a server on a standard port: ours are private.
+    # Keeps packages from starting a server on a standard port.
     local policy=/usr/sbin/policy-rc.d made_policy=
     if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
@@ -39,23 +39,23 @@ apt_install() {
     [ -z "$failed" ] || { tail -5 "$log" >&2; die "could not install $*"; }
 }
 
-# need_rust: the toolchain, and what builds the C parts (SQLite, the allocator).
+# need_rust: requires the Rust toolchain, and a C toolchain for SQLite and the allocator.
 need_rust() {
-    command -v cargo >/dev/null || die "needs a Rust toolchain (cargo)"
+    command -v cargo >/dev/null || die "a Rust toolchain (cargo) is required"
     command -v cc >/dev/null && command -v make >/dev/null || apt_install build-essential
 }
 
 need_rabbitmq() {
-    # The scripts in /usr/sbin insist on the user rabbitmq; these run as whoever calls them.
+    # The wrappers in /usr/sbin require the user rabbitmq; the scripts in this folder run as the current user.
     PATH="/usr/lib/rabbitmq/bin:$PATH:/usr/sbin"
     command -v rabbitmq-server >/dev/null || apt_install rabbitmq-server
 }
 
-# free_port: a TCP port nobody listens on, and that no other caller of this function was given.
+# free_port: sets PORT to a free TCP port and reserves it against other callers of this function.
 free_port() {
     local port
     while :; do
-        # Below the range that the kernel gives to outgoing connections.
+        # Below the kernel's range of ports for outgoing connections.
         port=$((10240 + RANDOM % 20000))
         if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null &&
             mkdir "${TMPDIR:-/tmp}/orders-port-$port" 2>/dev/null; then
@@ -66,8 +66,8 @@ free_port() {
     done
 }
 
-# prepare_rabbitmq FOLDER: a broker of our own that is not running yet; sets RABBITMQ_PORT.
-# FOLDER/env can be sourced by tools such as rabbitmqctl to reach it.
+# prepare_rabbitmq FOLDER: configures a private broker without starting it; sets RABBITMQ_PORT. Source FOLDER/env
+# to use tools such as rabbitmqctl with it.
 prepare_rabbitmq() {
     local folder=$1 ports
     mkdir -p "$folder"
@@ -80,7 +80,7 @@ listeners.tcp.1 = 127.0.0.1:$RABBITMQ_PORT
 log.console = false
 log.file.level = warning
 disk_free_limit.absolute = 100MB
-# RabbitMQ 4's; 3.10 takes eight times as much.
+# The default of RabbitMQ 4; that of 3.10 is eight times as large.
 max_message_size = 16777216
 EOF
     cat >"$folder/env" <<EOF
@@ -94,20 +94,20 @@ export RABBITMQ_CONF_ENV_FILE='$folder/none'
 export RABBITMQ_MNESIA_BASE='$folder/data'
 export RABBITMQ_LOG_BASE='$folder/log'
 export RABBITMQ_ENABLED_PLUGINS_FILE='$folder/none'
-# Its schedulers sleep when there is nothing to do, instead of spinning on cores that others need.
+# Idle schedulers sleep instead of busy-waiting on cores that the tests need.
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='+sbwt none +sbwtdcpu none +sbwtdio none'
 EOF
 }
 
-# run_rabbitmq FOLDER: becomes the broker. Told that somebody supervises it, its script does not
-# stay between us and the server: a signal reaches the server itself.
+# run_rabbitmq FOLDER: replaces the current process by the broker. NOTIFY_SOCKET makes the start script exec the
+# server, so that signals reach the server itself.
 run_rabbitmq() {
     . "$1/env"
     need_rabbitmq
     NOTIFY_SOCKET=/dev/null exec rabbitmq-server
 }
 
-# forget_rabbitmq FOLDER: ends what a stopped broker leaves behind.
+# forget_rabbitmq FOLDER: after the broker has stopped, stops its epmd and releases its ports.
 forget_rabbitmq() {
     [ -e "$1/ports" ] || return 0
     local ports port
@@ -116,7 +116,7 @@ forget_rabbitmq() {
     for port in $ports; do rmdir "${TMPDIR:-/tmp}/orders-port-$port" 2>/dev/null || true; done
 }
 
-# start_rabbitmq FOLDER: a running broker of our own; sets RABBITMQ_PORT.
+# start_rabbitmq FOLDER: starts a private broker; sets RABBITMQ_PORT.
 start_rabbitmq() {
     prepare_rabbitmq "$1"
     (run_rabbitmq "$1") >"$1/out.log" 2>&1 &
@@ -125,7 +125,7 @@ start_rabbitmq() {
     wait_for "the private RabbitMQ" 90 amqp_answers "$RABBITMQ_PORT" || { tail -20 "$1/out.log" >&2; die "RabbitMQ did not start"; }
 }
 
-# amqp_answers PORT: whether a broker greets there. A wrong greeting is answered with the right one.
+# amqp_answers PORT: succeeds if a broker answers there. A broker answers an invalid protocol header with its own.
 amqp_answers() {
     local greeting
     exec 3<>"/dev/tcp/127.0.0.1/$1" || return 1
@@ -135,7 +135,7 @@ amqp_answers() {
     [ "$greeting" = AMQP ]
 } 2>/dev/null
 
-# need_postgres: sets POSTGRES_BIN, where the newest PostgreSQL's programs are.
+# need_postgres: sets POSTGRES_BIN to the programs of the newest installed PostgreSQL.
 need_postgres() {
     find_postgres || { apt_install postgresql; find_postgres; } || die "please install PostgreSQL"
 }
@@ -150,7 +150,8 @@ find_postgres() {
     [ -n "$POSTGRES_BIN" ]
 }
 
-# as_postgres COMMAND...: becomes the command, as a user that PostgreSQL accepts: it refuses root.
+# as_postgres COMMAND...: replaces the current process by the command; as the user postgres if it is root, which
+# PostgreSQL refuses.
 as_postgres() {
     if [ "$(id -u)" = 0 ]; then
         exec setpriv --reuid=postgres --regid=postgres --clear-groups env HOME=/tmp "$@"
@@ -158,8 +159,8 @@ as_postgres() {
     exec "$@"
 }
 
-# prepare_postgres FOLDER: a server of our own that is not running yet, with the superuser
-# "orders" and no password, on this machine alone; sets POSTGRES_PORT.
+# prepare_postgres FOLDER: configures a private server without starting it, with the superuser "orders" and no
+# password, on loopback only; sets POSTGRES_PORT.
 prepare_postgres() {
     local folder=$1
     mkdir -p "$folder"
@@ -168,7 +169,7 @@ prepare_postgres() {
     printf '%s\n' "$PORT" >"$folder/port"
     (as_postgres "$POSTGRES_BIN/initdb" --pgdata="$folder/data" --username=orders --auth=trust \
         --encoding=UTF8 --locale=C.UTF-8 --no-sync) >"$folder/initdb.log" 2>&1 ||
-        { tail -5 "$folder/initdb.log" >&2; die "can't make a PostgreSQL database"; }
+        { tail -5 "$folder/initdb.log" >&2; die "cannot create a PostgreSQL database"; }
     cat >>"$folder/data/postgresql.conf" <<EOF
 listen_addresses = '127.0.0.1'
 port = $POSTGRES_PORT
@@ -177,18 +178,18 @@ max_connections = 300
 EOF
 }
 
-# run_postgres FOLDER: becomes the server.
+# run_postgres FOLDER: replaces the current process by the server.
 run_postgres() {
     as_postgres "$POSTGRES_BIN/postgres" -D "$1/data"
 }
 
-# forget_postgres FOLDER: gives its port back.
+# forget_postgres FOLDER: releases its port.
 forget_postgres() {
     [ -e "$1/port" ] || return 0
     rmdir "${TMPDIR:-/tmp}/orders-port-$(cat "$1/port")" 2>/dev/null || true
 }
 
-# start_postgres FOLDER: a running server of our own; sets POSTGRES_PORT.
+# start_postgres FOLDER: starts a private server; sets POSTGRES_PORT.
 start_postgres() {
     prepare_postgres "$1"
     (run_postgres "$1") >"$1/out.log" 2>&1 &
@@ -206,8 +207,8 @@ need_pgbouncer() {
     command -v pgbouncer >/dev/null || apt_install pgbouncer
 }
 
-# prepare_pgbouncer FOLDER POSTGRES_PORT MODE: a connection pooler of our own in front of that server, in
-# this pool mode, that is not running yet; sets PGBOUNCER_PORT.
+# prepare_pgbouncer FOLDER POSTGRES_PORT MODE: configures a private connection pooler for that server, in this
+# pool mode, without starting it; sets PGBOUNCER_PORT.
 prepare_pgbouncer() {
     local folder=$1
     mkdir -p "$folder"
@@ -228,26 +229,26 @@ default_pool_size = 60
 EOF
 }
 
-# run_pgbouncer FOLDER: becomes the pooler. It refuses root, as PostgreSQL does.
+# run_pgbouncer FOLDER: replaces the current process by the pooler. PgBouncer refuses root, like PostgreSQL.
 run_pgbouncer() {
     need_pgbouncer
     as_postgres "$(command -v pgbouncer)" --quiet "$1/pgbouncer.ini"
 }
 
-# forget_pgbouncer FOLDER: gives its port back.
+# forget_pgbouncer FOLDER: releases its port.
 forget_pgbouncer() { forget_postgres "$1"; }
 
-# wait_for WHAT SECONDS COMMAND...
+# wait_for NAME SECONDS COMMAND...: repeats the command until it succeeds; fails after SECONDS.
 wait_for() {
-    local what=$1 seconds=$2; shift 2
+    local name=$1 seconds=$2; shift 2
     local end=$((SECONDS + seconds))
     until ("$@") 2>/dev/null; do
-        [ "$SECONDS" -lt "$end" ] || { say "$what did not come up within $seconds s" >&2; return 1; }
+        [ "$SECONDS" -lt "$end" ] || { say "$name did not start within $seconds s" >&2; return 1; }
         sleep 0.2
     done
 }
 
-# stop PID...: asks, waits, insists.
+# stop PID...: sends SIGTERM, waits up to 15 s, then sends SIGKILL.
 stop() {
     local pid
     for pid in "$@"; do kill "$pid" 2>/dev/null || true; done
@@ -260,7 +261,7 @@ stop() {
 
 stop_all() {
     local pid pids='' folder port
-    # The last started first.
+    # In reverse order of their start.
     for pid in ${STARTED:-}; do pids="$pid $pids"; done
     [ -z "$pids" ] || stop $pids
     for folder in ${RABBITMQ_FOLDERS:-}; do forget_rabbitmq "$folder"; done

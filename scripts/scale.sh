@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# What a million orders cost, and what more workers bring.
+# Measures the cost of operations on a million orders, and the throughput of several workers.
 set -euo pipefail
 
 usage() {
     cat <<'EOF'
 Usage: scripts/scale.sh [--orders N] [--store sqlite|postgres] [--workers-only]
 
-Fills a private database with 1,000 orders and then with N (default 1,000,000), each made by the same
-decisions as a real one, and prints what creating, reading, listing by each filter, sweeping and
-verifying cost at both sizes. Then has 1, 2 and 4 workers decide over one PostgreSQL database, each
-order its own product, or all the same. All without broker and gateway, in release builds.
+Fills a temporary database with 1,000 orders and then with N (default 1,000,000), each created by the same
+code as a real order. Prints the cost of creating, reading, listing with each filter, sweeping and verifying
+at both sizes. Then measures 1, 2 and 4 workers on one PostgreSQL database, with a different product in every
+order and with the same product in all. Runs release builds without broker and gateway.
 
-A million orders take about 6 GB in the temporary folder and, by store, some ten minutes.
+A million orders need about 6 GB in the temporary folder and about ten minutes for each store.
+
+  --orders N      number of orders (default 1,000,000)
+  --store NAME    only this store
+  --workers-only  only the measurement of several workers
 EOF
 }
 

@@ -1,22 +1,23 @@
 # shellcheck shell=bash
-# Sourced: the story of a few orders, told against API, for scripts/demo.sh and the compose file's demo.
+# The demo scenarios: a few orders placed through the API, with every result checked. Sourced by scripts/demo.sh
+# and by the demo of docker-compose.yml.
 #
-# Needs curl, jq and openssl, and:
-#   API      where the gateway is
-#   SECRET   hex digits of what signs the shipper's webhooks
-#   KEY      an operator's API key; empty when the gateway asks for none
-#   WORK     a folder for what is kept in between
-#   unhappy  a function that is called before the end when the story does not go as told
+# Requires curl, jq and openssl, and:
+#   API         base URL of the gateway
+#   SECRET      signing key of the shipper's webhooks, in hex digits
+#   KEY         an operator's API key; empty if the gateway needs none
+#   WORK        a folder for temporary files
+#   on_failure  a function that is called before the script exits because of an unexpected result
 
-chapter() { printf '\n== %s\n' "$*"; }
-# expect WHAT ACTUAL EXPECTED
+section() { printf '\n== %s\n' "$*"; }
+# expect DESCRIPTION ACTUAL EXPECTED: prints the result; exits if it differs from the expected one.
 expect() {
     if [ "$2" = "$3" ]; then
         printf '   %-58s %s\n' "$1" "$2"
     else
-        printf '   %-58s %s, not %s\n' "$1" "$2" "$3"
-        printf '\nThis is not how the story goes.\n' >&2
-        unhappy
+        printf '   %-58s %s (expected: %s)\n' "$1" "$2" "$3"
+        printf '\nThe demo failed: unexpected result above.\n' >&2
+        on_failure
         exit 1
     fi
 }
@@ -34,13 +35,13 @@ call() {
     BODY=${response%$'\n'*}
 }
 get() { jq -r "$1" <<<"$BODY"; }
-# until_order ID FILTER VALUE: reads the order until FILTER gives VALUE.
-until_order() {
-    local end=$((SECONDS + ${PATIENCE:-20}))
+# wait_for_order ID FILTER VALUE: polls the order until the jq FILTER returns VALUE, for at most WAIT_SECONDS.
+wait_for_order() {
+    local end=$((SECONDS + ${WAIT_SECONDS:-20}))
     while call GET "/v1/orders/$1"; [ "$(get "$2")" != "$3" ] && [ "$SECONDS" -lt "$end" ]; do sleep 0.2; done
 }
-# webhook ID TYPE ORDER [KEY]: what the shipper would send, signed as Standard Webhooks has it.
-webhook() {
+# send_webhook ID TYPE ORDER [KEY]: sends a webhook of the shipper, signed according to Standard Webhooks.
+send_webhook() {
     local timestamp body signature
     timestamp=$(date +%s)
     body=$(jq -nc --arg type "$2" --arg order "$3" \
@@ -51,14 +52,14 @@ webhook() {
 }
 stock_of() { call GET "/v1/products/$1"; get '.stock[0] | "\(.on_hand) on hand, \(.reserved) reserved"'; }
 
-# order SKU QUANTITY PAYMENT_METHOD: the body of an order of CUSTOMER.
+# order SKU QUANTITY PAYMENT_METHOD: the request body of an order of CUSTOMER.
 order() { printf '{"customer_id":"%s","items":[{"sku":"%s","quantity":%s}],"payment_method":"%s"}' "$CUSTOMER" "$1" "$2" "$3"; }
 
-# tell_story RUN: all chapters but the last; RUN tells the names of this time from those of the next.
-tell_story() {
+# run_scenarios RUN: the common scenarios. RUN is a suffix that makes SKUs and webhook ids unique for each run.
+run_scenarios() {
     RUN=$1
     local TSHIRT=TSHIRT$RUN LASTONE=LASTONE$RUN ID i buyers=
-    chapter "A catalogue and a customer"
+    section "A catalogue and a customer"
     call POST /v1/products '{"sku":"'$TSHIRT'","name":"T-shirt","price":1999,"currency":"EUR"}'
     expect "POST /v1/products" "$STATUS" 201
     call PUT "/v1/products/$TSHIRT/stock/berlin" '{"on_hand":100}'
@@ -69,29 +70,29 @@ tell_story() {
     expect "POST /v1/customers" "$STATUS" 201
     CUSTOMER=$(get .id)
 
-    chapter "An order, from the click to the door"
+    section "An order, from checkout to delivery"
     call POST /v1/orders "$(order "$TSHIRT" 2 pm_ok)"
     expect "POST /v1/orders: accepted, stock reserved" "$STATUS $(get .status)" "201 pending"
     ID=$(get .id)
-    until_order "$ID" '.status + " " + (.shipments[0].status // "")' "processing label_created"
-    expect "payment authorized, parcel announced" "$(get '.status + " " + .payment.status + " " + .shipments[0].status')" "processing authorized label_created"
-    webhook "msg-$RUN-1" shipment.shipped "$ID" "$(printf '00%.0s' $(seq 24))"
+    wait_for_order "$ID" '.status + " " + (.shipments[0].status // "")' "processing label_created"
+    expect "payment authorized, shipping label created" "$(get '.status + " " + .payment.status + " " + .shipments[0].status')" "processing authorized label_created"
+    send_webhook "msg-$RUN-1" shipment.shipped "$ID" "$(printf '00%.0s' $(seq 24))"
     expect "a forged webhook is refused" "$STATUS" 401
-    webhook "msg-$RUN-2" shipment.shipped "$ID"
+    send_webhook "msg-$RUN-2" shipment.shipped "$ID"
     expect "the shipper's webhook: shipped" "$STATUS" 200
-    webhook "msg-$RUN-2" shipment.shipped "$ID"
-    expect "the same webhook again does no harm" "$STATUS" 200
-    until_order "$ID" .payment.status captured
-    expect "what has left is paid for" "$(get '.status + " " + .payment.status')" "shipped captured"
-    webhook "msg-$RUN-3" shipment.delivered "$ID"
-    until_order "$ID" .status delivered
+    send_webhook "msg-$RUN-2" shipment.shipped "$ID"
+    expect "the same webhook again is accepted without effect" "$STATUS" 200
+    wait_for_order "$ID" .payment.status captured
+    expect "shipped items are charged" "$(get '.status + " " + .payment.status')" "shipped captured"
+    send_webhook "msg-$RUN-3" shipment.delivered "$ID"
+    wait_for_order "$ID" .status delivered
     expect "the shipper's webhook: delivered" "$(get .status)" delivered
     expect "stock of T-shirts" "$(stock_of "$TSHIRT")" "98 on hand, 0 reserved"
     say "   its history:"
     call GET "/v1/orders/$ID/history"
     get '.data[] | "      \(.sequence | tostring | if length < 2 then " " + . else . end)  \(.time)  \(.type)  (\(.actor): \(.intent))"'
 
-    chapter "The last unit, wanted by twenty at once"
+    section "The last unit, ordered by twenty customers at once"
     for i in $(seq 20); do
         curl -s "${AUTH[@]}" -o /dev/null -w '%{http_code}\n' -X POST "$API/v1/orders" -H 'Content-Type: application/json' -d "$(order "$LASTONE" 1 pm_ok)" >"$WORK/buyer-$i" &
         buyers="${buyers:-} $!"
@@ -101,20 +102,20 @@ tell_story() {
     expect "201 Created" "$(cat "$WORK"/buyer-* | grep -c 201)" 1
     expect "409 OUT_OF_STOCK" "$(cat "$WORK"/buyer-* | grep -c 409)" 19
 
-    chapter "A declined card"
+    section "A declined card"
     call POST /v1/orders "$(order "$TSHIRT" 1 pm_declined)"
     ID=$(get .id)
-    until_order "$ID" .status cancelled
-    expect "cancelled by itself" "$(get '.status + ", " + .cancel_reason')" "cancelled, payment_declined"
-    expect "and its stock is back" "$(stock_of "$TSHIRT")" "98 on hand, 0 reserved"
+    wait_for_order "$ID" .status cancelled
+    expect "the order is cancelled" "$(get '.status + ", " + .cancel_reason')" "cancelled, payment_declined"
+    expect "its stock is released" "$(stock_of "$TSHIRT")" "98 on hand, 0 reserved"
 
-    chapter "Cancelled while the payment is under way"
+    section "Cancelled while the payment is in progress"
     call POST /v1/orders "$(order "$TSHIRT" 1 pm_slow)"
     ID=$(get .id)
     sleep 1
     call POST "/v1/orders/$ID/cancel" '{"reason":"changed my mind"}'
     expect "POST /v1/orders/ID/cancel" "$STATUS $(get .status)" "200 cancelled"
     sleep 3
-    until_order "$ID" .payment.status voided
-    expect "the payment landed and was given back; still cancelled" "$(get '.status + ", " + .payment.status')" "cancelled, voided"
+    wait_for_order "$ID" .payment.status voided
+    expect "the late authorization is voided" "$(get '.status + ", " + .payment.status')" "cancelled, voided"
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests, on servers of their own.
+# Runs all tests on private servers.
 set -euo pipefail
 
 usage() {
@@ -7,18 +7,16 @@ usage() {
 Usage: scripts/test.sh [FILTER]
 
 Runs every test (or those whose name contains FILTER) against a private RabbitMQ and a private
-PostgreSQL on free ports, with all data in a temporary folder; the tests of the whole system once
-over SQLite and once over PostgreSQL (STORES="sqlite postgres"), and their flows once more with
-Stripe as localstripe knows it (PROVIDER=none leaves that out). It neither needs nor disturbs
-anything that runs.
+PostgreSQL on free ports, with all data in a temporary folder. The end-to-end tests run once on SQLite
+and once on PostgreSQL (STORES="sqlite postgres"), and the order flows once more with localstripe as the
+payment provider (PROVIDER=none skips this). Running servers are neither needed nor affected.
 
-Installs what is missing: RabbitMQ, PostgreSQL, PgBouncer, Chromium, Python and pip from the distribution's
+Installs missing tools: RabbitMQ, PostgreSQL, PgBouncer, Chromium, Python and pip from the distribution's
 packages, and the Python packages of scripts/test-requirements.txt into a folder under target/.
-Uses cargo nextest where it is installed, cargo test elsewhere.
+Uses cargo nextest if it is installed, else cargo test.
 
-Runs from a clone, a shallow clone or an unpacked source archive. Without the history of the
-repository the tests of two versions on one database are left out, which is said at the beginning
-and at the end.
+Runs from a clone, a shallow clone or an unpacked source archive. Without the history of the repository
+the tests of two versions on one database are skipped; a message says so at the beginning and at the end.
 EOF
 }
 
@@ -37,7 +35,7 @@ need_postgres
 need_pgbouncer
 command -v python3 >/dev/null && python3 -m pip --version >/dev/null 2>&1 || apt_install python3 python3-pip
 
-# The console is looked at in a browser.
+# The console is tested in a browser.
 CHROMIUM=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
 if [ -z "$CHROMIUM" ]; then
     apt_install chromium
@@ -45,7 +43,7 @@ if [ -z "$CHROMIUM" ]; then
 fi
 export CHROMIUM
 
-# A foreign AMQP client and others that none of us wrote.
+# Independent clients in Python: AMQP, webhooks, OpenAPI, browser automation.
 export TEST_PYTHONPATH="$PWD/target/test-python"
 if ! cmp -s scripts/test-requirements.txt "$TEST_PYTHONPATH/installed.txt"; then
     say "installing Python packages ..."
@@ -55,24 +53,24 @@ if ! cmp -s scripts/test-requirements.txt "$TEST_PYTHONPATH/installed.txt"; then
     cp scripts/test-requirements.txt "$TEST_PYTHONPATH/installed.txt"
 fi
 
-# Two versions work on one database: the one before this is built from its commit. A source archive and a
-# shallow clone do not have it; then the tests of two versions are left out, and say so.
+# The tests of two versions on one database need the previous version, which is built from its commit. A source
+# archive and a shallow clone do not contain it; then these tests are skipped with a message.
 PREVIOUS=$(cat scripts/previous-version)
 export TEST_PREVIOUS_WORKER="$PWD/target/previous/order-worker"
 if [ "$(cat target/previous/version 2>/dev/null)" != "$PREVIOUS" ]; then
     mkdir -p "$WORK/previous" target/previous
-    # Not of a repository around an unpacked archive.
+    # An unpacked archive has no .git here: do not use a repository in a parent folder.
     if [ -e .git ] && git archive "$PREVIOUS" 2>/dev/null | tar -x -C "$WORK/previous" 2>/dev/null; then
-        say "building the version before ($PREVIOUS) ..."
+        say "building the previous version ($PREVIOUS) ..."
         (cd "$WORK/previous" && env -u RUSTC_WORKSPACE_WRAPPER CARGO_TARGET_DIR="$OLDPWD/target" \
             cargo build --quiet --locked --workspace --bins)
         mv target/debug/order-worker "$TEST_PREVIOUS_WORKER"
         rm target/debug/api-gateway
         printf '%s\n' "$PREVIOUS" >target/previous/version
     else
-        LEFT_OUT="the tests of two versions on one database: the version before this one, $PREVIOUS, is not here
+        SKIPPED="the tests of two versions on one database: the previous version, $PREVIOUS, is not available
     (in a clone: git fetch --unshallow --tags)"
-        say "LEFT OUT: $LEFT_OUT" >&2
+        say "SKIPPED: $SKIPPED" >&2
         export TEST_PREVIOUS_WORKER=none
     fi
 fi
@@ -82,7 +80,7 @@ cargo build --quiet --workspace --tests --bins
 
 start_rabbitmq "$WORK/rabbitmq"
 
-# Each test takes a vhost of its own: one call creates those of one run of the tests.
+# Each test uses its own vhost. One call creates the vhosts of one test run.
 VHOSTS_PER_RUN=400
 export TEST_VHOSTS=0
 add_vhosts() {
@@ -114,12 +112,12 @@ run() {
 failed=
 what=--workspace
 for store in ${STORES:-sqlite postgres}; do
-    say "testing over $store ..."
+    say "testing with $store ..."
     TEST_STORE=$store run $what "$@" || failed="$failed $store"
-    # What does not involve a store has been tested.
+    # The first run has covered the tests that use no store.
     what='--workspace --test e2e'
 done
-# The same flows with a real provider of money, as localstripe knows it.
+# The order flows with Stripe as the payment provider, simulated by localstripe.
 if [ $# = 0 ] && [ "${PROVIDER:-stripe}" = stripe ]; then
     say "testing with stripe ..."
     flows="approval broker customers idempotency import kills lists orders overload promised races refunds
@@ -128,5 +126,5 @@ if [ $# = 0 ] && [ "${PROVIDER:-stripe}" = stripe ]; then
     TEST_PROVIDER=stripe TEST_STORE=sqlite run --workspace --test e2e -- $(printf '%s:: ' $flows) \
         || failed="$failed stripe"
 fi
-[ -z "${LEFT_OUT:-}" ] || say "LEFT OUT: $LEFT_OUT" >&2
-[ -z "$failed" ] || die "failed over:$failed"
+[ -z "${SKIPPED:-}" ] || say "SKIPPED: $SKIPPED" >&2
+[ -z "$failed" ] || die "tests failed with:$failed"

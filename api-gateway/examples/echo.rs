@@ -1,6 +1,6 @@
-//! A conventional design as a baseline for benchmarks: an axum gateway that sends each request as one RabbitMQ
-//! message to a service, which replies with one message and stores nothing. Its throughput is the upper bound of
-//! designs with one message per request.
+//! A conventional design as a baseline for benchmarks: an axum gateway that sends each request as one
+//! RabbitMQ message to a service, which replies with one message and stores nothing. Its throughput is the
+//! upper bound of designs with one message per request.
 //!
 //! `echo gateway` listens on `HTTP_ADDR`, `echo service` replies; both use the broker at `AMQP_URL`. Run by
 //! `scripts/bench.sh`.
@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
     match env::args().nth(1).as_deref() {
         Some("gateway") => gateway(channel).await,
         Some("service") => service(channel).await,
-        _ => bail!("echo gateway, or echo service"),
+        _ => bail!("usage: echo gateway | echo service"),
     }
 }
 
@@ -78,7 +78,7 @@ async fn gateway(channel: Channel) -> anyhow::Result<()> {
 }
 
 async fn create(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode, Vec<u8>), StatusCode> {
-    // Parsed, as a gateway does before it forwards a request.
+    // A gateway parses the body before it forwards the request.
     serde_json::from_slice::<serde_json::Value>(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let id = Uuid::now_v7().to_string();
     let (sender, reply) = oneshot::channel();
@@ -94,16 +94,16 @@ async fn create(State(rpc): State<Rpc>, body: Bytes) -> Result<(StatusCode, Vec<
         &body,
         properties,
     );
-    let away = |_| StatusCode::SERVICE_UNAVAILABLE;
-    let answered = async {
-        published.await.map_err(away)?;
+    let unavailable = |_| StatusCode::SERVICE_UNAVAILABLE;
+    let exchange = async {
+        published.await.map_err(unavailable)?;
         reply.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     };
-    let answer = time::timeout(TIMEOUT, answered).await;
+    let response = time::timeout(TIMEOUT, exchange).await;
     rpc.pending.remove(&id);
     Ok((
         StatusCode::CREATED,
-        answer.map_err(|_| StatusCode::GATEWAY_TIMEOUT)??,
+        response.map_err(|_| StatusCode::GATEWAY_TIMEOUT)??,
     ))
 }
 

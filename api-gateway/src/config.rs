@@ -1,4 +1,6 @@
-//! The gateway's configuration, beside what [both programs](shared::config) read.
+//! The gateway's configuration, read from environment variables; [`shared::config`] reads those that the
+//! gateway and the worker have in common. An invalid value stops the process at start with the variable's
+//! name.
 //!
 #![doc = include_str!("environment.md")]
 
@@ -13,15 +15,15 @@ use standardwebhooks::Webhook;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
-    app::Modes,
-    auth::{Auth, jwt::Tokens, keys::Keys},
+    auth::{Auth, jwt::Tokens, keys::ApiKeys},
     rate_limit::RateLimit,
+    state::FeatureFlags,
 };
 
-/// The variables, as a table.
+/// The gateway's variables as a Markdown table, shown by `--help` and in the documentation.
 pub(crate) const ENVIRONMENT: &str = include_str!("environment.md");
 
-/// The gateway's configuration.
+/// The parsed and validated configuration.
 #[derive(Clone)]
 pub(crate) struct Config {
     pub(crate) amqp_url: String,
@@ -34,14 +36,14 @@ pub(crate) struct Config {
     pub(crate) shipper_webhook: Option<Arc<Webhook>>,
     pub(crate) stripe_webhook: Option<Arc<hmac::Key>>,
     pub(crate) request_timeout: Duration,
-    pub(crate) modes: Modes,
+    pub(crate) features: FeatureFlags,
 }
 
 impl Config {
     /// Reads the configuration.
     ///
     /// # Errors
-    /// Names the variable that has an invalid value.
+    /// When a value is invalid; the message begins with the variable's name.
     pub(crate) fn read(env: &Env) -> anyhow::Result<Self> {
         let amqp_url = env.secret("AMQP_URL")?;
         let http_addr = http_addr(env)?;
@@ -49,14 +51,15 @@ impl Config {
         let metrics_addr = metrics_addr
             .map(|_| env.parsed("METRICS_ADDR", ""))
             .transpose()?;
-        let keys = Keys::parse(&env.secret("API_KEYS")?.unwrap_or_default()).context("API_KEYS")?;
+        let keys =
+            ApiKeys::parse(&env.secret("API_KEYS")?.unwrap_or_default()).context("API_KEYS")?;
         let origins = env.text("CORS_ORIGINS");
         let origins = origins.as_deref().map(Origins::parse).transpose()?;
-        let auth =
-            Auth::new(keys, tokens(env)?).trusting(origins.as_ref().map_or(&[], Origins::named));
-        if auth.is_open() && !http_addr.ip().is_loopback() {
+        let auth = Auth::new(keys, tokens(env)?)
+            .with_trusted_origins(origins.as_ref().map_or(&[], Origins::listed));
+        if auth.allows_anonymous() && !http_addr.ip().is_loopback() {
             bail!(
-                "API_KEYS is not set, nor JWT_SECRET or JWT_JWKS_URL: without them HTTP_ADDR must be a loopback address, not {http_addr}"
+                "API_KEYS, JWT_SECRET and JWT_JWKS_URL are not set: without credentials HTTP_ADDR must be a loopback address, not {http_addr}; set one of them"
             );
         }
         Ok(Self {
@@ -79,7 +82,7 @@ impl Config {
                 .map(stripe_webhook)
                 .transpose()?,
             request_timeout: env.millis("REQUEST_TIMEOUT_MS", 5000)?,
-            modes: Modes {
+            features: FeatureFlags {
                 debug: env.choice("DEBUG_API", &[("0", false), ("1", true)], "0")?,
                 demo: env.choice("DEMO", &[("0", false), ("1", true)], "0")?,
             },
@@ -87,11 +90,11 @@ impl Config {
     }
 }
 
-/// A secret of HS256 has as many bytes as its hash, or more (RFC 7518, section 3.2).
+/// Minimum length of an HS256 secret: the size of its hash (RFC 7518, section 3.2).
 const MIN_JWT_SECRET_BYTES: usize = 32;
-/// Characters behind `whsec_` of Stripe's secret.
+/// Minimum number of characters after `whsec_` in Stripe's secret.
 const MIN_STRIPE_SECRET_LENGTH: usize = 8;
-/// For how long a browser need not ask again whether it may call.
+/// Time for which browsers cache the response to a CORS preflight request.
 const CORS_MAX_AGE: Duration = Duration::from_hours(1);
 
 /// Address to listen on.
@@ -103,7 +106,7 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
     let (audience, issuer) = (env.text("JWT_AUDIENCE"), env.text("JWT_ISSUER"));
     match (env.secret("JWT_SECRET")?, env.text("JWT_JWKS_URL")) {
         (None, None) => Ok(None),
-        (Some(_), Some(_)) => bail!("JWT_SECRET and JWT_JWKS_URL are both set: set one"),
+        (Some(_), Some(_)) => bail!("JWT_SECRET and JWT_JWKS_URL are both set: set only one"),
         (Some(secret), None) => {
             if secret.len() < MIN_JWT_SECRET_BYTES {
                 bail!(
@@ -111,7 +114,7 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
                     secret.len()
                 );
             }
-            Ok(Some(Tokens::by_secret(&secret, audience, issuer)))
+            Ok(Some(Tokens::with_secret(&secret, audience, issuer)))
         }
         (None, Some(url)) => {
             let parsed: Url = url
@@ -121,20 +124,22 @@ fn tokens(env: &Env) -> anyhow::Result<Option<Tokens>> {
                 bail!("JWT_JWKS_URL={url:?}: must begin with https://");
             }
             if parsed.scheme() == "http" {
-                tracing::warn!("JWT_JWKS_URL: whoever is in between can put in keys of his own");
+                tracing::warn!(
+                    "JWT_JWKS_URL uses http: an attacker on the network can replace the keys; use https"
+                );
             }
-            Tokens::by_published_keys(parsed, audience, issuer)
+            Tokens::with_published_keys(parsed, audience, issuer)
                 .map(Some)
                 .context("JWT_JWKS_URL")
         }
     }
 }
 
-/// The pages that may call from a browser.
+/// Origins whose pages may call the API from a browser.
 enum Origins {
-    /// `*`
+    /// `*`: every origin.
     Any,
-    /// These, each such as `https://shop.example.com`.
+    /// The listed origins, such as `https://shop.example.com`.
     Named(Vec<String>),
 }
 
@@ -158,8 +163,8 @@ impl Origins {
         origins.collect::<anyhow::Result<_>>().map(Self::Named)
     }
 
-    /// Those that are called by name.
-    fn named(&self) -> &[String] {
+    /// The listed origins; empty for `*`.
+    fn listed(&self) -> &[String] {
         match self {
             Self::Any => &[],
             Self::Named(origins) => origins,
@@ -167,7 +172,7 @@ impl Origins {
     }
 }
 
-/// CORS: allowed origins, headers and methods.
+/// The CORS layer: allowed origins, methods and headers.
 fn cors(origins: &Origins) -> anyhow::Result<CorsLayer> {
     let origins = match origins {
         Origins::Any => AllowOrigin::any(),
@@ -213,14 +218,15 @@ fn cors(origins: &Origins) -> anyhow::Result<CorsLayer> {
         .max_age(CORS_MAX_AGE))
 }
 
-/// Stripe's secrets are used as they are; one that is cut off is refused.
+/// Stripe signs with the whole secret, including `whsec_`. A secret that is too short was cut off when
+/// copied.
 fn stripe_webhook(secret: &str) -> anyhow::Result<Arc<hmac::Key>> {
     let is_whole = secret
         .strip_prefix("whsec_")
         .is_some_and(|rest| rest.len() >= MIN_STRIPE_SECRET_LENGTH);
     if !is_whole {
         bail!(
-            "STRIPE_WEBHOOK_SECRET: must be whsec_ and at least {MIN_STRIPE_SECRET_LENGTH} characters"
+            "STRIPE_WEBHOOK_SECRET: must be whsec_ followed by at least {MIN_STRIPE_SECRET_LENGTH} characters"
         );
     }
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());

@@ -1,9 +1,10 @@
-//! Live events: one reader of the feed for all listeners of this gateway.
+//! Live events: one poller of the worker's event feed for all listeners of this gateway.
 //!
-//! While there are listeners, the gateway polls the worker's feed and broadcasts each range of it. A listener
-//! knows its position. If a range does not start there (the listener was too slow, has just connected, or the
-//! broker was unavailable), it reads the missing events itself. So no listener misses an event or receives one
-//! twice.
+//! While there are listeners, the gateway polls the feed and broadcasts each range of events. A listener
+//! keeps its position. If a range does not start there (the listener was too slow, has just connected, or the
+//! broker was unavailable), the listener reads the missing events itself. So no listener misses an event or
+//! receives one twice. [`crate::routes::events`] serves the listeners; [`crate::listeners`] limits their
+//! number.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,36 +27,37 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listeners::{ListenerSlot, ListenerSlots};
 
-/// Number of ranges a slow listener may be behind before it has to read for itself.
-const BEHIND: usize = 64;
-/// Maximum number of listeners that read for themselves at the same time: thousands reconnect when a gateway was
-/// down, and must not block orders.
-const READERS: usize = 64;
-/// Maximum wait of such a listener for its slot.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Long-poll time at the worker.
-const WAIT_MS: u32 = 2_500;
-/// Additional time for the worker's reply.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Minimum interval between polls, if the worker does not wait.
-const INTERVAL: Duration = Duration::from_millis(100);
-/// Delay after an error.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Number of broadcast ranges buffered for a slow listener; beyond it, the listener reads missed events
+/// itself.
+const MAX_BUFFERED_RANGES: usize = 64;
+/// Maximum number of listeners that read missed events at the same time. After a gateway restart thousands of
+/// listeners reconnect; their reads must not delay orders.
+const MAX_CATCH_UP_READS: usize = 64;
+/// Maximum time that a listener waits for permission to read missed events.
+const READ_SLOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for which the worker holds a poll while there are no new events, in milliseconds.
+const LONG_POLL_MS: u32 = 2_500;
+/// Timeout for the worker's reply, beyond the long-poll time.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Minimum interval between polls that return no events. A busy worker replies without waiting.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Delay before the next poll after an error.
+const ERROR_DELAY: Duration = Duration::from_millis(500);
 
-/// Reads the feed; clones share it.
+/// Handle to the feed poller; clones share one poller.
 #[derive(Clone)]
 pub(crate) struct Feed(Arc<Inner>);
 
 struct Inner {
     rpc: RpcClient,
-    stretches: broadcast::Sender<Arc<FeedRange>>,
-    places: Arc<ListenerSlots>,
-    readers: Semaphore,
-    /// Signals that there are listeners.
-    woken: Notify,
+    ranges: broadcast::Sender<Arc<FeedRange>>,
+    listener_slots: Arc<ListenerSlots>,
+    read_slots: Semaphore,
+    /// Wakes the poller when the first listener connects.
+    listener_added: Notify,
 }
 
-/// The events between two positions.
+/// The events after position `from`, up to and including position `to`.
 #[derive(Debug)]
 pub(crate) struct FeedRange {
     pub(crate) from: i64,
@@ -63,14 +65,14 @@ pub(crate) struct FeedRange {
     pub(crate) events: Vec<FeedEvent>,
 }
 
-/// An event as sent, and the fields used for filtering.
+/// An event ready to be sent, with the fields used for filtering.
 #[derive(Debug)]
 pub(crate) struct FeedEvent {
     pub(crate) position: i64,
     kind: String,
     subject: String,
     storefront: Option<Storefront>,
-    /// The server-sent event.
+    /// The event in the server-sent events format.
     pub(crate) frame: Bytes,
 }
 
@@ -83,18 +85,18 @@ pub(crate) struct ListenerFilter {
 }
 
 impl ListenerFilter {
-    pub(crate) fn takes(&self, event: &FeedEvent) -> bool {
-        let is_ours = self.storefront.is_none() || self.storefront == event.storefront;
+    pub(crate) fn matches(&self, event: &FeedEvent) -> bool {
+        let is_visible = self.storefront.is_none() || self.storefront == event.storefront;
         let types = self.types.as_ref();
-        is_ours
+        is_visible
             && types.is_none_or(|types| types.matches(&event.kind))
             && self
                 .order_id
                 .is_none_or(|order| order.to_string() == event.subject)
     }
 
-    /// The request for events after `after`.
-    pub(crate) fn behind(&self, after: After) -> ListEvents {
+    /// The query for one page of matching events after `after`.
+    pub(crate) fn query_after(&self, after: After) -> ListEvents {
         ListEvents {
             after: Some(after),
             types: self.types.clone(),
@@ -106,31 +108,32 @@ impl ListenerFilter {
     }
 }
 
-/// A registered listener; unregisters when dropped.
+/// A listener's subscription and its slot; both end when it is dropped.
 pub(crate) struct ListenerGuard {
-    _place: ListenerSlot,
-    pub(crate) stretches: broadcast::Receiver<Arc<FeedRange>>,
+    _slot: ListenerSlot,
+    pub(crate) ranges: broadcast::Receiver<Arc<FeedRange>>,
 }
 
 impl ListenerGuard {
-    /// Waits until there may be events for `wanted` after `position`; skips events that don't match.
-    pub(crate) async fn news(&mut self, wanted: &ListenerFilter, position: &mut i64) {
+    /// Waits until there may be events after `position` that match `filter`; advances `position` past ranges
+    /// without such events.
+    pub(crate) async fn wait_for_events(&mut self, filter: &ListenerFilter, position: &mut i64) {
         loop {
-            let Ok(stretch) = self.stretches.recv().await else {
+            let Ok(range) = self.ranges.recv().await else {
                 return;
             };
-            let is_wanted = |told: &FeedEvent| told.position > *position && wanted.takes(told);
-            if stretch.from > *position || stretch.events.iter().any(is_wanted) {
+            let is_match = |event: &FeedEvent| event.position > *position && filter.matches(event);
+            if range.from > *position || range.events.iter().any(is_match) {
                 return;
             }
-            *position = stretch.to.max(*position);
+            *position = range.to.max(*position);
         }
     }
 }
 
 /// A page of the feed as received from the worker.
 #[derive(Deserialize)]
-struct Page<'a> {
+struct RawPage<'a> {
     #[serde(borrow)]
     data: Vec<&'a RawValue>,
     next_cursor: Option<String>,
@@ -148,60 +151,64 @@ struct EventHeader {
     position: String,
 }
 
-/// A page that was read.
-pub(crate) struct Read {
+/// A parsed page of the feed.
+pub(crate) struct FeedPage {
     pub(crate) events: Vec<FeedEvent>,
     pub(crate) position: i64,
     pub(crate) has_more: bool,
 }
 
 impl Feed {
-    /// Polls the feed through `rpc` until `stop`, while there are listeners.
+    /// Starts a task that polls the feed through `rpc` while there are listeners, until `stop`.
     pub(crate) fn new(rpc: RpcClient, stop: CancellationToken) -> Self {
-        let (stretches, _) = broadcast::channel(BEHIND);
+        let (ranges, _) = broadcast::channel(MAX_BUFFERED_RANGES);
         let inner = Arc::new(Inner {
             rpc,
-            stretches,
-            places: Arc::default(),
-            readers: Semaphore::new(READERS),
-            woken: Notify::new(),
+            ranges,
+            listener_slots: Arc::default(),
+            read_slots: Semaphore::new(MAX_CATCH_UP_READS),
+            listener_added: Notify::new(),
         });
         let feed = Self(inner);
         tokio::spawn(stop.run_until_cancelled_owned(feed.clone().follow()));
         feed
     }
 
-    /// Registers a listener.
+    /// Registers a listener for `caller`.
     ///
     /// # Errors
-    /// `UNAVAILABLE` when there are too many.
+    /// `UNAVAILABLE` when all listener slots are occupied.
     pub(crate) fn listen(&self, caller: &Caller) -> Result<ListenerGuard, Failure> {
-        let listening = ListenerGuard {
-            _place: self.0.places.take(caller)?,
-            stretches: self.0.stretches.subscribe(),
+        let guard = ListenerGuard {
+            _slot: self.0.listener_slots.acquire(caller)?,
+            ranges: self.0.ranges.subscribe(),
         };
-        self.0.woken.notify_one();
-        Ok(listening)
+        self.0.listener_added.notify_one();
+        Ok(guard)
     }
 
-    /// Reads one page for a listener; the number of concurrent reads is limited.
+    /// Reads one page of missed events for a listener; the number of concurrent reads is limited.
     ///
     /// # Errors
-    /// The worker's failure, or the reason why it could not be reached.
+    /// `UNAVAILABLE` when too many listeners read at the same time; the worker's failure, or the reason why
+    /// the worker could not be reached.
     pub(crate) async fn read_for(
         &self,
         caller: Caller,
         query: ListEvents,
-    ) -> Result<Read, Failure> {
-        let turn = time::timeout(PATIENCE, self.0.readers.acquire()).await;
-        let _turn = turn.map_err(|_| {
-            Failure::new(Code::Unavailable, "too many read the feed at the same time")
+    ) -> Result<FeedPage, Failure> {
+        let slot = time::timeout(READ_SLOT_TIMEOUT, self.0.read_slots.acquire()).await;
+        let _slot = slot.map_err(|_| {
+            Failure::new(
+                Code::Unavailable,
+                "too many clients read the event feed at the same time; try again later",
+            )
         })?;
         self.read(query, caller).await
     }
 
-    async fn read(&self, query: ListEvents, caller: Caller) -> Result<Read, Failure> {
-        let timeout = Duration::from_millis(query.wait_ms.into()) + TIMEOUT;
+    async fn read(&self, query: ListEvents, caller: Caller) -> Result<FeedPage, Failure> {
+        let timeout = Duration::from_millis(query.wait_ms.into()) + REPLY_TIMEOUT;
         let call = Call {
             caller,
             idempotency_key: None,
@@ -209,72 +216,77 @@ impl Feed {
             message_id: None,
             timeout,
         };
-        let json = self.0.rpc.call(&Request::ListEvents(query), call).await;
-        let json = json.outcome?;
-        read(json.text()).map_err(|error| {
-            Failure::new(Code::Internal, format!("the feed can't be read: {error}"))
+        let reply = self.0.rpc.call(&Request::ListEvents(query), call).await;
+        let page = reply.outcome?;
+        parse_page(page.text()).map_err(|error| {
+            Failure::new(
+                Code::Internal,
+                format!("the worker's page of events can't be parsed: {error}"),
+            )
         })
     }
 
     async fn follow(self) {
-        let everything = ListenerFilter {
+        let all_events = ListenerFilter {
             types: None,
             order_id: None,
             storefront: None,
         };
-        let mut place = After::Now;
+        let mut after = After::Now;
         loop {
-            if self.0.places.are_free() {
-                self.0.woken.notified().await;
-                place = After::Now;
+            if self.0.listener_slots.is_empty() {
+                self.0.listener_added.notified().await;
+                after = After::Now;
                 continue;
             }
-            let mut query = everything.behind(place);
-            if place != After::Now {
-                query.wait_ms = WAIT_MS;
+            let mut query = all_events.query_after(after);
+            if after != After::Now {
+                query.wait_ms = LONG_POLL_MS;
             }
-            let next_at = Instant::now() + INTERVAL;
-            match self.read(query, follower()).await {
-                Ok(read) => {
-                    let from = match place {
+            let next_at = Instant::now() + MIN_POLL_INTERVAL;
+            match self.read(query, feed_caller()).await {
+                Ok(page) => {
+                    let from = match after {
                         After::Position(position) => position,
-                        // Listeners that connect later read earlier events themselves.
-                        After::Now | After::Event(_) => read.position,
+                        // Listeners read earlier events themselves.
+                        After::Now | After::Event(_) => page.position,
                     };
-                    let is_news = from != read.position || place == After::Now;
-                    place = After::Position(read.position);
-                    if is_news {
-                        let _ = self.0.stretches.send(Arc::new(FeedRange {
+                    let has_advanced = from != page.position || after == After::Now;
+                    after = After::Position(page.position);
+                    if has_advanced {
+                        let _ = self.0.ranges.send(Arc::new(FeedRange {
                             from,
-                            to: read.position,
-                            events: read.events,
+                            to: page.position,
+                            events: page.events,
                         }));
                     } else {
-                        // A worker that has too many waiting requests replies at once.
+                        // A worker with too many waiting requests replies without waiting.
                         time::sleep_until(next_at).await;
                     }
                 }
-                // The database was restored to an earlier state: listeners beyond its end find out themselves.
-                Err(error) if is_elsewhere(&error) => {
-                    tracing::warn!(%error, "the feed is not where it was; following it from its end");
-                    place = After::Now;
+                // The database was restored to an earlier state. Listeners beyond its end notice this when
+                // they read.
+                Err(error) if is_unknown_position(&error) => {
+                    tracing::warn!(%error, "the feed position no longer exists; following the feed from its end");
+                    after = After::Now;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the feed can't be followed; trying again");
-                    time::sleep(PAUSE).await;
+                    tracing::debug!(%error, "the feed can't be polled; trying again");
+                    time::sleep(ERROR_DELAY).await;
                 }
             }
         }
     }
 }
 
-/// Whether the requested position does not exist in the feed.
-pub(crate) fn is_elsewhere(failure: &Failure) -> bool {
+/// Whether the worker refused the requested position because it does not exist in the feed.
+pub(crate) fn is_unknown_position(failure: &Failure) -> bool {
     failure.code == Code::InvalidRequest
 }
 
-/// The caller for polling the feed: sees all events; listeners filter theirs.
-fn follower() -> Caller {
+/// The caller for polling the feed. It has the role of an operator and sees all events; each listener filters
+/// them.
+fn feed_caller() -> Caller {
     Caller {
         role: Role::Operator,
         storefront: Storefront::default(),
@@ -285,40 +297,40 @@ fn follower() -> Caller {
     }
 }
 
-/// The position of a page without events and without a next page.
-pub(crate) fn end_without_news(text: &str) -> Option<i64> {
-    let page: Page<'_> = serde_json::from_str(text).ok()?;
+/// The position of an empty last page; `None` for a page with events or a next page.
+pub(crate) fn empty_page_position(text: &str) -> Option<i64> {
+    let page: RawPage<'_> = serde_json::from_str(text).ok()?;
     let is_end = page.data.is_empty() && page.next_cursor.is_none();
     is_end.then(|| page.position.parse().ok()).flatten()
 }
 
-fn read(text: &str) -> Result<Read, String> {
-    let page: Page<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+fn parse_page(text: &str) -> Result<FeedPage, String> {
+    let page: RawPage<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let position = page
         .position
         .parse()
-        .map_err(|_| "its position is no number")?;
-    let events = page.data.into_iter().map(told);
-    Ok(Read {
+        .map_err(|_| "its position is not a number")?;
+    let events = page.data.into_iter().map(feed_event);
+    Ok(FeedPage {
         events: events.collect::<Result<_, _>>()?,
         position,
         has_more: page.next_cursor.is_some(),
     })
 }
 
-fn told(event: &RawValue) -> Result<FeedEvent, String> {
-    let looked: EventHeader =
+fn feed_event(event: &RawValue) -> Result<FeedEvent, String> {
+    let header: EventHeader =
         serde_json::from_str(event.get()).map_err(|error| error.to_string())?;
-    let (id, kind) = (&looked.id, &looked.kind);
+    let (id, kind) = (&header.id, &header.kind);
     let frame = format!("id: {id}\nevent: {kind}\ndata: {}\n\n", event.get());
     Ok(FeedEvent {
-        position: looked
+        position: header
             .position
             .parse()
-            .map_err(|_| "an event's position is no number")?,
+            .map_err(|_| "an event's position is not a number")?,
         frame: frame.into(),
-        kind: looked.kind,
-        subject: looked.subject,
-        storefront: looked.storefront,
+        kind: header.kind,
+        subject: header.subject,
+        storefront: header.storefront,
     })
 }

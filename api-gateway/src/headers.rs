@@ -1,13 +1,16 @@
-//! Request headers that are lists or must stand alone, read by one set of rules (RFC 9110, sections 5.2 to
-//! 5.6): several lines of a list are one list, and a comma within a quoted string separates nothing.
+//! Parses request headers (RFC 9110, sections 5.2 to 5.6): headers that may occur once ([`single`]),
+//! comma-separated lists ([`list`], [`split`]) and `Prefer` ([`preferences`], RFC 7240).
+//!
+//! All handlers use these functions, so the same rules hold for each header: several lines of a list header
+//! form one list, and a separator inside a quoted string does not separate.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use shared::outcome::{Code, Failure};
 
-/// The value of a header that may be there once.
+/// The value of a header that may occur at most once.
 ///
 /// # Errors
-/// `INVALID_REQUEST` (400) when it is there more than once.
+/// `INVALID_REQUEST` (400) when the header occurs more than once.
 pub(crate) fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -15,16 +18,16 @@ pub(crate) fn single<'a>(
     let mut values = headers.get_all(name).iter();
     let value = values.next();
     if values.next().is_some() {
-        let message = format!("{name} is there more than once");
+        let message = format!("{name} occurs more than once; send it once");
         return Err(Failure::new(Code::InvalidRequest, message));
     }
     Ok(value)
 }
 
-/// The value of a list header, its lines put together.
+/// The value of a list header; several lines are joined with commas.
 ///
 /// # Errors
-/// `INVALID_REQUEST` (400) when it is no visible ASCII.
+/// `INVALID_REQUEST` (400) when the value has characters other than visible ASCII.
 pub(crate) fn list(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Failure> {
     let mut list: Option<String> = None;
     for value in headers.get_all(name) {
@@ -42,8 +45,7 @@ pub(crate) fn list(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Stri
     Ok(list)
 }
 
-/// The parts of `text` between separators that are in no quoted string, without the spaces around them.
-/// Empty parts are left out.
+/// Splits `text` at each `separator` outside quoted strings. Parts are trimmed; empty parts are omitted.
 pub(crate) fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     text.split(move |c| {
@@ -62,24 +64,24 @@ pub(crate) fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     .filter(|part| !part.is_empty())
 }
 
-/// A preference of the client's: `name`, or `name=value` (RFC 7240, section 2). Parameters are left out.
+/// A preference of the `Prefer` header: `name` or `name=value` (RFC 7240, section 2). Parameters are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Preference {
-    /// In lower case.
+    /// The name in lower case.
     pub(crate) name: String,
-    /// Without quotation marks; empty means that there is none.
+    /// The value without quotation marks; empty if there is none.
     pub(crate) value: String,
 }
 
-/// The client's preferences. The first of a name counts; what is no preference is left out, since a server
-/// may ignore any of them.
+/// The preferences of the `Prefer` headers. If a name occurs more than once, the first one applies. Invalid
+/// preferences are ignored: a server may ignore any preference (RFC 7240, section 2).
 pub(crate) fn preferences(headers: &HeaderMap) -> Vec<Preference> {
     let lines = headers.get_all("prefer").iter();
     let lines = lines.filter_map(|line| line.to_str().ok());
     let mut preferences: Vec<Preference> = Vec::new();
     for preference in lines
         .flat_map(|line| split(line, ','))
-        .filter_map(preference)
+        .filter_map(parse_preference)
     {
         if !preferences
             .iter()
@@ -91,10 +93,10 @@ pub(crate) fn preferences(headers: &HeaderMap) -> Vec<Preference> {
     preferences
 }
 
-fn preference(text: &str) -> Option<Preference> {
+fn parse_preference(text: &str) -> Option<Preference> {
     let first = split(text, ';').next()?;
     let (name, value) = match first.split_once('=') {
-        Some((name, value)) => (name.trim_end(), word(value.trim_start())?),
+        Some((name, value)) => (name.trim_end(), parse_token_or_quoted(value.trim_start())?),
         None => (first, String::new()),
     };
     is_token(name).then(|| Preference {
@@ -103,8 +105,8 @@ fn preference(text: &str) -> Option<Preference> {
     })
 }
 
-/// A token or a quoted string (RFC 9110, section 5.6).
-fn word(text: &str) -> Option<String> {
+/// Parses a token or a quoted string (RFC 9110, section 5.6) and removes the quotation marks.
+fn parse_token_or_quoted(text: &str) -> Option<String> {
     let Some(quoted) = text.strip_prefix('"') else {
         return is_token(text).then(|| text.to_owned());
     };
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_are_one_list_and_what_stands_alone_is_there_once() {
+    fn several_lines_form_one_list_and_single_headers_must_not_repeat() {
         let twice = headers(&[("if-match", "\"1\""), ("if-match", "\"2\"")]);
         let name = HeaderName::from_static("if-match");
         assert_eq!(list(&twice, &name).unwrap().unwrap(), "\"1\", \"2\"");
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn preferences_are_read_around_quoted_strings() {
+    fn preferences_are_parsed_with_quoted_strings() {
         let named = |lines: &[&'static str]| {
             let lines: Vec<_> = lines.iter().map(|line| ("prefer", *line)).collect();
             let read = preferences(&headers(&lines)).into_iter();

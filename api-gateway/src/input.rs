@@ -1,4 +1,8 @@
-//! Request input: bodies, query strings and paths, parsed strictly, each error with its place.
+//! Extractors for request input: bodies, query strings and path parameters.
+//!
+//! Parsing is strict: unknown and repeated fields are refused, and each error names the field by its JSON
+//! pointer. Body size, receive time and the memory of all bodies together are limited. The resulting JSON
+//! value becomes a [`shared::request::Request`] in [`crate::worker_client`].
 
 use std::{convert::Infallible, fmt, sync::OnceLock, time::Duration};
 
@@ -21,28 +25,28 @@ use tokio::{
 
 use crate::problem::Problem;
 
-/// Timeout for receiving a body.
+/// Timeout for receiving a whole body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// Size up to which a body needs no permit.
+/// Bodies up to this size don't count towards [`MAX_LARGE_BODIES_BYTES`].
 const SMALL_BODY_BYTES: usize = 16 * 1024;
-/// Total size of larger bodies in memory, so that unfinished uploads can't exhaust it.
+/// Maximum total size of larger bodies in memory, so that unfinished uploads can't exhaust memory.
 const MAX_LARGE_BODIES_BYTES: usize = 64 * 1024 * 1024;
-/// Number of bytes of an oversized body that are still read.
+/// Maximum number of bytes read and discarded from a refused body.
 const MAX_DRAINED_BYTES: usize = 16 * MAX_BODY_BYTES;
-/// Timeout for reading the rest of an oversized body.
+/// Timeout for reading and discarding a refused body.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The body's bytes, up to the limit.
+/// The request body as bytes, at most [`MAX_BODY_BYTES`].
 pub(crate) struct RawBody {
     pub(crate) bytes: Bytes,
-    /// Permit for a large body.
-    _room: Option<SemaphorePermit<'static>>,
+    /// Held as long as a large body is in memory.
+    _permit: Option<SemaphorePermit<'static>>,
 }
 
 /// Permits for large bodies, in bytes.
-fn room() -> &'static Semaphore {
-    static ROOM: OnceLock<Semaphore> = OnceLock::new();
-    ROOM.get_or_init(|| Semaphore::new(MAX_LARGE_BODIES_BYTES))
+fn large_body_permits() -> &'static Semaphore {
+    static PERMITS: OnceLock<Semaphore> = OnceLock::new();
+    PERMITS.get_or_init(|| Semaphore::new(MAX_LARGE_BODIES_BYTES))
 }
 
 impl<S: Send + Sync> FromRequest<S> for RawBody {
@@ -54,7 +58,7 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
             .unwrap_or_else(|_| {
                 let failure = Failure::new(
                     Code::InvalidRequest,
-                    format!("the body did not come within {BODY_TIMEOUT:?}"),
+                    format!("the body was not received within {BODY_TIMEOUT:?}"),
                 );
                 Err(Problem::with_status(failure, StatusCode::REQUEST_TIMEOUT))
             })
@@ -63,18 +67,18 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
 
 async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> {
     let (parts, body) = request.into_parts();
-    let announced = parts
+    let content_length = parts
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok())
         .and_then(|length| length.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
-        abandon(&parts.headers, body);
+    if content_length.is_some_and(|length| length > MAX_BODY_BYTES) {
+        discard_body(&parts.headers, body);
         return Err(too_large().into());
     }
-    // The announced length is not trusted.
-    let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(SMALL_BODY_BYTES));
-    let mut kept = None;
+    // Content-Length alone must not reserve memory: the client may never send the body.
+    let mut bytes = Vec::with_capacity(content_length.unwrap_or_default().min(SMALL_BODY_BYTES));
+    let mut permit = None;
     let mut body = body.into_data_stream();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| {
@@ -85,43 +89,47 @@ async fn read_body(request: axum::extract::Request) -> Result<RawBody, Problem> 
         })?;
         let length = bytes.len() + chunk.len();
         if length > MAX_BODY_BYTES {
-            abandon(&parts.headers, Body::from_stream(body));
+            discard_body(&parts.headers, Body::from_stream(body));
             return Err(too_large().into());
         }
-        if length > SMALL_BODY_BYTES && kept.is_none() {
-            let room = room().try_acquire_many(u32::try_from(MAX_BODY_BYTES).unwrap_or(u32::MAX));
-            kept = Some(room.map_err(|_| {
-                Failure::new(Code::Unavailable, "too many large bodies are on their way")
+        if length > SMALL_BODY_BYTES && permit.is_none() {
+            let acquired = large_body_permits()
+                .try_acquire_many(u32::try_from(MAX_BODY_BYTES).unwrap_or(u32::MAX));
+            permit = Some(acquired.map_err(|_| {
+                Failure::new(
+                    Code::Unavailable,
+                    "the gateway is receiving too many large bodies; try again later",
+                )
             })?);
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(RawBody {
         bytes: bytes.into(),
-        _room: kept,
+        _permit: permit,
     })
 }
 
-/// Gives up a body that is refused, while the answer goes out. A client that waits for `100 Continue` sends
-/// none of it; from another some is read and dropped, since a client that is still sending when the
-/// connection closes sees a reset instead of the answer.
-pub(crate) fn abandon(headers: &HeaderMap, body: Body) {
-    let is_waiting = headers
+/// Discards a refused body in the background, while the response is sent. A client that waits for `100
+/// Continue` does not send its body. The body of any other client is read and dropped, up to a limit: a
+/// client that is still sending when the connection closes sees a connection reset instead of the response.
+pub(crate) fn discard_body(headers: &HeaderMap, body: Body) {
+    let awaits_continue = headers
         .get(header::EXPECT)
         .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if !is_waiting {
+    if !awaits_continue {
         tokio::spawn(drain(body));
     }
 }
 
-/// Reads on until the body ends, or a limit.
+/// Reads and drops the body until it ends or a limit is reached.
 async fn drain(body: Body) {
     let read = async {
         let mut body = body.into_data_stream();
-        let mut left = MAX_DRAINED_BYTES;
+        let mut remaining = MAX_DRAINED_BYTES;
         while let Some(Ok(chunk)) = body.next().await {
-            left = left.saturating_sub(chunk.len());
-            if left == 0 {
+            remaining = remaining.saturating_sub(chunk.len());
+            if remaining == 0 {
                 break;
             }
         }
@@ -132,10 +140,10 @@ async fn drain(body: Body) {
 /// A required JSON body.
 pub(crate) struct JsonBody(pub(crate) Value);
 
-/// An optional JSON body; an absent one counts as `{}`.
-pub(crate) struct MaybeBody(JsonBody);
+/// An optional JSON body; a missing body is read as `{}`.
+pub(crate) struct OptionalBody(JsonBody);
 
-impl<S: Send + Sync> FromRequest<S> for MaybeBody {
+impl<S: Send + Sync> FromRequest<S> for OptionalBody {
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
@@ -146,19 +154,19 @@ impl<S: Send + Sync> FromRequest<S> for MaybeBody {
     }
 }
 
-/// No body, or `{}`; a field is refused like an unknown one of any body.
-pub(crate) struct NoBody;
+/// No body or `{}`; any field is refused as unknown.
+pub(crate) struct EmptyBody;
 
-impl<S: Send + Sync> FromRequest<S> for NoBody {
+impl<S: Send + Sync> FromRequest<S> for EmptyBody {
     type Rejection = Problem;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Problem> {
-        let MaybeBody(JsonBody(body)) = MaybeBody::from_request(request, state).await?;
+        let OptionalBody(JsonBody(body)) = OptionalBody::from_request(request, state).await?;
         body::read(body, |_| Some(Self)).map_err(Problem::from)
     }
 }
 
-impl MaybeBody {
+impl OptionalBody {
     /// Adds path parameters to the body.
     pub(crate) fn with(self, path: &[(&str, &str)]) -> Result<Value, Problem> {
         self.0.with(path)
@@ -180,7 +188,7 @@ async fn json_body<S: Send + Sync>(
     state: &S,
 ) -> Result<Option<Value>, Problem> {
     let is_json = is_json(request.headers());
-    let RawBody { bytes, _room } = RawBody::from_request(request, state).await?;
+    let RawBody { bytes, _permit } = RawBody::from_request(request, state).await?;
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -225,7 +233,7 @@ impl JsonBody {
             {
                 return Err(Failure::violation(
                     format!("/{name}"),
-                    "is not a known field: the path has it",
+                    "is not a known field of the body; its value is taken from the path",
                 )
                 .into());
             }
@@ -234,7 +242,7 @@ impl JsonBody {
     }
 }
 
-/// Path parameters; a value that is not UTF-8 is not found.
+/// Path parameters, which must be UTF-8.
 pub(crate) struct Path<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
@@ -260,10 +268,10 @@ pub(crate) fn unreadable_query(error: &dyn fmt::Display) -> Failure {
     )
 }
 
-/// The query string as an object, in the types that requests have.
-pub(crate) struct Parameters(pub(crate) Map<String, Value>);
+/// The query string as a JSON object, with numbers and booleans where RPC requests expect them.
+pub(crate) struct QueryParameters(pub(crate) Map<String, Value>);
 
-impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -281,29 +289,31 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
                 (_, text) => Value::from(text),
             };
             if parameters.insert(name.clone(), value).is_some() {
-                return Err(Failure::violation(format!("/{name}"), "is given twice").into());
+                return Err(
+                    Failure::violation(format!("/{name}"), "is given more than once").into(),
+                );
             }
         }
         Ok(Self(parameters))
     }
 }
 
-impl Parameters {
+impl QueryParameters {
     /// Adds a path parameter.
     pub(crate) fn with(self, name: &str, value: &str) -> Result<Value, Problem> {
         JsonBody(Value::Object(self.0)).with(&[(name, value)])
     }
 }
 
-impl Parameters {
-    /// Renames parameter `from` to `to`; both names are accepted.
+impl QueryParameters {
+    /// Renames parameter `from` to `to`, so that a client can use either name.
     pub(crate) fn renamed(mut self, from: &str, to: &str) -> Result<Self, Problem> {
         if let Some(value) = self.0.remove(from)
             && self.0.insert(to.to_owned(), value).is_some()
         {
             return Err(Failure::violation(
                 format!("/{from}"),
-                format!("is another word for {to}: give one"),
+                format!("is another name for {to}; send only one of them"),
             )
             .into());
         }
@@ -311,7 +321,7 @@ impl Parameters {
     }
 }
 
-/// The original request URI.
+/// The request URI as sent by the client.
 pub(crate) struct Uri(pub(crate) axum::http::Uri);
 
 impl<S: Send + Sync> FromRequestParts<S> for Uri {

@@ -1,5 +1,7 @@
-//! Slots for listeners of the live feed. Each listener costs a connection and some memory, so their number is
-//! limited, and no storefront can occupy all slots.
+//! Slots for clients that listen to the live event feed ([`crate::feed`]).
+//!
+//! Each listener needs a connection and memory, so their number is limited, in total and for each storefront:
+//! no storefront can occupy all slots. A slot is released when its listener is dropped.
 
 use std::{
     collections::HashMap,
@@ -12,78 +14,84 @@ use shared::{
     request::{Caller, Role},
 };
 
-/// Maximum number of listeners.
-const PLACES: usize = 5_000;
-/// Maximum number of listeners of one storefront; the rest is reserved for others.
-const PLACES_EACH: usize = 4_500;
+/// Maximum number of listeners of one gateway.
+const MAX_LISTENERS: usize = 5_000;
+/// Maximum number of listeners of one storefront.
+const MAX_LISTENERS_PER_STOREFRONT: usize = 4_500;
 
-/// The slots of a gateway.
+/// The listener slots of this gateway.
 #[derive(Default)]
 pub(crate) struct ListenerSlots(Mutex<SlotCounts>);
 
 #[derive(Default)]
 struct SlotCounts {
-    all: usize,
+    total: usize,
     by_storefront: HashMap<Storefront, usize>,
 }
 
-/// An occupied slot; released when dropped.
+/// An occupied slot, released when dropped.
 pub(crate) struct ListenerSlot {
-    places: Arc<ListenerSlots>,
+    slots: Arc<ListenerSlots>,
     storefront: Option<Storefront>,
 }
 
 impl ListenerSlots {
-    /// Takes a slot for `caller`.
+    /// Takes a slot for `caller`. Operators and admins count for no storefront.
     ///
     /// # Errors
-    /// `UNAVAILABLE` when there is none.
-    pub(crate) fn take(self: &Arc<Self>, caller: &Caller) -> Result<ListenerSlot, Failure> {
-        let mut taken = self.taken();
-        let full = |places: usize, whose: &str| {
-            Failure::new(Code::Unavailable, format!("{places} listen already{whose}"))
+    /// `UNAVAILABLE` when all slots, or all slots of the caller's storefront, are occupied.
+    pub(crate) fn acquire(self: &Arc<Self>, caller: &Caller) -> Result<ListenerSlot, Failure> {
+        let mut counts = self.counts();
+        let all_occupied = |limit: usize, scope: &str| {
+            Failure::new(
+                Code::Unavailable,
+                format!("all {limit} listener slots{scope} are occupied; try again later"),
+            )
         };
-        if taken.all >= PLACES {
-            return Err(full(PLACES, ""));
+        if counts.total >= MAX_LISTENERS {
+            return Err(all_occupied(MAX_LISTENERS, ""));
         }
         let storefront = match caller.role {
             Role::Storefront => Some(caller.storefront.clone()),
             Role::Operator | Role::Admin => None,
         };
         if let Some(storefront) = &storefront {
-            let its = taken.by_storefront.entry(storefront.clone()).or_default();
-            if *its >= PLACES_EACH {
-                return Err(full(PLACES_EACH, " for this storefront"));
+            let count = counts.by_storefront.entry(storefront.clone()).or_default();
+            if *count >= MAX_LISTENERS_PER_STOREFRONT {
+                return Err(all_occupied(
+                    MAX_LISTENERS_PER_STOREFRONT,
+                    " of this storefront",
+                ));
             }
-            *its += 1;
+            *count += 1;
         }
-        taken.all += 1;
+        counts.total += 1;
         Ok(ListenerSlot {
-            places: Arc::clone(self),
+            slots: Arc::clone(self),
             storefront,
         })
     }
 
     /// Whether there are no listeners.
-    pub(crate) fn are_free(&self) -> bool {
-        self.taken().all == 0
+    pub(crate) fn is_empty(&self) -> bool {
+        self.counts().total == 0
     }
 
-    fn taken(&self) -> MutexGuard<'_, SlotCounts> {
+    fn counts(&self) -> MutexGuard<'_, SlotCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for ListenerSlot {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.all -= 1;
+        let mut counts = self.slots.counts();
+        counts.total -= 1;
         if let Some(storefront) = &self.storefront
-            && let Some(its) = taken.by_storefront.get_mut(storefront)
+            && let Some(count) = counts.by_storefront.get_mut(storefront)
         {
-            *its -= 1;
-            if *its == 0 {
-                taken.by_storefront.remove(storefront);
+            *count -= 1;
+            if *count == 0 {
+                counts.by_storefront.remove(storefront);
             }
         }
     }
@@ -106,30 +114,36 @@ mod tests {
 
     #[test]
     fn listener_slots_are_limited_per_storefront_and_in_total() {
-        let places = Arc::new(ListenerSlots::default());
-        assert!(places.are_free());
+        let slots = Arc::new(ListenerSlots::default());
+        assert!(slots.is_empty());
         let (eu, us) = (
             caller(Role::Storefront, "eu"),
             caller(Role::Storefront, "us"),
         );
-        let mut taken: Vec<_> = (0..PLACES_EACH)
-            .map(|_| places.take(&eu).unwrap())
+        let mut listeners: Vec<_> = (0..MAX_LISTENERS_PER_STOREFRONT)
+            .map(|_| slots.acquire(&eu).unwrap())
             .collect();
-        let refused = places.take(&eu).err().unwrap();
-        assert_eq!(refused.message, "4500 listen already for this storefront");
-        taken.push(places.take(&us).unwrap());
-        // Operators count for no storefront, whatever their credential names.
-        let operator = caller(Role::Operator, "eu");
-        taken.extend((PLACES_EACH + 1..PLACES).map(|_| places.take(&operator).unwrap()));
+        let refused = slots.acquire(&eu).err().unwrap();
         assert_eq!(
-            places.take(&operator).err().unwrap().message,
-            "5000 listen already"
+            refused.message,
+            "all 4500 listener slots of this storefront are occupied; try again later"
+        );
+        listeners.push(slots.acquire(&us).unwrap());
+        // Operators count for no storefront, even if their credential names one.
+        let operator = caller(Role::Operator, "eu");
+        listeners.extend(
+            (MAX_LISTENERS_PER_STOREFRONT + 1..MAX_LISTENERS)
+                .map(|_| slots.acquire(&operator).unwrap()),
+        );
+        assert_eq!(
+            slots.acquire(&operator).err().unwrap().message,
+            "all 5000 listener slots are occupied; try again later"
         );
 
-        taken.remove(0);
-        taken.push(places.take(&eu).unwrap());
-        drop(taken);
-        assert!(places.are_free());
-        assert!(places.taken().by_storefront.is_empty());
+        listeners.remove(0);
+        listeners.push(slots.acquire(&eu).unwrap());
+        drop(listeners);
+        assert!(slots.is_empty());
+        assert!(slots.counts().by_storefront.is_empty());
     }
 }

@@ -1,18 +1,19 @@
-//! `api-gateway`: HTTP in, RPC out. It holds no essential state: any number of instances may run, and any may
-//! die.
+//! `api-gateway`: translates HTTP requests into RPC requests to the worker. It stores nothing durable, so any
+//! number of instances can run and any of them can be stopped or killed.
 //!
 //! # Layout
 //!
-//! - [`routes`]: handlers, one file per resource.
-//! - [`input`], [`output`]: parsing of requests, building of responses; [`problem`]: errors.
-//! - [`worker_client`]: RPC calls to the worker on behalf of a caller.
-//! - [`middleware`]: cross-cutting work for every request. [`openapi`]: the API description. [`feed`]: live
-//!   events.
-//! - [`auth`]: authentication; [`rate_limit`]: rate limits; [`request_id`], [`trace`]: correlation.
+//! - [`server`]: accepts connections; [`router`]: all routes; [`state`]: the state that handlers share; [`config`]: configuration.
+//! - [`middleware`]: work common to all requests; [`request_id`], [`trace`]: ids for logs and traces.
+//! - [`routes`]: handlers, one file per resource; [`openapi`]: the API document.
+//! - [`input`], [`headers`]: parse requests; [`output`], [`problem`]: build responses and errors.
+//! - [`worker_client`]: authenticates the caller and sends RPC requests to the worker; [`accepted_keys`]:
+//!   idempotency keys of asynchronously accepted orders.
+//! - [`auth`]: API keys, tokens and sessions; [`rate_limit`]: limits for each credential.
+//! - [`feed`], [`listeners`]: live events and their listeners.
 //! - [`console`]: the web console.
-//! - [`app`]: the router and shared state; [`server`]: connections; [`config`]: configuration.
 
-mod app;
+mod accepted_keys;
 mod auth;
 mod config;
 mod console;
@@ -24,157 +25,125 @@ mod middleware;
 mod openapi;
 mod output;
 mod problem;
-mod promises;
+
 mod rate_limit;
 mod request_id;
+mod router;
 mod routes;
 mod server;
+mod state;
 mod trace;
 mod worker_client;
 
-use std::{future::pending, io, process::ExitCode, sync::Arc, time::Duration};
+use std::{future::pending, process::ExitCode, sync::Arc, time::Duration};
 
+use accepted_keys::AcceptedKeys;
 use anyhow::Context;
-use app::{App, MetricsAccess, Parts, metrics_router, router};
-use clap::{CommandFactory, Parser, Subcommand};
-use clap_complete::Shell;
+use clap::{Parser, Subcommand};
 use config::Config;
 use feed::Feed;
-use promises::Promises;
+use router::{metrics_router, router};
 use shared::{
     amqp::{
         connection::Broker,
         publisher::{self, Publisher},
         rpc_client::RpcClient,
     },
-    config::{Env, describe},
-    health,
+    command_line::{
+        CommonCommand, CommonOptions, after_help, check_config, exit_code, install_tls,
+    },
+    config::Env,
     metrics::Metrics,
     shutdown, telemetry,
 };
+use state::{App, AppState, MetricsAccess};
 use tokio::{net::TcpListener, time};
 
-/// Both processes mostly allocate and free small objects on a few threads.
+/// jemalloc, because the gateway mostly allocates and frees small objects on a few threads.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Time for requests in flight at shutdown, beyond their own timeout.
+/// Extra time for requests in flight at shutdown, beyond `REQUEST_TIMEOUT_MS`.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Required file descriptors: connections, and some more.
-const OPEN_FILES: u64 = 16_384;
+/// File descriptors to request from the system: [`server`]'s connections, with a reserve.
+const OPEN_FILES_LIMIT: u64 = 16_384;
 
-/// Time between the shutdown signal and closing connections. Meanwhile requests are answered with `Connection:
-/// close`, so that no client sends a request into a closing connection, and load balancers notice that the
-/// gateway is not ready. Connections that are idle for longer may still be closed while a request arrives:
-/// HTTP/1.1 has no other way to announce it (RFC 9112, section 9.3.1).
-const DRAIN: Duration = Duration::from_secs(3);
+/// Time between the shutdown signal and closing connections. In this time responses carry `Connection:
+/// close`, so that clients send no further request on a connection that is about to close, and `/readyz`
+/// fails, so that load balancers stop routing here. A connection that stays idle throughout can still be
+/// closed just as a request arrives: HTTP/1.1 has no other way to announce it (RFC 9112, section 9.3.1).
+const DRAIN_TIME: Duration = Duration::from_secs(3);
 
 /// HTTP gateway of the order backend: forwards requests to the worker over the broker.
 ///
-/// Configured by the environment variables listed below. Holds no essential state: any number of instances may
-/// run, and any may die. On SIGTERM and SIGINT it finishes the requests in flight.
+/// Configured by the environment variables listed below. Stores no data: any number of instances can run, and
+/// any of them can be stopped. On SIGTERM and SIGINT it finishes the requests in flight.
 #[derive(Parser)]
-#[command(version, after_long_help = after_help())]
+#[command(version, after_long_help = after_help(config::ENVIRONMENT, EXIT_STATUS))]
 struct Arguments {
-    /// Check the configuration and exit
-    #[arg(long)]
-    check_config: bool,
+    #[command(flatten)]
+    options: CommonOptions,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM (the default)
+    /// Serve HTTP requests until SIGTERM or SIGINT (the default)
     Serve,
-    /// Check whether the gateway at `HTTP_ADDR` is ready; exit 0 if it is
-    Health,
-    /// Print a shell completion script to standard output
-    Completions {
-        /// The shell
-        shell: Shell,
-    },
+    #[command(flatten)]
+    Common(CommonCommand),
 }
 
-fn after_help() -> String {
-    format!(
-        "{}\nExit status: 0 when it was done, 1 when not, 2 when the command is not understood.",
-        describe(config::ENVIRONMENT)
-    )
-}
+const EXIT_STATUS: &str =
+    "Exit status: 0 on success, 1 on failure, 2 if the arguments are invalid.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.command {
-        _ if arguments.check_config => check(),
+    install_tls();
+    let result = match arguments.command {
+        _ if arguments.options.check_config => check_config(|env| {
+            let address = Config::read(env)?.http_addr;
+            Ok(format!("the gateway would listen on {address}"))
+        }),
         None | Some(Command::Serve) => run().await,
-        Some(Command::Health) => ask().await,
-        Some(Command::Completions { shell }) => {
-            let mut command = Arguments::command();
-            let name = command.get_name().to_owned();
-            clap_complete::generate(shell, &mut command, name, &mut io::stdout());
-            Ok(())
-        }
+        Some(Command::Common(command)) => command.run::<Arguments>(config::http_addr).await,
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("api-gateway: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn ask() -> anyhow::Result<()> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    health::ask(config::http_addr(&Env::from_process())?).await
-}
-
-fn check() -> anyhow::Result<()> {
-    let env = Env::from_process();
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    telemetry::check(&env)?;
-    shared::trace::check(&env)?;
-    let config = Config::read(&env)?;
-    println!(
-        "the configuration is right: to serve on {}",
-        config.http_addr
-    );
-    Ok(())
+    exit_code("api-gateway", result.map(|()| ExitCode::SUCCESS), 1)
 }
 
 async fn run() -> anyhow::Result<()> {
-    // The TLS provider for the broker and for fetching token keys.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let env = Env::from_process();
     telemetry::init(&env)?;
     let config = Config::read(&env)?;
     let tracing = shared::trace::start(&env, "api-gateway")?;
-    // Each connection takes a file descriptor, and many systems allow only 1,024 by default.
-    if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
-        tracing::warn!(%error, "can't raise the limit of open files");
+    // Each connection needs a file descriptor; many systems allow only 1,024 by default.
+    if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES_LIMIT) {
+        tracing::warn!(%error, "can't raise the limit of open files; fewer connections are possible");
     }
     let stop = shutdown::on_signal()?;
     let listener = TcpListener::bind(config.http_addr)
         .await
         .with_context(|| format!("HTTP_ADDR={}: can't listen", config.http_addr))?;
     let address = listener.local_addr()?;
-    if config.auth.is_open() {
-        tracing::warn!("API_KEYS is not set: whoever reaches http://{address} is an admin");
+    if config.auth.allows_anonymous() {
+        tracing::warn!(
+            "no credentials are configured: every client of http://{address} is an admin; set API_KEYS"
+        );
     }
-    tracing::info!(%address, "api-gateway serves http://{address}");
+    tracing::info!(%address, "api-gateway listens on http://{address}");
 
-    let metrics = Metrics::install().context("can't measure")?;
-    tokio::spawn(metrics.clone().keep_up());
+    let metrics = Metrics::install().context("can't start recording metrics")?;
+    tokio::spawn(metrics.clone().run_upkeep());
     if let Some(metrics_addr) = config.metrics_addr {
         let listener = TcpListener::bind(metrics_addr)
             .await
             .with_context(|| format!("METRICS_ADDR={metrics_addr}: can't listen"))?;
         let metrics_address = listener.local_addr()?;
-        tracing::info!(%metrics_address, "metrics at http://{metrics_address}/metrics");
-        // Until the process ends.
+        tracing::info!(%metrics_address, "metrics are served at http://{metrics_address}/metrics");
+        // Metrics stay available until the process exits.
         let router = metrics_router(metrics.clone());
         tokio::spawn(server::serve(
             listener,
@@ -184,22 +153,22 @@ async fn run() -> anyhow::Result<()> {
         ));
     }
     let metrics_access = match config.metrics_addr {
-        Some(_) => MetricsAccess::Elsewhere,
-        None if config.http_addr.ip().is_loopback() => MetricsAccess::Everybody,
+        Some(_) => MetricsAccess::OtherAddress,
+        None if config.http_addr.ip().is_loopback() => MetricsAccess::Public,
         None => MetricsAccess::Operators,
     };
     let broker = Broker::start(&config.amqp_url, "api-gateway")?;
     tokio::spawn(publisher::probe(broker.clone()));
     let rpc = RpcClient::new(broker.clone());
-    let app = App::from(Parts {
+    let app = App::from(AppState {
         feed: Feed::new(rpc.clone(), stop.clone()),
         publisher: Arc::new(Publisher::new(broker.clone())),
         rpc,
-        promises: Promises::default(),
+        accepted_keys: AcceptedKeys::default(),
         auth: config.auth,
         rate_limit: config.rate_limit,
         shipper_webhook: config.shipper_webhook,
-        modes: config.modes,
+        features: config.features,
         metrics: metrics.clone(),
         metrics_access,
         stripe_webhook: config.stripe_webhook,
@@ -207,23 +176,23 @@ async fn run() -> anyhow::Result<()> {
         stopping: stop.clone(),
     });
     let stopping = stop.clone();
-    let drained = async move {
+    let stop_accepting = async move {
         stopping.cancelled().await;
-        time::sleep(DRAIN).await;
+        time::sleep(DRAIN_TIME).await;
     };
     let server = server::serve(
         listener,
         router(app, config.cors),
         config.head_timeout,
-        drained,
+        stop_accepting,
     );
-    let bound = async {
+    let deadline = async {
         stop.cancelled().await;
-        time::sleep(DRAIN + config.request_timeout + STOP_TIMEOUT).await;
+        time::sleep(DRAIN_TIME + config.request_timeout + STOP_TIMEOUT).await;
     };
     tokio::select! {
         () = server => {}
-        () = bound => tracing::warn!("stopping with connections open"),
+        () = deadline => tracing::warn!("stopping although connections are open: requests did not finish in time"),
     }
     broker.close().await;
     tracing.end().await;

@@ -1,7 +1,10 @@
-//! Cross-cutting work for every request, in one layer: request id, trace, access log, metrics, error bodies
-//! (also for panics), and common response headers.
+//! Work common to all requests, in one tower layer around each route: request id, trace, access log, metrics,
+//! compression, error bodies (also after a panic), and common response headers.
+//!
+//! Handlers get the [`RequestContext`] from the request's extensions. They return a [`Problem`]; this layer
+//! writes its body. [`crate::state`] installs the layer; `request_metrics` records the metrics.
 
-mod figures;
+mod request_metrics;
 
 use std::{
     convert::Infallible,
@@ -32,40 +35,40 @@ use tower_http::compression::{
 };
 
 use crate::{
-    app::App,
     headers::split,
-    input::abandon,
+    input::discard_body,
     problem::Problem,
-    rate_limit::Left,
+    rate_limit::RemainingQuota,
     request_id::{REQUEST_ID, RequestId},
+    state::App,
     trace::{TRACEPARENT, Trace},
 };
 
-/// Probed every few seconds by machines.
+/// Paths that load balancers and monitoring request every few seconds: logged at debug level, not traced.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
-/// Minimum size of compressed responses in bytes.
-const COMPRESSED_BYTES: u16 = 1_024;
+/// Minimum size in bytes of a response that is compressed.
+const MIN_COMPRESSED_BYTES: u16 = 1_024;
 
-/// Context of a request, known before its handler runs; stored in the request's extensions.
+/// Id, trace and rate limit of a request; set in the request's extensions before the handler runs.
 #[derive(Debug)]
 pub(crate) struct RequestContext {
     pub(crate) request_id: RequestId,
     pub(crate) trace: Trace,
-    /// The caller's remaining rate limit, once it has been counted.
-    pub(crate) allowance: OnceLock<Left>,
+    /// The caller's remaining rate limit; set when the request has been counted.
+    pub(crate) remaining_quota: OnceLock<RemainingQuota>,
 }
 
 impl RequestContext {
-    /// Context of a request with these headers.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        Self::traced(headers, Trace::of(headers))
+    /// The context of a request with these headers, outside a recorded span.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
+        Self::with_trace(headers, Trace::from_headers(headers))
     }
 
-    fn traced(headers: &HeaderMap, trace: Trace) -> Self {
+    fn with_trace(headers: &HeaderMap, trace: Trace) -> Self {
         Self {
-            request_id: RequestId::of(headers),
+            request_id: RequestId::from_headers(headers),
             trace,
-            allowance: OnceLock::new(),
+            remaining_quota: OnceLock::new(),
         }
     }
 }
@@ -74,8 +77,8 @@ impl RequestContext {
 #[derive(Clone)]
 pub(crate) struct RequestLayer(pub(crate) App);
 
-/// A route with the cross-cutting work around it. A hand-written service: for each request, one of axum's
-/// function layers would cost as much as all of this.
+/// A route with the common work around it. A hand-written service, because one of axum's `from_fn` layers
+/// costs as much for each request as all of this work.
 #[derive(Clone)]
 pub(crate) struct RequestService {
     app: App,
@@ -101,37 +104,41 @@ impl Service<Request> for RequestService {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let begun = InFlightRequest::new(&mut request);
+        let in_flight = InFlightRequest::new(&mut request);
         let (app, mut route) = (self.app.clone(), self.route.clone());
-        let taken = request.headers().get_all(header::ACCEPT_ENCODING);
-        let taken: Vec<_> = taken.iter().cloned().collect();
+        let accept_encoding = request.headers().get_all(header::ACCEPT_ENCODING);
+        let accept_encoding: Vec<_> = accept_encoding.iter().cloned().collect();
         Box::pin(async move {
-            let answering = async {
-                if let Some(refusal) = refuse_encoded(&request) {
+            let handling = async {
+                if let Some(refusal) = refuse_encoded_body(&request) {
                     let (parts, body) = request.into_parts();
-                    abandon(&parts.headers, body);
+                    discard_body(&parts.headers, body);
                     return Ok(refusal);
                 }
                 let response = route.call(request).await?;
-                // Most responses are small: a layer around the service would wrap these as well.
+                // Most responses are small. A compression layer around the service would wrap those as well.
                 if is_worth_compressing().should_compress(&response) {
-                    return compress(response, taken).await;
+                    return compress(response, accept_encoding).await;
                 }
                 Ok(response)
             };
-            // The panic message is printed to standard error.
-            let answered = AssertUnwindSafe(answering).catch_unwind().await;
-            let response = answered.unwrap_or_else(|_| {
-                let failure = Failure::new(Code::Internal, "an unexpected error");
+            // The panic hook prints the message to standard error.
+            let result = AssertUnwindSafe(handling).catch_unwind().await;
+            let response = result.unwrap_or_else(|_| {
+                let failure = Failure::new(
+                    Code::Internal,
+                    "an unexpected error in the gateway; report it with the request_id",
+                );
                 Ok(Problem::from(failure).into_response())
             });
-            Ok(begun.finish(&app, response?))
+            Ok(in_flight.finish(&app, response?))
         })
     }
 }
 
-/// The refusal of a body in a content coding: none is decoded here (RFC 9110, section 15.5.16).
-fn refuse_encoded(request: &Request) -> Option<Response> {
+/// The response to a request whose body has a content coding, which is not supported (RFC 9110, section
+/// 15.5.16).
+fn refuse_encoded_body(request: &Request) -> Option<Response> {
     let codings = request.headers().get_all(header::CONTENT_ENCODING).iter();
     let is_plain = |coding: &HeaderValue| {
         coding.to_str().is_ok_and(|coding| {
@@ -143,7 +150,7 @@ fn refuse_encoded(request: &Request) -> Option<Response> {
     }
     let failure = Failure::new(
         Code::InvalidRequest,
-        "Content-Encoding must be absent: bodies are taken as they are",
+        "Content-Encoding is not supported; send the body without a content coding",
     );
     let problem = Problem::with_status(failure, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let mut response = problem.into_response();
@@ -155,57 +162,60 @@ fn refuse_encoded(request: &Request) -> Option<Response> {
 }
 
 fn is_worth_compressing() -> impl Predicate {
-    SizeAbove::new(COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"))
+    SizeAbove::new(MIN_COMPRESSED_BYTES).and(NotForContentType::const_new("text/event-stream"))
 }
 
-/// Compresses the response as permitted by `taken`, the client's `Accept-Encoding`.
-async fn compress(response: Response, taken: Vec<HeaderValue>) -> Result<Response, Infallible> {
-    let mut asked = Request::default();
-    for encodings in taken {
-        asked
+/// Compresses the response with a coding that the client's `Accept-Encoding` permits.
+async fn compress(
+    response: Response,
+    accept_encoding: Vec<HeaderValue>,
+) -> Result<Response, Infallible> {
+    let mut request = Request::default();
+    for encodings in accept_encoding {
+        request
             .headers_mut()
             .append(header::ACCEPT_ENCODING, encodings);
     }
-    // The response is ready already; the layer expects a service to call.
+    // The layer wraps a service; this one returns the finished response.
     let mut response = Some(response);
-    let answer =
+    let inner =
         service_fn(|_: Request| ready(Ok::<_, Infallible>(response.take().unwrap_or_default())));
     let layer = CompressionLayer::new().compress_when(is_worth_compressing());
-    Ok(layer.layer(answer).call(asked).await?.map(Body::new))
+    Ok(layer.layer(inner).call(request).await?.map(Body::new))
 }
 
-/// A request that is being handled.
+/// A request whose handler is running.
 struct InFlightRequest {
-    at: Instant,
-    about: Arc<RequestContext>,
+    started_at: Instant,
+    context: Arc<RequestContext>,
     method: Method,
     path: String,
     route: Option<MatchedPath>,
     is_probe: bool,
-    /// Span of the request, if it is recorded.
+    /// The request's span; `None` for probes.
     span: Option<Span>,
 }
 
 impl InFlightRequest {
     fn new(request: &mut Request) -> Self {
-        let at = Instant::now();
+        let started_at = Instant::now();
         let path = request.uri().path();
         let is_probe = PROBES.contains(&path);
         let (path, method) = (path.to_owned(), request.method().clone());
         let route = request.extensions().get::<MatchedPath>().cloned();
         let headers = request.headers();
-        let (about, span) = if is_probe {
-            (RequestContext::of(headers), None)
+        let (context, span) = if is_probe {
+            (RequestContext::from_headers(headers), None)
         } else {
             let route = route.as_ref().map(MatchedPath::as_str);
-            let (trace, span) = Trace::begin(request, known(&method), route);
-            (RequestContext::traced(headers, trace), Some(span))
+            let (trace, span) = Trace::start_span(request, method_label(&method), route);
+            (RequestContext::with_trace(headers, trace), Some(span))
         };
-        let about = Arc::new(about);
-        request.extensions_mut().insert(Arc::clone(&about));
+        let context = Arc::new(context);
+        request.extensions_mut().insert(Arc::clone(&context));
         Self {
-            at,
-            about,
+            started_at,
+            context,
             method,
             path,
             route,
@@ -214,20 +224,20 @@ impl InFlightRequest {
         }
     }
 
-    /// Completes the response: body of problems, common headers, access log. During shutdown, asks the client to
-    /// close the connection.
+    /// Completes the response: problem body, common headers, metrics, access log. During shutdown the
+    /// response closes the connection.
     fn finish(self, app: &App, mut response: Response) -> Response {
         let Self {
-            at,
-            about,
+            started_at,
+            context,
             method,
             path,
             route,
             is_probe,
             span,
         } = self;
-        let id = &about.request_id;
-        // `Allow` lists the methods of a route (RFC 9110, section 9.3.7).
+        let id = &context.request_id;
+        // OPTIONS is answered with `Allow`, which lists the route's methods (RFC 9110, section 9.3.7).
         if method == Method::OPTIONS && response.status() == StatusCode::METHOD_NOT_ALLOWED {
             response.extensions_mut().remove::<Problem>();
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -239,25 +249,25 @@ impl InFlightRequest {
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             headers.insert(REQUEST_ID, value);
         }
-        if let Some(value) = about.trace.header() {
+        if let Some(value) = context.trace.header() {
             headers.insert(TRACEPARENT, value);
         }
-        if let Some(left) = about.allowance.get() {
-            left.tell(headers);
+        if let Some(quota) = context.remaining_quota.get() {
+            quota.set_headers(headers);
         }
-        tell_variants(headers);
-        guard(headers);
+        add_vary_header(headers);
+        add_security_headers(headers);
         if app.stopping.is_cancelled() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let (status, took) = (response.status().as_u16(), at.elapsed());
+        let (status, duration) = (response.status().as_u16(), started_at.elapsed());
         let route = route.as_ref().map_or("none", MatchedPath::as_str);
-        figures::note(known(&method), route, status, took);
+        request_metrics::record(method_label(&method), route, status, duration);
         if let Some(span) = span {
-            note(span, id, status);
+            record_response(span, id, status);
         }
-        let (request_id, trace_id) = (id.as_str(), about.trace.id());
-        let duration_ms = took.as_millis();
+        let (request_id, trace_id) = (id.as_str(), context.trace.id());
+        let duration_ms = duration.as_millis();
         if is_probe {
             tracing::debug!(request_id, status, %method, path, "probe");
         } else if status >= 500 {
@@ -281,8 +291,9 @@ impl InFlightRequest {
     }
 }
 
-/// Unknown methods share one label.
-fn known(method: &Method) -> &'static str {
+/// The method as a metric label. Unknown methods share the label `other`, since clients can invent any
+/// number.
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -295,41 +306,42 @@ fn known(method: &Method) -> &'static str {
     }
 }
 
-/// Adds the response to the span.
-fn note(mut span: Span, id: &RequestId, status: u16) {
+/// Adds the response to the request's span.
+fn record_response(mut span: Span, id: &RequestId, status: u16) {
     if !span.is_recording() {
         return;
     }
-    span.note("request_id", id.as_str().to_owned());
-    span.note("http.response.status_code", i64::from(status));
+    span.set_attribute("request_id", id.as_str().to_owned());
+    span.set_attribute("http.response.status_code", i64::from(status));
     if status >= 500 {
-        span.fail(status.to_string(), &"");
+        span.record_error(status.to_string(), &"");
     }
 }
 
-/// Tells caches that an answer with a version may come compressed or not, with 200 and 304 alike (RFC 9110,
-/// section 15.4.5); short answers never do, which a cache can't know.
-fn tell_variants(headers: &mut HeaderMap) {
-    let is_told = headers.get_all(header::VARY).iter().any(|vary| {
+/// Adds `Vary: accept-encoding` to each response with an `ETag`, for 200 and 304 alike (RFC 9110, section
+/// 15.4.5). Responses that are too short to be compressed have it too: a cache can't tell them from the
+/// others.
+fn add_vary_header(headers: &mut HeaderMap) {
+    let is_listed = headers.get_all(header::VARY).iter().any(|vary| {
         let fields = vary.to_str().unwrap_or_default();
         split(fields, ',')
             .any(|field| field == "*" || field.eq_ignore_ascii_case("accept-encoding"))
     });
-    if headers.contains_key(header::ETAG) && !is_told {
+    if headers.contains_key(header::ETAG) && !is_listed {
         headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
 }
 
-/// Says to browsers what an answer is not: a page, a script, anything to keep or to put elsewhere.
-fn guard(headers: &mut HeaderMap) {
-    let unless_said = [
+/// Adds security headers: browsers must not cache an API response, execute it, or embed it in a page.
+fn add_security_headers(headers: &mut HeaderMap) {
+    let defaults = [
         (
             header::CONTENT_SECURITY_POLICY,
             "default-src 'none'; frame-ancestors 'none'",
         ),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    for (name, value) in unless_said {
+    for (name, value) in defaults {
         headers
             .entry(name)
             .or_insert(HeaderValue::from_static(value));

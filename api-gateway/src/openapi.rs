@@ -1,7 +1,10 @@
-//! The OpenAPI 3.1 description, generated from the routes. Parts common to many routes (errors, headers) are
-//! added in [`complete`].
+//! The OpenAPI 3.1 document, generated from the `utoipa` attributes and doc comments of [`crate::routes`].
+//!
+//! This module has the document's head, and schemas of bodies and parameters that have no type of their own
+//! in `shared`. [`complete`] adds the parts that many routes share: errors, headers, links and security
+//! schemes.
 
-mod complete;
+mod common_parts;
 
 use std::collections::BTreeMap;
 
@@ -17,31 +20,35 @@ use shared::{
 };
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
-pub(crate) use self::complete::complete;
+pub(crate) use self::common_parts::complete;
 
-/// The document without its routes.
-pub(crate) fn head() -> utoipa::openapi::OpenApi {
+/// The document without its routes: title, tags and the schemas of errors.
+pub(crate) fn base_document() -> utoipa::openapi::OpenApi {
     #[derive(OpenApi)]
     #[openapi(
         info(
             title = "Orders",
-            description = "An order backend that never loses an order and never does a thing twice.\n\n\
-                Every change takes an `Idempotency-Key`: asking again under it gives the first answer \
-                again. Every change takes `If-Match` with the `ETag` of what it changes. `PATCH` takes a JSON \
-                Merge Patch (RFC 7396): `null` removes a value. Errors are \
-                `application/problem+json` (RFC 9457) with a `code`; a body's errors come all at once, \
-                each with a JSON pointer. Lists go on at `next_cursor`. Money is in minor units, times \
-                are RFC 3339 in UTC.",
+            description = "REST API of the order backend: orders, payments, shipments, products, stock, customers, \
+                events and webhooks.\n\n\
+                **Idempotency.** Every change accepts an `Idempotency-Key`: repeating a request with the same \
+                key returns the first response and changes nothing.\n\n\
+                **Concurrent changes.** Every change accepts `If-Match` with the `ETag` of the resource: if the \
+                resource has changed since, the request fails with 412.\n\n\
+                **Updates.** `PATCH` takes a JSON Merge Patch (RFC 7396): `null` removes a value.\n\n\
+                **Errors** are `application/problem+json` (RFC 9457) with a `code` for programs. An invalid body is \
+                reported with all its errors, each with a JSON pointer to the field.\n\n\
+                **Lists** are paginated: pass `next_cursor` as `cursor` to get the next page.\n\n\
+                **Formats.** Amounts are integers in minor units (cents); times are RFC 3339 in UTC.",
             license(name = "Apache-2.0", identifier = "Apache-2.0"),
         ),
         tags(
-            (name = "orders", description = "Accepted, paid, shipped, delivered; or cancelled"),
-            (name = "products", description = "The catalogue and its stock; shared by the storefronts"),
-            (name = "customers", description = "Who orders; known to one storefront each"),
-            (name = "events", description = "What happened, as CloudEvents 1.0: by pages and live"),
-            (name = "webhooks", description = "Telling others, and being told, as Standard Webhooks has it"),
-            (name = "dead letters", description = "What could not be done, for operators"),
-            (name = "health", description = "For whoever runs it"),
+            (name = "orders", description = "Create, approve, cancel, ship and refund orders, and read their history"),
+            (name = "products", description = "The product catalogue and stock levels by warehouse, shared by all storefronts"),
+            (name = "customers", description = "Customers; each belongs to one storefront"),
+            (name = "events", description = "Events of orders, payments, shipments and stock as CloudEvents 1.0, as pages or as a live stream"),
+            (name = "webhooks", description = "Outgoing webhooks to your endpoints, and incoming webhooks of the carrier and of Stripe"),
+            (name = "dead letters", description = "Steps and messages that failed for good: list, redrive or discard them. For operators"),
+            (name = "health", description = "Probes for load balancers and orchestrators"),
         ),
         components(schemas(Problem, Code, Violation)),
     )]
@@ -49,7 +56,7 @@ pub(crate) fn head() -> utoipa::openapi::OpenApi {
     Head::openapi()
 }
 
-/// A problem (RFC 9457). Members that a `code` needs stand beside these.
+/// An error as a problem document (RFC 9457). Some error codes add further members.
 #[derive(ToSchema)]
 #[schema(example = json!({
     "type": "about:blank", "title": "Unprocessable Content", "status": 422,
@@ -57,64 +64,64 @@ pub(crate) fn head() -> utoipa::openapi::OpenApi {
     "request_id": "checkout-42",
     "errors": [{"pointer": "/items/0/quantity", "detail": "must be a whole number from 1 to 1000000"}]
 }))]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct Problem {
-    /// `about:blank`: see `code`.
+    /// Always `about:blank`; use `code` to tell errors apart.
     #[schema(rename = "type", example = "about:blank")]
     r#type: String,
-    /// Name of the HTTP status.
+    /// Name of the HTTP status, such as `Unprocessable Content`.
     title: String,
-    /// The HTTP status.
+    /// HTTP status code.
     #[schema(example = 422)]
     status: u16,
-    /// Error message, for people.
+    /// Error message for people; its text may change.
     detail: String,
-    /// Error code, for programs.
+    /// Error code for programs.
     code: Code,
-    /// Id of the request, as in the logs.
+    /// Id of the request, which also appears in the logs.
     request_id: String,
-    /// All violations of the request.
+    /// All validation errors of the request.
     #[schema(required = false)]
     errors: Vec<Violation>,
 }
 
-/// A webhook of the shipper.
+/// A webhook from the carrier about a shipment.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct ShipperWebhook {
-    /// Type of the update.
+    /// Type of the shipment update.
     #[schema(value_type = String, example = "shipment.delivered")]
     r#type: ShipmentUpdate,
-    /// Time of the update; ignored if it is in the future or earlier than the shipment.
+    /// Time of the update. A time in the future or before the shipment was created is ignored.
     #[schema(value_type = String, format = DateTime)]
     timestamp: String,
-    /// The shipment it is about.
+    /// The shipment that the update is about.
     data: ShipperWebhookData,
 }
 
-/// An update of a shipment by an operator.
+/// A shipment update recorded by an operator.
 #[derive(ToSchema)]
 #[schema(example = json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z"}))]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct ShipmentEvent {
-    /// Type of the update.
+    /// Type of the shipment update.
     #[schema(value_type = ShipmentEventType)]
     r#type: ShipmentUpdate,
-    /// Time of the update; absent: now. Ignored if it is in the future or earlier than the shipment.
+    /// Time of the update; default: now. A time in the future or before the shipment was created is ignored.
     #[schema(value_type = Option<String>, format = DateTime)]
     timestamp: Option<String>,
-    /// The carrier's tracking number, if it differs from the label's.
+    /// The carrier's tracking number, if it differs from the one on the label.
     #[schema(min_length = 1, max_length = 100)]
     tracking_number: Option<String>,
-    /// Carrier, if it differs from the label's.
+    /// Name of the carrier, if it differs from the one on the label.
     #[schema(min_length = 1, max_length = 100)]
     carrier: Option<String>,
 }
 
-/// An update of a shipment.
+/// Type of a shipment update.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) enum ShipmentEventType {
     #[schema(rename = "shipment.shipped")]
     Shipped,
@@ -130,67 +137,71 @@ pub(crate) enum ShipmentEventType {
     Returned,
 }
 
-/// To what it happened.
+/// The shipment of a webhook.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct ShipperWebhookData {
+    /// Id of the order.
     order_id: OrderId,
-    /// Which shipment. Absent: those with `tracking_number`; without a number, too, the whole order.
+    /// Id of the shipment. Default: the shipments with `tracking_number`, or without a tracking number all
+    /// shipments of the order.
     shipment_id: Option<ShipmentId>,
-    /// Must be known, except that `shipment.shipped` may name a new one for goods that are in no shipment yet.
+    /// The carrier's tracking number. It must be known, except that `shipment.shipped` can set a new one for
+    /// items that are in no shipment yet.
     tracking_number: Option<String>,
+    /// Name of the carrier.
     carrier: Option<String>,
 }
 
-/// A webhook of Stripe; only the fields that are used.
+/// A webhook from Stripe; only the fields that are used.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct StripeWebhook {
-    /// Id of the event.
+    /// Stripe's id of the event.
     #[schema(example = "evt_1")]
     id: String,
-    /// Event type; the worker retrieves the payment itself.
+    /// Type of the event. Not used: the worker retrieves the current state of the payment from Stripe.
     #[schema(example = "payment_intent.succeeded")]
     r#type: Option<String>,
-    /// The object: a `PaymentIntent`, or one that belongs to it.
+    /// Contains `object`: a `PaymentIntent`, or an object that belongs to one.
     #[schema(value_type = Object)]
     data: serde_json::Value,
 }
 
-/// Result for a dead letter.
+/// Result of redriving or discarding a dead letter or a failed step.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct Settled {
-    /// Id of the dead letter.
+    /// Id of the dead letter or step.
     id: String,
     /// `redriven` or `discarded`.
     status: String,
 }
 
-/// An order that was accepted and will be processed by a worker.
+/// An order that was accepted for asynchronous processing.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct Accepted {
     /// Id of the order.
     id: OrderId,
-    /// `accepted`.
+    /// Always `accepted`.
     #[schema(example = "accepted")]
     status: String,
 }
 
 /// Readiness of the gateway.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct Readiness {
-    /// `ready` or the reason why not.
+    /// `alive` for `/livez`; `ready`, `not ready` or `stopping` for `/readyz`.
     status: String,
-    /// `ok`, or why the broker can't be used.
+    /// `ok`, or the reason why the broker can't be used.
     #[schema(required = false)]
     broker: String,
-    /// `ok`, or why no worker takes requests.
+    /// `ok`, or the reason why no worker takes requests.
     #[schema(required = false)]
     worker: String,
-    /// Queues and exchanges that can't be used, with the reasons.
+    /// Queues and exchanges that can't be used, each with the reason.
     #[schema(required = false)]
     unavailable: BTreeMap<String, String>,
 }
@@ -198,27 +209,28 @@ pub(crate) struct Readiness {
 /// Pagination parameters.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct PageParameters {
-    /// Maximum number of entries.
+    /// Maximum number of entries on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// `next_cursor` of the previous page.
+    /// `next_cursor` of the previous page; absent for the first page.
     #[param(min_length = 1, max_length = 200)]
     cursor: Option<String>,
 }
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct StorefrontParameter {
-    /// Only this storefront; a storefront's own credential sees nothing else.
+    /// Only entries of this storefront. A credential with role `storefront` always sees its own storefront
+    /// only.
     storefront: Option<Storefront>,
 }
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct DaysParameter {
     /// Number of days in the series, including today.
     #[param(minimum = 1, maximum = 366, default = 30)]
@@ -227,23 +239,25 @@ pub(crate) struct DaysParameter {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct DeletedParameter {
-    /// Whether to include soft-deleted resources; for operators.
+    /// Whether to include soft-deleted resources. Operators only.
     include_deleted: Option<bool>,
 }
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct OrderParameters {
-    /// Order number.
+    /// Only the order with this number.
     #[param(minimum = 1)]
     number: Option<i64>,
-    /// Id of the order in another system.
+    /// Only the order with this id in another system.
     #[param(min_length = 1, max_length = 200)]
     external_id: Option<String>,
+    /// Only orders with this status.
     status: Option<OrderStatus>,
+    /// Only orders of this customer.
     customer_id: Option<CustomerId>,
     /// Only orders that contain this product.
     sku: Option<Sku>,
@@ -257,42 +271,44 @@ pub(crate) struct OrderParameters {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct EventParameters {
-    /// Start after this event (its id), this cursor, or `now`; absent: from the beginning.
+    /// Start after this event id or cursor, or with new events only (`now`). Default: from the first event.
     #[param(
         min_length = 1,
         max_length = 40,
         pattern = "^(now|[0-9]{1,18}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"
     )]
     after: Option<String>,
-    /// Only these event types, separated by commas: `order.created`, or `order.*` for a prefix.
+    /// Only these event types, separated by commas. `order.*` selects all types that begin with `order.`.
     #[param(
         pattern = "^([a-z_.]+|[a-z_.]+[.][*]|[*])(,([a-z_.]+|[a-z_.]+[.][*]|[*]))*$",
         max_length = 500,
         example = "order.created,payment.*"
     )]
     r#type: Option<String>,
+    /// Only events of this order.
     order_id: Option<OrderId>,
     /// Only events of this storefront.
     storefront: Option<Storefront>,
-    /// Maximum number of entries.
+    /// Maximum number of events on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// Time to wait for new events if there are none, in milliseconds; limited by `REQUEST_TIMEOUT_MS`.
+    /// Time in milliseconds to wait for new events if there are none; limited by `REQUEST_TIMEOUT_MS`.
     #[param(maximum = 30_000)]
     wait_ms: Option<u32>,
 }
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct DeliveryParameters {
+    /// Only deliveries with this status.
     status: Option<DeliveryStatus>,
 }
 
-/// Content security policy of the documentation's pages: own assets only.
-pub(crate) async fn policy(mut response: Response) -> Response {
+/// Adds the content security policy of the documentation pages: only the gateway's own assets.
+pub(crate) async fn with_content_security_policy(mut response: Response) -> Response {
     let policy = HeaderValue::from_static(
         "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
          frame-ancestors 'none'; base-uri 'none'; form-action 'none'",

@@ -1,4 +1,7 @@
-//! Responses: the worker's reply with HTTP status and headers.
+//! Builds HTTP responses from the worker's replies: status, `ETag`, `Location`, `Link`, cache headers.
+//!
+//! The JSON text of a reply becomes the body unchanged; only the few fields that headers need are parsed. A
+//! failure becomes a [`Problem`].
 
 use std::borrow::Cow;
 
@@ -15,28 +18,29 @@ use shared::{
 
 use crate::{input::Uri, problem::Problem};
 
-/// Tells that the response was replayed from the idempotency record.
+/// Header of a response that was replayed from the idempotency record.
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// The worker's reply; a success is sent with `status`.
-pub(crate) struct Answer {
+/// A response built from the worker's reply. A success has `status`; a failure has the status of its error
+/// code.
+pub(crate) struct ReplyResponse {
     status: StatusCode,
-    told: RpcReply,
+    reply: RpcReply,
 }
 
-/// Responds with `status` and the value, or with the failure.
-pub(crate) fn answer(status: StatusCode, told: RpcReply) -> Answer {
-    Answer { status, told }
+/// Builds the response for a worker's reply, with `status` for a success.
+pub(crate) fn respond(status: StatusCode, reply: RpcReply) -> ReplyResponse {
+    ReplyResponse { status, reply }
 }
 
-/// Name of a list's cursor parameter.
+/// Name of the query parameter that continues a list.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Cursor {
+pub(crate) enum CursorParameter {
     Cursor,
     After,
 }
 
-impl Cursor {
+impl CursorParameter {
     fn name(self) -> &'static str {
         match self {
             Self::Cursor => "cursor",
@@ -45,36 +49,36 @@ impl Cursor {
     }
 }
 
-impl Answer {
-    /// The value, unless the request failed.
+impl ReplyResponse {
+    /// The reply's value; `None` if the request failed.
     pub(crate) fn value(&self) -> Option<&Json> {
-        self.told.outcome.as_ref().ok()
+        self.reply.outcome.as_ref().ok()
     }
 
-    /// Marked as given before.
-    pub(crate) fn replayed(mut self, is_replay: bool) -> Self {
-        self.told.is_replay = is_replay;
+    /// Sets whether the response was replayed from the idempotency record.
+    pub(crate) fn with_replay_flag(mut self, is_replay: bool) -> Self {
+        self.reply.is_replay = is_replay;
         self
     }
 
-    /// With the `Location` of what was created in `collection`.
-    pub(crate) fn located(self, collection: &str) -> Response {
-        self.respond(|known| Some((header::LOCATION, known.location(collection)?)))
+    /// Adds the `Location` of the resource that was created in `collection`.
+    pub(crate) fn with_location(self, collection: &str) -> Response {
+        self.into_response_with(|fields| Some((header::LOCATION, fields.location(collection)?)))
     }
 
     /// Adds a `Link` to the next page (RFC 8288), if there is one.
-    pub(crate) fn page(self, uri: &Uri, cursor: Cursor) -> Response {
-        self.respond(|known| Some((header::LINK, known.link(uri, cursor)?)))
+    pub(crate) fn with_next_link(self, uri: &Uri, cursor: CursorParameter) -> Response {
+        self.into_response_with(|fields| Some((header::LINK, fields.link(uri, cursor)?)))
     }
 
-    /// As 304 if the client has this version already.
-    pub(crate) fn unless(self, known: Option<&TagList>) -> Response {
+    /// Responds with 304 if `known`, the client's `If-None-Match`, has the current `ETag`.
+    pub(crate) fn or_not_modified(self, known: Option<&TagList>) -> Response {
         let response = self.into_response();
         match (response.headers().get(header::ETAG), known) {
             (Some(tag), Some(known)) if tag.to_str().is_ok_and(|tag| known.has_weakly(tag)) => {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::ETAG, tag.clone());
-                headers.extend(revalidated());
+                headers.extend(revalidation_headers());
                 (StatusCode::NOT_MODIFIED, headers).into_response()
             }
             _ => response,
@@ -82,29 +86,29 @@ impl Answer {
     }
 }
 
-/// Cache headers: private to the caller, and always revalidated.
-fn revalidated() -> [(Option<HeaderName>, HeaderValue); 1] {
+/// Cache headers of a resource with an `ETag`: not for shared caches, and revalidated before each use.
+fn revalidation_headers() -> [(Option<HeaderName>, HeaderValue); 1] {
     let value = HeaderValue::from_static("private, no-cache");
     [(Some(header::CACHE_CONTROL), value)]
 }
 
-impl IntoResponse for Answer {
+impl IntoResponse for ReplyResponse {
     fn into_response(self) -> Response {
-        self.respond(|_| None)
+        self.into_response_with(|_| None)
     }
 }
 
-impl Answer {
-    /// Builds the response; `more` adds headers derived from the value.
-    fn respond(
+impl ReplyResponse {
+    /// Builds the response; `extra_header` derives another header from the value.
+    fn into_response_with(
         self,
-        more: impl FnOnce(&Known<'_>) -> Option<(HeaderName, HeaderValue)>,
+        extra_header: impl FnOnce(&HeaderFields<'_>) -> Option<(HeaderName, HeaderValue)>,
     ) -> Response {
-        let Self { status, told } = self;
-        let mut response = match told.outcome {
+        let Self { status, reply } = self;
+        let mut response = match reply.outcome {
             Ok(value) => {
-                let known = Known::of(&value);
-                let (tag, more) = (known.etag(&value), more(&known));
+                let fields = HeaderFields::of(&value);
+                let (tag, extra) = (fields.etag(&value), extra_header(&fields));
                 let mut response = if status == StatusCode::NO_CONTENT {
                     status.into_response()
                 } else {
@@ -115,14 +119,14 @@ impl Answer {
                 let headers = response.headers_mut();
                 if let Some(tag) = tag.filter(|_| status != StatusCode::NO_CONTENT) {
                     headers.insert(header::ETAG, tag);
-                    headers.extend(revalidated());
+                    headers.extend(revalidation_headers());
                 }
-                headers.extend(more.map(|(name, value)| (Some(name), value)));
+                headers.extend(extra.map(|(name, value)| (Some(name), value)));
                 response
             }
             Err(failure) => Problem::from(failure).into_response(),
         };
-        if told.is_replay {
+        if reply.is_replay {
             response
                 .headers_mut()
                 .insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
@@ -131,9 +135,9 @@ impl Answer {
     }
 }
 
-/// What headers say of a value; the rest of it is passed on as it came.
+/// The fields of a value that response headers are built from.
 #[derive(Default, Deserialize)]
-struct Known<'a> {
+struct HeaderFields<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -147,12 +151,12 @@ struct Known<'a> {
     next_cursor: Option<Cow<'a, str>>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> HeaderFields<'a> {
     fn of(value: &'a Json) -> Self {
         serde_json::from_str(value.text()).unwrap_or_default()
     }
 
-    /// Entity tag of a resource with an identity.
+    /// The entity tag of a resource; values without an id or SKU, such as lists, have none.
     fn etag(&self, value: &Json) -> Option<HeaderValue> {
         self.id.as_ref().or(self.sku.as_ref())?;
         HeaderValue::from_str(&etag::of_parts(
@@ -163,25 +167,25 @@ impl<'a> Known<'a> {
         .ok()
     }
 
-    /// Location of the resource by its id or SKU.
+    /// The resource's path in `collection`, by its id or SKU.
     fn location(&self, collection: &str) -> Option<HeaderValue> {
         let name = self.id.as_ref().or(self.sku.as_ref())?;
         HeaderValue::from_str(&format!("{collection}/{name}")).ok()
     }
 
-    /// The same request with the next page's cursor.
-    fn link(&self, Uri(uri): &Uri, cursor: Cursor) -> Option<HeaderValue> {
+    /// The link to the next page: the same URI with the next cursor.
+    fn link(&self, Uri(uri): &Uri, cursor: CursorParameter) -> Option<HeaderValue> {
         let next = self.next_cursor.as_ref()?;
         let name = cursor.name();
         let query = uri.query().unwrap_or_default();
-        let others = query.split('&').filter(|pair| {
+        let other_pairs = query.split('&').filter(|pair| {
             let key = pair.split('=').next().unwrap_or_default();
             !pair.is_empty() && key != "cursor" && key != name
         });
-        let mut pairs: Vec<&str> = others.collect();
-        // Cursors consist of letters and digits.
-        let place = format!("{name}={next}");
-        pairs.push(&place);
+        let mut pairs: Vec<&str> = other_pairs.collect();
+        // Cursors consist of letters and digits and need no escaping.
+        let next_pair = format!("{name}={next}");
+        pairs.push(&next_pair);
         let target = format!("<{}?{}>; rel=\"next\"", uri.path(), pairs.join("&"));
         HeaderValue::from_str(&target).ok()
     }

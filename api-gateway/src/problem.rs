@@ -1,7 +1,7 @@
 //! HTTP errors as `application/problem+json` (RFC 9457).
 //!
-//! A handler returns a [`Problem`]; [`crate::middleware`] writes its body, since the request id is known there
-//! in any case.
+//! A handler returns a [`Problem`], usually from a [`Failure`]. [`crate::middleware`] writes its body, which
+//! contains the request id. The error code decides the HTTP status.
 
 use axum::{
     Json,
@@ -11,11 +11,11 @@ use axum::{
 use serde_json::{Value, json};
 use shared::outcome::{Code, Failure};
 
-/// A failure to be sent to the client.
+/// A failure to report to the client.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
     failure: Failure,
-    /// An HTTP status that is more specific than the code: 405, 415.
+    /// An HTTP status that is more specific than the error code's, such as 405 or 415.
     status: Option<StatusCode>,
 }
 
@@ -28,7 +28,7 @@ impl Problem {
         }
     }
 
-    /// Writes the problem's body into `response`.
+    /// The complete response: body, status, and the headers of `response`.
     pub(crate) fn describe(&self, response: &Response, request_id: &str) -> Response {
         let mut described = (self.status(), Json(self.body(request_id))).into_response();
         // Keeps headers set by the handler, such as `Allow`.
@@ -57,7 +57,7 @@ impl Problem {
     fn body(&self, request_id: &str) -> Value {
         let status = self.status();
         let mut body = match &self.failure.details {
-            // Details such as `errors` and `skus` become extension members (RFC 9457).
+            // Details such as `errors` and `skus` become extension members (RFC 9457, section 3.2).
             Value::Object(details) => details.clone(),
             _ => serde_json::Map::new(),
         };
@@ -70,7 +70,7 @@ impl Problem {
         Value::Object(body)
     }
 
-    /// Seconds to wait before a retry, where it helps.
+    /// Seconds to wait before a retry; `None` if a retry does not help.
     fn retry_after(&self) -> Option<u64> {
         match self.failure.code {
             Code::Unavailable | Code::RateLimited => Some(

@@ -1,5 +1,9 @@
-//! Rate limits per credential: `RATE_LIMIT=N/s`. The remaining allowance is reported in the headers of the IETF
-//! draft (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>) and in their predecessors.
+//! Rate limits for each credential: `RATE_LIMIT=N/s`. Each gateway counts for itself.
+//!
+//! The remaining quota is reported in the headers of the IETF draft
+//! (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>) and in the older
+//! `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`. [`crate::worker_client`] counts requests,
+//! [`crate::middleware`] adds the headers.
 
 use std::{
     num::NonZeroU32,
@@ -17,13 +21,13 @@ use governor::{
 use serde_json::json;
 use shared::outcome::{Code, Failure};
 
-/// Number of credentials above which inactive ones are dropped.
-const MANY: usize = 10_000;
+/// Number of tracked credentials above which inactive ones are removed.
+const MAX_TRACKED_CREDENTIALS: usize = 10_000;
 
 type Limiter =
     RateLimiter<Arc<str>, DashMapStateStore<Arc<str>>, DefaultClock, StateInformationMiddleware>;
 
-/// Counts requests per credential; clones share it.
+/// Counts requests of each credential; clones share the counts.
 #[derive(Clone)]
 pub(crate) struct RateLimit(Arc<Inner>);
 
@@ -33,9 +37,9 @@ struct Inner {
     per_second: NonZeroU32,
 }
 
-/// Remaining allowance.
+/// A credential's remaining requests in the current second.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Left {
+pub(crate) struct RemainingQuota {
     per_second: u32,
     remaining: u32,
 }
@@ -44,13 +48,15 @@ impl RateLimit {
     /// Parses `off` or `N/s`.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When `text` is neither, or N is not a positive number.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Option<Self>> {
         if text == "off" {
             return Ok(None);
         }
         let Some(number) = text.strip_suffix("/s") else {
-            bail!("RATE_LIMIT={text:?}: must be off, or requests a second such as 100/s");
+            bail!(
+                "RATE_LIMIT={text:?}: must be off or a number of requests per second, such as 100/s"
+            );
         };
         let per_second: NonZeroU32 = number
             .parse()
@@ -63,21 +69,21 @@ impl RateLimit {
         }))))
     }
 
-    /// Counts a request of `credential` and stores what remains in `allowance`.
+    /// Counts a request of `credential` and stores the remaining quota in `remaining_quota`.
     ///
     /// # Errors
-    /// `RATE_LIMITED`, with the seconds to wait.
+    /// `RATE_LIMITED`, with the seconds to wait in `retry_after_seconds`.
     pub(crate) fn count(
         &self,
         credential: &Arc<str>,
-        allowance: &OnceLock<Left>,
+        remaining_quota: &OnceLock<RemainingQuota>,
     ) -> Result<(), Failure> {
         let Inner {
             limiter,
             clock,
             per_second,
         } = &*self.0;
-        if limiter.len() > MANY {
+        if limiter.len() > MAX_TRACKED_CREDENTIALS {
             limiter.retain_recent();
         }
         let (remaining, result) = match limiter.check_key(credential) {
@@ -87,7 +93,9 @@ impl RateLimit {
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 let failure = Failure::new(
                     Code::RateLimited,
-                    format!("more than {per_second} requests a second"),
+                    format!(
+                        "more than {per_second} requests per second with this credential; wait as long as Retry-After says"
+                    ),
                 );
                 (
                     0,
@@ -95,7 +103,7 @@ impl RateLimit {
                 )
             }
         };
-        let _ = allowance.set(Left {
+        let _ = remaining_quota.set(RemainingQuota {
             per_second: per_second.get(),
             remaining,
         });
@@ -103,14 +111,14 @@ impl RateLimit {
     }
 }
 
-impl Left {
-    /// Sets the response headers.
-    pub(crate) fn tell(self, headers: &mut HeaderMap) {
+impl RemainingQuota {
+    /// Adds the rate limit headers to a response.
+    pub(crate) fn set_headers(self, headers: &mut HeaderMap) {
         let Self {
             per_second,
             remaining,
         } = self;
-        let texts = [
+        let fields = [
             (
                 "ratelimit-policy",
                 format!("\"default\";q={per_second};w=1"),
@@ -120,7 +128,7 @@ impl Left {
             ("ratelimit-remaining", remaining.to_string()),
             ("ratelimit-reset", "1".to_owned()),
         ];
-        for (name, text) in texts {
+        for (name, text) in fields {
             if let Ok(value) = HeaderValue::from_str(&text) {
                 headers.insert(HeaderName::from_static(name), value);
             }
@@ -135,16 +143,16 @@ mod tests {
     #[test]
     fn each_credential_has_its_own_rate_limit() {
         let limit = RateLimit::parse("3/s").unwrap().unwrap();
-        let ask = |who: &str| {
-            let allowance = OnceLock::new();
-            let counted = limit.count(&who.into(), &allowance);
-            (counted.is_ok(), allowance.get().unwrap().remaining)
+        let count = |credential: &str| {
+            let remaining_quota = OnceLock::new();
+            let counted = limit.count(&credential.into(), &remaining_quota);
+            (counted.is_ok(), remaining_quota.get().unwrap().remaining)
         };
-        assert_eq!(ask("a"), (true, 2));
-        assert_eq!(ask("a"), (true, 1));
-        assert_eq!(ask("a"), (true, 0));
-        assert_eq!(ask("a"), (false, 0));
-        assert_eq!(ask("b"), (true, 2));
+        assert_eq!(count("a"), (true, 2));
+        assert_eq!(count("a"), (true, 1));
+        assert_eq!(count("a"), (true, 0));
+        assert_eq!(count("a"), (false, 0));
+        assert_eq!(count("b"), (true, 2));
     }
 
     #[test]

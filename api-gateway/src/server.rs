@@ -1,4 +1,8 @@
-//! HTTP connections: limited in number, and closed when a client sends or reads nothing for too long.
+//! The HTTP/1.1 server: accepts connections and serves a router on them.
+//!
+//! The number of connections, the size of a request head and the time a client may take to send a head or
+//! read a response are limited, so slow clients can't exhaust the gateway. At shutdown, connections that the
+//! kernel has already queued are still served, and requests in flight are finished.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -16,24 +20,25 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 
-/// Maximum number of connections; more wait in the kernel's queue.
+/// Maximum number of open connections; further ones stay in the kernel's accept queue.
 const MAX_CONNECTIONS: usize = 10_000;
-/// Timeout for a client to read a part of the response.
+/// Timeout for a single write: closes connections whose client does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum size of a request's head in bytes.
+/// Maximum size of a request head (request line and headers) in bytes.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Maximum number of request headers.
 const MAX_HEADERS: usize = 100;
-/// Delay when there are no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Delay after a failed accept, for example when no file descriptors are left.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Time between closing the listener and closing connections, for requests of the latest connections.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Time between closing the listener and closing connections, so that the latest connections can send their
+/// request.
+const LAST_REQUESTS_TIME: Duration = Duration::from_millis(500);
 
-/// Serves `router` on `listener` until `stop`, then finishes requests in flight. The head of a request must
-/// arrive within `head_timeout`, which bounds both slow and idle clients.
+/// Serves `router` on `listener` until `stop` completes, then finishes the requests in flight. A request head
+/// must arrive within `head_timeout`, which limits both slow and idle clients.
 ///
-/// Connections in the kernel's queue are accepted and served before the listener is closed.
+/// Connections in the kernel's accept queue are served before the listener is closed.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -43,40 +48,40 @@ pub(crate) async fn serve(
     let server = Server {
         router,
         head_timeout,
-        connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+        connection_permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         graceful: GracefulShutdown::new(),
     };
     tokio::pin!(stop);
     loop {
         let accept = async {
-            let permit = server.connections.clone().acquire_owned().await;
+            let permit = server.connection_permits.clone().acquire_owned().await;
             (accept(&listener).await, permit.ok())
         };
         let (stream, permit) = tokio::select! {
             accepted = accept => accepted,
             () = &mut stop => break,
         };
-        server.take(stream, permit);
+        server.spawn_connection(stream, permit);
     }
-    if let Err(error) = server.take_the_last(listener) {
-        tracing::debug!(%error, "can't empty the kernel's queue");
+    if let Err(error) = server.accept_queued(listener) {
+        tracing::debug!(%error, "can't accept the queued connections");
     }
-    time::sleep(LAST_WORDS).await;
+    time::sleep(LAST_REQUESTS_TIME).await;
     server.graceful.shutdown().await;
 }
 
 struct Server {
     router: Router,
     head_timeout: Duration,
-    connections: Arc<Semaphore>,
+    connection_permits: Arc<Semaphore>,
     graceful: GracefulShutdown,
 }
 
 impl Server {
-    fn take(&self, stream: TcpStream, permit: Option<OwnedSemaphorePermit>) {
-        // Responses are written at once: there is nothing to coalesce.
+    fn spawn_connection(&self, stream: TcpStream, permit: Option<OwnedSemaphorePermit>) {
+        // Each response is one write, so Nagle's algorithm would only delay it.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
+            tracing::debug!(%error, "can't set TCP_NODELAY");
         }
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(WRITE_TIMEOUT));
@@ -92,22 +97,22 @@ impl Server {
         let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
+                tracing::debug!(%error, "connection closed with an error");
             }
             drop(permit);
         });
     }
 
-    fn take_the_last(&self, listener: TcpListener) -> io::Result<()> {
+    fn accept_queued(&self, listener: TcpListener) -> io::Result<()> {
         let listener = listener.into_std()?;
         loop {
             match listener.accept() {
                 Ok((stream, _)) => {
                     stream.set_nonblocking(true)?;
-                    self.take(TcpStream::from_std(stream)?, None);
+                    self.spawn_connection(TcpStream::from_std(stream)?, None);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if is_the_connections_own(&error) => {}
+                Err(error) if is_connection_error(&error) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -118,17 +123,18 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            Err(error) if is_the_connections_own(&error) => {}
+            Err(error) if is_connection_error(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "can't accept connections");
-                time::sleep(ACCEPT_PAUSE).await;
+                tracing::error!(%error, "can't accept connections; trying again");
+                time::sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
 }
 
-/// The client has disconnected already; the listener is fine.
-fn is_the_connections_own(error: &io::Error) -> bool {
+/// Whether the error concerns one connection (the client disconnected before it was accepted), not the
+/// listener.
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused

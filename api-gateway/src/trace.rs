@@ -1,5 +1,7 @@
-//! The trace context of a request (<https://www.w3.org/TR/trace-context/>): the client's, or a new one. Passed
-//! on to everything done for the request.
+//! The trace context of a request (<https://www.w3.org/TR/trace-context/>).
+//!
+//! The gateway continues the trace of the client's `traceparent` or starts a new one, and sends its own span
+//! to the worker as parent. [`shared::trace`] exports recorded spans.
 
 use axum::{
     extract::Request,
@@ -11,15 +13,15 @@ use uuid::Uuid;
 /// The header's name.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The trace context of this gateway's span.
+/// The `traceparent` of this gateway's span.
 #[derive(Debug, Clone)]
 pub(crate) struct Trace(String);
 
 impl Trace {
-    /// A child of the client's span, or a new trace.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let parent = named(headers).and_then(parse);
-        // Half of a random UUID; never zero because of the variant bits.
+    /// A new span id in the client's trace, or in a new trace.
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
+        let parent = traceparent_header(headers).and_then(parse);
+        // The second half of a random UUID. Its variant bits make sure that it is not zero, which is invalid.
         let span = Uuid::new_v4().as_u64_pair().1;
         match parent {
             Some((trace, _, flags)) => Self(format!("00-{trace}-{span:016x}-{flags}")),
@@ -27,9 +29,9 @@ impl Trace {
         }
     }
 
-    /// Starts the server span, if it is recorded.
+    /// Starts the request's server span and returns its trace context.
     /// <https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server>
-    pub(crate) fn begin(
+    pub(crate) fn start_span(
         request: &Request,
         method: &'static str,
         route: Option<&str>,
@@ -37,7 +39,7 @@ impl Trace {
         let headers = request.headers();
         let path = request.uri().path();
         let name = || route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
-        let about = || {
+        let attributes = || {
             [
                 ("http.request.method", method.into()),
                 ("url.path", path.to_owned().into()),
@@ -45,10 +47,18 @@ impl Trace {
                 ("http.route", route.unwrap_or_default().to_owned().into()),
             ]
         };
-        let span = Span::start(SpanKind::Server, named(headers), name, about);
+        let span = Span::start(
+            SpanKind::Server,
+            traceparent_header(headers),
+            name,
+            attributes,
+        );
         let mut traceparent = None;
         span.pass_on(&mut traceparent);
-        (traceparent.map_or_else(|| Self::of(headers), Self), span)
+        (
+            traceparent.map_or_else(|| Self::from_headers(headers), Self),
+            span,
+        )
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -65,8 +75,8 @@ impl Trace {
     }
 }
 
-/// The client's trace context.
-fn named(headers: &HeaderMap) -> Option<&str> {
+/// The client's `traceparent`.
+fn traceparent_header(headers: &HeaderMap) -> Option<&str> {
     headers.get(TRACEPARENT)?.to_str().ok()
 }
 
@@ -78,7 +88,7 @@ mod tests {
     fn trace_of_the_client_is_continued_in_a_new_span() {
         let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
         let headers = HeaderMap::from_iter([(TRACEPARENT, sent.parse().unwrap())]);
-        let trace = Trace::of(&headers);
+        let trace = Trace::from_headers(&headers);
         assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_ne!(trace.as_str(), sent);
         assert!(parse(trace.as_str()).is_some());
@@ -86,6 +96,6 @@ mod tests {
 
     #[test]
     fn missing_traceparent_starts_a_new_trace() {
-        assert!(parse(Trace::of(&HeaderMap::new()).as_str()).is_some());
+        assert!(parse(Trace::from_headers(&HeaderMap::new()).as_str()).is_some());
     }
 }

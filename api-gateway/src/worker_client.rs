@@ -1,4 +1,9 @@
-//! Calls the worker on behalf of a request's caller, under the conditions and preferences of its headers.
+//! [`WorkerClient`]: an extractor that authenticates the caller and sends RPC requests to the worker in the
+//! caller's name.
+//!
+//! It parses the headers that all routes share: `Authorization` (with [`crate::auth`]), `Idempotency-Key`,
+//! `If-Match`, `If-None-Match`, `Prefer` and `X-Intent`. It also counts the request for the rate limit, and
+//! publishes orders for asynchronous processing (`Prefer: respond-async`).
 
 use std::{
     sync::Arc,
@@ -28,31 +33,32 @@ use tokio::time;
 use uuid::{Builder, Uuid};
 
 use crate::{
-    app::App,
     auth::Identity,
     headers::{self, Preference, preferences},
     input::unreadable_query,
     middleware::RequestContext,
-    output::Answer,
+    output::ReplyResponse,
     problem::Problem,
+    state::App,
 };
 
-/// Makes a request safe to retry.
+/// Header that makes a request safe to retry.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The client's own name for its purpose.
+/// Header with the client's name for the purpose of its request.
 const INTENT: HeaderName = HeaderName::from_static("x-intent");
-/// Maximum length; longer ones are ignored.
+/// Maximum length of `X-Intent`; a longer one is ignored.
 const MAX_INTENT: usize = 64;
-/// Maximum length; longer ones are refused.
+/// Maximum length of `Idempotency-Key`; a longer one is refused.
 const MAX_IDEMPOTENCY_KEY: usize = 255;
-/// Maximum of `Prefer: wait`.
+/// Maximum of `Prefer: wait`, in seconds; larger values are reduced to it.
 const MAX_WAIT_SECONDS: u64 = 30;
-/// Calls the worker with the caller and the conditions of a request.
+
+/// Sends RPC requests to the worker with the caller, conditions and preferences of an HTTP request.
 #[derive(Clone)]
 pub(crate) struct WorkerClient {
     app: App,
     identity: Identity,
-    about: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     intent: Option<String>,
     idempotency_key: Option<String>,
     if_match: Option<IfMatch>,
@@ -66,18 +72,18 @@ impl FromRequestParts<App> for WorkerClient {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let (headers, extensions) = (&parts.headers, &parts.extensions);
-        let about: Option<Arc<RequestContext>> = extensions.get().cloned();
-        let about = about.unwrap_or_else(|| Arc::new(RequestContext::of(headers)));
+        let context: Option<Arc<RequestContext>> = extensions.get().cloned();
+        let context = context.unwrap_or_else(|| Arc::new(RequestContext::from_headers(headers)));
         let identity = app.auth.identify(headers, &parts.method).await?;
         if let Some(limit) = &app.rate_limit {
-            limit.count(&identity.credential, &about.allowance)?;
+            limit.count(&identity.credential_id, &context.remaining_quota)?;
         }
         refuse_parameters(parts)?;
         let preferences = preferences(headers);
         Ok(Self {
             app: app.clone(),
             identity,
-            about,
+            context,
             intent: intent(headers),
             idempotency_key: idempotency_key(headers)?,
             if_match: if_match(headers)?,
@@ -89,11 +95,12 @@ impl FromRequestParts<App> for WorkerClient {
 }
 
 impl WorkerClient {
-    /// Calls the worker with `pattern` and `body`.
+    /// Sends the RPC request `pattern` with `body` to the worker and waits for the reply.
     ///
     /// # Errors
-    /// When the body is invalid. The worker's failures are in the [`RpcReply`].
-    pub(crate) async fn ask(&self, pattern: &str, body: Value) -> Result<RpcReply, Problem> {
+    /// `INVALID_REQUEST` when the body is invalid, `FORBIDDEN` when the request is for operators only. The
+    /// worker's failures are in the [`RpcReply`].
+    pub(crate) async fn call(&self, pattern: &str, body: Value) -> Result<RpcReply, Problem> {
         let request = Request::read(pattern, body)?;
         let caller = self.caller(pattern);
         if request.is_for_operators() {
@@ -109,37 +116,38 @@ impl WorkerClient {
         Ok(self.app.rpc.call(&request, call).await)
     }
 
-    /// As [`Self::ask`], with a message id: the request is executed once for each id.
+    /// Like [`Self::call`], with a message id: the worker executes only one request for each id. Does not
+    /// check whether the caller is an operator.
     ///
     /// # Errors
-    /// When the body is invalid.
-    pub(crate) async fn ask_named(
+    /// `INVALID_REQUEST` when the body is invalid.
+    pub(crate) async fn call_with_message_id(
         &self,
         pattern: &str,
         body: Value,
-        name: &str,
+        message_id: &str,
     ) -> Result<RpcReply, Failure> {
         let request = Request::read(pattern, body)?;
         let call = Call {
             caller: self.caller(pattern),
             idempotency_key: self.idempotency_key.as_deref(),
             if_match: self.if_match.clone(),
-            message_id: Some(name),
+            message_id: Some(message_id),
             timeout: self.app.request_timeout,
         };
         Ok(self.app.rpc.call(&request, call).await)
     }
 
-    /// Refuses a storefront that nobody knows: there is no credential of it, no customer and no order.
+    /// Refuses an unknown storefront: one without a credential, a customer and an order.
     ///
     /// # Errors
-    /// `INVALID_REQUEST`; whatever keeps the worker from looking.
+    /// `INVALID_REQUEST` when the storefront is unknown; the worker's failure when the lookup fails.
     pub(crate) async fn check_storefront(&self, storefront: &Storefront) -> Result<(), Problem> {
-        if self.app.auth.may_know(storefront) {
+        if self.app.auth.may_have_credentials_of(storefront) {
             return Ok(());
         }
         for list in ["customer.list", "order.list"] {
-            let found = self.ask(list, json!({"storefront": storefront, "limit": 1}));
+            let found = self.call(list, json!({"storefront": storefront, "limit": 1}));
             let found = found.await?.outcome?.value();
             if found["data"]
                 .as_array()
@@ -148,12 +156,11 @@ impl WorkerClient {
                 return Ok(());
             }
         }
-        let detail =
-            format!("no credential, customer or order is known of storefront {storefront}");
+        let detail = format!("storefront {storefront} has no credential, customer or order");
         Err(Failure::violation("/storefront", detail).into())
     }
 
-    /// Refuses storefronts.
+    /// Refuses callers with the role `storefront`.
     ///
     /// # Errors
     /// `FORBIDDEN`.
@@ -161,7 +168,7 @@ impl WorkerClient {
         self.caller("").require_operator()
     }
 
-    /// The caller with this intent.
+    /// The caller for an RPC request; `intent` is used if the client sent no `X-Intent`.
     pub(crate) fn caller(&self, intent: &str) -> Caller {
         let Identity {
             role,
@@ -174,8 +181,8 @@ impl WorkerClient {
             storefront,
             actor,
             intent: self.intent.clone().unwrap_or_else(|| intent.to_owned()),
-            request_id: self.about.request_id.as_str().to_owned(),
-            traceparent: Some(self.about.trace.as_str().to_owned()),
+            request_id: self.context.request_id.as_str().to_owned(),
+            traceparent: Some(self.context.trace.as_str().to_owned()),
         }
     }
 
@@ -184,43 +191,47 @@ impl WorkerClient {
         self.identity.expires_at
     }
 
-    /// Requested wait for the result (`Prefer: wait`).
+    /// Requested time to wait for the result (`Prefer: wait=N`).
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.wait
     }
 
-    /// Whether the client named its request with an `Idempotency-Key`.
+    /// Whether the client sent an `Idempotency-Key`.
     pub(crate) fn has_idempotency_key(&self) -> bool {
         self.idempotency_key.is_some()
     }
 
-    /// Whether the caller prefers not to wait for a worker.
+    /// Whether the client sent `Prefer: respond-async`.
     pub(crate) fn prefers_async(&self) -> bool {
         self.prefers_async
     }
 
-    /// Publishes the order in `body` for asynchronous processing and waits until the broker has stored it.
+    /// Publishes the order in `body` for asynchronous processing, waits until the broker has stored it, and
+    /// returns the order's id.
     ///
     /// # Errors
-    /// When the body is invalid; `IDEMPOTENCY_CONFLICT` when this gateway has recently accepted another order
-    /// under the key; `UNAVAILABLE` when the broker refused it; `TIMEOUT` when that is unknown.
-    pub(crate) async fn accept(&self, body: Value) -> Result<OrderId, Problem> {
+    /// `INVALID_REQUEST` when the body is invalid; `IDEMPOTENCY_CONFLICT` when this gateway has recently
+    /// accepted a different order with the key; `UNAVAILABLE` when the broker did not take the order;
+    /// `TIMEOUT` when it is unknown whether it did.
+    pub(crate) async fn accept_async(&self, body: Value) -> Result<OrderId, Problem> {
         let request = Request::read("order.create", body)?;
         let content = request.to_body()?;
         let Request::CreateOrder(order) = request else {
-            return Err(
-                Failure::new(Code::Internal, "a request is not what it was read as").into(),
-            );
+            return Err(Failure::new(
+                Code::Internal,
+                "order.create was parsed as a different request",
+            )
+            .into());
         };
         let caller = self.caller("order.accept");
-        // Checks what can be checked without a worker; the rest leads to a cancelled order.
+        // Only checks that need no worker. The worker stores an order that fails a later check as cancelled.
         caller.owner(order.storefront.as_ref())?;
         // A new order has no entity tag yet.
         if let Some(condition) = &self.if_match {
             condition.check_untagged()?;
         }
         let id = match &self.idempotency_key {
-            Some(key) => self.promised(&caller, key, content.get())?,
+            Some(key) => self.accepted_order_id(&caller, key, content.get())?,
             None => Uuid::now_v7(),
         };
         let accept = AcceptOrder {
@@ -237,33 +248,38 @@ impl WorkerClient {
         {
             Some(Ok(())) => Ok(accept.id),
             Some(Err(
-                error @ (PublishError::Away(_)
+                error @ (PublishError::Unavailable(_)
                 | PublishError::Refused
                 | PublishError::Unroutable(_)),
             )) => {
-                // Nothing was accepted under the key.
-                self.app.promises.forget(id);
+                // The broker does not have the order, so the key is free again.
+                self.app.accepted_keys.forget(id);
                 Err(Failure::new(Code::Unavailable, error.to_string()).into())
             }
             Some(Err(error @ PublishError::Unconfirmed(_))) => {
                 Err(Failure::new(Code::Timeout, error.to_string()).into())
             }
-            None => Err(Failure::new(Code::Timeout, "the broker did not confirm in time").into()),
+            None => Err(Failure::new(Code::Timeout, "the broker did not confirm the order in time; repeat the request with the same Idempotency-Key").into()),
         }
     }
 
-    /// The id of the order that is accepted under `key`.
+    /// The id for an order with this `content` and idempotency `key`; records the key.
     ///
     /// # Errors
-    /// `IDEMPOTENCY_CONFLICT` when this gateway has accepted another order under the key lately.
-    fn promised(&self, caller: &Caller, key: &str, content: &str) -> Result<Uuid, Failure> {
+    /// `IDEMPOTENCY_CONFLICT` when this gateway has recently accepted a different order with the key.
+    fn accepted_order_id(
+        &self,
+        caller: &Caller,
+        key: &str,
+        content: &str,
+    ) -> Result<Uuid, Failure> {
         let scope = match caller.role {
             Role::Storefront => caller.storefront.as_str(),
             Role::Operator | Role::Admin => "*",
         };
-        let name = format!("order.accept/{scope}/{key}");
-        let id = promised(&name, content);
-        if !self.app.promises.note(name, id) {
+        let scoped_key = format!("order.accept/{scope}/{key}");
+        let id = order_id_for_key(&scoped_key, content);
+        if !self.app.accepted_keys.record(scoped_key, id) {
             return Err(Failure::new(
                 Code::IdempotencyConflict,
                 "this idempotency key was used with a different request",
@@ -272,13 +288,13 @@ impl WorkerClient {
         Ok(id)
     }
 
-    /// The answer, or 304 if the client has this version already.
-    pub(crate) fn conditional(&self, answer: Answer) -> Response {
-        answer.unless(self.if_none_match.as_ref())
+    /// The response, or 304 if the client's `If-None-Match` has the current `ETag`.
+    pub(crate) fn or_not_modified(&self, response: ReplyResponse) -> Response {
+        response.or_not_modified(self.if_none_match.as_ref())
     }
 }
 
-/// `X-Intent`: the client's name for its purpose, stored with the resulting events. Invalid values are ignored.
+/// The client's `X-Intent`, stored with the resulting events. An invalid value is ignored.
 fn intent(headers: &HeaderMap) -> Option<String> {
     let intent = headers.get(INTENT)?.to_str().ok()?;
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | ':');
@@ -314,7 +330,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
     Ok(Some(list.parse().map_err(wrong)?))
 }
 
-/// The client's `If-None-Match`. One that can't be read is no condition: the client gets the whole answer.
+/// The client's `If-None-Match`. An invalid one is ignored: the client gets the complete response.
 fn if_none_match(headers: &HeaderMap) -> Option<TagList> {
     headers::list(headers, &header::IF_NONE_MATCH)
         .ok()??
@@ -322,8 +338,8 @@ fn if_none_match(headers: &HeaderMap) -> Option<TagList> {
         .ok()
 }
 
-/// Query parameters belong to requests that read; a handler that reads takes them and refuses those it does
-/// not know.
+/// Refuses query parameters on requests that change something; these have none. Handlers of `GET` requests
+/// check their own parameters.
 fn refuse_parameters(parts: &Parts) -> Result<(), Failure> {
     if parts.method.is_safe() {
         return Ok(());
@@ -343,13 +359,13 @@ fn refuse_parameters(parts: &Parts) -> Result<(), Failure> {
     Err(Failure::violations(&unknown))
 }
 
-/// The id of the order with this `content` that is accepted under the key `name`: a request that is sent
-/// again has the same id, without any state. Another order under the same key has an id of its own, under
-/// which the worker stores why it is cancelled. A UUID of our own making (RFC 9562, version 8).
-fn promised(name: &str, content: &str) -> Uuid {
+/// Derives an order id from the idempotency key and the `content` of the order, so that a repeated request
+/// gets the same id without stored state. A different order with the same key gets a different id, which the
+/// worker uses to store the conflict as a cancelled order. The id is a custom UUID (RFC 9562, version 8).
+fn order_id_for_key(scoped_key: &str, content: &str) -> Uuid {
     let content = Sha256::digest(content);
     let digest = Sha256::new()
-        .chain_update(name)
+        .chain_update(scoped_key)
         .chain_update([0])
         .chain_update(content)
         .finalize();

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it.
+# Sourced by the other scripts in this folder.
 say() { printf '%s\n' "$*"; }
 API=http://api-gateway:8080
-# The key of a role.
+# key_of ROLE: its API key.
 key_of() { tr ';' '\n' <"$API_KEYS_FILE" | sed -n "s/^$1=//p"; }
 WORK=$(mktemp -d)
-unhappy() { say "The other services' logs tell more."; }
+on_failure() { say "See the logs of the other services for the cause."; }
 . /opt/orders/story.sh

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The story of a few orders, and then one order after another, for ever.
+# Runs the demo scenarios, then places orders until it is stopped.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./common.sh
 AUTH=(-H "Authorization: Bearer $(key_of operator)")
 SECRET=$(sed 's/^whsec_//' "$SHIPPER_WEBHOOK_SECRET_FILE" | base64 -d | od -An -v -tx1 | tr -d ' \n')
 
-tell_story "-$(date +%s)"
+run_scenarios "-$(date +%s)"
 
 say ""
-say "Orders keep coming, one every ${TRICKLE_SECONDS:=3} seconds."
+say "Placing an order every ${TRICKLE_SECONDS:=3} seconds."
 call POST /v1/products '{"sku":"TRICKLE","name":"Something small","price":499,"currency":"EUR"}'
 METHODS=(pm_ok pm_ok pm_ok pm_slow pm_flaky pm_declined pm_timeout_after_charge)
 placed=0

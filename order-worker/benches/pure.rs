@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use order_worker::domain::{
     command::{Action, Command, StepResult},
     decide::{Rules, carry_out},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::{Step, StepKey},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 use serde_json::{Value, json, value::to_raw_value};
 use shared::{
@@ -114,7 +114,7 @@ fn catalogue() -> (WorkingSet, String) {
 
 fn deciding(criterion: &mut Criterion) {
     let (mut world, customer) = catalogue();
-    world.dirty = order_worker::domain::world::ChangeSet::default();
+    world.dirty = order_worker::domain::working_set::ChangeSet::default();
     let creations: Vec<_> = (0..BATCH).map(|sku| creation(&customer, sku)).collect();
     let rules = rules();
     let create = |mut world: WorkingSet| {
@@ -182,15 +182,15 @@ fn words(criterion: &mut Criterion) {
         };
         (0..BATCH).map(entry).collect::<Vec<_>>()
     };
-    let message = batch::json(&entries());
+    let message = batch::to_json(&entries());
     let mut group = criterion.benchmark_group("codec");
     group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function("write a batch of 100 requests", |bencher| {
-        bencher.iter(|| batch::json(black_box(&entries())));
+        bencher.iter(|| batch::to_json(black_box(&entries())));
     });
     group.bench_function("read a batch of 100 requests", |bencher| {
         bencher.iter(|| {
-            let parts = batch::parts(black_box(&message)).unwrap();
+            let parts = batch::split_entries(black_box(&message)).unwrap();
             let requests = parts.into_iter().map(|part| {
                 let entry: Entry<'_> = serde_json::from_str(part.get()).unwrap();
                 let body = shared::body::parse(entry.body.get().as_bytes()).unwrap();
@@ -202,7 +202,7 @@ fn words(criterion: &mut Criterion) {
     let (mut world, customer) = catalogue();
     world.numbers = [1].into();
     let told = carry_out(&mut world, &creation(&customer, 1), &rules(), &mut stamp());
-    let envelope = batch::json(&Outcome::from(told.outcome));
+    let envelope = batch::to_json(&Outcome::from(told.outcome));
     group.throughput(Throughput::Elements(1));
     group.bench_function("pass on an envelope", |bencher| {
         bencher.iter(|| serde_json::from_slice::<Outcome<Json>>(black_box(&envelope)).unwrap());

@@ -12,9 +12,8 @@ use reqwest::Url;
 use shared::config::Env;
 
 use crate::{
+    background::{housekeeping::Retention, jobs::Source},
     domain::decide::Rules,
-    housekeeping::Retention,
-    jobs::Source,
     providers::{
         self,
         sandbox::payment,

@@ -1,43 +1,36 @@
 //! `order-worker` owns the orders: it decides commands in batches, each in one transaction, and drives every
-//! order through stock, payment and shipping over a durable queue.
+//! order through stock reservation, payment and shipping over a durable queue.
 //!
 //! # Layout
 //!
-//! - [`domain`]: the business. Pure: no async, no I/O, no clock.
-//! - [`engine`]: batches: gather, load, decide, save, commit, answer.
-//! - [`store`]: the only place with SQL.
-//! - [`rpc`]: requests from callers. [`steps`]: one file a step of the flow, its undo beside it.
-//!   `task`: requests of more than one command, under the same conditions.
-//! - [`relay`]: the outbox and the timers: what was committed gets told. [`housekeeping`]: what was kept
-//!   long enough goes.
-//! - [`dead_letters`]: what could not be done, until an operator has seen to it. [`retries`]: what failed and will
-//!   be tried again.
-//! - [`providers`]: partners: who holds the money, who carries the goods.
-//! - [`stats`]: counts what happened, and how the system is getting on.
-//! - [`jobs`]: what is fetched from others again and again.
-//! - [`verify`]: proves that the books are right. [`backup`], [`export`]: what else the program does.
-//! - [`serve`]: puts it all together; [`config`], [`health`]. [`crash`]: dies on purpose, for tests.
+//! - [`domain`]: the business rules. Pure: no async, no I/O, no clock.
+//! - [`engine`]: the batch engine: collect, load, decide, save, commit, reply.
+//! - [`store`]: persistence on SQLite and PostgreSQL; the only place with SQL.
+//! - [`rpc`]: RPC requests from callers. `task`: requests that consist of several commands, under the same
+//!   rules for idempotency keys and preconditions.
+//! - [`steps`]: executes due steps, one file for a step and its undo step. [`providers`]: payment providers
+//!   and carriers.
+//! - [`relay`]: publishes committed steps and events to the broker (outbox), and sends due steps again.
+//!   [`webhooks`]: delivers events to webhook endpoints.
+//! - [`dead_letters`]: operator requests on dead steps and dead messages. [`retries`]: operator requests on
+//!   steps that will be retried.
+//! - [`jobs`]: periodic reads of other systems: the stock of a warehouse, the orders of another system.
+//! - [`stats`]: statistics of orders and of the system. [`housekeeping`]: deletes rows past their retention.
+//! - [`verify`]: checks that orders, events, stock and payments are consistent. [`backup`], [`export`]: the
+//!   other subcommands.
+//! - [`serve`]: starts all parts; [`config`], [`health`], [`priority`]. [`crash`]: deliberate crashes for
+//!   tests.
 
-pub mod backup;
+pub mod background;
+pub mod cli;
 pub mod config;
-pub mod crash;
-pub mod dead_letters;
-mod dedicated_thread;
 pub mod domain;
 pub mod engine;
-pub mod export;
-pub mod health;
-pub mod housekeeping;
-pub mod jobs;
-pub mod priority;
+pub mod failures;
 pub mod providers;
-pub mod relay;
-pub mod retries;
 pub mod rpc;
+pub mod runtime;
 pub mod serve;
-pub mod stats;
 pub mod steps;
 pub mod store;
-mod task;
-pub mod verify;
 pub mod webhooks;

@@ -13,12 +13,10 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use order_worker::{
-    backup::backup,
+    cli::{backup::backup, export, verify::verify},
     config::{self, Config},
-    export,
     serve::serve,
     store::{Store, place},
-    verify::verify,
 };
 use shared::{
     config::{Env, describe},
@@ -137,7 +135,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         trace::check(&env)?;
         let config = Config::read(&env)?;
         println!(
-            "the configuration is right: orders in {}",
+            "the configuration is valid: orders in {}",
             place(&config.database_url)
         );
         return Ok(ExitCode::SUCCESS);
@@ -197,7 +195,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
-        Command::Health => health::ask(config::http_addr(&env)?).await?,
+        Command::Health => health::check_ready(config::http_addr(&env)?).await?,
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let name = command.get_name().to_owned();

@@ -1,4 +1,9 @@
-//! RPC requests: lookups and queries use the readers' connections, changes become commands.
+//! RPC requests from callers: reads use the connections of the readers, changes become commands for the
+//! engine.
+//!
+//! A message may contain several requests. Each gets its own reply as soon as it is ready, and the message is
+//! settled after the last reply. `dispatch` decides how a request is executed; the other files execute the
+//! requests that are not a single command.
 
 mod approval;
 mod dispatch;
@@ -23,11 +28,12 @@ use futures_util::{FutureExt, StreamExt, future::Either, stream::FuturesUnordere
 use shared::{
     amqp::{
         connection::Broker,
-        consumer::give_back,
+        consumer::requeue_all,
         message::Incoming,
         publisher::Replier,
         rpc_server::{
-            BatchEntry, EntryReply, Identity, MESSAGE_BYTES, RequestMessage, RpcRequest, requests,
+            BatchEntry, EntryReply, MessageIdentity, REPLY_MESSAGE_BYTES, RequestMessage,
+            RpcRequest, requests,
         },
     },
     id::OrderId,
@@ -42,28 +48,29 @@ pub use self::feed::FeedNotifier;
 use self::{
     dispatch::{DeadLetterRequest, Dispatch, RetryRequest, Task, dispatch},
     idempotency::idempotency,
-    import::ImportName,
+    import::ImportIdentity,
     read::{read_cursor, visible_storefront, write_cursor},
     request_scope::{RequestScope, TaskOutcome},
 };
-pub(crate) use self::{idempotency::by_client, import::import};
 use crate::{
-    crash::{Point, point},
-    dead_letters::{CommandContext, DeadLetters},
-    domain::command::{Action, Answer, Command, Trust},
-    engine::Engine,
+    background::stats::WorkerStats,
+    domain::command::{Action, Command, KeyOrigin, ResourceRef},
+    engine::{Engine, task},
+    failures::{
+        dead_letters::{CommandContext, DeadLetters},
+        retries::Retries,
+    },
     providers::sandbox::Sandbox,
-    retries::Retries,
-    stats::WorkerStats,
+    runtime::crash::{Point, point},
     store::{Store, StoreError},
-    task,
     webhooks::url_policy::UrlPolicy,
 };
 
+pub(crate) use self::{idempotency::by_client, import::import};
 /// Maximum number of unsettled request messages.
 const PREFETCH: u16 = 256;
 
-/// Handles requests from the queue.
+/// Handles the requests of the request queue.
 #[derive(Clone)]
 pub struct Rpc {
     /// The database, for reads.
@@ -77,18 +84,18 @@ pub struct Rpc {
     /// Sends replies.
     pub replier: Arc<Replier>,
     /// Notifies of new events.
-    pub new_events: FeedNotifier,
+    pub feed_notifier: FeedNotifier,
     /// Policy for webhook URLs.
     pub url_policy: UrlPolicy,
     /// State of this worker.
     pub worker_stats: WorkerStats,
     /// Optional features.
-    pub modes: Modes,
+    pub features: OptionalFeatures,
 }
 
 /// Optional features.
 #[derive(Clone)]
-pub struct Modes {
+pub struct OptionalFeatures {
     /// The sandbox, if `POST /demo/reset` is enabled.
     pub demo: Option<Sandbox>,
     /// Whether the debug API is enabled.
@@ -102,16 +109,16 @@ impl Rpc {
         while let Some(Some(delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
             tasks.spawn(self.clone().answer(delivery));
         }
-        // Requeued for other workers.
-        give_back(deliveries).await;
+        // Requeues received messages for other workers.
+        requeue_all(deliveries).await;
     }
 
-    /// Handles the requests of a message. Replies that are ready at the same moment are sent together, and none
-    /// waits for the slowest.
+    /// Handles the requests of a message. Replies that are ready at the same time are sent together, and no
+    /// reply waits for the slowest request.
     async fn answer(self, delivery: Incoming) {
         let (reply_to, entries) = RequestMessage::from(delivery).read();
-        let (mut ready, mut looks) = (Vec::new(), Vec::new());
-        let (mut commands, mut decided_on) = (Vec::new(), Vec::new());
+        let (mut ready, mut lookups) = (Vec::new(), Vec::new());
+        let (mut commands, mut command_scopes) = (Vec::new(), Vec::new());
         let mut tasks = FuturesUnordered::new();
         for BatchEntry {
             correlation_id,
@@ -134,59 +141,59 @@ impl Rpc {
             match prepared.unwrap_or_else(|| Err(internal_error())) {
                 Ok(Operation::Command(command, deadline)) => {
                     commands.push((command, deadline));
-                    decided_on.push(Some(scope));
+                    command_scopes.push(Some(scope));
                 }
-                Ok(Operation::Lookup(query)) => looks.push((scope, query)),
-                Ok(Operation::Task(asking, task)) => {
-                    tasks.push(Either::Left(self.run_task(scope, asking, task)));
+                Ok(Operation::Lookup(query)) => lookups.push((scope, query)),
+                Ok(Operation::Task(context, task)) => {
+                    tasks.push(Either::Left(self.run_task(scope, context, task)));
                 }
                 Err(failure) => ready.push(scope.end(Err(failure).into())),
             }
         }
         let mut decisions = self.engine.decide_together(commands);
-        let mut replied = Ok(());
+        let mut sent = Ok(());
         loop {
-            if !looks.is_empty() {
-                tasks.push(Either::Right(self.look_up(mem::take(&mut looks))));
+            if !lookups.is_empty() {
+                tasks.push(Either::Right(self.look_up(mem::take(&mut lookups))));
             }
             // Sends a full reply message before more results are collected.
-            let mut room = MESSAGE_BYTES;
-            while looks.is_empty()
-                && room > 0
-                && let Some(Some(done)) = tasks.next().now_or_never()
+            let mut free_bytes = REPLY_MESSAGE_BYTES;
+            while lookups.is_empty()
+                && free_bytes > 0
+                && let Some(Some(outcome)) = tasks.next().now_or_never()
             {
-                let bytes = done.answered.iter().map(EntryReply::bytes).sum();
-                room = room.saturating_sub(bytes);
-                ready.extend(done.answered);
-                looks = done.left;
+                let bytes = outcome.replies.iter().map(EntryReply::bytes).sum();
+                free_bytes = free_bytes.saturating_sub(bytes);
+                ready.extend(outcome.replies);
+                lookups = outcome.remaining;
             }
             if !ready.is_empty() {
                 let ready = mem::take(&mut ready);
-                replied = replied.and(reply_to.reply(&self.replier, ready).await);
+                sent = sent.and(reply_to.reply(&self.replier, ready).await);
                 point(Point::AfterReply);
             }
-            if !looks.is_empty() || room == 0 {
+            if !lookups.is_empty() || free_bytes == 0 {
                 continue;
             }
             tokio::select! {
                 Some(decided) = decisions.next() => {
-                    ready.extend(decided.into_iter().filter_map(|(place, outcome)| {
-                        let reply = outcome.unwrap_or_else(|undecided| Err(undecided.into()).into());
-                        Some(decided_on.get_mut(place)?.take()?.end(reply))
+                    ready.extend(decided.into_iter().filter_map(|(index, outcome)| {
+                        let reply = outcome.unwrap_or_else(|error| Err(error.into()).into());
+                        Some(command_scopes.get_mut(index)?.take()?.end(reply))
                     }));
                 }
-                Some(done) = tasks.next() => {
-                    ready.extend(done.answered);
-                    looks = done.left;
+                Some(outcome) = tasks.next() => {
+                    ready.extend(outcome.replies);
+                    lookups = outcome.remaining;
                 }
                 else => break,
             }
         }
-        match replied {
-            Ok(()) => reply_to.settle().await,
-            Err(away) => {
-                tracing::warn!(%away, "a request could not be answered");
-                reply_to.leave().await;
+        match sent {
+            Ok(()) => reply_to.ack().await,
+            Err(error) => {
+                tracing::warn!(%error, "replies could not be sent; the request message is requeued");
+                reply_to.requeue().await;
             }
         }
     }
@@ -203,9 +210,9 @@ impl Rpc {
             ));
         }
         let idempotency = idempotency(&request)?;
-        let has_name = request.idempotency_key.is_some()
-            || matches!(request.identity, Some(Identity::Named(_)));
-        let asking = CommandContext {
+        let has_identity = request.idempotency_key.is_some()
+            || matches!(request.identity, Some(MessageIdentity::MessageId(_)));
+        let context = CommandContext {
             caller: request.caller,
             idempotency,
             if_match: request.if_match,
@@ -213,122 +220,132 @@ impl Rpc {
         };
         Ok(match self.dispatch(request.request)? {
             Dispatch::Command(action) => {
-                let deadline = asking.deadline;
-                Operation::Command(asking.command(action), deadline)
+                let deadline = context.deadline;
+                Operation::Command(context.command(action), deadline)
             }
             Dispatch::Lookup(query) => Operation::Lookup(query),
-            Dispatch::Task(Task::Import(request)) if !has_name => Operation::Task(
+            Dispatch::Task(Task::Import(request)) if !has_identity => Operation::Task(
                 CommandContext {
                     idempotency: None,
-                    ..asking
+                    ..context
                 },
                 Task::Import(request),
             ),
-            Dispatch::Task(task) => Operation::Task(asking, task),
+            Dispatch::Task(task) => Operation::Task(context, task),
         })
     }
 
     async fn run_task(
         &self,
         scope: RequestScope,
-        asking: CommandContext,
+        context: CommandContext,
         task: Task,
     ) -> TaskOutcome {
-        let reply = AssertUnwindSafe(Box::pin(self.try_task(asking, task))).catch_unwind();
+        let reply = AssertUnwindSafe(Box::pin(self.try_task(context, task))).catch_unwind();
         let reply = reply.await.unwrap_or_else(|_| Err(internal_error()));
-        let answered = scope.end(reply.unwrap_or_else(|failure| Err(failure).into()));
+        let reply = scope.end(reply.unwrap_or_else(|failure| Err(failure).into()));
         TaskOutcome {
-            answered: vec![answered],
-            left: Vec::new(),
+            replies: vec![reply],
+            remaining: Vec::new(),
         }
     }
 
-    async fn try_task(&self, asking: CommandContext, task: Task) -> Result<RpcReply, Failure> {
-        let (caller, deadline) = (&asking.caller, asking.deadline);
+    async fn try_task(&self, context: CommandContext, task: Task) -> Result<RpcReply, Failure> {
+        let (caller, deadline) = (&context.caller, context.deadline);
         Ok(match task {
             Task::Read(query) => self.read(caller, query).await.into(),
             Task::ApproveAll(request) => {
                 let approved = self.approve_all(caller, request, deadline);
-                task::run(&self.engine, &asking, None, approved).await?
+                task::run(&self.engine, &context, None, approved).await?
             }
             Task::Erase(customer) => {
-                let target = Some(Answer::Customer(customer.id));
-                let erased = self.erase_customer(&asking, customer);
-                task::run(&self.engine, &asking, target, erased).await?
+                let target = Some(ResourceRef::Customer(customer.id));
+                let erased = self.erase_customer(&context, customer);
+                task::run(&self.engine, &context, target, erased).await?
             }
             Task::Reset => {
                 let reset = Box::pin(self.reset(caller));
-                task::run(&self.engine, &asking, None, reset).await?
+                task::run(&self.engine, &context, None, reset).await?
             }
             Task::Import(request) => {
-                if let Some(condition) = &asking.if_match {
+                if let Some(condition) = &context.if_match {
                     condition.check_untagged()?;
                 }
-                let name = asking.idempotency.as_ref().map(|name| match name.trust {
-                    Trust::Client => ImportName::Key(&name.key),
-                    Trust::Message | Trust::FirstDelivery => ImportName::Message(&name.key),
-                });
-                self.import(caller, request, name, deadline).await.into()
+                let identity =
+                    context
+                        .idempotency
+                        .as_ref()
+                        .map(|idempotency| match idempotency.key_origin {
+                            KeyOrigin::Client => ImportIdentity::Key(&idempotency.key),
+                            KeyOrigin::Message | KeyOrigin::FirstDelivery => {
+                                ImportIdentity::Message(&idempotency.key)
+                            }
+                        });
+                self.import(caller, request, identity, deadline)
+                    .await
+                    .into()
             }
-            Task::NotifyPayment(notice) => self.notify_payment(asking, notice).await?,
+            Task::NotifyPayment(notice) => self.notify_payment(context, notice).await?,
             Task::Feed(query) => self.events(caller, query, deadline).await.into(),
             Task::DeadLetter(DeadLetterRequest::List(query)) => {
                 self.dead_letters.list(caller, &query).await.into()
             }
             Task::DeadLetter(DeadLetterRequest::Redrive(letter)) => {
-                self.dead_letters.redrive(asking, &letter).await?
+                self.dead_letters.redrive(context, &letter).await?
             }
             Task::DeadLetter(DeadLetterRequest::RedriveAll(request)) => {
                 let redriven = self.dead_letters.redrive_all(caller, request, deadline);
-                task::run(&self.engine, &asking, None, redriven).await?
+                task::run(&self.engine, &context, None, redriven).await?
             }
             Task::Retry(RetryRequest::List(query)) => {
                 self.retries.list(caller, &query).await.into()
             }
-            Task::Retry(RetryRequest::Redrive(step)) => self.retries.redrive(asking, &step).await?,
+            Task::Retry(RetryRequest::Redrive(step)) => {
+                self.retries.redrive(context, &step).await?
+            }
             Task::Retry(RetryRequest::RedriveAll(request)) => {
                 let redriven = self.retries.redrive_all(caller, request, deadline);
-                task::run(&self.engine, &asking, None, redriven).await?
+                task::run(&self.engine, &context, None, redriven).await?
             }
             Task::DeadLetter(DeadLetterRequest::Discard(letter)) => {
-                self.dead_letters.discard(asking, &letter).await?
+                self.dead_letters.discard(context, &letter).await?
             }
         })
     }
 
-    /// Has the provider asked about the payment, if it is one of an order's.
+    /// Handles a payment notification: finds the order of the payment, and has the payment checked.
     async fn notify_payment(
         &self,
-        asking: CommandContext,
+        context: CommandContext,
         NotifyPayment {
             order_id,
             reference,
         }: NotifyPayment,
     ) -> Result<RpcReply, Failure> {
-        asking.caller.require_operator()?;
+        context.caller.require_operator()?;
         let found = self.store.order_of_payment(&reference).await;
         let order_id = found.map_err(unreadable)?.or(order_id);
         let order_id = order_id.ok_or_else(|| Failure::not_found("payment", &reference))?;
-        let deadline = asking.deadline;
-        let command = asking.command(Action::NotifyPayment {
+        let deadline = context.deadline;
+        let command = context.command(Action::NotifyPayment {
             order_id,
             reference,
         });
         Ok(self.engine.decide(command, deadline).await?)
     }
 
-    /// What a request comes down to.
+    /// Dispatches a request, and checks the URL of a webhook endpoint.
     fn dispatch(&self, request: Request) -> Result<Dispatch, Failure> {
-        let sorted = dispatch(request)?;
-        let url = match &sorted {
+        let operation = dispatch(request)?;
+        let url = match &operation {
             Dispatch::Command(Action::CreateEndpoint { new, .. }) => Some(&new.url),
             Dispatch::Command(Action::UpdateEndpoint(update)) => update.url.as_ref(),
             _ => None,
         };
-        if let Some(Err(why)) = url.map(|url| self.url_policy.check(url.url())) {
-            return Err(Failure::violation("/url", why));
+        if let Some(Err(reason)) = url.map(|url| self.url_policy.check(url.url())) {
+            return Err(Failure::violation("/url", reason));
         }
-        Ok(sorted)
+        Ok(operation)
     }
 }
 
@@ -346,21 +363,24 @@ fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
 
 /// The reply after a panic; its message is printed to standard error.
 fn internal_error() -> Failure {
-    Failure::new(Code::Internal, "the request could not be carried out")
+    Failure::new(
+        Code::Internal,
+        "internal error: the request could not be executed",
+    )
 }
 
-/// As [`unreadable`], of one order.
+/// The failure of a read of one order; a corrupt row is named.
 fn unreadable_order(id: OrderId, error: StoreError) -> Failure {
-    let is_damaged = matches!(error, StoreError::Corrupt(_));
+    let is_corrupt = matches!(error, StoreError::Corrupt(_));
     let mut failure = unreadable(error);
-    if is_damaged {
+    if is_corrupt {
         failure.message = format!("stored data of order {id} can't be read");
     }
     failure
 }
 
-/// Nothing was read, and nothing was done.
+/// The failure of a read from the database; nothing was done.
 fn unreadable(error: StoreError) -> Failure {
-    tracing::error!(%error, "a read failed");
+    tracing::error!(%error, "database read failed");
     error.failure()
 }

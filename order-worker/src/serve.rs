@@ -17,23 +17,27 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    background::{
+        housekeeping::run_maintenance,
+        jobs::{Source, orders, warehouse},
+        relay::{self, spawn},
+        stats::{self, Latencies, WorkerStats},
+    },
     config::{Config, Delivery},
-    dead_letters::{self, DeadLetters},
     engine::Engine,
-    health::{self, Health},
-    housekeeping::run_maintenance,
-    jobs::{Source, orders, warehouse},
+    failures::{
+        dead_letters::{self, DeadLetters},
+        retries::Retries,
+    },
     providers::{
         Payments,
         pages::ListClient,
         sandbox::{LedgerLocation, Sandbox, carrier::SandboxCarrier, payment::SandboxPayments},
         stripe::Stripe,
     },
-    relay::{self, spawn},
-    retries::Retries,
-    rpc::{FeedNotifier, Modes, Rpc},
-    stats::{self, Latencies, WorkerStats},
-    steps::{Partners, Steps},
+    rpc::{FeedNotifier, OptionalFeatures, Rpc},
+    runtime::health::{self, Health},
+    steps::{Providers, Steps},
     store::{self, Store},
     webhooks::{WebhookDispatcher, attempt::Sender},
 };
@@ -87,7 +91,7 @@ fn serve_health(
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) {
-    spawn(tasks, stop, health.metrics.clone().keep_up());
+    spawn(tasks, stop, health.metrics.clone().run_upkeep());
     let (app, stop) = (health::routes(health), stop.clone());
     tasks.spawn(async move {
         let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
@@ -298,15 +302,15 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
             brokers.publishing.clone(),
             brokers.new_reply_queues.clone(),
         )),
-        new_events: FeedNotifier::new(new_events, stop.clone()),
+        feed_notifier: FeedNotifier::new(new_events, stop.clone()),
         url_policy: config.webhooks,
         worker_stats,
-        modes: Modes {
+        features: OptionalFeatures {
             demo: config.demo.then(|| sandbox.clone()),
             debug: config.debug,
         },
     };
-    let partners = Partners {
+    let providers = Providers {
         payments: Payments {
             sandbox: SandboxPayments::new(sandbox),
             stripe,
@@ -316,7 +320,7 @@ pub async fn serve(config: Config, stop: CancellationToken) -> anyhow::Result<()
     let steps = Steps::new(
         store.clone(),
         engine.clone(),
-        partners,
+        providers,
         Arc::clone(&publisher),
         latencies,
     );

@@ -43,8 +43,8 @@ async fn main() -> anyhow::Result<()> {
         message_id: None,
         timeout: Duration::from_secs(5),
     };
-    // UNAVAILABLE means that nothing was done, for example while the connection is being established, so a retry
-    // is safe. After a TIMEOUT, retry changes only with their idempotency key.
+    // UNAVAILABLE means that nothing was done, for example while the connection is being established, so a
+    // retry is safe. After a TIMEOUT, retry changes only with their idempotency key.
     let mut attempts = 0..20;
     let outcome = loop {
         match client.call(&request, call.clone()).await.outcome {

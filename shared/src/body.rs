@@ -1,7 +1,11 @@
-//! Strict reading of JSON bodies: every error at once, each with its JSON pointer (RFC 6901).
+//! Strict parsing of JSON bodies: reports every error at once, each with its JSON pointer (RFC 6901).
 //!
-//! A reader names each field it takes; what it did not take is an unknown field and refused.
-//! `null` counts as absent, except in a JSON Merge Patch (RFC 7396), where it removes a value.
+//! [`parse`] accepts only unambiguous JSON. [`read`] then takes the known fields from an object ([`Fields`]);
+//! the remaining fields are reported as unknown. `null` counts as absent, except in a JSON Merge Patch (RFC
+//! 7396), where it removes a value. [`crate::request`] parses every request with this module, in the gateway
+//! and the worker.
+//!
+//! `strict` has the JSON parser, `number` finds numbers that would change, `stored` reads stored JSON.
 
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr};
 
@@ -17,28 +21,28 @@ use crate::outcome::{Code, Failure, Violation};
 /// Maximum size of a body in bytes, over HTTP and over AMQP.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// Levels of nesting of a client's body at most: as many as most JSON libraries read.
+/// Maximum nesting of a client's body, in levels: as many as most JSON libraries accept.
 pub const MAX_NESTING: usize = 127;
-/// Levels that a message adds around a client's body: an import's list of lines, an accepted order.
+/// Levels of nesting that a message adds around a client's body, such as the list of lines of an import.
 const ENVELOPE_NESTING: usize = 8;
-/// Bytes that a message adds around a client's body.
+/// Maximum number of bytes that a message adds around a client's body.
 const ENVELOPE_BYTES: usize = 4 * 1024;
-/// Levels of nesting of free JSON, such as an order's `metadata`, at most: every representation that
-/// contains it can be read by every JSON library.
+/// Maximum nesting of free-form JSON, such as an order's `metadata`, in levels. Representations that contain
+/// it stay within the limits of common JSON libraries.
 pub const MAX_FREE_NESTING: usize = 32;
 
 /// Parses a client's body as JSON.
 ///
 /// # Errors
-/// `PAYLOAD_TOO_LARGE` above [`MAX_BODY_BYTES`]. `INVALID_REQUEST` (400) naming line and column when it
-/// is not JSON, nests deeper than [`MAX_NESTING`], or names a member twice: of two values that one name
-/// stands for, two readers may see different ones. `INVALID_REQUEST` (422) naming a number that can't be
-/// kept exactly.
+/// - `PAYLOAD_TOO_LARGE` above [`MAX_BODY_BYTES`].
+/// - `INVALID_REQUEST` (400) with line and column if the body is not JSON, is nested deeper than
+///   [`MAX_NESTING`], or has a duplicate member name, of which different parsers may see different values.
+/// - `INVALID_REQUEST` (422) with the pointer of a number that can't be stored exactly.
 pub fn parse(bytes: &[u8]) -> Result<Value, Failure> {
     parse_within(bytes, MAX_BODY_BYTES, MAX_NESTING, "the body")
 }
 
-/// Parses one line of an import. Errors name the column: the caller knows the line.
+/// Parses one line of an import. Errors have the column only; the caller adds the line.
 ///
 /// # Errors
 /// As [`parse`].
@@ -46,11 +50,11 @@ pub fn parse_line(bytes: &[u8]) -> Result<Value, Failure> {
     parse_within(bytes, MAX_BODY_BYTES, MAX_NESTING, "the line")
 }
 
-/// Parses the body of an RPC request or of a queued order, which may contain a client's body: whatever
-/// [`parse`] accepts can be read inside it.
+/// Parses the body of an RPC request or of a queued order, which may contain a client's body. Accepts every
+/// body that [`parse`] accepts inside the message.
 ///
 /// # Errors
-/// As [`parse`], with room for what is around the client's body.
+/// As [`parse`], with higher limits for what the message adds to the client's body.
 pub fn parse_message(bytes: &[u8]) -> Result<Value, Failure> {
     let (max_bytes, max_nesting) = (
         MAX_BODY_BYTES + ENVELOPE_BYTES,
@@ -72,7 +76,7 @@ fn parse_within(
         ));
     }
     let (value, has_floats) = strict::parse(bytes, max_nesting).map_err(|error| {
-        // Of a single line only the column says anything.
+        // In a single line only the column is useful.
         let error = match name {
             "the line" => error.to_string().replace(" at line 1 column", " at column"),
             _ => error.to_string(),
@@ -87,7 +91,7 @@ fn parse_within(
     match inexact.and_then(|text| first_inexact(text, "")) {
         Some((pointer, number)) => Err(Failure::violation(
             pointer,
-            format!("{number} can't be kept exactly: send it as a string"),
+            format!("{number} can't be stored exactly as a number; send it as a string"),
         )),
         None => Ok(value),
     }
@@ -101,7 +105,7 @@ pub fn too_large() -> Failure {
     )
 }
 
-/// Reads `value` as an object with `read`, which returns `None` when it reported a violation.
+/// Parses `value` as an object with `read`, which returns `None` after it has reported a violation.
 ///
 /// # Errors
 /// `INVALID_REQUEST` (422) with every violation.
@@ -133,7 +137,7 @@ fn read_object<T>(
         violations,
     };
     let result = read(&mut fields);
-    fields.refuse_the_rest();
+    fields.report_unknown_fields();
     result
 }
 
@@ -145,7 +149,7 @@ pub struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Reads a required field.
+    /// Takes a required field.
     pub fn required<T>(
         &mut self,
         name: &str,
@@ -158,7 +162,7 @@ impl Fields<'_> {
         None
     }
 
-    /// Reads an optional field.
+    /// Takes an optional field.
     pub fn optional<T>(
         &mut self,
         name: &str,
@@ -168,9 +172,9 @@ impl Fields<'_> {
         self.parse(name, value, parse)
     }
 
-    /// Takes a field of a JSON Merge Patch (RFC 7396) whose value can be removed: absent changes nothing, and
-    /// `null`, the inner `None`, removes the value.
-    pub fn change<T>(
+    /// Takes a field of a JSON Merge Patch (RFC 7396) whose value can be removed. Returns `None` if the field
+    /// is absent (no change), and `Some(None)` if it is `null` (the value is removed).
+    pub fn patch_nullable<T>(
         &mut self,
         name: &str,
         parse: impl FnOnce(Value) -> Result<T, String>,
@@ -181,15 +185,19 @@ impl Fields<'_> {
         }
     }
 
-    /// Takes a field of a JSON Merge Patch whose value must stay: absent changes nothing, and `null` is refused.
-    pub fn replace<T>(
+    /// Takes a field of a JSON Merge Patch whose value can't be removed. Returns `None` if the field is
+    /// absent (no change); `null` is refused.
+    pub fn patch<T>(
         &mut self,
         name: &str,
         parse: impl FnOnce(Value) -> Result<T, String>,
     ) -> Option<T> {
         match self.map.remove(name)? {
             Value::Null => {
-                self.report(name, "must not be null: it can be changed, not removed");
+                self.report(
+                    name,
+                    "must not be null: this value can be changed, but not removed",
+                );
                 None
             }
             value => self.parse(name, value, parse),
@@ -230,7 +238,7 @@ impl Fields<'_> {
         read.into_iter().collect()
     }
 
-    /// Reads an optional list; the outer `None` means that the list contains an error.
+    /// Takes an optional list; the outer `None` means that the list contains an error.
     pub fn optional_list<T>(
         &mut self,
         name: &str,
@@ -275,7 +283,7 @@ impl Fields<'_> {
         )
     }
 
-    fn refuse_the_rest(&mut self) {
+    fn report_unknown_fields(&mut self) {
         for name in std::mem::take(&mut self.map).keys() {
             self.report(name, "is not a known field");
         }
@@ -303,11 +311,10 @@ pub fn string(value: Value) -> Result<String, String> {
     }
 }
 
-/// Refuses NUL characters: no database column takes them, so no text that is stored or looked for may
-/// have one.
+/// Refuses NUL characters, which PostgreSQL can't store, in text that is stored or searched for.
 ///
 /// # Errors
-/// When there is one.
+/// When the text contains a NUL character.
 pub fn without_nul(text: &str) -> Result<(), String> {
     if text.contains('\0') {
         return Err("must not contain NUL characters".to_owned());
@@ -333,8 +340,7 @@ pub fn text(length: RangeInclusive<usize>) -> impl Fn(Value) -> Result<String, S
     }
 }
 
-/// A string of `length` characters without control characters, of which at least one can be seen: a name
-/// that is all blanks is none.
+/// A string of `length` characters without control characters, with at least one visible character.
 pub fn visible_text(length: RangeInclusive<usize>) -> impl Fn(Value) -> Result<String, String> {
     let text = text(length);
     move |value| {
@@ -347,9 +353,10 @@ pub fn visible_text(length: RangeInclusive<usize>) -> impl Fn(Value) -> Result<S
     }
 }
 
-/// Whether a character leaves a mark: neither white space nor one that Unicode has displayed as nothing
+/// Whether a character is visible: not white space, not ignorable for display by Unicode
 /// (`Default_Ignorable_Code_Point`, <https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point>),
-/// nor the blank pattern of Braille. Inside of a word those are all right: some scripts and emoji need them.
+/// and not the blank Braille pattern. Invisible characters are allowed inside text: some scripts and emoji
+/// need them.
 fn is_visible(c: char) -> bool {
     let is_ignorable = matches!(
         c,
@@ -375,7 +382,7 @@ fn is_visible(c: char) -> bool {
     !is_ignorable && !c.is_whitespace() && !c.is_control()
 }
 
-/// A whole number within `range`.
+/// An integer within `range`.
 pub fn integer(range: RangeInclusive<i64>) -> impl Fn(Value) -> Result<i64, String> {
     move |value| match value.as_i64() {
         Some(number) if range.contains(&number) => Ok(number),
@@ -400,13 +407,15 @@ pub fn boolean(value: Value) -> Result<bool, String> {
 /// Reads a boolean that must be `true`, as a safeguard against accidental requests.
 ///
 /// # Errors
-/// When it is something else.
-pub fn meant(value: Value) -> Result<bool, String> {
-    let is_meant = boolean(value)?;
-    is_meant.then_some(true).ok_or("must be true".to_owned())
+/// When the value is not `true`.
+pub fn must_be_true(value: Value) -> Result<bool, String> {
+    let is_true = boolean(value)?;
+    is_true
+        .then_some(true)
+        .ok_or("must be true, to confirm the request".to_owned())
 }
 
-/// A free object of at most `max_bytes` when written as JSON and [`MAX_FREE_NESTING`] levels, without NUL
+/// A free-form object of at most `max_bytes` bytes as JSON and [`MAX_FREE_NESTING`] levels, without NUL
 /// characters.
 pub fn object(max_bytes: usize) -> impl Fn(Value) -> Result<Map<String, Value>, String> {
     move |value| {
@@ -414,10 +423,10 @@ pub fn object(max_bytes: usize) -> impl Fn(Value) -> Result<Map<String, Value>, 
             return Err("must be an object".to_owned());
         };
         if serde_json::to_string(&map).map_or(usize::MAX, |text| text.len()) > max_bytes {
-            return Err(format!("must not exceed {max_bytes} bytes"));
+            return Err(format!("must not exceed {max_bytes} bytes as JSON"));
         }
         let value = Value::Object(map);
-        check_free(&value, MAX_FREE_NESTING)?;
+        check_free_json(&value, MAX_FREE_NESTING)?;
         match value {
             Value::Object(map) => Ok(map),
             _ => Ok(Map::new()),
@@ -425,8 +434,8 @@ pub fn object(max_bytes: usize) -> impl Fn(Value) -> Result<Map<String, Value>, 
     }
 }
 
-/// Checks free JSON, of which `levels` more may be nested.
-fn check_free(value: &Value, levels: usize) -> Result<(), String> {
+/// Checks free-form JSON, which may be nested up to `levels` levels.
+fn check_free_json(value: &Value, levels: usize) -> Result<(), String> {
     let is_nested = value.is_array() || value.is_object();
     if is_nested && levels == 0 {
         return Err(format!(
@@ -437,10 +446,10 @@ fn check_free(value: &Value, levels: usize) -> Result<(), String> {
         Value::String(text) => without_nul(text),
         Value::Array(values) => values
             .iter()
-            .try_for_each(|value| check_free(value, levels - 1)),
+            .try_for_each(|value| check_free_json(value, levels - 1)),
         Value::Object(map) => map.iter().try_for_each(|(name, value)| {
             without_nul(name)?;
-            check_free(value, levels - 1)
+            check_free_json(value, levels - 1)
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
     }
@@ -494,7 +503,10 @@ mod tests {
     #[test]
     fn ambiguous_json_is_refused() {
         for (text, why) in [
-            (r#"{"a": 1, "b": {"c": 1, "c": 1}}"#, "\"c\" is there twice"),
+            (
+                r#"{"a": 1, "b": {"c": 1, "c": 1}}"#,
+                "member \"c\" appears twice",
+            ),
             (r#"{"a": "\ud800"}"#, "hex escape"),
             (r#"{"a": 1e400}"#, "out of range"),
             (r#"{"a": 01}"#, "invalid number"),
@@ -514,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_be_seen_is_refused() {
+    fn name_without_visible_characters_is_refused() {
         let name = visible_text(1..=20);
         for blank in [
             " ",
@@ -534,10 +546,13 @@ mod tests {
     }
 
     #[test]
-    fn null_in_a_merge_patch_removes_what_may_be_absent() {
+    fn null_in_a_merge_patch_removes_optional_fields() {
         let patch = |body: Value| {
             read(body, |fields| {
-                Some((fields.change("a", string), fields.replace("b", string)))
+                Some((
+                    fields.patch_nullable("a", string),
+                    fields.patch("b", string),
+                ))
             })
         };
         assert_eq!(patch(json!({})), Ok((None, None)));
@@ -563,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_accepted_can_be_read_inside_a_message() {
+    fn accepted_body_can_be_parsed_inside_a_message() {
         let body = nested(MAX_NESTING);
         parse(body.as_bytes()).unwrap();
         assert_eq!(
@@ -581,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn free_json_is_bounded_in_depth_and_has_no_nul() {
+    fn free_form_json_is_limited_in_depth_and_has_no_nul() {
         let free = |levels: usize| {
             let value = serde_json::from_str(&nested(levels - 1)).unwrap();
             object(10_000)(json!({ "a": Value::Array(vec![value]) }))

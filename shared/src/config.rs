@@ -1,5 +1,7 @@
-//! Configuration from the environment. A wrong value is an error of one line that names the
-//! variable; every secret may come from a file by `NAME_FILE`. Both programs read:
+//! Configuration from environment variables.
+//!
+//! An invalid value is an error of one line that names the variable. A secret may also come from a file,
+//! whose path is in `NAME_FILE`. Each program has its own `config` module; both read these variables:
 //!
 #![doc = include_str!("environment.md")]
 
@@ -8,7 +10,7 @@ use std::{collections::HashMap, fmt::Display, iter, str::FromStr, time::Duration
 use anyhow::{Context, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-/// Fewer bytes of a webhook's secret are refused (Standard Webhooks, "Signature scheme").
+/// Minimum length of a webhook secret in bytes (Standard Webhooks, "Signature scheme").
 const MIN_WEBHOOK_SECRET_BYTES: usize = 24;
 
 /// Environment variables, read once; tests construct their own.
@@ -21,7 +23,7 @@ impl Env {
         Self(std::env::vars().collect())
     }
 
-    /// An environment with just these variables.
+    /// An environment that consists of these variables.
     pub fn from_pairs<const N: usize>(pairs: [(&str, &str); N]) -> Self {
         Self(
             pairs
@@ -38,14 +40,16 @@ impl Env {
             .filter(|value| !value.is_empty())
     }
 
-    /// The variable's value, or else the contents of the file that `NAME_FILE` names.
+    /// The variable's value, or the contents of the file whose path is in `NAME_FILE`.
     ///
     /// # Errors
     /// When both are set, or the file can't be read.
     pub fn secret(&self, name: &str) -> anyhow::Result<Option<String>> {
         let file_name = format!("{name}_FILE");
         match (self.text(name), self.text(&file_name)) {
-            (Some(_), Some(_)) => bail!("{name} and {file_name} are both set: set one"),
+            (Some(_), Some(_)) => {
+                bail!("{name} and {file_name} are both set: set only one of them")
+            }
             (value, None) => Ok(value),
             (None, Some(path)) => std::fs::read_to_string(&path)
                 .map(|text| Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
@@ -53,21 +57,21 @@ impl Env {
         }
     }
 
-    /// A secret that signs webhooks as Standard Webhooks has it: `whsec_` and base64.
+    /// A secret that signs webhooks, in the format of Standard Webhooks: `whsec_` followed by base64.
     ///
     /// # Errors
-    /// As [`Env::secret`], and when it is no base64 of at least 24 bytes, so that it could be guessed.
+    /// As [`Env::secret`], and when it is not base64 or has fewer than 24 bytes.
     pub fn webhook_secret(&self, name: &str) -> anyhow::Result<Option<String>> {
         let secret = self.secret(name)?;
         if let Some(secret) = &secret {
             let encoded = secret.strip_prefix("whsec_");
             let encoded = encoded.with_context(|| format!("{name}: must begin with whsec_"))?;
-            let decoded = BASE64_STANDARD
-                .decode(encoded)
-                .map_err(|error| anyhow::anyhow!("{name}: must be whsec_ and base64: {error}"))?;
+            let decoded = BASE64_STANDARD.decode(encoded).map_err(|error| {
+                anyhow::anyhow!("{name}: must be whsec_ followed by base64: {error}")
+            })?;
             if decoded.len() < MIN_WEBHOOK_SECRET_BYTES {
                 bail!(
-                    "{name}: has {} bytes behind whsec_, must have at least {MIN_WEBHOOK_SECRET_BYTES}",
+                    "{name}: has {} bytes after whsec_, must have at least {MIN_WEBHOOK_SECRET_BYTES}",
                     decoded.len()
                 );
             }
@@ -78,7 +82,7 @@ impl Env {
     /// The variable's value as `T`, or `default`.
     ///
     /// # Errors
-    /// Names the variable and what is wrong with its value.
+    /// Names the variable and the reason why its value is invalid.
     pub fn parsed<T: FromStr<Err: Display>>(&self, name: &str, default: &str) -> anyhow::Result<T> {
         let value = self.text(name).unwrap_or_else(|| default.to_owned());
         value
@@ -131,10 +135,10 @@ impl Env {
     }
 }
 
-/// The variables for `--help`: those of `own`, a table like [this module's](self), and the common ones, in
-/// columns.
+/// The text about environment variables for `--help`: the program's `own` variables, as a Markdown table like
+/// that of [this module](self), followed by the common ones.
 pub fn describe(own: &str) -> String {
-    let rows = own.lines().skip(2).chain(COMMON.lines().skip(2));
+    let rows = own.lines().skip(2).chain(COMMON_VARIABLES.lines().skip(2));
     let about = rows.filter_map(|row| {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [names, default, meaning] = cells.as_slice() else {
@@ -148,12 +152,12 @@ pub fn describe(own: &str) -> String {
         let (names, meaning) = (plain(names), plain(meaning));
         Some(format!("\n  {names}{default}\n          {meaning}\n"))
     });
-    let head = "Environment (a secret may come from a file: NAME_FILE=PATH):\n";
+    let head = "Environment variables (a secret may also come from a file: NAME_FILE=PATH):\n";
     iter::once(head.to_owned()).chain(about).collect()
 }
 
 /// The table of variables that both programs read.
-const COMMON: &str = include_str!("environment.md");
+const COMMON_VARIABLES: &str = include_str!("environment.md");
 
 #[cfg(test)]
 mod tests {

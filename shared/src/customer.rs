@@ -1,4 +1,7 @@
 //! Customers: representation and requests.
+//!
+//! A customer belongs to one storefront; every order names its customer. Orders of blocked customers are
+//! refused. Erasing a customer removes the personal data, but keeps the orders.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -27,7 +30,7 @@ pub struct Customer {
     pub storefront: Storefront,
     /// Whether the customer is blocked: orders of blocked customers are refused.
     pub is_blocked: bool,
-    /// Whether the shop has verified the customer's identity.
+    /// Whether the merchant has verified the customer's identity.
     #[serde(default)]
     pub is_verified: bool,
     /// Time of creation.
@@ -129,7 +132,7 @@ impl ListCustomers {
     }
 }
 
-/// Refuses only addresses that can't be used; whether an address exists is not checked.
+/// Refuses text that can't be an e-mail address; whether the address exists is not checked.
 fn email(value: Value) -> Result<String, String> {
     let email = body::text(3..=254)(value)?;
     let is_plausible = email.split_once('@').is_some_and(|(user, host)| {
@@ -141,6 +144,6 @@ fn email(value: Value) -> Result<String, String> {
     if is_plausible {
         Ok(email)
     } else {
-        Err("must be an e-mail address".to_owned())
+        Err("must be an e-mail address such as ada@example.com".to_owned())
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 pub struct DeadLetter {
     /// `ORDER_ID:STEP` for a step, a UUID for a message.
     pub id: String,
-    /// Time at which it became a dead letter.
+    /// Time at which the step or message became a dead letter.
     #[schema(value_type = String, format = DateTime)]
     pub died_at: Timestamp,
     /// Error of the last attempt.
@@ -26,10 +26,10 @@ pub struct DeadLetter {
     /// The step or message.
     #[serde(flatten)]
     #[schema(value_type = Described)]
-    pub what: Dead,
+    pub source: DeadLetterSource,
 }
 
-/// [`Dead`] as one object; `kind` tells which members are present.
+/// OpenAPI schema of [`DeadLetterSource`] as one object; `kind` determines which members are present.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 struct Described {
@@ -38,39 +38,39 @@ struct Described {
     kind: String,
     /// Id of the order (steps).
     order_id: Option<OrderId>,
-    /// The step (steps).
+    /// Name of the step (steps).
     step: Option<String>,
     /// Number of attempts (steps).
     attempts: Option<u32>,
-    /// Id of the request that caused the step.
+    /// Id of the request that caused the step (steps).
     request_id: Option<String>,
-    /// Recommended action for an operator.
+    /// Recommended action for an operator (steps).
     advice: Option<String>,
     /// Queue that the message came from (messages).
     queue: Option<String>,
-    /// The property `type`.
+    /// The property `type` (messages).
     r#type: Option<String>,
-    /// The property `message_id`.
+    /// The property `message_id` (messages).
     message_id: Option<String>,
-    /// The headers that are text or numbers.
+    /// Headers whose values are text or numbers (messages).
     headers: Option<Headers>,
-    /// The payload, or its beginning.
+    /// The payload, possibly truncated (messages).
     body: Option<String>,
-    /// Whether `body` is base64-encoded because the payload is not UTF-8.
+    /// Whether `body` is base64-encoded because the payload is not UTF-8 (messages).
     is_base64: Option<bool>,
-    /// Whether the payload was truncated.
+    /// Whether the payload was truncated (messages).
     is_cut: Option<bool>,
 }
 
-/// The kind of dead letter.
+/// The step or message that became a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Dead {
+pub enum DeadLetterSource {
     /// A step of an order.
     Step {
         /// Id of the order.
         order_id: OrderId,
-        /// The step.
+        /// Name of the step.
         step: String,
         /// Number of attempts, including those before earlier redrives.
         attempts: u32,
@@ -118,7 +118,7 @@ impl ListDeadLetters {
     }
 }
 
-/// `dead_letter.redrive`, `dead_letter.discard`.
+/// `dead_letter.redrive`, `dead_letter.discard`: the id of a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetterRef {
     /// Id of the dead letter.

@@ -1,9 +1,9 @@
 //! Entity tags and preconditions (RFC 9110, sections 8.8.3 and 13.1).
 //!
-//! What has a version is tagged with it, anything else with a digest of its JSON. A product's stock
-//! moves without a new version: its tag is the version and a digest of the stock, of which only the
-//! version is a condition, or nobody could change the price of what sells. It is the same with an endpoint's
-//! `failing_since`.
+//! The tag of a resource with a version is that version; the tag of any other resource is a digest of its
+//! JSON. A product's stock changes without a new version: its tag is the version and a digest of the stock.
+//! Only the version counts in `If-Match`; otherwise every sale would make a price change fail. An endpoint's
+//! `failing_since` is treated in the same way.
 //!
 //! The gateway and the worker compute the same tags: a client takes a tag from a gateway's response, and the
 //! worker evaluates the precondition.
@@ -19,10 +19,10 @@ use sha2::{Digest, Sha256};
 
 use crate::outcome::{Code, Failure, Json};
 
-/// Maximum number of tags in a condition.
+/// Maximum number of tags in a header.
 const MAX_TAGS: usize = 20;
-/// Maximum length of a condition in characters.
-const MAX_LENGTH: usize = 1_000;
+/// Maximum length of a header value in bytes.
+const MAX_HEADER_BYTES: usize = 1_000;
 /// Number of digest bytes in a tag.
 const DIGEST_BYTES: usize = 12;
 
@@ -44,8 +44,8 @@ pub fn of(value: &Json) -> String {
     of_parts(version, stock.or(failing_since), value)
 }
 
-/// The tag of `value`, of which it is known already what counts its changes, and what changes
-/// without being counted.
+/// The entity tag of `value` from its `version` and its `uncounted` member, which changes without a new
+/// version.
 pub fn of_parts(version: Option<u64>, uncounted: Option<&RawValue>, value: &Json) -> String {
     match (version, uncounted) {
         (Some(version), None) => format!("\"{version}\""),
@@ -66,7 +66,7 @@ fn digest(text: &str) -> String {
         })
 }
 
-/// The part of a tag that conditions compare: without the digest of the stock.
+/// The part of a tag that `If-Match` compares: without the digest of the stock.
 fn condition(opaque: &str) -> &str {
     opaque
         .split_once('-')
@@ -76,14 +76,14 @@ fn condition(opaque: &str) -> &str {
 /// An entity tag: `"3"`, or weak `W/"3"` (RFC 9110, section 8.8.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntityTag {
-    /// Whether it begins with `W/`.
+    /// Whether the tag begins with `W/`.
     pub is_weak: bool,
     /// The text between the quotation marks.
     pub opaque: String,
 }
 
 impl EntityTag {
-    /// Strong comparison: weak tags equal none.
+    /// Strong comparison: a weak tag equals no tag.
     fn equals_strongly(&self, opaque: &str) -> bool {
         !self.is_weak && condition(&self.opaque) == condition(opaque)
     }
@@ -96,11 +96,11 @@ impl fmt::Display for EntityTag {
     }
 }
 
-/// A list of entity tags as `If-Match` and `If-None-Match` have it: `*`, or tags separated by commas.
-/// A tag may contain commas; empty list elements count for nothing (RFC 9110, section 5.6.1).
+/// The value of `If-Match` or `If-None-Match`: `*`, or entity tags separated by commas. A tag may contain
+/// commas; empty list elements are ignored (RFC 9110, section 5.6.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TagList {
-    /// `*`
+    /// `*`: any tag.
     Any,
     /// At least one tag.
     Tags(Vec<EntityTag>),
@@ -111,8 +111,8 @@ impl FromStr for TagList {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const SPACE: [char; 2] = [' ', '\t'];
-        if text.len() > MAX_LENGTH {
-            return Err(format!("must have at most {MAX_LENGTH} characters"));
+        if text.len() > MAX_HEADER_BYTES {
+            return Err(format!("must have at most {MAX_HEADER_BYTES} bytes"));
         }
         if text.trim_matches(SPACE) == "*" {
             return Ok(Self::Any);
@@ -154,8 +154,8 @@ impl FromStr for TagList {
 }
 
 impl TagList {
-    /// Whether the list has `tag`, which is written with its quotation marks. Comparison is weak, as
-    /// `If-None-Match` asks for (RFC 9110, section 13.1.2).
+    /// Whether the list contains `tag`, given with its quotation marks, by weak comparison, as required for
+    /// `If-None-Match` (RFC 9110, section 13.1.2).
     pub fn has_weakly(&self, tag: &str) -> bool {
         let tag = tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"');
         match self {
@@ -165,15 +165,15 @@ impl TagList {
     }
 }
 
-/// The condition of `If-Match`: the thing still has the version that the client knows.
+/// The precondition `If-Match`: the resource still has the version that the client knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IfMatch(TagList);
 
 impl IfMatch {
-    /// Refuses to change what has another tag. `tag` is written with its quotation marks.
+    /// Checks the precondition for a resource with `tag`, given with its quotation marks.
     ///
     /// # Errors
-    /// `VERSION_MISMATCH`.
+    /// `VERSION_MISMATCH` when the resource has another tag.
     pub fn check(&self, tag: &str) -> Result<(), Failure> {
         match &self.0 {
             TagList::Any => Ok(()),
@@ -186,22 +186,26 @@ impl IfMatch {
             }
             TagList::Tags(_) => Err(Failure::new(
                 Code::VersionMismatch,
-                format!("it has changed: its ETag is {tag}, not {self}; nothing was done"),
+                format!(
+                    "the resource has changed: its ETag is {tag}, If-Match has {self}; nothing was done"
+                ),
             )),
         }
     }
 
-    /// The same for a resource without an `ETag`, such as a collection: it exists, so `*` is met, and
-    /// no tag is its.
+    /// Checks the precondition for a resource without an `ETag`, such as a collection. It exists, so `*`
+    /// matches, and no tag does.
     ///
     /// # Errors
-    /// `VERSION_MISMATCH`.
+    /// `VERSION_MISMATCH` when the precondition has tags.
     pub fn check_untagged(&self) -> Result<(), Failure> {
         match &self.0 {
             TagList::Any => Ok(()),
             TagList::Tags(_) => Err(Failure::new(
                 Code::VersionMismatch,
-                format!("what this changes has no ETag, so none of {self}; nothing was done"),
+                format!(
+                    "this resource has no ETag, so If-Match {self} can't match: omit the header; nothing was done"
+                ),
             )),
         }
     }

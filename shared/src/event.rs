@@ -1,8 +1,10 @@
-//! Events: stored in the event log, published on `order-events`, and delivered to consumers.
+//! Events: stored in the event log, published on `order-events`, and returned by the event feed.
 //!
-//! [`EventData`] is the closed set of event types. An [`Event`] is its data together with its place in the feed
-//! and in its subject's sequence. [`CloudEvent`] is its form on `order-events` and in feeds ([CloudEvents
-//! 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)).
+//! [`EventData`] is the closed set of event types with their data. An [`Event`] adds the subject, its
+//! sequence, the time and the origin; this is the stored form. [`CloudEvent`] is the form on `order-events`,
+//! in the feed and in webhooks ([CloudEvents
+//! 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md)). `request` has the requests for
+//! the feed.
 
 mod fact;
 mod request;
@@ -24,16 +26,16 @@ use crate::{
 /// An event as stored in the event log and outbox.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Event {
-    /// UUIDv7.
+    /// UUIDv7: unique and sortable by time.
     pub id: EventId,
-    /// Id of the order, or SKU of the product.
+    /// Id of the order or webhook endpoint, or SKU of the product.
     pub subject: String,
     /// Number of the event within its subject, from 1.
     pub sequence: u64,
-    /// Time of the decision.
+    /// Time of the change.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
-    /// Storefront of the order; products have none.
+    /// Storefront of the order; `null` for products.
     pub storefront: Option<Storefront>,
     /// Origin of the change.
     #[serde(flatten)]
@@ -44,7 +46,7 @@ pub struct Event {
     pub fact: EventData,
 }
 
-/// An event's `type` and `data`; docs/asyncapi.json describes each type.
+/// OpenAPI schema of [`EventData`]: `type` and `data`. docs/asyncapi.json describes each type.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "it is only described")]
 struct EventPayload {
@@ -56,10 +58,11 @@ struct EventPayload {
     data: Json,
 }
 
-/// Origin of a change; carried on every hop and stored with every event.
+/// Origin of a change; passed on with every request and step, and stored with every event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Origin {
-    /// Actor: name of a credential, `shipper`, or `worker` for the workflow itself.
+    /// Actor: the name of a credential, `shipper` for the carrier's webhook, or `worker` for the workflow
+    /// itself.
     pub actor: String,
     /// Purpose: `order.create`, `authorize_payment`…
     pub intent: String,
@@ -68,8 +71,8 @@ pub struct Origin {
     /// Attempt of the step, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// Trace context of the change ([`crate::trace`]). Passed on to steps; not stored with events, which are
-    /// kept longer than traces.
+    /// Trace context of the change ([`crate::trace`]). Passed on to steps, but not stored with events,
+    /// because events are kept longer than traces.
     #[serde(skip)]
     pub traceparent: Option<String>,
 }
@@ -100,7 +103,7 @@ pub struct CloudEvent {
     /// Event type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Id of the order, or SKU of the product.
+    /// Id of the order or webhook endpoint, or SKU of the product.
     pub subject: String,
     /// Time of the event.
     #[schema(value_type = String, format = DateTime)]
@@ -117,9 +120,9 @@ pub struct CloudEvent {
     /// Storefront of the order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Storefront>,
-    /// Actor.
+    /// Actor: see [`Origin::actor`].
     pub actor: String,
-    /// Purpose.
+    /// Purpose of the change: `order.create`, `authorize_payment`…
     pub intent: String,
     /// Id of the HTTP request that caused the event.
     pub requestid: String,

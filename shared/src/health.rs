@@ -1,4 +1,7 @@
-//! Health probe of a running program, for container engines.
+//! Health probe for container engines.
+//!
+//! The subcommand `health` of both programs requests `/readyz` of the program that runs on this machine. Its
+//! exit status tells the container engine whether the program is ready.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -13,8 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// Requests `/readyz` of the program that listens on `address` on this machine.
 ///
 /// # Errors
-/// The response when it is not ready, or the reason why the request failed.
-pub async fn ask(mut address: SocketAddr) -> anyhow::Result<()> {
+/// The response of a program that is not ready, or the reason why the request failed.
+pub async fn check_ready(mut address: SocketAddr) -> anyhow::Result<()> {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
             address.set_ip(Ipv4Addr::LOCALHOST.into());
@@ -28,11 +31,13 @@ pub async fn ask(mut address: SocketAddr) -> anyhow::Result<()> {
         .timeout(TIMEOUT)
         .no_proxy()
         .build()?;
-    let asked = client.get(format!("http://{address}/readyz")).send().await;
-    let answer = asked.with_context(|| format!("nobody answers at {address}"))?;
-    let status = answer.status();
+    let response = client.get(format!("http://{address}/readyz")).send().await;
+    let response = response.with_context(|| {
+        format!("http://{address}/readyz did not respond; is the program running?")
+    })?;
+    let status = response.status();
     if !status.is_success() {
-        bail!("not ready: {}", answer.text().await.unwrap_or_default());
+        bail!("not ready: {}", response.text().await.unwrap_or_default());
     }
     println!("ready");
     Ok(())

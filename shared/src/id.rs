@@ -1,4 +1,8 @@
-//! Identifiers: one type per kind, parsed at the edge.
+//! Identifiers: one type per kind, so that they can't be confused, parsed and validated where requests
+//! arrive.
+//!
+//! UUIDs identify orders, customers, shipments, events, webhook endpoints and deliveries. Names identify
+//! products ([`Sku`]), warehouses and storefronts.
 
 use std::{fmt, str::FromStr};
 
@@ -52,28 +56,28 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// An order, UUIDv7.
+    /// Id of an order, UUIDv7.
     OrderId
 );
 uuid_id!(
-    /// A customer, UUIDv7.
+    /// Id of a customer, UUIDv7.
     CustomerId
 );
 uuid_id!(
-    /// A shipment, UUIDv7.
+    /// Id of a shipment, UUIDv7.
     ShipmentId
 );
 uuid_id!(
-    /// An event, UUIDv7: unique and sortable by time.
+    /// Id of an event, UUIDv7: unique and sortable by time.
     EventId
 );
 
 uuid_id!(
-    /// A webhook endpoint, UUIDv7.
+    /// Id of a webhook endpoint, UUIDv7.
     EndpointId
 );
 uuid_id!(
-    /// A webhook delivery, UUIDv7.
+    /// Id of a webhook delivery, UUIDv7.
     DeliveryId
 );
 
@@ -141,12 +145,12 @@ name_id!(
     64
 );
 name_id!(
-    /// A warehouse, named by its first stock entry.
+    /// Name of a warehouse; a warehouse exists once it has a stock level.
     Warehouse,
     64
 );
 name_id!(
-    /// A storefront. Its credentials see only its own data.
+    /// Name of a storefront. A storefront's credentials see only its own data.
     Storefront,
     64
 );
@@ -157,7 +161,7 @@ impl Default for Storefront {
     }
 }
 
-/// Names are used in URLs, headers and logs and are limited to characters that are safe in all three.
+/// Checks that a name has 1 to `max` characters that are safe in URLs, headers and logs.
 fn check_name(text: &str, max: usize) -> Result<(), String> {
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if text.is_empty() || text.len() > max {
@@ -165,7 +169,7 @@ fn check_name(text: &str, max: usize) -> Result<(), String> {
     }
     // `.` and `..` have a special meaning in paths.
     if !text.chars().all(is_safe) || text.chars().all(|c| c == '.') {
-        return Err("may only contain letters, digits, '.', '_' and '-'".to_owned());
+        return Err("may only contain the letters a-z and A-Z, digits, '.', '_' and '-', and must not consist of dots only".to_owned());
     }
     Ok(())
 }
@@ -175,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_have_one_spelling() {
+    fn ids_are_parsed_in_one_spelling_only() {
         assert!(
             "0192f0c1-2345-7abc-8def-0123456789ab"
                 .parse::<OrderId>()

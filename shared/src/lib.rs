@@ -1,28 +1,32 @@
-//! The protocol between `api-gateway` and `order-worker`. Contains no business rules.
+//! The protocol between `api-gateway` and `order-worker`, and what both programs need to run. Contains no
+//! business rules.
 //!
 //! # Calling the worker
 //!
-//! A Rust program with access to the broker calls the worker as the gateway does: with a [`request::Request`],
-//! parsed from JSON with all errors at once; a [`request::Caller`]; and an [`amqp::rpc_client::RpcClient`],
-//! which returns an [`outcome`]. `UNAVAILABLE` means that the request had no effect. `TIMEOUT` means that it may
-//! have had one: retry with the same idempotency key. `examples/call.rs` is a complete program.
+//! A Rust program with access to the broker calls the worker as the gateway does: with a
+//! [`request::Request`], parsed from JSON with all errors at once; a [`request::Caller`]; and an
+//! [`amqp::rpc_client::RpcClient`], which returns an [`outcome`]. `UNAVAILABLE` means that the request had no
+//! effect. `TIMEOUT` means that it may have had one: retry with the same idempotency key. `examples/call.rs`
+//! is a complete program.
 //!
 //! # Layout
 //!
 //! - [`outcome`]: the result envelope (`SUCCESS`/`FAILURE`) and its error codes.
 //! - [`request`]: every RPC request, one enum variant per pattern, and its caller.
-//! - [`order`], [`product`], [`customer`], [`event`], [`webhook`]: representations and requests.
-//! - [`retry`], [`dead_letter`]: failed steps, with or without further retries.
-//! - [`id`], [`money`]: the value types that these consist of.
+//! - [`order`], [`product`], [`customer`], [`event`], [`webhook`], [`stats`]: representations and requests.
+//! - [`retry`]: failed steps that will be retried. [`dead_letter`]: steps and messages that will not.
+//! - [`id`], [`money`]: value types used by these modules.
 //! - [`body`]: strict JSON parsing that reports every error at once.
-//! - [`page`]: lists and their cursors. [`etag`]: versions and preconditions.
+//! - [`page`]: pagination of lists. [`etag`]: entity tags and preconditions.
 //! - [`amqp`]: the only module that uses lapin: topology, connection, RPC, consumer, publisher.
 //! - [`config`]: environment variables. [`telemetry`]: logs. [`trace`]: traces. [`metrics`]: metrics.
+//! - [`command_line`]: options and subcommands of both programs.
 //! - [`health`]: health probe of a running program.
 //! - [`shutdown`]: one cancellation token from SIGTERM to every task.
 
 pub mod amqp;
 pub mod body;
+pub mod command_line;
 pub mod config;
 pub mod customer;
 pub mod dead_letter;

@@ -1,5 +1,9 @@
-//! Metrics in Prometheus' text format (<https://prometheus.io/docs/instrumenting/exposition_formats/>), named by
-//! its conventions: base units, `_total` for counters.
+//! Metrics recorder and exporter in Prometheus' text format
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
+//!
+//! Names follow the Prometheus conventions: base units, `_total` for counters. The suffix selects the buckets
+//! of a histogram: `_seconds` or `_size`. Each program records its own metrics; docs/OPERATIONS.md lists
+//! them.
 
 use std::time::Duration;
 
@@ -10,35 +14,36 @@ use tokio::time;
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Histogram buckets in seconds.
-const SECONDS: [f64; 14] = [
+const SECONDS_BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 /// Histogram buckets for batch sizes.
-const SIZES: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+const SIZE_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// Interval of the exporter's upkeep.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The process's metrics recorder.
 #[derive(Clone)]
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Installs the recorder.
+    /// Installs the recorder of this process.
     ///
     /// # Errors
     /// When a recorder is installed already.
     pub fn install() -> Result<Self, BuildError> {
         let handle = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
-            .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZES)?
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
+            .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZE_BUCKETS)?
             .install_recorder()?;
         Ok(Self(handle))
     }
 
-    /// Runs the exporter's upkeep until it is dropped, so that unscraped histograms don't grow.
-    pub async fn keep_up(self) {
+    /// Runs the exporter's upkeep periodically until dropped, so that histograms don't grow while nothing
+    /// scrapes them.
+    pub async fn run_upkeep(self) {
         loop {
-            time::sleep(UPKEEP).await;
+            time::sleep(UPKEEP_INTERVAL).await;
             self.0.run_upkeep();
         }
     }

@@ -1,4 +1,8 @@
-//! Money: integer minor units with a currency, and sums that can't overflow silently.
+//! Money: integer amounts in minor units with a currency.
+//!
+//! Sums are checked: amounts in different currencies can't be added, and no sum overflows silently.
+//! [`Currency`] is any three capital letters; requests accept only codes that ISO 4217 lists
+//! ([`Currency::is_listed`]).
 
 use std::{fmt, str::FromStr};
 
@@ -37,14 +41,14 @@ const ISO_4217: &str = "
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// Every currency that ISO lists as one in use, and the one for tests.
+    /// All currencies in use according to ISO 4217, and `XTS`.
     pub fn all() -> impl Iterator<Item = Self> {
         ISO_4217
             .split_whitespace()
             .filter_map(|code| code.parse().ok())
     }
 
-    /// Whether ISO lists it as a currency in use, or for tests.
+    /// Whether ISO 4217 lists the code as a currency in use, or it is `XTS`.
     pub fn is_listed(&self) -> bool {
         ISO_4217
             .split_whitespace()
@@ -113,7 +117,7 @@ impl Money {
     pub fn plus(self, price: Money, quantity: u32) -> Result<Self, String> {
         if self.currency != price.currency {
             return Err(format!(
-                "is priced in {}, the order in {}",
+                "has a price in {}, but the order is in {}",
                 price.currency, self.currency
             ));
         }
@@ -123,7 +127,7 @@ impl Money {
             .and_then(|line| self.amount.checked_add(line))
             .filter(|sum| *sum <= MAX_AMOUNT)
             .map(|amount| Self { amount, ..self })
-            .ok_or_else(|| format!("takes the total above {MAX_AMOUNT} minor units"))
+            .ok_or_else(|| format!("makes the total exceed {MAX_AMOUNT} minor units"))
     }
 }
 

@@ -1,4 +1,7 @@
-//! Orders: the representation that REST and RPC return; `request` has the requests.
+//! Orders: the representation that REST and RPC return, with its payment and shipments.
+//!
+//! `request` has the requests about orders, `import` the bulk import, `accept` the message of an order that
+//! is created asynchronously. The rules for orders are in the worker's domain module.
 
 mod accept;
 mod import;
@@ -42,7 +45,7 @@ use crate::{
 pub struct Order {
     /// UUIDv7.
     pub id: OrderId,
-    /// Order number, counted over all storefronts; for people.
+    /// Order number for people, counted across all storefronts.
     pub number: i64,
     /// Storefront that sold the order.
     pub storefront: Storefront,
@@ -60,12 +63,12 @@ pub struct Order {
     pub total: i64,
     /// Line items; each comes from one warehouse.
     pub items: Vec<LineItem>,
-    /// Units of `items` that will not be shipped: the rest of the order was cancelled after a part had
-    /// left.
+    /// Units of `items` that will not be shipped, because the rest of the order was cancelled after a part
+    /// had been shipped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub cancelled_items: Vec<CancelledItem>,
-    /// Where it goes.
+    /// Shipping address.
     pub shipping_address: Option<Address>,
     /// Payment.
     pub payment: Payment,
@@ -95,11 +98,12 @@ pub struct Order {
     pub deleted_at: Option<Timestamp>,
 }
 
-/// `pending → processing → shipped → delivered`, or `cancelled` from the first two.
+/// Status of an order: `pending → processing → shipped → delivered`; `cancelled` is reached from `pending` or
+/// `processing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
-    /// Stored and its stock reserved; payment or approval is outstanding.
+    /// The order is stored and its stock reserved; payment or approval is outstanding.
     Pending,
     /// Payment authorized; being fulfilled.
     Processing,
@@ -202,14 +206,14 @@ pub struct LineItem {
 /// Units of a product that an order will not ship.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CancelledItem {
-    /// Which product.
+    /// SKU of the product.
     pub sku: Sku,
-    /// How many.
+    /// Number of units.
     #[schema(minimum = 1)]
     pub quantity: u64,
 }
 
-/// Some units of a product in one warehouse: what is reserved, released or shipped.
+/// Units of a product in one warehouse, which are reserved, released or shipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StockItem {
     /// SKU of the product.
@@ -221,8 +225,8 @@ pub struct StockItem {
     pub quantity: NonZeroU32,
 }
 
-/// An address: text by field name. Common fields are `name`, `line1`, `line2`, `city`, `postal_code`, `region`
-/// and `country`; others are stored unchanged.
+/// An address: text by field name. Common fields are `name`, `line1`, `line2`, `city`, `postal_code`,
+/// `region` and `country`; others are stored unchanged.
 pub type Address = BTreeMap<String, String>;
 
 /// The payment of an order.
@@ -245,8 +249,8 @@ pub struct Payment {
     pub next_action: Option<NextAction>,
 }
 
-/// An action that the customer has to complete before the payment can be authorized, usually authentication. The
-/// order waits for it as long as its stock is reserved.
+/// An action that the customer has to complete before the payment can be authorized, usually authentication.
+/// The order waits for it as long as its stock is reserved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct NextAction {
     /// Type of the action at the provider: `use_stripe_sdk`, `redirect_to_url`…
@@ -308,7 +312,7 @@ pub struct Shipment {
 )]
 #[serde(rename_all = "snake_case")]
 pub enum ShipmentStatus {
-    /// The carrier knows of the shipment; it has not been handed over.
+    /// The carrier has been informed of the shipment; it has not been handed over.
     LabelCreated,
     /// Handed to the carrier.
     Shipped,

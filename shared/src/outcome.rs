@@ -1,8 +1,9 @@
-//! The result envelope of every RPC reply.
+//! The result envelope of every RPC reply, and the error codes.
 //!
 //! `{"status":"SUCCESS","value":…}` or
-//! `{"status":"FAILURE","error":{"code":"OUT_OF_STOCK","message":"…","details":{…}}}`. Code works with
-//! [`Result<T, Failure>`](Failure), which is converted to an [`Outcome`] in one place.
+//! `{"status":"FAILURE","error":{"code":"OUT_OF_STOCK","message":"…","details":{…}}}`. Functions return
+//! [`Result<T, Failure>`](Failure); [`crate::amqp::rpc_server`] converts it to an [`Outcome`]. The gateway
+//! maps a [`Failure`] to an HTTP problem with [`Failure::http_status`].
 
 use std::fmt;
 
@@ -33,13 +34,14 @@ pub enum Outcome<T> {
     },
 }
 
-/// The envelope as parsed: in one pass, so that its value is left unparsed.
+/// The envelope for parsing. serde buffers an internally tagged enum, which a [`RawValue`] does not support;
+/// this struct is parsed in one pass.
 #[derive(Deserialize)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
 struct Envelope<T> {
     status: Status,
-    // `null` is a valid value.
-    #[serde(default, deserialize_with = "present")]
+    // `null` is a value, not an absent one.
+    #[serde(default, deserialize_with = "deserialize_present")]
     value: Option<T>,
     #[serde(default)]
     error: Option<Failure>,
@@ -52,7 +54,7 @@ enum Status {
     Failure,
 }
 
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+fn deserialize_present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     value: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
@@ -94,10 +96,13 @@ impl Json {
     /// Serializes `value`.
     ///
     /// # Errors
-    /// `INTERNAL` if it can't be serialized, which does not happen for representations.
+    /// `INTERNAL` if it can't be serialized, which does not happen for the types of this crate.
     pub fn of(value: &impl Serialize) -> Result<Self, Failure> {
         to_raw_value(value).map(Self).map_err(|error| {
-            Failure::new(Code::Internal, format!("a value can't be written: {error}"))
+            Failure::new(
+                Code::Internal,
+                format!("a reply can't be serialized: {error}"),
+            )
         })
     }
 
@@ -142,10 +147,10 @@ impl<T> From<Outcome<T>> for Result<T, Failure> {
     }
 }
 
-/// The reply to an RPC request.
+/// The reply to an RPC request, and whether it was replayed from the idempotency record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RpcReply {
-    /// The result.
+    /// The result of the request.
     pub outcome: Result<Json, Failure>,
     /// Whether the reply was replayed from the idempotency record.
     pub is_replay: bool,
@@ -164,7 +169,7 @@ impl From<Result<Json, Failure>> for RpcReply {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Failure {
-    /// Error code: determines the HTTP status and the caller's options.
+    /// Error code: determines the HTTP status, and whether a retry makes sense.
     pub code: Code,
     /// One sentence for people.
     pub message: String,
@@ -203,15 +208,15 @@ impl Failure {
     /// `INVALID_REQUEST` for a well-formed request that violates rules: all violations, or the first
     /// [`MAX_VIOLATIONS`].
     pub fn violations(violations: &[Violation]) -> Self {
-        let (named, rest) = match violations.split_at_checked(MAX_VIOLATIONS) {
-            Some((named, [_, ..])) => (named, ", of which the first are named"),
-            _ => (violations, ""),
+        let (listed, note) = match violations.split_at_checked(MAX_VIOLATIONS) {
+            Some((listed, [_, ..])) => (listed, format!("; the first {MAX_VIOLATIONS} are listed")),
+            _ => (violations, String::new()),
         };
         let message = match violations {
-            [only] => format!("{}: {}", only.place(), only.detail),
-            many => format!("{} fields are not acceptable{rest}", many.len()),
+            [only] => format!("{}: {}", only.location(), only.detail),
+            many => format!("{} fields are invalid{note}", many.len()),
         };
-        Self::new(Code::InvalidRequest, message).with(json!({ "errors": named }))
+        Self::new(Code::InvalidRequest, message).with(json!({ "errors": listed }))
     }
 
     /// `INVALID_REQUEST` for one field of a well-formed request.
@@ -246,13 +251,13 @@ impl Failure {
     }
 }
 
-/// Maximum number of violations in a failure: two for each line of the largest order.
+/// Maximum number of violations in a failure: two for each line item of the largest order.
 pub const MAX_VIOLATIONS: usize = 1_000;
 
 /// A rule violation: the field's JSON pointer (RFC 6901) and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Violation {
-    /// JSON pointer into the request body, or name of a query parameter.
+    /// JSON pointer into the request body, or the name of a query parameter or header.
     pub pointer: String,
     /// The reason.
     pub detail: String,
@@ -267,7 +272,7 @@ impl Violation {
         }
     }
 
-    fn place(&self) -> &str {
+    fn location(&self) -> &str {
         if self.pointer.is_empty() {
             "the body"
         } else {
@@ -280,9 +285,9 @@ impl Violation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Code {
-    /// Malformed, or well-formed and in violation of a rule.
+    /// The request is malformed, or well-formed but violates a rule.
     InvalidRequest,
-    /// Missing or unknown credential.
+    /// The credential is missing or unknown.
     Unauthenticated,
     /// The payment was declined.
     PaymentDeclined,
@@ -363,12 +368,12 @@ mod tests {
     fn only_the_first_of_very_many_violations_are_listed() {
         for (broken, named, message) in [
             (1, 1, "/0: bad"),
-            (2, 2, "2 fields are not acceptable"),
-            (1_000, 1_000, "1000 fields are not acceptable"),
+            (2, 2, "2 fields are invalid"),
+            (1_000, 1_000, "1000 fields are invalid"),
             (
                 70_000,
                 MAX_VIOLATIONS,
-                "70000 fields are not acceptable, of which the first are named",
+                "70000 fields are invalid; the first 1000 are listed",
             ),
         ] {
             let violations = (0..broken).map(|field| Violation::new(format!("/{field}"), "bad"));
@@ -406,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn code_serializes_as_it_prints() {
+    fn error_code_serializes_as_it_is_displayed() {
         for code in [
             Code::InvalidRequest,
             Code::IdempotencyInProgress,

@@ -1,4 +1,7 @@
-//! Lists: `{data:[…], next_cursor}`, with keyset pagination.
+//! Pages of lists: `{data:[…], next_cursor}`, with keyset pagination.
+//!
+//! The store reads one row more than the limit ([`Rows`]), and [`Page::from_rows`] turns them into a page
+//! with the cursor of the next one.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,24 +13,24 @@ pub const MAX_LIMIT: u32 = 200;
 /// One page of a list or feed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Page<T> {
-    /// The entries.
+    /// Entries of the page.
     pub data: Vec<T>,
-    /// Pass as `cursor` for the next page; `null` on the last one. Pages of large entries may have fewer entries
-    /// than `limit`.
+    /// Pass as `cursor` for the next page; `null` on the last one. Pages of large entries may have fewer
+    /// entries than `limit`.
     pub next_cursor: Option<String>,
 }
 
 /// The rows read for a page.
 #[derive(Debug)]
 pub struct Rows<T> {
-    /// Up to `limit + 1` rows: the extra one tells that there is a next page.
+    /// Up to `limit + 1` rows; the extra row shows that there is a next page.
     pub rows: Vec<T>,
     /// Whether rows were left out because of the page's size in bytes.
     pub is_cut: bool,
 }
 
 impl<T> Rows<T> {
-    /// Applies `read` to each row.
+    /// Converts the rows with `read`.
     ///
     /// # Errors
     /// The first error of `read`.
@@ -55,7 +58,7 @@ impl<T> From<Vec<T>> for Rows<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of the rows read for it.
+    /// Makes a page of at most `limit` rows; `cursor` returns the cursor after a row.
     pub fn from_rows(read: impl Into<Rows<T>>, limit: u32, cursor: impl Fn(&T) -> String) -> Self {
         let Rows { mut rows, is_cut } = read.into();
         let limit = limit as usize;

@@ -1,4 +1,7 @@
-//! Products and stock: representations and requests.
+//! Products and stock levels: representations and requests.
+//!
+//! Products are shared by all storefronts. Stock is kept per product and warehouse: units on hand, of which
+//! some are reserved for orders.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -112,7 +115,8 @@ impl NewProduct {
     }
 }
 
-/// `product.update`: a JSON Merge Patch (RFC 7396). What is given changes, `null` removes, the rest stays.
+/// `product.update`: a JSON Merge Patch (RFC 7396). Given values are changed, `null` removes a value, absent
+/// values stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"price": 2499}))]
@@ -132,11 +136,12 @@ pub struct UpdateProduct {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, value_type = Currency)]
     pub currency: Option<Currency>,
-    /// New photos; `null` removes all.
+    /// URLs of images; `null` removes all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::image_urls, required = false)]
     pub image_urls: Option<Vec<String>>,
-    /// Tell `stock.low` when no more than this many units are available, in all warehouses; `null`: never.
+    /// Threshold of available units, over all warehouses, at which the event `stock.low` is emitted; `null`:
+    /// never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000_000_000)]
     pub low_stock_at: Option<Option<i64>>,
@@ -145,11 +150,11 @@ pub struct UpdateProduct {
 impl UpdateProduct {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let sku = fields.required("sku", body::parsed);
-        let name = fields.replace("name", name);
-        let price = fields.replace("price", price);
-        let currency = fields.replace("currency", currency);
-        let image_urls = fields.change("image_urls", image_urls);
-        let low_stock_at = fields.change("low_stock_at", body::integer(0..=MAX_ON_HAND));
+        let name = fields.patch("name", name);
+        let price = fields.patch("price", price);
+        let currency = fields.patch("currency", currency);
+        let image_urls = fields.patch_nullable("image_urls", image_urls);
+        let low_stock_at = fields.patch_nullable("low_stock_at", body::integer(0..=MAX_ON_HAND));
         Some(Self {
             sku: sku?,
             name,
@@ -161,7 +166,7 @@ impl UpdateProduct {
     }
 }
 
-/// `product.get`, `product.delete`: a product's SKU.
+/// `product.get`, `product.delete`: the SKU of a product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ProductRef {
     /// SKU of the product.
@@ -182,7 +187,7 @@ pub struct ListProducts {
     pub include_deleted: bool,
     /// Maximum number of entries.
     pub limit: u32,
-    /// [Behind](cursor_behind) the sku that the last page ended with.
+    /// Cursor of the previous page; see [`cursor_after`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
 }
@@ -236,7 +241,8 @@ impl SetStock {
     }
 }
 
-/// `stock.adjust`: changes a stock level by a difference: found, damaged, stolen, received.
+/// `stock.adjust`: changes a stock level by a difference, for units that were received, found, damaged or
+/// stolen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"delta": -2, "reason": "broken"}))]
@@ -275,21 +281,21 @@ impl AdjustStock {
     }
 }
 
-/// `stock.remove`: a product has no place in a warehouse any more, or never had.
+/// `stock.remove`: removes the stock level of a product in a warehouse.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"move_to": "berlin"}))]
 pub struct RemoveStock {
-    /// Of which product.
+    /// SKU of the product.
     #[schema(ignore)]
     pub sku: Sku,
-    /// Which warehouse.
+    /// Warehouse.
     #[schema(ignore)]
     pub warehouse: Warehouse,
-    /// Warehouse that its units are moved to; absent: it must have none.
+    /// Warehouse to which the units are moved; absent: the stock level must be zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub move_to: Option<Warehouse>,
-    /// Why, in the caller's words; kept in the event.
+    /// Free-text reason, kept in the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 200)]
     pub reason: Option<String>,
@@ -302,7 +308,7 @@ impl RemoveStock {
         let move_to = fields.optional("move_to", body::parsed);
         let reason = fields.optional("reason", body::text(1..=200));
         if move_to.is_some() && move_to == warehouse {
-            fields.report("move_to", "is the warehouse itself");
+            fields.report("move_to", "must be another warehouse");
         }
         Some(Self {
             sku: sku?,
@@ -313,18 +319,19 @@ impl RemoveStock {
     }
 }
 
-/// The cursor behind `sku` in a list of products: not every word is one.
-pub fn cursor_behind(sku: &Sku) -> String {
+/// The cursor after `sku` in a list of products. Its last character distinguishes it from a SKU, so that
+/// other text is refused as a cursor.
+pub fn cursor_after(sku: &Sku) -> String {
     format!("{sku}{CURSOR_END}")
 }
 
-/// The sku that a cursor of a list of products is behind.
-pub fn sku_before(cursor: &str) -> &str {
+/// The SKU of a cursor in a list of products; the next page starts after it.
+pub fn sku_of_cursor(cursor: &str) -> &str {
     cursor.strip_suffix(CURSOR_END).unwrap_or(cursor)
 }
 
-/// Ends a cursor: in no sku, and before every character of one, so that a worker that takes the cursor for a
-/// sku finds the same place.
+/// Last character of a cursor. No SKU contains it, and it sorts before every character of a SKU, so that a
+/// worker of an earlier version, which compares the cursor as a SKU, continues at the same position.
 const CURSOR_END: char = '!';
 
 fn product_cursor(value: Value) -> Result<String, String> {
@@ -332,7 +339,9 @@ fn product_cursor(value: Value) -> Result<String, String> {
     let sku = cursor.strip_suffix(CURSOR_END).map(str::parse::<Sku>);
     match sku {
         Some(Ok(_)) => Ok(cursor),
-        Some(Err(_)) | None => Err("is not a cursor of this list".to_owned()),
+        Some(Err(_)) | None => {
+            Err("is not a cursor of this list; pass next_cursor of the previous page".to_owned())
+        }
     }
 }
 
@@ -346,7 +355,7 @@ fn currency(value: Value) -> Result<Currency, String> {
     if currency.is_listed() {
         Ok(currency)
     } else {
-        Err(format!("{currency} is not an ISO 4217 code"))
+        Err(format!("{currency} is not an ISO 4217 currency code"))
     }
 }
 
@@ -364,10 +373,12 @@ fn image_urls(value: Value) -> Result<Vec<String>, String> {
     urls.into_iter()
         .map(|url| {
             let url = body::text(1..=2000)(url).map_err(|error| format!("each entry {error}"))?;
-            // Only what a browser loads as a picture: `javascript:` and `data:` have no business here.
+            // Browsers load these URLs as images: `javascript:` and `data:` URLs are refused.
             match web_url(&url) {
                 Ok(_) => Ok(url),
-                Err(why) => Err(format!("each entry must be an http(s) URL; {url} {why}")),
+                Err(why) => Err(format!(
+                    "each entry must be an http or https URL; {url} {why}"
+                )),
             }
         })
         .collect()

@@ -1,8 +1,8 @@
-//! Every RPC request, one enum variant per pattern, and its caller.
+//! Every RPC request, one enum variant per pattern, and the caller of a request.
 //!
-//! On the wire a request is its pattern (the AMQP property `type`) and a JSON object: the body of the REST call,
-//! with path and query parameters as fields. Gateway and worker parse it with the same code, so AMQP clients and
-//! REST clients are subject to the same rules.
+//! In a message, a request is its pattern (the AMQP property `type`) and a JSON object: the body of the REST
+//! call, with path and query parameters as fields. Gateway and worker parse it with the same code
+//! ([`crate::body`]), so the same rules apply to AMQP clients and REST clients.
 
 use std::str::FromStr;
 
@@ -62,7 +62,7 @@ macro_rules! requests {
                 match self {
                     $(Self::$variant(payload) => to_raw_value(payload),)+
                 }
-                .map_err(|error| Failure::new(Code::Internal, format!("request can't be written: {error}")))
+                .map_err(|error| Failure::new(Code::Internal, format!("the request can't be serialized: {error}")))
             }
 
             /// Parses the request of `pattern` from `body`.
@@ -74,7 +74,7 @@ macro_rules! requests {
                     $($pattern => body::read(body, <$payload>::read).map(Self::$variant),)+
                     unknown => Err(Failure::new(
                         Code::InvalidRequest,
-                        format!("unknown pattern {unknown:?}; known are {}", Self::PATTERNS.join(", ")),
+                        format!("unknown pattern {unknown:?}: must be one of {}", Self::PATTERNS.join(", ")),
                     )),
                 }
             }
@@ -91,9 +91,9 @@ requests! {
     "order.list" => ListOrders(ListOrders),
     /// Cancels an order that has not been shipped.
     "order.cancel" => CancelOrder(CancelOrder),
-    /// Cancels what has not left of an order of which something has.
+    /// Cancels the unshipped items of a partially shipped order.
     "order.cancel_remaining" => CancelRemaining(CancelRemaining),
-    /// Soft-deletes an order, cancelling it first where needed.
+    /// Soft-deletes an order, cancelling it first if necessary.
     "order.delete" => DeleteOrder(OrderRef),
     /// Undoes a soft deletion.
     "order.restore" => RestoreOrder(OrderRef),
@@ -109,13 +109,13 @@ requests! {
     "order.refund" => RefundOrder(RefundOrder),
     /// Lists the events of an order, oldest first.
     "order.history" => OrderHistory(OrderHistory),
-    /// Records that goods were handed to a carrier.
+    /// Records that items were handed to a carrier.
     "shipment.create" => CreateShipment(CreateShipment),
     /// Updates a shipment.
     "shipment.update" => UpdateShipment(UpdateShipment),
-    /// Withdraws a shipment that is still here.
+    /// Cancels a shipment that has not been handed to the carrier.
     "shipment.cancel" => CancelShipment(CancelShipment),
-    /// The payment provider says that something happened.
+    /// Notifies the worker that a payment changed at the provider.
     "payment.notify" => NotifyPayment(NotifyPayment),
     /// Creates a product.
     "product.create" => CreateProduct(NewProduct),
@@ -131,9 +131,9 @@ requests! {
     "stock.set" => SetStock(SetStock),
     /// Adjusts the stock level of a warehouse.
     "stock.adjust" => AdjustStock(AdjustStock),
-    /// Removes a product from a warehouse where nothing of it is left.
+    /// Removes a product from a warehouse that holds no units of it.
     "stock.remove" => RemoveStock(RemoveStock),
-    /// A new customer.
+    /// Creates a customer.
     "customer.create" => CreateCustomer(NewCustomer),
     /// Returns a customer.
     "customer.get" => GetCustomer(CustomerRef),
@@ -151,13 +151,13 @@ requests! {
     "dead_letter.redrive" => RedriveDeadLetter(DeadLetterRef),
     /// Discards a dead letter.
     "dead_letter.discard" => DiscardDeadLetter(DeadLetterRef),
-    /// Redrives all dead letters.
+    /// Redrives all dead steps.
     "dead_letter.redrive_all" => RedriveDeadSteps(RedriveAll),
-    /// Lists steps that failed and will be retried, oldest orders first.
+    /// Lists steps that failed and will be retried, those of the oldest orders first.
     "retry.list" => ListRetries(ListRetries),
-    /// Retries one of them now.
+    /// Retries a failed step now.
     "retry.redrive" => RedriveRetry(RetryRef),
-    /// Retries all of them now.
+    /// Retries all failed steps now.
     "retry.redrive_all" => RedriveRetries(RedriveAll),
     /// Returns statistics.
     "stats.get" => GetStats(GetStats),
@@ -180,15 +180,15 @@ requests! {
     /// Sends a delivery again.
     "webhook_endpoint.redeliver" => Redeliver(Redeliver),
     /// Deletes all orders, if `DEMO` is enabled.
-    "demo.reset" => Reset(Nothing),
+    "demo.reset" => Reset(EmptyBody),
     /// Returns the stored rows of an order, if `DEBUG_API` is enabled.
     "debug.order" => DebugOrder(OrderRef),
     /// Returns the number of rows per table, if `DEBUG_API` is enabled.
-    "debug.tables" => DebugTables(Nothing),
+    "debug.tables" => DebugTables(EmptyBody),
 }
 
 impl Request {
-    /// Whether the request only reads.
+    /// Whether the request only reads data.
     pub fn is_read(&self) -> bool {
         match self {
             Self::GetOrder(_)
@@ -247,8 +247,8 @@ impl Request {
 }
 
 impl Request {
-    /// Whether the request requires an operator or admin. Checked by the gateway, and again by the worker, which
-    /// can also be reached through the broker.
+    /// Whether the request requires an operator or admin. Checked by the gateway, and again by the worker,
+    /// which can also be reached through the broker.
     pub fn is_for_operators(&self) -> bool {
         match self {
             Self::RestoreOrder(_)
@@ -314,22 +314,22 @@ impl Request {
 
 /// An empty body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Nothing {}
+pub struct EmptyBody {}
 
-impl Nothing {
+impl EmptyBody {
     #[expect(clippy::unnecessary_wraps, reason = "the shape of every reader")]
     pub(crate) fn read(_: &mut body::Fields<'_>) -> Option<Self> {
         Some(Self {})
     }
 }
 
-/// The caller of a request; carried in AMQP headers.
+/// The caller of a request; passed on in AMQP headers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     /// Role of the credential.
     pub role: Role,
-    /// The storefront that a `storefront` credential belongs to; for other roles, the default owner of created
-    /// resources.
+    /// The storefront that a `storefront` credential belongs to; for other roles, the default owner of
+    /// created resources.
     pub storefront: Storefront,
     /// Name of the credential.
     pub actor: String,
@@ -360,7 +360,7 @@ impl Caller {
             Role::Operator | Role::Admin => Ok(()),
             Role::Storefront => Err(Failure::new(
                 Code::Forbidden,
-                "only an operator may do this",
+                "this request requires the role operator or admin",
             )),
         }
     }
@@ -372,23 +372,24 @@ impl Caller {
     pub fn require_admin(&self) -> Result<(), Failure> {
         match self.role {
             Role::Admin => Ok(()),
-            Role::Operator | Role::Storefront => {
-                Err(Failure::new(Code::Forbidden, "only an admin may do this"))
-            }
+            Role::Operator | Role::Storefront => Err(Failure::new(
+                Code::Forbidden,
+                "this request requires the role admin",
+            )),
         }
     }
 
-    /// The storefront that a new resource belongs to: the caller's, or the one that an operator names.
+    /// The storefront that a new resource belongs to: the `named` one, or by default the caller's.
     ///
     /// # Errors
-    /// `FORBIDDEN` when a storefront names another.
+    /// `FORBIDDEN` when a storefront's credential names another storefront.
     pub fn owner(&self, named: Option<&Storefront>) -> Result<Storefront, Failure> {
         match named {
             None => Ok(self.storefront.clone()),
             Some(named) if self.may_see(named) => Ok(named.clone()),
             Some(named) => Err(Failure::new(
                 Code::Forbidden,
-                format!("this credential does not act for storefront {named}"),
+                format!("this credential has no access to storefront {named}"),
             )),
         }
     }

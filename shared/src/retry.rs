@@ -1,4 +1,7 @@
 //! Steps that failed and will be retried: representation and requests.
+//!
+//! Operators can list them and retry them at once. Steps that will not be retried are in
+//! [`crate::dead_letter`].
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -35,7 +38,7 @@ pub struct RetriedStep {
     pub request_id: String,
 }
 
-/// `retry.list`: steps that will be retried, oldest orders first.
+/// `retry.list`: steps that will be retried, those of the oldest orders first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListRetries {
     /// Maximum number of entries.
@@ -54,7 +57,7 @@ impl ListRetries {
     }
 }
 
-/// `retry.redrive`.
+/// `retry.redrive`: the id of a step to retry now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RetryRef {
     /// Id of the step.
@@ -87,7 +90,7 @@ pub struct RedriveAll {
 
 impl RedriveAll {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let all = fields.required("all", body::meant);
+        let all = fields.required("all", body::must_be_true);
         let step = fields.optional("step", body::text(1..=100));
         let cursor = cursor(fields);
         Some(Self {
@@ -98,7 +101,7 @@ impl RedriveAll {
     }
 }
 
-/// Result of redriving all.
+/// Result of `retry.redrive_all` and `dead_letter.redrive_all`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RedrivenAll {
     /// Number of redriven steps.

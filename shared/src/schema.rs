@@ -1,4 +1,6 @@
-//! OpenAPI schemas of fields whose Rust types don't describe them.
+//! OpenAPI schemas of fields whose constraints can't be derived from their Rust types.
+//!
+//! The limits must agree with those of the parsing code, such as [`crate::order`] and [`crate::webhook`].
 
 use serde_json::json;
 use utoipa::openapi::{
@@ -17,6 +19,7 @@ fn text(min: usize, max: usize) -> ObjectBuilder {
         .pattern(Some(PRINTABLE))
 }
 
+/// Allows `null` in addition to `kind`.
 fn or_null(builder: ObjectBuilder, kind: Type) -> ObjectBuilder {
     builder.schema_type(SchemaType::from_iter([kind, Type::Null]))
 }
@@ -39,21 +42,21 @@ pub(crate) fn address() -> Object {
 pub(crate) fn metadata() -> Object {
     or_null(ObjectBuilder::new(), Type::Object)
         .description(Some(
-            "The caller's own data: at most 16 KiB and 32 levels of nesting, without NUL \
-             characters; numbers that a 64-bit integer or float keeps exactly.",
+            "Metadata set by the client: at most 16 KiB as JSON and 32 levels of nesting, without NUL \
+             characters. Numbers must fit exactly in a 64-bit integer or float.",
         ))
         .examples([json!({"cart": "42"})])
         .build()
 }
 
 /// Schema of an image URL.
-fn picture() -> ObjectBuilder {
+fn image_url() -> ObjectBuilder {
     text(8, 2000).pattern(Some(r"^https?://[^\u0000-\u001f\u007f-\u009f]*$"))
 }
 
 /// Schema of image URLs.
 pub(crate) fn image_urls() -> Array {
-    let items = RefOr::T(Schema::Object(picture().build()));
+    let items = RefOr::T(Schema::Object(image_url().build()));
     ArrayBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
         .examples([json!(["https://example.com/shirt.jpg"])])
@@ -78,7 +81,7 @@ pub(crate) fn event_types() -> Array {
         .build()
 }
 
-/// Where webhooks go.
+/// Schema of a URL.
 pub(crate) fn url() -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)

@@ -1,9 +1,12 @@
-//! Graceful shutdown: one token from SIGTERM (or Ctrl-C) to every task.
+//! Graceful shutdown.
+//!
+//! SIGTERM or SIGINT (Ctrl-C) cancels one token that every task of the process watches. Each task then
+//! finishes its current work and ends.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled when the process is asked to stop.
+/// Returns a token that is cancelled by SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When the signal handlers can't be installed.
@@ -17,7 +20,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("asked to stop: finishing what is in hand");
+        tracing::info!("shutdown requested; finishing requests and steps in progress");
         stopping.cancel();
     });
     Ok(token)

@@ -1,4 +1,7 @@
 //! Statistics: orders by status, revenue by day, and the state of the system.
+//!
+//! Representation and request; the worker computes them from the event feed. Operators also get the state of
+//! the system ([`SystemStats`]).
 
 use std::collections::BTreeMap;
 
@@ -12,9 +15,9 @@ use crate::{
     money::Currency,
 };
 
-/// Default number of days.
+/// Default number of days in the series.
 pub const DEFAULT_DAYS: u32 = 30;
-/// Maximum number of days.
+/// Maximum number of days in the series.
 pub const MAX_DAYS: u32 = 366;
 
 /// `stats.get`.
@@ -119,7 +122,7 @@ pub struct SystemStats {
     pub queues: BTreeMap<String, Option<u32>>,
     /// Number of due steps.
     pub due_steps: i64,
-    /// Time at which the oldest of them became due.
+    /// Time at which the oldest due step became due; `null` if none is due.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub oldest_due_at: Option<Timestamp>,
     /// Number of dead letters.
@@ -133,7 +136,7 @@ pub struct SystemStats {
     /// Result of the last synchronization with the external warehouse.
     #[schema(value_type = Option<Object>)]
     pub warehouse: Option<Value>,
-    /// Result of the last import from the other system.
+    /// Result of the last import of orders from another system.
     #[schema(value_type = Option<Object>)]
     pub import: Option<Value>,
 }
@@ -141,14 +144,14 @@ pub struct SystemStats {
 /// Recent durations of a kind of step.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StepStats {
-    /// Number of completed steps since the worker started.
+    /// Number of steps completed since the worker started.
     pub done: u64,
-    /// Number of failed attempts.
+    /// Number of failed attempts since the worker started.
     pub failed: u64,
     /// Median time from due to completed, in milliseconds.
     pub p50_ms: u64,
-    /// 90th percentile in milliseconds.
+    /// 90th percentile of that time, in milliseconds.
     pub p90_ms: u64,
-    /// 99th percentile in milliseconds.
+    /// 99th percentile of that time, in milliseconds.
     pub p99_ms: u64,
 }

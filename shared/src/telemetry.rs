@@ -1,15 +1,18 @@
-//! Logs to standard output: one line per event, as text or JSON.
+//! Logging to standard output: one line per event, as text or JSON.
+//!
+//! `RUST_LOG` selects the events, `LOG_FORMAT` the format. Traces are in [`crate::trace`], metrics in
+//! [`crate::metrics`].
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Env;
 
-/// What is logged when `RUST_LOG` says nothing: our own story, and others' warnings.
+/// The log filter when `RUST_LOG` is not set: information of this system, and warnings of sqlx and hyper.
 const DEFAULT_FILTER: &str = "info,sqlx=warn,hyper=warn";
-/// lapin logs an error for every channel that waits when a connection is lost; the loss is logged once by
-/// [`crate::amqp::connection`]. Shown only if `RUST_LOG` names lapin.
-const LAPIN: &str = "lapin";
+/// The log target of lapin, which is off unless `RUST_LOG` names it: lapin logs an error for every open
+/// channel when a connection is lost, and [`crate::amqp::connection`] already logs the loss once.
+const LAPIN_TARGET: &str = "lapin";
 
 /// Initializes logging as configured by `LOG_FORMAT` (`pretty` or `json`) and `RUST_LOG`.
 ///
@@ -43,14 +46,14 @@ fn read(env: &Env) -> anyhow::Result<(EnvFilter, bool)> {
     let filter = env
         .text("RUST_LOG")
         .unwrap_or_else(|| DEFAULT_FILTER.to_owned());
-    let quiet = if filter.contains(LAPIN) {
+    let directives = if filter.contains(LAPIN_TARGET) {
         filter.clone()
     } else {
-        format!("{LAPIN}=off,{filter}")
+        format!("{LAPIN_TARGET}=off,{filter}")
     };
-    let filter = EnvFilter::builder()
-        .parse(&quiet)
-        .with_context(|| format!("RUST_LOG={filter:?} is not a filter"))?;
+    let filter = EnvFilter::builder().parse(&directives).with_context(|| {
+        format!("RUST_LOG={filter:?} is not a log filter such as info or info,shared::amqp=debug")
+    })?;
     let is_json = env.choice("LOG_FORMAT", &[("pretty", false), ("json", true)], "pretty")?;
     Ok((filter, is_json))
 }

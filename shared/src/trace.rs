@@ -1,7 +1,8 @@
-//! Distributed tracing with OpenTelemetry (<https://opentelemetry.io/docs/specs/semconv/>). The trace context is
-//! carried as `traceparent` (<https://www.w3.org/TR/trace-context/>) from HTTP over the broker into the rows of
-//! the steps, so that one trace covers an order from the request to the last step, across processes and
-//! restarts.
+//! Distributed tracing with OpenTelemetry (<https://opentelemetry.io/docs/specs/semconv/>).
+//!
+//! The trace context is passed as `traceparent` (<https://www.w3.org/TR/trace-context/>) from HTTP through
+//! the broker into the rows of the steps, so that one trace covers an order from the request to the last
+//! step, across processes and restarts.
 //!
 //! Spans are recorded only if an exporter is configured ([`start`]); otherwise the trace context is passed on
 //! unchanged at no cost.
@@ -26,21 +27,21 @@ use url::Url;
 
 use crate::config::Env;
 
-/// Endpoint of the OTLP exporter.
+/// Environment variable: endpoint of the OTLP exporter.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-/// Service name of this process.
+/// Environment variable: service name of this process.
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 /// An unsampled trace context.
 const UNSAMPLED: &str = "00-00000000000000000000000000000001-0000000000000001-00";
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
-/// The exporter; flushes remaining spans at [`end`](Tracing::end).
+/// The running exporter, if one is configured; call [`end`](Tracing::end) to flush remaining spans.
 #[must_use]
 pub struct Tracing(Option<SdkTracerProvider>);
 
-/// Starts exporting spans over OTLP (HTTP, protobuf) if `OTEL_EXPORTER_OTLP_ENDPOINT` is set, with `service` as
-/// the default service name. OpenTelemetry's standard `OTEL_*` variables are honoured: headers, sampler,
+/// Starts exporting spans over OTLP (HTTP, protobuf) if `OTEL_EXPORTER_OTLP_ENDPOINT` is set, with `service`
+/// as the default service name. OpenTelemetry's standard `OTEL_*` variables are honoured: headers, sampler,
 /// resource attributes, batches.
 ///
 /// # Errors
@@ -53,7 +54,9 @@ pub fn start(env: &Env, service: &'static str) -> anyhow::Result<Tracing> {
     let exporter = SpanExporter::builder()
         .with_http()
         .build()
-        .with_context(|| format!("{ENDPOINT}={endpoint:?}: can't send traces there"))?;
+        .with_context(|| {
+            format!("{ENDPOINT}={endpoint:?}: can't create a trace exporter for this URL")
+        })?;
     let name = env.text(SERVICE_NAME).unwrap_or_else(|| service.to_owned());
     let resource = Resource::builder().with_service_name(name);
     let provider = SdkTracerProvider::builder()
@@ -80,7 +83,7 @@ pub fn check(env: &Env) -> anyhow::Result<()> {
         .with_context(|| format!("{ENDPOINT}={endpoint:?} is not a URL"))?;
     anyhow::ensure!(
         matches!(url.scheme(), "http" | "https") && url.has_host(),
-        "{ENDPOINT}={endpoint:?}: must be http://… or https://…, such as http://127.0.0.1:4318"
+        "{ENDPOINT}={endpoint:?}: must be an http or https URL with a host, such as http://127.0.0.1:4318"
     );
     Ok(())
 }
@@ -89,44 +92,45 @@ impl Tracing {
     /// Flushes remaining spans, at most for the exporter's timeout.
     pub async fn end(self) {
         let Some(provider) = self.0 else { return };
-        let ended = tokio::task::spawn_blocking(move || provider.shutdown()).await;
-        if let Ok(Err(error)) = ended {
-            tracing::warn!(%error, "the last spans could not be sent");
+        let result = tokio::task::spawn_blocking(move || provider.shutdown()).await;
+        if let Ok(Err(error)) = result {
+            tracing::warn!(%error, "exporting the last spans failed");
         }
     }
 }
 
-/// A span; it ends when this is dropped.
+/// A span, or nothing if tracing is off; ends when dropped.
 #[derive(Debug)]
 pub struct Span(Option<Recorded>);
 
 impl Span {
-    /// Starts a span as a child of `parent`, or of a new trace. `name` and `about` are evaluated only if the
-    /// span is recorded.
+    /// Starts a span as a child of `parent`, or of a new trace. `name` and `attributes` are evaluated only if
+    /// the span is recorded.
     pub fn start<const N: usize>(
         kind: SpanKind,
         parent: Option<&str>,
         name: impl FnOnce() -> String,
-        about: impl FnOnce() -> [(&'static str, Value); N],
+        attributes: impl FnOnce() -> [(&'static str, Value); N],
     ) -> Self {
         let recorded = TRACER.get().map(|tracer| {
-            let above = parent
-                .and_then(read)
+            let parent_context = parent
+                .and_then(span_context_of)
                 .map_or_else(opentelemetry::Context::new, |context| {
                     opentelemetry::Context::new().with_remote_span_context(context)
                 });
             let builder = SpanBuilder::from_name(name())
                 .with_kind(kind)
-                .with_attributes(about().map(|(key, value)| KeyValue::new(key, value)));
-            tracer.build_with_context(builder, &above)
+                .with_attributes(attributes().map(|(key, value)| KeyValue::new(key, value)));
+            tracer.build_with_context(builder, &parent_context)
         });
         Self(recorded)
     }
 
-    /// Sets `traceparent` to this span, for its children; unchanged if the span is not recorded.
+    /// Sets `traceparent` to this span, as the parent of further spans; unchanged if the span is not
+    /// recorded.
     pub fn pass_on(&self, traceparent: &mut Option<String>) {
         if let Some(recorded) = &self.0 {
-            *traceparent = Some(write(recorded.span_context()));
+            *traceparent = Some(format_traceparent(recorded.span_context()));
         }
     }
 
@@ -136,49 +140,54 @@ impl Span {
     }
 
     /// Sets an attribute.
-    pub fn note(&mut self, key: &'static str, value: impl Into<Value>) {
+    pub fn set_attribute(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(recorded) = &mut self.0 {
             recorded.set_attribute(KeyValue::new(key, value));
         }
     }
 
-    /// Marks the span as failed by an error on our side.
-    pub fn fail(&mut self, kind: impl Into<Cow<'static, str>>, why: &dyn Display) {
+    /// Marks the span as failed by an error of this system, with `kind` as its `error.type`.
+    pub fn record_error(&mut self, kind: impl Into<Cow<'static, str>>, error: &dyn Display) {
         if let Some(recorded) = &mut self.0 {
             recorded.set_attribute(KeyValue::new("error.type", kind.into()));
-            recorded.set_status(Status::error(why.to_string()));
+            recorded.set_status(Status::error(error.to_string()));
         }
     }
 }
 
-/// A producer span for message `id` to `queue`; not recorded outside of a trace.
-pub fn sending(queue: &'static str, what: &'static str, id: &str, parent: Option<&str>) -> Span {
+/// A producer span for message `id` to `queue`; not recorded without a parent.
+pub fn producer_span(
+    queue: &'static str,
+    intent: &'static str,
+    id: &str,
+    parent: Option<&str>,
+) -> Span {
     if parent.is_none() {
         return Span(None);
     }
     let name = || format!("send {queue}");
-    let about = || messaging("send", "send", queue, what, &id);
-    Span::start(SpanKind::Producer, parent, name, about)
+    let attributes = || messaging_attributes("send", "send", queue, intent, &id);
+    Span::start(SpanKind::Producer, parent, name, attributes)
 }
 
 /// A consumer span for message `id` from `queue`.
-pub fn processing(
+pub fn consumer_span(
     queue: &'static str,
-    what: &'static str,
+    intent: &'static str,
     id: &dyn Display,
     parent: Option<&str>,
 ) -> Span {
-    let name = || format!("{what} {queue}");
-    let about = || messaging("process", what, queue, what, id);
-    Span::start(SpanKind::Consumer, parent, name, about)
+    let name = || format!("{intent} {queue}");
+    let attributes = || messaging_attributes("process", intent, queue, intent, id);
+    Span::start(SpanKind::Consumer, parent, name, attributes)
 }
 
 /// Attributes as in <https://opentelemetry.io/docs/specs/semconv/messaging/rabbitmq/>.
-fn messaging(
+fn messaging_attributes(
     kind: &'static str,
     name: &'static str,
     queue: &'static str,
-    what: &'static str,
+    intent: &'static str,
     id: &dyn Display,
 ) -> [(&'static str, Value); 7] {
     [
@@ -188,22 +197,22 @@ fn messaging(
         ("messaging.destination.name", queue.into()),
         ("messaging.rabbitmq.destination.routing_key", queue.into()),
         ("messaging.message.id", id.to_string().into()),
-        ("intent", what.into()),
+        ("intent", intent.into()),
     ]
 }
 
-/// A new unsampled trace context, for background work.
+/// A trace context that is not sampled, for background work.
 pub fn unsampled() -> String {
     UNSAMPLED.to_owned()
 }
 
-fn write(context: &SpanContext) -> String {
+fn format_traceparent(context: &SpanContext) -> String {
     let (trace, span) = (context.trace_id(), context.span_id());
     let flags = context.trace_flags() & TraceFlags::SAMPLED;
     format!("00-{trace}-{span}-{flags:02x}")
 }
 
-fn read(traceparent: &str) -> Option<SpanContext> {
+fn span_context_of(traceparent: &str) -> Option<SpanContext> {
     let (trace, span, flags) = parse(traceparent)?;
     Some(SpanContext::new(
         TraceId::from_hex(trace).ok()?,
@@ -231,12 +240,13 @@ pub fn parse(text: &str) -> Option<(&str, &str, &str)> {
                 .all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'))
     };
     let is_zero = |part: &str| part.bytes().all(|byte| byte == b'0');
-    let is_known = is_hex(version, 2)
+    let is_known_version = is_hex(version, 2)
         && version != "ff"
         // Later versions may append fields; version 00 must not.
         && (version != "00" || parts.next().is_none());
-    let is_sane = is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
-    (is_known && is_sane && !is_zero(trace) && !is_zero(span)).then_some((trace, span, flags))
+    let is_well_formed = is_hex(trace, 32) && is_hex(span, 16) && is_hex(flags, 2);
+    (is_known_version && is_well_formed && !is_zero(trace) && !is_zero(span))
+        .then_some((trace, span, flags))
 }
 
 #[cfg(test)]
@@ -246,8 +256,8 @@ mod tests {
     #[test]
     fn traceparent_round_trips() {
         let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(write(&read(sent).unwrap()), sent);
-        assert!(!read(&unsampled()).unwrap().is_sampled());
+        assert_eq!(format_traceparent(&span_context_of(sent).unwrap()), sent);
+        assert!(!span_context_of(&unsampled()).unwrap().is_sampled());
     }
 
     #[test]
@@ -269,7 +279,7 @@ mod tests {
     fn unrecorded_span_passes_the_traceparent_on_unchanged() {
         let sent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
         let mut passed = sent.clone();
-        let span = processing("queue", "what", &"id", passed.as_deref());
+        let span = consumer_span("queue", "order.get", &"id", passed.as_deref());
         span.pass_on(&mut passed);
         assert_eq!(passed, sent);
         assert!(!span.is_recording());

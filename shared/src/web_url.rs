@@ -1,22 +1,25 @@
-//! URLs of the web as callers give them: read as what they say, or refused.
+//! Strict parsing of http and https URLs from callers: image URLs and webhook endpoints.
+//!
+//! A malformed URL that a URL parser would repair into a different one is refused.
 
 use url::{Host, Url};
 
-/// Characters of a host name, and of each of its labels (RFC 1035, section 2.3.4).
-const MAX_HOST: usize = 253;
-const MAX_LABEL: usize = 63;
+/// Maximum length of a host name in characters (RFC 1035, section 2.3.4).
+const MAX_HOST_CHARS: usize = 253;
+/// Maximum length of a label of a host name in characters (RFC 1035, section 2.3.4).
+const MAX_LABEL_CHARS: usize = 63;
 
 /// Reads an `http` or `https` URL.
 ///
-/// Browsers repair what they are given (<https://url.spec.whatwg.org/#special-scheme>): `https:///x` is
-/// read as `https://x/`. Here it is refused: its author meant something else.
+/// The URL standard (<https://url.spec.whatwg.org/#special-scheme>) repairs malformed URLs: `https:///x` is
+/// parsed as `https://x/`. Such a URL is refused here, because its author probably meant another one.
 ///
 /// # Errors
-/// Why it is not one that can be called.
+/// The reason why no request can be sent to the URL.
 pub(crate) fn web_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
     if !matches!(url.scheme(), "https" | "http") {
-        return Err("must begin with https://".to_owned());
+        return Err("must begin with https:// or http://".to_owned());
     }
     let rest = text.get(url.scheme().len()..).unwrap_or_default();
     let is_plain = rest
@@ -30,22 +33,23 @@ pub(crate) fn web_url(text: &str) -> Result<Url, String> {
     }
     match url.host() {
         Some(Host::Domain(name)) if !is_host_name(name) => {
-            Err(format!("{name:?} is not the name of a host"))
+            Err(format!("has an invalid host name: {name:?}"))
         }
         Some(_) => Ok(url),
         None => Err("must have a host".to_owned()),
     }
 }
 
-/// Letters, digits, `-` and `_` in labels apart by dots; one more dot may end it.
+/// Whether `name` consists of labels separated by dots, each of letters, digits, `-` and `_`; a dot may end
+/// it.
 fn is_host_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let is_label = |label: &str| {
-        (1..=MAX_LABEL).contains(&label.len())
+        (1..=MAX_LABEL_CHARS).contains(&label.len())
             && label.chars().all(is_safe)
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    name.len() <= MAX_HOST && name.split('.').all(is_label)
+    name.len() <= MAX_HOST_CHARS && name.split('.').all(is_label)
 }

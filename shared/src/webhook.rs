@@ -1,5 +1,9 @@
-//! Outgoing webhooks: endpoints and deliveries. Signed as specified by Standard Webhooks
-//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
+//! Outgoing webhooks: representations and requests of endpoints and deliveries.
+//!
+//! Each event that matches an endpoint's `event_types` becomes a delivery, which is signed as specified by
+//! Standard Webhooks
+//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>) and retried
+//! until the endpoint answers 2xx. The worker sends them.
 
 use std::{fmt, str::FromStr};
 
@@ -18,9 +22,9 @@ use crate::{
 };
 
 /// Maximum length of a URL in characters.
-const MAX_URL: usize = 2_000;
+const MAX_URL_CHARS: usize = 2_000;
 /// Maximum length of a description in characters.
-const MAX_DESCRIPTION: usize = 500;
+const MAX_DESCRIPTION_CHARS: usize = 500;
 
 /// A webhook endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -132,12 +136,12 @@ pub struct Attempt {
     pub response_code: Option<u16>,
     /// Time until the response, in milliseconds.
     pub latency_ms: u64,
-    /// Error.
+    /// Error, if the attempt failed.
     pub error: Option<String>,
 }
 
-/// A URL that webhooks can be sent to: `https` or `http`, with a host and without credentials. Whether the host
-/// may be called is checked when it is resolved.
+/// A URL that webhooks can be sent to: `https` or `http`, with a host and without credentials. Whether the
+/// host may be called is checked when it is resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(value_type = String)]
 #[serde(try_from = "String", into = "String")]
@@ -154,12 +158,15 @@ impl FromStr for EndpointUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() > MAX_URL {
-            return Err(format!("must have at most {MAX_URL} characters"));
+        if text.len() > MAX_URL_CHARS {
+            return Err(format!("must have at most {MAX_URL_CHARS} characters"));
         }
-        // Other characters would be interpreted differently than they look.
+        // The URL parser would silently encode or remove other characters.
         if !text.chars().all(|c| c.is_ascii_graphic()) {
-            return Err("must have no other characters than a URI has (RFC 3986)".to_owned());
+            return Err(
+                "must consist of the characters of a URI (RFC 3986); percent-encode others"
+                    .to_owned(),
+            );
         }
         let url = web_url(text)?;
         if !url.has_host() || !url.username().is_empty() || url.password().is_some() {
@@ -172,7 +179,7 @@ impl FromStr for EndpointUrl {
     }
 }
 
-/// Stored URLs stay readable, whatever the rules for new ones are.
+/// Parses a stored URL leniently, so that it stays readable when the rules for new URLs change.
 impl TryFrom<String> for EndpointUrl {
     type Error = String;
 
@@ -194,7 +201,7 @@ impl fmt::Display for EndpointUrl {
     }
 }
 
-/// `webhook_endpoint.create`.
+/// `webhook_endpoint.create`: creates a webhook endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"url": "https://example.com/webhooks", "event_types": ["order.*"]}))]
@@ -244,7 +251,8 @@ fn as_maybe_list<S: serde::Serializer>(
 impl NewEndpoint {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let url = fields.required("url", body::parsed);
-        let description = fields.optional("description", body::visible_text(1..=MAX_DESCRIPTION));
+        let description =
+            fields.optional("description", body::visible_text(1..=MAX_DESCRIPTION_CHARS));
         let event_types = fields.optional("event_types", event_types);
         let storefront = fields.optional("storefront", body::parsed);
         Some(Self {
@@ -267,13 +275,13 @@ fn event_types(value: Value) -> Result<EventFilter, String> {
         Ok(filter)
     } else {
         Err(format!(
-            "names no type of event: {}; see the events of docs/asyncapi.json",
+            "contains unknown event types: {}; docs/asyncapi.json lists the event types",
             unknown.join(", ")
         ))
     }
 }
 
-/// `webhook_endpoint.get`, `.delete`.
+/// `webhook_endpoint.get`, `webhook_endpoint.delete`: the id of a webhook endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EndpointRef {
     /// Id of the endpoint.
@@ -287,8 +295,8 @@ impl EndpointRef {
     }
 }
 
-/// `webhook_endpoint.update`: a JSON Merge Patch (RFC 7396). What is given changes, `null` removes, the rest
-/// stays.
+/// `webhook_endpoint.update`: a JSON Merge Patch (RFC 7396). Given values are changed, `null` removes a
+/// value, absent values stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"is_enabled": true}))]
@@ -304,14 +312,14 @@ pub struct UpdateEndpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 500)]
     pub description: Option<Option<String>>,
-    /// Only these types of events; `["*"]` or `null` for all.
+    /// Event types to deliver; `["*"]` or `null`: all.
     #[serde(
         skip_serializing_if = "Option::is_none",
         serialize_with = "as_maybe_list"
     )]
     #[schema(schema_with = schema::event_types, required = false)]
     pub event_types: Option<Option<EventFilter>>,
-    /// Whether it is told of anything.
+    /// Whether events are delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub is_enabled: Option<bool>,
@@ -320,10 +328,11 @@ pub struct UpdateEndpoint {
 impl UpdateEndpoint {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
         let id = fields.required("id", body::parsed);
-        let url = fields.replace("url", body::parsed);
-        let description = fields.change("description", body::visible_text(1..=MAX_DESCRIPTION));
-        let event_types = fields.change("event_types", event_types);
-        let is_enabled = fields.replace("is_enabled", body::boolean);
+        let url = fields.patch("url", body::parsed);
+        let description =
+            fields.patch_nullable("description", body::visible_text(1..=MAX_DESCRIPTION_CHARS));
+        let event_types = fields.patch_nullable("event_types", event_types);
+        let is_enabled = fields.patch("is_enabled", body::boolean);
         Some(Self {
             id: id?,
             url,
@@ -334,7 +343,7 @@ impl UpdateEndpoint {
     }
 }
 
-/// `webhook_endpoint.rotate_secret`.
+/// `webhook_endpoint.rotate_secret`: replaces the signing secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"overlap_seconds": 86400}))]
@@ -342,7 +351,7 @@ pub struct RotateSecret {
     /// Id of the endpoint.
     #[schema(ignore)]
     pub id: EndpointId,
-    /// Time in seconds during which the old secret signs as well.
+    /// Time in seconds during which webhooks are also signed with the old secret.
     #[schema(required = false, nullable = true, maximum = 604_800, default = 86_400)]
     pub overlap_seconds: u32,
 }
@@ -365,7 +374,7 @@ impl RotateSecret {
     }
 }
 
-/// `webhook_endpoint.list`: newest first.
+/// `webhook_endpoint.list`: webhook endpoints, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListEndpoints {
     /// Only endpoints of this storefront.
@@ -392,7 +401,7 @@ impl ListEndpoints {
     }
 }
 
-/// `webhook_endpoint.deliveries`: newest first.
+/// `webhook_endpoint.deliveries`: the deliveries of an endpoint, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListDeliveries {
     /// Id of the endpoint.
@@ -422,7 +431,7 @@ impl ListDeliveries {
     }
 }
 
-/// `webhook_endpoint.redeliver`: sends a delivery again, whatever its status.
+/// `webhook_endpoint.redeliver`: sends a delivery again, regardless of its status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Redeliver {
     /// Id of the endpoint.

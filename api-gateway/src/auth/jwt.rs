@@ -1,13 +1,13 @@
 //! JSON Web Tokens (RFC 7519), verified with a shared secret (`JWT_SECRET`, HS256) or with an identity
 //! provider's published keys (`JWT_JWKS_URL`, RFC 7517).
 //!
-//! Each key is used with one algorithm only, declared by its owner or implied by its type; the token's `alg` has
-//! to match it (RFC 8725, sections 3.1 and 3.2). A token must have an expiry (`exp`), a `role`, and for
-//! storefronts a `storefront`.
+//! Each key is used with one algorithm only, declared in the key set or implied by the key's type. The
+//! token's `alg` must match it (RFC 8725, sections 3.1 and 3.2). A token must have an expiry (`exp`) and a
+//! `role`, and for storefronts a `storefront`.
 //!
-//! Published keys are kept, fetched again every few minutes, and when a token is signed with none of them: its
-//! key is new, or another is published under the same name. If they can't be fetched, the last ones go on
-//! counting.
+//! Published keys are cached. They are fetched again every few minutes, and when no cached key verifies a
+//! token: the provider may have added or replaced a key. If they can't be fetched, the cached keys stay in
+//! use.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -30,61 +30,62 @@ use shared::{
 };
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Identity, ring, unauthenticated};
+use super::{Identity, token_crypto, unauthenticated};
 
 /// Maximum length of a token in bytes.
-const MAX_TOKEN: usize = 8 * 1024;
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// Tolerated clock skew.
 const LEEWAY_SECONDS: u64 = 30;
-/// Interval for refreshing published keys.
-const REFRESH: Duration = Duration::from_mins(5);
-/// Minimum interval between refreshes for unknown keys, since anyone can make up a key id.
-const COOLDOWN: Duration = Duration::from_secs(10);
+/// Interval for fetching published keys again.
+const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
+/// Minimum interval between fetches for unknown keys, since any client can invent a key id.
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 /// Timeout for fetching published keys.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum size of the published keys in bytes.
+/// Maximum size of the key set document in bytes.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
-/// Maximum length of a subject in characters; longer ones are cut.
-const MAX_SUBJECT: usize = 100;
+/// Maximum length of a subject in characters; a longer one is truncated.
+const MAX_SUBJECT_LENGTH: usize = 100;
 
 /// Verifies tokens.
 #[derive(Clone)]
 pub(crate) struct Tokens(Arc<Inner>);
 
 struct Inner {
-    source: Source,
+    source: KeySource,
     audience: Option<String>,
     issuer: Option<String>,
 }
 
-enum Source {
+enum KeySource {
     Secret(DecodingKey),
-    Published(Published),
+    Published(PublishedKeys),
 }
 
-/// Published keys of an identity provider.
-struct Published {
+/// Cached keys of an identity provider.
+struct PublishedKeys {
     url: Url,
     client: Client,
     keys: RwLock<Arc<[PublishedKey]>>,
-    /// When they were last asked for, or that was answered; one asks at a time, for all who wait meanwhile.
-    asked: Mutex<Option<Instant>>,
+    /// Time of the last fetch: its start, then its end. Locked during a fetch, so that requests that need the
+    /// keys share one fetch.
+    last_fetch: Mutex<Option<Instant>>,
 }
 
-/// A key and its algorithm.
+/// A key and the only algorithm it is used with.
 #[derive(Clone)]
-struct Pinned {
+struct VerificationKey {
     key: DecodingKey,
     algorithm: Algorithm,
 }
 
-/// A published key, under its name if it has one.
+/// A published key with its id (`kid`), if it has one.
 struct PublishedKey {
     id: Option<String>,
-    pinned: Pinned,
+    key: VerificationKey,
 }
 
-/// What a token says.
+/// The claims of a token that are used.
 #[derive(Deserialize)]
 struct Claims {
     role: String,
@@ -92,25 +93,25 @@ struct Claims {
     storefront: Option<String>,
     #[serde(default)]
     sub: Option<String>,
-    /// Seconds since 1970, "non-integer values can be represented" (RFC 7519, section 2).
+    /// Expiry in seconds since 1970; "non-integer values can be represented" (RFC 7519, section 2).
     exp: f64,
 }
 
-/// Whether a credential has the form of a token: three parts.
-pub(super) fn looks_like_one(credential: &str) -> bool {
-    credential.len() <= MAX_TOKEN && credential.split('.').count() == 3
+/// Whether a credential has the form of a token: three parts separated by dots.
+pub(super) fn has_token_form(credential: &str) -> bool {
+    credential.len() <= MAX_TOKEN_BYTES && credential.split('.').count() == 3
 }
 
 impl Tokens {
     /// Verifies tokens signed with `secret`.
-    pub(crate) fn by_secret(
+    pub(crate) fn with_secret(
         secret: &str,
         audience: Option<String>,
         issuer: Option<String>,
     ) -> Self {
-        ring::install();
+        token_crypto::install();
         Self(Arc::new(Inner {
-            source: Source::Secret(DecodingKey::from_secret(secret.as_bytes())),
+            source: KeySource::Secret(DecodingKey::from_secret(secret.as_bytes())),
             audience,
             issuer,
         }))
@@ -120,129 +121,141 @@ impl Tokens {
     ///
     /// # Errors
     /// When the HTTP client can't be created.
-    pub(crate) fn by_published_keys(
+    pub(crate) fn with_published_keys(
         url: Url,
         audience: Option<String>,
         issuer: Option<String>,
     ) -> anyhow::Result<Self> {
-        ring::install();
+        token_crypto::install();
         let client = Client::builder()
             .redirect(Policy::limited(3))
             .timeout(FETCH_TIMEOUT)
             .build()?;
         Ok(Self(Arc::new(Inner {
-            source: Source::Published(Published {
+            source: KeySource::Published(PublishedKeys {
                 url,
                 client,
                 keys: RwLock::new(Arc::new([])),
-                asked: Mutex::default(),
+                last_fetch: Mutex::default(),
             }),
             audience,
             issuer,
         })))
     }
 
-    /// Identifies the bearer of a token.
+    /// Verifies a token and returns the identity in its claims.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`; `UNAVAILABLE` when no keys could be fetched yet.
+    /// `UNAUTHENTICATED` when the token is invalid; `UNAVAILABLE` when no keys could be fetched yet.
     pub(super) async fn identify(&self, token: &str) -> Result<Identity, Failure> {
-        // The library knows signing algorithms only, so `none` is refused here.
+        // The library supports no `alg: none`, so this refuses unsigned tokens.
         let header = decode_header(token)
             .map_err(|error| unauthenticated(format!("the token can't be read: {error}")))?;
-        refuse_critical(token)?;
+        refuse_critical_extensions(token)?;
         let claims = match &self.0.source {
-            Source::Secret(key) => {
-                let key = Pinned {
+            KeySource::Secret(key) => {
+                let key = VerificationKey {
                     key: key.clone(),
                     algorithm: Algorithm::HS256,
                 };
                 self.check(token, &header, &key).map_err(Failure::from)?
             }
-            Source::Published(published) => self.check_published(token, &header, published).await?,
+            KeySource::Published(published) => {
+                self.check_published(token, &header, published).await?
+            }
         };
         identity(claims)
     }
 
-    /// The token's claims, if it is signed with one of the published keys.
+    /// Verifies the token with the published keys; fetches them again if none matches.
     async fn check_published(
         &self,
         token: &str,
         header: &Header,
-        published: &Published,
+        published: &PublishedKeys,
     ) -> Result<Claims, Failure> {
-        let is_old = published.is_old();
-        if is_old {
+        let is_stale = published.is_stale();
+        if is_stale {
             published.fetch(false).await;
         }
-        let keys = published.all();
+        let keys = published.current();
         let refusal = match self.check_any(token, header, &keys) {
-            Err(Unchecked::NotByThese(refusal)) => refusal,
-            Err(Unchecked::Invalid(failure)) => return Err(failure),
+            Err(VerificationError::NoMatchingKey(refusal)) => refusal,
+            Err(VerificationError::Invalid(failure)) => return Err(failure),
             Ok(claims) => return Ok(claims),
         };
-        if !is_old {
+        if !is_stale {
             published.fetch(true).await;
         }
-        let now = published.all();
-        if now.is_empty() {
+        let refreshed = published.current();
+        if refreshed.is_empty() {
             return Err(Failure::new(
                 Code::Unavailable,
-                "the keys that tokens are checked with could not be fetched yet",
+                "the keys for verifying tokens could not be fetched from JWT_JWKS_URL yet; try again later",
             ));
         }
-        if Arc::ptr_eq(&keys, &now) {
+        if Arc::ptr_eq(&keys, &refreshed) {
             return Err(refusal);
         }
-        self.check_any(token, header, &now).map_err(Failure::from)
+        self.check_any(token, header, &refreshed)
+            .map_err(Failure::from)
     }
 
-    /// The token's claims, if one of `keys` has signed it: those with its `kid`, or without a `kid` all of its
-    /// algorithm.
+    /// Verifies the token with each candidate of `keys`: the keys with the token's `kid`, or all keys with
+    /// its algorithm if it has no `kid`.
     fn check_any(
         &self,
         token: &str,
         header: &Header,
         keys: &[PublishedKey],
-    ) -> Result<Claims, Unchecked> {
-        let meant = keys.iter().filter(|key| match &header.kid {
+    ) -> Result<Claims, VerificationError> {
+        let candidates = keys.iter().filter(|key| match &header.kid {
             Some(id) => key.id.as_ref() == Some(id),
             None => true,
         });
-        let meant: Vec<_> = meant.map(|key| &key.pinned).collect();
-        let fitting = meant.iter().filter(|key| key.algorithm == header.alg);
+        let candidates: Vec<_> = candidates.map(|key| &key.key).collect();
+        let matching = candidates.iter().filter(|key| key.algorithm == header.alg);
         let mut refusal = None;
-        for key in fitting {
+        for key in matching {
             match self.check(token, header, key) {
-                Err(Unchecked::NotByThese(failure)) => refusal = Some(failure),
+                Err(VerificationError::NoMatchingKey(failure)) => refusal = Some(failure),
                 checked => return checked,
             }
         }
-        let refusal = match (&header.kid, &meant[..], refusal) {
-            (Some(_), [], _) => unauthenticated("the token's key is not known"),
+        let refusal = match (&header.kid, &candidates[..], refusal) {
+            (Some(_), [], _) => {
+                unauthenticated("the token's key id (kid) is not among the published keys")
+            }
             (Some(_), [key, ..], None) => wrong_algorithm(header, key),
             (Some(_), _, Some(refusal)) => refusal,
             (None, [only], None) => wrong_algorithm(header, only),
             (None, [_], Some(refusal)) => refusal,
             (None, several, _) => unauthenticated(format!(
-                "the token names no key (kid is missing), and none of the {} published keys has signed it",
+                "the token has no key id (kid), and none of the {} published keys verifies its signature",
                 several.len()
             )),
         };
-        Err(Unchecked::NotByThese(refusal))
+        Err(VerificationError::NoMatchingKey(refusal))
     }
 
-    fn check(&self, token: &str, header: &Header, key: &Pinned) -> Result<Claims, Unchecked> {
+    fn check(
+        &self,
+        token: &str,
+        header: &Header,
+        key: &VerificationKey,
+    ) -> Result<Claims, VerificationError> {
         if header.alg != key.algorithm {
-            return Err(Unchecked::NotByThese(wrong_algorithm(header, key)));
+            return Err(VerificationError::NoMatchingKey(wrong_algorithm(
+                header, key,
+            )));
         }
         decode::<Claims>(token, &key.key, &self.validation(key.algorithm))
             .map(|decoded| decoded.claims)
             .map_err(|error| {
                 let failure = unauthenticated(format!("the token is not valid: {error}"));
                 match error.kind() {
-                    ErrorKind::InvalidSignature => Unchecked::NotByThese(failure),
-                    _ => Unchecked::Invalid(failure),
+                    ErrorKind::InvalidSignature => VerificationError::NoMatchingKey(failure),
+                    _ => VerificationError::Invalid(failure),
                 }
             })
     }
@@ -268,31 +281,34 @@ impl Tokens {
     }
 }
 
-/// Why a token was not taken.
-enum Unchecked {
-    /// None of the keys has signed it: another may have.
-    NotByThese(Failure),
-    /// It is signed, and not valid.
+/// The reason why a token is refused.
+enum VerificationError {
+    /// No key verifies the signature; a key that is not known yet may.
+    NoMatchingKey(Failure),
+    /// The signature is verified, but the claims are invalid, for example expired.
     Invalid(Failure),
 }
 
-impl From<Unchecked> for Failure {
-    fn from(unchecked: Unchecked) -> Self {
-        match unchecked {
-            Unchecked::NotByThese(failure) | Unchecked::Invalid(failure) => failure,
+impl From<VerificationError> for Failure {
+    fn from(error: VerificationError) -> Self {
+        match error {
+            VerificationError::NoMatchingKey(failure) | VerificationError::Invalid(failure) => {
+                failure
+            }
         }
     }
 }
 
-fn wrong_algorithm(header: &Header, key: &Pinned) -> Failure {
+fn wrong_algorithm(header: &Header, key: &VerificationKey) -> Failure {
     unauthenticated(format!(
-        "the token is signed with {:?}, its key is for {:?}",
+        "the token is signed with {:?}, but its key is for {:?}",
         header.alg, key.algorithm
     ))
 }
 
-/// Refuses a token whose header lists extensions that must be understood: none is (RFC 7515, section 4.1.11).
-fn refuse_critical(token: &str) -> Result<(), Failure> {
+/// Refuses a token whose header lists critical extensions (`crit`): none is supported (RFC 7515, section
+/// 4.1.11).
+fn refuse_critical_extensions(token: &str) -> Result<(), Failure> {
     let header = token.split('.').next().unwrap_or_default();
     let header = BASE64_URL_SAFE_NO_PAD
         .decode(header)
@@ -301,29 +317,37 @@ fn refuse_critical(token: &str) -> Result<(), Failure> {
         .ok_or_else(|| unauthenticated("the token's header can't be read"))?;
     if header.contains_key("crit") {
         return Err(unauthenticated(
-            "the token has crit: no extension is understood",
+            "the token's header has crit: critical extensions are not supported",
         ));
     }
     Ok(())
 }
 
 fn identity(claims: Claims) -> Result<Identity, Failure> {
-    let wrong = |claim: &str, error: String| unauthenticated(format!("claim {claim}: {error}"));
-    let role: Role = claims.role.parse().map_err(|error| wrong("role", error))?;
+    let invalid_claim =
+        |claim: &str, error: String| unauthenticated(format!("claim {claim}: {error}"));
+    let role: Role = claims
+        .role
+        .parse()
+        .map_err(|error| invalid_claim("role", error))?;
     let storefront = match (&claims.storefront, role) {
-        (Some(name), _) => name.parse().map_err(|error| wrong("storefront", error))?,
+        (Some(name), _) => name
+            .parse()
+            .map_err(|error| invalid_claim("storefront", error))?,
         (None, Role::Operator | Role::Admin) => Storefront::default(),
-        (None, Role::Storefront) => return Err(wrong("storefront", "is missing".to_owned())),
+        (None, Role::Storefront) => {
+            return Err(invalid_claim("storefront", "is missing".to_owned()));
+        }
     };
     let subject: String = claims
         .sub
         .unwrap_or_else(|| role.as_str().to_owned())
         .chars()
         .filter(|c| !c.is_control())
-        .take(MAX_SUBJECT)
+        .take(MAX_SUBJECT_LENGTH)
         .collect();
     Ok(Identity {
-        credential: format!("{}@{storefront}/{subject}", role.as_str()).into(),
+        credential_id: format!("{}@{storefront}/{subject}", role.as_str()).into(),
         role,
         storefront,
         actor: subject,
@@ -333,33 +357,35 @@ fn identity(claims: Claims) -> Result<Identity, Failure> {
     })
 }
 
-impl Published {
-    fn all(&self) -> Arc<[PublishedKey]> {
+impl PublishedKeys {
+    fn current(&self) -> Arc<[PublishedKey]> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn is_old(&self) -> bool {
-        // Another request is fetching the keys.
-        let Ok(asked) = self.asked.try_lock() else {
+    fn is_stale(&self) -> bool {
+        // The lock is taken: another request is fetching the keys.
+        let Ok(last_fetch) = self.last_fetch.try_lock() else {
             return false;
         };
-        asked.is_none_or(|asked| asked.elapsed() >= REFRESH)
+        last_fetch.is_none_or(|last_fetch| last_fetch.elapsed() >= REFRESH_INTERVAL)
     }
 
     async fn fetch(&self, is_urgent: bool) {
-        let came = Instant::now();
-        let mut asked = self.asked.lock().await;
-        let pause = match (self.all().is_empty(), is_urgent) {
+        let requested_at = Instant::now();
+        let mut last_fetch = self.last_fetch.lock().await;
+        let min_interval = match (self.current().is_empty(), is_urgent) {
             // With an empty cache, fetch at once.
             (true, _) => Duration::ZERO,
-            (false, true) => COOLDOWN,
-            (false, false) => REFRESH,
+            (false, true) => MIN_REFRESH_INTERVAL,
+            (false, false) => REFRESH_INTERVAL,
         };
-        if asked.is_some_and(|asked| asked >= came || asked.elapsed() < pause) {
+        if last_fetch.is_some_and(|last_fetch| {
+            last_fetch >= requested_at || last_fetch.elapsed() < min_interval
+        }) {
             return;
         }
-        // Recorded before the response arrives, in case this request is dropped meanwhile.
-        *asked = Some(Instant::now());
+        // Set before the fetch, in case this future is dropped during it.
+        *last_fetch = Some(Instant::now());
         match self.try_fetch().await {
             Ok(keys) => {
                 tracing::info!(count = keys.len(), "fetched the keys of JWT_JWKS_URL");
@@ -368,11 +394,11 @@ impl Published {
             Err(error) => {
                 tracing::error!(
                     error = format!("{error:#}"),
-                    "can't fetch the keys of JWT_JWKS_URL"
+                    "can't fetch the keys of JWT_JWKS_URL; keeping the previous keys"
                 );
             }
         }
-        *asked = Some(Instant::now());
+        *last_fetch = Some(Instant::now());
     }
 
     async fn try_fetch(&self) -> anyhow::Result<Vec<PublishedKey>> {
@@ -382,19 +408,23 @@ impl Published {
         while let Some(chunk) = response.chunk().await? {
             anyhow::ensure!(
                 body.len() + chunk.len() <= MAX_KEYS_BYTES,
-                "more than {MAX_KEYS_BYTES} bytes of keys"
+                "the key set has more than {MAX_KEYS_BYTES} bytes"
             );
             body.extend_from_slice(&chunk);
         }
         let published: JwkSet = serde_json::from_slice(&body)?;
-        let keys: Vec<_> = published.keys.iter().filter_map(pinned).collect();
-        anyhow::ensure!(!keys.is_empty(), "none of the keys can be used");
+        let keys: Vec<_> = published.keys.iter().filter_map(published_key).collect();
+        anyhow::ensure!(
+            !keys.is_empty(),
+            "the key set has no key that can verify tokens"
+        );
         Ok(keys)
     }
 }
 
-/// A published key and its name, if tokens can be checked with it. A secret is none.
-fn pinned(jwk: &Jwk) -> Option<PublishedKey> {
+/// The verification key of a JSON Web Key; `None` if it can't verify tokens. Symmetric keys are refused: a
+/// published secret is not a secret.
+fn published_key(jwk: &Jwk) -> Option<PublishedKey> {
     if matches!(&jwk.common.public_key_use, Some(other) if *other != PublicKeyUse::Signature) {
         return None;
     }
@@ -418,6 +448,6 @@ fn pinned(jwk: &Jwk) -> Option<PublishedKey> {
     let key = DecodingKey::from_jwk(jwk).ok()?;
     Some(PublishedKey {
         id: jwk.common.key_id.clone(),
-        pinned: Pinned { key, algorithm },
+        key: VerificationKey { key, algorithm },
     })
 }

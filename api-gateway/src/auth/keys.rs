@@ -1,4 +1,8 @@
-//! API keys, stored and compared as SHA-256 digests, in constant time.
+//! API keys from `API_KEYS`, each with a role and a storefront.
+//!
+//! Keys are stored as SHA-256 digests and compared in constant time, so that timing reveals nothing
+//! about them. Error and log messages never contain a key. [`super::session`] derives the secret of session cookies
+//! from all keys.
 
 use std::{str::FromStr, sync::Arc};
 
@@ -10,27 +14,27 @@ use subtle::ConstantTimeEq;
 
 use super::Identity;
 
-/// Keys shorter than this are accepted with a warning.
-const GUESSABLE_KEY_LENGTH: usize = 16;
+/// Shorter keys are accepted with a warning, since they can be guessed.
+const MIN_SAFE_KEY_LENGTH: usize = 16;
 
-/// Number of digest bytes in a credential's id.
-const CREDENTIAL_BYTES: usize = 12;
+/// Number of digest bytes in a credential id.
+const CREDENTIAL_ID_BYTES: usize = 12;
 
 /// The configured keys.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Keys(Arc<[Key]>);
+pub(crate) struct ApiKeys(Arc<[ApiKey]>);
 
 #[derive(Debug)]
-struct Key {
+struct ApiKey {
     digest: [u8; 32],
     identity: Identity,
 }
 
-impl Keys {
+impl ApiKeys {
     /// Parses `role[@storefront]=key;…`.
     ///
     /// # Errors
-    /// Names the invalid entry, without its key.
+    /// When an entry is invalid; the message does not contain the key.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let entries = text
             .split(';')
@@ -46,20 +50,21 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// Whether there is a key of this storefront.
-    pub(super) fn name_storefront(&self, storefront: &Storefront) -> bool {
-        let mut known = self.0.iter();
-        known.any(|key| key.identity.storefront == *storefront)
+    /// Whether a key for this storefront is configured.
+    pub(super) fn has_storefront(&self, storefront: &Storefront) -> bool {
+        let mut keys = self.0.iter();
+        keys.any(|key| key.identity.storefront == *storefront)
     }
 
-    /// Whose key is known by this name.
-    pub(super) fn known_as(&self, credential: &str) -> Option<Identity> {
-        let mut known = self.0.iter();
-        let key = known.find(|key| &*key.identity.credential == credential)?;
+    /// The identity of the key with this credential id.
+    pub(super) fn by_credential_id(&self, credential: &str) -> Option<Identity> {
+        let mut keys = self.0.iter();
+        let key = keys.find(|key| &*key.identity.credential_id == credential)?;
         Some(key.identity.clone())
     }
 
-    /// A digest of all keys, known only to processes that have them.
+    /// A digest of all keys, from which the secret for session cookies is made. Every gateway with the same
+    /// keys has the same digest.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new_with_prefix("sessions");
         for key in self.0.iter() {
@@ -68,13 +73,13 @@ impl Keys {
         digest.finalize().into()
     }
 
-    /// The identity of a key.
+    /// The identity of `key`, if it is configured.
     pub(crate) fn identify(&self, key: &str) -> Option<Identity> {
         let digest = Sha256::digest(key);
-        // Compares all keys, so that timing reveals nothing.
-        let found = self.0.iter().fold(None, |found, known| {
-            if bool::from(known.digest.ct_eq(&digest[..])) {
-                Some(known)
+        // Compares with every key, so that the time taken does not depend on the result.
+        let found = self.0.iter().fold(None, |found, key| {
+            if bool::from(key.digest.ct_eq(&digest[..])) {
+                Some(key)
             } else {
                 found
             }
@@ -83,7 +88,7 @@ impl Keys {
     }
 }
 
-impl FromStr for Key {
+impl FromStr for ApiKey {
     type Err = anyhow::Error;
 
     fn from_str(entry: &str) -> anyhow::Result<Self> {
@@ -102,8 +107,10 @@ impl FromStr for Key {
         if key.is_empty() {
             bail!("{name}: the key is empty");
         }
-        if key.len() < GUESSABLE_KEY_LENGTH {
-            tracing::warn!("API_KEYS: the key of {name} is short enough to be guessed");
+        if key.len() < MIN_SAFE_KEY_LENGTH {
+            tracing::warn!(
+                "API_KEYS: the key of {name} has fewer than {MIN_SAFE_KEY_LENGTH} characters and could be guessed; use a longer one"
+            );
         }
         let digest = Sha256::digest(key);
         let role: Role = role.parse().map_err(anyhow::Error::msg)?;
@@ -111,8 +118,8 @@ impl FromStr for Key {
             role,
             storefront,
             actor: name.to_owned(),
-            credential: BASE64_STANDARD_NO_PAD
-                .encode(&digest[..CREDENTIAL_BYTES])
+            credential_id: BASE64_STANDARD_NO_PAD
+                .encode(&digest[..CREDENTIAL_ID_BYTES])
                 .into(),
             expires_at: None,
         };
@@ -129,7 +136,7 @@ mod tests {
 
     #[test]
     fn api_key_identifies_role_and_storefront() {
-        let keys = Keys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
+        let keys = ApiKeys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
         let identity = keys.identify("secret-one").unwrap();
         assert_eq!(
             (identity.role, identity.storefront.as_str()),
@@ -149,7 +156,7 @@ mod tests {
             "storefront@a/b=secret-one",
             "admin=",
         ] {
-            let error = Keys::parse(wrong).unwrap_err().to_string();
+            let error = ApiKeys::parse(wrong).unwrap_err().to_string();
             assert!(!error.contains("secret-one"), "{error}");
         }
     }

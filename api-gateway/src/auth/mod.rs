@@ -1,13 +1,14 @@
-//! Authentication by API key or JSON Web Token.
+//! Authenticates requests by API key, JSON Web Token or console session. Without configured credentials every
+//! caller is an admin; the configuration permits this on loopback addresses only.
 //!
-//! - [`keys`]: configured keys, stored as digests.
-//! - [`jwt`]: tokens of an identity provider; [`ring`]: its cryptography.
+//! - [`keys`]: configured API keys, stored as digests.
+//! - [`jwt`]: tokens of an identity provider; `ring` verifies their signatures.
 //! - [`session`]: browser sessions of the console.
 
 pub(crate) mod jwt;
 pub(crate) mod keys;
-mod ring;
 mod session;
+mod token_crypto;
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -18,15 +19,15 @@ use shared::{
     request::Role,
 };
 
-use self::{jwt::Tokens, keys::Keys};
+use self::{jwt::Tokens, keys::ApiKeys};
 
 /// Authenticates requests.
 #[derive(Clone, Default)]
 pub(crate) struct Auth {
-    keys: Keys,
+    keys: ApiKeys,
     tokens: Option<Tokens>,
-    /// Pages of other sites that may change things where nobody has to show anything.
-    origins: Arc<[String]>,
+    /// Origins whose pages may send changes while no credentials are configured.
+    trusted_origins: Arc<[String]>,
 }
 
 /// An authenticated credential.
@@ -34,70 +35,71 @@ pub(crate) struct Auth {
 pub(crate) struct Identity {
     pub(crate) role: Role,
     pub(crate) storefront: Storefront,
-    /// Name of the credential in logs and histories.
+    /// Name of the caller in logs and in the history of orders.
     pub(crate) actor: String,
-    /// Unique id of the credential; reveals nothing else about it.
-    pub(crate) credential: Arc<str>,
-    /// Expiry of the credential.
+    /// Unique id of the credential, from which the credential can't be derived.
+    pub(crate) credential_id: Arc<str>,
+    /// Expiry of the credential; `None` if it does not expire.
     pub(crate) expires_at: Option<SystemTime>,
 }
 
 impl Identity {
-    /// The identity used without configured credentials, on loopback only: an admin.
-    fn anyone() -> Self {
+    /// The identity of all callers while no credentials are configured (loopback addresses only): an admin.
+    fn local_admin() -> Self {
         Self {
             role: Role::Admin,
             storefront: Storefront::default(),
             actor: "local".to_owned(),
-            credential: "local".into(),
+            credential_id: "local".into(),
             expires_at: None,
         }
     }
 }
 
 impl Auth {
-    pub(crate) fn new(keys: Keys, tokens: Option<Tokens>) -> Self {
+    pub(crate) fn new(keys: ApiKeys, tokens: Option<Tokens>) -> Self {
         Self {
             keys,
             tokens,
-            origins: Arc::default(),
+            trusted_origins: Arc::default(),
         }
     }
 
-    /// With these sites' pages let in where nobody has to show anything.
-    pub(crate) fn trusting(self, origins: &[String]) -> Self {
+    /// Accepts changes from pages of these origins while no credentials are configured.
+    pub(crate) fn with_trusted_origins(self, trusted_origins: &[String]) -> Self {
         Self {
-            origins: origins.into(),
+            trusted_origins: trusted_origins.into(),
             ..self
         }
     }
 
-    /// Whether no credentials are configured.
-    pub(crate) fn is_open(&self) -> bool {
+    /// Whether no credentials are configured, so that no caller has to authenticate.
+    pub(crate) fn allows_anonymous(&self) -> bool {
         self.keys.is_empty() && self.tokens.is_none()
     }
 
-    /// Whether there may be credentials of this storefront: which ones an identity provider names is not
-    /// known.
-    pub(crate) fn may_know(&self, storefront: &Storefront) -> bool {
+    /// Whether credentials for this storefront may exist. With an identity provider this is always true,
+    /// since its tokens can name any storefront.
+    pub(crate) fn may_have_credentials_of(&self, storefront: &Storefront) -> bool {
         *storefront == Storefront::default()
             || self.tokens.is_some()
-            || self.keys.name_storefront(storefront)
+            || self.keys.has_storefront(storefront)
     }
 
-    /// Who calls, by the `Authorization` header (RFC 6750, section 2.1), or by the console's session.
+    /// Identifies the caller by the `Authorization` header (RFC 6750, section 2.1) or the console's session
+    /// cookie.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be fetched; `FORBIDDEN` for a change requested
-    /// by a page of another site.
+    /// `UNAUTHENTICATED` when the credential is missing or invalid; `UNAVAILABLE` when the keys for verifying
+    /// tokens can't be fetched; `FORBIDDEN` for a change requested by a page of another site.
     pub(crate) async fn identify(
         &self,
         headers: &HeaderMap,
         method: &Method,
     ) -> Result<Identity, Failure> {
-        if self.is_open() {
-            self.refuse_other_sites(headers, method)?;
-            return Ok(Identity::anyone());
+        if self.allows_anonymous() {
+            self.refuse_cross_site(headers, method)?;
+            return Ok(Identity::local_admin());
         }
         if !headers.contains_key(header::AUTHORIZATION)
             && let Some(identity) = self.identify_session(headers, method).await?
@@ -105,11 +107,15 @@ impl Auth {
             return Ok(identity);
         }
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
-        let value = values
-            .next()
-            .ok_or_else(|| unauthenticated("Authorization is missing"))?;
+        let value = values.next().ok_or_else(|| {
+            unauthenticated(
+                "the Authorization header is missing; send Authorization: Bearer CREDENTIAL",
+            )
+        })?;
         if values.next().is_some() {
-            return Err(unauthenticated("Authorization is there twice"));
+            return Err(unauthenticated(
+                "the Authorization header occurs more than once; send it once",
+            ));
         }
         let credential = value
             .to_str()
@@ -117,33 +123,36 @@ impl Auth {
             .and_then(|text| text.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, credential)| credential.trim())
-            .ok_or_else(|| unauthenticated("Authorization must be: Bearer CREDENTIAL"))?;
-        self.identify_by(credential).await
+            .ok_or_else(|| {
+                unauthenticated("the Authorization header must be: Bearer CREDENTIAL")
+            })?;
+        self.identify_credential(credential).await
     }
 
-    async fn identify_by(&self, credential: &str) -> Result<Identity, Failure> {
+    async fn identify_credential(&self, credential: &str) -> Result<Identity, Failure> {
         if let Some(identity) = self.keys.identify(credential) {
             return Ok(identity);
         }
         match &self.tokens {
-            Some(tokens) if jwt::looks_like_one(credential) => tokens.identify(credential).await,
+            Some(tokens) if jwt::has_token_form(credential) => tokens.identify(credential).await,
             _ => Err(unauthenticated("the credential is not known")),
         }
     }
 }
 
 impl Auth {
-    /// Refuses changes requested by pages of other sites while no credentials are configured: any page in a
-    /// browser on this machine could send them. Browsers name the requesting site in `Sec-Fetch-Site`
-    /// (<https://www.w3.org/TR/fetch-metadata/>) and `Origin`: only our own pages and those of `CORS_ORIGINS`
-    /// are accepted. A page is our own if its host is a loopback address, so DNS rebinding has no effect.
-    fn refuse_other_sites(&self, headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
+    /// Refuses changes requested by pages of other sites while no credentials are configured; otherwise any
+    /// page in a browser on this machine could send them. Browsers name the requesting site in
+    /// `Sec-Fetch-Site` (<https://www.w3.org/TR/fetch-metadata/>) and `Origin`. The gateway accepts its own
+    /// pages and those of `CORS_ORIGINS`. Its own pages must have a loopback host, so DNS rebinding has no
+    /// effect.
+    fn refuse_cross_site(&self, headers: &HeaderMap, method: &Method) -> Result<(), Failure> {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
         let (site, origin) = (text("sec-fetch-site"), text("origin"));
-        let is_named =
-            origin.is_some_and(|origin| self.origins.iter().any(|named| named == origin));
+        let is_trusted =
+            origin.is_some_and(|origin| self.trusted_origins.iter().any(|named| named == origin));
         let is_by_browser = site.is_some() || origin.is_some();
-        if method.is_safe() || !is_by_browser || is_named {
+        if method.is_safe() || !is_by_browser || is_trusted {
             return Ok(());
         }
         let host = text("host");
@@ -157,12 +166,13 @@ impl Auth {
         }
         Err(Failure::new(
             Code::Forbidden,
-            "a page of another site asks for this: CORS_ORIGINS does not name it",
+            "a page of another site requested this change; to allow it, add the site's origin to CORS_ORIGINS",
         ))
     }
 }
 
-/// Whether `host`, with or without a port, is this machine by a name that is nobody else's.
+/// Whether `host`, with or without a port, is a loopback address or a `localhost` name (RFC 6761, section
+/// 6.3).
 fn is_loopback(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;
@@ -187,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn authorization_header_must_have_one_bearer_credential() {
-        let keys = Keys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
+        let keys = ApiKeys::parse("storefront@eu=secret-one; operator=secret-two").unwrap();
         let auth = Auth::new(keys, None);
         let with =
             |value: &str| HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
@@ -219,7 +229,7 @@ mod tests {
     #[tokio::test]
     async fn cross_site_changes_are_refused_without_authentication() {
         let shop = "https://shop.example.com";
-        let auth = Auth::default().trusting(&[shop.to_owned()]);
+        let auth = Auth::default().with_trusted_origins(&[shop.to_owned()]);
         let (own, evil) = ("http://127.0.0.1:8080", "https://evil.example.com");
         let (here, rebound) = ("127.0.0.1:8080", "evil.example.com:8080");
         for (site, origin, host, is_let_in) in [

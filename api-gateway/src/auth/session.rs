@@ -1,8 +1,8 @@
 //! Console sessions: a browser sends a credential once and receives an HTTP-only cookie.
 //!
-//! For an API key, the cookie contains the key's id and an expiry, signed with a secret derived from all
-//! configured keys. Sessions need no server state, and removing a key ends its sessions. A token is stored in
-//! the cookie itself, for as long as it is valid.
+//! For an API key, the cookie contains the key's credential id and an expiry, signed with a secret derived
+//! from all configured keys. So sessions need no server state, and removing a key ends its sessions. A JSON
+//! Web Token is stored in the cookie itself until it expires.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,75 +13,78 @@ use shared::outcome::{Code, Failure};
 
 use super::{Auth, Identity, jwt, unauthenticated};
 
-/// Name of the cookie.
+/// Name of the session cookie.
 const COOKIE: &str = "orders_session";
-/// Lifetime of a session.
-const LASTS: Duration = Duration::from_hours(12);
-/// A header that only our own pages can send.
+/// Lifetime of a session that was started with an API key.
+const SESSION_LIFETIME: Duration = Duration::from_hours(12);
+/// Header that only the console's own pages can send: other origins need a CORS preflight for it.
 pub(crate) const CONSOLE_HEADER: &str = "x-console";
 
 impl Auth {
     /// Starts a session for `credential` and returns its `Set-Cookie`.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED`; `UNAVAILABLE` when a token's keys can't be fetched.
+    /// `UNAUTHENTICATED` when the credential is invalid; `UNAVAILABLE` when the keys for verifying tokens
+    /// can't be fetched.
     pub(crate) async fn log_in(
         &self,
         credential: &str,
         is_secure: bool,
     ) -> Result<(Identity, String), Failure> {
-        let identity = self.identify_by(credential).await?;
+        let identity = self.identify_credential(credential).await?;
         let now = SystemTime::now();
-        let ends_at = identity.expires_at.unwrap_or(now + LASTS);
+        let ends_at = identity.expires_at.unwrap_or(now + SESSION_LIFETIME);
         let value = if self.keys.identify(credential).is_some() {
-            self.sign(&identity.credential, ends_at)
+            self.sign(&identity.credential_id, ends_at)
         } else {
             format!("t.{credential}")
         };
-        let left = ends_at.duration_since(now).unwrap_or_default().as_secs();
-        Ok((identity, cookie(&value, left, is_secure)))
+        let remaining_seconds = ends_at.duration_since(now).unwrap_or_default().as_secs();
+        Ok((identity, set_cookie(&value, remaining_seconds, is_secure)))
     }
 
     /// The `Set-Cookie` that ends a session.
     pub(crate) fn log_out(is_secure: bool) -> String {
-        cookie("", 0, is_secure)
+        set_cookie("", 0, is_secure)
     }
 
-    /// The identity of the session cookie, if there is one. Pages of other sites can make a browser send the
-    /// cookie, but not our header.
+    /// The identity of the session cookie; `None` without a cookie. A page of another site can make a browser
+    /// send the cookie, but not [`CONSOLE_HEADER`], so changes need both.
     ///
     /// # Errors
-    /// `UNAUTHENTICATED` when the session has ended; `FORBIDDEN` for a change without our header.
+    /// `UNAUTHENTICATED` when the session has ended; `FORBIDDEN` for a change without [`CONSOLE_HEADER`].
     pub(super) async fn identify_session(
         &self,
         headers: &HeaderMap,
         method: &Method,
     ) -> Result<Option<Identity>, Failure> {
-        let Some(value) = session(headers) else {
+        let Some(value) = session_cookie(headers) else {
             return Ok(None);
         };
         if !method.is_safe() && !headers.contains_key(CONSOLE_HEADER) {
             return Err(Failure::new(
                 Code::Forbidden,
-                format!("a session may only be used by the console: {CONSOLE_HEADER} is missing"),
+                format!(
+                    "a change with the session cookie needs the header {CONSOLE_HEADER}, which the console sends"
+                ),
             ));
         }
         if let Some(token) = value.strip_prefix("t.") {
             return match &self.tokens {
-                Some(tokens) if jwt::looks_like_one(token) => {
+                Some(tokens) if jwt::has_token_form(token) => {
                     tokens.identify(token).await.map(Some)
                 }
-                _ => Err(unauthenticated("the session is not known")),
+                _ => Err(unauthenticated("the session is not valid; log in again")),
             };
         }
         self.verify(value)
             .map(Some)
-            .ok_or_else(|| unauthenticated("the session is over"))
+            .ok_or_else(|| unauthenticated("the session has ended; log in again"))
     }
 
-    /// `k.CREDENTIAL.SECONDS.SIGNATURE`
+    /// The cookie value `k.CREDENTIAL_ID.EXPIRY_SECONDS.SIGNATURE`.
     fn sign(&self, credential: &str, ends_at: SystemTime) -> String {
-        let seconds = seconds(ends_at);
+        let seconds = unix_seconds(ends_at);
         let signed = format!("k.{credential}.{seconds}");
         let tag = hmac::sign(&self.session_key(), signed.as_bytes());
         format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag.as_ref()))
@@ -93,10 +96,10 @@ impl Auth {
         hmac::verify(&self.session_key(), signed.as_bytes(), &signature).ok()?;
         let (credential, ends_at) = signed.strip_prefix("k.")?.rsplit_once('.')?;
         let ends_at: u64 = ends_at.parse().ok()?;
-        if ends_at <= seconds(SystemTime::now()) {
+        if ends_at <= unix_seconds(SystemTime::now()) {
             return None;
         }
-        let identity = self.keys.known_as(credential)?;
+        let identity = self.keys.by_credential_id(credential)?;
         Some(Identity {
             expires_at: Some(UNIX_EPOCH + Duration::from_secs(ends_at)),
             ..identity
@@ -108,12 +111,12 @@ impl Auth {
     }
 }
 
-fn seconds(time: SystemTime) -> u64 {
+fn unix_seconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH);
     since.unwrap_or_default().as_secs()
 }
 
-fn session(headers: &HeaderMap) -> Option<&str> {
+fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(header::COOKIE).iter();
     let mut cookies = cookies
         .filter_map(|cookies| cookies.to_str().ok())
@@ -124,18 +127,20 @@ fn session(headers: &HeaderMap) -> Option<&str> {
     })
 }
 
-fn cookie(value: &str, lasts_seconds: u64, is_secure: bool) -> String {
+fn set_cookie(value: &str, max_age_seconds: u64, is_secure: bool) -> String {
     let secure = if is_secure { "; Secure" } else { "" };
-    format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={lasts_seconds}{secure}")
+    format!(
+        "{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}{secure}"
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::keys::Keys;
+    use crate::auth::keys::ApiKeys;
 
     fn auth(keys: &str) -> Auth {
-        Auth::new(Keys::parse(keys).unwrap(), None)
+        Auth::new(ApiKeys::parse(keys).unwrap(), None)
     }
 
     #[tokio::test]

@@ -1,5 +1,8 @@
-//! The console at `/`: embedded pages, scripts and styles, and browser sessions. It uses the public API with the
-//! rights of its credential.
+//! The web console at `/`: serves its embedded pages, scripts and styles, and starts and ends browser
+//! sessions.
+//!
+//! The console's scripts use the public API with the role of the session's credential; they can do nothing
+//! that the API does not allow. [`crate::auth`] creates and verifies the session cookies.
 
 use axum::{
     Json, Router,
@@ -18,19 +21,19 @@ use shared::{
 };
 
 use crate::{
-    app::App,
     auth::{Auth, Identity},
     input::RawBody,
     problem::Problem,
+    state::App,
 };
 
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
-const PICTURE: &str = "image/svg+xml";
+const SVG: &str = "image/svg+xml";
 
-/// Content security policy: own assets, and product images from any origin.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: http:; \
+/// Content security policy: the console's own assets, and product images from any origin.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https: http:; \
                       connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
 
@@ -46,7 +49,7 @@ macro_rules! assets {
 assets! {
     "/" => HTML, "index.html";
     "/console/style.css" => STYLE, "style.css";
-    "/console/icon.svg" => PICTURE, "icon.svg";
+    "/console/icon.svg" => SVG, "icon.svg";
     "/console/app.js" => SCRIPT, "app.js";
     "/console/api.js" => SCRIPT, "api.js";
     "/console/dom.js" => SCRIPT, "dom.js";
@@ -58,8 +61,8 @@ assets! {
     "/console/inventory.js" => SCRIPT, "inventory.js";
     "/console/customers.js" => SCRIPT, "customers.js";
     "/console/webhooks.js" => SCRIPT, "webhooks.js";
-    "/console/stuck.js" => SCRIPT, "stuck.js";
-    "/console/pulse.js" => SCRIPT, "pulse.js";
+    "/console/failures.js" => SCRIPT, "failures.js";
+    "/console/dashboard.js" => SCRIPT, "dashboard.js";
 }
 
 pub(crate) fn routes() -> Router<App> {
@@ -81,13 +84,13 @@ fn asset(headers: &HeaderMap, kind: &'static str, text: &'static str, etag: &str
         .get(header::IF_NONE_MATCH)
         .and_then(|known| known.to_str().ok())
         .is_some_and(|known| known.contains(etag.trim_matches('"')));
-    let described = [
+    let response_headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
         (
             header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static(POLICY),
+            HeaderValue::from_static(CONTENT_SECURITY_POLICY),
         ),
-        // Cached, but revalidated: a new gateway may have a different version.
+        // Browsers cache assets but revalidate them, since an upgraded gateway may have different ones.
         (
             header::CACHE_CONTROL,
             HeaderValue::from_static("private, no-cache"),
@@ -98,12 +101,12 @@ fn asset(headers: &HeaderMap, kind: &'static str, text: &'static str, etag: &str
         ),
     ];
     if is_known {
-        return (StatusCode::NOT_MODIFIED, described).into_response();
+        return (StatusCode::NOT_MODIFIED, response_headers).into_response();
     }
-    (described, text).into_response()
+    (response_headers, text).into_response()
 }
 
-/// The session's identity, and the optional features of this gateway.
+/// Returns the session's identity and the enabled features of this gateway.
 async fn session(State(app): State<App>, headers: HeaderMap) -> Result<Response, Problem> {
     let identity = app
         .auth
@@ -117,15 +120,15 @@ fn describe(app: &App, identity: &Identity) -> serde_json::Value {
         "role": identity.role,
         "storefront": identity.storefront,
         "actor": identity.actor,
-        "is_open": app.auth.is_open(),
-        "demo": app.modes.demo,
+        "is_open": app.auth.allows_anonymous(),
+        "demo": app.features.demo,
         "version": env!("CARGO_PKG_VERSION"),
     })
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Shown {
+struct LogInRequest {
     key: String,
 }
 
@@ -135,9 +138,9 @@ async fn log_in(
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
-    let shown = serde_json::from_value(body::parse(&body.bytes)?);
-    let Shown { key } =
-        shown.map_err(|error| Failure::new(Code::InvalidRequest, error.to_string()))?;
+    let request = serde_json::from_value(body::parse(&body.bytes)?);
+    let LogInRequest { key } =
+        request.map_err(|error| Failure::new(Code::InvalidRequest, error.to_string()))?;
     let (identity, cookie) = app.auth.log_in(key.trim(), is_secure(&headers)).await?;
     Ok(with_cookie(&cookie, Json(describe(&app, &identity))))
 }
@@ -146,8 +149,8 @@ async fn log_out(headers: HeaderMap) -> Response {
     with_cookie(&Auth::log_out(is_secure(&headers)), StatusCode::NO_CONTENT)
 }
 
-fn with_cookie(cookie: &str, answer: impl IntoResponse) -> Response {
-    let mut response = answer.into_response();
+fn with_cookie(cookie: &str, response: impl IntoResponse) -> Response {
+    let mut response = response.into_response();
     if let Ok(cookie) = HeaderValue::from_str(cookie) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }

@@ -1,4 +1,7 @@
-//! `/v1/customers`.
+//! `/v1/customers`: create, list, read, erase, verify, block and unblock customers; list their orders.
+//!
+//! A customer belongs to one storefront; the worker hides it from callers of other storefronts. Erasure
+//! removes personal data for good.
 
 use axum::{
     http::StatusCode,
@@ -15,11 +18,11 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
-    input::{JsonBody, NoBody, Parameters, Path, Uri},
+    input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
     openapi::{PageParameters, StorefrontParameter},
-    output::{Cursor, answer},
+    output::{CursorParameter, respond},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 
@@ -36,9 +39,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Creates a customer
 #[utoipa::path(post, path = "/v1/customers", tag = "customers", request_body = NewCustomer,
     responses((status = 201, body = Customer)))]
-async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("customer.create", body.0).await?;
-    Ok(answer(StatusCode::CREATED, told).located("/v1/customers"))
+async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+    let reply = worker.call("customer.create", body.0).await?;
+    Ok(respond(StatusCode::CREATED, reply).with_location("/v1/customers"))
 }
 
 /// Lists customers
@@ -46,49 +49,56 @@ async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem
 /// Newest first.
 #[utoipa::path(get, path = "/v1/customers", tag = "customers",
     params(StorefrontParameter, PageParameters), responses((status = 200, body = Page<Customer>)))]
-async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let told = asker
-        .ask("customer.list", Value::Object(parameters.0))
+async fn list(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("customer.list", Value::Object(parameters.0))
         .await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Reads a customer
 #[utoipa::path(get, path = "/v1/customers/{id}", tag = "customers", params(("id" = CustomerId, Path)),
     responses((status = 200, body = Customer)))]
 async fn read(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask("customer.get", parameters.with("id", customer(&id)?)?)
+    let reply = worker
+        .call(
+            "customer.get",
+            parameters.with("id", parse_customer_id(&id)?)?,
+        )
         .await?;
-    Ok(asker.conditional(answer(StatusCode::OK, told)))
+    Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
 
 /// Erases a customer
 ///
-/// Erases the personal data of the customer, of their orders and of the events, on their request. Items and
-/// payments are kept. Refused while the customer has open orders.
+/// Removes the customer's personal data from the customer, its orders and its events. Line items and payments
+/// are kept. Refused while the customer has open orders.
 #[utoipa::path(delete, path = "/v1/customers/{id}", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 204)))]
-async fn erase(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    let body = json!({"id": customer(&id)?});
-    let told = asker.ask("customer.erase", body).await?;
-    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+async fn erase(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+    let body = json!({"id": parse_customer_id(&id)?});
+    let reply = worker.call("customer.erase", body).await?;
+    Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
 /// Verifies a customer
 ///
-/// Marks the customer's identity as verified. With `CUSTOMER_VERIFICATION=required`, only verified customers can
-/// order.
+/// Marks the customer's identity as verified. With `CUSTOMER_VERIFICATION=required`, only verified customers
+/// can order.
 #[utoipa::path(post, path = "/v1/customers/{id}/verify", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn verify(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    let body = json!({"id": customer(&id)?});
-    let told = asker.ask("customer.verify", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn verify(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+    let body = json!({"id": parse_customer_id(&id)?});
+    let reply = worker.call("customer.verify", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Lists a customer's orders
@@ -97,28 +107,28 @@ async fn verify(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Resp
 #[utoipa::path(get, path = "/v1/customers/{id}/orders", tag = "customers",
     params(("id" = CustomerId, Path), PageParameters), responses((status = 200, body = Page<Order>)))]
 async fn orders(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let body = json!({"id": customer(&id)?});
-    let known = answer(StatusCode::OK, asker.ask("customer.get", body).await?);
-    if known.value().is_none() {
-        return Ok(known.into_response());
+    let body = json!({"id": parse_customer_id(&id)?});
+    let found = respond(StatusCode::OK, worker.call("customer.get", body).await?);
+    if found.value().is_none() {
+        return Ok(found.into_response());
     }
-    let body = parameters.with("customer_id", customer(&id)?)?;
-    let told = asker.ask("order.list", body).await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+    let body = parameters.with("customer_id", parse_customer_id(&id)?)?;
+    let reply = worker.call("order.list", body).await?;
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Blocks a customer
 ///
-/// New orders of the customer are refused.
+/// New orders of the customer are refused until the customer is unblocked.
 #[utoipa::path(post, path = "/v1/customers/{id}/block", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn block(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    set_blocked(&asker, &id, true).await
+async fn block(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+    set_blocked(&worker, &id, true).await
 }
 
 /// Unblocks a customer
@@ -126,22 +136,26 @@ async fn block(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Respo
 /// New orders of the customer are accepted again.
 #[utoipa::path(post, path = "/v1/customers/{id}/unblock", tag = "customers",
     params(("id" = CustomerId, Path)), responses((status = 200, body = Customer)))]
-async fn unblock(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    set_blocked(&asker, &id, false).await
+async fn unblock(
+    worker: WorkerClient,
+    id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
+    set_blocked(&worker, &id, false).await
 }
 
 async fn set_blocked(
-    asker: &WorkerClient,
+    worker: &WorkerClient,
     id: &Path<String>,
     is_blocked: bool,
 ) -> Result<Response, Problem> {
-    let body = json!({"id": customer(id)?, "is_blocked": is_blocked});
-    let told = asker.ask("customer.block", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = json!({"id": parse_customer_id(id)?, "is_blocked": is_blocked});
+    let reply = worker.call("customer.block", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-/// An invalid customer id is not found.
-fn customer(Path(id): &Path<String>) -> Result<&str, Problem> {
+/// Checks a customer id. An invalid id is reported as not found, since no customer can have it.
+fn parse_customer_id(Path(id): &Path<String>) -> Result<&str, Problem> {
     match id.parse::<CustomerId>() {
         Ok(_) => Ok(id),
         Err(_) => Err(Failure::not_found("customer", id).into()),

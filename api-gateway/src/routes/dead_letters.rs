@@ -1,4 +1,7 @@
-//! `/v1/dead-letters`: steps and messages that failed for good, for operators.
+//! `/v1/dead-letters`: steps that have failed all their attempts and messages that can't be processed.
+//!
+//! Operators can list them, redrive them (with a new set of attempts) or discard them. Steps that will be
+//! retried automatically are in [`super::retries`].
 
 use axum::{
     http::StatusCode,
@@ -13,11 +16,11 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
-    input::{JsonBody, NoBody, Parameters, Path, Uri},
+    input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
     openapi::{PageParameters, Settled},
-    output::{Cursor, answer},
+    output::{CursorParameter, respond},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 
@@ -32,59 +35,75 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Lists dead letters
 ///
-/// Dead steps of orders and unprocessable messages, newest first.
+/// Steps that have failed all their attempts and messages that could not be processed, newest first.
+/// Operators only.
 #[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters", params(PageParameters),
     responses((status = 200, body = Page<DeadLetter>)))]
-async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let told = asker
-        .ask("dead_letter.list", Value::Object(parameters.0))
+async fn list(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("dead_letter.list", Value::Object(parameters.0))
         .await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Redrives a dead letter
 ///
-/// Retries a step with a new set of attempts, or publishes a message again.
+/// Retries a step with a new set of attempts, or publishes a message to its queue again. Operators only.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/redrive", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    let told = asker
-        .ask("dead_letter.redrive", json!({"id": id.0}))
+async fn redrive(
+    worker: WorkerClient,
+    id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("dead_letter.redrive", json!({"id": id.0}))
         .await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Redrives all dead letters
 ///
-/// Steps are tried again; messages are sent to their queues again, unless `step` names a kind of step. It takes as
-/// many as it can within a few seconds: as long as there is a `next_cursor`, ask again with it.
+/// Retries all steps with a new set of attempts and publishes all messages to their queues again. With
+/// `step`, only steps of that kind are retried and messages are left alone. One request processes as many
+/// dead letters as it can within a few seconds: repeat it with `next_cursor` until that is `null`. Operators
+/// only.
 #[utoipa::path(post, path = "/v1/dead-letters/redrive", tag = "dead letters",
     request_body = RedriveAll, responses((status = 200, body = RedrivenAll)))]
-async fn redrive_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("dead_letter.redrive_all", body.0).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn redrive_all(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+    let reply = worker.call("dead_letter.redrive_all", body.0).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Discards a dead letter
 ///
-/// Removes it, after its cause was resolved in another way.
+/// Removes a dead letter without a retry, for example because its cause was resolved in another way.
+/// Operators only.
 #[utoipa::path(post, path = "/v1/dead-letters/{id}/discard", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn discard(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    let told = asker
-        .ask("dead_letter.discard", json!({"id": id.0}))
+async fn discard(
+    worker: WorkerClient,
+    id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("dead_letter.discard", json!({"id": id.0}))
         .await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Discards a dead letter
 ///
-/// The same as `discard`.
+/// Same as `POST /v1/dead-letters/{id}/discard`. Operators only.
 #[utoipa::path(delete, path = "/v1/dead-letters/{id}", tag = "dead letters",
     params(("id" = String, Path)), responses((status = 204)))]
-async fn remove(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    let told = asker
-        .ask("dead_letter.discard", json!({"id": id.0}))
+async fn remove(worker: WorkerClient, id: Path<String>, _: EmptyBody) -> Result<Response, Problem> {
+    let reply = worker
+        .call("dead_letter.discard", json!({"id": id.0}))
         .await?;
-    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+    Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }

@@ -1,4 +1,7 @@
-//! `/v1/events`: the event feed, as pages and as a live stream.
+//! `/v1/events`: the event feed, as pages (with long polling) and as a live stream of server-sent events.
+//!
+//! Pages come from the worker. The stream and waiting requests use [`crate::feed`], which polls the worker
+//! once for all of them.
 
 use std::{collections::VecDeque, time::Duration, time::SystemTime};
 
@@ -23,23 +26,23 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
-    feed::{Feed, ListenerFilter, ListenerGuard, end_without_news, is_elsewhere},
-    input::{Parameters, Uri},
+    feed::{Feed, ListenerFilter, ListenerGuard, empty_page_position, is_unknown_position},
+    input::{QueryParameters, Uri},
     openapi::EventParameters,
-    output::{Cursor, answer},
+    output::{CursorParameter, respond},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 
-/// Last event received by a reconnecting listener.
+/// Header with the id of the last event that a reconnecting listener has received.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Interval of comments that keep the connection open through proxies and detect lost listeners.
-const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Tells listeners when to reconnect.
-const FIRST: &str = "retry: 2000\n\n";
-/// Delay after an error.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Interval of empty comments, which keep the connection open through proxies and detect closed connections.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// First frame of a stream: clients reconnect after two seconds.
+const RETRY_FRAME: &str = "retry: 2000\n\n";
+/// Delay before the next attempt after an error.
+const ERROR_DELAY: Duration = Duration::from_millis(500);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -49,56 +52,58 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Lists events
 ///
-/// In commit order: a new event never appears before one that was returned already. Storefronts see the events
-/// of their own orders. `next_cursor` is `null` at the end of the feed; `position` tells how far this page has
-/// read: pass it as `after` to ask for new events, with `wait_ms` to wait for them.
+/// Returns events in commit order: a new event never appears before one that was already returned.
+/// Storefronts see the events of their own orders. `next_cursor` is `null` at the end of the feed. `position`
+/// is the position after this page: pass it as `after` to get new events, and add `wait_ms` to wait for them.
 #[utoipa::path(get, path = "/v1/events", tag = "events", params(EventParameters),
     responses((status = 200, body = EventPage)))]
 async fn list(
     State(app): State<App>,
-    asker: WorkerClient,
-    parameters: Parameters,
+    worker: WorkerClient,
+    parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
     let mut parameters = parameters.renamed("cursor", "after")?.0;
     if !parameters.contains_key("wait_ms") {
-        let told = asker.ask("event.list", Value::Object(parameters)).await?;
-        return Ok(answer(StatusCode::OK, told).page(&uri, Cursor::After));
+        let reply = worker.call("event.list", Value::Object(parameters)).await?;
+        return Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::After));
     }
-    // Requests wait here rather than at the worker, where they would occupy capacity.
-    let query = query(&parameters)?;
+    // Requests wait in the gateway: at the worker they would occupy capacity.
+    let query = parse_query(&parameters)?;
     parameters.remove("wait_ms");
     let wait = Duration::from_millis(query.wait_ms.into()).min(app.request_timeout);
-    let until = Instant::now() + wait;
-    let caller = asker.caller("event.list");
-    let wanted = wanted(&caller, query);
-    let mut listening = app.feed.listen(&caller)?;
+    let deadline = Instant::now() + wait;
+    let caller = worker.caller("event.list");
+    let filter = listener_filter(&caller, query);
+    let mut guard = app.feed.listen(&caller)?;
     loop {
-        let asked = Value::Object(parameters.clone());
-        let page = answer(StatusCode::OK, asker.ask("event.list", asked).await?);
-        let is_over = Instant::now() >= until || app.stopping.is_cancelled();
-        let end = page.value().and_then(|page| end_without_news(page.text()));
-        let Some(mut end) = end.filter(|_| !is_over) else {
-            return Ok(page.page(&uri, Cursor::After));
+        let query = Value::Object(parameters.clone());
+        let page = respond(StatusCode::OK, worker.call("event.list", query).await?);
+        let is_time_up = Instant::now() >= deadline || app.stopping.is_cancelled();
+        let end = page
+            .value()
+            .and_then(|page| empty_page_position(page.text()));
+        let Some(mut end) = end.filter(|_| !is_time_up) else {
+            return Ok(page.with_next_link(&uri, CursorParameter::After));
         };
-        let news = time::timeout_at(until, listening.news(&wanted, &mut end));
-        let _ = app.stopping.run_until_cancelled(news).await;
+        let waiting = time::timeout_at(deadline, guard.wait_for_events(&filter, &mut end));
+        let _ = app.stopping.run_until_cancelled(waiting).await;
         parameters.insert("after".to_owned(), Value::from(end.to_string()));
     }
 }
 
-fn query(parameters: &Map<String, Value>) -> Result<ListEvents, Failure> {
+fn parse_query(parameters: &Map<String, Value>) -> Result<ListEvents, Failure> {
     match Request::read("event.list", Value::Object(parameters.clone()))? {
         Request::ListEvents(query) => Ok(query),
         _ => Err(Failure::new(
             Code::Internal,
-            "a request is not what it was read as",
+            "event.list was parsed as a different request",
         )),
     }
 }
 
-/// The caller's filter.
-fn wanted(caller: &Caller, query: ListEvents) -> ListenerFilter {
+/// The filter for the events of `query` that `caller` may see.
+fn listener_filter(caller: &Caller, query: ListEvents) -> ListenerFilter {
     let ListEvents {
         types,
         order_id,
@@ -117,45 +122,47 @@ fn wanted(caller: &Caller, query: ListEvents) -> ListenerFilter {
 
 /// Streams events
 ///
-/// Server-sent events, each a `CloudEvent` with its id. Starts now, or after `after`, or after `Last-Event-ID`.
+/// A stream of server-sent events; the data of each is a `CloudEvent`. Starts after the event in
+/// `Last-Event-ID` or `after`; without both, with the next new event.
 #[utoipa::path(get, path = "/v1/events/stream", tag = "events", params(EventParameters,
-    ("Last-Event-ID" = Option<String>, Header, description = "The last event that was received")),
+    ("Last-Event-ID" = Option<String>, Header, description = "Id of the last event that the client has received")),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 async fn listen(
     State(app): State<App>,
-    asker: WorkerClient,
+    worker: WorkerClient,
     headers: HeaderMap,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let mut parameters = parameters.renamed("cursor", "after")?.0;
-    // A reconnecting browser requests the same URL as before.
+    // A reconnecting browser repeats the URL, with the old `after`; the header is newer.
     if let Some(last) = headers.get(LAST_EVENT_ID).filter(|last| !last.is_empty()) {
         let last = last
             .to_str()
-            .map_err(|_| Failure::new(Code::InvalidRequest, "Last-Event-ID is no event's id"))?;
+            .map_err(|_| Failure::new(Code::InvalidRequest, "Last-Event-ID must be an event id"))?;
         parameters.insert("after".to_owned(), Value::from(last));
     }
-    let query = query(&parameters)?;
-    let caller = asker.caller("event.listen");
+    let query = parse_query(&parameters)?;
+    let caller = worker.caller("event.listen");
     let after = query.after.unwrap_or(After::Now);
-    let wanted = wanted(&caller, query);
-    let listening = app.feed.listen(&caller)?;
+    let filter = listener_filter(&caller, query);
+    let guard = app.feed.listen(&caller)?;
     let page = app
         .feed
-        .read_for(caller.clone(), wanted.behind(after))
+        .read_for(caller.clone(), filter.query_after(after))
         .await?;
-    let mut ready: VecDeque<Bytes> = page.events.into_iter().map(|told| told.frame).collect();
-    ready.push_front(Bytes::from_static(FIRST.as_bytes()));
+    let mut pending_frames: VecDeque<Bytes> =
+        page.events.into_iter().map(|event| event.frame).collect();
+    pending_frames.push_front(Bytes::from_static(RETRY_FRAME.as_bytes()));
     let listener = Listener {
         feed: app.feed.clone(),
-        listening,
-        wanted,
+        guard,
+        filter,
         caller,
         position: page.position,
         is_behind: page.has_more,
-        is_over: false,
-        ready,
-        until: asker.expires_at(),
+        is_position_lost: false,
+        pending_frames,
+        expires_at: worker.expires_at(),
         stopping: app.stopping.clone(),
     };
     let frames = stream::unfold(listener, |mut listener| async move {
@@ -168,7 +175,7 @@ async fn listen(
             HeaderValue::from_static("text/event-stream; charset=utf-8"),
         ),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        // Tells nginx not to buffer the stream.
+        // Disables buffering of the stream in nginx.
         (
             HeaderName::from_static("x-accel-buffering"),
             HeaderValue::from_static("no"),
@@ -180,75 +187,79 @@ async fn listen(
 /// A listener of the live stream.
 struct Listener {
     feed: Feed,
-    listening: ListenerGuard,
-    wanted: ListenerFilter,
+    guard: ListenerGuard,
+    filter: ListenerFilter,
     caller: Caller,
     /// Position of the last event sent.
     position: i64,
-    /// Whether it has to read missed events itself.
+    /// Whether there are missed events, which the listener has to read itself.
     is_behind: bool,
-    /// Whether its position no longer exists; it is told so when it reconnects.
-    is_over: bool,
-    /// Events to send next.
-    ready: VecDeque<Bytes>,
-    /// Expiry of its credential.
-    until: Option<SystemTime>,
+    /// Whether `position` no longer exists in the feed. The stream ends; the client gets an error when it
+    /// reconnects.
+    is_position_lost: bool,
+    /// Frames to send next.
+    pending_frames: VecDeque<Bytes>,
+    /// Expiry of the caller's credential; the stream ends then.
+    expires_at: Option<SystemTime>,
     stopping: CancellationToken,
 }
 
 impl Listener {
-    /// The next data to send; `None` at the end of the stream.
+    /// The next frame to send; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
+            if let Some(frame) = self.pending_frames.pop_front() {
                 return Some(frame);
             }
-            if self.is_over
+            if self.is_position_lost
                 || self.stopping.is_cancelled()
-                || self.until.is_some_and(|until| until <= SystemTime::now())
+                || self
+                    .expires_at
+                    .is_some_and(|expires_at| expires_at <= SystemTime::now())
             {
                 return None;
             }
             let stopping = self.stopping.clone();
-            let heard = time::timeout(HEARTBEAT, self.hear());
-            if let Some(Err(_)) = stopping.run_until_cancelled(heard).await {
+            let received = time::timeout(HEARTBEAT_INTERVAL, self.receive());
+            if let Some(Err(_)) = stopping.run_until_cancelled(received).await {
                 return Some(Bytes::from_static(b":\n\n"));
             }
         }
     }
 
     /// Waits for new events; cancel-safe.
-    async fn hear(&mut self) {
+    async fn receive(&mut self) {
         if self.is_behind {
-            let query = self.wanted.behind(After::Position(self.position));
+            let query = self.filter.query_after(After::Position(self.position));
             match self.feed.read_for(self.caller.clone(), query).await {
-                Err(error) if is_elsewhere(&error) => self.is_over = true,
+                Err(error) if is_unknown_position(&error) => self.is_position_lost = true,
                 Ok(page) => {
                     self.position = page.position;
                     self.is_behind = page.has_more;
-                    let frames = page.events.into_iter().map(|told| told.frame);
-                    self.ready.extend(frames);
+                    let frames = page.events.into_iter().map(|event| event.frame);
+                    self.pending_frames.extend(frames);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "a listener can't read what it missed; trying again");
-                    time::sleep(PAUSE).await;
+                    tracing::debug!(%error, "listener can't read missed events; trying again");
+                    time::sleep(ERROR_DELAY).await;
                 }
             }
             return;
         }
-        match self.listening.stretches.recv().await {
-            Ok(stretch) if stretch.from > self.position => self.is_behind = true,
-            // The feed reader restarted at its end, which may lie before this position.
-            Ok(stretch) if stretch.from == stretch.to && stretch.to < self.position => {
+        match self.guard.ranges.recv().await {
+            Ok(range) if range.from > self.position => self.is_behind = true,
+            // The poller has restarted at the end of the feed, which may be before this position.
+            Ok(range) if range.from == range.to && range.to < self.position => {
                 self.is_behind = true;
             }
-            Ok(stretch) => {
-                let news = stretch
+            Ok(range) => {
+                let matching = range
                     .events
                     .iter()
-                    .filter(|told| told.position > self.position && self.wanted.takes(told));
-                self.ready.extend(news.map(|told| told.frame.clone()));
-                self.position = self.position.max(stretch.to);
+                    .filter(|event| event.position > self.position && self.filter.matches(event));
+                self.pending_frames
+                    .extend(matching.map(|event| event.frame.clone()));
+                self.position = self.position.max(range.to);
             }
             Err(RecvError::Lagged(_)) => self.is_behind = true,
             // The gateway is shutting down.

@@ -1,4 +1,7 @@
-//! `/livez` and `/readyz`.
+//! `/livez` and `/readyz`: probes for load balancers and orchestrators, without a credential.
+//!
+//! The gateway is alive as long as it serves requests. It is ready if the broker can be used and a worker
+//! takes requests, until it is asked to stop.
 
 use axum::{
     Json,
@@ -10,7 +13,7 @@ use serde_json::{Value, json};
 use shared::amqp::topology::{DEAD_LETTER_EXCHANGE, DEAD_LETTER_QUEUE, EVENTS_EXCHANGE};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{app::App, openapi::Readiness};
+use crate::{openapi::Readiness, state::App};
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -18,38 +21,44 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(ready))
 }
 
-/// Reports whether the gateway is alive
+/// Checks whether the gateway is alive
+///
+/// Returns 200 as long as the process serves requests. Use it for liveness probes.
 #[utoipa::path(get, path = "/livez", tag = "health", security(()),
     responses((status = 200, body = Readiness)))]
 async fn live() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
-/// Reports whether the gateway is ready
+/// Checks whether the gateway is ready
+///
+/// Returns 200 if the broker can be used and a worker takes requests, otherwise 503 with the reasons. Also
+/// 503 while the gateway is stopping. Use it for readiness probes.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = Readiness), (status = 503, body = Readiness)))]
 async fn ready(State(app): State<App>) -> Response {
     let broker = app.rpc.check();
     let worker = app.rpc.check_workers();
     let mut faults = app.publisher.faults();
-    // The gateway serves without these.
+    // The gateway does not need these.
     for name in [EVENTS_EXCHANGE, DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE] {
         faults.remove(name);
     }
-    let told = if app.stopping.is_cancelled() {
+    let state = if app.stopping.is_cancelled() {
         "stopping"
     } else if broker.is_ok() && worker.is_ok() && faults.is_empty() {
         "ready"
     } else {
         "not ready"
     };
-    let status = if told == "ready" {
+    let status = if state == "ready" {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let word = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
-    let mut body = json!({"status": told, "broker": word(broker), "worker": word(worker)});
+    let check_result = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
+    let mut body =
+        json!({"status": state, "broker": check_result(broker), "worker": check_result(worker)});
     if !faults.is_empty() {
         body["unavailable"] = json!(faults);
     }

@@ -1,5 +1,8 @@
-//! `POST /v1/orders/import`: one order per line, any number of lines. Lines are parsed as they arrive and sent
-//! to the worker in parts, so memory use does not depend on their number.
+//! `POST /v1/orders/import`: imports any number of orders, one per line (NDJSON).
+//!
+//! Lines are parsed as they arrive and sent to the worker in parts, so memory use does not depend on the size
+//! of the file. A part that fails because the worker is unavailable is retried with the same message id, so
+//! the worker executes it at most once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -24,25 +27,26 @@ use shared::{
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
-use crate::{app::App, problem::Problem, worker_client::WorkerClient};
+use crate::{problem::Problem, state::App, worker_client::WorkerClient};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// Maximum number of lines per RPC request.
-const LINES: usize = 250;
-/// Size in bytes at which a new part starts.
-const BYTES: usize = 128 * 1024;
-/// Bytes of a line without blanks at most: far more than any order has, and far less than a message holds.
+/// Maximum number of lines in a part, which is one RPC request.
+const MAX_PART_LINES: usize = 250;
+/// Size in bytes from which a part is full.
+const MAX_PART_BYTES: usize = 128 * 1024;
+/// Maximum size in bytes of a line in compact JSON: far more than any order has, and far less than the limit
+/// of a message.
 const MAX_LINE_BYTES: usize = MAX_BODY_BYTES / 2;
-/// Lines of fewer bytes than this are within [`MAX_LINE_BYTES`], however their numbers are written.
+/// A line up to this size is within [`MAX_LINE_BYTES`] however its numbers are written, so it needs no check.
 const SHORT_LINE_BYTES: usize = MAX_LINE_BYTES / 8;
-/// Requests to the worker at the same time: the worker's batches are full with these.
-const AT_ONCE: usize = 4;
-/// Timeout between received chunks.
-const IDLE: Duration = Duration::from_secs(20);
-/// Maximum wait for an unavailable worker or database.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Maximum number of parts at the worker at the same time: enough to fill the worker's batches.
+const MAX_CONCURRENT_PARTS: usize = 4;
+/// Timeout for the next chunk of the body.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for which a part is retried while the worker or its database is unavailable.
+const MAX_RETRY_TIME: Duration = Duration::from_secs(30);
 /// Delay between attempts.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(import))
@@ -50,28 +54,32 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Imports orders
 ///
-/// For operators: one order a line. An order is stored as it comes, its stock is taken when it is processed.
-/// Lines that are not accepted are listed; the others are accepted all the same. A line whose `external_id` is
-/// known changes nothing. Under an `Idempotency-Key` a line is known by its content: of what is sent again
-/// under the same key only new lines are accepted, wherever in the file they are, and a line that is there
-/// twice is two orders. Should an import end early, or lines be rejected, send the file again, corrected.
+/// Operators only. The body has one order per line (NDJSON). Each order is stored at once; its stock is
+/// reserved when it is processed. Each line is accepted or rejected on its own, and the response lists the
+/// rejected lines.
+///
+/// To be able to repeat an import safely, give each line an `external_id` or send an `Idempotency-Key`. A
+/// line whose `external_id` already exists changes nothing. With an `Idempotency-Key`, lines without an
+/// `external_id` are recognized by their content: if the file is sent again with the same key, only new lines
+/// are imported, at any place in the file. Two identical lines in a file are two orders. If an import ends
+/// early or lines are rejected, correct the file and send it again.
 #[utoipa::path(post, path = "/v1/orders/import", tag = "orders",
     request_body(content = inline(Lines), content_type = "application/x-ndjson",
-        description = "A JSON object a line: what `POST /v1/orders` takes, and an `external_id`"),
+        description = "One JSON object per line: the body of `POST /v1/orders`, plus an `external_id`"),
     responses((status = 200, body = ImportReport)))]
-async fn import(asker: WorkerClient, request: Request) -> Result<Response, Problem> {
-    asker.require_operator()?;
+async fn import(worker: WorkerClient, request: Request) -> Result<Response, Problem> {
+    worker.require_operator()?;
     if !is_ndjson(request.headers()) {
         let failure = Failure::new(
             Code::InvalidRequest,
-            "Content-Type must be application/x-ndjson: one order a line",
+            "Content-Type must be application/x-ndjson, with one order per line",
         );
         return Err(Problem::with_status(
             failure,
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ));
     }
-    let report = Import::new(&asker).run(request.into_body()).await?;
+    let report = Import::new(&worker).run(request.into_body()).await?;
     Ok(Json(report).into_response())
 }
 
@@ -88,81 +96,86 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
     .contains(&essence.as_str())
 }
 
-/// Schema of the request body.
+/// Schema of the request body: lines of JSON.
 #[derive(utoipa::ToSchema)]
 #[schema(value_type = String, format = Binary)]
-#[expect(dead_code, reason = "it is only described")]
+#[expect(dead_code, reason = "only its OpenAPI schema is used")]
 struct Lines(Vec<u8>);
 
 /// An import in progress.
 struct Import<'a> {
-    asker: &'a WorkerClient,
-    /// Id of the import, for deduplication: the client's key or a generated one.
-    name: String,
+    worker: &'a WorkerClient,
+    /// Generated id of this import; with the number of its first line, it is a part's message id.
+    id: String,
     report: ImportReport,
-    under_way: VecDeque<BoxFuture<'a, Result<ImportReport, Failure>>>,
+    pending_parts: VecDeque<BoxFuture<'a, Result<ImportReport, Failure>>>,
     lines: Vec<ImportLine>,
-    bytes: usize,
-    /// Number of lines received.
-    line: u64,
-    /// How often each content came, by a digest, where lines are known by their content.
+    part_bytes: usize,
+    /// Number of the current line, from 1.
+    line_number: u64,
+    /// Number of lines with the same content so far, by digest. `None` without an `Idempotency-Key`.
     occurrences: Option<HashMap<u64, u64>>,
 }
 
 impl<'a> Import<'a> {
-    fn new(asker: &'a WorkerClient) -> Self {
+    fn new(worker: &'a WorkerClient) -> Self {
         Self {
-            asker,
-            name: Uuid::now_v7().to_string(),
+            worker,
+            id: Uuid::now_v7().to_string(),
             report: ImportReport::default(),
-            under_way: VecDeque::new(),
+            pending_parts: VecDeque::new(),
             lines: Vec::new(),
-            bytes: 0,
-            line: 0,
-            occurrences: asker.has_idempotency_key().then(HashMap::new),
+            part_bytes: 0,
+            line_number: 0,
+            occurrences: worker.has_idempotency_key().then(HashMap::new),
         }
     }
 
     async fn run(mut self, body: Body) -> Result<ImportReport, Problem> {
-        let taken = self.take(body).await;
+        let read = self.read_lines(body).await;
         let sent = self.finish().await;
-        match taken.and(sent) {
+        match read.and(sent) {
             Ok(()) => Ok(self.report),
             Err(failure) => Err(self.ended_early(failure).into()),
         }
     }
 
-    async fn take(&mut self, body: Body) -> Result<(), Failure> {
+    async fn read_lines(&mut self, body: Body) -> Result<(), Failure> {
         let mut body = body.into_data_stream();
-        let mut line = Line::default();
+        let mut line = LineBuffer::default();
         loop {
-            let next = time::timeout(IDLE, body.next()).await.map_err(|_| {
-                Failure::new(
-                    Code::InvalidRequest,
-                    format!("no more came within {IDLE:?}"),
-                )
-            })?;
+            let next = time::timeout(IDLE_TIMEOUT, body.next())
+                .await
+                .map_err(|_| {
+                    Failure::new(
+                        Code::InvalidRequest,
+                        format!("no more data was received within {IDLE_TIMEOUT:?}"),
+                    )
+                })?;
             let Some(chunk) = next else { break };
             let chunk = chunk.map_err(|error| {
-                Failure::new(Code::InvalidRequest, format!("the body broke off: {error}"))
+                Failure::new(
+                    Code::InvalidRequest,
+                    format!("the body ended unexpectedly: {error}"),
+                )
             })?;
             let mut rest = &chunk[..];
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 line.add(&rest[..end]);
-                self.end_of(&mut line).await?;
+                self.finish_line(&mut line).await?;
                 rest = &rest[end + 1..];
             }
             line.add(rest);
         }
         if !line.is_empty() {
-            self.end_of(&mut line).await?;
+            self.finish_line(&mut line).await?;
         }
         Ok(())
     }
 
-    async fn end_of(&mut self, line: &mut Line) -> Result<(), Failure> {
-        self.line += 1;
-        let Line { bytes, is_too_long } = mem::take(line);
+    async fn finish_line(&mut self, line: &mut LineBuffer) -> Result<(), Failure> {
+        self.line_number += 1;
+        let LineBuffer { bytes, is_too_long } = mem::take(line);
         let text = bytes.trim_ascii();
         if text.is_empty() && !is_too_long {
             return Ok(());
@@ -170,16 +183,16 @@ impl<'a> Import<'a> {
         let parsed = if is_too_long {
             Err(too_long(MAX_BODY_BYTES))
         } else {
-            body::parse_line(text).and_then(must_be_short(text.len()))
+            body::parse_line(text).and_then(ensure_line_length(text.len()))
         };
         match parsed {
             Ok(order) => {
-                if self.bytes + text.len() > BYTES {
-                    self.send().await?;
+                if self.part_bytes + text.len() > MAX_PART_BYTES {
+                    self.send_part().await?;
                 }
-                self.bytes += text.len();
+                self.part_bytes += text.len();
                 let mut line = ImportLine {
-                    line: self.line,
+                    line: self.line_number,
                     occurrence: None,
                     order,
                 };
@@ -187,18 +200,19 @@ impl<'a> Import<'a> {
                 self.lines.push(line);
             }
             Err(Failure { code, message, .. }) => self.report.reject(RejectedLine {
-                line: self.line,
+                line: self.line_number,
                 code,
                 detail: message,
             }),
         }
-        if self.lines.len() >= LINES || self.bytes >= BYTES {
-            self.send().await?;
+        if self.lines.len() >= MAX_PART_LINES || self.part_bytes >= MAX_PART_BYTES {
+            self.send_part().await?;
         }
         Ok(())
     }
 
-    /// Which line with the same content it is, from the second on. One with an `external_id` is known by that.
+    /// The line's number among the lines with the same content, for the second and later ones. Lines with an
+    /// `external_id` are recognized by that instead.
     fn occurrence(&mut self, line: &ImportLine) -> Option<u64> {
         let occurrences = self.occurrences.as_mut()?;
         if !line.order["external_id"].is_null() {
@@ -212,49 +226,50 @@ impl<'a> Import<'a> {
         (*count > 1).then_some(*count)
     }
 
-    /// Sends what there is, as soon as there is room.
-    async fn send(&mut self) -> Result<(), Failure> {
+    /// Sends the current part to the worker; waits while [`MAX_CONCURRENT_PARTS`] are pending.
+    async fn send_part(&mut self) -> Result<(), Failure> {
         if self.lines.is_empty() {
             return Ok(());
         }
         let lines = mem::take(&mut self.lines);
-        self.bytes = 0;
-        let message_id = format!("{}/{}", self.name, lines[0].line);
-        let sending = tokio::spawn(send(self.asker.clone(), lines, message_id));
-        self.under_way.push_back(Box::pin(async move {
+        self.part_bytes = 0;
+        let message_id = format!("{}/{}", self.id, lines[0].line);
+        let sending = tokio::spawn(send_with_retries(self.worker.clone(), lines, message_id));
+        self.pending_parts.push_back(Box::pin(async move {
             sending
                 .await
                 .unwrap_or_else(|error| Err(Failure::new(Code::Internal, error.to_string())))
         }));
-        while self.under_way.len() >= AT_ONCE {
-            self.note().await?;
+        while self.pending_parts.len() >= MAX_CONCURRENT_PARTS {
+            self.collect_report().await?;
         }
         Ok(())
     }
 
-    async fn note(&mut self) -> Result<(), Failure> {
-        if let Some(next) = self.under_way.pop_front() {
+    async fn collect_report(&mut self) -> Result<(), Failure> {
+        if let Some(next) = self.pending_parts.pop_front() {
             self.report.add(next.await?);
         }
         Ok(())
     }
 
     async fn finish(&mut self) -> Result<(), Failure> {
-        let mut all = self.send().await;
-        while !self.under_way.is_empty() {
-            all = all.and(self.note().await);
+        let mut all = self.send_part().await;
+        while !self.pending_parts.is_empty() {
+            all = all.and(self.collect_report().await);
         }
         self.report.rejected.sort_by_key(|line| line.line);
         all
     }
 
-    /// Adds to the failure that accepted lines stay accepted.
+    /// The failure of an import that ended early, with the report of the lines imported so far.
     fn ended_early(&self, failure: Failure) -> Failure {
         let message = format!(
-            "{}; the import ended at line {}: what was accepted stays, send it again",
-            failure.message, self.line
+            "{}; the import ended at line {}. Imported orders are kept; send the file again to import the rest",
+            failure.message, self.line_number
         );
-        Failure::new(failure.code, message).with(json!({"report": self.report, "line": self.line}))
+        Failure::new(failure.code, message)
+            .with(json!({"report": self.report, "line": self.line_number}))
     }
 }
 
@@ -265,8 +280,9 @@ fn too_long(bytes: usize) -> Failure {
     )
 }
 
-/// Refuses an order of more than [`MAX_LINE_BYTES`], which came as so many `bytes`.
-fn must_be_short(bytes: usize) -> impl Fn(Value) -> Result<Value, Failure> {
+/// Returns a check that refuses an order of more than [`MAX_LINE_BYTES`] in compact JSON; `bytes` is the size
+/// of the line as received.
+fn ensure_line_length(bytes: usize) -> impl Fn(Value) -> Result<Value, Failure> {
     move |order| {
         if bytes > SHORT_LINE_BYTES && order.to_string().len() > MAX_LINE_BYTES {
             return Err(too_long(MAX_LINE_BYTES));
@@ -275,14 +291,14 @@ fn must_be_short(bytes: usize) -> impl Fn(Value) -> Result<Value, Failure> {
     }
 }
 
-/// A line in the making: of one that is too long, only that it is.
+/// The current line as received so far. The content of a line that is too long is dropped.
 #[derive(Default)]
-struct Line {
+struct LineBuffer {
     bytes: Vec<u8>,
     is_too_long: bool,
 }
 
-impl Line {
+impl LineBuffer {
     fn add(&mut self, bytes: &[u8]) {
         if self.is_too_long || self.bytes.len() + bytes.len() > MAX_BODY_BYTES {
             self.is_too_long = true;
@@ -297,24 +313,28 @@ impl Line {
     }
 }
 
-/// Sends a part to the worker, with retries; lines that were imported before are detected.
-async fn send(
-    asker: WorkerClient,
+/// Sends a part to the worker and retries while the worker is unavailable or does not reply. The message id
+/// makes sure that the part is executed once.
+async fn send_with_retries(
+    worker: WorkerClient,
     lines: Vec<ImportLine>,
     message_id: String,
 ) -> Result<ImportReport, Failure> {
     let body = json!({ "lines": lines.iter().map(|line| json!(line)).collect::<Vec<Value>>() });
     drop(lines);
-    let until = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + MAX_RETRY_TIME;
     loop {
-        let told = asker.ask_named("order.import", body.clone(), &message_id);
-        let failure = match told.await {
+        let reply = worker.call_with_message_id("order.import", body.clone(), &message_id);
+        let failure = match reply.await {
             Ok(RpcReply {
                 outcome: Ok(report),
                 ..
             }) => {
                 return serde_json::from_str(report.text()).map_err(|error| {
-                    Failure::new(Code::Internal, format!("the report can't be read: {error}"))
+                    Failure::new(
+                        Code::Internal,
+                        format!("the worker's import report can't be parsed: {error}"),
+                    )
                 });
             }
             Ok(RpcReply {
@@ -323,10 +343,10 @@ async fn send(
             })
             | Err(failure) => failure,
         };
-        let may_help = matches!(failure.code, Code::Unavailable | Code::Timeout);
-        if !may_help || Instant::now() >= until {
+        let is_retryable = matches!(failure.code, Code::Unavailable | Code::Timeout);
+        if !is_retryable || Instant::now() >= deadline {
             return Err(failure);
         }
-        time::sleep(PAUSE).await;
+        time::sleep(RETRY_DELAY).await;
     }
 }

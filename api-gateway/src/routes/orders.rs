@@ -1,4 +1,7 @@
-//! `/v1/orders`.
+//! `/v1/orders`: create, list, read, approve, cancel, ship, refund, delete and restore orders.
+//!
+//! `POST /v1/orders` also implements the preferences of RFC 7240: `respond-async` publishes the order without
+//! waiting for a worker, `wait=N` waits until the order is no longer pending.
 
 use std::time::Duration;
 
@@ -22,21 +25,23 @@ use tokio::time::{self, Instant};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
-    input::{JsonBody, MaybeBody, Parameters, Path, Uri},
+    input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
     openapi::{
         Accepted, DeletedParameter, OrderParameters, PageParameters, ShipmentEvent,
         StorefrontParameter,
     },
-    output::{Answer, Cursor, answer},
+    output::{CursorParameter, ReplyResponse, respond},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 
-/// Tells which preferences were applied (RFC 7240).
+/// Header with the preferences that were applied (RFC 7240, section 3).
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// Delay between polls of a pending order: the first, and the longest.
-const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// First delay between polls of a pending order; it doubles with each poll.
+const FIRST_POLL_DELAY: Duration = Duration::from_millis(10);
+/// Maximum delay between polls of a pending order.
+const MAX_POLL_DELAY: Duration = Duration::from_millis(250);
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -57,84 +62,85 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Creates an order
 ///
-/// Priced from the catalogue, all of its stock reserved, or refused. With `Prefer: wait=N` the answer
-/// comes when the order has left `pending`, after N seconds at the latest; so does that to a request that is
-/// sent again under its `Idempotency-Key`.
+/// Prices the order from the catalogue and reserves stock for all items; if that is not possible, the order
+/// is refused. With `Prefer: wait=N` the response is sent when the order is no longer `pending`, or after N
+/// seconds. This also holds for a request that is repeated with the same `Idempotency-Key`.
 ///
-/// With `Prefer: respond-async` the order is accepted as soon as the broker has stored it, even while all
-/// workers and the database are down: 202, with a `Location` (404 until a worker has processed it). An order
-/// that can't be fulfilled is stored there as `cancelled`, with its reason.
+/// With `Prefer: respond-async` the order is accepted (202) as soon as the broker has stored it, even while
+/// all workers and the database are unavailable. Its `Location` returns 404 until a worker has processed the
+/// order. An order that can't be fulfilled is stored as `cancelled`, with the reason.
 #[utoipa::path(post, path = "/v1/orders", tag = "orders", request_body = CreateOrder,
-    params(("Prefer" = Option<String>, Header, description = "`wait=N`: seconds, at most 30; or `respond-async`")),
+    params(("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds (at most 30) for the result. `respond-async`: accept the order without waiting for a worker")),
     responses((status = 201, body = Order), (status = 202, body = Accepted)))]
-async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    // With `wait` in addition, the response has the result.
-    if asker.prefers_async() && asker.wait().is_none() {
-        let id = asker.accept(body.0).await?;
+async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+    // `wait` takes precedence over `respond-async`.
+    if worker.prefers_async() && worker.wait().is_none() {
+        let id = worker.accept_async(body.0).await?;
         let applied = HeaderValue::from_static("respond-async");
         let location = HeaderValue::try_from(format!("/v1/orders/{id}"))
             .map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         let headers = [(header::LOCATION, location), (PREFERENCE_APPLIED, applied)];
-        let told = Json(json!({"id": id, "status": "accepted"}));
-        return Ok((StatusCode::ACCEPTED, headers, told).into_response());
+        let reply = Json(json!({"id": id, "status": "accepted"}));
+        return Ok((StatusCode::ACCEPTED, headers, reply).into_response());
     }
-    let told = asker.ask("order.create", body.0).await?;
-    let is_replay = told.is_replay;
-    let created = answer(StatusCode::CREATED, told);
-    match asker
+    let reply = worker.call("order.create", body.0).await?;
+    let is_replay = reply.is_replay;
+    let created = respond(StatusCode::CREATED, reply);
+    match worker
         .wait()
-        .and_then(|wait| Some((wait, pending(&created)?)))
+        .and_then(|wait| Some((wait, pending_order_id(&created)?)))
     {
         Some((wait, id)) => {
-            let settled = settled(&asker, id, wait, is_replay).await?;
-            // The order as it is now is still the answer to a request that was made before.
-            let settled = settled.map(|answer| answer.replayed(is_replay));
-            let mut response = settled.unwrap_or(created).located("/v1/orders");
+            let settled = wait_until_settled(&worker, id, wait, is_replay).await?;
+            // A repeated request is marked as replayed even though it returns the order's current state.
+            let settled = settled.map(|response| response.with_replay_flag(is_replay));
+            let mut response = settled.unwrap_or(created).with_location("/v1/orders");
             if let Ok(applied) = HeaderValue::from_str(&format!("wait={}", wait.as_secs())) {
                 response.headers_mut().insert(PREFERENCE_APPLIED, applied);
             }
             Ok(response)
         }
-        None => Ok(created.located("/v1/orders")),
+        None => Ok(created.with_location("/v1/orders")),
     }
 }
 
-/// The id of an order whose payment or approval is outstanding.
-fn pending(answer: &Answer) -> Option<OrderId> {
+/// The id of the response's order if its status is `pending`.
+fn pending_order_id(response: &ReplyResponse) -> Option<OrderId> {
     #[derive(serde::Deserialize)]
-    struct Known {
+    struct OrderState {
         id: OrderId,
         status: shared::order::OrderStatus,
     }
-    let known: Known = serde_json::from_str(answer.value()?.text()).ok()?;
-    (known.status == shared::order::OrderStatus::Pending).then_some(known.id)
+    let order: OrderState = serde_json::from_str(response.value()?.text()).ok()?;
+    (order.status == shared::order::OrderStatus::Pending).then_some(order.id)
 }
 
-/// Polls the order until it is no longer pending or the time is up. Errors while polling are ignored: the order
-/// itself is accepted.
-async fn settled(
-    asker: &WorkerClient,
+/// Polls the order until it is no longer `pending` or `wait` has passed, and returns its last known state.
+/// Failures while polling are ignored, since the order itself is accepted.
+async fn wait_until_settled(
+    worker: &WorkerClient,
     id: OrderId,
     wait: Duration,
     is_replay: bool,
-) -> Result<Option<Answer>, Problem> {
-    let until = Instant::now() + wait;
-    let mut pause = LOOKS.0;
+) -> Result<Option<ReplyResponse>, Problem> {
+    let deadline = Instant::now() + wait;
+    let mut delay = FIRST_POLL_DELAY;
     let mut last = None;
-    while Instant::now() < until {
-        time::sleep(pause.min(until.saturating_duration_since(Instant::now()))).await;
-        pause = (pause * 2).min(LOOKS.1);
-        let told = asker.ask("order.get", json!({"id": id})).await?;
-        // It was deleted since. A new order may be missing for a moment, on a replica.
-        if is_replay && matches!(&told.outcome, Err(failure) if failure.code == Code::NotFound) {
+    while Instant::now() < deadline {
+        time::sleep(delay.min(deadline.saturating_duration_since(Instant::now()))).await;
+        delay = (delay * 2).min(MAX_POLL_DELAY);
+        let reply = worker.call("order.get", json!({"id": id})).await?;
+        // The order of a repeated request has been deleted. A new order can be missing for a moment on a
+        // replica.
+        if is_replay && matches!(&reply.outcome, Err(failure) if failure.code == Code::NotFound) {
             break;
         }
-        let found = answer(StatusCode::CREATED, told);
-        if found.value().is_none() {
+        let response = respond(StatusCode::CREATED, reply);
+        if response.value().is_none() {
             continue;
         }
-        let is_pending = pending(&found).is_some();
-        last = Some(found);
+        let is_pending = pending_order_id(&response).is_some();
+        last = Some(response);
         if !is_pending {
             break;
         }
@@ -148,200 +154,215 @@ async fn settled(
 #[utoipa::path(get, path = "/v1/orders", tag = "orders",
     params(OrderParameters, StorefrontParameter, DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Order>)))]
-async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let told = asker.ask("order.list", Value::Object(parameters.0)).await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+async fn list(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("order.list", Value::Object(parameters.0))
+        .await?;
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Reads an order
 #[utoipa::path(get, path = "/v1/orders/{id}", tag = "orders",
     params(("id" = OrderId, Path), DeletedParameter), responses((status = 200, body = Order)))]
 async fn read(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask("order.get", parameters.with("id", order(&id)?)?)
+    let reply = worker
+        .call("order.get", parameters.with("id", valid_order_id(&id)?)?)
         .await?;
-    Ok(asker.conditional(answer(StatusCode::OK, told)))
+    Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
 
 /// Cancels an order
 ///
-/// Refused with 409 once anything was shipped. The authorization is voided and the stock released.
+/// Voids the payment authorization and releases the reserved stock. Refused with 409 once any item has been
+/// shipped.
 #[utoipa::path(post, path = "/v1/orders/{id}/cancel", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CancelOrder>, responses((status = 200, body = Order)))]
 async fn cancel(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.cancel", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.cancel", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Deletes an order
 ///
-/// Soft deletion: it can be restored. An open order is cancelled first; an order in delivery can't be deleted.
+/// Soft deletion: the order can be restored. An open order is cancelled first. An order that is being
+/// delivered can't be deleted.
 #[utoipa::path(delete, path = "/v1/orders/{id}", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 204)))]
 async fn delete(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.delete", body).await?;
-    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.delete", body).await?;
+    Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
 /// Restores a deleted order
 ///
-/// For operators.
+/// Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/restore", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
 async fn restore(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.restore", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.restore", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Approves an order
 ///
-/// For operators, with `ORDER_APPROVAL=manual`: starts the payment. Changes nothing if the order was approved
-/// before or needs no approval.
+/// Starts the payment of an order that is waiting for approval (`ORDER_APPROVAL=manual`). Changes nothing if
+/// the order is already approved or needs no approval. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/approve", tag = "orders", params(("id" = OrderId, Path)),
     responses((status = 200, body = Order)))]
 async fn approve(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.approve", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.approve", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Approves all waiting orders
 ///
-/// For operators. Processes as many as possible within a few seconds: while there is a `next_cursor`, repeat the
-/// request with it. Repeating it is safe.
+/// One request approves as many orders as it can within a few seconds: repeat it with `next_cursor` until
+/// that is `null`. Repeating a request is safe. Operators only.
 #[utoipa::path(post, path = "/v1/orders/approve", tag = "orders", request_body = ApproveAll,
     responses((status = 200, body = ApprovedAll)))]
-async fn approve_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("order.approve_all", body.0).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn approve_all(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+    let reply = worker.call("order.approve_all", body.0).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Rejects an order
 ///
-/// For operators: cancels an order that is waiting for approval, with reason `rejected`, and releases its stock.
+/// Cancels an order that is waiting for approval, with the reason `rejected`, and releases its stock.
+/// Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/reject", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RejectOrder>, responses((status = 200, body = Order)))]
 async fn reject(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.reject", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.reject", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Ships items of an order
 ///
-/// For operators: everything that is still here, or some of it, or what one `warehouse` holds of it; what has
-/// left has left once. The money is taken when all has left. Goods for which no money is authorized or captured,
-/// or whose order has a failed capture, are refused (409 `INVALID_STATE`) unless `allow_unpaid` is true.
+/// Records a shipment of the given `items`, or by default of all items that have not been shipped; with
+/// `warehouse`, only of the units reserved there. No unit is shipped twice. The payment is captured when all
+/// items have been shipped. Items without an authorized or captured payment, and items of an order whose
+/// capture failed, are refused (409 `INVALID_STATE`) unless `allow_unpaid` is true. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<CreateShipment>, responses((status = 201, body = Order)))]
-async fn ship(asker: WorkerClient, id: Path<String>, body: MaybeBody) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("shipment.create", body).await?;
-    Ok(answer(StatusCode::CREATED, told).located("/v1/orders"))
+async fn ship(
+    worker: WorkerClient,
+    id: Path<String>,
+    body: OptionalBody,
+) -> Result<Response, Problem> {
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("shipment.create", body).await?;
+    Ok(respond(StatusCode::CREATED, reply).with_location("/v1/orders"))
 }
 
-/// Records what happened to a shipment
+/// Records a shipment update
 ///
-/// For operators: what the shipper's webhook would tell (`shipment.delivered`, `shipment.returned`…), with the
-/// same consequences. Updates never move a shipment backwards: one that comes late changes nothing. Without
-/// `timestamp` it happened now.
+/// Has the same effect as the carrier's webhook with this type (`shipment.delivered`, `shipment.returned`…).
+/// A shipment never goes back to an earlier status: an update that arrives late changes nothing. Without
+/// `timestamp`, the time of the update is now. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments/{shipment_id}/events", tag = "orders",
     params(("id" = OrderId, Path), ("shipment_id" = ShipmentId, Path)), request_body = ShipmentEvent,
     responses((status = 200, body = Order)))]
 async fn shipment_event(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     let Path((id, shipment_id)) = &path;
     let path = [
-        ("order_id", order_id(id)?),
-        ("shipment_id", shipment(shipment_id)?),
+        ("order_id", parse_order_id(id)?),
+        ("shipment_id", parse_shipment_id(shipment_id)?),
     ];
-    let told = asker.ask("shipment.update", body.with(&path)?).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let reply = worker.call("shipment.update", body.with(&path)?).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Cancels a shipment
 ///
-/// For operators: its label is withdrawn at the carrier, and what is in it waits to be shipped otherwise. Not
-/// when it has left: 409 then.
+/// Withdraws the label at the carrier. The items stay reserved and can be shipped in another shipment.
+/// Refused with 409 once the shipment has been shipped. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/shipments/{shipment_id}/cancel", tag = "orders",
     params(("id" = OrderId, Path), ("shipment_id" = ShipmentId, Path)),
     request_body = Option<CancelShipment>, responses((status = 200, body = Order)))]
 async fn cancel_shipment(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
     let Path((id, shipment_id)) = &path;
     let body = body.with(&[
-        ("id", order_id(id)?),
-        ("shipment_id", shipment(shipment_id)?),
+        ("id", parse_order_id(id)?),
+        ("shipment_id", parse_shipment_id(shipment_id)?),
     ])?;
-    let told = asker.ask("shipment.cancel", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let reply = worker.call("shipment.cancel", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-/// Cancels the rest of an order
+/// Cancels the unshipped rest of an order
 ///
-/// For operators: what has not left of an order of which a part has. Its stock is free again, its labels are
-/// withdrawn, only what left is paid for, and the rest of the hold on the money is given up. `cancelled_items`
-/// lists it; `total` stays what was ordered. The order is `shipped` then, and goes on to its end.
+/// For an order of which a part has been shipped. Releases the stock of the unshipped items, withdraws their
+/// labels, captures only the amount of the shipped items, and voids the rest of the authorization.
+/// `cancelled_items` lists the cancelled items; `total` remains the total of the original order. The order
+/// becomes `shipped`. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/cancel-remaining", tag = "orders",
     params(("id" = OrderId, Path)), request_body = Option<CancelRemaining>,
     responses((status = 200, body = Order)))]
 async fn cancel_remaining(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.cancel_remaining", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.cancel_remaining", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Refunds an order
 ///
-/// For operators: the whole captured amount or a part of it. Processed asynchronously; see the order's `payment`
-/// and history for the result.
+/// Refunds the captured amount or a part of it. The refund is processed asynchronously: its result appears in
+/// the order's `payment` and history. Operators only.
 #[utoipa::path(post, path = "/v1/orders/{id}/refunds", tag = "orders", params(("id" = OrderId, Path)),
     request_body = Option<RefundOrder>, responses((status = 202, body = Order)))]
 async fn refund(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", order(&id)?)])?;
-    let told = asker.ask("order.refund", body).await?;
-    Ok(answer(StatusCode::ACCEPTED, told).into_response())
+    let body = body.with(&[("id", valid_order_id(&id)?)])?;
+    let reply = worker.call("order.refund", body).await?;
+    Ok(respond(StatusCode::ACCEPTED, reply).into_response())
 }
 
 /// Lists an order's history
@@ -351,31 +372,34 @@ async fn refund(
     params(("id" = OrderId, Path), DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Event>)))]
 async fn history(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask("order.history", parameters.with("id", order(&id)?)?)
+    let reply = worker
+        .call(
+            "order.history",
+            parameters.with("id", valid_order_id(&id)?)?,
+        )
         .await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
-/// An invalid order id is not found.
-fn order(Path(id): &Path<String>) -> Result<&str, Problem> {
-    order_id(id)
+/// Checks an order id. An invalid id is reported as not found, since no order can have it.
+fn valid_order_id(Path(id): &Path<String>) -> Result<&str, Problem> {
+    parse_order_id(id)
 }
 
-fn order_id(id: &str) -> Result<&str, Problem> {
+fn parse_order_id(id: &str) -> Result<&str, Problem> {
     match id.parse::<OrderId>() {
         Ok(_) => Ok(id),
         Err(_) => Err(Failure::not_found("order", id).into()),
     }
 }
 
-/// An invalid shipment id is not found.
-fn shipment(id: &str) -> Result<&str, Problem> {
+/// Checks a shipment id. An invalid id is reported as not found, since no shipment can have it.
+fn parse_shipment_id(id: &str) -> Result<&str, Problem> {
     match id.parse::<ShipmentId>() {
         Ok(_) => Ok(id),
         Err(_) => Err(Failure::not_found("shipment", id).into()),

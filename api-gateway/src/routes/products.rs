@@ -1,4 +1,7 @@
-//! `/v1/products` and stock.
+//! `/v1/products`: the catalogue, and the stock levels of its products in each warehouse.
+//!
+//! All storefronts share the catalogue. Only operators change it; the worker makes sure that stock never
+//! falls below the reserved units.
 
 use axum::{
     http::StatusCode,
@@ -14,11 +17,11 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
-    input::{JsonBody, MaybeBody, Parameters, Path, Uri},
+    input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
     openapi::{DeletedParameter, PageParameters},
-    output::{Cursor, answer},
+    output::{CursorParameter, respond},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 
@@ -32,155 +35,164 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Creates a product
 ///
-/// For operators. The SKU of a deleted product can be used again.
+/// The SKU of a deleted product can be used again. Operators only.
 #[utoipa::path(post, path = "/v1/products", tag = "products", request_body = NewProduct,
     responses((status = 201, body = Product)))]
-async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("product.create", body.0).await?;
-    Ok(answer(StatusCode::CREATED, told).located("/v1/products"))
+async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+    let reply = worker.call("product.create", body.0).await?;
+    Ok(respond(StatusCode::CREATED, reply).with_location("/v1/products"))
 }
 
 /// Lists products
 ///
-/// By SKU, with stock.
+/// Sorted by SKU, each product with its stock levels.
 #[utoipa::path(get, path = "/v1/products", tag = "products", params(DeletedParameter, PageParameters),
     responses((status = 200, body = Page<Product>)))]
-async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let told = asker
-        .ask("product.list", Value::Object(parameters.0))
+async fn list(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("product.list", Value::Object(parameters.0))
         .await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Reads a product
 ///
-/// With its stock.
+/// Returns the product with its stock levels.
 #[utoipa::path(get, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 200, body = Product)))]
 async fn read(
-    asker: WorkerClient,
+    worker: WorkerClient,
     sku: Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask("product.get", parameters.with("sku", product(&sku.0)?)?)
+    let reply = worker
+        .call("product.get", parameters.with("sku", parse_sku(&sku.0)?)?)
         .await?;
-    Ok(asker.conditional(answer(StatusCode::OK, told)))
+    Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
 
 /// Changes a product
 ///
-/// For operators. Changes the given fields; existing orders keep their prices.
+/// Changes the given fields, like `PATCH`. Existing orders keep their prices. Operators only.
 #[utoipa::path(put, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn replace(
-    asker: WorkerClient,
+    worker: WorkerClient,
     sku: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    change(&asker, &sku.0, body).await
+    update_product(&worker, &sku.0, body).await
 }
 
 /// Changes a product
 ///
-/// For operators. A JSON Merge Patch: what is given changes, `null` removes, the rest stays; orders keep the price
-/// they were made with.
+/// Takes a JSON Merge Patch: changes the given fields, and removes a value that is given as `null`. Existing
+/// orders keep their prices. Operators only.
 #[utoipa::path(patch, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     request_body = UpdateProduct, responses((status = 200, body = Product)))]
 async fn update(
-    asker: WorkerClient,
+    worker: WorkerClient,
     sku: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    change(&asker, &sku.0, body).await
+    update_product(&worker, &sku.0, body).await
 }
 
-async fn change(asker: &WorkerClient, sku: &str, body: JsonBody) -> Result<Response, Problem> {
-    let body = body.with(&[("sku", product(sku)?)])?;
-    let told = asker.ask("product.update", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn update_product(
+    worker: &WorkerClient,
+    sku: &str,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let body = body.with(&[("sku", parse_sku(sku)?)])?;
+    let reply = worker.call("product.update", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Deletes a product
 ///
-/// For operators; refused while units are reserved.
+/// Refused while units are reserved. Operators only.
 #[utoipa::path(delete, path = "/v1/products/{sku}", tag = "products", params(("sku" = Sku, Path)),
     responses((status = 204)))]
 async fn delete(
-    asker: WorkerClient,
+    worker: WorkerClient,
     sku: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("sku", product(&sku.0)?)])?;
-    let told = asker.ask("product.delete", body).await?;
-    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+    let body = body.with(&[("sku", parse_sku(&sku.0)?)])?;
+    let reply = worker.call("product.delete", body).await?;
+    Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
 /// Sets a stock level
 ///
-/// For operators: the counted units in a warehouse, not fewer than are reserved there.
+/// Sets the number of units in a warehouse, for example after a stocktake. It can't be lower than the number
+/// of reserved units. Operators only.
 #[utoipa::path(put, path = "/v1/products/{sku}/stock/{warehouse}", tag = "products",
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = SetStock,
     responses((status = 200, body = Product)))]
 async fn set_stock(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = in_warehouse(&path, body)?;
-    let told = asker.ask("stock.set", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = with_sku_and_warehouse(&path, body)?;
+    let reply = worker.call("stock.set", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Removes a product from a warehouse
 ///
-/// For operators: one that was named by mistake, or that the product is not in any more. Not while anything is
-/// reserved there. Units that are there are moved to the warehouse that `move_to` names; without it there must
-/// be none.
+/// Removes the product's stock level in a warehouse, for example one that was added by mistake. Refused while
+/// units are reserved there. Remaining units are moved to the warehouse `move_to`; without `move_to`, there
+/// must be none. Operators only.
 #[utoipa::path(delete, path = "/v1/products/{sku}/stock/{warehouse}", tag = "products",
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = Option<RemoveStock>,
     responses((status = 204)))]
 async fn remove_stock(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
     let Path((sku, warehouse)) = &path;
     if warehouse.parse::<Warehouse>().is_err() {
         return Err(Failure::not_found("warehouse", warehouse).into());
     }
-    let body = body.with(&[("sku", product(sku)?), ("warehouse", warehouse)])?;
-    let told = asker.ask("stock.remove", body).await?;
-    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+    let body = body.with(&[("sku", parse_sku(sku)?), ("warehouse", warehouse)])?;
+    let reply = worker.call("stock.remove", body).await?;
+    Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
 /// Adjusts a product's stock
 ///
-/// For operators: a difference, with a reason.
+/// Adds a positive or negative number of units to a stock level, with a reason. Operators only.
 #[utoipa::path(post, path = "/v1/products/{sku}/stock/{warehouse}/adjustments", tag = "products",
     params(("sku" = Sku, Path), ("warehouse" = Warehouse, Path)), request_body = AdjustStock,
     responses((status = 200, body = Product)))]
 async fn adjust_stock(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = in_warehouse(&path, body)?;
-    let told = asker.ask("stock.adjust", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = with_sku_and_warehouse(&path, body)?;
+    let reply = worker.call("stock.adjust", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
-/// Adds the product and warehouse of the path to the body.
-fn in_warehouse(path: &Path<(String, String)>, body: JsonBody) -> Result<Value, Problem> {
+/// Adds the SKU and warehouse of the path to the body.
+fn with_sku_and_warehouse(path: &Path<(String, String)>, body: JsonBody) -> Result<Value, Problem> {
     let Path((sku, warehouse)) = path;
     if warehouse.parse::<Warehouse>().is_err() {
         return Err(Failure::not_found("warehouse", warehouse).into());
     }
-    body.with(&[("sku", product(sku)?), ("warehouse", warehouse)])
+    body.with(&[("sku", parse_sku(sku)?), ("warehouse", warehouse)])
 }
 
-/// An invalid SKU is not found.
-fn product(sku: &str) -> Result<&str, Problem> {
+/// Checks a SKU. An invalid SKU is reported as not found, since no product can have it.
+fn parse_sku(sku: &str) -> Result<&str, Problem> {
     match sku.parse::<Sku>() {
         Ok(_) => Ok(sku),
         Err(_) => Err(Failure::not_found("product", sku).into()),

@@ -1,4 +1,7 @@
-//! `/v1/retries`: steps that failed and will be retried, for operators.
+//! `/v1/retries`: steps that have failed and will be retried automatically.
+//!
+//! Operators can list them and start their next attempt at once. Steps without further attempts are in
+//! [`super::dead_letters`].
 
 use axum::{
     http::StatusCode,
@@ -12,11 +15,11 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
-    input::{JsonBody, NoBody, Parameters, Path, Uri},
+    input::{EmptyBody, JsonBody, Path, QueryParameters, Uri},
     openapi::{PageParameters, Settled},
-    output::{Cursor, answer},
+    output::{CursorParameter, respond},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 
@@ -29,32 +32,43 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Lists failed steps
 ///
-/// Steps that will be retried automatically, oldest orders first. Steps without further attempts are dead
-/// letters.
+/// Steps that have failed and will be retried automatically, oldest orders first. Steps without further
+/// attempts are dead letters. Operators only.
 #[utoipa::path(get, path = "/v1/retries", tag = "retries", params(PageParameters),
     responses((status = 200, body = Page<RetriedStep>)))]
-async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let told = asker.ask("retry.list", Value::Object(parameters.0)).await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+async fn list(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("retry.list", Value::Object(parameters.0))
+        .await?;
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Retries a failed step now
 ///
-/// With a new set of attempts. A step that is running is left unchanged.
+/// Starts the next attempt now, with a new set of attempts. A step that is running is left unchanged.
+/// Operators only.
 #[utoipa::path(post, path = "/v1/retries/{id}/redrive", tag = "retries",
     params(("id" = String, Path)), responses((status = 200, body = Settled)))]
-async fn redrive(asker: WorkerClient, id: Path<String>, _: NoBody) -> Result<Response, Problem> {
-    let told = asker.ask("retry.redrive", json!({"id": id.0})).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn redrive(
+    worker: WorkerClient,
+    id: Path<String>,
+    _: EmptyBody,
+) -> Result<Response, Problem> {
+    let reply = worker.call("retry.redrive", json!({"id": id.0})).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Retries all failed steps now
 ///
-/// For example when a partner is available again. Processes as many as possible within a few seconds: while
-/// there is a `next_cursor`, repeat the request with it.
+/// Use it, for example, when a payment provider is available again. One request processes as many steps as it
+/// can within a few seconds: repeat it with `next_cursor` until that is `null`. Operators only.
 #[utoipa::path(post, path = "/v1/retries/redrive", tag = "retries", request_body = RedriveAll,
     responses((status = 200, body = RedrivenAll)))]
-async fn redrive_all(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
-    let told = asker.ask("retry.redrive_all", body.0).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn redrive_all(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+    let reply = worker.call("retry.redrive_all", body.0).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }

@@ -1,4 +1,7 @@
-//! `/v1/stats`.
+//! `/v1/stats`: numbers of orders and revenue, for the console and reports.
+//!
+//! Storefronts see the numbers of their own orders; operators also see the state of the system. The worker
+//! computes them.
 
 use axum::{
     http::StatusCode,
@@ -9,11 +12,11 @@ use shared::stats::Stats;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
-    input::Parameters,
+    input::QueryParameters,
     openapi::{DaysParameter, StorefrontParameter},
-    output::answer,
+    output::respond,
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 
@@ -23,10 +26,12 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Returns statistics
 ///
-/// Order counts and revenue by day; for operators also the state of the system.
+/// Numbers of orders and revenue by day. Operators also get the state of the system.
 #[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StorefrontParameter, DaysParameter),
     responses((status = 200, body = Stats)))]
-async fn read(asker: WorkerClient, parameters: Parameters) -> Result<Response, Problem> {
-    let told = asker.ask("stats.get", Value::Object(parameters.0)).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+async fn read(worker: WorkerClient, parameters: QueryParameters) -> Result<Response, Problem> {
+    let reply = worker
+        .call("stats.get", Value::Object(parameters.0))
+        .await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }

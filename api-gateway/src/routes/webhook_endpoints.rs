@@ -1,4 +1,7 @@
-//! `/v1/webhook-endpoints`: endpoints that receive events, and their deliveries.
+//! `/v1/webhook-endpoints`: URLs that receive events as webhooks, and the log of their deliveries.
+//!
+//! The worker sends the webhooks; these routes only manage the endpoints. Incoming webhooks are in
+//! [`super::webhooks`].
 
 use axum::{
     http::StatusCode,
@@ -14,11 +17,11 @@ use shared::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App,
-    input::{JsonBody, MaybeBody, Parameters, Path, Uri},
+    input::{JsonBody, OptionalBody, Path, QueryParameters, Uri},
     openapi::{DeliveryParameters, PageParameters, StorefrontParameter},
-    output::{Cursor, answer},
+    output::{CursorParameter, respond},
     problem::Problem,
+    state::App,
     worker_client::WorkerClient,
 };
 
@@ -33,21 +36,22 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Creates a webhook endpoint
 ///
-/// From now on it is told of every event that it wants: a `CloudEvent` by `POST`, signed as Standard
-/// Webhooks has it. The answer holds the `secret` that signs, once and never again. Storefronts and
-/// operators add endpoints for their own storefront; an admin's hears of everything unless it names
-/// one, which must be known: by a credential, a customer or an order.
+/// Each new event of the selected types is sent to the endpoint: a `CloudEvent` by `POST`, signed as
+/// specified by Standard Webhooks. The response contains the signing `secret`; it can't be read again.
+/// Storefronts and operators create endpoints for their own storefront. An admin's endpoint receives the
+/// events of all storefronts, unless `storefront` names one; that storefront must have a credential, a
+/// customer or an order.
 #[utoipa::path(post, path = "/v1/webhook-endpoints", tag = "webhooks", request_body = NewEndpoint,
     responses((status = 201, body = Endpoint)))]
-async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
+async fn create(worker: WorkerClient, body: JsonBody) -> Result<Response, Problem> {
     let named = body.0["storefront"].as_str().map(str::parse);
     if let Some(Ok(storefront)) = named
-        && asker.caller("").require_admin().is_ok()
+        && worker.caller("").require_admin().is_ok()
     {
-        asker.check_storefront(&storefront).await?;
+        worker.check_storefront(&storefront).await?;
     }
-    let told = asker.ask("webhook_endpoint.create", body.0).await?;
-    Ok(answer(StatusCode::CREATED, told).located("/v1/webhook-endpoints"))
+    let reply = worker.call("webhook_endpoint.create", body.0).await?;
+    Ok(respond(StatusCode::CREATED, reply).with_location("/v1/webhook-endpoints"))
 }
 
 /// Lists webhook endpoints
@@ -55,119 +59,125 @@ async fn create(asker: WorkerClient, body: JsonBody) -> Result<Response, Problem
 /// Newest first.
 #[utoipa::path(get, path = "/v1/webhook-endpoints", tag = "webhooks",
     params(StorefrontParameter, PageParameters), responses((status = 200, body = Page<Endpoint>)))]
-async fn list(asker: WorkerClient, parameters: Parameters, uri: Uri) -> Result<Response, Problem> {
-    let told = asker
-        .ask("webhook_endpoint.list", Value::Object(parameters.0))
+async fn list(
+    worker: WorkerClient,
+    parameters: QueryParameters,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("webhook_endpoint.list", Value::Object(parameters.0))
         .await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Reads a webhook endpoint
 #[utoipa::path(get, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), responses((status = 200, body = Endpoint)))]
 async fn read(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask(
+    let reply = worker
+        .call(
             "webhook_endpoint.get",
-            parameters.with("id", endpoint(&id.0)?)?,
+            parameters.with("id", parse_endpoint_id(&id.0)?)?,
         )
         .await?;
-    Ok(asker.conditional(answer(StatusCode::OK, told)))
+    Ok(worker.or_not_modified(respond(StatusCode::OK, reply)))
 }
 
 /// Changes a webhook endpoint
 ///
-/// A JSON Merge Patch: what is given changes, `null` removes, the rest stays. `is_enabled: true` takes up an endpoint that was given up.
+/// Takes a JSON Merge Patch: changes the given fields, and removes a value that is given as `null`.
+/// `is_enabled: true` enables an endpoint that was disabled after failures.
 #[utoipa::path(patch, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), request_body = UpdateEndpoint,
     responses((status = 200, body = Endpoint)))]
 async fn update(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", endpoint(&id.0)?)])?;
-    let told = asker.ask("webhook_endpoint.update", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
+    let reply = worker.call("webhook_endpoint.update", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Deletes a webhook endpoint
 #[utoipa::path(delete, path = "/v1/webhook-endpoints/{id}", tag = "webhooks",
     params(("id" = EndpointId, Path)), responses((status = 204)))]
 async fn delete(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", endpoint(&id.0)?)])?;
-    let told = asker.ask("webhook_endpoint.delete", body).await?;
-    Ok(answer(StatusCode::NO_CONTENT, told).into_response())
+    let body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
+    let reply = worker.call("webhook_endpoint.delete", body).await?;
+    Ok(respond(StatusCode::NO_CONTENT, reply).into_response())
 }
 
 /// Rotates an endpoint's secret
 ///
-/// The response contains the new `secret`, once. The old one signs as well for a day, or for `overlap_seconds`.
+/// The response contains the new `secret`; it can't be read again. Webhooks are also signed with the old
+/// secret for `overlap_seconds`, by default a day.
 #[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/rotate-secret", tag = "webhooks",
     params(("id" = EndpointId, Path)), request_body = Option<RotateSecret>,
     responses((status = 200, body = Endpoint)))]
 async fn rotate_secret(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
-    let body = body.with(&[("id", endpoint(&id.0)?)])?;
-    let told = asker.ask("webhook_endpoint.rotate_secret", body).await?;
-    Ok(answer(StatusCode::OK, told).into_response())
+    let body = body.with(&[("id", parse_endpoint_id(&id.0)?)])?;
+    let reply = worker.call("webhook_endpoint.rotate_secret", body).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
 }
 
 /// Lists an endpoint's deliveries
 ///
-/// Newest first, with the endpoint's responses. Kept for 30 days.
+/// Newest first, each with its attempts and the endpoint's responses. Deliveries are kept for 30 days.
 #[utoipa::path(get, path = "/v1/webhook-endpoints/{id}/deliveries", tag = "webhooks",
     params(("id" = EndpointId, Path), DeliveryParameters, PageParameters),
     responses((status = 200, body = Page<Delivery>)))]
 async fn deliveries(
-    asker: WorkerClient,
+    worker: WorkerClient,
     id: Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let told = asker
-        .ask(
+    let reply = worker
+        .call(
             "webhook_endpoint.deliveries",
-            parameters.with("id", endpoint(&id.0)?)?,
+            parameters.with("id", parse_endpoint_id(&id.0)?)?,
         )
         .await?;
-    Ok(answer(StatusCode::OK, told).page(&uri, Cursor::Cursor))
+    Ok(respond(StatusCode::OK, reply).with_next_link(&uri, CursorParameter::Cursor))
 }
 
 /// Redelivers a webhook
 ///
-/// Sends it again at once, whatever its status, with the same `webhook-id`. Refused when the endpoint is
-/// disabled or the event has been removed (`INVALID_STATE`).
+/// Sends the webhook again at once, with the same `webhook-id`, whether the delivery succeeded or failed.
+/// Refused (`INVALID_STATE`) if the endpoint is disabled or the event has been removed.
 #[utoipa::path(post, path = "/v1/webhook-endpoints/{id}/deliveries/{delivery_id}/redeliver",
     tag = "webhooks", params(("id" = EndpointId, Path), ("delivery_id" = shared::id::DeliveryId, Path)),
     responses((status = 202, body = Delivery)))]
 async fn redeliver(
-    asker: WorkerClient,
+    worker: WorkerClient,
     path: Path<(String, String)>,
-    body: MaybeBody,
+    body: OptionalBody,
 ) -> Result<Response, Problem> {
     let Path((id, delivery_id)) = &path;
     if delivery_id.parse::<shared::id::DeliveryId>().is_err() {
         return Err(Failure::not_found("delivery", delivery_id).into());
     }
-    let body = body.with(&[("id", endpoint(id)?), ("delivery_id", delivery_id)])?;
-    let told = asker.ask("webhook_endpoint.redeliver", body).await?;
-    Ok(answer(StatusCode::ACCEPTED, told).into_response())
+    let body = body.with(&[("id", parse_endpoint_id(id)?), ("delivery_id", delivery_id)])?;
+    let reply = worker.call("webhook_endpoint.redeliver", body).await?;
+    Ok(respond(StatusCode::ACCEPTED, reply).into_response())
 }
 
-/// An invalid endpoint id is not found.
-fn endpoint(id: &str) -> Result<&str, Problem> {
+/// Checks an endpoint id. An invalid id is reported as not found, since no endpoint can have it.
+fn parse_endpoint_id(id: &str) -> Result<&str, Problem> {
     match id.parse::<EndpointId>() {
         Ok(_) => Ok(id),
         Err(_) => Err(Failure::not_found("webhook endpoint", id).into()),

@@ -1,5 +1,9 @@
-//! `/webhooks/…`: incoming webhooks of partners, signed as specified by Standard Webhooks
-//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
+//! `/webhooks/…`: incoming webhooks of the carrier and of Stripe.
+//!
+//! The carrier's webhooks are signed as specified by Standard Webhooks
+//! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>), Stripe's
+//! in its own way ([`stripe`]). A webhook is processed once, by its id. An error response makes the sender
+//! retry. Outgoing webhooks are in [`super::webhook_endpoints`].
 
 mod stripe;
 
@@ -23,7 +27,8 @@ use standardwebhooks::HEADER_WEBHOOK_ID;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    app::App, input::RawBody, middleware::RequestContext, openapi::ShipperWebhook, problem::Problem,
+    input::RawBody, middleware::RequestContext, openapi::ShipperWebhook, problem::Problem,
+    state::App,
 };
 
 /// Maximum length of a webhook id; AMQP allows 255 bytes.
@@ -35,25 +40,25 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(stripe::stripe))
 }
 
-/// Receives a webhook of the shipper
+/// Receives a webhook from the carrier
 ///
-/// Status of a shipment, signed as specified by Standard Webhooks. Duplicates are acknowledged and processed
-/// once.
+/// A new status of a shipment, signed as specified by Standard Webhooks. A duplicate is acknowledged, but
+/// processed only once.
 #[utoipa::path(post, path = "/webhooks/shipper", tag = "webhooks", request_body = ShipperWebhook,
     security(("webhook_signature" = [])),
     params(("webhook-id" = String, Header), ("webhook-timestamp" = String, Header),
            ("webhook-signature" = String, Header)),
-    responses((status = 200, description = "It was done, now or before")))]
+    responses((status = 200, description = "The update has been processed, now or before")))]
 async fn shipper(
     State(app): State<App>,
-    Extension(about): Extension<Arc<RequestContext>>,
+    Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
     let Some(webhook) = &app.shipper_webhook else {
         return Err(Failure::new(
             Code::Unauthenticated,
-            "SHIPPER_WEBHOOK_SECRET is not set: no webhook is trusted",
+            "SHIPPER_WEBHOOK_SECRET is not set, so no webhook can be verified",
         )
         .into());
     };
@@ -77,31 +82,31 @@ async fn shipper(
     if !has_time {
         return Err(Failure::violation("/timestamp", "is required").into());
     }
-    pass_on(&app, "shipper", &request, id, &about).await?;
-    Ok(taken("ok"))
+    forward(&app, "shipper", &request, id, &context).await?;
+    Ok(acknowledge("ok"))
 }
 
-/// Sends the request to the worker, once for each webhook `id`.
-async fn pass_on(
+/// Sends the request to the worker, with the webhook's `id` as message id: the worker executes it once.
+async fn forward(
     app: &App,
-    partner: &str,
+    sender: &str,
     request: &Request,
     id: &str,
-    about: &RequestContext,
+    context: &RequestContext,
 ) -> Result<(), Failure> {
     let caller = Caller {
         role: Role::Operator,
         storefront: Storefront::default(),
-        actor: partner.to_owned(),
+        actor: sender.to_owned(),
         intent: request.pattern().to_owned(),
-        request_id: about.request_id.as_str().to_owned(),
-        traceparent: Some(about.trace.as_str().to_owned()),
+        request_id: context.request_id.as_str().to_owned(),
+        traceparent: Some(context.trace.as_str().to_owned()),
     };
     let call = Call {
         caller,
         idempotency_key: None,
         if_match: None,
-        // A refusal is not final: the sender retries.
+        // Not an idempotency key, because a failure must not be final: the sender retries.
         message_id: Some(id),
         timeout: app.request_timeout,
     };
@@ -109,15 +114,15 @@ async fn pass_on(
     outcome.map(drop)
 }
 
-/// The answer to a webhook that need not come again.
-fn taken(status: &str) -> Response {
+/// The response that makes the sender stop retrying.
+fn acknowledge(status: &str) -> Response {
     (StatusCode::OK, Json(json!({"status": status}))).into_response()
 }
 
-/// Flattens `{type, timestamp, data: {…}}`. The shipper may send fields that are not known here; they are
-/// ignored.
+/// Flattens `{type, timestamp, data: {…}}` to the fields of `shipment.update`. Unknown fields are ignored:
+/// the carrier may send more.
 fn flatten(body: Value) -> Result<Value, Problem> {
-    const KNOWN: [&str; 4] = ["order_id", "shipment_id", "tracking_number", "carrier"];
+    const KNOWN_FIELDS: [&str; 4] = ["order_id", "shipment_id", "tracking_number", "carrier"];
     let Value::Object(mut body) = body else {
         return Err(Failure::violation("", "must be an object").into());
     };
@@ -130,7 +135,7 @@ fn flatten(body: Value) -> Result<Value, Problem> {
     };
     flat.extend(
         data.into_iter()
-            .filter(|(name, _)| KNOWN.contains(&name.as_str())),
+            .filter(|(name, _)| KNOWN_FIELDS.contains(&name.as_str())),
     );
     Ok(Value::Object(flat))
 }

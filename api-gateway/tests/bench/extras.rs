@@ -23,7 +23,7 @@ const WEBHOOKS: usize = 2_000;
 const SHIPPERS: usize = 32;
 
 pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec<Value> {
-    println!("\n| | a second | p50 ms | p99 ms |\n|---|---|---|---|");
+    println!("\n| | per second | p50 ms | p99 ms |\n|---|---|---|---|");
     let mut documents = Vec::new();
     for system in systems.iter().filter(|system| system.kind.is_ours()) {
         let system = system.kind.name();
@@ -46,7 +46,7 @@ pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec
                 "p50_ms": p50_ms, "p99_ms": p99_ms,
             }));
         };
-        let paths = some_orders(system).await;
+        let paths = newest_order_paths(system).await;
         for (connections, what) in [
             (1, "GET an order, 1 connection"),
             (64, "GET an order, 64 connections"),
@@ -81,25 +81,25 @@ pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec
 
         let began = Instant::now();
         let flow = load.closed(system, 64, SKUS);
-        let taken = flow.rate * load.time.as_secs_f64();
+        let order_count = flow.rate * load.time.as_secs_f64();
         let accepted = began.elapsed();
         let behind = system.wait_until_idle().await.unwrap_or_default();
         for (what, took) in [
-            ("the whole flow, accepted to processing", accepted + behind),
             (
-                "and until nothing is left to do, such as to publish",
-                began.elapsed(),
+                "order flow, until all orders are processing",
+                accepted + behind,
             ),
+            ("order flow, until the worker is idle", began.elapsed()),
         ] {
-            note(what, taken / took.as_secs_f64(), f64::NAN, f64::NAN);
+            note(what, order_count / took.as_secs_f64(), f64::NAN, f64::NAN);
         }
 
-        let (rate, mut times) = webhooks(system).await;
-        times.sort_by(f64::total_cmp);
-        let at = |part: f64| times[(times.len() as f64 * part) as usize % times.len()];
-        note("shipper's webhooks, 32 at a time", rate, at(0.5), at(0.99));
+        let (rate, mut latencies) = webhooks(system).await;
+        latencies.sort_by(f64::total_cmp);
+        let at = |part: f64| latencies[(latencies.len() as f64 * part) as usize % latencies.len()];
+        note("shipper webhooks, 32 concurrent", rate, at(0.5), at(0.99));
         note(
-            "start-up to ready (p50 is ms)",
+            "startup until ready (ms, in the p50 column)",
             f64::NAN,
             system.startup.as_secs_f64() * 1000.0,
             f64::NAN,
@@ -109,7 +109,7 @@ pub(crate) async fn measure(systems: &mut [SystemUnderTest], load: &Load) -> Vec
 }
 
 /// The paths of the newest orders.
-async fn some_orders(system: &SystemUnderTest) -> Vec<String> {
+async fn newest_order_paths(system: &SystemUnderTest) -> Vec<String> {
     let orders = system.get("/v1/orders?limit=200").await;
     let orders = orders["data"].as_array().unwrap().iter();
     orders
@@ -121,7 +121,7 @@ async fn some_orders(system: &SystemUnderTest) -> Vec<String> {
 async fn webhooks(to: &SystemUnderTest) -> (f64, Vec<f64>) {
     let mut ids: Vec<String> = Vec::new();
     let mut path = "/v1/orders?limit=200&status=processing".to_owned();
-    wait("orders that can be shipped", async || {
+    wait("orders ready to be shipped", async || {
         let page = to.get(&path).await;
         let orders = page["data"].as_array().unwrap();
         let announced = orders
@@ -145,7 +145,7 @@ async fn webhooks(to: &SystemUnderTest) -> (f64, Vec<f64>) {
         let (ids, next, webhook) = (Arc::clone(&ids), Arc::clone(&next), Arc::clone(&webhook));
         let (client, url) = (to.client.clone(), format!("{}/webhooks/shipper", to.base));
         shippers.spawn(async move {
-            let mut times = Vec::new();
+            let mut latencies = Vec::new();
             while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let body = json!({
                     "type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z",
@@ -169,14 +169,17 @@ async fn webhooks(to: &SystemUnderTest) -> (f64, Vec<f64>) {
                     .await
                     .unwrap();
                 assert_eq!(answer.status(), 200);
-                times.push(sent.elapsed().as_secs_f64() * 1000.0);
+                latencies.push(sent.elapsed().as_secs_f64() * 1000.0);
             }
-            times
+            latencies
         });
     }
-    let mut times = Vec::new();
+    let mut latencies = Vec::new();
     while let Some(more) = shippers.join_next().await {
-        times.extend(more.unwrap());
+        latencies.extend(more.unwrap());
     }
-    (times.len() as f64 / began.elapsed().as_secs_f64(), times)
+    (
+        latencies.len() as f64 / began.elapsed().as_secs_f64(),
+        latencies,
+    )
 }

@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::{
     setting,
-    system::{Kind, SKUS, SystemUnderTest, times},
+    system::{Kind, SKUS, SystemUnderTest, cpu_times},
 };
 
-/// Number of distinct bodies, of which oha chooses at random.
+/// Number of distinct bodies; oha sends one of them at random.
 const BODIES: usize = 20_000;
 
-/// Load on a system for this time.
+/// Load on a system for a fixed time.
 pub(crate) struct Load {
     pub(crate) time: Duration,
 }
@@ -62,7 +62,7 @@ impl Load {
 
     /// Creates orders of `skus` products in a closed loop, with one request at a time per connection.
     pub(crate) fn closed(&self, to: &SystemUnderTest, connections: usize, skus: usize) -> Figures {
-        let bodies = bodies(to, skus);
+        let bodies = write_bodies(to, skus);
         let bodies = bodies.to_string_lossy();
         let connections = connections.to_string();
         let arguments = ["-m", "POST", "-Z", &bodies, "-c", &connections];
@@ -71,7 +71,7 @@ impl Load {
 
     /// Creates orders at a fixed rate. The latency includes the delay caused by earlier slow responses.
     pub(crate) fn open(&self, to: &SystemUnderTest, rate: u64) -> Figures {
-        let bodies = bodies(to, SKUS);
+        let bodies = write_bodies(to, SKUS);
         let (bodies, rate) = (bodies.to_string_lossy(), rate.to_string());
         let arguments = [
             "-m",
@@ -108,10 +108,10 @@ impl Load {
         self.run(&file.to_string_lossy(), to, &arguments)
     }
 
-    /// Runs oha. Blocking, since nothing else runs meanwhile.
+    /// Runs oha. Blocks the thread, since nothing else runs meanwhile.
     fn run(&self, target: &str, to: &SystemUnderTest, arguments: &[&str]) -> Figures {
         let before = to.usage();
-        let ended = of_ended_children();
+        let ended = child_cpu_time();
         let time = format!("{}s", self.time.as_secs());
         let output = Command::new(setting("BENCH_OHA"))
             .args([
@@ -128,11 +128,11 @@ impl Load {
             .stderr(Stdio::null())
             .output()
             .unwrap();
-        let load = of_ended_children().saturating_sub(ended);
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        let load = child_cpu_time().saturating_sub(ended);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
             panic!("oha: {error}: {}", String::from_utf8_lossy(&output.stdout))
         });
-        let statuses = told["statusCodeDistribution"].as_object().unwrap();
+        let statuses = report["statusCodeDistribution"].as_object().unwrap();
         let count = |is_good: bool| -> u64 {
             let of = statuses
                 .iter()
@@ -152,12 +152,12 @@ impl Load {
             .collect();
         cpu_ms.push(("load", per_thousand(load)));
         let percentile = |name: &str| {
-            told["latencyPercentiles"][name]
+            report["latencyPercentiles"][name]
                 .as_f64()
                 .unwrap_or(f64::NAN)
         };
         Figures {
-            rate: good as f64 / told["summary"]["total"].as_f64().unwrap(),
+            rate: good as f64 / report["summary"]["total"].as_f64().unwrap(),
             p50_ms: percentile("p50") * 1000.0,
             p99_ms: percentile("p99") * 1000.0,
             failed,
@@ -166,13 +166,13 @@ impl Load {
     }
 }
 
-/// Processor time of terminated child processes, which are runs of oha.
-fn of_ended_children() -> Duration {
-    times(std::process::id()).map_or(Duration::ZERO, |[_, _, user, system]| user + system)
+/// Processor time of all terminated child processes, which are the runs of oha.
+fn child_cpu_time() -> Duration {
+    cpu_times(std::process::id()).map_or(Duration::ZERO, |[_, _, user, system]| user + system)
 }
 
 /// Writes a file of distinct order bodies.
-fn bodies(to: &SystemUnderTest, skus: usize) -> PathBuf {
+fn write_bodies(to: &SystemUnderTest, skus: usize) -> PathBuf {
     let path = PathBuf::from(setting("BENCH_FOLDER")).join("bodies");
     let _ = fs::remove_file(&path);
     let mut file = BufWriter::new(File::create(&path).unwrap());

@@ -7,7 +7,7 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "figures for people; a run that can't go on ends by panicking"
+    reason = "prints results; a run that can't continue panics"
 )]
 
 mod extras;
@@ -66,7 +66,7 @@ async fn run() {
     report::ratios(&closed);
 
     let rate: u64 = setting("BENCH_RATE").parse().unwrap();
-    println!("\nPOST /v1/orders, {rate} a second whatever the answers (open loop)\n");
+    println!("\nPOST /v1/orders, {rate} requests per second at a fixed rate (open loop)\n");
     report::heading();
     let mut open = Vec::new();
     for system in &systems {
@@ -107,5 +107,5 @@ async fn run() {
     for system in &systems {
         is_right &= system.verified();
     }
-    assert!(is_right, "order-worker verify found something");
+    assert!(is_right, "order-worker verify found inconsistencies");
 }

@@ -1,4 +1,4 @@
-//! The chart in README.md: throughput by number of connections, as groups of bars.
+//! The chart `docs/bench.svg`: throughput by number of connections, as groups of bars.
 
 use std::fmt::Write;
 
@@ -29,9 +29,9 @@ pub(crate) fn svg(closed: &[(Kind, usize, Figures)]) -> String {
     let floor = HEIGHT - bottom;
     let mut svg = format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">
-<title>Orders a second by connections, side by side in one run</title>
+<title>Orders per second by number of connections, measured in one run</title>
 <rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>
-<text x="{left}" y="18" font-size="14" fill="#222">POST /v1/orders a second, by connections (closed loop)</text>
+<text x="{left}" y="18" font-size="14" fill="#222">POST /v1/orders per second, by number of connections (closed loop)</text>
 "##
     );
     for part in 1..=4 {

@@ -9,7 +9,7 @@ use crate::{
 
 pub(crate) fn heading() {
     println!(
-        "| connections | system | a second | p50 ms | p99 ms | not 2xx | CPU ms for 1,000: gateway, worker, broker, database, load |"
+        "| connections | system | requests/s | p50 ms | p99 ms | not 2xx | CPU ms per 1,000 requests: gateway, worker, broker, database, load |"
     );
     println!("|---|---|---|---|---|---|---|");
 }
@@ -34,7 +34,10 @@ pub(crate) fn line(kind: Kind, connections: usize, figures: &Figures) {
 pub(crate) fn caught_up(kind: Kind, after: Option<Duration>) {
     if let Some(after) = after {
         let seconds = after.as_secs_f64();
-        eprintln!("  {}: payments caught up after {seconds:.1} s", kind.name());
+        eprintln!(
+            "  {}: all payments processed after {seconds:.1} s",
+            kind.name()
+        );
     }
 }
 
@@ -45,7 +48,9 @@ pub(crate) fn ratios(closed: &[(Kind, usize, Figures)]) {
         all.find(|(this, at, _)| *this == kind && *at == connections)
             .map(|(_, _, figures)| figures)
     };
-    println!("\n| beside the echo | connections | throughput | p50 | p99 |\n|---|---|---|---|---|");
+    println!(
+        "\n| relative to echo | connections | throughput | p50 | p99 |\n|---|---|---|---|---|"
+    );
     for (kind, connections, figures) in closed.iter().filter(|(kind, ..)| kind.is_ours()) {
         if let Some(echo) = of(Kind::Echo, *connections) {
             println!(

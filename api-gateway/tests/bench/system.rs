@@ -13,12 +13,12 @@ use tokio::time;
 
 use crate::setting;
 
-/// Products in the catalogue, chosen from at random.
+/// Number of products in the catalogue. Each order is for a random one.
 pub(crate) const SKUS: usize = 100;
 /// Timeout for a system to start, or to become idle.
-const PATIENCE: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_mins(5);
 
-/// A worker is idle if it uses less than the second value of processor time within the first.
+/// A worker is idle if it uses less processor time than the second value during the first.
 const IDLE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(50));
 
 /// A system under test.
@@ -179,8 +179,14 @@ impl SystemUnderTest {
             let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
             self.post("/v1/products", &product).await;
             let url = format!("{}/v1/products/{sku}/stock/main", self.base);
-            let shelf = json!({"on_hand": 1_000_000_000});
-            let counted = self.client.put(url).json(&shelf).send().await.unwrap();
+            let stock_level = json!({"on_hand": 1_000_000_000});
+            let counted = self
+                .client
+                .put(url)
+                .json(&stock_level)
+                .send()
+                .await
+                .unwrap();
             assert_eq!(counted.status(), 200);
         }
     }
@@ -210,13 +216,13 @@ impl SystemUnderTest {
             return None;
         }
         let began = Instant::now();
-        wait("the flow to catch up", async || {
+        wait("all payments to be processed", async || {
             let page = self.get("/v1/orders?status=pending&limit=1").await;
             page["data"] == json!([])
         })
         .await;
         let caught_up = began.elapsed();
-        wait("the worker to have nothing left to do", async || {
+        wait("the worker to be idle", async || {
             let before = usage(self.worker.0.id()).cpu;
             time::sleep(IDLE.0).await;
             usage(self.worker.0.id()).cpu.saturating_sub(before) < IDLE.1
@@ -256,20 +262,20 @@ impl SystemUnderTest {
         let Some(url) = self.database.as_ref().filter(|_| self.kind.is_ours()) else {
             return true;
         };
-        let mut verify = Command::new(ours("order-worker"));
+        let mut verify = Command::new(binary("order-worker"));
         let status = verify.arg("verify").env("DATABASE_URL", url).status();
         status.unwrap().success()
     }
 }
 
-fn ours(program: &str) -> PathBuf {
+fn binary(program: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_api-gateway")).with_file_name(program)
 }
 
 fn command(kind: Kind, role: &str) -> Command {
     match kind {
         Kind::Echo => {
-            let mut echo = Command::new(ours("examples").join("echo"));
+            let mut echo = Command::new(binary("examples").join("echo"));
             echo.arg(if role == "worker" { "service" } else { role });
             echo
         }
@@ -279,7 +285,7 @@ fn command(kind: Kind, role: &str) -> Command {
             node.arg(Path::new(&setting("BENCH_NEST")).join(format!("dist/{script}.js")));
             node
         }
-        Kind::Sqlite | Kind::Postgres => Command::new(ours(match role {
+        Kind::Sqlite | Kind::Postgres => Command::new(binary(match role {
             "worker" => "order-worker",
             _ => "api-gateway",
         })),
@@ -304,15 +310,15 @@ fn free_port() -> u16 {
 }
 
 pub(crate) async fn wait(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while !condition().await {
-        assert!(Instant::now() < end, "waited in vain for {what}");
+        assert!(Instant::now() < end, "timed out waiting for {what}");
         time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Processor time of a process in user and kernel mode, then that of its terminated children.
-pub(crate) fn times(pid: u32) -> Option<[Duration; 4]> {
+/// User and kernel time of a process, then user and kernel time of its terminated children.
+pub(crate) fn cpu_times(pid: u32) -> Option<[Duration; 4]> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // After the command name in parentheses, which may contain any character: utime, stime, cutime and cstime
     // are fields 14 to 17 (proc(5)), in hundredths of a second.
@@ -326,10 +332,10 @@ pub(crate) fn usage(root: u32) -> Usage {
     let mut usage = Usage::default();
     let mut waiting = vec![root];
     while let Some(pid) = waiting.pop() {
-        let Some(times) = times(pid) else {
+        let Some(cpu_times) = cpu_times(pid) else {
             continue;
         };
-        usage.cpu += times.iter().sum::<Duration>();
+        usage.cpu += cpu_times.iter().sum::<Duration>();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let peak = peak.and_then(|line| line.split_whitespace().next());

@@ -20,9 +20,9 @@ use crate::harness::{Reply, SECRET, try_send};
 /// Number of concurrent customers.
 const CUSTOMERS: u64 = 8;
 /// Timeout of a request.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Delay before a retry.
-const PAUSE: Duration = Duration::from_millis(50);
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// The recorded responses.
 #[derive(Default)]
@@ -31,10 +31,10 @@ pub(crate) struct RecordedReplies {
     /// Order ids.
     pub(crate) cancelled: Vec<String>,
     pub(crate) delivered: Vec<String>,
-    /// The last response or error with an unknown outcome.
-    pub(crate) last_unclear: String,
+    /// The last response or error of a request with an unknown outcome.
+    pub(crate) last_unknown: String,
     /// Unexpected responses.
-    pub(crate) wrong: Vec<String>,
+    pub(crate) unexpected: Vec<String>,
     /// Number of keys that were answered with two different orders.
     pub(crate) duplicated: usize,
 }
@@ -61,7 +61,7 @@ struct Shared {
     is_over: AtomicBool,
     acknowledged: AtomicUsize,
     refused: AtomicUsize,
-    unclear: AtomicUsize,
+    unknown: AtomicUsize,
 }
 
 impl Load {
@@ -75,7 +75,7 @@ impl Load {
                 is_over: AtomicBool::new(false),
                 acknowledged: AtomicUsize::new(0),
                 refused: AtomicUsize::new(0),
-                unclear: AtomicUsize::new(0),
+                unknown: AtomicUsize::new(0),
             }),
         }
     }
@@ -85,15 +85,12 @@ impl Load {
         let customers = (0..CUSTOMERS).map(|number| {
             let customer = Customer {
                 shared: Arc::clone(&self.shared),
-                client: reqwest::Client::builder()
-                    .timeout(PATIENCE)
-                    .build()
-                    .unwrap(),
+                client: reqwest::Client::builder().timeout(TIMEOUT).build().unwrap(),
                 random: Random::new(seed.wrapping_mul(1000).wrapping_add(number)),
                 number,
                 orders: Vec::new(),
             };
-            tokio::spawn(customer.shop())
+            tokio::spawn(customer.run())
         });
         for ended in join_all(customers).await {
             ended.unwrap();
@@ -128,8 +125,8 @@ impl Load {
     }
 
     /// Number of requests with an unknown outcome: 504, or a broken connection.
-    pub(crate) fn unclear(&self) -> usize {
-        self.shared.unclear.load(Ordering::SeqCst)
+    pub(crate) fn unknown(&self) -> usize {
+        self.shared.unknown.load(Ordering::SeqCst)
     }
 
     pub(crate) fn recorded(&self) -> std::sync::MutexGuard<'_, RecordedReplies> {
@@ -146,7 +143,7 @@ struct Customer {
 }
 
 impl Customer {
-    async fn shop(mut self) {
+    async fn run(mut self) {
         for number in 0.. {
             if self.shared.is_over.load(Ordering::SeqCst) {
                 return;
@@ -156,7 +153,7 @@ impl Customer {
             let Some(id) = self.order(&key, &new_order).await else {
                 continue;
             };
-            // A form that is submitted twice.
+            // Like a form that is submitted twice.
             if self.random.chance(20) {
                 self.order(&key, &new_order).await;
             }
@@ -202,11 +199,11 @@ impl Customer {
     async fn order(&mut self, key: &str, new_order: &Value) -> Option<String> {
         loop {
             let request = self.post("/v1/orders").header("idempotency-key", key);
-            let Some(reply) = self.ask(request.json(new_order)).await else {
+            let Some(reply) = self.send(request.json(new_order)).await else {
                 continue;
             };
             if reply.status != 201 {
-                self.wrong(&reply);
+                self.unexpected(&reply);
                 return None;
             }
             let id = reply.body["id"].as_str().unwrap().to_owned();
@@ -231,7 +228,7 @@ impl Customer {
     async fn cancel(&mut self, id: &str) {
         loop {
             let request = self.post(&format!("/v1/orders/{id}/cancel"));
-            match self.ask(request.json(&json!({}))).await {
+            match self.send(request.json(&json!({}))).await {
                 Some(reply) if reply.status == 200 => {
                     return self
                         .shared
@@ -241,9 +238,9 @@ impl Customer {
                         .cancelled
                         .push(id.to_owned());
                 }
-                // The order is already shipped.
+                // The order is already shipped and can't be cancelled.
                 Some(reply) if reply.status == 409 => return,
-                Some(reply) => return self.wrong(&reply),
+                Some(reply) => return self.unexpected(&reply),
                 None => {}
             }
         }
@@ -266,7 +263,7 @@ impl Customer {
                 .header("webhook-timestamp", now.as_second().to_string())
                 .header("webhook-signature", signature.unwrap())
                 .body(body);
-            match self.ask(request).await {
+            match self.send(request).await {
                 Some(reply) if reply.status == 200 && kind == "delivered" => {
                     self.shared
                         .recorded
@@ -275,9 +272,9 @@ impl Customer {
                         .delivered
                         .push(id.to_owned());
                 }
-                // Not announced yet, or cancelled: the carrier would retry.
+                // The shipment is not announced yet, or the order is cancelled: the carrier would retry.
                 Some(reply) if reply.status == 200 || reply.status == 409 => {}
-                Some(reply) => self.wrong(&reply),
+                Some(reply) => self.unexpected(&reply),
                 None => {}
             }
         }
@@ -290,29 +287,29 @@ impl Customer {
     }
 
     /// Returns the response, or `None` after a delay if the request should be retried.
-    async fn ask(&mut self, request: reqwest::RequestBuilder) -> Option<Reply> {
+    async fn send(&mut self, request: reqwest::RequestBuilder) -> Option<Reply> {
         let counter = match try_send(request).await {
             Ok(reply) if reply.status == 503 => &self.shared.refused,
             Ok(reply) if reply.status == 504 => {
-                self.shared.recorded.lock().unwrap().last_unclear = reply.body.to_string();
-                &self.shared.unclear
+                self.shared.recorded.lock().unwrap().last_unknown = reply.body.to_string();
+                &self.shared.unknown
             }
             Ok(reply) => return Some(reply),
             Err(error) if error.is_connect() => &self.shared.refused,
             Err(error) => {
-                self.shared.recorded.lock().unwrap().last_unclear = format!("{error:?}");
-                &self.shared.unclear
+                self.shared.recorded.lock().unwrap().last_unknown = format!("{error:?}");
+                &self.shared.unknown
             }
         };
         counter.fetch_add(1, Ordering::SeqCst);
-        time::sleep(PAUSE).await;
+        time::sleep(RETRY_DELAY).await;
         None
     }
 
-    fn wrong(&self, reply: &Reply) {
+    fn unexpected(&self, reply: &Reply) {
         let mut recorded = self.shared.recorded.lock().unwrap();
         recorded
-            .wrong
+            .unexpected
             .push(format!("{} {}", reply.status, reply.body));
     }
 }

@@ -4,11 +4,11 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    reason = "a run that can't go on ends by panicking"
+    reason = "a run that can't continue panics"
 )]
 
 mod faults;
-#[expect(dead_code, reason = "the other tests use the rest")]
+#[expect(dead_code, reason = "used by the end-to-end tests only")]
 #[path = "../e2e/harness/mod.rs"]
 mod harness;
 mod load;
@@ -37,7 +37,7 @@ struct ReportRow {
     times: usize,
     acknowledged: usize,
     refused: usize,
-    unclear: usize,
+    unknown: usize,
     findings: Findings,
 }
 
@@ -61,15 +61,15 @@ fn main() -> ExitCode {
     };
     println!("seed {}", plan.seed);
     let stores = optional("CHAOS_STORES").unwrap_or_else(|| "sqlite postgres".to_owned());
-    let asked = [Kind::Sqlite, Kind::Postgres].into_iter().filter(|kind| {
+    let kinds = [Kind::Sqlite, Kind::Postgres].into_iter().filter(|kind| {
         let mut stores = stores.split_whitespace();
         stores.any(|store| store == kind.argument())
     });
-    // Each store has its own servers, and a run mostly waits.
+    // The stores run in parallel: each has its own servers, and a run mostly waits.
     let rows: Vec<ReportRow> = thread::scope(|scope| {
-        let over = asked.map(|kind| {
+        let over = kinds.map(|kind| {
             let plan = &plan;
-            scope.spawn(move || Runtime::new().unwrap().block_on(rounds(kind, plan)))
+            scope.spawn(move || Runtime::new().unwrap().block_on(run_faults(kind, plan)))
         });
         let over: Vec<_> = over.collect();
         over.into_iter()
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs all faults on one store, repeatedly until the time is up.
-async fn rounds(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
+async fn run_faults(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
     let mut rows = Vec::new();
     for seed in plan.seed.. {
         let chosen = FAULTS
@@ -102,7 +102,7 @@ async fn rounds(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
             }
         }
         for fault in apart {
-            rows.extend(inject_apart(kind, fault, seed).await);
+            rows.extend(inject_into_new_system(kind, fault, seed).await);
         }
         if Instant::now() >= plan.end {
             break;
@@ -113,8 +113,8 @@ async fn rounds(kind: Kind, plan: &Plan) -> Vec<ReportRow> {
 
 /// Faults with a long recovery, which a quick run omits.
 const LONG: [&str; 4] = [
-    "worker stalls past the broker's patience",
-    "clock jumps an hour",
+    "worker suspended past the broker's acknowledgement timeout",
+    "worker clocks jump by an hour",
     "database locked by another process",
     "leader of a three-node cluster killed",
 ];
@@ -133,7 +133,7 @@ fn is_for_quick(fault: &Fault, kind: Kind) -> bool {
 }
 
 /// Runs a fault that needs a system of its own.
-async fn inject_apart(kind: Kind, fault: &Fault, seed: u64) -> Option<ReportRow> {
+async fn inject_into_new_system(kind: Kind, fault: &Fault, seed: u64) -> Option<ReportRow> {
     let mut stack = Stack::start(kind, fault.target == FaultTarget::Cluster).await;
     if fault.target == FaultTarget::SmallDisk {
         // Moves the database to a disk of 24 MiB.
@@ -147,7 +147,10 @@ async fn inject_apart(kind: Kind, fault: &Fault, seed: u64) -> Option<ReportRow>
             .arg(&disk)
             .status();
         if !mounted.is_ok_and(|status| status.success()) {
-            println!("{}: skipped, a disk can't be mounted here", fault.name);
+            println!(
+                "{}: skipped, since a disk can't be mounted here (requires root)",
+                fault.name
+            );
             return None;
         }
         for file in std::fs::read_dir(&kept).unwrap().map(Result::unwrap) {
@@ -178,7 +181,7 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
             random: &mut random,
         })
         .await;
-        // Both gateways work again.
+        // The system works again if both gateways answer.
         load.progress(10).await;
         load.end();
         times
@@ -191,7 +194,7 @@ async fn inject(stack: &mut Stack, fault: &Fault, seed: u64) -> ReportRow {
         times,
         acknowledged: load.acknowledged(),
         refused: load.refused(),
-        unclear: load.unclear(),
+        unknown: load.unknown(),
         findings,
     };
     print_progress(&row, began.elapsed());
@@ -216,13 +219,13 @@ fn print_progress(row: &ReportRow, took: Duration) {
         lost,
         duplicated,
         stuck,
-        wrong,
+        unexpected,
     } = &row.findings;
     for (what, list) in [
         ("lost", lost),
-        ("doubled", duplicated),
+        ("duplicated", duplicated),
         ("stuck", stuck),
-        ("wrong", wrong),
+        ("inconsistent", unexpected),
     ] {
         for entry in list.iter().take(5) {
             println!("    {what}: {entry}");
@@ -230,10 +233,10 @@ fn print_progress(row: &ReportRow, took: Duration) {
     }
 }
 
-/// The table for README.md and docs/, in Markdown.
+/// Prints the Markdown table for docs/FAULTS.md.
 fn print_table(rows: &[ReportRow]) {
     println!(
-        "\n| store | fault | times | orders acknowledged | 503 | unclear | lost | doubled | stuck | verify |"
+        "\n| store | fault | times | orders acknowledged | 503 | outcome unknown | lost | duplicated | stuck | verify |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {
@@ -241,7 +244,7 @@ fn print_table(rows: &[ReportRow]) {
             lost,
             duplicated,
             stuck,
-            wrong,
+            unexpected,
         } = &row.findings;
         println!(
             "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
@@ -250,16 +253,20 @@ fn print_table(rows: &[ReportRow]) {
             row.times,
             row.acknowledged,
             row.refused,
-            row.unclear,
+            row.unknown,
             lost.len(),
             duplicated.len(),
             stuck.len(),
-            if wrong.is_empty() { "ok" } else { "NOT OK" }
+            if unexpected.is_empty() {
+                "ok"
+            } else {
+                "NOT OK"
+            }
         );
     }
     let total = |of: fn(&ReportRow) -> usize| rows.iter().map(of).sum::<usize>();
     println!(
-        "\n{} faults, {} times, {} orders acknowledged: {} lost, {} doubled, {} stuck",
+        "\n{} faults, {} times, {} orders acknowledged: {} lost, {} duplicated, {} stuck",
         rows.len(),
         total(|row| row.times),
         total(|row| row.acknowledged),

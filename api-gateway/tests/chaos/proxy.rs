@@ -132,7 +132,7 @@ async fn pump(
                     .wait_for(|condition| *condition != NetworkCondition::Drop)
                     .await
                     .map_err(io::Error::other)?;
-                // After dropped data the stream is corrupt, so the connection is closed.
+                // Data was dropped, so the stream is corrupt and the connection is closed.
                 return Ok(());
             }
         }

@@ -67,7 +67,7 @@ impl Postgres {
     /// to start before.
     pub(crate) async fn run(&mut self) {
         self.launch();
-        until("PostgreSQL", async || {
+        until("PostgreSQL to accept connections", async || {
             let server = self.server.as_mut().unwrap();
             if server.try_wait().unwrap().is_some() {
                 self.launch();
@@ -117,7 +117,7 @@ impl Postgres {
         standby.run().await;
         self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'");
         self.sql("SELECT pg_reload_conf()");
-        until("the standby to follow", async || {
+        until("the standby to replicate", async || {
             self.sql("SELECT sync_state FROM pg_stat_replication") == "sync"
         })
         .await;
@@ -210,7 +210,7 @@ impl Cluster {
         for node in &mut cluster.nodes {
             node.run();
         }
-        until("the nodes to find each other", async || {
+        until("the nodes to form a cluster", async || {
             cluster.running() == 3
         })
         .await;
@@ -256,8 +256,8 @@ impl Cluster {
         number
     }
 
-    /// Kills the node that a classic queue is on; which it was.
-    pub(crate) fn kill_home(&mut self, queue: &str) -> usize {
+    /// Kills the node that hosts a classic queue, and returns its index.
+    pub(crate) fn kill_queue_node(&mut self, queue: &str) -> usize {
         let queues = self.control(&["list_queues", "--no-table-headers", "name", "pid"]);
         let home = queues
             .lines()
@@ -271,23 +271,26 @@ impl Cluster {
         number
     }
 
-    /// Has the other nodes forget a dead one.
+    /// Removes a dead node from the cluster.
     pub(crate) fn forget(&self, number: usize) {
         self.control(&["forget_cluster_node", &self.nodes[number].name]);
     }
 
-    /// `rabbitmqctl` at a node that runs.
+    /// Runs `rabbitmqctl` at a running node and returns its output.
     fn control(&self, arguments: &[&str]) -> String {
-        let told = self.nodes.iter().find_map(|node| {
+        let output = self.nodes.iter().find_map(|node| {
             node.server.as_ref()?;
             node.control(arguments)
         });
-        told.unwrap_or_else(|| panic!("rabbitmqctl {arguments:?}"))
+        output.unwrap_or_else(|| panic!("rabbitmqctl {arguments:?}"))
     }
 
-    pub(crate) async fn revive(&mut self, number: usize) {
+    pub(crate) async fn restart_node(&mut self, number: usize) {
         self.nodes[number].run();
-        until("the node to come back", async || self.running() == 3).await;
+        until("the node to rejoin the cluster", async || {
+            self.running() == 3
+        })
+        .await;
     }
 }
 

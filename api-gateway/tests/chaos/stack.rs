@@ -78,12 +78,12 @@ pub(crate) struct Findings {
     pub(crate) duplicated: Vec<String>,
     pub(crate) stuck: Vec<String>,
     /// Findings of `order-worker verify`, and unexpected responses.
-    pub(crate) wrong: Vec<String>,
+    pub(crate) unexpected: Vec<String>,
 }
 
 impl Findings {
     pub(crate) fn is_clean(&self) -> bool {
-        [&self.lost, &self.duplicated, &self.stuck, &self.wrong]
+        [&self.lost, &self.duplicated, &self.stuck, &self.unexpected]
             .iter()
             .all(|list| list.is_empty())
     }
@@ -196,7 +196,7 @@ impl Stack {
         let ports = self.gateway_ports.iter().chain(&self.worker_ports);
         for port in ports {
             let url = format!("http://127.0.0.1:{port}/readyz");
-            until("everything to be ready", async || {
+            until("all processes to be ready", async || {
                 let answer = self.client.get(&url).send().await;
                 answer.is_ok_and(|answer| answer.status() == 200)
             })
@@ -233,10 +233,10 @@ impl Stack {
             let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
             let create = self.client.post(format!("{base}/v1/products"));
             send(create.json(&product)).await.expect(201);
-            let shelf = self
+            let stock_level = self
                 .client
                 .put(format!("{base}/v1/products/{sku}/stock/main"));
-            send(shelf.json(&json!({"on_hand": 10_000_000})))
+            send(stock_level.json(&json!({"on_hand": 10_000_000})))
                 .await
                 .expect(200);
         }
@@ -259,7 +259,9 @@ impl Stack {
         let recorded = load.recorded();
         let cancelled: BTreeSet<&String> = recorded.cancelled.iter().collect();
         let delivered: BTreeSet<&String> = recorded.delivered.iter().collect();
-        findings.wrong.extend(recorded.wrong.iter().cloned());
+        findings
+            .unexpected
+            .extend(recorded.unexpected.iter().cloned());
         for order in &recorded.orders {
             let stored = stored.get(&order.id).unwrap_or(&Value::Null);
             if let Err(why) = compare(order, stored, &cancelled, &delivered) {
@@ -267,7 +269,10 @@ impl Stack {
             }
         }
         if recorded.duplicated > 0 {
-            let duplicated = format!("{} keys were answered with two orders", recorded.duplicated);
+            let duplicated = format!(
+                "{} keys were answered with two different orders",
+                recorded.duplicated
+            );
             findings.duplicated.push(duplicated);
         }
         drop(recorded);
@@ -279,7 +284,9 @@ impl Stack {
         findings.duplicated.extend(twice.lines().map(str::to_owned));
         let (is_right, report) = self.verify();
         if !is_right {
-            findings.wrong.extend(report.lines().map(str::to_owned));
+            findings
+                .unexpected
+                .extend(report.lines().map(str::to_owned));
         }
         findings
     }
@@ -346,11 +353,14 @@ fn compare(
     delivered: &BTreeSet<&String>,
 ) -> Result<(), String> {
     if stored["metadata"]["key"] != order.key.as_str() || stored["total"] != order.total {
-        return Err(format!("acknowledged as {}, stored as {stored}", order.key));
+        return Err(format!(
+            "acknowledged with key {}, stored as {stored}",
+            order.key
+        ));
     }
     let status = stored["status"].as_str().unwrap_or_default();
     let expected = match (cancelled.contains(&order.id), delivered.contains(&order.id)) {
-        (true, true) => return Err("both cancelled and delivered".to_owned()),
+        (true, true) => return Err("acknowledged as both cancelled and delivered".to_owned()),
         (true, false) => &["cancelled"][..],
         (false, true) => &["delivered"],
         (false, false) => &["processing", "shipped", "delivered", "cancelled"],
@@ -358,7 +368,7 @@ fn compare(
     if expected.contains(&status) {
         Ok(())
     } else {
-        Err(format!("is {status}, but should be one of {expected:?}"))
+        Err(format!("status is {status}, expected one of {expected:?}"))
     }
 }
 

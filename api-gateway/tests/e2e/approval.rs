@@ -32,7 +32,7 @@ async fn no_step_runs_before_an_order_is_approved() {
         system.create_order_for(&customer).await,
         system.create_order_for(&customer).await,
     );
-    // Long enough for a payment, and for the reservation to expire.
+    // Enough time for a payment, and for the reservation to expire.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let waiting = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     assert_eq!(
@@ -103,10 +103,10 @@ async fn approve_all_works_page_by_page() {
     let (mut approved, mut cursor) = (0, Value::Null);
     loop {
         let body = json!({"all": true, "cursor": cursor});
-        let told = system.post("/v1/orders/approve", body).await.expect(200);
-        assert_eq!(told["failed"], json!([]));
-        approved += told["approved"].as_u64().unwrap();
-        cursor = told["next_cursor"].clone();
+        let report = system.post("/v1/orders/approve", body).await.expect(200);
+        assert_eq!(report["failed"], json!([]));
+        approved += report["approved"].as_u64().unwrap();
+        cursor = report["next_cursor"].clone();
         if cursor.is_null() {
             break;
         }
@@ -132,14 +132,14 @@ async fn concurrent_approve_reject_and_cancel_have_one_winner() {
     let customer = system.customer().await;
     let ids = join_all((0..30).map(|_| system.create_order_for(&customer))).await;
     let words = ["approve", "reject", "cancel", "approve", "reject"];
-    let asked = ids.iter().enumerate().flat_map(|(number, id)| {
+    let decisions = ids.iter().enumerate().flat_map(|(number, id)| {
         let system = &system;
         (0..words.len()).map(move |turn| async move {
             let word = words[(number + turn) % words.len()];
             (id.clone(), word, system.decide(id, word).await.status)
         })
     });
-    for (id, word, status) in join_all(asked).await {
+    for (id, word, status) in join_all(decisions).await {
         assert!(matches!(status, 200 | 409), "{word} {id}: {status}");
     }
     for order in system.wait_until_idle().await {

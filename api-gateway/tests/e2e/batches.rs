@@ -9,12 +9,12 @@ async fn each_request_of_a_batch_is_answered_independently() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["batch", &system.broker.url(), &customer]);
-    assert!(said.contains("batched"), "{said}");
+    let output = python("foreign.py", &["batch", &system.broker.url(), &customer]);
+    assert!(output.contains("batched"), "{output}");
     assert_eq!(
         system.wait_until_idle().await.len(),
         1,
-        "one of them was good"
+        "not exactly one entry succeeded"
     );
     system.assert_verified();
 }
@@ -34,11 +34,11 @@ async fn orders_read_in_one_query_are_answered_independently() {
     deleted.expect(204);
     let damage = format!("UPDATE orders SET state = '{{}}' WHERE id = '{}'", ids[0]);
     system.store.run(Tables::Orders, &damage);
-    let said = python(
+    let output = python(
         "foreign.py",
         &["looks", &system.broker.url(), &ids.join(",")],
     );
-    assert!(said.contains("looked"), "{said}");
+    assert!(output.contains("looked"), "{output}");
 }
 
 #[tokio::test]
@@ -46,22 +46,22 @@ async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message()
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let said = python(
+    let output = python(
         "foreign.py",
         &["slow_step", &system.broker.url(), &customer],
     );
-    assert!(said.contains("ordered"), "{said}");
-    until("the orders to be there", async || {
+    assert!(output.contains("ordered"), "{output}");
+    until("the orders to be created", async || {
         system.orders().await.len() == 10
     })
     .await;
     let orders = system.wait_until_idle().await;
-    let (declined, taken): (Vec<_>, Vec<_>) = orders
+    let (declined, accepted): (Vec<_>, Vec<_>) = orders
         .iter()
         .partition(|order| order["status"] == "cancelled");
-    assert_eq!((declined.len(), taken.len()), (1, 9));
+    assert_eq!((declined.len(), accepted.len()), (1, 9));
     let mut authorized = Vec::new();
-    for order in taken {
+    for order in accepted {
         let id = order["id"].as_str().unwrap();
         let history = system.get(&format!("/v1/orders/{id}/history")).await;
         let events = history.expect(200)["data"].as_array().unwrap().clone();
@@ -90,11 +90,11 @@ async fn slow_and_failing_steps_do_not_delay_or_repeat_others_of_their_message()
 async fn partly_invalid_step_message_is_dead_lettered_after_its_valid_steps() {
     let system = System::start().await;
     let customer = system.customer().await;
-    let said = python(
+    let output = python(
         "foreign.py",
         &["torn_steps", &system.broker.url(), &customer],
     );
-    assert!(said.contains("sent"), "{said}");
+    assert!(output.contains("sent"), "{output}");
     until("the message to be archived", async || {
         let letters = system.get("/v1/dead-letters").await.expect(200);
         let letters = letters["data"].as_array().unwrap();

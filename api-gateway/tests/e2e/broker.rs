@@ -25,13 +25,13 @@ async fn customer(
     system: &System,
     new_order: &Value,
     is_over: &AtomicBool,
-    asked: &AtomicUsize,
+    calls: &AtomicUsize,
 ) -> CustomerLog {
     let mut log = CustomerLog::default();
     while !is_over.load(Ordering::SeqCst) {
         let key = Uuid::now_v7().to_string();
         loop {
-            asked.fetch_add(1, Ordering::SeqCst);
+            calls.fetch_add(1, Ordering::SeqCst);
             let request = system
                 .request(Method::POST, "/v1/orders")
                 .header("idempotency-key", &key)
@@ -68,10 +68,10 @@ async fn assert_survives(
     system.stock("A", &[("main", 1_000_000)]).await;
     let new_order = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
     let mut broker = system.take_broker();
-    let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let load = join_all((0..6).map(|_| customer(system, &new_order, &is_over, &asked)));
+    let (is_over, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let load = join_all((0..6).map(|_| customer(system, &new_order, &is_over, &calls)));
     let (log, ()) = tokio::join!(load, async {
-        faults(&mut broker, &asked).await;
+        faults(&mut broker, &calls).await;
         is_over.store(true, Ordering::SeqCst);
     });
     system.broker = broker;
@@ -81,7 +81,7 @@ async fn assert_survives(
         "{} orders acknowledged, {unanswered} calls answered 503 or 504",
         acknowledged.len()
     );
-    assert!(unanswered > 0, "the fault was felt");
+    assert!(unanswered > 0, "the fault had no effect");
 
     let mut orders: Vec<String> = system
         .wait_until_idle()
@@ -91,7 +91,7 @@ async fn assert_survives(
         .collect();
     orders.sort();
     acknowledged.sort();
-    assert_eq!(orders, acknowledged, "none lost, none twice");
+    assert_eq!(orders, acknowledged, "orders were lost or duplicated");
     assert_eq!(
         system.payment_totals().await.authorizations,
         acknowledged.len()
@@ -100,10 +100,10 @@ async fn assert_survives(
 }
 
 /// Waits until `more` further calls were made.
-async fn wait_for_calls(asked: &AtomicUsize, more: usize) {
-    let target = asked.load(Ordering::SeqCst) + more;
-    until("calls to be made", async || {
-        asked.load(Ordering::SeqCst) >= target
+async fn wait_for_calls(calls: &AtomicUsize, more: usize) {
+    let target = calls.load(Ordering::SeqCst) + more;
+    until("more calls", async || {
+        calls.load(Ordering::SeqCst) >= target
     })
     .await;
 }
@@ -111,18 +111,18 @@ async fn wait_for_calls(asked: &AtomicUsize, more: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_restart_and_kill_under_load_lose_no_order() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
-    assert_survives(&mut system, async |broker, asked| {
+    assert_survives(&mut system, async |broker, calls| {
         for fault in ["restarted", "killed"] {
-            wait_for_calls(asked, 50).await;
+            wait_for_calls(calls, 50).await;
             println!("broker {fault}");
             match fault {
                 "restarted" => tokio::task::block_in_place(|| broker.stop()),
                 _ => broker.kill(),
             }
-            wait_for_calls(asked, 50).await;
+            wait_for_calls(calls, 50).await;
             broker.start();
         }
-        wait_for_calls(asked, 100).await;
+        wait_for_calls(calls, 100).await;
     })
     .await;
 }
@@ -130,13 +130,13 @@ async fn broker_restart_and_kill_under_load_lose_no_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_data_loss_loses_no_order() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
-    assert_survives(&mut system, async |broker, asked| {
-        wait_for_calls(asked, 50).await;
+    assert_survives(&mut system, async |broker, calls| {
+        wait_for_calls(calls, 50).await;
         broker.kill();
         broker.wipe();
-        wait_for_calls(asked, 50).await;
+        wait_for_calls(calls, 50).await;
         broker.start();
-        wait_for_calls(asked, 100).await;
+        wait_for_calls(calls, 100).await;
     })
     .await;
 }
@@ -147,7 +147,7 @@ async fn gateway_reports_a_broker_outage_immediately_and_reconnects() {
     system.stock("A", &[("main", 10)]).await;
     let new_order = order(&system.customer().await, "A", 1);
     system.broker.kill();
-    until("the loss to be noticed", async || {
+    until("the gateway to notice the outage", async || {
         system.get("/readyz").await.status == 503
     })
     .await;
@@ -164,7 +164,7 @@ async fn gateway_reports_a_broker_outage_immediately_and_reconnects() {
         system.get("/readyz").await.status == 200
     })
     .await;
-    until("an order to be taken", async || {
+    until("an order to be accepted", async || {
         system.post("/v1/orders", new_order.clone()).await.status == 201
     })
     .await;
@@ -173,12 +173,12 @@ async fn gateway_reports_a_broker_outage_immediately_and_reconnects() {
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_memory_alarm_refuses_calls_and_loses_nothing() {
     let mut system = System::start_with_own_broker(&[("REQUEST_TIMEOUT_MS", "3000")]).await;
-    assert_survives(&mut system, async |broker, asked| {
-        wait_for_calls(asked, 50).await;
+    assert_survives(&mut system, async |broker, calls| {
+        wait_for_calls(calls, 50).await;
         broker.control(&["set_vm_memory_high_watermark", "0"]);
-        wait_for_calls(asked, 50).await;
+        wait_for_calls(calls, 50).await;
         broker.control(&["set_vm_memory_high_watermark", "0.4"]);
-        wait_for_calls(asked, 100).await;
+        wait_for_calls(calls, 100).await;
     })
     .await;
 }
@@ -199,7 +199,7 @@ async fn gateway_and_worker_can_start_before_the_broker() {
     .await;
 }
 
-/// Whether an exchange is there.
+/// Whether the exchange exists.
 fn has_exchange(system: &System, name: &str) -> bool {
     let look = format!(
         "{{ok, _}} = rabbit_exchange:lookup(rabbit_misc:r(<<\"/\">>, exchange, <<\"{name}\">>))."
@@ -208,7 +208,7 @@ fn has_exchange(system: &System, name: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
+async fn deleted_queues_and_exchanges_are_declared_again() {
     let system = System::start_with_own_broker(&[]).await;
     system.stock("A", &[("main", 100)]).await;
     let new_order = order_paid_by(&system.customer().await, "A", 1, "pm_ok");
@@ -219,7 +219,7 @@ async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
     ] {
         system.broker.control(&["delete_queue", queue]);
         let mut id = None;
-        until("an order to be taken", async || {
+        until("an order to be accepted", async || {
             let reply = system.post("/v1/orders", new_order.clone()).await;
             id = reply.body["id"].as_str().map(str::to_owned);
             reply.status == 201
@@ -239,20 +239,20 @@ async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
             .post("/v1/orders", new_order.clone())
             .await
             .expect(201);
-        until("the exchange to be back", async || {
+        until("the exchange to be declared again", async || {
             has_exchange(&system, exchange)
         })
         .await;
     }
-    // A message that can't be used gets to the new queue through the new exchange.
-    let said = crate::harness::python("foreign.py", &["reject", &system.broker.url(), "-"]);
-    assert!(said.contains("sent"), "{said}");
-    until("it to be archived", async || {
+    // A rejected message reaches the new dead-letter queue through the new exchange.
+    let output = crate::harness::python("foreign.py", &["reject", &system.broker.url(), "-"]);
+    assert!(output.contains("sent"), "{output}");
+    until("the message to be archived", async || {
         let letters = system.get("/v1/dead-letters").await.expect(200);
         letters["data"].as_array().unwrap().len() == 1
     })
     .await;
-    until("both to be ready", async || {
+    until("gateway and worker to be ready", async || {
         let worker = system.worker_readiness().await;
         system.get("/readyz").await.status == 200 && worker.is_some_and(|(status, _)| status == 200)
     })
@@ -262,29 +262,29 @@ async fn queues_and_exchanges_that_are_deleted_are_declared_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_worker_is_not_ready_under_an_alarm_or_without_permissions() {
+async fn idle_worker_is_not_ready_during_a_broker_alarm_or_without_permissions() {
     let system = System::start_with_own_broker(&[]).await;
     let ready = async |expected: u16| {
         until("the worker's readiness", async || {
-            let told = system.worker_readiness().await;
-            told.is_some_and(|(status, _)| status == expected)
+            let readiness = system.worker_readiness().await;
+            readiness.is_some_and(|(status, _)| status == expected)
         })
         .await;
     };
     let control = |arguments: &[&str]| system.broker.control(arguments);
     control(&["set_vm_memory_high_watermark", "0"]);
     ready(503).await;
-    let (_, told) = system.worker_readiness().await.unwrap();
+    let (_, readiness) = system.worker_readiness().await.unwrap();
     assert!(
-        told["broker"].as_str().unwrap().contains("memory"),
-        "{told}"
+        readiness["broker"].as_str().unwrap().contains("memory"),
+        "{readiness}"
     );
     control(&["set_vm_memory_high_watermark", "0.4"]);
     ready(200).await;
     control(&["clear_permissions", "guest"]);
     ready(503).await;
-    let (_, told) = system.worker_readiness().await.unwrap();
-    assert!(told["unavailable"].is_object(), "{told}");
+    let (_, readiness) = system.worker_readiness().await.unwrap();
+    assert!(readiness["unavailable"].is_object(), "{readiness}");
     control(&["set_permissions", "guest", ".*", ".*", ".*"]);
     ready(200).await;
 }

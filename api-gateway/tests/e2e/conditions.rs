@@ -1,5 +1,6 @@
-//! Every operation of `/v1` that changes something honours `Idempotency-Key` and `If-Match` by the same
-//! rules. The operations are those of `/openapi.json`: one that [`Systems::case`] does not know fails the test.
+//! Every operation of `/v1` that modifies a resource supports `Idempotency-Key` and `If-Match` by the same
+//! rules. The operations are read from `/openapi.json`; an operation without a case in [`Systems::case`] fails
+//! the test.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -10,14 +11,14 @@ use crate::{
     retries::orders_with_failing_payments,
 };
 
-/// Names no version of anything.
-const STALE: &str = "\"never\"";
+/// An entity tag that no resource has.
+const UNKNOWN_TAG: &str = "\"never\"";
 
-/// A request that is valid once.
+/// A request that succeeds once.
 struct Case {
     path: String,
     body: Option<Value>,
-    /// A representation that a refused request leaves as it is.
+    /// Path of a resource that a refused request must not change.
     watched: Option<String>,
 }
 
@@ -48,7 +49,7 @@ impl Case {
 struct Systems {
     shop: System,
     receiver: Receiver,
-    /// Has a step that fails and will be tried again.
+    /// A system with a step that failed and waits for its retry.
     failing: System,
     failed_step: String,
     dead_messages: Vec<String>,
@@ -59,7 +60,7 @@ impl Systems {
         let shop = System::start_with(&[OPEN, ("ORDER_APPROVAL", "manual")]).await;
         shop.stock("A", &[("main", 1000)]).await;
         let (failing, _, ids) = orders_with_failing_payments(1).await;
-        until("a step to have failed", async || {
+        until("a failed step", async || {
             let retries = failing.get("/v1/retries").await.expect(200);
             !retries["data"].as_array().unwrap().is_empty()
         })
@@ -68,7 +69,7 @@ impl Systems {
             python("foreign.py", &["reject", &shop.broker.url(), "-"]);
         }
         let mut dead_messages = Vec::new();
-        until("three dead messages", async || {
+        until("three dead-lettered messages", async || {
             let letters = shop.get("/v1/dead-letters").await.expect(200);
             let ids = letters["data"].as_array().unwrap().iter();
             dead_messages = ids
@@ -86,7 +87,7 @@ impl Systems {
         }
     }
 
-    /// Which system takes requests for `path`.
+    /// The system to which requests for `path` are sent.
     fn system(&self, path: &str) -> &System {
         if path.starts_with("/v1/retries/") {
             &self.failing
@@ -101,7 +102,7 @@ impl Systems {
         created.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
-    async fn announced(&self) -> String {
+    async fn announced_order(&self) -> String {
         let id = self.order().await;
         let approve = format!("/v1/orders/{id}/approve");
         self.shop.post(&approve, json!({})).await.expect(200);
@@ -109,16 +110,16 @@ impl Systems {
         id
     }
 
-    /// An order with a label, and its shipment.
-    async fn labelled(&self) -> (String, String) {
-        let id = self.announced().await;
+    /// Creates an order with a shipping label and returns it with its shipment.
+    async fn order_with_label(&self) -> (String, String) {
+        let id = self.announced_order().await;
         let order = self.shop.get(&format!("/v1/orders/{id}")).await.expect(200);
         let shipment = order["shipments"][0]["id"].as_str().unwrap().to_owned();
         (id, shipment)
     }
 
-    /// An order of two units, one of which was shipped.
-    async fn shipped_in_part(&self) -> String {
+    /// Creates an order of two units, one of which is shipped.
+    async fn partly_shipped_order(&self) -> String {
         let customer = self.shop.customer().await;
         let created = self.shop.post("/v1/orders", order(&customer, "A", 2)).await;
         let id = created.expect(201)["id"].as_str().unwrap().to_owned();
@@ -134,8 +135,8 @@ impl Systems {
         id
     }
 
-    async fn captured(&self) -> String {
-        let id = self.announced().await;
+    async fn captured_order(&self) -> String {
+        let id = self.announced_order().await;
         let ship = format!("/v1/orders/{id}/shipments");
         self.shop.post(&ship, json!({})).await.expect(201);
         let is_captured = |order: &Value| order["payment"]["status"] == "captured";
@@ -163,7 +164,7 @@ impl Systems {
         format!("/v1/webhook-endpoints/{endpoint}/deliveries/{id}")
     }
 
-    /// A valid request of this operation, and all that it needs.
+    /// A valid request of this operation; creates everything that it needs.
     #[expect(clippy::too_many_lines, reason = "one row for each operation")]
     async fn case(&self, operation: &str) -> Case {
         let of_order = |id: &str, what: &str| {
@@ -203,20 +204,22 @@ impl Systems {
                 assert_eq!(deleted.status, 204);
                 Case::of(format!("/v1/orders/{id}/restore"))
             }
-            "POST /v1/orders/{id}/shipments" => of_order(&self.announced().await, "/shipments"),
+            "POST /v1/orders/{id}/shipments" => {
+                of_order(&self.announced_order().await, "/shipments")
+            }
             "POST /v1/orders/{id}/shipments/{shipment_id}/events" => {
-                let (id, shipment) = self.labelled().await;
+                let (id, shipment) = self.order_with_label().await;
                 of_order(&id, &format!("/shipments/{shipment}/events"))
                     .with(json!({"type": "shipment.shipped"}))
             }
             "POST /v1/orders/{id}/shipments/{shipment_id}/cancel" => {
-                let (id, shipment) = self.labelled().await;
+                let (id, shipment) = self.order_with_label().await;
                 of_order(&id, &format!("/shipments/{shipment}/cancel"))
             }
             "POST /v1/orders/{id}/cancel-remaining" => {
-                of_order(&self.shipped_in_part().await, "/cancel-remaining")
+                of_order(&self.partly_shipped_order().await, "/cancel-remaining")
             }
-            "POST /v1/orders/{id}/refunds" => of_order(&self.captured().await, "/refunds"),
+            "POST /v1/orders/{id}/refunds" => of_order(&self.captured_order().await, "/refunds"),
             "POST /v1/products" => Case::of("/v1/products".to_owned())
                 .with(json!({"sku": "NEW", "name": "New", "price": 1, "currency": "EUR"})),
             "PUT /v1/products/{sku}" => of_product("").with(json!({"price": 1100})),
@@ -262,7 +265,7 @@ impl Systems {
                 Case::of(format!("{}/redeliver", self.delivery().await))
             }
             "POST /v1/dead-letters/redrive" => {
-                // Messages have cases of their own.
+                // The redrive of messages is tested by another operation.
                 Case::of("/v1/dead-letters/redrive".to_owned())
                     .with(json!({"all": true, "step": "void_payment"}))
             }
@@ -276,7 +279,7 @@ impl Systems {
                 Case::of(format!("/v1/retries/{}/redrive", self.failed_step))
             }
             unknown => panic!(
-                "{unknown} is new: say here how it is asked, so that its Idempotency-Key and If-Match are tested"
+                "{unknown} is a new operation: add a case, so that its Idempotency-Key and If-Match are tested"
             ),
         }
     }
@@ -297,12 +300,12 @@ fn with_body(request: RequestBuilder, case: &Case) -> RequestBuilder {
 }
 
 #[tokio::test]
-async fn every_operation_that_changes_something_honours_its_conditions() {
+async fn every_modifying_operation_honours_idempotency_key_and_if_match() {
     let systems = Systems::start().await;
     let document = systems.shop.get("/openapi.json").await.expect(200);
     let mut tested = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
-        // Partners' webhooks are known by their own ids.
+        // Incoming webhooks have ids of their own instead of idempotency keys.
         if !path.starts_with("/v1/") {
             continue;
         }
@@ -356,7 +359,7 @@ async fn check(system: &System, operation: &str, method: Method, case: &Case, de
         assert_eq!(reply.body["code"], code, "{operation}");
     };
     is_refused(
-        send(ask().header("if-match", STALE)).await,
+        send(ask().header("if-match", UNKNOWN_TAG)).await,
         412,
         "VERSION_MISMATCH",
     );
@@ -403,14 +406,14 @@ async fn check(system: &System, operation: &str, method: Method, case: &Case, de
     );
     let again = send(key()).await;
     assert_eq!(again.status, first.status, "{operation}: {}", again.body);
-    // An import's lines are known each on its own.
+    // An import has no replay as a whole: each line is idempotent.
     if is_import(case) {
         assert_eq!(first.body["accepted"], 1);
         return;
     }
     assert_eq!(again.body, first.body, "{operation}");
     assert_eq!(again.headers["idempotent-replayed"], "true", "{operation}");
-    // The condition is part of the request.
+    // `If-Match` is part of the request: without it, the same key is a conflict.
     let another = ask().header("idempotency-key", operation.replace(' ', "-"));
     is_refused(send(another).await, 422, "IDEMPOTENCY_CONFLICT");
 }

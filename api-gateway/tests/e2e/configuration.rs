@@ -89,7 +89,7 @@ fn check_config_validates_without_starting() {
         let variables = [("DATABASE_URL", database.as_str())];
         let right = program(name, &["--check-config"], &variables);
         assert!(right.status.success(), "{}", stderr_text(&right));
-        assert!(stdout_text(&right).starts_with("the configuration is right"));
+        assert!(stdout_text(&right).starts_with("the configuration is valid"));
         let refused = program(name, &["--check-config"], &[variables[0], wrong]);
         assert!(!refused.status.success());
         assert_eq!(
@@ -116,12 +116,12 @@ async fn health_command_reports_readiness() {
         (WORKER, "WORKER_HTTP_ADDR", worker),
         ("api-gateway", "HTTP_ADDR", gateway),
     ] {
-        // A server that listens on all interfaces is called over the loopback.
+        // The health command calls a server that listens on all interfaces over the loopback interface.
         let port = address.rsplit(':').next().unwrap();
         for address in [address.clone(), format!("0.0.0.0:{port}")] {
-            let asked = program(name, &["health"], &[(variable, &address)]);
-            assert!(asked.status.success(), "{}", stderr_text(&asked));
-            assert_eq!(stdout_text(&asked), "ready\n");
+            let output = program(name, &["health"], &[(variable, &address)]);
+            assert!(output.status.success(), "{}", stderr_text(&output));
+            assert_eq!(stdout_text(&output), "ready\n");
         }
         let nobody = program(name, &["health"], &[(variable, "127.0.0.1:9")]);
         assert!(!nobody.status.success());
@@ -133,7 +133,7 @@ async fn health_command_reports_readiness() {
     }
 }
 
-/// The variables of a table in README.md or in the `--help` of a program.
+/// The variables of a table in docs/CONFIGURATION.md or in the `--help` of a program.
 fn variables(table: &str) -> Vec<String> {
     let rows = table.lines().filter(|line| line.starts_with("| `"));
     let names = rows.flat_map(|row| {
@@ -147,10 +147,10 @@ fn variables(table: &str) -> Vec<String> {
 }
 
 #[test]
-fn help_and_readme_list_all_variables_and_completions_work() {
+fn help_and_documentation_list_all_variables_and_completions_work() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
-    let readme = read("README.md");
+    let documentation = read("docs/CONFIGURATION.md");
     let common = variables(&read("shared/src/environment.md"));
     for name in ["order-worker", "api-gateway"] {
         let help = program(name, &["--help"], &[]);
@@ -159,11 +159,11 @@ fn help_and_readme_list_all_variables_and_completions_work() {
         for variable in own.iter().chain(&common) {
             assert!(
                 stdout_text(&help).contains(variable),
-                "{name} --help does not know {variable}"
+                "{name} --help does not list {variable}"
             );
             assert!(
-                readme.contains(&format!("`{variable}`")),
-                "README.md does not know {variable}"
+                documentation.contains(&format!("`{variable}`")),
+                "docs/CONFIGURATION.md does not list {variable}"
             );
         }
         for shell in ["bash", "zsh", "fish"] {

@@ -22,15 +22,15 @@ fn scenario(system: &System, name: &str, more: &[&str]) -> JoinHandle<String> {
     })
 }
 
-async fn seen(running: JoinHandle<String>) {
-    let told = running.await.unwrap();
-    assert!(told.trim_end().ends_with("seen"), "{told}");
+async fn assert_passed(running: JoinHandle<String>) {
+    let output = running.await.unwrap();
+    assert!(output.trim_end().ends_with("seen"), "{output}");
 }
 
 /// Waits until the scenario requests an action from the test.
-async fn wanted(folder: &Path, what: &str, running: &JoinHandle<String>) {
+async fn wait_for_request(folder: &Path, what: &str, running: &JoinHandle<String>) {
     until(what, async || {
-        assert!(!running.is_finished(), "it ended before {what}");
+        assert!(!running.is_finished(), "the scenario ended before {what}");
         folder.join(what).exists()
     })
     .await;
@@ -39,7 +39,7 @@ async fn wanted(folder: &Path, what: &str, running: &JoinHandle<String>) {
 #[tokio::test]
 async fn change_in_one_window_appears_in_the_other() {
     let system = System::start().await;
-    seen(scenario(&system, "live", &[])).await;
+    assert_passed(scenario(&system, "live", &[])).await;
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -47,14 +47,14 @@ async fn change_in_one_window_appears_in_the_other() {
 #[tokio::test]
 async fn console_approves_ships_refunds_deletes_and_resets_orders() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual"), ("DEMO", "1")]).await;
-    seen(scenario(&system, "operate", &[])).await;
+    assert_passed(scenario(&system, "operate", &[])).await;
     system.assert_verified();
 }
 
 #[tokio::test]
 async fn console_manages_products_stock_and_customers() {
     let system = System::start().await;
-    seen(scenario(&system, "stock", &[])).await;
+    assert_passed(scenario(&system, "stock", &[])).await;
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -63,7 +63,7 @@ async fn console_manages_products_stock_and_customers() {
 async fn console_manages_webhook_endpoints_and_redelivers() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let receiver = Receiver::start().await;
-    seen(scenario(&system, "hooks", &[&receiver.url("/hook")])).await;
+    assert_passed(scenario(&system, "hooks", &[&receiver.url("/hook")])).await;
 }
 
 #[tokio::test]
@@ -74,11 +74,11 @@ async fn console_shows_why_steps_failed_and_redrives_them() {
         crate::dead_letters::order_with_failed_capture(&system, sku).await;
     }
     let running = scenario(&system, "stuck", &[]);
-    wanted(&system.folder, "mend", &running).await;
+    wait_for_request(&system.folder, "mend", &running).await;
     let mend = "UPDATE payments SET status = 'authorized'";
     system.store.run(crate::harness::Tables::Ledger, mend);
     std::fs::write(system.folder.join("mended"), "").unwrap();
-    seen(running).await;
+    assert_passed(running).await;
 }
 
 #[tokio::test]
@@ -86,7 +86,7 @@ async fn console_shows_pending_retries_and_retries_them_now() {
     let (system, provider, _) = crate::retries::orders_with_failing_payments(3).await;
     let types = json!({"url": provider.url("/hook"), "event_types": ["order.*"]});
     system.post("/v1/webhook-endpoints", types).await;
-    seen(scenario(&system, "retried", &[])).await;
+    assert_passed(scenario(&system, "retried", &[])).await;
 }
 
 #[tokio::test]
@@ -94,45 +94,45 @@ async fn console_session_has_its_keys_rights_and_is_safe_from_other_sites() {
     let (operator, storefront) = ("key-of-an-operator", "key-of-the-eu-storefront");
     let keys = format!("operator={operator};storefront@eu={storefront}");
     let system = System::start_with(&[("API_KEYS", &keys)]).await;
-    seen(scenario(&system, "enter", &[operator, storefront])).await;
+    assert_passed(scenario(&system, "enter", &[operator, storefront])).await;
 }
 
 #[tokio::test]
 async fn console_reports_a_worker_outage_and_recovers() {
     let mut system = System::start_with(&[("REQUEST_TIMEOUT_MS", "2000")]).await;
     let running = scenario(&system, "outage", &[]);
-    wanted(&system.folder, "kill", &running).await;
+    wait_for_request(&system.folder, "kill", &running).await;
     system.worker.kill();
-    wanted(&system.folder, "restart", &running).await;
+    wait_for_request(&system.folder, "restart", &running).await;
     system.restart_worker().await;
-    seen(running).await;
+    assert_passed(running).await;
 }
 
 #[tokio::test]
 async fn console_escapes_external_texts() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
-    let says = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
-    let receiver = Receiver::with(vec![crate::harness::CannedResponse::Json(says)]).await;
-    seen(scenario(&system, "hostile", &[&receiver.url("/hook")])).await;
+    let response = json!({"oops": "<script>window.hacked=1</script>"}).to_string();
+    let receiver = Receiver::with(vec![crate::harness::CannedResponse::Json(response)]).await;
+    assert_passed(scenario(&system, "hostile", &[&receiver.url("/hook")])).await;
 }
 
 #[tokio::test]
 async fn console_can_be_used_with_the_keyboard_alone() {
     let system = System::start().await;
-    seen(scenario(&system, "keyboard", &[])).await;
+    assert_passed(scenario(&system, "keyboard", &[])).await;
 }
 
 #[tokio::test]
 async fn axe_finds_no_issues_in_light_dark_and_phone_layout() {
     let system = System::start().await;
-    seen(scenario(&system, "looks", &[])).await;
+    assert_passed(scenario(&system, "looks", &[])).await;
 }
 
 #[tokio::test]
 async fn console_stays_fast_with_a_hundred_thousand_orders() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
-    // The store reads lists the same way for all databases, so one of them is enough here.
+    // Lists are read in the same way from both databases, so one of them is enough here.
     if system.store.is_sqlite() {
-        seen(scenario(&system, "many", &[])).await;
+        assert_passed(scenario(&system, "many", &[])).await;
     }
 }

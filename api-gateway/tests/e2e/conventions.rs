@@ -46,7 +46,7 @@ async fn if_match_refuses_changes_to_another_version() {
     let both = format!("\"99\", {tag}");
     let cancelled = if_match(cancel().header("idempotency-key", "once"), &both).await;
     assert_eq!(cancelled.expect(200)["status"], "cancelled");
-    // What was done under the key is told again, whatever it is like now.
+    // The recorded response is replayed, although the version no longer matches.
     let again = if_match(cancel().header("idempotency-key", "once"), &both).await;
     assert_eq!(text(&again.headers, "idempotent-replayed"), "true");
     if_match(cancel().header("idempotency-key", "once"), &tag)
@@ -128,7 +128,7 @@ async fn prefer_wait_returns_the_result_of_the_payment() {
 }
 
 #[tokio::test]
-async fn whoever_asks_again_under_a_key_may_wait_for_what_came_of_it() {
+async fn repeated_request_with_a_known_key_can_wait_for_the_payment() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -155,7 +155,7 @@ async fn whoever_asks_again_under_a_key_may_wait_for_what_came_of_it() {
                 (&first["id"], &status.into())
             );
         }
-        // Without the preference it is the first answer, word for word.
+        // Without the preference, the recorded response is replayed unchanged.
         assert_eq!(ask(None).await.expect(201), first);
     }
 }
@@ -243,7 +243,8 @@ async fn large_responses_are_compressed_if_the_client_accepts_it() {
     ] {
         let long = ask("/openapi.json", accepted).await;
         assert_eq!(text(&long, "content-encoding"), encoding, "{accepted:?}");
-        // Also without compression: a cache must know that the representation depends on the header.
+        // The header is needed without compression as well: a cache must know that the representation depends on
+        // it.
         assert!(text(&long, "vary").contains("accept-encoding"));
         let short = ask("/livez", accepted).await;
         assert_eq!(text(&short, "content-encoding"), "", "{accepted:?}");
@@ -287,16 +288,16 @@ async fn rate_limited_requests_get_429_with_retry_after() {
         "\"default\";q=5;w=1"
     );
     assert_eq!(text(&first.headers, "ratelimit-limit"), "5");
-    let asked = futures_util::future::join_all((0..20).map(|_| system.get("/v1/orders"))).await;
-    let (taken, refused): (Vec<_>, Vec<_>) =
-        asked.into_iter().partition(|reply| reply.status == 200);
-    assert!(!taken.is_empty() && !refused.is_empty());
+    let replies = futures_util::future::join_all((0..20).map(|_| system.get("/v1/orders"))).await;
+    let (accepted, refused): (Vec<_>, Vec<_>) =
+        replies.into_iter().partition(|reply| reply.status == 200);
+    assert!(!accepted.is_empty() && !refused.is_empty());
     for reply in refused {
         assert_eq!(text(&reply.headers, "retry-after"), "1");
         assert_eq!(text(&reply.headers, "ratelimit-remaining"), "0");
         reply.expect_problem(429, "RATE_LIMITED");
     }
-    // Each key has its own allowance, and health checks are not limited.
+    // Each API key has its own limit, and health checks are not limited.
     system.key = Some("key-of-us".to_owned());
     system.get("/v1/orders").await.expect(200);
     assert_eq!(system.get("/livez").await.status, 200);
@@ -324,7 +325,7 @@ async fn concurrent_requests_with_one_key_create_one_order() {
 }
 
 #[tokio::test]
-async fn null_in_a_patch_removes_what_may_be_absent() {
+async fn null_in_a_patch_removes_optional_fields() {
     let system = System::start_with(&[("WEBHOOK_ALLOW_PRIVATE", "1")]).await;
     let patch =
         async |path: &str, body: Value| send(system.request(Method::PATCH, path).json(&body)).await;
@@ -368,16 +369,19 @@ async fn null_in_a_patch_removes_what_may_be_absent() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_no_list_is_refused_by_every_list() {
+async fn every_list_refuses_an_invalid_cursor() {
     let system = System::start().await;
     system.stock("A", &[]).await;
-    let id = system.an_order_to_look_at().await;
+    let id = system.create_any_order().await;
     let document = system.get("/openapi.json").await.expect(200);
     let mut lists = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         let parameters = item["get"]["parameters"].as_array();
-        let has_cursor = parameters
-            .is_some_and(|parameters| parameters.iter().any(|one| one["name"] == "cursor"));
+        let has_cursor = parameters.is_some_and(|parameters| {
+            parameters
+                .iter()
+                .any(|parameter| parameter["name"] == "cursor")
+        });
         if !has_cursor {
             continue;
         }
@@ -416,7 +420,7 @@ async fn a_cursor_of_no_list_is_refused_by_every_list() {
         }
     }
     assert!(lists >= 8, "{lists}");
-    // A cursor of its own goes on, also behind a sku that others begin with.
+    // A valid cursor continues the list, also after a SKU that is a prefix of others.
     for sku in ["A-1", "A.1", "B"] {
         system.stock(sku, &[]).await;
     }
@@ -428,7 +432,7 @@ async fn a_cursor_of_no_list_is_refused_by_every_list() {
                 .as_array()
                 .unwrap()
                 .iter()
-                .map(|one| one["sku"].clone()),
+                .map(|product| product["sku"].clone()),
         );
         match page["next_cursor"].as_str() {
             Some(cursor) => path = format!("/v1/products?limit=1&cursor={cursor}"),
@@ -440,14 +444,14 @@ async fn a_cursor_of_no_list_is_refused_by_every_list() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| one["sku"].clone())
+        .map(|product| product["sku"].clone())
         .collect();
     assert_eq!(seen, all);
     assert_eq!(seen.len(), 4);
 }
 
 impl System {
-    async fn an_order_to_look_at(&self) -> String {
+    async fn create_any_order(&self) -> String {
         let customer = self.customer().await;
         self.put("/v1/products/A/stock/main", json!({"on_hand": 5}))
             .await
@@ -458,7 +462,7 @@ impl System {
 }
 
 #[tokio::test]
-async fn if_none_match_is_a_list_and_304_says_what_200_would() {
+async fn if_none_match_accepts_a_list_and_304_has_the_headers_of_200() {
     let system = System::start().await;
     system.stock("A", &[]).await;
     let path = format!("/v1/customers/{}", system.customer().await);
@@ -498,7 +502,7 @@ async fn if_none_match_is_a_list_and_304_says_what_200_would() {
 }
 
 #[tokio::test]
-async fn where_nobody_logs_in_only_named_pages_change_things() {
+async fn without_api_keys_only_allowed_origins_can_make_changes() {
     let shop = "https://shop.example.com";
     let system = System::start_with(&[("CORS_ORIGINS", shop)]).await;
     let ask = |origin: &str| {
@@ -521,7 +525,7 @@ async fn where_nobody_logs_in_only_named_pages_change_things() {
 }
 
 #[tokio::test]
-async fn metrics_have_an_address_of_their_own_or_ask_for_a_credential() {
+async fn metrics_have_their_own_address_or_require_a_credential() {
     let keys = "storefront@eu=key-of-the-eu-shop;operator=key-of-operators";
     let mut system =
         System::start_with(&[("API_KEYS", keys), ("METRICS_ADDR", "127.0.0.1:0")]).await;
@@ -560,7 +564,7 @@ async fn metrics_have_an_address_of_their_own_or_ask_for_a_credential() {
 }
 
 #[tokio::test]
-async fn without_a_credential_only_what_is_listed_answers() {
+async fn only_public_routes_are_answered_without_a_credential() {
     let keys = "operator=key-of-operators";
     let system = System::start_with(&[("API_KEYS", keys), ("DEBUG_API", "1"), ("DEMO", "1")]).await;
     for (path, status) in [

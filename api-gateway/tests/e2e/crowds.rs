@@ -12,13 +12,13 @@ use crate::{
 };
 
 /// Longer than the delivery timeout.
-const NEVER: CannedResponse = CannedResponse::Late(Duration::from_mins(2));
+const SILENT: CannedResponse = CannedResponse::Late(Duration::from_mins(2));
 
 #[tokio::test]
 async fn slow_and_endless_endpoints_do_not_block_others() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 100)]).await;
-    let slow = Receiver::with(vec![NEVER]).await;
+    let slow = Receiver::with(vec![SILENT]).await;
     let endless = Receiver::with(vec![CannedResponse::Endless]).await;
     let good = Receiver::start().await;
     system.endpoint(&slow.url("/"), &["*"]).await;
@@ -28,7 +28,7 @@ async fn slow_and_endless_endpoints_do_not_block_others() {
     for _ in 0..20 {
         ids.push(system.create_order().await);
     }
-    until("the good one to hear of everything", async || {
+    until("the good endpoint to receive all events", async || {
         good.received().len() == 20
     })
     .await;
@@ -45,10 +45,10 @@ async fn slow_and_endless_endpoints_do_not_block_others() {
 async fn many_silent_endpoints_do_not_block_others() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 100)]).await;
-    let never = Receiver::with(vec![NEVER]).await;
+    let silent = Receiver::with(vec![SILENT]).await;
     let mut crowd = Vec::new();
     for _ in 0..24 {
-        crowd.push(system.endpoint(&never.url("/"), &["*"]).await.0);
+        crowd.push(system.endpoint(&silent.url("/"), &["*"]).await.0);
     }
     let good = Receiver::start().await;
     system.endpoint(&good.url("/"), &["*"]).await;
@@ -56,7 +56,7 @@ async fn many_silent_endpoints_do_not_block_others() {
         system.create_order().await;
     }
     // Five events per order: created, reserved, authorized, processing and shipment created.
-    until("the good one to hear of everything", async || {
+    until("the good endpoint to receive all events", async || {
         good.received().len() >= 5 * 5
     })
     .await;
@@ -83,13 +83,15 @@ async fn a_hundred_endpoints_get_each_event_once() {
     // More deliveries than one batch creates.
     let ordering = (0..12).map(async |_| system.create_order().await);
     join_all(ordering).await;
-    until("all of them to hear of everything", async || {
+    until("all endpoints to receive all events", async || {
         receiver.received().len() >= 100 * 12
     })
     .await;
     for endpoint in &crowd {
         let deliveries = system.deliveries(endpoint).await;
-        let events = deliveries.iter().map(|told| told["event_id"].as_str());
+        let events = deliveries
+            .iter()
+            .map(|delivery| delivery["event_id"].as_str());
         assert_eq!(deliveries.len(), 12);
         assert_eq!(events.collect::<HashSet<_>>().len(), 12);
     }
@@ -106,11 +108,11 @@ async fn deliveries_are_sent_while_more_are_created() {
             .endpoint(&receiver.url("/"), &["order.created"])
             .await;
     }
-    // Ten of these events fill one batch of deliveries.
+    // These events fill one batch with deliveries of ten orders.
     let lines = vec![order(&customer, "A", 1); 1_000];
     let imported = system.import(&lines, None).await.expect(200);
     assert_eq!(imported["accepted"], 1_000);
-    until("the first of them to be told", async || {
+    until("the first delivery", async || {
         !receiver.received().is_empty()
     })
     .await;
@@ -131,20 +133,26 @@ async fn endpoints_with_few_deliveries_are_not_delayed_by_backlogs() {
     for _ in 0..10 {
         system.create_order().await;
     }
-    until("webhooks to be on their way", async || {
+    until("the first webhooks to be sent", async || {
         !thorough.received().is_empty()
     })
     .await;
     let good = Receiver::start().await;
     system.endpoint(&good.url("/"), &["order.created"]).await;
     system.create_order().await;
-    until("the order to be told", async || good.received().len() == 1).await;
-    // Each of the other endpoints had fifty deliveries queued before, of one second each and at most eight at a
-    // time.
+    until("the webhook of the order", async || {
+        good.received().len() == 1
+    })
+    .await;
+    // Each of the other endpoints has a backlog of fifty deliveries of one second each, of which at most eight
+    // are sent at the same time.
     for endpoint in &crowd {
         let deliveries = system.deliveries(endpoint).await;
         let waits = |delivery: &serde_json::Value| delivery["status"] == "pending";
-        assert!(deliveries.iter().any(waits), "{endpoint} came first");
+        assert!(
+            deliveries.iter().any(waits),
+            "the new delivery was sent after the backlog of {endpoint}"
+        );
     }
 }
 
@@ -162,17 +170,17 @@ async fn failing_endpoint_is_probed_and_gets_everything_once_it_recovers() {
     let lines = vec![order(&customer, "A", 1); 500];
     let imported = system.import(&lines, None).await.expect(200);
     assert_eq!(imported["accepted"], 500);
-    until("the good one to hear of everything", async || {
+    until("the good endpoint to receive all events", async || {
         good.received().len() == 500
     })
     .await;
-    // The failing endpoint had as many deliveries due and responded as fast.
+    // The failing endpoint has as many pending deliveries and responds as fast, but is only probed.
     let refused = broken.received().len();
     assert!((1..100).contains(&refused), "{refused} attempts");
 
-    broken.answer(CannedResponse::Status(200));
+    broken.set_response(CannedResponse::Status(200));
     let pending = format!("/v1/webhook-endpoints/{id}/deliveries?status=pending&limit=1");
-    until("the other to hear of everything", async || {
+    until("the recovered endpoint to receive all events", async || {
         let page = system.get(&pending).await.expect(200);
         page["data"] == json!([])
     })
@@ -190,14 +198,17 @@ async fn pending_deliveries_of_a_disabled_endpoint_fail() {
     let (id, _) = system.endpoint(&broken.url("/"), &["order.created"]).await;
     let lines = vec![order(&customer, "A", 1); 300];
     system.import(&lines, None).await.expect(200);
-    until("it to be told", async || !broken.received().is_empty()).await;
+    until("the first delivery attempt", async || {
+        !broken.received().is_empty()
+    })
+    .await;
 
     let endpoint = format!("/v1/webhook-endpoints/{id}");
     let disable = system.request(Method::PATCH, &endpoint);
     let disable = disable.json(&json!({"is_enabled": false}));
     send(disable).await.expect(200);
     let pending = format!("{endpoint}/deliveries?status=pending&limit=1");
-    until("nothing to wait for it", async || {
+    until("no pending delivery of the endpoint", async || {
         let page = system.get(&pending).await.expect(200);
         page["data"] == json!([])
     })

@@ -162,9 +162,9 @@ async fn erasing_a_customer_keeps_orders_without_personal_data() {
         let feed = system
             .get(&format!("/v1/events?order_id={id}&limit=200"))
             .await;
-        let said = format!("{order} {} {}", history.expect(200), feed.expect(200));
+        let responses = format!("{order} {} {}", history.expect(200), feed.expect(200));
         for word in PERSONAL {
-            assert!(!said.contains(word), "{word} in {said}");
+            assert!(!responses.contains(word), "{word} in {responses}");
         }
     }
     // No table contains the personal data either.
@@ -258,7 +258,7 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
     let writes_on = async {
         let waits = "SELECT count(*) FROM pg_locks
                      WHERE NOT granted AND mode = 'ExclusiveLock' AND relation = 'shelves'::regclass";
-        until("the erasing to wait for it", async || {
+        until("the erasure to wait for the open transaction", async || {
             system.store.run(Tables::Orders, waits) == "1"
         })
         .await;
@@ -271,7 +271,7 @@ async fn erasing_a_customer_sees_an_order_another_worker_is_writing() {
 }
 
 #[tokio::test]
-async fn names_can_be_seen_and_a_body_that_means_nothing_is_refused() {
+async fn invisible_names_and_unexpected_bodies_are_refused() {
     let system = System::start().await;
     for blank in [" ", "\u{200b}\u{2060}", "\u{3000}", "\u{3164}", "\u{2800}"] {
         let customer = json!({"name": blank, "email": "ada@example.com"});

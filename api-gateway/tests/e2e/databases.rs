@@ -1,5 +1,5 @@
-//! Databases that are away at the start, that are reached through a connection pooler, or that are read
-//! slowly.
+//! Databases that are unavailable at the start, that are reached through a connection pooler, or whose export is
+//! read slowly.
 
 use std::{
     fs::OpenOptions,
@@ -14,7 +14,7 @@ use crate::harness::{
     Folder, Process, Store, System, Tables, WORKER, is_announced, order, setting, until,
 };
 
-/// A server of this test's own that scripts/lib.sh prepares, runs and forgets.
+/// A server for one test, prepared, started and removed by scripts/lib.sh.
 struct Server {
     kind: &'static str,
     folder: PathBuf,
@@ -31,25 +31,25 @@ fn bash(line: &str, arguments: &[&str]) -> Command {
 }
 
 impl Server {
-    /// A PostgreSQL server that is not running yet.
+    /// Prepares a PostgreSQL server without starting it.
     fn postgres(folder: &Path) -> Self {
         let line = r#"prepare_postgres "$1" >/dev/null; echo "$POSTGRES_PORT""#;
-        Self::prepared("postgres", line, folder.join("postgres"), &[])
+        Self::prepare("postgres", line, folder.join("postgres"), &[])
     }
 
-    /// `PgBouncer` in this pool mode, running, in front of `store`'s server.
+    /// Starts `PgBouncer` in this pool mode in front of `store`'s server.
     fn pgbouncer(folder: &Path, store: &Store, mode: &str) -> Self {
         let Store::Postgres { port, .. } = store else {
             panic!("SQLite has no pooler")
         };
         let line = r#"need_pgbouncer; prepare_pgbouncer "$1" "$2" "$3"; echo "$PGBOUNCER_PORT""#;
         let folder = folder.join(format!("pgbouncer-{mode}"));
-        let mut server = Self::prepared("pgbouncer", line, folder, &[&port.to_string(), mode]);
+        let mut server = Self::prepare("pgbouncer", line, folder, &[&port.to_string(), mode]);
         server.start();
         server
     }
 
-    fn prepared(kind: &'static str, line: &str, folder: PathBuf, more: &[&str]) -> Self {
+    fn prepare(kind: &'static str, line: &str, folder: PathBuf, more: &[&str]) -> Self {
         let arguments = [&[folder.to_str().unwrap()], more].concat();
         let output = bash(line, &arguments).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
@@ -93,7 +93,7 @@ impl Drop for Server {
     }
 }
 
-/// The status and body of a request to a program's health server.
+/// Sends a request to a program's health server and returns the status and body.
 async fn health(program: &Process, field: &str, path: &str) -> Option<(u16, Value)> {
     let address = program.logged(field, 0)?;
     let address = address.trim_start_matches("http://");
@@ -103,7 +103,7 @@ async fn health(program: &Process, field: &str, path: &str) -> Option<(u16, Valu
     Some((status, answer.json().await.unwrap_or_default()))
 }
 
-async fn is_alive(program: &Process, field: &str) {
+async fn wait_until_alive(program: &Process, field: &str) {
     until("the program to listen", async || {
         let answer = health(program, field, "/livez").await;
         answer.is_some_and(|(status, _)| status == 200)
@@ -128,18 +128,18 @@ fn variables(database: &str, amqp: &str) -> Vec<(String, String)> {
 const NO_BROKER: &str = "amqp://guest:guest@127.0.0.1:1/%2f";
 
 #[tokio::test]
-async fn a_worker_that_starts_before_its_database_lives_and_says_what_is_missing() {
+async fn worker_started_before_its_database_stays_alive_and_reports_the_cause() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let mut server = None;
-    let mut held = None;
+    let mut lock = None;
     let (url, why) = if store.is_sqlite() {
         let migrated = Process::command(WORKER)
             .arg("migrate")
             .env("DATABASE_URL", store.url())
             .status();
         assert!(migrated.unwrap().success());
-        held = Some(store.lock_writes());
+        lock = Some(store.lock_writes());
         (store.url(), "locked")
     } else {
         let postgres = server.insert(Server::postgres(&folder));
@@ -147,26 +147,26 @@ async fn a_worker_that_starts_before_its_database_lives_and_says_what_is_missing
     };
     let variables = variables(&url, NO_BROKER);
     let mut worker = Process::start(WORKER, folder.join("worker.log"), &variables);
-    is_alive(&worker, "health").await;
-    until("the reason to be told", async || {
+    wait_until_alive(&worker, "health").await;
+    until("the cause to be reported", async || {
         let (status, body) = health(&worker, "health", "/readyz").await.unwrap();
         assert_eq!(status, 503, "{body}");
         body["database"].as_str().unwrap().contains(why)
     })
     .await;
     assert!(!worker.has_ended());
-    // It can be stopped meanwhile.
+    // The worker can be stopped while it waits for the database.
     worker.terminate();
     let mut worker = Process::start(WORKER, folder.join("again.log"), &variables);
-    is_alive(&worker, "health").await;
+    wait_until_alive(&worker, "health").await;
 
-    drop(held.take());
+    drop(lock.take());
     if let Some(postgres) = &mut server {
         postgres.start();
     }
     until("the database to be opened", async || {
         let (status, body) = health(&worker, "health", "/readyz").await.unwrap();
-        // There is no broker.
+        // The worker is still not ready, since there is no broker.
         assert_eq!(status, 503, "{body}");
         assert_ne!(body["broker"], "ok");
         body["database"] == "ok"
@@ -176,18 +176,18 @@ async fn a_worker_that_starts_before_its_database_lives_and_says_what_is_missing
 }
 
 #[tokio::test]
-async fn a_gateway_that_starts_before_its_broker_lives_and_is_not_ready() {
+async fn gateway_started_before_its_broker_stays_alive_and_is_not_ready() {
     let folder = Folder::new();
     let variables = variables("", NO_BROKER);
     let mut gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
-    is_alive(&gateway, "address").await;
+    wait_until_alive(&gateway, "address").await;
     let (status, body) = health(&gateway, "address", "/readyz").await.unwrap();
     assert_eq!(status, 503, "{body}");
     assert!(!gateway.has_ended());
 }
 
 #[test]
-fn a_wrong_configuration_ends_the_start_at_once_although_the_database_is_away() {
+fn invalid_configuration_ends_the_start_even_without_a_database() {
     let away = "postgres://orders@127.0.0.1:1/orders";
     for (name, value) in [
         ("AMQP_URL", "http://broker"),
@@ -200,14 +200,14 @@ fn a_wrong_configuration_ends_the_start_at_once_although_the_database_is_away() 
             .env(name, value)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
 }
 
-/// A setting as seen by another client of the pooler, which sets nothing.
-fn shown(url: &str, setting_name: &str) -> String {
+/// The value of a setting as seen by another client of the pooler, which sets nothing.
+fn read_setting(url: &str, setting_name: &str) -> String {
     let psql = Path::new(&setting("TEST_POSTGRES_BIN")).join("psql");
     let show = format!("SHOW {setting_name}");
     let output = Command::new(psql)
@@ -219,8 +219,8 @@ fn shown(url: &str, setting_name: &str) -> String {
         .to_owned()
 }
 
-/// Workers behind `PgBouncer`, from an empty database to delivered orders.
-async fn works_behind_pgbouncer(mode: &str) {
+/// Checks that workers behind `PgBouncer` migrate an empty database and deliver orders.
+async fn assert_works_behind_pgbouncer(mode: &str) {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let Store::Postgres { name, .. } = store.clone() else {
@@ -228,8 +228,8 @@ async fn works_behind_pgbouncer(mode: &str) {
     };
     let pooler = Server::pgbouncer(&folder, &store, mode);
     let url = pooler.url(&name);
-    until("the pooler", async || {
-        !shown(&url, "statement_timeout").is_empty()
+    until("the pooler to accept connections", async || {
+        !read_setting(&url, "statement_timeout").is_empty()
     })
     .await;
     let run = |command: &[&str]| {
@@ -238,7 +238,7 @@ async fn works_behind_pgbouncer(mode: &str) {
         worker.stdout(Stdio::piped()).stderr(Stdio::piped());
         worker
     };
-    // The first to lock migrates, the others wait.
+    // The first process that gets the lock migrates; the others wait.
     let migrating: Vec<_> = (0..3).map(|_| run(&["migrate"]).spawn().unwrap()).collect();
     for migrating in migrating {
         let output = migrating.wait_with_output().unwrap();
@@ -264,10 +264,10 @@ async fn works_behind_pgbouncer(mode: &str) {
     system.post(&cancel, json!({})).await.expect(200);
     let delivered = system.webhook("m-1", "shipment.delivered", &ids[1]).await;
     delivered.expect(200);
-    // A worker's settings and statements harm no other client of the pooler.
+    // A worker's settings and prepared statements do not leak to other clients of the pooler.
     for _ in 0..10 {
-        assert_eq!(shown(&url, "statement_timeout"), "0");
-        assert_eq!(shown(&url, "enable_seqscan"), "on");
+        assert_eq!(read_setting(&url, "statement_timeout"), "0");
+        assert_eq!(read_setting(&url, "enable_seqscan"), "on");
     }
     system.wait_until_idle().await;
     system.assert_verified();
@@ -284,17 +284,17 @@ async fn works_behind_pgbouncer(mode: &str) {
 }
 
 #[tokio::test]
-async fn workers_behind_pgbouncer_in_session_mode_do_all_that_they_do_without_it() {
-    works_behind_pgbouncer("session").await;
+async fn workers_process_orders_behind_pgbouncer_in_session_mode() {
+    assert_works_behind_pgbouncer("session").await;
 }
 
 #[tokio::test]
-async fn workers_behind_pgbouncer_in_transaction_mode_do_all_that_they_do_without_it() {
-    works_behind_pgbouncer("transaction").await;
+async fn workers_process_orders_behind_pgbouncer_in_transaction_mode() {
+    assert_works_behind_pgbouncer("transaction").await;
 }
 
 #[tokio::test]
-async fn pgbouncer_in_statement_mode_is_refused_with_one_line() {
+async fn pgbouncer_in_statement_mode_is_refused_with_a_one_line_error() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let Store::Postgres { name, .. } = store.clone() else {
@@ -302,8 +302,8 @@ async fn pgbouncer_in_statement_mode_is_refused_with_one_line() {
     };
     let pooler = Server::pgbouncer(&folder, &store, "statement");
     let url = pooler.url(&name);
-    until("the pooler", async || {
-        !shown(&url, "statement_timeout").is_empty()
+    until("the pooler to accept connections", async || {
+        !read_setting(&url, "statement_timeout").is_empty()
     })
     .await;
     let output = Process::command(WORKER)
@@ -311,15 +311,15 @@ async fn pgbouncer_in_statement_mode_is_refused_with_one_line() {
         .env("DATABASE_URL", &url)
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("pool mode must be"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("pool mode must be"), "{stderr}");
 }
 
-/// However slowly an export is read, the database keeps nothing for it.
+/// A slowly read export keeps no transaction or snapshot open.
 #[tokio::test]
-async fn an_export_that_is_not_read_holds_no_transaction() {
+async fn unread_export_holds_no_transaction() {
     let mut system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.stock("A", &[("main", 1)]).await;
     let customer = system.customer().await;
@@ -336,13 +336,13 @@ async fn an_export_that_is_not_read_holds_no_transaction() {
             .spawn()
             .unwrap();
         let mut stdout = export.stdout.take().unwrap();
-        // The first page is being written; a pipe does not hold all of it.
+        // The export blocks within its first page, which does not fit into the pipe.
         let mut first = [0];
         stdout.read_exact(&mut first).unwrap();
         if system.store.is_sqlite() {
             let write = "UPDATE relay SET position = position WHERE name = 'probe'";
             system.store.run(Tables::Orders, write);
-            // Whether a reader was in the way, and pages that are left of the log.
+            // The result tells whether a reader blocked the checkpoint, and how many pages are left in the log.
             let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
             assert_eq!(system.store.run(Tables::Orders, checkpoint), "0 0 0");
         } else {

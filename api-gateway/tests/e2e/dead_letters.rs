@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{System, Tables, is_announced, order, python, send, until};
 
-async fn letters(system: &System) -> Vec<Value> {
+async fn list_dead_letters(system: &System) -> Vec<Value> {
     let page = system.get("/v1/dead-letters?limit=200").await.expect(200);
     page["data"].as_array().unwrap().clone()
 }
@@ -19,14 +19,14 @@ pub(crate) async fn order_with_failed_capture(system: &System, sku: &str) -> Str
         .expect(201);
     let id = created["id"].as_str().unwrap().to_owned();
     system.order_until(&id, "announced", is_announced).await;
-    ledger_status(system, &id, "voided");
+    set_ledger_status(system, &id, "voided");
     system
         .webhook(&format!("m-{id}"), "shipment.delivered", &id)
         .await
         .expect(200);
     let letter = format!("{id}:capture_payment");
     until("the capture to be dead", async || {
-        letters(system)
+        list_dead_letters(system)
             .await
             .iter()
             .any(|dead| dead["id"] == letter.as_str())
@@ -35,7 +35,7 @@ pub(crate) async fn order_with_failed_capture(system: &System, sku: &str) -> Str
     id
 }
 
-fn ledger_status(system: &System, id: &str, status: &str) {
+fn set_ledger_status(system: &System, id: &str, status: &str) {
     let sql =
         format!("UPDATE payments SET status = '{status}' WHERE key = '{id}/authorize_payment'");
     system.store.run(Tables::Ledger, &sql);
@@ -46,7 +46,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let id = order_with_failed_capture(&system, "A").await;
-    let dead = letters(&system).await;
+    let dead = list_dead_letters(&system).await;
     assert_eq!(dead.len(), 1, "{dead:?}");
     assert_eq!(dead[0]["kind"], "step");
     assert_eq!(dead[0]["order_id"], id.as_str());
@@ -60,7 +60,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
     let redrive = format!("{path}/redrive");
     system.post(&redrive, json!({})).await.expect(200);
     until("the second attempt to fail", async || {
-        letters(&system)
+        list_dead_letters(&system)
             .await
             .first()
             .map(|dead| dead["attempts"].clone())
@@ -68,7 +68,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
     })
     .await;
 
-    ledger_status(&system, &id, "authorized");
+    set_ledger_status(&system, &id, "authorized");
     // A redrive with the same key is replayed.
     for times in 0..2 {
         let request = system
@@ -84,7 +84,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
             order["payment"]["status"] == "captured"
         })
         .await;
-    assert!(letters(&system).await.is_empty());
+    assert!(list_dead_letters(&system).await.is_empty());
     let captures = "SELECT count(*) FROM movements WHERE kind = 'capture'";
     assert_eq!(system.ledger(captures), "1");
     let history = system.history(&id).await;
@@ -111,7 +111,7 @@ async fn dead_step_shows_its_reason_and_succeeds_once_after_redrive() {
 }
 
 #[tokio::test]
-async fn a_discarded_capture_is_written_off_and_verify_names_goods_that_nothing_accounts_for() {
+async fn discarded_capture_is_written_off_and_verify_reports_unpaid_shipped_items() {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let lost = order_with_failed_capture(&system, "A").await;
@@ -121,10 +121,10 @@ async fn a_discarded_capture_is_written_off_and_verify_names_goods_that_nothing_
         .delete(&format!("/v1/dead-letters/{id}:capture_payment"))
         .await
         .expect(204);
-    assert_eq!(letters(&system).await.len(), 1);
+    assert_eq!(list_dead_letters(&system).await.len(), 1);
     assert_eq!(system.history(&id).await.last().unwrap(), "step.discarded");
     system.assert_verified();
-    // Without the dead step, nobody knows of these goods.
+    // Without the dead step, these shipped items are unaccounted for.
     let forget = format!("DELETE FROM steps WHERE order_id = '{lost}'");
     system.store.run(Tables::Orders, &forget);
     let (is_right, report) = system.verify();
@@ -142,7 +142,7 @@ async fn a_discarded_capture_is_written_off_and_verify_names_goods_that_nothing_
 async fn discard(system: &System, id: &str, step: &str) {
     let letter = format!("{id}:{step}");
     until("the step to be dead", async || {
-        letters(system)
+        list_dead_letters(system)
             .await
             .iter()
             .any(|dead| dead["id"] == letter.as_str())
@@ -152,7 +152,7 @@ async fn discard(system: &System, id: &str, step: &str) {
     system.delete(&path).await.expect(204);
 }
 
-async fn announced(system: &System, quantity: u32) -> String {
+async fn announced_order(system: &System, quantity: u32) -> String {
     let customer = system.customer().await;
     let created = system
         .post("/v1/orders", order(&customer, "A", quantity))
@@ -164,17 +164,17 @@ async fn announced(system: &System, quantity: u32) -> String {
 }
 
 #[tokio::test]
-async fn what_was_discarded_is_neither_captured_nor_refunded_later() {
+async fn discarded_amounts_are_not_captured_or_refunded_later() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
-    let id = announced(&system, 10).await;
+    let id = announced_order(&system, 10).await;
     let ship = format!("/v1/orders/{id}/shipments");
     let part = json!({"items": [{"sku": "A", "quantity": 4}]});
-    // The provider can't capture the first part, and an operator lets it be.
-    ledger_status(&system, &id, "declined");
+    // The provider can't capture the first part, and an operator discards the capture.
+    set_ledger_status(&system, &id, "declined");
     system.post(&ship, part).await.expect(201);
     discard(&system, &id, "capture_payment").await;
-    ledger_status(&system, &id, "authorized");
+    set_ledger_status(&system, &id, "authorized");
     system.post(&ship, json!({})).await.expect(201);
     let captured = system
         .order_until(&id, "captured", |order| {
@@ -184,11 +184,11 @@ async fn what_was_discarded_is_neither_captured_nor_refunded_later() {
     assert_eq!(captured["payment"]["captured"], 6000, "{captured}");
 
     let refunds = format!("/v1/orders/{id}/refunds");
-    ledger_status(&system, &id, "declined");
+    set_ledger_status(&system, &id, "declined");
     let refund = json!({"amount": 3000});
     system.post(&refunds, refund).await.expect(202);
     discard(&system, &id, "refund_payment").await;
-    ledger_status(&system, &id, "captured");
+    set_ledger_status(&system, &id, "captured");
     let refund = json!({"amount": 1000});
     system.post(&refunds, refund).await.expect(202);
     system
@@ -197,8 +197,8 @@ async fn what_was_discarded_is_neither_captured_nor_refunded_later() {
         })
         .await;
     system.wait_until_idle().await;
-    let given = "SELECT captured || ' ' || refunded FROM payments";
-    assert_eq!(system.ledger(given), "6000 1000");
+    let amounts_sql = "SELECT captured || ' ' || refunded FROM payments";
+    assert_eq!(system.ledger(amounts_sql), "6000 1000");
     let history = format!("/v1/orders/{id}/history?limit=200");
     let history = system.get(&history).await.expect(200);
     let events = history["data"].as_array().unwrap().iter();
@@ -209,16 +209,16 @@ async fn what_was_discarded_is_neither_captured_nor_refunded_later() {
 }
 
 #[tokio::test]
-async fn goods_do_not_leave_unpaid_unless_an_operator_says_so() {
+async fn unpaid_items_are_shipped_only_with_allow_unpaid() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
-    let id = announced(&system, 10).await;
+    let id = announced_order(&system, 10).await;
     let ship = format!("/v1/orders/{id}/shipments");
     let part = json!({"items": [{"sku": "A", "quantity": 4}]});
-    ledger_status(&system, &id, "voided");
+    set_ledger_status(&system, &id, "voided");
     system.post(&ship, part).await.expect(201);
     until("the capture to be dead", async || {
-        !letters(&system).await.is_empty()
+        !list_dead_letters(&system).await.is_empty()
     })
     .await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
@@ -228,22 +228,19 @@ async fn goods_do_not_leave_unpaid_unless_an_operator_says_so() {
         let problem = problem.expect_problem(409, "INVALID_STATE");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("allow_unpaid"), "{problem}");
-        if !letters(&system).await.is_empty() {
+        if !list_dead_letters(&system).await.is_empty() {
             discard(&system, &id, "capture_payment").await;
         }
     }
-    let orders_with_failing_payments = json!({"allow_unpaid": true});
-    system
-        .post(&ship, orders_with_failing_payments)
-        .await
-        .expect(201);
+    let unpaid = json!({"allow_unpaid": true});
+    system.post(&ship, unpaid).await.expect(201);
     system.assert_verified();
     discard(&system, &id, "capture_payment").await;
     system.assert_verified();
 }
 
 #[tokio::test]
-async fn an_order_that_came_back_is_over() {
+async fn returned_order_can_be_deleted_and_its_customer_erased() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
@@ -281,14 +278,14 @@ async fn rejected_messages_are_archived_unchanged() {
     system.key = Some("operator-key".to_owned());
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["garbage", &system.broker.url(), &customer]);
-    assert!(said.contains("survived"), "{said}");
-    until("all to be archived", async || {
-        letters(&system).await.len() == 7
+    let output = python("foreign.py", &["garbage", &system.broker.url(), &customer]);
+    assert!(output.contains("survived"), "{output}");
+    until("all messages to be archived", async || {
+        list_dead_letters(&system).await.len() == 7
     })
     .await;
 
-    let dead = letters(&system).await;
+    let dead = list_dead_letters(&system).await;
     let of = |what: &str| {
         let found = dead
             .iter()
@@ -332,13 +329,13 @@ async fn rejected_messages_are_archived_unchanged() {
         .post(&path(dance, "/redrive"), json!({}))
         .await
         .expect(200);
-    until("it to be rejected again", async || {
-        let dead = letters(&system).await;
+    until("the message to be rejected again", async || {
+        let dead = list_dead_letters(&system).await;
         let again = dead.iter().find(|letter| letter["body"] == dance["body"]);
         again.is_some_and(|letter| letter["id"] != dance["id"])
     })
     .await;
-    let again = letters(&system).await;
+    let again = list_dead_letters(&system).await;
     assert_eq!(again.len(), 7);
     for letter in &again {
         system
@@ -346,7 +343,7 @@ async fn rejected_messages_are_archived_unchanged() {
             .await
             .expect(200);
     }
-    assert!(letters(&system).await.is_empty());
+    assert!(list_dead_letters(&system).await.is_empty());
 
     // Storefronts are refused, and invalid ids are not found.
     let shop = |method: Method, path: &str| {
@@ -380,18 +377,18 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
     system.worker.kill();
     system.set("CRASH_AT", Some("after_archived"));
     system.launch_worker();
-    let said = python("foreign.py", &["reject", &system.broker.url(), "-"]);
-    assert!(said.contains("sent"), "{said}");
-    until("the worker to die", async || system.worker.has_ended()).await;
+    let output = python("foreign.py", &["reject", &system.broker.url(), "-"]);
+    assert!(output.contains("sent"), "{output}");
+    until("the worker to crash", async || system.worker.has_ended()).await;
     system.set("CRASH_AT", None);
     system.restart_worker().await;
     // The message was not acknowledged, so it was redelivered.
-    until("it to be archived again", async || {
-        letters(&system).await.len() == 2
+    until("the message to be archived again", async || {
+        list_dead_letters(&system).await.len() == 2
     })
     .await;
 
-    let dead = letters(&system).await;
+    let dead = list_dead_letters(&system).await;
     system.worker.kill();
     system.set("CRASH_AT", Some("after_redriven"));
     system.restart_worker().await;
@@ -400,18 +397,18 @@ async fn worker_death_while_archiving_or_redriving_loses_no_dead_letter() {
         dead[0]["id"].as_str().unwrap()
     );
     let (reply, replacement) = tokio::join!(system.post(&path, json!({})), async {
-        until("the worker to die", async || system.worker_crashes() == 2).await;
+        until("the worker to crash", async || system.worker_crashes() == 2).await;
         system.spawn_replacement_worker()
     });
     system.worker = replacement;
-    // The replacement may receive the request before it can publish.
+    // The replacement may receive the request before it can publish, and then refuses it.
     if reply.status != 200 {
         reply.expect_problem(503, "UNAVAILABLE");
         system.post(&path, json!({})).await.expect(200);
     }
     // The message was published at least twice, and rejected as often.
-    until("all to be archived", async || {
-        let now = letters(&system).await;
+    until("all messages to be archived", async || {
+        let now = list_dead_letters(&system).await;
         now.len() == 3 && now.iter().all(|letter| letter["id"] != dead[0]["id"])
     })
     .await;
@@ -427,18 +424,18 @@ async fn all_dead_steps_can_be_redriven_at_once() {
         ids.push(order_with_failed_capture(&system, sku).await);
     }
     for id in &ids {
-        ledger_status(&system, id, "authorized");
+        set_ledger_status(&system, id, "authorized");
     }
     let all = "/v1/dead-letters/redrive";
     let others = json!({"all": true, "step": "refund_payment"});
     assert_eq!(system.post(all, others).await.expect(200)["redriven"], 0);
-    let told = system.post(all, json!({"all": true})).await.expect(200);
-    assert_eq!(told, json!({"redriven": 3, "next_cursor": null}));
+    let report = system.post(all, json!({"all": true})).await.expect(200);
+    assert_eq!(report, json!({"redriven": 3, "next_cursor": null}));
     for id in &ids {
         let is_paid = |order: &Value| order["payment"]["status"] == "captured";
         system.order_until(id, "paid for", is_paid).await;
     }
-    assert!(letters(&system).await.is_empty());
+    assert!(list_dead_letters(&system).await.is_empty());
     let captures = "SELECT count(*) FROM movements WHERE kind = 'capture'";
     assert_eq!(system.ledger(captures), "3");
     system.assert_verified();

@@ -23,8 +23,8 @@ async fn schemathesis_finds_no_deviation_from_openapi() {
         .await
         .expect(201);
     let folder = system.folder.to_str().unwrap();
-    let said = python("described.py", &["fuzz", &system.url(""), KEY, folder]);
-    assert!(said.contains("Tested"), "{said}");
+    let output = python("described.py", &["fuzz", &system.url(""), KEY, folder]);
+    assert!(output.contains("Tested"), "{output}");
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -35,8 +35,8 @@ async fn generated_client_creates_and_cancels_an_order() {
     let customer = system.customer().await;
     let folder = system.folder.to_str().unwrap();
     let arguments = ["client", &system.url(""), KEY, folder, &customer];
-    let said = python("described.py", &arguments);
-    assert!(said.contains("ordered and cancelled"), "{said}");
+    let output = python("described.py", &arguments);
+    assert!(output.contains("ordered and cancelled"), "{output}");
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn openapi_is_complete_and_its_docs_work_offline() {
     let count = names.len();
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), count, "each operation has its own name");
+    assert_eq!(names.len(), count, "operation ids are not unique");
 
     // The documentation pages and all files that they load.
     let page = system
@@ -74,7 +74,7 @@ async fn openapi_is_complete_and_its_docs_work_offline() {
         .collect();
     assert!(!loaded.is_empty(), "{page}");
     for file in loaded {
-        assert!(!file.contains("//"), "{file} is somewhere else");
+        assert!(!file.contains("//"), "{file} is loaded from another server");
         let file = file.trim_start_matches("./");
         let reply = system.get(&format!("/docs/{file}")).await;
         assert_eq!(reply.status, 200, "{file}");
@@ -120,10 +120,10 @@ async fn events_conform_to_asyncapi() {
     }
     system.wait_until_idle().await;
     let description = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/asyncapi.json");
-    let said = python(
+    let output = python(
         "described.py",
         &["events", &system.url(""), KEY, description],
     );
-    let types: Vec<&str> = said.split_whitespace().collect();
+    let types: Vec<&str> = output.split_whitespace().collect();
     assert!(types.len() >= 20, "{types:?}");
 }

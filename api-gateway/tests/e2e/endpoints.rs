@@ -152,7 +152,7 @@ async fn webhook_feed_stream_and_broker_deliver_the_same_events() {
     lines.extend(published.iter().filter(of_order).cloned());
 
     let mut ids = parsed_event_ids(&lines);
-    assert_eq!(ids.len(), 8, "two events in four ways: {ids:?}");
+    assert_eq!(ids.len(), 8, "two events over four channels: {ids:?}");
     ids.sort();
     assert!(
         ids.chunks(4)
@@ -194,10 +194,10 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
     // The retry survives the death of the worker.
     system.worker.kill();
     system.restart_worker().await;
-    let taken = system
+    let delivered = system
         .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
-    assert_eq!(taken["attempts"].as_array().unwrap().len(), 2);
+    assert_eq!(delivered["attempts"].as_array().unwrap().len(), 2);
     assert_eq!(
         system.get(&path).await.expect(200)["failing_since"],
         Value::Null
@@ -211,10 +211,10 @@ async fn failed_delivery_is_retried_and_lists_its_attempts() {
     // A redelivery has the same id.
     let again = format!(
         "{path}/deliveries/{}/redeliver",
-        taken["id"].as_str().unwrap()
+        delivered["id"].as_str().unwrap()
     );
     system.post(&again, json!({})).await.expect(202);
-    until("it to come again", async || receiver.received().len() == 3).await;
+    until("the redelivery", async || receiver.received().len() == 3).await;
     assert_eq!(
         receiver.received()[2].headers["webhook-id"],
         received[0].headers["webhook-id"]
@@ -235,22 +235,25 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
         .endpoint(&receiver.url("/"), &["order.created"])
         .await;
     let order = system.create_order().await;
-    let told = system
+    let delivery = system
         .delivery_until(&endpoint, |delivery| delivery["status"] == "succeeded")
         .await;
-    // As if events were kept for a shorter time than deliveries.
+    // Simulates a shorter retention of events than of deliveries.
     let forget = format!("DELETE FROM events WHERE subject = '{order}'");
     system.store.run(Tables::Orders, &forget);
     let path = format!("/v1/webhook-endpoints/{endpoint}");
     let again = format!(
         "{path}/deliveries/{}/redeliver",
-        told["id"].as_str().unwrap()
+        delivery["id"].as_str().unwrap()
     );
     let refused = system.post(&again, json!({})).await;
     let refused = refused.expect_problem(409, "INVALID_STATE");
-    assert_eq!(refused["detail"], "the event is not kept any more");
+    assert_eq!(
+        refused["detail"],
+        "the event was deleted after its retention period and can't be delivered"
+    );
 
-    // A delivery that is still pending.
+    // Makes the delivery pending again.
     let state = [
         ("\"status\":\"succeeded\"", "\"status\":\"pending\""),
         ("\"due_at\":null", "\"due_at\":\"2026-01-31T12:00:00Z\""),
@@ -268,7 +271,7 @@ async fn delivery_of_a_deleted_event_fails_without_retry() {
     assert_eq!(failed["next_attempt_at"], Value::Null);
     assert_eq!(
         failed["attempts"][1]["error"],
-        "the event is not kept any more"
+        "the event was deleted after its retention period and can't be delivered"
     );
     assert_eq!(
         system.get(&path).await.expect(200)["failing_since"],
@@ -287,7 +290,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         .await;
     system.create_order().await;
     let path = format!("/v1/webhook-endpoints/{endpoint}");
-    until("it to be disabled", async || {
+    until("the endpoint to be disabled", async || {
         system.get(&path).await.expect(200)["is_enabled"] == false
     })
     .await;
@@ -295,12 +298,12 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         system.get(&path).await.expect(200)["disabled_reason"],
         "gone"
     );
-    let told = system
+    let events = system
         .get("/v1/events?type=webhook_endpoint.disabled")
         .await
         .expect(200);
-    assert_eq!(told["data"][0]["subject"], endpoint.as_str());
-    assert_eq!(told["data"][0]["data"]["reason"], "gone");
+    assert_eq!(events["data"][0]["subject"], endpoint.as_str());
+    assert_eq!(events["data"][0]["data"]["reason"], "gone");
     // A disabled endpoint gets no deliveries until it is enabled again.
     system.create_order().await;
     let delivery = system.deliveries(&endpoint).await[0].clone();
@@ -312,7 +315,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         .post(&again, json!({}))
         .await
         .expect_problem(409, "INVALID_STATE");
-    receiver.answer(CannedResponse::Status(200));
+    receiver.set_response(CannedResponse::Status(200));
     let enable = system
         .request(Method::PATCH, &path)
         .json(&json!({"is_enabled": true}));
@@ -321,7 +324,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
         Value::Null
     );
     let id = system.create_order().await;
-    until("the next one", async || {
+    until("the next webhook", async || {
         let received = receiver.received();
         received
             .iter()
@@ -331,7 +334,7 @@ async fn endpoint_answering_410_is_disabled_with_an_event() {
     assert_eq!(
         receiver.received().len(),
         2,
-        "the order in between was not told"
+        "the order created while the endpoint was disabled was delivered"
     );
 }
 
@@ -345,7 +348,7 @@ async fn endpoint_gets_events_after_a_demo_reset() {
         .await;
     system.post("/demo/reset", json!({})).await.expect(200);
     let id = system.create_order().await;
-    until("the order to be told", async || {
+    until("the webhook of the order", async || {
         let received = receiver.received();
         received
             .iter()
@@ -455,11 +458,11 @@ async fn endpoints_are_visible_only_to_their_owner() {
         system.key = Some(format!("key-of-{storefront}"));
         system.create_order().await;
     }
-    until("everything to be told", async || {
+    until("the webhooks of all events", async || {
         everything.received().len() == 2
     })
     .await;
-    until("what is eu's to be told", async || {
+    until("the webhooks of eu's events", async || {
         !receiver.received().is_empty()
     })
     .await;
@@ -523,7 +526,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_says_200_has_taken_it_whatever_becomes_of_the_body() {
+async fn delivery_succeeds_with_status_200_even_if_the_body_never_ends() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
     let stalled = Receiver::with(vec![CannedResponse::Stalled]).await;
@@ -538,10 +541,10 @@ async fn a_receiver_that_says_200_has_taken_it_whatever_becomes_of_the_body() {
     }
     system.create_order().await;
     for endpoint in &endpoints[..2] {
-        let taken = system
+        let delivered = system
             .delivery_until(endpoint, |delivery| delivery["status"] == "succeeded")
             .await;
-        let attempts = taken["attempts"].as_array().unwrap();
+        let attempts = delivered["attempts"].as_array().unwrap();
         assert_eq!(attempts.len(), 1);
         assert_eq!(attempts[0]["response_code"], 200);
     }
@@ -558,7 +561,7 @@ async fn a_receiver_that_says_200_has_taken_it_whatever_becomes_of_the_body() {
 }
 
 #[tokio::test]
-async fn an_endpoints_tag_changes_with_what_it_shows_and_its_version_with_what_was_changed() {
+async fn endpoint_etag_changes_with_its_state_and_version_with_its_settings() {
     let system = System::start_with(&[OPEN]).await;
     system.stock("A", &[("main", 10)]).await;
     let receiver = Receiver::with(vec![CannedResponse::Status(500)]).await;
@@ -579,7 +582,7 @@ async fn an_endpoints_tag_changes_with_what_it_shows_and_its_version_with_what_w
     let failing = known().await;
     assert_eq!(failing.status, 200);
     assert!(failing.body["failing_since"].is_string());
-    // The version is still what a change is made to.
+    // The entity tag of the old state is still accepted, since its version is unchanged.
     let patch = |body: Value| {
         let request = system.request(Method::PATCH, &path);
         send(request.header("if-match", tag.clone()).json(&body))
@@ -600,7 +603,7 @@ async fn an_endpoints_tag_changes_with_what_it_shows_and_its_version_with_what_w
 }
 
 #[tokio::test]
-async fn an_endpoint_that_can_never_be_told_of_anything_is_refused() {
+async fn endpoints_that_could_never_receive_an_event_are_refused() {
     let keys = "storefront@eu=key-of-the-eu-shop;admin=key-of-an-admin-of-all";
     let mut system = System::start_with(&[OPEN, ("API_KEYS", keys)]).await;
     system.key = Some("key-of-an-admin-of-all".to_owned());
@@ -629,7 +632,7 @@ async fn an_endpoint_that_can_never_be_told_of_anything_is_refused() {
         let problem = refused.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{body}");
     }
-    // A shop is known by its key, or by its customers.
+    // A storefront exists if it has an API key or customers.
     let customer = json!({"name": "Ada", "email": "ada@example.com", "storefront": "us"});
     system.post("/v1/customers", customer).await.expect(201);
     for storefront in ["eu", "us"] {

@@ -1,8 +1,8 @@
-"""Reads events with the CloudEvents SDK and checks webhooks with the standardwebhooks package, neither
-of which is ours. One line of JSON comes in for each event: {"over": "feed"|"sse"|"webhook"|"amqp", "body": …,
-"headers": …, "secret": …}. Prints their ids.
+"""Parses events with the CloudEvents SDK and verifies webhooks with the standardwebhooks package, both of
+them third-party. Reads one line of JSON for each event: {"over": "feed"|"sse"|"webhook"|"amqp", "body": …,
+"headers": …, "secret": …}. Prints the event ids.
 
-events.py listen URL SECONDS: prints such lines for what comes over order-events.
+events.py listen URL SECONDS: prints such lines for the events published to order-events.
 """
 
 import json

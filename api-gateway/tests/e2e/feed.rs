@@ -101,7 +101,7 @@ impl EventStreamClient {
 fn assert_complete(events: &[Value], expected: &[Value]) {
     let ids: Vec<&str> = events.iter().map(id).collect();
     let unique: BTreeSet<&str> = ids.iter().copied().collect();
-    assert_eq!(unique.len(), ids.len(), "some came twice");
+    assert_eq!(unique.len(), ids.len(), "some events were received twice");
     let expected: BTreeSet<&str> = expected.iter().map(id).collect();
     let missed: Vec<_> = expected.difference(&unique).collect();
     assert!(missed.is_empty(), "missed {missed:?}");
@@ -117,11 +117,11 @@ fn assert_complete(events: &[Value], expected: &[Value]) {
 }
 
 #[tokio::test]
-async fn requests_waiting_at_the_worker_do_not_block_others() {
+async fn requests_waiting_for_events_do_not_block_others() {
     let system = System::start().await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["waiters", &system.broker.url(), &customer]);
-    assert!(said.contains("not kept waiting"), "{said}");
+    let output = python("foreign.py", &["waiters", &system.broker.url(), &customer]);
+    assert!(output.contains("not kept waiting"), "{output}");
 }
 
 #[tokio::test]
@@ -226,13 +226,13 @@ async fn feed_can_be_filtered_and_resumed_after_any_event() {
         let refused = system.get(&format!("/v1/events?{wrong}")).await;
         refused.expect_problem(422, "INVALID_REQUEST");
     }
-    // A waiting request is answered as soon as there is an event.
+    // A waiting request is answered as soon as there is a new event.
     let place = now["position"].as_str().unwrap();
     let path = format!("/v1/events?wait_ms=20000&type=order.cancelled&after={place}");
     let cancelling = format!("/v1/orders/{}/cancel", ids[2]);
-    let (news, cancelled) = tokio::join!(system.get(&path), system.post(&cancelling, json!({})));
+    let (page, cancelled) = tokio::join!(system.get(&path), system.post(&cancelling, json!({})));
     cancelled.expect(200);
-    assert_eq!(news.expect(200)["data"][0]["subject"], ids[2].as_str());
+    assert_eq!(page.expect(200)["data"][0]["subject"], ids[2].as_str());
 }
 
 #[tokio::test]
@@ -251,9 +251,9 @@ async fn long_polling_clients_do_not_block_orders() {
     }
     let created = system.post("/v1/orders", order(&customer, "A", 1)).await;
     let created = created.expect(201);
-    for news in join_all(waiting).await {
-        let news = news.unwrap().expect(200);
-        assert_eq!(news["data"][0]["subject"], created["id"]);
+    for page in join_all(waiting).await {
+        let page = page.unwrap().expect(200);
+        assert_eq!(page["data"][0]["subject"], created["id"]);
     }
 }
 
@@ -287,7 +287,7 @@ async fn storefronts_get_only_their_own_events() {
         system.order_until(&id, "announced", is_announced).await;
         orders.insert(storefront, id);
     }
-    // The storefront `us` reads.
+    // Checks what the storefront `us` can read.
     for filter in ["", "&storefront=eu", &format!("&order_id={}", orders["eu"])] {
         let events = feed(&system, filter, "0").await;
         let foreign = events.iter().find(|event| event["storefront"] != "us");
@@ -332,13 +332,13 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
             };
             connections += 1;
             // Closes the connection after a few events.
-            let patience = if connections < 100 {
+            let events_to_read = if connections < 100 {
                 connections % 13
             } else {
                 10_000
             };
             let before = events.len();
-            for _ in 0..=patience {
+            for _ in 0..=events_to_read {
                 match stream.next().await {
                     Some(event) => events.push(event),
                     None => break,
@@ -360,8 +360,8 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
     for round in 0..3 {
         let url = system.url("/v1/orders");
         for _ in 0..10 {
-            let asked = join_all((0..8).map(|_| ask(url.clone()))).await;
-            created += asked.into_iter().sum::<usize>();
+            let counts = join_all((0..8).map(|_| ask(url.clone()))).await;
+            created += counts.into_iter().sum::<usize>();
         }
         if round == 0 {
             system.gateway.kill();
@@ -376,13 +376,13 @@ async fn stream_with_a_hundred_reconnects_delivers_each_event_once() {
             .await
             .map(|broker| system.broker = broker)
             .unwrap();
-            until("the gateway to be back", async || {
+            until("the gateway to be ready again", async || {
                 system.get("/readyz").await.status == 200
             })
             .await;
         }
     }
-    until("orders to be read again", async || {
+    until("orders to be readable again", async || {
         system.get("/v1/orders?limit=1").await.status == 200
     })
     .await;
@@ -406,7 +406,7 @@ async fn idle_streams_do_not_affect_other_streams() {
     system.stock("A", &[("main", 1_000)]).await;
     let customer = system.customer().await;
     let url = system.url("/v1/events/stream?type=order.created");
-    // More streams than the gateway allows requests in flight.
+    // Opens more streams than the gateway allows requests in flight.
     let streams =
         join_all((0..1_500).map(|_| EventStreamClient::open(&system.client, &url, None, None)))
             .await;

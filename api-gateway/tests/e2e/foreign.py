@@ -1,4 +1,4 @@
-"""A foreign AMQP client: pika, which none of us wrote.
+"""A third-party AMQP client, pika, which uses the queues as docs/asyncapi.json describes them.
 
 foreign.py talk|roles|nul|garbage|reject|poison|expire|batch|looks|waiters|slow_step|torn_steps|poison_steps|odd_replies|accepts URL CUSTOMER
 """
@@ -42,25 +42,25 @@ class Client:
             if method:
                 return properties, body
             self.connection.sleep(0.05)
-        sys.exit(f"nothing arrived on {queue}")
+        sys.exit(f"no message arrived on {queue}")
 
     def call(self, kind, body, **properties):
         self.send(kind, body, **properties)
         return json.loads(self.receive(self.replies)[1])
 
 
-def wish(customer, **more):
+def new_order(customer, **more):
     return {"customer_id": customer, "items": [{"sku": "A", "quantity": 1}], **more}
 
 
 def check(condition, what):
     if not condition:
-        sys.exit(f"not as it should be: {what}")
+        sys.exit(f"unexpected: {what}")
 
 
 def roles(client, customer):
-    """A storefront may not do an operator's work, whatever way it comes in."""
-    order = client.call("order.create", wish(customer), headers={"role": "storefront"})["value"]["id"]
+    """Requests that need the operator role are refused for a storefront."""
+    order = client.call("order.create", new_order(customer), headers={"role": "storefront"})["value"]["id"]
     product = {"sku": "Z", "name": "Z", "price": 1, "currency": "EUR"}
     update = {"order_id": order, "type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z"}
     for kind, body in [
@@ -82,13 +82,13 @@ def roles(client, customer):
         ("dead_letter.redrive", {"id": f"{order}:authorize_payment"}),
         ("dead_letter.discard", {"id": f"{order}:authorize_payment"}),
     ]:
-        answer = client.call(kind, body, headers={"role": "storefront"})
-        check(answer.get("error", {}).get("code") == "FORBIDDEN", (kind, answer))
+        reply = client.call(kind, body, headers={"role": "storefront"})
+        check(reply.get("error", {}).get("code") == "FORBIDDEN", (kind, reply))
     print("refused")
 
 
 def nul(client, customer):
-    """NUL characters, in whatever place, are the request's own fault."""
+    """NUL characters in any place are refused as an invalid request."""
     zero = "a\0b"
     for properties in [
         {"message_id": zero},
@@ -98,18 +98,18 @@ def nul(client, customer):
         {"headers": {"role": zero}},
         {"headers": {"if_match": zero}},
     ]:
-        answer = client.call("order.create", wish(customer), **properties)
-        check(answer["error"]["code"] == "INVALID_REQUEST", (properties, answer))
-    # Of what ends up in logs and in the history, control characters are left out.
+        reply = client.call("order.create", new_order(customer), **properties)
+        check(reply["error"]["code"] == "INVALID_REQUEST", (properties, reply))
+    # Control characters are removed from values that are written to logs and to the history.
     for name in ["actor", "intent", "request_id", "traceparent", "deadline", "unknown"]:
-        answer = client.call("order.create", wish(customer), headers={name: zero})
-        check(answer["status"] == "SUCCESS", (name, answer))
+        reply = client.call("order.create", new_order(customer), headers={name: zero})
+        check(reply["status"] == "SUCCESS", (name, reply))
     for kind, body in [
-        ("order.create", wish(customer, payment_method=zero)),
-        ("order.create", wish(customer, metadata={"a": zero})),
-        ("order.create", wish(customer, metadata={zero: 1})),
-        ("order.create", wish(customer, shipping_address={"city": zero})),
-        ("order.import", {"lines": [{"line": 1, "order": wish(customer, external_id=zero)}]}),
+        ("order.create", new_order(customer, payment_method=zero)),
+        ("order.create", new_order(customer, metadata={"a": zero})),
+        ("order.create", new_order(customer, metadata={zero: 1})),
+        ("order.create", new_order(customer, shipping_address={"city": zero})),
+        ("order.import", {"lines": [{"line": 1, "order": new_order(customer, external_id=zero)}]}),
         ("order.list", {"external_id": zero}),
         ("order.list", {"cursor": zero}),
         ("order.get", {"id": zero}),
@@ -126,11 +126,11 @@ def nul(client, customer):
         ("webhook_endpoint.list", {"cursor": zero}),
         (zero, {}),
     ]:
-        answer = client.call(kind, body, headers={"role": "admin"})
-        if answer["status"] == "SUCCESS":
-            check(kind == "order.import" and answer["value"]["rejected_count"] == 1, (kind, body, answer))
+        reply = client.call(kind, body, headers={"role": "admin"})
+        if reply["status"] == "SUCCESS":
+            check(kind == "order.import" and reply["value"]["rejected_count"] == 1, (kind, body, reply))
         else:
-            check(answer["error"]["code"] in ("INVALID_REQUEST", "NOT_FOUND"), (kind, body, answer))
+            check(reply["error"]["code"] in ("INVALID_REQUEST", "NOT_FOUND"), (kind, body, reply))
     print("refused")
 
 
@@ -138,7 +138,7 @@ def talk(client, customer):
     events = client.channel.queue_declare("", exclusive=True).method.queue
     client.channel.queue_bind(events, "order-events", "order.*")
 
-    created = client.call("order.create", wish(customer))
+    created = client.call("order.create", new_order(customer))
     check(created["status"] == "SUCCESS" and created["value"]["storefront"] == "default", created)
     order = created["value"]["id"]
     got = client.call("order.get", {"id": order})
@@ -153,15 +153,15 @@ def talk(client, customer):
     check(event["subject"] == order and event["intent"] == "order.create", event)
 
     # The same message again, as the broker would deliver it: one order.
-    first = client.call("order.create", wish(customer), message_id="m-1")
-    again = client.call("order.create", wish(customer), message_id="m-1")
+    first = client.call("order.create", new_order(customer), message_id="m-1")
+    again = client.call("order.create", new_order(customer), message_id="m-1")
     check(first["value"]["id"] == again["value"]["id"], (first, again))
 
-    # The same correlation id is no statement: two requests, two orders.
-    twice = [client.call("order.create", wish(customer), correlation="c-1") for _ in range(2)]
+    # The same correlation id does not make requests idempotent: two requests, two orders.
+    twice = [client.call("order.create", new_order(customer), correlation="c-1") for _ in range(2)]
     check(twice[0]["value"]["id"] != twice[1]["value"]["id"], twice)
 
-    short = client.call("order.create", wish(customer, items=[{"sku": "A", "quantity": 99}]))
+    short = client.call("order.create", new_order(customer, items=[{"sku": "A", "quantity": 99}]))
     check(short["status"] == "FAILURE" and short["error"]["code"] == "OUT_OF_STOCK", short)
     foreign = client.call("order.get", {"id": order}, headers={"storefront": "other"})
     check(foreign["error"]["code"] == "NOT_FOUND", foreign)
@@ -183,29 +183,29 @@ def garbage(client, customer):
         ("10 MiB", b"x" * (10 * 1024 * 1024)),
     ]
     for what, body in nonsense:
-        answer = client.call("order.create", body)
-        check(answer["status"] == "FAILURE", (what, answer))
-        check(answer["error"]["code"] in ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE"), (what, answer))
+        reply = client.call("order.create", body)
+        check(reply["status"] == "FAILURE", (what, reply))
+        check(reply["error"]["code"] in ("INVALID_REQUEST", "PAYLOAD_TOO_LARGE"), (what, reply))
         client.send("order.create", body, reply=False)
     for kind in ("order.explode", "", "x" * 255, "order.create\n"):
-        answer = client.call(kind, {})
-        check(answer["error"]["code"] == "INVALID_REQUEST", (kind, answer))
+        reply = client.call(kind, {})
+        check(reply["error"]["code"] == "INVALID_REQUEST", (kind, reply))
     for headers in ({"role": "root"}, {"storefront": "a/b"}):
-        answer = client.call("order.list", {}, headers=headers)
-        check(answer["error"]["code"] == "INVALID_REQUEST", (headers, answer))
+        reply = client.call("order.list", {}, headers=headers)
+        check(reply["error"]["code"] == "INVALID_REQUEST", (headers, reply))
     odd = {"deadline": "soon", "actor": {"a": [1, None]}, "request_id": "\n" * 5000, "intent": 7}
-    answer = client.call("order.list", {}, headers=odd, expiration="60000")
-    check(answer["status"] == "SUCCESS", answer)
-    client.send("order.create", wish(customer), reply=False)
+    reply = client.call("order.list", {}, headers=odd, expiration="60000")
+    check(reply["status"] == "SUCCESS", reply)
+    client.send("order.create", new_order(customer), reply=False)
 
     steps = nonsense + [("unknown step", json.dumps({"order_id": str(uuid.uuid4()), "step": "dance", "attempt": 1}).encode())]
     for _, body in steps:
         client.send("authorize_payment", body, queue=STEPS)
-    # A step of an order that is not there is no garbage, but done with.
+    # A step of an unknown order is valid, and is acknowledged without an effect.
     stranger = {"order_id": str(uuid.uuid4()), "step": "authorize_payment", "attempt": 1}
     client.send("authorize_payment", stranger, queue=STEPS)
 
-    check(client.call("order.create", wish(customer))["status"] == "SUCCESS", "the worker went on")
+    check(client.call("order.create", new_order(customer))["status"] == "SUCCESS", "the worker stopped working")
     print("survived")
 
 
@@ -223,20 +223,20 @@ def encode_poison():
 
 
 def poison(client, customer):
-    """Properties that are no text: legal to the broker, and the end of many a client's connection."""
+    """Properties that are not UTF-8: the broker accepts them, and many clients close the connection."""
     encode_poison()
     for queue in (REQUESTS, STEPS):
         client.send("POISON", {}, queue=queue, reply=False)
     for _ in range(20):
-        client.send("order.create", wish(customer), reply=True)
+        client.send("order.create", new_order(customer), reply=True)
     for _ in range(20):
-        answer = json.loads(client.receive(client.replies, 60)[1])
-        check(answer["status"] == "SUCCESS", answer)
+        reply = json.loads(client.receive(client.replies, 60)[1])
+        check(reply["status"] == "SUCCESS", reply)
     print("survived")
 
 
 def poison_steps(client, customer):
-    """A message on the step queue that no worker's client can decode."""
+    """A message on the step queue that the worker's AMQP client can't decode."""
     encode_poison()
     client.send("POISON", {}, queue=STEPS, reply=False)
     print("sent")
@@ -252,25 +252,25 @@ def odd_replies(client, customer):
             json.dumps({"limit": 1}).encode(),
             pika.BasicProperties(type="order.list", reply_to=f"amq.rabbitmq.reply-to.{name}", correlation_id="x"),
         )
-        answer = client.call("customer.get", {"id": customer})
-        check(answer["status"] == "SUCCESS", answer)
+        reply = client.call("customer.get", {"id": customer})
+        check(reply["status"] == "SUCCESS", reply)
     print("answered")
 
 
 def accepts(client, customer):
-    """Orders to be accepted: one that can't be read, and two that the broker has delivered too often."""
+    """Asynchronous orders: one invalid, and two dead letters that reached the delivery limit."""
     client.send("order.accept", {"id": str(uuid.uuid4()), "order": {"nonsense": 1}}, queue=STEPS)
     died = {"x-first-death-queue": STEPS, "x-first-death-reason": "delivery_limit", "x-first-death-exchange": ""}
     for returned in (0, 5):
-        body = {"id": str(uuid.uuid4()), "order": wish(customer)}
+        body = {"id": str(uuid.uuid4()), "order": new_order(customer)}
         headers = {**died, "returned": str(returned)}
         client.send("order.accept", body, queue="order-dead-letter-queue", headers=headers)
     print("sent")
 
 
 def expire(client, customer):
-    client.send("order.create", wish(customer, metadata={"expires": True}), expiration="50")
-    client.send("order.create", wish(customer, metadata={"expires": False}), expiration="600000")
+    client.send("order.create", new_order(customer, metadata={"expires": True}), expiration="50")
+    client.send("order.create", new_order(customer, metadata={"expires": False}), expiration="600000")
     client.connection.sleep(0.5)
     print("expired")
 
@@ -284,36 +284,36 @@ def entry(name, kind, body, **more):
     return {"type": kind, "correlation_id": name, "message_id": f"b-{name}", "body": body, **more}
 
 
-def ask(client, entries):
-    """The answers to the requests of one message, by their names."""
+def send_batch(client, entries):
+    """Sends requests in one message and returns the replies by correlation id."""
     client.send("batch", entries, message_id=str(uuid.uuid4()), expiration="60000")
-    answers = {}
-    while len(answers) < len(entries):
+    replies = {}
+    while len(replies) < len(entries):
         properties, body = client.receive(client.replies)
         check(properties.type == "batch", properties)
-        for answer in json.loads(body):
-            answers[answer.get("correlation_id")] = answer["body"]
-    return answers
+        for reply in json.loads(body):
+            replies[reply.get("correlation_id")] = reply["body"]
+    return replies
 
 
 def batch(client, customer):
-    """Many requests in one message: each is answered as if it had come alone."""
+    """Requests in one message: each is answered as if it were sent alone."""
     entries = [
-        entry("good", "order.create", wish(customer)),
-        entry("short", "order.create", wish(customer, items=[{"sku": "A", "quantity": 99999}])),
+        entry("good", "order.create", new_order(customer)),
+        entry("short", "order.create", new_order(customer, items=[{"sku": "A", "quantity": 99999}])),
         entry("odd", "order.create", {"customer_id": 7}),
         entry("unknown", "order.explode", {}),
         entry("forbidden", "stock.set", {"sku": "A", "warehouse": "main", "on_hand": 5}),
         entry("foreign", "customer.get", {"id": customer}, headers={"storefront": "other"}),
-        entry("late", "order.create", wish(customer), expiration="0"),
+        entry("late", "order.create", new_order(customer), expiration="0"),
         entry("role", "order.list", {}, headers={"role": "root"}),
         {"type": "order.create", "correlation_id": "bare"},
         {"type": ["order.create"], "correlation_id": "types", "body": {}},
         "no entry at all",
-        entry("twin", "order.create", wish(customer), message_id="b-good"),
+        entry("twin", "order.create", new_order(customer), message_id="b-good"),
     ]
-    answers = ask(client, entries)
-    codes = {name: answer.get("error", {}).get("code") for name, answer in answers.items()}
+    replies = send_batch(client, entries)
+    codes = {name: reply.get("error", {}).get("code") for name, reply in replies.items()}
     expected = {
         "good": None,
         "short": "OUT_OF_STOCK",
@@ -328,26 +328,26 @@ def batch(client, customer):
         None: "INVALID_REQUEST",
         "twin": None,
     }
-    check(codes == expected, answers)
-    order = answers["good"]["value"]["id"]
-    check(answers["twin"]["value"]["id"] == order, answers)
+    check(codes == expected, replies)
+    order = replies["good"]["value"]["id"]
+    check(replies["twin"]["value"]["id"] == order, replies)
 
-    # Once more, as the broker would deliver it: answered again, not executed again.
-    check(ask(client, entries)["good"]["value"]["id"] == order, "another order")
+    # A redelivery of the message is answered again and not executed again.
+    check(send_batch(client, entries)["good"]["value"]["id"] == order, "the redelivered request created another order")
 
-    # What is no batch at all is answered like any message that can't be read.
+    # An invalid batch is answered like any other invalid message.
     for body in (b"", b"{}", b"7", b"[" * 100_000, json.dumps([{}] * 1001).encode()):
-        answer = client.call("batch", body)
-        check(answer["error"]["code"] == "INVALID_REQUEST", answer)
-    check(client.call("order.get", {"id": order})["status"] == "SUCCESS", "a plain one")
+        reply = client.call("batch", body)
+        check(reply["error"]["code"] == "INVALID_REQUEST", reply)
+    check(client.call("order.get", {"id": order})["status"] == "SUCCESS", "a request without a batch failed")
     print("batched")
 
 
 def looks(client, ids):
-    """Orders that are read as one: the first is damaged, the third is deleted."""
+    """Orders that are read in one query: the first is damaged, the third is deleted."""
     damaged, good, deleted = ids.split(",")
     operator = {"role": "operator"}
-    answers = ask(
+    replies = send_batch(
         client,
         [
             entry("damaged", "order.get", {"id": damaged}),
@@ -360,7 +360,7 @@ def looks(client, ids):
             entry("storefront", "order.get", {"id": deleted, "include_deleted": True}),
         ],
     )
-    told = {name: answer.get("error", {}).get("code") or answer["value"]["id"] for name, answer in answers.items()}
+    results = {name: reply.get("error", {}).get("code") or reply["value"]["id"] for name, reply in replies.items()}
     expected = {
         "damaged": "INTERNAL",
         "good": good,
@@ -371,12 +371,12 @@ def looks(client, ids):
         "all": deleted,
         "storefront": "FORBIDDEN",
     }
-    check(told == expected, answers)
+    check(results == expected, replies)
     print("looked")
 
 
 def waiters(client, customer):
-    """Who waits for events keeps nobody else from being answered."""
+    """Requests that wait for events do not delay other requests."""
     position = client.call("event.list", {"after": "now"})["value"]["position"]
     waits = {str(uuid.uuid4()) for _ in range(300)}
     for correlation in waits:
@@ -386,13 +386,13 @@ def waiters(client, customer):
     answered = 0
     while True:
         properties, body = client.receive(client.replies)
-        told = json.loads(body)
+        reply = json.loads(body)
         if properties.correlation_id == other:
-            check(told["value"]["id"] == customer, told)
+            check(reply["value"]["id"] == customer, reply)
             break
-        check(told["value"]["data"] == [], told)
+        check(reply["value"]["data"] == [], reply)
         answered += 1
-    # Nor was it answered only when those who waited had waited enough.
+    # The other request was answered before the waiting requests timed out.
     client.connection.sleep(1)
     answered += client.channel.queue_declare(client.replies, passive=True).method.message_count
     check(answered <= 300 - 128, f"{answered} were answered by then")
@@ -400,14 +400,14 @@ def waiters(client, customer):
 
 
 def slow_step(client, customer):
-    """Orders whose first steps travel in one message; one of them takes its time, one fails twice."""
+    """Orders whose first steps are in one message; one of them is slow, one fails twice."""
     methods = ["pm_slow", "pm_flaky", "pm_declined"] + ["pm_ok"] * 7
     entries = [
         {
             "type": "order.create",
             "correlation_id": str(number),
             "message_id": f"slow-{number}",
-            "body": wish(customer, payment_method=method),
+            "body": new_order(customer, payment_method=method),
         }
         for number, method in enumerate(methods)
     ]
@@ -416,7 +416,7 @@ def slow_step(client, customer):
 
 
 def torn_steps(client, customer):
-    """A message of steps, one of which can't be read."""
+    """A message with three steps, one of which is invalid."""
     def step(**more):
         body = {"order_id": str(uuid.uuid4()), "step": "authorize_payment", "attempt": 1, **more}
         return {"type": "authorize_payment", "body": body}

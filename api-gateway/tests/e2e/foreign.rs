@@ -9,8 +9,8 @@ async fn third_party_client_can_use_the_amqp_contract() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["talk", &system.broker.url(), &customer]);
-    assert!(said.contains("talked"), "{said}");
+    let output = python("foreign.py", &["talk", &system.broker.url(), &customer]);
+    assert!(output.contains("talked"), "{output}");
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -20,8 +20,8 @@ async fn storefront_role_is_enforced_over_the_broker() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["roles", &system.broker.url(), &customer]);
-    assert!(said.contains("refused"), "{said}");
+    let output = python("foreign.py", &["roles", &system.broker.url(), &customer]);
+    assert!(output.contains("refused"), "{output}");
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -32,13 +32,14 @@ async fn undecodable_message_does_not_block_the_worker() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["poison", &system.broker.url(), &customer]);
-    assert!(said.contains("survived"), "{said}");
+    let output = python("foreign.py", &["poison", &system.broker.url(), &customer]);
+    assert!(output.contains("survived"), "{output}");
     assert_eq!(system.wait_until_idle().await.len(), 20);
-    // The archive of dead letters is not blocked either: the broker drops the message in the end.
-    let said = python("foreign.py", &["reject", &system.broker.url(), &customer]);
-    assert!(said.contains("sent"), "{said}");
-    until("what can be decoded to be archived", async || {
+    // Undecodable messages do not block the archiving of dead letters either: the broker drops them at its
+    // delivery limit.
+    let output = python("foreign.py", &["reject", &system.broker.url(), &customer]);
+    assert!(output.contains("sent"), "{output}");
+    until("the decodable messages to be archived", async || {
         let letters = system.get("/v1/dead-letters").await.expect(200);
         letters["data"].as_array().unwrap().len() == 1
     })
@@ -52,11 +53,11 @@ async fn expired_request_is_not_executed() {
     system.stock("A", &[("main", 10)]).await;
     let customer = system.customer().await;
     system.worker.kill();
-    let said = python("foreign.py", &["expire", &system.broker.url(), &customer]);
-    assert!(said.contains("expired"), "{said}");
+    let output = python("foreign.py", &["expire", &system.broker.url(), &customer]);
+    assert!(output.contains("expired"), "{output}");
     system.restart_worker().await;
     // This request is queued after the expired one.
-    until("the other to be executed", async || {
+    until("the second request to be executed", async || {
         let listed = system.get("/v1/orders").await;
         listed.status == 200 && listed.body["data"] != serde_json::json!([])
     })
@@ -65,23 +66,23 @@ async fn expired_request_is_not_executed() {
     assert_eq!(
         orders.len(),
         1,
-        "only the one that had not expired: {orders:?}"
+        "only the request that has not expired is executed: {orders:?}"
     );
     assert_eq!(orders[0]["metadata"]["expires"], false);
     system.assert_verified();
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_decoded_costs_no_accepted_order_behind_it() {
+async fn undecodable_messages_lose_no_accepted_order_queued_behind_them() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
     system.worker.kill();
-    let said = python(
+    let output = python(
         "foreign.py",
         &["poison_steps", &system.broker.url(), &customer],
     );
-    assert!(said.contains("sent"), "{said}");
+    assert!(output.contains("sent"), "{output}");
     let accepted = (0..60).map(|_| {
         let request = system.request(reqwest::Method::POST, "/v1/orders");
         let request = request.json(&order(&customer, "A", 1));
@@ -91,9 +92,9 @@ async fn a_message_that_cannot_be_decoded_costs_no_accepted_order_behind_it() {
         reply.expect(202);
     }
     system.restart_worker().await;
-    until("all to be accepted", async || {
-        let held = system.get("/v1/orders?limit=100").await;
-        held.status == 200 && held.body["data"].as_array().unwrap().len() == 60
+    until("all orders to be accepted", async || {
+        let page = system.get("/v1/orders?limit=100").await;
+        page.status == 200 && page.body["data"].as_array().unwrap().len() == 60
     })
     .await;
     let letters = system.get("/v1/dead-letters").await.expect(200);
@@ -103,18 +104,18 @@ async fn a_message_that_cannot_be_decoded_costs_no_accepted_order_behind_it() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_read_by_their_type_and_what_was_delivered_too_often_goes_on() {
+async fn dead_letters_are_parsed_by_type_and_redriven_after_the_delivery_limit() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["accepts", &system.broker.url(), &customer]);
-    assert!(said.contains("sent"), "{said}");
+    let output = python("foreign.py", &["accepts", &system.broker.url(), &customer]);
+    assert!(output.contains("sent"), "{output}");
     let letters = async || {
         let page = system.get("/v1/dead-letters").await.expect(200);
         page["data"].as_array().unwrap().clone()
     };
     until(
-        "the one to be accepted and the others to be archived",
+        "one order to be accepted and the other messages to be archived",
         async || letters().await.len() == 2 && system.orders().await.len() == 1,
     )
     .await;
@@ -132,17 +133,17 @@ async fn dead_letters_are_read_by_their_type_and_what_was_delivered_too_often_go
     let dead = letters().await;
     let rejected = reason(&dead, "rejected: ").unwrap();
     assert!(!rejected.contains("unknown field `id`"), "{dead:?}");
-    // It was returned as often as it may be.
+    // This message reached the delivery limit.
     assert_eq!(reason(&dead, "delivery_limit").unwrap(), "delivery_limit");
 
-    // All are redriven together; what can be read is done, the other is dead again.
+    // All are redriven together: the valid one is executed, the invalid one is a dead letter again.
     let all = serde_json::json!({"all": true});
-    let told = system
+    let report = system
         .post("/v1/dead-letters/redrive", all)
         .await
         .expect(200);
-    assert_eq!(told["redriven"], 2);
-    until("both to have come to an end", async || {
+    assert_eq!(report["redriven"], 2);
+    until("both redriven messages to be processed", async || {
         letters().await.len() == 1 && system.orders().await.len() == 2
     })
     .await;
@@ -151,7 +152,7 @@ async fn dead_letters_are_read_by_their_type_and_what_was_delivered_too_often_go
 }
 
 #[tokio::test]
-async fn a_malformed_reply_to_costs_no_other_caller_its_answer() {
+async fn malformed_reply_to_does_not_affect_other_callers() {
     let system = System::start().await;
     let customer = system.customer().await;
     let path = format!("/v1/customers/{customer}");

@@ -1,4 +1,4 @@
-//! Input that is meant to do harm, and rows that can't be read.
+//! Hostile input, and rows that can't be read.
 
 use std::process::Output;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Reply, System, Tables, order, python, run_worker, send, until};
 
-/// JSON of so many levels.
+/// JSON with this many levels of nesting.
 fn nested(levels: usize) -> String {
     format!("{}1{}", "[".repeat(levels), "]".repeat(levels))
 }
@@ -33,14 +33,14 @@ impl System {
         .await
     }
 
-    /// An order with this `metadata`, as text.
+    /// Creates an order with this text as `metadata`.
     async fn order_with(&self, customer: &str, metadata: &str) -> Reply {
         let body = order(customer, "A", 1).to_string();
         let body = body.replacen('{', &format!("{{\"metadata\":{metadata},"), 1);
         self.send_text(Method::POST, "/v1/orders", body).await
     }
 
-    /// Everything that was stored is read in every way that there is; nothing fails.
+    /// Reads everything that was stored in all ways that the API offers; nothing fails.
     async fn read_everything(&self) {
         for path in [
             "/v1/orders",
@@ -96,7 +96,7 @@ impl System {
 }
 
 #[tokio::test]
-async fn nesting_is_bounded_and_what_is_stored_deeper_can_be_read() {
+async fn nesting_is_limited_and_deeper_stored_json_is_readable() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -145,7 +145,7 @@ async fn nesting_is_bounded_and_what_is_stored_deeper_can_be_read() {
     assert_eq!(report["rejected"][0]["line"], 2, "{report}");
     assert_eq!(report["rejected"][1]["line"], 3, "{report}");
 
-    // As versions before stored it.
+    // Earlier versions stored such values.
     let id = system
         .order_with(&customer, r#"{"a": "DEEP"}"#)
         .await
@@ -170,7 +170,7 @@ async fn nesting_is_bounded_and_what_is_stored_deeper_can_be_read() {
 }
 
 #[tokio::test]
-async fn a_row_that_can_not_be_read_harms_only_itself() {
+async fn unreadable_row_affects_only_its_own_order() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -183,7 +183,7 @@ async fn a_row_that_can_not_be_read_harms_only_itself() {
         ids.push(created["id"].as_str().unwrap().to_owned());
     }
     system.wait_until_idle().await;
-    // Of one the row, of another its first event.
+    // Damages the row of one order and the first event of another.
     let [_, row, _, event, _] = &ids[..] else {
         panic!()
     };
@@ -223,7 +223,7 @@ async fn a_row_that_can_not_be_read_harms_only_itself() {
         problem["detail"].as_str().unwrap().contains(event.as_str()),
         "{problem}"
     );
-    // By pages of one as well.
+    // Lists must skip the row with any page size.
     for limit in [1, 2, 200] {
         let mut next = Some(format!("/v1/orders?limit={limit}"));
         let mut listed = Vec::new();
@@ -246,8 +246,8 @@ async fn a_row_that_can_not_be_read_harms_only_itself() {
     for (what, id, count) in [("orders", row, 4), ("events", event, subjects.len() - 1)] {
         let exported = run_worker(&system, &["export", what]);
         assert!(!exported.status.success());
-        let said = String::from_utf8_lossy(&exported.stderr);
-        assert!(said.contains(id.as_str()), "{said}");
+        let output = String::from_utf8_lossy(&exported.stderr);
+        assert!(output.contains(id.as_str()), "{output}");
         assert_eq!(lines(&exported).len(), count, "{what}");
     }
     // Later events are delivered as usual.
@@ -259,7 +259,7 @@ async fn a_row_that_can_not_be_read_harms_only_itself() {
     system
         .order_until(last, "processing", |order| order["status"] == "processing")
         .await;
-    until("it to be told", async || {
+    until("the event of the last order", async || {
         system.read_feed().await.iter().any(|id| id == last)
     })
     .await;
@@ -315,15 +315,15 @@ async fn nul_characters_are_refused_over_the_broker() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
-    let said = python("foreign.py", &["nul", &system.broker.url(), &customer]);
-    assert!(said.contains("refused"), "{said}");
+    let output = python("foreign.py", &["nul", &system.broker.url(), &customer]);
+    assert!(output.contains("refused"), "{output}");
     system.wait_until_idle().await;
     system.read_everything().await;
     system.assert_verified();
 }
 
 #[tokio::test]
-async fn times_at_the_ends_of_the_calendar_are_accepted() {
+async fn earliest_and_latest_timestamps_are_accepted() {
     let system = System::start().await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -344,7 +344,7 @@ async fn times_at_the_ends_of_the_calendar_are_accepted() {
     }
 }
 
-/// JSON values as they are written in a request.
+/// Hostile JSON values, as text.
 fn hostile_values() -> Vec<String> {
     let mut values: Vec<String> = [
         "null",
@@ -399,10 +399,10 @@ fn hostile_values() -> Vec<String> {
     values
 }
 
-/// Valid paths and bodies, into which the test puts one hostile value.
+/// Valid paths and bodies; the test replaces one value with a hostile one.
 struct Fixture {
     customer: String,
-    /// Another one, which may be blocked.
+    /// Another customer, which requests may block.
     other_customer: String,
     order: String,
     endpoint: String,
@@ -419,7 +419,7 @@ impl Fixture {
         path.replace("{warehouse}", "main")
     }
 
-    /// A body of the operation that is right as far as the description tells.
+    /// A valid body of the operation, according to its schema.
     fn body(&self, document: &Value, operation: &Value) -> Option<Value> {
         let schema = resolve(
             document,
@@ -443,7 +443,7 @@ impl Fixture {
     }
 }
 
-/// The schema that `schema` refers to.
+/// Resolves a reference to a schema.
 fn resolve<'a>(document: &'a Value, schema: &'a Value) -> Option<&'a Value> {
     let options = schema["oneOf"].as_array().into_iter().flatten();
     let mut referring = options
@@ -455,10 +455,10 @@ fn resolve<'a>(document: &'a Value, schema: &'a Value) -> Option<&'a Value> {
     }
 }
 
-/// Every field of every body that the description names takes every hostile value, and whatever of it is
-/// stored can be read in every way.
+/// Every field of every documented request body gets every hostile value. Everything that is stored can be read
+/// in all ways.
 #[tokio::test]
-async fn whatever_is_stored_of_hostile_input_can_be_read_back() {
+async fn stored_hostile_input_can_be_read() {
     const MARK: &str = "@@HOSTILE@@";
     let system = System::start().await;
     system.stock("A", &[("main", 1_000_000)]).await;
@@ -519,13 +519,13 @@ async fn whatever_is_stored_of_hostile_input_can_be_read_back() {
         }
     }
     let lines = values.iter().flat_map(|value| {
-        let wish = order(&fixture.customer, "A", 1).to_string();
+        let new_order = order(&fixture.customer, "A", 1).to_string();
         ["metadata", "external_id", "items", "line"]
-            .map(|name| wish.replacen('{', &format!("{{\"{name}\":{value},"), 1))
+            .map(|name| new_order.replacen('{', &format!("{{\"{name}\":{value},"), 1))
     });
     let lines: Vec<String> = lines.collect();
     println!("{} requests, {} lines", requests.len(), lines.len());
-    let asked = stream::iter(&requests).map(async |(method, path, text)| {
+    let replies = stream::iter(&requests).map(async |(method, path, text)| {
         let reply = system.send_text(method.clone(), path, text.clone()).await;
         let beginning: String = text.chars().take(300).collect();
         assert!(
@@ -536,7 +536,7 @@ async fn whatever_is_stored_of_hostile_input_can_be_read_back() {
         );
         usize::from(reply.status < 300 && *method != Method::GET)
     });
-    let stored: usize = asked
+    let stored: usize = replies
         .buffer_unordered(8)
         .fold(0, async |sum, one| sum + one)
         .await;

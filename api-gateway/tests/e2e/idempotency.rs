@@ -33,7 +33,7 @@ async fn one_key_creates_one_order_across_connections_and_restarts() {
     assert_eq!(order.len(), 1);
     assert_ne!(
         order[0]["version"], bodies[0]["version"],
-        "the order has gone on meanwhile"
+        "the order has not changed since"
     );
 
     system.worker.terminate();
@@ -49,7 +49,7 @@ async fn one_key_creates_one_order_across_connections_and_restarts() {
     assert_eq!(
         replayed.expect(201),
         bodies[0],
-        "the first answer, word for word"
+        "the replay differs from the first response"
     );
     assert_eq!(system.orders().await.len(), 1);
     system.assert_verified();
@@ -77,7 +77,7 @@ async fn reusing_a_key_with_another_body_is_refused() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_replayed_too() {
+async fn refusal_is_replayed() {
     let system = System::start().await;
     system.stock("A", &[("main", 0)]).await;
     let new_order = order(&system.customer().await, "A", 1);
@@ -95,7 +95,7 @@ async fn a_refusal_is_replayed_too() {
 }
 
 #[tokio::test]
-async fn two_storefronts_may_use_the_same_key() {
+async fn two_storefronts_can_use_the_same_key() {
     let mut system = System::start_with(&[(
         "API_KEYS",
         "storefront@eu=key-of-eu;storefront@us=key-of-us;operator=key-of-operator",

@@ -21,14 +21,14 @@ impl System {
             Some(key) => request.header("idempotency-key", key),
             None => request,
         };
-        // Chunked, without `Content-Length`.
+        // The body is chunked, without `Content-Length`.
         let pieces: Vec<_> = text.into_bytes().chunks(1000).map(<[u8]>::to_vec).collect();
         let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
         let body = Body::wrap_stream(futures_util::stream::iter(pieces));
         send(request.body(body)).await
     }
 
-    async fn by_status(&self) -> HashMap<String, usize> {
+    async fn orders_by_status(&self) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
         for order in self.orders().await {
             let status = order["status"].as_str().unwrap().to_owned();
@@ -80,7 +80,7 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
     let report = system.import_text(lines.join("\n"), None).await.expect(200);
     assert_eq!(counts(&report), (3, 1, 5), "{report}");
     let rejected: Vec<_> = report["rejected"].as_array().unwrap().iter().collect();
-    let told: Vec<_> = rejected
+    let reported: Vec<_> = rejected
         .iter()
         .map(|line| {
             (
@@ -90,7 +90,7 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
         })
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             (3, "INVALID_REQUEST"),
             (5, "INVALID_REQUEST"),
@@ -130,7 +130,7 @@ async fn import_reports_each_line_as_accepted_duplicate_or_rejected() {
     assert_eq!(approved["approved"], 3);
     system.wait_until_idle().await;
     assert_eq!(
-        system.by_status().await,
+        system.orders_by_status().await,
         [("processing".to_owned(), 2), ("cancelled".to_owned(), 1)].into()
     );
     for order in system.orders().await {
@@ -182,8 +182,8 @@ async fn import_survives_worker_death_and_is_idempotent() {
     let mut worker = system.take_worker();
     let (report, replacement) =
         tokio::join!(system.import_text(text.clone(), Some("import-1")), async {
-            // In the middle of the import.
-            crate::harness::until("some to be there", async || {
+            // The worker is killed in the middle of the import.
+            crate::harness::until("the first imported orders", async || {
                 let page = system.get("/v1/orders?limit=1").await;
                 page.status == 200 && !page.body["data"].as_array().unwrap().is_empty()
             })
@@ -207,7 +207,7 @@ async fn import_survives_worker_death_and_is_idempotent() {
 }
 
 #[tokio::test]
-async fn under_a_key_lines_are_known_by_their_content() {
+async fn import_with_a_key_identifies_lines_by_content() {
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.stock("A", &[("main", 100)]).await;
     let customer = system.customer().await;
@@ -215,19 +215,19 @@ async fn under_a_key_lines_are_known_by_their_content() {
     let wrong = json!({"customer_id": customer, "items": []});
     let key = Some("import-1");
     let import = async |lines: &[Value]| counts(&system.import(lines, key).await.expect(200));
-    // Two that are the same are two orders.
+    // Two identical lines are two orders.
     assert_eq!(
         import(&[line("a"), wrong, line("a"), line("b")]).await,
         (3, 0, 1)
     );
-    // Corrected, in another order, and with one more.
+    // The lines are corrected, reordered, and one is added.
     let corrected = [line("c"), line("b"), line("a"), line("d"), line("a")];
     assert_eq!(import(&corrected).await, (2, 3, 0));
     assert_eq!(import(&corrected).await, (0, 5, 0));
-    // Other lines under the same key, and a third of the same.
+    // Other lines with the same key, and a third copy of a line.
     let others = [line("e"), line("f"), line("a"), line("a"), line("a")];
     assert_eq!(import(&others).await, (3, 2, 0));
-    // It is the content that counts, not how it is written.
+    // Lines are compared by content, not by spelling.
     let text = line("e").to_string().replace(':', " : ");
     let report = system.import_text(text, key).await.expect(200);
     assert_eq!(counts(&report), (0, 1, 0));
@@ -242,7 +242,7 @@ async fn under_a_key_lines_are_known_by_their_content() {
 }
 
 #[tokio::test]
-async fn an_import_that_an_earlier_version_began_is_known_again() {
+async fn import_begun_by_an_earlier_version_is_recognized() {
     let folder = Folder::new();
     let store = Store::new(&folder);
     let mut system =
@@ -257,7 +257,7 @@ async fn an_import_that_an_earlier_version_began_is_known_again() {
     system.worker.kill();
     system.set_worker(WORKER);
     system.restart_worker().await;
-    // The second is another one now.
+    // The second line is changed.
     let report = system.import(&[line(1), line(4), line(3)], key).await;
     assert_eq!(counts(&report.expect(200)), (1, 2, 0));
     system.wait_until_idle().await;
@@ -265,7 +265,7 @@ async fn an_import_that_an_earlier_version_began_is_known_again() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_nearly_too_long_is_rejected_by_its_number() {
+async fn overlong_lines_are_rejected_with_their_line_numbers() {
     const LIMIT: usize = 1024 * 1024;
     let system = System::start_with(&[("ORDER_APPROVAL", "manual")]).await;
     system.stock("A", &[("main", 100)]).await;
@@ -275,7 +275,7 @@ async fn a_line_that_is_nearly_too_long_is_rejected_by_its_number() {
         let empty = json!({"external_id": ""}).to_string();
         json!({"external_id": "x".repeat(bytes - empty.len())}).to_string()
     };
-    // Numbers that are written longer than they came.
+    // Numbers that become longer when they are serialized.
     let numbers = format!("{{\"metadata\": [{}1]}}", "1e15,".repeat(LIMIT / 5 - 10));
     let lines = [
         good.clone(),

@@ -86,7 +86,7 @@ async fn demo_reset_restores_the_initial_state() {
         let position = feed["position"].as_str().unwrap();
         let next = system.get(&format!("/v1/events?after={position}")).await;
         assert_eq!(next.expect(200)["data"][0]["type"], "product.created");
-        until("figures to be none again", async || {
+        until("the statistics to be empty again", async || {
             let stats = system.get("/v1/stats").await.expect(200);
             stats["orders"]["total"] == 0
         })

@@ -20,7 +20,7 @@ const POINTS: [&str; 7] = [
     "after_step_stored",
     "after_events_published",
 ];
-const METHODS: [&str; 4] = [
+const PAYMENT_METHODS: [&str; 4] = [
     "pm_ok",
     "pm_declined",
     "pm_flaky",
@@ -59,7 +59,7 @@ async fn assert_orders_complete(system: &System, acknowledged: &[String]) {
     expected.sort();
     assert_eq!(
         ids, expected,
-        "what is acknowledged is there, and nothing else"
+        "the stored orders differ from the acknowledged ones"
     );
     for order in &orders {
         match order["status"].as_str().unwrap() {
@@ -87,7 +87,7 @@ async fn assert_orders_complete(system: &System, acknowledged: &[String]) {
             .filter(|order| order["status"] == "delivered")
             .count()
     );
-    // According to the provider.
+    // The provider has executed each payment once.
     let once = PaymentTotals {
         authorizations: paid,
         captures: paid,
@@ -116,9 +116,9 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
             // Creates orders until the worker crashes at this point, then starts a replacement.
             let mut replacement = None;
             while replacement.is_none() {
-                let wishes =
-                    METHODS.map(|method| create(&system, order_paid_by(&customer, "A", 1, method)));
-                let mut orders = pin!(join_all(wishes));
+                let orders = PAYMENT_METHODS
+                    .map(|method| create(&system, order_paid_by(&customer, "A", 1, method)));
+                let mut orders = pin!(join_all(orders));
                 let mut answered = None;
                 tokio::select! {
                     ids = &mut orders => answered = Some(ids),
@@ -126,7 +126,7 @@ async fn worker_crash_between_any_two_effects_loses_or_repeats_nothing() {
                 }
                 if system.worker_crashes() > before {
                     println!(
-                        "killed {point}, time {round}; all answered before: {}",
+                        "crash at {point}, round {round}; all requests answered before it: {}",
                         answered.is_some()
                     );
                     replacement = Some(system.spawn_replacement_worker());
@@ -158,12 +158,20 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
     let mut acknowledged = Vec::new();
     for round in 1..=12 {
         let moment = Duration::from_millis(u64::from(Uuid::now_v7().as_bytes()[15]) * 2);
-        println!("round {round}: killed after {} ms", moment.as_millis());
+        println!(
+            "round {round}: worker killed after {} ms",
+            moment.as_millis()
+        );
         let mut worker = system.take_worker();
-        let wishes = (0..8).map(|n| {
+        let orders = (0..8).map(|n| {
             create(
                 &system,
-                order_paid_by(&customer, "A", 1, METHODS[n % METHODS.len()]),
+                order_paid_by(
+                    &customer,
+                    "A",
+                    1,
+                    PAYMENT_METHODS[n % PAYMENT_METHODS.len()],
+                ),
             )
         });
         let kill = async {
@@ -171,7 +179,7 @@ async fn worker_kill_at_random_times_loses_or_repeats_nothing() {
             worker.kill();
             system.spawn_replacement_worker()
         };
-        let (ids, replacement) = tokio::join!(join_all(wishes), kill);
+        let (ids, replacement) = tokio::join!(join_all(orders), kill);
         acknowledged.extend(ids);
         system.worker = replacement;
     }
@@ -197,7 +205,7 @@ async fn create_without_key_is_one_order_after_crash_between_commit_and_reply() 
     assert_eq!(
         orders.len(),
         1,
-        "the redelivered request found the order that was there"
+        "the redelivered request did not find the existing order"
     );
     assert_eq!(orders[0]["id"], created["id"]);
     assert_eq!(system.stock_level("A").await, (10, 1));
@@ -212,13 +220,13 @@ async fn worker_finishes_its_messages_on_sigterm() {
     let mut acknowledged = Vec::new();
     for _ in 0..3 {
         let mut worker = system.take_worker();
-        let wishes = (0..20).map(|_| create(&system, order(&customer, "A", 1)));
+        let orders = (0..20).map(|_| create(&system, order(&customer, "A", 1)));
         let stop = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             tokio::task::block_in_place(|| worker.terminate());
             system.spawn_replacement_worker()
         };
-        let (ids, replacement) = tokio::join!(join_all(wishes), stop);
+        let (ids, replacement) = tokio::join!(join_all(orders), stop);
         acknowledged.extend(ids);
         system.worker = replacement;
     }
@@ -237,10 +245,10 @@ async fn gateway_kill_before_the_reply_loses_only_the_response() {
             .request(Method::POST, "/v1/orders")
             .header("idempotency-key", &key)
             .json(&body);
-        let asked = tokio::spawn(try_send(request));
+        let response = tokio::spawn(try_send(request));
         tokio::time::sleep(Duration::from_millis(round * 3)).await;
         system.gateway.kill();
-        let _ = asked.await.unwrap();
+        let _ = response.await.unwrap();
         system.restart_gateway().await;
         let again = system
             .request(Method::POST, "/v1/orders")

@@ -78,11 +78,11 @@ async fn large_results_are_split_into_several_messages() {
         assert_eq!(listed, created);
 
         let list = "/v1/events?limit=200&type=order.created";
-        let (told, pages) = read_all_pages(&system, list, "after").await;
-        let mut told = ids(&told, "subject");
+        let (events, pages) = read_all_pages(&system, list, "after").await;
+        let mut subjects = ids(&events, "subject");
         assert!(pages > 8, "{pages} pages");
-        told.sort();
-        assert_eq!(told, created);
+        subjects.sort();
+        assert_eq!(subjects, created);
 
         let looked_up = join_all(created.iter().map(async |id| {
             let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Process, Store, System, Tables, WORKER, order, run_worker, setting, until};
 
-fn told(output: &Output) -> String {
+fn stdout_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -54,7 +54,12 @@ fn back_up(system: &System) -> Store {
         let file = folder.join("orders.db");
         let made = run_worker(system, &["backup", file.to_str().unwrap()]);
         assert!(made.status.success(), "{}", stderr_text(&made));
-        assert_eq!(told(&made).lines().count(), 2, "{}", told(&made));
+        assert_eq!(
+            stdout_text(&made).lines().count(),
+            2,
+            "{}",
+            stdout_text(&made)
+        );
         return Store::Sqlite { folder };
     }
     // The procedure of docs/OPERATIONS.md.
@@ -150,8 +155,8 @@ async fn failed_backup_reports_the_cause_and_overwrites_nothing() {
 async fn exported_orders_and_events_equal_those_of_the_api() {
     let system = System::start().await;
     let load = Load::start(&system).await;
-    // While it is being worked on, it is one moment.
-    let events = told(&run_worker(&system, &["export", "events"]));
+    // An export under load is a consistent snapshot.
+    let events = stdout_text(&run_worker(&system, &["export", "events"]));
     drop(load);
     let mut of_orders = std::collections::HashMap::<String, u64>::new();
     for line in events.lines() {
@@ -166,7 +171,7 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     let all = system.wait_until_idle().await;
 
     let exported = run_worker(&system, &["export", "orders"]);
-    let lines: Vec<Value> = told(&exported)
+    let lines: Vec<Value> = stdout_text(&exported)
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
@@ -176,19 +181,19 @@ async fn exported_orders_and_events_equal_those_of_the_api() {
     let last = lines.last().unwrap()["number"].as_i64().unwrap();
     assert!(stderr_text(&exported).contains(&format!("--after {last}")));
 
-    // From where it ended; to a file; and to somebody who has had enough.
+    // Exports the rest from a position, exports to a file, and exports to a reader that stops early.
     let rest = run_worker(
         &system,
         &["export", "orders", "--after", &(last - 2).to_string()],
     );
-    assert_eq!(told(&rest).lines().count(), 2);
+    assert_eq!(stdout_text(&rest).lines().count(), 2);
     let file = system.folder.join("orders.ndjson");
     let written = run_worker(
         &system,
         &["export", "orders", "--output", file.to_str().unwrap()],
     );
     assert!(written.status.success());
-    assert_eq!(fs::read_to_string(&file).unwrap(), told(&exported));
+    assert_eq!(fs::read_to_string(&file).unwrap(), stdout_text(&exported));
     let mut child = Process::command(WORKER)
         .args(["export", "events"])
         .env("DATABASE_URL", system.store.url())
@@ -209,7 +214,7 @@ fn days_ago(days: i64) -> i64 {
 /// Waits until all events are published, then moves all events except those of one order forty days into the
 /// past.
 async fn age_events(system: &System, but: &str) {
-    until("everybody to be told", async || {
+    until("all feed consumers to have read all events", async || {
         let positions = system.store.run(
             Tables::Orders,
             "SELECT min(position) FROM relay WHERE name <> 'probe'",
@@ -275,7 +280,7 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
         .await
         .expect(200);
     system.wait_until_idle().await;
-    // The newest event is always kept; this makes it one of a product.
+    // The newest event is always kept, so a product's event becomes the newest one.
     system.stock("cup", &[("berlin", 1)]).await;
     age_events(&system, open).await;
     let before: Vec<Value> = system.orders().await;
@@ -283,11 +288,11 @@ async fn retention_deletes_old_events_and_verify_still_succeeds() {
     system.worker.terminate();
     system.restart_worker().await;
     let count = |sql: &str| system.store.run(Tables::Orders, sql);
-    until("old events to go", async || {
+    until("old events to be deleted", async || {
         count("SELECT count(*) FROM orders WHERE condensed_at IS NOT NULL") == "3"
     })
     .await;
-    until("old answers to go", async || {
+    until("old idempotency records to be deleted", async || {
         count("SELECT count(*) FROM idempotency WHERE key LIKE '%key-%'") == "0"
     })
     .await;
@@ -353,14 +358,14 @@ async fn feed_position_remains_valid_after_its_events_are_deleted() {
     system.set("EVENTS_KEPT_DAYS", Some("30"));
     system.worker.terminate();
     system.restart_worker().await;
-    until("old events to go", async || {
+    until("old events to be deleted", async || {
         system.history(&ids[0]).await == ["shipment.shipped"]
     })
     .await;
     let made = system.post("/v1/orders", order(&customer, "mug", 1)).await;
     let id = made.expect(201)["id"].clone();
-    let told = system.get(&format!("/v1/events?after={place}")).await;
-    let told = told.expect(200);
-    assert_eq!(told["data"][0]["type"], "order.created");
-    assert_eq!(told["data"][0]["subject"], id);
+    let page = system.get(&format!("/v1/events?after={place}")).await;
+    let page = page.expect(200);
+    assert_eq!(page["data"][0]["type"], "order.created");
+    assert_eq!(page["data"][0]["subject"], id);
 }

@@ -147,7 +147,7 @@ async fn history_is_listed_oldest_first_in_pages() {
     );
     assert_eq!(
         next["data"][0]["request_id"], first["data"][0]["request_id"],
-        "the request that started it"
+        "the events of the worker have the request id of the client's request"
     );
     system
         .get(&format!("/v1/orders/{id}/history?cursor=x"))
@@ -166,7 +166,7 @@ async fn reads_do_not_wait_for_writes() {
         .order_until(&id, "announced", crate::harness::is_announced)
         .await;
     system.wait_until_idle().await;
-    let held = system.store.lock_writes();
+    let lock = system.store.lock_writes();
     // The result of the write is unknown or refused, but all reads succeed.
     let refused = system.post("/v1/orders", order(&customer, "A", 1)).await;
     assert!(matches!(refused.status, 503 | 504), "{}", refused.body);
@@ -184,8 +184,8 @@ async fn reads_do_not_wait_for_writes() {
     ] {
         system.get(path).await.expect(200);
     }
-    drop(held);
-    crate::harness::until("orders to be taken again", async || {
+    drop(lock);
+    crate::harness::until("orders to be accepted again", async || {
         system
             .post("/v1/orders", order(&customer, "A", 1))
             .await
@@ -230,13 +230,13 @@ async fn selective_list_queries_do_not_block_reads() {
     system.store.run(Tables::Orders, &of_others);
 
     let path = format!("/v1/orders/{id}");
-    let (all_the_time, looks) = (AtomicBool::new(true), AtomicUsize::new(0));
+    let (all_the_time, reads) = (AtomicBool::new(true), AtomicUsize::new(0));
     let looking = (0..12).map(|_| async {
         while all_the_time.load(Ordering::Relaxed) {
             // Queries that get no connection in time are refused.
             let found = system.get("/v1/orders?sku=A&status=shipped").await;
             assert!(matches!(found.status, 200 | 503 | 504), "{found:?}");
-            looks.fetch_add(1, Ordering::Relaxed);
+            reads.fetch_add(1, Ordering::Relaxed);
         }
     });
     let reading = async {
@@ -245,8 +245,8 @@ async fn selective_list_queries_do_not_block_reads() {
         }
         all_the_time.store(false, Ordering::Relaxed);
         // Reads of single orders do not wait for these queries.
-        let looks = looks.load(Ordering::Relaxed);
-        assert!(looks < 50, "{looks} had looked by then");
+        let reads = reads.load(Ordering::Relaxed);
+        assert!(reads < 50, "reads while the queries ran: {reads}");
     };
     tokio::join!(join_all(looking), reading);
     // A filter by storefront and status does not scan the other storefront's orders.

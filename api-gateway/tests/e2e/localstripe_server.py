@@ -1,4 +1,4 @@
-"""Stripe as localstripe knows it, without the file that it keeps in /tmp. Prints the port that it listens on."""
+"""Runs localstripe, a simulation of Stripe, without its file in /tmp. Prints the port that it listens on."""
 
 import logging
 import socket
@@ -28,8 +28,8 @@ def capture_and_count(charge, amount=None, on_success=None):
 resources.Charge._capture = capture_and_count
 resources.PaymentIntent.amount_received = property(lambda intent: getattr(intent.latest_charge, "amount_captured", 0))
 
-# As localstripe.server.start does, but on a port that the system finds: one that was found before, and given
-# back, may be another's by now.
+# Like localstripe.server.start, but on a port chosen by the system: a free port that was looked up before could be
+# in use by now.
 listening = socket.create_server(("127.0.0.1", 0))
 access = logging.getLogger("aiohttp.access")
 access.setLevel(logging.DEBUG)

@@ -29,7 +29,7 @@ fn lines(system: &System, log: &str) -> Vec<Value> {
     let text = fs::read_to_string(system.folder.join(log)).unwrap();
     let lines = text.lines().map(|line| {
         serde_json::from_str(line)
-            .unwrap_or_else(|_| panic!("{log} has a line that is no JSON: {line}"))
+            .unwrap_or_else(|_| panic!("{log} has a line that is not JSON: {line}"))
     });
     lines.collect()
 }
@@ -62,20 +62,20 @@ async fn logs_can_be_found_by_order_id_intent_and_request_id() {
         .order_until(id, "processing", |order| order["status"] == "processing")
         .await;
     let worker = lines(&system, "worker.log");
-    let told: Vec<_> = worker
+    let entries: Vec<_> = worker
         .iter()
         .filter(|line| line["order.id"] == id && line["request_id"] == "the-request")
         .collect();
-    let intents: Vec<_> = told
+    let intents: Vec<_> = entries
         .iter()
         .map(|line| line["intent"].as_str().unwrap())
         .collect();
     assert!(
         intents.starts_with(&["gift", "authorize_payment"]),
-        "{told:?}"
+        "{entries:?}"
     );
-    for line in &told {
-        assert_eq!(line["trace_id"], told[0]["trace_id"], "{line}");
+    for line in &entries {
+        assert_eq!(line["trace_id"], entries[0]["trace_id"], "{line}");
     }
     let gateway = lines(&system, "gateway.log");
     assert!(
@@ -181,10 +181,10 @@ async fn personal_data_and_secrets_are_never_logged() {
     secrets.extend(password.as_deref());
     for log in ["gateway.log", "worker.log"] {
         let text = fs::read_to_string(system.folder.join(log)).unwrap();
-        assert!(text.lines().count() > 10, "{log} has nothing to look at");
+        assert!(text.lines().count() > 10, "{log} is empty");
         for line in text.lines() {
             for never in PERSONAL.iter().chain(&secrets) {
-                assert!(!line.contains(never), "{log} tells {never:?}: {line}");
+                assert!(!line.contains(never), "{log} contains {never:?}: {line}");
             }
         }
     }

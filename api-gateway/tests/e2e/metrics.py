@@ -1,4 +1,4 @@
-"""What Prometheus' own client reads of metrics: metrics.py < TEXT; a sample a line."""
+"""Parses metrics with the Prometheus client library: metrics.py < TEXT prints one sample per line."""
 
 import sys
 

@@ -123,15 +123,15 @@ async fn order_from_several_warehouses_has_several_shipments() {
     );
 
     let order = system
-        .order_until(id, "in two parcels", |order| {
+        .order_until(id, "in two shipments", |order| {
             order["shipments"]
                 .as_array()
                 .is_some_and(|all| all.len() == 2)
         })
         .await;
     let first = order["shipments"][0]["id"].as_str().unwrap();
-    let update = |id: &str, parcel: &str| {
-        let data = json!({"order_id": created["id"], "shipment_id": parcel});
+    let update = |id: &str, shipment: &str| {
+        let data = json!({"order_id": created["id"], "shipment_id": shipment});
         (
             id.to_owned(),
             json!({"type": "shipment.shipped", "timestamp": "2026-01-31T12:00:00Z", "data": data}),
@@ -140,10 +140,15 @@ async fn order_from_several_warehouses_has_several_shipments() {
     let (message, body) = update("m-1", first);
     system.webhook_with(&message, &body).await.expect(200);
     let half = system.get(&format!("/v1/orders/{id}")).await.expect(200);
-    assert_eq!(half["status"], "processing", "one parcel is still here");
+    assert_eq!(
+        half["status"], "processing",
+        "one shipment is not shipped yet"
+    );
     // The shipped part is captured if the provider supports partial captures; otherwise nothing is captured yet.
-    let parcel = order["shipments"][0]["items"].as_array().unwrap();
-    let units = parcel.iter().map(|item| item["quantity"].as_i64().unwrap());
+    let first_items = order["shipments"][0]["items"].as_array().unwrap();
+    let units = first_items
+        .iter()
+        .map(|item| item["quantity"].as_i64().unwrap());
     let cost = 1000 * units.sum::<i64>();
     let captured = half["payment"]["captured"].as_i64().unwrap();
     assert!(captured == 0 || captured == cost, "{captured} of {cost}");
@@ -275,7 +280,7 @@ async fn cancelling_during_a_payment_voids_it() {
         .expect(201);
     let id = created["id"].as_str().unwrap();
     // The provider has authorized the payment and has not responded yet.
-    until("the money to be held", async || {
+    until("the payment to be authorized", async || {
         system.payment_totals().await.authorizations == 1
     })
     .await;
@@ -334,7 +339,7 @@ async fn order_can_be_cancelled_until_it_is_shipped() {
         .expect(200);
     assert_eq!(
         again["cancel_reason"], cancelled["cancel_reason"],
-        "cancelled is cancelled"
+        "a cancelled order stays cancelled"
     );
     system
         .order_until(first, "voided", |order| {
@@ -387,7 +392,11 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
 
     let deleted = system.delete(&path).await;
     assert_eq!(deleted.status, 204);
-    assert_eq!(system.delete(&path).await.status, 204, "deleted is deleted");
+    assert_eq!(
+        system.delete(&path).await.status,
+        204,
+        "a deleted order stays deleted"
+    );
     system.get(&path).await.expect_problem(404, "NOT_FOUND");
     assert!(system.orders().await.is_empty());
     let order = system
@@ -402,7 +411,7 @@ async fn deleted_order_is_visible_only_to_operators_and_can_be_restored() {
     assert_eq!(
         system.stock_level("A").await,
         (5, 0),
-        "an open order is cancelled first"
+        "deleting an open order cancels it first"
     );
     let listed = system
         .get("/v1/orders?include_deleted=true")
@@ -467,7 +476,7 @@ async fn unpaid_order_expires() {
     let system = System::start_with(&[("RESERVATION_TTL_SECONDS", "1")]).await;
     system.stock("A", &[("main", 1)]).await;
     let customer = system.customer().await;
-    // The payment succeeds after two failures, which takes longer than the reservation lasts.
+    // The payment succeeds after two failures, which takes longer than the reservation time.
     let created = system
         .post("/v1/orders", order_paid_by(&customer, "A", 1, "pm_flaky"))
         .await

@@ -1,4 +1,4 @@
-"""otlp_receiver.py: a receiver of OTLP over HTTP that reads with OpenTelemetry's own definitions.
+"""otlp_receiver.py: a receiver of OTLP over HTTP that decodes with OpenTelemetry's Protobuf definitions.
 
 Prints its port, and then each span as a line of JSON."""
 
@@ -23,8 +23,8 @@ def attributes(of):
     return {attribute.key: value(attribute.value) for attribute in of}
 
 
-# Several processes tell at once, and what two threads print is not apart by itself.
-telling = threading.Lock()
+# Several processes send at once, and print() of two threads can interleave.
+printing = threading.Lock()
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -37,7 +37,7 @@ class Receiver(BaseHTTPRequestHandler):
             service = attributes(resource.resource.attributes)["service.name"]
             for scope in resource.scope_spans:
                 for span in scope.spans:
-                    told = {
+                    exported = {
                         "service": service,
                         "trace": span.trace_id.hex(),
                         "span": span.span_id.hex(),
@@ -49,8 +49,8 @@ class Receiver(BaseHTTPRequestHandler):
                         "status": Status.StatusCode.Name(span.status.code),
                         "attributes": attributes(span.attributes),
                     }
-                    with telling:
-                        print(json.dumps(told), flush=True)
+                    with printing:
+                        print(json.dumps(exported), flush=True)
         answer = ExportTraceServiceResponse().SerializeToString()
         self.send_response(200)
         self.send_header("Content-Type", "application/x-protobuf")
@@ -64,7 +64,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     def handle_error(self, request, client_address):
-        # Tests kill who tells.
+        # Tests kill the processes that send spans.
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 

@@ -10,7 +10,7 @@ use crate::harness::{System, order, try_send, until};
 /// More than a gateway's limit of requests in flight.
 const REQUESTS: usize = 1_300;
 /// Number of requests above the limit.
-const TOO_MANY: usize = REQUESTS - 1_000;
+const EXCESS_REQUESTS: usize = REQUESTS - 1_000;
 
 #[tokio::test]
 async fn excess_requests_are_refused_and_accepted_ones_answered() {
@@ -19,7 +19,7 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
     let body = order(&system.customer().await, "A", 1);
     system.worker.signal("STOP");
     let refused = AtomicUsize::new(0);
-    let asked = join_all((0..REQUESTS).map(async |_| {
+    let requests = join_all((0..REQUESTS).map(async |_| {
         let request = system.request(Method::POST, "/v1/orders").json(&body);
         let reply = try_send(request).await.unwrap();
         if reply.status == 201 {
@@ -29,22 +29,22 @@ async fn excess_requests_are_refused_and_accepted_ones_answered() {
         assert!(reply.headers.contains_key("retry-after"));
         reply.expect_problem(503, "UNAVAILABLE");
     }));
-    // The refusals come while the worker is stopped; the other requests wait for it.
+    // The excess requests are refused while the worker is stopped; the other requests wait for the worker.
     let thaw = async {
-        until("the gateway to refuse", async || {
-            refused.load(Ordering::SeqCst) >= TOO_MANY
+        until("the gateway to refuse requests", async || {
+            refused.load(Ordering::SeqCst) >= EXCESS_REQUESTS
         })
         .await;
         system.worker.signal("CONT");
     };
-    tokio::join!(asked, thaw);
+    tokio::join!(requests, thaw);
     let refused = refused.into_inner();
-    println!("{} taken, {refused} refused", REQUESTS - refused);
+    println!("{} accepted, {refused} refused", REQUESTS - refused);
     let orders = system.wait_until_idle().await;
     assert_eq!(
         orders.len(),
         REQUESTS - refused,
-        "who was refused has no order"
+        "a refused request created an order"
     );
     system.assert_verified();
 }

@@ -23,7 +23,7 @@ const MAX_CONCURRENT_CALLS: usize = 128;
 struct SilentProvider {
     url: String,
     /// Number of calls.
-    asked: Arc<AtomicUsize>,
+    calls: Arc<AtomicUsize>,
     /// Number of calls in progress, and its maximum.
     waiting: Arc<AtomicUsize>,
     max_waiting: Arc<AtomicUsize>,
@@ -35,7 +35,7 @@ impl SilentProvider {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let silent = Self {
             url: format!("http://{}", listener.local_addr().unwrap()),
-            asked: Arc::default(),
+            calls: Arc::default(),
             waiting: Arc::default(),
             max_waiting: Arc::default(),
             responds: Arc::default(),
@@ -48,7 +48,7 @@ impl SilentProvider {
     }
 
     async fn handle(State(silent): State<Self>) -> (StatusCode, Json<Value>) {
-        silent.asked.fetch_add(1, Ordering::SeqCst);
+        silent.calls.fetch_add(1, Ordering::SeqCst);
         let waiting = silent.waiting.fetch_add(1, Ordering::SeqCst) + 1;
         silent.max_waiting.fetch_max(waiting, Ordering::SeqCst);
         let _leaving = ActiveCall(silent.waiting);
@@ -155,13 +155,13 @@ async fn order(
     let new_order = order_paid_by(customer, "A", 1, "pm_card_visa");
     let mut ids = Vec::new();
     for _ in 0..times {
-        let asked = (0..together).map(|_| system.post("/v1/orders", new_order.clone()));
-        for created in join_all(asked).await {
+        let requests = (0..together).map(|_| system.post("/v1/orders", new_order.clone()));
+        for created in join_all(requests).await {
             ids.push(created.expect(201)["id"].as_str().unwrap().to_owned());
         }
         // The next group's payments are in another message.
-        until("the provider to be asked", async || {
-            provider.asked.load(Ordering::SeqCst) >= ids.len().min(MAX_CONCURRENT_CALLS)
+        until("the provider to be called", async || {
+            provider.calls.load(Ordering::SeqCst) >= ids.len().min(MAX_CONCURRENT_CALLS)
         })
         .await;
     }

@@ -1,4 +1,4 @@
-"""What the servers of tests have in common: they end with the test, also if that is killed."""
+"""Common to the servers of tests: they end with the test, even if it is killed."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import threading
 
 
 def end_with_parent():
-    """The parent holds the other end of standard input, and says nothing."""
+    """Ends this process when standard input is closed: the parent holds the other end and writes nothing."""
 
     def watch():
         sys.stdin.buffer.read()

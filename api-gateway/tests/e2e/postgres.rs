@@ -64,7 +64,7 @@ async fn client_reads_use_the_replica_and_steps_the_primary() {
         .get(&format!("/v1/orders/{id}"))
         .await
         .expect_problem(404, "NOT_FOUND");
-    crate::harness::until("the flow to go on", async || {
+    crate::harness::until("the order to be processed", async || {
         system
             .store
             .run(Tables::Orders, "SELECT status FROM orders")
@@ -82,8 +82,8 @@ async fn client_reads_use_the_replica_and_steps_the_primary() {
         .await
         .expect(200);
     system.delete(&erase).await.expect(204);
-    let said = "SELECT count(*) FROM orders WHERE state LIKE '%Lovelace%'";
-    assert_eq!(system.store.run(Tables::Orders, said), "0");
+    let query = "SELECT count(*) FROM orders WHERE state LIKE '%Lovelace%'";
+    assert_eq!(system.store.run(Tables::Orders, query), "0");
     system.assert_verified();
 }
 
@@ -164,7 +164,7 @@ async fn rare_orders_are_found_by_index() {
     }
     // The server updates its statistics with a delay.
     let mut read = String::new();
-    until("the lists to be counted", async || {
+    until("the index statistics to be updated", async || {
         let sums = "SELECT sum(idx_scan) >= 4, sum(idx_tup_read) < 100 FROM pg_stat_user_indexes
                     WHERE relname = 'orders'";
         read = system.store.run(Tables::Orders, sums);
@@ -175,7 +175,7 @@ async fn rare_orders_are_found_by_index() {
 }
 
 #[tokio::test]
-async fn a_request_that_a_frozen_worker_holds_past_its_deadline_does_not_undo_a_later_one() {
+async fn expired_request_of_a_frozen_worker_does_not_undo_a_later_one() {
     let folder = Folder::new();
     if Store::new(&folder).is_sqlite() {
         return;
@@ -196,7 +196,7 @@ async fn a_request_that_a_frozen_worker_holds_past_its_deadline_does_not_undo_a_
     })
     .await;
     system.worker.signal("STOP");
-    // The broker gives requests to both in turns.
+    // The broker delivers requests to both workers in turn.
     until("the frozen worker to hold a request", async || {
         stock("A", 10).await.status == 504
     })
@@ -206,7 +206,7 @@ async fn a_request_that_a_frozen_worker_holds_past_its_deadline_does_not_undo_a_
     })
     .await;
     tokio::time::sleep(3 * timeout).await;
-    // The held request comes before new ones.
+    // The frozen worker processes its old request before new ones.
     second.kill();
     system.worker.signal("CONT");
     until("the first worker to answer", async || {

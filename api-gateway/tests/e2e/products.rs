@@ -90,10 +90,7 @@ async fn product_can_be_created_changed_and_deleted() {
 
     system.post("/v1/products", new).await.expect(201);
     let revived = system.get("/v1/products/A").await.expect(200);
-    assert_eq!(
-        revived["stock"][0]["on_hand"], 3,
-        "its shelves were never gone"
-    );
+    assert_eq!(revived["stock"][0]["on_hand"], 3, "its stock was kept");
     system.wait_until_idle().await;
     system.assert_verified();
 }
@@ -193,8 +190,8 @@ async fn stock_adjustments_need_a_reason_and_low_stock_raises_an_event() {
         .get("/v1/events?type=stock.low,stock.adjusted&limit=200")
         .await
         .expect(200);
-    let told: Vec<_> = events["data"].as_array().unwrap().iter().collect();
-    let low: Vec<_> = told
+    let stock_events: Vec<_> = events["data"].as_array().unwrap().iter().collect();
+    let low: Vec<_> = stock_events
         .iter()
         .filter(|event| event["type"] == "stock.low")
         .collect();
@@ -204,7 +201,7 @@ async fn stock_adjustments_need_a_reason_and_low_stock_raises_an_event() {
         json!({"sku": "A", "available": 3, "low_stock_at": 3})
     );
     assert_eq!(low[0]["subject"], id);
-    assert_eq!(told.last().unwrap()["data"]["reason"], "broken");
+    assert_eq!(stock_events.last().unwrap()["data"]["reason"], "broken");
     system.wait_until_idle().await;
     system.assert_verified();
 }

@@ -23,8 +23,8 @@ impl System {
 fn id(reply: Reply) -> String {
     assert_eq!(reply.headers["preference-applied"], "respond-async");
     let location = reply.headers["location"].to_str().unwrap().to_owned();
-    let told = reply.expect(202);
-    let id = told["id"].as_str().unwrap().to_owned();
+    let body = reply.expect(202);
+    let id = body["id"].as_str().unwrap().to_owned();
     assert_eq!(location, format!("/v1/orders/{id}"));
     id
 }
@@ -60,9 +60,10 @@ async fn async_orders_are_accepted_during_outages_and_executed_once() {
     })
     .await
     .unwrap();
-    until("the gateway to have the broker back", async || {
-        system.get("/readyz").await.body["broker"] == "ok"
-    })
+    until(
+        "the gateway to be connected to the broker again",
+        async || system.get("/readyz").await.body["broker"] == "ok",
+    )
     .await;
     let more = join_all((0..8).map(|_| system.create_async(&new_order, None))).await;
     ids.extend(more.into_iter().map(id));
@@ -129,7 +130,7 @@ async fn async_orders_are_refused_without_a_broker() {
     })
     .await
     .unwrap();
-    until("orders to be read again", async || {
+    until("orders to be readable again", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;
@@ -226,12 +227,12 @@ async fn async_order_with_a_known_key_is_found_at_its_location() {
 }
 
 #[tokio::test]
-async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
+async fn another_async_order_with_the_same_key_is_refused_or_cancelled() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let customer = system.customer().await;
     let (one, two) = (order(&customer, "A", 1), order(&customer, "A", 2));
-    // Also while no worker is there to ask.
+    // The gateway itself refuses a key conflict while no worker is running.
     system.worker.kill();
     let first = id(system.create_async(&one, Some("cart")).await);
     assert_eq!(id(system.create_async(&one, Some("cart")).await), first);
@@ -239,7 +240,7 @@ async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
         .create_async(&two, Some("cart"))
         .await
         .expect_problem(422, "IDEMPOTENCY_CONFLICT");
-    // Another gateway does not know of it: what it promises is found all the same.
+    // A restarted gateway does not remember the key, and accepts another order, which is then found as rejected.
     system.gateway.kill();
     system.restart_gateway().await;
     let second = id(system.create_async(&two, Some("cart")).await);
@@ -258,7 +259,7 @@ async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
         .order_until(&first, "accepted", |order| order["status"] == "processing")
         .await;
     assert_eq!(accepted["items"][0]["quantity"], 1);
-    // This gateway has seen the key with the other order; one that has not finds the first.
+    // This gateway remembers the key with the other order; a restarted one returns the first.
     let conflict = system.create_async(&one, Some("cart")).await;
     conflict.expect_problem(422, "IDEMPOTENCY_CONFLICT");
     system.gateway.kill();
@@ -271,18 +272,19 @@ async fn a_second_order_under_the_same_key_is_refused_or_found_cancelled() {
 }
 
 #[tokio::test]
-async fn without_a_worker_calls_are_refused_at_once_and_orders_are_still_accepted() {
+async fn without_a_worker_calls_are_refused_immediately_and_async_orders_accepted() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let new_order = order(&system.customer().await, "A", 1);
     system.worker.kill();
-    until("the gateway to notice", async || {
-        system.get("/readyz").await.status == 503
-    })
+    until(
+        "the gateway to notice that no worker is running",
+        async || system.get("/readyz").await.status == 503,
+    )
     .await;
-    let told = system.get("/readyz").await.body;
-    assert_eq!(told["broker"], "ok", "{told}");
-    assert!(told["worker"].as_str().unwrap().contains("no worker"));
+    let body = system.get("/readyz").await.body;
+    assert_eq!(body["broker"], "ok", "{body}");
+    assert!(body["worker"].as_str().unwrap().contains("no worker"));
     let reply = system.post("/v1/orders", new_order.clone()).await;
     assert!(reply.headers.contains_key("retry-after"));
     let problem = reply.expect_problem(503, "UNAVAILABLE");

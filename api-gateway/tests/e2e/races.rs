@@ -8,7 +8,7 @@ use crate::harness::{Reply, System, order_paid_by};
 
 const ORDERS: usize = 100;
 const ACTIONS_PER_ORDER: usize = 30;
-const AT_ONCE: usize = 64;
+const CONCURRENCY: usize = 64;
 
 /// SplitMix64, a pseudorandom number generator.
 struct Random(u64);
@@ -70,7 +70,7 @@ impl System {
     }
 }
 
-/// Whether these events are a reason to refuse the action.
+/// Whether these events are a reason for refusing the action.
 fn justifies_refusal(happened: &[(&str, &Value)], action: OrderAction) -> bool {
     let has = |kind: &str| happened.iter().any(|(event, _)| *event == kind);
     let sum = |kind: &str| -> i64 {
@@ -130,7 +130,7 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
                 (id, action, reply)
             }
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(CONCURRENCY)
         .collect()
         .await;
     assert_eq!(done.len(), ORDERS * ACTIONS_PER_ORDER);
@@ -163,9 +163,12 @@ async fn history_explains_every_refusal_of_concurrent_actions() {
             .collect();
         assert!(
             justifies_refusal(&happened, *action),
-            "{action:?} was refused: {}\n{happened:?}",
+            "{action:?} was refused without a reason in the history: {}\n{happened:?}",
             reply.body
         );
     }
-    assert!(refused > 100, "there was no race: {refused}");
+    assert!(
+        refused > 100,
+        "too few actions were refused for a race: {refused}"
+    );
 }

@@ -42,10 +42,10 @@ async fn partial_refunds_never_exceed_the_captured_amount() {
     let system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let id = system.captured_order(3).await;
-    let asked = system
+    let reply = system
         .refund(&id, json!({"amount": 1000, "reason": "damaged"}))
         .await;
-    assert_eq!(asked.expect(202)["in_progress"]["step"], "refund_payment");
+    assert_eq!(reply.expect(202)["in_progress"]["step"], "refund_payment");
     let partly = system.wait_for_refund(&id, 1000).await;
     assert_eq!(partly["payment"]["status"], "partially_refunded");
     let problem = system
@@ -88,9 +88,9 @@ async fn concurrent_refunds_do_not_exceed_the_captured_amount() {
     let mut system = System::start().await;
     system.stock("A", &[("main", 10)]).await;
     let id = system.captured_order(5).await;
-    let asked = join_all((0..20).map(|_| system.refund(&id, json!({"amount": 700})))).await;
-    let taken = asked.iter().filter(|reply| reply.status == 202).count();
-    assert_eq!(taken, 7, "of 5000, 700 at a time");
+    let replies = join_all((0..20).map(|_| system.refund(&id, json!({"amount": 700})))).await;
+    let accepted = replies.iter().filter(|reply| reply.status == 202).count();
+    assert_eq!(accepted, 7, "7 refunds of 700 fit into 5000");
     // The death of the worker duplicates no refund.
     system.worker.kill();
     system.restart_worker().await;

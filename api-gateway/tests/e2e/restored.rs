@@ -17,9 +17,9 @@ impl System {
 }
 
 /// Reads the stream until it contains `enough` or ends.
-async fn read_until(stream: &mut Response, enough: &str) -> String {
+async fn read_until(stream: &mut Response, expected: &str) -> String {
     let mut text = String::new();
-    while !text.contains(enough)
+    while !text.contains(expected)
         && let Ok(Some(chunk)) = stream.chunk().await
     {
         text.push_str(&String::from_utf8_lossy(&chunk));

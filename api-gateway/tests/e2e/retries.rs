@@ -31,7 +31,7 @@ async fn retries(system: &System) -> Vec<Value> {
 
 /// Waits until all steps have failed this often, so that the delay of the next retry is long.
 async fn wait_until_all_failed(system: &System, count: usize, attempts: u64) {
-    until("all to have failed", async || {
+    until("all steps to have failed", async || {
         let waiting = retries(system).await;
         let often = |step: &Value| step["attempts"].as_u64() >= Some(attempts);
         waiting.len() == count && waiting.iter().all(often)
@@ -57,7 +57,7 @@ async fn pending_retry_shows_its_reason_and_can_be_redriven() {
     let redriven = system.post(&path, json!({})).await.expect(200);
     assert_eq!(redriven["status"], "redriven");
     // The number of attempts starts again at one.
-    until("it to fail again", async || {
+    until("the step to fail again", async || {
         let history = system.history(id).await;
         let after = history.iter().skip_while(|kind| *kind != "step.redriven");
         after.skip(1).any(|kind| kind == "step.retried")
@@ -108,13 +108,13 @@ async fn pending_retries_are_paginated_and_can_be_redriven_at_once() {
         reply.expect_problem(422, "INVALID_REQUEST");
     }
     wait_until_all_failed(&system, 5, 3).await;
-    let told = system.post(all, json!({"all": true, "step": "authorize_payment"}));
+    let request = system.post(all, json!({"all": true, "step": "authorize_payment"}));
     assert_eq!(
-        told.await.expect(200),
+        request.await.expect(200),
         json!({"redriven": 5, "next_cursor": null})
     );
     for id in &ids {
-        until("it to be redriven", async || {
+        until("the steps to be redriven", async || {
             let history = system.history(id).await;
             history.contains(&"step.redriven".to_owned())
         })

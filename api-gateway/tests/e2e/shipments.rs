@@ -29,7 +29,9 @@ impl System {
 
 fn shipped(order: &Value) -> Vec<&Value> {
     let shipments = order["shipments"].as_array().unwrap().iter();
-    shipments.filter(|one| one["status"] == "shipped").collect()
+    shipments
+        .filter(|shipment| shipment["status"] == "shipped")
+        .collect()
 }
 
 #[tokio::test]
@@ -42,11 +44,11 @@ async fn order_can_be_shipped_in_parts_once_each() {
     assert_eq!(reply.headers["location"], format!("/v1/orders/{id}"));
     let order = reply.expect(201);
     assert_eq!(order["status"], "processing");
-    let parcels = shipped(&order);
-    assert_eq!(parcels.len(), 1);
-    assert_eq!(parcels[0]["tracking_number"], "T-1");
+    let shipments = shipped(&order);
+    assert_eq!(shipments.len(), 1);
+    assert_eq!(shipments[0]["tracking_number"], "T-1");
     assert_eq!(
-        parcels[0]["items"],
+        shipments[0]["items"],
         json!([{"sku": "A", "warehouse": "east", "quantity": 1}])
     );
     assert_eq!(system.stock_level("A").await, (9, 2));
@@ -81,7 +83,7 @@ async fn order_can_be_shipped_in_parts_once_each() {
         .as_array()
         .unwrap()
         .iter()
-        .find(|parcel| parcel["items"][0]["sku"] == "B" && parcel["status"] == "shipped");
+        .find(|shipment| shipment["items"][0]["sku"] == "B" && shipment["status"] == "shipped");
     assert_eq!(from_west.unwrap()["carrier"], "sandbox");
     let order = system.ship(&id, json!({})).await.expect(201);
     assert_eq!(order["status"], "shipped");
@@ -94,14 +96,14 @@ async fn order_can_be_shipped_in_parts_once_each() {
         ((7, 0), (8, 0))
     );
 
-    // Manual shipments are delivered by the carrier's webhooks like others, by id.
+    // Manual shipments are delivered by the carrier's webhooks, which name them by id.
     let order = system
         .order_until(&id, "captured", |order| {
             order["payment"]["status"] == "captured"
         })
         .await;
-    for (number, parcel) in shipped(&order).iter().enumerate() {
-        let data = json!({"order_id": id, "shipment_id": parcel["id"]});
+    for (number, shipment) in shipped(&order).iter().enumerate() {
+        let data = json!({"order_id": id, "shipment_id": shipment["id"]});
         let body = json!({"type": "shipment.delivered", "timestamp": "2026-01-31T12:00:00Z", "data": data});
         let reply = system.webhook_with(&format!("m-{number}"), &body).await;
         assert_eq!(reply.status, 200, "{}", reply.body);
@@ -119,8 +121,8 @@ async fn concurrent_shipments_of_the_same_items_have_one_winner() {
     let id = system.announced_order().await;
     let all = json!({"items": [{"sku": "A", "quantity": 3}]});
     let replies = join_all((0..10).map(|_| system.ship(&id, all.clone()))).await;
-    let taken = replies.iter().filter(|reply| reply.status == 201).count();
-    assert_eq!(taken, 1);
+    let accepted = replies.iter().filter(|reply| reply.status == 201).count();
+    assert_eq!(accepted, 1);
     assert_eq!(system.stock_level("A").await, (7, 0));
     // Repeated requests with the same key are one shipment.
     let path = format!("/v1/orders/{id}/shipments");
@@ -143,11 +145,11 @@ async fn returned_shipment_is_restocked_and_refunded() {
     let order = system.ship(&id, json!({})).await.expect(201);
     let captured = |order: &Value| order["payment"]["status"] == "captured";
     system.order_until(&id, "captured", captured).await;
-    let parcels = shipped(&order);
-    let news = async |parcel: &Value, kind: &str| {
-        let data = json!({"order_id": id, "shipment_id": parcel["id"]});
+    let shipments = shipped(&order);
+    let send_update = async |shipment: &Value, kind: &str| {
+        let data = json!({"order_id": id, "shipment_id": shipment["id"]});
         let body = json!({"type": kind, "timestamp": "2026-01-31T12:00:00Z", "data": data});
-        let name = format!("{kind}-{}", parcel["id"]);
+        let name = format!("{kind}-{}", shipment["id"]);
         system.webhook_with(&name, &body).await.expect(200);
     };
     for kind in [
@@ -155,15 +157,15 @@ async fn returned_shipment_is_restocked_and_refunded() {
         "shipment.out_for_delivery",
         "shipment.failed",
     ] {
-        news(parcels[0], kind).await;
+        send_update(shipments[0], kind).await;
     }
     // No step is in progress that would change the stock.
     system.wait_until_idle().await;
     let before = (system.stock_level("A").await, system.stock_level("B").await);
     assert_eq!(before, ((7, 0), (8, 0)));
-    news(parcels[0], "shipment.returned").await;
-    news(parcels[1], "shipment.delivered").await;
-    let back = parcels[0]["items"][0].clone();
+    send_update(shipments[0], "shipment.returned").await;
+    send_update(shipments[1], "shipment.delivered").await;
+    let back = shipments[0]["items"][0].clone();
     let refund = if back["sku"] == "A" { 3000 } else { 2000 };
     let order = system
         .order_until(&id, "refunded", |order| {
@@ -201,7 +203,7 @@ async fn returns_are_not_refunded_if_configured() {
 }
 
 #[tokio::test]
-async fn a_webhook_moves_what_it_names_and_nothing_else() {
+async fn shipper_webhook_changes_only_the_named_shipments() {
     let system = System::start().await;
     let id = system.announced_order().await;
     for (sku, quantity, number) in [("A", 3, "TA"), ("B", 2, "TB")] {
@@ -212,7 +214,7 @@ async fn a_webhook_moves_what_it_names_and_nothing_else() {
     system.wait_until_idle().await;
     let path = format!("/v1/orders/{id}");
     let before = system.get(&path).await.expect(200);
-    let told = async |name: &str, kind: &str, timestamp: String, more: Value| {
+    let send_update = async |name: &str, kind: &str, timestamp: String, more: Value| {
         let mut data = more;
         data["order_id"] = json!(id);
         let body = json!({"type": kind, "timestamp": timestamp, "data": data});
@@ -225,24 +227,24 @@ async fn a_webhook_moves_what_it_names_and_nothing_else() {
         "shipment.returned",
     ] {
         let unknown = json!({"tracking_number": "TX"});
-        told(&format!("n-{kind}"), kind, now(), unknown)
+        send_update(&format!("n-{kind}"), kind, now(), unknown)
             .await
             .expect_problem(404, "NOT_FOUND");
         let unknown = json!({"shipment_id": "0192f0c1-2345-7abc-8def-0123456789ab"});
-        told(&format!("i-{kind}"), kind, now(), unknown)
+        send_update(&format!("i-{kind}"), kind, now(), unknown)
             .await
             .expect_problem(404, "NOT_FOUND");
     }
     assert_eq!(system.get(&path).await.expect(200), before);
-    // The shipper's time is the shipment's, unless it can't be.
+    // The shipper's timestamp is used, unless it is in the future.
     let at = now();
     let ta = json!({"tracking_number": "TA"});
-    told("m-1", "shipment.delivered", at.clone(), ta)
+    send_update("m-1", "shipment.delivered", at.clone(), ta)
         .await
         .expect(200);
     let tb = json!({"tracking_number": "TB"});
     let future = "2999-01-01T00:00:00Z".to_owned();
-    told("m-2", "shipment.delivered", future, tb)
+    send_update("m-2", "shipment.delivered", future, tb)
         .await
         .expect(200);
     let order = system.get(&path).await.expect(200);
@@ -262,18 +264,18 @@ async fn a_webhook_moves_what_it_names_and_nothing_else() {
 /// Shipments that were not withdrawn, by tracking number.
 fn shipped_or_arrived(order: &Value) -> Value {
     let shipments = order["shipments"].as_array().unwrap().iter();
-    let all = shipments.filter(|one| one["status"] != "cancelled");
-    all.map(|one| {
+    let all = shipments.filter(|shipment| shipment["status"] != "cancelled");
+    all.map(|shipment| {
         (
-            one["tracking_number"].as_str().unwrap().to_owned(),
-            one.clone(),
+            shipment["tracking_number"].as_str().unwrap().to_owned(),
+            shipment.clone(),
         )
     })
     .collect()
 }
 
 #[tokio::test]
-async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
+async fn operators_record_shipment_events_and_cancel_unshipped_items() {
     let keys = "operator=key-of-an-operator-here;storefront=key-of-a-storefront-here";
     let mut system = System::start_with(&[("API_KEYS", keys)]).await;
     system.key = Some("key-of-an-operator-here".to_owned());
@@ -290,8 +292,10 @@ async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
     let order = system.get(&path).await.expect(200);
     let of = |status: &str| {
         let all = order["shipments"].as_array().unwrap().iter();
-        let found = all.filter(|one| one["status"] == status);
-        let found: Vec<&str> = found.map(|one| one["id"].as_str().unwrap()).collect();
+        let found = all.filter(|shipment| shipment["status"] == status);
+        let found: Vec<&str> = found
+            .map(|shipment| shipment["id"].as_str().unwrap())
+            .collect();
         assert_eq!(found.len(), 1, "{status}: {order}");
         format!("{path}/shipments/{}", found[0])
     };
@@ -303,7 +307,7 @@ async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
         (&cancel, json!({})),
         (&remaining, json!({})),
     ] {
-        // For operators, under a condition, with nothing besides what is asked.
+        // The operations require an operator, honour `If-Match`, and refuse unknown fields.
         let key = system.key.replace("key-of-a-storefront-here".to_owned());
         let refused = system.post(path, body.clone()).await;
         refused.expect_problem(403, "FORBIDDEN");
@@ -328,7 +332,7 @@ async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
     let refused = system.post(&format!("{left}/cancel"), json!({})).await;
     refused.expect_problem(409, "INVALID_STATE");
 
-    // Under one key each is done once.
+    // With an idempotency key, each operation is executed once.
     for (path, body) in [
         (&cancel, json!({"reason": "torn"})),
         (&remaining, json!({"reason": "broken"})),
@@ -369,7 +373,7 @@ async fn operators_do_what_the_shipper_does_and_cancel_what_does_not_leave() {
 }
 
 #[tokio::test]
-async fn a_warehouse_can_be_named_and_one_that_was_mistyped_removed() {
+async fn shipment_can_name_a_warehouse_and_a_mistyped_one_can_be_removed() {
     let system = System::start().await;
     system
         .stock("A", &[("east", 2), ("west", 9), ("wset", 4)])

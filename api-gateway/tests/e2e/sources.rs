@@ -23,7 +23,7 @@ struct Inner {
     pages: Mutex<Vec<Value>>,
     fault: Mutex<Option<Fault>>,
     /// Method of each request, and whether the response was 304.
-    seen: Mutex<Vec<(String, bool)>>,
+    requests: Mutex<Vec<(String, bool)>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,22 +36,22 @@ enum Fault {
 }
 
 #[derive(serde::Deserialize)]
-struct Asked {
+struct PageQuery {
     page: Option<usize>,
 }
 
 impl PagedServer {
     async fn start(pages: Vec<Value>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listing = Self(Arc::new(Inner {
+        let server = Self(Arc::new(Inner {
             url: format!("http://{}/list?of=all", listener.local_addr().unwrap()),
             pages: Mutex::new(pages),
             fault: Mutex::default(),
-            seen: Mutex::default(),
+            requests: Mutex::default(),
         }));
-        let router = Router::new().fallback(answer).with_state(listing.clone());
+        let router = Router::new().fallback(answer).with_state(server.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
-        listing
+        server
     }
 
     fn set(&self, pages: Vec<Value>) {
@@ -62,18 +62,18 @@ impl PagedServer {
         *self.0.fault.lock().unwrap() = fault;
     }
 
-    fn asked(&self) -> usize {
-        self.0.seen.lock().unwrap().len()
+    fn request_count(&self) -> usize {
+        self.0.requests.lock().unwrap().len()
     }
 }
 
 async fn answer(
-    State(listing): State<PagedServer>,
-    Query(Asked { page }): Query<Asked>,
+    State(server): State<PagedServer>,
+    Query(PageQuery { page }): Query<PageQuery>,
     method: axum::http::Method,
     headers: HeaderMap,
 ) -> Response {
-    let pages = listing.0.pages.lock().unwrap().clone();
+    let pages = server.0.pages.lock().unwrap().clone();
     let number = page.unwrap_or(1);
     let etag = format!(
         "\"{}\"",
@@ -82,10 +82,10 @@ async fn answer(
     let is_known = headers
         .get(header::IF_NONE_MATCH)
         .is_some_and(|known| known.as_bytes() == etag.as_bytes());
-    let fault = *listing.0.fault.lock().unwrap();
+    let fault = *server.0.fault.lock().unwrap();
     let is_unchanged = is_known && fault.is_none();
-    let mut seen = listing.0.seen.lock().unwrap();
-    seen.push((method.to_string(), is_unchanged));
+    let mut requests = server.0.requests.lock().unwrap();
+    requests.push((method.to_string(), is_unchanged));
     match fault {
         Some(Fault::Status(code)) => return StatusCode::from_u16(code).unwrap().into_response(),
         Some(Fault::InvalidJson) => return "<html>Monday</html>".into_response(),
@@ -95,7 +95,7 @@ async fn answer(
         Some(Fault::TruncatedBody) => {
             let pieces = futures_util::stream::iter([
                 Ok("{\"data\": ["),
-                Err(std::io::Error::other("the wire broke")),
+                Err(std::io::Error::other("the connection was closed")),
             ]);
             return axum::body::Body::from_stream(pieces).into_response();
         }
@@ -119,17 +119,17 @@ async fn answer(
 }
 
 impl System {
-    async fn report(&self, of: &str) -> Value {
+    async fn report(&self, source: &str) -> Value {
         let stats = self.get("/v1/stats").await.expect(200);
-        stats["system"][of].clone()
+        stats["system"][source].clone()
     }
 
     /// Waits for a run that starts after now, and returns its report.
-    async fn next_report(&self, of: &str) -> Value {
+    async fn next_report(&self, source: &str) -> Value {
         let now = jiff::Timestamp::now().to_string();
         let mut report = Value::Null;
-        until("a round to end", async || {
-            report = self.report(of).await;
+        until("a run to end", async || {
+            report = self.report(source).await;
             let started = report["report"]["started_at"].as_str().unwrap_or_default();
             started > now.as_str() && report["report"]["finished_at"].is_string()
         })
@@ -238,14 +238,14 @@ async fn stock_is_synchronized_with_the_warehouse_without_blocking_orders() {
     warehouse.set(vec![
         json!([{"sku": "B", "warehouse": "west", "on_hand": 5}]),
     ]);
-    until("an unchanged list", async || {
+    until("a 304 response", async || {
         system.report("warehouse").await["report"]["is_unchanged"] == true
     })
     .await;
     assert!(
         warehouse
             .0
-            .seen
+            .requests
             .lock()
             .unwrap()
             .iter()
@@ -270,7 +270,10 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
         json!([row(json!(1), 2), row(json!("two"), 2), {"customer_id": customer}]),
         json!([row(json!(3), 2), row(json!(4), 0)]),
     ]);
-    until("all to be there", async || system.orders().await.len() == 3).await;
+    until("all orders to be imported", async || {
+        system.orders().await.len() == 3
+    })
+    .await;
     system.wait_until_idle().await;
     let report = system.next_report("import").await;
     assert_eq!(
@@ -286,7 +289,7 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     names.sort();
     assert_eq!(names, ["1", "3", "two"]);
     // Two orders were fulfilled, and one failed because of stock.
-    until("all to be counted", async || {
+    until("all orders to be counted", async || {
         let stats = system.get("/v1/stats").await.expect(200);
         let orders = &stats["orders"];
         orders["imported"] == 3
@@ -299,13 +302,16 @@ async fn external_orders_are_imported_once_with_get_requests_only() {
     assert_eq!(stats["orders"]["cancelled"], json!({"out_of_stock": 1}));
     // A new order is added; changes of known orders in the external system are ignored.
     remote.set(vec![json!([row(json!(1), 9), row(json!(5), 1)])]);
-    until("the new one", async || system.orders().await.len() == 4).await;
-    let asked = remote.asked();
-    until("another round", async || remote.asked() > asked).await;
+    until("the new order", async || system.orders().await.len() == 4).await;
+    let request_count = remote.request_count();
+    until("another run", async || {
+        remote.request_count() > request_count
+    })
+    .await;
     assert!(
         remote
             .0
-            .seen
+            .requests
             .lock()
             .unwrap()
             .iter()

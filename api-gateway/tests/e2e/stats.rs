@@ -54,7 +54,7 @@ async fn stats_agree_with_the_orders() {
     system.wait_until_idle().await;
     system.key = Some("key-of-eu".to_owned());
     let mut stats = Value::Null;
-    until("all to be counted", async || {
+    until("all orders to be counted", async || {
         stats = system.get("/v1/stats?days=7").await.expect(200);
         stats["revenue"][0]["refunded"] == 500 && stats["orders"]["by_status"]["pending"] == 0
     })
@@ -74,7 +74,7 @@ async fn stats_agree_with_the_orders() {
     );
     let days = stats["days"].as_array().unwrap();
     assert_eq!(days.len(), 7);
-    // Around midnight, a part belongs to the previous day.
+    // Around midnight, some orders belong to the previous day.
     let sum = |name: &str| {
         days.iter()
             .map(|day| day[name].as_i64().unwrap())
@@ -127,7 +127,7 @@ async fn new_order_is_counted_immediately() {
         created.expect(201);
         let stats = system.get("/v1/stats?days=2").await.expect(200);
         assert_eq!(stats["orders"]["total"], orders);
-        // Around midnight, a part belongs to the previous day.
+        // Around midnight, some orders belong to the previous day.
         let days = stats["days"].as_array().unwrap().iter();
         let of_days = days.map(|day| day["created"].as_i64().unwrap());
         assert_eq!(of_days.sum::<i64>(), orders);
@@ -190,7 +190,7 @@ async fn metrics_count_requests_steps_and_queues() {
         "http://{}/metrics",
         system.worker.logged("health", 0).unwrap()
     );
-    until("all to be counted", async || {
+    until("all orders to be counted", async || {
         samples(&system, &worker)
             .await
             .get(&of("orders", "status=processing"))

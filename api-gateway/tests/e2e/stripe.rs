@@ -12,7 +12,7 @@ use crate::harness::{Folder, ProxyMode, Reply, Stripe, System, is_announced, ord
 
 const WEBHOOK_SECRET: &str = "whsec_of_stripe";
 
-async fn with_stripe() -> (System, Stripe) {
+async fn start_with_stripe() -> (System, Stripe) {
     let folder = Folder::new();
     let stripe = Stripe::start(&folder).await;
     let variables = [
@@ -35,8 +35,8 @@ impl System {
         created["id"].as_str().unwrap().to_owned()
     }
 
-    /// An order that has left and was paid: 3000 were taken.
-    async fn paid_for(&self, stripe: &Stripe) -> String {
+    /// Creates an order that is shipped and captured with 3000.
+    async fn shipped_and_captured_order(&self, stripe: &Stripe) -> String {
         let id = self.order_paid_with("pm_card_visa").await;
         self.order_until(&id, "announced", is_announced).await;
         self.webhook(&format!("m-{id}"), "shipment.shipped", &id)
@@ -47,8 +47,8 @@ impl System {
         id
     }
 
-    /// A counter of the worker's; 0 as long as it has counted nothing.
-    async fn worker_figure(&self, name: &str) -> u64 {
+    /// The value of a counter of the worker; 0 if it is not exported yet.
+    async fn worker_counter(&self, name: &str) -> u64 {
         let address = self.worker.logged("health", 0).unwrap();
         let request = self.client.get(format!("http://{address}/metrics"));
         let metrics = request.send().await.unwrap().text().await.unwrap();
@@ -78,11 +78,11 @@ impl System {
         let order = self.get(&format!("/v1/orders/{id}")).await.expect(200);
         let payment = &order["payment"];
         let amount = |name: &str| payment[name].as_i64().unwrap();
-        let held = match payment["status"].as_str().unwrap() {
+        let authorized = match payment["status"].as_str().unwrap() {
             "authorized" => amount("authorized"),
             _ => 0,
         };
-        let ours = (held, amount("captured"), amount("refunded"));
+        let ours = (authorized, amount("captured"), amount("refunded"));
         assert_eq!(stripe.amounts(id).await, ours, "{order}");
     }
 }
@@ -102,7 +102,7 @@ fn is_captured(order: &Value) -> bool {
 
 #[tokio::test]
 async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
     let order = system.order_until(&id, "announced", is_announced).await;
     assert_eq!(order["payment"]["provider"], "stripe");
@@ -132,7 +132,7 @@ async fn card_is_authorized_then_captured_with_the_last_shipment_then_refunded()
 
 #[tokio::test]
 async fn declined_card_cancels_the_order_and_its_payment_intent() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     for method in ["pm_card_chargeCustomerFail", "pm_nobodys"] {
         let id = system.order_paid_with(method).await;
         let is_over = |order: &Value| order["status"] == "cancelled";
@@ -157,7 +157,7 @@ async fn declined_card_cancels_the_order_and_its_payment_intent() {
 
 #[tokio::test]
 async fn order_waits_for_the_customers_authentication() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     for succeeds in [true, false] {
         let card = stripe.card("4000002500003155").await;
         let id = system.order_paid_with(&card).await;
@@ -197,7 +197,7 @@ async fn order_waits_for_the_customers_authentication() {
 
 #[tokio::test]
 async fn network_faults_never_move_money_twice() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     let modes = [
         ProxyMode::DropResponse,
         ProxyMode::Fail,
@@ -244,7 +244,7 @@ async fn network_faults_never_move_money_twice() {
 
 #[tokio::test]
 async fn payments_stay_consistent_across_worker_deaths_and_cancellations() {
-    let (mut system, stripe) = with_stripe().await;
+    let (mut system, stripe) = start_with_stripe().await;
     let methods = ["pm_ok", "pm_slow", "pm_timeout_after_charge", "pm_flaky"];
     let mut ids = Vec::new();
     for round in 0..3 {
@@ -273,7 +273,7 @@ async fn payments_stay_consistent_across_worker_deaths_and_cancellations() {
 
 #[tokio::test]
 async fn changes_in_the_stripe_dashboard_are_applied() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     let reference = async |id: &str| {
         let order = system.order_until(id, "announced", is_announced).await;
         order["payment"]["reference"].as_str().unwrap().to_owned()
@@ -315,15 +315,15 @@ async fn changes_in_the_stripe_dashboard_are_applied() {
 }
 
 #[tokio::test]
-async fn an_operator_is_told_when_the_hold_ends_after_a_part_has_left() {
-    let (system, stripe) = with_stripe().await;
+async fn expired_authorization_of_a_partly_shipped_order_is_a_dead_letter() {
+    let (system, stripe) = start_with_stripe().await;
     let id = system.order_paid_with("pm_card_visa").await;
     let order = system.order_until(&id, "announced", is_announced).await;
     let intent = order["payment"]["reference"].as_str().unwrap();
     let ship = format!("/v1/orders/{id}/shipments");
     let part = json!({"items": [{"sku": "A", "quantity": 1}]});
     system.post(&ship, part).await.expect(201);
-    // The card is charged once, when all has left: until then no capture is due.
+    // The card is charged once, when everything is shipped: no capture is due yet.
     system.wait_until_idle().await;
     let cancel = format!("/v1/payment_intents/{intent}/cancel");
     stripe.call_api(Method::POST, &cancel, &[]).await;
@@ -350,7 +350,7 @@ async fn an_operator_is_told_when_the_hold_ends_after_a_part_has_left() {
 
 #[tokio::test]
 async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
-    let (system, stripe) = with_stripe().await;
+    let (system, stripe) = start_with_stripe().await;
     // Signed and sent by localstripe.
     let hook = [
         ("url", system.url("/webhooks/stripe")),
@@ -367,7 +367,7 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
         .await
         .expect(200);
     system.order_until(&id, "captured", is_captured).await;
-    crate::harness::until("localstripe's webhook to be taken", async || {
+    crate::harness::until("localstripe's webhook to be accepted", async || {
         stripe.log().contains("successfully delivered")
     })
     .await;
@@ -400,7 +400,7 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
     let others = json!({"object": "payment_intent", "id": "pi_2", "metadata": {}});
     let ignored = system.stripe_webhook("evt_3", "payment_intent.created", others);
     assert_eq!(ignored.await.expect(200)["status"], "ignored");
-    // Another system on the same account.
+    // Webhooks of another system on the same Stripe account are ignored.
     let foreign = ["0192f0c1-2345-7abc-8def-0123456789ab", "1042", ""];
     for (number, order_id) in foreign.into_iter().enumerate() {
         let object =
@@ -414,12 +414,12 @@ async fn stripe_webhooks_without_a_valid_recent_signature_are_refused() {
 }
 
 #[tokio::test]
-async fn refunds_are_known_by_their_payment_and_one_that_fails_later_is_left_to_an_operator() {
-    let (system, stripe) = with_stripe().await;
-    let id = system.paid_for(&stripe).await;
+async fn refund_webhooks_are_matched_by_payment_and_failed_refunds_are_dead_letters() {
+    let (system, stripe) = start_with_stripe().await;
+    let id = system.shipped_and_captured_order(&stripe).await;
     let order = system.get(&format!("/v1/orders/{id}")).await.expect(200);
     let intent = order["payment"]["reference"].as_str().unwrap();
-    // Ours names its order; one that is made at the console names the payment only.
+    // Our refund has the order id in its metadata; a refund in the dashboard only names the payment.
     let refunds = format!("/v1/orders/{id}/refunds");
     system
         .post(&refunds, json!({"amount": 700}))
@@ -440,7 +440,7 @@ async fn refunds_are_known_by_their_payment_and_one_that_fails_later_is_left_to_
         .expect(200);
     system.order_until(&id, "refunded", is_refunded(1200)).await;
 
-    // Days later the customer's bank sends it back.
+    // Days later, the customer's bank returns the refund.
     stripe.fail_refund(console["id"].as_str().unwrap());
     system
         .stripe_webhook("evt_2", "refund.failed", object)
@@ -452,8 +452,8 @@ async fn refunds_are_known_by_their_payment_and_one_that_fails_later_is_left_to_
     let letters = system.get("/v1/dead-letters").await.expect(200);
     let letter = &letters["data"][0];
     assert_eq!(letter["id"], format!("{id}:refund_payment"), "{letters}");
-    // Nothing is tried by itself, and all of it when an operator says so.
-    assert_eq!(stripe.amounts(&id).await.2, 1200, "as many as before");
+    // The refund is not retried automatically, but completely when an operator redrives it.
+    assert_eq!(stripe.amounts(&id).await.2, 1200, "no refund is added");
     let redrive = format!("/v1/dead-letters/{id}:refund_payment/redrive");
     system.post(&redrive, json!({})).await.expect(200);
     system.order_until(&id, "refunded", is_refunded(1200)).await;
@@ -462,9 +462,9 @@ async fn refunds_are_known_by_their_payment_and_one_that_fails_later_is_left_to_
 }
 
 #[tokio::test]
-async fn a_refund_at_the_console_that_crosses_ours_is_settled() {
-    let (system, stripe) = with_stripe().await;
-    let id = system.paid_for(&stripe).await;
+async fn concurrent_refund_in_the_stripe_dashboard_is_applied() {
+    let (system, stripe) = start_with_stripe().await;
+    let id = system.shipped_and_captured_order(&stripe).await;
     stripe.set_modes(&[ProxyMode::RefundedMeanwhile]);
     system
         .post(&format!("/v1/orders/{id}/refunds"), json!({"amount": 1000}))
@@ -483,8 +483,8 @@ async fn a_refund_at_the_console_that_crosses_ours_is_settled() {
 }
 
 #[tokio::test]
-async fn steps_that_follow_at_once_are_not_lost() {
-    let (system, _stripe) = with_stripe().await;
+async fn immediate_follow_up_steps_are_not_lost() {
+    let (system, _stripe) = start_with_stripe().await;
     system.stock("MANY", &[("east", 1000)]).await;
     let customer = &system.customer().await;
     let places: Vec<_> = (0..8).collect();
@@ -500,12 +500,12 @@ async fn steps_that_follow_at_once_are_not_lost() {
     let processing = processing.expect(200)["data"].as_array().unwrap().len();
     assert_eq!(processing, 200);
     // A step whose message was lost is sent again when its lease is over.
-    assert_eq!(system.worker_figure("steps_resent_total").await, 0);
+    assert_eq!(system.worker_counter("steps_resent_total").await, 0);
 }
 
 #[tokio::test]
-async fn webhooks_that_come_together_delay_no_customer() {
-    let (system, stripe) = with_stripe().await;
+async fn concurrent_webhooks_do_not_delay_the_order() {
+    let (system, stripe) = start_with_stripe().await;
     for round in 0..5 {
         let card = stripe.card("4000002500003155").await;
         let id = system.order_paid_with(&card).await;
@@ -515,22 +515,22 @@ async fn webhooks_that_come_together_delay_no_customer() {
         let object = json!({"object": "payment_intent", "id": order["payment"]["reference"],
             "metadata": {"order_id": id}});
         let events: Vec<_> = (0..4).map(|event| format!("evt_{round}_{event}")).collect();
-        let told = events
+        let webhooks = events
             .iter()
             .map(|event| system.stripe_webhook(event, "payment_intent.updated", object.clone()));
-        for reply in join_all(told).await {
+        for reply in join_all(webhooks).await {
             reply.expect(200);
         }
         system
             .order_until(&id, "processing", |order| order["status"] == "processing")
             .await;
     }
-    assert_eq!(system.worker_figure("steps_resent_total").await, 0);
+    assert_eq!(system.worker_counter("steps_resent_total").await, 0);
 }
 
 #[tokio::test]
-async fn a_storefront_can_have_its_customer_authenticate() {
-    let (system, stripe) = with_stripe().await;
+async fn storefront_gets_the_client_secret_for_authentication() {
+    let (system, stripe) = start_with_stripe().await;
     let customer = system.customer().await;
     let new_order = |method: &str, url: &str| {
         let mut new_order = order_paid_by(&customer, "A", 1, method);
@@ -591,8 +591,8 @@ async fn a_storefront_can_have_its_customer_authenticate() {
 }
 
 #[tokio::test]
-async fn what_stripe_cannot_charge_is_refused_when_it_is_ordered() {
-    let (system, _stripe) = with_stripe().await;
+async fn orders_stripe_cannot_charge_are_refused_at_creation() {
+    let (system, _stripe) = start_with_stripe().await;
     for (sku, price, currency) in [
         ("DINAR", 18605, "KWD"),
         ("ARIARY", 150, "MGA"),
@@ -611,7 +611,7 @@ async fn what_stripe_cannot_charge_is_refused_when_it_is_ordered() {
         let problem = problem.expect_problem(422, "INVALID_REQUEST");
         assert_eq!(problem["errors"][0]["pointer"], "/items", "{problem}");
     }
-    // Two of them can be charged; part of that can't be refunded.
+    // Two units can be charged, but a part of that can't be refunded.
     let new_order = order_paid_by(&system.customer().await, "DINAR", 2, "pm_ok");
     let created = system.post("/v1/orders", new_order).await.expect(201);
     let id = created["id"].as_str().unwrap();

@@ -1,4 +1,4 @@
-"""Makes JSON Web Tokens with PyJWT, which is not ours: good ones and bad ones.
+"""Generates valid and invalid JSON Web Tokens with PyJWT, a third-party library.
 
 tokens.py secret SECRET | tokens.py keys
 Prints {"keys": JWKS, "later_keys": JWKS, "good": {name: token}, "later": token, "bad": {name: token}}.
@@ -36,13 +36,13 @@ def by_hand(header, claims, sign=lambda message: b""):
 def bad_claims(sign):
     return {
         "expired": sign({**CLAIMS, "exp": now - 3600}),
-        "without an end": sign(without("exp")),
-        "with an end that is no number": sign({**CLAIMS, "exp": str(now + 600)}),
+        "without an expiry": sign(without("exp")),
+        "with an expiry that is not a number": sign({**CLAIMS, "exp": str(now + 600)}),
         "not yet valid": sign({**CLAIMS, "nbf": now + 3600}),
         "without a role": sign(without("role")),
         "with an unknown role": sign({**CLAIMS, "role": "root"}),
-        "of no storefront": sign(without("storefront")),
-        "of an odd storefront": sign({**CLAIMS, "storefront": "../us"}),
+        "without a storefront": sign(without("storefront")),
+        "with an invalid storefront": sign({**CLAIMS, "storefront": "../us"}),
     }
 
 
@@ -55,7 +55,7 @@ def none_tokens():
 
 def with_secret(secret):
     def sign(claims):
-        # PyJWT refuses to make what must not be taken.
+        # PyJWT refuses to generate invalid tokens.
         return by_hand(
             {"alg": "HS256", "typ": "JWT"},
             claims,
@@ -68,13 +68,13 @@ def with_secret(secret):
     return {
         "good": {
             "HS256": good,
-            "with an end between two seconds": jwt.encode({**CLAIMS, "exp": now + 600.5}, secret, "HS256"),
+            "with a fractional expiry": jwt.encode({**CLAIMS, "exp": now + 600.5}, secret, "HS256"),
             "operator": jwt.encode({"role": "operator", "exp": now + 600}, secret, "HS256"),
         },
         "bad": {
             **bad_claims(sign),
             **none_tokens(),
-            "with something critical": by_hand(
+            "with an unknown critical header": by_hand(
                 {"alg": "HS256", "typ": "JWT", "crit": ["exp"], "exp": 1},
                 CLAIMS,
                 lambda message: hmac.new(secret.encode(), message, hashlib.sha256).digest(),
@@ -125,7 +125,7 @@ def with_keys():
             "RS256": jwt.encode(CLAIMS, by_rsa, "RS256", head),
             "ES256": jwt.encode(CLAIMS, by_ec, "ES256", {"kid": "ec"}),
             "EdDSA": jwt.encode(CLAIMS, by_ed, "EdDSA", {"kid": "ed"}),
-            "of a key that it does not name": jwt.encode(CLAIMS, by_rsa, "RS256"),
+            "without a key id": jwt.encode(CLAIMS, by_rsa, "RS256"),
         },
         "replaced_keys": {"keys": [public(ECAlgorithm, later, "ec", "ES384"), *keys[2:]]},
         "replaced": jwt.encode(CLAIMS, later, "ES384", {"kid": "ec"}),
@@ -134,15 +134,15 @@ def with_keys():
         "bad": {
             **bad_claims(sign),
             **none_tokens(),
-            "none, with a key's name": by_hand({"alg": "none", "kid": "rsa"}, CLAIMS),
+            "algorithm none with a key id": by_hand({"alg": "none", "kid": "rsa"}, CLAIMS),
             "the public key as a secret": by_hand({"alg": "HS256", **head}, CLAIMS, confused),
             "a published secret": jwt.encode(CLAIMS, b"k" * 32, "HS256", {"kid": "shared"}),
-            "another algorithm of the key's": jwt.encode(CLAIMS, by_rsa, "RS512", head),
-            "of a key that is not known": jwt.encode(CLAIMS, by_rsa, "RS256", {"kid": "nobody"}),
-            "of no key": jwt.encode(CLAIMS, ec.generate_private_key(ec.SECP256R1()), "ES256"),
-            "with something critical": by_hand({"alg": "EdDSA", "kid": "ed", "crit": ["x"], "x": 1}, CLAIMS, by_ed.sign),
-            "of another key": jwt.encode(CLAIMS, by_ec, "ES256", {"kid": "rsa"}),
-            "with a path as a key's name": jwt.encode(CLAIMS, by_rsa, "RS256", {"kid": "../rsa"}),
+            "with another algorithm of the same key": jwt.encode(CLAIMS, by_rsa, "RS512", head),
+            "with an unknown key id": jwt.encode(CLAIMS, by_rsa, "RS256", {"kid": "nobody"}),
+            "signed with an unknown key": jwt.encode(CLAIMS, ec.generate_private_key(ec.SECP256R1()), "ES256"),
+            "with an unknown critical header": by_hand({"alg": "EdDSA", "kid": "ed", "crit": ["x"], "x": 1}, CLAIMS, by_ed.sign),
+            "signed with another key": jwt.encode(CLAIMS, by_ec, "ES256", {"kid": "rsa"}),
+            "with a path as the key id": jwt.encode(CLAIMS, by_rsa, "RS256", {"kid": "../rsa"}),
         },
     }
 

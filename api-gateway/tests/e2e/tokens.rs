@@ -77,15 +77,15 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
         .await
         .expect_problem(503, "UNAVAILABLE");
 
-    publisher.answer(CannedResponse::Json(tokens["keys"].to_string()));
+    publisher.set_response(CannedResponse::Json(tokens["keys"].to_string()));
     assert_tokens_are_verified(&mut system, &tokens).await;
     // Unknown key ids do not cause repeated requests for the keys.
-    let asked = publisher.received().len();
-    assert!(asked < 10, "asked {asked} times");
+    let requests = publisher.received().len();
+    assert!(requests < 10, "the keys were fetched {requests} times");
 
-    publisher.answer(CannedResponse::Json(tokens["later_keys"].to_string()));
+    publisher.set_response(CannedResponse::Json(tokens["later_keys"].to_string()));
     system.key = Some(tokens["later"].as_str().unwrap().to_owned());
-    until("the new key to be taken", async || {
+    until("the new key to be accepted", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;
@@ -95,10 +95,10 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
         .await
         .expect_problem(401, "UNAUTHENTICATED");
 
-    // Another key under the same name counts as soon as one may ask again.
-    publisher.answer(CannedResponse::Json(tokens["replaced_keys"].to_string()));
+    // Another key with the same id is accepted after the next permitted fetch.
+    publisher.set_response(CannedResponse::Json(tokens["replaced_keys"].to_string()));
     system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
-    until("the key in place of another to be taken", async || {
+    until("the replaced key to be accepted", async || {
         system.get("/v1/orders").await.status == 200
     })
     .await;
@@ -112,7 +112,7 @@ async fn jwks_rotation_is_followed_and_keys_outlive_an_outage() {
             .contains("kid is missing")
     );
 
-    publisher.answer(CannedResponse::Status(500));
+    publisher.set_response(CannedResponse::Status(500));
     system.key = Some(tokens["replaced"].as_str().unwrap().to_owned());
     system.get("/v1/orders").await.expect(200);
 }

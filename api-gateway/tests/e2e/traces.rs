@@ -100,16 +100,16 @@ async fn one_trace_covers_an_order_from_request_to_last_step() {
         "order-worker request_shipment order-worker-queue",
     ];
     // A provider may be called more than once.
-    let told = || {
+    let order_spans = || {
         let mut spans = receiver.of_trace(TRACE);
         spans.dedup_by(|next, last| next["name"] == last["name"]);
         spans
     };
     until("the trace to be complete", async || {
-        told().len() >= expected.len()
+        order_spans().len() >= expected.len()
     })
     .await;
-    let spans = told();
+    let spans = order_spans();
     assert_eq!(names(&spans), expected);
 
     // Each span's parent is its cause, up to the client's span.
@@ -185,7 +185,7 @@ async fn trace_continues_after_a_worker_death_and_records_failures() {
         .order_until(&id, "processing", |order| order["status"] == "processing")
         .await;
     let is_step = |span: &Value| span["name"] == "authorize_payment order-worker-queue";
-    until("the payment to be told of", async || {
+    until("the span of the failed payment", async || {
         let spans = receiver.of_trace(TRACE);
         spans
             .iter()

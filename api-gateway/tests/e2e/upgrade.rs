@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::harness::{Folder, Process, Store, System, Tables, WORKER, setting, until};
 
 /// A database of the first version whose schema is still supported (commit 1474d09), killed during two payments.
-fn first(folder: &Folder) -> Store {
+fn first_version_store(folder: &Folder) -> Store {
     let store = Store::new(folder);
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/first");
     let read = |name: &str| fs::read_to_string(data.join(name)).unwrap();
@@ -30,7 +30,7 @@ fn texts<'a>(orders: &'a [Value], field: &str) -> Vec<&'a str> {
 #[tokio::test]
 async fn orders_of_the_first_version_are_migrated_and_completed() {
     let folder = Folder::new();
-    let store = first(&folder);
+    let store = first_version_store(&folder);
     // Before the migration, `verify` reports the earlier schema and not an inconsistency.
     let audit = Process::command(WORKER)
         .arg("verify")
@@ -105,7 +105,7 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
         .order_until(id, "processing", |order| order["status"] == "processing")
         .await;
     // Orders from before the statistics existed are counted.
-    until("everything to be counted", async || {
+    until("all orders to be counted", async || {
         let stats = system.get("/v1/stats").await.expect(200);
         stats["orders"]["by_status"]["delivered"] == 1
     })
@@ -113,8 +113,8 @@ async fn orders_of_the_first_version_are_migrated_and_completed() {
     system.assert_verified();
 }
 
-/// The worker of the version before this one. Without the history of the repository there is none, which
-/// scripts/test.sh says; then the tests of two versions are left out.
+/// The worker of the previous version. Without the history of the repository there is none; scripts/test.sh
+/// reports that, and the tests of two versions are skipped.
 fn previous_worker() -> Option<String> {
     let program = setting("TEST_PREVIOUS_WORKER");
     if program == "none" {
@@ -145,7 +145,7 @@ async fn wait_until_processing(system: &System, ids: &[String]) {
 }
 
 pub(crate) async fn wait_until_ready(worker: &Process) {
-    until("the worker beside to be ready", async || {
+    until("the additional worker to be ready", async || {
         let Some(address) = worker.logged("health", 0) else {
             return false;
         };
@@ -180,7 +180,7 @@ async fn this_version_and_the_previous_one_run_side_by_side() {
     system.worker.kill();
     system.restart_worker().await;
     ids.extend(order(&system, &customer, 20).await);
-    // The previous version continues alone, with everything that the new one left.
+    // The previous version continues alone with the data of the new one.
     new.kill();
     ids.extend(order(&system, &customer, 20).await);
     wait_until_processing(&system, &ids).await;

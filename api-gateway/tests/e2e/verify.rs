@@ -191,21 +191,21 @@ async fn verify_reports_every_kind_of_inconsistency() {
     system.assert_verified();
 }
 
-/// The exit status of `order-worker verify` of another database.
+/// Runs `order-worker verify` on another database, and returns the exit status.
 fn exit_status(url: &str) -> Option<i32> {
     let mut verify = Process::command(WORKER);
     let output = verify.arg("verify").env("DATABASE_URL", url).output();
     let output = output.unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(said.lines().count(), 1, "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
     output.status.code()
 }
 
 #[test]
-fn a_database_that_can_t_be_read_is_told_from_one_that_is_wrong() {
+fn verify_distinguishes_unreadable_databases_from_inconsistent_ones() {
     let folder = Folder::new();
     let store = Store::new(&folder);
-    // Of no schema yet.
+    // The database has no schema yet.
     assert_eq!(exit_status(&store.url()), Some(2));
     let url = if store.is_sqlite() {
         fs::write(
@@ -226,10 +226,10 @@ async fn verify_succeeds_at_any_time_under_load() {
     let system = System::start().await;
     system.stock("A", &[("main", 100_000)]).await;
     let customer = system.customer().await;
-    let enough = AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     let buy = async |buyer: usize| {
         for number in 0.. {
-            if enough.load(Ordering::SeqCst) {
+            if is_over.load(Ordering::SeqCst) {
                 return;
             }
             let created = system
@@ -249,7 +249,7 @@ async fn verify_succeeds_at_any_time_under_load() {
         for _ in 0..200 {
             tokio::task::block_in_place(|| system.assert_verified());
         }
-        enough.store(true, Ordering::SeqCst);
+        is_over.store(true, Ordering::SeqCst);
     });
     system.wait_until_idle().await;
     system.assert_verified();

@@ -7,7 +7,7 @@ use standardwebhooks::Webhook;
 use crate::harness::{SECRET, System, is_announced, order, python, send};
 
 /// Starts a system with one order whose shipment is announced.
-async fn with_order() -> (System, String) {
+async fn start_with_order() -> (System, String) {
     let system = System::start().await;
     system.stock("A", &[("main", 5)]).await;
     let created = system
@@ -25,7 +25,7 @@ fn body(kind: &str, order: &str) -> Value {
 
 #[tokio::test]
 async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
-    let (system, id) = with_order().await;
+    let (system, id) = start_with_order().await;
     let body = body("shipment.shipped", &id).to_string();
     let now = Timestamp::now().as_second();
     let sign = |secret: &str, time: i64| {
@@ -73,7 +73,7 @@ async fn forged_stale_or_unsigned_shipper_webhooks_are_refused() {
 
 #[tokio::test]
 async fn duplicate_shipper_webhook_is_applied_once() {
-    let (system, id) = with_order().await;
+    let (system, id) = start_with_order().await;
     let replies = futures_util::future::join_all(
         (0..10).map(|_| system.webhook("m-1", "shipment.shipped", &id)),
     )
@@ -83,7 +83,7 @@ async fn duplicate_shipper_webhook_is_applied_once() {
     let mut reworded = body("shipment.shipped", &id);
     reworded["timestamp"] = json!("2026-01-31T12:00:01Z");
     system.webhook_with("m-1", &reworded).await.expect(200);
-    // An update with another id and the same status changes nothing.
+    // An update with another webhook id and the same status changes nothing.
     system
         .webhook("m-2", "shipment.shipped", &id)
         .await
@@ -106,7 +106,7 @@ async fn duplicate_shipper_webhook_is_applied_once() {
 
 #[tokio::test]
 async fn delivered_before_shipped_implies_both() {
-    let (system, id) = with_order().await;
+    let (system, id) = start_with_order().await;
     system
         .webhook("m-2", "shipment.delivered", &id)
         .await
@@ -162,7 +162,7 @@ async fn refused_webhook_can_be_retried_with_the_same_id() {
 
 #[tokio::test]
 async fn invalid_webhooks_are_refused_with_the_cause() {
-    let (system, id) = with_order().await;
+    let (system, id) = start_with_order().await;
     let unknown = "0192f0c1-2345-7abc-8def-0123456789ab";
     system
         .webhook_with("m-1", &body("shipment.shipped", unknown))
@@ -196,7 +196,7 @@ async fn invalid_webhooks_are_refused_with_the_cause() {
 
 #[tokio::test]
 async fn third_party_signature_is_accepted() {
-    let (system, id) = with_order().await;
+    let (system, id) = start_with_order().await;
     let signed = python(
         "sign.py",
         &[SECRET, "m-1", &body("shipment.shipped", &id).to_string()],

@@ -1,4 +1,6 @@
-//! Commands: requests of callers, and results of steps.
+//! Commands: requests of callers, results of steps, and results of webhook deliveries.
+//!
+//! A [`Command`] is the input of `decide`; its decision replies with a [`ResourceRef`].
 
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -19,7 +21,7 @@ use shared::{
 use super::{
     payment::PaymentState,
     step::{StepKey, StepRow},
-    webhook::Answered,
+    webhook::DeliveryResult,
 };
 
 /// One command of a batch.
@@ -55,7 +57,7 @@ pub enum Command {
         /// Attempt of the delivery; results of other attempts than the expected one are ignored.
         attempt: u32,
         /// The result.
-        answered: Answered,
+        result: DeliveryResult,
     },
 }
 
@@ -68,11 +70,12 @@ pub enum Action {
     AcceptOrder(AcceptOrder),
     /// Imports an order from another system.
     ImportOrder {
-        /// Id derived from the line, if it can be identified.
+        /// Id derived from the import line; `None` if the line has no identity of its own: the order gets a
+        /// new id.
         id: Option<OrderId>,
-        /// Under which id an earlier version stored the order on this line, if it had the same content: it
-        /// knew lines by their number.
-        former_id: Option<OrderId>,
+        /// Id that earlier versions, which identified lines by their number, gave to this order. An order
+        /// with this id and the same content is a duplicate.
+        legacy_id: Option<OrderId>,
         /// The order.
         order: ImportedOrder,
     },
@@ -90,18 +93,18 @@ pub enum Action {
     RefundOrder(RefundOrder),
     /// Ships items.
     CreateShipment(CreateShipment),
-    /// Has the provider asked where a payment stands.
+    /// Handles a notification of a payment provider: schedules a check of the payment.
     NotifyPayment {
-        /// Of which order.
+        /// Id of the order.
         order_id: OrderId,
         /// The provider's id of the payment.
         reference: String,
     },
-    /// Moves parcels.
+    /// Applies a carrier's status update to shipments.
     UpdateShipment(UpdateShipment),
-    /// Withdraws a shipment.
+    /// Cancels a shipment that was not shipped yet.
     CancelShipment(CancelShipment),
-    /// Cancels what has not left.
+    /// Cancels the unshipped items of a partly shipped order.
     CancelRemaining(CancelRemaining),
     /// Adds a product.
     CreateProduct(NewProduct),
@@ -149,12 +152,12 @@ pub enum Action {
     },
     /// Redelivers a webhook.
     Redeliver(Redeliver),
-    /// Checks the key and the condition of a task that takes more than one command, before the first.
+    /// Starts a request that consists of several commands: checks its idempotency key and its precondition.
     BeginTask {
-        /// The resource that the task changes, if it is a single one with an `ETag`.
-        target: Option<Answer>,
+        /// The resource that the request changes, if it is a single one with an `ETag`.
+        target: Option<ResourceRef>,
     },
-    /// Records the result of such a task under the client's key.
+    /// Ends such a request: records its result under the client's idempotency key.
     EndTask {
         /// The result.
         outcome: Result<Json, Failure>,
@@ -163,7 +166,7 @@ pub enum Action {
 
 impl Action {
     /// The existing resource that the action changes; `None` for actions that create one.
-    pub fn target(&self) -> Option<Answer> {
+    pub fn target(&self) -> Option<ResourceRef> {
         match self {
             Self::CancelOrder(CancelOrder { id, .. })
             | Self::DeleteOrder(OrderRef { id })
@@ -175,24 +178,30 @@ impl Action {
             | Self::CancelShipment(CancelShipment { id, .. })
             | Self::CancelRemaining(CancelRemaining { id, .. })
             | Self::NotifyPayment { order_id: id, .. }
-            | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => Some(Answer::Order(*id)),
+            | Self::UpdateShipment(UpdateShipment { order_id: id, .. }) => {
+                Some(ResourceRef::Order(*id))
+            }
             Self::UpdateProduct(UpdateProduct { sku, .. })
             | Self::DeleteProduct(ProductRef { sku })
             | Self::SetStock(SetStock { sku, .. })
             | Self::AdjustStock(AdjustStock { sku, .. })
-            | Self::RemoveStock(RemoveStock { sku, .. }) => Some(Answer::Product(sku.clone())),
+            | Self::RemoveStock(RemoveStock { sku, .. }) => Some(ResourceRef::Product(sku.clone())),
             Self::BlockCustomer(BlockCustomer { id, .. })
             | Self::VerifyCustomer(CustomerRef { id })
-            | Self::EraseCustomer(CustomerRef { id }) => Some(Answer::Customer(*id)),
-            Self::RedactOrder(id) => Some(Answer::Order(*id)),
-            Self::RedriveStep(key) | Self::DiscardStep(key) => Some(Answer::Order(key.order_id)),
+            | Self::EraseCustomer(CustomerRef { id }) => Some(ResourceRef::Customer(*id)),
+            Self::RedactOrder(id) => Some(ResourceRef::Order(*id)),
+            Self::RedriveStep(key) | Self::DiscardStep(key) => {
+                Some(ResourceRef::Order(key.order_id))
+            }
             Self::UpdateEndpoint(UpdateEndpoint { id, .. })
             | Self::DeleteEndpoint(EndpointRef { id })
             | Self::RotateSecret {
                 request: RotateSecret { id, .. },
                 ..
-            } => Some(Answer::Endpoint(*id)),
-            Self::Redeliver(Redeliver { delivery_id, .. }) => Some(Answer::Delivery(*delivery_id)),
+            } => Some(ResourceRef::Endpoint(*id)),
+            Self::Redeliver(Redeliver { delivery_id, .. }) => {
+                Some(ResourceRef::Delivery(*delivery_id))
+            }
             Self::BeginTask { target } => target.clone(),
             Self::CreateOrder(_)
             | Self::AcceptOrder(_)
@@ -213,12 +222,12 @@ pub struct Idempotency {
     /// Digest of the request, to detect a key that is reused for a different one.
     pub fingerprint: String,
     /// Origin of the key.
-    pub trust: Trust,
+    pub key_origin: KeyOrigin,
 }
 
-/// Origin of an idempotency key.
+/// Source of an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
+pub enum KeyOrigin {
     /// The client's `Idempotency-Key`: the first reply is stored verbatim, failures included.
     Client,
     /// The message's identity: a repeated message leads to the same result. Failures are not stored, since they
@@ -241,7 +250,7 @@ pub enum StepResult {
     /// The customer has to complete an action first.
     ActionRequired(NextAction),
     /// State of the payment at the provider.
-    Stands(PaymentState),
+    PaymentState(PaymentState),
     /// The payment is authorized.
     Authorized {
         /// Payment provider.
@@ -264,8 +273,8 @@ pub enum StepResult {
         /// nothing.
         amount: i64,
         /// Requested total amount in minor units.
-        asked: i64,
-        /// Whether it was requested as the last capture: nothing was left to be shipped then.
+        requested: i64,
+        /// Whether it was requested as the last capture, because no item remained to be shipped.
         is_last: bool,
     },
     /// The authorization is voided, or none can be created any more.
@@ -279,29 +288,30 @@ pub enum StepResult {
         amount: i64,
     },
     /// The carrier created a label.
-    Announced {
+    LabelCreated {
         /// Carrier.
         carrier: String,
         /// The carrier's tracking number.
         tracking_number: String,
     },
-    /// The carrier withdrew the label.
-    Withdrawn,
-    /// The step's time has come; for steps without a partner.
-    TimeIsUp,
+    /// The carrier cancelled the label.
+    LabelCancelled,
+    /// The step calls no provider: its effect is decided in the database.
+    NoExternalCall,
     /// The attempt failed.
     Failed {
         /// Error message.
         error: String,
         /// Whether a retry can succeed.
         is_transient: bool,
-        /// Whether the partner answered: with an error, which it may repeat for the same idempotency key.
+        /// Whether the provider or carrier responded with an error, which it may repeat for the same
+        /// idempotency key.
         was_answered: bool,
     },
-    /// The partner was not called; the step is postponed without using up an attempt.
-    PutOff {
+    /// The provider was not called; the step is postponed without using up an attempt.
+    Postponed {
         /// Reason.
-        why: String,
+        reason: String,
     },
 }
 
@@ -311,25 +321,26 @@ impl StepResult {
         match self {
             Self::Prepared { .. } => "prepared",
             Self::ActionRequired(_) => "action required",
-            Self::Stands(_) => "looked at",
+            Self::PaymentState(_) => "payment state read",
             Self::Authorized { .. } => "authorized",
             Self::Declined { .. } => "declined",
             Self::Captured { .. } => "captured",
             Self::Voided { .. } => "voided",
             Self::Refunded { .. } => "refunded",
-            Self::Announced { .. } => "announced",
-            Self::Withdrawn => "withdrawn",
-            Self::TimeIsUp => "time is up",
+            Self::LabelCreated { .. } => "label created",
+            Self::LabelCancelled => "label cancelled",
+            Self::NoExternalCall => "due",
             Self::Failed { .. } => "failed",
-            Self::PutOff { .. } => "put off",
+            Self::Postponed { .. } => "postponed",
         }
     }
 }
 
-/// The resource that a reply contains. Rendered once the decision is applied, and stored for replays.
+/// Reference to the resource that a reply contains or a request changes. It is rendered after the decision is
+/// applied, and stored, so that a repeated request gets the resource again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum ResourceRef {
     /// An order.
     Order(OrderId),
     /// A product.
@@ -350,7 +361,8 @@ pub enum Answer {
         is_duplicate: bool,
     },
     /// No content.
-    Done,
+    #[serde(rename = "done")]
+    NoContent,
 }
 
 /// Origin of a caller's change.

@@ -1,4 +1,8 @@
-//! Decisions, and the draft in which a decision about an order is built.
+//! Decisions, and the draft that builds the decision about an order.
+//!
+//! A [`Decision`] consists of a reply and [`Changes`]: events, changed rows, and steps to schedule. The files
+//! of `decide` create decisions; `WorkingSet::apply` applies them. An [`OrderDraft`] applies each recorded
+//! event to the order at once.
 
 use shared::{
     customer::Customer,
@@ -8,10 +12,10 @@ use shared::{
 };
 
 use super::{
-    command::Answer,
+    command::ResourceRef,
+    decision_context::DecisionContext,
     order::Order,
     product::Product,
-    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
     webhook::{Delivery, Endpoint},
 };
@@ -20,7 +24,7 @@ use super::{
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
     /// The reply.
-    pub answer: Result<Answer, Failure>,
+    pub reply: Result<ResourceRef, Failure>,
     /// The changes.
     pub changes: Changes,
 }
@@ -28,7 +32,7 @@ pub struct Decision {
 impl From<Failure> for Decision {
     fn from(failure: Failure) -> Self {
         Self {
-            answer: Err(failure),
+            reply: Err(failure),
             changes: Changes::default(),
         }
     }
@@ -49,8 +53,9 @@ pub struct Changes {
     pub endpoints: Vec<Endpoint>,
     /// Changed deliveries.
     pub deliveries: Vec<Delivery>,
-    /// Ids of asynchronous orders, and the orders that they refer to instead.
-    pub stand_ins: Vec<(OrderId, OrderId)>,
+    /// Ids that were acknowledged asynchronously, each with the existing order that a lookup of the id
+    /// returns instead.
+    pub order_aliases: Vec<(OrderId, OrderId)>,
     /// Steps to schedule, reschedule or remove.
     pub steps: Vec<StepChange>,
 }
@@ -70,17 +75,17 @@ pub struct OrderDraft<'a> {
     /// The order after the recorded events.
     pub order: Order,
     origin: &'a Origin,
-    stamp: &'a mut DecisionContext,
+    context: &'a mut DecisionContext,
     changes: Changes,
 }
 
 impl<'a> OrderDraft<'a> {
     /// Starts a draft that changes `order`.
-    pub fn of(order: &Order, origin: &'a Origin, stamp: &'a mut DecisionContext) -> Self {
+    pub fn from_order(order: &Order, origin: &'a Origin, context: &'a mut DecisionContext) -> Self {
         Self {
             order: order.clone(),
             origin,
-            stamp,
+            context,
             changes: Changes::default(),
         }
     }
@@ -92,9 +97,9 @@ impl<'a> OrderDraft<'a> {
     pub fn from_created(
         created: Event,
         origin: &'a Origin,
-        stamp: &'a mut DecisionContext,
+        context: &'a mut DecisionContext,
     ) -> Result<Self, Failure> {
-        let order = Order::from_created(&created).map_err(defect)?;
+        let order = Order::from_created(&created).map_err(internal_error)?;
         let changes = Changes {
             events: vec![created],
             ..Changes::default()
@@ -102,14 +107,14 @@ impl<'a> OrderDraft<'a> {
         Ok(Self {
             order,
             origin,
-            stamp,
+            context,
             changes,
         })
     }
 
     /// The decision's context, for ids and time.
-    pub fn stamp(&mut self) -> &mut DecisionContext {
-        self.stamp
+    pub fn context(&mut self) -> &mut DecisionContext {
+        self.context
     }
 
     /// Records an event.
@@ -123,36 +128,36 @@ impl<'a> OrderDraft<'a> {
             Some(self.order.storefront.clone()),
             self.origin,
             fact,
-            self.stamp,
+            self.context,
         );
-        self.order.apply(&event).map_err(defect)?;
+        self.order.apply(&event).map_err(internal_error)?;
         self.changes.events.push(event);
         Ok(())
     }
 
-    /// Schedules a step at `row.due_at`.
-    pub fn put(&mut self, row: StepRow) {
+    /// Schedules the step of `row`, replacing a row with the same key.
+    pub fn put_step(&mut self, row: StepRow) {
         self.changes.steps.push(StepChange::Put(row));
     }
 
     /// Schedules a step now.
     pub fn schedule(&mut self, step: Step) {
-        let now = self.stamp.now();
-        self.follow_later(step, now);
+        let now = self.context.now();
+        self.schedule_later(step, now);
     }
 
     /// Schedules a step at `due_at`.
-    pub fn follow_later(&mut self, step: Step, due_at: jiff::Timestamp) {
+    pub fn schedule_later(&mut self, step: Step, due_at: jiff::Timestamp) {
         self.schedule_at(step, 1, due_at);
     }
 
     /// Schedules a step at `due_at` as attempt `attempt`, which must differ from any attempt in progress.
     pub fn schedule_at(&mut self, step: Step, attempt: u32, due_at: jiff::Timestamp) {
-        self.put(self.row(step, attempt, due_at));
+        self.put_step(self.step_row(step, attempt, due_at));
     }
 
-    /// A step that is due at `due_at`, as attempt number `attempt`.
-    pub fn row(&self, step: Step, attempt: u32, due_at: jiff::Timestamp) -> StepRow {
+    /// Row of a step that is due at `due_at`, as attempt number `attempt`.
+    pub fn step_row(&self, step: Step, attempt: u32, due_at: jiff::Timestamp) -> StepRow {
         StepRow {
             key: StepKey {
                 order_id: self.order.id,
@@ -165,23 +170,23 @@ impl<'a> OrderDraft<'a> {
             last_error: None,
             request_id: self.origin.request_id.clone(),
             traceparent: self.origin.traceparent.clone(),
-            answered: 0,
+            error_responses: 0,
             client_secret: None,
         }
     }
 
-    /// This is left to an operator since `since`, because of `error`.
-    pub fn put_dead(&mut self, step: Step, since: jiff::Timestamp, error: String) {
-        self.put(StepRow {
+    /// Adds a dead step, which needs an operator: it failed at `since` with `error`.
+    pub fn put_dead_step(&mut self, step: Step, since: jiff::Timestamp, error: String) {
+        self.put_step(StepRow {
             is_dead: true,
             last_error: Some(error),
             failures: 1,
-            ..self.row(step, 1, since)
+            ..self.step_row(step, 1, since)
         });
     }
 
     /// Removes a step.
-    pub fn drop_step(&mut self, step: Step) {
+    pub fn remove_step(&mut self, step: Step) {
         self.changes.steps.push(StepChange::Remove(StepKey {
             order_id: self.order.id,
             step,
@@ -189,20 +194,20 @@ impl<'a> OrderDraft<'a> {
     }
 
     /// The decision, with the order as its reply.
-    pub fn decide(self) -> Decision {
-        let answer = Ok(Answer::Order(self.order.id));
+    pub fn into_decision(self) -> Decision {
+        let reply = Ok(ResourceRef::Order(self.order.id));
         let mut changes = self.changes;
         if !changes.events.is_empty() {
             changes.orders.push(self.order);
         }
-        Decision { answer, changes }
+        Decision { reply, changes }
     }
 
     /// The decision, without a reply.
-    pub fn done(self) -> Decision {
+    pub fn into_decision_without_reply(self) -> Decision {
         Decision {
-            answer: Ok(Answer::Done),
-            ..self.decide()
+            reply: Ok(ResourceRef::NoContent),
+            ..self.into_decision()
         }
     }
 }
@@ -214,19 +219,19 @@ pub fn event(
     storefront: Option<Storefront>,
     origin: &Origin,
     fact: EventData,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Event {
     Event {
-        id: stamp.id(),
+        id: context.id(),
         subject,
         sequence,
-        time: stamp.now(),
+        time: context.now(),
         storefront,
         origin: origin.clone(),
         fact,
     }
 }
 
-fn defect(misfit: super::order::ReplayError) -> Failure {
-    Failure::new(shared::outcome::Code::Internal, misfit.to_string())
+fn internal_error(error: super::order::ReplayError) -> Failure {
+    Failure::new(shared::outcome::Code::Internal, error.to_string())
 }

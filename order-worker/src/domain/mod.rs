@@ -1,36 +1,36 @@
 //! The business logic: pure and synchronous, without I/O, clock or randomness of its own.
 //!
 //! A batch of [`Command`](command::Command)s is decided one after another over a
-//! [`WorkingSet`](world::WorkingSet), which holds the rows that the batch refers to. Each
+//! [`WorkingSet`](working_set::WorkingSet), which holds the rows that the batch refers to. Each
 //! [`Decision`](decision::Decision) consists of a reply, events, and steps to schedule. It is applied to the
 //! working set, and all changes of the batch are committed together by the store. An order's state is changed
 //! only by applying events.
 //!
 //! # Layout
 //!
-//! - [`command`]: commands of callers and results of steps.
+//! - [`command`]: requests of callers, and results of steps and webhook deliveries.
 //! - [`needs`]: the rows to load for a batch.
 //! - [`decide`]: decisions, one file per command.
-//! - [`decision`]: the parts of a decision, and its draft.
+//! - [`decision`]: the result of a command: reply, events, changed rows, steps; and the draft that builds it.
 //! - [`world`]: the working set, and how a decision changes it.
 //! - [`order`], [`shipment`]: the order's state, how events change it, and its rules.
 //! - [`payment`]: the payment, and its state at the provider.
 //! - [`stock`]: stock levels and the allocation of warehouses.
-//! - [`product`]: products.
+//! - [`product`]: products of the catalogue.
 //! - [`webhook`]: webhook endpoints and deliveries.
 //! - [`step`]: steps and their retries.
-//! - [`stamp`]: the time and ids that a batch is decided with.
+//! - [`stamp`]: the time and the ids that a batch is decided with.
 
 pub mod command;
 pub mod decide;
 pub mod decision;
-pub mod needs;
+pub mod decision_context;
+pub mod load_set;
 pub mod order;
 pub mod payment;
 pub mod product;
 pub mod shipment;
-pub mod stamp;
 pub mod step;
 pub mod stock;
 pub mod webhook;
-pub mod world;
+pub mod working_set;

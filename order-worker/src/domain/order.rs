@@ -1,4 +1,8 @@
-//! The state of an order, and in `fold` how events change it. The state is the fold of the order's events.
+//! The state of an order, and the amounts that follow from it: what is to be captured, to be refunded, or
+//! written off.
+//!
+//! An order changes only by applying its next event (`fold`). The store keeps the state as JSON: field names
+//! are stored names.
 
 mod fold;
 
@@ -58,21 +62,22 @@ pub struct Order {
     /// URL to which the provider redirects the customer after authentication, while that is outstanding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_url: Option<String>,
-    /// The money's side.
+    /// Status and amounts of the payment.
     pub payment: Payment,
     /// Total amount to refund in minor units, whether refunded already or not.
     #[serde(default)]
     pub refund_due: i64,
-    /// Minor units of discarded refunds: no automatic refund pays them, a requested one may.
+    /// Discarded refunds in minor units: they are not refunded automatically, but an operator can request
+    /// them again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refund_written_off: i64,
-    /// Minor units of the refunds that operators requested: no part of a return's refund.
+    /// Refunds requested by operators, in minor units; they do not count as refunds of returned items.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub goodwill: i64,
-    /// Minor units of shipments that left and whose capture was discarded.
+    /// Discarded captures in minor units, by the shipment that they were for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub written_off: BTreeMap<ShipmentId, i64>,
-    /// The goods' side.
+    /// Shipments, cancelled ones included.
     pub shipments: Vec<Shipment>,
     /// Metadata set by the client.
     pub metadata: Map<String, Value>,
@@ -89,22 +94,24 @@ pub struct Order {
 }
 
 impl Order {
-    /// Minor units to be captured in all: the value of what has left, without what was written off.
+    /// Total amount to capture, in minor units: the value of the shipped items without written-off amounts.
     pub fn capture_due(&self) -> i64 {
-        self.left().map(|parcel| self.charge(parcel)).sum()
+        self.shipped_shipments()
+            .map(|shipment| self.shipment_charge(shipment))
+            .sum()
     }
 
-    /// Minor units that are still to be captured for what has left.
+    /// Amount that is still to be captured for shipped items, in minor units.
     pub fn capture_outstanding(&self) -> i64 {
         (self.capture_due() - self.payment.captured).max(0)
     }
 
-    /// Whether nothing is left to be shipped: what is captured now is captured last.
-    pub fn has_all_left(&self) -> bool {
+    /// Whether no item remains to be shipped: the next capture is the last one.
+    pub fn has_nothing_to_ship(&self) -> bool {
         self.held.is_empty()
     }
 
-    /// Minor units that can be captured in all, or were.
+    /// Total amount that was captured or is still authorized, in minor units.
     pub fn collectable(&self) -> i64 {
         match self.payment.status {
             PaymentStatus::Authorized
@@ -115,27 +122,28 @@ impl Order {
         }
     }
 
-    /// Minor units of the order that can't be captured any more and were neither cancelled nor written off.
+    /// Amount of the order that can no longer be captured, in minor units, without cancelled items and
+    /// written-off amounts.
     pub fn uncollectable(&self) -> i64 {
         let written_off: i64 = self.written_off.values().sum();
         (self.total - self.cancelled_value() - written_off - self.collectable()).max(0)
     }
 
-    /// Minor units of the items that were cancelled after a part had been shipped.
+    /// Value of the items that were cancelled after a part had been shipped, in minor units.
     fn cancelled_value(&self) -> i64 {
         let cancelled = self.cancelled_items();
-        let value = cancelled.iter().map(|item| {
+        let values = cancelled.iter().map(|item| {
             let line = self.items.iter().find(|line| line.sku == item.sku);
             let quantity = i64::try_from(item.quantity).unwrap_or(i64::MAX);
             line.map_or(0, |line| line.unit_price.saturating_mul(quantity))
         });
-        value.sum()
+        values.sum()
     }
 
-    /// Minor units of what has left that were neither captured nor written off, and that no capture to
-    /// come can collect.
-    pub fn unpaid(&self) -> i64 {
-        let collected = if self.has_all_left() {
+    /// Value of shipped items that was neither captured nor written off and that no further capture can
+    /// collect, in minor units.
+    pub fn uncollectable_shipped(&self) -> i64 {
+        let collected = if self.has_nothing_to_ship() {
             self.payment.captured
         } else {
             self.collectable()
@@ -143,34 +151,38 @@ impl Order {
         (self.capture_due() - collected).max(0)
     }
 
-    /// Minor units that returned shipments were charged for.
-    pub fn returned(&self) -> i64 {
-        self.charged(&[ShipmentStatus::Returned])
+    /// Amount that the customer was charged for returned shipments, in minor units.
+    pub fn returned_value(&self) -> i64 {
+        self.charged_for(&[ShipmentStatus::Returned])
     }
 
-    /// Minor units that the customer is charged for the shipments in one of `statuses`.
-    fn charged(&self, statuses: &[ShipmentStatus]) -> i64 {
+    /// Amount charged for the shipments in one of `statuses`, in minor units.
+    fn charged_for(&self, statuses: &[ShipmentStatus]) -> i64 {
         let active_shipments = self.active_shipments();
-        let active_shipments = active_shipments.filter(|parcel| statuses.contains(&parcel.status));
-        active_shipments.map(|parcel| self.charge(parcel)).sum()
+        let active_shipments =
+            active_shipments.filter(|shipment| statuses.contains(&shipment.status));
+        active_shipments
+            .map(|shipment| self.shipment_charge(shipment))
+            .sum()
     }
 
-    /// Minor units that the customer is charged for a shipment.
-    fn charge(&self, parcel: &Shipment) -> i64 {
-        let written_off = self.written_off.get(&parcel.id).copied().unwrap_or(0);
-        self.value(&parcel.items) - written_off
+    /// Amount charged for a shipment, in minor units: its value without the written-off amount.
+    fn shipment_charge(&self, shipment: &Shipment) -> i64 {
+        let written_off = self.written_off.get(&shipment.id).copied().unwrap_or(0);
+        self.value_of(&shipment.items) - written_off
     }
 
-    /// Minor units that `items` were bought for; lines of one product have one price.
-    pub fn value(&self, items: &[StockItem]) -> i64 {
-        let price = |sku: &Sku| self.items.iter().find(|line| line.sku == *sku);
-        let value = items.iter().map(|item| {
-            price(&item.sku).map_or(0, |line| line.unit_price * i64::from(item.quantity.get()))
+    /// Value of `items` at the order's prices, in minor units; all line items of a product have the same
+    /// price.
+    pub fn value_of(&self, items: &[StockItem]) -> i64 {
+        let line_of = |sku: &Sku| self.items.iter().find(|line| line.sku == *sku);
+        let values = items.iter().map(|item| {
+            line_of(&item.sku).map_or(0, |line| line.unit_price * i64::from(item.quantity.get()))
         });
-        value.sum()
+        values.sum()
     }
 
-    /// Units of what was bought that will never leave: the rest was cancelled after a part had left.
+    /// Ordered units that will not be shipped, because they were cancelled after a part had been shipped.
     pub fn cancelled_items(&self) -> Vec<CancelledItem> {
         let is_under_way = match self.status {
             OrderStatus::Processing | OrderStatus::Shipped | OrderStatus::Delivered => true,
@@ -182,8 +194,10 @@ impl Order {
                 *missing.entry(&line.sku).or_default() += u64::from(line.quantity.get());
             }
         }
-        let left = self.left().flat_map(|parcel| &parcel.items);
-        for item in self.held.iter().chain(left) {
+        let shipped = self
+            .shipped_shipments()
+            .flat_map(|shipment| &shipment.items);
+        for item in self.held.iter().chain(shipped) {
             if let Some(units) = missing.get_mut(&item.sku) {
                 *units = units.saturating_sub(item.quantity.get().into());
             }
@@ -197,25 +211,26 @@ impl Order {
             .collect()
     }
 
-    /// Minor units that were taken and nobody has asked back yet.
+    /// Captured amount whose refund was not requested yet, in minor units.
     pub fn refundable(&self) -> i64 {
         self.payment.captured - self.refund_due.max(self.payment.refunded)
     }
 
-    /// Minor units that may be refunded without a request: what was written off is not.
+    /// Amount that may be refunded without a request of an operator, in minor units: discarded refunds are
+    /// excluded.
     pub fn refundable_automatically(&self) -> i64 {
         self.refundable() - self.refund_written_off
     }
 
-    /// Minor units of returned shipments whose refund was not requested yet.
+    /// Amount charged for returned shipments whose refund was not requested yet, in minor units.
     pub fn return_refund_due(&self) -> i64 {
         let requested = self.refund_due + self.refund_written_off - self.goodwill;
-        (self.returned() - requested).min(self.refundable_automatically())
+        (self.returned_value() - requested).min(self.refundable_automatically())
     }
 
-    /// Whether nothing more happens to the order: it was delivered or cancelled, or each of its shipments
-    /// arrived, came back, or was lost and refunded.
-    pub fn is_over(&self) -> bool {
+    /// Whether the order needs no further processing: it was delivered or cancelled, or each of its shipments
+    /// was delivered, returned, or lost and refunded.
+    pub fn is_closed(&self) -> bool {
         match self.status {
             OrderStatus::Cancelled | OrderStatus::Delivered => true,
             OrderStatus::Pending | OrderStatus::Processing => false,
@@ -223,32 +238,34 @@ impl Order {
         }
     }
 
-    /// Whether no shipment is on its way and no money is outstanding.
+    /// Whether no shipment is in transit and no capture or refund is outstanding.
     fn is_settled(&self) -> bool {
         use ShipmentStatus::{Delivered, Failed, Returned};
-        let is_at_rest = |parcel: &Shipment| matches!(parcel.status, Delivered | Failed | Returned);
-        let refunded = self.payment.refunded + self.refund_written_off;
-        let is_lost = |parcel: &Shipment| parcel.status == Failed;
-        let lost_due = if self.active_shipments().any(is_lost) {
-            self.charged(&[Failed, Returned]).min(self.payment.captured)
+        let is_finished =
+            |shipment: &Shipment| matches!(shipment.status, Delivered | Failed | Returned);
+        let refunded_or_discarded = self.payment.refunded + self.refund_written_off;
+        let is_lost = |shipment: &Shipment| shipment.status == Failed;
+        let lost_refund_due = if self.active_shipments().any(is_lost) {
+            self.charged_for(&[Failed, Returned])
+                .min(self.payment.captured)
         } else {
             0
         };
-        self.active_shipments().all(is_at_rest)
+        self.active_shipments().all(is_finished)
             && self.capture_outstanding() == 0
             && self.payment.refunded >= self.refund_due
-            && refunded >= lost_due
+            && refunded_or_discarded >= lost_refund_due
     }
 
-    /// What it costs.
-    pub fn price(&self) -> Money {
+    /// Total with its currency.
+    pub fn total_price(&self) -> Money {
         Money {
             amount: self.total,
             currency: self.currency,
         }
     }
 
-    /// The warehouses of its items.
+    /// Warehouses of the line items.
     pub fn warehouses(&self) -> BTreeSet<Warehouse> {
         self.items
             .iter()
@@ -263,31 +280,31 @@ impl Order {
             .filter(|shipment| shipment.status != ShipmentStatus::Cancelled)
     }
 
-    /// Shipments that were shipped.
-    pub fn left(&self) -> impl Iterator<Item = &Shipment> {
+    /// Shipments that have left their warehouse.
+    pub fn shipped_shipments(&self) -> impl Iterator<Item = &Shipment> {
         self.active_shipments()
-            .filter(|parcel| parcel.shipped_at.is_some())
+            .filter(|shipment| shipment.shipped_at.is_some())
     }
 
     /// Reserved items in `warehouse` that are in no shipment yet.
     pub fn unlabelled_items(&self, warehouse: &Warehouse) -> Vec<StockItem> {
-        let mut left: Vec<StockItem> = self
+        let mut unlabelled: Vec<StockItem> = self
             .held
             .iter()
             .filter(|item| item.warehouse == *warehouse)
             .cloned()
             .collect();
-        for parcel in self
+        for shipment in self
             .active_shipments()
-            .filter(|parcel| parcel.shipped_at.is_none())
+            .filter(|shipment| shipment.shipped_at.is_none())
         {
-            let items = parcel
+            let items = shipment
                 .items
                 .iter()
                 .filter(|item| item.warehouse == *warehouse);
-            subtract_items(&mut left, &items.cloned().collect::<Vec<_>>());
+            subtract_items(&mut unlabelled, &items.cloned().collect::<Vec<_>>());
         }
-        left
+        unlabelled
     }
 
     /// Checks that nothing was shipped.
@@ -298,22 +315,22 @@ impl Order {
         let is_under_way = match self.status {
             OrderStatus::Shipped | OrderStatus::Delivered => true,
             OrderStatus::Pending | OrderStatus::Processing | OrderStatus::Cancelled => {
-                self.left().next().is_some()
+                self.shipped_shipments().next().is_some()
             }
         };
         if is_under_way {
             let status = self.status.as_str();
             return Err(Failure::invalid_state(format!(
-                "order {} is {status} and can't be {verb}: goods have left",
+                "order {} is {status} and can't be {verb}: some of its items were shipped",
                 self.id
             )));
         }
         Ok(())
     }
 
-    /// The order as it is shown by itself: with the secret that its customer completes the payment with, if that is
-    /// waited for.
-    pub fn represent_by_itself(&self, steps: &[StepRow]) -> Representation {
+    /// The representation for a lookup of this order alone: it contains the client secret that completes the
+    /// payment, while an action of the customer is required.
+    pub fn represent_with_secret(&self, steps: &[StepRow]) -> Representation {
         let mut order = self.represent(steps);
         if let Some(action) = &mut order.payment.next_action {
             let mut secrets = steps.iter().filter_map(|row| row.client_secret.as_ref());
@@ -322,7 +339,7 @@ impl Order {
         order
     }
 
-    /// The order as callers see it. `steps` are its rows that are not done.
+    /// The representation of the order. `steps` are its unfinished steps.
     pub fn represent<'a>(&self, steps: impl IntoIterator<Item = &'a StepRow>) -> Representation {
         let next = steps
             .into_iter()
@@ -342,7 +359,7 @@ impl Order {
             cancelled_items: self.cancelled_items(),
             shipping_address: self.shipping_address.clone(),
             payment: Payment {
-                // Only an order that waits for its customer has something for them to do.
+                // Once the order is no longer pending, no action of the customer is required.
                 next_action: self
                     .payment
                     .next_action
@@ -367,7 +384,10 @@ impl Order {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_zero(amount: &i64) -> bool {
     *amount == 0
 }

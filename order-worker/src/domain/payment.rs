@@ -1,4 +1,7 @@
-//! The payment of an order: application of events, and its state at the provider.
+//! The payment of an order: application of payment events, and the state of a payment at the provider.
+//!
+//! The provider is authoritative. All amounts are totals in minor units, so results may arrive late, twice or
+//! out of order; `decide::payment` compares them with the order.
 
 use shared::{
     event::EventData,
@@ -74,14 +77,15 @@ pub struct PaymentState {
     /// Id of the payment at the provider.
     pub reference: String,
     /// State of the authorization.
-    pub hold: Authorization,
+    pub authorization: Authorization,
     /// Captured amount in minor units.
     pub captured: i64,
     /// Refunded amount in minor units.
     pub refunded: i64,
-    /// Whether nothing more can be captured: all was, or the provider released the rest.
+    /// Whether no further capture is possible: all was captured, or the provider released the rest.
     pub is_closed: bool,
-    /// The order's version when it was asked: of an order that has gone on since, this is old news.
+    /// Version of the order when the state was requested. The state is outdated if the order has changed
+    /// since.
     pub version: u64,
 }
 

@@ -19,7 +19,7 @@ pub struct Product {
     pub details: NewProduct,
     /// Whether it is soft-deleted.
     pub is_deleted: bool,
-    /// Warehouses that it was removed from: they are not shown while nothing of it is there.
+    /// Warehouses that the product was removed from; they are hidden as long as they have no stock of it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub removed_from: BTreeSet<Warehouse>,
     /// The `sequence` of its last event.
@@ -39,15 +39,16 @@ impl Product {
         }
     }
 
-    /// Whether `warehouse` counts as one that the product is in.
-    pub fn is_in(&self, warehouse: &Warehouse, shelf: WarehouseStock) -> bool {
-        shelf != WarehouseStock::default() || !self.removed_from.contains(warehouse)
+    /// Whether `warehouse` is listed for the product: it has stock of it, or the product was not removed from
+    /// it.
+    pub fn is_stocked_in(&self, warehouse: &Warehouse, stock_level: WarehouseStock) -> bool {
+        stock_level != WarehouseStock::default() || !self.removed_from.contains(warehouse)
     }
 
-    /// The product as callers see it.
+    /// The representation of the product.
     pub fn represent(
         &self,
-        shelves: Option<&BTreeMap<Warehouse, WarehouseStock>>,
+        stock_levels: Option<&BTreeMap<Warehouse, WarehouseStock>>,
     ) -> Representation {
         let NewProduct {
             sku,
@@ -57,15 +58,15 @@ impl Product {
             image_urls,
             low_stock_at,
         } = self.details.clone();
-        let stock = shelves
+        let stock = stock_levels
             .into_iter()
             .flatten()
-            .filter(|(warehouse, shelf)| self.is_in(warehouse, **shelf))
-            .map(|(warehouse, shelf)| StockLevel {
+            .filter(|(warehouse, stock_level)| self.is_stocked_in(warehouse, **stock_level))
+            .map(|(warehouse, stock_level)| StockLevel {
                 warehouse: warehouse.clone(),
-                on_hand: shelf.on_hand,
-                reserved: shelf.reserved,
-                available: shelf.available(),
+                on_hand: stock_level.on_hand,
+                reserved: stock_level.reserved,
+                available: stock_level.available(),
             });
         Representation {
             sku,

@@ -4,35 +4,35 @@ use shared::order::{ShipmentStatus, ShipmentUpdate};
 
 /// Effect of an update on a shipment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub enum UpdateEffect {
     /// Advances the shipment; if it was not shipped yet, it is now.
-    Moves,
-    /// Outdated: webhooks arrive late, duplicated and out of order.
-    Nothing,
-    /// Impossible: the shipment was cancelled.
-    Refused,
+    Advances,
+    /// Ignored, because it is outdated: webhooks arrive late, duplicated and out of order.
+    Ignored,
+    /// Refused, because the shipment was cancelled.
+    Rejected,
 }
 
 /// The effect of `update` on a shipment with `status`.
-pub fn effect(status: ShipmentStatus, update: ShipmentUpdate) -> Effect {
+pub fn update_effect(status: ShipmentStatus, update: ShipmentUpdate) -> UpdateEffect {
     use ShipmentStatus as S;
     use ShipmentUpdate as U;
     match (status, update) {
-        (S::Cancelled, _) => Effect::Refused,
-        (S::LabelCreated, _) => Effect::Moves,
+        (S::Cancelled, _) => UpdateEffect::Rejected,
+        (S::LabelCreated, _) => UpdateEffect::Advances,
         // It was shipped already.
-        (_, U::Shipped) => Effect::Nothing,
+        (_, U::Shipped) => UpdateEffect::Ignored,
         (S::Shipped, U::InTransit | U::OutForDelivery | U::Delivered | U::Failed | U::Returned)
         | (S::InTransit, U::OutForDelivery | U::Delivered | U::Failed | U::Returned)
         | (S::OutForDelivery, U::Delivered | U::Failed | U::Returned)
         // A failed delivery is retried, or the shipment is returned.
         | (S::Failed, U::OutForDelivery | U::Delivered | U::Returned)
-        | (S::Delivered, U::Returned) => Effect::Moves,
+        | (S::Delivered, U::Returned) => UpdateEffect::Advances,
         (S::InTransit | S::OutForDelivery | S::Failed, U::InTransit)
         | (S::OutForDelivery, U::OutForDelivery)
         | (S::Failed, U::Failed)
         | (S::Delivered, U::InTransit | U::OutForDelivery | U::Delivered | U::Failed)
-        | (S::Returned, U::InTransit | U::OutForDelivery | U::Delivered | U::Failed | U::Returned) => Effect::Nothing,
+        | (S::Returned, U::InTransit | U::OutForDelivery | U::Delivered | U::Failed | U::Returned) => UpdateEffect::Ignored,
     }
 }
 
@@ -42,20 +42,20 @@ mod tests {
 
     #[test]
     fn shipment_status_never_moves_backwards() {
-        let life = [
+        let progression = [
             ShipmentStatus::LabelCreated,
             ShipmentStatus::Shipped,
             ShipmentStatus::InTransit,
             ShipmentStatus::OutForDelivery,
             ShipmentStatus::Delivered,
         ];
-        for status in life {
+        for status in progression {
             for update in ShipmentUpdate::ALL {
                 let target = update.status();
-                if life.contains(&target) && target <= status {
+                if progression.contains(&target) && target <= status {
                     assert_eq!(
-                        effect(status, update),
-                        Effect::Nothing,
+                        update_effect(status, update),
+                        UpdateEffect::Ignored,
                         "{status:?} {update:?}"
                     );
                 }
@@ -66,16 +66,16 @@ mod tests {
     #[test]
     fn delivered_shipment_can_only_be_returned() {
         assert_eq!(
-            effect(ShipmentStatus::Delivered, ShipmentUpdate::Failed),
-            Effect::Nothing
+            update_effect(ShipmentStatus::Delivered, ShipmentUpdate::Failed),
+            UpdateEffect::Ignored
         );
         assert_eq!(
-            effect(ShipmentStatus::Delivered, ShipmentUpdate::Returned),
-            Effect::Moves
+            update_effect(ShipmentStatus::Delivered, ShipmentUpdate::Returned),
+            UpdateEffect::Advances
         );
         assert_eq!(
-            effect(ShipmentStatus::Cancelled, ShipmentUpdate::Shipped),
-            Effect::Refused
+            update_effect(ShipmentStatus::Cancelled, ShipmentUpdate::Shipped),
+            UpdateEffect::Rejected
         );
     }
 }

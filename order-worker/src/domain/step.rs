@@ -1,11 +1,11 @@
-//! Steps: work outside of the database that follows from a decision. A step is a row until its result is
-//! applied; its message on the queue only triggers the execution.
+//! Steps: calls to payment providers and carriers that follow from a decision, and timers. A step is a row
+//! until its result is applied; its message on the queue only triggers the execution.
 //!
-//! Each step that changes something at a partner has an undo that is safe whether the step was executed, is
-//! running, or never will be: it uses the same idempotency key, and once the partner has answered the undo, the
-//! key is used up.
+//! Each step that changes something at a provider or carrier has an undo step that is safe whether the step
+//! was executed, is running, or never will be: it uses the same idempotency key, and once the undo step is
+//! done, the key can't be used for the step any more.
 //!
-//! | step | undo |
+//! | step | undo step |
 //! |---|---|
 //! | `reserve_stock` | (decided in the database; released by cancelling) |
 //! | `authorize_payment` | `void_payment` |
@@ -38,7 +38,7 @@ pub enum Step {
     CheckPayment,
     /// Create a label for the shipment from this warehouse at the carrier.
     RequestShipment(Warehouse),
-    /// Withdraw the label, or make sure that there will be none.
+    /// Cancel the label, or make sure that there will be none.
     CancelShipment(Warehouse),
     /// Cancel the order if its payment is outstanding.
     ExpireOrder,
@@ -82,61 +82,61 @@ impl Step {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::AuthorizePayment => {
-                "The provider did not say yes or no. Redrive when it answers again; the order expires when its stock's time is up, and what may be held is given up then."
+                "The payment provider has neither authorized nor declined the payment. Redrive the step when the provider is available again. Otherwise the order expires with its stock reservation, and an authorization that may exist is voided."
             }
             Self::CapturePayment => {
-                "Goods have left and are not paid for, or can't be paid for when they leave. Look at the payment at the provider: if the money is still authorized, redrive; if not, ask the customer to pay by other means, and discard: the amount of what has left is written off and no longer captured. What is still here ships with \"allow_unpaid\": true."
+                "Shipped items are not paid for, or the remaining items can't be paid for when they are shipped. Check the payment at the provider. If it is still authorized, redrive the step. If not, ask the customer to pay in another way and discard the step: the amount of the shipped items is written off and no longer captured. Remaining items are shipped only with \"allow_unpaid\": true."
             }
             Self::VoidPayment => {
-                "Money of a cancelled order may still be held. Redrive when the provider answers; or give the hold up at the provider's console, and redrive to see that it is gone."
+                "The payment of a cancelled order may still be authorized. Redrive the step when the provider is available again; or cancel the authorization in the provider's dashboard, and redrive the step to confirm that."
             }
             Self::RefundPayment => {
-                "Money is to be given back and is not. If the provider says why (a closed account, an empty balance), see to that and redrive; or give it back by other means, and discard: the amount is no longer refunded here."
+                "A refund is due and has failed. If the provider names the cause (a closed account, an empty balance), resolve it and redrive the step; or refund the customer in another way and discard the step: the amount is then no longer refunded here."
             }
             Self::CheckPayment => {
-                "It is not known where the payment stands. Redrive when the provider answers: it only looks."
+                "The state of the payment at the provider is unknown. Redrive the step when the provider is available again: it only reads."
             }
             Self::RequestShipment(_) => {
-                "The carrier knows of no parcel. Redrive when it answers, or ship by hand with POST /v1/orders/{id}/shipments."
+                "The carrier has no label for the shipment. Redrive the step when the carrier is available again, or ship manually with POST /v1/orders/{id}/shipments."
             }
             Self::CancelShipment(_) => {
-                "The carrier may still wait for a parcel that does not come. Redrive, or tell the carrier, and discard."
+                "The carrier may still expect a shipment that was cancelled. Redrive the step; or cancel the label at the carrier and discard the step."
             }
             Self::ReserveStock | Self::ExpireOrder => {
-                "Nobody else is involved: this is a defect. Redrive after the worker was updated."
+                "This step calls no provider, so its failure is a defect of the worker. Update the worker, then redrive the step."
             }
         }
     }
 
     /// Retry policy.
-    pub fn retry(&self) -> Retry {
+    pub fn retry_policy(&self) -> RetryPolicy {
         match self {
-            // The customer waits, and the reservation expires.
-            Self::AuthorizePayment => Retry {
+            // The customer waits for the authorization, and the stock reservation expires.
+            Self::AuthorizePayment => RetryPolicy {
                 attempts: 8,
-                first: seconds(1),
-                longest: seconds(60),
+                first_delay: seconds(1),
+                max_delay: seconds(60),
             },
             // Payments and labels have to be settled even if it takes a day.
             Self::CapturePayment
             | Self::VoidPayment
             | Self::RefundPayment
             | Self::CheckPayment
-            | Self::CancelShipment(_) => Retry {
+            | Self::CancelShipment(_) => RetryPolicy {
                 attempts: 20,
-                first: seconds(1),
-                longest: seconds(2 * 3600),
+                first_delay: seconds(1),
+                max_delay: seconds(2 * 3600),
             },
-            Self::RequestShipment(_) => Retry {
+            Self::RequestShipment(_) => RetryPolicy {
                 attempts: 15,
-                first: seconds(1),
-                longest: seconds(3600),
+                first_delay: seconds(1),
+                max_delay: seconds(3600),
             },
-            // No partner is involved; only a defect makes it fail.
-            Self::ExpireOrder | Self::ReserveStock => Retry {
+            // No provider is involved; only a defect makes it fail.
+            Self::ExpireOrder | Self::ReserveStock => RetryPolicy {
                 attempts: 5,
-                first: seconds(1),
-                longest: seconds(60),
+                first_delay: seconds(1),
+                max_delay: seconds(60),
             },
         }
     }
@@ -203,40 +203,41 @@ impl From<Step> for String {
 
 /// Exponential backoff with jitter and a maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
+pub struct RetryPolicy {
     /// Total number of attempts; after the last one the step is dead.
     pub attempts: u32,
     /// Delay after the first failure.
-    pub first: SignedDuration,
+    pub first_delay: SignedDuration,
     /// Maximum delay.
-    pub longest: SignedDuration,
+    pub max_delay: SignedDuration,
 }
 
-impl Retry {
+impl RetryPolicy {
     /// Delay after failure number `failures` (from 1); `None` when there are no attempts left. `jitter` from 0
     /// to 1 spreads it over the upper half of the delay.
     pub fn delay(self, failures: u32, jitter: f64) -> Option<SignedDuration> {
-        (failures < self.attempts).then(|| backoff(self.first, self.longest, failures, jitter))
+        (failures < self.attempts)
+            .then(|| backoff(self.first_delay, self.max_delay, failures, jitter))
     }
 }
 
-/// Delay of a step that was not attempted, for the `times`th time (from 1).
-pub fn postpone(times: u32, jitter: f64) -> SignedDuration {
-    backoff(seconds(1), seconds(60), times, jitter)
+/// Delay of a step whose provider was not called, for the `count`th time (from 1).
+pub fn postpone_delay(count: u32, jitter: f64) -> SignedDuration {
+    backoff(seconds(1), seconds(60), count, jitter)
 }
 
 fn backoff(
-    first: SignedDuration,
-    longest: SignedDuration,
-    times: u32,
+    first_delay: SignedDuration,
+    max_delay: SignedDuration,
+    count: u32,
     jitter: f64,
 ) -> SignedDuration {
-    let doublings = i32::try_from(times.saturating_sub(1).min(30)).unwrap_or(30);
-    let delay = (first.as_secs_f64() * 2f64.powi(doublings)).min(longest.as_secs_f64());
+    let doublings = i32::try_from(count.saturating_sub(1).min(30)).unwrap_or(30);
+    let delay = (first_delay.as_secs_f64() * 2f64.powi(doublings)).min(max_delay.as_secs_f64());
     SignedDuration::from_secs_f64(delay * (0.5 + jitter / 2.0))
 }
 
-/// Order and step: key of the row, and idempotency key at the partner.
+/// Order and step: key of the row, and idempotency key at the provider or carrier.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StepKey {
     /// Id of the order.
@@ -261,20 +262,21 @@ pub struct StepRow {
     pub attempt: u32,
     /// Number of failures since it was scheduled or redriven.
     pub failures: u32,
-    /// Time of the next attempt; or of its death, if it is dead.
+    /// Time of the next attempt; or of the last failure, if the step is dead.
     pub due_at: Timestamp,
     /// Whether all attempts failed; needs an operator.
     pub is_dead: bool,
     /// Error of the last attempt.
     pub last_error: Option<String>,
-    /// Id of the request that caused it.
+    /// Id of the request that caused the step.
     pub request_id: String,
     /// Trace context of that request ([`shared::trace`]).
     pub traceparent: Option<String>,
-    /// How often the partner answered an attempt with an error. Such an answer may be kept under the attempt's
-    /// idempotency key, so the next attempt goes by another; one that was not answered is repeated as it was.
-    pub answered: u32,
-    /// Of a payment that waits for its customer: the secret with which a storefront completes it.
+    /// Number of attempts that the provider or carrier answered with an error. It may keep such an answer
+    /// under the idempotency key, so the next attempt uses another key; an attempt without an answer is
+    /// repeated with the same key.
+    pub error_responses: u32,
+    /// Secret with which a storefront completes a payment that requires an action of the customer.
     pub client_secret: Option<String>,
 }
 
@@ -304,10 +306,10 @@ mod tests {
 
     #[test]
     fn retry_delays_double_up_to_a_limit_and_attempts_are_limited() {
-        let retry = Retry {
+        let retry = RetryPolicy {
             attempts: 4,
-            first: seconds(1),
-            longest: seconds(3),
+            first_delay: seconds(1),
+            max_delay: seconds(3),
         };
         assert_eq!(retry.delay(1, 1.0), Some(seconds(1)));
         assert_eq!(retry.delay(2, 1.0), Some(seconds(2)));

@@ -1,4 +1,7 @@
 //! Stock levels, and the allocation of orders to warehouses.
+//!
+//! Reserved units belong to open orders and can't be reserved again; they leave the stock when they are
+//! shipped. The working set applies the changes and checks the invariant of [`WarehouseStock`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::{cmp::Reverse, num::NonZeroU32};
@@ -11,30 +14,30 @@ use shared::{
 };
 
 /// Subtracts `items` from `from`: from an identical line if there is one, otherwise from lines with the same
-/// product and warehouse. Returns whether all units were there.
+/// product and warehouse. Returns whether `from` had all units.
 pub fn subtract_items(from: &mut Vec<StockItem>, items: &[StockItem]) -> bool {
-    let mut was_there = true;
+    let mut had_all = true;
     for item in items {
-        if let Some(index) = from.iter().position(|held| held == item) {
+        if let Some(index) = from.iter().position(|line| line == item) {
             from.remove(index);
             continue;
         }
-        let mut left = item.quantity.get();
-        from.retain_mut(|held| {
-            if left == 0 || (&held.sku, &held.warehouse) != (&item.sku, &item.warehouse) {
+        let mut missing = item.quantity.get();
+        from.retain_mut(|line| {
+            if missing == 0 || (&line.sku, &line.warehouse) != (&item.sku, &item.warehouse) {
                 return true;
             }
-            let taken = left.min(held.quantity.get());
-            left -= taken;
-            match NonZeroU32::new(held.quantity.get() - taken) {
-                Some(rest) => held.quantity = rest,
+            let units = missing.min(line.quantity.get());
+            missing -= units;
+            match NonZeroU32::new(line.quantity.get() - units) {
+                Some(remaining) => line.quantity = remaining,
                 None => return false,
             }
             true
         });
-        was_there &= left == 0;
+        had_all &= missing == 0;
     }
-    was_there
+    had_all
 }
 
 /// Stock of one product in one warehouse. Invariant: `0 ≤ reserved ≤ on_hand`.
@@ -53,7 +56,7 @@ impl WarehouseStock {
     }
 
     /// Whether the invariant holds.
-    pub fn is_sound(self) -> bool {
+    pub fn is_valid(self) -> bool {
         0 <= self.reserved && self.reserved <= self.on_hand
     }
 }
@@ -62,41 +65,46 @@ impl WarehouseStock {
 pub type ProductStock = BTreeMap<Sku, BTreeMap<Warehouse, WarehouseStock>>;
 
 /// Maximum number of warehouses of which all combinations are tried.
-const MAX_COMBINED: usize = 10;
+const MAX_COMBINED_WAREHOUSES: usize = 10;
 
-/// Chooses the warehouses for `wishes` with as few shipments as possible: tries all combinations of up to ten
-/// warehouses; with more, repeatedly takes the warehouse that fills most of the remaining units (by name among
-/// equals). Returns one result per item and warehouse, in the order of the items; items of the same SKU add up.
+/// Allocates `requested_items` to warehouses with as few shipments as possible: tries all combinations of up
+/// to ten warehouses; with more, repeatedly takes the warehouse that has most of the remaining units (by name
+/// among equals). Returns one entry per item and warehouse, in the order of the items; items of the same SKU
+/// add up.
 ///
 /// # Errors
 /// `OUT_OF_STOCK` naming each SKU with its requested and available units.
-pub fn allocate(wishes: &[NewItem], shelves: &ProductStock) -> Result<Vec<StockItem>, Failure> {
-    let mut wanted: BTreeMap<&Sku, i64> = BTreeMap::new();
-    for wish in wishes {
-        *wanted.entry(&wish.sku).or_default() += i64::from(wish.quantity.get());
+pub fn allocate(
+    requested_items: &[NewItem],
+    stock_levels: &ProductStock,
+) -> Result<Vec<StockItem>, Failure> {
+    let mut remaining: BTreeMap<&Sku, i64> = BTreeMap::new();
+    for item in requested_items {
+        *remaining.entry(&item.sku).or_default() += i64::from(item.quantity.get());
     }
-    refuse_shortage(&wanted, shelves)?;
+    ensure_available(&remaining, stock_levels)?;
 
     let available = |sku: &Sku, warehouse: &Warehouse| {
-        shelves
+        stock_levels
             .get(sku)
-            .and_then(|shelf| shelf.get(warehouse))
-            .map_or(0, |shelf| shelf.available().max(0))
+            .and_then(|stock_level| stock_level.get(warehouse))
+            .map_or(0, |stock_level| stock_level.available().max(0))
     };
-    let mut warehouses: BTreeSet<&Warehouse> = wanted
+    let mut warehouses: BTreeSet<&Warehouse> = remaining
         .keys()
-        .filter_map(|sku| shelves.get(*sku))
+        .filter_map(|sku| stock_levels.get(*sku))
         .flat_map(BTreeMap::keys)
         .collect();
-    if let Some(fewest) = fewest(&wanted, &warehouses, available) {
-        warehouses = fewest;
+    if let Some(smallest_warehouse_set) = smallest_warehouse_set(&remaining, &warehouses, available)
+    {
+        warehouses = smallest_warehouse_set;
     }
-    let mut taken: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
-    while wanted.values().any(|left| *left > 0) {
-        let fills = |warehouse: &Warehouse| -> i64 {
-            wanted
+    let mut allocated: BTreeMap<(&Sku, &Warehouse), i64> = BTreeMap::new();
+    while remaining.values().any(|missing| *missing > 0) {
+        let fillable = |warehouse: &Warehouse| -> i64 {
+            remaining
                 .iter()
-                .map(|(sku, left)| (*left).min(available(sku, warehouse)))
+                .map(|(sku, missing)| (*missing).min(available(sku, warehouse)))
                 .sum()
         };
         // `max_by_key` returns the last of equal elements; reversed, the first by name.
@@ -104,39 +112,42 @@ pub fn allocate(wishes: &[NewItem], shelves: &ProductStock) -> Result<Vec<StockI
             .iter()
             .rev()
             .copied()
-            .max_by_key(|warehouse| fills(warehouse))
+            .max_by_key(|warehouse| fillable(warehouse))
         else {
             break;
         };
-        for (sku, left) in &mut wanted {
-            let take = (*left).min(available(sku, best));
-            if take > 0 {
-                *left -= take;
-                taken.insert((sku, best), take);
+        for (sku, missing) in &mut remaining {
+            let units = (*missing).min(available(sku, best));
+            if units > 0 {
+                *missing -= units;
+                allocated.insert((sku, best), units);
             }
         }
         warehouses.remove(best);
     }
-    Ok(split(wishes, taken))
+    Ok(distribute(requested_items, allocated))
 }
 
 /// The smallest set of warehouses that has all units, the first by name among equals; `None` if there are too
 /// many warehouses.
-fn fewest<'a>(
-    wanted: &BTreeMap<&Sku, i64>,
+fn smallest_warehouse_set<'a>(
+    remaining: &BTreeMap<&Sku, i64>,
     warehouses: &BTreeSet<&'a Warehouse>,
     available: impl Fn(&Sku, &Warehouse) -> i64,
 ) -> Option<BTreeSet<&'a Warehouse>> {
-    if warehouses.len() > MAX_COMBINED {
+    if warehouses.len() > MAX_COMBINED_WAREHOUSES {
         return None;
     }
     let warehouses: Vec<&Warehouse> = warehouses.iter().copied().collect();
     let has_all = |chosen: &u32| {
-        wanted.iter().all(|(sku, units)| {
-            let places = warehouses.iter().enumerate();
-            let places = places.filter(|(index, _)| chosen & (1 << index) != 0);
-            let there: i64 = places.map(|(_, place)| available(sku, place)).sum();
-            there >= *units
+        remaining.iter().all(|(sku, required)| {
+            let chosen_warehouses = warehouses.iter().enumerate();
+            let chosen_warehouses =
+                chosen_warehouses.filter(|(index, _)| chosen & (1 << index) != 0);
+            let available_units: i64 = chosen_warehouses
+                .map(|(_, warehouse)| available(sku, warehouse))
+                .sum();
+            available_units >= *required
         })
     };
     // One bit per warehouse; the first by name is the lowest.
@@ -146,24 +157,30 @@ fn fewest<'a>(
         .min_by_key(|chosen| (chosen.count_ones(), Reverse(chosen.reverse_bits())))?;
     let chosen = warehouses.iter().enumerate();
     let chosen = chosen.filter(|(index, _)| best & (1 << index) != 0);
-    Some(chosen.map(|(_, place)| *place).collect())
+    Some(chosen.map(|(_, warehouse)| *warehouse).collect())
 }
 
-fn refuse_shortage(wanted: &BTreeMap<&Sku, i64>, shelves: &ProductStock) -> Result<(), Failure> {
-    let short: Vec<_> = wanted
+fn ensure_available(
+    remaining: &BTreeMap<&Sku, i64>,
+    stock_levels: &ProductStock,
+) -> Result<(), Failure> {
+    let shortages: Vec<_> = remaining
         .iter()
         .filter_map(|(sku, requested)| {
-            let available: i64 = shelves.get(*sku).map_or(0, |shelf| {
-                shelf.values().map(|shelf| shelf.available().max(0)).sum()
+            let available: i64 = stock_levels.get(*sku).map_or(0, |stock_level| {
+                stock_level
+                    .values()
+                    .map(|stock_level| stock_level.available().max(0))
+                    .sum()
             });
             (available < *requested)
                 .then(|| json!({ "sku": sku, "requested": requested, "available": available }))
         })
         .collect();
-    if short.is_empty() {
+    if shortages.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = short
+    let names: Vec<&str> = shortages
         .iter()
         .filter_map(|entry| entry["sku"].as_str())
         .collect();
@@ -171,21 +188,27 @@ fn refuse_shortage(wanted: &BTreeMap<&Sku, i64>, shelves: &ProductStock) -> Resu
         Code::OutOfStock,
         format!("not enough stock of {}", names.join(", ")),
     )
-    .with(json!({ "skus": short })))
+    .with(json!({ "skus": shortages })))
 }
 
-/// Distributes the taken units over the items, in order.
-fn split(wishes: &[NewItem], mut taken: BTreeMap<(&Sku, &Warehouse), i64>) -> Vec<StockItem> {
-    let mut items = Vec::with_capacity(wishes.len());
-    for wish in wishes {
-        let mut left = i64::from(wish.quantity.get());
-        for ((_, warehouse), rest) in taken.iter_mut().filter(|((sku, _), _)| **sku == wish.sku) {
-            let take = left.min(*rest);
-            if let Some(quantity) = u32::try_from(take).ok().and_then(NonZeroU32::new) {
-                *rest -= take;
-                left -= take;
+/// Distributes the allocated units over the requested items, in their order.
+fn distribute(
+    requested_items: &[NewItem],
+    mut allocated: BTreeMap<(&Sku, &Warehouse), i64>,
+) -> Vec<StockItem> {
+    let mut items = Vec::with_capacity(requested_items.len());
+    for item in requested_items {
+        let mut missing = i64::from(item.quantity.get());
+        for ((_, warehouse), unassigned) in allocated
+            .iter_mut()
+            .filter(|((sku, _), _)| **sku == item.sku)
+        {
+            let units = missing.min(*unassigned);
+            if let Some(quantity) = u32::try_from(units).ok().and_then(NonZeroU32::new) {
+                *unassigned -= units;
+                missing -= units;
                 items.push(StockItem {
-                    sku: wish.sku.clone(),
+                    sku: item.sku.clone(),
                     warehouse: (*warehouse).clone(),
                     quantity,
                 });
@@ -199,22 +222,22 @@ fn split(wishes: &[NewItem], mut taken: BTreeMap<(&Sku, &Warehouse), i64>) -> Ve
 mod tests {
     use super::*;
 
-    fn shelves(rows: &[(&str, &str, i64, i64)]) -> ProductStock {
-        let mut shelves = ProductStock::new();
+    fn stock_levels(rows: &[(&str, &str, i64, i64)]) -> ProductStock {
+        let mut stock_levels = ProductStock::new();
         for (sku, warehouse, on_hand, reserved) in rows {
-            let shelf = WarehouseStock {
+            let stock_level = WarehouseStock {
                 on_hand: *on_hand,
                 reserved: *reserved,
             };
-            shelves
+            stock_levels
                 .entry(sku.parse().unwrap())
                 .or_default()
-                .insert(warehouse.parse().unwrap(), shelf);
+                .insert(warehouse.parse().unwrap(), stock_level);
         }
-        shelves
+        stock_levels
     }
 
-    fn wish(sku: &str, quantity: u32) -> NewItem {
+    fn item(sku: &str, quantity: u32) -> NewItem {
         NewItem {
             sku: sku.parse().unwrap(),
             quantity: NonZeroU32::new(quantity).unwrap(),
@@ -236,12 +259,12 @@ mod tests {
 
     #[test]
     fn single_warehouse_with_everything_is_one_shipment() {
-        let shelves = shelves(&[
+        let stock_levels = stock_levels(&[
             ("A", "east", 9, 0),
             ("A", "west", 5, 0),
             ("B", "west", 1, 0),
         ]);
-        let items = allocate(&[wish("A", 5), wish("B", 1)], &shelves).unwrap();
+        let items = allocate(&[item("A", 5), item("B", 1)], &stock_levels).unwrap();
         assert_eq!(
             plan(&items),
             [
@@ -253,8 +276,8 @@ mod tests {
 
     #[test]
     fn line_is_split_if_no_warehouse_has_enough() {
-        let shelves = shelves(&[("A", "east", 3, 1), ("A", "west", 4, 0)]);
-        let items = allocate(&[wish("A", 5)], &shelves).unwrap();
+        let stock_levels = stock_levels(&[("A", "east", 3, 1), ("A", "west", 4, 0)]);
+        let items = allocate(&[item("A", 5)], &stock_levels).unwrap();
         assert_eq!(
             plan(&items),
             [
@@ -267,13 +290,13 @@ mod tests {
     #[test]
     fn number_of_shipments_is_minimal() {
         // The warehouse that fills most is not one of the two that fill everything.
-        let shelves = shelves(&[
+        let stock_levels = stock_levels(&[
             ("A", "big", 4, 0),
             ("B", "big", 4, 0),
             ("A", "left", 6, 0),
             ("B", "right", 6, 0),
         ]);
-        let items = allocate(&[wish("A", 6), wish("B", 6)], &shelves).unwrap();
+        let items = allocate(&[item("A", 6), item("B", 6)], &stock_levels).unwrap();
         assert_eq!(
             plan(&items),
             [
@@ -285,16 +308,16 @@ mod tests {
 
     #[test]
     fn two_lines_of_one_sku_share_stock() {
-        let shelves = shelves(&[("A", "east", 3, 0)]);
-        assert!(allocate(&[wish("A", 2), wish("A", 1)], &shelves).is_ok());
-        assert!(allocate(&[wish("A", 2), wish("A", 2)], &shelves).is_err());
+        let stock_levels = stock_levels(&[("A", "east", 3, 0)]);
+        assert!(allocate(&[item("A", 2), item("A", 1)], &stock_levels).is_ok());
+        assert!(allocate(&[item("A", 2), item("A", 2)], &stock_levels).is_err());
     }
 
     #[test]
     fn shortage_lists_every_missing_sku() {
         let failure = allocate(
-            &[wish("A", 1), wish("B", 2), wish("C", 1)],
-            &shelves(&[("A", "e", 1, 1), ("B", "e", 1, 0), ("C", "e", 1, 0)]),
+            &[item("A", 1), item("B", 2), item("C", 1)],
+            &stock_levels(&[("A", "e", 1, 1), ("B", "e", 1, 0), ("C", "e", 1, 0)]),
         )
         .unwrap_err();
         assert_eq!(failure.code, Code::OutOfStock);

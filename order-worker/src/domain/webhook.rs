@@ -1,4 +1,7 @@
-//! Webhook endpoints and deliveries: filters, signing secrets, retries.
+//! Webhook endpoints and deliveries: event filters, signing secrets, retries.
+//!
+//! An endpoint belongs to one storefront, or to all (admins). A delivery is one event for one endpoint; it is
+//! retried for 24 hours, and an endpoint that fails for as long is disabled.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -12,19 +15,19 @@ use shared::{
     },
 };
 
-use super::step::Retry;
+use super::step::RetryPolicy;
 
 /// Maximum number of endpoints per owner.
 pub const MAX_ENDPOINTS: usize = 100;
-/// Time after which a delivery fails, and after which an endpoint without a success is disabled.
-pub const RETRY_FOR: SignedDuration = SignedDuration::from_hours(24);
+/// Period for which a delivery is retried. An endpoint without a success for this long is disabled.
+pub const RETRY_PERIOD: SignedDuration = SignedDuration::from_hours(24);
 /// Maximum number of stored attempts.
-const MAX_ATTEMPTS_KEPT: usize = 20;
+const MAX_STORED_ATTEMPTS: usize = 20;
 /// Backoff between attempts; limited by time, not by number.
-const RETRY: Retry = Retry {
+const RETRY_POLICY: RetryPolicy = RetryPolicy {
     attempts: u32::MAX,
-    first: SignedDuration::from_secs(5),
-    longest: SignedDuration::from_hours(2),
+    first_delay: SignedDuration::from_secs(5),
+    max_delay: SignedDuration::from_hours(2),
 };
 
 /// A webhook endpoint.
@@ -85,14 +88,14 @@ impl std::fmt::Debug for Secret {
 
 impl Endpoint {
     /// Whether an event of this type and storefront is delivered.
-    pub fn wants(&self, kind: &str, storefront: Option<&Storefront>) -> bool {
-        let is_its_own = self.storefront.is_none() || self.storefront.as_ref() == storefront;
+    pub fn accepts(&self, kind: &str, storefront: Option<&Storefront>) -> bool {
+        let is_own_storefront = self.storefront.is_none() || self.storefront.as_ref() == storefront;
         let types = self.event_types.as_ref();
-        self.is_on() && is_its_own && types.is_none_or(|types| types.matches(kind))
+        self.is_active() && is_own_storefront && types.is_none_or(|types| types.matches(kind))
     }
 
     /// Whether events are delivered.
-    pub fn is_on(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         self.is_enabled && !self.is_deleted
     }
 
@@ -101,8 +104,8 @@ impl Endpoint {
         !self.is_deleted && manages(caller, self.storefront.as_ref())
     }
 
-    /// Secrets that sign at `now`, newest first.
-    pub fn signing(&self, now: Timestamp) -> impl Iterator<Item = &str> {
+    /// Secrets that are valid at `now`, newest first.
+    pub fn signing_secrets(&self, now: Timestamp) -> impl Iterator<Item = &str> {
         let valid = move |secret: &&Secret| secret.until.is_none_or(|until| now < until);
         self.secrets
             .iter()
@@ -110,7 +113,7 @@ impl Endpoint {
             .map(|secret| secret.key.as_str())
     }
 
-    /// The endpoint's representation; with its secret when that is new.
+    /// The representation of the endpoint, with its secret if that is new.
     pub fn represent(&self, with_secret: bool) -> Representation {
         let secret = self.secrets.first().filter(|_| with_secret);
         Representation {
@@ -172,104 +175,107 @@ pub struct Delivery {
     pub created_at: Timestamp,
 }
 
-/// Error of deliveries whose event has been removed.
-pub const EVENT_IS_FORGOTTEN: &str = "the event is not kept any more";
+/// Error of deliveries whose event was deleted.
+pub const EVENT_DELETED: &str =
+    "the event was deleted after its retention period and can't be delivered";
 
 /// Result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
+pub struct DeliveryResult {
     /// HTTP status of the response, if there was one.
     pub response_code: Option<u16>,
     /// Time until the response, in milliseconds.
     pub latency_ms: u64,
     /// Error.
     pub error: Option<String>,
-    /// How long the endpoint asked not to be tried again (`Retry-After`).
+    /// Delay before the next attempt that the endpoint requested (`Retry-After`).
     pub retry_after: Option<SignedDuration>,
 }
 
-/// Consequence of an attempt.
+/// Outcome of a delivery attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum DeliveryOutcome {
     /// It succeeded.
-    Taken,
+    Succeeded,
     /// It failed and is retried, or was the last attempt.
-    Refused,
+    Failed,
     /// It failed, and the endpoint is disabled.
-    GiveUp(DisabledReason),
+    DisableEndpoint(DisabledReason),
 }
 
 impl Delivery {
     /// Records the result of the attempt that ended at `now`. `jitter` is from 0 to 1.
-    pub fn note(
+    pub fn record_attempt(
         &mut self,
-        answered: &Answered,
+        result: &DeliveryResult,
         endpoint: &Endpoint,
         now: Timestamp,
         jitter: f64,
-    ) -> Verdict {
-        self.end_attempt(answered, now);
-        if answered.error.is_none() {
+    ) -> DeliveryOutcome {
+        self.end_attempt(result, now);
+        if result.error.is_none() {
             self.status = DeliveryStatus::Succeeded;
-            return Verdict::Taken;
+            return DeliveryOutcome::Succeeded;
         }
 
         self.failures += 1;
         // 410 means: never again (Standard Webhooks, "Operational considerations").
-        let is_gone = answered.response_code == Some(410);
-        let is_over = now.duration_since(self.asked_at) >= RETRY_FOR;
-        if let Some(delay) = RETRY
+        let is_gone = result.response_code == Some(410);
+        let has_expired = now.duration_since(self.asked_at) >= RETRY_PERIOD;
+        if let Some(delay) = RETRY_POLICY
             .delay(self.failures, jitter)
-            .filter(|_| !is_gone && !is_over && endpoint.is_on())
+            .filter(|_| !is_gone && !has_expired && endpoint.is_active())
         {
             self.attempt += 1;
-            self.due_at = Some(now + self.postponed(delay, answered.retry_after, now));
-            return Verdict::Refused;
+            self.due_at = Some(now + self.retry_delay(delay, result.retry_after, now));
+            return DeliveryOutcome::Failed;
         }
         self.status = DeliveryStatus::Failed;
         let has_failed_for_long = endpoint
             .failing_since
-            .is_some_and(|since| now.duration_since(since) >= RETRY_FOR);
-        match endpoint.is_on() {
-            true if is_gone => Verdict::GiveUp(DisabledReason::Gone),
-            true if has_failed_for_long => Verdict::GiveUp(DisabledReason::Failing),
-            _ => Verdict::Refused,
+            .is_some_and(|since| now.duration_since(since) >= RETRY_PERIOD);
+        match endpoint.is_active() {
+            true if is_gone => DeliveryOutcome::DisableEndpoint(DisabledReason::Gone),
+            true if has_failed_for_long => {
+                DeliveryOutcome::DisableEndpoint(DisabledReason::Failing)
+            }
+            _ => DeliveryOutcome::Failed,
         }
     }
 
-    /// The longer of our own delay and what the endpoint asks for, which may not put the last attempt off
-    /// beyond the time for which a webhook is tried.
-    fn postponed(
+    /// Delay before the next attempt: the longer of the backoff and the endpoint's `Retry-After`, which can't
+    /// postpone the last attempt beyond the retry period.
+    fn retry_delay(
         &self,
         delay: SignedDuration,
         retry_after: Option<SignedDuration>,
         now: Timestamp,
     ) -> SignedDuration {
-        let left = RETRY_FOR - now.duration_since(self.asked_at);
-        let asked_for = retry_after.unwrap_or_default().min(left);
-        delay.max(asked_for)
+        let remaining = RETRY_PERIOD - now.duration_since(self.asked_at);
+        let requested = retry_after.unwrap_or_default().min(remaining);
+        delay.max(requested)
     }
 
-    /// Notes that there was nothing to send, and never will be.
-    pub fn give_up(&mut self, why: &Answered, now: Timestamp) {
-        self.end_attempt(why, now);
+    /// Fails the delivery for good: its event was deleted.
+    pub fn fail_permanently(&mut self, result: &DeliveryResult, now: Timestamp) {
+        self.end_attempt(result, now);
         self.status = DeliveryStatus::Failed;
     }
 
-    fn end_attempt(&mut self, answered: &Answered, now: Timestamp) {
+    fn end_attempt(&mut self, result: &DeliveryResult, now: Timestamp) {
         self.attempts.push(Attempt {
             at: now,
-            response_code: answered.response_code,
-            latency_ms: answered.latency_ms,
-            error: answered.error.clone(),
+            response_code: result.response_code,
+            latency_ms: result.latency_ms,
+            error: result.error.clone(),
         });
-        let forgotten = self.attempts.len().saturating_sub(MAX_ATTEMPTS_KEPT);
-        self.attempts.drain(..forgotten);
+        let excess = self.attempts.len().saturating_sub(MAX_STORED_ATTEMPTS);
+        self.attempts.drain(..excess);
         self.due_at = None;
     }
 
-    /// Schedules it again, whatever its status.
-    pub fn ask_again(&mut self, now: Timestamp) {
+    /// Schedules the delivery again, in any status.
+    pub fn redeliver_now(&mut self, now: Timestamp) {
         self.status = DeliveryStatus::Pending;
         self.attempt += 1;
         self.failures = 0;

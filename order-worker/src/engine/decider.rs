@@ -1,4 +1,7 @@
 //! Decides batches and commits them, with retries while the database is unavailable.
+//!
+//! Replies are sent after the commit, or when a command certainly had no effect. If the outcome of a commit
+//! is unknown, only commands whose repetition is detected are repeated.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,22 +20,23 @@ use uuid::Uuid;
 use super::{
     CommitError,
     intake::Intake,
-    submission::{Submission, answer},
+    submission::{Submission, send_replies},
 };
 use crate::{
+    background::relay::Outbox,
     domain::{
-        command::{Command, Trust},
+        command::{Command, KeyOrigin},
         decide::{Rules, carry_out},
-        needs::LoadSet,
-        stamp::DecisionContext,
+        decision_context::DecisionContext,
+        load_set::LoadSet,
         step::StepRow,
-        world::WorkingSet,
+        working_set::WorkingSet,
     },
-    relay::Outbox,
     store::{Store, StoreError},
 };
 
-/// Delay between attempts while the database is unavailable: doubles from the first to the second.
+/// Shortest and longest delay between attempts while the database is unavailable; it doubles after each
+/// attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// Decides and commits batches.
@@ -40,16 +44,21 @@ pub(super) struct Decider {
     store: Store,
     rules: Rules,
     outbox: Outbox,
-    pace_us: Arc<AtomicU64>,
+    average_batch_us: Arc<AtomicU64>,
 }
 
 impl Decider {
-    pub(super) fn new(store: Store, rules: Rules, outbox: Outbox, pace_us: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(
+        store: Store,
+        rules: Rules,
+        outbox: Outbox,
+        average_batch_us: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             store,
             rules,
             outbox,
-            pace_us,
+            average_batch_us,
         }
     }
 
@@ -59,60 +68,61 @@ impl Decider {
             if batch.is_empty() {
                 return;
             }
-            let began = Instant::now();
+            let started = Instant::now();
             let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             self.commit_with_retry(batch).await;
-            self.note_pace(began.elapsed());
+            self.record_batch_duration(started.elapsed());
             metrics::histogram!("engine_batch_size").record(size);
-            metrics::histogram!("engine_batch_duration_seconds").record(began.elapsed());
+            metrics::histogram!("engine_batch_duration_seconds").record(started.elapsed());
         }
     }
 
     /// Exponential moving average of the batch duration.
-    fn note_pace(&self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let pace = self.pace_us.load(Ordering::Relaxed) / 2 + took / 2;
-        self.pace_us.store(pace, Ordering::Relaxed);
+    fn record_batch_duration(&self, duration: Duration) {
+        let duration = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let average = self.average_batch_us.load(Ordering::Relaxed) / 2 + duration / 2;
+        self.average_batch_us.store(average, Ordering::Relaxed);
     }
 
     /// Decides and commits the batch, with retries while the database is unavailable.
     async fn commit_with_retry(&self, mut batch: Vec<Submission>) {
-        let mut pause = BACKOFF.0;
+        let mut delay = BACKOFF.0;
         loop {
-            batch.retain(|submission| submission.may_be_done || submission.ticket.take());
+            batch.retain(|submission| submission.may_be_committed || submission.ownership.claim());
             if batch.is_empty() {
                 return;
             }
             match self.decide_batch(&batch).await {
                 Ok(outcomes) => {
-                    if batch.iter().any(|submission| submission.may_be_done) {
-                        self.resend().await;
+                    if batch.iter().any(|submission| submission.may_be_committed) {
+                        self.release_step_leases().await;
                     }
-                    return answer(batch, outcomes.into_iter().map(Ok));
+                    return send_replies(batch, outcomes.into_iter().map(Ok));
                 }
-                // A smaller batch needs less.
+                // A smaller batch loads and writes less.
                 Err(StoreError::TooLarge) if batch.len() > 1 => {
                     let half = batch.len().div_ceil(2);
                     return self.commit_in_parts(batch, half).await;
                 }
-                Err(error) => match undecided(error) {
+                Err(error) => match commit_error(error) {
                     // One of the commands can't be decided: alone, each affects only itself.
                     CommitError::Internal(_) if batch.len() > 1 => {
                         return self.commit_in_parts(batch, 1).await;
                     }
-                    defect @ CommitError::Internal(_) => return refuse(batch, &defect),
-                    CommitError::Unavailable(_) => put_back(&batch),
+                    internal @ CommitError::Internal(_) => return refuse(batch, &internal),
+                    CommitError::Unavailable(_) => release(&batch),
                     unknown @ CommitError::OutcomeUnknown(_) => {
-                        let (again, not_again) = batch.into_iter().partition(is_safe_to_repeat);
-                        refuse(not_again, &unknown);
-                        batch = again;
-                        repeat_knowingly(&mut batch);
+                        let (repeatable, not_repeatable) =
+                            batch.into_iter().partition(is_safe_to_repeat);
+                        refuse(not_repeatable, &unknown);
+                        batch = repeatable;
+                        mark_possibly_committed(&mut batch);
                     }
                 },
             }
             // A command without a deadline waits as long as its caller does.
-            time::sleep(pause).await;
-            pause = (pause * 2).min(BACKOFF.1);
+            time::sleep(delay).await;
+            delay = (delay * 2).min(BACKOFF.1);
             let now = Instant::now();
             batch.retain(|submission| {
                 submission.is_awaited() && submission.deadline.is_none_or(|deadline| now < deadline)
@@ -122,7 +132,7 @@ impl Decider {
 
     /// Decides the batch in parts of `size`, one after the other.
     async fn commit_in_parts(&self, mut batch: Vec<Submission>, size: usize) {
-        put_back(&batch);
+        release(&batch);
         while !batch.is_empty() {
             let rest = batch.split_off(size.min(batch.len()));
             Box::pin(self.commit_with_retry(batch)).await;
@@ -130,39 +140,44 @@ impl Decider {
         }
     }
 
-    /// Sends the steps of a commit whose outcome was unknown.
-    async fn resend(&self) {
+    /// Releases the leases of steps, so that the steps of a commit whose outcome was unknown are sent.
+    async fn release_step_leases(&self) {
         if let Err(error) = self.store.release_leases(Timestamp::now()).await {
-            tracing::warn!(%error, "steps of an unanswered commit are sent when their lease is over");
+            tracing::warn!(%error, "step leases could not be released; steps of an unconfirmed commit are sent when their leases expire");
         }
     }
 
     async fn decide_batch(&self, batch: &[Submission]) -> Result<Vec<RpcReply>, StoreError> {
-        let mut needs = LoadSet::default();
+        let mut load_set = LoadSet::default();
         for submission in batch {
-            needs.add(&submission.command);
+            load_set.add(&submission.command);
         }
-        let stamp = DecisionContext::new(Timestamp::now(), seed());
-        let now = stamp.now();
+        let context = DecisionContext::new(Timestamp::now(), seed());
+        let now = context.now();
         let (outcomes, steps, has_events) = self
             .store
-            .transact(&needs, now, |world| {
-                let mut stamp = stamp.clone();
+            .transact(&load_set, now, |working_set| {
+                let mut context = context.clone();
                 let outcomes = batch
                     .iter()
                     .map(|submission| {
-                        let carried_out =
-                            || carry_out(world, &submission.command, &self.rules, &mut stamp);
-                        catch_unwind(AssertUnwindSafe(carried_out)).ok()
+                        let execute = || {
+                            carry_out(working_set, &submission.command, &self.rules, &mut context)
+                        };
+                        catch_unwind(AssertUnwindSafe(execute)).ok()
                     })
                     .collect::<Option<Vec<_>>>()?;
-                Some((outcomes, due(world, now), !world.dirty.events.is_empty()))
+                Some((
+                    outcomes,
+                    due_steps(working_set, now),
+                    !working_set.dirty.events.is_empty(),
+                ))
             })
             .await?;
-        let is_caller =
+        let is_request =
             |submission: &&Submission| matches!(submission.command, Command::Request { .. });
-        let callers = batch.iter().filter(is_caller).count();
-        self.outbox.record_batch(callers, batch.len() - callers);
+        let requests = batch.iter().filter(is_request).count();
+        self.outbox.record_batch(requests, batch.len() - requests);
         self.outbox.steps(steps);
         if has_events {
             self.outbox.events();
@@ -171,16 +186,19 @@ impl Decider {
     }
 }
 
-/// Releases commands that certainly had no effect, so that callers can be told.
-fn put_back(batch: &[Submission]) {
-    for submission in batch.iter().filter(|submission| !submission.may_be_done) {
-        submission.ticket.put_back();
+/// Releases commands that certainly had no effect, so that their callers can cancel them.
+fn release(batch: &[Submission]) {
+    for submission in batch
+        .iter()
+        .filter(|submission| !submission.may_be_committed)
+    {
+        submission.ownership.release();
     }
 }
 
-fn refuse(batch: Vec<Submission>, why: &CommitError) {
-    let outcomes = vec![Err(why.clone()); batch.len()];
-    answer(batch, outcomes);
+fn refuse(batch: Vec<Submission>, error: &CommitError) {
+    let outcomes = vec![Err(error.clone()); batch.len()];
+    send_replies(batch, outcomes);
 }
 
 /// Whether repeating the command after an unknown outcome detects that it was executed.
@@ -191,17 +209,17 @@ fn is_safe_to_repeat(submission: &Submission) -> bool {
     }
 }
 
-/// After an unknown outcome, a first delivery has to look for an earlier result.
-fn repeat_knowingly(batch: &mut [Submission]) {
+/// After an unknown outcome, even a first delivery has to look for a recorded reply.
+fn mark_possibly_committed(batch: &mut [Submission]) {
     for submission in batch {
-        submission.may_be_done = true;
+        submission.may_be_committed = true;
         if let Command::Request {
             idempotency: Some(idempotency),
             ..
         } = &mut submission.command
-            && idempotency.trust == Trust::FirstDelivery
+            && idempotency.key_origin == KeyOrigin::FirstDelivery
         {
-            idempotency.trust = Trust::Message;
+            idempotency.key_origin = KeyOrigin::Message;
         }
     }
 }
@@ -211,40 +229,53 @@ fn seed() -> u64 {
     Uuid::now_v7().as_u64_pair().1
 }
 
-fn undecided(error: StoreError) -> CommitError {
+fn commit_error(error: StoreError) -> CommitError {
     match error {
-        StoreError::Aborted => CommitError::Internal("the request could not be decided".to_owned()),
+        StoreError::Aborted => CommitError::Internal(
+            "the request could not be processed because of an internal error; nothing was done"
+                .to_owned(),
+        ),
         StoreError::Corrupt(_)
         | StoreError::Invalid(_)
         | StoreError::Failed(_)
         | StoreError::TooLarge => {
-            tracing::error!(%error, "a batch can't be loaded or saved");
-            CommitError::Internal("the request could not be decided".to_owned())
+            tracing::error!(%error, "batch can't be loaded or saved");
+            CommitError::Internal(
+                "the request could not be processed because of an internal error; nothing was done"
+                    .to_owned(),
+            )
         }
         StoreError::Unavailable(_) | StoreError::ReadOnly(_) => {
-            tracing::error!(%error, "a batch was not saved; nothing of it was done; trying again");
-            CommitError::Unavailable("the database is away".to_owned())
+            tracing::error!(%error, "batch not saved because the database is unavailable; retrying");
+            CommitError::Unavailable("the database is unavailable".to_owned())
         }
-        // Conflicts with other transactions don't last this long: it conflicts with itself.
+        // The store retries conflicts with other transactions, so this batch conflicts with itself.
         StoreError::Conflict(_) => {
-            tracing::error!(%error, "a batch can't be saved beside what is there");
-            CommitError::Internal("the request could not be decided".to_owned())
+            tracing::error!(%error, "batch can't be saved: it conflicts with stored rows");
+            CommitError::Internal(
+                "the request could not be processed because of an internal error; nothing was done"
+                    .to_owned(),
+            )
         }
         StoreError::OutcomeUnknown(_) => {
-            tracing::error!(%error, "it is unknown whether a batch was saved; looking again");
-            CommitError::OutcomeUnknown("the database did not answer the commit".to_owned())
+            tracing::error!(%error, "commit outcome unknown; checking whether the batch was saved");
+            CommitError::OutcomeUnknown(
+                "the database did not answer the commit; the request may have been executed"
+                    .to_owned(),
+            )
         }
     }
 }
 
 /// The due steps that the batch scheduled.
-fn due(world: &WorkingSet, now: Timestamp) -> Vec<StepRow> {
-    let put = world
+fn due_steps(working_set: &WorkingSet, now: Timestamp) -> Vec<StepRow> {
+    let scheduled = working_set
         .dirty
         .steps
         .iter()
-        .filter_map(|key| world.steps.get(key));
-    put.filter(|row| !row.is_dead && row.due_at <= now)
+        .filter_map(|key| working_set.steps.get(key));
+    scheduled
+        .filter(|row| !row.is_dead && row.due_at <= now)
         .cloned()
         .collect()
 }

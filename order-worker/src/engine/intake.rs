@@ -1,4 +1,7 @@
 //! Collects batches: requests first, but results of steps must not fall behind too far.
+//!
+//! Under load, step results join requests in groups; between a few requests, they alternate with them.
+//! Results that are overdue are treated like requests.
 
 use std::{
     collections::VecDeque,
@@ -12,23 +15,24 @@ use std::{
 use tokio::{sync::mpsc, time};
 
 use super::{MAX_BATCH, submission::Submission};
-use crate::priority::{HIGH_LOAD, RequestActivity};
+use crate::runtime::priority::{HIGH_LOAD, RequestActivity};
 
-/// Under load, one step result is decided per this many requests…
-const CALLERS_A_STEP: usize = 16;
-/// …in groups of this size, so that their follow-up steps and messages are shared.
-const STEPS_BEHIND_A_CROWD: usize = 64;
-/// Between a few requests, this many step results are decided as a batch of their own, and at most as many join
-/// the next requests.
-const STEPS_BETWEEN_A_FEW: usize = 4;
+/// Under load, one step result is decided per this many requests.
+const REQUESTS_PER_STEP_RESULT: usize = 16;
+/// Under load, step results are decided in groups of this size, so that their follow-up steps and messages
+/// share batches.
+const STEP_RESULTS_PER_GROUP: usize = 64;
+/// Between a few requests, this many step results are decided as a batch of their own, and at most this many
+/// join the next requests.
+const STEP_RESULTS_BETWEEN_REQUESTS: usize = 4;
 /// Interval at which a waiting step result checks whether the load is over.
-const RUSH_CHECK: Duration = Duration::from_millis(1);
+const LOAD_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Collects commands into batches.
 pub(super) struct Intake {
-    callers: mpsc::UnboundedReceiver<Vec<Submission>>,
+    requests: mpsc::UnboundedReceiver<Vec<Submission>>,
     /// Commands submitted together that did not fit into the last batch.
-    left_over: VecDeque<Submission>,
+    queued: VecDeque<Submission>,
     /// Number of requests that are not in a batch yet.
     waiting: Arc<AtomicUsize>,
     steps: mpsc::Receiver<Submission>,
@@ -36,27 +40,27 @@ pub(super) struct Intake {
     is_late: bool,
     activity: Arc<RequestActivity>,
     /// Whether the last batch had many requests.
-    was_crowd: bool,
+    was_under_load: bool,
     /// Number of requests since the last step results.
-    since_steps: usize,
+    requests_since_steps: usize,
 }
 
 impl Intake {
     pub(super) fn new(
-        callers: mpsc::UnboundedReceiver<Vec<Submission>>,
+        requests: mpsc::UnboundedReceiver<Vec<Submission>>,
         waiting: Arc<AtomicUsize>,
         steps: mpsc::Receiver<Submission>,
         activity: Arc<RequestActivity>,
     ) -> Self {
         Self {
-            callers,
-            left_over: VecDeque::new(),
+            requests,
+            queued: VecDeque::new(),
             waiting,
             steps,
             is_late: false,
             activity,
-            was_crowd: false,
-            since_steps: 0,
+            was_under_load: false,
+            requests_since_steps: 0,
         }
     }
 
@@ -69,34 +73,34 @@ impl Intake {
                 return batch;
             }
             // Under load, step results only join requests.
-            let is_for_all = self.is_late || !self.is_crowded();
+            let accepts_steps = self.is_late || !self.is_under_load();
             tokio::select! {
-                Some(callers) = self.callers.recv() => self.left_over.extend(callers),
-                Some(step) = self.steps.recv(), if is_for_all => first_step = Some(step),
-                () = time::sleep(RUSH_CHECK), if !is_for_all => {}
+                Some(requests) = self.requests.recv() => self.queued.extend(requests),
+                Some(step) = self.steps.recv(), if accepts_steps => first_step = Some(step),
+                () = time::sleep(LOAD_CHECK_INTERVAL), if !accepts_steps => {}
                 else => return batch,
             }
         }
     }
 
-    /// Takes the waiting commands, and the step result that came first.
+    /// Takes the waiting commands, and `first_step` if a step result arrived first.
     fn take(&mut self, first_step: Option<Submission>) -> Vec<Submission> {
-        while self.left_over.len() < MAX_BATCH
-            && let Ok(callers) = self.callers.try_recv()
+        while self.queued.len() < MAX_BATCH
+            && let Ok(requests) = self.requests.try_recv()
         {
-            self.left_over.extend(callers);
+            self.queued.extend(requests);
         }
-        let callers = self.left_over.len().min(MAX_BATCH);
-        self.waiting.fetch_sub(callers, Ordering::Relaxed);
-        let mut batch: Vec<_> = self.left_over.drain(..callers).collect();
-        let share = self.share_of_steps(callers);
+        let requests = self.queued.len().min(MAX_BATCH);
+        self.waiting.fetch_sub(requests, Ordering::Relaxed);
+        let mut batch: Vec<_> = self.queued.drain(..requests).collect();
+        let step_share = self.share_of_steps(requests);
         batch.extend(first_step);
-        while batch.len() < callers + share
+        while batch.len() < requests + step_share
             && let Ok(step) = self.steps.try_recv()
         {
             batch.push(step);
         }
-        let mut steps = batch[callers..].iter().peekable();
+        let mut steps = batch[requests..].iter().peekable();
         if steps.peek().is_some() {
             self.is_late = steps.any(|step| step.is_late);
         }
@@ -104,29 +108,29 @@ impl Intake {
     }
 
     /// Number of step results that may join this many requests.
-    fn share_of_steps(&mut self, callers: usize) -> usize {
-        if callers > 0 {
-            self.was_crowd = callers >= HIGH_LOAD;
+    fn share_of_steps(&mut self, requests: usize) -> usize {
+        if requests > 0 {
+            self.was_under_load = requests >= HIGH_LOAD;
         }
-        let (share, since_steps) = match callers {
+        let (share, requests_since_steps) = match requests {
             _ if self.is_late => (MAX_BATCH, 0),
-            0 if self.is_crowded() => (0, self.since_steps),
-            0 if self.activity.expects_requests() => (STEPS_BETWEEN_A_FEW, 0),
+            0 if self.is_under_load() => (0, self.requests_since_steps),
+            0 if self.activity.expects_requests() => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
             0 => (MAX_BATCH, 0),
-            few if few < HIGH_LOAD && self.since_steps == 0 => (0, few),
-            few if few < HIGH_LOAD => (STEPS_BETWEEN_A_FEW, 0),
-            crowd => match self.since_steps + crowd {
-                since if since < STEPS_BEHIND_A_CROWD * CALLERS_A_STEP => (0, since),
-                since => (since / CALLERS_A_STEP, 0),
+            few if few < HIGH_LOAD && self.requests_since_steps == 0 => (0, few),
+            few if few < HIGH_LOAD => (STEP_RESULTS_BETWEEN_REQUESTS, 0),
+            many => match self.requests_since_steps + many {
+                since if since < STEP_RESULTS_PER_GROUP * REQUESTS_PER_STEP_RESULT => (0, since),
+                since => (since / REQUESTS_PER_STEP_RESULT, 0),
             },
         };
-        self.since_steps = since_steps;
+        self.requests_since_steps = requests_since_steps;
         share
     }
 
     /// Whether there were many requests a moment ago.
-    fn is_crowded(&self) -> bool {
-        self.was_crowd && self.activity.expects_requests()
+    fn is_under_load(&self) -> bool {
+        self.was_under_load && self.activity.expects_requests()
     }
 }
 
@@ -137,11 +141,11 @@ mod tests {
 
     use super::*;
     use crate::{
+        background::relay::outbox,
         domain::{
             command::{Command, StepResult},
             step::{Step, StepKey},
         },
-        relay::outbox,
     };
 
     /// An intake, its request sender, and this many waiting step results.
@@ -152,14 +156,14 @@ mod tests {
         mpsc::UnboundedSender<Vec<Submission>>,
         mpsc::Sender<Submission>,
     ) {
-        let (callers, received) = mpsc::unbounded_channel();
+        let (requests, received) = mpsc::unbounded_channel();
         let (steps, results) = mpsc::channel(waiting_steps);
         for _ in 0..waiting_steps {
             assert!(steps.try_send(submission()).is_ok());
         }
         let activity = outbox().0.activity();
         let intake = Intake::new(received, Arc::default(), results, activity);
-        (intake, callers, steps)
+        (intake, requests, steps)
     }
 
     /// The content makes no difference here.
@@ -170,35 +174,43 @@ mod tests {
                 step: Step::ExpireOrder,
             },
             attempt: 1,
-            result: StepResult::TimeIsUp,
+            result: StepResult::NoExternalCall,
         };
         Submission::new(command, None, mpsc::unbounded_channel().0, 0)
     }
 
     /// The number of step results in each of several batches with this many requests.
-    async fn steps_behind(callers: usize, times: usize) -> Vec<usize> {
-        let (mut intake, asking, _steps) = intake(1_000);
-        let mut behind = Vec::new();
+    async fn steps_per_batch(requests: usize, times: usize) -> Vec<usize> {
+        let (mut intake, sender, _steps) = intake(1_000);
+        let mut counts = Vec::new();
         for _ in 0..times {
-            intake.waiting.fetch_add(callers, Ordering::Relaxed);
-            let come = (0..callers).map(|_| submission()).collect();
-            assert!(asking.send(come).is_ok());
-            behind.push(intake.gather().await.len() - callers);
+            intake.waiting.fetch_add(requests, Ordering::Relaxed);
+            let submissions = (0..requests).map(|_| submission()).collect();
+            assert!(sender.send(submissions).is_ok());
+            counts.push(intake.gather().await.len() - requests);
         }
-        behind
+        counts
     }
 
     #[tokio::test]
     async fn under_load_one_step_result_is_taken_per_sixteen_requests() {
-        let mut behind = steps_behind(32, 100).await;
-        behind.retain(|steps| *steps > 0);
-        assert_eq!(behind, [STEPS_BEHIND_A_CROWD; 3]);
+        let mut counts = steps_per_batch(32, 100).await;
+        counts.retain(|steps| *steps > 0);
+        assert_eq!(counts, [STEP_RESULTS_PER_GROUP; 3]);
     }
 
     #[tokio::test]
     async fn few_requests_alternate_with_batches_of_step_results() {
-        let behind = steps_behind(3, 4).await;
-        assert_eq!(behind, [0, STEPS_BETWEEN_A_FEW, 0, STEPS_BETWEEN_A_FEW]);
+        let counts = steps_per_batch(3, 4).await;
+        assert_eq!(
+            counts,
+            [
+                0,
+                STEP_RESULTS_BETWEEN_REQUESTS,
+                0,
+                STEP_RESULTS_BETWEEN_REQUESTS
+            ]
+        );
     }
 
     #[tokio::test]

@@ -1,18 +1,20 @@
-//! Batches: collect, load, decide, save, commit, reply.
+//! The batch engine: collect, load, decide, save, commit, reply.
 //!
-//! Commands that are queued at the same moment are decided together in one transaction; while one batch commits,
-//! the next is collected. No timer is involved: a single command is decided alone. No reply, step or event is
-//! sent before the commit.
+//! Commands that are queued at the same time are decided together in one transaction; while one batch
+//! commits, the next is collected. No timer is involved: a single command is decided alone. No reply, step or
+//! event is sent before the commit.
 //!
-//! While the database is unavailable, the batch is kept and retried until its callers' deadlines. Callers are
-//! told shortly before that nothing was done, or that the outcome is unknown. Requests that can't be served in
-//! time are refused at once.
+//! While the database is unavailable, the batch is kept and retried until the deadlines of its callers.
+//! Shortly before its deadline, a caller gets `UNAVAILABLE` if nothing was done, or `TIMEOUT` if the outcome
+//! is unknown. Requests that can't be served in time are refused at once.
 //!
-//! [`submission`] is a queued command, [`intake`] collects batches, [`decider`] decides them.
+//! [`submission`] is a queued command, [`intake`] collects batches, [`decider`] decides them. The business
+//! rules are in [`domain`](crate::domain).
 
 mod decider;
 mod intake;
 mod submission;
+pub(crate) mod task;
 
 use std::{
     io,
@@ -30,28 +32,28 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::submission::{Decided, Decisions};
+pub use self::submission::{IndexedReply, PendingReplies};
 use self::{
     decider::Decider,
     intake::Intake,
-    submission::{Submission, Waiting},
+    submission::{PendingReply, Submission},
 };
 use crate::{
-    dedicated_thread,
+    background::relay::Outbox,
     domain::{command::Command, decide::Rules},
-    relay::Outbox,
+    runtime::dedicated_thread,
     store::Store,
 };
 
 /// Maximum batch size: bounds the latency of the first command.
 const MAX_BATCH: usize = 256;
 /// Maximum number of queued commands; more would only exceed their deadlines.
-const QUEUE: usize = 8192;
+const MAX_QUEUED: usize = 8192;
 /// Step results older than this are no longer delayed in favour of requests.
-const LATE: SignedDuration = SignedDuration::from_secs(10);
-/// Callers are told about a failure before their deadline, so that the reply still arrives: by this fraction of
-/// the time they had left, and at most by the second value.
-const MARGIN: (u32, Duration) = (8, Duration::from_millis(300));
+const LATE_AFTER: SignedDuration = SignedDuration::from_secs(10);
+/// Failures are reported before the deadline of the caller, so that the reply still arrives: earlier by the
+/// remaining time divided by the first value, and at most by the second value.
+const REPLY_MARGIN: (u32, Duration) = (8, Duration::from_millis(300));
 
 /// Accepts commands. Clones share one engine, which ends with its last clone.
 #[derive(Clone)]
@@ -61,7 +63,7 @@ pub struct Engine {
     /// Number of requests that are not in a batch yet.
     waiting: Arc<AtomicUsize>,
     /// Average duration of a batch in microseconds.
-    pace_us: Arc<AtomicU64>,
+    average_batch_us: Arc<AtomicU64>,
     ended: watch::Receiver<()>,
 }
 
@@ -71,18 +73,18 @@ pub enum CommitError {
     /// Nothing was done: the database is unavailable, or there is too much load.
     #[error("{0}")]
     Unavailable(String),
-    /// It may have been done: the database did not answer the commit.
+    /// The command may have been executed: the database did not answer the commit.
     #[error("{0}")]
     OutcomeUnknown(String),
-    /// It can't be decided because of a defect; nothing was stored.
+    /// The command can't be decided because of a defect; nothing was stored.
     #[error("{0}")]
     Internal(String),
 }
 
 impl From<CommitError> for Failure {
-    fn from(undecided: CommitError) -> Self {
-        let message = undecided.to_string();
-        match undecided {
+    fn from(error: CommitError) -> Self {
+        let message = error.to_string();
+        match error {
             CommitError::Unavailable(_) => Self::new(Code::Unavailable, message),
             CommitError::OutcomeUnknown(_) => Self::new(Code::Timeout, message),
             CommitError::Internal(_) => Self::new(Code::Internal, message),
@@ -96,12 +98,12 @@ impl Engine {
     /// # Errors
     /// When its thread can't be created.
     pub fn start(store: Store, rules: Rules, outbox: Outbox) -> io::Result<Self> {
-        let (requests, callers) = mpsc::unbounded_channel();
-        let (results, steps) = mpsc::channel(QUEUE);
+        let (requests, received) = mpsc::unbounded_channel();
+        let (results, steps) = mpsc::channel(MAX_QUEUED);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let pace_us = Arc::new(AtomicU64::new(0));
-        let intake = Intake::new(callers, Arc::clone(&waiting), steps, outbox.activity());
-        let decider = Decider::new(store, rules, outbox, Arc::clone(&pace_us));
+        let average_batch_us = Arc::new(AtomicU64::new(0));
+        let intake = Intake::new(received, Arc::clone(&waiting), steps, outbox.activity());
+        let decider = Decider::new(store, rules, outbox, Arc::clone(&average_batch_us));
         let (running, ended) = watch::channel(());
         dedicated_thread::spawn("engine", async move {
             decider.run(intake).await;
@@ -111,7 +113,7 @@ impl Engine {
             requests,
             results,
             waiting,
-            pace_us,
+            average_batch_us,
             ended,
         })
     }
@@ -133,22 +135,22 @@ impl Engine {
     }
 
     /// Decides `commands`, each before its deadline.
-    pub fn decide_together(&self, commands: Vec<(Command, Option<Instant>)>) -> Decisions {
-        let (answer, decided) = mpsc::unbounded_channel();
+    pub fn decide_together(&self, commands: Vec<(Command, Option<Instant>)>) -> PendingReplies {
+        let (reply, decided) = mpsc::unbounded_channel();
         let (mut submitted, mut waiting) = (Vec::with_capacity(commands.len()), Vec::new());
         let mut refused = Vec::new();
-        let expected = Instant::now() + self.expected_wait();
-        let room = QUEUE.saturating_sub(self.waiting.load(Ordering::Relaxed));
-        for (place, (command, deadline)) in commands.into_iter().enumerate() {
-            let last_moment = deadline.map(last_moment);
-            let is_hopeless = last_moment.is_some_and(|moment| expected > moment);
-            if is_hopeless || submitted.len() >= room {
-                refused.push((place, Err(overloaded())));
+        let expected = Instant::now() + self.estimated_wait();
+        let free_slots = MAX_QUEUED.saturating_sub(self.waiting.load(Ordering::Relaxed));
+        for (index, (command, deadline)) in commands.into_iter().enumerate() {
+            let reply_deadline = deadline.map(reply_deadline);
+            let cannot_meet_deadline = reply_deadline.is_some_and(|latest| expected > latest);
+            if cannot_meet_deadline || submitted.len() >= free_slots {
+                refused.push((index, Err(overloaded())));
                 waiting.push(None);
                 continue;
             }
-            let submission = Submission::new(command, deadline, answer.clone(), place);
-            waiting.push(Some(Waiting::new(&submission, last_moment)));
+            let submission = Submission::new(command, deadline, reply.clone(), index);
+            waiting.push(Some(PendingReply::new(&submission, reply_deadline)));
             submitted.push(submission);
         }
         if !submitted.is_empty() {
@@ -156,7 +158,7 @@ impl Engine {
             // An engine that has ended drops its input, which the receivers notice.
             let _ = self.requests.send(submitted);
         }
-        Decisions::new(decided, waiting, refused)
+        PendingReplies::new(decided, waiting, refused)
     }
 
     /// Decides the result of a step that was due at `due_at`, however long it takes.
@@ -168,9 +170,9 @@ impl Engine {
         command: Command,
         due_at: Timestamp,
     ) -> Result<RpcReply, CommitError> {
-        let (answer, mut decided) = mpsc::unbounded_channel();
-        let mut submission = Submission::new(command, None, answer, 0);
-        submission.is_late = Timestamp::now().duration_since(due_at) > LATE;
+        let (reply, mut decided) = mpsc::unbounded_channel();
+        let mut submission = Submission::new(command, None, reply, 0);
+        submission.is_late = Timestamp::now().duration_since(due_at) > LATE_AFTER;
         self.results
             .send(submission)
             .await
@@ -187,18 +189,18 @@ impl Engine {
     }
 
     /// Estimated waiting time of a new command.
-    fn expected_wait(&self) -> Duration {
+    fn estimated_wait(&self) -> Duration {
         let waiting = self.waiting.load(Ordering::Relaxed);
         let batches = u64::try_from(waiting / MAX_BATCH).unwrap_or(u64::MAX);
-        Duration::from_micros(batches.saturating_mul(self.pace_us.load(Ordering::Relaxed)))
+        Duration::from_micros(batches.saturating_mul(self.average_batch_us.load(Ordering::Relaxed)))
     }
 }
 
 /// The latest time for a failure to be sent, so that it arrives before `deadline`.
-pub(crate) fn last_moment(deadline: Instant) -> Instant {
-    let left = deadline.saturating_duration_since(Instant::now());
+pub(crate) fn reply_deadline(deadline: Instant) -> Instant {
+    let remaining = deadline.saturating_duration_since(Instant::now());
     deadline
-        .checked_sub((left / MARGIN.0).min(MARGIN.1))
+        .checked_sub((remaining / REPLY_MARGIN.0).min(REPLY_MARGIN.1))
         .unwrap_or(deadline)
 }
 

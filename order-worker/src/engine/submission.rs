@@ -1,4 +1,7 @@
-//! A queued command, its deadline and its reply channel.
+//! A queued command, its deadline and its reply channel; and the pending replies of its caller.
+//!
+//! A caller gets a reply before its deadline: the result; `UNAVAILABLE` for a command that no batch has
+//! claimed, which is cancelled; or `TIMEOUT`, if the outcome is unknown.
 
 use std::{
     mem,
@@ -18,59 +21,60 @@ use super::{CommitError, stopping};
 use crate::domain::command::Command;
 
 /// Index among the commands submitted together, and the result.
-pub type Decided = (usize, Result<RpcReply, CommitError>);
+pub type IndexedReply = (usize, Result<RpcReply, CommitError>);
 
 /// A queued command.
 pub(super) struct Submission {
     pub(super) command: Command,
     pub(super) deadline: Option<Instant>,
-    pub(super) ticket: Arc<Ownership>,
+    pub(super) ownership: Arc<Ownership>,
     /// Whether a commit with it had an unknown outcome.
-    pub(super) may_be_done: bool,
+    pub(super) may_be_committed: bool,
     /// Whether it is the result of a step that is long overdue.
     pub(super) is_late: bool,
-    answer: mpsc::UnboundedSender<Vec<Decided>>,
-    place: usize,
+    reply: mpsc::UnboundedSender<Vec<IndexedReply>>,
+    index: usize,
 }
 
 impl Submission {
     pub(super) fn new(
         command: Command,
         deadline: Option<Instant>,
-        answer: mpsc::UnboundedSender<Vec<Decided>>,
-        place: usize,
+        reply: mpsc::UnboundedSender<Vec<IndexedReply>>,
+        index: usize,
     ) -> Self {
         Self {
             command,
             deadline,
-            ticket: Arc::default(),
-            may_be_done: false,
+            ownership: Arc::default(),
+            may_be_committed: false,
             is_late: false,
-            answer,
-            place,
+            reply,
+            index,
         }
     }
 
-    /// Whether its caller still waits.
+    /// Whether its caller still waits for the reply.
     pub(super) fn is_awaited(&self) -> bool {
-        !self.answer.is_closed()
+        !self.reply.is_closed()
     }
 }
 
 /// Sends the results of `batch`; commands submitted together are answered together.
-pub(super) fn answer(
+pub(super) fn send_replies(
     batch: Vec<Submission>,
     outcomes: impl IntoIterator<Item = Result<RpcReply, CommitError>>,
 ) {
     let mut all = batch.into_iter().zip(outcomes).peekable();
     while let Some((submission, outcome)) = all.next() {
-        let mut together = vec![(submission.place, outcome)];
-        let asker = submission.answer;
-        while let Some((next, outcome)) = all.next_if(|(next, _)| next.answer.same_channel(&asker))
+        let mut replies = vec![(submission.index, outcome)];
+        let reply_channel = submission.reply;
+        while let Some((next, outcome)) =
+            all.next_if(|(next, _)| next.reply.same_channel(&reply_channel))
         {
-            together.push((next.place, outcome));
+            replies.push((next.index, outcome));
         }
-        let _ = asker.send(together);
+        let _ = reply_channel.send(replies);
     }
 }
 
@@ -80,25 +84,25 @@ pub(super) struct Ownership(AtomicU8);
 
 impl Ownership {
     const WAITING: u8 = 0;
-    const TAKEN: u8 = 1;
-    const WITHDRAWN: u8 = 2;
+    const CLAIMED: u8 = 1;
+    const CANCELLED: u8 = 2;
 
     /// Claims the command for a batch; fails if it was cancelled.
-    pub(super) fn take(&self) -> bool {
-        self.go(Self::WAITING, Self::TAKEN)
+    pub(super) fn claim(&self) -> bool {
+        self.transition(Self::WAITING, Self::CLAIMED)
     }
 
     /// Releases it from a batch that certainly had no effect.
-    pub(super) fn put_back(&self) {
-        self.go(Self::TAKEN, Self::WAITING);
+    pub(super) fn release(&self) {
+        self.transition(Self::CLAIMED, Self::WAITING);
     }
 
     /// Cancels the command; fails if a batch has claimed it.
-    fn withdraw(&self) -> bool {
-        self.go(Self::WAITING, Self::WITHDRAWN)
+    fn cancel(&self) -> bool {
+        self.transition(Self::WAITING, Self::CANCELLED)
     }
 
-    fn go(&self, from: u8, to: u8) -> bool {
+    fn transition(&self, from: u8, to: u8) -> bool {
         self.0
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -106,57 +110,64 @@ impl Ownership {
 }
 
 /// Pending results of commands that were submitted together.
-pub struct Decisions {
-    decided: mpsc::UnboundedReceiver<Vec<Decided>>,
+pub struct PendingReplies {
+    decided: mpsc::UnboundedReceiver<Vec<IndexedReply>>,
     /// Commands without a result yet, by index.
-    waiting: Vec<Option<Waiting>>,
+    waiting: Vec<Option<PendingReply>>,
     /// Commands that were refused without being queued.
-    refused: Vec<Decided>,
+    refused: Vec<IndexedReply>,
 }
 
-/// A caller waiting for a result.
-pub(super) struct Waiting {
-    ticket: Arc<Ownership>,
+/// A reply that a caller waits for.
+pub(super) struct PendingReply {
+    ownership: Arc<Ownership>,
     deadline: Option<Instant>,
     /// Latest time for a failure to be sent.
-    last_moment: Option<Instant>,
+    reply_deadline: Option<Instant>,
 }
 
-impl Waiting {
-    pub(super) fn new(submission: &Submission, last_moment: Option<Instant>) -> Self {
+impl PendingReply {
+    pub(super) fn new(submission: &Submission, reply_deadline: Option<Instant>) -> Self {
         Self {
-            ticket: Arc::clone(&submission.ticket),
+            ownership: Arc::clone(&submission.ownership),
             deadline: submission.deadline,
-            last_moment,
+            reply_deadline,
         }
     }
 
-    /// Time at which the caller needs a result in any case.
-    fn moment(&self) -> Option<Instant> {
-        self.last_moment.or(self.deadline)
+    /// Time at which the caller gets a reply in any case.
+    fn report_at(&self) -> Option<Instant> {
+        self.reply_deadline.or(self.deadline)
     }
 
-    /// The failure to report at `now`, if it is time.
-    fn give_up(&mut self, now: Instant) -> Option<CommitError> {
-        if self.last_moment.is_some_and(|moment| moment <= now) {
-            self.last_moment = None;
-            if self.ticket.withdraw() {
+    /// The failure to report at `now`, if the time for it has come.
+    fn expire(&mut self, now: Instant) -> Option<CommitError> {
+        if self
+            .reply_deadline
+            .is_some_and(|report_at| report_at <= now)
+        {
+            self.reply_deadline = None;
+            if self.ownership.cancel() {
                 return Some(CommitError::Unavailable(
-                    "the database did not take it in time; nothing was done".to_owned(),
+                    "the database was not available in time; nothing was done".to_owned(),
                 ));
             }
         }
         let is_over =
-            self.last_moment.is_none() && self.deadline.is_some_and(|deadline| deadline <= now);
-        is_over.then(|| CommitError::OutcomeUnknown("not decided in time".to_owned()))
+            self.reply_deadline.is_none() && self.deadline.is_some_and(|deadline| deadline <= now);
+        is_over.then(|| {
+            CommitError::OutcomeUnknown(
+                "the request was not decided in time; it may have been executed".to_owned(),
+            )
+        })
     }
 }
 
-impl Decisions {
+impl PendingReplies {
     pub(super) fn new(
-        decided: mpsc::UnboundedReceiver<Vec<Decided>>,
-        waiting: Vec<Option<Waiting>>,
-        refused: Vec<Decided>,
+        decided: mpsc::UnboundedReceiver<Vec<IndexedReply>>,
+        waiting: Vec<Option<PendingReply>>,
+        refused: Vec<IndexedReply>,
     ) -> Self {
         Self {
             decided,
@@ -167,7 +178,7 @@ impl Decisions {
 
     /// The next results by index; `None` when all results are known. Failures are reported before the deadlines.
     /// Cancel-safe.
-    pub async fn next(&mut self) -> Option<Vec<Decided>> {
+    pub async fn next(&mut self) -> Option<Vec<IndexedReply>> {
         loop {
             if !self.refused.is_empty() {
                 return Some(mem::take(&mut self.refused));
@@ -175,18 +186,18 @@ impl Decisions {
             if self.waiting.iter().all(Option::is_none) {
                 return None;
             }
-            let moment = self
+            let report_at = self
                 .waiting
                 .iter()
                 .flatten()
-                .filter_map(Waiting::moment)
+                .filter_map(PendingReply::report_at)
                 .min();
-            let decided = match moment {
+            let decided = match report_at {
                 None => Some(self.decided.recv().await),
-                Some(moment) => time::timeout_at(moment, self.decided.recv()).await.ok(),
+                Some(report_at) => time::timeout_at(report_at, self.decided.recv()).await.ok(),
             };
             let Some(decided) = decided else {
-                self.give_up(Instant::now());
+                self.expire(Instant::now());
                 continue;
             };
             let Some(mut decided) = decided else {
@@ -194,9 +205,9 @@ impl Decisions {
                 continue;
             };
             // Drops results of commands that were reported as failed.
-            decided.retain(|(place, _)| {
+            decided.retain(|(index, _)| {
                 self.waiting
-                    .get_mut(*place)
+                    .get_mut(*index)
                     .is_some_and(|waiting| waiting.take().is_some())
             });
             if !decided.is_empty() {
@@ -211,20 +222,20 @@ impl Decisions {
         while let Some(decided) = self.next().await {
             all.extend(decided);
         }
-        all.sort_unstable_by_key(|(place, _)| *place);
+        all.sort_unstable_by_key(|(index, _)| *index);
         all.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
-    fn give_up(&mut self, now: Instant) {
-        self.refuse(|waiting| waiting.give_up(now));
+    fn expire(&mut self, now: Instant) {
+        self.refuse(|pending| pending.expire(now));
     }
 
-    /// Reports the commands for which `why` returns a failure.
-    fn refuse(&mut self, why: impl Fn(&mut Waiting) -> Option<CommitError>) {
-        for (place, waiting) in self.waiting.iter_mut().enumerate() {
-            if let Some(why) = waiting.as_mut().and_then(&why) {
+    /// Reports the commands for which `failure_of` returns a failure.
+    fn refuse(&mut self, failure_of: impl Fn(&mut PendingReply) -> Option<CommitError>) {
+        for (index, waiting) in self.waiting.iter_mut().enumerate() {
+            if let Some(error) = waiting.as_mut().and_then(&failure_of) {
                 *waiting = None;
-                self.refused.push((place, Err(why)));
+                self.refused.push((index, Err(error)));
             }
         }
     }
@@ -263,47 +274,47 @@ mod tests {
     }
 
     /// Three commands submitted together with this deadline, and their pending results.
-    fn three(wait: Duration) -> (Vec<Submission>, Decisions) {
-        let (answer, decided) = mpsc::unbounded_channel();
+    fn submit_three(wait: Duration) -> (Vec<Submission>, PendingReplies) {
+        let (reply, decided) = mpsc::unbounded_channel();
         let deadline = Instant::now() + wait;
         let submissions: Vec<_> = (0..3)
-            .map(|place| Submission::new(command(), Some(deadline), answer.clone(), place))
+            .map(|index| Submission::new(command(), Some(deadline), reply.clone(), index))
             .collect();
         let waiting = submissions.iter();
-        let waiting = waiting.map(|submission| Some(Waiting::new(submission, Some(deadline))));
-        let decisions = Decisions::new(decided, waiting.collect(), Vec::new());
+        let waiting = waiting.map(|submission| Some(PendingReply::new(submission, Some(deadline))));
+        let decisions = PendingReplies::new(decided, waiting.collect(), Vec::new());
         (submissions, decisions)
     }
 
     fn refusals(count: usize) -> impl Iterator<Item = Result<RpcReply, CommitError>> {
-        let refusal = || Err(Failure::new(Code::NotFound, "nobody")).into();
+        let refusal = || Err(Failure::new(Code::NotFound, "no customer")).into();
         std::iter::repeat_with(move || Ok(refusal())).take(count)
     }
 
-    fn places(decided: Option<Vec<Decided>>) -> Vec<usize> {
+    fn indexes(decided: Option<Vec<IndexedReply>>) -> Vec<usize> {
         let decided = decided.unwrap_or_default().into_iter();
-        decided.map(|(place, _)| place).collect()
+        decided.map(|(index, _)| index).collect()
     }
 
     #[tokio::test]
     async fn commands_submitted_together_are_answered_together() {
-        let (mut first, mut decisions) = three(Duration::from_mins(1));
-        let (others, mut others_decisions) = three(Duration::from_mins(1));
+        let (mut first, mut decisions) = submit_three(Duration::from_mins(1));
+        let (others, mut others_decisions) = submit_three(Duration::from_mins(1));
         let last = first.pop();
         first.extend(others);
-        answer(first, refusals(5));
-        assert_eq!(places(decisions.next().await), [0, 1]);
-        assert_eq!(places(others_decisions.next().await), [0, 1, 2]);
+        send_replies(first, refusals(5));
+        assert_eq!(indexes(decisions.next().await), [0, 1]);
+        assert_eq!(indexes(others_decisions.next().await), [0, 1, 2]);
         assert!(others_decisions.next().await.is_none());
-        answer(last.into_iter().collect(), refusals(1));
-        assert_eq!(places(decisions.next().await), [2]);
+        send_replies(last.into_iter().collect(), refusals(1));
+        assert_eq!(indexes(decisions.next().await), [2]);
         assert!(decisions.next().await.is_none());
     }
 
     #[tokio::test]
     async fn deadline_gives_unavailable_or_outcome_unknown() {
-        let (submissions, decisions) = three(Duration::from_millis(20));
-        assert!(submissions[1].ticket.take());
+        let (submissions, decisions) = submit_three(Duration::from_millis(20));
+        assert!(submissions[1].ownership.claim());
         assert!(matches!(
             decisions.all().await.as_slice(),
             [
@@ -313,14 +324,14 @@ mod tests {
             ]
         ));
         // A cancelled command can't be claimed.
-        assert!(!submissions[0].ticket.take());
+        assert!(!submissions[0].ownership.claim());
     }
 
     #[tokio::test]
     async fn dropped_submissions_are_answered_as_unavailable() {
-        let (submissions, mut decisions) = three(Duration::from_mins(1));
+        let (submissions, mut decisions) = submit_three(Duration::from_mins(1));
         drop(submissions);
-        assert_eq!(places(decisions.next().await), [0, 1, 2]);
+        assert_eq!(indexes(decisions.next().await), [0, 1, 2]);
         assert!(decisions.next().await.is_none());
     }
 }

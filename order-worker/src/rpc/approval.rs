@@ -1,4 +1,5 @@
-//! Approving all waiting orders.
+//! Approves all orders that wait for approval. Each order is decided on its own; a call is limited in time,
+//! and the next call continues at the returned cursor.
 
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use tokio::time;
 use super::{Rpc, read_cursor, unreadable, write_cursor};
 use crate::{
     domain::command::{Action, Command},
-    engine::last_moment,
+    engine::reply_deadline,
 };
 
 /// Maximum duration of a call; the next call continues.
-const APPROVING: Duration = Duration::from_secs(2);
+const MAX_DURATION: Duration = Duration::from_secs(2);
 
 impl Rpc {
     /// Approves waiting orders, page by page, within a time limit. Each order is decided on its own, so approved
@@ -30,8 +31,10 @@ impl Rpc {
         deadline: Option<time::Instant>,
     ) -> Result<Json, Failure> {
         caller.require_operator()?;
-        let enough = time::Instant::now() + APPROVING;
-        let until = deadline.map_or(enough, |deadline| last_moment(deadline).min(enough));
+        let time_limit = time::Instant::now() + MAX_DURATION;
+        let until = deadline.map_or(time_limit, |deadline| {
+            reply_deadline(deadline).min(time_limit)
+        });
         let mut query = ListOrders {
             number: None,
             external_id: None,

@@ -1,4 +1,5 @@
-//! Dispatches requests by the way they are executed.
+//! Determines how a request is executed: as a command of a batch, as a lookup together with others, or as a
+//! task of its own.
 
 use shared::{
     customer::{CustomerRef, ListCustomers},
@@ -34,17 +35,17 @@ pub(super) enum Task {
     ApproveAll(ApproveAll),
     /// Erases a customer and redacts each of their orders.
     Erase(CustomerRef),
-    /// Deletes everything.
+    /// Deletes all data and restores the initial data.
     Reset,
     /// A payment notification whose order is looked up first.
     NotifyPayment(NotifyPayment),
-    /// Many orders, each of its own.
+    /// Several commands, one for each order.
     Import(ImportOrders),
-    /// May wait for new events.
+    /// Reads the event feed; may wait for new events.
     Feed(ListEvents),
     /// Operations on dead letters.
     DeadLetter(DeadLetterRequest),
-    /// Operations on failed steps.
+    /// Operations on steps that will be retried.
     Retry(RetryRequest),
 }
 

@@ -1,4 +1,6 @@
 //! Erases a customer's personal data; items and payments of their orders are kept.
+//!
+//! Refused while the customer has open orders. An erasure that failed midway can be repeated.
 
 use shared::{
     customer::CustomerRef,
@@ -13,31 +15,32 @@ use tokio::time::Instant;
 
 use super::{Rpc, read_cursor, unreadable, write_cursor};
 use crate::{
-    dead_letters::CommandContext,
     domain::command::{Action, Command},
+    failures::dead_letters::CommandContext,
 };
 
 impl Rpc {
     /// Erases a customer without open orders. Can be repeated after a failure.
     pub(super) async fn erase_customer(
         &self,
-        asking: &CommandContext,
+        context: &CommandContext,
         request: CustomerRef,
     ) -> Result<Json, Failure> {
-        let (caller, deadline) = (&asking.caller, asking.deadline);
+        let (caller, deadline) = (&context.caller, context.deadline);
         let store = self.store.up_to_date();
         let customer = store.customer(request.id).await.map_err(unreadable)?;
         let customer = customer
             .filter(|customer| caller.may_see(&customer.storefront))
             .ok_or_else(|| Failure::not_found("customer", request.id))?;
-        self.must_be_over(request.id).await?;
+        self.ensure_no_open_orders(request.id).await?;
         // From here on no order can be created for the customer.
         let erased = self
             .change(
                 caller,
                 Action::EraseCustomer(request.clone()),
-                // One that was erased before, and not to the end, is another than the client knows.
-                asking
+                // A customer that was erased before has another `ETag` than the client knows, so a repetition
+                // is not checked.
+                context
                     .if_match
                     .clone()
                     .filter(|_| customer.erased_at.is_none()),
@@ -51,7 +54,7 @@ impl Rpc {
             let rows = store.orders(&query, after).await.map_err(unreadable)?;
             let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
             for (order, _) in &page.data {
-                self.redact(caller, order.id, deadline).await?;
+                self.redact_order(caller, order.id, deadline).await?;
             }
             query.cursor = page.next_cursor;
             if query.cursor.is_none() {
@@ -63,11 +66,11 @@ impl Rpc {
             .await
             .map_err(unreadable)?;
         // An order that was created meanwhile has to be fulfilled first.
-        self.must_be_over(request.id).await?;
+        self.ensure_no_open_orders(request.id).await?;
         Ok(erased)
     }
 
-    async fn must_be_over(&self, id: CustomerId) -> Result<(), Failure> {
+    async fn ensure_no_open_orders(&self, id: CustomerId) -> Result<(), Failure> {
         let store = self.store.up_to_date();
         for status in [
             OrderStatus::Pending,
@@ -82,10 +85,10 @@ impl Rpc {
                 let after = query.cursor.as_deref().map(read_cursor).transpose()?;
                 let rows = store.orders(&query, after).await.map_err(unreadable)?;
                 let page = Page::from_rows(rows, query.limit, |(order, _)| write_cursor(order));
-                // Of the shipped ones some may have come to an end: all that was in them came back.
-                if let Some((order, _)) = page.data.iter().find(|(order, _)| !order.is_over()) {
+                // Shipped orders can be closed, too: all of their shipments were returned, for example.
+                if let Some((order, _)) = page.data.iter().find(|(order, _)| !order.is_closed()) {
                     return Err(Failure::invalid_state(format!(
-                        "customer {id} has orders that are not over: {} is {}",
+                        "customer {id} has open orders: order {} is {}",
                         order.id,
                         status.as_str()
                     )));
@@ -99,7 +102,7 @@ impl Rpc {
         Ok(())
     }
 
-    async fn redact(
+    async fn redact_order(
         &self,
         caller: &Caller,
         id: OrderId,

@@ -1,4 +1,7 @@
-//! Reading the event feed, and waiting for new events.
+//! Reads the event feed, and waits for new events if there are none.
+//!
+//! A waiting request ends with an event, at its deadline, or when the worker stops; the number of waiting
+//! requests is limited.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,13 +17,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{PREFETCH, Rpc, unreadable, visible_storefront};
-use crate::{engine::last_moment, store::FeedResult};
+use crate::{engine::reply_deadline, store::FeedResult};
 
-/// Interval at which a waiting request checks for events of other workers.
+/// Interval at which a waiting request checks for events that other workers committed.
 const FEED_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Maximum number of waiting requests; further ones are answered at once. A gateway has one, whatever its number
-/// of listeners.
+/// Maximum number of waiting requests; further requests are answered at once. A gateway has only one, for all
+/// of its listeners.
 const MAX_WAITING: usize = PREFETCH as usize / 2;
 
 /// Notifies waiting readers.
@@ -31,7 +34,7 @@ pub struct FeedNotifier {
     /// Cancelled when the worker stops.
     pub stop: CancellationToken,
     /// Permits for waiting requests: each keeps a message unsettled.
-    pub waiting: Arc<Semaphore>,
+    pub wait_permits: Arc<Semaphore>,
 }
 
 impl FeedNotifier {
@@ -40,13 +43,14 @@ impl FeedNotifier {
         Self {
             events,
             stop,
-            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            wait_permits: Arc::new(Semaphore::new(MAX_WAITING)),
         }
     }
 }
 
 impl Rpc {
-    /// A page of the feed; an empty one only after waiting for new events, if there is a permit.
+    /// Returns a page of the feed. The page is empty only after waiting for new events, or without a permit
+    /// to wait.
     pub(super) async fn events(
         &self,
         caller: &Caller,
@@ -55,11 +59,11 @@ impl Rpc {
     ) -> Result<Json, Failure> {
         query.storefront = visible_storefront(caller, query.storefront);
         let wait = Duration::from_millis(query.wait_ms.into());
-        let place = self.new_events.waiting.try_acquire();
-        let wait = if place.is_ok() { wait } else { Duration::ZERO };
+        let permit = self.feed_notifier.wait_permits.try_acquire();
+        let wait = if permit.is_ok() { wait } else { Duration::ZERO };
         let until = time::Instant::now() + wait;
-        let until = deadline.map_or(until, |deadline| until.min(last_moment(deadline)));
-        let mut new_events = self.new_events.events.clone();
+        let until = deadline.map_or(until, |deadline| until.min(reply_deadline(deadline)));
+        let mut new_events = self.feed_notifier.events.clone();
         loop {
             new_events.mark_unchanged();
             let page = self.store.feed(&query).await.map_err(unreadable)?;
@@ -68,18 +72,19 @@ impl Rpc {
                 FeedResult::NoSuchEvent => {
                     return Err(Failure::violation(
                         "/after",
-                        "is no id of an event that is kept",
+                        "is not the id of a stored event; the event may have been deleted after its retention period",
                     ));
                 }
                 FeedResult::PositionBeyondEnd => {
                     return Err(Failure::violation(
                         "/after",
-                        "is a place that the feed has not reached (again): read it from an earlier one",
+                        "is a position that the feed has not reached, for example after a restore: read from an earlier position",
                     ));
                 }
             };
-            let is_over = time::Instant::now() >= until || self.new_events.stop.is_cancelled();
-            if !page.events.is_empty() || page.has_more || is_over {
+            let is_wait_over =
+                time::Instant::now() >= until || self.feed_notifier.stop.is_cancelled();
+            if !page.events.is_empty() || page.has_more || is_wait_over {
                 return Json::of(&EventPage {
                     data: page.events,
                     next_cursor: page.has_more.then(|| page.position.to_string()),
@@ -87,12 +92,12 @@ impl Rpc {
                 });
             }
             query.after = Some(After::Position(page.position));
-            // Other workers have new events, too.
-            let look_again = until.min(time::Instant::now() + FEED_INTERVAL);
+            // Events that other workers commit do not notify this worker.
+            let next_check = until.min(time::Instant::now() + FEED_INTERVAL);
             tokio::select! {
                 _ = new_events.changed() => {}
-                () = time::sleep_until(look_again) => {}
-                () = self.new_events.stop.cancelled() => {}
+                () = time::sleep_until(next_check) => {}
+                () = self.feed_notifier.stop.cancelled() => {}
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Request metrics by pattern.
+//! Metrics of requests, by pattern and result.
 
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
@@ -6,27 +6,27 @@ use metrics::{Counter, Histogram, counter, histogram};
 use shared::outcome::Code;
 
 /// Metric handles of a pattern. Looking them up by name costs more than recording, so each thread caches them.
-struct Figures {
+struct RequestMetrics {
     requests: Counter,
     seconds: Histogram,
 }
 
 thread_local! {
     /// By pattern and code; there are few of both.
-    static KNOWN: RefCell<HashMap<(&'static str, Option<Code>), Figures>> = RefCell::default();
+    static CACHED: RefCell<HashMap<(&'static str, Option<Code>), RequestMetrics>> = RefCell::default();
 }
 
 /// Records a request with its result and duration.
-pub(super) fn note(pattern: &'static str, code: Option<Code>, took: Duration) {
-    KNOWN.with_borrow_mut(|known| {
-        let known = known.entry((pattern, code));
-        let figures = known.or_insert_with(|| Figures::of(pattern, code));
-        figures.requests.increment(1);
-        figures.seconds.record(took);
+pub(super) fn record(pattern: &'static str, code: Option<Code>, duration: Duration) {
+    CACHED.with_borrow_mut(|cached| {
+        let entry = cached.entry((pattern, code));
+        let metrics = entry.or_insert_with(|| RequestMetrics::of(pattern, code));
+        metrics.requests.increment(1);
+        metrics.seconds.record(duration);
     });
 }
 
-impl Figures {
+impl RequestMetrics {
     fn of(pattern: &'static str, code: Option<Code>) -> Self {
         let code = code.map_or_else(|| "OK".to_owned(), |code| code.to_string());
         Self {

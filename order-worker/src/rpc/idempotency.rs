@@ -1,15 +1,18 @@
-//! Idempotency keys of requests.
+//! Idempotency keys of requests: the client's key, or the identity of the message.
+//!
+//! Keys are scoped to the caller and the kind of request; a fingerprint detects a key that is reused for
+//! another request.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use shared::{
-    amqp::rpc_server::{Identity, RpcRequest},
+    amqp::rpc_server::{MessageIdentity, RpcRequest},
     etag::IfMatch,
     outcome::Failure,
     request::{Caller, Request, Role},
 };
 
-use crate::domain::command::{Idempotency, Trust};
+use crate::domain::command::{Idempotency, KeyOrigin};
 
 /// The client's key, or the message's identity. Both are scoped to the caller: two storefronts may use the same
 /// key.
@@ -22,25 +25,27 @@ pub(super) fn idempotency(request: &RpcRequest) -> Result<Option<Idempotency>, F
         return by_client(&request.caller, &request.request, condition, key).map(Some);
     }
     let scope = scope(&request.caller, &request.request);
-    let (key, trust) = match &request.identity {
-        Some(Identity::Named(id)) => (format!("{scope}/message/{id}"), Trust::Message),
-        Some(Identity::Waiting {
-            place,
+    let (key, key_origin) = match &request.identity {
+        Some(MessageIdentity::MessageId(id)) => {
+            (format!("{scope}/message/{id}"), KeyOrigin::Message)
+        }
+        Some(MessageIdentity::Correlation {
+            key,
             is_redelivered,
         }) => {
-            let trust = if *is_redelivered {
-                Trust::Message
+            let key_origin = if *is_redelivered {
+                KeyOrigin::Message
             } else {
-                Trust::FirstDelivery
+                KeyOrigin::FirstDelivery
             };
-            (format!("{scope}/delivery/{place}"), trust)
+            (format!("{scope}/delivery/{key}"), key_origin)
         }
         None => return Ok(None),
     };
     Ok(Some(Idempotency {
         key,
         fingerprint: fingerprint(&request.request)?,
-        trust,
+        key_origin,
     }))
 }
 
@@ -59,7 +64,7 @@ pub(crate) fn by_client(
     Ok(Idempotency {
         key: format!("{}/key/{key}", scope(caller, request)),
         fingerprint,
-        trust: Trust::Client,
+        key_origin: KeyOrigin::Client,
     })
 }
 
@@ -73,7 +78,7 @@ fn scope(caller: &Caller, request: &Request) -> String {
 
 fn fingerprint(request: &Request) -> Result<String, Failure> {
     Ok(match request {
-        // A webhook is identified by its id alone.
+        // A repeated webhook is identified by its id alone.
         Request::UpdateShipment(_) | Request::NotifyPayment(_) => String::new(),
         request => digest(request.to_body()?.get()),
     })

@@ -1,4 +1,8 @@
-//! Imports orders of other systems: each line is decided on its own.
+//! Imports orders of other systems. Each line is decided on its own and is accepted, a duplicate, or rejected
+//! with a reason.
+//!
+//! Repeating an import creates no order twice: the id of each order is derived from the identity of the
+//! import and from its line.
 
 use std::collections::HashMap;
 
@@ -22,16 +26,16 @@ use crate::{
 };
 
 impl Rpc {
-    /// Takes over the lines of a request. `name` is what makes its lines the same when they come again.
+    /// Imports the lines of a request. `identity` identifies them when the request is repeated.
     pub(super) async fn import(
         &self,
         caller: &Caller,
         request: ImportOrders,
-        name: Option<ImportName<'_>>,
+        identity: Option<ImportIdentity<'_>>,
         deadline: Option<Instant>,
     ) -> Result<Json, Failure> {
         caller.require_operator()?;
-        Json::of(&import(&self.engine, caller, request.lines, name, deadline).await?)
+        Json::of(&import(&self.engine, caller, request.lines, identity, deadline).await?)
     }
 }
 
@@ -43,14 +47,14 @@ pub(crate) async fn import(
     engine: &Engine,
     caller: &Caller,
     lines: Vec<ImportLine>,
-    name: Option<ImportName<'_>>,
+    identity: Option<ImportIdentity<'_>>,
     deadline: Option<Instant>,
 ) -> Result<ImportReport, Failure> {
     let (mut outcomes, mut numbers, mut commands) = (Vec::new(), Vec::new(), Vec::new());
     let mut occurrences = HashMap::new();
-    for read in lines {
-        let ids = name.map(|name| name.ids(&read, &mut occurrences));
-        let ImportLine { line, order, .. } = read;
+    for import_line in lines {
+        let ids = identity.map(|identity| identity.ids(&import_line, &mut occurrences));
+        let ImportLine { line, order, .. } = import_line;
         match body::read(order, ImportedOrder::read) {
             Ok(order) => {
                 numbers.push(line);
@@ -68,16 +72,16 @@ pub(crate) async fn import(
     );
     outcomes.sort_by_key(|(line, _)| *line);
     let mut report = ImportReport::default();
-    let mut undecided = None;
+    let mut unavailable = None;
     for (line, outcome) in outcomes {
         match outcome {
             Ok(true) => report.duplicates += 1,
             Ok(false) => report.accepted += 1,
-            Err(failure) if is_undecided(&failure) => undecided = Some(failure),
+            Err(failure) if is_unavailable(&failure) => unavailable = Some(failure),
             Err(failure) => report.reject(rejected(line, &failure)),
         }
     }
-    match undecided {
+    match unavailable {
         Some(failure) => Err(failure),
         None => Ok(report),
     }
@@ -91,47 +95,49 @@ fn command(caller: &Caller, ids: LineIds, order: ImportedOrder) -> Command {
         if_match: None,
         action: Action::ImportOrder {
             id: ids.id,
-            former_id: ids.former_id,
+            legacy_id: ids.legacy_id,
             order,
         },
     }
 }
 
-/// The identity of an import, by which repeated lines are recognized.
+/// Identity of an import, by which repeated lines are recognized.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum ImportName<'a> {
-    /// The client's idempotency key: its lines are known by their content, so that a corrected or reordered
+pub(crate) enum ImportIdentity<'a> {
+    /// The client's idempotency key. Lines are identified by their content, so that a corrected or reordered
     /// file can be sent under the same key.
     Key(&'a str),
-    /// The message's id: the same message has the same lines, which are known by their numbers.
+    /// The id of the message. A message always has the same lines, which are identified by their numbers.
     Message(&'a str),
 }
 
 /// The ids of the order on a line.
 #[derive(Debug, Clone, Copy, Default)]
 struct LineIds {
-    /// Under which it is stored.
+    /// Id under which the order is stored.
     id: Option<OrderId>,
-    /// Under which an earlier version stored it, if the content is the same.
-    former_id: Option<OrderId>,
+    /// Id under which earlier versions stored the order, if its content is the same.
+    legacy_id: Option<OrderId>,
 }
 
-impl ImportName<'_> {
+impl ImportIdentity<'_> {
     /// The ids of the order on `line`; `occurrences` counts lines with the same content.
     fn ids(self, line: &ImportLine, occurrences: &mut HashMap<[u8; 32], u64>) -> LineIds {
         match self {
             Self::Message(name) => LineIds {
-                id: Some(id_of(&format!("{name}/{}", line.line))),
-                former_id: None,
+                id: Some(derived_order_id(&format!("{name}/{}", line.line))),
+                legacy_id: None,
             },
             Self::Key(name) => {
                 let digest = line.digest();
-                let counted = occurrences.entry(digest).or_default();
-                *counted = line.occurrence.unwrap_or(*counted + 1);
+                let occurrence = occurrences.entry(digest).or_default();
+                *occurrence = line.occurrence.unwrap_or(*occurrence + 1);
                 let content = BASE64_URL_SAFE_NO_PAD.encode(digest);
                 LineIds {
-                    id: Some(id_of(&format!("{name}/content/{content}/{counted}"))),
-                    former_id: Some(id_of(&format!("{name}/{}", line.line))),
+                    id: Some(derived_order_id(&format!(
+                        "{name}/content/{content}/{occurrence}"
+                    ))),
+                    legacy_id: Some(derived_order_id(&format!("{name}/{}", line.line))),
                 }
             }
         }
@@ -141,13 +147,13 @@ impl ImportName<'_> {
 /// Whether the order existed already.
 fn is_duplicate(decided: Result<RpcReply, CommitError>) -> Result<bool, Failure> {
     let reply = match decided {
-        Err(CommitError::Internal(why)) => return Err(Failure::new(Code::Internal, why)),
+        Err(CommitError::Internal(message)) => return Err(Failure::new(Code::Internal, message)),
         reply => reply?,
     };
     Ok(reply.outcome?.value()["is_duplicate"] == true)
 }
 
-fn is_undecided(failure: &Failure) -> bool {
+fn is_unavailable(failure: &Failure) -> bool {
     matches!(failure.code, Code::Unavailable | Code::Timeout)
 }
 
@@ -171,9 +177,8 @@ pub(crate) fn rejected(line: u64, failure: &Failure) -> RejectedLine {
     }
 }
 
-/// The id of the order that `name` stands for, whenever it comes. A UUID of our own making (RFC 9562,
-/// version 8).
-fn id_of(name: &str) -> OrderId {
+/// The order id derived from `name`, always the same: a UUID of version 8 (RFC 9562).
+fn derived_order_id(name: &str) -> OrderId {
     let digest = Sha256::digest(name);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);

@@ -1,4 +1,4 @@
-//! Optional requests: stored data (`DEBUG_API=1`), and reset to the initial state (`DEMO=1`).
+//! Optional requests: reading stored data (`DEBUG_API=1`), and the reset to the initial state (`DEMO=1`).
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -10,7 +10,7 @@ use shared::{
 use uuid::Uuid;
 
 use super::{Rpc, unreadable};
-use crate::domain::{command::origin_of_request, stamp::DecisionContext};
+use crate::domain::{command::origin_of_request, decision_context::DecisionContext};
 
 impl Rpc {
     pub(super) async fn debug_order(
@@ -30,26 +30,32 @@ impl Rpc {
 
     /// Replies as for an unknown resource if it is disabled.
     fn require_debug_mode(&self, caller: &Caller) -> Result<(), Failure> {
-        if !self.modes.debug {
-            return Err(Failure::new(Code::NotFound, "DEBUG_API is not set"));
+        if !self.features.debug {
+            return Err(Failure::new(
+                Code::NotFound,
+                "the debug API is disabled: set DEBUG_API=1 to enable it",
+            ));
         }
         caller.require_admin()
     }
 
     pub(super) async fn reset(&self, caller: &Caller) -> Result<Json, Failure> {
-        let Some(sandbox) = &self.modes.demo else {
-            return Err(Failure::new(Code::NotFound, "DEMO is not set"));
+        let Some(sandbox) = &self.features.demo else {
+            return Err(Failure::new(
+                Code::NotFound,
+                "the demo reset is disabled: set DEMO=1 to enable it",
+            ));
         };
         caller.require_operator()?;
         let seed = Uuid::now_v7().as_u64_pair().1;
-        let stamp = DecisionContext::new(Timestamp::now(), seed);
-        let reset = self.store.reset(&origin_of_request(caller), &stamp).await;
+        let context = DecisionContext::new(Timestamp::now(), seed);
+        let reset = self.store.reset(&origin_of_request(caller), &context).await;
         let products = reset.map_err(unreadable)?;
         sandbox.reset().await.map_err(unreadable)?;
         tracing::warn!(
             actor = caller.actor,
             products,
-            "everything is as it was in the beginning"
+            "demo reset: all data was replaced by the initial data"
         );
         Json::of(&json!({"status": "reset", "products": products}))
     }

@@ -1,4 +1,5 @@
-//! Reads, executed on the readers' connections.
+//! Reads, executed on the connections of the readers. Lookups of single orders are read together with one
+//! query.
 
 use std::panic::AssertUnwindSafe;
 
@@ -10,7 +11,7 @@ use shared::{
     order::{GetOrder, ListOrders, OrderHistory},
     outcome::{Failure, Json},
     page::Page,
-    product::cursor_behind,
+    product::cursor_after,
     request::{Caller, Role},
 };
 
@@ -34,15 +35,18 @@ impl Rpc {
             Query::Product(query) => {
                 let found = self.store.product(&query.sku).await.map_err(unreadable)?;
                 match found.filter(|(product, _)| !product.is_deleted) {
-                    Some((product, shelves)) => Json::of(&product.represent(Some(&shelves))),
+                    Some((product, stock_levels)) => {
+                        Json::of(&product.represent(Some(&stock_levels)))
+                    }
                     None => Err(Failure::not_found("product", &query.sku)),
                 }
             }
             Query::Products(query) => {
                 let rows = self.store.products(&query).await.map_err(unreadable)?;
-                let rows = rows.map(|(product, shelves)| product.represent(Some(&shelves)));
+                let rows =
+                    rows.map(|(product, stock_levels)| product.represent(Some(&stock_levels)));
                 Json::of(&Page::from_rows(rows, query.limit, |product| {
-                    cursor_behind(&product.sku)
+                    cursor_after(&product.sku)
                 }))
             }
             Query::Customer(query) => {
@@ -60,7 +64,7 @@ impl Rpc {
                 }))
             }
             Query::Endpoint(query) => {
-                let endpoint = self.managed(caller, query.id).await?;
+                let endpoint = self.managed_endpoint(caller, query.id).await?;
                 Json::of(&endpoint.represent(false))
             }
             Query::Endpoints(mut query) => {
@@ -80,7 +84,7 @@ impl Rpc {
             Query::DebugOrder(order) => self.debug_order(caller, order).await,
             Query::DebugTables => self.debug_tables(caller).await,
             Query::Deliveries(query) => {
-                self.managed(caller, query.id).await?;
+                self.managed_endpoint(caller, query.id).await?;
                 let rows = self.store.deliveries(&query).await.map_err(unreadable)?;
                 let rows = rows.iter().map(Delivery::represent);
                 Json::of(&Page::from_rows(
@@ -92,39 +96,40 @@ impl Rpc {
         }
     }
 
-    async fn managed(&self, caller: &Caller, id: EndpointId) -> Result<Endpoint, Failure> {
+    async fn managed_endpoint(&self, caller: &Caller, id: EndpointId) -> Result<Endpoint, Failure> {
         let found = self.store.endpoint(id).await.map_err(unreadable)?;
         found
             .filter(|endpoint| endpoint.is_managed_by(caller))
             .ok_or_else(|| Failure::not_found("webhook endpoint", id))
     }
 
-    /// Reads several orders with one query, up to a size limit; each has its own result.
-    pub(super) async fn look_up(&self, looks: Vec<(RequestScope, GetOrder)>) -> TaskOutcome {
-        let ids: Vec<_> = looks.iter().map(|(_, query)| query.id).collect();
-        let looked = AssertUnwindSafe(self.store.orders_by_id(&ids)).catch_unwind();
-        let looked = match looked.await {
-            Ok(looked) => looked.map_err(unreadable),
+    /// Reads several orders with one query, up to a size limit; each lookup has its own reply. Lookups beyond
+    /// the limit are returned as remaining.
+    pub(super) async fn look_up(&self, lookups: Vec<(RequestScope, GetOrder)>) -> TaskOutcome {
+        let ids: Vec<_> = lookups.iter().map(|(_, query)| query.id).collect();
+        let result = AssertUnwindSafe(self.store.orders_by_id(&ids)).catch_unwind();
+        let result = match result.await {
+            Ok(result) => result.map_err(unreadable),
             Err(_) => Err(internal_error()),
         };
-        let was_looked_for = |(_, query): &(_, GetOrder)| {
-            let looked = looked.as_ref();
-            looked.is_err() || looked.is_ok_and(|looked| looked.covers(&query.id))
+        let was_read = |(_, query): &(_, GetOrder)| {
+            let result = result.as_ref();
+            result.is_err() || result.is_ok_and(|result| result.covers(&query.id))
         };
-        let (looks, left): (Vec<_>, _) = looks.into_iter().partition(was_looked_for);
-        let reply = looks.into_iter().map(|(scope, query)| {
+        let (lookups, remaining): (Vec<_>, _) = lookups.into_iter().partition(was_read);
+        let replies = lookups.into_iter().map(|(scope, query)| {
             let reply = catch_panic(|| {
-                let found = &looked.as_ref().map_err(Failure::clone)?.found;
+                let found = &result.as_ref().map_err(Failure::clone)?.found;
                 let found = found.get(&query.id).map(Result::as_ref).transpose();
                 let found = found.map_err(|error| unreadable_order(query.id, error.clone()))?;
-                let (order, steps) = visible(&scope.caller, &query, found)?;
-                Json::of(&order.represent_by_itself(steps))
+                let (order, steps) = visible_order(&scope.caller, &query, found)?;
+                Json::of(&order.represent_with_secret(steps))
             });
             scope.end(reply.unwrap_or_else(|| Err(internal_error())).into())
         });
         TaskOutcome {
-            answered: reply.collect(),
-            left,
+            replies: replies.collect(),
+            remaining,
         }
     }
 
@@ -152,9 +157,9 @@ impl Rpc {
             id: query.id,
             include_deleted: query.include_deleted,
         };
-        let damaged = |error| unreadable_order(query.id, error);
-        let found = self.store.order(query.id).await.map_err(damaged)?;
-        visible(caller, &order, found.as_ref())?;
+        let to_failure = |error| unreadable_order(query.id, error);
+        let found = self.store.order(query.id).await.map_err(to_failure)?;
+        visible_order(caller, &order, found.as_ref())?;
         let after = match &query.cursor {
             Some(cursor) => cursor.parse().map_err(|_| unknown_cursor())?,
             None => 0,
@@ -163,7 +168,7 @@ impl Rpc {
             .store
             .history(&query.id.to_string(), after, query.limit + 1)
             .await
-            .map_err(damaged)?;
+            .map_err(to_failure)?;
         Json::of(&Page::from_rows(rows, query.limit, |event| {
             event.sequence.to_string()
         }))
@@ -171,7 +176,7 @@ impl Rpc {
 }
 
 /// The order, if it is visible to the caller.
-fn visible<'a>(
+fn visible_order<'a>(
     caller: &Caller,
     query: &GetOrder,
     found: Option<&'a OrderAndSteps>,
@@ -186,7 +191,7 @@ fn visible<'a>(
         .ok_or_else(|| Failure::not_found("order", query.id))
 }
 
-/// The storefront that a list is limited to: a storefront's own, whatever it requests.
+/// The storefront that a list is limited to; storefront callers always get their own.
 pub(super) fn visible_storefront(
     caller: &Caller,
     request: Option<Storefront>,
@@ -197,10 +202,10 @@ pub(super) fn visible_storefront(
     }
 }
 
-/// An opaque cursor for the end of a page.
+/// An opaque cursor that points behind `order`, the last one of a page.
 pub(super) fn write_cursor(order: &Order) -> String {
-    let place = json!([order.created_at.as_millisecond(), order.number]);
-    BASE64_URL_SAFE_NO_PAD.encode(place.to_string())
+    let position = json!([order.created_at.as_millisecond(), order.number]);
+    BASE64_URL_SAFE_NO_PAD.encode(position.to_string())
 }
 
 pub(super) fn read_cursor(cursor: &str) -> Result<OrderCursor, Failure> {

@@ -1,11 +1,11 @@
-//! A request in progress, and its trace, log line and metrics.
+//! A request in progress: its trace span, log line and metrics. Each request ends once, with its reply.
 
 use std::time::Instant;
 
 use serde_json::Value;
 use shared::{
     amqp::{
-        rpc_server::{CorrelationId, EntryReply, Identity, RpcRequest},
+        rpc_server::{CorrelationId, EntryReply, MessageIdentity, RpcRequest},
         topology::REQUEST_QUEUE,
     },
     order::GetOrder,
@@ -16,11 +16,11 @@ use shared::{
 
 use super::{catch_panic, figures};
 
-/// Result of a task.
+/// Replies of a task.
 pub(super) struct TaskOutcome {
-    pub(super) answered: Vec<EntryReply>,
-    /// Orders that are still to be looked up.
-    pub(super) left: Vec<(RequestScope, GetOrder)>,
+    pub(super) replies: Vec<EntryReply>,
+    /// Lookups that still have to be read.
+    pub(super) remaining: Vec<(RequestScope, GetOrder)>,
 }
 
 /// A request in progress.
@@ -28,17 +28,17 @@ pub(super) struct RequestScope {
     correlation_id: CorrelationId,
     pattern: &'static str,
     pub(super) caller: Caller,
-    began: Instant,
+    started: Instant,
     span: Span,
 }
 
 impl RequestScope {
     pub(super) fn begin(correlation_id: CorrelationId, request: &mut RpcRequest) -> Self {
         let pattern = request.request.pattern();
-        let span = trace::processing(
+        let span = trace::consumer_span(
             REQUEST_QUEUE,
             pattern,
-            &request.identity.as_ref().map_or("", Identity::name),
+            &request.identity.as_ref().map_or("", MessageIdentity::key),
             request.caller.traceparent.as_deref(),
         );
         span.pass_on(&mut request.caller.traceparent);
@@ -46,7 +46,7 @@ impl RequestScope {
             correlation_id,
             pattern,
             caller: request.caller.clone(),
-            began: Instant::now(),
+            started: Instant::now(),
             span,
         }
     }
@@ -57,14 +57,14 @@ impl RequestScope {
             correlation_id,
             pattern,
             caller,
-            began,
+            started,
             mut span,
         } = self;
         catch_panic(|| {
-            note(&mut span, &caller, &reply);
-            tell(pattern, &caller, &reply);
+            record_in_span(&mut span, &caller, &reply);
+            log_reply(pattern, &caller, &reply);
             let code = reply.outcome.as_ref().err().map(|failure| failure.code);
-            figures::note(pattern, code, began.elapsed());
+            figures::record(pattern, code, started.elapsed());
         });
         EntryReply {
             correlation_id,
@@ -74,23 +74,23 @@ impl RequestScope {
 }
 
 /// Adds the result to the span.
-fn note(span: &mut Span, caller: &Caller, reply: &RpcReply) {
+fn record_in_span(span: &mut Span, caller: &Caller, reply: &RpcReply) {
     if !span.is_recording() {
         return;
     }
-    span.note("request_id", caller.request_id.clone());
+    span.set_attribute("request_id", caller.request_id.clone());
     match &reply.outcome {
-        Ok(_) if reply.is_replay => span.note("idempotent_replayed", true),
+        Ok(_) if reply.is_replay => span.set_attribute("idempotent_replayed", true),
         Ok(_) => {}
         Err(failure) if failure.http_status() >= 500 => {
-            span.fail(failure.code.to_string(), failure);
+            span.record_error(failure.code.to_string(), failure);
         }
-        Err(failure) => span.note("error.type", failure.code.to_string()),
+        Err(failure) => span.set_attribute("error.type", failure.code.to_string()),
     }
 }
 
 /// Logs the result.
-fn tell(pattern: &str, caller: &Caller, reply: &RpcReply) {
+fn log_reply(pattern: &str, caller: &Caller, reply: &RpcReply) {
     let Caller {
         actor,
         intent,

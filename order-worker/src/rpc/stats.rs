@@ -1,4 +1,4 @@
-//! Statistics.
+//! Statistics of orders; for operators also the state of the system.
 
 use jiff::Timestamp;
 use shared::{
@@ -8,7 +8,7 @@ use shared::{
 };
 
 use super::{Rpc, unreadable, visible_storefront};
-use crate::stats::{MAX_UNCOUNTED_EVENTS, add_up, first_day, system};
+use crate::background::stats::{MAX_UNCOUNTED_EVENTS, add_up, first_day, system};
 
 impl Rpc {
     /// Order statistics; for operators also the state of the system.

@@ -1,8 +1,8 @@
-//! One attempt of a step at a time: the next one waits until the one before is through.
+//! Claims of steps: one attempt of a step at a time. The next attempt waits until the one before has ended.
 //!
-//! The message of a step's next attempt, or of a new step of the same kind, is sent by the commit that decides the
-//! attempt before, and may arrive before that attempt has been told of its own commit. A message that was dropped
-//! then would come again only when its lease is over.
+//! The commit that decides an attempt sends the message of the step's next attempt, or of a new step of the
+//! same kind. That message may arrive before the attempt has received the result of its own commit; dropping
+//! it would delay the step until its lease expires.
 
 use std::{
     collections::HashMap,
@@ -13,14 +13,14 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::domain::step::StepKey;
 
-/// The steps under way in this process; clones share them.
+/// The steps in progress in this process; clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Claims(Arc<Mutex<HashMap<StepKey, StepLock>>>);
 
 type StepLock = Arc<tokio::sync::Mutex<()>>;
 
 impl Claims {
-    /// Claims the step unless it is under way.
+    /// Claims the step unless an attempt is in progress.
     pub(super) fn try_claim(&self, key: &StepKey) -> Option<Claim> {
         let mut locks = self.locks();
         let lock = Arc::clone(locks.entry(key.clone()).or_default());
@@ -28,7 +28,7 @@ impl Claims {
         Some(self.claimed(key, guard))
     }
 
-    /// Claims the step as soon as no other attempt of it is under way, in the order of the calls.
+    /// Claims the step as soon as no other attempt is in progress, in the order of the calls.
     pub(super) async fn claim(&self, key: &StepKey) -> Claim {
         let lock = Arc::clone(self.locks().entry(key.clone()).or_default());
         let guard = lock.lock_owned().await;
@@ -48,7 +48,7 @@ impl Claims {
     }
 }
 
-/// A step under way; dropping it lets the next attempt begin.
+/// A claimed step; dropping the claim lets the next attempt begin.
 pub(super) struct Claim {
     claims: Claims,
     key: StepKey,
@@ -56,7 +56,7 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// The step that is under way.
+    /// Key of the claimed step.
     pub(super) fn key(&self) -> &StepKey {
         &self.key
     }
@@ -66,7 +66,8 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let mut locks = self.claims.locks();
         self.guard = None;
-        // Locks are shared under the map's own lock only: nobody waits for one that only the map holds.
+        // Locks are cloned only under the lock of the map, so a lock that only the map holds has no waiting
+        // claim.
         if locks
             .get(&self.key)
             .is_some_and(|lock| Arc::strong_count(lock) == 1)
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_later_attempt_waits_for_the_earlier_one_and_is_not_lost() {
+    async fn later_attempt_waits_for_the_earlier_one_and_then_runs() {
         let (claims, key) = (Claims::default(), key());
         let first = claims.try_claim(&key).unwrap();
         assert!(claims.try_claim(&key).is_none());

@@ -1,5 +1,5 @@
-//! Messages on the step queue: each names an attempt of a step. Several steps may be sent as one batch, as
-//! requests are ([`shared::amqp::batch`]); each is executed and committed on its own.
+//! Messages of the step queue: each names an attempt of a step. Several steps may be sent as one batch, like
+//! requests ([`shared::amqp::batch`]); each is executed and committed on its own.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::domain::step::{Step, StepKey, StepRow};
 
 /// Maximum number of steps per message: it is settled after the last of them, and redelivered as a whole.
-const MAX_STEPS: usize = 50;
+const MAX_STEPS_PER_MESSAGE: usize = 50;
 
 /// An attempt of a step is due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,8 +31,8 @@ pub struct StepMessage {
     pub attempt: u32,
 }
 
-/// The steps of a message, and the error if some of it can't be parsed.
-pub type Read = (Vec<StepMessage>, Option<serde_json::Error>);
+/// The steps of a message, and the parse error if some of them are unreadable.
+pub type ParsedSteps = (Vec<StepMessage>, Option<serde_json::Error>);
 
 impl StepMessage {
     /// Key of the step's row.
@@ -44,25 +44,25 @@ impl StepMessage {
     }
 
     /// Parses the steps of `delivery`.
-    pub fn read(delivery: &Incoming) -> Read {
+    pub fn read(delivery: &Incoming) -> ParsedSteps {
         if delivery.kind != BATCH {
             return match serde_json::from_slice(&delivery.body) {
                 Ok(message) => (vec![message], None),
                 Err(error) => (Vec::new(), Some(error)),
             };
         }
-        let parts = match batch::parts(&delivery.body) {
+        let parts = match batch::split_entries(&delivery.body) {
             Ok(parts) => parts,
             Err(error) => return (Vec::new(), Some(error)),
         };
-        let (mut messages, mut unreadable) = (Vec::with_capacity(parts.len()), None);
+        let (mut messages, mut parse_error) = (Vec::with_capacity(parts.len()), None);
         for part in parts {
             match Self::read_entry(part) {
                 Ok(message) => messages.push(message),
-                Err(error) => unreadable = Some(error),
+                Err(error) => parse_error = Some(error),
             }
         }
-        (messages, unreadable)
+        (messages, parse_error)
     }
 
     fn read_entry(part: &RawValue) -> serde_json::Result<Self> {
@@ -73,11 +73,11 @@ impl StepMessage {
 
 /// The messages for `rows`, each with its rows; a single step is a plain message.
 pub fn messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)> {
-    rows.chunks(MAX_STEPS).map(|rows| {
+    rows.chunks(MAX_STEPS_PER_MESSAGE).map(|rows| {
         let message = match rows {
             [row] => Outgoing {
                 kind: Some(row.key.step.kind().to_owned()),
-                message_id: Some(Name(row).to_string()),
+                message_id: Some(StepMessageId(row).to_string()),
                 headers: headers(row).into_headers(),
                 body: serde_json::to_vec(&step(row)).unwrap_or_default(),
                 ..Outgoing::default()
@@ -85,7 +85,7 @@ pub fn messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)
             rows => Outgoing {
                 kind: Some(BATCH.to_owned()),
                 message_id: Some(Uuid::now_v7().to_string()),
-                body: together(rows),
+                body: batch_body(rows),
                 ..Outgoing::default()
             },
         };
@@ -97,7 +97,7 @@ pub fn messages(rows: &[StepRow]) -> impl Iterator<Item = (&[StepRow], Outgoing)
     })
 }
 
-fn together(rows: &[StepRow]) -> Vec<u8> {
+fn batch_body(rows: &[StepRow]) -> Vec<u8> {
     let bodies: Vec<_> = rows
         .iter()
         .map(|row| to_raw_value(&step(row)).unwrap_or_default())
@@ -105,13 +105,13 @@ fn together(rows: &[StepRow]) -> Vec<u8> {
     let entries = rows.iter().zip(&bodies).map(|(row, body)| Entry {
         kind: row.key.step.kind().into(),
         correlation_id: None,
-        message_id: Some(Name(row).to_string().into()),
+        message_id: Some(StepMessageId(row).to_string().into()),
         expiration: None,
         headers: headers(row),
         body,
     });
     let bytes = bodies.iter().map(|body| body.get().len()).sum();
-    batch::together(&entries.collect::<Vec<_>>(), bytes)
+    batch::to_json_array(&entries.collect::<Vec<_>>(), bytes)
 }
 
 fn step(row: &StepRow) -> StepMessage {
@@ -124,9 +124,9 @@ fn step(row: &StepRow) -> StepMessage {
 }
 
 /// Id of a message: order, step and attempt.
-pub(super) struct Name<'a>(pub(super) &'a StepRow);
+pub(super) struct StepMessageId<'a>(pub(super) &'a StepRow);
 
-impl fmt::Display for Name<'_> {
+impl fmt::Display for StepMessageId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.0.key, self.0.attempt)
     }

@@ -1,9 +1,12 @@
-//! Steps of the flow: each reads, calls a partner, and brings the result back as a command that is
-//! decided like any other. Acknowledged only after that decision is committed, so whatever dies in
-//! between is tried again, under the same idempotency key.
+//! Executes steps from the step queue: reads the order, calls the provider, and submits the result as a
+//! command that is decided like any other.
 //!
-//! One file a pair of step and undo: [`payment`], [`shipment`]; `call` is what they are asked with, `bulkhead` keeps a partner that does not
-//! answer from being in everybody's way, `report` is what others hear of it all.
+//! A message is acknowledged only after its results are committed. If the worker dies before, the step is
+//! repeated under the same idempotency key.
+//!
+//! [`payment`] and [`shipment`] have a step and its undo step each. `call` is the data of a provider call,
+//! `claims` prevents concurrent attempts of a step, `bulkhead` limits the calls to a slow provider, and
+//! `report` records traces, logs and metrics.
 
 mod bulkhead;
 mod call;
@@ -23,7 +26,7 @@ use futures_util::{
 use shared::{
     amqp::{
         connection::Broker,
-        consumer::{Undecodable, consume, give_back},
+        consumer::{Undecodable, consume, requeue_all},
         message::{Incoming, Outgoing},
         publisher::{Publisher, Target},
         topology::{DEAD_LETTER_EXCHANGE, STEP_QUEUE},
@@ -41,13 +44,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     bulkhead::Bulkhead,
-    call::{Call, Due},
+    call::{DueStep, ProviderCall},
     claims::{Claim, Claims},
     message::StepMessage,
-    report::Ending,
+    report::AttemptOutcome,
 };
 use crate::{
-    crash::{Point, point},
+    background::stats::Latencies,
     domain::{
         command::{Action, Command, Idempotency, StepResult},
         step::{StepKey, StepRow},
@@ -55,32 +58,32 @@ use crate::{
     engine::{CommitError, Engine},
     providers::{Payments, ProviderError, sandbox::carrier::SandboxCarrier},
     rpc::by_client,
-    stats::Latencies,
+    runtime::crash::{Point, point},
     store::{ById, Store, StoreError},
 };
 
-/// Messages in hand at the same time, each of one step or several: each is in hand as long as the slowest of
-/// its steps, and a partner that does not answer has some for as long as [`STEP_TIMEOUT`]. The steps of
-/// others, and those that need no partner, must get past them ([`Bulkhead`]).
+/// Maximum number of unsettled messages, of one or several steps each. A message stays unsettled until the
+/// slowest of its steps ends, and a provider that does not answer occupies messages for [`STEP_TIMEOUT`].
+/// Steps of other providers, and those without a call, need the rest ([`Bulkhead`]).
 const PREFETCH: u16 = 200;
 /// Maximum number of steps in progress.
-const AT_ONCE: u32 = 600;
+const MAX_STEPS: u32 = 600;
 /// Maximum number of messages whose orders are loaded at the same time, which bounds memory use.
-const READING: usize = 16;
-/// Timeout of a partner call. Together with the wait for a permit, shorter than the lease of a step.
+const MAX_LOADS: usize = 16;
+/// Timeout of a provider call. Together with the wait for a permit, shorter than the lease of a step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Delay between attempts while the database is unavailable.
-const PAUSE: Duration = Duration::from_millis(500);
-/// The header in which a dead letter carries the reason of the worker.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Header of a dead letter with the worker's reason.
 pub const DEAD_LETTER_REASON: &str = "dead_letter_reason";
-/// How long a delivery is held while the database is away, before it goes back to the queue. Going
-/// back counts towards the queue's delivery limit; being held counts towards the broker's patience
-/// with consumers, half an hour by default.
-const HOLD: Duration = Duration::from_mins(10);
+/// Maximum time for which a message waits for an unavailable database before it is requeued. Requeueing
+/// counts towards the delivery limit of the queue; waiting counts towards the acknowledgement timeout of the
+/// broker, 30 minutes by default.
+const MAX_DATABASE_WAIT: Duration = Duration::from_mins(10);
 
-/// The partners.
+/// The payment providers and the carrier.
 #[derive(Clone)]
-pub struct Partners {
+pub struct Providers {
     /// Payment providers.
     pub payments: Payments,
     /// Carrier.
@@ -92,45 +95,45 @@ pub struct Partners {
 pub struct Steps {
     store: Store,
     engine: Engine,
-    partners: Partners,
+    providers: Providers,
     claims: Claims,
-    at_once: Arc<Semaphore>,
-    reading: Arc<Semaphore>,
+    step_permits: Arc<Semaphore>,
+    load_permits: Arc<Semaphore>,
     payments: Arc<Bulkhead>,
     publisher: Arc<Publisher>,
     latencies: Latencies,
 }
 
 impl Steps {
-    /// Handles steps over `store`, `engine` and `partners`; orders that can't be accepted go to the dead
-    /// letters by `publisher`, with the reason.
+    /// Creates the executor of steps. `publisher` sends asynchronous orders that can't be stored to the dead
+    /// letters, with the reason.
     pub fn new(
         store: Store,
         engine: Engine,
-        partners: Partners,
+        providers: Providers,
         publisher: Arc<Publisher>,
         latencies: Latencies,
     ) -> Self {
         Self {
             store,
             engine,
-            partners,
+            providers,
             claims: Claims::default(),
-            at_once: Arc::new(Semaphore::new(AT_ONCE as usize)),
-            reading: Arc::new(Semaphore::new(READING)),
+            step_permits: Arc::new(Semaphore::new(MAX_STEPS as usize)),
+            load_permits: Arc::new(Semaphore::new(MAX_LOADS)),
             payments: Arc::new(Bulkhead::new()),
             publisher,
             latencies,
         }
     }
 
-    /// Executes steps until `stop`; `tasks` tracks those in progress, until `give_up`.
+    /// Executes steps until `stop`; `tasks` tracks those in progress, until `abort`.
     pub async fn run(
         self,
         broker: Broker,
         tasks: TaskTracker,
         stop: CancellationToken,
-        give_up: CancellationToken,
+        abort: CancellationToken,
     ) {
         let mut deliveries = consume(
             broker,
@@ -142,51 +145,53 @@ impl Steps {
         while let Some(Some(mut delivery)) = stop.run_until_cancelled(deliveries.recv()).await {
             let read = (delivery.kind != ACCEPT_ORDER).then(|| StepMessage::read(&delivery));
             let steps = read.as_ref().map_or(1, |(messages, _)| messages.len());
-            // Messages are taken one at a time for now, and a step may take 20 s. Should this worker die, the
-            // step is sent again from its row when its lease ends.
-            if delivery.is_alone && matches!(read, Some((_, None))) {
+            // A message that is delivered alone is acknowledged before its step, which may take 20 s, so that
+            // the next one is delivered. If this worker dies, the step is sent again from its row when its
+            // lease expires.
+            if delivery.is_single && matches!(read, Some((_, None))) {
                 delivery.receipt.ack_now().await;
             }
-            // Those behind it wait as they are.
-            let room = u32::try_from(steps).unwrap_or(AT_ONCE).min(AT_ONCE);
-            let room = Arc::clone(&self.at_once).acquire_many_owned(room);
-            let Some(Ok(room)) = stop.run_until_cancelled(room).await else {
+            // Further messages are not read before this one has its permits.
+            let permits = u32::try_from(steps).unwrap_or(MAX_STEPS).min(MAX_STEPS);
+            let permits = Arc::clone(&self.step_permits).acquire_many_owned(permits);
+            let Some(Ok(permits)) = stop.run_until_cancelled(permits).await else {
                 delivery.receipt.requeue().await;
                 break;
             };
-            let (steps, give_up) = (self.clone(), give_up.clone());
-            tasks.spawn(give_up.run_until_cancelled_owned(async move {
-                let _room = room;
+            let (steps, abort) = (self.clone(), abort.clone());
+            tasks.spawn(abort.run_until_cancelled_owned(async move {
+                let _permits = permits;
                 match read {
                     Some(read) => steps.handle(delivery, read).await,
                     None => steps.accept(delivery).await,
                 }
             }));
         }
-        give_back(deliveries).await;
+        requeue_all(deliveries).await;
     }
 
     /// Executes all steps of a message concurrently; settles it after the last of them.
-    async fn handle(self, delivery: Incoming, (messages, unreadable): message::Read) {
-        // Steps of which another attempt is under way here wait for its end, each on its own, so that no
-        // message holds one step while it waits for another. A step that was sent twice is found done then.
+    async fn handle(self, delivery: Incoming, (messages, parse_error): message::ParsedSteps) {
+        // Steps of which another attempt is in progress here wait for its end, each on its own, so that no
+        // message holds one step while it waits for another. A step that was sent twice is found to be done
+        // then.
         let (mut claimed, mut waiting) = (Vec::new(), Vec::new());
         for message in messages {
             match self.claims.try_claim(&message.key()) {
                 Some(claim) => claimed.push((claim, message)),
-                None => waiting.push(self.perform_after(message)),
+                None => waiting.push(self.perform_when_free(message)),
             }
         }
         let (performed, later) = join(self.perform_all(claimed), join_all(waiting)).await;
         let performed = later.into_iter().fold(performed, anyhow::Result::and);
-        match (performed, unreadable) {
+        match (performed, parse_error) {
             (Err(error), _) => {
-                tracing::warn!(%error, "a step's result could not be stored; it is done again");
+                tracing::warn!(%error, "step result could not be stored; the step is repeated");
                 delivery.receipt.requeue().await;
             }
             (Ok(()), Some(error)) => {
                 let message_id = &delivery.message_id;
-                tracing::warn!(%error, message_id, "a step can't be read; it goes to the dead letters");
+                tracing::warn!(%error, message_id, "step message unreadable; moved to the dead letters");
                 delivery.receipt.reject().await;
             }
             (Ok(()), None) => delivery.receipt.ack().await,
@@ -199,16 +204,16 @@ impl Steps {
             Ok(read) => read,
             Err(failure) => {
                 let message_id = &delivery.message_id;
-                tracing::warn!(%failure, message_id, "an order can't be read; it goes to the dead letters");
-                return self.bury(delivery, failure.message).await;
+                tracing::warn!(%failure, message_id, "asynchronous order unreadable; moved to the dead letters");
+                return self.dead_letter(delivery, failure.message).await;
             }
         };
         let (id, request_id) = (accept.id, caller.request_id.clone());
         let mut span =
-            trace::processing(STEP_QUEUE, ACCEPT_ORDER, &id, caller.traceparent.as_deref());
+            trace::consumer_span(STEP_QUEUE, ACCEPT_ORDER, &id, caller.traceparent.as_deref());
         if span.is_recording() {
-            span.note("order.id", id.to_string());
-            span.note("request_id", request_id.clone());
+            span.set_attribute("order.id", id.to_string());
+            span.set_attribute("request_id", request_id.clone());
         }
         span.pass_on(&mut caller.traceparent);
         let command = Command::Request {
@@ -227,29 +232,29 @@ impl Steps {
                 outcome: Err(failure),
                 ..
             }) => {
-                tracing::error!(%failure, order.id = %id, "an order could not be accepted; it goes to the dead letters");
-                self.bury(delivery, failure.to_string()).await;
+                tracing::error!(%failure, order.id = %id, "asynchronous order could not be stored; moved to the dead letters");
+                self.dead_letter(delivery, failure.to_string()).await;
             }
             Err(CommitError::Internal(error)) => {
-                tracing::error!(error, order.id = %id, "an order could not be decided; it goes to the dead letters");
-                self.bury(delivery, error).await;
+                tracing::error!(error, order.id = %id, "asynchronous order could not be decided; moved to the dead letters");
+                self.dead_letter(delivery, error).await;
             }
             Err(error @ (CommitError::Unavailable(_) | CommitError::OutcomeUnknown(_))) => {
-                tracing::warn!(%error, order.id = %id, "an order waits to be accepted");
-                time::sleep(PAUSE).await;
+                tracing::warn!(%error, order.id = %id, "asynchronous order not stored yet; its message is requeued");
+                time::sleep(RETRY_DELAY).await;
                 delivery.receipt.requeue().await;
             }
         }
     }
 
-    /// Performs the step once the attempt that is under way has ended.
-    async fn perform_after(&self, message: StepMessage) -> anyhow::Result<()> {
+    /// Performs the step once no other attempt of it is in progress.
+    async fn perform_when_free(&self, message: StepMessage) -> anyhow::Result<()> {
         let claim = self.claims.claim(&message.key()).await;
         self.perform_all(vec![(claim, message)]).await
     }
 
-    /// Sends a message to the dead letters with the reason, which a rejected message can't carry.
-    async fn bury(&self, delivery: Incoming, reason: String) {
+    /// Publishes a message to the dead letters with the reason, which a rejected message can't carry.
+    async fn dead_letter(&self, delivery: Incoming, reason: String) {
         let mut headers = delivery.headers.clone();
         headers.insert(DEAD_LETTER_REASON.to_owned(), reason);
         let message = Outgoing {
@@ -266,15 +271,14 @@ impl Steps {
         let sent = self.publisher.publish(&messages).await;
         match sent.into_iter().next() {
             Some(Ok(())) => delivery.receipt.ack().await,
-            // Better without the reason than not at all.
+            // A dead letter without the reason is better than none.
             _ => delivery.receipt.reject().await,
         }
     }
 
-    /// Performs those of the steps that are still waited for, at that attempt; those that were done
-    /// before are found to be.
+    /// Performs the steps that are still expected at that attempt; a step that is done has no row any more.
     async fn perform_all(&self, mut claimed: Vec<(Claim, StepMessage)>) -> anyhow::Result<()> {
-        let (mut performing, mut all) = (FuturesUnordered::new(), Ok(()));
+        let (mut performing, mut outcome) = (FuturesUnordered::new(), Ok(()));
         while !claimed.is_empty() {
             let keys: Vec<_> = claimed
                 .iter()
@@ -283,98 +287,99 @@ impl Steps {
             let read = match self.read(&keys).await {
                 Ok(read) => read,
                 Err(error) => {
-                    all = Err(error.into());
+                    outcome = Err(error.into());
                     break;
                 }
             };
-            let was_looked_for = |(claim, _): &(Claim, _)| read.covers(&claim.key().order_id);
-            let (looked_for, left): (Vec<_>, _) = claimed.into_iter().partition(was_looked_for);
+            let was_read = |(claim, _): &(Claim, _)| read.covers(&claim.key().order_id);
+            let (read_steps, remaining): (Vec<_>, _) = claimed.into_iter().partition(was_read);
             let found = read.found.into_iter();
             let mut found: HashMap<_, _> = found.map(|due| (due.row.key.clone(), due)).collect();
-            performing.extend(looked_for.into_iter().filter_map(|(claim, message)| {
+            performing.extend(read_steps.into_iter().filter_map(|(claim, message)| {
                 let due = found.remove(claim.key())?;
                 let is_awaited = due.row.attempt == message.attempt && !due.row.is_dead;
                 is_awaited.then(|| self.perform(claim, due))
             }));
-            claimed = left;
+            claimed = remaining;
         }
         while let Some(performed) = performing.next().await {
-            all = all.and(performed);
+            outcome = outcome.and(performed);
         }
-        all
+        outcome
     }
 
-    async fn perform(&self, _claim: Claim, due: Due) -> anyhow::Result<()> {
-        let Due { row, number, call } = due;
-        let mut span = trace::processing(
+    async fn perform(&self, _claim: Claim, due: DueStep) -> anyhow::Result<()> {
+        let DueStep { row, number, call } = due;
+        let mut span = trace::consumer_span(
             STEP_QUEUE,
             row.key.step.kind(),
-            &message::Name(&row),
+            &message::StepMessageId(&row),
             row.traceparent.as_deref(),
         );
-        let result = self.ask(&call).await;
+        let result = self.call_provider(&call).await;
         point(Point::AfterPartner);
-        report::note(&mut span, &row, &result);
-        report::tell(&row, number, &result);
-        let ending = Ending::of(&result);
+        report::record_in_span(&mut span, &row, &result);
+        report::log_result(&row, number, &result);
+        let outcome = AttemptOutcome::of(&result);
         let finished = match self.finish(&row, result).await {
-            // The same result would fail again: an operator has to look at it.
+            // Repeating the step would lead to the same result: the step becomes dead, for an operator.
             Ok(RpcReply {
                 outcome: Err(failure),
                 ..
             }) => {
-                tracing::error!(%failure, "a step's result was refused");
-                self.give_up(&row, failure.to_string()).await
+                tracing::error!(%failure, "step result refused; the step is dead");
+                self.mark_dead(&row, failure.to_string()).await
             }
-            Err(defect @ CommitError::Internal(_)) => {
-                tracing::error!(%defect, "a step's result could not be decided");
-                self.give_up(&row, defect.to_string()).await
+            Err(error @ CommitError::Internal(_)) => {
+                tracing::error!(%error, "step result could not be decided; the step is dead");
+                self.mark_dead(&row, error.to_string()).await
             }
             decided => decided.map(drop).map_err(Into::into),
         };
         if finished.is_ok() {
-            report::measure(&row, ending, &self.latencies);
+            report::record_metrics(&row, outcome, &self.latencies);
             point(Point::AfterStepStored);
         }
         finished
     }
 
-    /// Makes the partner call, if there is a permit.
-    async fn ask(&self, call: &Call) -> StepResult {
-        let asked = time::timeout(STEP_TIMEOUT, self.partners.answer(call));
-        let answered = if call.is_to_the_provider() {
-            self.payments.call(asked).await
+    /// Calls the provider, if there is a permit.
+    async fn call_provider(&self, call: &ProviderCall) -> StepResult {
+        let call_result = time::timeout(STEP_TIMEOUT, self.providers.call(call));
+        let call_result = if call.uses_payment_provider() {
+            self.payments.call(call_result).await
         } else {
-            Some(asked.await)
+            Some(call_result.await)
         };
-        match answered {
+        match call_result {
             Some(Ok(Ok(result))) => result,
             Some(Ok(Err(error))) => failed(error),
             Some(Err(_)) => failed(ProviderError::Transient(format!(
                 "no answer within {STEP_TIMEOUT:?}"
             ))),
-            None => StepResult::PutOff {
-                why: "not asked: the provider has as many calls to answer as it may have"
-                    .to_owned(),
+            None => StepResult::Postponed {
+                reason:
+                    "not called: the maximum number of calls to the payment provider is in progress"
+                        .to_owned(),
             },
         }
     }
 
     /// Loads the calls of the steps, up to a size limit; waits for an unavailable database.
-    async fn read(&self, keys: &[StepKey]) -> Result<ById<Vec<Due>>, StoreError> {
-        let patience = Instant::now() + HOLD;
+    async fn read(&self, keys: &[StepKey]) -> Result<ById<Vec<DueStep>>, StoreError> {
+        let give_up_at = Instant::now() + MAX_DATABASE_WAIT;
         loop {
-            let turn = self.reading.acquire().await;
-            let read = self.store.steps(keys, Due::of).await;
-            drop(turn);
+            let permit = self.load_permits.acquire().await;
+            let read = self.store.steps(keys, DueStep::of).await;
+            drop(permit);
             match read {
                 Err(error @ (StoreError::Unavailable(_) | StoreError::ReadOnly(_)))
-                    if Instant::now() < patience =>
+                    if Instant::now() < give_up_at =>
                 {
-                    tracing::debug!(%error, "steps wait for the database");
-                    time::sleep(PAUSE).await;
+                    tracing::debug!(%error, "database unavailable; steps wait");
+                    time::sleep(RETRY_DELAY).await;
                 }
-                told => return told,
+                result => return result,
             }
         }
     }
@@ -388,7 +393,7 @@ impl Steps {
         self.engine.finish(command, row.due_at).await
     }
 
-    async fn give_up(&self, row: &StepRow, error: String) -> anyhow::Result<()> {
+    async fn mark_dead(&self, row: &StepRow, error: String) -> anyhow::Result<()> {
         self.finish(
             row,
             StepResult::Failed {

@@ -1,5 +1,5 @@
-//! Payment calls: authorize, capture, void, refund. All use the idempotency key of the authorization, which is
-//! unique per order.
+//! Payment calls: authorize, capture, void, refund, check. All use the idempotency key of the authorization,
+//! which is unique per order.
 
 use crate::{
     domain::{
@@ -11,7 +11,7 @@ use crate::{
     providers::{Payment, Payments, ProviderError},
 };
 
-/// The order's payment, as the provider is told of it by the step in `row`.
+/// The payment of `order` as passed to the provider, for the step in `row`.
 pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
     let key = StepKey {
         order_id: order.id,
@@ -23,11 +23,11 @@ pub(super) fn payment(order: &Order, row: &StepRow) -> Payment {
         reference: order.payment.reference.clone(),
         order_id: order.id,
         number: order.number,
-        price: order.price(),
+        price: order.total_price(),
         method: order.payment_method.clone(),
         return_url: order.return_url.clone(),
         refunded: order.payment.refunded,
-        error_responses: row.answered,
+        error_responses: row.error_responses,
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn void(
 ) -> Result<StepResult, ProviderError> {
     let voided = payments.void(payment).await?;
     Ok(match voided {
-        StepResult::Stands(standing) => stands(standing, version),
+        StepResult::PaymentState(state) => with_order_version(state, version),
         voided => voided,
     })
 }
@@ -61,17 +61,17 @@ pub(super) async fn capture(
     payments: &Payments,
     payment: &Payment,
     version: u64,
-    asked: i64,
+    total: i64,
     is_last: bool,
 ) -> Result<StepResult, ProviderError> {
-    let captured = payments.capture(payment, asked, is_last).await?;
+    let captured = payments.capture(payment, total, is_last).await?;
     Ok(match captured {
-        StepResult::Stands(standing) => stands(standing, version),
+        StepResult::PaymentState(state) => with_order_version(state, version),
         captured => captured,
     })
 }
 
-/// Undoes [`capture`], as far as it is to be undone.
+/// Undoes [`capture`] up to `total`, the total amount to refund.
 pub(super) async fn refund(
     payments: &Payments,
     payment: &Payment,
@@ -80,7 +80,7 @@ pub(super) async fn refund(
 ) -> Result<StepResult, ProviderError> {
     let refunded = payments.refund(payment, total).await?;
     Ok(match refunded {
-        StepResult::Stands(standing) => stands(standing, version),
+        StepResult::PaymentState(state) => with_order_version(state, version),
         refunded => refunded,
     })
 }
@@ -91,14 +91,11 @@ pub(super) async fn check(
     payment: &Payment,
     version: u64,
 ) -> Result<StepResult, ProviderError> {
-    let standing = payments.payment_state(payment).await?;
-    Ok(stands(standing, version))
+    let state = payments.payment_state(payment).await?;
+    Ok(with_order_version(state, version))
 }
 
 /// Adds the version of the order to the state.
-fn stands(standing: PaymentState, version: u64) -> StepResult {
-    StepResult::Stands(PaymentState {
-        version,
-        ..standing
-    })
+fn with_order_version(state: PaymentState, version: u64) -> StepResult {
+    StepResult::PaymentState(PaymentState { version, ..state })
 }

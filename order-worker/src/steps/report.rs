@@ -1,40 +1,40 @@
-//! Trace, logs and metrics of a step.
+//! Trace, logs and metrics of an attempt of a step.
 
 use jiff::Timestamp;
 use shared::trace::{self, Span};
 
 use crate::{
+    background::stats::Latencies,
     domain::{
         command::StepResult,
         step::{StepKey, StepRow},
     },
-    stats::Latencies,
 };
 
 /// Result of an attempt, as used in metrics.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum AttemptOutcome {
     Done,
     Failed,
-    PutOff,
+    Postponed,
 }
 
-impl Ending {
+impl AttemptOutcome {
     pub(super) fn of(result: &StepResult) -> Self {
         match result {
             StepResult::Failed { .. } => Self::Failed,
-            StepResult::PutOff { .. } => Self::PutOff,
+            StepResult::Postponed { .. } => Self::Postponed,
             StepResult::Prepared { .. }
             | StepResult::ActionRequired(_)
-            | StepResult::Stands(_)
+            | StepResult::PaymentState(_)
             | StepResult::Authorized { .. }
             | StepResult::Declined { .. }
             | StepResult::Captured { .. }
             | StepResult::Voided { .. }
             | StepResult::Refunded { .. }
-            | StepResult::Announced { .. }
-            | StepResult::Withdrawn
-            | StepResult::TimeIsUp => Self::Done,
+            | StepResult::LabelCreated { .. }
+            | StepResult::LabelCancelled
+            | StepResult::NoExternalCall => Self::Done,
         }
     }
 
@@ -42,28 +42,29 @@ impl Ending {
         match self {
             Self::Done => "done",
             Self::Failed => "failed",
-            Self::PutOff => "put_off",
+            Self::Postponed => "put_off",
         }
     }
 }
 
 /// Records an attempt whose result is stored.
-pub(super) fn measure(row: &StepRow, ending: Ending, latencies: &Latencies) {
-    let (step, outcome) = (row.key.step.kind(), ending.as_str());
-    latencies.record(step, row.due_at, ending != Ending::Done);
-    let took = Timestamp::now().duration_since(row.due_at).as_secs_f64();
-    metrics::counter!("step_attempts_total", "step" => step, "outcome" => outcome).increment(1);
-    metrics::histogram!("step_duration_seconds", "step" => step).record(took.max(0.0));
+pub(super) fn record_metrics(row: &StepRow, outcome: AttemptOutcome, latencies: &Latencies) {
+    let step = row.key.step.kind();
+    latencies.note(step, row.due_at, outcome != AttemptOutcome::Done);
+    let latency = Timestamp::now().duration_since(row.due_at).as_secs_f64();
+    metrics::counter!("step_attempts_total", "step" => step, "outcome" => outcome.as_str())
+        .increment(1);
+    metrics::histogram!("step_duration_seconds", "step" => step).record(latency.max(0.0));
 }
 
 /// Adds the result to the span.
-pub(super) fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
+pub(super) fn record_in_span(span: &mut Span, row: &StepRow, result: &StepResult) {
     if !span.is_recording() {
         return;
     }
-    span.note("order.id", row.key.order_id.to_string());
-    span.note("request_id", row.request_id.clone());
-    span.note("step.attempt", i64::from(row.attempt));
+    span.set_attribute("order.id", row.key.order_id.to_string());
+    span.set_attribute("request_id", row.request_id.clone());
+    span.set_attribute("step.attempt", i64::from(row.attempt));
     if let StepResult::Failed {
         error,
         is_transient,
@@ -71,15 +72,15 @@ pub(super) fn note(span: &mut Span, row: &StepRow, result: &StepResult) {
     } = result
     {
         let kind = if *is_transient { "transient" } else { "final" };
-        span.fail(kind, error);
+        span.record_error(kind, error);
     }
-    if let StepResult::PutOff { why } = result {
-        span.fail("put_off", why);
+    if let StepResult::Postponed { reason } = result {
+        span.record_error("put_off", reason);
     }
 }
 
 /// Logs the result.
-pub(super) fn tell(row: &StepRow, number: i64, result: &StepResult) {
+pub(super) fn log_result(row: &StepRow, number: i64, result: &StepResult) {
     let StepKey { order_id, step } = &row.key;
     let intent = step.kind();
     let request_id = row.request_id.as_str();
@@ -97,9 +98,9 @@ pub(super) fn tell(row: &StepRow, number: i64, result: &StepResult) {
             );
         }
         other => {
-            let ended = match Ending::of(other) {
-                Ending::PutOff => "put off",
-                Ending::Done | Ending::Failed => "done",
+            let ended = match AttemptOutcome::of(other) {
+                AttemptOutcome::Postponed => "postponed",
+                AttemptOutcome::Done | AttemptOutcome::Failed => "done",
             };
             tracing::info!(
                 order.id = %order_id,

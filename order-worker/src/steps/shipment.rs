@@ -1,4 +1,4 @@
-//! Announcing a parcel to the carrier, and withdrawing it. Both go by the key of the announcement:
+//! Carrier calls: create a label for a shipment, and cancel it. Both use the idempotency key of the label:
 //! there is one for each order and warehouse.
 
 use shared::id::{OrderId, Warehouse};
@@ -31,7 +31,7 @@ pub(super) async fn request(
     } = carrier
         .create_label(&key(order_id, warehouse), order_id)
         .await?;
-    Ok(StepResult::Announced {
+    Ok(StepResult::LabelCreated {
         carrier,
         tracking_number,
     })
@@ -46,5 +46,5 @@ pub(super) async fn cancel(
     carrier
         .cancel_label(&key(order_id, warehouse), order_id)
         .await?;
-    Ok(StepResult::Withdrawn)
+    Ok(StepResult::LabelCancelled)
 }

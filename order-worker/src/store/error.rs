@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn only_corruption_is_called_damage() {
+    fn only_corruption_is_reported_as_corrupt() {
         let damaged = |code: &str| {
             matches!(
                 classify_postgres(code, String::new()),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_lost_the_session_can_be_tried_again() {
+    fn errors_of_a_lost_session_are_temporary() {
         for code in ["42P05", "26000", "53300", "28P01", "25006"] {
             let error = classify_postgres(code, "why".to_owned());
             assert!(matches!(error, StoreError::ReadOnly(_)), "{code}");

@@ -16,35 +16,16 @@
 //! - `retention`, `erase`, `reset`: deletion of expired rows, of personal data, and of demonstration data.
 //! - `audit`, `pages`, `debug`: reads for `order-worker verify`, `order-worker export` and the debug API.
 
-mod audit;
-pub(crate) mod bulk;
-mod byte_limit;
-pub(crate) mod database;
-mod dead_letters;
-mod debug;
-mod erase;
 mod error;
-mod fan_out;
 mod feed;
-mod feed_cursor;
-mod jobs;
-mod load;
-mod loaded;
-mod order_list;
-mod orders_by_id;
-mod outbox;
-mod pages;
+mod maintenance;
 pub(crate) mod postgres;
-mod read;
-mod reset;
-mod retention;
-mod retries;
-mod row;
-mod save;
+mod queries;
+mod queues;
 mod schema;
+pub(crate) mod sql;
 pub(crate) mod sqlite;
-mod stats;
-mod webhooks;
+mod transaction;
 
 use std::{
     path::PathBuf,
@@ -56,20 +37,24 @@ use anyhow::bail;
 use jiff::Timestamp;
 
 pub use self::{
-    audit::{Audit, Audited, OverdueStep, Unreadable},
-    byte_limit::ById,
     error::StoreError,
-    feed::{FeedPage, FeedResult},
-    feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, PositionedEvent},
-    pages::ExportPages,
-    read::{OrderAndSteps, OrderCursor, ProductAndStock},
-    stats::{Backlog, CountingProgress, Figure},
-    webhooks::{ClaimFilter, DueDelivery},
+    feed::{
+        events::{FeedPage, FeedResult},
+        feed_cursor::{ConsumerLease, FeedConsumer, FeedProgress, PositionedEvent},
+    },
+    maintenance::audit::{Audit, Audited, OverdueStep, Unreadable},
+    queries::{
+        pages::ExportPages,
+        read::{OrderAndSteps, OrderCursor, ProductAndStock},
+        stats::{Backlog, CountingProgress, Figure},
+    },
+    queues::webhooks::{ClaimFilter, DueDelivery},
+    sql::byte_limit::ById,
 };
-use self::{database::Session, postgres::Postgres, sqlite::Sqlite};
+use self::{postgres::Postgres, sql::database::Session, sqlite::Sqlite};
 use crate::{
-    crash::{Point, point},
-    domain::{needs::LoadSet, world::WorkingSet},
+    domain::{load_set::LoadSet, working_set::WorkingSet},
+    runtime::crash::{Point, point},
 };
 
 /// Time for which [`Store::check`] reports the last failed write instead of trying a write.
@@ -310,12 +295,13 @@ async fn decide_and_write<T>(
     now: Timestamp,
     decide: &mut impl FnMut(&mut WorkingSet) -> Option<T>,
 ) -> Result<(T, bool), StoreError> {
-    let (mut working_set, known) = load::load_working_set(session, needs.clone()).await?;
+    let (mut working_set, known) =
+        transaction::load::load_working_set(session, needs.clone()).await?;
     let result = decide(&mut working_set).ok_or(StoreError::Aborted)?;
     if working_set.dirty.is_empty() {
         return Ok((result, false));
     }
-    save::save_changes(session, &working_set, &known, now).await?;
+    transaction::save::save_changes(session, &working_set, &known, now).await?;
     Ok((result, true))
 }
 

@@ -23,8 +23,8 @@ pub(super) use self::migrate::newest_schema;
 pub(crate) use self::pool::{LocalSettings, Pool, begin_with};
 use super::{
     StoreError,
-    database::{self, Link, Session},
     error::TOO_MANY_SEARCHES,
+    sql::database::{self, Link, Session},
 };
 
 /// The prefixes of `DATABASE_URL`.

@@ -25,8 +25,7 @@ use tokio::{
 };
 
 pub(crate) use self::connection::Connection;
-use self::reader::Readers;
-use super::{StoreError, database::Session, schema::Schema};
+use super::{StoreError, schema::Schema, sql::database::Session, sqlite::reader::Readers};
 
 /// Timeout for locks held by a backup or another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -251,7 +250,7 @@ pub(super) fn in_memory() -> Raw {
 pub(super) fn plan(
     connection: &Raw,
     sql: &str,
-    arguments: Vec<super::database::Argument>,
+    arguments: Vec<crate::store::sql::database::Argument>,
 ) -> Vec<String> {
     let sql = format!("EXPLAIN QUERY PLAN {sql}");
     let mut plan = connection.prepare(&sql).unwrap();

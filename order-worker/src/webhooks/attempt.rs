@@ -21,7 +21,7 @@ use standardwebhooks::{
 use tokio::time;
 
 use super::url_policy::UrlPolicy;
-use crate::domain::webhook::{Answered, Endpoint};
+use crate::domain::webhook::{DeliveryResult, Endpoint};
 
 /// Timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ impl Sender {
 
     /// Sends `event` to `endpoint`. The status line decides the result; a slow or endless body does not
     /// change it.
-    pub async fn send(&self, endpoint: &Endpoint, event: &CloudEvent) -> Answered {
+    pub async fn send(&self, endpoint: &Endpoint, event: &CloudEvent) -> DeliveryResult {
         let began = Instant::now();
         let result = time::timeout(TIMEOUT, self.try_send(endpoint, event)).await;
         let latency_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -74,7 +74,7 @@ impl Sender {
             Ok(Err(error)) => (None, Some(error)),
             Err(_) => (None, Some(format!("no response within {TIMEOUT:?}"))),
         };
-        let outcome = Answered {
+        let outcome = DeliveryResult {
             response_code: response.as_ref().map(|response| response.status().as_u16()),
             latency_ms,
             retry_after: response
@@ -143,7 +143,7 @@ fn signatures(
     now: Timestamp,
     body: &[u8],
 ) -> Result<String, String> {
-    let signatures = endpoint.signing(now).map(|secret| {
+    let signatures = endpoint.signing_secrets(now).map(|secret| {
         let webhook = Webhook::new(secret).map_err(|error| error.to_string())?;
         webhook
             .sign(id, now.as_second(), body)

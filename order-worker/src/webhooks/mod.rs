@@ -30,13 +30,13 @@ use self::{
     delivery_slots::{DeliverySlots, SlotGuard},
 };
 use crate::{
+    background::relay::Outbox,
     domain::{
         command::Command,
-        stamp::DecisionContext,
-        webhook::{Answered, Delivery, EVENT_IS_FORGOTTEN},
+        decision_context::DecisionContext,
+        webhook::{Delivery, DeliveryResult, EVENT_DELETED},
     },
     engine::Engine,
-    relay::Outbox,
     store::{ClaimFilter, DueDelivery, FeedProgress, Store, StoreError},
 };
 
@@ -257,8 +257,8 @@ async fn log_and_pause(error: &StoreError) {
 /// Error of deliveries to disabled endpoints.
 const DISABLED: &str = "the endpoint is disabled";
 
-fn not_sent(why: &str) -> Answered {
-    Answered {
+fn not_sent(why: &str) -> DeliveryResult {
+    DeliveryResult {
         response_code: None,
         latency_ms: 0,
         error: Some(why.to_owned()),
@@ -273,8 +273,8 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut slot
         event,
     } = due;
     let answered = match &event {
-        None => not_sent(EVENT_IS_FORGOTTEN),
-        Some(_) if !endpoint.is_on() => not_sent(DISABLED),
+        None => not_sent(EVENT_DELETED),
+        Some(_) if !endpoint.is_active() => not_sent(DISABLED),
         Some(event) => {
             let answered = sender.send(&endpoint, event).await;
             slot.record(answered.error.is_none());
@@ -282,7 +282,7 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut slot
         }
     };
     let (id, endpoint_id, kind) = (delivery.id, endpoint.id, &delivery.event_type);
-    let Answered {
+    let DeliveryResult {
         response_code,
         latency_ms,
         error,
@@ -301,12 +301,12 @@ async fn deliver(sender: Arc<Sender>, engine: Engine, due: DueDelivery, mut slot
     drop(slot);
 }
 
-async fn record_result(engine: &Engine, delivery: &Delivery, answered: Answered) {
-    let finish_delivery = Command::FinishDelivery {
+async fn record_result(engine: &Engine, delivery: &Delivery, answered: DeliveryResult) {
+    let record_result = Command::FinishDelivery {
         endpoint_id: delivery.endpoint_id,
         id: delivery.id,
         attempt: delivery.attempt,
-        answered,
+        result: answered,
     };
     if let Err(error) = engine.finish(finish_delivery, Timestamp::now()).await {
         tracing::warn!(delivery_id = %delivery.id, %error, "the result of a webhook delivery could not be stored; the delivery will be repeated");

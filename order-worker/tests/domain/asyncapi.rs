@@ -26,10 +26,10 @@ fn texts<'a>(values: impl Iterator<Item = &'a Value>) -> BTreeSet<String> {
 /// All event types, as listed in serde's error message.
 fn types() -> BTreeSet<String> {
     let unknown = json!({"type": "?", "data": {}});
-    let told = serde_json::from_value::<EventData>(unknown)
+    let message = serde_json::from_value::<EventData>(unknown)
         .unwrap_err()
         .to_string();
-    let names = told.split('`').skip(3).step_by(2);
+    let names = message.split('`').skip(3).step_by(2);
     names.map(str::to_owned).collect()
 }
 
@@ -56,11 +56,11 @@ fn asyncapi_lists_all_event_types() {
     let listed = document["channels"]["events"]["messages"]
         .as_object()
         .unwrap();
-    let told = texts(listed.keys().map(|name| &messages[name]["name"]));
-    assert_eq!(told, types());
+    let listed_names = texts(listed.keys().map(|name| &messages[name]["name"]));
+    assert_eq!(listed_names, types());
     let known = EventData::KINDS.iter().map(|kind| (*kind).to_owned());
     assert_eq!(known.collect::<BTreeSet<_>>(), types());
-    assert!(told.len() > 30);
+    assert!(listed_names.len() > 30);
 }
 
 #[test]

@@ -29,6 +29,6 @@ fn tests_named_in_sources_md_exist() {
     let named: Vec<_> = quoted.filter(|name| name.contains("::")).collect();
     assert!(named.len() > 80, "{}", named.len());
     for name in named.into_iter().filter(|name| *name != "module::test") {
-        assert!(there.contains(name), "{name} is not there");
+        assert!(there.contains(name), "the test {name} does not exist");
     }
 }

@@ -26,7 +26,7 @@ enum RandomAction {
     ExecuteStep(usize, ProviderMode),
     DeliverResult(usize, bool),
     Expire,
-    /// An operator sees to a dead step.
+    /// An operator discards a dead step.
     Discard(usize),
     Redrive(usize),
 }
@@ -37,7 +37,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         1 => Just(ProviderEvent::AuthenticationFailed),
         1 => Just(ProviderEvent::Expired),
         1 => Just(ProviderEvent::Captured),
-        1 => (1..400i64).prop_map(ProviderEvent::CapturesSome),
+        1 => (1..400i64).prop_map(ProviderEvent::PartlyCaptured),
         2 => (1..400i64).prop_map(ProviderEvent::Refunded),
         1 => (1..400i64).prop_map(ProviderEvent::RefundFailed),
     ];
@@ -55,7 +55,7 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
         2 => (1..300i64).prop_map(RandomAction::Refund),
         2 => (0..3u32).prop_map(RandomAction::Ship),
         3 => (0..6usize).prop_map(RandomAction::Webhook),
-        6 => (provider_event, any::<bool>()).prop_map(|(what, is_heard)| RandomAction::ProviderEvent(what, is_heard)),
+        6 => (provider_event, any::<bool>()).prop_map(|(what, is_notified)| RandomAction::ProviderEvent(what, is_notified)),
         2 => Just(RandomAction::Notify),
         10 => (0..10usize, mode).prop_map(|(step, mode)| RandomAction::ExecuteStep(step, mode)),
         10 => (0..10usize, any::<bool>()).prop_map(|(answer, again)| RandomAction::DeliverResult(answer, again)),
@@ -69,15 +69,17 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
     match random_action {
         RandomAction::Cancel => drop(shop.cancel(id)),
         RandomAction::Refund(amount) => {
-            drop(shop.ask("order.refund", json!({"id": id, "amount": amount})));
+            drop(shop.execute_request("order.refund", json!({"id": id, "amount": amount})));
         }
-        RandomAction::Ship(0) => drop(shop.ask("shipment.create", json!({"id": id}))),
+        RandomAction::Ship(0) => drop(shop.execute_request("shipment.create", json!({"id": id}))),
         RandomAction::Ship(quantity) => {
             let items = json!([{"sku": "A", "quantity": quantity}]);
-            drop(shop.ask("shipment.create", json!({"id": id, "items": items})));
+            drop(shop.execute_request("shipment.create", json!({"id": id, "items": items})));
         }
         RandomAction::Webhook(update) => drop(shop.webhook(id, ShipmentUpdate::ALL[update])),
-        RandomAction::ProviderEvent(what, is_heard) => shop.provider_event(id, what, is_heard),
+        RandomAction::ProviderEvent(what, is_notified) => {
+            shop.provider_event(id, what, is_notified);
+        }
         RandomAction::Notify => shop.notify(id),
         RandomAction::ExecuteStep(index, mode) => {
             let due_steps = shop.due_steps();
@@ -86,8 +88,8 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
             }
         }
         RandomAction::DeliverResult(index, is_repeated) => {
-            if !shop.answers.is_empty() {
-                shop.deliver_result(index % shop.answers.len(), is_repeated);
+            if !shop.results.is_empty() {
+                shop.deliver_result(index % shop.results.len(), is_repeated);
             }
         }
         RandomAction::Discard(index) | RandomAction::Redrive(index) => {
@@ -97,7 +99,7 @@ fn apply_action(shop: &mut Shop, id: OrderId, random_action: RandomAction) {
                     RandomAction::Discard(_) => Action::DiscardStep(key),
                     _ => Action::RedriveStep(key),
                 };
-                shop.operate(action).unwrap();
+                shop.execute_as_operator(action).unwrap();
             }
         }
         RandomAction::Expire => {
@@ -132,47 +134,46 @@ proptest! {
         let mut shop = Shop::with_stock(&[("A", "east", 3), ("A", "west", 3)]);
         (shop.prepares, shop.captures_in_parts) = (prepares, captures_in_parts);
         let id = shop.order(&[("A", 4)]).unwrap();
-        let has_failed = |one: &RandomAction| matches!(one, RandomAction::ProviderEvent(ProviderEvent::RefundFailed(_), _));
+        let has_failed = |action: &RandomAction| matches!(action, RandomAction::ProviderEvent(ProviderEvent::RefundFailed(_), _));
         let has_failed = random_actions.iter().any(has_failed);
         for random_action in random_actions {
             apply_action(&mut shop, id, random_action);
         }
         run_until_idle(&mut shop, id);
         let order = shop.world.orders[&id].clone();
-        let held = shop.provider[&id].clone();
-        prop_assert_eq!((order.payment.captured, order.payment.refunded), (held.captured, held.refunded));
-        let is_said_to_fail = shop.facts(id).contains(&"payment.refund_failed");
-        prop_assert!(has_failed || !is_said_to_fail, "no refund failed");
+        let at_provider = shop.provider[&id].clone();
+        prop_assert_eq!((order.payment.captured, order.payment.refunded), (at_provider.captured, at_provider.refunded));
+        let is_reported_as_failed = shop.event_types(id).contains(&"payment.refund_failed");
+        prop_assert!(has_failed || !is_reported_as_failed, "a refund is reported as failed although none failed");
         prop_assert_ne!(order.status, OrderStatus::Pending);
         let is_dead = shop.world.steps.values().any(|row| row.is_dead);
-        let is_held = held.authorizations == 1 && !held.is_voided && held.captured == 0;
-        let is_thought_held = order.payment.status == PaymentStatus::Authorized;
-        prop_assert_eq!(is_held, is_thought_held, "{:?} {:?}", order, held);
+        let is_authorized = at_provider.authorizations == 1 && !at_provider.is_voided && at_provider.captured == 0;
+        let is_recorded_as_authorized = order.payment.status == PaymentStatus::Authorized;
+        prop_assert_eq!(is_authorized, is_recorded_as_authorized, "{:?} {:?}", order, at_provider);
         if order.status == OrderStatus::Cancelled {
-            let refunded = held.refunded + order.refund_written_off;
-            // A refund that the bank sent back is left to an operator.
-            let is_left = is_dead && is_said_to_fail;
-            prop_assert!(is_left || is_dead || held.captured <= refunded, "nobody pays for what is cancelled");
+            let refunded = at_provider.refunded + order.refund_written_off;
+            // A refund returned by the bank is left to an operator.
+            let is_left_to_operator = is_dead && is_reported_as_failed;
+            prop_assert!(is_left_to_operator || is_dead || at_provider.captured <= refunded, "a cancelled order is still paid");
         } else if !is_dead && (captures_in_parts || order.held.is_empty()) {
-            prop_assert!(held.captured >= order.capture_due(), "what has left is paid for");
+            prop_assert!(at_provider.captured >= order.capture_due(), "shipped items are not captured");
         }
-        // What came back is given back, as far as it was paid for.
+        // Returned items are refunded, as far as they were paid for.
         let refunded = order.payment.refunded + order.refund_written_off;
-        prop_assert!(is_dead || refunded >= order.returned().min(order.payment.captured));
-        // Goods that left without money are an operator's business, until that is written off.
-        prop_assert!(is_dead || order.orders_with_failing_payments() == 0, "{:?}", order);
-        ends(&mut shop, id);
+        prop_assert!(is_dead || refunded >= order.returned_value().min(order.payment.captured));
+        // Unpaid shipped items have a dead step until it is discarded.
+        prop_assert!(is_dead || order.uncollectable_shipped() == 0, "{:?}", order);
+        assert_can_be_finished(&mut shop, id);
     }
 }
 
-/// Every order can be brought to an end.
-fn ends(shop: &mut Shop, id: OrderId) {
+/// Checks that the order can reach a final state and be deleted.
+fn assert_can_be_finished(shop: &mut Shop, id: OrderId) {
     let is = |shop: &Shop, status| shop.world.orders[&id].status == status;
     shop.discard_dead();
     if is(shop, OrderStatus::Processing) {
-        let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", orders_with_failing_payments)
-            .unwrap();
+        let unpaid = json!({"id": id, "allow_unpaid": true});
+        shop.execute_request("shipment.create", unpaid).unwrap();
     }
     if is(shop, OrderStatus::Shipped) {
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
@@ -182,11 +183,12 @@ fn ends(shop: &mut Shop, id: OrderId) {
     shop.run_until_settled();
     assert_eq!(shop.dead(), [], "{:?}", shop.world.orders[&id]);
     shop.check_settled();
-    shop.ask("order.delete", json!({"id": id})).unwrap();
+    shop.execute_request("order.delete", json!({"id": id}))
+        .unwrap();
 }
 
-/// An order of 4 units, 100 each, whose money is held.
-fn authorized() -> (Shop, OrderId) {
+/// Creates an order of 4 units at 100 each with an authorized payment.
+fn authorized_order() -> (Shop, OrderId) {
     let mut shop = Shop::with_stock(&[("A", "main", 10)]);
     let id = shop.order(&[("A", 4)]).unwrap();
     shop.run_until_settled();
@@ -197,30 +199,31 @@ fn key(order_id: OrderId, step: Step) -> StepKey {
     StepKey { order_id, step }
 }
 
-/// The provider refuses the step for good, and an operator discards it.
-fn discarded(shop: &mut Shop, key: &StepKey) {
+/// The provider refuses the step permanently, and an operator discards it.
+fn fail_and_discard(shop: &mut Shop, key: &StepKey) {
     shop.execute_step(key, ProviderMode::Refuses);
     shop.deliver_result(0, false);
     assert_eq!(shop.dead(), std::slice::from_ref(key));
-    shop.operate(Action::DiscardStep(key.clone())).unwrap();
+    shop.execute_as_operator(Action::DiscardStep(key.clone()))
+        .unwrap();
 }
 
 #[test]
-fn a_discarded_refund_is_not_paid_with_the_next_one() {
-    let (mut shop, id) = authorized();
+fn discarded_refund_is_not_paid_with_the_next_one() {
+    let (mut shop, id) = authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Refund(120));
-    discarded(&mut shop, &key(id, Step::RefundPayment));
+    fail_and_discard(&mut shop, &key(id, Step::RefundPayment));
     apply_action(&mut shop, id, RandomAction::Refund(40));
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 40);
-    // Neither a look at the provider nor a return brings it back.
+    // Neither a notification nor a return requests it again.
     shop.notify(id);
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 40);
     shop.check_settled();
-    // By request it can be paid.
+    // A new request for a refund pays it.
     apply_action(&mut shop, id, RandomAction::Refund(120));
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 160);
@@ -228,27 +231,28 @@ fn a_discarded_refund_is_not_paid_with_the_next_one() {
 }
 
 #[test]
-fn a_discarded_refund_of_a_return_is_not_requested_again() {
-    let (mut shop, id) = authorized();
+fn discarded_refund_of_a_return_is_not_requested_again() {
+    let (mut shop, id) = authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
-    discarded(&mut shop, &key(id, Step::RefundPayment));
+    fail_and_discard(&mut shop, &key(id, Step::RefundPayment));
     shop.notify(id);
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 0);
-    shop.ask("order.delete", json!({"id": id})).unwrap();
+    shop.execute_request("order.delete", json!({"id": id}))
+        .unwrap();
     shop.check_settled();
 }
 
 #[test]
-fn a_discarded_capture_is_not_taken_with_the_rest() {
+fn discarded_capture_is_not_included_in_the_next_one() {
     for captures_in_parts in [true, false] {
-        let (mut shop, id) = authorized();
+        let (mut shop, id) = authorized_order();
         shop.captures_in_parts = captures_in_parts;
         apply_action(&mut shop, id, RandomAction::Ship(1));
-        discarded(&mut shop, &key(id, Step::CapturePayment));
+        fail_and_discard(&mut shop, &key(id, Step::CapturePayment));
         apply_action(&mut shop, id, RandomAction::Ship(0));
         shop.run_until_settled();
         let order = &shop.world.orders[&id];
@@ -256,7 +260,7 @@ fn a_discarded_capture_is_not_taken_with_the_rest() {
             (order.payment.captured, shop.provider[&id].captured),
             (300, 300)
         );
-        assert_eq!(order.orders_with_failing_payments(), 0);
+        assert_eq!(order.uncollectable_shipped(), 0);
         shop.check_settled();
         // Unpaid items are not refunded.
         shop.webhook(id, ShipmentUpdate::Returned).unwrap();
@@ -267,9 +271,9 @@ fn a_discarded_capture_is_not_taken_with_the_rest() {
 }
 
 #[test]
-fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
+fn expired_authorization_of_a_partly_shipped_order_makes_its_capture_dead() {
     for captures_in_parts in [true, false] {
-        let (mut shop, id) = authorized();
+        let (mut shop, id) = authorized_order();
         shop.captures_in_parts = captures_in_parts;
         apply_action(&mut shop, id, RandomAction::Ship(1));
         shop.run_until_settled();
@@ -279,22 +283,23 @@ fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
         assert_eq!(shop.dead(), std::slice::from_ref(&capture));
         let error = shop.world.steps[&capture].last_error.clone().unwrap();
         assert!(error.contains("can't be captured"), "{error}");
-        // Before and after it was discarded: the rest is not paid for.
+        // Before and after the discard, the rest can't be shipped unpaid.
         for _ in 0..2 {
-            let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
+            let refused = shop
+                .execute_request("shipment.create", json!({"id": id}))
+                .unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
             assert!(refused.message.contains("allow_unpaid"), "{refused:?}");
             shop.discard_dead();
         }
         shop.notify(id);
         shop.run_until_settled();
-        assert_eq!(shop.dead(), [], "it was told once");
-        assert_eq!(shop.world.orders[&id].orders_with_failing_payments(), 0);
-        let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
-        shop.ask("shipment.create", orders_with_failing_payments)
-            .unwrap();
+        assert_eq!(shop.dead(), [], "the dead step appears once");
+        assert_eq!(shop.world.orders[&id].uncollectable_shipped(), 0);
+        let unpaid = json!({"id": id, "allow_unpaid": true});
+        shop.execute_request("shipment.create", unpaid).unwrap();
         shop.run_until_settled();
-        assert_eq!(shop.dead(), [capture], "goods left unpaid");
+        assert_eq!(shop.dead(), [capture], "unpaid items were shipped");
         shop.discard_dead();
         shop.check_settled();
         assert_eq!(shop.world.orders[&id].status, OrderStatus::Shipped);
@@ -302,8 +307,8 @@ fn an_operator_is_told_at_once_when_the_hold_ends_after_a_part_has_left() {
 }
 
 #[test]
-fn goods_that_the_carrier_took_anyway_are_recorded_and_reported() {
-    let (mut shop, id) = authorized();
+fn delivery_of_unpaid_items_is_recorded_and_reported() {
+    let (mut shop, id) = authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(1));
     shop.run_until_settled();
     shop.provider_event(id, ProviderEvent::Expired, true);
@@ -315,26 +320,29 @@ fn goods_that_the_carrier_took_anyway_are_recorded_and_reported() {
 }
 
 #[test]
-fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
-    for is_heard in [true, false] {
-        let (mut shop, id) = authorized();
-        shop.provider_event(id, ProviderEvent::CapturesSome(250), is_heard);
+fn partial_capture_in_the_dashboard_makes_the_capture_dead() {
+    for is_notified in [true, false] {
+        let (mut shop, id) = authorized_order();
+        shop.provider_event(id, ProviderEvent::PartlyCaptured(250), is_notified);
         shop.run_until_settled();
         let capture = key(id, Step::CapturePayment);
-        if is_heard {
+        if is_notified {
             assert_eq!(shop.dead(), std::slice::from_ref(&capture));
-            let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
+            let refused = shop
+                .execute_request("shipment.create", json!({"id": id}))
+                .unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
             shop.discard_dead();
-            // The captured amount covers these.
+            // The captured amount covers two units.
             apply_action(&mut shop, id, RandomAction::Ship(2));
             shop.run_until_settled();
             assert_eq!(shop.dead(), []);
-            let refused = shop.ask("shipment.create", json!({"id": id})).unwrap_err();
+            let refused = shop
+                .execute_request("shipment.create", json!({"id": id}))
+                .unwrap_err();
             assert_eq!(refused.code, Code::InvalidState);
-            let orders_with_failing_payments = json!({"id": id, "allow_unpaid": true});
-            shop.ask("shipment.create", orders_with_failing_payments)
-                .unwrap();
+            let unpaid = json!({"id": id, "allow_unpaid": true});
+            shop.execute_request("shipment.create", unpaid).unwrap();
         } else {
             apply_action(&mut shop, id, RandomAction::Ship(0));
         }
@@ -342,30 +350,34 @@ fn an_operator_is_told_when_less_than_the_total_was_captured_elsewhere() {
         assert_eq!(shop.dead(), [capture]);
         let order = &shop.world.orders[&id];
         assert_eq!(
-            (order.payment.captured, order.orders_with_failing_payments()),
+            (order.payment.captured, order.uncollectable_shipped()),
             (250, 150)
         );
         shop.discard_dead();
-        assert_eq!(shop.world.orders[&id].orders_with_failing_payments(), 0);
+        assert_eq!(shop.world.orders[&id].uncollectable_shipped(), 0);
         shop.check_settled();
     }
 }
 
 #[test]
-fn a_goodwill_refund_is_not_taken_off_a_later_returns_refund() {
-    let (mut shop, id) = authorized();
+fn goodwill_refund_does_not_reduce_the_refund_of_a_later_return() {
+    let (mut shop, id) = authorized_order();
     apply_action(&mut shop, id, RandomAction::Ship(1));
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Refund(50));
     shop.run_until_settled();
-    let shipment = shop.world.orders[&id].left().last().unwrap().clone();
-    let value = shop.world.orders[&id].value(&shipment.items);
-    let news = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
-    shop.ask("shipment.update", news).unwrap();
+    let shipment = shop.world.orders[&id]
+        .shipped_shipments()
+        .last()
+        .unwrap()
+        .clone();
+    let value = shop.world.orders[&id].value_of(&shipment.items);
+    let update = json!({"order_id": id, "shipment_id": shipment.id, "type": "shipment.returned", "timestamp": "2026-01-31T12:00:00Z"});
+    shop.execute_request("shipment.update", update).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 50 + value);
-    // All of it comes back: no more is refunded than was captured.
+    // Everything is returned: no more is refunded than was captured.
     shop.webhook(id, ShipmentUpdate::Returned).unwrap();
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].refunded, 400);
@@ -373,50 +385,56 @@ fn a_goodwill_refund_is_not_taken_off_a_later_returns_refund() {
 }
 
 #[test]
-fn an_order_whose_shipments_came_back_or_were_lost_and_refunded_is_over() {
+fn order_is_over_when_its_shipments_are_returned_or_lost_and_refunded() {
     for update in [ShipmentUpdate::Returned, ShipmentUpdate::Failed] {
-        let (mut shop, id) = authorized();
+        let (mut shop, id) = authorized_order();
         apply_action(&mut shop, id, RandomAction::Ship(0));
         let delete = json!({"id": id});
         shop.run_until_settled();
-        shop.ask("order.delete", delete.clone()).unwrap_err();
+        shop.execute_request("order.delete", delete.clone())
+            .unwrap_err();
         shop.webhook(id, update).unwrap();
         if update == ShipmentUpdate::Failed {
-            shop.ask("order.delete", delete.clone()).unwrap_err();
+            shop.execute_request("order.delete", delete.clone())
+                .unwrap_err();
             apply_action(&mut shop, id, RandomAction::Refund(399));
             shop.run_until_settled();
-            shop.ask("order.delete", delete.clone()).unwrap_err();
+            shop.execute_request("order.delete", delete.clone())
+                .unwrap_err();
             apply_action(&mut shop, id, RandomAction::Refund(1));
         }
-        // Not before the money is back.
-        shop.ask("order.delete", delete.clone()).unwrap_err();
+        // The order can't be deleted before the refund is completed.
+        shop.execute_request("order.delete", delete.clone())
+            .unwrap_err();
         shop.run_until_settled();
-        assert!(shop.world.orders[&id].is_over());
-        shop.operate(Action::RedactOrder(id)).unwrap();
-        assert_eq!(shop.facts(id).last(), Some(&"order.redacted"));
-        shop.ask("order.delete", delete).unwrap();
+        assert!(shop.world.orders[&id].is_closed());
+        shop.execute_as_operator(Action::RedactOrder(id)).unwrap();
+        assert_eq!(shop.event_types(id).last(), Some(&"order.redacted"));
+        shop.execute_request("order.delete", delete).unwrap();
         shop.check_settled();
     }
 }
 
 #[test]
-fn a_free_orders_refund_says_that_it_is_free() {
+fn refund_of_a_free_order_is_refused_with_the_reason() {
     let mut shop = Shop::with_stock(&[("A", "main", 1)]);
     let free = json!({"sku": "FREE", "name": "Sample", "price": 0, "currency": "EUR"});
-    shop.ask("product.create", free).unwrap();
+    shop.execute_request("product.create", free).unwrap();
     let stock = json!({"sku": "FREE", "warehouse": "main", "on_hand": 5});
-    shop.ask("stock.set", stock).unwrap();
+    shop.execute_request("stock.set", stock).unwrap();
     let id = shop.order(&[("FREE", 1)]).unwrap();
     shop.run_until_settled();
     apply_action(&mut shop, id, RandomAction::Ship(0));
     shop.run_until_settled();
-    let refused = shop.ask("order.refund", json!({"id": id})).unwrap_err();
+    let refused = shop
+        .execute_request("order.refund", json!({"id": id}))
+        .unwrap_err();
     assert_eq!(refused.code, Code::InvalidState);
     assert!(refused.message.contains("free"), "{}", refused.message);
 }
 
 #[test]
-fn what_was_captured_elsewhere_before_the_cancellation_is_authorized_captured_and_refunded() {
+fn capture_in_the_dashboard_before_the_cancellation_is_recorded_and_refunded() {
     let mut shop = Shop::with_stock(&[("A", "main", 4)]);
     shop.prepares = true;
     let id = shop.order(&[("A", 4)]).unwrap();
@@ -425,11 +443,13 @@ fn what_was_captured_elsewhere_before_the_cancellation_is_authorized_captured_an
         shop.execute_step(&authorize, ProviderMode::RequiresAction);
         shop.deliver_result(0, false);
     }
-    // The customer authenticates and somebody captures; both are not heard of.
+    // The customer authenticates and the payment is captured in the dashboard; both notifications are lost.
     shop.provider_event(id, ProviderEvent::Authenticated, false);
     shop.provider_event(id, ProviderEvent::Captured, false);
     shop.cancel(id).unwrap();
-    let shown = shop.ask("order.cancel", json!({"id": id})).unwrap();
+    let shown = shop
+        .execute_request("order.cancel", json!({"id": id}))
+        .unwrap();
     assert_eq!(shown["payment"].get("next_action"), None, "{shown}");
     shop.run_until_settled();
     let payment = &shop.world.orders[&id].payment;
@@ -462,13 +482,13 @@ fn order_waits_for_authentication_until_it_expires() {
             "use_stripe_sdk"
         );
     }
-    // One customer authenticates in time.
+    // The first customer authenticates in time.
     shop.provider_event(ids[0], ProviderEvent::Authenticated, true);
     shop.run_until_settled();
     let order = &shop.world.orders[&ids[0]];
     assert_eq!(order.status, OrderStatus::Processing);
     assert_eq!(order.payment.next_action, None);
-    // The other authenticates too late, so no money is authorized.
+    // The second customer authenticates too late, so no payment is authorized.
     apply_action(&mut shop, ids[1], RandomAction::Expire);
     shop.run_until_settled();
     shop.provider_event(ids[1], ProviderEvent::Authenticated, true);
@@ -501,25 +521,25 @@ fn returned_items_are_restocked_and_refunded() {
     shop.run_until_settled();
     shop.webhook(id, ShipmentUpdate::Shipped).unwrap();
     shop.run_until_settled();
-    let parcel = |shop: &Shop, warehouse: &str| {
+    let shipment = |shop: &Shop, warehouse: &str| {
         let mut active_shipments = shop.world.orders[&id].shipments.iter();
         let from =
-            |parcel: &&shared::order::Shipment| parcel.items[0].warehouse.as_str() == warehouse;
+            |shipment: &&shared::order::Shipment| shipment.items[0].warehouse.as_str() == warehouse;
         active_shipments.find(from).unwrap().id
     };
-    let (east, west) = (parcel(&shop, "east"), parcel(&shop, "west"));
-    for (parcel, update) in [
+    let (east, west) = (shipment(&shop, "east"), shipment(&shop, "west"));
+    for (shipment, update) in [
         (east, "shipment.failed"),
         (east, "shipment.returned"),
         (west, "shipment.delivered"),
         (east, "shipment.returned"),
     ] {
-        let news = json!({"order_id": id, "shipment_id": parcel, "type": update, "timestamp": "2026-01-31T12:00:00Z"});
-        shop.ask("shipment.update", news).unwrap();
+        let update = json!({"order_id": id, "shipment_id": shipment, "type": update, "timestamp": "2026-01-31T12:00:00Z"});
+        shop.execute_request("shipment.update", update).unwrap();
         shop.run_until_settled();
     }
     let on_hand = |sku: &str| -> i64 {
-        let shelves = &shop.world.shelves[&sku.parse().unwrap()];
+        let shelves = &shop.world.stock_levels[&sku.parse().unwrap()];
         shelves.values().map(|shelf| shelf.on_hand).sum()
     };
     assert_eq!((on_hand("A"), on_hand("B")), (3, 2));

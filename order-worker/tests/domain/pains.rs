@@ -3,7 +3,7 @@
 use order_worker::domain::{
     command::{Action, Command, StepResult},
     decision::OrderDraft,
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::{Step, StepKey},
 };
 use shared::{
@@ -21,11 +21,7 @@ fn no_payment_is_requested_if_out_of_stock() {
     shop.order(&[("A", 1)]).unwrap();
     let before = shop.world.steps.len();
     assert_eq!(shop.order(&[("A", 1)]).unwrap_err().code, Code::OutOfStock);
-    assert_eq!(
-        shop.world.steps.len(),
-        before,
-        "no payment is even asked for"
-    );
+    assert_eq!(shop.world.steps.len(), before, "a payment was requested");
     assert_eq!(shop.world.orders.len(), 1);
 }
 
@@ -46,7 +42,7 @@ fn concurrent_captures_capture_once() {
     shop.run_until_settled();
     assert_eq!(shop.provider[&id].captured, 100);
     assert_eq!(
-        shop.facts(id)
+        shop.event_types(id)
             .iter()
             .filter(|kind| **kind == "payment.captured")
             .count(),
@@ -80,7 +76,10 @@ fn notification_received_three_times_is_applied_once() {
         "order.delivered",
     ] {
         assert_eq!(
-            shop.facts(id).iter().filter(|fact| **fact == kind).count(),
+            shop.event_types(id)
+                .iter()
+                .filter(|fact| **fact == kind)
+                .count(),
             1,
             "{kind}"
         );
@@ -113,14 +112,14 @@ fn captured_order_can_be_cancelled_and_refunded_before_shipping() {
         traceparent: None,
     };
     let mut stamp = DecisionContext::new("2026-01-31T12:00:00Z".parse().unwrap(), 1);
-    let mut draft = OrderDraft::of(&shop.world.orders[&id], &origin, &mut stamp);
+    let mut draft = OrderDraft::from_order(&shop.world.orders[&id], &origin, &mut stamp);
     draft
         .record(EventData::PaymentCaptured {
             amount: 100,
             is_final: false,
         })
         .unwrap();
-    shop.world.apply(draft.decide().changes);
+    shop.world.apply(draft.into_decision().changes);
     shop.provider.get_mut(&id).unwrap().captured = 100;
 
     shop.cancel(id).unwrap();
@@ -166,7 +165,7 @@ fn authorization_request_after_the_void_is_refused() {
     let waiting = shop.world.steps[&authorize].clone();
     shop.cancel(id).unwrap();
     shop.run_until_settled();
-    // The request was delayed all the time.
+    // The first request was delayed until now.
     shop.world.steps.insert(authorize.clone(), waiting);
     shop.execute_step(&authorize, ProviderMode::Responds);
     shop.world.steps.remove(&authorize);
@@ -189,11 +188,11 @@ fn step_without_retries_left_is_dead_with_its_error() {
         shop.execute_step(&key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
         attempts += 1;
-        assert!(attempts <= 100, "tried for ever");
+        assert!(attempts <= 100, "the step never became dead");
     }
-    assert_eq!(attempts, Step::AuthorizePayment.retry().attempts);
+    assert_eq!(attempts, Step::AuthorizePayment.retry_policy().attempts);
     assert_eq!(shop.world.steps[&key].last_error.as_deref(), Some("busy"));
-    assert_eq!(shop.facts(id).last(), Some(&"step.dead"));
+    assert_eq!(shop.event_types(id).last(), Some(&"step.dead"));
     // The order still expires, and its payment is voided.
     shop.execute_step(
         &StepKey {
@@ -245,26 +244,24 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let attempts = Step::AuthorizePayment.retry().attempts;
+    let attempts = Step::AuthorizePayment.retry_policy().attempts;
     for _ in 0..attempts {
         shop.execute_step(&key, ProviderMode::TransientError);
         // Each result is delivered a second time, much later.
-        shop.deliver_result(shop.answers.len() - 1, true);
+        shop.deliver_result(shop.results.len() - 1, true);
     }
     assert!(shop.world.steps[&key].is_dead);
-    shop.operate(Action::RedriveStep(key.clone())).unwrap();
+    shop.execute_as_operator(Action::RedriveStep(key.clone()))
+        .unwrap();
     let row = shop.world.steps[&key].clone();
     assert_eq!(
         (row.attempt, row.failures, row.is_dead),
         (attempts + 1, 0, false)
     );
-    while !shop.answers.is_empty() {
+    while !shop.results.is_empty() {
         shop.deliver_result(0, false);
     }
-    assert_eq!(
-        shop.world.steps[&key], row,
-        "what came late changed nothing"
-    );
+    assert_eq!(shop.world.steps[&key], row, "late results change nothing");
     for _ in 1..attempts {
         shop.execute_step(&key, ProviderMode::TransientError);
         shop.deliver_result(0, false);
@@ -272,11 +269,13 @@ fn redriven_step_has_all_retries_and_ignores_late_results() {
     }
     shop.run_until_settled();
     shop.check_settled();
-    let none = shop.operate(Action::RedriveStep(key)).unwrap_err();
+    let none = shop
+        .execute_as_operator(Action::RedriveStep(key))
+        .unwrap_err();
     assert_eq!(
         none.code,
         Code::NotFound,
-        "only what failed can be redriven"
+        "only dead or retrying steps can be redriven"
     );
 }
 
@@ -291,9 +290,9 @@ fn pending_retry_can_be_started_immediately() {
     };
     let redrive = || Action::RedriveStep(key.clone());
     assert_eq!(
-        shop.operate(redrive()).unwrap_err().code,
+        shop.execute_as_operator(redrive()).unwrap_err().code,
         Code::NotFound,
-        "nothing has failed yet"
+        "a step that has not failed can't be redriven"
     );
     for _ in 0..3 {
         shop.execute_step(&key, ProviderMode::TransientError);
@@ -301,10 +300,14 @@ fn pending_retry_can_be_started_immediately() {
     }
     let waiting = shop.world.steps[&key].clone();
     assert!(waiting.due_at.as_millisecond() > shop.clock);
-    let discard = shop.operate(Action::DiscardStep(key.clone()));
-    assert_eq!(discard.unwrap_err().code, Code::NotFound, "it goes on");
+    let discard = shop.execute_as_operator(Action::DiscardStep(key.clone()));
+    assert_eq!(
+        discard.unwrap_err().code,
+        Code::NotFound,
+        "only dead steps can be discarded"
+    );
 
-    shop.operate(redrive()).unwrap();
+    shop.execute_as_operator(redrive()).unwrap();
     let row = shop.world.steps[&key].clone();
     assert_eq!((row.attempt, row.failures), (waiting.attempt + 1, 0));
     assert!(row.due_at.as_millisecond() <= shop.clock);
@@ -314,10 +317,10 @@ fn pending_retry_can_be_started_immediately() {
     shop.deliver_result(0, false);
     shop.clock = shop.world.steps[&key].due_at.as_millisecond();
     let trying = shop.world.steps[&key].clone();
-    let told = shop.facts(id).len();
-    shop.operate(redrive()).unwrap();
+    let events_before = shop.event_types(id).len();
+    shop.execute_as_operator(redrive()).unwrap();
     assert_eq!(shop.world.steps[&key], trying);
-    assert_eq!(shop.facts(id).len(), told);
+    assert_eq!(shop.event_types(id).len(), events_before);
     shop.run_until_settled();
     shop.check_settled();
 }
@@ -331,11 +334,11 @@ fn result_of_another_kind_of_step_is_refused() {
         order_id: id,
         step: Step::AuthorizePayment,
     };
-    let told = shop.carry_out(&Command::Finish {
+    let reply = shop.carry_out(&Command::Finish {
         key: key.clone(),
         attempt: 1,
-        result: StepResult::Withdrawn,
+        result: StepResult::LabelCancelled,
     });
-    assert_eq!(told.outcome.unwrap_err().code, Code::Internal);
+    assert_eq!(reply.outcome.unwrap_err().code, Code::Internal);
     assert!(shop.world.steps.contains_key(&key));
 }

@@ -60,8 +60,8 @@ fn random_action() -> impl Strategy<Value = RandomAction> {
     ]
 }
 
-fn pick<T: Clone>(things: &[T], index: usize) -> Option<T> {
-    things.get(index % things.len().max(1)).cloned()
+fn pick<T: Clone>(values: &[T], index: usize) -> Option<T> {
+    values.get(index % values.len().max(1)).cloned()
 }
 
 /// Executes the action. A cancel must succeed if and only if nothing is shipped.
@@ -83,7 +83,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
             let order = shop.world.orders[&id].clone();
             let has_left = order
                 .active_shipments()
-                .any(|parcel| parcel.shipped_at.is_some());
+                .any(|shipment| shipment.shipped_at.is_some());
             let answer = shop.cancel(id);
             assert_eq!(answer.is_ok(), !has_left && !order.is_deleted, "{answer:?}");
             if answer.is_ok() {
@@ -92,12 +92,13 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
         }
         RandomAction::Delete(index) => {
             if let Some(id) = pick(orders, index) {
-                let _ = shop.ask("order.delete", json!({"id": id}));
+                let _ = shop.execute_request("order.delete", json!({"id": id}));
             }
         }
         RandomAction::Restore(index) => {
             if let Some(id) = pick(orders, index) {
-                shop.ask("order.restore", json!({"id": id})).unwrap();
+                shop.execute_request("order.restore", json!({"id": id}))
+                    .unwrap();
             }
         }
         RandomAction::Refund(index, amount) => {
@@ -105,7 +106,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
                 return;
             };
             let order = shop.world.orders[&id].clone();
-            let answer = shop.ask("order.refund", json!({"id": id, "amount": amount}));
+            let answer = shop.execute_request("order.refund", json!({"id": id, "amount": amount}));
             let is_possible = amount <= order.refundable() && !order.is_deleted;
             assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
         }
@@ -127,8 +128,8 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
             }
         }
         RandomAction::DeliverResult(index, is_repeated) => {
-            if !shop.answers.is_empty() {
-                let index = index % shop.answers.len();
+            if !shop.results.is_empty() {
+                let index = index % shop.results.len();
                 shop.deliver_result(index, is_repeated);
             }
         }
@@ -145,7 +146,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
             }
         }
         RandomAction::Count(on_hand) => {
-            let _ = shop.ask(
+            let _ = shop.execute_request(
                 "stock.set",
                 json!({"sku": "A", "warehouse": "east", "on_hand": on_hand}),
             );
@@ -153,7 +154,7 @@ fn apply_action(shop: &mut Shop, orders: &mut Vec<OrderId>, random_action: Rando
     }
 }
 
-/// Ships these quantities, or everything. It must succeed if and only if so much is reserved.
+/// Ships these quantities, or everything. It must succeed if and only if that much is reserved.
 fn ship(shop: &mut Shop, id: OrderId, a: u32, b: u32) {
     let items: Vec<_> = [("A", a), ("B", b)]
         .into_iter()
@@ -168,14 +169,14 @@ fn ship(shop: &mut Shop, id: OrderId, a: u32, b: u32) {
     };
     let before = shop.world.orders[&id].clone();
     let here = |sku: &str| -> u32 {
-        let held = before.held.iter().filter(|item| item.sku.as_str() == sku);
-        held.map(|item| item.quantity.get()).sum()
+        let reserved = before.held.iter().filter(|item| item.sku.as_str() == sku);
+        reserved.map(|item| item.quantity.get()).sum()
     };
     let is_possible = before.status == OrderStatus::Processing
         && !before.is_deleted
         && a <= here("A")
         && b <= here("B");
-    let answer = shop.ask("shipment.create", body);
+    let answer = shop.execute_request("shipment.create", body);
     assert_eq!(answer.is_ok(), is_possible, "{answer:?}");
     let after = &shop.world.orders[&id];
     let units = |order: &order_worker::domain::order::Order| -> u32 {
@@ -201,7 +202,7 @@ proptest! {
                 .filter(|order| order.status == OrderStatus::Cancelled).map(|order| order.id).collect();
             apply_action(&mut shop, &mut orders, random_action);
             for id in cancelled {
-                prop_assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled, "cancelled is cancelled");
+                prop_assert_eq!(shop.world.orders[&id].status, OrderStatus::Cancelled, "a cancelled order stays cancelled");
             }
         }
         // Every order can reach a final state.
@@ -222,10 +223,10 @@ proptest! {
             let order = &shop.world.orders[id];
             let (number, status) = (order.number, order.status.as_str());
             // Returned shipments end an order as well.
-            let deleted = shop.ask("order.delete", json!({"id": id}));
+            let deleted = shop.execute_request("order.delete", json!({"id": id}));
             prop_assert!(deleted.is_ok(), "{number} is {status}: {deleted:?}");
         }
-        let reserved: i64 = shop.world.shelves.values().flat_map(|shelves| shelves.values()).map(|shelf| shelf.reserved).sum();
-        prop_assert_eq!(reserved, 0, "a reservation was left behind");
+        let reserved: i64 = shop.world.stock_levels.values().flat_map(|shelves| shelves.values()).map(|shelf| shelf.reserved).sum();
+        prop_assert_eq!(reserved, 0, "stock is still reserved");
     }
 }

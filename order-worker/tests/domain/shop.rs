@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use order_worker::domain::{
     command::{Action, Command, StepResult},
     decide::{Rules, carry_out},
-    needs::LoadSet,
+    decision_context::DecisionContext,
+    load_set::LoadSet,
     order::Order,
     payment::{Authorization, PaymentState},
-    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 use serde_json::{Value, json};
 use shared::{
@@ -22,7 +22,7 @@ use shared::{
     request::{Caller, Request, Role},
 };
 
-/// What the provider holds under a key.
+/// A payment at the provider.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "independent facts about a payment at the provider"
@@ -34,7 +34,7 @@ pub(crate) struct ProviderPayment {
     pub(crate) refunded: i64,
     pub(crate) is_voided: bool,
     pub(crate) awaits_action: bool,
-    /// The last capture was made: the rest is released.
+    /// Whether the last capture was made, which releases the rest.
     pub(crate) is_closed: bool,
     is_declined: bool,
     amount: i64,
@@ -51,9 +51,9 @@ pub(crate) enum ProviderEvent {
     Expired,
     /// The whole amount is captured.
     Captured,
-    /// It is captured partly in the dashboard, and the rest is released.
-    CapturesSome(i64),
-    /// Somebody gives so much back.
+    /// This amount is captured in the dashboard, and the rest is released.
+    PartlyCaptured(i64),
+    /// This amount is refunded in the dashboard.
     Refunded(i64),
     /// This amount of earlier refunds fails.
     RefundFailed(i64),
@@ -68,9 +68,9 @@ pub(crate) enum ProviderMode {
     LosesResponse,
     /// Fails with a transient error.
     TransientError,
-    /// Will never capture or refund this.
+    /// Refuses the capture or refund permanently.
     Refuses,
-    /// Is not even asked, for now.
+    /// The provider is not called, since all slots are in use.
     NoFreeSlot,
     /// Declines the payment.
     Declines,
@@ -83,7 +83,7 @@ pub(crate) struct Shop {
     pub(crate) provider: BTreeMap<OrderId, ProviderPayment>,
     pub(crate) customer: String,
     /// Results of providers that are not decided yet.
-    pub(crate) answers: Vec<(StepKey, u32, StepResult)>,
+    pub(crate) results: Vec<(StepKey, u32, StepResult)>,
     /// Whether the provider supports partial captures.
     pub(crate) captures_in_parts: bool,
     /// Whether the provider creates a payment before confirming it.
@@ -114,14 +114,14 @@ impl Shop {
             },
             provider: BTreeMap::new(),
             customer: String::new(),
-            answers: Vec::new(),
+            results: Vec::new(),
             captures_in_parts: true,
             prepares: false,
             events: Vec::new(),
             clock: 1_700_000_000_000,
         };
         let customer = shop
-            .ask(
+            .execute_request(
                 "customer.create",
                 json!({"name": "Ada", "email": "a@example.com"}),
             )
@@ -132,8 +132,8 @@ impl Shop {
             .clone_into(&mut shop.customer);
         for (sku, warehouse, on_hand) in stock {
             let product = json!({"sku": sku, "name": sku, "price": 100, "currency": "EUR"});
-            let _ = shop.ask("product.create", product);
-            shop.ask(
+            let _ = shop.execute_request("product.create", product);
+            shop.execute_request(
                 "stock.set",
                 json!({"sku": sku, "warehouse": warehouse, "on_hand": on_hand}),
             )
@@ -143,7 +143,7 @@ impl Shop {
     }
 
     /// Executes a request as an operator.
-    pub(crate) fn ask(&mut self, pattern: &str, body: Value) -> Result<Value, Failure> {
+    pub(crate) fn execute_request(&mut self, pattern: &str, body: Value) -> Result<Value, Failure> {
         let action = match Request::read(pattern, body)? {
             Request::CreateOrder(request) => Action::CreateOrder(request),
             Request::CancelOrder(request) => Action::CancelOrder(request),
@@ -166,13 +166,13 @@ impl Shop {
             Request::AdjustStock(request) => Action::AdjustStock(request),
             Request::SetStock(request) => Action::SetStock(request),
             Request::CreateCustomer(request) => Action::CreateCustomer(request),
-            other => panic!("{} is not asked here", other.pattern()),
+            other => panic!("Shop::execute_request does not support {}", other.pattern()),
         };
-        self.operate(action)
+        self.execute_as_operator(action)
     }
 
-    /// As [`Self::ask`], for actions that are not requests.
-    pub(crate) fn operate(&mut self, action: Action) -> Result<Value, Failure> {
+    /// Executes an action that is not a request, as an operator.
+    pub(crate) fn execute_as_operator(&mut self, action: Action) -> Result<Value, Failure> {
         self.carry_out(&Command::Request {
             caller: operator(),
             idempotency: None,
@@ -188,7 +188,7 @@ impl Shop {
             .iter()
             .map(|(sku, quantity)| json!({"sku": sku, "quantity": quantity}))
             .collect();
-        let created = self.ask(
+        let created = self.execute_request(
             "order.create",
             json!({"customer_id": self.customer, "items": items}),
         )?;
@@ -196,7 +196,7 @@ impl Shop {
     }
 
     pub(crate) fn cancel(&mut self, id: OrderId) -> Result<Value, Failure> {
-        self.ask("order.cancel", json!({"id": id}))
+        self.execute_request("order.cancel", json!({"id": id}))
     }
 
     pub(crate) fn webhook(
@@ -204,7 +204,7 @@ impl Shop {
         id: OrderId,
         update: ShipmentUpdate,
     ) -> Result<Value, Failure> {
-        self.ask(
+        self.execute_request(
             "shipment.update",
             json!({"order_id": id, "type": update.as_str(), "timestamp": "2026-01-31T12:00:00Z"}),
         )
@@ -223,23 +223,25 @@ impl Shop {
         };
         let now = jiff::Timestamp::from_millisecond(self.clock).unwrap();
         let mut stamp = DecisionContext::new(now, self.clock.unsigned_abs());
-        // As with the store, only the stock that the command needs is loaded.
+        // Like the store, loads only the stock that the command needs.
         let mut needs = LoadSet::default();
         needs.add(command);
         let mut orders = self.world.orders.clone();
         orders.retain(|id, _| needs.orders.contains(id));
         let skus = needs.skus(&orders);
-        let mut others = std::mem::take(&mut self.world.shelves);
+        let mut unneeded_stock = std::mem::take(&mut self.world.stock_levels);
         for sku in &skus {
-            self.world
-                .shelves
-                .extend(others.remove(sku).map(|shelves| (sku.clone(), shelves)));
+            self.world.stock_levels.extend(
+                unneeded_stock
+                    .remove(sku)
+                    .map(|shelves| (sku.clone(), shelves)),
+            );
         }
-        let told = carry_out(&mut self.world, command, &rules, &mut stamp);
-        self.world.shelves.append(&mut others);
+        let reply = carry_out(&mut self.world, command, &rules, &mut stamp);
+        self.world.stock_levels.append(&mut unneeded_stock);
         self.events.append(&mut self.world.dirty.events);
         self.check();
-        told
+        reply
     }
 
     /// Executes a waiting step at the provider, and keeps the result as in flight.
@@ -253,8 +255,8 @@ impl Shop {
         };
         let result = match mode {
             ProviderMode::TransientError => busy,
-            ProviderMode::NoFreeSlot => StepResult::PutOff {
-                why: "no room".to_owned(),
+            ProviderMode::NoFreeSlot => StepResult::Postponed {
+                reason: "no free slot".to_owned(),
             },
             ProviderMode::LosesResponse => {
                 self.respond_as_provider(&key.step, &order, mode);
@@ -274,7 +276,7 @@ impl Shop {
             | ProviderMode::RequiresAction
             | ProviderMode::Refuses => self.respond_as_provider(&key.step, &order, mode),
         };
-        self.answers.push((key.clone(), row.attempt, result));
+        self.results.push((key.clone(), row.attempt, result));
     }
 
     fn respond_as_provider(
@@ -284,13 +286,13 @@ impl Shop {
         mode: ProviderMode,
     ) -> StepResult {
         let due = Due::of(order, &self.history(order.id));
-        let held = self.provider.entry(order.id).or_default();
+        let payment = self.provider.entry(order.id).or_default();
         let declined = |message: &str| StepResult::Declined {
             code: "declined".to_owned(),
             message: message.to_owned(),
         };
         match step {
-            Step::AuthorizePayment if held.is_voided => declined("given up"),
+            Step::AuthorizePayment if payment.is_voided => declined("voided"),
             Step::AuthorizePayment if self.prepares && order.payment.reference.is_none() => {
                 StepResult::Prepared {
                     provider: "sandbox".to_owned(),
@@ -298,115 +300,122 @@ impl Shop {
                 }
             }
             Step::AuthorizePayment
-                if held.awaits_action
+                if payment.awaits_action
                     || (mode == ProviderMode::RequiresAction
                         && self.prepares
-                        && held.authorizations == 0
-                        && !held.is_declined) =>
+                        && payment.authorizations == 0
+                        && !payment.is_declined) =>
             {
-                held.awaits_action = true;
+                payment.awaits_action = true;
                 StepResult::ActionRequired(action())
             }
             // The same key gets the same result.
             Step::AuthorizePayment
-                if held.is_declined
-                    || (mode == ProviderMode::Declines && held.authorizations == 0) =>
+                if payment.is_declined
+                    || (mode == ProviderMode::Declines && payment.authorizations == 0) =>
             {
-                held.is_declined = true;
-                declined("no money")
+                payment.is_declined = true;
+                declined("insufficient funds")
             }
             Step::AuthorizePayment => {
-                if held.authorizations == 0 {
-                    held.authorizations = 1;
-                    held.amount = order.total;
+                if payment.authorizations == 0 {
+                    payment.authorizations = 1;
+                    payment.amount = order.total;
                 }
                 let reference = format!("ref-{}", order.number);
                 StepResult::Authorized {
                     provider: "sandbox".to_owned(),
                     reference,
-                    amount: held.amount,
+                    amount: payment.amount,
                 }
             }
-            Step::VoidPayment if held.captured > 0 => {
-                StepResult::Stands(payment_state(order, held))
+            Step::VoidPayment if payment.captured > 0 => {
+                StepResult::PaymentState(payment_state(order, payment))
             }
-            Step::CheckPayment => StepResult::Stands(payment_state(order, held)),
+            Step::CheckPayment => StepResult::PaymentState(payment_state(order, payment)),
             Step::VoidPayment => {
-                held.is_voided = true;
-                held.awaits_action = false;
+                payment.is_voided = true;
+                payment.awaits_action = false;
                 StepResult::Voided {
-                    reference: (held.authorizations > 0).then(|| format!("ref-{}", order.number)),
+                    reference: (payment.authorizations > 0)
+                        .then(|| format!("ref-{}", order.number)),
                 }
             }
             Step::CapturePayment => {
-                let asked = order.capture_due();
+                let requested = order.capture_due();
                 assert!(
-                    asked <= due.capture.max(order.payment.captured),
-                    "{asked}: {due:?}"
+                    requested <= due.capture.max(order.payment.captured),
+                    "{requested}: {due:?}"
                 );
-                if held.is_voided || (held.is_closed && asked > held.captured) {
-                    return StepResult::Stands(payment_state(order, held));
+                if payment.is_voided || (payment.is_closed && requested > payment.captured) {
+                    return StepResult::PaymentState(payment_state(order, payment));
                 }
-                assert_eq!(held.authorizations, 1, "captured what is not held");
-                let is_last = order.has_all_left();
-                if self.captures_in_parts || is_last || asked == held.amount {
-                    held.captured = held.captured.max(asked);
-                    held.is_closed |= is_last && held.captured > 0;
+                assert_eq!(
+                    payment.authorizations, 1,
+                    "capture without an authorization"
+                );
+                let is_last = order.has_nothing_to_ship();
+                if self.captures_in_parts || is_last || requested == payment.amount {
+                    payment.captured = payment.captured.max(requested);
+                    payment.is_closed |= is_last && payment.captured > 0;
                 }
                 StepResult::Captured {
-                    amount: held.captured,
-                    asked,
+                    amount: payment.captured,
+                    requested,
                     is_last,
                 }
             }
             Step::RefundPayment => {
-                let asked = order.refund_due.max(order.payment.refunded);
+                let requested = order.refund_due.max(order.payment.refunded);
                 assert!(
-                    asked <= due.refund.max(order.payment.refunded),
-                    "{asked}: {due:?}"
+                    requested <= due.refund.max(order.payment.refunded),
+                    "{requested}: {due:?}"
                 );
-                held.refunded = held.refunded.max(asked).min(held.captured);
+                payment.refunded = payment.refunded.max(requested).min(payment.captured);
                 StepResult::Refunded {
-                    amount: held.refunded,
+                    amount: payment.refunded,
                 }
             }
-            Step::RequestShipment(warehouse) => StepResult::Announced {
+            Step::RequestShipment(warehouse) => StepResult::LabelCreated {
                 carrier: "sandbox".to_owned(),
                 tracking_number: format!("{}-{warehouse}", order.number),
             },
-            Step::CancelShipment(_) => StepResult::Withdrawn,
-            Step::ExpireOrder | Step::ReserveStock => StepResult::TimeIsUp,
+            Step::CancelShipment(_) => StepResult::LabelCancelled,
+            Step::ExpireOrder | Step::ReserveStock => StepResult::NoExternalCall,
         }
     }
 
     /// Applies an action at the provider, with or without a notification.
-    pub(crate) fn provider_event(&mut self, id: OrderId, what: ProviderEvent, is_heard: bool) {
-        let held = self.provider.entry(id).or_default();
-        let is_held = held.authorizations == 1 && !held.is_voided && held.captured == 0;
+    pub(crate) fn provider_event(&mut self, id: OrderId, what: ProviderEvent, is_notified: bool) {
+        let payment = self.provider.entry(id).or_default();
+        let is_authorized =
+            payment.authorizations == 1 && !payment.is_voided && payment.captured == 0;
         match what {
-            ProviderEvent::Authenticated if held.awaits_action => {
-                held.awaits_action = false;
-                held.authorizations = 1;
-                held.amount = self.world.orders[&id].total;
+            ProviderEvent::Authenticated if payment.awaits_action => {
+                payment.awaits_action = false;
+                payment.authorizations = 1;
+                payment.amount = self.world.orders[&id].total;
             }
-            ProviderEvent::AuthenticationFailed if held.awaits_action => {
-                held.awaits_action = false;
-                held.is_declined = true;
+            ProviderEvent::AuthenticationFailed if payment.awaits_action => {
+                payment.awaits_action = false;
+                payment.is_declined = true;
             }
-            ProviderEvent::Expired if is_held => held.is_voided = true,
-            ProviderEvent::Expired if held.captured > 0 => held.is_closed = true,
-            ProviderEvent::Captured if is_held => held.captured = held.amount,
-            ProviderEvent::CapturesSome(amount) if is_held => {
-                held.captured = amount.min(held.amount);
-                held.is_closed = true;
+            ProviderEvent::Expired if is_authorized => payment.is_voided = true,
+            ProviderEvent::Expired if payment.captured > 0 => payment.is_closed = true,
+            ProviderEvent::Captured if is_authorized => payment.captured = payment.amount,
+            ProviderEvent::PartlyCaptured(amount) if is_authorized => {
+                payment.captured = amount.min(payment.amount);
+                payment.is_closed = true;
             }
             ProviderEvent::Refunded(amount) => {
-                held.refunded = (held.refunded + amount).min(held.captured);
+                payment.refunded = (payment.refunded + amount).min(payment.captured);
             }
-            ProviderEvent::RefundFailed(amount) => held.refunded = (held.refunded - amount).max(0),
+            ProviderEvent::RefundFailed(amount) => {
+                payment.refunded = (payment.refunded - amount).max(0);
+            }
             _ => return,
         }
-        if is_heard {
+        if is_notified {
             self.notify(id);
         }
     }
@@ -416,14 +425,14 @@ impl Shop {
         let reference = self.world.orders[&id].payment.reference.clone();
         let reference = reference.unwrap_or_else(|| "unknown".to_owned());
         let notice = json!({"order_id": id, "reference": reference});
-        self.ask("payment.notify", notice).unwrap();
+        self.execute_request("payment.notify", notice).unwrap();
     }
 
     /// Delivers a result; with `is_repeated` it can be delivered again.
     pub(crate) fn deliver_result(&mut self, index: usize, is_repeated: bool) {
-        let (key, attempt, result) = self.answers[index].clone();
+        let (key, attempt, result) = self.results[index].clone();
         if !is_repeated {
-            self.answers.remove(index);
+            self.results.remove(index);
         }
         self.carry_out(&Command::Finish {
             key,
@@ -446,7 +455,7 @@ impl Shop {
     /// Executes all steps and delivers all results until nothing is left to do.
     pub(crate) fn run_until_settled(&mut self) {
         for _ in 0..1000 {
-            while !self.answers.is_empty() {
+            while !self.results.is_empty() {
                 self.deliver_result(0, false);
             }
             let due_steps = self.due_steps();
@@ -457,23 +466,23 @@ impl Shop {
                 self.execute_step(&key, ProviderMode::Responds);
             }
         }
-        panic!("never settles: {:?}", self.world.steps);
+        panic!("the steps never settle: {:?}", self.world.steps);
     }
 
-    /// The steps that wait for an operator.
+    /// The dead steps, which wait for an operator.
     pub(crate) fn dead(&self) -> Vec<StepKey> {
         let rows = self.world.steps.iter().filter(|(_, row)| row.is_dead);
         rows.map(|(key, _)| key.clone()).collect()
     }
 
-    /// An operator discards every dead step.
+    /// Discards every dead step, as an operator.
     pub(crate) fn discard_dead(&mut self) {
         for key in self.dead() {
-            self.operate(Action::DiscardStep(key)).unwrap();
+            self.execute_as_operator(Action::DiscardStep(key)).unwrap();
         }
     }
 
-    pub(crate) fn facts(&self, id: OrderId) -> Vec<&'static str> {
+    pub(crate) fn event_types(&self, id: OrderId) -> Vec<&'static str> {
         self.history(id)
             .iter()
             .map(|event| event.fact.kind())
@@ -491,12 +500,15 @@ impl Shop {
 
     /// Checks the invariants that hold after every command.
     fn check(&self) {
-        let mut held: BTreeMap<_, i64> = BTreeMap::new();
+        let mut reserved: BTreeMap<_, i64> = BTreeMap::new();
         for order in self.world.orders.values() {
             let folded = Order::fold(&self.history(order.id)).unwrap().unwrap();
-            assert_eq!(folded, *order, "an order is what its events say");
+            assert_eq!(
+                folded, *order,
+                "the order differs from the fold of its events"
+            );
             for item in &order.held {
-                *held.entry((&item.sku, &item.warehouse)).or_default() +=
+                *reserved.entry((&item.sku, &item.warehouse)).or_default() +=
                     i64::from(item.quantity.get());
             }
             let is_over = matches!(
@@ -505,32 +517,35 @@ impl Shop {
             );
             assert!(
                 !is_over || order.held.is_empty(),
-                "{} holds stock",
+                "an order in status {} has reserved stock",
                 order.status.as_str()
             );
             if order.status == OrderStatus::Cancelled {
                 assert!(
                     order.active_shipments().next().is_none(),
-                    "a cancelled order has parcels"
+                    "a cancelled order has active shipments"
                 );
             }
         }
-        for (sku, shelves) in &self.world.shelves {
+        for (sku, shelves) in &self.world.stock_levels {
             for (warehouse, shelf) in shelves {
                 assert!(
-                    shelf.is_sound(),
+                    shelf.is_valid(),
                     "oversold: {sku} in {warehouse}: {shelf:?}"
                 );
-                let held = held.get(&(sku, warehouse)).copied().unwrap_or_default();
-                assert_eq!(shelf.reserved, held, "reserved is what open orders hold");
+                let reserved = reserved.get(&(sku, warehouse)).copied().unwrap_or_default();
+                assert_eq!(
+                    shelf.reserved, reserved,
+                    "the reserved quantity differs from that of the open orders"
+                );
             }
         }
-        for (id, held) in &self.provider {
+        for (id, payment) in &self.provider {
             assert!(
-                held.authorizations <= 1
-                    && held.captured <= held.amount
-                    && held.refunded <= held.captured,
-                "{id}: {held:?}"
+                payment.authorizations <= 1
+                    && payment.captured <= payment.amount
+                    && payment.refunded <= payment.captured,
+                "{id}: {payment:?}"
             );
         }
     }
@@ -538,7 +553,7 @@ impl Shop {
     /// Checks that payments agree with the provider when nothing is in flight.
     pub(crate) fn check_settled(&self) {
         for order in self.world.orders.values() {
-            let held = self.provider.get(&order.id).cloned().unwrap_or_default();
+            let payment = self.provider.get(&order.id).cloned().unwrap_or_default();
             let expected = match order.payment.status {
                 PaymentStatus::Authorized => (1, 0, 0, false),
                 PaymentStatus::Captured
@@ -546,19 +561,19 @@ impl Shop {
                 | PaymentStatus::Refunded => {
                     (1, order.payment.captured, order.payment.refunded, false)
                 }
-                PaymentStatus::Voided => (held.authorizations, 0, 0, true),
+                PaymentStatus::Voided => (payment.authorizations, 0, 0, true),
                 // A voided payment may have been voided before the failure was known.
-                PaymentStatus::Failed => (held.authorizations, 0, 0, held.is_voided),
+                PaymentStatus::Failed => (payment.authorizations, 0, 0, payment.is_voided),
                 PaymentStatus::Pending => {
                     panic!("order {} is {:?}", order.number, order.payment.status)
                 }
             };
             assert_eq!(
                 (
-                    held.authorizations,
-                    held.captured,
-                    held.refunded,
-                    held.is_voided
+                    payment.authorizations,
+                    payment.captured,
+                    payment.refunded,
+                    payment.is_voided
                 ),
                 expected,
                 "{order:?}"
@@ -577,11 +592,11 @@ impl Shop {
                     order.payment.captured - order.payment.refunded - order.refund_written_off;
                 assert!(
                     order.payment.captured >= due.capture,
-                    "what has left is paid for"
+                    "shipped items are not captured"
                 );
                 assert!(
                     order.status != OrderStatus::Cancelled || kept == 0,
-                    "what is cancelled is not"
+                    "a cancelled order is still paid"
                 );
             }
         }
@@ -601,7 +616,7 @@ impl Due {
         let mut written_off = 0;
         for event in history {
             match &event.fact {
-                EventData::ShipmentShipped { items, .. } => due.capture += order.value(items),
+                EventData::ShipmentShipped { items, .. } => due.capture += order.value_of(items),
                 EventData::PaymentCaptured { amount, .. } => {
                     captured += amount;
                     let restored = written_off.min(captured - due.capture).max(0);
@@ -634,8 +649,8 @@ fn action() -> NextAction {
     }
 }
 
-fn payment_state(order: &Order, held: &ProviderPayment) -> PaymentState {
-    let hold = match held {
+fn payment_state(order: &Order, payment: &ProviderPayment) -> PaymentState {
+    let authorization = match payment {
         ProviderPayment {
             is_voided: true, ..
         } => Authorization::Cancelled,
@@ -647,19 +662,19 @@ fn payment_state(order: &Order, held: &ProviderPayment) -> PaymentState {
             is_declined: true, ..
         } => Authorization::Declined {
             code: "declined".to_owned(),
-            message: "no money".to_owned(),
+            message: "insufficient funds".to_owned(),
         },
         ProviderPayment {
             authorizations: 0, ..
         } => Authorization::Pending,
-        _ => Authorization::Authorized(held.amount),
+        _ => Authorization::Authorized(payment.amount),
     };
     PaymentState {
         reference: format!("ref-{}", order.number),
-        hold,
-        captured: held.captured,
-        refunded: held.refunded,
-        is_closed: held.is_voided || held.is_closed || held.captured == held.amount,
+        authorization,
+        captured: payment.captured,
+        refunded: payment.refunded,
+        is_closed: payment.is_voided || payment.is_closed || payment.captured == payment.amount,
         version: order.version,
     }
 }

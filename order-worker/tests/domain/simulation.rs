@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, mem};
 
 use order_worker::domain::{
-    command::{Action, Command, Idempotency, StepResult, Trust},
+    command::{Action, Command, Idempotency, KeyOrigin, StepResult},
     step::{StepKey, StepRow},
 };
 use serde_json::json;
@@ -62,7 +62,7 @@ struct StepMessage {
 /// message.
 #[derive(Debug, Clone)]
 enum InProgress {
-    /// Not decided yet.
+    /// A request that is not committed yet.
     RequestReceived(RequestMessage),
     /// Committed; the reply is not sent yet.
     Committed(RequestMessage, Result<OrderId, ()>, Vec<StepMessage>),
@@ -103,7 +103,7 @@ impl InProgress {
 struct Client {
     /// Whether the client retries with an idempotency key. Otherwise only the broker redelivers.
     has_key: bool,
-    has_asked: bool,
+    has_sent: bool,
     acknowledged: Option<OrderId>,
     is_refused: bool,
 }
@@ -115,7 +115,7 @@ struct Simulation {
     requests: Vec<RequestMessage>,
     step_messages: Vec<StepMessage>,
     workers: Vec<Vec<InProgress>>,
-    /// A log of the run, printed on failure.
+    /// The log of the run, printed on failure.
     log: Vec<String>,
 }
 
@@ -142,9 +142,9 @@ impl Simulation {
         let worker = self.random.below(WORKERS);
         match self.random.below(100) {
             0..10 => self.send_request(),
-            10..25 => self.take(worker),
-            25..85 => self.work(worker, has_faults),
-            85..93 => self.sweep(),
+            10..25 => self.receive_message(worker),
+            25..85 => self.execute_next_effect(worker, has_faults),
+            85..93 => self.publish_due_step(),
             _ if !has_faults => {}
             93..96 => self.crash(worker),
             96 => self.duplicate_messages(),
@@ -162,29 +162,29 @@ impl Simulation {
     fn send_request(&mut self) {
         let number = self.random.below(CLIENTS);
         let client = &mut self.clients[number];
-        let may_ask = client.has_key || !client.has_asked;
-        if client.acknowledged.is_some() || client.is_refused || !may_ask {
+        let may_send = client.has_key || !client.has_sent;
+        if client.acknowledged.is_some() || client.is_refused || !may_send {
             return;
         }
-        client.has_asked = true;
-        let trust = if client.has_key {
-            Trust::Client
+        client.has_sent = true;
+        let key_origin = if client.has_key {
+            KeyOrigin::Client
         } else {
-            Trust::Message
+            KeyOrigin::Message
         };
         self.requests.push(RequestMessage {
             client: number,
             idempotency: Idempotency {
                 key: format!("client-{number}"),
                 fingerprint: String::new(),
-                trust,
+                key_origin,
             },
         });
     }
 
-    fn take(&mut self, worker: usize) {
-        let takes_wake = self.random.chance(60);
-        if takes_wake && !self.step_messages.is_empty() {
+    fn receive_message(&mut self, worker: usize) {
+        let takes_step = self.random.chance(60);
+        if takes_step && !self.step_messages.is_empty() {
             let step_message = self
                 .step_messages
                 .remove(self.random.below(self.step_messages.len()));
@@ -196,7 +196,7 @@ impl Simulation {
     }
 
     /// Executes the next effect of a message that the worker holds.
-    fn work(&mut self, worker: usize, has_faults: bool) {
+    fn execute_next_effect(&mut self, worker: usize, has_faults: bool) {
         if self.workers[worker].is_empty() {
             return;
         }
@@ -204,17 +204,18 @@ impl Simulation {
         let in_progress = self.workers[worker].swap_remove(index);
         let next = match in_progress {
             InProgress::RequestReceived(request) => {
-                let (told, step_messages) = self.commit_request(&request);
+                let (reply, step_messages) = self.commit_request(&request);
                 // The outcome of the commit is unknown, so the worker decides the request again.
                 if has_faults && self.random.chance(5) {
-                    self.log.push("commit not answered".to_owned());
+                    self.log
+                        .push("the outcome of the commit is unknown".to_owned());
                     Some(InProgress::RequestReceived(request))
                 } else {
-                    Some(InProgress::Committed(request, told, step_messages))
+                    Some(InProgress::Committed(request, reply, step_messages))
                 }
             }
-            InProgress::Committed(request, told, step_messages) => {
-                self.reply(&request, told);
+            InProgress::Committed(request, reply, step_messages) => {
+                self.reply(&request, reply);
                 Some(InProgress::Replied(request, step_messages))
             }
             InProgress::Replied(request, step_messages) => {
@@ -226,13 +227,13 @@ impl Simulation {
                 Some(self.call_provider(step_message, has_faults))
             }
             InProgress::ProviderResponded(step_message, attempt, result) => {
-                let told = self.shop.carry_out(&Command::Finish {
+                let reply = self.shop.carry_out(&Command::Finish {
                     key: step_message.key.clone(),
                     attempt,
                     result: result.clone(),
                 });
-                assert!(told.outcome.is_ok(), "{:?}", told.outcome);
-                let step_messages = self.due();
+                assert!(reply.outcome.is_ok(), "{:?}", reply.outcome);
+                let step_messages = self.steps_to_publish();
                 if has_faults && self.random.chance(5) {
                     Some(InProgress::ProviderResponded(step_message, attempt, result))
                 } else {
@@ -249,12 +250,12 @@ impl Simulation {
 
     /// Commits all requests that the worker has taken in one batch.
     fn commit_batch(&mut self, worker: usize) {
-        let held = mem::take(&mut self.workers[worker]);
-        for in_progress in held {
+        let messages = mem::take(&mut self.workers[worker]);
+        for in_progress in messages {
             let next = match in_progress {
                 InProgress::RequestReceived(request) => {
-                    let (told, step_messages) = self.commit_request(&request);
-                    InProgress::Committed(request, told, step_messages)
+                    let (reply, step_messages) = self.commit_request(&request);
+                    InProgress::Committed(request, reply, step_messages)
                 }
                 other => other,
             };
@@ -273,21 +274,21 @@ impl Simulation {
         });
         let Request::CreateOrder(new_order) = Request::read("order.create", new_order).unwrap()
         else {
-            unreachable!("it is what was asked for")
+            unreachable!("the request was parsed as another type")
         };
-        let told = self.shop.carry_out(&Command::Request {
+        let reply = self.shop.carry_out(&Command::Request {
             caller: operator(),
             idempotency: Some(request.idempotency.clone()),
             if_match: None,
             action: Action::CreateOrder(new_order),
         });
-        let RpcReply { outcome, .. } = told;
+        let RpcReply { outcome, .. } = reply;
         let id = outcome.map(|order| order.value()["id"].as_str().unwrap().parse().unwrap());
-        (id.map_err(drop), self.due())
+        (id.map_err(drop), self.steps_to_publish())
     }
 
     /// The steps written by the commit, to be published after it.
-    fn due(&mut self) -> Vec<StepMessage> {
+    fn steps_to_publish(&mut self) -> Vec<StepMessage> {
         let dirty = mem::take(&mut self.shop.world.dirty);
         let put = dirty
             .steps
@@ -298,13 +299,13 @@ impl Simulation {
             .collect()
     }
 
-    fn reply(&mut self, request: &RequestMessage, told: Result<OrderId, ()>) {
+    fn reply(&mut self, request: &RequestMessage, reply: Result<OrderId, ()>) {
         let client = &mut self.clients[request.client];
-        match (told, client.acknowledged) {
-            (Ok(id), Some(known)) => assert_eq!(id, known, "one key, one order"),
+        match (reply, client.acknowledged) {
+            (Ok(id), Some(known)) => assert_eq!(id, known, "one key gave two orders"),
             (Ok(id), None) => client.acknowledged = Some(id),
             (Err(()), None) => client.is_refused = true,
-            (Err(()), Some(_)) => panic!("acknowledged, and then refused"),
+            (Err(()), Some(_)) => panic!("an acknowledged order was refused later"),
         }
     }
 
@@ -325,12 +326,12 @@ impl Simulation {
             _ => ProviderMode::Declines,
         };
         self.shop.execute_step(&step_message.key, mode);
-        let (_, _, result) = self.shop.answers.pop().unwrap();
+        let (_, _, result) = self.shop.results.pop().unwrap();
         InProgress::ProviderResponded(step_message, attempt, result)
     }
 
     /// Publishes a due step from the database, even if its message is still in flight.
-    fn sweep(&mut self) {
+    fn publish_due_step(&mut self) {
         let due_steps = self.shop.due_steps();
         if !due_steps.is_empty() {
             let key = &due_steps[self.random.below(due_steps.len())];
@@ -342,7 +343,8 @@ impl Simulation {
     /// Kills a worker: its progress is lost and its messages are redelivered.
     fn crash(&mut self, worker: usize) {
         for in_progress in mem::take(&mut self.workers[worker]) {
-            self.log.push(format!("crashed with {in_progress:?}"));
+            self.log
+                .push(format!("worker crashed with {in_progress:?}"));
             match in_progress.message() {
                 Message::RequestMessage(request) => self.requests.push(request),
                 Message::StepMessage(step_message) => self.step_messages.push(step_message),
@@ -368,7 +370,7 @@ impl Simulation {
             .collect();
         if !known.is_empty() {
             let _ = self.shop.cancel(known[self.random.below(known.len())]);
-            let step_messages = self.due();
+            let step_messages = self.steps_to_publish();
             self.step_messages.extend(step_messages);
         }
     }
@@ -385,7 +387,10 @@ impl Simulation {
             }
             self.step(false);
         }
-        panic!("never comes to rest: {:?}", self.shop.world.steps);
+        panic!(
+            "the simulation never becomes idle: {:?}",
+            self.shop.world.steps
+        );
     }
 
     fn check(&self) {
@@ -424,7 +429,7 @@ fn simulate(seed: u64) -> usize {
     }));
     if let Err(panic) = outcome {
         println!("{}", simulation.log.join("\n"));
-        println!("SIMULATION_SEED={seed} shows it again");
+        println!("reproduce with SIMULATION_SEED={seed}");
         std::panic::resume_unwind(panic);
     }
     simulation.shop.world.orders.len()
@@ -439,6 +444,6 @@ fn crashes_between_any_two_effects_lose_or_duplicate_nothing() {
     }
     let seeds = setting("SIMULATION_SEEDS").unwrap_or(SEEDS);
     let orders: usize = (0..seeds).map(simulate).sum();
-    println!("{seeds} seeds, {orders} orders: nothing lost, doubled or stuck");
+    println!("{seeds} seeds, {orders} orders: nothing lost, duplicated or stuck");
     assert!(orders > 0);
 }

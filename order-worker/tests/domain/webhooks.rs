@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use order_worker::domain::{
     command::{Action, Command},
     decide::{Rules, carry_out},
-    stamp::DecisionContext,
-    webhook::{Answered, Delivery, MAX_ENDPOINTS, RETRY_FOR},
-    world::WorkingSet,
+    decision_context::DecisionContext,
+    webhook::{Delivery, DeliveryResult, MAX_ENDPOINTS, RETRY_PERIOD},
+    working_set::WorkingSet,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -22,8 +22,8 @@ use crate::shop::operator;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-fn refused() -> Answered {
-    Answered {
+fn failed_response() -> DeliveryResult {
+    DeliveryResult {
         response_code: Some(500),
         latency_ms: 3,
         error: Some("answered 500".to_owned()),
@@ -31,8 +31,8 @@ fn refused() -> Answered {
     }
 }
 
-fn taken() -> Answered {
-    Answered {
+fn successful_response() -> DeliveryResult {
+    DeliveryResult {
         response_code: Some(200),
         latency_ms: 3,
         error: None,
@@ -66,13 +66,13 @@ impl Fixture {
         };
         let seed = self.now.as_millisecond().unsigned_abs();
         let mut stamp = DecisionContext::new(self.now, seed);
-        let told = carry_out(&mut self.world, command, &rules, &mut stamp);
-        told.outcome.map(|value| value.value())
+        let reply = carry_out(&mut self.world, command, &rules, &mut stamp);
+        reply.outcome.map(|value| value.value())
     }
 
     fn endpoint(&mut self, body: Value) -> Result<EndpointId, Failure> {
         let Request::CreateEndpoint(new) = Request::read("webhook_endpoint.create", body)? else {
-            unreachable!("it is what was asked for")
+            unreachable!("the request was parsed as another type")
         };
         let made = self.carry_out(&Command::Request {
             caller: operator(),
@@ -114,7 +114,11 @@ impl Fixture {
     }
 
     /// Executes attempts until the delivery ends, and returns their number and the time.
-    fn attempt_until_done(&mut self, id: DeliveryId, answered: &Answered) -> (u32, Timestamp) {
+    fn attempt_until_done(
+        &mut self,
+        id: DeliveryId,
+        answered: &DeliveryResult,
+    ) -> (u32, Timestamp) {
         let mut attempts = 0;
         while let Delivery {
             due_at: Some(due_at),
@@ -128,7 +132,7 @@ impl Fixture {
                 endpoint_id,
                 id,
                 attempt,
-                answered: answered.clone(),
+                result: answered.clone(),
             })
             .unwrap();
             attempts += 1;
@@ -151,7 +155,7 @@ impl Fixture {
         refused.unwrap_err().code
     }
 
-    fn kinds(&self) -> Vec<&'static str> {
+    fn event_types(&self) -> Vec<&'static str> {
         self.world
             .dirty
             .events
@@ -162,15 +166,15 @@ impl Fixture {
 }
 
 #[test]
-fn delivery_of_a_deleted_event_fails_without_blaming_the_endpoint() {
+fn delivery_of_a_deleted_event_does_not_count_as_a_failure_of_the_endpoint() {
     let mut fixture = Fixture::new();
     let endpoint = fixture
         .endpoint(json!({"url": "https://example.com"}))
         .unwrap();
     let id = fixture.delivery(endpoint);
     let event_id = fixture.world.deliveries[&id].event_id;
-    fixture.world.forgotten_events.insert(event_id);
-    assert_eq!(fixture.attempt_until_done(id, &refused()).0, 1);
+    fixture.world.deleted_events.insert(event_id);
+    assert_eq!(fixture.attempt_until_done(id, &failed_response()).0, 1);
     let delivery = &fixture.world.deliveries[&id];
     assert_eq!(delivery.status, DeliveryStatus::Failed);
     assert_eq!(delivery.due_at, None);
@@ -181,8 +185,8 @@ fn delivery_of_a_deleted_event_fails_without_blaming_the_endpoint() {
     // The event was deleted during the attempt; the delivery succeeded nevertheless.
     let id = fixture.delivery(endpoint);
     let event_id = fixture.world.deliveries[&id].event_id;
-    fixture.world.forgotten_events.insert(event_id);
-    fixture.attempt_until_done(id, &taken());
+    fixture.world.deleted_events.insert(event_id);
+    fixture.attempt_until_done(id, &successful_response());
     assert_eq!(
         fixture.world.deliveries[&id].status,
         DeliveryStatus::Succeeded
@@ -197,9 +201,9 @@ fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
         .unwrap();
     let id = fixture.delivery(endpoint);
     let began = fixture.now;
-    let (attempts, ended) = fixture.attempt_until_done(id, &refused());
-    assert!(ended.duration_since(began) >= RETRY_FOR);
-    assert!(ended.duration_since(began) < RETRY_FOR + SignedDuration::from_hours(3));
+    let (attempts, ended) = fixture.attempt_until_done(id, &failed_response());
+    assert!(ended.duration_since(began) >= RETRY_PERIOD);
+    assert!(ended.duration_since(began) < RETRY_PERIOD + SignedDuration::from_hours(3));
     assert!((15..60).contains(&attempts), "{attempts}");
     assert_eq!(fixture.world.deliveries[&id].status, DeliveryStatus::Failed);
     assert!(fixture.world.deliveries[&id].attempts.len() <= 20);
@@ -208,7 +212,10 @@ fn delivery_is_retried_for_a_day_then_the_endpoint_is_disabled() {
         (given_up.is_enabled, given_up.disabled_reason),
         (false, Some(DisabledReason::Failing))
     );
-    assert_eq!(fixture.kinds().last(), Some(&"webhook_endpoint.disabled"));
+    assert_eq!(
+        fixture.event_types().last(),
+        Some(&"webhook_endpoint.disabled")
+    );
 }
 
 #[test]
@@ -229,13 +236,13 @@ fn endpoint_is_not_disabled_for_one_failing_delivery() {
                 endpoint_id: endpoint,
                 id: poison,
                 attempt,
-                answered: refused(),
+                result: failed_response(),
             })
             .unwrap();
     }
-    fixture.attempt_until_done(fine, &taken());
+    fixture.attempt_until_done(fine, &successful_response());
     assert_eq!(fixture.world.endpoints[&endpoint].failing_since, None);
-    fixture.attempt_until_done(poison, &refused());
+    fixture.attempt_until_done(poison, &failed_response());
     assert_eq!(
         fixture.world.deliveries[&poison].status,
         DeliveryStatus::Failed
@@ -251,13 +258,13 @@ fn result_of_an_unexpected_attempt_is_ignored() {
         .unwrap();
     let id = fixture.delivery(endpoint_id);
     for attempt in [0, 2, 7] {
-        let answered = taken();
+        let answered = successful_response();
         fixture
             .carry_out(&Command::FinishDelivery {
                 endpoint_id,
                 id,
                 attempt,
-                answered,
+                result: answered,
             })
             .unwrap();
     }
@@ -265,15 +272,15 @@ fn result_of_an_unexpected_attempt_is_ignored() {
         fixture.world.deliveries[&id].status,
         DeliveryStatus::Pending
     );
-    fixture.attempt_until_done(id, &taken());
+    fixture.attempt_until_done(id, &successful_response());
     // The result is delivered again, as if a worker died after storing it.
-    let answered = refused();
+    let answered = failed_response();
     fixture
         .carry_out(&Command::FinishDelivery {
             endpoint_id,
             id,
             attempt: 1,
-            answered,
+            result: answered,
         })
         .unwrap();
     assert_eq!(
@@ -289,14 +296,14 @@ fn endpoint_gets_subscribed_events_of_its_storefront() {
     let id = fixture.endpoint(body).unwrap();
     let mut endpoint = fixture.world.endpoints[&id].clone();
     let (own, other) = (operator().storefront, "other".parse().unwrap());
-    assert!(endpoint.wants("order.created", Some(&own)));
-    assert!(!endpoint.wants("payment.voided", Some(&own)));
-    assert!(!endpoint.wants("order.created", Some(&other)));
-    assert!(!endpoint.wants("order.created", None));
+    assert!(endpoint.accepts("order.created", Some(&own)));
+    assert!(!endpoint.accepts("payment.voided", Some(&own)));
+    assert!(!endpoint.accepts("order.created", Some(&other)));
+    assert!(!endpoint.accepts("order.created", None));
     endpoint.storefront = None;
-    assert!(endpoint.wants("order.created", Some(&other)));
+    assert!(endpoint.accepts("order.created", Some(&other)));
     endpoint.is_enabled = false;
-    assert!(!endpoint.wants("order.created", Some(&own)));
+    assert!(!endpoint.accepts("order.created", Some(&own)));
     // The debug output does not contain the secret.
     assert!(!format!("{endpoint:?}").contains("whsec_"));
 }
@@ -345,8 +352,8 @@ proptest! {
             fixture.now = due_at.max(fixture.now);
             let code = codes.next().unwrap();
             let error = (!(200..300).contains(&code)).then(|| format!("answered {code}"));
-            let answered = Answered { response_code: Some(code), latency_ms: 1, error, retry_after: None };
-            fixture.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, answered })
+            let answered = DeliveryResult { response_code: Some(code), latency_ms: 1, error, retry_after: None };
+            fixture.carry_out(&Command::FinishDelivery { endpoint_id, id, attempt, result: answered })
             .unwrap();
             attempts += 1;
             prop_assert!(attempts < 100);
@@ -369,7 +376,7 @@ fn reenabling_an_endpoint_records_the_version() {
         body["id"] = json!(id);
         let Ok(Request::UpdateEndpoint(update)) = Request::read("webhook_endpoint.update", body)
         else {
-            unreachable!("it is what was asked for")
+            unreachable!("the request was parsed as another type")
         };
         let command = Command::Request {
             caller: operator(),

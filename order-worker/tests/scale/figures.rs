@@ -9,7 +9,7 @@ use shared::order::{ListOrders, OrderStatus};
 use crate::sample_database::{SampleDatabase, commit};
 
 /// Number of measurements, of which the median is taken.
-const TIMES: usize = 50;
+const SAMPLES: usize = 50;
 
 /// The results at one number of orders.
 pub(crate) struct Figures {
@@ -35,18 +35,18 @@ pub(crate) fn all_orders() -> ListOrders {
 }
 
 async fn median(mut what: impl AsyncFnMut(usize)) -> Duration {
-    let mut times = Vec::with_capacity(TIMES);
-    for number in 0..TIMES {
+    let mut times = Vec::with_capacity(SAMPLES);
+    for number in 0..SAMPLES {
         let began = Instant::now();
         what(number).await;
         times.push(began.elapsed());
     }
     times.sort();
-    times[TIMES / 2]
+    times[SAMPLES / 2]
 }
 
 impl Figures {
-    pub(crate) async fn take(
+    pub(crate) async fn measure(
         store: &Store,
         sample_database: &SampleDatabase,
         orders: usize,
@@ -130,8 +130,12 @@ impl Figures {
         ];
 
         let create = median(async |number| {
-            let made = commit(store, &[sample_database.wish(orders + number)]).await;
-            // Ends the order, since its steps would be overdue.
+            let made = commit(
+                store,
+                &[sample_database.create_order_command(orders + number)],
+            )
+            .await;
+            // Ends the order, since its steps would become overdue.
             let id = made[0]["id"].as_str().unwrap().parse().unwrap();
             sample_database.decline(id).await;
         })

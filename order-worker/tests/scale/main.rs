@@ -6,7 +6,7 @@
     clippy::panic,
     clippy::cast_precision_loss,
     clippy::too_many_lines,
-    reason = "figures for people; a run that can't go on ends by panicking"
+    reason = "prints results; a run that can't continue panics"
 )]
 
 mod figures;
@@ -28,9 +28,9 @@ fn setting(name: &str) -> Option<String> {
 
 #[tokio::main]
 async fn main() {
-    // This process was started as a worker, see below.
+    // This process was started as a worker by `workers::run_workers`.
     if let Some(url) = setting("SCALE_WORKER") {
-        return workers::work(&url).await;
+        return workers::run_worker(&url).await;
     }
     let orders: usize = setting("SCALE_ORDERS").map_or(1_000_000, |text| text.parse().unwrap());
     for (name, url) in [
@@ -43,7 +43,7 @@ async fn main() {
         print_figures(name, &[few, many]);
     }
     if let Some(url) = setting("SCALE_POSTGRES_WORKERS") {
-        workers::compare(&url).await;
+        workers::compare_worker_counts(&url).await;
     }
 }
 
@@ -53,7 +53,7 @@ async fn measured(url: &str, orders: usize) -> Figures {
     let mut sample_database = SampleDatabase::open(store.clone()).await;
     sample_database.fill(orders).await;
     sample_database::vacuum(url).await;
-    let mut figures = Figures::take(&store, &sample_database, orders).await;
+    let mut figures = Figures::measure(&store, &sample_database, orders).await;
     sample_database.fill_ledger(url).await;
     let began = std::time::Instant::now();
     let report = verify(url).await.unwrap();

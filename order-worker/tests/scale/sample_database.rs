@@ -56,7 +56,7 @@ pub(crate) fn command(pattern: &str, body: Value) -> Command {
         Request::CreateCustomer(request) => Action::CreateCustomer(request),
         Request::SetStock(request) => Action::SetStock(request),
         Request::UpdateShipment(request) => Action::UpdateShipment(request),
-        other => panic!("{} is not asked here", other.pattern()),
+        other => panic!("command() does not support {}", other.pattern()),
     };
     Command::Request {
         caller: Caller {
@@ -83,14 +83,15 @@ pub(crate) async fn commit(store: &Store, commands: &[Command]) -> Vec<Value> {
     let stamp = DecisionContext::new(Timestamp::now(), uuid::Uuid::now_v7().as_u64_pair().1);
     let decided = store.transact(&needs, stamp.now(), |world| {
         let mut stamp = stamp.clone();
-        let told = commands
+        let replies = commands
             .iter()
             .map(|command| carry_out(world, command, &rules, &mut stamp));
-        Some(told.collect::<Vec<RpcReply>>())
+        Some(replies.collect::<Vec<RpcReply>>())
     });
-    let told = decided.await.unwrap();
-    told.into_iter()
-        .map(|told| told.outcome.unwrap().value())
+    let replies = decided.await.unwrap();
+    replies
+        .into_iter()
+        .map(|reply| reply.outcome.unwrap().value())
         .collect()
 }
 
@@ -99,9 +100,9 @@ async fn catalogue(store: &Store, skus: usize, on_hand: i64) {
     for sku in 0..skus {
         let sku = format!("S{sku}");
         let product = json!({"sku": sku, "name": sku, "price": 1000, "currency": "EUR"});
-        let shelf = json!({"sku": sku, "warehouse": "main", "on_hand": on_hand});
+        let stock = json!({"sku": sku, "warehouse": "main", "on_hand": on_hand});
         commit(store, &[command("product.create", product)]).await;
-        commit(store, &[command("stock.set", shelf)]).await;
+        commit(store, &[command("stock.set", stock)]).await;
     }
 }
 
@@ -155,20 +156,20 @@ impl SampleDatabase {
     pub(crate) async fn fill(&mut self, orders: usize) {
         while self.orders < orders {
             let count = BATCH.min(orders - self.orders);
-            let wishes = (0..count).map(|number| self.wish(self.orders + number));
-            let wishes: Vec<_> = wishes.collect();
-            let made = commit(&self.store, &wishes).await;
+            let commands = (0..count).map(|number| self.create_order_command(self.orders + number));
+            let commands: Vec<_> = commands.collect();
+            let made = commit(&self.store, &commands).await;
             let ids: Vec<OrderId> = made
                 .iter()
                 .map(|order| order["id"].as_str().unwrap().parse().unwrap())
                 .collect();
             self.sample.push(ids[0]);
-            self.commit_with_retry(&ids).await;
+            self.advance(&ids).await;
             self.orders += count;
         }
     }
 
-    pub(crate) fn wish(&self, number: usize) -> Command {
+    pub(crate) fn create_order_command(&self, number: usize) -> Command {
         let mut items = vec![json!({"sku": format!("S{}", number % SKUS), "quantity": 1})];
         if number.is_multiple_of(3) {
             let other = format!("S{}", (number / 3 + 1) % SKUS);
@@ -176,12 +177,12 @@ impl SampleDatabase {
                 items.push(json!({"sku": other, "quantity": 2}));
             }
         }
-        let wish = json!({
+        let new_order = json!({
             "customer_id": self.customers[number % CUSTOMERS],
             "items": items,
             "metadata": {"note": "x".repeat(100)},
         });
-        command("order.create", wish)
+        command("order.create", new_order)
     }
 
     /// Ends an order by declining its payment.
@@ -189,7 +190,7 @@ impl SampleDatabase {
         commit(&self.store, &[declined(id)]).await;
     }
 
-    async fn commit_with_retry(&self, ids: &[OrderId]) {
+    async fn advance(&self, ids: &[OrderId]) {
         let of_each = |every: usize, rest: &[usize], make: &dyn Fn(OrderId) -> Command| {
             let chosen = ids.iter().enumerate();
             let chosen = chosen.filter(|(number, _)| rest.contains(&(number % every)));
@@ -207,7 +208,7 @@ impl SampleDatabase {
         commit(&self.store, &answers).await;
         let main: Warehouse = "main".parse().unwrap();
         let announced = of_each(4, &[0, 1, 2], &|id| {
-            let result = StepResult::Announced {
+            let result = StepResult::LabelCreated {
                 carrier: "sandbox".to_owned(),
                 tracking_number: format!("SBX{}", id.to_string().replace('-', "")),
             };
@@ -227,7 +228,7 @@ impl SampleDatabase {
                 Step::CapturePayment,
                 StepResult::Captured {
                     amount: 1000,
-                    asked: 1000,
+                    requested: 1000,
                     is_last: true,
                 },
             )
@@ -238,7 +239,7 @@ impl SampleDatabase {
     /// Fills the provider's ledger according to the orders.
     pub(crate) async fn fill_ledger(&self, url: &str) {
         if let Some(path) = url.strip_prefix("sqlite://") {
-            // Creates the file with its tables.
+            // Creates the ledger's tables.
             Ledger::open(url).unwrap();
             let ledger = Ledger::path(Path::new(path));
             let connection = rusqlite::Connection::open(ledger).unwrap();

@@ -22,12 +22,12 @@ use crate::{
 /// Duration of each measurement.
 const SECONDS: u64 = 5;
 /// Number of concurrent requests per worker.
-const WAITING: usize = 64;
+const REQUESTS_PER_WORKER: usize = 64;
 /// Units of the popular product.
-const HOT: i64 = 3_000;
+const POPULAR_UNITS: i64 = 3_000;
 
 /// Runs a worker: creates orders until the time is up or the product is sold out, and prints their number.
-pub(crate) async fn work(url: &str) {
+pub(crate) async fn run_worker(url: &str) {
     let store = Store::open(url, None).await.unwrap();
     let (outbox, _relay) = outbox();
     let engine = Engine::start(store.clone(), rules(), outbox).unwrap();
@@ -36,7 +36,7 @@ pub(crate) async fn work(url: &str) {
     let (sold, number) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let end = Instant::now() + Duration::from_secs(SECONDS);
     let mut buyers = tokio::task::JoinSet::new();
-    for _ in 0..WAITING {
+    for _ in 0..REQUESTS_PER_WORKER {
         let (engine, sold, number) = (engine.clone(), Arc::clone(&sold), Arc::clone(&number));
         let sku = sku.clone();
         buyers.spawn(async move {
@@ -44,11 +44,13 @@ pub(crate) async fn work(url: &str) {
                 let number = number.fetch_add(1, Ordering::Relaxed);
                 let other = format!("S{}", number % SKUS);
                 let sku = sku.as_deref().unwrap_or(&other);
-                let wish = json!({
+                let new_order = json!({
                     "customer_id": customer, "items": [{"sku": sku, "quantity": 1}],
                 });
-                let told = engine.decide(command("order.create", wish), None).await;
-                if told.unwrap().outcome.is_err() {
+                let reply = engine
+                    .decide(command("order.create", new_order), None)
+                    .await;
+                if reply.unwrap().outcome.is_err() {
                     return;
                 }
                 sold.fetch_add(1, Ordering::Relaxed);
@@ -60,7 +62,7 @@ pub(crate) async fn work(url: &str) {
 }
 
 /// Starts this many workers as processes and returns the number of orders they created.
-fn run(url: &str, workers: usize, sku: Option<&str>) -> usize {
+fn run_workers(url: &str, workers: usize, sku: Option<&str>) -> usize {
     let children: Vec<_> = (0..workers)
         .map(|_| {
             let mut worker = Command::new(env::current_exe().unwrap());
@@ -80,32 +82,32 @@ fn run(url: &str, workers: usize, sku: Option<&str>) -> usize {
     sold.sum()
 }
 
-pub(crate) async fn compare(url: &str) {
+pub(crate) async fn compare_worker_counts(url: &str) {
     let store = Store::open(url, None).await.unwrap();
     drop(SampleDatabase::open(store.clone()).await);
-    println!("\n| PostgreSQL: orders a second | each its product | one product for all |");
+    println!("\n| PostgreSQL: orders per second | many products | a single product |");
     println!("|---|---|---|");
     for workers in [1, 2, 4] {
-        let spread = run(url, workers, None) as u64 / SECONDS;
-        let hot = run(url, workers, Some("S0")) as u64 / SECONDS;
-        println!("| {workers} workers | {spread} | {hot} |");
+        let spread = run_workers(url, workers, None) as u64 / SECONDS;
+        let popular = run_workers(url, workers, Some("S0")) as u64 / SECONDS;
+        println!("| {workers} workers | {spread} | {popular} |");
     }
     // All workers sell the last units.
     create_popular_product(&store).await;
-    let sold = run(url, 4, Some("HOT"));
-    let hot = store
+    let sold = run_workers(url, 4, Some("HOT"));
+    let popular = store
         .product(&"HOT".parse().unwrap())
         .await
         .unwrap()
         .unwrap();
-    let shelf = hot.1.values().next().unwrap();
+    let stock_level = popular.1.values().next().unwrap();
     println!(
         "\n4 workers, {HOT} units: {sold} sold, {} reserved",
-        shelf.reserved
+        stock_level.reserved
     );
     assert_eq!(
-        (sold, shelf.reserved),
-        (3_000, HOT),
+        (sold, stock_level.reserved),
+        (3_000, POPULAR_UNITS),
         "each unit is sold once"
     );
     // No worker executes the steps, so they become overdue.
@@ -121,7 +123,7 @@ pub(crate) async fn compare(url: &str) {
 
 async fn create_popular_product(store: &Store) {
     let product = json!({"sku": "HOT", "name": "HOT", "price": 1000, "currency": "EUR"});
-    let shelf = json!({"sku": "HOT", "warehouse": "main", "on_hand": HOT});
+    let stock_level = json!({"sku": "HOT", "warehouse": "main", "on_hand": POPULAR_UNITS});
     commit(store, &[command("product.create", product)]).await;
-    commit(store, &[command("stock.set", shelf)]).await;
+    commit(store, &[command("stock.set", stock_level)]).await;
 }

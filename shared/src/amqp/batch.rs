@@ -1,8 +1,9 @@
 //! Batches: several requests in one message, and several replies in another.
 //!
-//! The broker's cost is per message, whatever its size. Requests that are queued at the same moment are
-//! therefore sent as one message of `type` [`BATCH`], whose body is a JSON array of [`Entry`]s. An entry carries
-//! as fields what a single message carries as properties, and the request's body unchanged:
+//! The broker's cost is mostly per message and hardly depends on its size. Requests that are queued at the
+//! same moment are therefore sent as one message of `type` [`BATCH`], whose body is a JSON array of
+//! [`Entry`]s. The fields of an entry correspond to the AMQP properties of a single message; its `body` is
+//! the request's body:
 //!
 //! ```json
 //! [{"type": "order.get", "correlation_id": "c1", "message_id": "m1", "expiration": "5000",
@@ -10,25 +11,28 @@
 //!  {"type": "order.cancel", "correlation_id": "c2", …}]
 //! ```
 //!
-//! Replies go to the message's `reply_to` as arrays of [`Answer`]s, in any order and any grouping, each as soon
-//! as it is ready. An unreadable entry gets the same reply as an unreadable message and does not affect the
-//! others. A single request is sent as a plain message, so other AMQP clients need not know about batches; they
-//! may send them too.
+//! Replies are sent to the message's `reply_to` as arrays of [`BatchReply`]s, in any order and any grouping,
+//! each as soon as it is ready. An unreadable entry gets the same reply as an unreadable message and does not
+//! affect the other entries. A single request is sent as a plain message: AMQP clients may send batches, but
+//! need not.
+//!
+//! [`super::rpc_client`] and [`super::rpc_server`] write and read these batches; the worker's step messages
+//! use the same format.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{message::Headers, rpc_server::header};
+use super::{header, message::Headers};
 use crate::request::Caller;
 
 /// The property `type` of a batch message.
 pub const BATCH: &str = "batch";
 /// Maximum number of requests in one batch.
-pub const MAX_PARTS: usize = 1_000;
+pub const MAX_ENTRIES: usize = 1_000;
 /// Estimated JSON overhead per entry, in bytes.
-const PART_BYTES: usize = 512;
+const ENTRY_OVERHEAD_BYTES: usize = 512;
 
 /// One request of a batch; its fields correspond to AMQP properties.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,10 +40,10 @@ pub struct Entry<'a> {
     /// The request's pattern.
     #[serde(rename = "type", borrow, default)]
     pub kind: Cow<'a, str>,
-    /// Returned with the reply.
+    /// Correlation id of the request; returned with the reply.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<Cow<'a, str>>,
-    /// Idempotency id of the request.
+    /// Message id of the request; a request with the same id is executed once.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<Cow<'a, str>>,
     /// Time to live in milliseconds, as text (as in AMQP).
@@ -53,44 +57,44 @@ pub struct Entry<'a> {
     pub body: &'a RawValue,
 }
 
-/// The headers of a request, all optional; see [`super::rpc_server::header`].
+/// The headers of a request, all optional; see [`super::header`].
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct CallHeaders<'a> {
-    /// See [`super::rpc_server::header::ROLE`].
+    /// See [`super::header::ROLE`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::STOREFRONT`].
+    /// See [`super::header::STOREFRONT`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub storefront: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::ACTOR`].
+    /// See [`super::header::ACTOR`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::INTENT`].
+    /// See [`super::header::INTENT`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::REQUEST_ID`].
+    /// See [`super::header::REQUEST_ID`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::DEADLINE`].
+    /// See [`super::header::DEADLINE`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::IDEMPOTENCY_KEY`].
+    /// See [`super::header::WORKER_DEADLINES`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub worker_deadlines: Option<Cow<'a, str>>,
-    /// See there.
+    /// See [`super::header::IDEMPOTENCY_KEY`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::IF_MATCH`].
+    /// See [`super::header::IF_MATCH`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub if_match: Option<Cow<'a, str>>,
-    /// See [`super::rpc_server::header::TRACEPARENT`].
+    /// See [`super::header::TRACEPARENT`].
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<Cow<'a, str>>,
 }
 
 impl<'a> CallHeaders<'a> {
     /// Reads the headers of a single message.
-    pub fn of(headers: &'a Headers) -> Self {
+    pub fn from_headers(headers: &'a Headers) -> Self {
         let text = |name: &str| headers.get(name).map(|text| Cow::Borrowed(text.as_str()));
         Self {
             role: text(header::ROLE),
@@ -107,7 +111,7 @@ impl<'a> CallHeaders<'a> {
     }
 
     /// The headers that describe the caller.
-    pub fn of_caller(caller: &'a Caller) -> Self {
+    pub fn from_caller(caller: &'a Caller) -> Self {
         Self {
             role: Some(caller.role.as_str().into()),
             storefront: Some(caller.storefront.as_str().into()),
@@ -133,18 +137,18 @@ impl<'a> CallHeaders<'a> {
             (header::IF_MATCH, self.if_match),
             (header::TRACEPARENT, self.traceparent),
         ];
-        let there = named
+        let present = named
             .into_iter()
             .filter_map(|(name, text)| Some((name, text?)));
-        there
+        present
             .map(|(name, text)| (name.to_owned(), text.into_owned()))
             .collect()
     }
 }
 
-/// One reply of a batch; `B` is its envelope, or a JSON fragment that holds one.
+/// One reply of a batch; `B` is the type of its body: the parsed envelope, or unparsed JSON.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Answer<'a, B> {
+pub struct BatchReply<'a, B> {
     /// Correlation id of the request.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<Cow<'a, str>>,
@@ -155,7 +159,7 @@ pub struct Answer<'a, B> {
     pub body: B,
 }
 
-/// The correlation id of an entry that can't be read otherwise.
+/// The correlation id of an entry whose other fields can't be parsed.
 #[derive(Debug, Deserialize)]
 pub(super) struct UnreadableEntry<'a> {
     #[serde(borrow, default)]
@@ -166,26 +170,29 @@ pub(super) struct UnreadableEntry<'a> {
 ///
 /// # Errors
 /// When the body is not a JSON array.
-pub fn parts(body: &[u8]) -> serde_json::Result<Vec<&RawValue>> {
+pub fn split_entries(body: &[u8]) -> serde_json::Result<Vec<&RawValue>> {
     serde_json::from_slice(body)
 }
 
-/// Serializes `value` for the wire.
-pub fn json(value: &impl Serialize) -> Vec<u8> {
-    written(value, Vec::new())
+/// Serializes `value` as the body of a message.
+pub fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serialize(value, Vec::new())
 }
 
-/// Serializes the entries of a batch; `bytes` is the total size of their bodies.
-pub fn together(parts: &[impl Serialize], bytes: usize) -> Vec<u8> {
-    written(parts, Vec::with_capacity(bytes + parts.len() * PART_BYTES))
+/// Serializes the entries of a batch as a JSON array; `bytes` is the total size of their bodies.
+pub fn to_json_array(entries: &[impl Serialize], bytes: usize) -> Vec<u8> {
+    serialize(
+        entries,
+        Vec::with_capacity(bytes + entries.len() * ENTRY_OVERHEAD_BYTES),
+    )
 }
 
-fn written(value: &(impl Serialize + ?Sized), mut text: Vec<u8>) -> Vec<u8> {
+fn serialize(value: &(impl Serialize + ?Sized), mut text: Vec<u8>) -> Vec<u8> {
     match serde_json::to_writer(&mut text, value) {
         Ok(()) => text,
         Err(error) => {
-            // Serialization fails only for types that these are not.
-            tracing::error!(%error, "an answer can't be written");
+            // Serialization fails only for types that are not used here, such as maps with non-string keys.
+            tracing::error!(%error, "serializing the body of a message failed; an empty body is sent");
             Vec::new()
         }
     }

@@ -1,9 +1,12 @@
-//! Clocks of workers, as a gateway knows them from their replies.
+//! Corrects request deadlines for differences between the clocks of a gateway and its workers.
 //!
-//! A request carries its deadline as time of day, and a worker refuses it once that has passed by the worker's
-//! clock, wherever the request was meanwhile: in a frozen broker, or in the buffers of a frozen worker. So both
-//! clocks have to agree. Each reply says what time it is at the worker; where that differs from the gateway's
-//! clock, requests carry the deadline by that worker's clock as well, and the difference is logged once.
+//! A request carries its deadline as time of day. A worker refuses a request whose deadline has passed by the
+//! worker's clock, even if the request was delayed in a frozen broker or in the buffers of a frozen worker.
+//! Both clocks therefore have to agree. Each reply carries the time at the worker. If it differs from the
+//! gateway's time, later requests also carry the deadline by that worker's clock, and the difference is
+//! logged once.
+//!
+//! [`super::rpc_client`] records the clocks; [`super::rpc_server`] evaluates the corrected deadlines.
 
 use std::{
     collections::HashMap,
@@ -16,17 +19,17 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
+    header,
     message::{Headers, unix_now},
-    rpc_server::header,
 };
 
-/// A reply that took longer says too little about the worker's clock.
+/// Maximum round trip of a reply whose time is used: a slower reply gives the worker's time too imprecisely.
 const MAX_ROUND_TRIP: Duration = Duration::from_secs(1);
-/// Differences below are not worth correcting.
-const CORRECTED: Duration = Duration::from_millis(100);
-/// From this difference on an operator is told.
-const TOLERANCE: Duration = Duration::from_secs(2);
-/// Workers that are remembered; each start of a worker is one.
+/// Smallest difference that is corrected.
+const MIN_CORRECTION: Duration = Duration::from_millis(100);
+/// Smallest difference that is logged as a warning.
+const WARN_DIFFERENCE: Duration = Duration::from_secs(2);
+/// Maximum number of workers whose clocks are kept; each start of a worker counts as another worker.
 const MAX_WORKERS: usize = 32;
 
 /// The id of this process as a worker.
@@ -39,7 +42,7 @@ pub(super) fn worker_id() -> &'static str {
     })
 }
 
-/// The headers by which a reply says what time it is at the worker.
+/// Reply headers with the worker's id and its current time.
 pub(super) fn worker_time() -> Headers {
     Headers::from([
         (header::WORKER.to_owned(), worker_id().to_owned()),
@@ -50,7 +53,7 @@ pub(super) fn worker_time() -> Headers {
     ])
 }
 
-/// The deadline by the clock of this worker, out of [`header::WORKER_DEADLINES`].
+/// This worker's entry in [`header::WORKER_DEADLINES`], in Unix milliseconds.
 pub(super) fn own_deadline(deadlines: &str) -> Option<u64> {
     let mut pairs = deadlines.split(',').filter_map(|pair| pair.split_once('='));
     let own = pairs.find(|(worker, _)| *worker == worker_id());
@@ -59,25 +62,25 @@ pub(super) fn own_deadline(deadlines: &str) -> Option<u64> {
 
 /// The clocks of the workers that have replied.
 #[derive(Default)]
-pub(super) struct WorkerClocks(Mutex<HashMap<String, Sample>>);
+pub(super) struct WorkerClocks(Mutex<HashMap<String, ClockSample>>);
 
-/// The time at a worker, at an instant of this process.
-struct Sample {
+/// The time at a worker at one instant of this process.
+struct ClockSample {
     time: Duration,
     at: Instant,
     is_reported: bool,
 }
 
-impl Sample {
-    /// The worker's time of day now: at most a round trip late.
+impl ClockSample {
+    /// The worker's current time of day, at most one round trip late.
     fn now(&self) -> Duration {
         self.time + self.at.elapsed()
     }
 }
 
 impl WorkerClocks {
-    /// Learns from a reply to a request that was sent `round_trip` ago.
-    pub(super) fn learn(&self, worker: &str, time: Duration, round_trip: Duration) {
+    /// Records the `time` of `worker` from a reply to a request that was sent `round_trip` ago.
+    pub(super) fn record(&self, worker: &str, time: Duration, round_trip: Duration) {
         if round_trip > MAX_ROUND_TRIP {
             return;
         }
@@ -88,35 +91,36 @@ impl WorkerClocks {
                 workers.remove(&oldest);
             }
         }
-        let known = workers.get(worker).is_some_and(|known| known.is_reported);
-        let (ours, tolerance) = (unix_now(), TOLERANCE + round_trip);
-        let is_off = ours.abs_diff(time) > tolerance;
-        if is_off && !known {
-            let seconds = time.as_secs_f64() - ours.as_secs_f64();
+        let was_reported = workers.get(worker).is_some_and(|sample| sample.is_reported);
+        let (our_time, max_difference) = (unix_now(), WARN_DIFFERENCE + round_trip);
+        let is_different = our_time.abs_diff(time) > max_difference;
+        if is_different && !was_reported {
+            let seconds = time.as_secs_f64() - our_time.as_secs_f64();
             tracing::warn!(
                 worker,
                 seconds,
-                "the worker's clock differs from ours: synchronise both; requests carry corrected deadlines until then"
+                "the worker's clock differs from this process's clock; synchronize both (requests carry corrected deadlines until then)"
             );
         }
-        let sample = Sample {
+        let sample = ClockSample {
             time,
             at: Instant::now(),
-            is_reported: is_off,
+            is_reported: is_different,
         };
         workers.insert(worker.to_owned(), sample);
     }
 
-    /// Deadlines in `left` from now by the clocks of workers that differ from ours.
+    /// The value of [`header::WORKER_DEADLINES`] for a deadline in `left` from now; `None` if no worker's
+    /// clock differs.
     pub(super) fn deadlines(&self, left: Duration) -> Option<String> {
         let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = unix_now();
+        let our_time = unix_now();
         let mut deadlines = String::new();
         for (worker, sample) in workers.iter() {
-            let theirs = sample.now();
-            if theirs.abs_diff(ours) > CORRECTED {
+            let remote_time = sample.now();
+            if remote_time.abs_diff(our_time) > MIN_CORRECTION {
                 let separator = if deadlines.is_empty() { "" } else { "," };
-                let deadline = (theirs + left).as_millis();
+                let deadline = (remote_time + left).as_millis();
                 let _ = write!(deadlines, "{separator}{worker}={deadline}");
             }
         }
@@ -129,14 +133,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deadline_is_told_by_the_clock_of_a_worker_that_differs() {
+    fn deadline_is_corrected_for_workers_with_a_differing_clock() {
         let clocks = WorkerClocks::default();
-        clocks.learn("same", unix_now(), Duration::from_millis(5));
+        clocks.record("same", unix_now(), Duration::from_millis(5));
         assert_eq!(clocks.deadlines(Duration::from_secs(5)), None);
         let hour = Duration::from_hours(1);
-        clocks.learn(worker_id(), unix_now() + hour, Duration::from_millis(5));
-        // Says nothing: it may have been stamped long ago.
-        clocks.learn(
+        clocks.record(worker_id(), unix_now() + hour, Duration::from_millis(5));
+        // Ignored: the reply was too slow to give the worker's time.
+        clocks.record(
             "slow",
             unix_now().saturating_sub(hour),
             Duration::from_secs(3),

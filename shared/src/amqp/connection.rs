@@ -1,6 +1,10 @@
-//! A supervised connection: connects, declares the topology, and reconnects whenever the connection is lost.
-//! Broker restarts, closed channels, blocked connections and a broker that starts later are expected: callers
-//! either wait for a channel or get an error at once.
+//! A supervised connection to the broker.
+//!
+//! A background task connects, declares the topology ([`super::topology`]) and reconnects with backoff
+//! whenever the connection is lost. Broker restarts, closed channels, blocked connections and a broker that
+//! starts later are expected: callers either wait for a channel ([`Broker::channel`]) or get an error at once
+//! ([`Broker::try_channel`]). The connection also records which queues and exchanges are unusable, for
+//! `/readyz`.
 
 use std::{
     collections::BTreeMap,
@@ -27,37 +31,38 @@ use super::topology::{self, Fault};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Delay between connection attempts: doubles from the first value to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
-/// A connection that is silent for twice this long counts as lost.
+/// Heartbeat interval: a connection without traffic for twice this time counts as lost.
 const HEARTBEAT_SECONDS: u16 = 10;
-/// Interval at which the connection's state is polled, in case no event reported its end.
+/// Interval at which the connection's state is polled, in case lapin emits no event for its end.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// Between declarations of the topology on an open connection: queues and exchanges may be deleted, and
-/// nodes of a cluster lost, at any time.
+/// Interval between declarations of the topology on an open connection: queues and exchanges may be deleted,
+/// and nodes of a cluster lost, at any time.
 const DECLARE_INTERVAL: Duration = Duration::from_secs(5);
-/// The same while something is missing.
+/// Interval between declarations while a queue or exchange is missing.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(1);
-/// Before a declaration that was asked for, so that many who miss a queue cause one.
+/// Delay before a requested declaration, so that many requests at once cause only one.
 const REPAIR_DELAY: Duration = Duration::from_millis(50);
-/// The reason why a queue is not consumed before its consumer has started.
+/// The fault recorded for a queue until its consumer has started.
 const STARTING: &str = "the consumer is starting";
-/// For a channel to open on a connection that looks alive.
+/// Timeout for opening a channel.
 const CHANNEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A handle to the supervised connection. Clones share it; it closes with the last clone.
 #[derive(Clone)]
 pub struct Broker {
-    link: watch::Receiver<Link>,
+    state: watch::Receiver<ConnectionState>,
     topology: Arc<TopologyState>,
     supervisor: Arc<DropGuard>,
 }
 
+/// The state of the connection, published by the supervisor.
 #[derive(Clone)]
-enum Link {
+enum ConnectionState {
     Down { reason: Arc<str> },
     Up(Arc<Connection>),
 }
 
-/// The operation that fails on a queue or exchange.
+/// An operation on a queue or exchange that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {
     Declare,
@@ -78,28 +83,23 @@ impl TopologyState {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, name: &str, operation: Operation, reason: String) {
+    fn set_fault(&self, name: &str, operation: Operation, reason: String) {
         let mut faults = self.faults();
         let known = faults.insert((name.to_owned(), operation), reason.clone());
         if known.is_none_or(|known| known == STARTING) && reason != STARTING {
-            tracing::warn!(
-                name,
-                ?operation,
-                reason,
-                "a queue or exchange of the broker can't be used"
-            );
+            tracing::warn!(name, ?operation, reason, "queue or exchange is unusable");
         }
         self.has_faults.store(true, Ordering::Release);
     }
 
-    fn clear(&self, name: &str, operation: Operation) {
+    fn clear_fault(&self, name: &str, operation: Operation) {
         if !self.has_faults.load(Ordering::Acquire) {
             return;
         }
         let mut faults = self.faults();
         let fault = faults.remove(&(name.to_owned(), operation));
         if fault.is_some_and(|reason| reason != STARTING) {
-            tracing::info!(name, ?operation, "the queue or exchange can be used again");
+            tracing::info!(name, ?operation, "queue or exchange is usable again");
         }
         self.has_faults.store(!faults.is_empty(), Ordering::Release);
     }
@@ -110,8 +110,9 @@ impl TopologyState {
             .faults()
             .keys()
             .filter(|(name, operation)| {
-                // A declared queue or exchange counts as usable for publishing; the next publisher reports it
-                // again if not. Waiting for one would keep an idle process unready.
+                // A queue or exchange that could be declared counts as usable for publishing; if it is not,
+                // the next publish reports it again. Waiting for a publish would keep an idle process
+                // unready.
                 *operation != Operation::Consume
                     && topology::is_declared(name)
                     && !missing.contains(&name.as_str())
@@ -119,29 +120,32 @@ impl TopologyState {
             .cloned()
             .collect();
         for (name, operation) in repaired {
-            self.clear(&name, operation);
+            self.clear_fault(&name, operation);
         }
         for fault in declared {
             let reason = format!("{:#}", fault.error);
-            self.set(fault.name, Operation::Declare, reason);
+            self.set_fault(fault.name, Operation::Declare, reason);
         }
     }
 }
 
-/// The broker is away; nothing was sent.
+/// The broker is unavailable, with the reason; nothing was sent.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the broker is away: {0}")]
-pub struct Away(pub String);
+#[error("the broker is unavailable: {0}")]
+pub struct BrokerUnavailable(pub String);
 
 impl Broker {
-    /// Starts connecting to one of `urls` (comma-separated: the nodes of a cluster) and returns at once. `name`
-    /// is the connection name shown by the broker.
+    /// Starts connecting to one of `urls` (comma-separated: the nodes of a cluster) and returns at once.
+    /// `name` is the connection name shown by the broker.
     ///
     /// # Errors
     /// When a URL is not an AMQP URL.
     pub fn start(urls: &str, name: &str) -> anyhow::Result<Self> {
-        let nodes = urls.split(',').map(node).collect::<anyhow::Result<_>>()?;
-        let (sender, link) = watch::channel(Link::Down {
+        let nodes = urls
+            .split(',')
+            .map(parse_node)
+            .collect::<anyhow::Result<_>>()?;
+        let (sender, state) = watch::channel(ConnectionState::Down {
             reason: "not connected yet".into(),
         });
         let stop = CancellationToken::new();
@@ -150,13 +154,13 @@ impl Broker {
         let supervision = supervise(nodes, name.to_owned(), sender, Arc::clone(&topology), stop);
         tokio::spawn(supervision);
         Ok(Self {
-            link,
+            state,
             topology,
             supervisor,
         })
     }
 
-    /// Queues and exchanges that can't be used at present, with the reasons. Empty when all is well.
+    /// Queues and exchanges that are currently unusable, with the reasons; empty if there are none.
     pub fn faults(&self) -> BTreeMap<String, String> {
         let faults = self.topology.faults();
         let named = faults
@@ -165,24 +169,29 @@ impl Broker {
         named.collect()
     }
 
-    /// Records that `operation` on a queue or exchange failed, and has the topology declared again.
-    pub(super) fn failed(&self, name: &str, operation: Operation, reason: impl Into<String>) {
-        self.topology.set(name, operation, reason.into());
+    /// Records that `operation` on a queue or exchange failed, and requests a declaration of the topology.
+    pub(super) fn record_failure(
+        &self,
+        name: &str,
+        operation: Operation,
+        reason: impl Into<String>,
+    ) {
+        self.topology.set_fault(name, operation, reason.into());
         self.topology.repair.notify_one();
     }
 
-    /// Records that a consumer of `name` is starting: until it has succeeded, the queue counts as not consumed.
-    pub(super) fn starts_consuming(&self, name: &str) {
+    /// Records that a consumer of `name` is starting: until it has started, the queue counts as unusable.
+    pub(super) fn consumer_starting(&self, name: &str) {
         self.topology
-            .set(name, Operation::Consume, STARTING.to_owned());
+            .set_fault(name, Operation::Consume, STARTING.to_owned());
     }
 
     /// Records that `operation` on a queue or exchange succeeded.
-    pub(super) fn succeeded(&self, name: &str, operation: Operation) {
-        self.topology.clear(name, operation);
+    pub(super) fn record_success(&self, name: &str, operation: Operation) {
+        self.topology.clear_fault(name, operation);
     }
 
-    /// Has the topology declared again now: something seems to be missing.
+    /// Requests a declaration of the topology, because a queue or exchange seems to be missing.
     pub(super) fn repair(&self) {
         self.topology.repair.notify_one();
     }
@@ -191,62 +200,64 @@ impl Broker {
     pub async fn close(mut self) {
         self.supervisor.token().cancel();
         // The supervisor drops its sender when it has finished.
-        while self.link.changed().await.is_ok() {}
+        while self.state.changed().await.is_ok() {}
     }
 
     /// Checks whether a message can be sent now.
     ///
     /// # Errors
-    /// [`Away`] with the reason.
-    pub fn check(&self) -> Result<(), Away> {
-        self.up().map(drop)
+    /// [`BrokerUnavailable`] with the reason.
+    pub fn check(&self) -> Result<(), BrokerUnavailable> {
+        self.usable_connection().map(drop)
     }
 
     /// The connection, if it is up and not blocked.
-    fn up(&self) -> Result<Arc<Connection>, Away> {
-        match &*self.link.borrow() {
-            Link::Down { reason } => Err(Away(reason.to_string())),
+    fn usable_connection(&self) -> Result<Arc<Connection>, BrokerUnavailable> {
+        match &*self.state.borrow() {
+            ConnectionState::Down { reason } => Err(BrokerUnavailable(reason.to_string())),
             // lapin buffers writes to a blocked connection in memory without a bound: refuse instead.
-            Link::Up(connection) if connection.status().blocked() => Err(Away(
-                "it takes no messages for lack of memory or disk".to_owned(),
-            )),
-            Link::Up(connection) if !connection.status().connected() => {
-                Err(Away("the connection was lost".to_owned()))
+            ConnectionState::Up(connection) if connection.status().blocked() => {
+                Err(BrokerUnavailable(
+                    "it blocks publishing because it is low on memory or disk".to_owned(),
+                ))
             }
-            Link::Up(connection) => Ok(Arc::clone(connection)),
+            ConnectionState::Up(connection) if !connection.status().connected() => {
+                Err(BrokerUnavailable("the connection was lost".to_owned()))
+            }
+            ConnectionState::Up(connection) => Ok(Arc::clone(connection)),
         }
     }
 
     /// Opens a channel now.
     ///
     /// # Errors
-    /// [`Away`] when there is no connection, or no channel opens on it.
-    pub async fn try_channel(&self) -> Result<Channel, Away> {
-        let connection = self.up()?;
+    /// [`BrokerUnavailable`] when there is no connection, or no channel opens on it.
+    pub async fn try_channel(&self) -> Result<Channel, BrokerUnavailable> {
+        let connection = self.usable_connection()?;
         match time::timeout(CHANNEL_TIMEOUT, connection.create_channel()).await {
             Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(error)) => Err(Away(error.to_string())),
-            Err(_) => Err(Away("no channel opened in time".to_owned())),
+            Ok(Err(error)) => Err(BrokerUnavailable(error.to_string())),
+            Err(_) => Err(BrokerUnavailable("no channel opened in time".to_owned())),
         }
     }
 
     /// Opens a channel, waiting for a connection if necessary.
     pub async fn channel(&self) -> Channel {
-        let mut link = self.link.clone();
-        let mut pause = BACKOFF.0;
+        let mut state = self.state.clone();
+        let mut delay = BACKOFF.0;
         loop {
             match self.try_channel().await {
                 Ok(channel) => return channel,
-                Err(away) => tracing::debug!(%away, "waiting for a channel"),
+                Err(error) => tracing::debug!(%error, "waiting for a channel"),
             }
-            // A new connection ends the pause; an existing one that opened no channel is tried again later.
-            let _ = time::timeout(pause, link.changed()).await;
-            pause = (pause * 2).min(BACKOFF.1);
+            // A new connection ends the delay; a connection on which no channel opened is tried again later.
+            let _ = time::timeout(delay, state.changed()).await;
+            delay = (delay * 2).min(BACKOFF.1);
         }
     }
 }
 
-fn node(url: &str) -> anyhow::Result<AMQPUri> {
+fn parse_node(url: &str) -> anyhow::Result<AMQPUri> {
     let mut uri: AMQPUri = url
         .trim()
         .parse()
@@ -255,16 +266,16 @@ fn node(url: &str) -> anyhow::Result<AMQPUri> {
     Ok(uri)
 }
 
-/// Tries the nodes one after the other.
+/// Keeps a connection open until `stop`: tries the nodes in turn, publishes the state, and reconnects.
 async fn supervise(
     nodes: Vec<AMQPUri>,
     name: String,
-    link: watch::Sender<Link>,
+    state: watch::Sender<ConnectionState>,
     topology: Arc<TopologyState>,
     stop: CancellationToken,
 ) {
-    let mut pause = BACKOFF.0;
-    let mut has_told = false;
+    let mut delay = BACKOFF.0;
+    let mut is_reported = false;
     for uri in nodes.iter().cycle() {
         if stop.is_cancelled() {
             return;
@@ -279,12 +290,12 @@ async fn supervise(
             None => return,
             Some(Ok(Ok(connection))) => {
                 tracing::info!(broker = %uri.authority.host, "connected to the broker");
-                (pause, has_told) = (BACKOFF.0, false);
+                (delay, is_reported) = (BACKOFF.0, false);
                 let connection = Arc::new(connection);
-                link.send_replace(Link::Up(Arc::clone(&connection)));
+                state.send_replace(ConnectionState::Up(Arc::clone(&connection)));
                 let reason = async {
                     tokio::select! {
-                        reason = lost(&connection) => reason,
+                        reason = wait_until_lost(&connection) => reason,
                         never = keep_declared(&connection, &topology) => match never {},
                     }
                 };
@@ -294,35 +305,36 @@ async fn supervise(
                             .await;
                     return;
                 };
-                tracing::warn!(%reason, "lost the broker; reconnecting");
+                tracing::warn!(%reason, "connection to the broker lost; reconnecting");
                 reason
             }
             Some(failed) => {
                 let reason = match failed {
                     Ok(Err(error)) => format!("{error:#}"),
-                    _ => format!("no answer within {CONNECT_TIMEOUT:?}"),
+                    _ => format!("no connection within {CONNECT_TIMEOUT:?}"),
                 };
-                // An outage is logged once, however long it lasts.
-                if has_told {
-                    tracing::debug!(%reason, "can't reach the broker; trying again");
+                // An outage is logged as a warning once, however long it lasts.
+                if is_reported {
+                    tracing::debug!(%reason, "connecting to the broker failed; trying again");
                 } else {
-                    tracing::warn!(%reason, "can't reach the broker; trying again");
+                    tracing::warn!(%reason, "connecting to the broker failed; trying again");
                 }
-                has_told = true;
+                is_reported = true;
                 reason
             }
         };
-        link.send_replace(Link::Down {
+        state.send_replace(ConnectionState::Down {
             reason: reason.into(),
         });
-        stop.run_until_cancelled(time::sleep(jittered(pause))).await;
-        pause = (pause * 2).min(BACKOFF.1);
+        stop.run_until_cancelled(time::sleep(jittered(delay))).await;
+        delay = (delay * 2).min(BACKOFF.1);
     }
 }
 
-/// Between half and one and a half of `pause`, so that many clients don't reconnect at the same moment.
-fn jittered(pause: Duration) -> Duration {
-    pause / 2 + pause.mul_f64(f64::from(uuid::Uuid::now_v7().as_bytes()[15]) / 255.0)
+/// A random duration from half to one and a half of `delay`, so that many clients don't reconnect at the same
+/// moment.
+fn jittered(delay: Duration) -> Duration {
+    delay / 2 + delay.mul_f64(f64::from(uuid::Uuid::now_v7().as_bytes()[15]) / 255.0)
 }
 
 async fn connect(
@@ -342,44 +354,44 @@ async fn connect(
     Ok(connection)
 }
 
-/// Declares the topology again and again, for as long as the connection is there.
+/// Declares the topology periodically, and on request, for as long as the connection is open.
 async fn keep_declared(connection: &Connection, topology: &TopologyState) -> Infallible {
-    /// Stands for all of the topology.
+    /// The name under which a fault of the whole topology is recorded.
     const BROKER: &str = "broker";
-    let mut pause = DECLARE_INTERVAL;
+    let mut delay = DECLARE_INTERVAL;
     loop {
-        if time::timeout(pause, topology.repair.notified())
+        if time::timeout(delay, topology.repair.notified())
             .await
             .is_ok()
         {
             time::sleep(REPAIR_DELAY).await;
         }
-        // A broker short of memory or disk reads nothing from connections that publish.
+        // A broker low on memory or disk reads nothing from connections that publish.
         if connection.status().blocked() {
             continue;
         }
-        pause = REPAIR_INTERVAL;
+        delay = REPAIR_INTERVAL;
         match time::timeout(CONNECT_TIMEOUT, topology::declare(connection)).await {
             Ok(Ok(faults)) => {
-                topology.clear(BROKER, Operation::Declare);
+                topology.clear_fault(BROKER, Operation::Declare);
                 topology.set_declared(&faults);
                 if faults.is_empty() {
-                    pause = DECLARE_INTERVAL;
+                    delay = DECLARE_INTERVAL;
                 }
             }
-            // The connection is ending; `lost` has the reason.
+            // The connection is ending; `wait_until_lost` returns the reason.
             Ok(Err(_)) => {}
             Err(_) if connection.status().blocked() => {}
             Err(_) => {
-                let reason = format!("no answer to a declaration within {CONNECT_TIMEOUT:?}");
-                topology.set(BROKER, Operation::Declare, reason);
+                let reason = format!("no response to a declaration within {CONNECT_TIMEOUT:?}");
+                topology.set_fault(BROKER, Operation::Declare, reason);
             }
         }
     }
 }
 
-/// Waits until the connection is no more, and tells why.
-async fn lost(connection: &Connection) -> String {
+/// Waits until the connection is lost and returns the reason.
+async fn wait_until_lost(connection: &Connection) -> String {
     let mut events = Box::pin(connection.events_listener());
     let mut check = time::interval(CHECK_INTERVAL);
     let mut reason = None;
@@ -387,9 +399,9 @@ async fn lost(connection: &Connection) -> String {
         tokio::select! {
             Some(event) = events.next() => match event {
                 Event::ConnectionBlocked(reason) => {
-                    tracing::warn!(%reason, "the broker takes no messages");
+                    tracing::warn!(%reason, "broker blocked publishing");
                 }
-                Event::ConnectionUnblocked => tracing::info!("the broker takes messages again"),
+                Event::ConnectionUnblocked => tracing::info!("broker unblocked publishing"),
                 Event::Error(error) => reason = Some(error.to_string()),
                 _ => {}
             },

@@ -1,5 +1,8 @@
-//! Consumes a queue with bounded prefetch and manual acknowledgement; resumes after the queue or the broker was
-//! unavailable.
+//! Consumes a queue with bounded prefetch and manual acknowledgement.
+//!
+//! The consumer resumes by itself after the queue or the broker was unavailable. Messages that lapin can't
+//! decode don't block the queue ([`Undecodable`]). The worker consumes requests, steps and dead letters with
+//! it, on connections of [`super::connection`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,39 +20,39 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{Broker, Operation},
-    message::{Incoming, short},
+    message::{Incoming, short_string},
 };
 
-/// Handling of messages that lapin can't decode. To the broker, AMQP short strings (`type`, header names…) may
-/// contain any bytes; lapin requires UTF-8 and closes the whole connection otherwise. Without handling, the
-/// broker would redeliver such a message for ever.
+/// Handling of messages that lapin can't decode. The broker accepts any bytes in AMQP short strings (`type`,
+/// header names…); lapin requires UTF-8 and closes the whole connection otherwise. Without special handling
+/// the broker would redeliver such a message for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undecodable {
-    /// The queue has a delivery limit: the broker takes it out by itself. Until then messages are taken one
-    /// at a time, because each end of the connection counts as a delivery of every message it had in hand.
+    /// Leaves the message to the queue's delivery limit, at which the broker dead-letters it. Until then
+    /// messages are consumed one at a time, because each end of the connection counts as a delivery of every
+    /// unsettled message.
     LeaveToDeliveryLimit,
-    /// Removes the message without reading it. Messages before it are removed with it and handled, but are not
-    /// redelivered if this process dies meanwhile. The connection must serve this queue alone: messages of
-    /// another queue on the same connection could be lost.
+    /// Removes the message without decoding it. Messages ahead of it in the queue are removed and handled,
+    /// but are not redelivered if this process dies meanwhile. The connection must serve only this queue:
+    /// messages of another queue on the same connection could be lost.
     Discard,
 }
 
 /// Delay before consuming again from a queue that could not be consumed.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A consumer that takes one message at a time and has got none for this long checks whether the queue
-/// is empty.
-const IDLE: Duration = Duration::from_secs(1);
+/// In single-message mode, time without a message after which the consumer checks whether the queue is empty.
+const IDLE_CHECK_DELAY: Duration = Duration::from_secs(1);
 
-/// How often a channel is looked at while a call waits.
+/// Interval at which a channel's state is polled while a call is pending.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Maximum number of messages removed while searching for the undecodable one: as many as can be delivered
-/// together with it.
+/// Maximum number of messages removed while searching for the undecodable message: as many as can be
+/// delivered together with it.
 const MAX_SEARCHED: usize = 2_000;
 
 /// Requeues deliveries that were received but not handled.
-pub async fn give_back(mut deliveries: mpsc::Receiver<Incoming>) {
+pub async fn requeue_all(mut deliveries: mpsc::Receiver<Incoming>) {
     deliveries.close();
     while let Some(delivery) = deliveries.recv().await {
         delivery.receipt.requeue().await;
@@ -66,19 +69,19 @@ pub fn consume(
     stop: CancellationToken,
 ) -> mpsc::Receiver<Incoming> {
     let (sender, receiver) = mpsc::channel(usize::from(prefetch).max(1));
-    broker.starts_consuming(queue);
+    broker.consumer_starting(queue);
     tokio::spawn(async move {
-        let mut pace = Pace::new(prefetch);
+        let mut prefetch_control = PrefetchControl::new(prefetch);
         while !stop.is_cancelled() && !sender.is_closed() {
-            let ended = consume_once(&broker, queue, &mut pace, &stop, &sender).await;
+            let ended = consume_once(&broker, queue, &mut prefetch_control, &stop, &sender).await;
             let reason = match ended {
-                Ok(Ended::Over) => continue,
+                Ok(Ended::Finished) => continue,
                 Ok(Ended::Cancelled) => "the broker ended the consumer".to_owned(),
                 Err(error) if matches!(error.kind(), ErrorKind::ParsingError(_)) => {
                     if undecodable == Undecodable::Discard {
-                        discard(&broker, queue, &sender).await;
+                        discard_undecodable(&broker, queue, &sender).await;
                     } else {
-                        pace.slow_down(queue);
+                        prefetch_control.start_single_mode(queue);
                     }
                     continue;
                 }
@@ -86,8 +89,8 @@ pub fn consume(
             };
             tracing::debug!(queue, reason, "consumer interrupted; starting it again");
             if broker.check().is_ok() {
-                // The connection is well, but the queue is not: deleted, or its node is down.
-                broker.failed(queue, Operation::Consume, reason);
+                // The connection works, but the queue does not: it was deleted, or its node is down.
+                broker.record_failure(queue, Operation::Consume, reason);
                 stop.run_until_cancelled(time::sleep(RETRY_INTERVAL)).await;
             }
         }
@@ -95,80 +98,87 @@ pub fn consume(
     receiver
 }
 
-/// How many messages a consumer takes at a time: `prefetch`, or one while there is a message among them
-/// that can't be decoded.
-struct Pace {
+/// The number of messages that a consumer prefetches: `prefetch`, or one in single-message mode, which begins
+/// when a message can't be decoded.
+struct PrefetchControl {
     prefetch: u16,
-    /// Messages that are still to be taken one at a time.
-    one_by_one: u32,
+    /// Number of messages that remain to be consumed in single-message mode.
+    single_remaining: u32,
 }
 
-impl Pace {
-    /// Messages taken one at a time before the queue counts as clean: those that several consumers may have
-    /// given back with the one that can't be decoded.
-    const CAUTIOUS: u32 = 1_000;
+impl PrefetchControl {
+    /// Length of single-message mode in messages: as many as several consumers may have requeued together
+    /// with the undecodable message.
+    const SINGLE_MESSAGES: u32 = 1_000;
 
     fn new(prefetch: u16) -> Self {
         Self {
             prefetch,
-            one_by_one: 0,
+            single_remaining: 0,
         }
     }
 
-    fn is_cautious(&self) -> bool {
-        self.one_by_one > 0
+    fn is_single_mode(&self) -> bool {
+        self.single_remaining > 0
     }
 
     fn prefetch(&self) -> u16 {
-        if self.is_cautious() { 1 } else { self.prefetch }
+        if self.is_single_mode() {
+            1
+        } else {
+            self.prefetch
+        }
     }
 
-    fn slow_down(&mut self, queue: &str) {
-        if !self.is_cautious() {
+    fn start_single_mode(&mut self, queue: &str) {
+        if !self.is_single_mode() {
             tracing::warn!(
                 queue,
-                "a message can't be decoded; taking one at a time until it is a dead letter"
+                "a message can't be decoded; consuming one message at a time until the broker dead-letters it"
             );
         }
-        self.one_by_one = Self::CAUTIOUS;
+        self.single_remaining = Self::SINGLE_MESSAGES;
     }
 
-    fn speed_up(&mut self, queue: &str) {
-        self.one_by_one = 0;
-        tracing::info!(queue, "no message that can't be decoded any more");
+    fn end_single_mode(&mut self, queue: &str) {
+        self.single_remaining = 0;
+        tracing::info!(
+            queue,
+            "the undecodable message is gone; consuming with full prefetch again"
+        );
     }
 
-    /// A message was decoded. Whether the pace changes.
-    fn taken(&mut self, queue: &str) -> bool {
-        if !self.is_cautious() {
+    /// Counts a decoded message; returns whether single-message mode has ended.
+    fn message_decoded(&mut self, queue: &str) -> bool {
+        if !self.is_single_mode() {
             return false;
         }
-        self.one_by_one -= 1;
-        if !self.is_cautious() {
-            self.speed_up(queue);
+        self.single_remaining -= 1;
+        if !self.is_single_mode() {
+            self.end_single_mode(queue);
         }
-        !self.is_cautious()
+        !self.is_single_mode()
     }
 }
 
 /// The end of a consumer without an error.
 enum Ended {
-    /// It was asked to stop, it has lost its connection, or it goes on at another pace.
-    Over,
-    /// By the broker: the queue was deleted, or its node is down.
+    /// The consumer was stopped, its connection was lost, or its prefetch changes.
+    Finished,
+    /// The broker cancelled the consumer: the queue was deleted, or its node is down.
     Cancelled,
 }
 
-/// Takes messages out without acknowledging until one kills the connection: the broker has then
-/// forgotten it.
-async fn discard(broker: &Broker, queue: &str, sender: &mpsc::Sender<Incoming>) {
+/// Removes messages without acknowledgement until one of them closes the connection: that is the undecodable
+/// message, and the broker has removed it.
+async fn discard_undecodable(broker: &Broker, queue: &str, sender: &mpsc::Sender<Incoming>) {
     let channel = Arc::new(broker.channel().await);
     for _ in 0..MAX_SEARCHED {
-        let get = channel.basic_get(short(queue), BasicGetOptions { no_ack: true });
+        let get = channel.basic_get(short_string(queue), BasicGetOptions { no_ack: true });
         match unless_closed(&channel, get).await {
             Some(Ok(Some(message))) => {
                 if sender
-                    .send(Incoming::settled(message.delivery, &channel))
+                    .send(Incoming::already_settled(message.delivery, &channel))
                     .await
                     .is_err()
                 {
@@ -202,7 +212,7 @@ async fn unless_closed<T>(channel: &Channel, call: impl Future<Output = T>) -> O
 async fn consume_once(
     broker: &Broker,
     queue: &str,
-    pace: &mut Pace,
+    prefetch_control: &mut PrefetchControl,
     stop: &CancellationToken,
     sender: &mpsc::Sender<Incoming>,
 ) -> lapin::Result<Ended> {
@@ -211,36 +221,41 @@ async fn consume_once(
         .await
         .map(Arc::new)
     else {
-        return Ok(Ended::Over);
+        return Ok(Ended::Finished);
     };
     let subscribe = async {
         channel
-            .basic_qos(pace.prefetch(), BasicQosOptions::default())
+            .basic_qos(prefetch_control.prefetch(), BasicQosOptions::default())
             .await?;
         let options = BasicConsumeOptions::default();
         channel
-            .basic_consume(short(queue), "".into(), options, FieldTable::default())
+            .basic_consume(
+                short_string(queue),
+                "".into(),
+                options,
+                FieldTable::default(),
+            )
             .await
     };
     let Some(deliveries) = unless_closed(&channel, subscribe).await else {
-        return Ok(Ended::Over);
+        return Ok(Ended::Finished);
     };
     let mut deliveries = deliveries?;
-    broker.succeeded(queue, Operation::Consume);
+    broker.record_success(queue, Operation::Consume);
     tracing::debug!(queue, "consuming");
     loop {
         let delivery = tokio::select! {
             biased;
             () = stop.cancelled() => {
-                give_up(&channel, deliveries).await?;
-                return Ok(Ended::Over);
+                cancel_consumer(&channel, deliveries).await?;
+                return Ok(Ended::Finished);
             }
             delivery = deliveries.next() => delivery,
-            () = time::sleep(IDLE), if pace.is_cautious() => {
+            () = time::sleep(IDLE_CHECK_DELAY), if prefetch_control.is_single_mode() => {
                 if is_empty(&channel, queue).await {
-                    pace.speed_up(queue);
-                    give_up(&channel, deliveries).await?;
-                    return Ok(Ended::Over);
+                    prefetch_control.end_single_mode(queue);
+                    cancel_consumer(&channel, deliveries).await?;
+                    return Ok(Ended::Finished);
                 }
                 continue;
             }
@@ -249,25 +264,25 @@ async fn consume_once(
             // Never blocks for long: the buffer holds as many messages as may be unsettled.
             Some(delivery) => {
                 let mut message = Incoming::new(delivery, &channel);
-                message.is_alone = pace.is_cautious();
+                message.is_single = prefetch_control.is_single_mode();
                 if sender.send(message).await.is_err() {
-                    return Ok(Ended::Over);
+                    return Ok(Ended::Finished);
                 }
-                if pace.taken(queue) {
-                    give_up(&channel, deliveries).await?;
-                    return Ok(Ended::Over);
+                if prefetch_control.message_decoded(queue) {
+                    cancel_consumer(&channel, deliveries).await?;
+                    return Ok(Ended::Finished);
                 }
             }
-            // A lost connection ends the deliveries, too.
-            None if !channel.status().connected() => return Ok(Ended::Over),
+            // A lost connection also ends the deliveries.
+            None if !channel.status().connected() => return Ok(Ended::Finished),
             None => return Ok(Ended::Cancelled),
         }
     }
 }
 
-/// Ends a consumer. What the broker delivered meanwhile goes back at once, to another consumer, and does
-/// not wait for this channel to close.
-async fn give_up(channel: &Arc<Channel>, mut deliveries: Consumer) -> lapin::Result<()> {
+/// Cancels a consumer and requeues the messages that the broker delivered meanwhile at once, so that other
+/// consumers get them before this channel closes.
+async fn cancel_consumer(channel: &Arc<Channel>, mut deliveries: Consumer) -> lapin::Result<()> {
     channel
         .basic_cancel(deliveries.tag(), BasicCancelOptions::default())
         .await?;
@@ -277,15 +292,15 @@ async fn give_up(channel: &Arc<Channel>, mut deliveries: Consumer) -> lapin::Res
     Ok(())
 }
 
-/// Whether no message waits in `queue`. A channel that tells nothing is about to end.
+/// Whether `queue` is empty; `false` if the channel does not respond, because it is about to close.
 async fn is_empty(channel: &Channel, queue: &str) -> bool {
     let options = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()
     };
-    let declared = channel.queue_declare(short(queue), options, FieldTable::default());
-    match unless_closed(channel, declared).await {
-        Some(Ok(declared)) => declared.message_count() == 0,
+    let declare = channel.queue_declare(short_string(queue), options, FieldTable::default());
+    match unless_closed(channel, declare).await {
+        Some(Ok(queue)) => queue.message_count() == 0,
         _ => false,
     }
 }

@@ -1,5 +1,8 @@
-//! Messages as plain types. Checks what foreign clients send: over-long names, headers of unusual types, bytes
-//! that are not UTF-8.
+//! Incoming and outgoing messages as plain types, independent of lapin.
+//!
+//! Tolerates unusual messages of foreign clients: over-long names are cut, headers of unusual types and
+//! values that are not UTF-8 are left out. Each incoming message carries the [`Receipt`] that settles it.
+//! Used by [`super::consumer`] and [`super::publisher`].
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +36,7 @@ pub struct Outgoing {
     pub reply_to: Option<String>,
     /// The property `message_id`.
     pub message_id: Option<String>,
-    /// The property `expiration`: the broker drops the message after this long.
+    /// The property `expiration`: the broker drops the message after this time.
     pub expiration: Option<Duration>,
     /// Whether durable queues write the message to disk.
     pub persistent: bool,
@@ -46,31 +49,32 @@ pub struct Outgoing {
 impl Outgoing {
     pub(super) fn properties(&self) -> BasicProperties {
         let mut properties = BasicProperties::default()
-            .with_content_type(short(
+            .with_content_type(short_string(
                 self.content_type.as_deref().unwrap_or("application/json"),
             ))
             .with_delivery_mode(if self.persistent { 2 } else { 1 })
             .with_timestamp(unix_now().as_secs());
         if let Some(kind) = &self.kind {
-            properties = properties.with_type(short(kind));
+            properties = properties.with_type(short_string(kind));
         }
         if let Some(id) = &self.correlation_id {
-            properties = properties.with_correlation_id(short(id));
+            properties = properties.with_correlation_id(short_string(id));
         }
         if let Some(queue) = &self.reply_to {
-            properties = properties.with_reply_to(short(queue));
+            properties = properties.with_reply_to(short_string(queue));
         }
         if let Some(id) = &self.message_id {
-            properties = properties.with_message_id(short(id));
+            properties = properties.with_message_id(short_string(id));
         }
         if let Some(expiration) = self.expiration {
-            properties = properties.with_expiration(short(&expiration.as_millis().to_string()));
+            properties =
+                properties.with_expiration(short_string(&expiration.as_millis().to_string()));
         }
         if !self.headers.is_empty() {
             let mut table = FieldTable::default();
             for (name, value) in &self.headers {
                 table.insert(
-                    short(name),
+                    short_string(name),
                     AMQPValue::LongString(LongString::from(value.as_str())),
                 );
             }
@@ -97,12 +101,12 @@ pub struct Incoming {
     pub headers: Headers,
     /// The payload.
     pub body: Vec<u8>,
-    /// Whether the broker delivered the message before without it being settled.
+    /// Whether the broker has delivered the message before.
     pub redelivered: bool,
-    /// Taken alone, because a message that can't be decoded is in the queue: the next one is delivered when
-    /// this one is settled.
-    pub is_alone: bool,
-    /// When it reached us.
+    /// Whether messages are consumed one at a time, because the queue contains a message that can't be
+    /// decoded: the next message is delivered when this one is settled.
+    pub is_single: bool,
+    /// Time at which the message was received.
     pub received_at: Instant,
     /// Settles the message.
     pub receipt: Receipt,
@@ -117,8 +121,8 @@ impl Incoming {
         Self::with_receipt(delivery, receipt)
     }
 
-    /// A message that the broker has already dropped.
-    pub(super) fn settled(delivery: Delivery, channel: &Arc<Channel>) -> Self {
+    /// A message that was consumed without acknowledgement, so that the broker has already removed it.
+    pub(super) fn already_settled(delivery: Delivery, channel: &Arc<Channel>) -> Self {
         let receipt = Receipt {
             acker: None,
             _channel: Arc::clone(channel),
@@ -137,14 +141,14 @@ impl Incoming {
             message_id: text(properties.message_id()).filter(|id| !id.is_empty()),
             expiration: text(properties.expiration())
                 .as_deref()
-                .and_then(milliseconds),
+                .and_then(parse_millis),
             headers: properties
                 .headers()
                 .as_ref()
                 .map(headers)
                 .unwrap_or_default(),
             redelivered: delivery.redelivered,
-            is_alone: false,
+            is_single: false,
             received_at: Instant::now(),
             receipt,
             body: delivery.data,
@@ -152,10 +156,10 @@ impl Incoming {
     }
 }
 
-/// Settles one delivery. If the channel is closed there is nothing to settle: the broker requeues the message.
+/// Settles one delivery. If the channel is closed, settling has no effect: the broker requeues the message.
 #[derive(Debug)]
 pub struct Receipt {
-    /// `None` when there is nothing to settle.
+    /// `None` if the message is already settled.
     acker: Option<Acker>,
     /// Keeps the channel open: lapin closes a channel with its last handle, and the broker would requeue its
     /// unsettled messages.
@@ -177,7 +181,7 @@ impl Receipt {
         }
     }
 
-    /// The message can't be used; a queue with a dead-letter exchange sends it there.
+    /// Rejects the message; the broker routes it to the queue's dead-letter exchange, if there is one.
     pub async fn reject(self) {
         if let Some(acker) = &self.acker {
             settle(acker.reject(BasicRejectOptions { requeue: false })).await;
@@ -196,9 +200,9 @@ async fn settle(call: impl Future<Output = lapin::Result<bool>>) {
     match tokio::time::timeout(SETTLE_TIMEOUT, call).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => {
-            tracing::debug!(%error, "can't settle a message; it will be delivered again");
+            tracing::debug!(%error, "settling a message failed; the broker will redeliver it");
         }
-        Err(_) => tracing::debug!("can't settle a message in time; it will be delivered again"),
+        Err(_) => tracing::debug!("settling a message timed out; the broker will redeliver it"),
     }
 }
 
@@ -226,12 +230,12 @@ pub(super) fn header_text(value: &AMQPValue) -> Option<String> {
 }
 
 /// Parses the property `expiration`: milliseconds as text.
-pub(super) fn milliseconds(text: &str) -> Option<Duration> {
+pub(super) fn parse_millis(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_millis)
 }
 
-/// AMQP short strings hold at most 255 bytes, and lapin panics on more; longer values are cut.
-pub(super) fn short(text: &str) -> ShortString {
+/// Converts `text` to an AMQP short string of at most 255 bytes. Longer text is cut: lapin panics on it.
+pub(super) fn short_string(text: &str) -> ShortString {
     let mut end = text.len().min(255);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -252,7 +256,7 @@ mod tests {
 
     #[test]
     fn long_amqp_names_are_truncated_at_a_character_boundary() {
-        assert_eq!(short(&"ä".repeat(200)).as_str().len(), 254);
-        assert_eq!(short("order.get").as_str(), "order.get");
+        assert_eq!(short_string(&"ä".repeat(200)).as_str().len(), 254);
+        assert_eq!(short_string("order.get").as_str(), "order.get");
     }
 }

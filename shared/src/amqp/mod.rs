@@ -1,11 +1,13 @@
-//! AMQP: the only module that uses lapin.
+//! Messaging over RabbitMQ (AMQP 0-9-1). This is the only module that uses lapin.
 //!
 //! - [`topology`]: queues and exchanges, declared on every connection.
-//! - [`connection`]: a supervised connection that reconnects by itself.
+//! - [`connection`]: a supervised connection that reconnects automatically.
 //! - [`message`]: incoming and outgoing messages as plain types.
-//! - [`publisher`]: publishing with confirms, and replies without.
+//! - [`publisher`]: publishing with confirms, and replies without confirms.
+//! - [`header`]: the names of request headers.
 //! - [`consumer`]: deliveries with bounded prefetch and manual acknowledgement.
-//! - [`rpc_client`], [`rpc_server`]: requests and their envelopes; [`batch`]: several in one message.
+//! - [`rpc_client`], [`rpc_server`]: requests and their replies; [`batch`]: several of them in one message.
+//! - `clock` corrects deadlines for clock differences; `channel_lock` serializes publishing on a channel.
 //!
 //! lapin's own recovery is switched off; docs/decisions/0002-own-reconnect.md explains why.
 
@@ -14,6 +16,7 @@ mod channel_lock;
 mod clock;
 pub mod connection;
 pub mod consumer;
+pub mod header;
 pub mod message;
 pub mod publisher;
 pub mod rpc_client;

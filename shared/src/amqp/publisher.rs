@@ -1,5 +1,8 @@
-//! Publishing. [`Publisher`] waits for the broker's confirm and treats a returned message as an error.
-//! [`Replier`] sends replies without confirms: the caller's deadline covers their loss.
+//! Publishes messages.
+//!
+//! [`Publisher`] waits for the broker's confirm and treats a returned message as an error. [`Replier`] sends
+//! RPC replies without confirms: a lost reply ends as the caller's timeout. [`probe`] detects that the broker
+//! blocks publishing. All use channels of [`super::connection`].
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -19,39 +22,39 @@ use tokio::{
 
 use super::{
     channel_lock::ChannelLock,
-    connection::{Away, Broker, Operation},
-    message::{Outgoing, short},
+    connection::{Broker, BrokerUnavailable, Operation},
+    message::{Outgoing, short_string},
 };
 
 /// Timeout for the broker's confirm: quorum queues confirm when a majority of nodes has the message on disk.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Between messages that only find out whether the broker takes any.
+/// Interval between messages that check whether the broker accepts messages.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// A routing key that no queue has.
-const PROBE: &str = "order-probe";
-/// The default exchange, as permissions name it.
+/// The routing key of probe messages; no queue is bound to it.
+const PROBE_ROUTING_KEY: &str = "order-probe";
+/// The default exchange, under its name in RabbitMQ's permissions.
 const DEFAULT_EXCHANGE: &str = "amq.default";
 
-/// For a reply to be sent; callers' deadlines are shorter.
+/// Timeout for sending a reply; callers' deadlines are shorter.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delay between attempts to send a reply.
-const REPLY_RETRY: Duration = Duration::from_millis(50);
+const REPLY_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Reasons why a message may not have been accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Nothing was sent.
     #[error(transparent)]
-    Away(#[from] Away),
-    /// The broker refused it: a queue is full, or the message could not be stored.
+    Unavailable(#[from] BrokerUnavailable),
+    /// The broker refused the message: a queue is full, or the message could not be stored.
     #[error("the broker refused the message")]
     Refused,
     /// No queue is bound for this routing key.
-    #[error("no queue takes a message for {0}")]
+    #[error("no queue is bound for {0}")]
     Unroutable(String),
-    /// Sent, but neither confirmed nor refused: it may have been accepted.
-    #[error("the broker did not confirm: {0}")]
+    /// The message was sent, but neither confirmed nor refused: the broker may have accepted it.
+    #[error("the broker did not confirm the message: {0}")]
     Unconfirmed(String),
 }
 
@@ -60,7 +63,7 @@ pub enum PublishError {
 pub enum Target<'a> {
     /// A queue, which must exist.
     Queue(&'a str),
-    /// The reply queue of a caller, which may be gone.
+    /// The reply queue of a caller; it may no longer exist.
     Reply(&'a str),
     /// An exchange and a routing key; there may be no subscribers.
     Topic(&'a str, &'a str),
@@ -77,16 +80,16 @@ impl Target<'_> {
 
 /// Publishes with confirms.
 pub struct Publisher {
-    lane: LazyChannel,
-    turn: ChannelLock,
+    lazy_channel: LazyChannel,
+    channel_lock: ChannelLock,
 }
 
 impl Publisher {
     /// Publishes over `broker`.
     pub fn new(broker: Broker) -> Self {
         Self {
-            lane: LazyChannel::new(broker, true),
-            turn: ChannelLock::default(),
+            lazy_channel: LazyChannel::new(broker, true),
+            channel_lock: ChannelLock::default(),
         }
     }
 
@@ -95,35 +98,44 @@ impl Publisher {
         &self,
         messages: &[(Target<'_>, Outgoing)],
     ) -> Vec<Result<(), PublishError>> {
-        let channel = match self.lane.channel().await {
+        let channel = match self.lazy_channel.channel().await {
             Ok(channel) => channel,
-            Err(away) => return messages.iter().map(|_| Err(away.clone().into())).collect(),
+            Err(error) => return messages.iter().map(|_| Err(error.clone().into())).collect(),
         };
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
         // All messages are handed to lapin before the first confirm is awaited.
-        let handed_over: Vec<_> = messages
+        let pending: Vec<_> = messages
             .iter()
-            .map(|(target, message)| self.turn.hand_over(send(&channel, *target, message)))
+            .map(|(target, message)| {
+                self.channel_lock
+                    .start_publish(send(&channel, *target, message))
+            })
             .collect();
         let mut results = Vec::with_capacity(messages.len());
-        for ((target, _), sending) in messages.iter().zip(handed_over) {
+        for ((target, _), sending) in messages.iter().zip(pending) {
             let sent = time::timeout_at(deadline, sending).await;
             results.push(match sent {
-                Ok(Ok(confirm)) => confirmed(*target, time::timeout_at(deadline, confirm).await),
+                Ok(Ok(confirm)) => {
+                    confirm_result(*target, time::timeout_at(deadline, confirm).await)
+                }
                 Ok(Err(error)) => Err(PublishError::Unconfirmed(error.to_string())),
                 Err(_) => Err(PublishError::Unconfirmed(
-                    "the connection takes nothing".to_owned(),
+                    "the connection does not accept data".to_owned(),
                 )),
             });
         }
-        self.note(messages, &results);
+        self.record_results(messages, &results);
         results
     }
 
-    /// Records which queues and exchanges take messages. A message without a queue, or a channel that the
-    /// broker closed over a missing exchange, has the topology declared again.
-    fn note(&self, messages: &[(Target<'_>, Outgoing)], results: &[Result<(), PublishError>]) {
-        let broker = &self.lane.broker;
+    /// Records which queues and exchanges accept messages. After an unroutable message, or a channel that the
+    /// broker closed because of a missing exchange, the topology is declared again.
+    fn record_results(
+        &self,
+        messages: &[(Target<'_>, Outgoing)],
+        results: &[Result<(), PublishError>],
+    ) {
+        let broker = &self.lazy_channel.broker;
         let failure = results.iter().zip(messages).find_map(|(result, message)| {
             let error = result.as_ref().err()?;
             Some((message.0.name(), error))
@@ -131,57 +143,57 @@ impl Publisher {
         match failure {
             None => {
                 for (target, _) in messages {
-                    broker.succeeded(target.name(), Operation::Publish);
+                    broker.record_success(target.name(), Operation::Publish);
                 }
             }
             Some((name, error @ (PublishError::Unroutable(_) | PublishError::Unconfirmed(_))))
                 if broker.check().is_ok() =>
             {
-                broker.failed(name, Operation::Publish, error.to_string());
+                broker.record_failure(name, Operation::Publish, error.to_string());
             }
             Some(_) => {}
         }
     }
 
-    /// Messages that wait in `queue` for a consumer.
+    /// The number of ready messages in `queue`.
     ///
     /// # Errors
-    /// [`Away`], also when the queue does not exist.
-    pub async fn depth(&self, queue: &str) -> Result<u32, Away> {
-        self.queue(queue).await.map(|(messages, _)| messages)
+    /// [`BrokerUnavailable`], also when the queue does not exist.
+    pub async fn depth(&self, queue: &str) -> Result<u32, BrokerUnavailable> {
+        self.queue_counts(queue).await.map(|(messages, _)| messages)
     }
 
-    /// The number of ready messages and of consumers of `queue`.
+    /// The number of ready messages in `queue`, and the number of its consumers.
     ///
     /// # Errors
-    /// [`Away`], also when the queue does not exist.
-    pub async fn queue(&self, queue: &str) -> Result<(u32, u32), Away> {
+    /// [`BrokerUnavailable`], also when the queue does not exist.
+    pub async fn queue_counts(&self, queue: &str) -> Result<(u32, u32), BrokerUnavailable> {
         // On a separate channel: a passive declare of a missing queue closes the channel.
-        let channel = self.lane.broker.try_channel().await?;
+        let channel = self.lazy_channel.broker.try_channel().await?;
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
         };
         let declared = channel
-            .queue_declare(short(queue), options, FieldTable::default())
+            .queue_declare(short_string(queue), options, FieldTable::default())
             .await;
-        let _ = channel.close(200, "asked".into()).await;
+        let _ = channel.close(200, "queue counted".into()).await;
         declared
             .map(|queue| (queue.message_count(), queue.consumer_count()))
-            .map_err(|error| Away(error.to_string()))
+            .map_err(|error| BrokerUnavailable(error.to_string()))
     }
 
     /// Queues and exchanges that can't be used at present, with the reasons.
     pub fn faults(&self) -> BTreeMap<String, String> {
-        self.lane.broker.faults()
+        self.lazy_channel.broker.faults()
     }
 
-    /// Why nothing can be published now, if so.
+    /// Checks whether messages can be published now.
     ///
     /// # Errors
-    /// [`Away`] with the reason.
-    pub fn check(&self) -> Result<(), Away> {
-        self.lane.broker.check()
+    /// [`BrokerUnavailable`] with the reason.
+    pub fn check(&self) -> Result<(), BrokerUnavailable> {
+        self.lazy_channel.broker.check()
     }
 }
 
@@ -202,8 +214,8 @@ pub(super) async fn send(
     };
     channel
         .basic_publish(
-            short(exchange),
-            short(key),
+            short_string(exchange),
+            short_string(key),
             options,
             &message.body,
             message.properties(),
@@ -211,7 +223,7 @@ pub(super) async fn send(
         .await
 }
 
-fn confirmed(
+fn confirm_result(
     target: Target<'_>,
     confirm: Result<lapin::Result<Confirmation>, time::error::Elapsed>,
 ) -> Result<(), PublishError> {
@@ -221,138 +233,145 @@ fn confirmed(
         Ok(Ok(Confirmation::Nack(_))) => Err(PublishError::Refused),
         Ok(Err(error)) => Err(PublishError::Unconfirmed(error.to_string())),
         Err(_) => Err(PublishError::Unconfirmed(format!(
-            "not within {CONFIRM_TIMEOUT:?}"
+            "no confirm within {CONFIRM_TIMEOUT:?}"
         ))),
     }
 }
 
-/// Publishes a message to no queue every second, for as long as the process runs. RabbitMQ tells a connection
-/// of a memory or disk alarm, or of a missing permission, only when it publishes, so without this an idle
-/// process would call itself ready.
+/// Publishes an unroutable message every second, for as long as the process runs. RabbitMQ reports a memory
+/// or disk alarm, or a missing permission, to a connection only when it publishes; without the probe, an idle
+/// process would report itself as ready.
 pub async fn probe(broker: Broker) {
-    let lane = LazyChannel::new(broker.clone(), true);
+    let lazy_channel = LazyChannel::new(broker.clone(), true);
     let message = Outgoing::default();
     loop {
         time::sleep(PROBE_INTERVAL).await;
-        let Ok(channel) = lane.channel().await else {
+        let Ok(channel) = lazy_channel.channel().await else {
             continue;
         };
         let sent = async {
-            let confirm = send(&channel, Target::Reply(PROBE), &message).await?;
+            let confirm = send(&channel, Target::Reply(PROBE_ROUTING_KEY), &message).await?;
             confirm.await
         };
         match time::timeout(CONFIRM_TIMEOUT, sent).await {
-            Ok(Ok(_)) => broker.succeeded(DEFAULT_EXCHANGE, Operation::Publish),
-            // An alarm, or a lost connection: `Broker::check` tells.
+            Ok(Ok(_)) => broker.record_success(DEFAULT_EXCHANGE, Operation::Publish),
+            // An alarm or a lost connection: `Broker::check` reports it.
             _ if broker.check().is_err() => {}
             Ok(Err(error)) => {
-                broker.failed(DEFAULT_EXCHANGE, Operation::Publish, error.to_string());
+                broker.record_failure(DEFAULT_EXCHANGE, Operation::Publish, error.to_string());
             }
-            Err(_) => broker.failed(
+            Err(_) => broker.record_failure(
                 DEFAULT_EXCHANGE,
                 Operation::Publish,
-                "the broker does not confirm",
+                "the broker does not confirm messages",
             ),
         }
     }
 }
 
-/// Sends replies, without confirms.
+/// Sends RPC replies, without confirms.
 ///
-/// The broker closes a connection that publishes to a malformed name of a direct reply-to queue, and with it
-/// the replies of everybody else. So a name that has not been used before is tried on a connection for that
-/// purpose, one at a time.
+/// The broker closes a connection that publishes to a malformed name of a direct reply-to queue, which would
+/// lose the replies to all other callers. The first reply to a name is therefore sent on a separate
+/// connection, one at a time.
 pub struct Replier {
-    lane: LazyChannel,
-    trial: Mutex<LazyChannel>,
-    tried: std::sync::Mutex<HashSet<String>>,
+    lazy_channel: LazyChannel,
+    first_reply_channel: Mutex<LazyChannel>,
+    known_queues: std::sync::Mutex<HashSet<String>>,
 }
 
-/// Names of direct reply-to queues, and of others that the broker treats specially.
-const SPECIAL: &str = "amq.";
-/// Names of reply queues that are remembered as good.
-const MAX_TRIED: usize = 10_000;
-/// Attempts to send a reply to a name that was not used before.
-const TRIALS: u32 = 3;
+/// Prefix of queue names with a special meaning to the broker, such as those of direct reply-to.
+const RESERVED_PREFIX: &str = "amq.";
+/// Maximum number of reply queues that are remembered as valid.
+const MAX_KNOWN_QUEUES: usize = 10_000;
+/// Maximum number of attempts to send the first reply to a queue.
+const FIRST_REPLY_ATTEMPTS: u32 = 3;
 
 impl Replier {
-    /// Replies over `broker`; tries new names on `trial`, which is for nothing else.
-    pub fn new(broker: Broker, trial: Broker) -> Self {
+    /// Replies over `broker`, and sends first replies over `first_replies`, which must serve no other
+    /// purpose.
+    pub fn new(broker: Broker, first_replies: Broker) -> Self {
         Self {
-            lane: LazyChannel::new(broker, false),
-            trial: Mutex::new(LazyChannel::new(trial, true)),
-            tried: std::sync::Mutex::default(),
+            lazy_channel: LazyChannel::new(broker, false),
+            first_reply_channel: Mutex::new(LazyChannel::new(first_replies, true)),
+            known_queues: std::sync::Mutex::default(),
         }
     }
 
     /// Sends `message` to the caller's reply queue as soon as the broker accepts it.
     ///
     /// # Errors
-    /// [`Away`] if the broker did not accept it within [`REPLY_TIMEOUT`]; the caller has timed out by then.
-    pub async fn reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), Away> {
-        let is_new = reply_to.starts_with(SPECIAL) && !self.tried().contains(reply_to);
+    /// [`BrokerUnavailable`] if the broker did not accept it within 30 s; the caller has timed
+    /// out by then.
+    pub async fn reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), BrokerUnavailable> {
+        let is_new =
+            reply_to.starts_with(RESERVED_PREFIX) && !self.known_queues().contains(reply_to);
         let sent = async {
             if is_new {
-                return self.reply_on_trial(reply_to, message).await;
+                return self.send_first_reply(reply_to, message).await;
             }
-            while let Err(away) = self.try_reply(reply_to, message).await {
-                tracing::debug!(%away, "a reply waits for the broker");
-                time::sleep(REPLY_RETRY).await;
+            while let Err(error) = self.try_reply(reply_to, message).await {
+                tracing::debug!(%error, "sending a reply failed; trying again");
+                time::sleep(REPLY_RETRY_INTERVAL).await;
             }
         };
-        time::timeout(REPLY_TIMEOUT, sent)
-            .await
-            .map_err(|_| Away("the reply was not taken in time".to_owned()))
+        time::timeout(REPLY_TIMEOUT, sent).await.map_err(|_| {
+            BrokerUnavailable("the broker did not accept the reply in time".to_owned())
+        })
     }
 
-    async fn try_reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), Away> {
-        let channel = self.lane.channel().await?;
+    async fn try_reply(&self, reply_to: &str, message: &Outgoing) -> Result<(), BrokerUnavailable> {
+        let channel = self.lazy_channel.channel().await?;
         let publish = send(&channel, Target::Reply(reply_to), message);
         match time::timeout(CONFIRM_TIMEOUT, publish).await {
-            Ok(published) => published.map(drop).map_err(|error| Away(error.to_string())),
-            Err(_) => Err(Away("the connection takes nothing".to_owned())),
+            Ok(published) => published
+                .map(drop)
+                .map_err(|error| BrokerUnavailable(error.to_string())),
+            Err(_) => Err(BrokerUnavailable(
+                "the connection does not accept data".to_owned(),
+            )),
         }
     }
 
-    /// Sends the first reply to a name. One that the broker does not take is given up: no reply can reach it.
-    async fn reply_on_trial(&self, reply_to: &str, message: &Outgoing) {
-        let lane = self.trial.lock().await;
-        let mut trial = 0;
-        while trial < TRIALS {
-            let Ok(channel) = lane.channel().await else {
-                time::sleep(REPLY_RETRY).await;
+    /// Sends the first reply to a queue; drops it if the broker refuses it every time, because no reply can
+    /// reach that queue.
+    async fn send_first_reply(&self, reply_to: &str, message: &Outgoing) {
+        let lazy_channel = self.first_reply_channel.lock().await;
+        let mut attempts = 0;
+        while attempts < FIRST_REPLY_ATTEMPTS {
+            let Ok(channel) = lazy_channel.channel().await else {
+                time::sleep(REPLY_RETRY_INTERVAL).await;
                 continue;
             };
-            trial += 1;
+            attempts += 1;
             let sent = async {
                 let confirm = send(&channel, Target::Reply(reply_to), message).await?;
                 confirm.await
             };
             match time::timeout(CONFIRM_TIMEOUT, sent).await {
                 Ok(Ok(_)) => {
-                    let mut tried = self.tried();
-                    if tried.len() >= MAX_TRIED {
-                        tried.clear();
+                    let mut known_queues = self.known_queues();
+                    if known_queues.len() >= MAX_KNOWN_QUEUES {
+                        known_queues.clear();
                     }
-                    tried.insert(reply_to.to_owned());
+                    known_queues.insert(reply_to.to_owned());
                     return;
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "a reply was not taken"),
-                Err(_) => tracing::debug!("a reply was not confirmed in time"),
+                Ok(Err(error)) => tracing::debug!(%error, "the broker refused a reply"),
+                Err(_) => tracing::debug!("the broker did not confirm a reply in time"),
             }
         }
-        tracing::warn!(
-            reply_to,
-            "dropped a reply: the broker does not take its reply_to"
-        );
+        tracing::warn!(reply_to, "dropped a reply: the broker refuses its reply_to");
     }
 
-    fn tried(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known_queues(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known_queues
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A channel that is opened when it is first needed and again when it was closed.
+/// A channel that is opened on first use, and reopened on the next use after it was closed.
 struct LazyChannel {
     broker: Broker,
     with_confirms: bool,
@@ -368,7 +387,7 @@ impl LazyChannel {
         }
     }
 
-    async fn channel(&self) -> Result<Channel, Away> {
+    async fn channel(&self) -> Result<Channel, BrokerUnavailable> {
         self.broker.check()?;
         let mut slot = self.channel.lock().await;
         if let Some(channel) = slot.as_ref().filter(|channel| channel.status().connected()) {
@@ -379,7 +398,7 @@ impl LazyChannel {
             channel
                 .confirm_select(ConfirmSelectOptions::default())
                 .await
-                .map_err(|error| Away(error.to_string()))?;
+                .map_err(|error| BrokerUnavailable(error.to_string()))?;
         }
         *slot = Some(channel.clone());
         Ok(channel)

@@ -1,14 +1,15 @@
-//! RPC client: sends requests and matches replies by correlation id.
+//! RPC client of the worker: sends requests and matches replies by correlation id.
 //!
 //! Replies use RabbitMQ's direct reply-to, which needs no queue
 //! (<https://www.rabbitmq.com/docs/direct-reply-to>). A call ends at its deadline at the latest. If the
 //! connection is lost, every pending call fails at once: with `UNAVAILABLE` when the request certainly had no
 //! effect, with `TIMEOUT` when it may have had one.
 //!
-//! Calls queued at the same moment are sent as one message ([`batch_queue`], [`super::batch`]). Reads and writes
-//! have separate queues, so a read never waits behind a write.
+//! Calls queued at the same moment are sent as one message (`batch_queue`, [`super::batch`]). Reads and
+//! writes have separate queues, so a read never waits behind a write.
 //!
-//! [`sending`] is the way out, [`replies`] the way back; [`workers`] knows whether a worker takes requests.
+//! `sending` publishes the requests, `replies` receives the replies, `workers` watches whether any
+//! worker consumes requests. The other end is [`super::rpc_server`].
 
 mod batch_queue;
 mod replies;
@@ -32,9 +33,9 @@ use uuid::Uuid;
 
 use self::{
     batch_queue::{BatchQueue, Permit},
-    replies::listen,
-    sending::send_waiting,
-    workers::{Workers, wait_for_worker, watch_workers},
+    replies::receive_replies,
+    sending::send_queued_calls,
+    workers::{WorkerPresence, wait_for_worker, watch_workers},
 };
 use super::{
     channel_lock::ChannelLock, clock::WorkerClocks, connection::Broker, message::unix_now,
@@ -50,8 +51,8 @@ use crate::{
 /// RabbitMQ's pseudo-queue for direct replies.
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// Maximum number of concurrent calls; more would only time out.
-const MAX_IN_FLIGHT: usize = 1_000;
+/// Maximum number of concurrent calls; further calls would only time out.
+const MAX_CALLS_IN_FLIGHT: usize = 1_000;
 
 /// An RPC client of the worker. Clones share one channel.
 #[derive(Clone)]
@@ -64,11 +65,11 @@ pub struct RpcClient {
 struct Shared {
     pending: DashMap<Uuid, PendingCall>,
     in_flight: Semaphore,
-    lane: RwLock<Option<ReplyChannel>>,
-    turn: ChannelLock,
+    reply_channel: RwLock<Option<ReplyChannel>>,
+    channel_lock: ChannelLock,
     reads: Arc<BatchQueue<QueuedCall>>,
-    changes: Arc<BatchQueue<QueuedCall>>,
-    workers: watch::Receiver<Workers>,
+    writes: Arc<BatchQueue<QueuedCall>>,
+    workers: watch::Receiver<WorkerPresence>,
     clocks: WorkerClocks,
 }
 
@@ -94,19 +95,21 @@ struct QueuedCall {
     deadline: Instant,
 }
 
-/// A call without a reply yet.
+/// A call that has no reply yet.
 struct PendingCall {
     reply: oneshot::Sender<Reply>,
     /// `None` until the call is sent.
-    sent: Option<Sent>,
+    sent: Option<SentCall>,
 }
 
-struct Sent {
+/// The message with which a call was sent.
+struct SentCall {
     generation: u64,
-    place: Arc<Permit<QueuedCall>>,
+    permit: Arc<Permit<QueuedCall>>,
     at: Instant,
 }
 
+/// The result that ends a pending call.
 enum Reply {
     RpcReply(RpcReply),
     /// The request certainly did not reach the worker.
@@ -121,10 +124,10 @@ pub struct Call<'a> {
     pub caller: Caller,
     /// The client's `Idempotency-Key`.
     pub idempotency_key: Option<&'a str>,
-    /// Required entity tags of the resource.
+    /// Entity tags that the resource must match.
     pub if_match: Option<IfMatch>,
-    /// An id from the request's source, such as a webhook's id. Used as the message id, under which the request
-    /// is executed once.
+    /// An id from the request's source, such as a webhook's id. It becomes the message id; requests with the
+    /// same message id are executed once.
     pub message_id: Option<&'a str>,
     /// Time until the call's deadline.
     pub timeout: Duration,
@@ -133,23 +136,27 @@ pub struct Call<'a> {
 impl RpcClient {
     /// Creates a client that uses `broker`.
     pub fn new(broker: Broker) -> Self {
-        let (watching, workers) = watch::channel(Workers::Unknown);
+        let (watching, workers) = watch::channel(WorkerPresence::Unknown);
         let shared = Arc::new(Shared {
             pending: DashMap::new(),
-            in_flight: Semaphore::new(MAX_IN_FLIGHT),
-            lane: RwLock::default(),
-            turn: ChannelLock::default(),
+            in_flight: Semaphore::new(MAX_CALLS_IN_FLIGHT),
+            reply_channel: RwLock::default(),
+            channel_lock: ChannelLock::default(),
             reads: BatchQueue::new(),
-            changes: BatchQueue::new(),
+            writes: BatchQueue::new(),
             workers,
             clocks: WorkerClocks::default(),
         });
         let stop = CancellationToken::new();
         let watching = watch_workers(broker.clone(), watching);
         tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
-        tokio::spawn(listen(broker.clone(), Arc::clone(&shared), stop.clone()));
-        for line in [&shared.reads, &shared.changes] {
-            let sending = send_waiting(broker.clone(), Arc::clone(&shared), Arc::clone(line));
+        tokio::spawn(receive_replies(
+            broker.clone(),
+            Arc::clone(&shared),
+            stop.clone(),
+        ));
+        for queue in [&shared.reads, &shared.writes] {
+            let sending = send_queued_calls(broker.clone(), Arc::clone(&shared), Arc::clone(queue));
             tokio::spawn(stop.clone().run_until_cancelled_owned(sending));
         }
         Self {
@@ -162,33 +169,34 @@ impl RpcClient {
     /// Checks whether a call can be made now.
     ///
     /// # Errors
-    /// The reason why not.
+    /// The reason why no call can be made.
     pub fn check(&self) -> Result<(), String> {
-        let lane = self.shared.must_have_lane(&self.broker);
-        lane.map_err(|failure| failure.message)
+        let reply_channel = self.shared.check_reply_channel(&self.broker);
+        reply_channel.map_err(|failure| failure.message)
     }
 
-    /// Why no worker would take a call, if so.
+    /// Checks whether any worker consumes requests.
     ///
     /// # Errors
-    /// The reason.
+    /// The reason why none does.
     pub fn check_workers(&self) -> Result<(), String> {
         workers::check(&self.shared.workers)
     }
 
-    /// Sends `request` and waits for its outcome: the worker's, or `UNAVAILABLE` when the request
-    /// certainly had no effect, or `TIMEOUT` when it may have.
+    /// Sends `request` and waits for the worker's reply. Without a reply, the outcome is `UNAVAILABLE` if the
+    /// request certainly had no effect, and `TIMEOUT` if it may have had one.
     pub async fn call(&self, request: &Request, call: Call<'_>) -> RpcReply {
         let deadline = Instant::now() + call.timeout;
-        let told = self.try_call(request, call.clone(), deadline).await;
-        let told = match told {
-            // By the worker's clock, which its reply has told; nothing was done.
-            Ok(told) if is_late(&told) && Instant::now() < deadline => {
+        let reply = self.try_call(request, call.clone(), deadline).await;
+        let reply = match reply {
+            // The worker refused it because of a clock difference, without executing it. The reply carried
+            // the worker's time, so the second attempt has a corrected deadline.
+            Ok(reply) if was_refused_as_late(&reply) && Instant::now() < deadline => {
                 self.try_call(request, call, deadline).await
             }
-            told => told,
+            reply => reply,
         };
-        told.unwrap_or_else(|failure| Err(failure).into())
+        reply.unwrap_or_else(|failure| Err(failure).into())
     }
 
     async fn try_call(
@@ -197,13 +205,11 @@ impl RpcClient {
         mut call: Call<'_>,
         deadline: Instant,
     ) -> Result<RpcReply, Failure> {
-        self.shared.must_have_lane(&self.broker)?;
-        let _permit = self
-            .shared
-            .in_flight
-            .try_acquire()
-            .map_err(|_| unavailable("too many requests are under way").with(retry_after()))?;
-        // A worker that is being restarted may take half of the time.
+        self.shared.check_reply_channel(&self.broker)?;
+        let _permit = self.shared.in_flight.try_acquire().map_err(|_| {
+            unavailable("too many requests are in flight; try again later").with(retry_after())
+        })?;
+        // Waits at most half of the timeout for a worker that is being restarted.
         wait_for_worker(&self.shared.workers, call.timeout / 2).await?;
 
         let correlation_id = Uuid::now_v7();
@@ -212,9 +218,10 @@ impl RpcClient {
             .map_or_else(|| correlation_id.to_string(), str::to_owned);
         let pattern = request.pattern();
         let traceparent = &mut call.caller.traceparent;
-        let span = trace::sending(REQUEST_QUEUE, pattern, &message_id, traceparent.as_deref());
+        let span =
+            trace::producer_span(REQUEST_QUEUE, pattern, &message_id, traceparent.as_deref());
         span.pass_on(traceparent);
-        let waiting = QueuedCall {
+        let queued = QueuedCall {
             correlation_id,
             message_id,
             pattern,
@@ -226,41 +233,41 @@ impl RpcClient {
             body: request.to_body()?,
             deadline,
         };
-        let (sender, reply) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let pending = PendingCall {
             reply: sender,
             sent: None,
         };
         self.shared.pending.insert(correlation_id, pending);
-        let forget = PendingCallGuard {
+        let guard = PendingCallGuard {
             pending: &self.shared.pending,
             correlation_id,
         };
-        let line = if request.is_read() {
+        let queue = if request.is_read() {
             &self.shared.reads
         } else {
-            &self.shared.changes
+            &self.shared.writes
         };
-        line.enter(waiting);
-        match time::timeout_at(deadline, reply).await {
-            Ok(Ok(Reply::RpcReply(told))) => Ok(told),
+        queue.push(queued);
+        match time::timeout_at(deadline, receiver).await {
+            Ok(Ok(Reply::RpcReply(reply))) => Ok(reply),
             Ok(Ok(Reply::NotSent(failure))) => Err(failure),
-            Ok(Ok(Reply::ConnectionLost) | Err(_)) => Err(lost(request)),
-            Err(_) if forget.was_sent() => Err(too_late(call.timeout)),
-            Err(_) => Err(unavailable("the broker did not take the request in time")),
+            Ok(Ok(Reply::ConnectionLost) | Err(_)) => Err(lost_failure(request)),
+            Err(_) if guard.was_sent() => Err(timeout_failure(call.timeout)),
+            Err(_) => Err(unavailable("the broker did not accept the request in time")),
         }
     }
 }
 
 /// Whether a worker refused the call because its deadline had passed.
-fn is_late(told: &RpcReply) -> bool {
-    let failure = told.outcome.as_ref().err();
+fn was_refused_as_late(reply: &RpcReply) -> bool {
+    let failure = reply.outcome.as_ref().err();
     failure.is_some_and(|failure| {
         failure.code == Code::Timeout && failure.details.get(LATE_BY_MS).is_some()
     })
 }
 
-/// Takes the call's entry away however the call ends.
+/// Removes the entry of a pending call when the call ends for any reason.
 struct PendingCallGuard<'a> {
     pending: &'a DashMap<Uuid, PendingCall>,
     correlation_id: Uuid,
@@ -281,72 +288,76 @@ impl Drop for PendingCallGuard<'_> {
 }
 
 impl Shared {
-    fn lane(&self, broker: &Broker) -> Result<ReplyChannel, Failure> {
-        self.with_lane(broker, ReplyChannel::clone)
+    fn reply_channel(&self, broker: &Broker) -> Result<ReplyChannel, Failure> {
+        self.with_reply_channel(broker, ReplyChannel::clone)
     }
 
-    fn must_have_lane(&self, broker: &Broker) -> Result<(), Failure> {
-        self.with_lane(broker, |_| ())
+    fn check_reply_channel(&self, broker: &Broker) -> Result<(), Failure> {
+        self.with_reply_channel(broker, |_| ())
     }
 
-    fn with_lane<T>(
+    fn with_reply_channel<T>(
         &self,
         broker: &Broker,
         with: impl FnOnce(&ReplyChannel) -> T,
     ) -> Result<T, Failure> {
         broker
             .check()
-            .map_err(|away| unavailable(away.to_string()))?;
-        let lane = self.lane.read().unwrap_or_else(PoisonError::into_inner);
-        let lane = lane
+            .map_err(|error| unavailable(error.to_string()))?;
+        let reply_channel = self
+            .reply_channel
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let reply_channel = reply_channel
             .as_ref()
-            .filter(|lane| lane.channel.status().connected());
-        lane.map(with)
-            .ok_or_else(|| unavailable("the broker is away: no channel yet"))
+            .filter(|reply_channel| reply_channel.channel.status().connected());
+        reply_channel.map(with).ok_or_else(|| {
+            unavailable("the broker is unavailable: the reply channel is not open yet")
+        })
     }
 
     fn generation(&self) -> Option<u64> {
-        self.lane
+        self.reply_channel
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
-            .map(|lane| lane.generation)
+            .map(|reply_channel| reply_channel.generation)
     }
 
     fn connection_lost(&self, calls: impl IntoIterator<Item = Uuid>) {
         for correlation_id in calls {
-            self.tell(correlation_id, Reply::ConnectionLost);
+            self.complete(correlation_id, Reply::ConnectionLost);
         }
     }
 
-    /// Delivers a reply to its call and releases the message's permit.
-    fn tell(&self, correlation_id: Uuid, reply: Reply) {
+    /// Ends a call with `reply` and releases the permit of its message.
+    fn complete(&self, correlation_id: Uuid, reply: Reply) {
         let Some((_, pending)) = self.pending.remove(&correlation_id) else {
-            tracing::debug!(%correlation_id, "dropped a reply that nobody waits for any more");
+            tracing::debug!(%correlation_id, "dropped a reply: its call has already ended");
             return;
         };
         let _ = pending.reply.send(reply);
         if let Some(sent) = pending.sent {
-            sent.place.free();
+            sent.permit.release();
         }
     }
 }
 
 /// The error of a call that was pending when the connection was lost.
-fn lost(request: &Request) -> Failure {
+fn lost_failure(request: &Request) -> Failure {
     if request.is_read() {
         unavailable("the connection to the broker was lost")
     } else {
         Failure::new(
             Code::Timeout,
-            "the connection to the broker was lost; the outcome is unknown",
+            "the connection to the broker was lost; the outcome of the request is unknown",
         )
     }
 }
 
-fn too_late(timeout: Duration) -> Failure {
+fn timeout_failure(timeout: Duration) -> Failure {
     let waited_ms = timeout.as_millis();
-    Failure::new(Code::Timeout, format!("no answer within {waited_ms} ms"))
+    Failure::new(Code::Timeout, format!("no reply within {waited_ms} ms"))
 }
 
 fn unavailable(message: impl Into<String>) -> Failure {

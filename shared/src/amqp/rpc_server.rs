@@ -1,4 +1,8 @@
-//! RPC server: parses request messages into requests, callers and deadlines, and sends the reply envelopes.
+//! RPC server of the worker: parses request messages and sends the reply envelopes.
+//!
+//! [`RequestMessage::read`] returns the requests of a message, each with its caller and deadline, and the
+//! [`ReplyTo`] to answer them. An invalid request becomes a failure to reply with; it never affects the other
+//! requests of its batch. `reading` has the parsing; the other end is [`super::rpc_client`].
 
 mod reading;
 
@@ -9,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::reading::LATE_BY_MS;
 pub use self::reading::caller;
-use self::reading::{alone, batched};
+use self::reading::{batch_entries, single_entry};
 use super::{
-    batch::{self, Answer, BATCH},
+    batch::{self, BATCH, BatchReply},
     clock::worker_time,
-    connection::{Away, Broker},
-    consumer,
+    connection::{Broker, BrokerUnavailable},
+    consumer, header,
     message::{Headers, Incoming, Outgoing, Receipt},
     publisher::Replier,
     topology::REQUEST_QUEUE,
@@ -25,42 +29,12 @@ use crate::{
     request::{Caller, Request},
 };
 
-/// Names of request headers; all are optional.
-pub mod header {
-    /// `storefront`, `operator` or `admin`; default `storefront`.
-    pub const ROLE: &str = "role";
-    /// The storefront whose data the caller can see; default `default`.
-    pub const STOREFRONT: &str = "storefront";
-    /// Name of the credential.
-    pub const ACTOR: &str = "actor";
-    /// Purpose of the request.
-    pub const INTENT: &str = "intent";
-    /// Id of the HTTP request.
-    pub const REQUEST_ID: &str = "request_id";
-    /// Deadline of the request in Unix milliseconds.
-    pub const DEADLINE: &str = "deadline";
-    /// The same by the clocks of workers that differ from the sender's: `WORKER=MILLIS`, apart by commas.
-    pub const WORKER_DEADLINES: &str = "worker_deadlines";
-    /// The client's `Idempotency-Key`.
-    pub const IDEMPOTENCY_KEY: &str = "idempotency_key";
-    /// Required entity tags of the resource, as in HTTP's `If-Match`.
-    pub const IF_MATCH: &str = "if_match";
-    /// Trace context of the request (<https://www.w3.org/TR/trace-context/>).
-    pub const TRACEPARENT: &str = "traceparent";
-    /// On a reply: `true` when the reply was replayed from the idempotency record.
-    pub const REPLAYED: &str = "idempotent_replayed";
-    /// On a message of replies: the worker's id, new with each start.
-    pub const WORKER: &str = "worker";
-    /// On a message of replies: Unix milliseconds by the worker's clock.
-    pub const WORKER_TIME: &str = "worker_time";
-}
-
-/// A delivered message: a single request, or a batch.
+/// A delivered request message: a single request, or a batch.
 pub struct RequestMessage {
     message: Incoming,
 }
 
-/// A request of a message.
+/// One request of a message.
 pub struct BatchEntry {
     /// Identifies the request in the reply.
     pub correlation_id: CorrelationId,
@@ -68,7 +42,7 @@ pub struct BatchEntry {
     pub request: Result<RpcRequest, Failure>,
 }
 
-/// The `correlation_id` that assigns a reply to a request of the message.
+/// The `correlation_id` that matches a reply with its request.
 pub struct CorrelationId(Option<String>);
 
 /// A reply and the request it belongs to.
@@ -87,9 +61,9 @@ impl EntryReply {
     }
 }
 
-/// The reply queue of a message, and the receipt that settles it when all requests are answered.
+/// The reply queue of a message, and the receipt that settles the message after all replies.
 pub struct ReplyTo {
-    reply_to: Option<String>,
+    queue: Option<String>,
     /// Whether the replies are sent as a batch, as the requests were.
     is_batch: bool,
     receipt: Receipt,
@@ -104,44 +78,44 @@ pub struct RpcRequest {
     pub caller: Caller,
     /// The client's idempotency key; not yet scoped to the caller.
     pub idempotency_key: Option<String>,
-    /// Required entity tags of the resource.
+    /// Entity tags that the resource must match.
     pub if_match: Option<IfMatch>,
     /// Identity of the message, for deduplication.
-    pub identity: Option<Identity>,
+    pub identity: Option<MessageIdentity>,
     /// Time until which the request may be executed.
     pub deadline: Option<Instant>,
 }
 
-/// Idempotency key for requests without one from the client: makes a redelivered message return the first
-/// result.
+/// Identifies a request message without a client's idempotency key, so that a redelivered message gets the
+/// first result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
-    /// The sender's message id: the same id is the same message, from whatever delivery.
-    Named(String),
+pub enum MessageIdentity {
+    /// The sender's message id: messages with the same id are the same message.
+    MessageId(String),
     /// Reply queue and correlation id, for messages without an id. Senders may reuse correlation ids, so this
     /// detects redeliveries only.
-    Waiting {
-        /// Reply queue and correlation id.
-        place: String,
+    Correlation {
+        /// `REPLY_QUEUE/CORRELATION_ID`.
+        key: String,
         /// Whether the broker marked the message as redelivered.
         is_redelivered: bool,
     },
 }
 
-impl Identity {
-    /// The identity as text.
-    pub fn name(&self) -> &str {
+impl MessageIdentity {
+    /// The identity as text, for logs and idempotency keys.
+    pub fn key(&self) -> &str {
         match self {
-            Self::Named(name) | Self::Waiting { place: name, .. } => name,
+            Self::MessageId(key) | Self::Correlation { key, .. } => key,
         }
     }
 }
 
 /// A reply message of at least this many bytes accepts no more replies.
-pub const MESSAGE_BYTES: usize = 1024 * 1024;
-/// Maximum size of a reply. RabbitMQ 4 limits messages to 16 MiB by default and closes the channel of a larger
-/// one, which would lose the replies behind it.
-const MAX_ANSWER_BYTES: usize = 15 * 1024 * 1024;
+pub const REPLY_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Maximum size of a reply in bytes. RabbitMQ 4 limits messages to 16 MiB by default and closes the channel
+/// on a larger message, which would lose the replies after it.
+const MAX_REPLY_BYTES: usize = 15 * 1024 * 1024;
 
 /// Receives requests from [`REQUEST_QUEUE`] until `stop`.
 pub fn requests(
@@ -170,9 +144,9 @@ impl RequestMessage {
     pub fn read(self) -> (ReplyTo, Vec<BatchEntry>) {
         let message = self.message;
         let (is_batch, entries) = if message.kind == BATCH {
-            match batched(&message) {
+            match batch_entries(&message) {
                 Ok(entries) => (true, entries),
-                // The entries can't be told apart: one reply for the whole message.
+                // The body is not a list of entries: one reply for the whole message.
                 Err(failure) => {
                     let correlation_id = CorrelationId(message.correlation_id.clone());
                     let request = Err(failure);
@@ -186,10 +160,10 @@ impl RequestMessage {
                 }
             }
         } else {
-            (false, vec![alone(&message)])
+            (false, vec![single_entry(&message)])
         };
         let reply_to = ReplyTo {
-            reply_to: message.reply_to,
+            queue: message.reply_to,
             is_batch,
             receipt: message.receipt,
         };
@@ -201,83 +175,90 @@ impl ReplyTo {
     /// Sends replies to the caller's reply queue, if there is one.
     ///
     /// # Errors
-    /// [`Away`] when they could not be sent.
-    pub async fn reply(&self, replier: &Replier, answers: Vec<EntryReply>) -> Result<(), Away> {
-        let Some(reply_to) = &self.reply_to else {
-            for failure in answers
+    /// [`BrokerUnavailable`] when they could not be sent.
+    pub async fn reply(
+        &self,
+        replier: &Replier,
+        replies: Vec<EntryReply>,
+    ) -> Result<(), BrokerUnavailable> {
+        let Some(queue) = &self.queue else {
+            for failure in replies
                 .iter()
-                .filter_map(|answer| answer.reply.outcome.as_ref().err())
+                .filter_map(|reply| reply.reply.outcome.as_ref().err())
             {
                 tracing::warn!(%failure, "a request without reply_to failed");
             }
             return Ok(());
         };
-        let answers = answers.into_iter().map(small_enough);
+        let replies = replies.into_iter().map(limit_size);
         if self.is_batch {
-            for answers in in_messages(answers) {
-                replier.reply(reply_to, &together(answers)).await?;
+            for replies in split_into_messages(replies) {
+                replier.reply(queue, &batch_message(replies)).await?;
             }
         } else {
-            for answer in answers {
-                replier.reply(reply_to, &envelope(answer)).await?;
+            for reply in replies {
+                replier.reply(queue, &single_message(reply)).await?;
             }
         }
         Ok(())
     }
 
-    /// Requeues the message: its requests were executed, but the replies could not be sent.
-    pub async fn leave(self) {
+    /// Requeues the message, after its requests were executed but the replies could not be sent.
+    pub async fn requeue(self) {
         self.receipt.requeue().await;
     }
 
     /// Acknowledges the message, after all replies were sent. If the worker dies before that, the message is
     /// redelivered and the recorded results are sent again.
-    pub async fn settle(self) {
+    pub async fn ack(self) {
         self.receipt.ack().await;
     }
 }
 
-/// Groups replies into messages of about [`MESSAGE_BYTES`].
-fn in_messages(answers: impl Iterator<Item = EntryReply>) -> Vec<Vec<EntryReply>> {
+/// Groups replies into messages of about [`REPLY_MESSAGE_BYTES`].
+fn split_into_messages(replies: impl Iterator<Item = EntryReply>) -> Vec<Vec<EntryReply>> {
     let mut messages: Vec<Vec<EntryReply>> = Vec::new();
-    let mut room = 0;
-    for answer in answers {
-        if room == 0 {
-            room = MESSAGE_BYTES;
+    let mut free_bytes = 0;
+    for reply in replies {
+        if free_bytes == 0 {
+            free_bytes = REPLY_MESSAGE_BYTES;
             messages.push(Vec::new());
         }
-        room = room.saturating_sub(answer.bytes());
+        free_bytes = free_bytes.saturating_sub(reply.bytes());
         if let Some(message) = messages.last_mut() {
-            message.push(answer);
+            message.push(reply);
         }
     }
     messages
 }
 
 /// The reply, or a failure if the reply is too large to send.
-fn small_enough(answer: EntryReply) -> EntryReply {
-    let bytes = answer.bytes();
-    if bytes <= MAX_ANSWER_BYTES {
-        return answer;
+fn limit_size(reply: EntryReply) -> EntryReply {
+    let bytes = reply.bytes();
+    if bytes <= MAX_REPLY_BYTES {
+        return reply;
     }
     let failure = Failure::new(
         Code::Internal,
-        format!("the answer has {bytes} bytes, more than the {MAX_ANSWER_BYTES} that can be sent"),
+        format!(
+            "the reply has {bytes} bytes, more than the maximum of {MAX_REPLY_BYTES}; request a smaller page"
+        ),
     );
-    tracing::error!(%failure, "an answer is too large for the broker");
+    tracing::error!(%failure, "a reply is too large for the broker");
     EntryReply {
         reply: Err(failure).into(),
-        ..answer
+        ..reply
     }
 }
 
-fn together(answers: Vec<EntryReply>) -> Outgoing {
-    let bytes = answers.iter().map(EntryReply::bytes).sum();
-    let answers = answers.into_iter().map(
+/// The message with `replies` as a batch.
+fn batch_message(replies: Vec<EntryReply>) -> Outgoing {
+    let bytes = replies.iter().map(EntryReply::bytes).sum();
+    let replies = replies.into_iter().map(
         |EntryReply {
              correlation_id,
              reply,
-         }| Answer {
+         }| BatchReply {
             correlation_id: correlation_id.0.map(Cow::Owned),
             headers: reply_headers(reply.is_replay),
             body: Outcome::from(reply.outcome),
@@ -286,12 +267,13 @@ fn together(answers: Vec<EntryReply>) -> Outgoing {
     Outgoing {
         kind: Some(BATCH.to_owned()),
         headers: worker_time(),
-        body: batch::together(&answers.collect::<Vec<_>>(), bytes),
+        body: batch::to_json_array(&replies.collect::<Vec<_>>(), bytes),
         ..Outgoing::default()
     }
 }
 
-fn envelope(
+/// The message with a single reply.
+fn single_message(
     EntryReply {
         correlation_id,
         reply,
@@ -302,7 +284,7 @@ fn envelope(
     Outgoing {
         correlation_id: correlation_id.0,
         headers,
-        body: batch::json(&Outcome::from(reply.outcome)),
+        body: batch::to_json(&Outcome::from(reply.outcome)),
         ..Outgoing::default()
     }
 }
@@ -320,7 +302,7 @@ mod tests {
     use super::*;
     use crate::outcome::Json;
 
-    fn answer(bytes: usize) -> EntryReply {
+    fn entry_reply(bytes: usize) -> EntryReply {
         let reply = Json::of(&"x".repeat(bytes.saturating_sub(2))).into();
         EntryReply {
             correlation_id: CorrelationId(None),
@@ -330,26 +312,26 @@ mod tests {
 
     #[test]
     fn replies_are_split_into_messages_by_size() {
-        let travel = |sizes: &[usize]| -> Vec<Vec<usize>> {
-            let messages = in_messages(sizes.iter().map(|size| answer(*size)));
+        let message_sizes = |sizes: &[usize]| -> Vec<Vec<usize>> {
+            let messages = split_into_messages(sizes.iter().map(|size| entry_reply(*size)));
             let sizes = messages
                 .iter()
                 .map(|message| message.iter().map(EntryReply::bytes));
             sizes.map(Iterator::collect).collect()
         };
-        assert_eq!(travel(&[]), Vec::<Vec<usize>>::new());
-        assert_eq!(travel(&[2, 9, 2]), [[2, 9, 2]]);
-        let full = MESSAGE_BYTES;
+        assert_eq!(message_sizes(&[]), Vec::<Vec<usize>>::new());
+        assert_eq!(message_sizes(&[2, 9, 2]), [[2, 9, 2]]);
+        let full = REPLY_MESSAGE_BYTES;
         assert_eq!(
-            travel(&[full - 1, 5 * full, 2, full, 2]),
+            message_sizes(&[full - 1, 5 * full, 2, full, 2]),
             [vec![full - 1, 5 * full], vec![2, full], vec![2]]
         );
     }
 
     #[test]
     fn oversized_reply_is_replaced_by_an_error() {
-        for (size, fits) in [(MAX_ANSWER_BYTES, true), (MAX_ANSWER_BYTES + 1, false)] {
-            let reply = small_enough(answer(size)).reply;
+        for (size, fits) in [(MAX_REPLY_BYTES, true), (MAX_REPLY_BYTES + 1, false)] {
+            let reply = limit_size(entry_reply(size)).reply;
             let code = reply.outcome.err().map(|failure| failure.code);
             assert_eq!(code, (!fits).then_some(Code::Internal));
         }

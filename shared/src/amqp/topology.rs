@@ -1,5 +1,8 @@
-//! Queues and exchanges. Every connection declares all of them when it opens, and again every few seconds
-//! and whenever one turns out to be missing ([`super::connection`]).
+//! Names, arguments and declaration of all queues and exchanges.
+//!
+//! Every connection declares all of them when it opens, again every few seconds, and whenever a queue or
+//! exchange is missing ([`super::connection`]). Declaring is idempotent; existing queues and exchanges with
+//! other arguments are reported, not changed. docs/asyncapi.json describes the messages.
 
 use anyhow::{Context, anyhow};
 use lapin::{
@@ -10,19 +13,19 @@ use lapin::{
 
 /// RPC requests: durable classic, length-limited, transient messages.
 pub const REQUEST_QUEUE: &str = "order-request-queue";
-/// Steps of the flow: durable quorum, persistent messages.
+/// Steps of the order workflow: durable quorum, persistent messages.
 pub const STEP_QUEUE: &str = "order-worker-queue";
-/// Receives steps that can't be processed.
+/// Receives messages that can't be processed.
 pub const DEAD_LETTER_EXCHANGE: &str = "order-dead-letter-exchange";
 /// Holds dead letters until they are archived.
 pub const DEAD_LETTER_QUEUE: &str = "order-dead-letter-queue";
-/// CloudEvents, routed by type.
+/// Topic exchange of events (CloudEvents); the routing key is the event type.
 pub const EVENTS_EXCHANGE: &str = "order-events";
 
 /// Maximum length of the request queue; a publish beyond it is refused at once.
 const REQUEST_QUEUE_LENGTH: i32 = 10_000;
-/// Deliveries of a step message before the broker dead-letters it. A rolling restart costs one or two. A step
-/// whose message is lost is sent again from its row.
+/// Maximum number of deliveries of a step message before the broker dead-letters it. A rolling restart causes
+/// one or two. A step whose message is lost is sent again from its database row.
 const DELIVERY_LIMIT: i32 = 20;
 
 /// A queue or an exchange that can't be declared.
@@ -32,13 +35,14 @@ pub struct Fault {
     pub name: &'static str,
     /// The reason.
     pub error: anyhow::Error,
-    /// The queue exists, but its node is down; it can be declared again once the node is back or forgotten.
+    /// Whether the queue exists on a node that is down; it can be declared again once the node is back or
+    /// removed from the cluster.
     pub is_down: bool,
 }
 
-/// A part of the topology, in the order of declaration.
+/// A part of the topology.
 #[derive(Clone, Copy)]
-enum Part {
+enum TopologyPart {
     Exchange(&'static str, ExchangeKindName),
     Queue(&'static str),
     DeadLetterBinding,
@@ -50,20 +54,21 @@ enum ExchangeKindName {
     Topic,
 }
 
-const PARTS: [Part; 6] = [
-    Part::Exchange(DEAD_LETTER_EXCHANGE, ExchangeKindName::Fanout),
-    Part::Exchange(EVENTS_EXCHANGE, ExchangeKindName::Topic),
-    Part::Queue(STEP_QUEUE),
-    Part::Queue(DEAD_LETTER_QUEUE),
-    Part::DeadLetterBinding,
-    Part::Queue(REQUEST_QUEUE),
+/// The parts of the topology in the order of declaration.
+const PARTS: [TopologyPart; 6] = [
+    TopologyPart::Exchange(DEAD_LETTER_EXCHANGE, ExchangeKindName::Fanout),
+    TopologyPart::Exchange(EVENTS_EXCHANGE, ExchangeKindName::Topic),
+    TopologyPart::Queue(STEP_QUEUE),
+    TopologyPart::Queue(DEAD_LETTER_QUEUE),
+    TopologyPart::DeadLetterBinding,
+    TopologyPart::Queue(REQUEST_QUEUE),
 ];
 
-/// Declares everything that is missing, on whichever node the connection leads to. Repeating it changes
-/// nothing. Returns what can't be declared; the rest is declared all the same.
+/// Declares all queues, exchanges and bindings; existing ones are unchanged. Returns those that can't be
+/// declared, after declaring all others.
 ///
 /// # Errors
-/// When the connection gives no channel.
+/// When no channel can be opened.
 pub async fn declare(connection: &Connection) -> anyhow::Result<Vec<Fault>> {
     let mut faults = Vec::new();
     let mut channel = open(connection).await?;
@@ -76,7 +81,7 @@ pub async fn declare(connection: &Connection) -> anyhow::Result<Vec<Fault>> {
                 error,
                 is_down,
             });
-            // The broker closes a channel over a refused declaration.
+            // The broker closes the channel when it refuses a declaration.
             channel = open(connection).await?;
         }
     }
@@ -96,7 +101,7 @@ async fn open(connection: &Connection) -> anyhow::Result<Channel> {
         .context("can't open a channel")
 }
 
-impl Part {
+impl TopologyPart {
     fn name(self) -> &'static str {
         match self {
             Self::Exchange(name, _) | Self::Queue(name) => name,
@@ -134,7 +139,8 @@ fn arguments(queue: &str) -> Vec<(&'static str, AMQPValue)> {
             ("x-queue-type", text("quorum")),
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
             ("x-dead-letter-exchange", text(DEAD_LETTER_EXCHANGE)),
-            // The broker removes a dead letter from this queue only after the other queue has confirmed it.
+            // The broker removes a dead letter from this queue only after the dead-letter queue has confirmed
+            // it.
             ("x-dead-letter-strategy", text("at-least-once")),
             ("x-overflow", text("reject-publish")),
         ],
@@ -143,7 +149,8 @@ fn arguments(queue: &str) -> Vec<(&'static str, AMQPValue)> {
             // RabbitMQ 4 applies a default limit to every quorum queue and drops messages beyond it.
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
         ],
-        // Lives on one node of a cluster. While that is down nobody can ask, but steps go on.
+        // A classic queue lives on one node of a cluster. While that node is down, requests fail, but steps
+        // continue.
         _ => vec![
             ("x-queue-type", text("classic")),
             ("x-max-length", AMQPValue::LongInt(REQUEST_QUEUE_LENGTH)),
@@ -152,7 +159,7 @@ fn arguments(queue: &str) -> Vec<(&'static str, AMQPValue)> {
     }
 }
 
-/// "Home node of durable queue is down or inaccessible".
+/// Whether the broker returned 404 ("home node of durable queue is down or inaccessible").
 fn is_not_found(error: &anyhow::Error) -> bool {
     const NOT_FOUND: u16 = 404;
     error
@@ -198,13 +205,13 @@ fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(value))
 }
 
-/// Explains `PRECONDITION_FAILED`: the queue or exchange exists with different arguments.
+/// Adds instructions to `PRECONDITION_FAILED`: the queue or exchange exists with different arguments.
 fn explain(kind: &str, name: &str, error: lapin::Error) -> anyhow::Error {
     const PRECONDITION_FAILED: u16 = 406;
     match error.kind() {
         ErrorKind::ProtocolError(amqp) if amqp.get_id() == PRECONDITION_FAILED => anyhow!(
             "{kind} {name} exists with other arguments ({}). Drain and delete it, \
-             or use another vhost in AMQP_URL; it is declared anew within seconds",
+             or use another vhost in AMQP_URL; it is declared again within seconds",
             amqp.get_message()
         ),
         _ => anyhow::Error::new(error).context(format!("can't declare {kind} {name}")),

@@ -1,7 +1,9 @@
-//! Numbers that would change by being read: beyond 64 bits, or with more digits than a float keeps.
+//! Finds JSON numbers that parsing would change: integers beyond 64 bits, and decimals with more digits than
+//! a 64-bit float keeps. Such numbers are refused ([`super::parse`]), so that stored data equals what the
+//! client sent.
 
-/// The first number in the JSON `text` that reading changes, and its JSON pointer (RFC 6901), among those
-/// whose pointer begins with `under`. `text` is known to be valid JSON.
+/// The JSON pointer (RFC 6901) and the text of the first number in `text` that parsing would change.
+/// Considers only numbers whose pointer begins with `under`. `text` must be valid JSON.
 pub fn first_inexact(text: &str, under: &str) -> Option<(String, String)> {
     let text = text.as_bytes();
     let mut levels: Vec<Level> = Vec::new();
@@ -19,7 +21,7 @@ pub fn first_inexact(text: &str, under: &str) -> Option<(String, String)> {
                 None => {}
             },
             b'"' => {
-                let end = at + text_length(&text[at..]);
+                let end = at + string_length(&text[at..]);
                 if let Some(Level::Object { name: name @ None }) = levels.last_mut() {
                     *name = Some(&text[at..end]);
                 }
@@ -28,7 +30,7 @@ pub fn first_inexact(text: &str, under: &str) -> Option<(String, String)> {
             }
             b'-' | b'0'..=b'9' => {
                 let rest = &text[at..];
-                let length = rest.iter().position(|byte| !is_of_number(*byte));
+                let length = rest.iter().position(|byte| !is_number_byte(*byte));
                 let number = &rest[..length.unwrap_or(rest.len())];
                 if let Ok(number) = str::from_utf8(number)
                     && !is_exact(number)
@@ -48,10 +50,10 @@ pub fn first_inexact(text: &str, under: &str) -> Option<(String, String)> {
     None
 }
 
-/// Position of a scan in a document.
+/// An enclosing array or object of the current position, with the position in it.
 enum Level<'a> {
     Object {
-        /// The member's name as it is written, once it was read.
+        /// The current member's name as JSON text; `None` before the name.
         name: Option<&'a [u8]>,
     },
     Array {
@@ -75,8 +77,8 @@ fn pointer(levels: &[Level<'_>]) -> String {
     pointer
 }
 
-/// Bytes of the string that `text` begins with, quotes included.
-fn text_length(text: &[u8]) -> usize {
+/// Length in bytes of the JSON string at the beginning of `text`, including its quotation marks.
+fn string_length(text: &[u8]) -> usize {
     let mut is_escaped = false;
     for (at, byte) in text.iter().enumerate().skip(1) {
         match byte {
@@ -89,11 +91,11 @@ fn text_length(text: &[u8]) -> usize {
     text.len()
 }
 
-fn is_of_number(byte: u8) -> bool {
+fn is_number_byte(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')
 }
 
-/// Whether `number` has the same value after it was read.
+/// Whether `number` has the same value after parsing.
 fn is_exact(number: &str) -> bool {
     if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
         return true;
@@ -107,7 +109,7 @@ fn is_exact(number: &str) -> bool {
     }
 }
 
-/// A number as its significant digits and the exponent of the last one. Zero has none.
+/// The sign, the significant digits and the exponent of the last digit of a number; no digits for zero.
 fn decimal(number: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = match number.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),

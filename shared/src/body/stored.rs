@@ -1,21 +1,22 @@
-//! JSON from our own store or messages, which an earlier version may have nested deeper than it is read by
-//! default.
+//! Parses JSON that this system has written itself: rows of the database and messages.
+//!
+//! Earlier versions may have nested it deeper than `serde_json` accepts by default. Bodies of clients are
+//! parsed by [`super::parse`], which is stricter.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Deserializer, Error};
 
-/// Levels of nesting that are read of trusted JSON at most: earlier versions accepted 127 levels from a
-/// client, and each stored representation adds a few. Deeper JSON could exhaust the stack.
+/// Maximum nesting of stored JSON, in levels: earlier versions accepted 127 levels from a client, and each
+/// stored representation adds a few. Deeper JSON could exhaust the stack.
 const MAX_STORED_NESTING: usize = 256;
 
-/// Reads JSON that this system has written itself, also if it is nested deeper than `serde_json` reads by
-/// default.
+/// Parses JSON that this system has written itself, nested up to 256 levels.
 ///
 /// # Errors
 /// When it is not JSON, not a `T`, or nested deeper than 256 levels.
 pub fn from_stored<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).or_else(|error| {
-        // Only the limit of depth is worth a second attempt.
+        // A second attempt helps only if the nesting limit caused the error.
         let nesting = nesting(text);
         if !(nesting > super::MAX_NESTING && nesting <= MAX_STORED_NESTING) {
             return Err(error);
@@ -28,7 +29,7 @@ pub fn from_stored<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
     })
 }
 
-/// Levels of nesting of `text`.
+/// Nesting of the JSON `text`, in levels.
 fn nesting(text: &str) -> usize {
     let (mut level, mut deepest) = (0_usize, 0);
     let (mut is_text, mut is_escaped) = (false, false);

@@ -1,5 +1,7 @@
-//! Strict JSON: like `serde_json::Value`, but duplicate member names are an error, and no member name has a
-//! special meaning.
+//! Strict JSON parser for bodies of clients, used by [`super::parse`].
+//!
+//! Like that of `serde_json::Value`, but duplicate member names are an error, the nesting is limited, and no
+//! member name has a special meaning.
 
 use std::{cell::Cell, fmt};
 
@@ -9,8 +11,7 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-/// Parses `bytes`, of at most `max_nesting` levels; tells also whether there is any number that was read
-/// as a float.
+/// Parses `bytes` with at most `max_nesting` levels. Also returns whether any number was parsed as a float.
 pub(super) fn parse(bytes: &[u8], max_nesting: usize) -> Result<(Value, bool), serde_json::Error> {
     let has_floats = Cell::new(false);
     let reader = Reader {
@@ -19,7 +20,7 @@ pub(super) fn parse(bytes: &[u8], max_nesting: usize) -> Result<(Value, bool), s
         has_floats: &has_floats,
     };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    // The reader counts for itself.
+    // The reader counts the levels itself.
     deserializer.disable_recursion_limit();
     let value = reader.deserialize(&mut deserializer)?;
     deserializer.end()?;
@@ -28,7 +29,7 @@ pub(super) fn parse(bytes: &[u8], max_nesting: usize) -> Result<(Value, bool), s
 
 #[derive(Clone, Copy)]
 struct Reader<'a> {
-    /// So many levels more may be nested.
+    /// Number of further levels that are allowed.
     levels: usize,
     max_nesting: usize,
     has_floats: &'a Cell<bool>,
@@ -105,7 +106,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
         let mut map = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if map.contains_key(&name) {
-                return Err(A::Error::custom(format!("{name:?} is there twice")));
+                return Err(A::Error::custom(format!("member {name:?} appears twice")));
             }
             let value = access.next_value_seed(nested)?;
             map.insert(name, value);

@@ -1,4 +1,7 @@
-//! The closed set of event types and their data.
+//! [`EventData`]: the closed set of event types and their data.
+//!
+//! Stored events must stay readable: new members are optional, and no type or member is renamed.
+//! docs/asyncapi.json describes each type; a test compares it with this enum.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -100,7 +103,7 @@ pub enum EventData {
         #[serde(default, skip_serializing_if = "is_false")]
         is_final: bool,
     },
-    /// The authorization was voided; without a reference, there never was one.
+    /// The authorization was voided; without a reference, none existed.
     #[serde(rename = "payment.voided")]
     PaymentVoided {
         /// Id of the payment at the provider.
@@ -190,7 +193,7 @@ pub enum EventData {
         carrier: String,
         /// The carrier's tracking number.
         tracking_number: String,
-        /// When it happened by the shipper's clock; absent: at the event's own time.
+        /// Time of the occurrence by the carrier's clock; absent: the event's time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
@@ -199,7 +202,7 @@ pub enum EventData {
     ShipmentInTransit {
         /// Id of the shipment.
         shipment_id: ShipmentId,
-        /// When it happened by the shipper's clock; absent: at the event's own time.
+        /// Time of the occurrence by the carrier's clock; absent: the event's time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
@@ -208,7 +211,7 @@ pub enum EventData {
     ShipmentOutForDelivery {
         /// Id of the shipment.
         shipment_id: ShipmentId,
-        /// When it happened by the shipper's clock; absent: at the event's own time.
+        /// Time of the occurrence by the carrier's clock; absent: the event's time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
@@ -217,7 +220,7 @@ pub enum EventData {
     ShipmentDelivered {
         /// Id of the shipment.
         shipment_id: ShipmentId,
-        /// When it happened by the shipper's clock; absent: at the event's own time.
+        /// Time of the occurrence by the carrier's clock; absent: the event's time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
@@ -226,7 +229,7 @@ pub enum EventData {
     ShipmentFailed {
         /// Id of the shipment.
         shipment_id: ShipmentId,
-        /// When it happened by the shipper's clock; absent: at the event's own time.
+        /// Time of the occurrence by the carrier's clock; absent: the event's time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
@@ -238,7 +241,7 @@ pub enum EventData {
         /// Items that were put back into stock.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         items: Vec<StockItem>,
-        /// When it happened by the shipper's clock; absent: at the event's own time.
+        /// Time of the occurrence by the carrier's clock; absent: the event's time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         occurred_at: Option<Timestamp>,
     },
@@ -262,12 +265,12 @@ pub enum EventData {
         /// Time of the next attempt.
         due_at: Timestamp,
     },
-    /// A step failed for good and needs an operator.
+    /// A step failed permanently and needs an operator.
     #[serde(rename = "step.dead")]
     StepDead {
         /// The step.
         step: String,
-        /// Error of the attempt.
+        /// Error of the last attempt.
         error: String,
     },
 
@@ -282,8 +285,8 @@ pub enum EventData {
     StepDiscarded {
         /// The step.
         step: String,
-        /// Minor units written off with it: of `refund_payment` they are no longer to be refunded, of
-        /// `capture_payment` no longer to be captured.
+        /// Amount written off, in minor units: it will no longer be captured (`capture_payment`) or refunded
+        /// (`refund_payment`).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         amount: Option<i64>,
     },
@@ -333,17 +336,17 @@ pub enum EventData {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefundCause {
-    /// An operator requested it.
+    /// An operator requested the refund.
     Requested,
     /// A shipment was returned.
     Returned,
     /// The order was cancelled after its payment was captured.
     Cancelled,
-    /// It was made at the provider.
+    /// The refund was made at the provider.
     Provider,
 }
 
-/// All an order is made of at birth.
+/// The data with which an order is created.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OrderCreated {
     /// Order number, for people.
@@ -369,7 +372,7 @@ pub struct OrderCreated {
     /// URL to which the provider redirects the customer after authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub return_url: Option<String>,
-    /// The caller's own data.
+    /// Metadata set by the client.
     pub metadata: Map<String, Value>,
     /// Whether the order needs approval before it is processed.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -385,7 +388,7 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl EventData {
-    /// Every type of event there is.
+    /// All event types.
     pub const KINDS: &[&str] = &[
         "order.created",
         "order.approved",
@@ -430,18 +433,22 @@ impl EventData {
         "webhook_endpoint.deleted",
     ];
 
-    /// What stands beside the type.
+    /// The event's `data` as JSON.
     ///
     /// # Errors
     /// `INTERNAL` if it can't be serialized, which does not happen for these types.
     pub fn data(&self) -> Result<String, Failure> {
-        let unwritten =
-            |why: &str| Failure::new(Code::Internal, format!("a fact can't be written: {why}"));
+        let not_serializable = |why: &str| {
+            Failure::new(
+                Code::Internal,
+                format!("the event's data can't be serialized: {why}"),
+            )
+        };
         let mut text =
-            serde_json::to_string(self).map_err(|error| unwritten(&error.to_string()))?;
-        // The tag comes first and is a plain word; the data follows it up to the last brace.
+            serde_json::to_string(self).map_err(|error| not_serializable(&error.to_string()))?;
+        // serde writes the tag first, without escapes; the data follows up to the last brace.
         let begin = r#","data":"#;
-        let at = text.find(begin).ok_or_else(|| unwritten(&text))?;
+        let at = text.find(begin).ok_or_else(|| not_serializable(&text))?;
         text.pop();
         text.drain(..at + begin.len());
         Ok(text)

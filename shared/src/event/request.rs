@@ -1,4 +1,7 @@
-//! Requests for the event feed.
+//! Reading the event feed: the request [`ListEvents`] and its reply [`EventPage`].
+//!
+//! A request has a start position ([`After`]) and a filter of event types ([`EventFilter`]), which webhook
+//! endpoints use as well. A request at the end of the feed can wait for new events.
 
 use std::{fmt, str::FromStr};
 
@@ -12,13 +15,13 @@ use crate::{
 
 use super::{CloudEvent, EventData};
 
-/// Maximum number of types in a filter.
+/// Maximum number of event types in a filter.
 const MAX_TYPES: usize = 50;
-/// Maximum length of a type in characters.
-const MAX_TYPE: usize = 64;
+/// Maximum length of an event type in characters.
+const MAX_TYPE_CHARS: usize = 64;
 /// Maximum time that a request may wait for new events, in milliseconds.
 pub const MAX_WAIT_MS: u32 = 30_000;
-/// Maximum page size of the gateway's own requests.
+/// Page size of the gateway's own feed requests.
 pub const MAX_EVENTS: u32 = 200;
 
 /// `event.list`: a page of the feed, in commit order.
@@ -70,7 +73,7 @@ impl ListEvents {
     }
 }
 
-/// A position in the feed.
+/// A position in the feed, after which a page starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum After {
@@ -92,11 +95,11 @@ impl FromStr for After {
         if let Ok(id) = text.parse() {
             return Ok(Self::Event(id));
         }
-        // The standard library also parses `+1`.
+        // `i64::from_str` also accepts `+1`.
         let is_number = text.chars().all(|c| c.is_ascii_digit());
         match text.parse() {
             Ok(position) if is_number => Ok(Self::Position(position)),
-            _ => Err("must be an event's id, a cursor, or now".to_owned()),
+            _ => Err("must be the id of an event, a cursor of the feed, or now".to_owned()),
         }
     }
 }
@@ -119,42 +122,43 @@ impl From<After> for String {
     }
 }
 
-/// A filter of event types: `order.created`, or a prefix such as `order.*`; several are separated by commas.
+/// A filter of event types: exact types such as `order.created`, or prefixes such as `order.*`, separated by
+/// commas.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EventFilter(Vec<String>);
 
 impl EventFilter {
-    /// Parses a list of types.
+    /// Makes a filter of types and prefixes.
     ///
     /// # Errors
     /// The reason why a type is invalid.
     pub fn new(types: Vec<String>) -> Result<Self, String> {
         if types.is_empty() || types.len() > MAX_TYPES {
-            return Err(format!("must name 1 to {MAX_TYPES} types"));
+            return Err(format!("must have 1 to {MAX_TYPES} event types"));
         }
         match types.iter().find(|name| !is_type(name)) {
             None => Ok(Self(types)),
-            Some(_) => Err(
-                "must name types such as order.created, or beginnings such as order.*".to_owned(),
-            ),
+            Some(name) => Err(format!(
+                "must consist of event types such as order.created, or prefixes such as order.*; {name:?} is neither"
+            )),
         }
     }
 
-    /// The names that stand for no type of event there is.
+    /// The types and prefixes that match no existing event type.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let is_known = |name: &str| {
-            let is_meant = |kind: &str| match name.strip_suffix('*') {
-                Some(beginning) => kind.starts_with(beginning),
+            let matches = |kind: &str| match name.strip_suffix('*') {
+                Some(prefix) => kind.starts_with(prefix),
                 None => kind == name,
             };
-            EventData::KINDS.iter().any(|kind| is_meant(kind))
+            EventData::KINDS.iter().any(|kind| matches(kind))
         };
         let names = self.0.iter().map(String::as_str);
         names.filter(move |name| !is_known(name))
     }
 
-    /// The types as they were named.
+    /// The types and prefixes, as given.
     pub fn types(&self) -> &[String] {
         &self.0
     }
@@ -162,18 +166,18 @@ impl EventFilter {
     /// Whether the filter matches this type.
     pub fn matches(&self, kind: &str) -> bool {
         self.0.iter().any(|name| match name.strip_suffix('*') {
-            Some(beginning) => kind.starts_with(beginning),
+            Some(prefix) => kind.starts_with(prefix),
             None => name == kind,
         })
     }
 }
 
-/// `order.created`, `order.*` or `*`.
+/// Whether `name` has the form of an event type (`order.created`), a prefix (`order.*`) or `*`.
 fn is_type(name: &str) -> bool {
-    let beginning = name.strip_suffix(".*").unwrap_or(name);
+    let prefix = name.strip_suffix(".*").unwrap_or(name);
     let is_safe = |c: char| c.is_ascii_lowercase() || matches!(c, '.' | '_');
     name == "*"
-        || (!beginning.is_empty() && name.len() <= MAX_TYPE && beginning.chars().all(is_safe))
+        || (!prefix.is_empty() && name.len() <= MAX_TYPE_CHARS && prefix.chars().all(is_safe))
 }
 
 impl FromStr for EventFilter {
@@ -211,7 +215,7 @@ pub struct EventPage {
     pub data: Vec<CloudEvent>,
     /// Pass as `after` for the next page of existing events; `null` at the end.
     pub next_cursor: Option<String>,
-    /// Position up to which this page has read: pass as `after` to ask for new events.
+    /// Position up to which this page has read the feed; pass as `after` to request new events.
     pub position: String,
 }
 

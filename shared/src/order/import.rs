@@ -1,4 +1,6 @@
-//! Bulk import of orders from other systems.
+//! Bulk import of orders from other systems: the lines of an import, and its report.
+//!
+//! The gateway splits an uploaded file into `order.import` requests and adds up their reports.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +15,7 @@ use crate::{
 /// Maximum number of lines in one request.
 pub const MAX_LINES: usize = 1_000;
 
-/// `order.import`: a part of an import.
+/// `order.import`: some lines of an import.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImportOrders {
     /// Lines in any order; each is accepted or rejected on its own.
@@ -25,10 +27,10 @@ pub struct ImportOrders {
 pub struct ImportLine {
     /// Line number, from 1.
     pub line: u64,
-    /// Which of several lines of the import with the same content it is, from 1; absent: the first.
+    /// Number of the occurrence among lines of the import with the same content, from 1; absent: the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub occurrence: Option<u64>,
-    /// What stands on it: an [`ImportedOrder`], if nothing is wrong with it.
+    /// Content of the line: an [`ImportedOrder`] if it is valid.
     pub order: Value,
 }
 
@@ -49,13 +51,13 @@ impl ImportOrders {
 }
 
 impl ImportLine {
-    /// A digest of the line's content: the same for the same JSON, however it is written.
+    /// A digest of the line's JSON value, independent of its formatting.
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(self.order.to_string()).into()
     }
 }
 
-/// An order as another system has it: its stock is taken when it is processed.
+/// An order from another system; its stock is reserved when it is processed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportedOrder {
     /// Id of the order in the other system, unique per storefront.
@@ -89,7 +91,7 @@ pub struct ImportReport {
     pub duplicates: u64,
     /// Number of rejected lines.
     pub rejected_count: u64,
-    /// The rejected lines and their errors; limited to the first ones.
+    /// The rejected lines and their errors, at most the first 10,000.
     pub rejected: Vec<RejectedLine>,
 }
 
@@ -108,13 +110,14 @@ impl ImportReport {
     /// Maximum number of rejected lines in a report.
     pub const MAX_REJECTED: usize = 10_000;
 
-    /// Adds the result of another part.
+    /// Adds the report of another request of the same import.
     pub fn add(&mut self, other: Self) {
         self.accepted += other.accepted;
         self.duplicates += other.duplicates;
         self.rejected_count += other.rejected_count;
-        let room = Self::MAX_REJECTED.saturating_sub(self.rejected.len());
-        self.rejected.extend(other.rejected.into_iter().take(room));
+        let free_places = Self::MAX_REJECTED.saturating_sub(self.rejected.len());
+        self.rejected
+            .extend(other.rejected.into_iter().take(free_places));
     }
 
     /// Adds a rejected line.

@@ -1,4 +1,9 @@
 //! Requests about orders, and the parsing of their fields.
+//!
+//! - `create`: creating an order.
+//! - `read`: getting an order, its history, or a list.
+//! - `change`: cancelling, deleting, restoring, approving, rejecting.
+//! - `payment`, `shipment`: refunds, payment notifications, shipments.
 
 mod change;
 mod create;
@@ -21,17 +26,18 @@ pub use self::{
 };
 use crate::body;
 
-fn time(value: Value) -> Result<Timestamp, String> {
+/// An RFC 3339 time.
+fn timestamp(value: Value) -> Result<Timestamp, String> {
     let text = body::string(value)?;
     text.parse()
         .ok()
-        .or_else(|| beyond_the_calendar(&text))
+        .or_else(|| clamp_to_calendar(&text))
         .ok_or_else(|| "must be an RFC 3339 time such as 2026-01-31T12:00:00Z".to_owned())
 }
 
-/// The earliest or latest time that is represented, for a valid time that lies beyond it: with an offset
-/// of up to a day, the years -9999 and 9999 have some.
-fn beyond_the_calendar(text: &str) -> Option<Timestamp> {
+/// The earliest or latest representable time, for a valid time beyond it. With an offset of up to a day, the
+/// years -9999 and 9999 have such times.
+fn clamp_to_calendar(text: &str) -> Option<Timestamp> {
     let pieces = Pieces::parse(text).ok()?;
     pieces.offset()?;
     pieces.time()?;
@@ -49,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_at_the_ends_of_the_calendar_are_accepted() {
+    fn earliest_and_latest_timestamps_are_accepted() {
         for (text, expected) in [
             ("9999-12-31T23:59:59Z", Timestamp::MAX),
             ("9999-12-31T23:59:59.999999999-23:59", Timestamp::MAX),
@@ -63,10 +69,10 @@ mod tests {
             ),
             ("-009999-01-01T00:00:00+23:59", Timestamp::MIN),
         ] {
-            let read = time(json!(text)).unwrap();
+            let read = timestamp(json!(text)).unwrap();
             assert_eq!(read, expected, "{text}");
             // The worker parses the forwarded request in the same way.
-            assert_eq!(time(json!(read.to_string())), Ok(read), "{text}");
+            assert_eq!(timestamp(json!(read.to_string())), Ok(read), "{text}");
         }
         for wrong in [
             "9999-12-31",
@@ -74,7 +80,7 @@ mod tests {
             "9999-13-31T00:00:00Z",
             "10000-01-01T00:00:00Z",
         ] {
-            assert!(time(json!(wrong)).is_err(), "{wrong}");
+            assert!(timestamp(json!(wrong)).is_err(), "{wrong}");
         }
     }
 }

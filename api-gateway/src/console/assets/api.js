@@ -1,28 +1,28 @@
-// The API, as anybody uses it: the browser's session stands for a key, and nothing is shown before the server
-// has said it.
+// Client of the public API. The browser session replaces an API key. The console shows a change only after the
+// server has confirmed it.
 
-/** What the server refused, or that it did not answer. */
+/** A request that the server refused (a problem document) or did not answer (status 0). */
 export class Failure extends Error {
   constructor(status, body) {
-    super(body.detail ?? "The system did not answer.");
+    super(body.detail ?? "The server did not respond. Check the connection and try again.");
     this.status = status;
     this.code = body.code ?? "UNREACHABLE";
-    this.title = { 0: "No connection", 401: "Please log in", 403: "Not allowed", 409: "Not possible now",
-      412: "Changed meanwhile", 422: "Not accepted", 503: "Not available now", 504: "No answer in time" }[status]
-      ?? body.title ?? "Something went wrong";
+    this.title = { 0: "No connection", 401: "Login required", 403: "Not allowed", 409: "Not possible in the current state",
+      412: "Changed in the meantime", 422: "Invalid input", 503: "Service unavailable", 504: "Request timed out" }[status]
+      ?? body.title ?? "Request failed";
     this.errors = body.errors;
     this.requestId = body.request_id;
   }
 }
 
-/** A random name: what is sent again under it is done once. */
-export function key() {
+/** A random idempotency key. */
+export function idempotencyKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 const watchers = new Set();
-/** Told of every answer: whether there was one, and whether it was the system's own. */
+/** Calls `watcher` with the status of every response; 0 if there was none. */
 export function watch(watcher) {
   watchers.add(watcher);
 }
@@ -54,8 +54,8 @@ async function send(method, path, { body, headers = {} } = {}) {
 export const get = async (path) => (await send("GET", path)).value;
 export const read = (path) => send("GET", path);
 
-/** A list's beginning: at least so many, or all. `page` reads so many, behind a cursor. */
-export async function beginning(count, page) {
+/** Reads pages until `count` entries are loaded or the list ends. `page` reads one: (limit, cursor) => page. */
+export async function loadAtLeast(count, page) {
   const found = { data: [], next_cursor: null };
   do {
     const limit = Math.min(200, Math.max(50, count - found.data.length));
@@ -66,34 +66,34 @@ export async function beginning(count, page) {
   return found;
 }
 
-/** A list of the API, as far as it was asked for; `changed` is told when there is something to show. */
-export function pages(path, changed) {
+/** A paged list of the API. Calls `onChange` after each load. `refresh` reloads all loaded pages. */
+export function pagedList(path, onChange) {
   const list = { data: [], next: null, failed: null };
   const page = (limit, cursor) => get(query(path, { limit, cursor }));
-  async function show(reading, before) {
+  async function update(reading, before) {
     try {
       const found = await reading;
       Object.assign(list, { data: [...before(), ...found.data], next: found.next_cursor, failed: null });
     } catch (failure) {
       list.failed = failure;
     }
-    changed();
+    onChange();
   }
-  list.refresh = () => show(beginning(list.data.length, page), () => []);
-  list.more = () => show(page(50, list.next), () => list.data);
+  list.refresh = () => update(loadAtLeast(list.data.length, page), () => []);
+  list.more = () => update(page(50, list.next), () => list.data);
   return list;
 }
 
-/** A change: done once, however often the browser has to send it. */
+/** Sends a change with an idempotency key, so that a repeated request has no second effect. */
 export async function change(method, path, body, { intent, etag } = {}) {
-  const headers = { "Idempotency-Key": key(), ...(intent ? { "X-Intent": `console.${intent}` } : {}), ...(etag ? { "If-Match": etag } : {}) };
+  const headers = { "Idempotency-Key": idempotencyKey(), ...(intent ? { "X-Intent": `console.${intent}` } : {}), ...(etag ? { "If-Match": etag } : {}) };
   for (let attempt = 1; ; attempt++) {
     try {
       return (await send(method, path, { body, headers })).value;
     } catch (failure) {
-      // Whether it was done is not known: the same key finds out.
-      const isUnknown = failure.status === 504 || failure.status === 0;
-      if (!isUnknown || attempt >= 3 || method !== "POST") throw failure;
+      // The outcome is unknown: sending the request again with the same key returns it.
+      const isOutcomeUnknown = failure.status === 504 || failure.status === 0;
+      if (!isOutcomeUnknown || attempt >= 3 || method !== "POST") throw failure;
       await new Promise((resolve) => setTimeout(resolve, 500 * attempt));
     }
   }
@@ -101,17 +101,17 @@ export async function change(method, path, body, { intent, etag } = {}) {
 
 export const session = {
   get: () => get("/console/session"),
-  open: async (shown) => (await send("POST", "/console/session", { body: { key: shown } })).value,
+  open: async (key) => (await send("POST", "/console/session", { body: { key } })).value,
   close: () => send("DELETE", "/console/session"),
 };
 
-/** `path` with those of `parameters` that say something. */
+/** `path` with the query `parameters` that are not empty. */
 export function query(path, parameters) {
-  const said = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return said.length ? `${path}?${new URLSearchParams(said)}` : path;
+  const present = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null && value !== "");
+  return present.length ? `${path}?${new URLSearchParams(present)}` : path;
 }
 
-const TYPES = ["order.created", "order.approved", "order.processing", "order.shipped", "order.delivered", "order.cancelled",
+const EVENT_TYPES = ["order.created", "order.approved", "order.processing", "order.shipped", "order.delivered", "order.cancelled",
   "order.deleted", "order.restored", "order.redacted", "payment.prepared", "payment.action_required", "payment.authorized",
   "payment.declined", "payment.captured", "payment.voided", "payment.refund_requested", "payment.refund_failed",
   "payment.refunded", "stock.reserved", "stock.released", "stock.adjusted", "stock.low", "shipment.created",
@@ -120,18 +120,18 @@ const TYPES = ["order.created", "order.approved", "order.processing", "order.shi
   "product.created", "product.updated", "product.deleted", "webhook_endpoint.created", "webhook_endpoint.updated",
   "webhook_endpoint.disabled", "webhook_endpoint.deleted"];
 
-/** Live events, as long as the page is open; the browser goes on where it was. */
-export function listen(take, state) {
+/** Subscribes to live events. After a lost connection the browser resumes with `Last-Event-ID`. */
+export function listen(onEvent, onState) {
   let source;
   const open = () => {
     source = new EventSource("/v1/events/stream");
-    source.onopen = () => state(true);
+    source.onopen = () => onState(true);
     source.onerror = () => {
-      state(false);
-      // Refused, not lost: the browser does not come back by itself.
+      onState(false);
+      // The browser does not reconnect by itself after an error response.
       if (source.readyState === EventSource.CLOSED) setTimeout(open, 3000);
     };
-    for (const type of TYPES) source.addEventListener(type, (event) => take(JSON.parse(event.data)));
+    for (const type of EVENT_TYPES) source.addEventListener(type, (event) => onEvent(JSON.parse(event.data)));
   };
   open();
   return () => source.close();

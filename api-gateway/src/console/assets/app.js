@@ -1,8 +1,8 @@
-// The console: who is logged in, which screen is shown, and whether the system answers.
+// The console's shell: login state, navigation between screens, live events and connection status.
 
 import { get, listen, session, watch } from "./api.js";
 import { fill, h, loading, problem, toast } from "./dom.js";
-import { login } from "./login.js";
+import { loginForm } from "./login.js";
 
 const SCREENS = [
   ["orders", "Orders", () => import("./orders.js")],
@@ -10,110 +10,111 @@ const SCREENS = [
   ["inventory", "Inventory", () => import("./inventory.js")],
   ["customers", "Customers", () => import("./customers.js")],
   ["webhooks", "Webhooks", () => import("./webhooks.js")],
-  ["stuck", "Stuck", () => import("./stuck.js"), "operator"],
-  ["pulse", "Pulse", () => import("./pulse.js")],
+  ["failures", "Failures", () => import("./failures.js"), "operator"],
+  ["dashboard", "Dashboard", () => import("./dashboard.js")],
 ];
-const ORDER = ["order", "Order", () => import("./order.js")];
-/** Between two looks whether the system answers. */
-const BEAT_MS = 4000;
-/** An answer that takes longer is no answer. */
-const PATIENCE_MS = 8000;
+const ORDER_SCREEN = ["order", "Order", () => import("./order.js")];
+/** Interval between health checks. */
+const HEALTH_CHECK_MS = 4000;
+/** A health check without a response within this time has failed. */
+const HEALTH_CHECK_TIMEOUT_MS = 8000;
 
 const main = document.getElementById("main");
 const state = { me: null, screen: null, isLive: false, isDown: false, events: [] };
 
-/** Whether somebody may do what operators do. */
-export const operates = (me) => me.role !== "storefront";
+/** Whether the session has an operator's rights. */
+export const isOperator = (me) => me.role !== "storefront";
 
 async function start() {
   try {
     state.me = await session.get();
   } catch (failure) {
-    if (failure.status === 401) return ask();
+    if (failure.status === 401) return showLogin();
     fill(main, problem(failure), h("p", {}, h("button", { onclick: start }, "Try again")));
     return;
   }
-  begin();
+  enter();
 }
 
-function ask() {
+function showLogin() {
   state.me = null;
   document.getElementById("nav").hidden = true;
   fill(document.getElementById("who"));
-  fill(main, login((me) => { state.me = me; begin(); }));
+  fill(main, loginForm((me) => { state.me = me; enter(); }));
 }
 
 let stopListening = null;
 
-function begin() {
+function enter() {
   const me = state.me;
-  const screens = SCREENS.filter(([, , , role]) => !role || operates(me));
+  const screens = SCREENS.filter(([, , , role]) => !role || isOperator(me));
   const nav = document.getElementById("nav");
   fill(nav, screens.map(([name, title]) => h("a", { href: `#/${name}`, "data-screen": name }, title)));
   nav.hidden = false;
-  const out = me.is_open ? null : h("button", {
-    onclick: async () => { await session.close().catch(() => {}); location.hash = ""; stopListening?.(); ask(); },
+  const logOut = me.is_open ? null : h("button", {
+    onclick: async () => { await session.close().catch(() => {}); location.hash = ""; stopListening?.(); showLogin(); },
   }, "Log out");
-  fill(document.getElementById("who"), h("span", { id: "live", class: "live" }, "connecting"), h("span", {}, me.actor), out);
+  fill(document.getElementById("who"), h("span", { id: "live", class: "live" }, "connecting"), h("span", {}, me.actor), logOut);
   stopListening?.();
-  stopListening = listen(take, (isLive) => { state.isLive = isLive; tell(); });
+  stopListening = listen(handleEvent, (isLive) => { state.isLive = isLive; drawConnection(); });
   show();
 }
 
-/** An event: what is on the screen is asked for again, not guessed. */
-function take(event) {
+/** Passes an event to the current screen, which loads its data again instead of applying the event. */
+function handleEvent(event) {
   state.events.push(Date.now());
-  if (state.screen) state.screen.take?.(event);
-  else state.missed = true;
+  if (state.screen) state.screen.onEvent?.(event);
+  else state.hasMissedEvents = true;
 }
 
-let shown = 0;
+/** Number of navigations so far; a screen that loads for an earlier one is dropped. */
+let navigation = 0;
 
 async function show() {
   if (!state.me) return;
   const [path, search] = (location.hash.slice(2) || "orders").split("?");
   const [name, id] = path.split("/");
-  const screen = id && name === "orders" ? ORDER : (SCREENS.find(([known]) => known === name) ?? SCREENS[0]);
+  const screen = id && name === "orders" ? ORDER_SCREEN : (SCREENS.find(([known]) => known === name) ?? SCREENS[0]);
   for (const link of document.querySelectorAll("#nav a")) {
     link.toggleAttribute("aria-current", link.dataset.screen === name);
     if (link.dataset.screen === name) link.setAttribute("aria-current", "page");
   }
-  const turn = ++shown;
-  state.screen?.leave?.();
+  const current = ++navigation;
+  state.screen?.close?.();
   state.screen = null;
-  state.missed = false;
+  state.hasMissedEvents = false;
   document.title = `${screen[1]} – Orders`;
   fill(main, loading());
   try {
     const { open } = await screen[2]();
     const root = h("div", { class: "screen" });
     const opened = await open(root, {
-      me: state.me, id, parameters: new URLSearchParams(search), events: state.events, operates: operates(state.me),
+      me: state.me, id, parameters: new URLSearchParams(search), events: state.events, isOperator: isOperator(state.me),
     });
-    if (turn !== shown) return opened?.leave?.();
+    if (current !== navigation) return opened?.close?.();
     state.screen = opened;
     fill(main, root);
-    // What happened while it was read may not be in it.
-    if (state.missed) opened.refresh?.();
+    // Events that arrived while the screen loaded may not be in its data.
+    if (state.hasMissedEvents) opened.refresh?.();
   } catch (failure) {
-    if (turn !== shown) return;
-    if (failure.status === 401) return ask();
+    if (current !== navigation) return;
+    if (failure.status === 401) return showLogin();
     fill(main, problem(failure), h("p", {}, h("button", { onclick: show }, "Try again")));
   }
   main.focus();
 }
 
-/** What is known of the connection, where everybody sees it. */
-function tell() {
+/** Shows the connection status in the header and, during an outage, in a banner. */
+function drawConnection() {
   const live = document.getElementById("live");
   if (live) {
     live.classList.toggle("on", state.isLive && !state.isDown);
-    live.textContent = state.isLive && !state.isDown ? "live" : "not live";
+    live.textContent = state.isLive && !state.isDown ? "live" : "disconnected";
   }
   const banner = document.getElementById("connection");
   const text = state.isDown
-    ? "The system does not answer. What you see may be old; nothing that you do now is done. Trying again …"
-    : state.me && state.wasLive && !state.isLive ? "Live updates are interrupted. Reconnecting …" : "";
+    ? "The order system is not responding. Data on this page may be out of date, and changes will fail. Retrying …"
+    : state.me && state.wasLive && !state.isLive ? "Live updates interrupted. Reconnecting …" : "";
   state.wasLive ||= state.isLive;
   banner.className = `connection ${state.isDown ? "down" : text ? "slow" : ""}`;
   if (banner.textContent !== text) banner.textContent = text;
@@ -121,32 +122,32 @@ function tell() {
 
 watch((status) => {
   if (status === 401 && state.me && !state.me.is_open) {
-    toast("Your session is over.", "bad");
-    ask();
+    toast("Your session has expired. Log in again.", "bad");
+    showLogin();
   }
 });
 
-/** Looks whether the system answers, worker and database included. */
-async function beat() {
+/** Checks that gateway, worker and database respond. */
+async function checkHealth() {
   if (state.me && !document.hidden) {
-    const late = new Promise((_, reject) => setTimeout(() => reject({ status: 504 }), PATIENCE_MS));
-    const was = state.isDown;
+    const timeout = new Promise((_, reject) => setTimeout(() => reject({ status: 504 }), HEALTH_CHECK_TIMEOUT_MS));
+    const wasDown = state.isDown;
     try {
-      await Promise.race([get("/v1/events?after=now&limit=1"), late]);
+      await Promise.race([get("/v1/events?after=now&limit=1"), timeout]);
       state.isDown = false;
     } catch (failure) {
       state.isDown = failure.status === 0 || failure.status >= 500;
     }
-    tell();
-    if (was && !state.isDown) {
-      toast("The system answers again.");
+    drawConnection();
+    if (wasDown && !state.isDown) {
+      toast("Connection restored.");
       state.screen?.refresh ? state.screen.refresh() : show();
     }
   }
-  setTimeout(beat, state.isDown ? 1000 : BEAT_MS);
+  setTimeout(checkHealth, state.isDown ? 1000 : HEALTH_CHECK_MS);
 }
 
-// The address names the screen: it is no place on the page.
+// The hash selects the screen, so the link cannot use it to jump to the content.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
@@ -154,4 +155,4 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 addEventListener("hashchange", show);
 addEventListener("online", () => show());
 start();
-setTimeout(beat, BEAT_MS);
+setTimeout(checkHealth, HEALTH_CHECK_MS);

@@ -1,8 +1,8 @@
-// Elements, and how things are shown. Text is only ever text: nothing from outside becomes markup.
+// DOM elements, tables, dialogs and formats. Content is always inserted as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element: h("a", {href: "#/x", class: "y", onclick: f}, "text", child, [more]). */
+/** Creates an HTML element: h("a", {href: "#/x", class: "y", onclick: f}, "text", child, [more]). */
 export function h(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -15,7 +15,7 @@ export function h(name, attributes = {}, ...children) {
   return element;
 }
 
-/** The same for pictures. */
+/** Creates an SVG element. */
 export function s(name, attributes = {}, ...children) {
   const element = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -30,7 +30,7 @@ function append(element, children) {
   }
 }
 
-/** Puts `children` in the place of what `element` holds, and the focus where it was. */
+/** Replaces the children of `element`; restores the focus to the element with the same id. */
 export function fill(element, ...children) {
   const focused = element.contains(document.activeElement) ? document.activeElement.id : "";
   element.replaceChildren();
@@ -58,26 +58,27 @@ export function time(text) {
   return h("time", { datetime: text, title: date.toISOString() }, shown);
 }
 
-const MOODS = {
+/** Colour class of each status of an order, a payment, a shipment or a delivery. */
+const STATUS_COLORS = {
   pending: "warn", processing: "info", shipped: "info", delivered: "good", cancelled: "bad",
   authorized: "info", captured: "good", voided: "", partially_refunded: "warn", refunded: "warn", failed: "bad",
   label_created: "", in_transit: "info", out_for_delivery: "info", returned: "bad",
   succeeded: "good",
 };
 
-/** A status, by its colour and its word. */
-export function badge(status, mood = MOODS[status] ?? "") {
-  return h("span", { class: `badge ${mood}` }, String(status).replaceAll("_", " "));
+/** A status as a coloured label. */
+export function badge(status, color = STATUS_COLORS[status] ?? "") {
+  return h("span", { class: `badge ${color}` }, String(status).replaceAll("_", " "));
 }
 
-/** A table; columns are [title, (row) => cell, class?]. The first cell names its row. */
+/** A table; columns are [title, (row) => cell, class?]. The first cell is the row header. */
 export function table(caption, columns, rows, { key, selected } = {}) {
-  const head = columns.map(([title, , kind]) => h("th", { scope: "col", class: kind }, title));
+  const head = columns.map(([title, , style]) => h("th", { scope: "col", class: style }, title));
   const body = rows.map((row) => {
-    const cells = columns.map(([title, cell, kind], index) =>
+    const cells = columns.map(([title, cell, style], index) =>
       index === 0
-        ? h("th", { scope: "row", class: kind }, cell(row))
-        : h("td", { class: kind, "data-label": typeof title === "string" ? title : undefined }, cell(row)),
+        ? h("th", { scope: "row", class: style }, cell(row))
+        : h("td", { class: style, "data-label": typeof title === "string" ? title : undefined }, cell(row)),
     );
     return h("tr", { "data-key": key?.(row), "aria-selected": selected?.(row) }, cells);
   });
@@ -93,33 +94,33 @@ export function loading() {
   return h("p", { class: "loading" }, "Loading …");
 }
 
-/** What went wrong, all of it. */
+/** An error message with its details and the request ID. */
 export function problem(failure) {
   const errors = failure.errors?.map((error) => h("li", {}, h("span", { class: "mono" }, error.pointer), " ", error.detail));
   return h("div", { class: "notice bad", role: "alert" },
     h("b", {}, failure.title), h("div", {}, failure.message), errors && h("ul", {}, errors),
-    failure.requestId && h("div", { class: "help" }, "Request ", h("span", { class: "mono" }, failure.requestId)));
+    failure.requestId && h("div", { class: "help" }, "Request ID ", h("span", { class: "mono" }, failure.requestId)));
 }
 
-export function toast(text, mood = "") {
-  const element = h("div", { class: `toast ${mood}` }, text);
+export function toast(text, color = "") {
+  const element = h("div", { class: `toast ${color}` }, text);
   document.getElementById("toasts").append(element);
-  setTimeout(() => element.remove(), mood === "bad" ? 9000 : 4000);
+  setTimeout(() => element.remove(), color === "bad" ? 9000 : 4000);
 }
 
-let names = 0;
+let dialogs = 0;
 
 /**
- * A dialog with a form; resolves to its values, or to null if it was closed. `act`, if given, is done with
- * them first: while it fails the dialog stays and shows why.
+ * Shows a dialog with a form. Resolves to the form's values, or to null if it is closed. `act`, if given, runs
+ * with the values first: if it fails, the dialog stays open and shows the error.
  */
-export function ask({ title, text, fields = [], yes = "OK", isDanger = false, act }) {
+export function showDialog({ title, text, fields = [], submitLabel = "OK", isDanger = false, act }) {
   return new Promise((resolve) => {
     const inputs = fields.map((field) => [field, input(field)]);
-    const wrong = h("div", {});
-    const submit = h("button", { class: `main ${isDanger ? "danger" : ""}` }, yes);
+    const error = h("div", {});
+    const submit = h("button", { class: `main ${isDanger ? "danger" : ""}` }, submitLabel);
     const close = (value) => { dialog.close(); dialog.remove(); resolve(value); };
-    const heading = `dialog-${++names}`;
+    const heading = `dialog-${++dialogs}`;
     const dialog = h("dialog", { "aria-labelledby": heading },
       h("form", {
         method: "dialog",
@@ -130,13 +131,13 @@ export function ask({ title, text, fields = [], yes = "OK", isDanger = false, ac
           try {
             close(act ? ((await act(values)) ?? true) : values);
           } catch (failure) {
-            fill(wrong, problem(failure));
+            fill(error, problem(failure));
             submit.disabled = false;
           }
         },
       },
       h("h2", { id: heading }, title), text && h("div", {}, text),
-      inputs.map(([field, element]) => labelled(field, element)), wrong,
+      inputs.map(([field, element]) => labelled(field, element)), error,
       h("div", { class: "actions end" }, h("button", { type: "button", onclick: () => close(null) }, "Cancel"), submit)));
     dialog.addEventListener("cancel", (event) => { event.preventDefault(); close(null); });
     document.body.append(dialog);

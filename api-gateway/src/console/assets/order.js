@@ -1,23 +1,24 @@
-// One order: where it stands, how it came there, and what can be done now.
+// The page of one order: progress, payment, shipments, history, and the actions that its state allows.
 
 import { change, get, query, read } from "./api.js";
-import { ask, badge, fill, h, money, table, time, toast } from "./dom.js";
+import { showDialog, badge, fill, h, money, table, time, toast } from "./dom.js";
 
-const PAUSE_MS = 400;
+/** Delay between an event and the reload that it causes; events in between share the reload. */
+const RELOAD_DELAY_MS = 400;
 
 const units = (count) => (count === 1 ? "1 unit" : `${count} units`);
 
-export async function open(root, { id, me, operates }) {
+export async function open(root, { id, me, isOperator }) {
   let order, etag, history = [], timer = null;
 
   async function load() {
-    const found = await read(query(`/v1/orders/${id}`, { include_deleted: operates ? "true" : "" }));
+    const found = await read(query(`/v1/orders/${id}`, { include_deleted: isOperator ? "true" : "" }));
     order = found.value;
     etag = found.etag;
     history = [];
     let cursor;
     do {
-      const page = await get(query(`/v1/orders/${id}/history`, { limit: 200, cursor, include_deleted: operates ? "true" : "" }));
+      const page = await get(query(`/v1/orders/${id}/history`, { limit: 200, cursor, include_deleted: isOperator ? "true" : "" }));
       history.push(...page.data);
       cursor = page.next_cursor;
     } while (cursor && history.length < 1000);
@@ -28,7 +29,7 @@ export async function open(root, { id, me, operates }) {
     try {
       await load();
     } catch (failure) {
-      if (failure.status === 404) return fill(root, h("h1", {}, "Order"), h("p", { class: "empty" }, "This order is not there any more."));
+      if (failure.status === 404) return fill(root, h("h1", {}, "Order"), h("p", { class: "empty" }, "This order no longer exists."));
       return toast(failure.message, "bad");
     }
     draw();
@@ -37,58 +38,59 @@ export async function open(root, { id, me, operates }) {
   function draw() {
     fill(root,
       h("div", { class: "bar" },
-        h("h1", {}, `Order #${order.number} `, badge(order.status), order.awaits_approval && [" ", badge("waits for approval", "warn")], order.is_deleted && [" ", badge("deleted", "bad")]),
+        h("h1", {}, `Order #${order.number} `, badge(order.status), order.awaits_approval && [" ", badge("awaiting approval", "warn")], order.is_deleted && [" ", badge("deleted", "bad")]),
         h("div", { class: "actions" }, actions())),
-      order.cancel_reason && h("p", { class: "notice" }, `Cancelled: ${order.cancel_reason.replaceAll("_", " ")}`, note()),
-      order.payment.next_action && h("p", { class: "notice" }, `The customer has to act before the payment goes on: ${order.payment.next_action.type}.`),
-      h("section", { class: "card", "aria-label": "Its way" }, h("h2", {}, "Its way"), way()),
-      h("div", { class: "columns" }, items(), paid()),
+      order.cancel_reason && h("p", { class: "notice" }, `Cancelled: ${order.cancel_reason.replaceAll("_", " ")}`, cancelNote()),
+      order.payment.next_action && h("p", { class: "notice" }, `Payment is waiting for the customer to complete: ${order.payment.next_action.type.replaceAll("_", " ")}.`),
+      h("section", { class: "card", "aria-label": "Progress" }, h("h2", {}, "Progress"), progress()),
+      h("div", { class: "columns" }, items(), payment()),
       shipments(),
-      h("div", { class: "columns" }, address(), about()),
-      log());
+      h("div", { class: "columns" }, address(), details()),
+      eventLog());
   }
 
-  const happened = (...types) => history.find((event) => types.includes(event.type));
+  const first = (...types) => history.find((event) => types.includes(event.type));
   const last = (...types) => history.findLast((event) => types.includes(event.type));
-  const note = () => last("order.cancelled")?.data.note ? `: ${last("order.cancelled").data.note}` : "";
+  const cancelNote = () => last("order.cancelled")?.data.note ? `: ${last("order.cancelled").data.note}` : "";
 
-  /** The stations of its way, each with its time, its attempts and what is under way. */
-  function way() {
-    const isOver = order.status === "cancelled";
+  /** The stages of the order, each with its time, failed attempts and current step. */
+  function progress() {
+    const isCancelled = order.status === "cancelled";
     const step = order.in_progress;
+    /** Errors of the steps that failed permanently, by step name. */
     const dead = new Map();
     for (const event of history) {
       if (event.type === "step.dead") dead.set(event.data.step.split(":")[0], event.data.error);
       if (event.type === "step.redriven" || event.type === "step.discarded") dead.delete(event.data.step.split(":")[0]);
     }
-    const tries = (name) => history.filter((event) => event.type === "step.retried" && event.data.step.split(":")[0] === name);
-    const station = (title, event, steps, { failed, waits } = {}) => {
-      const isNow = step && steps.includes(step.step);
-      const died = steps.find((name) => dead.has(name));
-      const kind = died || failed ? "bad" : event ? "done" : isNow ? "now" : "";
-      const retried = steps.flatMap(tries);
-      const lastTry = retried.at(-1);
+    const retries = (name) => history.filter((event) => event.type === "step.retried" && event.data.step.split(":")[0] === name);
+    const stage = (title, event, steps, { failed, pending } = {}) => {
+      const isCurrent = step && steps.includes(step.step);
+      const deadStep = steps.find((name) => dead.has(name));
+      const kind = deadStep || failed ? "bad" : event ? "done" : isCurrent ? "now" : "";
+      const retried = steps.flatMap(retries);
+      const lastRetry = retried.at(-1);
       return h("li", { class: kind },
         h("b", {}, title),
-        h("span", {}, failed ? failed : event ? time(event.time) : isNow ? "under way" : isOver ? "did not happen" : waits ?? "still to come"),
-        isNow && h("div", { class: "help" }, `${step.step.replaceAll("_", " ")}, attempt ${step.attempt}, due `, time(step.due_at)),
-        retried.length > 0 && h("div", { class: "help" }, `failed ${retried.length} × before: ${lastTry.data.error}`),
-        died && h("div", { class: "error" }, `${died.replaceAll("_", " ")} is stuck: ${dead.get(died)} `, operates && h("a", { href: "#/stuck" }, "See to it")));
+        h("span", {}, failed ? failed : event ? time(event.time) : isCurrent ? "in progress" : isCancelled ? "not reached" : pending ?? "not started"),
+        isCurrent && h("div", { class: "help" }, `${step.step.replaceAll("_", " ")}, attempt ${step.attempt}, due `, time(step.due_at)),
+        retried.length > 0 && h("div", { class: "help" }, `${retried.length === 1 ? "1 failed attempt" : `${retried.length} failed attempts`}, last error: ${lastRetry.data.error}`),
+        deadStep && h("div", { class: "error" }, `${deadStep.replaceAll("_", " ")} failed permanently: ${dead.get(deadStep)} `, isOperator && h("a", { href: "#/failures" }, "Open Failures")));
     };
-    const declined = happened("payment.declined");
+    const declined = first("payment.declined");
     const approval = history[0]?.data.needs_approval
-      ? [station("Approved", happened("order.approved"), [], { waits: order.awaits_approval ? "waits for it" : undefined })] : [];
-    return h("ol", { class: "way" },
-      station("Placed", happened("order.created"), []),
-      station("Stock held", happened("stock.reserved"), ["reserve_stock"]),
+      ? [stage("Approved", first("order.approved"), [], { pending: order.awaits_approval ? "awaiting approval" : undefined })] : [];
+    return h("ol", { class: "timeline" },
+      stage("Placed", first("order.created"), []),
+      stage("Stock reserved", first("stock.reserved"), ["reserve_stock"]),
       ...approval,
-      station("Payment held", happened("payment.authorized"), ["authorize_payment", "check_payment", "void_payment"],
-        { failed: declined && `declined: ${declined.data.message}`, waits: order.payment.next_action ? "waits for the customer" : undefined }),
-      station("Announced to the carrier", happened("shipment.created"), ["request_shipment", "cancel_shipment"]),
-      station("Left", happened("order.shipped") ?? happened("shipment.shipped"), []),
-      station("Paid", last("payment.captured"), ["capture_payment", "refund_payment"]),
-      station("Arrived", happened("order.delivered"), []),
-      isOver && station("Cancelled", happened("order.cancelled"), [], { failed: order.cancel_reason.replaceAll("_", " ") }));
+      stage("Payment authorized", first("payment.authorized"), ["authorize_payment", "check_payment", "void_payment"],
+        { failed: declined && `declined: ${declined.data.message}`, pending: order.payment.next_action ? "waiting for the customer" : undefined }),
+      stage("Shipment created", first("shipment.created"), ["request_shipment", "cancel_shipment"]),
+      stage("Shipped", first("order.shipped") ?? first("shipment.shipped"), []),
+      stage("Payment captured", last("payment.captured"), ["capture_payment", "refund_payment"]),
+      stage("Delivered", first("order.delivered"), []),
+      isCancelled && stage("Cancelled", first("order.cancelled"), [], { failed: order.cancel_reason.replaceAll("_", " ") }));
   }
 
   function items() {
@@ -96,136 +98,145 @@ export async function open(root, { id, me, operates }) {
       table(units(order.items.reduce((sum, line) => sum + line.quantity, 0)), [
         ["Product", (line) => [h("a", { href: query("#/inventory", { q: line.sku }) }, line.name), h("div", { class: "mono soft" }, line.sku)]],
         ["Quantity", (line) => line.quantity, "number"],
-        ["Each", (line) => money(line.unit_price, order.currency), "number"],
+        ["Unit price", (line) => money(line.unit_price, order.currency), "number"],
         ["Warehouse", (line) => line.warehouse ?? "–"],
       ], order.items),
-      order.cancelled_items?.length > 0 && h("p", { class: "notice" }, `Cancelled: ${order.cancelled_items.map((item) => `${item.quantity} × ${item.sku}`).join(", ")}`),
+      order.cancelled_items?.length > 0 && h("p", { class: "notice" }, `Cancelled items: ${order.cancelled_items.map((item) => `${item.quantity} × ${item.sku}`).join(", ")}`),
       h("p", {}, h("b", {}, `Total ${money(order.total, order.currency)}`)));
   }
 
-  function paid() {
+  function payment() {
     const payment = order.payment, amount = (name) => money(payment[name], order.currency);
-    return h("section", { class: "card" }, h("h2", {}, "Money ", badge(payment.status)),
+    return h("section", { class: "card" }, h("h2", {}, "Payment ", badge(payment.status)),
       h("dl", {},
         h("dt", {}, "Provider"), h("dd", {}, payment.provider),
         h("dt", {}, "Reference"), h("dd", { class: "mono" }, payment.reference ?? "–"),
-        h("dt", {}, "Held"), h("dd", {}, amount("authorized")),
-        h("dt", {}, "Taken"), h("dd", {}, amount("captured")),
-        h("dt", {}, "Given back"), h("dd", {}, amount("refunded"))));
+        h("dt", {}, "Authorized"), h("dd", {}, amount("authorized")),
+        h("dt", {}, "Captured"), h("dd", {}, amount("captured")),
+        h("dt", {}, "Refunded"), h("dd", {}, amount("refunded"))));
   }
 
   function shipments() {
-    if (!order.shipments.length) return h("section", { class: "card" }, h("h2", {}, "Parcels"), h("p", { class: "soft" }, "None yet."));
-    return h("section", { class: "card" }, h("h2", {}, "Parcels"), table("", [
-      ["Tracking number", (parcel) => h("span", { class: "mono" }, parcel.tracking_number || "–")],
-      ["Carrier", (parcel) => parcel.carrier],
-      ["Status", (parcel) => badge(parcel.status)],
-      ["Inside", (parcel) => parcel.items.map((item) => `${item.quantity} × ${item.sku} from ${item.warehouse}`).join(", ")],
-      ["Left", (parcel) => time(parcel.shipped_at)],
-      ["Arrived", (parcel) => time(parcel.delivered_at)],
-      operates && !order.is_deleted && ["Actions", (parcel) => h("div", { class: "actions" }, shipmentActions(parcel))],
+    if (!order.shipments.length) return h("section", { class: "card" }, h("h2", {}, "Shipments"), h("p", { class: "soft" }, "No shipments yet."));
+    return h("section", { class: "card" }, h("h2", {}, "Shipments"), table("", [
+      ["Tracking number", (shipment) => h("span", { class: "mono" }, shipment.tracking_number || "–")],
+      ["Carrier", (shipment) => shipment.carrier],
+      ["Status", (shipment) => badge(shipment.status)],
+      ["Items", (shipment) => shipment.items.map((item) => `${item.quantity} × ${item.sku} from ${item.warehouse}`).join(", ")],
+      ["Shipped", (shipment) => time(shipment.shipped_at)],
+      ["Delivered", (shipment) => time(shipment.delivered_at)],
+      isOperator && !order.is_deleted && ["Actions", (shipment) => h("div", { class: "actions" }, shipmentActions(shipment))],
     ].filter(Boolean), order.shipments));
   }
 
-  /** What an operator can record of a shipment, by where it is. */
-  function shipmentActions(parcel) {
-    const path = `/v1/orders/${order.id}/shipments/${parcel.id}`;
-    const name = parcel.tracking_number || "this shipment";
-    const record = (label, type, text, isDanger) => h("button", {
-      onclick: () => act({ title: `${label}: ${name}?`, text, yes: label, isDanger, method: "POST", path: `${path}/events`, intent: "shipment_event", body: { type } }),
-    }, label);
-    const isUnderWay = ["shipped", "in_transit", "out_for_delivery", "failed"].includes(parcel.status);
+  /** The actions on a shipment that its status allows. */
+  function shipmentActions(shipment) {
+    const path = `/v1/orders/${order.id}/shipments/${shipment.id}`;
+    const name = shipment.tracking_number || "shipment";
+    const record = (status, type, text, isDanger) => h("button", {
+      onclick: () => act({ title: `Mark ${name} as ${status}?`, text, submitLabel: `Mark as ${status}`, isDanger, method: "POST", path: `${path}/events`, intent: "shipment_event", body: { type } }),
+    }, `Mark as ${status}`);
+    const isInTransit = ["shipped", "in_transit", "out_for_delivery", "failed"].includes(shipment.status);
     return [
-      isUnderWay && record("Delivered", "shipment.delivered", "The shipment arrived. When all have, the order is delivered."),
-      isUnderWay && parcel.status !== "failed" && record("Delivery failed", "shipment.failed", "The shipment could not be delivered. It can still arrive, or come back."),
-      (isUnderWay || parcel.status === "delivered") && record("Returned", "shipment.returned", "What is in it is back in stock, and refunded where returns are.", true),
-      parcel.status === "label_created" && h("button", {
-        onclick: () => act({ title: `Cancel the label ${name}?`, text: "It is withdrawn at the carrier. What is in it waits to be shipped otherwise.", yes: "Cancel label", isDanger: true, reason: true, method: "POST", path: `${path}/cancel`, intent: "cancel_shipment" }),
+      isInTransit && record("delivered", "shipment.delivered", "When all shipments of the order are delivered, the order is delivered too."),
+      isInTransit && shipment.status !== "failed" && record("failed", "shipment.failed", "Records a failed delivery. The shipment can still be marked as delivered or returned later."),
+      (isInTransit || shipment.status === "delivered") && record("returned", "shipment.returned", "Its items are put back into stock, and refunded to the customer if automatic refunds of returns are enabled.", true),
+      shipment.status === "label_created" && h("button", {
+        onclick: () => act({ title: `Cancel the shipping label of ${name}?`, text: "The label is cancelled at the carrier. Its items stay reserved and can be shipped in another way.", submitLabel: "Cancel label", isDanger: true, reason: true, method: "POST", path: `${path}/cancel`, intent: "cancel_shipment" }),
       }, "Cancel label"),
     ];
   }
 
   function address() {
     const fields = Object.entries(order.shipping_address ?? {});
-    return h("section", { class: "card" }, h("h2", {}, "Goes to"),
-      fields.length ? h("dl", {}, fields.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])) : h("p", { class: "soft" }, "No address."));
+    return h("section", { class: "card" }, h("h2", {}, "Ship to"),
+      fields.length ? h("dl", {}, fields.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])) : h("p", { class: "soft" }, "No shipping address."));
   }
 
-  function about() {
-    return h("section", { class: "card" }, h("h2", {}, "About it"), h("dl", {},
-      h("dt", {}, "Id"), h("dd", { class: "mono" }, order.id),
+  function details() {
+    return h("section", { class: "card" }, h("h2", {}, "Details"), h("dl", {},
+      h("dt", {}, "Order ID"), h("dd", { class: "mono" }, order.id),
       h("dt", {}, "Storefront"), h("dd", {}, order.storefront),
       h("dt", {}, "Customer"), h("dd", {}, h("a", { class: "mono", href: query("#/orders", { customer_id: order.customer_id }) }, order.customer_id)),
-      order.external_id && [h("dt", {}, "Elsewhere"), h("dd", { class: "mono" }, order.external_id)],
-      h("dt", {}, "Came"), h("dd", {}, time(order.created_at)),
-      h("dt", {}, "Last change"), h("dd", {}, time(order.updated_at), `, version ${order.version}`),
+      order.external_id && [h("dt", {}, "External ID"), h("dd", { class: "mono" }, order.external_id)],
+      h("dt", {}, "Placed"), h("dd", {}, time(order.created_at)),
+      h("dt", {}, "Last updated"), h("dd", {}, time(order.updated_at), `, version ${order.version}`),
       Object.keys(order.metadata).length > 0 && [h("dt", {}, "Metadata"), h("dd", {}, h("pre", {}, JSON.stringify(order.metadata, null, 2)))]));
   }
 
-  function log() {
-    return h("section", { class: "card" }, h("h2", {}, "History"), table("Everything that happened, the latest first", [
-      ["What", (event) => [h("b", {}, event.type), details(event)]],
-      ["When", (event) => time(event.time)],
-      ["Who", (event) => event.actor],
-      ["Why", (event) => [event.intent, event.attempt > 1 && `, attempt ${event.attempt}`]],
-      ["Request", (event) => h("span", { class: "mono" }, event.request_id)],
+  function eventLog() {
+    return h("section", { class: "card" }, h("h2", {}, "History"), table("All events, newest first", [
+      ["Event", (event) => [h("b", {}, event.type), eventData(event)]],
+      ["Time", (event) => time(event.time)],
+      ["Actor", (event) => event.actor],
+      ["Intent", (event) => [event.intent, event.attempt > 1 && `, attempt ${event.attempt}`]],
+      ["Request ID", (event) => h("span", { class: "mono" }, event.request_id)],
     ], [...history].reverse()));
   }
 
-  function details(event) {
-    const said = Object.keys(event.data).length > 0;
-    return said && h("details", {}, h("summary", { class: "help" }, "details"), h("pre", {}, JSON.stringify(event.data, null, 2)));
+  function eventData(event) {
+    const hasData = Object.keys(event.data).length > 0;
+    return hasData && h("details", {}, h("summary", { class: "help" }, "Event data"), h("pre", {}, JSON.stringify(event.data, null, 2)));
   }
 
-  /** What can be done as it stands; the server decides. */
+  /** The actions that the order's state allows. The server checks them again. */
   function actions() {
     const path = `/v1/orders/${order.id}`;
-    const hasLeft = order.shipments.some((parcel) => parcel.shipped_at && parcel.status !== "cancelled");
+    const hasShipped = order.shipments.some((shipment) => shipment.shipped_at && shipment.status !== "cancelled");
     const isOpen = ["pending", "processing"].includes(order.status);
-    const isAtRest = order.status === "shipped"
-      && order.shipments.every((parcel) => ["delivered", "returned", "failed", "cancelled"].includes(parcel.status));
-    const left = order.payment.captured - order.payment.refunded;
+    const areShipmentsFinished = order.status === "shipped"
+      && order.shipments.every((shipment) => ["delivered", "returned", "failed", "cancelled"].includes(shipment.status));
+    const refundable = order.payment.captured - order.payment.refunded;
     const step = order.in_progress?.step;
-    const waits = history.some((event) => event.type === "step.retried" && event.data.step === step);
+    const isRetried = history.some((event) => event.type === "step.retried" && event.data.step === step);
     const button = (label, options, kind = "") => h("button", { class: kind, onclick: () => act(options) }, label);
     if (order.is_deleted) {
-      return operates && button("Restore", { title: "Restore this order?", text: "It is in the lists again, as it was.", yes: "Restore", method: "POST", path: `${path}/restore`, intent: "restore" });
+      return isOperator && button("Restore", { title: "Restore this order?", text: "The order appears in the order lists again, unchanged.", submitLabel: "Restore", method: "POST", path: `${path}/restore`, intent: "restore" });
     }
     return [
-      operates && order.awaits_approval && button("Approve", { title: "Approve this order?", text: `The payment of ${money(order.total, order.currency)} is asked for now; when it is held, the goods are announced to the carrier.`, yes: "Approve", method: "POST", path: `${path}/approve`, intent: "approve" }, "main"),
-      operates && order.awaits_approval && button("Reject", { title: "Reject this order?", text: "It is cancelled, and its stock is free again. Nobody is charged.", yes: "Reject", isDanger: true, reason: true, method: "POST", path: `${path}/reject`, intent: "reject" }, "danger"),
-      operates && order.status === "processing" && button("Ship", {
-        title: "Ship everything that is still here?", text: "The goods leave the shelves, and what they cost is taken from the customer.", yes: "Ship", method: "POST", path: `${path}/shipments`, intent: "ship",
-        fields: [{ name: "carrier", label: "Carrier", help: "If another than announced" }, { name: "tracking_number", label: "Tracking number" }, { name: "warehouse", label: "Warehouse", help: "Empty: wherever the goods are held" }],
+      isOperator && order.awaits_approval && button("Approve", { title: "Approve this order?", text: `The payment of ${money(order.total, order.currency)} is authorized now. When it succeeds, a shipment is requested from the carrier.`, submitLabel: "Approve", method: "POST", path: `${path}/approve`, intent: "approve" }, "main"),
+      isOperator && order.awaits_approval && button("Reject", { title: "Reject this order?", text: "The order is cancelled and its stock is released. The customer is not charged.", submitLabel: "Reject", isDanger: true, reason: true, method: "POST", path: `${path}/reject`, intent: "reject" }, "danger"),
+      isOperator && order.status === "processing" && button("Ship", {
+        title: "Ship all remaining items?", text: "The items are taken out of stock, and their payment is captured.", submitLabel: "Ship", method: "POST", path: `${path}/shipments`, intent: "ship",
+        fields: [{ name: "carrier", label: "Carrier", help: "Leave empty to use the carrier of the shipping label" }, { name: "tracking_number", label: "Tracking number" }, { name: "warehouse", label: "Warehouse", help: "Leave empty to ship from the warehouses that hold the reserved items" },
+          { name: "allow_unpaid", label: "Ship without payment", type: "check", help: "Only for an order whose payment is missing or has failed. Unless this is checked, the server refuses to ship such an order." }],
+        confirm: ({ allow_unpaid }) => allow_unpaid && {
+          title: "Ship without payment?", submitLabel: "Ship without payment", isDanger: true,
+          text: `The items leave the warehouse even if no payment is authorized or captured for them. If the payment cannot be captured later, the shop is not paid: up to ${money(order.total, order.currency)}.`,
+        },
       }, "main"),
-      operates && left > 0 && button("Refund", {
-        title: "Refund this order?", text: `At most ${money(left, order.currency)} can be given back. The provider does it in a moment.`, yes: "Refund", isDanger: true, method: "POST", path: `${path}/refunds`, intent: "refund",
-        fields: [{ name: "amount", label: `Amount in the smallest unit of ${order.currency}`, type: "number", min: 1, max: left, help: `Empty: all of ${left}` }, { name: "reason", label: "Why" }],
+      isOperator && refundable > 0 && button("Refund", {
+        title: "Refund this order?", text: `Up to ${money(refundable, order.currency)} can be refunded. The money is sent back to the customer by the payment provider; this cannot be undone.`, submitLabel: "Refund", isDanger: true, method: "POST", path: `${path}/refunds`, intent: "refund",
+        fields: [{ name: "amount", label: `Amount in the smallest unit of ${order.currency} (cents, for example)`, type: "number", min: 1, max: refundable, help: `Leave empty to refund ${money(refundable, order.currency)} (${refundable})` }, { name: "reason", label: "Reason" }],
       }),
-      operates && waits && button("Try now", {
-        title: `Try to ${step.split(":")[0].replaceAll("_", " ")} now?`, text: "It failed, and is tried again by itself; this spares the wait. What a partner has done already is not done again.",
-        yes: "Try now", method: "POST", path: `/v1/retries/${encodeURIComponent(`${id}:${step}`)}/redrive`, intent: "redrive", isWhateverItIs: true,
+      isOperator && isRetried && button("Retry now", {
+        title: `Retry ${step.split(":")[0].replaceAll("_", " ")} now?`, text: "The last attempt failed. The step is retried automatically; this retries it without waiting. Nothing that the provider has already done is done twice.",
+        submitLabel: "Retry now", method: "POST", path: `/v1/retries/${encodeURIComponent(`${id}:${step}`)}/redrive`, intent: "redrive", isUnconditional: true,
       }),
-      operates && order.status === "processing" && hasLeft && button("Cancel remaining", {
-        title: "Cancel what has not left?", text: "Its stock is free again. Only what has left is paid for; the rest of the hold on the customer's money is given up.",
-        yes: "Cancel remaining", isDanger: true, reason: true, method: "POST", path: `${path}/cancel-remaining`, intent: "cancel_remaining",
+      isOperator && order.status === "processing" && hasShipped && button("Cancel remaining", {
+        title: "Cancel the items that have not shipped?", text: "Their stock is released. The customer is charged for the shipped items only; the rest of the payment authorization is voided.",
+        submitLabel: "Cancel remaining", isDanger: true, reason: true, method: "POST", path: `${path}/cancel-remaining`, intent: "cancel_remaining",
       }, "danger"),
-      isOpen && !hasLeft && !order.awaits_approval && button("Cancel order", {
-        title: "Cancel this order?", text: order.payment.status === "authorized" ? "Its stock is free again, and the hold on the customer's money is given up." : "Its stock is free again. Should the payment go through at this moment, it is given up.",
-        yes: "Cancel order", isDanger: true, reason: true, method: "POST", path: `${path}/cancel`, intent: "cancel",
+      isOpen && !hasShipped && !order.awaits_approval && button("Cancel order", {
+        title: "Cancel this order?", text: order.payment.status === "authorized" ? "The stock is released and the payment authorization is voided. A cancelled order cannot be reopened." : "The stock is released. If the payment is authorized in the meantime, the authorization is voided. A cancelled order cannot be reopened.",
+        submitLabel: "Cancel order", isDanger: true, reason: true, method: "POST", path: `${path}/cancel`, intent: "cancel",
       }, "danger"),
-      (["cancelled", "delivered"].includes(order.status) || isAtRest || (isOpen && !hasLeft)) && button("Delete", {
-        title: "Delete this order?", text: isOpen ? "It is cancelled first, then it is gone from the lists. An operator can restore it." : "It is gone from the lists. An operator can restore it.", yes: "Delete", isDanger: true, method: "DELETE", path, intent: "delete",
+      (["cancelled", "delivered"].includes(order.status) || areShipmentsFinished || (isOpen && !hasShipped)) && button("Delete", {
+        title: "Delete this order?", text: isOpen ? "The order is cancelled first, then removed from the lists. An operator can restore it to the lists; it stays cancelled." : "The order is removed from the lists. An operator can restore it.", submitLabel: "Delete", isDanger: true, method: "DELETE", path, intent: "delete",
       }, "danger"),
     ];
   }
 
-  async function act({ title, text, yes, isDanger, reason, fields = [], method, path, intent, isWhateverItIs, body = {} }) {
-    // What is confirmed is what was seen.
-    const condition = isWhateverItIs ? undefined : etag;
-    const done = await ask({
-      title, text, yes, isDanger, fields: reason ? [{ name: "reason", label: "Why", help: "Kept in the history" }] : fields,
-      act: (values) => change(method, path, method === "DELETE" ? undefined : { ...body, ...values }, { intent, etag: condition }),
+  async function act({ title, text, submitLabel, isDanger, reason, fields = [], confirm, method, path, intent, isUnconditional, body = {} }) {
+    // The action applies to the version that was on screen; a newer version is refused (412).
+    const condition = isUnconditional ? undefined : etag;
+    const done = await showDialog({
+      title, text, submitLabel, isDanger, fields: reason ? [{ name: "reason", label: "Reason", help: "Shown in the order history" }] : fields,
+      act: async (values) => {
+        const confirmation = confirm?.(values);
+        if (confirmation && !(await showDialog(confirmation))) throw { title: "Nothing was changed", message: `"${confirmation.submitLabel}" was not confirmed.` };
+        return change(method, path, method === "DELETE" ? undefined : { ...body, ...values }, { intent, etag: condition });
+      },
     });
     if (done) toast("Done.");
     refresh();
@@ -235,7 +246,7 @@ export async function open(root, { id, me, operates }) {
   draw();
   return {
     refresh,
-    take: (event) => { if (event.subject === id) timer ??= setTimeout(refresh, PAUSE_MS); },
-    leave: () => clearTimeout(timer),
+    onEvent: (event) => { if (event.subject === id) timer ??= setTimeout(refresh, RELOAD_DELAY_MS); },
+    close: () => clearTimeout(timer),
   };
 }

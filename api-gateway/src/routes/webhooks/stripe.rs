@@ -1,6 +1,8 @@
-//! `/webhooks/stripe`, signed as specified by Stripe (<https://docs.stripe.com/webhooks#verify-manually>).
+//! `/webhooks/stripe`: Stripe's webhooks, signed as specified by Stripe
+//! (<https://docs.stripe.com/webhooks#verify-manually>).
 //!
-//! Events arrive late, duplicated and out of order: an event only makes the worker retrieve the payment.
+//! Events can arrive late, more than once and out of order. So the content of an event is not used: it only
+//! makes the worker retrieve the payment's current state from Stripe.
 
 use std::sync::Arc;
 
@@ -15,33 +17,34 @@ use shared::{
     request::Request,
 };
 
-use super::{MAX_ID, pass_on, taken};
+use super::{MAX_ID, acknowledge, forward};
 use crate::{
-    app::App, input::RawBody, middleware::RequestContext, openapi::StripeWebhook, problem::Problem,
+    input::RawBody, middleware::RequestContext, openapi::StripeWebhook, problem::Problem,
+    state::App,
 };
 
-/// `t=SECONDS,v1=HEX,v1=HEX`
+/// Header with the signatures: `t=SECONDS,v1=HEX,v1=HEX`.
 const SIGNATURE: &str = "stripe-signature";
 /// Maximum age of a signature, as in Stripe's libraries.
 const TOLERANCE_SECONDS: i64 = 300;
 
-/// Receives a webhook of Stripe
+/// Receives a webhook from Stripe
 ///
-/// Something happened to a payment. Events about other payments are acknowledged and ignored. Duplicates are
-/// acknowledged and processed once.
+/// An event about a payment of an order. Events about other payments are acknowledged and ignored. A
+/// duplicate is acknowledged, but processed only once.
 #[utoipa::path(post, path = "/webhooks/stripe", tag = "webhooks", request_body = StripeWebhook,
     security(("stripe_signature" = [])), params(("stripe-signature" = String, Header)),
-    responses((status = 200, description = "The payment is looked after")))]
+    responses((status = 200, description = "The event has been processed, or is ignored")))]
 pub(super) async fn stripe(
     State(app): State<App>,
-    Extension(about): Extension<Arc<RequestContext>>,
+    Extension(context): Extension<Arc<RequestContext>>,
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<Response, Problem> {
     let Some(secret) = &app.stripe_webhook else {
         return Err(Failure::new(
             Code::Unauthenticated,
-            "STRIPE_WEBHOOK_SECRET is not set: no webhook is trusted",
+            "STRIPE_WEBHOOK_SECRET is not set, so no webhook can be verified",
         )
         .into());
     };
@@ -57,37 +60,40 @@ pub(super) async fn stripe(
     let event = body::parse(&body.bytes)?;
     let id = event["id"].as_str();
     let id = id.filter(|id| id.len() <= MAX_ID && body::without_nul(id).is_ok());
-    let id = id.ok_or_else(|| Failure::violation("/id", "must be an event's id"))?;
-    let notice = payment(&event).and_then(|notice| Request::read("payment.notify", notice).ok());
-    let Some(request) = notice else {
-        return Ok(taken("ignored"));
+    let id = id.ok_or_else(|| Failure::violation("/id", "must be an event id"))?;
+    let request =
+        payment_reference(&event).and_then(|body| Request::read("payment.notify", body).ok());
+    let Some(request) = request else {
+        return Ok(acknowledge("ignored"));
     };
-    match pass_on(&app, "stripe", &request, id, &about).await {
-        Ok(()) => Ok(taken("ok")),
-        // Others may use the account as well. Stripe disables endpoints that refuse what it sends.
+    match forward(&app, "stripe", &request, id, &context).await {
+        Ok(()) => Ok(acknowledge("ok")),
+        // Other systems may use the same Stripe account. Acknowledge their events: Stripe disables endpoints
+        // that return errors.
         Err(failure) if failure.code == Code::NotFound => {
             tracing::debug!(
                 event = id,
-                "a webhook of Stripe is about no payment of ours"
+                "ignored a Stripe event: its payment belongs to no order"
             );
-            Ok(taken("ignored"))
+            Ok(acknowledge("ignored"))
         }
         Err(failure) => Err(failure.into()),
     }
 }
 
-/// The payment that the event is about: a `PaymentIntent`, or one that something belongs to. The order is named by
-/// what we created or what inherited its metadata; a refund that was made at Stripe's console names none.
-fn payment(event: &Value) -> Option<Value> {
+/// The payment that the event is about: a `PaymentIntent`, or the one that the event's object belongs to. The
+/// order id comes from the object's metadata, if the gateway's system created the object or the object
+/// inherited the metadata. A refund that was made in Stripe's dashboard has none.
+fn payment_reference(event: &Value) -> Option<Value> {
     let object = &event["data"]["object"];
     let intent = match object["object"].as_str()? {
         "payment_intent" => &object["id"],
         _ => &object["payment_intent"],
     };
-    // An id, or the expanded object.
+    // Stripe sends the id or the expanded object.
     let reference = intent.as_str().or(intent["id"].as_str())?;
     let order_id = object["metadata"]["order_id"].as_str();
-    // Other systems have ids of another form.
+    // Objects of other systems may have an `order_id` of another form.
     let order_id = order_id.filter(|id| id.parse::<OrderId>().is_ok());
     Some(json!({"order_id": order_id, "reference": reference}))
 }
@@ -105,10 +111,12 @@ fn verify(secret: &hmac::Key, header: &str, body: &[u8], now: i64) -> Result<(),
         .filter_map(|(_, hex)| from_hex(hex.trim()))
         .any(|signature| hmac::verify(secret, &signed, &signature).is_ok());
     if !is_signed {
-        return Err("no signature matches".to_owned());
+        return Err("no signature matches the body; check STRIPE_WEBHOOK_SECRET".to_owned());
     }
     if now.abs_diff(time) > TOLERANCE_SECONDS.unsigned_abs() {
-        return Err("the signature is too old, or of the future".to_owned());
+        return Err(format!(
+            "the signature's time differs by more than {TOLERANCE_SECONDS} seconds from the gateway's clock"
+        ));
     }
     Ok(())
 }

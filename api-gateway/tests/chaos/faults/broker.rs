@@ -58,7 +58,7 @@ pub(super) async fn closes_connections(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     for _ in 0..3 {
         load.progress(10).await;
-        stack.control(&["close_all_connections", "an operator says so"]);
+        stack.control(&["close_all_connections", "requested by an operator"]);
     }
     stack.wait_until_healthy().await;
     3
@@ -83,23 +83,23 @@ pub(super) async fn leader_killed(context: FaultContext<'_>) -> usize {
         let cluster = stack.cluster.as_mut().unwrap();
         let number = task::block_in_place(|| cluster.kill_leader());
         time::sleep(Duration::from_secs(3)).await;
-        cluster.revive(number).await;
+        cluster.restart_node(number).await;
         stack.wait_until_healthy().await;
     }
     load.progress(20).await;
     2
 }
 
-/// The node that holds the queue of requests dies for good: the other nodes forget it, and a new one comes.
+/// The node that hosts the request queue is lost permanently: the other nodes forget it, and a new one joins.
 pub(super) async fn request_node_lost(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.progress(20).await;
     let cluster = stack.cluster.as_mut().unwrap();
-    let number = task::block_in_place(|| cluster.kill_home("order-request-queue"));
-    until("a gateway to say so", async || {
+    let number = task::block_in_place(|| cluster.kill_queue_node("order-request-queue"));
+    until("a gateway to report that it is not ready", async || {
         let url = format!("{}/readyz", stack.bases()[0]);
-        let told = reqwest::get(url).await;
-        told.is_ok_and(|told| told.status() == 503)
+        let response = reqwest::get(url).await;
+        response.is_ok_and(|response| response.status() == 503)
     })
     .await;
     let cluster = stack.cluster.as_mut().unwrap();

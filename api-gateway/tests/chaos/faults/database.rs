@@ -12,14 +12,14 @@ use crate::{harness::until, proxy::NetworkCondition, stack::Stack};
 
 /// Waits until the worker reports that its database is not usable.
 async fn wait_for_database_error(stack: &Stack) {
-    until("the worker to tell of its database's trouble", async || {
+    until("the worker to report a database error", async || {
         let readiness = stack.worker_readiness(0).await;
-        readiness.is_some_and(|told| told["database"] != "ok")
+        readiness.is_some_and(|report| report["database"] != "ok")
     })
     .await;
 }
 
-/// Locked by another process for longer than the worker's lock timeout.
+/// Another process locks the database for longer than the worker's lock timeout.
 pub(super) async fn locked_file(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
@@ -47,7 +47,7 @@ pub(super) async fn disk_full(context: FaultContext<'_>) -> usize {
         .arg(format!("of={}", filler.display()))
         .stderr(Stdio::null())
         .status();
-    assert!(!full.unwrap().success(), "the disk has an end");
+    assert!(!full.unwrap().success(), "the disk never filled up");
     wait_for_database_error(stack).await;
     time::sleep(Duration::from_secs(2)).await;
     std::fs::remove_file(filler).unwrap();
@@ -70,7 +70,10 @@ pub(super) async fn disk_read_only(context: FaultContext<'_>) -> usize {
     stack.workers[0].kill();
     assert!(remount("ro"), "the disk can't be made read-only");
     let mut worker = stack.spawn_worker(0);
-    until("the worker to refuse", async || worker.has_ended()).await;
+    until("the worker to fail on the read-only disk", async || {
+        worker.has_ended()
+    })
+    .await;
     assert!(remount("rw"), "the disk can't be made writable");
     stack.restart_worker(0);
     stack.wait_until_healthy().await;
@@ -125,7 +128,7 @@ pub(super) async fn ends_connections(context: FaultContext<'_>) -> usize {
     5
 }
 
-/// Like a primary that was demoted to a standby.
+/// The database refuses writes, like a primary that was demoted to a standby.
 pub(super) async fn read_only(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.progress(10).await;
@@ -142,7 +145,7 @@ pub(super) async fn read_only(context: FaultContext<'_>) -> usize {
     1
 }
 
-/// Like a migration that locks a table.
+/// The tables are locked, as by a migration.
 pub(super) async fn locked_tables(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     load.progress(10).await;

@@ -15,7 +15,10 @@ use crate::{harness::until, stack::Stack};
 async fn publisher(stack: &Stack) -> Publisher {
     let url = stack.broker.as_ref().unwrap().url();
     let broker = Broker::start(&url, "chaos").unwrap();
-    until("the broker", async || broker.check().is_ok()).await;
+    until("the connection to the broker", async || {
+        broker.check().is_ok()
+    })
+    .await;
     Publisher::new(broker)
 }
 
@@ -37,7 +40,7 @@ fn message(kind: &str, body: &Value) -> Outgoing {
     }
 }
 
-/// The same attempt of a step eight times at once, so that workers process it concurrently.
+/// Publishes the same attempt of a step eight times at once, so that workers process it concurrently.
 pub(super) async fn duplicated_steps(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let publisher = publisher(stack).await;
@@ -54,7 +57,7 @@ pub(super) async fn duplicated_steps(context: FaultContext<'_>) -> usize {
     times
 }
 
-/// The same message again, like a redelivery after a lost acknowledgement.
+/// Publishes the same message again, like a redelivery after a lost acknowledgement.
 pub(super) async fn duplicated_requests(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
     let publisher = publisher(stack).await;

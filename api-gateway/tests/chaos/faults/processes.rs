@@ -16,13 +16,13 @@ pub(super) async fn worker_dies(context: FaultContext<'_>, point: &str) -> usize
     } = context;
     for _ in 0..2 {
         load.progress(3).await;
-        // It is the only worker, so that it is sure to reach this point.
+        // The other workers are stopped, so that this one is sure to reach the point.
         for worker in &mut stack.workers {
             worker.kill();
         }
         let plan = format!("{point}:{}", 1 + random.below(15));
         stack.workers[0] = stack.spawn_worker_with(0, &[("CRASH_AT", &plan)]);
-        until("the worker to die", async || stack.workers[0].has_ended()).await;
+        until("the worker to crash", async || stack.workers[0].has_ended()).await;
         for number in 0..stack.workers.len() {
             stack.restart_worker(number);
         }
@@ -41,27 +41,27 @@ pub(super) async fn workers_killed(context: FaultContext<'_>) -> usize {
     6
 }
 
-/// A worker is suspended for longer than the broker's acknowledgement timeout. Its messages are redelivered to
-/// others, and it is not aware of that when it continues.
+/// A worker is suspended for longer than the broker's acknowledgement timeout. The broker redelivers its
+/// messages to other workers, and the worker does not know that when it continues.
 pub(super) async fn worker_stalls(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let patience = |consumer: u32, tick: u32| {
+    let set_ack_timeout = |consumer: u32, tick: u32| {
         let set = format!(
             "application:set_env(rabbit, consumer_timeout, {consumer}),
              application:set_env(rabbit, channel_tick_interval, {tick})."
         );
         stack.control(&["eval", &set]);
         // The setting applies to new channels.
-        stack.control(&["close_all_connections", "new terms"]);
+        stack.control(&["close_all_connections", "new acknowledgement timeout"]);
     };
-    patience(4_000, 1_000);
+    set_ack_timeout(4_000, 1_000);
     stack.wait_until_healthy().await;
     load.progress(5).await;
     stack.workers[0].signal("STOP");
     time::sleep(Duration::from_secs(7)).await;
     stack.workers[0].signal("CONT");
     load.progress(10).await;
-    patience(1_800_000, 60_000);
+    set_ack_timeout(1_800_000, 60_000);
     stack.wait_until_healthy().await;
     1
 }
@@ -105,7 +105,7 @@ pub(super) async fn gateways_stopped(context: FaultContext<'_>) -> usize {
         load,
         random,
     } = context;
-    let unclear = load.unclear();
+    let unknown = load.unknown();
     for number in 0..2 {
         load.progress(5).await;
         random.sleep_up_to(50).await;
@@ -113,19 +113,20 @@ pub(super) async fn gateways_stopped(context: FaultContext<'_>) -> usize {
         stack.restart_gateway(number);
         stack.wait_until_healthy().await;
     }
-    if load.unclear() > unclear {
-        let lost = load.unclear() - unclear;
-        load.recorded().wrong.push(format!(
-            "{lost} requests were not answered by a gateway asked to stop"
+    if load.unknown() > unknown {
+        let lost = load.unknown() - unknown;
+        load.recorded().unexpected.push(format!(
+            "{lost} requests were not answered by a gateway that was stopped with SIGTERM"
         ));
     }
     2
 }
 
-/// One process after the other, as in an upgrade: requests fail only with a 503, which is safe to retry.
+/// Restarts one process after the other, as in an upgrade: requests fail only with a 503, which is safe to
+/// retry.
 pub(super) async fn rolling_restart(context: FaultContext<'_>) -> usize {
     let FaultContext { stack, load, .. } = context;
-    let unclear = load.unclear();
+    let unknown = load.unknown();
     for number in 0..stack.workers.len() {
         task::block_in_place(|| stack.workers[number].terminate());
         stack.restart_worker(number);
@@ -138,11 +139,11 @@ pub(super) async fn rolling_restart(context: FaultContext<'_>) -> usize {
         stack.wait_until_healthy().await;
         load.progress(5).await;
     }
-    if load.unclear() > unclear {
-        let lost = load.unclear() - unclear;
+    if load.unknown() > unknown {
+        let lost = load.unknown() - unknown;
         let mut recorded = load.recorded();
-        let last = recorded.last_unclear.clone();
-        recorded.wrong.push(format!(
+        let last = recorded.last_unknown.clone();
+        recorded.unexpected.push(format!(
             "{lost} requests failed during a rolling restart, the last with {last}"
         ));
     }

@@ -26,15 +26,19 @@ impl Broker {
         let (folder, port) = (setting("TEST_FOLDER"), setting("TEST_AMQP_PORT"));
         let vhosts: u32 = setting("TEST_VHOSTS").parse().unwrap();
         for number in 1..=vhosts {
-            let taken = Path::new(&folder).join(format!("vhost-{number}"));
-            if fs::create_dir(&taken).is_ok() {
+            let reservation = Path::new(&folder).join(format!("vhost-{number}"));
+            if fs::create_dir(&reservation).is_ok() {
                 return Self::Vhost {
                     url: format!("amqp://guest:guest@127.0.0.1:{port}/t{number}"),
                 };
             }
-            assert!(taken.exists(), "{} can't be made", taken.display());
+            assert!(
+                reservation.exists(),
+                "{} can't be created",
+                reservation.display()
+            );
         }
-        panic!("all {vhosts} vhosts are taken: raise VHOSTS_PER_RUN in scripts/test.sh");
+        panic!("all {vhosts} vhosts are in use: raise VHOSTS_PER_RUN in scripts/test.sh");
     }
 
     /// Starts a broker for this test.
@@ -80,7 +84,7 @@ impl Broker {
     /// Starts the broker, again after a stop or kill.
     pub(crate) fn start(&mut self) {
         let Self::Own { folder, server, .. } = self else {
-            panic!("not this test's broker")
+            panic!("the test has no broker of its own")
         };
         let log = OpenOptions::new()
             .create(true)
@@ -98,15 +102,15 @@ impl Broker {
         *server = Some(child);
     }
 
-    /// `rabbitmqctl`, which has to succeed.
+    /// Runs `rabbitmqctl`, which must succeed.
     pub(crate) fn control(&self, arguments: &[&str]) {
         assert!(self.try_control(arguments), "rabbitmqctl {arguments:?}");
     }
 
-    /// Whether `rabbitmqctl` succeeds.
+    /// Runs `rabbitmqctl` and returns whether it succeeded.
     pub(crate) fn try_control(&self, arguments: &[&str]) -> bool {
         let Self::Own { folder, .. } = self else {
-            panic!("not this test's broker")
+            panic!("the test has no broker of its own")
         };
         let status = Command::new("bash")
             .args([
@@ -130,7 +134,7 @@ impl Broker {
             ..
         } = self
         else {
-            panic!("not this test's running broker")
+            panic!("the test has no running broker of its own")
         };
         child.kill().unwrap();
         child.wait().unwrap();
@@ -139,7 +143,7 @@ impl Broker {
     /// Deletes all data of the broker.
     pub(crate) fn wipe(&mut self) {
         let Self::Own { folder, .. } = self else {
-            panic!("not this test's broker")
+            panic!("the test has no broker of its own")
         };
         fs::remove_dir_all(folder.join("data")).unwrap();
     }
@@ -151,7 +155,7 @@ impl Broker {
             ..
         } = self
         else {
-            panic!("not this test's running broker")
+            panic!("the test has no running broker of its own")
         };
         terminate(child);
     }

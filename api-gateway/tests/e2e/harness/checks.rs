@@ -3,13 +3,13 @@
 use super::{Process, Store, System, Tables};
 
 impl System {
-    /// `order-worker verify`: whether the books are right, and the report.
+    /// Runs `order-worker verify` and returns whether the data is consistent, and the report.
     pub(crate) fn verify(&self) -> (bool, String) {
         let (status, report) = self.verify_store(&self.store);
         (status == Some(0), report)
     }
 
-    /// The exit status for another database, and the report.
+    /// Runs `order-worker verify` on another database and returns the exit status and the report.
     pub(crate) fn verify_store(&self, store: &Store) -> (Option<i32>, String) {
         let output = Process::command("order-worker")
             .arg("verify")

@@ -28,7 +28,7 @@ pub(crate) use self::{
 };
 #[allow(
     unused_imports,
-    reason = "chaos and bench have no partners of their own"
+    reason = "chaos and bench start no provider of their own"
 )]
 pub(crate) use self::{
     checks::PaymentTotals,
@@ -43,8 +43,8 @@ pub(crate) use self::{
 pub(crate) const WORKER: &str = "order-worker";
 /// The secret that signs the shipper's webhooks.
 pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-/// Timeout of [`until`]: generous, since machines differ in speed.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Timeout of [`until`] and of requests: generous, since machines differ in speed.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// An environment variable set by scripts/test.sh.
 pub(crate) fn setting(name: &str) -> String {
@@ -58,7 +58,7 @@ pub(crate) struct System {
     pub(crate) gateway: Process,
     pub(crate) broker: Broker,
     pub(crate) store: Store,
-    /// The payment provider, if it is not the sandbox.
+    /// The payment provider, unless it is the sandbox.
     pub(crate) stripe: Option<Stripe>,
     pub(crate) client: reqwest::Client,
     /// The API key of every request.
@@ -136,7 +136,7 @@ impl System {
         let worker = Process::start(worker_program, folder.join("worker.log"), &variables);
         let gateway = Process::start("api-gateway", folder.join("gateway.log"), &variables);
         let client = reqwest::Client::builder()
-            .timeout(PATIENCE)
+            .timeout(TIMEOUT)
             // Shorter than the gateway's idle timeout (`HTTP_IDLE_SECONDS`), as recommended for clients.
             .pool_idle_timeout(Duration::from_mins(1))
             .build()
@@ -241,7 +241,7 @@ impl System {
         .await;
     }
 
-    /// The worker's `/readyz`: its status and what it says.
+    /// Status and body of the worker's `/readyz`.
     pub(crate) async fn worker_readiness(&self) -> Option<(u16, serde_json::Value)> {
         let address = self.worker.logged("health", 0)?;
         let url = format!("http://{address}/readyz");
@@ -249,11 +249,11 @@ impl System {
         Some((answer.status().as_u16(), answer.json().await.ok()?))
     }
 
-    /// Starts a gateway in place of the dead one, while no worker makes it ready.
+    /// Starts a gateway as the replacement of a dead one, without waiting for a worker.
     pub(crate) async fn restart_gateway_without_worker(&mut self) {
         let from = self.launch_gateway();
         self.gateway_listens(from).await;
-        until("the gateway to have the broker", async || {
+        until("the gateway to be connected to the broker", async || {
             self.get("/readyz").await.body["broker"] == "ok"
         })
         .await;
@@ -309,11 +309,11 @@ impl Drop for Folder {
     }
 }
 
-/// Polls a condition until it holds, or fails the test after [`PATIENCE`].
+/// Polls a condition until it holds, or fails the test after [`TIMEOUT`].
 pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while !condition().await {
-        assert!(Instant::now() < end, "waited in vain for {what}");
+        assert!(Instant::now() < end, "timed out waiting for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -8,7 +8,8 @@ use std::{
 
 use super::{setting, until};
 
-/// A Python program. It ends with its parent even if that is killed: `peer.py` watches its standard input.
+/// A running Python program. It ends with its parent, even if the parent is killed: `peer.py` watches standard
+/// input.
 pub(crate) struct Peer {
     child: Child,
     log: PathBuf,
@@ -32,16 +33,16 @@ impl Peer {
         Self { child, log }
     }
 
-    /// The complete lines that it has printed so far.
+    /// The complete lines that the program has printed so far.
     pub(crate) fn printed(&self) -> String {
         let mut printed = fs::read_to_string(&self.log).unwrap();
         printed.truncate(printed.rfind('\n').map_or(0, |end| end + 1));
         printed
     }
 
-    /// The port that it listens on, as printed in its first line.
+    /// The port that the program listens on, which is its first line.
     pub(crate) async fn port(&self) -> String {
-        until("a peer to listen", async || !self.printed().is_empty()).await;
+        until("the program to listen", async || !self.printed().is_empty()).await;
         self.printed().lines().next().unwrap().to_owned()
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 fn signal(child: &Child, name: &str) {
     let _ = Command::new("kill")
@@ -21,12 +21,9 @@ fn signal(child: &Child, name: &str) {
 /// Sends SIGTERM and waits for the process to end.
 pub(super) fn terminate(child: &mut Child) {
     signal(child, "TERM");
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while child.try_wait().unwrap().is_none() {
-        assert!(
-            Instant::now() < end,
-            "a process did not stop when it was asked to"
-        );
+        assert!(Instant::now() < end, "a process did not stop after SIGTERM");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

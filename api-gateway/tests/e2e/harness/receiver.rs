@@ -26,15 +26,15 @@ pub(crate) struct Received {
 #[derive(Debug, Clone)]
 pub(crate) enum CannedResponse {
     Status(u16),
-    /// 200 with this JSON body.
+    /// Responds 200 with this JSON body.
     Json(String),
     Redirect(String),
-    /// A body that never ends.
+    /// Responds 200 with a body that never ends.
     Endless,
     Late(Duration),
-    /// Says 200, and its body never comes.
+    /// Responds 200 and never sends the body.
     Stalled,
-    /// With this status and this `Retry-After`.
+    /// Responds with this status and this `Retry-After`.
     RetryAfter(u16, String),
 }
 
@@ -61,7 +61,7 @@ impl Receiver {
             received: Mutex::default(),
             canned_responses: Mutex::new(canned_responses.into()),
         }));
-        let router = Router::new().fallback(take).with_state(receiver.clone());
+        let router = Router::new().fallback(handle).with_state(receiver.clone());
         tokio::spawn(axum::serve(listener, router).into_future());
         receiver
     }
@@ -75,7 +75,7 @@ impl Receiver {
     }
 
     /// Changes the response to later requests.
-    pub(crate) fn answer(&self, canned_response: CannedResponse) {
+    pub(crate) fn set_response(&self, canned_response: CannedResponse) {
         *self.0.canned_responses.lock().unwrap() = [canned_response].into();
     }
 
@@ -84,7 +84,7 @@ impl Receiver {
     }
 }
 
-async fn take(State(receiver): State<Receiver>, request: Request) -> Response {
+async fn handle(State(receiver): State<Receiver>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1024 * 1024).await.unwrap();
     receiver.0.received.lock().unwrap().push(Received {

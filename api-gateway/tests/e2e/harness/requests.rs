@@ -7,7 +7,7 @@ use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
-use super::{PATIENCE, SECRET, System, until};
+use super::{SECRET, System, TIMEOUT, until};
 
 impl System {
     pub(crate) fn url(&self, path: &str) -> String {
@@ -84,7 +84,7 @@ impl System {
         condition: impl Fn(&Value) -> bool,
     ) -> Value {
         let path = format!("/v1/orders/{id}");
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let reply = self.get(&path).await;
             if reply.status == 200 && condition(&reply.body) {
@@ -92,7 +92,7 @@ impl System {
             }
             assert!(
                 Instant::now() < end,
-                "order never came to be {what}: {} {}",
+                "timed out waiting for the order to be {what}: {} {}",
                 reply.status,
                 reply.body
             );
@@ -163,7 +163,7 @@ impl System {
 
     /// Waits until no order has a step in progress, and returns all orders.
     pub(crate) async fn wait_until_idle(&self) -> Vec<Value> {
-        until("all steps to be done", async || {
+        until("all steps to be finished", async || {
             self.orders()
                 .await
                 .iter()

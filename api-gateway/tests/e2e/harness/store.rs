@@ -171,10 +171,10 @@ fn wait_for_lock(mut command: Command, script: &str) -> OpenTransaction {
     let stdin = child.stdin.as_mut().unwrap();
     stdin.write_all(script.as_bytes()).unwrap();
     stdin.flush().unwrap();
-    let mut said = String::new();
+    let mut line = String::new();
     let stdout = child.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut said).unwrap();
-    assert_eq!(said, "held\n");
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
     OpenTransaction(child)
 }
 

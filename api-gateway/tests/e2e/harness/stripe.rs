@@ -52,8 +52,8 @@ struct Inner {
     modes: Mutex<VecDeque<ProxyMode>>,
     /// Faults of the next confirmations, by payment.
     modes_by_payment: Mutex<HashMap<String, VecDeque<ProxyMode>>>,
-    /// Stripe's answers by idempotency key: the first is given again, whatever it was.
-    answers: Mutex<HashMap<String, (StatusCode, Bytes)>>,
+    /// Responses by idempotency key: like Stripe, the first response is replayed, even if it is an error.
+    responses: Mutex<HashMap<String, (StatusCode, Bytes)>>,
     /// Refunds that failed after they had been accepted.
     failed_refunds: Mutex<HashSet<String>>,
     /// Return URLs by payment.
@@ -75,7 +75,7 @@ impl Stripe {
             client: reqwest::Client::new(),
             modes: Mutex::default(),
             modes_by_payment: Mutex::default(),
-            answers: Mutex::default(),
+            responses: Mutex::default(),
             failed_refunds: Mutex::default(),
             return_urls: Mutex::default(),
         }));
@@ -160,7 +160,7 @@ impl Stripe {
         *self.0.modes.lock().unwrap() = modes.iter().copied().collect();
     }
 
-    /// From now on the refund has failed at the customer's bank.
+    /// Makes the refund fail, as if the customer's bank had returned it.
     pub(crate) fn fail_refund(&self, id: &str) {
         let mut failed = self.0.failed_refunds.lock().unwrap();
         failed.insert(id.to_owned());
@@ -171,7 +171,7 @@ impl Stripe {
         self.0.return_urls.lock().unwrap().get(payment).cloned()
     }
 
-    /// What localstripe logged.
+    /// The log of localstripe.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.0.log).unwrap()
     }
@@ -208,7 +208,7 @@ impl Stripe {
 
     /// The authorized, captured and refunded amounts of an order's payments, in minor units.
     pub(crate) async fn amounts(&self, order_id: &str) -> (i64, i64, i64) {
-        let (mut authorizations, mut captures, mut given) = (0, 0, 0);
+        let (mut authorizations, mut captures, mut refunds_total) = (0, 0, 0);
         for intent in self.payments(order_id).await {
             let amount = intent["amount"].as_i64().unwrap();
             match intent["status"].as_str().unwrap() {
@@ -224,14 +224,14 @@ impl Stripe {
                         )
                         .await;
                     let refunds = refunds["data"].as_array().unwrap().iter();
-                    given += refunds
+                    refunds_total += refunds
                         .map(|refund| refund["amount"].as_i64().unwrap())
                         .sum::<i64>();
                 }
                 _ => {}
             }
         }
-        (authorizations, captures, given)
+        (authorizations, captures, refunds_total)
     }
 
     /// Creates a card with this number and returns its id.
@@ -263,7 +263,7 @@ impl Stripe {
         self.call_api(Method::POST, &path, &form).await;
     }
 
-    /// localstripe knows of no pages to return from.
+    /// Removes the return URL, which localstripe does not support, and remembers it.
     fn without_return_url(&self, path: &str, form: String) -> String {
         let Some(url) = form.strip_prefix("return_url=") else {
             return form;
@@ -275,7 +275,7 @@ impl Stripe {
         String::new()
     }
 
-    /// localstripe's refunds never fail.
+    /// Marks the failed refunds, since refunds never fail in localstripe.
     fn with_failed_refunds(&self, answer: Bytes) -> Bytes {
         let failed = self.0.failed_refunds.lock().unwrap();
         let Ok(mut list) = serde_json::from_slice::<Value>(&answer) else {
@@ -337,13 +337,13 @@ async fn proxy_request(State(stripe): State<Stripe>, request: Request) -> Respon
     let key = parts.headers.get("idempotency-key");
     let key = key.map(|key| key.to_str().unwrap().to_owned());
     let kept = key.as_ref().and_then(|key| {
-        let answers = stripe.0.answers.lock().unwrap();
-        answers.get(key).cloned()
+        let responses = stripe.0.responses.lock().unwrap();
+        responses.get(key).cloned()
     });
     let keep = |status: StatusCode, bytes: &Bytes| {
         if let Some(key) = &key {
-            let mut answers = stripe.0.answers.lock().unwrap();
-            answers.insert(key.clone(), (status, bytes.clone()));
+            let mut responses = stripe.0.responses.lock().unwrap();
+            responses.insert(key.clone(), (status, bytes.clone()));
         }
     };
     let mode = stripe.mode(&path, parts.method == Method::POST);
@@ -419,11 +419,11 @@ fn without_length(mut headers: axum::http::HeaderMap) -> axum::http::HeaderMap {
     headers
 }
 
-/// A response that breaks off within its body.
+/// A response that ends in the middle of its body.
 fn truncated_response() -> Response {
     let pieces = futures_util::stream::iter([
         Ok(Bytes::from_static(b"{\"id\": \"pi")),
-        Err(std::io::Error::other("the wire broke")),
+        Err(std::io::Error::other("the connection was closed")),
     ]);
     Body::from_stream(pieces).into_response()
 }

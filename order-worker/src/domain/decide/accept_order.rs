@@ -11,49 +11,63 @@ use shared::{
 
 use super::{Rules, create_order::create_order};
 use crate::domain::{
-    command::{Action, Answer, Command, origin_of_request},
+    command::{Action, Command, ResourceRef, origin_of_request},
     decision::{Changes, Decision, OrderDraft, event},
-    stamp::DecisionContext,
-    world::{WorkingSet, stand_in_key},
+    decision_context::DecisionContext,
+    working_set::{WorkingSet, order_alias_key},
 };
 
 /// Currency of an order that could not be priced (ISO 4217: no currency).
 const NO_CURRENCY: &str = "XXX";
-/// Maximum length of a stored reason in characters.
-const MAX_NOTE: usize = 500;
+/// Maximum length of a stored cancellation reason, in characters.
+const MAX_NOTE_CHARS: usize = 500;
 
 pub(super) fn accept_order(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     accept: &AcceptOrder,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let AcceptOrder { id, order: request } = accept;
     // The message was processed before.
-    if world.orders.contains_key(id) {
+    if working_set.orders.contains_key(id) {
         return Ok(Decision {
-            answer: Ok(Answer::Order(*id)),
+            reply: Ok(ResourceRef::Order(*id)),
             changes: Changes::default(),
         });
     }
-    match create_order(world, caller, origin, request, Some(*id), rules, stamp) {
-        Err(failure) if failure.code != Code::Internal => {
-            refuse(world, caller, origin, accept, &failure, rules, stamp)
-        }
+    match create_order(
+        working_set,
+        caller,
+        origin,
+        request,
+        Some(*id),
+        rules,
+        context,
+    ) {
+        Err(failure) if failure.code != Code::Internal => create_cancelled_order(
+            working_set,
+            caller,
+            origin,
+            accept,
+            &failure,
+            rules,
+            context,
+        ),
         decided => decided,
     }
 }
 
 /// Handles an asynchronous order whose idempotency key was used for another request before: its id then refers
 /// to the order of the first request, or to a cancelled order that gives the reason.
-pub(super) fn promised_besides(
-    world: &WorkingSet,
+pub(super) fn decide_reused_key(
+    working_set: &WorkingSet,
     command: &Command,
-    before: &Result<Json, Failure>,
+    recorded_reply: &Result<Json, Failure>,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Option<Decision> {
     let Command::Request {
         caller,
@@ -64,53 +78,63 @@ pub(super) fn promised_besides(
     else {
         return None;
     };
-    let stands_for = world.recorded.get(&idempotency.key)?.answer.as_ref();
-    if stands_for == Some(&Answer::Order(accept.id)) {
+    let recorded_order = working_set.recorded.get(&idempotency.key)?.answer.as_ref();
+    if recorded_order == Some(&ResourceRef::Order(accept.id)) {
         return None;
     }
     let mut decision = Decision {
-        answer: Ok(Answer::Done),
+        reply: Ok(ResourceRef::NoContent),
         changes: Changes::default(),
     };
-    let is_kept = world.orders.contains_key(&accept.id)
-        || world.recorded.contains_key(&stand_in_key(accept.id));
-    match (before, stands_for) {
+    let is_recorded = working_set.orders.contains_key(&accept.id)
+        || working_set
+            .recorded
+            .contains_key(&order_alias_key(accept.id));
+    match (recorded_reply, recorded_order) {
         // The message was processed before.
-        _ if is_kept => {}
-        (Ok(_), Some(Answer::Order(order))) => {
-            decision.changes.stand_ins.push((accept.id, *order));
+        _ if is_recorded => {}
+        (Ok(_), Some(ResourceRef::Order(order))) => {
+            decision.changes.order_aliases.push((accept.id, *order));
         }
         (Ok(_), _) => return None,
         (Err(failure), _) => {
             let origin = &origin_of_request(caller);
-            let refused = refuse(world, caller, origin, accept, failure, rules, stamp);
-            decision = refused.unwrap_or_else(Decision::from);
+            let cancelled_order = create_cancelled_order(
+                working_set,
+                caller,
+                origin,
+                accept,
+                failure,
+                rules,
+                context,
+            );
+            decision = cancelled_order.unwrap_or_else(Decision::from);
         }
     }
     Some(decision)
 }
 
-/// The order as far as it is known, and the reason for its cancellation.
-fn refuse(
-    world: &WorkingSet,
+/// Creates the order as cancelled, with the data that is known and the reason.
+fn create_cancelled_order(
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     AcceptOrder { id, order: request }: &AcceptOrder,
     failure: &Failure,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let number = world.numbers.front().copied();
-    let defect = |what: String| Failure::new(Code::Internal, what);
+    let number = working_set.numbers.front().copied();
+    let internal_error = |message: String| Failure::new(Code::Internal, message);
     let products: Vec<_> = request
         .items
         .iter()
-        .map(|item| world.products.get(&item.sku))
+        .map(|item| working_set.products.get(&item.sku))
         .collect();
-    let known = products.iter().flatten().next();
-    let currency: Currency = match known {
+    let known_product = products.iter().flatten().next();
+    let currency: Currency = match known_product {
         Some(product) => product.details.currency,
-        None => NO_CURRENCY.parse().map_err(defect)?,
+        None => NO_CURRENCY.parse().map_err(internal_error)?,
     };
     let items: Vec<LineItem> = request
         .items
@@ -118,9 +142,12 @@ fn refuse(
         .zip(&products)
         .map(|(item, product)| LineItem {
             sku: item.sku.clone(),
-            name: product.map_or_else(|| item.sku.to_string(), |one| one.details.name.clone()),
+            name: product.map_or_else(
+                || item.sku.to_string(),
+                |product| product.details.name.clone(),
+            ),
             quantity: item.quantity,
-            unit_price: product.map_or(0, |one| one.details.price),
+            unit_price: product.map_or(0, |product| product.details.price),
             warehouse: None,
         })
         .collect();
@@ -131,24 +158,24 @@ fn refuse(
         .owner(request.storefront.as_ref())
         .unwrap_or_else(|_| caller.storefront.clone());
     // Stores nothing about a customer who was erased meanwhile.
-    let customer = world.customers.get(&request.customer_id);
+    let customer = working_set.customers.get(&request.customer_id);
     let is_erased = customer.is_some_and(|customer| customer.erased_at.is_some());
-    let said = (!is_erased).then_some(request);
+    let kept_request = (!is_erased).then_some(request);
     let created = OrderCreated {
-        number: number.ok_or_else(|| defect("no number was drawn for the order".to_owned()))?,
+        number: number.ok_or_else(|| internal_error("no order number was allocated".to_owned()))?,
         storefront: storefront.clone(),
         customer_id: request.customer_id,
         external_id: None,
         currency,
         total: total.min(MAX_AMOUNT),
         items,
-        shipping_address: said.and_then(|request| request.shipping_address.clone()),
+        shipping_address: kept_request.and_then(|request| request.shipping_address.clone()),
         payment_provider: rules.payment_provider.clone(),
-        payment_method: said
+        payment_method: kept_request
             .and_then(|request| request.payment_method.clone())
             .unwrap_or_default(),
         return_url: None,
-        metadata: said
+        metadata: kept_request
             .map(|request| request.metadata.clone())
             .unwrap_or_default(),
         needs_approval: false,
@@ -160,17 +187,17 @@ fn refuse(
         Some(storefront),
         origin,
         EventData::OrderCreated(Box::new(created)),
-        stamp,
+        context,
     );
     let reason = match failure.code {
         Code::OutOfStock => CancelReason::OutOfStock,
         _ => CancelReason::Rejected,
     };
-    let mut draft = OrderDraft::from_created(created, origin, stamp)?;
+    let mut draft = OrderDraft::from_created(created, origin, context)?;
     draft.record(EventData::OrderCancelled {
         reason,
-        note: Some(failure.message.chars().take(MAX_NOTE).collect()),
+        note: Some(failure.message.chars().take(MAX_NOTE_CHARS).collect()),
         was: Some(OrderStatus::Pending),
     })?;
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }

@@ -9,69 +9,69 @@ use shared::{
     request::Caller,
 };
 
-use super::{Rules, cancel_order::cancel, present};
+use super::{Rules, cancel_order::cancel, undeleted_order};
 use crate::domain::{
     decision::{Decision, OrderDraft},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::Step,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn approve_order(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     id: OrderId,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let order = present(world, caller, id)?;
+    let order = undeleted_order(working_set, caller, id)?;
     if order.status == OrderStatus::Cancelled {
         return Err(Failure::invalid_state(format!(
             "order {id} is cancelled and can't be approved"
         )));
     }
-    let mut draft = OrderDraft::of(order, origin, stamp);
+    let mut draft = OrderDraft::from_order(order, origin, context);
     // Approving twice changes nothing.
     if order.awaits_approval {
         draft.record(EventData::OrderApproved {})?;
-        begin(&mut draft, rules);
+        start_workflow(&mut draft, rules);
     }
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }
 
 pub(super) fn reject_order(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &RejectOrder,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let order = present(world, caller, request.id)?;
-    let mut draft = OrderDraft::of(order, origin, stamp);
+    let order = undeleted_order(working_set, caller, request.id)?;
+    let mut draft = OrderDraft::from_order(order, origin, context);
     if order.cancel_reason == Some(CancelReason::Rejected) {
-        return Ok(draft.decide());
+        return Ok(draft.into_decision());
     }
     if !order.awaits_approval {
         return Err(Failure::invalid_state(format!(
-            "order {} is {} and does not wait for approval: cancel it",
+            "order {} is {} and does not wait for approval: cancel the order instead",
             order.id,
             order.status.as_str()
         )));
     }
     cancel(&mut draft, CancelReason::Rejected, request.reason.clone())?;
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }
 
-/// Starts the workflow: reserves stock where that is outstanding, then requests the payment and starts the
-/// reservation's timer.
-pub(super) fn begin(draft: &mut OrderDraft<'_>, rules: &Rules) {
+/// Starts the workflow: reserves the stock if that is outstanding; otherwise requests the payment and starts
+/// the timer of the reservation.
+pub(super) fn start_workflow(draft: &mut OrderDraft<'_>, rules: &Rules) {
     if draft.order.awaits_stock {
         return draft.schedule(Step::ReserveStock);
     }
-    let expires_at = draft.stamp().now() + rules.reservation_ttl;
+    let expires_at = draft.context().now() + rules.reservation_ttl;
     draft.schedule(Step::AuthorizePayment);
-    draft.follow_later(Step::ExpireOrder, expires_at);
+    draft.schedule_later(Step::ExpireOrder, expires_at);
 }

@@ -1,5 +1,8 @@
-//! Cancellation: possible until something is shipped, and final. Steps in progress are undone by steps that are
-//! safe whether the original step was executed, is running, or never will be.
+//! Cancellation: of a whole order until some of it is shipped, which is final; and of the unshipped items of
+//! a partly shipped order.
+//!
+//! Steps in progress are undone by steps that are safe whether the original step was executed, is running, or
+//! never will be.
 
 use std::collections::BTreeSet;
 
@@ -10,23 +13,23 @@ use shared::{
     request::Caller,
 };
 
-use super::{is_customer_request, present, update_shipment::conclude};
+use super::{is_customer_request, undeleted_order, update_shipment::advance_order_status};
 use crate::domain::{
     decision::{Decision, OrderDraft},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::{Step, StepKey},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn cancel_order(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &CancelOrder,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let order = present(world, caller, request.id)?;
-    let mut draft = OrderDraft::of(order, origin, stamp);
+    let order = undeleted_order(working_set, caller, request.id)?;
+    let mut draft = OrderDraft::from_order(order, origin, context);
     // Cancelling twice changes nothing.
     if order.status != OrderStatus::Cancelled {
         order.ensure_not_shipped("cancelled")?;
@@ -36,55 +39,56 @@ pub(super) fn cancel_order(
             request.reason.clone(),
         )?;
     }
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }
 
-/// Cancels what is still here of an order of which something has left: its stock is free again, only what
-/// left is paid for, and the order goes on to its end without it.
+/// Cancels the unshipped items of a partly shipped order: releases their stock and cancels their labels. Only
+/// the shipped items are paid for, and the order is completed without the others.
 pub(super) fn cancel_remaining(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &CancelRemaining,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let order = present(world, caller, request.id)?;
-    let mut draft = OrderDraft::of(order, origin, stamp);
+    let order = undeleted_order(working_set, caller, request.id)?;
+    let mut draft = OrderDraft::from_order(order, origin, context);
     if order.held.is_empty() && !order.cancelled_items().is_empty() {
-        return Ok(draft.decide());
+        return Ok(draft.into_decision());
     }
     let (id, status) = (order.id, order.status.as_str());
     if order.status != OrderStatus::Processing || order.held.is_empty() {
         return Err(Failure::invalid_state(format!(
-            "order {id} is {status}: nothing of it remains to be shipped"
+            "order {id} is {status}: it has no unshipped items to cancel"
         )));
     }
-    if order.left().next().is_none() {
+    if order.shipped_shipments().next().is_none() {
         return Err(Failure::invalid_state(format!(
-            "order {id} is {status} and nothing of it has left: cancel the whole order"
+            "order {id} is {status} and nothing was shipped: cancel the whole order instead"
         )));
     }
 
-    let is_here = |parcel: &&Shipment| parcel.shipped_at.is_none();
-    let labels: Vec<_> = order.active_shipments().filter(is_here).collect();
-    let labelled = labels.iter().flat_map(|parcel| &parcel.items);
-    let labelled: BTreeSet<_> = labelled.map(|item| &item.warehouse).collect();
+    let is_unshipped = |shipment: &&Shipment| shipment.shipped_at.is_none();
+    let labels: Vec<_> = order.active_shipments().filter(is_unshipped).collect();
+    let labelled_warehouses = labels.iter().flat_map(|shipment| &shipment.items);
+    let labelled_warehouses: BTreeSet<_> =
+        labelled_warehouses.map(|item| &item.warehouse).collect();
     for label in &labels {
         draft.record(EventData::ShipmentCancelled {
             shipment_id: label.id,
             reason: request.reason.clone(),
         })?;
     }
-    let held: BTreeSet<_> = order.held.iter().map(|item| &item.warehouse).collect();
-    for warehouse in held {
+    let reserved_warehouses: BTreeSet<_> = order.held.iter().map(|item| &item.warehouse).collect();
+    for warehouse in reserved_warehouses {
         let request = Step::RequestShipment(warehouse.clone());
-        let is_requested = world.steps.contains_key(&StepKey {
+        let is_requested = working_set.steps.contains_key(&StepKey {
             order_id: id,
             step: request.clone(),
         });
-        if is_requested || labelled.contains(warehouse) {
-            draft.drop_step(request);
+        if is_requested || labelled_warehouses.contains(warehouse) {
+            draft.remove_step(request);
             draft.schedule(Step::CancelShipment(warehouse.clone()));
         }
     }
@@ -92,14 +96,15 @@ pub(super) fn cancel_remaining(
         items: order.held.clone(),
         reason: request.reason.clone(),
     })?;
-    settle_what_left(&mut draft, world)?;
-    conclude(&mut draft)?;
-    Ok(draft.decide())
+    settle_payment(&mut draft, working_set)?;
+    advance_order_status(&mut draft)?;
+    Ok(draft.into_decision())
 }
 
-/// Nothing more will leave: the provider takes what is due and gives up the rest of its hold; what it has
-/// taken beyond that, at its own console for instance, is given back.
-fn settle_what_left(draft: &mut OrderDraft<'_>, world: &WorkingSet) -> Result<(), Failure> {
+/// Settles the payment of an order of which nothing more will be shipped: a last capture takes the amount due
+/// and releases the rest of the authorization. An excess, captured in the provider's dashboard for example,
+/// is refunded.
+fn settle_payment(draft: &mut OrderDraft<'_>, working_set: &WorkingSet) -> Result<(), Failure> {
     match draft.order.payment.status {
         PaymentStatus::Authorized
         | PaymentStatus::Captured
@@ -113,9 +118,9 @@ fn settle_what_left(draft: &mut OrderDraft<'_>, world: &WorkingSet) -> Result<()
         order_id,
         step: step.clone(),
     };
-    // One that is under way may have been asked for before this was the last.
-    let attempt = world.steps.get(&key).map_or(0, |row| row.attempt) + 1;
-    let now = draft.stamp().now();
+    // A capture in progress may have been requested when it was not the last one.
+    let attempt = working_set.steps.get(&key).map_or(0, |row| row.attempt) + 1;
+    let now = draft.context().now();
     draft.schedule_at(step, attempt, now);
     let excess = draft.order.payment.captured - draft.order.capture_due();
     let amount = excess.min(draft.order.refundable());
@@ -123,7 +128,7 @@ fn settle_what_left(draft: &mut OrderDraft<'_>, world: &WorkingSet) -> Result<()
         draft.record(EventData::RefundRequested {
             amount,
             reason: Some("cancelled".to_owned()),
-            // Not the refund of a return.
+            // Does not count as the refund of returned items.
             cause: Some(RefundCause::Requested),
         })?;
         draft.schedule(Step::RefundPayment);
@@ -131,7 +136,7 @@ fn settle_what_left(draft: &mut OrderDraft<'_>, world: &WorkingSet) -> Result<()
     Ok(())
 }
 
-/// Whose wish a requested cancellation is.
+/// Reason of a requested cancellation: requested by the customer or by an operator.
 pub(super) fn requested_cancel_reason(caller: &Caller) -> CancelReason {
     if is_customer_request(caller) {
         CancelReason::CustomerRequest
@@ -157,12 +162,12 @@ pub(super) fn cancel(
         })?;
     }
 
-    draft.drop_step(Step::ExpireOrder);
-    draft.drop_step(Step::ReserveStock);
-    draft.drop_step(Step::AuthorizePayment);
-    draft.drop_step(Step::CheckPayment);
-    // Nothing has left, so there is nothing to be captured.
-    draft.drop_step(Step::CapturePayment);
+    draft.remove_step(Step::ExpireOrder);
+    draft.remove_step(Step::ReserveStock);
+    draft.remove_step(Step::AuthorizePayment);
+    draft.remove_step(Step::CheckPayment);
+    // Nothing was shipped, so nothing is captured.
+    draft.remove_step(Step::CapturePayment);
     match draft.order.payment.status {
         // The authorization may be running at this moment.
         PaymentStatus::Pending | PaymentStatus::Authorized => draft.schedule(Step::VoidPayment),
@@ -176,7 +181,7 @@ pub(super) fn cancel(
     let active_shipments: Vec<_> = draft
         .order
         .active_shipments()
-        .map(|parcel| parcel.id)
+        .map(|shipment| shipment.id)
         .collect();
     for shipment_id in active_shipments {
         draft.record(EventData::ShipmentCancelled {
@@ -186,14 +191,14 @@ pub(super) fn cancel(
     }
     if was_processing {
         for warehouse in draft.order.warehouses() {
-            draft.drop_step(Step::RequestShipment(warehouse.clone()));
+            draft.remove_step(Step::RequestShipment(warehouse.clone()));
             draft.schedule(Step::CancelShipment(warehouse));
         }
     }
     Ok(())
 }
 
-/// Requests the refund of what was captured for an order that was cancelled; false if there is nothing.
+/// Requests the refund of the captured amount of a cancelled order; returns false if there is none.
 pub(super) fn refund_all(draft: &mut OrderDraft<'_>) -> Result<bool, Failure> {
     let amount = draft.order.refundable_automatically();
     if amount > 0 {

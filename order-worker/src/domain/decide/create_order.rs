@@ -1,4 +1,7 @@
-//! Creates an order: prices it from the catalogue and reserves all of its stock, or refuses it.
+//! Creates an order: validates it, prices it from the catalogue and reserves all of its stock, or refuses it
+//! with all reasons of the first failing check.
+//!
+//! `accept_order` and `import_order` use the same validation.
 
 use std::{collections::HashMap, num::NonZeroU32};
 
@@ -11,64 +14,64 @@ use shared::{
     request::Caller,
 };
 
-use super::{Rules, approval::begin, low_stock};
+use super::{Rules, approval::start_workflow, low_stock};
 use crate::domain::{
     decision::{Decision, OrderDraft, event},
+    decision_context::DecisionContext,
     product::Product,
-    stamp::DecisionContext,
     stock::allocate,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn create_order(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &CreateOrder,
     id: Option<OrderId>,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let checked = check(world, caller, request, rules)?;
+    let valid = validate(working_set, caller, request, rules)?;
 
     // Check that all items are in stock.
-    let reserved = allocate(&request.items, &world.shelves)?;
-    let products = &checked.products;
+    let reserved = allocate(&request.items, &working_set.stock_levels)?;
+    let products = &valid.products;
     let items = reserved
         .iter()
-        .filter_map(|item| line(&item.sku, item.quantity, Some(&item.warehouse), products))
+        .filter_map(|item| line_item(&item.sku, item.quantity, Some(&item.warehouse), products))
         .collect();
 
-    let created = checked.order(world, request, items, rules)?;
-    let mut draft = from_created(created, id, origin, stamp)?;
-    let before = low_stock::available(world, &reserved);
+    let created = valid.order(working_set, request, items, rules)?;
+    let mut draft = new_draft(created, id, origin, context)?;
+    let before = low_stock::available_units(working_set, &reserved);
     draft.record(EventData::StockReserved { items: reserved })?;
-    low_stock::tell(&mut draft, world, before)?;
+    low_stock::record_low_stock(&mut draft, working_set, before)?;
     if !rules.needs_approval {
-        begin(&mut draft, rules);
+        start_workflow(&mut draft, rules);
     }
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }
 
-/// The validated parts of an order, apart from stock.
-pub(super) struct Checked<'a> {
+/// The validated parts of an order, without its stock.
+pub(super) struct ValidOrder<'a> {
     pub(super) storefront: Storefront,
     pub(super) products: HashMap<&'a Sku, &'a Product>,
     pub(super) total: Money,
     pub(super) payment_method: String,
 }
 
-impl Checked<'_> {
-    /// The order with its stock.
+impl ValidOrder<'_> {
+    /// The data of `order.created`, with these line items.
     pub(super) fn order(
         self,
-        world: &WorkingSet,
+        working_set: &WorkingSet,
         request: &CreateOrder,
         items: Vec<LineItem>,
         rules: &Rules,
     ) -> Result<OrderCreated, Failure> {
         Ok(OrderCreated {
-            number: number(world)?,
+            number: next_number(working_set)?,
             storefront: self.storefront,
             customer_id: request.customer_id,
             external_id: None,
@@ -86,31 +89,31 @@ impl Checked<'_> {
     }
 }
 
-/// The first event of an order, with the id that was acknowledged, or a new one.
-pub(super) fn from_created<'a>(
+/// A draft of a new order with its first event. `id` is the id that was acknowledged; `None` generates one.
+pub(super) fn new_draft<'a>(
     created: OrderCreated,
     id: Option<OrderId>,
     origin: &'a Origin,
-    stamp: &'a mut DecisionContext,
+    context: &'a mut DecisionContext,
 ) -> Result<OrderDraft<'a>, Failure> {
-    let id = id.unwrap_or_else(|| stamp.id());
+    let id = id.unwrap_or_else(|| context.id());
     let storefront = Some(created.storefront.clone());
     let fact = EventData::OrderCreated(Box::new(created));
-    let created = event(id.to_string(), 1, storefront, origin, fact, stamp);
-    OrderDraft::from_created(created, origin, stamp)
+    let created = event(id.to_string(), 1, storefront, origin, fact, context);
+    OrderDraft::from_created(created, origin, context)
 }
 
-pub(super) fn check<'a>(
-    world: &'a WorkingSet,
+pub(super) fn validate<'a>(
+    working_set: &'a WorkingSet,
     caller: &Caller,
     request: &CreateOrder,
     rules: &Rules,
-) -> Result<Checked<'a>, Failure> {
+) -> Result<ValidOrder<'a>, Failure> {
     // Check that the storefront is the caller's own, or the one that an operator names.
     let storefront = caller.owner(request.storefront.as_ref())?;
 
     // Check that the customer belongs to the storefront and is not blocked.
-    match world
+    match working_set
         .customers
         .get(&request.customer_id)
         .filter(|customer| customer.storefront == storefront)
@@ -135,10 +138,10 @@ pub(super) fn check<'a>(
 
     // Check that all products can be ordered, in one currency, and that the total is the one shown to the
     // customer.
-    let products = catalogue(world, request)?;
+    let products = find_products(working_set, request)?;
     let total = price(request, &products)?;
     (rules.check_amount)(&rules.payment_provider, total)
-        .map_err(|why| Failure::violation("/items", why))?;
+        .map_err(|reason| Failure::violation("/items", reason))?;
     if let Some(expected) = request
         .expected_total
         .filter(|expected| *expected != total.amount)
@@ -147,7 +150,7 @@ pub(super) fn check<'a>(
         return Err(Failure::violation("/expected_total", detail));
     }
 
-    Ok(Checked {
+    Ok(ValidOrder {
         storefront,
         products,
         total,
@@ -156,27 +159,27 @@ pub(super) fn check<'a>(
 }
 
 /// The next order number.
-pub(super) fn number(world: &WorkingSet) -> Result<i64, Failure> {
-    let number = world.numbers.front().copied();
-    number.ok_or_else(|| Failure::new(Code::Internal, "no number was drawn for the order"))
+pub(super) fn next_number(working_set: &WorkingSet) -> Result<i64, Failure> {
+    let number = working_set.numbers.front().copied();
+    number.ok_or_else(|| Failure::new(Code::Internal, "no order number was allocated"))
 }
 
-/// The ordered products by SKU, or all that can't be ordered.
-fn catalogue<'a>(
-    world: &'a WorkingSet,
+/// The ordered products by SKU; the error names all that do not exist.
+fn find_products<'a>(
+    working_set: &'a WorkingSet,
     request: &CreateOrder,
 ) -> Result<HashMap<&'a Sku, &'a Product>, Failure> {
     let mut products = HashMap::new();
     let mut violations = Vec::new();
     for (index, item) in request.items.iter().enumerate() {
-        match world.products.get_key_value(&item.sku) {
+        match working_set.products.get_key_value(&item.sku) {
             Some((sku, product)) if !product.is_deleted => {
                 products.insert(sku, product);
             }
             Some(_) | None => {
                 violations.push(Violation::new(
                     format!("/items/{index}/sku"),
-                    format!("no product {}", item.sku),
+                    format!("product {} does not exist", item.sku),
                 ));
             }
         }
@@ -190,8 +193,8 @@ fn catalogue<'a>(
 
 /// The requested payment method, or the default.
 fn payment_method(request: &CreateOrder, rules: &Rules) -> Result<String, Failure> {
-    let named = request.payment_method.as_ref();
-    named
+    let requested = request.payment_method.as_ref();
+    requested
         .or(rules.default_payment_method.as_ref())
         .cloned()
         .ok_or_else(|| Failure::violation("/payment_method", "is required"))
@@ -218,8 +221,8 @@ fn price(request: &CreateOrder, products: &HashMap<&Sku, &Product>) -> Result<Mo
     total.ok_or_else(|| Failure::violation("/items", "must have at least one entry"))
 }
 
-/// A line item from this warehouse.
-pub(super) fn line(
+/// A line item, to be shipped from `warehouse` if that is known.
+pub(super) fn line_item(
     sku: &Sku,
     quantity: NonZeroU32,
     warehouse: Option<&Warehouse>,

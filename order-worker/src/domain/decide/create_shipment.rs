@@ -1,7 +1,8 @@
-//! Ships items by hand: everything that has not been shipped, or the given items.
+//! Ships items on request of an operator: all unshipped items, or the given items.
 //!
-//! An existing label is used if its shipment consists of exactly these items. Otherwise the label is withdrawn,
-//! and its remaining items are shipped later.
+//! An existing label is used if its shipment consists of exactly these items. Otherwise the label is
+//! cancelled, and its remaining items are shipped later. Items are not shipped without a payment, unless the
+//! request allows it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,126 +21,129 @@ use shared::{
 };
 
 use super::{
-    present,
-    update_shipment::{conclude, schedule_capture},
+    undeleted_order,
+    update_shipment::{advance_order_status, schedule_capture},
 };
 use crate::domain::{
     decision::{Decision, OrderDraft},
+    decision_context::DecisionContext,
     order::Order,
-    stamp::DecisionContext,
     step::{Step, StepKey},
     stock::subtract_items,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
-/// Default carrier.
-const UNKNOWN_CARRIER: &str = "manual";
+/// Carrier of shipments whose request names none.
+const DEFAULT_CARRIER: &str = "manual";
 
 pub(super) fn create_shipment(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &CreateShipment,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let order = present(world, caller, request.id)?;
-    // Nothing is shipped before it is paid for, after it was cancelled, or twice.
+    let order = undeleted_order(working_set, caller, request.id)?;
+    // Only an order in processing ships: it is paid for, not cancelled, and not completely shipped.
     if order.status != OrderStatus::Processing {
         let status = order.status.as_str();
         return Err(Failure::invalid_state(format!(
-            "order {} is {status}: there is nothing to be shipped",
+            "order {} is {status}: only orders in status processing can be shipped",
             order.id
         )));
     }
 
-    let mut draft = OrderDraft::of(order, origin, stamp);
+    let mut draft = OrderDraft::from_order(order, origin, context);
     if let (Some(items), Some(warehouse)) = (&request.items, &request.warehouse) {
-        bring_to(&mut draft, world, warehouse, items)?;
+        move_reservations_to(&mut draft, working_set, warehouse, items)?;
     }
-    let here = held_in(&draft.order, request.warehouse.as_ref());
-    let leaving = match &request.items {
-        None if here.is_empty() => {
+    let reserved_here = reserved_in(&draft.order, request.warehouse.as_ref());
+    let to_ship = match &request.items {
+        None if reserved_here.is_empty() => {
             return Err(Failure::violation(
                 "/warehouse",
-                format!("holds nothing of order {}", request.id),
+                format!("has no reserved items of order {}", request.id),
             ));
         }
-        None => here,
-        Some(items) => chosen(here, items)?,
+        None => reserved_here,
+        Some(items) => select_items(reserved_here, items)?,
     };
     if !request.allow_unpaid {
-        ensure_paid(world, order, &leaving)?;
+        ensure_paid(working_set, order, &to_ship)?;
     }
     let mut by_warehouse: BTreeMap<Warehouse, Vec<StockItem>> = BTreeMap::new();
-    for item in leaving {
+    for item in to_ship {
         let items = by_warehouse.entry(item.warehouse.clone()).or_default();
         items.push(item);
     }
     for (warehouse, items) in by_warehouse {
-        let parcel = match announced(&draft.order, &items) {
-            Some(parcel) => parcel,
-            None => repack(&mut draft, &warehouse, items, request)?,
+        let shipment = match matching_label(&draft.order, &items) {
+            Some(shipment) => shipment,
+            None => new_shipment(&mut draft, &warehouse, items, request)?,
         };
         draft.record(EventData::ShipmentShipped {
-            shipment_id: parcel.id,
-            items: parcel.items,
-            carrier: request.carrier.clone().unwrap_or(parcel.carrier),
+            shipment_id: shipment.id,
+            items: shipment.items,
+            carrier: request.carrier.clone().unwrap_or(shipment.carrier),
             tracking_number: request
                 .tracking_number
                 .clone()
-                .unwrap_or(parcel.tracking_number),
+                .unwrap_or(shipment.tracking_number),
             occurred_at: None,
         })?;
     }
     schedule_capture(&mut draft);
-    conclude(&mut draft)?;
-    Ok(draft.decide())
+    advance_order_status(&mut draft)?;
+    Ok(draft.into_decision())
 }
 
 /// The order's reserved items, in all warehouses or in one.
-fn held_in(order: &Order, warehouse: Option<&Warehouse>) -> Vec<StockItem> {
-    let is_there = |item: &&StockItem| warehouse.is_none_or(|name| item.warehouse == *name);
-    order.held.iter().filter(is_there).cloned().collect()
+fn reserved_in(order: &Order, warehouse: Option<&Warehouse>) -> Vec<StockItem> {
+    let is_in_warehouse = |item: &&StockItem| warehouse.is_none_or(|name| item.warehouse == *name);
+    order.held.iter().filter(is_in_warehouse).cloned().collect()
 }
 
-/// Has `warehouse` hold what is to leave it: units that are held elsewhere are free there, and are reserved
-/// of what this one has free. Labels of shipments that they were in are withdrawn.
-fn bring_to(
+/// Moves reservations of `item_requests` to `warehouse` where it has too few: reserves its available units,
+/// and releases the units that are reserved in other warehouses. Labels of shipments with these units are
+/// cancelled.
+fn move_reservations_to(
     draft: &mut OrderDraft<'_>,
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     warehouse: &Warehouse,
     item_requests: &[NewItem],
 ) -> Result<(), Failure> {
-    let mut wanted: BTreeMap<&Sku, u64> = BTreeMap::new();
+    let mut requested: BTreeMap<&Sku, u64> = BTreeMap::new();
     for item_request in item_requests {
-        *wanted.entry(&item_request.sku).or_default() += u64::from(item_request.quantity.get());
+        *requested.entry(&item_request.sku).or_default() += u64::from(item_request.quantity.get());
     }
     let (mut released, mut reserved) = (Vec::new(), Vec::new());
-    for (sku, wanted) in wanted {
-        let here = units(&held_in(&draft.order, Some(warehouse)), sku);
-        let missing = wanted.saturating_sub(here);
-        // More than the order still holds is refused for what it is.
-        if missing == 0 || wanted > units(&draft.order.held, sku) {
+    for (sku, requested) in requested {
+        let reserved_here = count_units(&reserved_in(&draft.order, Some(warehouse)), sku);
+        let missing = requested.saturating_sub(reserved_here);
+        // More units than the order has reserved are refused by `select_items`.
+        if missing == 0 || requested > count_units(&draft.order.held, sku) {
             continue;
         }
-        let shelf = world
-            .shelves
+        let stock_level = working_set
+            .stock_levels
             .get(sku)
-            .and_then(|shelves| shelves.get(warehouse));
-        let free = shelf.map_or(0, |shelf| shelf.available());
-        if i64::try_from(missing).is_ok_and(|missing| missing > free) {
+            .and_then(|stock_levels| stock_levels.get(warehouse));
+        let available = stock_level.map_or(0, |stock_level| stock_level.available());
+        if i64::try_from(missing).is_ok_and(|missing| missing > available) {
             return Err(Failure::violation(
                 "/warehouse",
-                format!("{missing} more of {sku} are wanted, but {warehouse} has {free} free"),
+                format!(
+                    "{missing} more units of {sku} are needed, but only {available} are available in {warehouse}"
+                ),
             ));
         }
-        let mut left = u32::try_from(missing).unwrap_or(u32::MAX);
+        let mut remaining = u32::try_from(missing).unwrap_or(u32::MAX);
         let elsewhere = |item: &&StockItem| item.sku == *sku && item.warehouse != *warehouse;
         for item in draft.order.held.iter().filter(elsewhere) {
-            let taken = left.min(item.quantity.get());
-            left -= taken;
-            released.extend(NonZeroU32::new(taken).map(|quantity| StockItem {
+            let moved = remaining.min(item.quantity.get());
+            remaining -= moved;
+            released.extend(NonZeroU32::new(moved).map(|quantity| StockItem {
                 quantity,
                 ..item.clone()
             }));
@@ -156,7 +160,7 @@ fn bring_to(
     }
     let sources: BTreeSet<_> = released.iter().map(|item| item.warehouse.clone()).collect();
     for source in sources {
-        withdraw_labels(draft, &source, &released)?;
+        cancel_labels(draft, &source, &released)?;
     }
     draft.record(EventData::StockReserved { items: reserved })?;
     draft.record(EventData::StockReleased {
@@ -165,11 +169,15 @@ fn bring_to(
     })
 }
 
-/// Refuses to ship goods whose payment is missing.
-fn ensure_paid(world: &WorkingSet, order: &Order, leaving: &[StockItem]) -> Result<(), Failure> {
-    let refused = |why: String| {
+/// Refuses to ship items whose payment is missing.
+fn ensure_paid(
+    working_set: &WorkingSet,
+    order: &Order,
+    to_ship: &[StockItem],
+) -> Result<(), Failure> {
+    let refuse = |reason: String| {
         Err(Failure::invalid_state(format!(
-            "order {}: {why}; to ship unpaid goods, set allow_unpaid",
+            "order {}: {reason}; to ship unpaid items, set allow_unpaid",
             order.id
         )))
     };
@@ -177,41 +185,48 @@ fn ensure_paid(world: &WorkingSet, order: &Order, leaving: &[StockItem]) -> Resu
         order_id: order.id,
         step: Step::CapturePayment,
     };
-    if world.steps.get(&key).is_some_and(|row| row.is_dead) {
-        return refused("capturing its payment failed".to_owned());
+    if working_set.steps.get(&key).is_some_and(|row| row.is_dead) {
+        return refuse("the capture of its payment failed".to_owned());
     }
     let (due, collectable) = (
-        order.capture_due() + order.value(leaving),
+        order.capture_due() + order.value_of(to_ship),
         order.collectable(),
     );
     if due > collectable {
-        return refused(format!(
-            "goods worth {due} would have left, but only {collectable} is authorized or captured"
+        return refuse(format!(
+            "items worth {due} minor units would be shipped, but only {collectable} are authorized or captured"
         ));
     }
-    let is_spent = order.payment.status == PaymentStatus::Refunded
+    let is_fully_refunded = order.payment.status == PaymentStatus::Refunded
         && order.payment.captured >= order.payment.authorized;
-    if is_spent && order.value(leaving) > 0 {
-        return refused("all of its payment was refunded".to_owned());
+    if is_fully_refunded && order.value_of(to_ship) > 0 {
+        return refuse("its payment was refunded completely".to_owned());
     }
     Ok(())
 }
 
-/// Of what is still here, what the request names.
-fn chosen(mut left: Vec<StockItem>, item_requests: &[NewItem]) -> Result<Vec<StockItem>, Failure> {
-    let mut leaving = Vec::new();
+/// Selects the requested items from the reserved ones in `remaining`; the error names each item of which too
+/// few units are reserved.
+fn select_items(
+    mut remaining: Vec<StockItem>,
+    item_requests: &[NewItem],
+) -> Result<Vec<StockItem>, Failure> {
+    let mut to_ship = Vec::new();
     let mut violations = Vec::new();
     for (index, item_request) in item_requests.iter().enumerate() {
-        let here = units(&left, &item_request.sku);
-        if u64::from(item_request.quantity.get()) > here {
+        let reserved_units = count_units(&remaining, &item_request.sku);
+        if u64::from(item_request.quantity.get()) > reserved_units {
             violations.push(Violation::new(
                 format!("/items/{index}/quantity"),
-                format!("only {here} of {} are left to be shipped", item_request.sku),
+                format!(
+                    "only {reserved_units} units of {} remain to be shipped",
+                    item_request.sku
+                ),
             ));
             continue;
         }
         let mut missing = item_request.quantity.get();
-        let lines: Vec<StockItem> = left
+        let lines: Vec<StockItem> = remaining
             .iter()
             .filter(|item| item.sku == item_request.sku)
             .filter_map(|item| {
@@ -223,104 +238,111 @@ fn chosen(mut left: Vec<StockItem>, item_requests: &[NewItem]) -> Result<Vec<Sto
                 })
             })
             .collect();
-        subtract_items(&mut left, &lines);
-        leaving.extend(lines);
+        subtract_items(&mut remaining, &lines);
+        to_ship.extend(lines);
     }
     if violations.is_empty() {
-        Ok(leaving)
+        Ok(to_ship)
     } else {
         Err(Failure::violations(&violations))
     }
 }
 
-fn units(items: &[StockItem], sku: &Sku) -> u64 {
+fn count_units(items: &[StockItem], sku: &Sku) -> u64 {
     let of_sku = items.iter().filter(|item| item.sku == *sku);
     of_sku.map(|item| u64::from(item.quantity.get())).sum()
 }
 
 /// The unshipped shipment that consists of exactly these items.
-fn announced(order: &Order, items: &[StockItem]) -> Option<Shipment> {
-    let is_same = |parcel: &&Shipment| {
-        let mut rest = parcel.items.clone();
-        parcel.shipped_at.is_none() && subtract_items(&mut rest, items) && rest.is_empty()
+fn matching_label(order: &Order, items: &[StockItem]) -> Option<Shipment> {
+    let is_same = |shipment: &&Shipment| {
+        let mut remaining = shipment.items.clone();
+        shipment.shipped_at.is_none()
+            && subtract_items(&mut remaining, items)
+            && remaining.is_empty()
     };
     order.active_shipments().find(is_same).cloned()
 }
 
-/// Creates a shipment of `items`; labels of shipments that contained them are withdrawn.
-fn repack(
+/// Creates a shipment of `items`, and cancels the labels of shipments that contained them.
+fn new_shipment(
     draft: &mut OrderDraft<'_>,
     warehouse: &Warehouse,
     items: Vec<StockItem>,
     request: &CreateShipment,
 ) -> Result<Shipment, Failure> {
-    withdraw_labels(draft, warehouse, &items)?;
-    let parcel = Shipment {
-        id: draft.stamp().id(),
+    cancel_labels(draft, warehouse, &items)?;
+    let shipment = Shipment {
+        id: draft.context().id(),
         status: ShipmentStatus::LabelCreated,
         carrier: request
             .carrier
             .clone()
-            .unwrap_or_else(|| UNKNOWN_CARRIER.to_owned()),
+            .unwrap_or_else(|| DEFAULT_CARRIER.to_owned()),
         tracking_number: request.tracking_number.clone().unwrap_or_default(),
         items,
         shipped_at: None,
         delivered_at: None,
     };
     draft.record(EventData::ShipmentCreated {
-        shipment: parcel.clone(),
+        shipment: shipment.clone(),
     })?;
-    Ok(parcel)
+    Ok(shipment)
 }
 
-/// Withdraws the labels of shipments from `warehouse` that hold any of the products of `items`.
-fn withdraw_labels(
+/// Cancels the unshipped shipments from `warehouse` that contain any of the products of `items`.
+fn cancel_labels(
     draft: &mut OrderDraft<'_>,
     warehouse: &Warehouse,
     items: &[StockItem],
 ) -> Result<(), Failure> {
     let skus: BTreeSet<&Sku> = items.iter().map(|item| &item.sku).collect();
-    let holds_some = |parcel: &&Shipment| {
-        let mut inside = parcel.items.iter();
-        parcel.shipped_at.is_none()
-            && inside.any(|item| item.warehouse == *warehouse && skus.contains(&item.sku))
+    let contains_any = |shipment: &&Shipment| {
+        let mut shipment_items = shipment.items.iter();
+        shipment.shipped_at.is_none()
+            && shipment_items.any(|item| item.warehouse == *warehouse && skus.contains(&item.sku))
     };
-    let opened: Vec<_> = draft.order.active_shipments().filter(holds_some).collect();
-    let opened: Vec<_> = opened.into_iter().map(|parcel| parcel.id).collect();
-    for shipment_id in opened {
+    let affected: Vec<_> = draft
+        .order
+        .active_shipments()
+        .filter(contains_any)
+        .collect();
+    let affected: Vec<_> = affected.into_iter().map(|shipment| shipment.id).collect();
+    for shipment_id in affected {
         draft.record(EventData::ShipmentCancelled {
             shipment_id,
             reason: None,
         })?;
     }
-    // Should the carrier be asked at this moment, that label is one too many.
-    draft.drop_step(Step::RequestShipment(warehouse.clone()));
+    // The carrier may be creating a label at this moment: cancel that one, too.
+    draft.remove_step(Step::RequestShipment(warehouse.clone()));
     draft.schedule(Step::CancelShipment(warehouse.clone()));
     Ok(())
 }
 
-/// Withdraws a shipment that is still here. What is in it waits to be shipped otherwise.
+/// Cancels a shipment that was not shipped yet. Its items stay reserved and can be shipped in another
+/// shipment.
 pub(super) fn cancel_shipment(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &CancelShipment,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let order = present(world, caller, request.id)?;
+    let order = undeleted_order(working_set, caller, request.id)?;
     let shipment_id = request.shipment_id;
     let mut shipments = order.shipments.iter();
     let shipment = shipments
         .find(|shipment| shipment.id == shipment_id)
         .ok_or_else(|| Failure::not_found("shipment", shipment_id))?;
-    let mut draft = OrderDraft::of(order, origin, stamp);
+    let mut draft = OrderDraft::from_order(order, origin, context);
     if shipment.status == ShipmentStatus::Cancelled {
-        return Ok(draft.decide());
+        return Ok(draft.into_decision());
     }
     if shipment.shipped_at.is_some() {
         return Err(Failure::invalid_state(format!(
-            "shipment {shipment_id} has left and can't be cancelled"
+            "shipment {shipment_id} was shipped and can't be cancelled"
         )));
     }
     draft.record(EventData::ShipmentCancelled {
@@ -329,8 +351,8 @@ pub(super) fn cancel_shipment(
     })?;
     let warehouses: BTreeSet<_> = shipment.items.iter().map(|item| &item.warehouse).collect();
     for warehouse in warehouses {
-        draft.drop_step(Step::RequestShipment(warehouse.clone()));
+        draft.remove_step(Step::RequestShipment(warehouse.clone()));
         draft.schedule(Step::CancelShipment(warehouse.clone()));
     }
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }

@@ -9,36 +9,36 @@ use shared::{
 };
 
 use crate::domain::{
-    command::Answer,
+    command::ResourceRef,
     decision::{Changes, Decision, OrderDraft},
-    stamp::DecisionContext,
-    world::WorkingSet,
+    decision_context::DecisionContext,
+    working_set::WorkingSet,
 };
 
 pub(super) fn create_customer(
     caller: &Caller,
     new: &NewCustomer,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let storefront = caller.owner(new.storefront.as_ref())?;
     Ok(changed(Customer {
-        id: stamp.id(),
+        id: context.id(),
         name: new.name.clone(),
         email: new.email.clone(),
         storefront,
         is_blocked: false,
         is_verified: false,
         erased_at: None,
-        created_at: stamp.now(),
+        created_at: context.now(),
     }))
 }
 
 pub(super) fn block_customer(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     request: &BlockCustomer,
 ) -> Result<Decision, Failure> {
-    let customer = visible(world, caller, request.id)?;
+    let customer = visible_customer(working_set, caller, request.id)?;
     Ok(changed(Customer {
         is_blocked: request.is_blocked,
         ..customer.clone()
@@ -46,67 +46,67 @@ pub(super) fn block_customer(
 }
 
 pub(super) fn verify_customer(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     id: CustomerId,
 ) -> Result<Decision, Failure> {
     Ok(changed(Customer {
         is_verified: true,
-        ..visible(world, caller, id)?.clone()
+        ..visible_customer(working_set, caller, id)?.clone()
     }))
 }
 
 /// Erases the personal data; the row stays, for the orders that refer to it.
 pub(super) fn erase_customer(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     id: CustomerId,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let customer = visible(world, caller, id)?;
+    let customer = visible_customer(working_set, caller, id)?;
     Ok(changed(Customer {
         name: String::new(),
         email: String::new(),
         is_verified: false,
-        erased_at: customer.erased_at.or(Some(stamp.now())),
+        erased_at: customer.erased_at.or(Some(context.now())),
         ..customer.clone()
     }))
 }
 
 /// Removes the customer's data from a closed order; open orders still need it.
 pub(super) fn redact_order(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     id: OrderId,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let order = super::visible(world, caller, id)?;
-    let mut draft = OrderDraft::of(order, origin, stamp);
-    let says_nothing = order.shipping_address.is_none()
+    let order = super::visible_order(working_set, caller, id)?;
+    let mut draft = OrderDraft::from_order(order, origin, context);
+    let has_no_personal_data = order.shipping_address.is_none()
         && order.metadata.is_empty()
         && order.payment_method.is_empty();
-    if order.is_over() && !says_nothing {
+    if order.is_closed() && !has_no_personal_data {
         draft.record(EventData::OrderRedacted {})?;
     }
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }
 
-fn visible<'a>(
-    world: &'a WorkingSet,
+fn visible_customer<'a>(
+    working_set: &'a WorkingSet,
     caller: &Caller,
     id: CustomerId,
 ) -> Result<&'a Customer, Failure> {
-    let customer = world.customers.get(&id);
+    let customer = working_set.customers.get(&id);
     customer
         .filter(|customer| caller.may_see(&customer.storefront))
         .ok_or_else(|| Failure::not_found("customer", id))
 }
 
 fn changed(customer: Customer) -> Decision {
-    let answer = Ok(Answer::Customer(customer.id));
+    let reply = Ok(ResourceRef::Customer(customer.id));
     Decision {
-        answer,
+        reply,
         changes: Changes {
             customers: vec![customer],
             ..Changes::default()

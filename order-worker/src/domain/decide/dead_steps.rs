@@ -1,4 +1,4 @@
-//! Failed steps: operators redrive them, or discard dead ones.
+//! Failed steps: operators redrive steps that are dead or will be retried, and discard dead ones.
 
 use shared::{
     event::{EventData, Origin},
@@ -8,32 +8,32 @@ use shared::{
 
 use crate::domain::{
     decision::{Decision, OrderDraft},
+    decision_context::DecisionContext,
     order::Order,
-    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
-/// Redrives a step: retries it now, with a new set of attempts. It keeps its idempotency key at the partner, so
-/// nothing is executed twice.
+/// Redrives a step: retries it now, with a new set of attempts. It keeps its idempotency key at the provider,
+/// so nothing is executed twice.
 pub(super) fn redrive_step(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     key: &StepKey,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let (row, order) = failed(world, caller, key)?;
-    let mut draft = OrderDraft::of(order, origin, stamp);
-    let due_at = draft.stamp().now();
+    let (row, order) = failed_step(working_set, caller, key)?;
+    let mut draft = OrderDraft::from_order(order, origin, context);
+    let due_at = draft.context().now();
     if !row.is_dead && row.due_at <= due_at {
-        // It is running already.
-        return Ok(draft.decide());
+        // The attempt is running already.
+        return Ok(draft.into_decision());
     }
     draft.record(EventData::StepRedriven {
         step: key.step.to_string(),
     })?;
-    draft.put(StepRow {
+    draft.put_step(StepRow {
         key: key.clone(),
         attempt: row.attempt + 1,
         failures: 0,
@@ -42,41 +42,41 @@ pub(super) fn redrive_step(
         last_error: row.last_error.clone(),
         request_id: origin.request_id.clone(),
         traceparent: origin.traceparent.clone(),
-        answered: row.answered,
+        error_responses: row.error_responses,
         client_secret: row.client_secret.clone(),
     });
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }
 
-/// Discards the step: an operator has settled by other means what it was for. The amount that it was to
-/// capture or refund is written off, so that no later step of the order asks the provider for it.
+/// Discards a dead step that an operator has settled in another way. The amount that it was to capture or
+/// refund is written off, so that no later step of the order requests it from the provider.
 pub(super) fn discard_step(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     key: &StepKey,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let (row, order) = failed(world, caller, key)?;
+    let (row, order) = failed_step(working_set, caller, key)?;
     if !row.is_dead {
         return Err(not_found(key));
     }
-    let mut draft = OrderDraft::of(order, origin, stamp);
-    let amount = outstanding(order, &key.step);
+    let mut draft = OrderDraft::from_order(order, origin, context);
+    let amount = outstanding_amount(order, &key.step);
     draft.record(EventData::StepDiscarded {
         step: key.step.to_string(),
         amount: (amount > 0).then_some(amount),
     })?;
-    draft.drop_step(key.step.clone());
-    Ok(draft.decide())
+    draft.remove_step(key.step.clone());
+    Ok(draft.into_decision())
 }
 
-/// Minor units that `step` was still to move.
-fn outstanding(order: &Order, step: &Step) -> i64 {
+/// Amount that `step` has not captured or refunded yet, in minor units.
+fn outstanding_amount(order: &Order, step: &Step) -> i64 {
     match step {
         Step::CapturePayment => order.capture_outstanding(),
         Step::RefundPayment => order.refund_due - order.payment.refunded,
-        // They hold money, release it or look at it: no amount is due through them.
+        // These steps capture and refund nothing.
         Step::AuthorizePayment | Step::VoidPayment | Step::CheckPayment => 0,
         Step::ReserveStock
         | Step::RequestShipment(_)
@@ -85,16 +85,16 @@ fn outstanding(order: &Order, step: &Step) -> i64 {
     }
 }
 
-/// The step, dead or to be tried again.
-fn failed<'a>(
-    world: &'a WorkingSet,
+/// The step, if it is dead or will be retried.
+fn failed_step<'a>(
+    working_set: &'a WorkingSet,
     caller: &Caller,
     key: &StepKey,
 ) -> Result<(&'a StepRow, &'a Order), Failure> {
     caller.require_operator()?;
-    let row = world.steps.get(key);
+    let row = working_set.steps.get(key);
     row.filter(|row| row.is_dead || row.failures > 0)
-        .zip(world.orders.get(&key.order_id))
+        .zip(working_set.orders.get(&key.order_id))
         .ok_or_else(|| not_found(key))
 }
 

@@ -9,46 +9,46 @@ use shared::{
 
 use super::{
     cancel_order::{cancel, requested_cancel_reason},
-    visible,
+    visible_order,
 };
 use crate::domain::{
     decision::{Decision, OrderDraft},
-    stamp::DecisionContext,
-    world::WorkingSet,
+    decision_context::DecisionContext,
+    working_set::WorkingSet,
 };
 
 pub(super) fn delete_order(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     id: OrderId,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let order = visible(world, caller, id)?;
-    let mut draft = OrderDraft::of(order, origin, stamp);
+    let order = visible_order(working_set, caller, id)?;
+    let mut draft = OrderDraft::from_order(order, origin, context);
     if order.is_deleted {
-        return Ok(draft.decide());
+        return Ok(draft.into_decision());
     }
-    if !order.is_over() {
+    if !order.is_closed() {
         order.ensure_not_shipped("deleted")?;
         cancel(&mut draft, requested_cancel_reason(caller), None)?;
     }
     draft.record(EventData::OrderDeleted {})?;
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }
 
 pub(super) fn restore_order(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     id: OrderId,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let order = visible(world, caller, id)?;
-    let mut draft = OrderDraft::of(order, origin, stamp);
+    let order = visible_order(working_set, caller, id)?;
+    let mut draft = OrderDraft::from_order(order, origin, context);
     if order.is_deleted {
         draft.record(EventData::OrderRestored {})?;
     }
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }

@@ -1,5 +1,7 @@
-//! Applies the result of a step. It counts only if that attempt is still expected: a cancellation in between
-//! removes the step.
+//! Applies the result of a step. A result counts only if that attempt is still expected: a cancellation in
+//! between removes the step.
+//!
+//! A failed attempt is retried with backoff, and after the last attempt the step is dead.
 
 use shared::{
     event::EventData,
@@ -8,37 +10,37 @@ use shared::{
 };
 
 use super::{
-    Rules, cancel_order::cancel, import_order, payment, refund_order::refunded,
-    update_shipment::announce,
+    Rules, cancel_order::cancel, import_order, payment, refund_order::on_refunded,
+    update_shipment::create_labelled_shipment,
 };
 use crate::domain::{
-    command::{Answer, StepResult, origin_of_step},
+    command::{ResourceRef, StepResult, origin_of_step},
     decision::{Changes, Decision, OrderDraft},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::{self, Step, StepKey, StepRow},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn finish_step(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     key: &StepKey,
     attempt: u32,
     result: &StepResult,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let awaited = world
+    let expected = working_set
         .steps
         .get(key)
         .filter(|row| row.attempt == attempt && !row.is_dead);
-    let (Some(row), Some(order)) = (awaited, world.orders.get(&key.order_id)) else {
+    let (Some(row), Some(order)) = (expected, working_set.orders.get(&key.order_id)) else {
         return Ok(Decision {
-            answer: Ok(Answer::Done),
+            reply: Ok(ResourceRef::NoContent),
             changes: Changes::default(),
         });
     };
     let origin = origin_of_step(row);
-    let mut draft = OrderDraft::of(order, &origin, stamp);
+    let mut draft = OrderDraft::from_order(order, &origin, context);
     match result {
         StepResult::Failed {
             error,
@@ -46,26 +48,26 @@ pub(super) fn finish_step(
             was_answered,
         } => {
             let row = StepRow {
-                answered: row.answered + u32::from(*was_answered),
+                error_responses: row.error_responses + u32::from(*was_answered),
                 ..row.clone()
             };
-            failed(&mut draft, &row, error, *is_transient)?;
+            record_failure(&mut draft, &row, error, *is_transient)?;
         }
-        StepResult::PutOff { why } => postpone(&mut draft, row, why),
+        StepResult::Postponed { reason } => postpone(&mut draft, row, reason),
         result => {
-            draft.drop_step(key.step.clone());
-            done(&mut draft, row, result, world, rules)?;
+            draft.remove_step(key.step.clone());
+            apply_result(&mut draft, row, result, working_set, rules)?;
         }
     }
-    Ok(draft.done())
+    Ok(draft.into_decision_without_reply())
 }
 
 /// Applies the result of a successful step.
-fn done(
+fn apply_result(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     result: &StepResult,
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     rules: &Rules,
 ) -> Result<(), Failure> {
     match (&row.key.step, result) {
@@ -76,35 +78,35 @@ fn done(
                 reference,
                 amount,
             },
-        ) => payment::authorized(draft, provider, reference, *amount)?,
+        ) => payment::on_authorized(draft, provider, reference, *amount)?,
         (
             Step::AuthorizePayment,
             StepResult::Prepared {
                 provider,
                 reference,
             },
-        ) => payment::prepared(draft, row, provider, reference)?,
+        ) => payment::on_prepared(draft, row, provider, reference)?,
         (Step::AuthorizePayment, StepResult::ActionRequired(action)) => {
-            payment::action_required(draft, action, 1)?;
+            payment::on_action_required(draft, action, 1)?;
         }
         (Step::AuthorizePayment, StepResult::Declined { code, message }) => {
-            payment::declined(draft, code, message)?;
+            payment::on_declined(draft, code, message)?;
         }
         (
             Step::CapturePayment,
             StepResult::Captured {
                 amount,
-                asked,
+                requested,
                 is_last,
             },
         ) => {
-            payment::captured(draft, row, *amount, *asked, *is_last, rules)?;
+            payment::on_captured(draft, row, *amount, *requested, *is_last, rules)?;
         }
         (
             Step::CheckPayment | Step::VoidPayment | Step::CapturePayment | Step::RefundPayment,
-            StepResult::Stands(standing),
+            StepResult::PaymentState(state),
         ) => {
-            payment::reconcile(draft, row, standing, world, rules)?;
+            payment::reconcile(draft, row, state, working_set, rules)?;
         }
         (Step::VoidPayment, StepResult::Voided { reference }) => {
             draft.record(EventData::PaymentVoided {
@@ -112,22 +114,22 @@ fn done(
             })?;
         }
         (Step::RefundPayment, StepResult::Refunded { amount }) => {
-            refunded(draft, *amount)?;
+            on_refunded(draft, *amount)?;
         }
         (
             Step::RequestShipment(warehouse),
-            StepResult::Announced {
+            StepResult::LabelCreated {
                 carrier,
                 tracking_number,
             },
         ) => {
-            announce(draft, warehouse, carrier.clone(), tracking_number.clone())?;
+            create_labelled_shipment(draft, warehouse, carrier.clone(), tracking_number.clone())?;
         }
-        (Step::CancelShipment(_), StepResult::Withdrawn) => {}
-        (Step::ReserveStock, StepResult::TimeIsUp) => {
-            import_order::reserve_stock(draft, world, rules)?;
+        (Step::CancelShipment(_), StepResult::LabelCancelled) => {}
+        (Step::ReserveStock, StepResult::NoExternalCall) => {
+            import_order::reserve_stock(draft, working_set, rules)?;
         }
-        (Step::ExpireOrder, StepResult::TimeIsUp) => {
+        (Step::ExpireOrder, StepResult::NoExternalCall) => {
             if draft.order.status == OrderStatus::Pending {
                 cancel(draft, CancelReason::Expired, None)?;
             }
@@ -146,7 +148,11 @@ fn done(
         ) => {
             return Err(Failure::new(
                 Code::Internal,
-                format!("{} can't end as {}", row.key.step, result.name()),
+                format!(
+                    "step {} can't have the result {:?}",
+                    row.key.step,
+                    result.name()
+                ),
             ));
         }
     }
@@ -154,16 +160,16 @@ fn done(
 }
 
 /// Schedules a retry, or marks the step as dead.
-fn failed(
+fn record_failure(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     error: &str,
     is_transient: bool,
 ) -> Result<(), Failure> {
-    let jitter = draft.stamp().jitter();
-    let delay = Some(row.key.step.retry())
+    let jitter = draft.context().jitter();
+    let delay = Some(row.key.step.retry_policy())
         .filter(|_| is_transient)
-        .and_then(|retry| retry.delay(row.failures + 1, jitter));
+        .and_then(|policy| policy.delay(row.failures + 1, jitter));
     let (step, error) = (row.key.step.to_string(), error.to_owned());
     let row = StepRow {
         failures: row.failures + 1,
@@ -171,21 +177,21 @@ fn failed(
         ..row.clone()
     };
     if let Some(delay) = delay {
-        let due_at = draft.stamp().now() + delay;
+        let due_at = draft.context().now() + delay;
         draft.record(EventData::StepRetried {
             step,
             error,
             due_at,
         })?;
-        draft.put(StepRow {
+        draft.put_step(StepRow {
             attempt: row.attempt + 1,
             due_at,
             ..row
         });
     } else {
-        let due_at = draft.stamp().now();
+        let due_at = draft.context().now();
         draft.record(EventData::StepDead { step, error })?;
-        draft.put(StepRow {
+        draft.put_step(StepRow {
             is_dead: true,
             due_at,
             ..row
@@ -194,14 +200,15 @@ fn failed(
     Ok(())
 }
 
-/// Postpones a step whose partner was not called. It uses up no attempt, so a step never dies of a busy partner.
-fn postpone(draft: &mut OrderDraft<'_>, row: &StepRow, why: &str) {
-    let jitter = draft.stamp().jitter();
-    let due_at = draft.stamp().now() + step::postpone(row.attempt, jitter);
-    draft.put(StepRow {
+/// Postpones a step whose provider was not called. It uses up no attempt, so a step never becomes dead
+/// because a provider is busy.
+fn postpone(draft: &mut OrderDraft<'_>, row: &StepRow, reason: &str) {
+    let jitter = draft.context().jitter();
+    let due_at = draft.context().now() + step::postpone_delay(row.attempt, jitter);
+    draft.put_step(StepRow {
         attempt: row.attempt + 1,
         due_at,
-        last_error: Some(why.to_owned()),
+        last_error: Some(reason.to_owned()),
         ..row.clone()
     });
 }

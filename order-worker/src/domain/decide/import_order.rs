@@ -1,5 +1,8 @@
-//! Imports orders of other systems: accepted as they are, if they are valid and identifiable. Stock is reserved
-//! when they are processed; orders without stock are cancelled then.
+//! Imports orders of other systems. A valid order is stored as it is; stock is reserved when it is processed,
+//! and an order without stock is cancelled then.
+//!
+//! A line that was imported before is a duplicate: it is recognized by its external id, or by the id derived
+//! from the line.
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
@@ -13,28 +16,28 @@ use shared::{
 
 use super::{
     Rules,
-    approval::begin,
+    approval::start_workflow,
     cancel_order::cancel,
-    create_order::{check, from_created, line},
+    create_order::{line_item, new_draft, validate},
     low_stock,
 };
 use crate::domain::{
-    command::Answer,
+    command::ResourceRef,
     decision::{Changes, Decision, OrderDraft},
+    decision_context::DecisionContext,
     order::Order,
-    stamp::DecisionContext,
     stock::allocate,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn import_order(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
-    (id, former_id): (Option<OrderId>, Option<OrderId>),
+    (id, legacy_id): (Option<OrderId>, Option<OrderId>),
     imported: &ImportedOrder,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
     let create_request = &imported.order;
@@ -43,47 +46,47 @@ pub(super) fn import_order(
 
     // An imported order is not changed by later imports.
     let name = external_id.clone().map(|external_id| (owner, external_id));
-    let known = name.and_then(|name| world.external_ids.get(&name).copied());
-    let known = known.or(id.filter(|id| world.orders.contains_key(id)));
+    let existing = name.and_then(|name| working_set.external_ids.get(&name).copied());
+    let existing = existing.or(id.filter(|id| working_set.orders.contains_key(id)));
     let is_same = |id: &OrderId| {
-        let order = world.orders.get(id);
-        order.is_some_and(|order| is_of(order, imported))
+        let order = working_set.orders.get(id);
+        order.is_some_and(|order| matches_import(order, imported))
     };
-    let known = known.or(former_id.filter(is_same));
-    if let Some(id) = known {
+    let existing = existing.or(legacy_id.filter(is_same));
+    if let Some(id) = existing {
         let is_duplicate = true;
         return Ok(Decision {
-            answer: Ok(Answer::Imported { id, is_duplicate }),
+            reply: Ok(ResourceRef::Imported { id, is_duplicate }),
             changes: Changes::default(),
         });
     }
 
-    let checked = check(world, caller, create_request, rules)?;
+    let valid = validate(working_set, caller, create_request, rules)?;
     let lines = create_request.items.iter();
     let items = lines
-        .filter_map(|item| line(&item.sku, item.quantity, None, &checked.products))
+        .filter_map(|item| line_item(&item.sku, item.quantity, None, &valid.products))
         .collect();
     let created = OrderCreated {
         external_id,
         awaits_stock: true,
-        ..checked.order(world, create_request, items, rules)?
+        ..valid.order(working_set, create_request, items, rules)?
     };
-    let mut draft = from_created(created, id, origin, stamp)?;
+    let mut draft = new_draft(created, id, origin, context)?;
     let id = draft.order.id;
     if !rules.needs_approval {
-        begin(&mut draft, rules);
+        start_workflow(&mut draft, rules);
     }
     let is_duplicate = false;
     Ok(Decision {
-        answer: Ok(Answer::Imported { id, is_duplicate }),
-        ..draft.decide()
+        reply: Ok(ResourceRef::Imported { id, is_duplicate }),
+        ..draft.into_decision()
     })
 }
 
-/// Whether `order` was made of a line with this content.
-fn is_of(order: &Order, imported: &ImportedOrder) -> bool {
+/// Whether `order` has the content of this import line.
+fn matches_import(order: &Order, imported: &ImportedOrder) -> bool {
     let create_request = &imported.order;
-    let wished = create_request
+    let requested = create_request
         .items
         .iter()
         .map(|item| (&item.sku, item.quantity));
@@ -92,10 +95,10 @@ fn is_of(order: &Order, imported: &ImportedOrder) -> bool {
         && order.external_id == imported.external_id
         && order.shipping_address == create_request.shipping_address
         && order.metadata == create_request.metadata
-        && quantities(wished) == quantities(ordered)
+        && quantities(requested) == quantities(ordered)
 }
 
-/// How many of each: the stock of one item can come from several warehouses.
+/// Total quantity by SKU: the units of one item can come from several warehouses.
 fn quantities<'a>(items: impl Iterator<Item = (&'a Sku, NonZeroU32)>) -> BTreeMap<&'a Sku, u64> {
     let mut quantities = BTreeMap::new();
     for (sku, quantity) in items {
@@ -104,45 +107,44 @@ fn quantities<'a>(items: impl Iterator<Item = (&'a Sku, NonZeroU32)>) -> BTreeMa
     quantities
 }
 
-/// Its turn has come: all of its stock is taken, or the order is over.
+/// Reserves the stock of an imported order, or cancels the order if an item is out of stock or no longer
+/// sold.
 pub(super) fn reserve_stock(
     draft: &mut OrderDraft<'_>,
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     rules: &Rules,
 ) -> Result<(), Failure> {
     if draft.order.status != OrderStatus::Pending || !draft.order.awaits_stock {
         return Ok(());
     }
-    let wishes: Vec<NewItem> = draft.order.items.iter().map(create_request).collect();
-    let sold = |sku| {
-        world
+    let requested_items: Vec<NewItem> = draft.order.items.iter().map(to_new_item).collect();
+    let is_sold = |sku| {
+        working_set
             .products
             .get(sku)
             .is_some_and(|product| !product.is_deleted)
     };
-    let gone = wishes
-        .iter()
-        .find(|create_request| !sold(&create_request.sku));
-    let reserved = match gone {
-        Some(create_request) => Err(Failure::new(
+    let discontinued = requested_items.iter().find(|item| !is_sold(&item.sku));
+    let reserved = match discontinued {
+        Some(item) => Err(Failure::new(
             Code::OutOfStock,
-            format!("{} is no longer sold", create_request.sku),
+            format!("{} is no longer sold", item.sku),
         )),
-        None => allocate(&wishes, &world.shelves),
+        None => allocate(&requested_items, &working_set.stock_levels),
     };
     match reserved {
         Ok(items) => {
-            let before = low_stock::available(world, &items);
+            let before = low_stock::available_units(working_set, &items);
             draft.record(EventData::StockReserved { items })?;
-            low_stock::tell(draft, world, before)?;
-            begin(draft, rules);
+            low_stock::record_low_stock(draft, working_set, before)?;
+            start_workflow(draft, rules);
             Ok(())
         }
         Err(shortage) => cancel(draft, CancelReason::OutOfStock, Some(shortage.message)),
     }
 }
 
-fn create_request(line: &LineItem) -> NewItem {
+fn to_new_item(line: &LineItem) -> NewItem {
     let quantity: NonZeroU32 = line.quantity;
     NewItem {
         sku: line.sku.clone(),

@@ -1,4 +1,4 @@
-//! Low-stock events: emitted once, when the available units fall to the threshold.
+//! Low-stock events: recorded once, when the available units of a product fall to its threshold.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,36 +9,42 @@ use shared::{
     outcome::Failure,
 };
 
-use crate::domain::{decision::OrderDraft, stock::WarehouseStock, world::WorkingSet};
+use crate::domain::{decision::OrderDraft, stock::WarehouseStock, working_set::WorkingSet};
 
 /// Available units of each product in `items` that has a threshold.
-pub(super) fn available(world: &WorkingSet, items: &[StockItem]) -> BTreeMap<Sku, i64> {
+pub(super) fn available_units(working_set: &WorkingSet, items: &[StockItem]) -> BTreeMap<Sku, i64> {
     let skus: BTreeSet<&Sku> = items.iter().map(|item| &item.sku).collect();
     let skus = skus
         .into_iter()
-        .filter(|sku| threshold(world, sku).is_some());
-    skus.map(|sku| (sku.clone(), total(world, sku))).collect()
+        .filter(|sku| threshold(working_set, sku).is_some());
+    skus.map(|sku| (sku.clone(), total_available(working_set, sku)))
+        .collect()
 }
 
-/// Emits events for products that were above their threshold `before` and no longer are.
-pub(super) fn tell(
+/// Records an event for each product that was above its threshold `before` and no longer is.
+pub(super) fn record_low_stock(
     draft: &mut OrderDraft<'_>,
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     before: BTreeMap<Sku, i64>,
 ) -> Result<(), Failure> {
     for (sku, before) in before {
-        let held = draft.order.held.iter().filter(|item| item.sku == sku);
-        let taken: i64 = held.map(|item| i64::from(item.quantity.get())).sum();
-        if let Some(fact) = falls(world, &sku, before, before - taken) {
+        let reserved = draft.order.held.iter().filter(|item| item.sku == sku);
+        let reserved_units: i64 = reserved.map(|item| i64::from(item.quantity.get())).sum();
+        if let Some(fact) = low_stock_event(working_set, &sku, before, before - reserved_units) {
             draft.record(fact)?;
         }
     }
     Ok(())
 }
 
-/// The event for a product whose available units change from `before` to `after`.
-pub(super) fn falls(world: &WorkingSet, sku: &Sku, before: i64, after: i64) -> Option<EventData> {
-    let low_stock_at = threshold(world, sku)?;
+/// The event, if `after` has fallen to the threshold of the product and `before` was above it.
+pub(super) fn low_stock_event(
+    working_set: &WorkingSet,
+    sku: &Sku,
+    before: i64,
+    after: i64,
+) -> Option<EventData> {
+    let low_stock_at = threshold(working_set, sku)?;
     (after <= low_stock_at && low_stock_at < before).then(|| EventData::StockLow {
         sku: sku.clone(),
         available: after,
@@ -47,16 +53,16 @@ pub(super) fn falls(world: &WorkingSet, sku: &Sku, before: i64, after: i64) -> O
 }
 
 /// Available units in all warehouses.
-pub(super) fn total(world: &WorkingSet, sku: &Sku) -> i64 {
-    let shelves = world.shelves.get(sku);
-    let shelves = shelves.map(BTreeMap::<Warehouse, WarehouseStock>::values);
-    shelves
+pub(super) fn total_available(working_set: &WorkingSet, sku: &Sku) -> i64 {
+    let stock_levels = working_set.stock_levels.get(sku);
+    let stock_levels = stock_levels.map(BTreeMap::<Warehouse, WarehouseStock>::values);
+    stock_levels
         .into_iter()
         .flatten()
-        .map(|shelf| shelf.available())
+        .map(|stock_level| stock_level.available())
         .sum()
 }
 
-fn threshold(world: &WorkingSet, sku: &Sku) -> Option<i64> {
-    world.products.get(sku)?.details.low_stock_at
+fn threshold(working_set: &WorkingSet, sku: &Sku) -> Option<i64> {
+    working_set.products.get(sku)?.details.low_stock_at
 }

@@ -1,4 +1,7 @@
 //! Decisions, one file per command: functions from a working set and a command to a decision.
+//!
+//! [`carry_out`] handles idempotency keys and preconditions for all commands, and applies the decision to the
+//! working set; [`decide`] only decides.
 
 mod accept_order;
 mod approval;
@@ -27,12 +30,16 @@ use shared::{
     request::{Caller, Role},
 };
 
+use self::{
+    customers::{block_customer, create_customer, erase_customer, redact_order, verify_customer},
+    dead_steps::{discard_step, redrive_step},
+};
 use super::{
-    command::{Action, Answer, Command, Trust, origin_of_request},
+    command::{Action, Command, KeyOrigin, ResourceRef, origin_of_request},
     decision::{Changes, Decision},
+    decision_context::DecisionContext,
     order::Order,
-    stamp::DecisionContext,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 /// Business rules set by the configuration.
@@ -44,9 +51,10 @@ pub struct Rules {
     pub needs_approval: bool,
     /// Payment provider of new orders.
     pub payment_provider: String,
-    /// Says why the provider of this name can't charge or refund an amount, if it can't.
+    /// Checks whether the named payment provider can charge and refund an amount; the error is the reason why
+    /// not.
     pub check_amount: fn(&str, Money) -> Result<(), String>,
-    /// What pays when a caller names nothing; without it, every caller has to.
+    /// Payment method of requests that name none. Without it, every request has to name one.
     pub default_payment_method: Option<String>,
     /// Whether only verified customers can order.
     pub needs_verification: bool,
@@ -54,50 +62,60 @@ pub struct Rules {
     pub refunds_returns: bool,
 }
 
-/// Decides `command`, applies the decision to `world`, and returns the reply.
+/// Decides `command`, applies the decision to `working_set`, and returns the reply.
 pub fn carry_out(
-    world: &mut WorkingSet,
+    working_set: &mut WorkingSet,
     command: &Command,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> RpcReply {
     let idempotency = match command {
         Command::Request { idempotency, .. } => idempotency.as_ref(),
         Command::Finish { .. } | Command::FinishDelivery { .. } => None,
     };
     if let Some(idempotency) = idempotency {
-        let before = match world.answered_before(idempotency) {
+        let recorded = match working_set.recorded_reply(idempotency) {
             Ok(None) => None,
             Ok(Some(outcome)) => Some(RpcReply {
                 outcome,
-                is_replay: idempotency.trust == Trust::Client,
+                is_replay: idempotency.key_origin == KeyOrigin::Client,
             }),
             Err(conflict) => Some(Err(conflict).into()),
         };
-        if let Some(before) = before {
-            let besides =
-                accept_order::promised_besides(world, command, &before.outcome, rules, stamp);
-            let Some(Decision { answer, changes }) = besides else {
-                return before;
+        if let Some(recorded) = recorded {
+            let alias_decision = accept_order::decide_reused_key(
+                working_set,
+                command,
+                &recorded.outcome,
+                rules,
+                context,
+            );
+            let Some(Decision { reply, changes }) = alias_decision else {
+                return recorded;
             };
-            world.apply(changes);
-            return answer.and_then(|answer| world.render(&answer)).into();
+            working_set.apply(changes);
+            return reply
+                .and_then(|resource| working_set.render(&resource))
+                .into();
         }
     }
-    // No answer to keep: the client looks again, and may ask the same of what it finds. A task that goes on
-    // after it was interrupted has met its condition before, and has changed what that was about.
-    let is_resumed = idempotency.is_some_and(|idempotency| world.has_begun(idempotency));
-    if !is_resumed && let Err(mismatch) = check_condition(world, command) {
+    // A failed precondition is not recorded: the client can read the resource and repeat the request. A
+    // resumed task met its precondition when it started, and may have changed the resource since.
+    let is_resumed =
+        idempotency.is_some_and(|idempotency| working_set.has_unfinished_task(idempotency));
+    if !is_resumed && let Err(mismatch) = check_if_match(working_set, command) {
         return Err(mismatch).into();
     }
-    let Decision { answer, changes } = decide(world, command, rules, stamp);
-    world.apply(changes);
+    let Decision { reply, changes } = decide(working_set, command, rules, context);
+    working_set.apply(changes);
     let outcome = match command {
         Command::Request {
             action: Action::EndTask { outcome },
             ..
         } => outcome.clone(),
-        _ => answer.clone().and_then(|answer| world.render(&answer)),
+        _ => reply
+            .clone()
+            .and_then(|resource| working_set.render(&resource)),
     };
     let is_begin = matches!(
         command,
@@ -107,18 +125,19 @@ pub fn carry_out(
         }
     );
     match idempotency {
-        Some(idempotency) if is_begin => world.begin(idempotency),
-        Some(idempotency) => world.record(idempotency, answer.ok(), &outcome),
+        Some(idempotency) if is_begin => working_set.record_task_start(idempotency),
+        Some(idempotency) => working_set.record_reply(idempotency, reply.ok(), &outcome),
         None => {}
     }
     outcome.into()
 }
 
-/// Checks the precondition of `command`. Resources that are not visible to the caller are left to the decision.
+/// Checks the `If-Match` precondition of `command`. Resources that are not visible to the caller are left to
+/// the decision.
 ///
 /// # Errors
 /// `VERSION_MISMATCH`.
-fn check_condition(world: &WorkingSet, command: &Command) -> Result<(), Failure> {
+fn check_if_match(working_set: &WorkingSet, command: &Command) -> Result<(), Failure> {
     let Command::Request {
         caller,
         if_match: Some(condition),
@@ -131,49 +150,53 @@ fn check_condition(world: &WorkingSet, command: &Command) -> Result<(), Failure>
     let Some(target) = action.target() else {
         return condition.check_untagged();
     };
-    if !world.is_visible(&target, caller) {
+    if !working_set.is_visible(&target, caller) {
         return Ok(());
     }
-    condition.check(&etag::of(&world.render(&target)?))
+    condition.check(&etag::of(&working_set.render(&target)?))
 }
 
 /// Decides `command` without applying the decision.
 pub fn decide(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     command: &Command,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Decision {
-    let decided = match command {
+    let decision = match command {
         Command::Finish {
             key,
             attempt,
             result,
-        } => finish_step::finish_step(world, key, *attempt, result, rules, stamp),
+        } => finish_step::finish_step(working_set, key, *attempt, result, rules, context),
         Command::FinishDelivery {
             endpoint_id,
             id,
             attempt,
-            answered,
+            result,
         } => {
             let delivery = (*endpoint_id, *id);
             Ok(webhooks::finish_delivery(
-                world, delivery, *attempt, answered, stamp,
+                working_set,
+                delivery,
+                *attempt,
+                result,
+                context,
             ))
         }
         Command::Request { caller, action, .. } => {
-            let acted = act(world, caller, action, rules, stamp);
-            acted.map_err(|failure| explain(world, action, failure))
+            let decided = decide_action(working_set, caller, action, rules, context);
+            decided.map_err(|failure| add_order_version(working_set, action, failure))
         }
     };
-    decided.unwrap_or_else(Decision::from)
+    decision.unwrap_or_else(Decision::from)
 }
 
 /// Adds the order's version to an `INVALID_STATE` failure: the history up to that version explains it.
-fn explain(world: &WorkingSet, action: &Action, mut failure: Failure) -> Failure {
+fn add_order_version(working_set: &WorkingSet, action: &Action, mut failure: Failure) -> Failure {
     if failure.code == Code::InvalidState
-        && let Some(Answer::Order(id)) = action.target()
-        && let Some(order) = world.orders.get(&id)
+        && let Some(ResourceRef::Order(id)) = action.target()
+        && let Some(order) = working_set.orders.get(&id)
     {
         failure.details["order"] =
             json!({"id": order.id, "status": order.status, "version": order.version});
@@ -182,107 +205,115 @@ fn explain(world: &WorkingSet, action: &Action, mut failure: Failure) -> Failure
 }
 
 /// Decides a caller's action.
-fn act(
-    world: &WorkingSet,
+fn decide_action(
+    working_set: &WorkingSet,
     caller: &Caller,
     action: &Action,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     let origin = &origin_of_request(caller);
     match action {
         Action::CreateOrder(request) => {
-            create_order::create_order(world, caller, origin, request, None, rules, stamp)
+            create_order::create_order(working_set, caller, origin, request, None, rules, context)
         }
         Action::AcceptOrder(accept) => {
-            accept_order::accept_order(world, caller, origin, accept, rules, stamp)
+            accept_order::accept_order(working_set, caller, origin, accept, rules, context)
         }
         Action::ImportOrder {
             id,
-            former_id,
+            legacy_id,
             order,
         } => {
-            let ids = (*id, *former_id);
-            import_order::import_order(world, caller, origin, ids, order, rules, stamp)
+            let ids = (*id, *legacy_id);
+            import_order::import_order(working_set, caller, origin, ids, order, rules, context)
         }
         Action::CancelOrder(request) => {
-            cancel_order::cancel_order(world, caller, origin, request, stamp)
+            cancel_order::cancel_order(working_set, caller, origin, request, context)
         }
         Action::DeleteOrder(request) => {
-            delete_order::delete_order(world, caller, origin, request.id, stamp)
+            delete_order::delete_order(working_set, caller, origin, request.id, context)
         }
         Action::RestoreOrder(request) => {
-            delete_order::restore_order(world, caller, origin, request.id, stamp)
+            delete_order::restore_order(working_set, caller, origin, request.id, context)
         }
         Action::ApproveOrder(request) => {
-            approval::approve_order(world, caller, origin, request.id, rules, stamp)
+            approval::approve_order(working_set, caller, origin, request.id, rules, context)
         }
         Action::RejectOrder(request) => {
-            approval::reject_order(world, caller, origin, request, stamp)
+            approval::reject_order(working_set, caller, origin, request, context)
         }
         Action::RefundOrder(request) => {
-            refund_order::refund_order(world, caller, origin, request, rules, stamp)
+            refund_order::refund_order(working_set, caller, origin, request, rules, context)
         }
         Action::CreateShipment(request) => {
-            create_shipment::create_shipment(world, caller, origin, request, stamp)
+            create_shipment::create_shipment(working_set, caller, origin, request, context)
         }
         Action::CancelShipment(request) => {
-            create_shipment::cancel_shipment(world, caller, origin, request, stamp)
+            create_shipment::cancel_shipment(working_set, caller, origin, request, context)
         }
         Action::CancelRemaining(request) => {
-            cancel_order::cancel_remaining(world, caller, origin, request, stamp)
+            cancel_order::cancel_remaining(working_set, caller, origin, request, context)
         }
         Action::NotifyPayment {
             order_id,
             reference,
-        } => payment::notify_payment(world, caller, origin, *order_id, reference, stamp),
+        } => payment::notify_payment(working_set, caller, origin, *order_id, reference, context),
         Action::UpdateShipment(update) => {
-            update_shipment::update_shipment(world, caller, origin, update, rules, stamp)
+            update_shipment::update_shipment(working_set, caller, origin, update, rules, context)
         }
-        Action::CreateProduct(new) => products::create_product(world, caller, origin, new, stamp),
+        Action::CreateProduct(new) => {
+            products::create_product(working_set, caller, origin, new, context)
+        }
         Action::UpdateProduct(update) => {
-            products::update_product(world, caller, origin, update, stamp)
+            products::update_product(working_set, caller, origin, update, context)
         }
         Action::DeleteProduct(product) => {
-            products::delete_product(world, caller, origin, &product.sku, stamp)
+            products::delete_product(working_set, caller, origin, &product.sku, context)
         }
-        Action::SetStock(count) => products::set_stock(world, caller, origin, count, stamp),
-        Action::AdjustStock(change) => products::adjust_stock(world, caller, origin, change, stamp),
+        Action::SetStock(count) => products::set_stock(working_set, caller, origin, count, context),
+        Action::AdjustStock(change) => {
+            products::adjust_stock(working_set, caller, origin, change, context)
+        }
         Action::RemoveStock(request) => {
-            products::remove_stock(world, caller, origin, request, stamp)
+            products::remove_stock(working_set, caller, origin, request, context)
         }
-        Action::CreateCustomer(new) => customers::create_customer(caller, new, stamp),
-        Action::BlockCustomer(request) => customers::block_customer(world, caller, request),
-        Action::VerifyCustomer(customer) => customers::verify_customer(world, caller, customer.id),
+        Action::CreateCustomer(new) => create_customer(caller, new, context),
+        Action::BlockCustomer(request) => block_customer(working_set, caller, request),
+        Action::VerifyCustomer(customer) => verify_customer(working_set, caller, customer.id),
         Action::EraseCustomer(customer) => {
-            customers::erase_customer(world, caller, customer.id, stamp)
+            erase_customer(working_set, caller, customer.id, context)
         }
-        Action::RedactOrder(id) => customers::redact_order(world, caller, origin, *id, stamp),
-        Action::RedriveStep(key) => dead_steps::redrive_step(world, caller, origin, key, stamp),
-        Action::DiscardStep(key) => dead_steps::discard_step(world, caller, origin, key, stamp),
+        Action::RedactOrder(id) => redact_order(working_set, caller, origin, *id, context),
+        Action::RedriveStep(key) => redrive_step(working_set, caller, origin, key, context),
+        Action::DiscardStep(key) => discard_step(working_set, caller, origin, key, context),
         Action::CreateEndpoint { new, secret } => {
-            webhooks::create_endpoint(world, caller, origin, new, secret, stamp)
+            webhooks::create_endpoint(working_set, caller, origin, new, secret, context)
         }
         Action::UpdateEndpoint(update) => {
-            webhooks::update_endpoint(world, caller, origin, update, stamp)
+            webhooks::update_endpoint(working_set, caller, origin, update, context)
         }
         Action::DeleteEndpoint(endpoint) => {
-            webhooks::delete_endpoint(world, caller, origin, endpoint.id, stamp)
+            webhooks::delete_endpoint(working_set, caller, origin, endpoint.id, context)
         }
         Action::RotateSecret { request, secret } => {
-            webhooks::rotate_secret(world, caller, origin, request, secret, stamp)
+            webhooks::rotate_secret(working_set, caller, origin, request, secret, context)
         }
-        Action::Redeliver(request) => webhooks::redeliver(world, caller, request, stamp),
+        Action::Redeliver(request) => webhooks::redeliver(working_set, caller, request, context),
         Action::BeginTask { .. } | Action::EndTask { .. } => Ok(Decision {
-            answer: Ok(Answer::Done),
+            reply: Ok(ResourceRef::NoContent),
             changes: Changes::default(),
         }),
     }
 }
 
 /// The order, if it is visible to the caller.
-fn visible<'a>(world: &'a WorkingSet, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
-    world
+fn visible_order<'a>(
+    working_set: &'a WorkingSet,
+    caller: &Caller,
+    id: OrderId,
+) -> Result<&'a Order, Failure> {
+    working_set
         .orders
         .get(&id)
         .filter(|order| caller.may_see(&order.storefront))
@@ -290,8 +321,12 @@ fn visible<'a>(world: &'a WorkingSet, caller: &Caller, id: OrderId) -> Result<&'
 }
 
 /// The order, if it is visible to the caller and not deleted.
-fn present<'a>(world: &'a WorkingSet, caller: &Caller, id: OrderId) -> Result<&'a Order, Failure> {
-    visible(world, caller, id).and_then(|order| {
+fn undeleted_order<'a>(
+    working_set: &'a WorkingSet,
+    caller: &Caller,
+    id: OrderId,
+) -> Result<&'a Order, Failure> {
+    visible_order(working_set, caller, id).and_then(|order| {
         if order.is_deleted {
             Err(Failure::not_found("order", id))
         } else {

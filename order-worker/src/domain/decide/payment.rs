@@ -1,5 +1,9 @@
-//! Payment results: of steps, or of looking at the payment after a webhook or a timer. Results arrive late,
-//! duplicated and out of order; all amounts are totals, so that the latest state counts.
+//! Applies results of payments: results of steps, and states that were read from the provider after a webhook
+//! or a timer.
+//!
+//! Results arrive late, duplicated and out of order. All amounts are totals, so that the latest state counts;
+//! the provider's state is authoritative. Money that is missing or failed becomes a dead step, for an
+//! operator.
 
 use jiff::SignedDuration;
 use shared::{
@@ -14,50 +18,51 @@ use super::{
     Rules,
     cancel_order::{cancel, refund_all},
     refund_order::record_refunds,
-    visible,
+    visible_order,
 };
 use crate::domain::{
     decision::{Decision, OrderDraft},
+    decision_context::DecisionContext,
     payment::{Authorization, PaymentState},
-    stamp::DecisionContext,
     step::{Step, StepKey, StepRow},
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
-/// Interval for polling a payment that waits for its customer; webhooks usually arrive earlier.
-const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
+/// Interval for polling a payment that requires an action of the customer; webhooks usually arrive earlier.
+const POLL_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 
-/// Handles a notification: schedules a look at the payment, since the webhook may be outdated.
+/// Handles a notification of the provider: schedules a check of the payment, since the webhook may be
+/// outdated.
 pub(super) fn notify_payment(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     order_id: OrderId,
     reference: &str,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let order = visible(world, caller, order_id)?;
-    let mut draft = OrderDraft::of(order, origin, stamp);
-    // A payment that is not this order's is not asked for.
+    let order = visible_order(working_set, caller, order_id)?;
+    let mut draft = OrderDraft::from_order(order, origin, context);
+    // A notification of another payment than the order's is ignored.
     if order.payment.reference.as_deref() != Some(reference) {
-        return Ok(draft.decide());
+        return Ok(draft.into_decision());
     }
     let key = StepKey {
         order_id: order.id,
         step: Step::CheckPayment,
     };
-    // A running look may have been too early.
-    let attempt = world.steps.get(&key).map_or(0, |row| row.attempt) + 1;
-    let secret = world.steps.get(&key);
+    // A check in progress may have read the state too early.
+    let attempt = working_set.steps.get(&key).map_or(0, |row| row.attempt) + 1;
+    let secret = working_set.steps.get(&key);
     let secret = secret.and_then(|row| row.client_secret.clone());
-    look(&mut draft, attempt, SignedDuration::ZERO, secret);
-    Ok(draft.decide())
+    schedule_payment_check(&mut draft, attempt, SignedDuration::ZERO, secret);
+    Ok(draft.into_decision())
 }
 
-/// The provider created the payment and is asked to authorize it next. Its id is stored first, so that every
+/// The provider created the payment; it is authorized next. Its id is stored first, so that every
 /// authorization has a known id.
-pub(super) fn prepared(
+pub(super) fn on_prepared(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     provider: &str,
@@ -67,15 +72,16 @@ pub(super) fn prepared(
         provider: provider.to_owned(),
         reference: reference.to_owned(),
     })?;
-    draft.put(StepRow {
+    draft.put_step(StepRow {
         attempt: row.attempt + 1,
         ..row.clone()
     });
     Ok(())
 }
 
-/// The order waits for its customer as long as its stock is reserved; attempt `attempt` polls the payment.
-pub(super) fn action_required(
+/// The customer has to complete an action; the order waits as long as its stock is reserved. Attempt
+/// `attempt` polls the payment.
+pub(super) fn on_action_required(
     draft: &mut OrderDraft<'_>,
     action: &NextAction,
     attempt: u32,
@@ -85,17 +91,18 @@ pub(super) fn action_required(
         url,
         client_secret,
     } = action.clone();
-    look(draft, attempt, LOOK_AGAIN, client_secret);
-    let known = draft.order.payment.next_action.as_ref();
-    if known.is_none_or(|known| known.kind != kind || known.url != url) {
-        // Events are told to others: the secret is not.
+    schedule_payment_check(draft, attempt, POLL_INTERVAL, client_secret);
+    let known_action = draft.order.payment.next_action.as_ref();
+    if known_action.is_none_or(|known_action| known_action.kind != kind || known_action.url != url)
+    {
+        // Events are published, so they do not contain the secret.
         draft.record(EventData::PaymentActionRequired { kind, url })?;
     }
     Ok(())
 }
 
 /// The payment is authorized: fulfilment starts.
-pub(super) fn authorized(
+pub(super) fn on_authorized(
     draft: &mut OrderDraft<'_>,
     provider: &str,
     reference: &str,
@@ -107,7 +114,7 @@ pub(super) fn authorized(
         amount,
     })?;
     draft.record(EventData::OrderProcessing {})?;
-    draft.drop_step(Step::ExpireOrder);
+    draft.remove_step(Step::ExpireOrder);
     for warehouse in draft.order.warehouses() {
         draft.schedule(Step::RequestShipment(warehouse));
     }
@@ -115,7 +122,7 @@ pub(super) fn authorized(
 }
 
 /// The payment was declined: the order is cancelled.
-pub(super) fn declined(
+pub(super) fn on_declined(
     draft: &mut OrderDraft<'_>,
     code: &str,
     message: &str,
@@ -131,13 +138,13 @@ pub(super) fn declined(
     )
 }
 
-/// The provider captured `total` of `asked`, both including earlier captures. `is_last` tells whether nothing was
-/// left to be shipped when it was asked.
-pub(super) fn captured(
+/// The provider captured `total` of `requested`, both including earlier captures. `is_last` says whether no
+/// item remained to be shipped when it was requested.
+pub(super) fn on_captured(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
     total: i64,
-    asked: i64,
+    requested: i64,
     is_last: bool,
     rules: &Rules,
 ) -> Result<(), Failure> {
@@ -146,35 +153,41 @@ pub(super) fn captured(
         let is_final = false;
         draft.record(EventData::PaymentCaptured { amount, is_final })?;
     }
-    let was_early = !is_last && draft.order.has_all_left() && draft.order.unpaid() > 0;
-    if draft.order.capture_due() > asked || was_early {
-        // More was shipped meanwhile, or the rest was cancelled: a provider that captures only once captures now.
+    let was_last_capture_missed =
+        !is_last && draft.order.has_nothing_to_ship() && draft.order.uncollectable_shipped() > 0;
+    if draft.order.capture_due() > requested || was_last_capture_missed {
+        // More was shipped meanwhile; or the rest was cancelled, and a provider that captures only once
+        // captures now.
         draft.schedule(Step::CapturePayment);
-    } else if draft.order.unpaid() > 0 {
-        unpaid(draft, row.clone())?;
+    } else if draft.order.uncollectable_shipped() > 0 {
+        record_unpaid_shipments(draft, row.clone())?;
     }
     refund_returns(draft, rules)
 }
 
-/// Goods have left and can't be paid for: the capture is a dead step, which waits for an operator.
-fn unpaid(draft: &mut OrderDraft<'_>, row: StepRow) -> Result<(), Failure> {
+/// Shipped items can't be paid for: the capture becomes a dead step, for an operator.
+fn record_unpaid_shipments(draft: &mut OrderDraft<'_>, row: StepRow) -> Result<(), Failure> {
     let (due, captured) = (draft.order.capture_due(), draft.order.payment.captured);
     let collectable = draft.order.collectable();
     let error = format!(
-        "goods worth {due} have left, {captured} of that is captured and the rest can't be captured: the \
-         provider holds no more than {collectable}"
+        "the shipped items are worth {due} minor units, {captured} are captured and the rest can't be captured: the \
+         provider has authorized or captured only {collectable}"
     );
-    dead_capture(draft, row, error)
+    record_dead_capture(draft, row, error)
 }
 
 /// Records that the capture failed for good.
-fn dead_capture(draft: &mut OrderDraft<'_>, row: StepRow, error: String) -> Result<(), Failure> {
+fn record_dead_capture(
+    draft: &mut OrderDraft<'_>,
+    row: StepRow,
+    error: String,
+) -> Result<(), Failure> {
     draft.record(EventData::StepDead {
         step: Step::CapturePayment.to_string(),
         error: error.clone(),
     })?;
-    let due_at = draft.stamp().now();
-    draft.put(StepRow {
+    let due_at = draft.context().now();
+    draft.put_step(StepRow {
         failures: row.failures + 1,
         due_at,
         is_dead: true,
@@ -201,93 +214,96 @@ pub(super) fn refund_returns(draft: &mut OrderDraft<'_>, rules: &Rules) -> Resul
     Ok(())
 }
 
-/// Adopts the provider's state of the payment, whoever changed it: a step, the customer, someone in the
-/// provider's dashboard, or an expiry.
+/// Adopts the provider's state of the payment, whether it was changed by a step, by the customer, in the
+/// provider's dashboard, or by an expiry.
 pub(super) fn reconcile(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
-    standing: &PaymentState,
-    world: &WorkingSet,
+    state: &PaymentState,
+    working_set: &WorkingSet,
     rules: &Rules,
 ) -> Result<(), Failure> {
-    // Another step finished meanwhile, so the observed state is outdated: look again.
-    if standing.version != draft.order.version {
-        let now = draft.stamp().now();
-        draft.put(StepRow {
+    // Another step finished meanwhile, so the state is outdated: read it again.
+    if state.version != draft.order.version {
+        let now = draft.context().now();
+        draft.put_step(StepRow {
             client_secret: row.client_secret.clone(),
-            ..draft.row(row.key.step.clone(), row.attempt + 1, now)
+            ..draft.step_row(row.key.step.clone(), row.attempt + 1, now)
         });
         return Ok(());
     }
     if draft.order.payment.reference.is_none() {
         draft.record(EventData::PaymentPrepared {
             provider: draft.order.payment.provider.clone(),
-            reference: standing.reference.clone(),
+            reference: state.reference.clone(),
         })?;
     }
     let collectable = draft.order.collectable();
-    match &standing.hold {
+    match &state.authorization {
         Authorization::Pending => {}
         Authorization::RequiresAction(action) => {
             if draft.order.status == OrderStatus::Pending {
-                action_required(draft, action, row.attempt + 1)?;
+                on_action_required(draft, action, row.attempt + 1)?;
             }
         }
-        Authorization::Authorized(amount) => given(draft, standing, *amount)?,
+        Authorization::Authorized(amount) => on_authorization_found(draft, state, *amount)?,
         Authorization::Declined { code, message } => {
             if draft.order.status == OrderStatus::Pending {
-                draft.drop_step(Step::AuthorizePayment);
-                declined(draft, code, message)?;
+                draft.remove_step(Step::AuthorizePayment);
+                on_declined(draft, code, message)?;
             }
         }
-        Authorization::Cancelled => gone(draft, standing)?,
+        Authorization::Cancelled => on_authorization_ended(draft, state)?,
     }
-    captured_elsewhere(draft, standing)?;
-    record_refunds(draft, standing.refunded)?;
-    let failed = draft.order.payment.refunded - standing.refunded;
+    record_external_capture(draft, state)?;
+    record_refunds(draft, state.refunded)?;
+    let failed = draft.order.payment.refunded - state.refunded;
     if failed > 0 {
-        refund_failed(draft, failed)?;
+        on_refund_failed(draft, failed)?;
     }
-    // Nobody keeps the money of an order that is over.
+    // Payments of cancelled orders are refunded.
     if draft.order.status == OrderStatus::Cancelled && refund_all(draft)? {
         draft.schedule(Step::RefundPayment);
     }
     refund_returns(draft, rules)?;
-    let is_less = draft.order.collectable() < collectable;
-    report_missing_money(draft, row, world, is_less)
+    let has_decreased = draft.order.collectable() < collectable;
+    report_missing_money(draft, row, working_set, has_decreased)
 }
 
-/// Money was captured, or the rest of an authorization released, by someone else than this system.
-fn captured_elsewhere(draft: &mut OrderDraft<'_>, standing: &PaymentState) -> Result<(), Failure> {
+/// Records captures that this system did not request, and the release of the rest of an authorization.
+fn record_external_capture(
+    draft: &mut OrderDraft<'_>,
+    state: &PaymentState,
+) -> Result<(), Failure> {
     let payment = &draft.order.payment;
-    let amount = (standing.captured - payment.captured).max(0);
+    let amount = (state.captured - payment.captured).max(0);
     let captured = payment.captured + amount;
-    // A cancelled order's authorization may have been answered after the cancellation.
-    if let Authorization::Authorized(held) = standing.hold
+    // The authorization may have been confirmed after the order was cancelled.
+    if let Authorization::Authorized(authorized) = state.authorization
         && amount > 0
         && payment.authorized < captured
     {
         let provider = payment.provider.clone();
         draft.record(EventData::PaymentAuthorized {
             provider,
-            reference: standing.reference.clone(),
-            amount: held,
+            reference: state.reference.clone(),
+            amount: authorized,
         })?;
     }
-    let is_final = standing.is_closed && captured > 0 && captured < draft.order.payment.authorized;
+    let is_final = state.is_closed && captured > 0 && captured < draft.order.payment.authorized;
     if amount > 0 || is_final {
         draft.record(EventData::PaymentCaptured { amount, is_final })?;
     }
     Ok(())
 }
 
-/// Leaves a dead capture to an operator when the provider holds less money than the order needs: at the
-/// moment this becomes known, and whenever a capture finds that there is nothing to capture.
+/// Adds a dead capture step, for an operator, when the provider has less money than the order needs: when
+/// this becomes known, and whenever a capture finds that there is nothing to capture.
 fn report_missing_money(
     draft: &mut OrderDraft<'_>,
     row: &StepRow,
-    world: &WorkingSet,
-    is_less: bool,
+    working_set: &WorkingSet,
+    has_decreased: bool,
 ) -> Result<(), Failure> {
     if !matches!(
         draft.order.status,
@@ -298,22 +314,22 @@ fn report_missing_money(
     if row.key.step == Step::CapturePayment {
         return match draft.order.capture_outstanding() {
             0 => Ok(()),
-            _ => unpaid(draft, row.clone()),
+            _ => record_unpaid_shipments(draft, row.clone()),
         };
     }
     let missing = draft.order.uncollectable();
-    if !is_less || missing == 0 {
+    if !has_decreased || missing == 0 {
         return Ok(());
     }
     let key = StepKey {
         order_id: draft.order.id,
         step: Step::CapturePayment,
     };
-    let current = world.steps.get(&key);
+    let current = working_set.steps.get(&key);
     let attempt = current.map_or(1, |capture| capture.attempt + 1);
     let (total, collectable) = (draft.order.total, draft.order.collectable());
     let error = format!(
-        "the provider released money that this order needs: {collectable} of {total} is authorized or \
+        "the provider released money that this order needs: {collectable} of {total} minor units are authorized or \
          captured, {missing} can't be captured any more"
     );
     let row = StepRow {
@@ -322,39 +338,43 @@ fn report_missing_money(
         failures: current.map_or(0, |capture| capture.failures),
         ..row.clone()
     };
-    dead_capture(draft, row, error)
+    record_dead_capture(draft, row, error)
 }
 
-/// The customer's bank did not take a refund, days later perhaps, and the money is back at the provider, which says
-/// that another way must be found (<https://docs.stripe.com/refunds#failed-refunds>). So it is not tried again by
-/// itself: an operator is told.
-fn refund_failed(draft: &mut OrderDraft<'_>, amount: i64) -> Result<(), Failure> {
+/// A refund failed after the provider had accepted it, possibly days later: the customer's bank rejected it,
+/// and the money is back at the provider. The provider requires another way of refunding
+/// (<https://docs.stripe.com/refunds#failed-refunds>), so it is not retried: a dead step informs an operator.
+fn on_refund_failed(draft: &mut OrderDraft<'_>, amount: i64) -> Result<(), Failure> {
     draft.record(EventData::RefundFailed { amount })?;
     let step = Step::RefundPayment;
     let error = format!(
-        "a refund of {amount} minor units failed after the provider had accepted it, and the money is back at the provider: the customer has to get it in another way"
+        "a refund of {amount} minor units failed after the provider had accepted it, and the money is back at the provider: refund the customer in another way"
     );
     draft.record(EventData::StepDead {
         step: step.to_string(),
         error: error.clone(),
     })?;
-    let now = draft.stamp().now();
-    draft.put_dead(step, now, error);
+    let now = draft.context().now();
+    draft.put_dead_step(step, now, error);
     Ok(())
 }
 
-fn given(draft: &mut OrderDraft<'_>, standing: &PaymentState, amount: i64) -> Result<(), Failure> {
+fn on_authorization_found(
+    draft: &mut OrderDraft<'_>,
+    state: &PaymentState,
+    amount: i64,
+) -> Result<(), Failure> {
     match (draft.order.status, draft.order.payment.status) {
         (OrderStatus::Pending, _) => {
-            draft.drop_step(Step::AuthorizePayment);
+            draft.remove_step(Step::AuthorizePayment);
             let provider = draft.order.payment.provider.clone();
-            authorized(draft, &provider, &standing.reference, amount)
+            on_authorized(draft, &provider, &state.reference, amount)
         }
         // Authorized although the order is cancelled: void it.
         (
             OrderStatus::Cancelled,
             PaymentStatus::Pending | PaymentStatus::Failed | PaymentStatus::Voided,
-        ) if standing.captured == 0 => {
+        ) if state.captured == 0 => {
             draft.schedule(Step::VoidPayment);
             Ok(())
         }
@@ -362,33 +382,43 @@ fn given(draft: &mut OrderDraft<'_>, standing: &PaymentState, amount: i64) -> Re
     }
 }
 
-/// The authorization ended: it expired, or was cancelled in the provider's dashboard. Unshipped goods would be
-/// unpaid.
-fn gone(draft: &mut OrderDraft<'_>, standing: &PaymentState) -> Result<(), Failure> {
-    const WHY: &str = "the provider gave the payment up";
+/// The authorization ended: it expired, or was cancelled in the provider's dashboard. An order of which
+/// nothing was shipped is cancelled.
+fn on_authorization_ended(draft: &mut OrderDraft<'_>, state: &PaymentState) -> Result<(), Failure> {
+    const REASON: &str = "the provider cancelled the payment";
     if draft.order.status == OrderStatus::Pending {
-        draft.drop_step(Step::AuthorizePayment);
-        return declined(draft, "canceled", WHY);
+        draft.remove_step(Step::AuthorizePayment);
+        return on_declined(draft, "canceled", REASON);
     }
-    if draft.order.payment.status != PaymentStatus::Authorized || standing.captured > 0 {
+    if draft.order.payment.status != PaymentStatus::Authorized || state.captured > 0 {
         return Ok(());
     }
     draft.record(EventData::PaymentVoided {
-        reference: Some(standing.reference.clone()),
+        reference: Some(state.reference.clone()),
     })?;
-    draft.drop_step(Step::VoidPayment);
-    let has_left = draft.order.ensure_not_shipped("cancelled").is_err();
-    if draft.order.status == OrderStatus::Processing && !has_left {
-        cancel(draft, CancelReason::PaymentDeclined, Some(WHY.to_owned()))?;
+    draft.remove_step(Step::VoidPayment);
+    let is_shipped = draft.order.ensure_not_shipped("cancelled").is_err();
+    if draft.order.status == OrderStatus::Processing && !is_shipped {
+        cancel(
+            draft,
+            CancelReason::PaymentDeclined,
+            Some(REASON.to_owned()),
+        )?;
     }
     Ok(())
 }
 
-/// Looks where the payment stands, `after` a while; its customer completes it with `secret` meanwhile.
-fn look(draft: &mut OrderDraft<'_>, attempt: u32, after: SignedDuration, secret: Option<String>) {
-    let due_at = draft.stamp().now() + after;
-    draft.put(StepRow {
+/// Schedules a check of the payment at the provider in `delay`. The customer completes the payment with
+/// `secret` meanwhile.
+fn schedule_payment_check(
+    draft: &mut OrderDraft<'_>,
+    attempt: u32,
+    delay: SignedDuration,
+    secret: Option<String>,
+) {
+    let due_at = draft.context().now() + delay;
+    draft.put_step(StepRow {
         client_secret: secret,
-        ..draft.row(Step::CheckPayment, attempt, due_at)
+        ..draft.step_row(Step::CheckPayment, attempt, due_at)
     });
 }

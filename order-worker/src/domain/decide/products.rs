@@ -13,24 +13,24 @@ use shared::{
 
 use super::low_stock;
 use crate::domain::{
-    command::Answer,
+    command::ResourceRef,
     decision::{Changes, Decision, event},
+    decision_context::DecisionContext,
     product::Product,
-    stamp::DecisionContext,
     stock::WarehouseStock,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn create_product(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     new: &NewProduct,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let now = stamp.now();
-    let product = match world.products.get(&new.sku) {
+    let now = context.now();
+    let product = match working_set.products.get(&new.sku) {
         // The SKU of a deleted product can be used again; its history continues.
         Some(old) if old.is_deleted => Product {
             details: new.clone(),
@@ -39,7 +39,7 @@ pub(super) fn create_product(
         },
         Some(_) => {
             return Err(Failure::invalid_state(format!(
-                "product {} exists",
+                "product {} exists already",
                 new.sku
             )));
         }
@@ -52,40 +52,40 @@ pub(super) fn create_product(
             updated_at: now,
         },
     };
-    Ok(changed(
+    Ok(with_event(
         product,
         origin,
         EventData::ProductCreated {
             product: new.clone(),
         },
-        stamp,
+        context,
     ))
 }
 
 pub(super) fn update_product(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     update: &UpdateProduct,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let old = orderable(world, &update.sku)?;
-    let was = old.details.clone();
+    let old = active_product(working_set, &update.sku)?;
+    let previous = old.details.clone();
     let details = NewProduct {
-        sku: was.sku.clone(),
-        name: update.name.clone().unwrap_or_else(|| was.name.clone()),
-        price: update.price.unwrap_or(was.price),
-        currency: update.currency.unwrap_or(was.currency),
+        sku: previous.sku.clone(),
+        name: update.name.clone().unwrap_or_else(|| previous.name.clone()),
+        price: update.price.unwrap_or(previous.price),
+        currency: update.currency.unwrap_or(previous.currency),
         image_urls: update
             .image_urls
             .clone()
-            .unwrap_or_else(|| was.image_urls.clone()),
-        low_stock_at: update.low_stock_at.unwrap_or(was.low_stock_at),
+            .unwrap_or_else(|| previous.image_urls.clone()),
+        low_stock_at: update.low_stock_at.unwrap_or(previous.low_stock_at),
     };
-    if details == was {
+    if details == previous {
         return Ok(Decision {
-            answer: Ok(Answer::Product(was.sku)),
+            reply: Ok(ResourceRef::Product(previous.sku)),
             changes: Changes::default(),
         });
     }
@@ -93,50 +93,53 @@ pub(super) fn update_product(
         details: details.clone(),
         ..old.clone()
     };
-    Ok(changed(
+    Ok(with_event(
         product,
         origin,
         EventData::ProductUpdated { product: details },
-        stamp,
+        context,
     ))
 }
 
 pub(super) fn delete_product(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     sku: &Sku,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let old = orderable(world, sku)?;
-    // Open orders still need it.
-    let reserved: i64 = world.shelves.get(sku).map_or(0, |shelves| {
-        shelves.values().map(|shelf| shelf.reserved).sum()
+    let old = active_product(working_set, sku)?;
+    // Open orders still need the product.
+    let reserved: i64 = working_set.stock_levels.get(sku).map_or(0, |stock_levels| {
+        stock_levels
+            .values()
+            .map(|stock_level| stock_level.reserved)
+            .sum()
     });
     if reserved > 0 {
         return Err(Failure::invalid_state(format!(
-            "product {sku} has {reserved} units reserved for open orders"
+            "product {sku} has {reserved} units reserved for open orders and can't be deleted"
         )));
     }
     let product = Product {
         is_deleted: true,
         ..old.clone()
     };
-    Ok(changed(
+    Ok(with_event(
         product,
         origin,
         EventData::ProductDeleted {},
-        stamp,
+        context,
     ))
 }
 
 pub(super) fn set_stock(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     count: &SetStock,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
     let SetStock {
@@ -145,15 +148,22 @@ pub(super) fn set_stock(
         on_hand,
         reason,
     } = count.clone();
-    count_shelf(world, origin, (sku, warehouse), on_hand, reason, stamp)
+    set_stock_level(
+        working_set,
+        origin,
+        (sku, warehouse),
+        on_hand,
+        reason,
+        context,
+    )
 }
 
 pub(super) fn adjust_stock(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     change: &AdjustStock,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
     let AdjustStock {
@@ -162,25 +172,34 @@ pub(super) fn adjust_stock(
         delta,
         reason,
     } = change.clone();
-    let on_hand = shelf(world, &sku, &warehouse).on_hand + delta;
+    let on_hand = stock_level(working_set, &sku, &warehouse).on_hand + delta;
     if !(0..=MAX_ON_HAND).contains(&on_hand) {
         return Err(Failure::violation(
             "/delta",
-            format!("would leave {on_hand} units of {sku} in {warehouse}"),
+            format!(
+                "would leave {on_hand} units of {sku} in {warehouse}; 0 to {MAX_ON_HAND} are allowed"
+            ),
         ));
     }
-    let place = (sku, warehouse);
-    count_shelf(world, origin, place, on_hand, Some(reason), stamp)
+    let location = (sku, warehouse);
+    set_stock_level(
+        working_set,
+        origin,
+        location,
+        on_hand,
+        Some(reason),
+        context,
+    )
 }
 
-/// A warehouse that the product was put in by mistake, or is not in any more. Its stock may be moved to the
-/// right one; what is reserved stays where it is.
+/// Removes a product from a warehouse that does not stock it. Its stock can be moved to another warehouse;
+/// reserved units prevent the removal.
 pub(super) fn remove_stock(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &RemoveStock,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
     let RemoveStock {
@@ -189,11 +208,13 @@ pub(super) fn remove_stock(
         move_to,
         reason,
     } = request.clone();
-    let mut product = orderable(world, &sku)?.clone();
-    let shelves = world.shelves.get(&sku);
-    let found = shelves.and_then(|shelves| shelves.get(&warehouse)).copied();
+    let mut product = active_product(working_set, &sku)?.clone();
+    let stock_levels = working_set.stock_levels.get(&sku);
+    let found = stock_levels
+        .and_then(|stock_levels| stock_levels.get(&warehouse))
+        .copied();
     let Some(WarehouseStock { on_hand, reserved }) =
-        found.filter(|shelf| product.is_in(&warehouse, *shelf))
+        found.filter(|stock_level| product.is_stocked_in(&warehouse, *stock_level))
     else {
         return Err(Failure::not_found(
             &format!("stock of {sku} in warehouse"),
@@ -201,22 +222,23 @@ pub(super) fn remove_stock(
         ));
     };
     if reserved > 0 {
-        let why = format!("{sku} in {warehouse}: {reserved} units are reserved for open orders");
-        return Err(Failure::invalid_state(why).with(json!({"reserved": reserved})));
+        let message =
+            format!("{sku} in {warehouse}: {reserved} units are reserved for open orders");
+        return Err(Failure::invalid_state(message).with(json!({"reserved": reserved})));
     }
     let mut moved = None;
     if on_hand > 0 {
         let Some(to) = move_to else {
-            let why = format!(
-                "{sku} in {warehouse}: {on_hand} units are there; name where they are with move_to, or set on_hand to 0 first"
+            let message = format!(
+                "{sku} in {warehouse}: {on_hand} units are in stock; move them to another warehouse with move_to, or set on_hand to 0 first"
             );
-            return Err(Failure::invalid_state(why).with(json!({"on_hand": on_hand})));
+            return Err(Failure::invalid_state(message).with(json!({"on_hand": on_hand})));
         };
-        let total = shelf(world, &sku, &to).on_hand + on_hand;
+        let total = stock_level(working_set, &sku, &to).on_hand + on_hand;
         if total > MAX_ON_HAND {
             return Err(Failure::violation(
                 "/move_to",
-                format!("would have {total} units of {sku}"),
+                format!("would have {total} units of {sku}; at most {MAX_ON_HAND} are allowed"),
             ));
         }
         product.removed_from.remove(&to);
@@ -237,38 +259,38 @@ pub(super) fn remove_stock(
         is_removed: true,
     };
     let facts = [Some(removed), moved].into_iter().flatten();
-    Ok(changed_by(product, origin, facts, stamp))
+    Ok(with_events(product, origin, facts, context))
 }
 
-fn shelf(world: &WorkingSet, sku: &Sku, warehouse: &Warehouse) -> WarehouseStock {
-    let shelves = world.shelves.get(sku);
-    let shelf = shelves.and_then(|shelves| shelves.get(warehouse));
-    shelf.copied().unwrap_or_default()
+fn stock_level(working_set: &WorkingSet, sku: &Sku, warehouse: &Warehouse) -> WarehouseStock {
+    let stock_levels = working_set.stock_levels.get(sku);
+    let stock_level = stock_levels.and_then(|stock_levels| stock_levels.get(warehouse));
+    stock_level.copied().unwrap_or_default()
 }
 
-fn count_shelf(
-    world: &WorkingSet,
+fn set_stock_level(
+    working_set: &WorkingSet,
     origin: &Origin,
     (sku, warehouse): (Sku, Warehouse),
     on_hand: i64,
     reason: Option<String>,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let mut product = orderable(world, &sku)?.clone();
-    // What is promised must stay on the shelf.
+    let mut product = active_product(working_set, &sku)?.clone();
+    // Reserved units must stay in stock.
     let WarehouseStock {
-        on_hand: was,
+        on_hand: previous,
         reserved,
-    } = shelf(world, &sku, &warehouse);
+    } = stock_level(working_set, &sku, &warehouse);
     if on_hand < reserved {
-        let why = format!(
+        let message = format!(
             "{sku} in {warehouse}: {reserved} units are reserved, so on_hand can't be {on_hand}"
         );
-        return Err(Failure::invalid_state(why).with(json!({"reserved": reserved})));
+        return Err(Failure::invalid_state(message).with(json!({"reserved": reserved})));
     }
     product.removed_from.remove(&warehouse);
-    let before = low_stock::total(world, &sku);
-    let low = low_stock::falls(world, &sku, before, before + on_hand - was);
+    let before = low_stock::total_available(working_set, &sku);
+    let low = low_stock::low_stock_event(working_set, &sku, before, before + on_hand - previous);
     let adjusted = EventData::StockAdjusted {
         sku,
         warehouse,
@@ -277,11 +299,11 @@ fn count_shelf(
         is_removed: false,
     };
     let facts = [Some(adjusted), low].into_iter().flatten();
-    Ok(changed_by(product, origin, facts, stamp))
+    Ok(with_events(product, origin, facts, context))
 }
 
-fn orderable<'a>(world: &'a WorkingSet, sku: &Sku) -> Result<&'a Product, Failure> {
-    world
+fn active_product<'a>(working_set: &'a WorkingSet, sku: &Sku) -> Result<&'a Product, Failure> {
+    working_set
         .products
         .get(sku)
         .filter(|product| !product.is_deleted)
@@ -289,27 +311,34 @@ fn orderable<'a>(world: &'a WorkingSet, sku: &Sku) -> Result<&'a Product, Failur
 }
 
 /// `product` after `fact`, with the next version.
-fn changed(
+fn with_event(
     product: Product,
     origin: &Origin,
     fact: EventData,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Decision {
-    changed_by(product, origin, [fact], stamp)
+    with_events(product, origin, [fact], context)
 }
 
 /// `product` after `facts`, with one version each.
-fn changed_by(
+fn with_events(
     mut product: Product,
     origin: &Origin,
     facts: impl IntoIterator<Item = EventData>,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Decision {
     let sku = product.details.sku.clone();
-    product.updated_at = stamp.now();
+    product.updated_at = context.now();
     let facts = facts.into_iter().map(|fact| {
         product.version += 1;
-        event(sku.to_string(), product.version, None, origin, fact, stamp)
+        event(
+            sku.to_string(),
+            product.version,
+            None,
+            origin,
+            fact,
+            context,
+        )
     });
     let events = facts.collect();
     let changes = Changes {
@@ -318,7 +347,7 @@ fn changed_by(
         ..Changes::default()
     };
     Decision {
-        answer: Ok(Answer::Product(sku)),
+        reply: Ok(ResourceRef::Product(sku)),
         changes,
     }
 }

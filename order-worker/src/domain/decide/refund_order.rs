@@ -1,5 +1,5 @@
-//! Refunds: all or part of the captured amount. Requested amounts add up, and one step refunds up to that total;
-//! so a request made while a refund is running is neither lost nor executed twice.
+//! Refunds: all or part of the captured amount. Requested amounts add up, and one step refunds up to that
+//! total; so a request during a running refund is neither lost nor executed twice.
 
 use shared::{
     event::{EventData, Origin, RefundCause},
@@ -9,31 +9,31 @@ use shared::{
     request::Caller,
 };
 
-use super::{Rules, present};
+use super::{Rules, undeleted_order};
 use crate::domain::{
     decision::{Decision, OrderDraft},
-    stamp::DecisionContext,
+    decision_context::DecisionContext,
     step::Step,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn refund_order(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &RefundOrder,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let order = present(world, caller, request.id)?;
+    let order = undeleted_order(working_set, caller, request.id)?;
     if order.total == 0 {
         return Err(Failure::invalid_state(format!(
-            "order {} is free: there is nothing to be refunded",
+            "order {} has a total of 0: there is nothing to refund",
             order.id
         )));
     }
-    // Only what was taken can be given back; what is merely held is voided by cancelling.
+    // Only a captured amount can be refunded; an authorization is voided by cancelling the order.
     match order.payment.status {
         PaymentStatus::Captured | PaymentStatus::PartiallyRefunded | PaymentStatus::Refunded => {}
         PaymentStatus::Pending
@@ -41,23 +41,23 @@ pub(super) fn refund_order(
         | PaymentStatus::Voided
         | PaymentStatus::Failed => {
             return Err(Failure::invalid_state(format!(
-                "order {}: nothing was captured that could be refunded",
+                "order {}: no payment was captured, so there is nothing to refund",
                 order.id
             )));
         }
     }
-    let left = order.refundable();
-    if left <= 0 {
+    let refundable = order.refundable();
+    if refundable <= 0 {
         return Err(Failure::invalid_state(format!(
-            "order {}: all of it is refunded already, or about to be",
+            "order {}: the captured amount is refunded already, or its refund is in progress",
             order.id
         )));
     }
-    let amount = request.amount.unwrap_or(left);
-    if amount > left {
+    let amount = request.amount.unwrap_or(refundable);
+    if amount > refundable {
         return Err(Failure::violation(
             "/amount",
-            format!("is {amount}, but only {left} can be refunded"),
+            format!("is {amount}, but only {refundable} can be refunded"),
         ));
     }
     let money = Money {
@@ -65,23 +65,23 @@ pub(super) fn refund_order(
         currency: order.currency,
     };
     (rules.check_amount)(&order.payment.provider, money)
-        .map_err(|why| Failure::violation("/amount", why))?;
-    let mut draft = OrderDraft::of(order, origin, stamp);
+        .map_err(|reason| Failure::violation("/amount", reason))?;
+    let mut draft = OrderDraft::from_order(order, origin, context);
     draft.record(EventData::RefundRequested {
         amount,
         reason: request.reason.clone(),
         cause: Some(RefundCause::Requested),
     })?;
     draft.schedule(Step::RefundPayment);
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }
 
 /// Records refunds up to `total`, whether requested here or made in the provider's dashboard.
 pub(super) fn record_refunds(draft: &mut OrderDraft<'_>, total: i64) -> Result<(), Failure> {
-    let unasked = total - draft.order.refund_due;
-    if unasked > 0 {
+    let unrequested = total - draft.order.refund_due;
+    if unrequested > 0 {
         draft.record(EventData::RefundRequested {
-            amount: unasked,
+            amount: unrequested,
             reason: Some("by the provider".to_owned()),
             cause: Some(RefundCause::Provider),
         })?;
@@ -94,7 +94,7 @@ pub(super) fn record_refunds(draft: &mut OrderDraft<'_>, total: i64) -> Result<(
 }
 
 /// The provider refunded `total`, including earlier refunds.
-pub(super) fn refunded(draft: &mut OrderDraft<'_>, total: i64) -> Result<(), Failure> {
+pub(super) fn on_refunded(draft: &mut OrderDraft<'_>, total: i64) -> Result<(), Failure> {
     record_refunds(draft, total)?;
     // More was requested meanwhile.
     if draft.order.payment.refunded < draft.order.refund_due {

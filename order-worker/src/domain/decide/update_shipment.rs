@@ -1,5 +1,8 @@
-//! Updates of shipments by the shipper. They arrive late, duplicated and out of order: a shipment's status only
-//! advances, and a delivered shipment counts as shipped.
+//! Updates of shipments by the carrier. They arrive late, duplicated and out of order: the status of a
+//! shipment only advances, and a delivered shipment counts as shipped.
+//!
+//! Items that are in no shipment yet become shipments, one for each warehouse, if an update covers the whole
+//! order or introduces a new tracking number.
 
 use std::collections::BTreeSet;
 
@@ -12,91 +15,95 @@ use shared::{
     request::Caller,
 };
 
-use super::{Rules, payment::refund_returns, visible};
+use super::{Rules, payment::refund_returns, visible_order};
 use crate::domain::{
     decision::{Decision, OrderDraft},
+    decision_context::DecisionContext,
     order::Order,
-    shipment::{Effect, effect},
-    stamp::DecisionContext,
+    shipment::{UpdateEffect, update_effect},
     step::Step,
-    world::WorkingSet,
+    working_set::WorkingSet,
 };
 
 pub(super) fn update_shipment(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     update: &UpdateShipment,
     rules: &Rules,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
     caller.require_operator()?;
-    let order = visible(world, caller, update.order_id)?;
-    // Nothing is shipped before it is paid for, or after it was cancelled.
+    let order = visible_order(working_set, caller, update.order_id)?;
+    // An order that is not paid for, or is cancelled, has no shipments.
     match order.status {
         OrderStatus::Pending | OrderStatus::Cancelled => {
             let status = order.status.as_str();
             return Err(Failure::invalid_state(format!(
-                "order {} is {status}: nothing is on its way",
+                "order {} is {status}: it has no shipments to update",
                 order.id
             )));
         }
         OrderStatus::Processing | OrderStatus::Shipped | OrderStatus::Delivered => {}
     }
 
-    let mut draft = OrderDraft::of(order, origin, stamp);
-    for parcel in shipments_meant(&mut draft, update)? {
-        match effect(parcel.status, update.kind) {
-            Effect::Moves => move_on(&mut draft, &parcel, update)?,
-            Effect::Nothing => {}
-            Effect::Refused => {
+    let mut draft = OrderDraft::from_order(order, origin, context);
+    for shipment in matching_shipments(&mut draft, update)? {
+        match update_effect(shipment.status, update.kind) {
+            UpdateEffect::Advances => advance_shipment(&mut draft, &shipment, update)?,
+            UpdateEffect::Ignored => {}
+            UpdateEffect::Rejected => {
                 return Err(Failure::invalid_state(format!(
-                    "shipment {} was cancelled",
-                    parcel.id
+                    "shipment {} was cancelled and can't be updated",
+                    shipment.id
                 )));
             }
         }
     }
-    if draft.order.left().count() > order.left().count() {
+    if draft.order.shipped_shipments().count() > order.shipped_shipments().count() {
         schedule_capture(&mut draft);
     }
-    conclude(&mut draft)?;
+    advance_order_status(&mut draft)?;
     refund_returns(&mut draft, rules)?;
-    Ok(draft.decide())
+    Ok(draft.into_decision())
 }
 
-/// The shipments that an update is about.
+/// The shipments that an update refers to.
 ///
-/// - By `shipment_id`: that one. A tracking number beside it must not be another shipment's.
-/// - By `tracking_number` alone: every shipment with that number. An unknown number is refused, except
-///   that `shipment.shipped` introduces one: goods that are in no shipment yet have left under it, one
-///   shipment a warehouse.
-/// - By neither: the whole order. Goods in no shipment yet become one a warehouse. `shipment.failed` and
-///   `shipment.returned` are about what has left; before that, the order must have only one shipment.
-fn shipments_meant(
+/// - By `shipment_id`: that shipment. A tracking number in the same update must not belong to another
+///   shipment.
+/// - By `tracking_number` alone: every shipment with that number. An unknown number is refused, except by
+///   `shipment.shipped`: items that are in no shipment yet were shipped under it, in one shipment for each
+///   warehouse.
+/// - By neither: the whole order. Items that are in no shipment yet become one shipment for each warehouse.
+///   `shipment.failed` and `shipment.returned` refer to the shipped shipments; if none was shipped, the order
+///   must have only one shipment.
+fn matching_shipments(
     draft: &mut OrderDraft<'_>,
     update: &UpdateShipment,
 ) -> Result<Vec<Shipment>, Failure> {
     match (update.shipment_id, &update.tracking_number) {
-        (Some(id), number) => by_id(&draft.order, id, number.as_deref()).map(|parcel| vec![parcel]),
-        (None, Some(number)) => by_tracking_number(draft, update, number),
-        (None, None) => of_whole_order(draft, update),
+        (Some(id), number) => {
+            find_by_id(&draft.order, id, number.as_deref()).map(|shipment| vec![shipment])
+        }
+        (None, Some(number)) => find_by_tracking_number(draft, update, number),
+        (None, None) => whole_order(draft, update),
     }
 }
 
-fn by_id(order: &Order, id: ShipmentId, number: Option<&str>) -> Result<Shipment, Failure> {
+fn find_by_id(order: &Order, id: ShipmentId, number: Option<&str>) -> Result<Shipment, Failure> {
     let shipments = &order.shipments;
     let named = shipments.iter().find(|shipment| shipment.id == id);
     let named = named.ok_or_else(|| Failure::not_found("shipment", id))?;
     let Some(number) = number.filter(|number| *number != named.tracking_number) else {
         return Ok(named.clone());
     };
-    // A shipment that is still here may leave under another number than its label's.
-    let is_others = order
+    // An unshipped shipment may be shipped under another number than that of its label.
+    let belongs_to_other_shipment = order
         .active_shipments()
         .any(|other| other.tracking_number == number);
-    let has_left = named.shipped_at.is_some() && !named.tracking_number.is_empty();
-    if is_others || has_left {
+    let is_shipped = named.shipped_at.is_some() && !named.tracking_number.is_empty();
+    if belongs_to_other_shipment || is_shipped {
         return Err(Failure::violation(
             "/tracking_number",
             format!(
@@ -108,7 +115,7 @@ fn by_id(order: &Order, id: ShipmentId, number: Option<&str>) -> Result<Shipment
     Ok(named.clone())
 }
 
-fn by_tracking_number(
+fn find_by_tracking_number(
     draft: &mut OrderDraft<'_>,
     update: &UpdateShipment,
     number: &str,
@@ -131,10 +138,10 @@ fn by_tracking_number(
         let known: Vec<_> = draft
             .order
             .active_shipments()
-            .map(|parcel| parcel.id)
+            .map(|shipment| shipment.id)
             .collect();
-        announce_the_rest(draft, update)?;
-        let is_new = |parcel: &&Shipment| !known.contains(&parcel.id);
+        create_missing_shipments(draft, update)?;
+        let is_new = |shipment: &&Shipment| !known.contains(&shipment.id);
         let new: Vec<_> = draft
             .order
             .active_shipments()
@@ -151,49 +158,52 @@ fn by_tracking_number(
     ))
 }
 
-fn of_whole_order(
+fn whole_order(
     draft: &mut OrderDraft<'_>,
     update: &UpdateShipment,
 ) -> Result<Vec<Shipment>, Failure> {
-    let is_backwards = match update.kind {
+    let is_failure_or_return = match update.kind {
         ShipmentUpdate::Failed | ShipmentUpdate::Returned => true,
         ShipmentUpdate::Shipped
         | ShipmentUpdate::InTransit
         | ShipmentUpdate::OutForDelivery
         | ShipmentUpdate::Delivered => false,
     };
-    if is_backwards && draft.order.left().next().is_some() {
-        return Ok(draft.order.left().cloned().collect());
+    if is_failure_or_return && draft.order.shipped_shipments().next().is_some() {
+        return Ok(draft.order.shipped_shipments().cloned().collect());
     }
-    announce_the_rest(draft, update)?;
+    create_missing_shipments(draft, update)?;
     let active_shipments: Vec<_> = draft.order.active_shipments().cloned().collect();
-    if is_backwards && active_shipments.len() > 1 {
+    if is_failure_or_return && active_shipments.len() > 1 {
         return Err(Failure::violation(
             "/shipment_id",
-            "is required, or tracking_number: the order has several shipments and none has left",
+            "is required, or tracking_number: the order has several shipments and none was shipped",
         ));
     }
     Ok(active_shipments)
 }
 
-/// Makes a shipment of what each warehouse holds that is in no shipment yet: the shipper has it.
-fn announce_the_rest(draft: &mut OrderDraft<'_>, update: &UpdateShipment) -> Result<(), Failure> {
-    let held: BTreeSet<_> = draft
+/// Creates a shipment for each warehouse with items that are in no shipment yet: the carrier has them.
+fn create_missing_shipments(
+    draft: &mut OrderDraft<'_>,
+    update: &UpdateShipment,
+) -> Result<(), Failure> {
+    let reserved_warehouses: BTreeSet<_> = draft
         .order
         .held
         .iter()
         .map(|item| &item.warehouse)
         .collect();
-    let warehouses: Vec<_> = held.into_iter().cloned().collect();
+    let warehouses: Vec<_> = reserved_warehouses.into_iter().cloned().collect();
     for warehouse in warehouses {
         let tracking_number = update.tracking_number.clone().unwrap_or_default();
         let carrier = update
             .carrier
             .clone()
             .unwrap_or_else(|| "unknown".to_owned());
-        if announce(draft, &warehouse, carrier, tracking_number)? {
-            // The carrier may be creating a label at this moment: withdraw that, too.
-            draft.drop_step(Step::RequestShipment(warehouse.clone()));
+        if create_labelled_shipment(draft, &warehouse, carrier, tracking_number)? {
+            // The carrier may be creating a label at this moment: cancel that one, too.
+            draft.remove_step(Step::RequestShipment(warehouse.clone()));
             draft.schedule(Step::CancelShipment(warehouse));
         }
     }
@@ -202,7 +212,7 @@ fn announce_the_rest(draft: &mut OrderDraft<'_>, update: &UpdateShipment) -> Res
 
 /// Creates a shipment of the reserved items in `warehouse` that are in no shipment yet; returns false if there
 /// are none.
-pub(super) fn announce(
+pub(super) fn create_labelled_shipment(
     draft: &mut OrderDraft<'_>,
     warehouse: &Warehouse,
     carrier: String,
@@ -213,7 +223,7 @@ pub(super) fn announce(
         return Ok(false);
     }
     let shipment = Shipment {
-        id: draft.stamp().id(),
+        id: draft.context().id(),
         status: ShipmentStatus::LabelCreated,
         carrier,
         tracking_number,
@@ -225,51 +235,51 @@ pub(super) fn announce(
     Ok(true)
 }
 
-fn move_on(
+fn advance_shipment(
     draft: &mut OrderDraft<'_>,
-    parcel: &Shipment,
+    shipment: &Shipment,
     update: &UpdateShipment,
 ) -> Result<(), Failure> {
-    let shipment_id = parcel.id;
-    let not_before = parcel.shipped_at.unwrap_or(draft.order.created_at);
-    let now = draft.stamp().now();
+    let shipment_id = shipment.id;
+    let not_before = shipment.shipped_at.unwrap_or(draft.order.created_at);
+    let now = draft.context().now();
     let occurred_at = update
         .timestamp
-        .filter(|at| is_credible(*at, not_before, now));
-    if parcel.shipped_at.is_none() {
+        .filter(|time| is_credible(*time, not_before, now));
+    if shipment.shipped_at.is_none() {
         draft.record(EventData::ShipmentShipped {
             shipment_id,
-            items: parcel.items.clone(),
+            items: shipment.items.clone(),
             carrier: update
                 .carrier
                 .clone()
-                .unwrap_or_else(|| parcel.carrier.clone()),
+                .unwrap_or_else(|| shipment.carrier.clone()),
             tracking_number: update
                 .tracking_number
                 .clone()
-                .unwrap_or_else(|| parcel.tracking_number.clone()),
+                .unwrap_or_else(|| shipment.tracking_number.clone()),
             occurred_at,
         })?;
     }
-    match fact(parcel, update.kind, occurred_at) {
+    match shipment_event(shipment, update.kind, occurred_at) {
         Some(fact) => draft.record(fact),
         None => Ok(()),
     }
 }
 
-/// Whether the shipper's time can be right: if it lies in the future or before the shipment can have been
-/// there, its clock, or the webhook, is wrong and our own time counts.
-fn is_credible(at: Timestamp, not_before: Timestamp, now: Timestamp) -> bool {
-    not_before <= at && at <= now
+/// Whether the carrier's time is plausible. If it is in the future, or before the shipment can have reached
+/// that status, the carrier's clock or the webhook is wrong, and this system's time is used.
+fn is_credible(time: Timestamp, not_before: Timestamp, now: Timestamp) -> bool {
+    not_before <= time && time <= now
 }
 
-/// What happened besides that the parcel left.
-fn fact(
-    parcel: &Shipment,
+/// The event of `update`, apart from the shipping itself.
+fn shipment_event(
+    shipment: &Shipment,
     update: ShipmentUpdate,
     occurred_at: Option<Timestamp>,
 ) -> Option<EventData> {
-    let shipment_id = parcel.id;
+    let shipment_id = shipment.id;
     match update {
         ShipmentUpdate::Shipped => None,
         ShipmentUpdate::InTransit => Some(EventData::ShipmentInTransit {
@@ -290,7 +300,7 @@ fn fact(
         }),
         ShipmentUpdate::Returned => Some(EventData::ShipmentReturned {
             shipment_id,
-            items: parcel.items.clone(),
+            items: shipment.items.clone(),
             occurred_at,
         }),
     }
@@ -301,17 +311,23 @@ pub(super) fn schedule_capture(draft: &mut OrderDraft<'_>) {
     draft.schedule(Step::CapturePayment);
 }
 
-/// Advances the order's status by its shipments. Returned shipments are left out, unless all were returned.
-pub(super) fn conclude(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
+/// Advances the status of the order by its shipments. Returned shipments are ignored, unless all were
+/// returned.
+pub(super) fn advance_order_status(draft: &mut OrderDraft<'_>) -> Result<(), Failure> {
     if draft.order.status == OrderStatus::Processing && draft.order.held.is_empty() {
         draft.record(EventData::OrderShipped {})?;
     }
-    let active_shipments = || draft.order.active_shipments().map(|parcel| parcel.status);
-    let has_arrived = |status| status == ShipmentStatus::Delivered;
-    let all_are_through =
-        active_shipments().all(|status| has_arrived(status) || status == ShipmentStatus::Returned);
-    let has_any_arrived = active_shipments().any(has_arrived);
-    if draft.order.status == OrderStatus::Shipped && all_are_through && has_any_arrived {
+    let active_shipments = || {
+        draft
+            .order
+            .active_shipments()
+            .map(|shipment| shipment.status)
+    };
+    let is_delivered = |status| status == ShipmentStatus::Delivered;
+    let all_finished =
+        active_shipments().all(|status| is_delivered(status) || status == ShipmentStatus::Returned);
+    let any_delivered = active_shipments().any(is_delivered);
+    if draft.order.status == OrderStatus::Shipped && all_finished && any_delivered {
         draft.record(EventData::OrderDelivered {})?;
     }
     Ok(())

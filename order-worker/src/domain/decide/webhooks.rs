@@ -1,4 +1,4 @@
-//! Webhook endpoints and deliveries. An endpoint of another owner is not found.
+//! Webhook endpoints and deliveries. An endpoint of another owner is reported as not found.
 
 use jiff::SignedDuration;
 use shared::{
@@ -10,31 +10,31 @@ use shared::{
 };
 
 use crate::domain::{
-    command::Answer,
+    command::ResourceRef,
     decision::{Changes, Decision, event},
-    stamp::DecisionContext,
-    webhook::{Answered, EVENT_IS_FORGOTTEN, Endpoint, MAX_ENDPOINTS, Secret, Verdict},
-    world::WorkingSet,
+    decision_context::DecisionContext,
+    webhook::{DeliveryOutcome, DeliveryResult, EVENT_DELETED, Endpoint, MAX_ENDPOINTS, Secret},
+    working_set::WorkingSet,
 };
 
 pub(super) fn create_endpoint(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     new: &NewEndpoint,
     secret: &str,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let storefront = owner(caller, new.storefront.as_ref())?;
-    let count = world.endpoint_counts.get(&storefront).copied();
+    let storefront = endpoint_owner(caller, new.storefront.as_ref())?;
+    let count = working_set.endpoint_counts.get(&storefront).copied();
     if count.unwrap_or_default() >= MAX_ENDPOINTS {
         return Err(Failure::invalid_state(format!(
-            "there are {MAX_ENDPOINTS} endpoints already: delete one"
+            "there are {MAX_ENDPOINTS} endpoints already: delete one first"
         )));
     }
-    let now = stamp.now();
+    let now = context.now();
     let endpoint = Endpoint {
-        id: stamp.id(),
+        id: context.id(),
         storefront,
         url: new.url.clone(),
         description: new.description.clone(),
@@ -53,25 +53,25 @@ pub(super) fn create_endpoint(
         updated_at: now,
     };
     let url = endpoint.url.clone();
-    let answer = Answer::EndpointSecret(endpoint.id);
-    Ok(changed(
+    let reply = ResourceRef::EndpointSecret(endpoint.id);
+    Ok(with_event(
         endpoint,
-        answer,
+        reply,
         origin,
         EventData::EndpointCreated { url },
-        stamp,
+        context,
     ))
 }
 
 pub(super) fn update_endpoint(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     update: &UpdateEndpoint,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let was = managed(world, caller, update.id)?;
-    let mut endpoint = was.clone();
+    let previous = managed_endpoint(working_set, caller, update.id)?;
+    let mut endpoint = previous.clone();
     let UpdateEndpoint {
         id,
         url,
@@ -90,54 +90,54 @@ pub(super) fn update_endpoint(
         endpoint.disabled_reason = None;
         endpoint.failing_since = None;
     }
-    if endpoint == *was {
+    if endpoint == *previous {
         return Ok(Decision {
-            answer: Ok(Answer::Endpoint(id)),
+            reply: Ok(ResourceRef::Endpoint(id)),
             changes: Changes::default(),
         });
     }
     let url = endpoint.url.clone();
-    Ok(changed(
+    Ok(with_event(
         endpoint,
-        Answer::Endpoint(id),
+        ResourceRef::Endpoint(id),
         origin,
         EventData::EndpointUpdated { url },
-        stamp,
+        context,
     ))
 }
 
 pub(super) fn delete_endpoint(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     id: EndpointId,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let mut endpoint = managed(world, caller, id)?.clone();
+    let mut endpoint = managed_endpoint(working_set, caller, id)?.clone();
     endpoint.is_deleted = true;
     // The secrets are not needed any more.
     endpoint.secrets.clear();
-    Ok(changed(
+    Ok(with_event(
         endpoint,
-        Answer::Done,
+        ResourceRef::NoContent,
         origin,
         EventData::EndpointDeleted {},
-        stamp,
+        context,
     ))
 }
 
-/// Rotates the secret: the new one signs at once, the old one signs as well for a while, so that the receiver
-/// can switch.
+/// Rotates the secret: the new secret signs at once, and the old one signs as well for the overlap period, so
+/// that the receiver can switch.
 pub(super) fn rotate_secret(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     origin: &Origin,
     request: &RotateSecret,
     secret: &str,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let mut endpoint = managed(world, caller, request.id)?.clone();
-    let now = stamp.now();
+    let mut endpoint = managed_endpoint(working_set, caller, request.id)?.clone();
+    let now = context.now();
     let until = now + SignedDuration::from_secs(request.overlap_seconds.into());
     endpoint
         .secrets
@@ -152,12 +152,12 @@ pub(super) fn rotate_secret(
     endpoint.secrets.insert(0, current);
     endpoint.secrets.truncate(MAX_SECRETS);
     let url = endpoint.url.clone();
-    Ok(changed(
+    Ok(with_event(
         endpoint,
-        Answer::EndpointSecret(request.id),
+        ResourceRef::EndpointSecret(request.id),
         origin,
         EventData::EndpointUpdated { url },
-        stamp,
+        context,
     ))
 }
 
@@ -165,13 +165,13 @@ pub(super) fn rotate_secret(
 const MAX_SECRETS: usize = 5;
 
 pub(super) fn redeliver(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     caller: &Caller,
     request: &Redeliver,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Result<Decision, Failure> {
-    let endpoint = managed(world, caller, request.id)?;
-    let delivery = world
+    let endpoint = managed_endpoint(working_set, caller, request.id)?;
+    let delivery = working_set
         .deliveries
         .get(&request.delivery_id)
         .filter(|delivery| delivery.endpoint_id == endpoint.id)
@@ -181,13 +181,13 @@ pub(super) fn redeliver(
             "the endpoint is disabled: enable it first",
         ));
     }
-    if world.forgotten_events.contains(&delivery.event_id) {
-        return Err(Failure::invalid_state(EVENT_IS_FORGOTTEN));
+    if working_set.deleted_events.contains(&delivery.event_id) {
+        return Err(Failure::invalid_state(EVENT_DELETED));
     }
     let mut delivery = delivery.clone();
-    delivery.ask_again(stamp.now());
+    delivery.redeliver_now(context.now());
     Ok(Decision {
-        answer: Ok(Answer::Delivery(delivery.id)),
+        reply: Ok(ResourceRef::Delivery(delivery.id)),
         changes: Changes {
             deliveries: vec![delivery],
             ..Changes::default()
@@ -197,26 +197,26 @@ pub(super) fn redeliver(
 
 /// Applies the result of an attempt, if it is the expected one.
 pub(super) fn finish_delivery(
-    world: &WorkingSet,
+    working_set: &WorkingSet,
     (endpoint_id, id): (EndpointId, DeliveryId),
     attempt: u32,
-    answered: &Answered,
-    stamp: &mut DecisionContext,
+    result: &DeliveryResult,
+    context: &mut DecisionContext,
 ) -> Decision {
     let mut changes = Changes::default();
-    let awaited = world
+    let expected = working_set
         .deliveries
         .get(&id)
         .filter(|delivery| delivery.attempt == attempt && delivery.due_at.is_some());
-    if let (Some(delivery), Some(endpoint)) = (awaited, world.endpoints.get(&endpoint_id)) {
+    if let (Some(delivery), Some(endpoint)) = (expected, working_set.endpoints.get(&endpoint_id)) {
         let (mut delivery, mut endpoint) = (delivery.clone(), endpoint.clone());
-        let now = stamp.now();
-        if answered.error.is_some() && world.forgotten_events.contains(&delivery.event_id) {
-            // There is nothing to send, which says nothing about the endpoint.
-            delivery.give_up(answered, now);
+        let now = context.now();
+        if result.error.is_some() && working_set.deleted_events.contains(&delivery.event_id) {
+            // The event was deleted, which is not a failure of the endpoint.
+            delivery.fail_permanently(result, now);
             changes.deliveries.push(delivery);
             return Decision {
-                answer: Ok(Answer::Done),
+                reply: Ok(ResourceRef::NoContent),
                 changes,
             };
         }
@@ -228,18 +228,25 @@ pub(super) fn finish_delivery(
             traceparent: None,
         };
         let failing_since = endpoint.failing_since;
-        if answered.error.is_some() {
+        if result.error.is_some() {
             endpoint.failing_since = failing_since.or(Some(now));
         }
-        match delivery.note(answered, &endpoint, now, stamp.jitter()) {
-            Verdict::Taken => endpoint.failing_since = None,
-            Verdict::Refused => {}
-            Verdict::GiveUp(reason) => {
+        match delivery.record_attempt(result, &endpoint, now, context.jitter()) {
+            DeliveryOutcome::Succeeded => endpoint.failing_since = None,
+            DeliveryOutcome::Failed => {}
+            DeliveryOutcome::DisableEndpoint(reason) => {
                 endpoint.is_enabled = false;
                 endpoint.disabled_reason = Some(reason);
                 let url = endpoint.url.clone();
                 let fact = EventData::EndpointDisabled { url, reason };
-                changes = changed(endpoint.clone(), Answer::Done, &origin, fact, stamp).changes;
+                changes = with_event(
+                    endpoint.clone(),
+                    ResourceRef::NoContent,
+                    &origin,
+                    fact,
+                    context,
+                )
+                .changes;
             }
         }
         if changes.endpoints.is_empty() && endpoint.failing_since != failing_since {
@@ -248,13 +255,16 @@ pub(super) fn finish_delivery(
         changes.deliveries.push(delivery);
     }
     Decision {
-        answer: Ok(Answer::Done),
+        reply: Ok(ResourceRef::NoContent),
         changes,
     }
 }
 
-/// The owner of a new endpoint: the caller's storefront, or the one that an admin names, or all.
-fn owner(caller: &Caller, named: Option<&Storefront>) -> Result<Option<Storefront>, Failure> {
+/// The owner of a new endpoint: the caller's storefront; for admins the named storefront, or all storefronts.
+fn endpoint_owner(
+    caller: &Caller,
+    named: Option<&Storefront>,
+) -> Result<Option<Storefront>, Failure> {
     match (caller.role, named) {
         (Role::Admin, named) => Ok(named.cloned()),
         (Role::Storefront | Role::Operator, named)
@@ -264,42 +274,42 @@ fn owner(caller: &Caller, named: Option<&Storefront>) -> Result<Option<Storefron
         }
         (Role::Storefront | Role::Operator, _) => Err(Failure::new(
             Code::Forbidden,
-            "only an admin may have another storefront's events sent",
+            "only an admin can create an endpoint for another storefront",
         )),
     }
 }
 
-fn managed<'a>(
-    world: &'a WorkingSet,
+fn managed_endpoint<'a>(
+    working_set: &'a WorkingSet,
     caller: &Caller,
     id: EndpointId,
 ) -> Result<&'a Endpoint, Failure> {
-    let endpoint = world.endpoints.get(&id);
+    let endpoint = working_set.endpoints.get(&id);
     endpoint
         .filter(|endpoint| endpoint.is_managed_by(caller))
         .ok_or_else(|| Failure::not_found("webhook endpoint", id))
 }
 
 /// `endpoint` after `fact`, with the next version.
-fn changed(
+fn with_event(
     mut endpoint: Endpoint,
-    answer: Answer,
+    reply: ResourceRef,
     origin: &Origin,
     fact: EventData,
-    stamp: &mut DecisionContext,
+    context: &mut DecisionContext,
 ) -> Decision {
     endpoint.version += 1;
-    endpoint.updated_at = stamp.now();
+    endpoint.updated_at = context.now();
     let event = event(
         endpoint.id.to_string(),
         endpoint.version,
         endpoint.storefront.clone(),
         origin,
         fact,
-        stamp,
+        context,
     );
     Decision {
-        answer: Ok(answer),
+        reply: Ok(reply),
         changes: Changes {
             events: vec![event],
             endpoints: vec![endpoint],

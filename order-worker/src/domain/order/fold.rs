@@ -1,4 +1,7 @@
-//! Application of events to an order.
+//! Application of events to an order: the only code that changes an order's state.
+//!
+//! Each event is applied at once when a decision records it, and again by `verify`, which compares the result
+//! with the stored state.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -12,21 +15,21 @@ use shared::{
 use super::Order;
 use crate::domain::{payment, step::Step, stock::subtract_items};
 
-/// An event that does not fit the order it is applied to: a defect, or corruption.
+/// An event that can't be applied to the order: a defect, or corrupt data.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("event {sequence} ({kind}) does not follow version {version}: {why}")]
+#[error("event {sequence} ({kind}) does not follow version {version}: {reason}")]
 pub struct ReplayError {
     sequence: u64,
     kind: &'static str,
     version: u64,
-    why: &'static str,
+    reason: &'static str,
 }
 
 impl Order {
-    /// Folds `events` into a state.
+    /// Applies `events` in sequence; `None` without events.
     ///
     /// # Errors
-    /// The first event that does not fit.
+    /// The first event that can't be applied.
     pub fn fold<'a>(
         events: impl IntoIterator<Item = &'a Event>,
     ) -> Result<Option<Self>, ReplayError> {
@@ -43,26 +46,26 @@ impl Order {
     /// The order created by `event`.
     ///
     /// # Errors
-    /// When it is another type of event.
+    /// When the event is not `order.created` with sequence 1.
     pub fn from_created(event: &Event) -> Result<Self, ReplayError> {
-        let misfit = |why| ReplayError {
+        let error = |reason| ReplayError {
             sequence: event.sequence,
             kind: event.fact.kind(),
             version: 0,
-            why,
+            reason,
         };
         let EventData::OrderCreated(created) = &event.fact else {
-            return Err(misfit("an order begins with order.created"));
+            return Err(error("the first event of an order must be order.created"));
         };
         if event.sequence != 1 {
-            return Err(misfit("an order begins with 1"));
+            return Err(error("the first event of an order must have sequence 1"));
         }
         let created = created.as_ref().clone();
         Ok(Self {
             id: event
                 .subject
                 .parse()
-                .map_err(|_| misfit("the subject is not an order's id"))?,
+                .map_err(|_| error("its subject is not an order id"))?,
             number: created.number,
             storefront: created.storefront,
             customer_id: created.customer_id,
@@ -104,17 +107,17 @@ impl Order {
     /// Applies `event`.
     ///
     /// # Errors
-    /// When it is not the order's next event, or can't happen to an order.
+    /// When the event is not the next one of the order, or is not an event of orders.
     pub fn apply(&mut self, event: &Event) -> Result<(), ReplayError> {
         let (version, kind) = (self.version, event.fact.kind());
-        let misfit = |why| ReplayError {
+        let error = |reason| ReplayError {
             sequence: event.sequence,
             kind,
             version,
-            why,
+            reason,
         };
         if event.sequence != version + 1 {
-            return Err(misfit("a gap"));
+            return Err(error("a gap in the sequence"));
         }
         match &event.fact {
             EventData::OrderApproved {} => self.awaits_approval = false,
@@ -157,14 +160,14 @@ impl Order {
                 self.restore_written_off();
             }
             EventData::RefundRequested { amount, cause, .. } => {
-                self.request_refund(*amount, *cause)
+                self.request_refund(*amount, *cause);
             }
             EventData::StepDiscarded { step, amount } => self.discard(step, amount.unwrap_or(0)),
             EventData::StockReserved { items } => {
                 self.held.extend_from_slice(items);
                 if self.awaits_stock {
                     self.awaits_stock = false;
-                    self.place(items);
+                    self.assign_warehouses(items);
                 }
             }
             EventData::StockReleased { items, .. } => self.release_items(items),
@@ -173,8 +176,8 @@ impl Order {
                 shipment_id, items, ..
             } => {
                 self.release_items(items);
-                self.move_shipment(*shipment_id, event)
-                    .ok_or_else(|| misfit("no such shipment"))?;
+                self.update_shipment(*shipment_id, event)
+                    .ok_or_else(|| error("the order has no such shipment"))?;
             }
             EventData::ShipmentDelivered { shipment_id, .. }
             | EventData::ShipmentInTransit { shipment_id, .. }
@@ -182,66 +185,72 @@ impl Order {
             | EventData::ShipmentFailed { shipment_id, .. }
             | EventData::ShipmentReturned { shipment_id, .. }
             | EventData::ShipmentCancelled { shipment_id, .. } => {
-                self.move_shipment(*shipment_id, event)
-                    .ok_or_else(|| misfit("no such shipment"))?;
+                self.update_shipment(*shipment_id, event)
+                    .ok_or_else(|| error("the order has no such shipment"))?;
             }
             // For the history only.
             EventData::StepRetried { .. }
             | EventData::StepDead { .. }
             | EventData::StepRedriven { .. }
             | EventData::StockLow { .. } => {}
-            EventData::OrderCreated(_) => return Err(misfit("it exists already")),
+            EventData::OrderCreated(_) => return Err(error("the order was created already")),
             EventData::StockAdjusted { .. }
             | EventData::ProductCreated { .. }
             | EventData::ProductUpdated { .. }
-            | EventData::ProductDeleted {} => return Err(misfit("it is about a product")),
+            | EventData::ProductDeleted {} => return Err(error("it is an event of a product")),
             EventData::EndpointCreated { .. }
             | EventData::EndpointUpdated { .. }
             | EventData::EndpointDisabled { .. }
-            | EventData::EndpointDeleted {} => return Err(misfit("it is about an endpoint")),
+            | EventData::EndpointDeleted {} => return Err(error("it is an event of an endpoint")),
         }
         self.version = event.sequence;
         self.updated_at = event.time;
         Ok(())
     }
 
-    /// So much more is to be refunded.
+    /// Adds `amount` to the refunds due. A request that repeats a discarded refund reinstates it first.
     fn request_refund(&mut self, amount: i64, cause: Option<RefundCause>) {
         self.refund_due += amount;
         match cause {
             Some(RefundCause::Requested | RefundCause::Provider) => {
-                let repeated = amount.min(self.refund_written_off);
-                self.refund_written_off -= repeated;
+                let previously_written_off = amount.min(self.refund_written_off);
+                self.refund_written_off -= previously_written_off;
                 if cause == Some(RefundCause::Requested) {
-                    self.goodwill += amount - repeated;
+                    self.goodwill += amount - previously_written_off;
                 }
             }
             Some(RefundCause::Returned | RefundCause::Cancelled) | None => {}
         }
     }
 
-    /// So much of what `step` was for is written off.
+    /// Writes off `amount`, which `step` was to capture or refund.
     fn discard(&mut self, step: &str, amount: i64) {
         match step.parse() {
             Ok(Step::RefundPayment) => {
                 self.refund_due -= amount;
                 self.refund_written_off += amount;
             }
-            Ok(Step::CapturePayment) => self.write_off(amount),
+            Ok(Step::CapturePayment) => self.write_off_capture(amount),
             _ => {}
         }
     }
 
-    /// So much of what has left is not captured. Captures pay for shipments in the order in which they
-    /// left, so what was not paid for left last.
-    fn write_off(&mut self, mut amount: i64) {
-        let mut left: Vec<_> = self
-            .left()
-            .map(|parcel| (parcel.shipped_at, parcel.id, self.charge(parcel)))
+    /// Writes off `amount` of the shipped items. Captures pay for shipments in the order of shipping, so the
+    /// unpaid amount belongs to the latest shipments.
+    fn write_off_capture(&mut self, mut amount: i64) {
+        let mut shipped: Vec<_> = self
+            .shipped_shipments()
+            .map(|shipment| {
+                (
+                    shipment.shipped_at,
+                    shipment.id,
+                    self.shipment_charge(shipment),
+                )
+            })
             .collect();
-        left.sort_by_key(|(shipped_at, id, _)| Reverse((*shipped_at, *id)));
-        for (_, id, charge) in left {
-            let part = charge.min(amount);
+        shipped.sort_by_key(|(shipped_at, id, _)| Reverse((*shipped_at, *id)));
+        for (_, id, shipment_charge) in shipped {
+            let part = shipment_charge.min(amount);
             if part > 0 {
                 *self.written_off.entry(id).or_default() += part;
                 amount -= part;
@@ -249,7 +258,7 @@ impl Order {
         }
     }
 
-    /// Money that was captured beyond what was due pays for what was written off.
+    /// Reinstates written-off amounts that the provider captured after all.
     fn restore_written_off(&mut self) {
         let mut excess = self.payment.captured - self.capture_due();
         self.written_off.retain(|_, amount| {
@@ -260,9 +269,9 @@ impl Order {
         });
     }
 
-    /// Each line comes from where its units are held.
-    fn place(&mut self, held: &[StockItem]) {
-        let lines = held.iter().filter_map(|item| {
+    /// Assigns each line item to the warehouse in which its units are reserved.
+    fn assign_warehouses(&mut self, reserved: &[StockItem]) {
+        let lines = reserved.iter().filter_map(|item| {
             let line = self.items.iter().find(|line| line.sku == item.sku)?;
             Some(LineItem {
                 quantity: item.quantity,
@@ -279,7 +288,7 @@ impl Order {
     }
 
     /// Updates a shipment; `None` if the order has no such shipment.
-    fn move_shipment(&mut self, id: ShipmentId, event: &Event) -> Option<()> {
+    fn update_shipment(&mut self, id: ShipmentId, event: &Event) -> Option<()> {
         let shipment = self
             .shipments
             .iter_mut()

@@ -70,7 +70,7 @@ impl Payment {
         };
         PaymentState {
             reference: self.reference.clone(),
-            hold,
+            authorization: hold,
             captured: self.captured,
             refunded: self.refunded,
             is_closed: match self.status {
@@ -199,7 +199,7 @@ impl Ledger {
             .entry(key.to_owned())
             .or_insert_with(|| Payment::unauthorized(reference, 0, "XXX"));
         match payment.status {
-            Status::Captured => return StepResult::Stands(payment.state()),
+            Status::Captured => return StepResult::PaymentState(payment.state()),
             Status::Authorized => self
                 .entries
                 .push(ledger_entry(payment, "void", payment.amount)),
@@ -226,7 +226,7 @@ impl Ledger {
         };
         match payment.status {
             Status::Authorized | Status::Captured => {}
-            Status::Voided => return Ok(StepResult::Stands(payment.state())),
+            Status::Voided => return Ok(StepResult::PaymentState(payment.state())),
             Status::Pending | Status::Declined => {
                 return Err(ProviderError::Permanent(format!(
                     "the payment is {} and can't be captured",
@@ -250,7 +250,7 @@ impl Ledger {
         }
         Ok(StepResult::Captured {
             amount: payment.captured,
-            asked: total,
+            requested: total,
             is_last,
         })
     }

@@ -11,12 +11,14 @@ use super::{
     ledger_error,
 };
 use crate::{
-    dedicated_thread,
     providers::ProviderError,
+    runtime::dedicated_thread,
     store::{
         StoreError,
-        bulk::{Kind, Write, Writes},
-        database::{Session, Sql, arguments, list},
+        sql::{
+            bulk::{Kind, Write, Writes},
+            database::{Session, Sql, arguments, list},
+        },
     },
 };
 

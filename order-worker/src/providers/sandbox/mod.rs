@@ -21,12 +21,11 @@ use std::{
 use anyhow::Context;
 use tokio::sync::Mutex;
 
-use self::ledger_writer::LedgerWriter;
-use super::ProviderError;
+use super::{ProviderError, sandbox::ledger_writer::LedgerWriter};
 use crate::store::{
-    StoreError,
-    database::{self, Session, Sql},
-    postgres, sqlite,
+    StoreError, postgres,
+    sql::database::{self, Session, Sql},
+    sqlite,
 };
 
 /// The sandbox's ledger and its writer; clones share them.

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_of_every_currency_is_a_unit_at_stripe_or_refused() {
+    fn amounts_of_every_currency_are_converted_or_refused() {
         let mut refused = Vec::new();
         for currency in Currency::all() {
             let amount = 50 * minor_units(currency);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_that_stripe_has_no_units_for_are_refused() {
+    fn amounts_that_stripe_cannot_represent_are_refused() {
         let stripe_amount = |amount, currency: &str| {
             let currency = currency.parse().unwrap();
             to_stripe(Money { amount, currency }).ok()
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_rounded_down_to_what_can_be_charged() {
+    fn partial_amount_is_rounded_down_to_a_chargeable_one() {
         let part = |amount, currency: &str| {
             let currency = currency.parse().unwrap();
             chargeable(Money { amount, currency })

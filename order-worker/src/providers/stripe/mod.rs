@@ -133,7 +133,7 @@ impl Stripe {
     ) -> Result<StepResult, ProviderError> {
         let captured = |amount| StepResult::Captured {
             amount,
-            asked: total,
+            requested: total,
             is_last,
         };
         let Some(reference) = intent_id(payment)? else {
@@ -150,7 +150,10 @@ impl Stripe {
             return Ok(captured(captured_before));
         }
         if is_closed(&intent) {
-            return self.payment_state(payment).await.map(StepResult::Stands);
+            return self
+                .payment_state(payment)
+                .await
+                .map(StepResult::PaymentState);
         }
         if intent.status != "requires_capture" {
             return Err(ProviderError::Permanent(format!(
@@ -229,7 +232,12 @@ impl Stripe {
         let intent = self.read_intent(reference).await?;
         match intent.status.as_str() {
             "canceled" => {}
-            "succeeded" => return self.payment_state(payment).await.map(StepResult::Stands),
+            "succeeded" => {
+                return self
+                    .payment_state(payment)
+                    .await
+                    .map(StepResult::PaymentState);
+            }
             _ => {
                 let cancelled = self
                     .api
@@ -264,7 +272,10 @@ impl Stripe {
             let refunds = refunds.map_err(ApiError::into_permanent)?;
             let refunded = refunded_amount(&refunds, &intent, payment);
             if refunded < payment.refunded {
-                return self.payment_state(payment).await.map(StepResult::Stands);
+                return self
+                    .payment_state(payment)
+                    .await
+                    .map(StepResult::PaymentState);
             }
             if refunded >= total {
                 return Ok(StepResult::Refunded { amount: refunded });
@@ -322,7 +333,7 @@ impl Stripe {
         };
         Ok(PaymentState {
             reference: reference.to_owned(),
-            hold: authorization_state(&intent, payment),
+            authorization: authorization_state(&intent, payment),
             captured,
             refunded,
             is_closed: is_closed(&intent),
@@ -528,7 +539,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_release_of_an_uncaptured_rest_is_not_a_refund() {
+    fn release_of_the_uncaptured_remainder_is_not_a_refund() {
         let intent = |status: &str, received: i64| -> PaymentIntent {
             serde_json::from_value(json!({
                 "id": "pi_1", "status": status, "amount": 5000, "amount_received": received,

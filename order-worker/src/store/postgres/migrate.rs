@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lock_is_the_one_that_sqlx_takes() {
+    fn migration_lock_is_the_same_as_that_of_sqlx() {
         // The check value of CRC-32/ISO-HDLC.
         assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
         assert_eq!(lock_id("123456789"), 0x3d32_ad9e * 0xCBF4_3926);

@@ -18,8 +18,10 @@ use tokio::{
 use super::reader::Reader;
 use crate::store::{
     StoreError,
-    byte_limit::ByteLimit,
-    database::{Argument, Row},
+    sql::{
+        byte_limit::ByteLimit,
+        database::{Argument, Row},
+    },
 };
 
 /// A connection to SQLite.

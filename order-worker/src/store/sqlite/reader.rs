@@ -21,8 +21,8 @@ use tokio::{
 use super::{connection::rows, reading};
 use crate::store::{
     StoreError,
-    database::{Argument, Row},
     error::TOO_MANY_SEARCHES,
+    sql::database::{Argument, Row},
 };
 
 /// Number of idle connections that are kept.

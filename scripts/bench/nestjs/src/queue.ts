@@ -2,7 +2,7 @@ import { RmqOptions, Transport } from '@nestjs/microservices';
 
 export const QUEUE = 'nest-request-queue';
 
-/** Transport as NestJS documents it; messages are not acknowledged by hand, which is its fastest. */
+/** The transport as in the NestJS documentation, with automatic acknowledgement, its fastest mode. */
 export const rabbitmq: RmqOptions = {
   transport: Transport.RMQ,
   options: {

@@ -26,37 +26,37 @@ class Order {
 }
 
 abstract class Orders {
-  abstract create(wish: CreateOrder): Promise<Order>;
+  abstract create(request: CreateOrder): Promise<Order>;
 
-  protected order(wish: CreateOrder, total: number): Order {
-    const { customer_id, items, metadata = {} } = wish;
+  protected order(request: CreateOrder, total: number): Order {
+    const { customer_id, items, metadata = {} } = request;
     return { id: randomUUID(), customer_id, status: 'pending', total, items, metadata };
   }
 }
 
-/** Kept for as long as the process lives. */
+/** Orders in memory; lost when the process ends. */
 @Injectable()
 class OrdersInMemory extends Orders {
   private readonly orders = new Map<string, Order>();
 
-  async create(wish: CreateOrder) {
-    const order = this.order(wish, 1000 * wish.items.length);
+  async create(request: CreateOrder) {
+    const order = this.order(request, 1000 * request.items.length);
     this.orders.set(order.id, order);
     return order;
   }
 }
 
-/** A transaction an order, its stock reserved by a guarded update. */
+/** One transaction for each order. A conditional update reserves the stock. */
 @Injectable()
 class OrdersInPostgres extends Orders {
   constructor(private readonly database: DataSource) {
     super();
   }
 
-  create(wish: CreateOrder) {
+  create(request: CreateOrder) {
     return this.database.transaction(async (manager) => {
       let total = 0;
-      for (const { sku, quantity } of [...wish.items].sort((a, b) => a.sku.localeCompare(b.sku))) {
+      for (const { sku, quantity } of [...request.items].sort((a, b) => a.sku.localeCompare(b.sku))) {
         const product = await manager.findOneByOrFail(Product, { sku });
         total += product.price * quantity;
         const reserved = await manager
@@ -67,7 +67,7 @@ class OrdersInPostgres extends Orders {
           .execute();
         if (reserved.affected !== 1) throw new Error(`out of stock: ${sku}`);
       }
-      const order = this.order(wish, total);
+      const order = this.order(request, total);
       await manager.insert(Order, order as never);
       return order;
     });
@@ -79,8 +79,8 @@ class OrdersController {
   constructor(private readonly orders: Orders) {}
 
   @MessagePattern('order.create')
-  create(@Payload() wish: CreateOrder) {
-    return this.orders.create(wish);
+  create(@Payload() request: CreateOrder) {
+    return this.orders.create(request);
   }
 }
 

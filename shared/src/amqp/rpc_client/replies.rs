@@ -1,4 +1,7 @@
-//! Receives replies: keeps a reply channel open and delivers each reply to its call.
+//! Receives replies: keeps a reply channel open and delivers each reply to its pending call.
+//!
+//! When the channel ends, every call that was sent on it ends with `ConnectionLost`. Replies also carry the
+//! worker's time, which goes to [`crate::amqp::clock`].
 
 use std::{
     sync::{Arc, PoisonError},
@@ -18,24 +21,27 @@ use uuid::Uuid;
 use super::{DIRECT_REPLY_TO, PendingCall, Reply, ReplyChannel, Shared};
 use crate::{
     amqp::{
-        batch::{Answer, BATCH},
+        batch::{BATCH, BatchReply},
         connection::Broker,
+        header,
         message::header_text,
-        rpc_server::header,
     },
     outcome::{Code, Failure, Json, Outcome, RpcReply},
 };
 
-/// Keeps a reply channel open and delivers replies.
-pub(super) async fn listen(broker: Broker, shared: Arc<Shared>, stop: CancellationToken) {
+/// Keeps a reply channel open and delivers replies until `stop`.
+pub(super) async fn receive_replies(broker: Broker, shared: Arc<Shared>, stop: CancellationToken) {
     let mut generation = 0;
     loop {
         generation += 1;
-        let listening = listen_once(&broker, &shared, generation);
-        let Some(ended) = stop.run_until_cancelled(listening).await else {
+        let receiving = receive_until_closed(&broker, &shared, generation);
+        let Some(ended) = stop.run_until_cancelled(receiving).await else {
             return;
         };
-        *shared.lane.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *shared
+            .reply_channel
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = None;
         let is_lost = |pending: &PendingCall| {
             let sent = pending.sent.as_ref();
             sent.is_some_and(|sent| sent.generation <= generation)
@@ -53,7 +59,12 @@ pub(super) async fn listen(broker: Broker, shared: Arc<Shared>, stop: Cancellati
     }
 }
 
-async fn listen_once(broker: &Broker, shared: &Shared, generation: u64) -> lapin::Result<()> {
+/// Opens a reply channel and delivers its replies until it closes.
+async fn receive_until_closed(
+    broker: &Broker,
+    shared: &Shared,
+    generation: u64,
+) -> lapin::Result<()> {
     let channel = broker.channel().await;
     channel
         .confirm_select(ConfirmSelectOptions::default())
@@ -70,33 +81,38 @@ async fn listen_once(broker: &Broker, shared: &Shared, generation: u64) -> lapin
             FieldTable::default(),
         )
         .await?;
-    *shared.lane.write().unwrap_or_else(PoisonError::into_inner) = Some(ReplyChannel {
+    *shared
+        .reply_channel
+        .write()
+        .unwrap_or_else(PoisonError::into_inner) = Some(ReplyChannel {
         channel,
         generation,
     });
     while let Some(reply) = replies.next().await {
-        hand_out(shared, reply?);
+        deliver(shared, reply?);
     }
     Ok(())
 }
 
 /// Delivers a reply, or each reply of a batch.
-fn hand_out(shared: &Shared, reply: Delivery) {
+fn deliver(shared: &Shared, reply: Delivery) {
     let properties = &reply.properties;
     let is_batch = properties
         .kind()
         .as_ref()
         .is_some_and(|kind| kind.as_str() == BATCH);
-    let mut clock = clock(&reply);
+    let mut clock = worker_clock(&reply);
     if is_batch {
-        return match answers(&reply.data) {
-            Ok(answers) => answers.for_each(|(id, told)| {
+        return match batch_replies(&reply.data) {
+            Ok(replies) => replies.for_each(|(id, reply)| {
                 if let Some((worker, time)) = clock.take() {
-                    shared.learn(id, &worker, time);
+                    shared.record_clock(id, &worker, time);
                 }
-                shared.tell(id, Reply::RpcReply(told));
+                shared.complete(id, Reply::RpcReply(reply));
             }),
-            Err(error) => tracing::error!(%error, "a batch of replies can't be read"),
+            Err(error) => {
+                tracing::error!(%error, "parsing a batch of replies failed; its calls will time out");
+            }
         };
     }
     let id = properties
@@ -104,18 +120,18 @@ fn hand_out(shared: &Shared, reply: Delivery) {
         .as_ref()
         .and_then(|id| id.as_str().parse().ok());
     if let (Some(id), Some((worker, time))) = (id, clock) {
-        shared.learn(id, &worker, time);
+        shared.record_clock(id, &worker, time);
     }
     let headers = properties.headers().as_ref();
-    let told = RpcReply {
+    let rpc_reply = RpcReply {
         outcome: decode(&reply.data),
         is_replay: headers.is_some_and(|headers| headers.contains_key(header::REPLAYED)),
     };
-    shared.tell(id.unwrap_or_default(), Reply::RpcReply(told));
+    shared.complete(id.unwrap_or_default(), Reply::RpcReply(rpc_reply));
 }
 
-/// The worker's id and the time by its clock.
-fn clock(reply: &Delivery) -> Option<(String, Duration)> {
+/// The worker's id, and its time since the Unix epoch, from the headers of a reply.
+fn worker_clock(reply: &Delivery) -> Option<(String, Duration)> {
     let headers = reply.properties.headers().as_ref()?.inner();
     let text = |name: &str| header_text(headers.get(name)?);
     let time = text(header::WORKER_TIME)?.parse().ok()?;
@@ -123,40 +139,40 @@ fn clock(reply: &Delivery) -> Option<(String, Duration)> {
 }
 
 impl Shared {
-    /// Learns the worker's time from the reply to a call.
-    fn learn(&self, id: Uuid, worker: &str, time: Duration) {
+    /// Records the worker's time from the reply to a call.
+    fn record_clock(&self, id: Uuid, worker: &str, time: Duration) {
         let sent_at = {
             let pending = self.pending.get(&id);
             pending.and_then(|pending| Some(pending.sent.as_ref()?.at))
         };
         if let Some(at) = sent_at {
-            self.clocks.learn(worker, time, at.elapsed());
+            self.clocks.record(worker, time, at.elapsed());
         }
     }
 }
 
-/// What a batch of replies tells whom.
-fn answers(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid, RpcReply)>> {
-    let answers: Vec<Answer<'_, Outcome<Json>>> = if let Ok(answers) = serde_json::from_slice(batch)
-    {
-        answers
-    } else {
-        // An unreadable reply does not affect the others.
-        let parts: Vec<Answer<'_, &RawValue>> = serde_json::from_slice(batch)?;
-        let parts = parts.into_iter().map(|part| Answer {
-            correlation_id: part.correlation_id,
-            headers: part.headers,
-            body: decode(part.body.get().as_bytes()).into(),
-        });
-        parts.collect()
-    };
-    Ok(answers.into_iter().map(|answer| {
-        let id = answer.correlation_id.and_then(|id| id.parse().ok());
-        let told = RpcReply {
-            outcome: answer.body.into(),
-            is_replay: answer.headers.contains_key(header::REPLAYED),
+/// Parses a batch into the correlation ids of calls and their replies.
+fn batch_replies(batch: &[u8]) -> serde_json::Result<impl Iterator<Item = (Uuid, RpcReply)>> {
+    let replies: Vec<BatchReply<'_, Outcome<Json>>> =
+        if let Ok(replies) = serde_json::from_slice(batch) {
+            replies
+        } else {
+            // An unreadable reply does not affect the other replies.
+            let parts: Vec<BatchReply<'_, &RawValue>> = serde_json::from_slice(batch)?;
+            let parts = parts.into_iter().map(|part| BatchReply {
+                correlation_id: part.correlation_id,
+                headers: part.headers,
+                body: decode(part.body.get().as_bytes()).into(),
+            });
+            parts.collect()
         };
-        (id.unwrap_or_default(), told)
+    Ok(replies.into_iter().map(|reply| {
+        let id = reply.correlation_id.and_then(|id| id.parse().ok());
+        let rpc_reply = RpcReply {
+            outcome: reply.body.into(),
+            is_replay: reply.headers.contains_key(header::REPLAYED),
+        };
+        (id.unwrap_or_default(), rpc_reply)
     }))
 }
 
@@ -165,7 +181,7 @@ fn decode(body: &[u8]) -> Result<Json, Failure> {
         Ok(outcome) => outcome.into(),
         Err(error) => Err(Failure::new(
             Code::Internal,
-            format!("the worker's reply can't be read: {error}"),
+            format!("the worker's reply is not a result envelope: {error}"),
         )),
     }
 }
@@ -193,14 +209,14 @@ mod tests {
             (r#"{"status":"PERHAPS"}"#, Code::Internal),
             ("7", Code::Internal),
         ] {
-            let told: Vec<_> = answers(batch(second).as_bytes()).unwrap().collect();
-            assert_eq!(told[0].0, ids[0]);
-            assert!(told[0].1.is_replay);
-            assert_eq!(told[0].1.outcome.as_ref().unwrap().text(), r#"{"id":1}"#);
-            assert_eq!(told[1].0, ids[1]);
-            assert!(!told[1].1.is_replay);
-            assert_eq!(told[1].1.outcome.as_ref().unwrap_err().code, code);
+            let replies: Vec<_> = batch_replies(batch(second).as_bytes()).unwrap().collect();
+            assert_eq!(replies[0].0, ids[0]);
+            assert!(replies[0].1.is_replay);
+            assert_eq!(replies[0].1.outcome.as_ref().unwrap().text(), r#"{"id":1}"#);
+            assert_eq!(replies[1].0, ids[1]);
+            assert!(!replies[1].1.is_replay);
+            assert_eq!(replies[1].1.outcome.as_ref().unwrap_err().code, code);
         }
-        assert!(answers(b"[7]").is_err());
+        assert!(batch_replies(b"[7]").is_err());
     }
 }

@@ -1,4 +1,7 @@
-//! Sends requests: publishes queued calls as one message and reports failures to them.
+//! Sends requests.
+//!
+//! Publishes the calls of a [`BatchQueue`] as one message. If the message could not be sent, or the broker
+//! refused it, its calls end at once with `UNAVAILABLE`. [`super::replies`] receives the replies.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +9,7 @@ use lapin::{Channel, Confirmation, ErrorKind, PublisherConfirm};
 use tokio::time::{self, Instant};
 
 use super::{
-    DIRECT_REPLY_TO, QueuedCall, Reply, Sent, Shared,
+    DIRECT_REPLY_TO, QueuedCall, Reply, SentCall, Shared,
     batch_queue::{BatchQueue, ByteSize, Permit},
     retry_after, unavailable,
 };
@@ -22,10 +25,10 @@ use crate::{
     outcome::Failure,
 };
 
-/// After this time, a message's permit is released even without a reply, so that slow requests don't delay the
-/// next message.
-const STRAGGLER: Duration = Duration::from_millis(20);
-/// Timeout for writing a message; after it the broker counts as blocked.
+/// Time after which a message's permit is released even without a reply, so that slow requests don't delay
+/// the next message.
+const PERMIT_TIMEOUT: Duration = Duration::from_millis(20);
+/// Timeout for writing a message to the connection; its calls then end as if the connection was lost.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl ByteSize for QueuedCall {
@@ -35,14 +38,14 @@ impl ByteSize for QueuedCall {
 }
 
 /// Sends queued calls, message by message.
-pub(super) async fn send_waiting(
+pub(super) async fn send_queued_calls(
     broker: Broker,
     shared: Arc<Shared>,
-    line: Arc<BatchQueue<QueuedCall>>,
+    queue: Arc<BatchQueue<QueuedCall>>,
 ) {
     loop {
-        let (calls, place) = line.next().await;
-        shared.send(&broker, calls, place);
+        let (calls, permit) = queue.next().await;
+        shared.send(&broker, calls, permit);
     }
 }
 
@@ -52,10 +55,10 @@ impl Shared {
         self: &Arc<Self>,
         broker: &Broker,
         mut calls: Vec<QueuedCall>,
-        place: Arc<Permit<QueuedCall>>,
+        permit: Arc<Permit<QueuedCall>>,
     ) {
-        let lane = match self.lane(broker) {
-            Ok(lane) => lane,
+        let reply_channel = match self.reply_channel(broker) {
+            Ok(reply_channel) => reply_channel,
             Err(failure) => return self.not_sent(&calls, &failure),
         };
         // Calls that have already ended are left out.
@@ -65,9 +68,9 @@ impl Shared {
             let Some(mut pending) = pending.filter(|_| call.deadline > now) else {
                 return false;
             };
-            pending.sent = Some(Sent {
-                generation: lane.generation,
-                place: Arc::clone(&place),
+            pending.sent = Some(SentCall {
+                generation: reply_channel.generation,
+                permit: Arc::clone(&permit),
                 at: now,
             });
             true
@@ -75,68 +78,74 @@ impl Shared {
         if calls.is_empty() {
             return;
         }
-        // The receiver may have swept this generation since the channel was taken.
-        if self.generation() != Some(lane.generation) {
-            return self.not_sent(&calls, &unavailable("the connection was lost"));
+        // The channel may have closed meanwhile, and the pending calls of its generation may already have
+        // ended.
+        if self.generation() != Some(reply_channel.generation) {
+            return self.not_sent(
+                &calls,
+                &unavailable("the connection to the broker was lost"),
+            );
         }
         let size = u32::try_from(calls.len()).unwrap_or(u32::MAX);
         metrics::histogram!("rpc_batch_size").record(size);
-        let publishing = publish(lane.channel, message(&calls, now, &self.clocks));
-        let publishing = self.turn.hand_over(publishing);
+        let publishing = publish(reply_channel.channel, message(&calls, now, &self.clocks));
+        let publishing = self.channel_lock.start_publish(publishing);
         let (shared, broker) = (Arc::clone(self), broker.clone());
         tokio::spawn(async move {
             shared
-                .commit_with_retry(&broker, &calls, place, publishing)
+                .await_confirm(&broker, &calls, permit, publishing)
                 .await;
         });
     }
 
-    /// Waits until the message of `calls` is written, and for a limited time for its first reply.
-    async fn commit_with_retry(
+    /// Waits until the message of `calls` is written and confirmed; releases its permit after
+    /// [`PERMIT_TIMEOUT`].
+    async fn await_confirm(
         &self,
         broker: &Broker,
         calls: &[QueuedCall],
-        place: Arc<Permit<QueuedCall>>,
+        permit: Arc<Permit<QueuedCall>>,
         publishing: impl Future<Output = lapin::Result<PublisherConfirm>>,
     ) {
         let confirm = match time::timeout(PUBLISH_TIMEOUT, publishing).await {
             Ok(Ok(confirm)) => confirm,
             Ok(Err(error)) => {
                 return match error.kind() {
-                    // lapin refused it before anything was written.
+                    // lapin refused the message before it wrote anything.
                     ErrorKind::InvalidChannelState(..) | ErrorKind::InvalidConnectionState(_) => {
-                        self.not_sent(calls, &unavailable("the connection was lost"));
+                        self.not_sent(calls, &unavailable("the connection to the broker was lost"));
                     }
                     _ => self.connection_lost(calls.iter().map(|call| call.correlation_id)),
                 };
             }
             Err(_) => return self.connection_lost(calls.iter().map(|call| call.correlation_id)),
         };
-        // A refusal arrives as the confirm, an outcome as the reply. lapin would keep a confirm that is dropped
-        // unresolved for ever.
-        let refused = async {
+        // The broker's refusal arrives as the confirm. It is awaited in any case: lapin would keep a confirm
+        // that is dropped unresolved for ever.
+        let refusal = async {
             let failure = match confirm.await {
                 Ok(Confirmation::Nack(_)) => {
-                    unavailable("too many requests are waiting").with(retry_after())
+                    unavailable("the request queue is full; try again later").with(retry_after())
                 }
                 Ok(Confirmation::Ack(Some(_))) => {
                     broker.repair();
-                    unavailable(format!("the broker has no {REQUEST_QUEUE}"))
+                    unavailable(format!("the broker has no queue {REQUEST_QUEUE}"))
                 }
                 Ok(_) | Err(_) => return,
             };
             self.not_sent(calls, &failure);
         };
-        let making_room = async {
-            time::sleep(STRAGGLER).await;
-            place.free();
+        let release_permit = async {
+            time::sleep(PERMIT_TIMEOUT).await;
+            permit.release();
         };
-        tokio::join!(refused, making_room);
+        tokio::join!(refusal, release_permit);
     }
 
+    /// Ends `calls` with `failure`; none of them reached a worker.
     fn not_sent(&self, calls: &[QueuedCall], failure: &Failure) {
         for call in calls {
-            self.tell(call.correlation_id, Reply::NotSent(failure.clone()));
+            self.complete(call.correlation_id, Reply::NotSent(failure.clone()));
         }
     }
 }
@@ -145,7 +154,7 @@ async fn publish(channel: Channel, message: Outgoing) -> lapin::Result<Publisher
     send(&channel, Target::Queue(REQUEST_QUEUE), &message).await
 }
 
-/// The message that carries `calls`: a plain one for one.
+/// The message with `calls`: a plain message for a single call, a batch for several.
 fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoing {
     let expiration = |call: &QueuedCall| {
         let left = call.deadline.saturating_duration_since(now);
@@ -153,7 +162,7 @@ fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoin
     };
     let common = Outgoing {
         reply_to: Some(DIRECT_REPLY_TO.to_owned()),
-        // The remaining time until the deadline: the broker drops the request when it has expired.
+        // The longest remaining time until a deadline: the broker drops the message when it has expired.
         expiration: calls.iter().map(expiration).max(),
         ..Outgoing::default()
     };
@@ -177,7 +186,7 @@ fn message(calls: &[QueuedCall], now: Instant, clocks: &WorkerClocks) -> Outgoin
     });
     Outgoing {
         kind: Some(BATCH.to_owned()),
-        body: batch::together(
+        body: batch::to_json_array(
             &entries.collect::<Vec<_>>(),
             calls.iter().map(ByteSize::bytes).sum(),
         ),
@@ -193,7 +202,7 @@ impl QueuedCall {
             worker_deadlines: clocks.deadlines(left).map(Into::into),
             idempotency_key: self.idempotency_key.as_deref().map(Into::into),
             if_match: self.if_match.as_deref().map(Into::into),
-            ..CallHeaders::of_caller(&self.caller)
+            ..CallHeaders::from_caller(&self.caller)
         }
     }
 }

@@ -1,5 +1,7 @@
-//! Whether a worker takes requests. The broker knows: a queue without consumers has none. Calls made while there
-//! is none wait for a worker that is being restarted, unsent, and then fail with `UNAVAILABLE`.
+//! Watches whether any worker consumes the request queue.
+//!
+//! The broker reports the queue's consumers; each worker is one. Calls made while there is none wait, unsent,
+//! for a worker that is being restarted, and then fail with `UNAVAILABLE`.
 
 use std::time::Duration;
 
@@ -15,94 +17,98 @@ use crate::{
     outcome::Failure,
 };
 
-/// Between two looks at the queue while it has consumers.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// The same while it has none.
+/// Interval between checks of the queue while it has consumers.
+const PRESENT_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between checks while it has no consumer.
 const ABSENT_INTERVAL: Duration = Duration::from_millis(100);
-/// The same while there is no queue.
+/// Interval between checks while the queue is missing.
 const MISSING_INTERVAL: Duration = Duration::from_millis(500);
-/// For the broker's answer.
+/// Timeout for the broker's response.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Looks to wait for before a call is refused: the second one began after the call, so a worker that was ready
-/// before the call is seen.
-const FRESH_LOOKS: u32 = 2;
-/// Absences up to this long are those of a restart: the process counts as ready.
-const RESTART: Duration = Duration::from_secs(3);
+/// Number of checks to wait for before a call is refused: the second check began after the call, so it sees
+/// every worker that was ready before the call.
+const FRESH_CHECKS: u32 = 2;
+/// Maximum time without workers that counts as a restart, during which the gateway stays ready.
+const RESTART_GRACE: Duration = Duration::from_secs(3);
 
 /// The consumers of the request queue.
 #[derive(Debug, Clone)]
-pub(super) enum Workers {
-    /// The broker has not told yet, or can't be asked.
+pub(super) enum WorkerPresence {
+    /// The broker has not responded yet, or is unavailable.
     Unknown,
     /// There is at least one.
     Present,
     /// There is none.
     Absent {
-        /// For how long; `None` when there never was one.
+        /// Time at which a consumer was last seen; `None` if there never was one.
         since: Option<Instant>,
         reason: String,
     },
 }
 
-/// Keeps `workers` up to date, for as long as the process runs.
-pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<Workers>) {
-    let mut slot = None;
-    let mut last_present = None;
+/// Keeps `workers` up to date for as long as the process runs.
+pub(super) async fn watch_workers(broker: Broker, workers: watch::Sender<WorkerPresence>) {
+    let mut channel_slot = None;
+    let mut last_seen = None;
     loop {
-        let looked = look(&broker, &mut slot).await;
-        let mut pause = INTERVAL;
-        let now = match looked {
-            Look::Consumers => {
-                last_present = Some(Instant::now());
-                Workers::Present
+        let state = queue_state(&broker, &mut channel_slot).await;
+        let mut interval = PRESENT_INTERVAL;
+        let now = match state {
+            QueueState::HasConsumers => {
+                last_seen = Some(Instant::now());
+                WorkerPresence::Present
             }
-            Look::None(reason) => {
-                pause = ABSENT_INTERVAL;
-                Workers::Absent {
-                    since: last_present,
+            QueueState::NoConsumers(reason) => {
+                interval = ABSENT_INTERVAL;
+                WorkerPresence::Absent {
+                    since: last_seen,
                     reason,
                 }
             }
-            Look::Missing(reason) => {
-                // Each look costs a channel, and a declaration.
-                pause = MISSING_INTERVAL;
+            QueueState::Missing(reason) => {
+                // Each check of a missing queue costs a channel and a declaration.
+                interval = MISSING_INTERVAL;
                 broker.repair();
-                Workers::Absent {
-                    since: last_present,
+                WorkerPresence::Absent {
+                    since: last_seen,
                     reason,
                 }
             }
-            Look::NoAnswer => Workers::Unknown,
+            QueueState::Unknown => WorkerPresence::Unknown,
         };
         workers.send_if_modified(|before| {
             let is_new = !matches!(
                 (&*before, &now),
-                (Workers::Present, Workers::Present) | (Workers::Unknown, Workers::Unknown)
+                (WorkerPresence::Present, WorkerPresence::Present)
+                    | (WorkerPresence::Unknown, WorkerPresence::Unknown)
             );
             *before = now;
             is_new
         });
-        time::sleep(pause).await;
+        time::sleep(interval).await;
     }
 }
 
-/// State of the queue at the broker.
-enum Look {
-    Consumers,
-    None(String),
+/// State of the request queue at the broker, with the reason why no worker consumes it.
+enum QueueState {
+    HasConsumers,
+    NoConsumers(String),
     Missing(String),
-    NoAnswer,
+    Unknown,
 }
 
-async fn look(broker: &Broker, slot: &mut Option<Channel>) -> Look {
+async fn queue_state(broker: &Broker, channel_slot: &mut Option<Channel>) -> QueueState {
     if broker.check().is_err() {
-        return Look::NoAnswer;
+        return QueueState::Unknown;
     }
-    let channel = match slot.take().filter(|channel| channel.status().connected()) {
+    let channel = match channel_slot
+        .take()
+        .filter(|channel| channel.status().connected())
+    {
         Some(channel) => channel,
         None => match broker.try_channel().await {
             Ok(channel) => channel,
-            Err(_) => return Look::NoAnswer,
+            Err(_) => return QueueState::Unknown,
         },
     };
     let options = QueueDeclareOptions {
@@ -112,26 +118,28 @@ async fn look(broker: &Broker, slot: &mut Option<Channel>) -> Look {
     let declared = channel.queue_declare(REQUEST_QUEUE.into(), options, FieldTable::default());
     match time::timeout(TIMEOUT, declared).await {
         Ok(Ok(queue)) => {
-            *slot = Some(channel);
+            *channel_slot = Some(channel);
             if queue.consumer_count() > 0 {
-                Look::Consumers
+                QueueState::HasConsumers
             } else {
-                Look::None(format!("no worker takes requests from {REQUEST_QUEUE}"))
+                QueueState::NoConsumers(format!(
+                    "no worker is running: {REQUEST_QUEUE} has no consumers"
+                ))
             }
         }
         Ok(Err(error)) if matches!(error.kind(), ErrorKind::ProtocolError(_)) => {
-            Look::Missing(error.to_string())
+            QueueState::Missing(error.to_string())
         }
-        Ok(Err(_)) | Err(_) => Look::NoAnswer,
+        Ok(Err(_)) | Err(_) => QueueState::Unknown,
     }
 }
 
-impl Workers {
-    /// Why there is no worker, if there has been none for longer than `patience`.
-    fn missing(&self, patience: Duration) -> Option<&str> {
+impl WorkerPresence {
+    /// The reason why there is no worker, if there has been none for longer than `grace`.
+    fn absence(&self, grace: Duration) -> Option<&str> {
         match self {
             Self::Absent { since, reason } => {
-                let is_long = since.is_none_or(|since| since.elapsed() >= patience);
+                let is_long = since.is_none_or(|since| since.elapsed() >= grace);
                 is_long.then_some(reason)
             }
             Self::Unknown | Self::Present => None,
@@ -139,41 +147,42 @@ impl Workers {
     }
 }
 
-/// Why no worker takes requests, if none does for longer than a restart takes.
-pub(super) fn check(workers: &watch::Receiver<Workers>) -> Result<(), String> {
+/// Checks whether a worker consumes requests, or did so within [`RESTART_GRACE`]; otherwise returns the
+/// reason.
+pub(super) fn check(workers: &watch::Receiver<WorkerPresence>) -> Result<(), String> {
     let workers = workers.borrow();
     workers
-        .missing(RESTART)
+        .absence(RESTART_GRACE)
         .map_or(Ok(()), |reason| Err(reason.to_owned()))
 }
 
-/// Waits for a worker, if there was one within `patience`.
+/// Returns once there is a worker; waits for one for as long as the last one was seen within `grace`.
 ///
 /// # Errors
-/// `UNAVAILABLE` when there is none; nothing was sent.
+/// `UNAVAILABLE` if there is no worker; the request is not sent.
 pub(super) async fn wait_for_worker(
-    workers: &watch::Receiver<Workers>,
-    patience: Duration,
+    workers: &watch::Receiver<WorkerPresence>,
+    grace: Duration,
 ) -> Result<(), Failure> {
-    if !matches!(*workers.borrow(), Workers::Absent { .. }) {
+    if !matches!(*workers.borrow(), WorkerPresence::Absent { .. }) {
         return Ok(());
     }
     let mut workers = workers.clone();
-    let mut looks = 0;
+    let mut checks = 0;
     loop {
         {
             let now = workers.borrow_and_update();
-            if let Some(reason) = now.missing(patience)
-                && looks >= FRESH_LOOKS
+            if let Some(reason) = now.absence(grace)
+                && checks >= FRESH_CHECKS
             {
                 return Err(unavailable(reason).with(super::retry_after()));
             }
-            if !matches!(*now, Workers::Absent { .. }) {
+            if !matches!(*now, WorkerPresence::Absent { .. }) {
                 return Ok(());
             }
         }
-        looks += 1;
-        // The watcher tells at every look while there is none.
+        checks += 1;
+        // While there is no worker, every check changes the value.
         if workers.changed().await.is_err() {
             return Ok(());
         }

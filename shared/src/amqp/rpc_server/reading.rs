@@ -1,4 +1,8 @@
-//! Strict parsing of request messages; anything wrong with a request becomes its reply.
+//! Parses request messages strictly.
+//!
+//! Reads properties, headers and body of a single request, or of each entry of a batch. An error, even a
+//! panic, becomes the reply to that request only. [`crate::request`] defines the requests, [`crate::amqp::header`]
+//! the headers.
 
 use std::{
     borrow::Cow,
@@ -9,12 +13,12 @@ use std::{
 use serde_json::{json, value::RawValue};
 use uuid::Uuid;
 
-use super::{BatchEntry, CorrelationId, Identity, RpcRequest, header};
+use super::{super::header, BatchEntry, CorrelationId, MessageIdentity, RpcRequest};
 use crate::{
     amqp::{
-        batch::{self, CallHeaders, Entry, MAX_PARTS, UnreadableEntry},
+        batch::{self, CallHeaders, Entry, MAX_ENTRIES, UnreadableEntry},
         clock::own_deadline,
-        message::{Incoming, milliseconds, unix_now},
+        message::{Incoming, parse_millis, unix_now},
     },
     body,
     etag::IfMatch,
@@ -24,65 +28,69 @@ use crate::{
 };
 
 /// Maximum length of a header value in characters.
-const MAX_HEADER: usize = 200;
+const MAX_HEADER_CHARS: usize = 200;
 
-/// In the details of the answer to a request that came too late: by how much.
+/// Member of the failure's details when a request arrived after its deadline: how late, in milliseconds.
 pub(in crate::amqp) const LATE_BY_MS: &str = "late_by_ms";
 
-/// Nobody waits longer than a day.
+/// Maximum time until a deadline; later deadlines are shortened.
 const MAX_DEADLINE: Duration = Duration::from_hours(24);
 
 /// The requests of a batch.
-pub(super) fn batched(message: &Incoming) -> Result<Vec<BatchEntry>, Failure> {
+pub(super) fn batch_entries(message: &Incoming) -> Result<Vec<BatchEntry>, Failure> {
     let unreadable = |error: String| {
         Failure::new(
             Code::InvalidRequest,
-            format!("the batch can't be read: {error}"),
+            format!("the body is not a batch: {error}"),
         )
     };
-    let must_be_few = |count: usize| match count {
-        ..=MAX_PARTS => Ok(()),
-        _ => Err(unreadable(format!("more than {MAX_PARTS} requests"))),
+    let check_count = |count: usize| match count {
+        ..=MAX_ENTRIES => Ok(()),
+        _ => Err(unreadable(format!("more than {MAX_ENTRIES} requests"))),
     };
     if let Ok(entries) = serde_json::from_slice::<Vec<Entry<'_>>>(&message.body) {
-        must_be_few(entries.len())?;
+        check_count(entries.len())?;
         let entries = entries.into_iter().map(|part| entry(message, part));
         return Ok(entries.collect());
     }
-    // An unreadable entry does not affect the others.
-    let parts = batch::parts(&message.body).map_err(|error| unreadable(error.to_string()))?;
-    must_be_few(parts.len())?;
+    // An unreadable entry does not affect the other entries.
+    let parts =
+        batch::split_entries(&message.body).map_err(|error| unreadable(error.to_string()))?;
+    check_count(parts.len())?;
     let entries = parts.into_iter().map(|part| {
         let read = serde_json::from_str(part.get());
-        read.map_or_else(|error| no_entry(part, &error), |part| entry(message, part))
+        read.map_or_else(
+            |error| unreadable_entry(part, &error),
+            |part| entry(message, part),
+        )
     });
     Ok(entries.collect())
 }
 
 /// The request of a single message.
-pub(super) fn alone(message: &Incoming) -> BatchEntry {
+pub(super) fn single_entry(message: &Incoming) -> BatchEntry {
     let properties = Properties {
         kind: &message.kind,
         correlation_id: message.correlation_id.as_deref(),
         message_id: message.message_id.as_deref(),
         expiration: message.expiration,
-        headers: &CallHeaders::of(&message.headers),
+        headers: &CallHeaders::from_headers(&message.headers),
     };
     BatchEntry {
         correlation_id: CorrelationId(message.correlation_id.clone()),
-        request: guarded(|| properties.read(message, &message.body)),
+        request: catch_panic(|| properties.read(message, &message.body)),
     }
 }
 
 /// The reply to a batch entry that can't be parsed.
-fn no_entry(part: &RawValue, error: &serde_json::Error) -> BatchEntry {
-    let remains: Option<UnreadableEntry<'_>> = serde_json::from_str(part.get()).ok();
-    let correlation_id = remains.and_then(|remains| remains.correlation_id);
+fn unreadable_entry(part: &RawValue, error: &serde_json::Error) -> BatchEntry {
+    let readable: Option<UnreadableEntry<'_>> = serde_json::from_str(part.get()).ok();
+    let correlation_id = readable.and_then(|readable| readable.correlation_id);
     BatchEntry {
         correlation_id: CorrelationId(correlation_id.map(Cow::into_owned)),
         request: Err(Failure::new(
             Code::InvalidRequest,
-            format!("the batch's entry can't be read: {error}"),
+            format!("the entry of the batch is invalid: {error}"),
         )),
     }
 }
@@ -93,21 +101,21 @@ fn entry(message: &Incoming, entry: Entry<'_>) -> BatchEntry {
         kind: &entry.kind,
         correlation_id: entry.correlation_id.as_deref(),
         message_id: entry.message_id.as_deref().filter(|id| !id.is_empty()),
-        expiration: entry.expiration.as_deref().and_then(milliseconds),
+        expiration: entry.expiration.as_deref().and_then(parse_millis),
         headers: &entry.headers,
     };
     BatchEntry {
-        request: guarded(|| properties.read(message, entry.body.get().as_bytes())),
+        request: catch_panic(|| properties.read(message, entry.body.get().as_bytes())),
         correlation_id: CorrelationId(entry.correlation_id.map(Cow::into_owned)),
     }
 }
 
 /// Catches panics while parsing. No input is known to cause one; if one does, it affects that request only.
-fn guarded(read: impl FnOnce() -> Result<RpcRequest, Failure>) -> Result<RpcRequest, Failure> {
+fn catch_panic(read: impl FnOnce() -> Result<RpcRequest, Failure>) -> Result<RpcRequest, Failure> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
         Err(Failure::new(
             Code::Internal,
-            "the request could not be read",
+            "parsing the request failed because of an internal error",
         ))
     })
 }
@@ -122,7 +130,7 @@ struct Properties<'a> {
 }
 
 impl Properties<'_> {
-    /// The names under which a request is known again are stored.
+    /// Refuses NUL characters in the ids and keys that are stored to recognize a repeated request.
     fn check_names(&self) -> Result<(), Failure> {
         let names = [
             ("property message_id", self.message_id),
@@ -139,12 +147,12 @@ impl Properties<'_> {
         Ok(())
     }
 
-    /// Reads the request in `body` that came with `message`.
+    /// Parses `body` as the request of an entry of `message`.
     fn read(&self, message: &Incoming, body: &[u8]) -> Result<RpcRequest, Failure> {
         let identity = match (self.message_id, &message.reply_to, self.correlation_id) {
-            (Some(id), _, _) => Some(Identity::Named(id.to_owned())),
-            (None, Some(queue), Some(id)) => Some(Identity::Waiting {
-                place: format!("{queue}/{id}"),
+            (Some(id), _, _) => Some(MessageIdentity::MessageId(id.to_owned())),
+            (None, Some(queue), Some(id)) => Some(MessageIdentity::Correlation {
+                key: format!("{queue}/{id}"),
                 is_redelivered: message.redelivered,
             }),
             (None, _, _) => None,
@@ -171,7 +179,7 @@ fn read(
         return Err(Failure::new(
             Code::InvalidRequest,
             format!(
-                "the property type must name the pattern: one of {}",
+                "the property type is missing: set it to the request's pattern, one of {}",
                 Request::PATTERNS.join(", ")
             ),
         ));
@@ -181,13 +189,13 @@ fn read(
     Ok((request, caller))
 }
 
-fn wrong(name: &str, error: String) -> Failure {
+fn invalid_header(name: &str, error: String) -> Failure {
     Failure::new(Code::InvalidRequest, format!("header {name}: {error}"))
 }
 
 fn if_match(headers: &CallHeaders<'_>) -> Result<Option<IfMatch>, Failure> {
     let condition = headers.if_match.as_deref().map(str::parse).transpose();
-    condition.map_err(|error| wrong(header::IF_MATCH, error))
+    condition.map_err(|error| invalid_header(header::IF_MATCH, error))
 }
 
 /// The caller described by the headers of a request or of an `order.accept` message.
@@ -196,17 +204,19 @@ fn if_match(headers: &CallHeaders<'_>) -> Result<Option<IfMatch>, Failure> {
 /// `INVALID_REQUEST` naming the header.
 pub fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failure> {
     let role = match &headers.role {
-        Some(role) => role.parse().map_err(|error| wrong(header::ROLE, error))?,
+        Some(role) => role
+            .parse()
+            .map_err(|error| invalid_header(header::ROLE, error))?,
         None => Role::Storefront,
     };
     let storefront = match &headers.storefront {
         Some(name) => name
             .parse()
-            .map_err(|error| wrong(header::STOREFRONT, error))?,
+            .map_err(|error| invalid_header(header::STOREFRONT, error))?,
         None => Storefront::default(),
     };
     let text = |text: &Option<Cow<'_, str>>| {
-        let text = text.as_deref().map(printable);
+        let text = text.as_deref().map(sanitize);
         text.filter(|text| !text.is_empty())
     };
     Ok(Caller {
@@ -219,47 +229,49 @@ pub fn caller(pattern: &str, headers: &CallHeaders<'_>) -> Result<Caller, Failur
     })
 }
 
-/// Header values appear in logs and in the history: strips control characters and limits the length.
-fn printable(text: &str) -> String {
-    // Fast path: nearly every value is short ASCII.
-    if text.len() <= MAX_HEADER && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+/// Removes control characters and limits the length, because header values appear in logs and in the history.
+fn sanitize(text: &str) -> String {
+    // Fast path: nearly every value is short and ASCII.
+    if text.len() <= MAX_HEADER_CHARS && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return text.to_owned();
     }
     text.chars()
         .filter(|c| !c.is_control())
-        .take(MAX_HEADER)
+        .take(MAX_HEADER_CHARS)
         .collect()
 }
 
-/// The earlier of the two deadlines that a request may carry: ours, a time of day, and the standard
-/// `expiration`, of which nobody knows how much is left, so it is counted from delivery.
+/// The earlier of the two deadlines that a request may carry: the header `deadline`, a time of day, and the
+/// standard property `expiration`, which is counted from delivery because the time already spent is unknown.
 ///
-/// A time of day that has passed by this worker's clock is a deadline that has passed: the request may have
-/// been in the buffers of a frozen process or broker, which no `expiration` ends. A sender whose clock differs
-/// finds out by our reply, and gives the deadline by our clock from then on (`amqp/clock.rs`).
+/// A request whose header `deadline` has passed by this worker's clock is refused: it may have been in the
+/// buffers of a frozen process or broker, where `expiration` has no effect. A sender whose clock differs
+/// learns this from the reply, and sends the deadline by this worker's clock from then on (`amqp/clock.rs`).
 ///
 /// # Errors
-/// `TIMEOUT` with `late_by_ms` when the time of day has passed; nothing was done.
+/// `TIMEOUT` with `late_by_ms` if the header `deadline` has passed; the request is not executed.
 fn deadline(
     headers: &CallHeaders<'_>,
     expiration: Option<Duration>,
     received_at: Instant,
 ) -> Result<Option<Instant>, Failure> {
-    let by_our_clock = headers.worker_deadlines.as_deref().and_then(own_deadline);
-    let by_theirs = || headers.deadline.as_deref()?.parse().ok();
-    let ours = by_our_clock.or_else(by_theirs).map(Duration::from_millis);
+    let by_worker_clock = headers.worker_deadlines.as_deref().and_then(own_deadline);
+    let by_sender_clock = || headers.deadline.as_deref()?.parse().ok();
+    let deadline = by_worker_clock
+        .or_else(by_sender_clock)
+        .map(Duration::from_millis);
     let now = unix_now();
-    if let Some(late) = ours.and_then(|time| now.checked_sub(time))
+    if let Some(late) = deadline.and_then(|time| now.checked_sub(time))
         && !late.is_zero()
     {
         let late_ms = late.as_millis();
-        tracing::debug!(late_ms, "refused a request whose deadline has passed");
+        tracing::debug!(late_ms, "refused a request: its deadline has passed");
         let message =
             format!("the deadline passed {late_ms} ms ago by the worker's clock; nothing was done");
         let details = json!({ LATE_BY_MS: u64::try_from(late_ms).unwrap_or(u64::MAX) });
         return Err(Failure::new(Code::Timeout, message).with(details));
     }
-    let left = [ours.map(|time| time.saturating_sub(now)), expiration];
+    let left = [deadline.map(|time| time.saturating_sub(now)), expiration];
     let left = left.into_iter().flatten().min();
     Ok(left.map(|left| received_at + left.min(MAX_DEADLINE)))
 }
@@ -297,7 +309,7 @@ mod tests {
 
     #[test]
     fn panic_while_parsing_becomes_an_internal_error() {
-        let read = guarded(|| panic!("an input that nobody thought of"));
+        let read = catch_panic(|| panic!("unexpected input"));
         assert_eq!(read.unwrap_err().code, Code::Internal);
     }
 
@@ -319,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_has_passed_is_refused_however_late_the_request_is() {
+    fn request_past_its_deadline_is_refused() {
         let now = Instant::now();
         let expiration = Some(Duration::from_secs(5));
         for late in [Duration::from_secs(1), Duration::from_hours(1)] {
@@ -332,7 +344,7 @@ mod tests {
             assert_eq!(refused.code, Code::Timeout);
             let late_by = refused.details[LATE_BY_MS].as_u64().unwrap();
             assert!(u128::from(late_by) >= late.as_millis());
-            // The sender knows that our clock differs from its own.
+            // The sender has corrected the deadline for this worker's clock.
             let (own, left) = (worker_id(), unix_now() + Duration::from_mins(1));
             let corrected = CallHeaders {
                 worker_deadlines: Some(format!("other=1,{own}={}", left.as_millis()).into()),

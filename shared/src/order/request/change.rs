@@ -1,4 +1,6 @@
 //! Requests that change existing orders: cancel, delete, restore, approve, reject.
+//!
+//! Only their form is checked here; the worker decides whether the order's state allows the change.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,7 @@ use crate::{
     outcome::Code,
 };
 
-/// `order.delete`, `order.restore`, `order.approve`: an order's id.
+/// `order.delete`, `order.restore`, `order.approve`: the id of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OrderRef {
     /// Id of the order.
@@ -23,7 +25,7 @@ impl OrderRef {
     }
 }
 
-/// `order.cancel`.
+/// `order.cancel`: cancels an order that has not been shipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "changed my mind"}))]
@@ -45,15 +47,15 @@ impl CancelOrder {
     }
 }
 
-/// `order.cancel_remaining`: cancels what has not left of an order of which something has.
+/// `order.cancel_remaining`: cancels the unshipped items of a partially shipped order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "the rest can't be delivered"}))]
 pub struct CancelRemaining {
-    /// Which order.
+    /// Id of the order.
     #[schema(ignore)]
     pub id: OrderId,
-    /// Why, in the caller's words; kept in the history.
+    /// Free-text reason, kept in the history.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub reason: Option<String>,
@@ -67,7 +69,7 @@ impl CancelRemaining {
     }
 }
 
-/// `order.reject`: the owner does not approve.
+/// `order.reject`: refuses approval; the order is cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"reason": "no delivery to this country"}))]
 #[serde(deny_unknown_fields)]
@@ -89,7 +91,7 @@ impl RejectOrder {
     }
 }
 
-/// `order.approve_all`: approves all waiting orders, page by page.
+/// `order.approve_all`: approves all orders that are waiting for approval, page by page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"all": true}))]
 #[serde(deny_unknown_fields)]
@@ -107,7 +109,7 @@ pub struct ApproveAll {
 
 impl ApproveAll {
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let all = fields.required("all", body::meant);
+        let all = fields.required("all", body::must_be_true);
         let storefront = fields.optional("storefront", body::parsed);
         let cursor = cursor(fields);
         Some(Self {

@@ -1,4 +1,7 @@
-//! The request to create an order, and its limits.
+//! The request to create an order ([`CreateOrder`]), and its limits.
+//!
+//! Only the form is checked here; the worker checks the customer, the products, the stock and the total. Card
+//! numbers are refused as a payment method, so that they are never stored.
 
 use std::{num::NonZeroU32, ops::RangeInclusive, str::FromStr};
 
@@ -21,8 +24,8 @@ pub const QUANTITY: RangeInclusive<i64> = 1..=1_000_000;
 /// Maximum size of `metadata` as JSON, in bytes.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
-/// Characters of a `return_url`, at most.
-const MAX_RETURN_URL: usize = 2_048;
+/// Maximum length of `return_url` in characters.
+const MAX_RETURN_URL_CHARS: usize = 2_048;
 
 /// `order.create`: the body of `POST /v1/orders`.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
@@ -43,8 +46,8 @@ pub struct CreateOrder {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::address, required = false)]
     pub shipping_address: Option<Address>,
-    /// Payment method: a token of the payment provider. With the sandbox the default is `pm_ok`; other providers
-    /// have no default.
+    /// Payment method: a token of the payment provider. With the sandbox the default is `pm_ok`; other
+    /// providers have no default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(
         min_length = 1,
@@ -53,12 +56,12 @@ pub struct CreateOrder {
         example = "pm_ok"
     )]
     pub payment_method: Option<String>,
-    /// URL to which the provider redirects the customer after authentication: `https://…`, or `http://` on this
-    /// machine.
+    /// URL to which the provider redirects the customer after authentication: `https://…`, or `http://` on
+    /// this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::url, required = false)]
     pub return_url: Option<ReturnUrl>,
-    /// Minor units the caller showed its customer; another total is refused.
+    /// Total in minor units that the customer was shown; the order is refused if its total differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub expected_total: Option<i64>,
@@ -103,11 +106,16 @@ impl FromStr for ReturnUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() > MAX_RETURN_URL {
-            return Err(format!("must have at most {MAX_RETURN_URL} characters"));
+        if text.len() > MAX_RETURN_URL_CHARS {
+            return Err(format!(
+                "must have at most {MAX_RETURN_URL_CHARS} characters"
+            ));
         }
         if !text.chars().all(|c| c.is_ascii_graphic()) {
-            return Err("must have no other characters than a URI has (RFC 3986)".to_owned());
+            return Err(
+                "must consist of the characters of a URI (RFC 3986); percent-encode others"
+                    .to_owned(),
+            );
         }
         let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
         if !url.username().is_empty() || url.password().is_some() {
@@ -122,7 +130,7 @@ impl FromStr for ReturnUrl {
         match url.scheme() {
             "https" => Ok(Self(url)),
             "http" if is_local => Ok(Self(url)),
-            _ => Err("must begin with https://".to_owned()),
+            _ => Err("must begin with https:// (http:// is allowed for localhost only)".to_owned()),
         }
     }
 }
@@ -133,7 +141,7 @@ impl From<ReturnUrl> for String {
     }
 }
 
-/// A wish: so many of this.
+/// A requested line item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewItem {
@@ -144,6 +152,7 @@ pub struct NewItem {
     pub quantity: NonZeroU32,
 }
 
+/// Parses a requested line item.
 pub(super) fn item(item: &mut Fields<'_>) -> Option<NewItem> {
     let sku = item.required("sku", body::parsed);
     let quantity = item.required("quantity", quantity);
@@ -161,7 +170,7 @@ fn quantity(value: Value) -> Result<NonZeroU32, String> {
         .ok_or_else(|| "must be positive".to_owned())
 }
 
-/// An address has at most 20 fields of at most 200 characters.
+/// An address of at most 20 fields with at most 200 characters each.
 fn address(value: Value) -> Result<Address, String> {
     let Value::Object(map) = value else {
         return Err("must be an object".to_owned());
@@ -189,7 +198,9 @@ fn payment_method(value: Value) -> Result<String, String> {
             .chars()
             .all(|c| c.is_ascii_digit() || c == ' ' || c == '-');
     if is_card {
-        return Err("looks like a card number; pass the payment provider's token".to_owned());
+        return Err(
+            "looks like a card number; send a token of the payment provider instead".to_owned(),
+        );
     }
     Ok(token)
 }

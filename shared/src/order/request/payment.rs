@@ -1,4 +1,6 @@
 //! Requests about payments: refunds, and notifications of the payment provider.
+//!
+//! A notification has no payment data: the worker retrieves the payment from the provider.
 
 use serde::Serialize;
 
@@ -16,7 +18,7 @@ pub struct RefundOrder {
     /// Id of the order.
     #[schema(ignore)]
     pub id: OrderId,
-    /// Amount in minor units; absent: everything that is left.
+    /// Amount in minor units; absent: the whole captured amount that has not been refunded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1_000_000_000_000_i64)]
     pub amount: Option<i64>,
@@ -39,13 +41,14 @@ impl RefundOrder {
     }
 }
 
-/// `payment.notify`: something happened to a payment. The worker then retrieves the payment from the provider.
+/// `payment.notify`: a payment changed at the provider. The worker then retrieves the payment from the
+/// provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotifyPayment {
-    /// For which order, if the provider says so; it is found by `reference` otherwise.
+    /// Id of the order, if the provider sends it; otherwise the order is found by `reference`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_id: Option<OrderId>,
-    /// The provider's id of the payment.
+    /// Id of the payment at the provider.
     pub reference: String,
 }
 

@@ -1,11 +1,13 @@
 //! Requests that read orders: one order, its history, a list.
+//!
+//! Also has the parsing of `limit` and `cursor`, which all lists share.
 
 use std::{fmt::Display, str::FromStr};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::time;
+use super::timestamp;
 use crate::{
     body::{self, Fields},
     id::{CustomerId, OrderId, Sku, Storefront},
@@ -107,8 +109,8 @@ impl ListOrders {
         let customer_id = fields.optional("customer_id", body::parsed);
         let sku = fields.optional("sku", body::parsed);
         let storefront = fields.optional("storefront", body::parsed);
-        let created_after = fields.optional("created_after", time);
-        let created_before = fields.optional("created_before", time);
+        let created_after = fields.optional("created_after", timestamp);
+        let created_before = fields.optional("created_before", timestamp);
         let include_deleted = fields.optional("include_deleted", body::boolean);
         let limit = limit(fields);
         let cursor = cursor(fields);
@@ -128,6 +130,7 @@ impl ListOrders {
     }
 }
 
+/// The page size: `limit`, or the default.
 pub(crate) fn limit(fields: &mut Fields<'_>) -> u32 {
     fields
         .optional("limit", body::integer(1..=i64::from(MAX_LIMIT)))
@@ -135,16 +138,17 @@ pub(crate) fn limit(fields: &mut Fields<'_>) -> u32 {
         .unwrap_or(DEFAULT_LIMIT)
 }
 
+/// The cursor of a list, as opaque text.
 pub(crate) fn cursor(fields: &mut Fields<'_>) -> Option<String> {
     fields.optional("cursor", body::text(1..=200))
 }
 
-/// The cursor of a list that goes by `T`: what the last page ended with.
+/// The cursor of a list that is sorted by `T`: the `T` of the last entry of the previous page.
 pub(crate) fn cursor_by<T: FromStr + Display>(fields: &mut Fields<'_>) -> Option<String> {
     fields.optional("cursor", |value| {
-        let place = body::string(value)?.parse::<T>();
-        place
-            .map(|place| place.to_string())
-            .map_err(|_| "is not a cursor of this list".to_owned())
+        let last = body::string(value)?.parse::<T>();
+        last.map(|last| last.to_string()).map_err(|_| {
+            "is not a cursor of this list; pass next_cursor of the previous page".to_owned()
+        })
     })
 }

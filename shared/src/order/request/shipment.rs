@@ -1,4 +1,7 @@
-//! Requests about shipments: created by operators, updated by the carrier.
+//! Requests about shipments.
+//!
+//! An operator creates a shipment, or cancels one that has not been handed to the carrier. The carrier's
+//! webhook, or an operator, updates its status.
 
 use std::str::FromStr;
 
@@ -7,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     create::{MAX_ITEMS, NewItem, item},
-    time,
+    timestamp,
 };
 use crate::{
     body::{self, Fields},
@@ -15,7 +18,7 @@ use crate::{
     order::ShipmentStatus,
 };
 
-/// `shipment.create`: goods were handed to a carrier.
+/// `shipment.create`: items were handed to a carrier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"items": [{"sku": "TSHIRT", "quantity": 1}], "carrier": "DHL", "tracking_number": "00340434161094042557"}))]
 #[serde(deny_unknown_fields)]
@@ -35,12 +38,13 @@ pub struct CreateShipment {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
     pub tracking_number: Option<String>,
-    /// The warehouse that the goods leave; absent: wherever they are held. With `items`, units that are
-    /// held in another warehouse are taken from this one's free stock instead.
+    /// Warehouse from which the items are shipped; absent: the warehouses where they are reserved. With
+    /// `items`, units that are reserved in another warehouse are taken from the available stock of this one
+    /// instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warehouse: Option<Warehouse>,
-    /// Ships although the goods are not paid for: no money is authorized for them any more, or capturing
-    /// it failed.
+    /// Whether to ship items that are not paid for: no authorized amount is left for them, or the capture
+    /// failed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schema(default = false, required = false)]
     pub allow_unpaid: bool,
@@ -65,18 +69,18 @@ impl CreateShipment {
     }
 }
 
-/// `shipment.cancel`: withdraws a shipment that is still here.
+/// `shipment.cancel`: cancels a shipment that has not been handed to the carrier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"reason": "wrong label"}))]
 #[serde(deny_unknown_fields)]
 pub struct CancelShipment {
-    /// Of which order.
+    /// Id of the order.
     #[schema(ignore)]
     pub id: OrderId,
-    /// Which shipment.
+    /// Id of the shipment.
     #[schema(ignore)]
     pub shipment_id: ShipmentId,
-    /// Why, in the caller's words; kept in the history.
+    /// Free-text reason, kept in the history.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub reason: Option<String>,
@@ -95,21 +99,21 @@ impl CancelShipment {
     }
 }
 
-/// `shipment.update`: what the shipper's webhook tells, or an operator.
+/// `shipment.update`: an update of a shipment, from the carrier's webhook or an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UpdateShipment {
     /// Id of the order.
     pub order_id: OrderId,
-    /// Which parcel; absent: those with `tracking_number`, or without one the whole order.
+    /// Id of the shipment; absent: the shipments with `tracking_number`, or all of the order without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shipment_id: Option<ShipmentId>,
     /// Type of the update: `shipment.delivered`…
     #[serde(rename = "type")]
     pub kind: ShipmentUpdate,
-    /// When it happened, by the shipper's clock; absent: now.
+    /// Time of the update by the carrier's clock; absent: now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
-    /// The shipper's id for the parcel.
+    /// The carrier's tracking number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracking_number: Option<String>,
     /// Carrier.
@@ -122,7 +126,7 @@ impl UpdateShipment {
         let order_id = fields.required("order_id", body::parsed);
         let shipment_id = fields.optional("shipment_id", body::parsed);
         let kind = fields.required("type", body::parsed);
-        let timestamp = fields.optional("timestamp", time);
+        let timestamp = fields.optional("timestamp", timestamp);
         let tracking_number = fields.optional("tracking_number", body::text(1..=100));
         let carrier = fields.optional("carrier", body::text(1..=100));
         Some(Self {
@@ -136,7 +140,7 @@ impl UpdateShipment {
     }
 }
 
-/// An update of a shipment.
+/// Type of an update of a shipment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShipmentUpdate {
     /// Handed to the carrier.

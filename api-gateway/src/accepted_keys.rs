@@ -1,0 +1,74 @@
+//! Recent idempotency keys of orders that this gateway accepted with `Prefer: respond-async`.
+//!
+//! A different order with the same key is refused at once with `IDEMPOTENCY_CONFLICT`. This is an early
+//! check, not a guarantee: the keys are in memory, and other gateways don't know them. The worker detects
+//! every conflict and stores the second order as cancelled. Used by [`crate::worker_client`].
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, PoisonError},
+};
+
+use uuid::Uuid;
+
+/// Maximum number of keys in memory; the oldest is dropped first.
+const MAX_KEYS: usize = 10_000;
+
+/// The most recent idempotency keys of asynchronously accepted orders, each with its order id.
+#[derive(Default)]
+pub(crate) struct AcceptedKeys(Mutex<RecentKeys>);
+
+#[derive(Default)]
+struct RecentKeys {
+    /// Order ids by key.
+    orders: HashMap<String, Uuid>,
+    /// The keys from oldest to newest.
+    keys: VecDeque<String>,
+}
+
+impl AcceptedKeys {
+    /// Records that the order `id` is accepted with `key`. Returns `false` if the key belongs to another
+    /// order.
+    pub(crate) fn record(&self, key: String, id: Uuid) -> bool {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(accepted) = recent.orders.get(&key) {
+            return *accepted == id;
+        }
+        if recent.keys.len() >= MAX_KEYS
+            && let Some(oldest) = recent.keys.pop_front()
+        {
+            recent.orders.remove(&oldest);
+        }
+        recent.keys.push_back(key.clone());
+        recent.orders.insert(key, id);
+        true
+    }
+
+    /// Removes the order `id`, which was not accepted after all.
+    pub(crate) fn forget(&self, id: Uuid) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.orders.retain(|_, accepted| *accepted != id);
+        let RecentKeys { orders, keys } = &mut *recent;
+        keys.retain(|key| orders.contains_key(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_belongs_to_one_order_and_the_oldest_keys_are_dropped() {
+        let accepted_keys = AcceptedKeys::default();
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        assert!(accepted_keys.record("a".to_owned(), one));
+        assert!(accepted_keys.record("a".to_owned(), one));
+        assert!(!accepted_keys.record("a".to_owned(), other));
+        accepted_keys.forget(one);
+        assert!(accepted_keys.record("a".to_owned(), other));
+        for number in 0..MAX_KEYS {
+            assert!(accepted_keys.record(number.to_string(), one));
+        }
+        assert!(accepted_keys.record("a".to_owned(), one));
+    }
+}

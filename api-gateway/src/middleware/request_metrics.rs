@@ -1,0 +1,60 @@
+//! Metrics of HTTP requests: their number and duration.
+//!
+//! The label is the route's pattern, such as `/v1/orders/{id}`: paths contain ids, and would create a time
+//! series for each order. Recorded by [`crate::middleware`], served at `/metrics`.
+
+use std::{cell::RefCell, collections::HashMap, time::Duration};
+
+use metrics::{Counter, Histogram, counter, histogram};
+
+/// Metric handles of a route, method and status. Each thread caches them, because looking up a handle by its
+/// labels costs more than recording a value.
+struct RouteMetrics {
+    method: &'static str,
+    status: u16,
+    requests: Counter,
+    seconds: Histogram,
+}
+
+thread_local! {
+    /// Handles by route. Bounded, because the numbers of routes, methods and statuses are small.
+    static METRICS: RefCell<HashMap<Box<str>, Vec<RouteMetrics>>> = RefCell::default();
+}
+
+/// Records a response: its method, route, status and duration.
+pub(super) fn record(method: &'static str, route: &str, status: u16, duration: Duration) {
+    METRICS.with_borrow_mut(|by_route| {
+        if !by_route.contains_key(route) {
+            by_route.insert(route.into(), Vec::new());
+        }
+        let Some(of_route) = by_route.get_mut(route) else {
+            return;
+        };
+        let is_same =
+            |metrics_of: &RouteMetrics| metrics_of.method == method && metrics_of.status == status;
+        let index = of_route.iter().position(is_same).unwrap_or_else(|| {
+            of_route.push(RouteMetrics::of(method, route, status));
+            of_route.len() - 1
+        });
+        if let Some(metrics_of) = of_route.get(index) {
+            metrics_of.requests.increment(1);
+            metrics_of.seconds.record(duration);
+        }
+    });
+}
+
+impl RouteMetrics {
+    fn of(method: &'static str, route: &str, status: u16) -> Self {
+        let labels = [
+            ("method", method.to_owned()),
+            ("route", route.to_owned()),
+            ("status", status.to_string()),
+        ];
+        Self {
+            method,
+            status,
+            requests: counter!("http_requests_total", &labels),
+            seconds: histogram!("http_request_duration_seconds", &labels[..2]),
+        }
+    }
+}

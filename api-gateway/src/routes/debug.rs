@@ -1,0 +1,55 @@
+//! Optional routes, not part of the OpenAPI document.
+//!
+//! `/debug/…` shows stored data to admins (`DEBUG_API=1`), and `POST /demo/reset` resets all data to the
+//! initial state (`DEMO=1`). [`crate::state`] adds them only if they are enabled.
+
+use axum::{
+    Router,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    input::{EmptyBody, Path, QueryParameters},
+    output::respond,
+    problem::Problem,
+    state::App,
+    worker_client::WorkerClient,
+};
+
+/// Routes that show stored data, for admins.
+pub(crate) fn debug() -> Router<App> {
+    Router::new()
+        .route("/debug/orders/{id}", get(order))
+        .route("/debug/tables", get(tables))
+}
+
+/// Route that resets the data to the initial state, for operators.
+pub(crate) fn demo() -> Router<App> {
+    Router::new().route("/demo/reset", post(reset))
+}
+
+async fn order(
+    worker: WorkerClient,
+    Path(id): Path<String>,
+    parameters: QueryParameters,
+) -> Result<Response, Problem> {
+    let reply = worker
+        .call("debug.order", parameters.with("id", &id)?)
+        .await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
+}
+
+async fn tables(worker: WorkerClient, parameters: QueryParameters) -> Result<Response, Problem> {
+    let reply = worker
+        .call("debug.tables", Value::Object(parameters.0))
+        .await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
+}
+
+async fn reset(worker: WorkerClient, _: EmptyBody) -> Result<Response, Problem> {
+    let reply = worker.call("demo.reset", json!({})).await?;
+    Ok(respond(StatusCode::OK, reply).into_response())
+}

@@ -1,0 +1,121 @@
+//! Periodic maintenance, run by every worker: deletes rows whose retention period is over, and corrects
+//! timers that were set while the clock was ahead. Each round consists of short transactions with pauses
+//! between them, so that requests are not delayed. The statements are in `store/retention.rs` and
+//! `store/outbox.rs`.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time;
+
+use super::relay::log_and_pause;
+use crate::store::{Store, StoreError};
+
+/// Interval between rounds.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Delay between the short transactions of a round, in favour of other writers.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Rows deleted per transaction.
+const ROWS_PER_TRANSACTION: u32 = 1_000;
+/// Orders whose events are deleted per transaction; about ten rows each.
+const ORDERS_PER_TRANSACTION: u32 = 250;
+
+/// Retention periods.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Events of closed orders; `None` keeps them forever.
+    pub events: Option<SignedDuration>,
+    /// Idempotency records.
+    pub idempotency_records: SignedDuration,
+    /// Webhook deliveries.
+    pub deliveries: SignedDuration,
+}
+
+/// Runs rounds of maintenance until the future is dropped.
+pub async fn run_maintenance(store: Store, retention: Retention) {
+    loop {
+        if let Err(error) = round(&store, retention).await {
+            log_and_pause(&error).await;
+        }
+        time::sleep(INTERVAL).await;
+    }
+}
+
+async fn round(store: &Store, retention: Retention) -> Result<(), StoreError> {
+    let steps = store.correct_timers(Timestamp::now()).await?;
+    if steps > 0 {
+        tracing::warn!(
+            steps,
+            "the clock was set back; timers that were too far in the future were corrected"
+        );
+    }
+    let idempotency_records = delete_expired(
+        store,
+        ExpiredRows::IdempotencyRecords,
+        retention.idempotency_records,
+    )
+    .await?;
+    let deliveries = delete_expired(store, ExpiredRows::Deliveries, retention.deliveries).await?;
+    let orders = match retention.events {
+        Some(retention_period) => {
+            delete_expired(store, ExpiredRows::Events, retention_period).await?
+        }
+        None => 0,
+    };
+    if idempotency_records + deliveries + orders > 0 {
+        tracing::info!(
+            idempotency_records,
+            deliveries,
+            orders,
+            "deleted expired rows"
+        );
+    }
+    Ok(())
+}
+
+/// Kinds of rows with a retention period.
+#[derive(Clone, Copy)]
+enum ExpiredRows {
+    IdempotencyRecords,
+    Deliveries,
+    /// Events of orders.
+    Events,
+}
+
+/// Deletes all rows older than `kept` and returns their number.
+async fn delete_expired(
+    store: &Store,
+    rows: ExpiredRows,
+    retention_period: SignedDuration,
+) -> Result<u64, StoreError> {
+    let mut deleted = 0;
+    loop {
+        let now = Timestamp::now();
+        let before = now - retention_period;
+        let (limit, count) = match rows {
+            ExpiredRows::IdempotencyRecords => (
+                ROWS_PER_TRANSACTION,
+                store
+                    .delete_idempotency_records(before, ROWS_PER_TRANSACTION)
+                    .await?,
+            ),
+            ExpiredRows::Deliveries => (
+                ROWS_PER_TRANSACTION,
+                store
+                    .delete_old_deliveries(before, ROWS_PER_TRANSACTION)
+                    .await?,
+            ),
+            ExpiredRows::Events => (
+                ORDERS_PER_TRANSACTION,
+                store
+                    .condense_orders(before, now, ORDERS_PER_TRANSACTION)
+                    .await?,
+            ),
+        };
+        deleted += count;
+        if count < u64::from(limit) {
+            return Ok(deleted);
+        }
+        time::sleep(PAUSE).await;
+    }
+}

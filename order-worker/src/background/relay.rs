@@ -1,0 +1,359 @@
+//! The relay: sends committed steps and events to the broker, with retries (a transactional outbox). The
+//! engine hands over each batch through an [`Outbox`]; what it could not hand over is found in the database.
+//!
+//! - Steps are sent to `order-worker-queue` after their commit or when they become due, and again if they
+//!   have no result within the lease. So no step is lost, even if the broker loses its disk.
+//! - Events are published to the exchange `order-events` in commit order, by one worker at a time, and the
+//!   position is stored. After a crash some events are published twice, with the same ids.
+
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use shared::{
+    amqp::{
+        message::Outgoing,
+        publisher::{Publisher, Target},
+        topology::{EVENTS_EXCHANGE, STEP_QUEUE},
+    },
+    event::CloudEvent,
+};
+use tokio::{
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+        watch,
+    },
+    task::JoinSet,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::step::StepRow,
+    runtime::{
+        crash::{Point, point},
+        priority::RequestActivity,
+    },
+    steps::message::messages,
+    store::{FeedConsumer, Store, StoreError},
+};
+
+/// Maximum number of queued batches of steps. Further steps are handed to the sweeper.
+const MAX_QUEUED_BATCHES: usize = 256;
+/// Maximum number of steps handed to the sweeper. Further steps are sent when their lease ends.
+const MAX_SPILLED_STEPS: usize = 20_000;
+/// Maximum number of steps that the sweeper sends at once.
+const SWEEP_LIMIT: u32 = 500;
+/// Interval of the sweeper, and so the resolution of timers.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+/// Number of messages in the step queue above which the sweeper sends nothing.
+const MAX_QUEUE_DEPTH: u32 = 1_000;
+/// Maximum number of events published at once.
+const EVENTS_PER_ROUND: u32 = 500;
+/// Events older than this are no longer delayed in favour of requests.
+const MAX_EVENT_DELAY: SignedDuration = SignedDuration::from_secs(10);
+/// Interval for trying to take over event publishing from another worker.
+const LEASE_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// Delay between attempts while the broker or the database is unavailable.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Receives committed steps and events from the engine.
+#[derive(Clone)]
+pub struct Outbox {
+    steps: mpsc::Sender<Vec<StepRow>>,
+    spilled: Arc<Mutex<Vec<StepRow>>>,
+    events: Arc<Notify>,
+    new_events: watch::Sender<()>,
+    activity: Arc<RequestActivity>,
+}
+
+impl Outbox {
+    /// The recent load, for other background work.
+    pub fn activity(&self) -> Arc<RequestActivity> {
+        Arc::clone(&self.activity)
+    }
+
+    /// Records the number of requests and step results in a batch, for the delays of background work.
+    pub fn record_batch(&self, callers: usize, steps: usize) {
+        self.activity.record_batch(callers, steps);
+    }
+
+    /// Hands over due steps for sending.
+    pub fn steps(&self, steps: Vec<StepRow>) {
+        if steps.is_empty() {
+            return;
+        }
+        // The channel is full because the broker is slow or unavailable: the sweeper sends the steps.
+        if let Err(TrySendError::Full(steps)) = self.steps.try_send(steps) {
+            let mut spilled = lock(&self.spilled);
+            if spilled.len() < MAX_SPILLED_STEPS {
+                spilled.extend(steps);
+            }
+        }
+    }
+
+    /// Signals new events.
+    pub fn events(&self) {
+        self.events.notify_one();
+        self.new_events.send_replace(());
+    }
+
+    /// A receiver that is notified of new events of this worker.
+    pub fn new_events(&self) -> watch::Receiver<()> {
+        self.new_events.subscribe()
+    }
+}
+
+/// The receiving end of an [`Outbox`].
+pub struct Relay {
+    steps: mpsc::Receiver<Vec<StepRow>>,
+    spilled: Arc<Mutex<Vec<StepRow>>>,
+    events: Arc<Notify>,
+    activity: Arc<RequestActivity>,
+}
+
+/// Creates an outbox and the relay that serves it.
+pub fn outbox() -> (Outbox, Relay) {
+    let (sender, steps) = mpsc::channel(MAX_QUEUED_BATCHES);
+    let events = Arc::new(Notify::new());
+    let activity = Arc::new(RequestActivity::new());
+    let spilled = Arc::default();
+    (
+        Outbox {
+            steps: sender,
+            spilled: Arc::clone(&spilled),
+            events: Arc::clone(&events),
+            new_events: watch::Sender::new(()),
+            activity: Arc::clone(&activity),
+        },
+        Relay {
+            steps,
+            spilled,
+            events,
+            activity,
+        },
+    )
+}
+
+impl Relay {
+    /// Starts sending steps and publishing events, until `stop`.
+    pub fn start(
+        self,
+        store: &Store,
+        publisher: Arc<Publisher>,
+        tasks: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) {
+        let (steps, events, sweeper) = (Arc::clone(&publisher), Arc::clone(&publisher), publisher);
+        spawn(
+            tasks,
+            stop,
+            send_steps(
+                self.steps,
+                self.spilled,
+                store.clone(),
+                steps,
+                Arc::clone(&self.activity),
+            ),
+        );
+        spawn(
+            tasks,
+            stop,
+            publish_events(store.clone(), events, self.events, self.activity),
+        );
+        spawn(tasks, stop, sweep(store.clone(), sweeper));
+    }
+}
+
+/// Runs `task` until `stop`.
+pub(crate) fn spawn(
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        stop.run_until_cancelled(task).await;
+    });
+}
+
+async fn send_steps(
+    mut batches: mpsc::Receiver<Vec<StepRow>>,
+    spilled: Arc<Mutex<Vec<StepRow>>>,
+    store: Store,
+    publisher: Arc<Publisher>,
+    activity: Arc<RequestActivity>,
+) {
+    let mut batch = Vec::new();
+    while batches.recv_many(&mut batch, MAX_QUEUED_BATCHES).await > 0 {
+        let steps: Vec<_> = mem::take(&mut batch).into_iter().flatten().collect();
+        let began = Instant::now();
+        send(&store, &publisher, &steps).await;
+        let unsent = mem::take(&mut *lock(&spilled));
+        if !unsent.is_empty() {
+            release(&store, &unsent.iter().collect::<Vec<_>>()).await;
+        }
+        if let Some(delay) = activity.steps_delay() {
+            delay.sleep_after(began.elapsed()).await;
+        }
+    }
+}
+
+async fn send(store: &Store, publisher: &Publisher, steps: &[StepRow]) {
+    let (step_rows, messages): (Vec<_>, Vec<_>) = messages(steps)
+        .map(|(rows, message)| (rows, (Target::Queue(STEP_QUEUE), message)))
+        .unzip();
+    let results = publisher.publish(&messages).await;
+    point(Point::AfterStepSent);
+    let failed: Vec<_> = step_rows
+        .iter()
+        .zip(results)
+        .filter_map(|(rows, result)| Some((rows, result.err()?)))
+        .collect();
+    if let Some((_, error)) = failed.first() {
+        let failed: Vec<_> = failed.iter().flat_map(|(rows, _)| rows.iter()).collect();
+        tracing::warn!(count = failed.len(), %error, "steps could not be sent; they will be sent again");
+        release(store, &failed).await;
+    }
+}
+
+/// Makes steps that could not be sent available to the sweeper. If the database is unavailable too, they
+/// become available when their lease ends.
+async fn release(store: &Store, steps: &[&StepRow]) {
+    if let Err(error) = store.release_steps(steps).await {
+        tracing::warn!(%error, "unsent steps could not be released; they will be sent when their lease ends");
+    }
+}
+
+fn lock(steps: &Mutex<Vec<StepRow>>) -> std::sync::MutexGuard<'_, Vec<StepRow>> {
+    steps.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn publish_events(
+    store: Store,
+    publisher: Arc<Publisher>,
+    new_events: Arc<Notify>,
+    activity: Arc<RequestActivity>,
+) {
+    loop {
+        if publisher.check().is_err() {
+            time::sleep(SWEEP_INTERVAL).await;
+            continue;
+        }
+        let began = Instant::now();
+        match publish_next(&store, &publisher).await {
+            Ok(Published::Some { oldest }) => {
+                let is_late = Timestamp::now().duration_since(oldest) > MAX_EVENT_DELAY;
+                if !is_late && let Some(delay) = activity.events_delay() {
+                    delay.sleep_after(began.elapsed()).await;
+                }
+            }
+            Ok(Published::None) => {
+                let _ = time::timeout(RETRY_DELAY, new_events.notified()).await;
+            }
+            Ok(Published::LeaseHeldElsewhere) => time::sleep(LEASE_RETRY_INTERVAL).await,
+            Err(error) => log_and_pause(&error).await,
+        }
+    }
+}
+
+enum Published {
+    Some {
+        oldest: Timestamp,
+    },
+    None,
+    /// Another worker publishes events.
+    LeaseHeldElsewhere,
+}
+
+/// Publishes the next events, if this worker holds the lease of the relay.
+async fn publish_next(store: &Store, publisher: &Publisher) -> Result<Published, StoreError> {
+    let Some(mut lease) = store.acquire_lease(FeedConsumer::Relay).await? else {
+        return Ok(Published::LeaseHeldElsewhere);
+    };
+    let position = lease.position;
+    let events = lease.events(EVENTS_PER_ROUND).await?.rows;
+    let Some(oldest) = events.first().map(|(_, event)| event.time) else {
+        return Ok(Published::None);
+    };
+    let messages: Vec<_> = events
+        .iter()
+        .map(|(_, event)| {
+            let target = Target::Topic(EVENTS_EXCHANGE, &event.kind);
+            (target, event_message(event))
+        })
+        .collect();
+    let results = publisher.publish(&messages).await;
+    point(Point::AfterEventsPublished);
+    // The position advances to the last event before the first unconfirmed one; the rest is published again.
+    let confirmed = results.iter().take_while(|result| result.is_ok()).count();
+    let reached = confirmed
+        .checked_sub(1)
+        .and_then(|last| events.get(last))
+        .map_or(position, |(position, _)| *position);
+    if reached > position {
+        lease.advance(reached).await?;
+    }
+    if let Some(Err(error)) = results.get(confirmed) {
+        tracing::warn!(%error, "events could not be published; they will be published again");
+        time::sleep(RETRY_DELAY).await;
+    }
+    Ok(Published::Some { oldest })
+}
+
+fn event_message(event: &CloudEvent) -> Outgoing {
+    Outgoing {
+        kind: Some(event.kind.clone()),
+        content_type: Some("application/cloudevents+json".to_owned()),
+        message_id: Some(event.id.to_string()),
+        persistent: true,
+        headers: BTreeMap::from([
+            ("intent".to_owned(), event.intent.clone()),
+            ("request_id".to_owned(), event.requestid.clone()),
+        ]),
+        body: serde_json::to_vec(event).unwrap_or_default(),
+        ..Outgoing::default()
+    }
+}
+
+async fn sweep(store: Store, publisher: Arc<Publisher>) {
+    loop {
+        time::sleep(SWEEP_INTERVAL).await;
+        // A claim delays a step by the lease, so steps are only claimed while they can be sent.
+        if publisher.check().is_err() {
+            continue;
+        }
+        match sweep_once(&store, &publisher).await {
+            Ok(()) => {}
+            Err(error) => log_and_pause(&error).await,
+        }
+    }
+}
+
+async fn sweep_once(store: &Store, publisher: &Publisher) -> Result<(), StoreError> {
+    let now = Timestamp::now();
+    if !store.has_due_step(now).await? {
+        return Ok(());
+    }
+    // While the queue is full, steps are sent late, but none is lost.
+    if publisher
+        .depth(STEP_QUEUE)
+        .await
+        .is_ok_and(|depth| depth < MAX_QUEUE_DEPTH)
+    {
+        let steps = store.claim_due_steps(now, SWEEP_LIMIT).await?;
+        tracing::debug!(count = steps.len(), "sending due steps");
+        send(store, publisher, &steps).await;
+    }
+    Ok(())
+}
+
+pub(crate) async fn log_and_pause(error: &StoreError) {
+    tracing::error!(%error, "the database is unavailable; trying again");
+    time::sleep(RETRY_DELAY).await;
+}

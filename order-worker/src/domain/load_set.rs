@@ -1,0 +1,201 @@
+//! The rows to load for a batch: each command adds those that it refers to, before anything is decided.
+//!
+//! The store loads them into the [`WorkingSet`](super::working_set::WorkingSet).
+
+use std::collections::{BTreeSet, HashMap};
+
+use shared::{
+    customer::{BlockCustomer, CustomerRef},
+    id::{CustomerId, DeliveryId, EndpointId, OrderId, Sku, Storefront},
+    order::{
+        AcceptOrder, CancelOrder, CancelRemaining, CancelShipment, CreateShipment, ImportedOrder,
+        OrderRef, RefundOrder, RejectOrder, ShipmentUpdate, UpdateShipment,
+    },
+    product::{AdjustStock, NewProduct, ProductRef, RemoveStock, SetStock, UpdateProduct},
+    webhook::{EndpointRef, Redeliver, RotateSecret, UpdateEndpoint},
+};
+
+use super::{
+    command::{Action, Command, ResourceRef},
+    order::Order,
+    working_set::order_alias_key,
+};
+
+/// The rows to load before a batch can be decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadSet {
+    /// Orders, with their steps and the stock levels that they reserve from.
+    pub orders: Vec<OrderId>,
+    /// Orders whose shipments may be returned, with the stock levels that they came from.
+    pub returning: Vec<OrderId>,
+    /// Products to order, with all of their stock levels.
+    pub products: Vec<Sku>,
+    /// Products to change or count, with all of their stock levels.
+    pub changed_products: Vec<Sku>,
+    /// Customers.
+    pub customers: Vec<CustomerId>,
+    /// Customers to change.
+    pub changed_customers: Vec<CustomerId>,
+    /// Webhook endpoints.
+    pub endpoints: Vec<EndpointId>,
+    /// Webhook deliveries.
+    pub deliveries: Vec<DeliveryId>,
+    /// Whether to load the number of endpoints by owner.
+    pub endpoint_counts: bool,
+    /// Orders by external id.
+    pub external_ids: Vec<(Storefront, String)>,
+    /// Idempotency records by key.
+    pub idempotency_keys: Vec<String>,
+    /// Maximum number of new orders, for order numbers.
+    pub new_orders: u32,
+    /// Number of commands. A batch that needs too many rows can be split if it has more than one.
+    pub commands: usize,
+}
+
+impl LoadSet {
+    /// Adds the rows that `command` refers to.
+    pub fn add(&mut self, command: &Command) {
+        self.commands += 1;
+        let action = match command {
+            Command::Finish { key, .. } => return self.orders.push(key.order_id),
+            Command::FinishDelivery {
+                endpoint_id, id, ..
+            } => {
+                self.endpoints.push(*endpoint_id);
+                return self.deliveries.push(*id);
+            }
+            Command::Request {
+                caller,
+                idempotency,
+                action,
+                ..
+            } => {
+                if let Action::ImportOrder {
+                    id,
+                    legacy_id,
+                    order,
+                } = action
+                {
+                    self.orders.extend(id.iter().chain(legacy_id));
+                    let owner = caller.owner(order.order.storefront.as_ref()).ok();
+                    self.external_ids
+                        .extend(owner.zip(order.external_id.clone()));
+                }
+                self.idempotency_keys.extend(
+                    idempotency
+                        .iter()
+                        .map(|idempotency| idempotency.key.clone()),
+                );
+                if let (Action::AcceptOrder(accept), Some(_)) = (action, idempotency) {
+                    self.idempotency_keys.push(order_alias_key(accept.id));
+                }
+                action
+            }
+        };
+        if let Action::UpdateShipment(UpdateShipment {
+            order_id,
+            kind: ShipmentUpdate::Returned,
+            ..
+        }) = action
+        {
+            self.returning.push(*order_id);
+        }
+        match action {
+            Action::CreateOrder(request)
+            | Action::AcceptOrder(AcceptOrder { order: request, .. })
+            | Action::ImportOrder {
+                order: ImportedOrder { order: request, .. },
+                ..
+            } => {
+                if let Action::AcceptOrder(AcceptOrder { id, .. }) = action {
+                    self.orders.push(*id);
+                }
+                self.new_orders += 1;
+                self.customers.push(request.customer_id);
+                self.products
+                    .extend(request.items.iter().map(|item| item.sku.clone()));
+            }
+            Action::CancelOrder(CancelOrder { id, .. })
+            | Action::DeleteOrder(OrderRef { id })
+            | Action::RestoreOrder(OrderRef { id })
+            | Action::ApproveOrder(OrderRef { id })
+            | Action::RejectOrder(RejectOrder { id, .. })
+            | Action::RefundOrder(RefundOrder { id, .. })
+            | Action::CreateShipment(CreateShipment { id, .. })
+            | Action::CancelShipment(CancelShipment { id, .. })
+            | Action::CancelRemaining(CancelRemaining { id, .. })
+            | Action::NotifyPayment { order_id: id, .. }
+            | Action::UpdateShipment(UpdateShipment { order_id: id, .. }) => self.orders.push(*id),
+            Action::CreateProduct(NewProduct { sku, .. })
+            | Action::UpdateProduct(UpdateProduct { sku, .. })
+            | Action::DeleteProduct(ProductRef { sku })
+            | Action::SetStock(SetStock { sku, .. })
+            | Action::AdjustStock(AdjustStock { sku, .. })
+            | Action::RemoveStock(RemoveStock { sku, .. }) => {
+                self.changed_products.push(sku.clone());
+            }
+            Action::CreateCustomer(_) => {}
+            Action::RedriveStep(key) | Action::DiscardStep(key) => self.orders.push(key.order_id),
+            Action::BlockCustomer(BlockCustomer { id, .. })
+            | Action::VerifyCustomer(CustomerRef { id })
+            | Action::EraseCustomer(CustomerRef { id }) => self.changed_customers.push(*id),
+            Action::RedactOrder(id) => self.orders.push(*id),
+            Action::BeginTask { target } => self.add_target(target.as_ref()),
+            Action::EndTask { .. } => {}
+            Action::CreateEndpoint { .. } => self.endpoint_counts = true,
+            Action::UpdateEndpoint(UpdateEndpoint { id, .. })
+            | Action::DeleteEndpoint(EndpointRef { id })
+            | Action::RotateSecret {
+                request: RotateSecret { id, .. },
+                ..
+            } => self.endpoints.push(*id),
+            Action::Redeliver(Redeliver { id, delivery_id }) => {
+                self.endpoints.push(*id);
+                self.deliveries.push(*delivery_id);
+            }
+        }
+    }
+
+    /// Adds the resource that the precondition of a request refers to.
+    fn add_target(&mut self, target: Option<&ResourceRef>) {
+        match target {
+            Some(ResourceRef::Order(id)) => self.orders.push(*id),
+            Some(ResourceRef::Product(sku)) => self.changed_products.push(sku.clone()),
+            Some(ResourceRef::Customer(id)) => self.changed_customers.push(*id),
+            Some(ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id)) => {
+                self.endpoints.push(*id);
+            }
+            Some(ResourceRef::Delivery(id)) => self.deliveries.push(*id),
+            Some(ResourceRef::Imported { .. } | ResourceRef::NoContent) | None => {}
+        }
+    }
+
+    /// Products whose stock levels are needed: those that are ordered or changed, and those that the loaded
+    /// `orders` have reserved, still have to reserve, or may return.
+    pub fn skus(&self, orders: &HashMap<OrderId, Order>) -> BTreeSet<Sku> {
+        let mut skus: BTreeSet<Sku> = self.products.iter().cloned().collect();
+        skus.extend(self.changed_products.iter().cloned());
+        let reserved = orders.values().flat_map(|order| &order.held);
+        skus.extend(reserved.map(|item| item.sku.clone()));
+        let without_stock = orders.values().filter(|order| order.awaits_stock);
+        let lines = without_stock.flat_map(|order| &order.items);
+        skus.extend(lines.map(|line| line.sku.clone()));
+        let returning = self.returning.iter().filter_map(|id| orders.get(id));
+        let shipments = returning.flat_map(|order| &order.shipments);
+        let items = shipments.flat_map(|shipment| &shipment.items);
+        skus.extend(items.map(|item| item.sku.clone()));
+        skus
+    }
+
+    /// Adds the rows needed to render `resource` again.
+    pub fn add_resource(&mut self, resource: &ResourceRef) {
+        match resource {
+            ResourceRef::Order(id) => self.orders.push(*id),
+            ResourceRef::Product(sku) => self.products.push(sku.clone()),
+            ResourceRef::Customer(id) => self.customers.push(*id),
+            ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => self.endpoints.push(*id),
+            ResourceRef::Delivery(id) => self.deliveries.push(*id),
+            ResourceRef::Imported { .. } | ResourceRef::NoContent => {}
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! The working set of a batch: the rows that the store loaded, with the changes of the commands decided so
+//! far. Each command sees the decisions of those before it.
+//!
+//! [`WorkingSet::apply`] applies a decision. The [`ChangeSet`] lists what the store has to write; nothing is
+//! written before all commands of the batch are decided.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use serde_json::json;
+use shared::{
+    customer::Customer,
+    event::{Event, EventData},
+    id::{CustomerId, DeliveryId, EndpointId, EventId, OrderId, Sku, Storefront, Warehouse},
+    order::StockItem,
+    outcome::{Code, Failure, Json, Outcome},
+    request::Caller,
+};
+
+use super::{
+    command::{Idempotency, KeyOrigin, ResourceRef},
+    decision::{Changes, StepChange},
+    order::Order,
+    product::Product,
+    step::{StepKey, StepRow},
+    stock::{ProductStock, WarehouseStock},
+    webhook::{Delivery, Endpoint},
+};
+
+/// An idempotency record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdempotencyRecord {
+    /// Digest of the request.
+    pub fingerprint: String,
+    /// The resource of the reply; `None` for a failure.
+    pub answer: Option<ResourceRef>,
+    /// The reply verbatim, where it is stored.
+    pub outcome: Option<Outcome<Json>>,
+}
+
+/// Key of the record that maps the id of an asynchronous order to the order that exists instead. Differs from
+/// all client keys, which start with a storefront and a pattern.
+pub fn order_alias_key(acknowledged: OrderId) -> String {
+    format!("promised/{acknowledged}")
+}
+
+/// The loaded rows, and what has changed since they were loaded.
+#[derive(Debug, Clone, Default)]
+pub struct WorkingSet {
+    /// Orders by id.
+    pub orders: HashMap<OrderId, Order>,
+    /// Products by SKU.
+    pub products: HashMap<Sku, Product>,
+    /// Stock levels of these products.
+    pub stock_levels: ProductStock,
+    /// Customers by id.
+    pub customers: HashMap<CustomerId, Customer>,
+    /// Webhook endpoints by id.
+    pub endpoints: HashMap<EndpointId, Endpoint>,
+    /// Number of endpoints by owner.
+    pub endpoint_counts: HashMap<Option<Storefront>, usize>,
+    /// Webhook deliveries by id.
+    pub deliveries: HashMap<DeliveryId, Delivery>,
+    /// Events of loaded deliveries that were deleted after their retention period.
+    pub deleted_events: HashSet<EventId>,
+    /// Unfinished steps of the loaded orders.
+    pub steps: BTreeMap<StepKey, StepRow>,
+    /// Idempotency records by key.
+    pub recorded: HashMap<String, IdempotencyRecord>,
+    /// Orders by external id.
+    pub external_ids: HashMap<(Storefront, String), OrderId>,
+    /// Next order numbers.
+    pub numbers: VecDeque<i64>,
+    /// Changes that have to be written.
+    pub dirty: ChangeSet,
+}
+
+/// Changes since the rows were loaded; the store writes them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ChangeSet {
+    /// Events in order.
+    pub events: Vec<Event>,
+    /// Changed orders.
+    pub orders: BTreeSet<OrderId>,
+    /// Changed products.
+    pub products: BTreeSet<Sku>,
+    /// Changed stock levels.
+    pub stock_levels: BTreeSet<(Sku, Warehouse)>,
+    /// Changed customers.
+    pub customers: BTreeSet<CustomerId>,
+    /// Changed endpoints.
+    pub endpoints: BTreeSet<EndpointId>,
+    /// Changed deliveries.
+    pub deliveries: BTreeSet<DeliveryId>,
+    /// Scheduled or removed steps: those in [`WorkingSet::steps`] exist, the others are removed.
+    pub steps: BTreeSet<StepKey>,
+    /// New idempotency records.
+    pub recorded: BTreeSet<String>,
+}
+
+impl ChangeSet {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl WorkingSet {
+    /// Applies `changes`.
+    ///
+    /// # Panics
+    /// When a stock level would violate its invariant, or was not loaded. No decision does that; if one did, it
+    /// must not be written.
+    pub fn apply(&mut self, changes: Changes) {
+        for event in &changes.events {
+            match &event.fact {
+                EventData::OrderCreated(_) => {
+                    self.numbers.pop_front();
+                }
+                EventData::StockReserved { items } => self.move_stock(items, 0, 1),
+                EventData::StockReleased { items, .. } => self.move_stock(items, 0, -1),
+                EventData::ShipmentShipped { items, .. } => self.move_stock(items, -1, -1),
+                EventData::ShipmentReturned { items, .. } => self.move_stock(items, 1, 0),
+                EventData::StockAdjusted {
+                    sku,
+                    warehouse,
+                    on_hand,
+                    ..
+                } => {
+                    self.change_stock(sku, warehouse, |stock_level| stock_level.on_hand = *on_hand);
+                }
+                _ => {}
+            }
+        }
+        for order in changes.orders {
+            self.dirty.orders.insert(order.id);
+            if let Some(external_id) = &order.external_id {
+                let name = (order.storefront.clone(), external_id.clone());
+                self.external_ids.insert(name, order.id);
+            }
+            self.orders.insert(order.id, order);
+        }
+        for product in changes.products {
+            self.dirty.products.insert(product.details.sku.clone());
+            self.products.insert(product.details.sku.clone(), product);
+        }
+        for customer in changes.customers {
+            self.dirty.customers.insert(customer.id);
+            self.customers.insert(customer.id, customer);
+        }
+        for endpoint in changes.endpoints {
+            self.dirty.endpoints.insert(endpoint.id);
+            self.endpoints.insert(endpoint.id, endpoint);
+        }
+        for delivery in changes.deliveries {
+            self.dirty.deliveries.insert(delivery.id);
+            self.deliveries.insert(delivery.id, delivery);
+        }
+        for (acknowledged, existing) in changes.order_aliases {
+            let key = order_alias_key(acknowledged);
+            self.dirty.recorded.insert(key.clone());
+            let recorded = IdempotencyRecord {
+                fingerprint: String::new(),
+                answer: Some(ResourceRef::Order(existing)),
+                outcome: None,
+            };
+            self.recorded.insert(key, recorded);
+        }
+        for step in changes.steps {
+            let key = match step {
+                StepChange::Put(row) => {
+                    let key = row.key.clone();
+                    self.steps.insert(key.clone(), row);
+                    key
+                }
+                StepChange::Remove(key) => {
+                    self.steps.remove(&key);
+                    key
+                }
+            };
+            self.dirty.steps.insert(key);
+        }
+        self.dirty.events.extend(changes.events);
+    }
+
+    fn move_stock(&mut self, items: &[StockItem], on_hand: i64, reserved: i64) {
+        for StockItem {
+            sku,
+            warehouse,
+            quantity,
+        } in items
+        {
+            let quantity = i64::from(quantity.get());
+            assert!(
+                self.is_stock_loaded(sku, warehouse),
+                "the stock level of {sku} in {warehouse} was not loaded"
+            );
+            self.change_stock(sku, warehouse, |stock_level| {
+                stock_level.on_hand += on_hand * quantity;
+                stock_level.reserved += reserved * quantity;
+            });
+        }
+    }
+
+    /// Whether the stock level was loaded. One that was not must not be written: it would replace the stored
+    /// level.
+    fn is_stock_loaded(&self, sku: &Sku, warehouse: &Warehouse) -> bool {
+        let stock_levels = self.stock_levels.get(sku);
+        stock_levels.is_some_and(|stock_levels| stock_levels.contains_key(warehouse))
+    }
+
+    fn change_stock(
+        &mut self,
+        sku: &Sku,
+        warehouse: &Warehouse,
+        change: impl FnOnce(&mut WarehouseStock),
+    ) {
+        let stock_level = self
+            .stock_levels
+            .entry(sku.clone())
+            .or_default()
+            .entry(warehouse.clone())
+            .or_default();
+        change(stock_level);
+        assert!(
+            stock_level.is_valid(),
+            "invalid stock level of {sku} in {warehouse}: {stock_level:?}"
+        );
+        self.dirty
+            .stock_levels
+            .insert((sku.clone(), warehouse.clone()));
+    }
+
+    /// The reply recorded under this key, if the request was the same.
+    ///
+    /// # Errors
+    /// `IDEMPOTENCY_CONFLICT` when it was a different request.
+    pub fn recorded_reply(
+        &self,
+        idempotency: &Idempotency,
+    ) -> Result<Option<Result<Json, Failure>>, Failure> {
+        let known = self.recorded.get(&idempotency.key);
+        let Some(recorded) = known.filter(|_| idempotency.key_origin != KeyOrigin::FirstDelivery)
+        else {
+            return Ok(None);
+        };
+        if recorded.fingerprint != idempotency.fingerprint {
+            return Err(Failure::new(
+                Code::IdempotencyConflict,
+                "this idempotency key was used with a different request; use a new key",
+            ));
+        }
+        match (&recorded.outcome, &recorded.answer) {
+            (Some(outcome), _) => Ok(Some(outcome.clone().into())),
+            (None, Some(answer)) => Ok(Some(self.render(answer))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Whether a request of several commands was started under this key and has not ended.
+    pub fn has_unfinished_task(&self, idempotency: &Idempotency) -> bool {
+        let known = self.recorded.get(&idempotency.key);
+        known.is_some_and(|recorded| recorded.answer.is_none() && recorded.outcome.is_none())
+    }
+
+    /// Records that a request of several commands was started under this key; there is no reply yet.
+    pub fn record_task_start(&mut self, idempotency: &Idempotency) {
+        let recorded = IdempotencyRecord {
+            fingerprint: idempotency.fingerprint.clone(),
+            answer: None,
+            outcome: None,
+        };
+        self.recorded.insert(idempotency.key.clone(), recorded);
+        self.dirty.recorded.insert(idempotency.key.clone());
+    }
+
+    /// Records the reply. A failure is recorded only under a client's own key: it changed nothing, so a
+    /// redelivered message can be decided again. Internal errors are never recorded.
+    pub fn record_reply(
+        &mut self,
+        idempotency: &Idempotency,
+        answer: Option<ResourceRef>,
+        outcome: &Result<Json, Failure>,
+    ) {
+        let is_client_key = idempotency.key_origin == KeyOrigin::Client;
+        let is_defect = matches!(outcome, Err(failure) if failure.code == Code::Internal);
+        if is_defect || (answer.is_none() && !is_client_key) {
+            return;
+        }
+        let recorded = IdempotencyRecord {
+            fingerprint: idempotency.fingerprint.clone(),
+            answer,
+            outcome: is_client_key.then(|| outcome.clone().into()),
+        };
+        self.recorded.insert(idempotency.key.clone(), recorded);
+        self.dirty.recorded.insert(idempotency.key.clone());
+    }
+
+    /// Whether the resource is visible to the caller.
+    pub fn is_visible(&self, resource: &ResourceRef, caller: &Caller) -> bool {
+        match resource {
+            ResourceRef::Order(id) => {
+                let order = self.orders.get(id);
+                order.is_some_and(|order| caller.may_see(&order.storefront))
+            }
+            ResourceRef::Product(sku) => self.products.contains_key(sku),
+            ResourceRef::Customer(id) => {
+                let customer = self.customers.get(id);
+                customer.is_some_and(|customer| caller.may_see(&customer.storefront))
+            }
+            ResourceRef::Endpoint(id) | ResourceRef::EndpointSecret(id) => {
+                let endpoint = self.endpoints.get(id);
+                endpoint.is_some_and(|endpoint| endpoint.is_managed_by(caller))
+            }
+            ResourceRef::Delivery(id) => {
+                let delivery = self.deliveries.get(id);
+                delivery.is_some_and(|delivery| {
+                    self.is_visible(&ResourceRef::Endpoint(delivery.endpoint_id), caller)
+                })
+            }
+            ResourceRef::Imported { .. } | ResourceRef::NoContent => true,
+        }
+    }
+
+    /// Renders the reply for the caller.
+    ///
+    /// # Errors
+    /// `INTERNAL` when the resource was not loaded, which is a defect.
+    pub fn render(&self, resource: &ResourceRef) -> Result<Json, Failure> {
+        let rendered = match resource {
+            ResourceRef::Order(id) => self
+                .orders
+                .get(id)
+                .map(|order| Json::of(&order.represent(self.steps_of(*id)))),
+            ResourceRef::Product(sku) => self
+                .products
+                .get(sku)
+                .map(|product| Json::of(&product.represent(self.stock_levels.get(sku)))),
+            ResourceRef::Customer(id) => self.customers.get(id).map(Json::of),
+            ResourceRef::Endpoint(id) => {
+                let endpoint = self.endpoints.get(id);
+                endpoint.map(|endpoint| Json::of(&endpoint.represent(false)))
+            }
+            ResourceRef::EndpointSecret(id) => {
+                let endpoint = self.endpoints.get(id);
+                endpoint.map(|endpoint| Json::of(&endpoint.represent(true)))
+            }
+            ResourceRef::Delivery(id) => {
+                let delivery = self.deliveries.get(id);
+                delivery.map(|delivery| Json::of(&delivery.represent()))
+            }
+            ResourceRef::Imported { id, is_duplicate } => {
+                Some(Json::of(&json!({"id": id, "is_duplicate": is_duplicate})))
+            }
+            ResourceRef::NoContent => Some(Json::of(&())),
+        };
+        rendered.unwrap_or_else(|| {
+            Err(Failure::new(
+                Code::Internal,
+                format!("{resource:?} was not loaded"),
+            ))
+        })
+    }
+
+    /// The unfinished steps of an order.
+    pub fn steps_of(&self, order_id: OrderId) -> impl Iterator<Item = &StepRow> {
+        // Authorize is the first step in sort order.
+        let first = StepKey {
+            order_id,
+            step: crate::domain::step::Step::AuthorizePayment,
+        };
+        self.steps
+            .range(first..)
+            .map(|(_, row)| row)
+            .take_while(move |row| row.key.order_id == order_id)
+    }
+}

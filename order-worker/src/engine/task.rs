@@ -1,0 +1,56 @@
+//! Requests that take more than one command, or none: erasing a customer, approving all orders, redriving
+//! archived messages. `Idempotency-Key` and `If-Match` apply to them as to a request with one command: the
+//! engine checks both before the task and records the result after it.
+//!
+//! An interrupted task has no recorded result. The client repeats the request with the same key, and the task
+//! runs again; every task is safe to repeat.
+
+use shared::outcome::{Code, Failure, Json, RpcReply};
+
+use super::Engine;
+use crate::{
+    domain::command::{Action, Command, KeyOrigin, ResourceRef},
+    failures::dead_letters::CommandContext,
+};
+
+/// Runs `task` under the idempotency key and the precondition of `asking`. `target` is the order that
+/// `If-Match` refers to; without a target only `If-Match: *` is fulfilled.
+///
+/// # Errors
+/// `UNAVAILABLE` and `TIMEOUT` when the engine could not decide; the task may have been executed.
+pub(crate) async fn run(
+    engine: &Engine,
+    context: &CommandContext,
+    target: Option<ResourceRef>,
+    task: impl Future<Output = Result<Json, Failure>>,
+) -> Result<RpcReply, Failure> {
+    let key = context.idempotency.as_ref();
+    let key = key.filter(|key| key.key_origin == KeyOrigin::Client);
+    if key.is_none() && context.if_match.is_none() {
+        return Ok(task.await.into());
+    }
+    let command = |if_match, action| Command::Request {
+        caller: context.caller.clone(),
+        idempotency: key.cloned(),
+        if_match,
+        action,
+    };
+    let begin = command(context.if_match.clone(), Action::BeginTask { target });
+    let start = engine.decide(begin, context.deadline).await?;
+    if start.is_replay || start.outcome.is_err() {
+        return Ok(start);
+    }
+    let outcome = task.await;
+    let is_undecided = matches!(
+        &outcome,
+        Err(Failure {
+            code: Code::Unavailable | Code::Timeout | Code::Internal | Code::VersionMismatch,
+            ..
+        })
+    );
+    if key.is_none() || is_undecided {
+        return Ok(outcome.into());
+    }
+    let end = command(None, Action::EndTask { outcome });
+    Ok(engine.decide(end, context.deadline).await?)
+}

@@ -1,0 +1,105 @@
+//! The worker's HTTP endpoints for orchestrators and Prometheus: `/livez` (the process runs), `/readyz`
+//! (broker and database are usable) and `/metrics`. They answer from the start on, while the worker is still
+//! waiting for the database or the broker.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use serde_json::json;
+use shared::{
+    amqp::connection::Broker,
+    metrics::{CONTENT_TYPE, Metrics},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    background::stats::{self, WorkerStats},
+    store::Store,
+};
+
+/// State that the endpoints report.
+#[derive(Clone)]
+pub struct Health {
+    /// Broker connections for requests, steps, and publishing.
+    pub brokers: [Broker; 3],
+    /// Cancelled when the worker shuts down.
+    pub stopping: CancellationToken,
+    /// The database, or the reason why it can't be opened yet.
+    pub store: watch::Receiver<Result<Store, String>>,
+    /// Metrics of this process.
+    pub metrics: Metrics,
+    /// Access to queue lengths and step durations.
+    pub worker_stats: WorkerStats,
+}
+
+impl Health {
+    /// The database, if it has been opened.
+    fn store(&self) -> Result<Store, String> {
+        self.store.borrow().clone()
+    }
+}
+
+/// The router of the three endpoints.
+pub fn routes(health: Health) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { Json(json!({"status": "alive"})) }))
+        .route("/readyz", get(readiness))
+        .route("/metrics", get(render_metrics))
+        .with_state(health)
+}
+
+/// `/metrics`; gauges are measured at the time of the request.
+async fn render_metrics(State(health): State<Health>) -> impl IntoResponse {
+    stats::measure_queues(&health.worker_stats).await;
+    if let Ok(store) = health.store()
+        && let Err(error) = stats::measure(&store).await
+    {
+        tracing::debug!(%error, "the gauges could not be measured: the database is unavailable");
+    }
+    let content_type = [(header::CONTENT_TYPE, CONTENT_TYPE)];
+    (content_type, health.metrics.render())
+}
+
+async fn readiness(State(health): State<Health>) -> impl IntoResponse {
+    let broker = health.brokers.iter().try_for_each(Broker::check);
+    let faults: BTreeMap<_, _> = health.brokers.iter().flat_map(Broker::faults).collect();
+    let broker = match (broker, faults.first_key_value()) {
+        (Err(unavailable), _) => Err(unavailable.to_string()),
+        (Ok(()), Some((name, reason))) => Err(format!("{name}: {reason}")),
+        (Ok(()), None) => Ok(()),
+    };
+    let database = match health.store() {
+        Ok(store) => store.check().await.map_err(|error| error.to_string()),
+        Err(why) => Err(why),
+    };
+    let status_text = match (
+        health.stopping.is_cancelled(),
+        broker.is_ok() && database.is_ok(),
+    ) {
+        (true, _) => "stopping",
+        (false, true) => "ready",
+        (false, false) => "not ready",
+    };
+    let http_status = if status_text == "ready" {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let describe = |check: Result<(), String>| check.err().unwrap_or_else(|| "ok".to_owned());
+    let mut body = json!({
+        "status": status_text,
+        "broker": describe(broker),
+        "database": describe(database),
+    });
+    if !faults.is_empty() {
+        body["unavailable"] = json!(faults);
+    }
+    (http_status, Json(body))
+}

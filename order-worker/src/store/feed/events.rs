@@ -1,0 +1,183 @@
+//! The event feed for clients: events in commit order, from any position.
+//!
+//! Positions become visible in ascending order, so no event appears later below the last visible position,
+//! and no reader misses one. [`feed_cursor`](super::feed_cursor) is for consumers whose position is stored.
+
+use shared::{
+    event::{After, CloudEvent, EventFilter, ListEvents},
+    id::EventId,
+};
+
+use crate::store::{
+    Store, StoreError,
+    queries::read::Statement,
+    sql::{
+        byte_limit::{PAGE_BYTES, bounded},
+        database::{Argument, Session, Sql, arguments},
+        row::{cloud_event, select_events},
+    },
+};
+
+/// Maximum number of events that a page scans, so that a page with a rare filter takes no longer than others.
+const MAX_SCANNED_EVENTS: i64 = 5_000;
+
+/// Result of reading the feed.
+#[derive(Debug)]
+pub enum FeedResult {
+    /// A page of events.
+    Page(FeedPage),
+    /// The given event does not exist.
+    NoSuchEvent,
+    /// The position is beyond the end of the feed: an older backup was restored since.
+    PositionBeyondEnd,
+}
+
+/// A page of the feed.
+#[derive(Debug)]
+pub struct FeedPage {
+    /// The events.
+    pub events: Vec<CloudEvent>,
+    /// Position up to which the feed was read, including events that the filter left out.
+    pub position: i64,
+    /// Whether there are more events.
+    pub has_more: bool,
+}
+
+impl Store {
+    /// Up to `query.limit` events after `query.after`, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn feed(&self, query: &ListEvents) -> Result<FeedResult, StoreError> {
+        let mut session = self.reader().await?;
+        // The end is read before the events, so the page never claims more than it has read.
+        let end = end(&mut session).await?;
+        let after = match query.after {
+            None => 0,
+            Some(After::Now) => end,
+            Some(After::Position(position)) => {
+                if position > end && position > reached(&mut self.primary().await?).await? {
+                    return Ok(FeedResult::PositionBeyondEnd);
+                }
+                position
+            }
+            Some(After::Event(id)) => match self.position(&mut session, id).await? {
+                Some(position) => position,
+                None => return Ok(FeedResult::NoSuchEvent),
+            },
+        };
+        let scan_end = if is_filtered(query) && query.order_id.is_none() {
+            end.min(after.saturating_add(MAX_SCANNED_EVENTS))
+        } else {
+            end
+        };
+        let (sql, arguments) = select(query, after, scan_end);
+        let read = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
+        let mut events = read
+            .rows
+            .iter()
+            .map(cloud_event)
+            .collect::<Result<Vec<_>, _>>()?;
+        let limit = query.limit as usize;
+        let position = if events.len() > limit || read.is_cut {
+            events.truncate(limit);
+            events.last().map_or(after, |(position, _)| *position)
+        } else {
+            scan_end.max(after)
+        };
+        Ok(FeedResult::Page(FeedPage {
+            events: events.into_iter().map(|(_, event)| event).collect(),
+            position,
+            has_more: position < end,
+        }))
+    }
+}
+
+impl Store {
+    /// The position of the event; on a replica it may not exist yet.
+    async fn position(
+        &self,
+        session: &mut Session,
+        id: EventId,
+    ) -> Result<Option<i64>, StoreError> {
+        match position(session, id).await? {
+            None => position(&mut self.primary().await?, id).await,
+            known => Ok(known),
+        }
+    }
+}
+
+fn is_filtered(query: &ListEvents) -> bool {
+    query.storefront.is_some() || query.types.is_some()
+}
+
+/// The last assigned position. On a replica the event may not be visible yet.
+pub(in crate::store) async fn reached(session: &mut Session) -> Result<i64, StoreError> {
+    let sql = Sql::dialects(
+        "SELECT coalesce(max(position), 0) FROM events",
+        "SELECT position FROM feed WHERE name = 'events'",
+    );
+    let rows = session.fetch(sql, Vec::new()).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
+}
+
+/// The last visible position.
+pub(in crate::store) async fn end(session: &mut Session) -> Result<i64, StoreError> {
+    let sql = "SELECT coalesce(max(position), 0) FROM events";
+    let rows = session.fetch(sql, Vec::new()).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
+}
+
+async fn position(session: &mut Session, id: EventId) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT position FROM events WHERE id = $1";
+    let rows = session.fetch(sql, arguments![id.to_string()]).await?;
+    rows.first().map(|row| row.integer(0)).transpose()
+}
+
+fn select(query: &ListEvents, after: i64, scan_end: i64) -> (Sql, Vec<Argument>) {
+    let mut sql = Statement::new(select_events!("WHERE position > "));
+    sql.bind(after).push(" AND position <= ").bind(scan_end);
+    if let Some(order_id) = query.order_id {
+        sql.push(" AND subject = ").bind(order_id.to_string());
+    }
+    if let Some(storefront) = &query.storefront {
+        sql.push(" AND storefront = ").bind(storefront.to_string());
+    }
+    if let Some(types) = &query.types {
+        of_types(&mut sql, types);
+    }
+    // By sequence or by position gives the same order of one order's events; each has an index.
+    let by = if query.order_id.is_some() {
+        "sequence"
+    } else {
+        "position"
+    };
+    sql.push(" ORDER BY ")
+        .push(by)
+        .push(" LIMIT ")
+        .bind(query.limit.saturating_add(1));
+    let (page, arguments) = sql.finish();
+    let bounded = bounded(&page, PAGE_BYTES, "data", by);
+    (Sql::texts(page, bounded), arguments)
+}
+
+fn of_types(sql: &mut Statement, types: &EventFilter) {
+    sql.push(" AND (false");
+    for name in types.types() {
+        match name.strip_suffix('*') {
+            Some("") => {
+                sql.push(" OR true");
+            }
+            // A pattern such as `order.*`: the range of event types with this prefix.
+            Some(beginning) => {
+                let behind = format!("{}/", beginning.trim_end_matches('.'));
+                sql.push(" OR (type > ").bind(beginning);
+                sql.push(" AND type < ").bind(behind).push(")");
+            }
+            None => {
+                sql.push(" OR type = ").bind(name.as_str());
+            }
+        }
+    }
+    sql.push(")");
+}

@@ -1,0 +1,320 @@
+//! Reads the whole database for [`order-worker verify`](crate::verify): one snapshot, page by page, so that
+//! memory use does not depend on the number of orders. A row that can't be decoded is a finding, not the end
+//! of the audit.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
+
+use anyhow::Context;
+use jiff::Timestamp;
+use shared::{event::Event, id::OrderId};
+
+use crate::{
+    domain::{order::Order, product::Product, step::StepRow, stock::ProductStock},
+    store::{
+        StoreError,
+        feed::{events::reached, feed_cursor::PositionedEvent},
+        place, postgres,
+        schema::Schema,
+        sql::{
+            byte_limit::{FORWARD_BYTES, bounded},
+            database::{Session, Sql, among, arguments, list},
+            row::{
+                event, json, millis, parse, read_step, select_events, select_steps, stock_level,
+                timestamp,
+            },
+        },
+        sqlite,
+    },
+};
+
+/// An inconsistent step.
+#[derive(Debug, Clone)]
+pub struct OverdueStep {
+    /// The step.
+    pub row: StepRow,
+    /// Time by which the step's message should have been sent.
+    pub publish_at: Option<Timestamp>,
+}
+
+/// Reads the version of the database's schema. Fails if this program, which knows versions up to `known`,
+/// can't read it.
+async fn schema(snapshot: &mut Session, known: i64) -> Result<Schema, StoreError> {
+    let version = Sql::dialects(
+        "SELECT user_version FROM pragma_user_version",
+        "SELECT coalesce(max(version), 0) FROM _sqlx_migrations",
+    );
+    let version = number(snapshot, version).await?;
+    let needs = if version > known {
+        number(snapshot, "SELECT max(version) FROM schema_needs".into()).await?
+    } else {
+        version
+    };
+    Ok(Schema { version, needs })
+}
+
+async fn number(snapshot: &mut Session, sql: Sql) -> Result<i64, StoreError> {
+    let rows = snapshot.fetch(sql, Vec::new()).await?;
+    rows.first().map_or(Ok(0), |row| row.integer(0))
+}
+
+/// Begins a transaction that reads one moment of the database.
+pub(in crate::store) fn begin() -> Sql {
+    Sql::dialects("BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+}
+
+/// Opens a connection to the database at `url`, in a transaction that reads a snapshot taken now.
+///
+/// # Errors
+/// When the database does not exist or can't be read.
+pub(in crate::store) async fn open(url: &str) -> anyhow::Result<Session> {
+    let (mut snapshot, known) = if postgres::is_postgres_url(url) {
+        let session = postgres::auditing(url, None).await?;
+        (session, postgres::newest_schema())
+    } else {
+        let session = sqlite::auditing(&sqlite::path(url)?)?;
+        (session, sqlite::newest_schema())
+    };
+    let context = || format!("can't read {}", place(url));
+    snapshot.begin(begin()).await.with_context(context)?;
+    // The snapshot begins with the first read.
+    let first = snapshot.fetch("SELECT position FROM relay", Vec::new());
+    first.await.with_context(context)?;
+    let schema = schema(&mut snapshot, known).await.with_context(context)?;
+    schema.check_readable(known).with_context(context)?;
+    Ok(snapshot)
+}
+
+/// Selects up to `$2` orders with a number above `$1`, by number, up to a size limit: number, id and state.
+pub(in crate::store) fn next_orders() -> Sql {
+    const NEXT: &str =
+        "SELECT number, id, state FROM orders WHERE number > $1 ORDER BY number LIMIT $2";
+    static BOUNDED: LazyLock<String> =
+        LazyLock::new(|| bounded(NEXT, FORWARD_BYTES, "state", "number"));
+    Sql::dialects(NEXT, &BOUNDED)
+}
+
+/// A row, or the reason why it can't be decoded.
+pub type Audited<T> = Result<T, Unreadable>;
+
+/// A row that can't be decoded.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// The subject of the row: an order's id, a product's SKU.
+    pub subject: String,
+    /// The reason.
+    pub why: String,
+}
+
+/// Turns a corrupt row into a finding about `subject`. Any other error ends the audit.
+pub(in crate::store) fn audited<T>(
+    subject: &str,
+    row: Result<T, StoreError>,
+) -> Result<Audited<T>, StoreError> {
+    match row {
+        Ok(row) => Ok(Ok(row)),
+        Err(StoreError::Corrupt(why)) => Ok(Err(Unreadable {
+            subject: subject.to_owned(),
+            why,
+        })),
+        Err(error) => Err(error),
+    }
+}
+
+/// A snapshot of the whole database: later changes are not visible in it. Workers may be running; nothing is
+/// locked.
+pub struct Audit {
+    snapshot: Session,
+}
+
+impl Audit {
+    /// Opens the database of `url`.
+    ///
+    /// # Errors
+    /// When it does not exist or can't be read.
+    pub async fn open(url: &str) -> anyhow::Result<Self> {
+        let snapshot = open(url).await?;
+        Ok(Self { snapshot })
+    }
+
+    /// Up to `limit` orders with a number above `number`, by number, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn orders(
+        &mut self,
+        number: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Audited<Order>)>, StoreError> {
+        let arguments = arguments![number, limit];
+        let read = self
+            .snapshot
+            .fetch_within(FORWARD_BYTES, next_orders(), arguments);
+        let read = read.await?;
+        let orders = read.rows.iter().map(|row| {
+            let order = json("order", row.text(2)?);
+            Ok((row.integer(0)?, audited(row.text(1)?, order)?))
+        });
+        orders.collect()
+    }
+
+    /// Orders whose events were partly deleted after their retention period.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn condensed(&mut self) -> Result<HashSet<OrderId>, StoreError> {
+        let sql = "SELECT id FROM orders WHERE condensed_at IS NOT NULL";
+        let rows = self.snapshot.fetch(sql, Vec::new()).await?;
+        rows.iter().map(|row| parse("id", row.text(0)?)).collect()
+    }
+
+    /// All events of `subjects`, ordered by subject and sequence.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn events(&mut self, subjects: &[String]) -> Result<Vec<Audited<Event>>, StoreError> {
+        let sql = among!(
+            select_events!("WHERE subject"),
+            "ORDER BY subject, sequence"
+        );
+        let rows = self.snapshot.fetch(sql, vec![list(subjects)]).await?;
+        rows.iter()
+            .map(|row| audited(row.text(2)?, event(row).map(|(_, event)| event)))
+            .collect()
+    }
+
+    /// Up to `limit` events after `position` that change stock levels or create orders.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn stock_events(
+        &mut self,
+        position: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Audited<PositionedEvent>)>, StoreError> {
+        let rows = self
+            .snapshot
+            .fetch(
+                select_events!(
+                    "WHERE position > $1
+                       AND type IN ('stock.reserved', 'stock.released', 'stock.adjusted', 'shipment.shipped', 'shipment.returned')
+                     ORDER BY position
+                     LIMIT $2"
+                ),
+                arguments![position, limit],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let event = event(row).map(|(position, event)| PositionedEvent { position, event });
+                Ok((row.integer(0)?, audited(row.text(2)?, event)?))
+            })
+            .collect()
+    }
+
+    /// All products.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn products(&mut self) -> Result<Vec<Product>, StoreError> {
+        let rows = self
+            .snapshot
+            .fetch("SELECT state FROM products ORDER BY sku", Vec::new())
+            .await?;
+        rows.iter()
+            .map(|row| json("product", row.text(0)?))
+            .collect()
+    }
+
+    /// All stock levels.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn stock_levels(&mut self) -> Result<ProductStock, StoreError> {
+        let rows = self
+            .snapshot
+            .fetch(
+                "SELECT sku, warehouse, on_hand, reserved FROM shelves",
+                Vec::new(),
+            )
+            .await?;
+        let mut stock_levels = ProductStock::new();
+        for row in rows {
+            stock_level(&row, &mut stock_levels)?;
+        }
+        Ok(stock_levels)
+    }
+
+    /// Ids of orders without events, and of events without an order.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn orphans(&mut self) -> Result<Vec<String>, StoreError> {
+        let rows = self
+            .snapshot
+            .fetch(
+                "SELECT subject FROM events
+                 WHERE type = 'order.created' AND NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = events.subject)
+                 ORDER BY position",
+                Vec::new(),
+            )
+            .await?;
+        rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+    }
+
+    /// Feed consumers whose position is beyond the end of the feed.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn consumers_ahead_of_feed(&mut self) -> Result<Vec<String>, StoreError> {
+        let reached = reached(&mut self.snapshot).await?;
+        let sql = "SELECT name FROM relay WHERE name <> 'probe' AND position > $1 ORDER BY name";
+        let rows = self.snapshot.fetch(sql, arguments![reached]).await?;
+        rows.iter().map(|row| Ok(row.text(0)?.to_owned())).collect()
+    }
+
+    /// Steps that should have been sent before `deadline`, and steps without an order.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn overdue_steps(
+        &mut self,
+        deadline: Timestamp,
+    ) -> Result<Vec<OverdueStep>, StoreError> {
+        let rows = self
+            .snapshot
+            .fetch(
+                select_steps!(
+                    "WHERE publish_at < $1 OR NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = steps.order_id)
+                     ORDER BY due_at"
+                ),
+                arguments![millis(deadline)],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                let publish_at = row.maybe_integer(5)?.map(timestamp).transpose()?;
+                Ok(OverdueStep {
+                    row: read_step(row)?,
+                    publish_at,
+                })
+            })
+            .collect()
+    }
+
+    /// All steps by order.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a row can't be decoded.
+    pub async fn all_steps(&mut self) -> Result<HashMap<OrderId, Vec<StepRow>>, StoreError> {
+        let rows = self.snapshot.fetch(select_steps!(""), Vec::new()).await?;
+        let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
+        for row in &rows {
+            let row = read_step(row)?;
+            steps.entry(row.key.order_id).or_default().push(row);
+        }
+        Ok(steps)
+    }
+}

@@ -1,0 +1,113 @@
+//! Raw stored data, for the debug API: the rows of an order, and the sizes of all tables.
+
+use serde_json::{Map, Value, json};
+use shared::id::OrderId;
+
+use crate::store::{
+    Store, StoreError,
+    sql::{
+        byte_limit::FORWARD_BYTES,
+        database::arguments,
+        row::{json, read_step, select_events, select_steps},
+    },
+};
+
+/// All tables.
+const TABLES: [&str; 15] = [
+    "orders",
+    "order_items",
+    "products",
+    "shelves",
+    "customers",
+    "steps",
+    "payment_references",
+    "events",
+    "relay",
+    "idempotency",
+    "dead_letters",
+    "webhook_endpoints",
+    "deliveries",
+    "jobs",
+    "figures",
+];
+
+impl Store {
+    /// The rows of an order: state, steps, and events up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn debug_order(&self, id: OrderId) -> Result<Option<Value>, StoreError> {
+        let mut session = self.primary().await?;
+        let id = id.to_string();
+        let rows = session
+            .fetch(
+                "SELECT number, status, external_id, state FROM orders WHERE id = $1",
+                arguments![id.as_str()],
+            )
+            .await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let state: Value = json("order", row.text(3)?)?;
+        let order = json!({
+            "number": row.integer(0)?, "status": row.text(1)?, "external_id": row.maybe_text(2)?, "state": state,
+        });
+        let rows = session
+            .fetch(
+                select_steps!("WHERE order_id = $1 ORDER BY step"),
+                arguments![id.as_str()],
+            )
+            .await?;
+        let mut steps = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let step = read_step(row)?;
+            steps.push(json!({
+                "step": step.key.step, "attempt": step.attempt, "failures": step.failures,
+                "due_at": step.due_at, "publish_at_ms": row.maybe_integer(5)?, "is_dead": step.is_dead,
+                "last_error": step.last_error, "request_id": step.request_id,
+            }));
+        }
+        let sql = select_events!("WHERE subject = $1 ORDER BY sequence LIMIT 1000");
+        let read = session
+            .fetch_within(FORWARD_BYTES, sql, arguments![id])
+            .await?;
+        let mut events = Vec::with_capacity(read.rows.len());
+        for row in &read.rows {
+            let data: Value = json("event", row.text(11)?)?;
+            events.push(json!({
+                "position": row.integer(0)?, "id": row.text(1)?, "sequence": row.integer(3)?,
+                "time_ms": row.integer(4)?, "type": row.text(6)?, "actor": row.text(7)?,
+                "intent": row.text(8)?, "request_id": row.text(9)?, "attempt": row.maybe_integer(10)?,
+                "data": data,
+            }));
+        }
+        Ok(Some(
+            json!({"order": order, "steps": steps, "events": events}),
+        ))
+    }
+
+    /// Number of rows per table, and the positions of all feed consumers.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn debug_tables(&self) -> Result<Value, StoreError> {
+        let mut session = self.primary().await?;
+        let mut tables = Map::new();
+        for table in TABLES {
+            let sql = format!("SELECT count(*) FROM {table}");
+            let rows = session.fetch(sql, Vec::new()).await?;
+            let count = rows.first().map(|row| row.integer(0)).transpose()?;
+            tables.insert(table.to_owned(), json!(count));
+        }
+        let mut positions = Map::new();
+        let sql = "SELECT name, position FROM relay ORDER BY name";
+        for row in session.fetch(sql, Vec::new()).await? {
+            positions.insert(row.text(0)?.to_owned(), json!(row.integer(1)?));
+        }
+        let rows = session
+            .fetch("SELECT max(position) FROM events", Vec::new())
+            .await?;
+        let end = rows.first().map(|row| row.maybe_integer(0)).transpose()?;
+        Ok(json!({"rows": tables, "feed": {"end": end.flatten(), "followers": positions}}))
+    }
+}

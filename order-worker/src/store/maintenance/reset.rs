@@ -1,0 +1,198 @@
+//! Resets a demonstration to its initial state (`POST /demo/reset`): deletes all orders, and restores each
+//! stock level to its last counted units. Products, customers and webhook endpoints stay; positions in the
+//! feed continue.
+
+use std::collections::BTreeMap;
+
+use shared::{
+    event::{Event, EventData, Origin},
+    id::{Sku, Warehouse},
+};
+
+use crate::{
+    domain::{
+        decision,
+        decision_context::DecisionContext,
+        product::Product,
+        stock::{ProductStock, WarehouseStock},
+        working_set::WorkingSet,
+    },
+    store::{
+        MAX_CONFLICTS, Store, StoreError,
+        feed::events::end,
+        sql::{
+            database::{Session, Sql, arguments},
+            row::{event, json, select_events},
+        },
+        transaction::{loaded::LoadedRows, save},
+    },
+};
+
+/// The tables that are emptied.
+const EMPTIED_TABLES: [&str; 9] = [
+    "DELETE FROM orders",
+    "DELETE FROM order_items",
+    "DELETE FROM steps",
+    "DELETE FROM payment_references",
+    "DELETE FROM shelves",
+    "DELETE FROM idempotency",
+    "DELETE FROM dead_letters",
+    "DELETE FROM deliveries",
+    "DELETE FROM figures",
+];
+
+impl Store {
+    /// Resets the database and returns the number of products.
+    ///
+    /// # Errors
+    /// When the database is unavailable; nothing was changed then.
+    pub async fn reset(
+        &self,
+        origin: &Origin,
+        context: &DecisionContext,
+    ) -> Result<usize, StoreError> {
+        let mut attempts = 0;
+        loop {
+            match self.try_reset(origin, &mut context.clone()).await {
+                // A deadlock with a batch: try again.
+                Err(StoreError::Conflict(why)) if attempts < MAX_CONFLICTS => {
+                    attempts += 1;
+                    tracing::debug!(why, "the reset conflicts with a batch; trying again");
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_reset(
+        &self,
+        origin: &Origin,
+        context: &mut DecisionContext,
+    ) -> Result<usize, StoreError> {
+        let mut session = self.transaction().await?;
+        // Waits for batches in progress. Batches that wait for this lock are decided again afterwards.
+        let lock = Sql::dialects(
+            "SELECT 1",
+            "LOCK TABLE orders, shelves, products, steps, events IN ACCESS EXCLUSIVE MODE",
+        );
+        session.control(lock).await?;
+        let end = end(&mut session).await?;
+        let last_counts = last_counts(&mut session).await?;
+        let products = products(&mut session).await?;
+        for sql in EMPTIED_TABLES {
+            session.execute(sql, Vec::new()).await?;
+        }
+        let numbers = Sql::dialects("SELECT 1", "ALTER SEQUENCE order_numbers RESTART");
+        session.control(numbers).await?;
+
+        let count = products.len();
+        let (working_set, known) = initial_working_set(products, &last_counts, origin, context);
+        save::save_changes(&mut session, &working_set, &known, context.now()).await?;
+        // The first new event gets the position after the last old event, which is therefore deleted last.
+        // Without new events, SQLite's feed starts again at 1.
+        let old = "DELETE FROM events WHERE position <= $1";
+        session.execute(old, arguments![end]).await?;
+        let update_positions =
+            "UPDATE relay SET position = (SELECT coalesce(min(position), 1) - 1 FROM events)
+                    WHERE name <> 'probe'";
+        session.execute(update_positions, Vec::new()).await?;
+        session.commit().await?;
+        Ok(count)
+    }
+}
+
+type LastCounts = BTreeMap<(Sku, Warehouse), i64>;
+
+/// The last counted units of each stock level.
+async fn last_counts(session: &mut Session) -> Result<LastCounts, StoreError> {
+    let sql = select_events!("WHERE type = 'stock.adjusted' ORDER BY position");
+    let rows = session.fetch(sql, Vec::new()).await?;
+    let mut last_counts = LastCounts::new();
+    for row in &rows {
+        let (_, Event { fact, .. }) = event(row)?;
+        if let EventData::StockAdjusted {
+            sku,
+            warehouse,
+            on_hand,
+            ..
+        } = fact
+        {
+            last_counts.insert((sku, warehouse), on_hand);
+        }
+    }
+    Ok(last_counts)
+}
+
+async fn products(session: &mut Session) -> Result<Vec<Product>, StoreError> {
+    let rows = session
+        .fetch("SELECT state FROM products ORDER BY sku", Vec::new())
+        .await?;
+    rows.iter()
+        .map(|row| json("product", row.text(0)?))
+        .collect()
+}
+
+/// The products and their stock levels after the reset, with the events that create them again.
+fn initial_working_set(
+    products: Vec<Product>,
+    last_counts: &LastCounts,
+    origin: &Origin,
+    context: &mut DecisionContext,
+) -> (WorkingSet, LoadedRows) {
+    let mut working_set = WorkingSet::default();
+    let mut known = LoadedRows::default();
+    for mut product in products {
+        let sku = product.details.sku.clone();
+        let mut facts = vec![EventData::ProductCreated {
+            product: product.details.clone(),
+        }];
+        for ((_, warehouse), on_hand) in last_counts.iter().filter(|((of, _), _)| *of == sku) {
+            let stock_level = WarehouseStock {
+                on_hand: *on_hand,
+                reserved: 0,
+            };
+            set_stock_level(&mut working_set.stock_levels, &sku, warehouse, stock_level);
+            working_set
+                .dirty
+                .stock_levels
+                .insert((sku.clone(), warehouse.clone()));
+            facts.push(EventData::StockAdjusted {
+                sku: sku.clone(),
+                warehouse: warehouse.clone(),
+                on_hand: *on_hand,
+                reason: None,
+                is_removed: !product.is_stocked_in(warehouse, stock_level),
+            });
+        }
+        if product.is_deleted {
+            facts.push(EventData::ProductDeleted {});
+        }
+        for fact in facts {
+            product.version += 1;
+            let event = decision::event(
+                sku.to_string(),
+                product.version,
+                None,
+                origin,
+                fact,
+                context,
+            );
+            working_set.dirty.events.push(event);
+        }
+        product.updated_at = context.now();
+        known.products.insert(sku.clone());
+        working_set.dirty.products.insert(sku.clone());
+        working_set.products.insert(sku, product);
+    }
+    (working_set, known)
+}
+
+fn set_stock_level(
+    stock_levels: &mut ProductStock,
+    sku: &Sku,
+    warehouse: &Warehouse,
+    stock_level: WarehouseStock,
+) {
+    let of_product = stock_levels.entry(sku.clone()).or_default();
+    of_product.insert(warehouse.clone(), stock_level);
+}

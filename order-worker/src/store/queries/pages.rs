@@ -1,0 +1,124 @@
+//! Reads the whole database page by page, for [`order-worker export`](crate::export). Each page is a
+//! transaction of its own, which has ended when the page is returned. So a slow reader keeps no transaction
+//! open and no old row versions alive. [`audit`](super::audit) reads one snapshot instead.
+
+use std::collections::HashMap;
+
+use shared::{event::CloudEvent, id::OrderId};
+
+use crate::{
+    domain::{order::Order, step::StepRow},
+    store::{
+        StoreError,
+        feed::events::end,
+        feed::feed_cursor::next_events,
+        maintenance::audit::{Audited, audited, begin, next_orders, open},
+        sql::{
+            byte_limit::FORWARD_BYTES,
+            database::{Session, among, arguments, list},
+            row::{cloud_event, json, read_step, select_steps, unreadable_data},
+        },
+    },
+};
+
+/// The orders or events that existed at the time of opening, page by page.
+pub struct ExportPages {
+    session: Session,
+    last: i64,
+}
+
+impl ExportPages {
+    /// Opens the database at `url` to read its orders by number.
+    ///
+    /// # Errors
+    /// When the database does not exist or can't be read.
+    pub async fn open_orders(url: &str) -> anyhow::Result<Self> {
+        let mut session = open(url).await?;
+        let sql = "SELECT coalesce(max(number), 0) FROM orders";
+        let rows = session.fetch(sql, Vec::new()).await?;
+        let last = rows.first().map_or(Ok(0), |row| row.integer(0))?;
+        session.end("COMMIT").await?;
+        Ok(Self { session, last })
+    }
+
+    /// Opens the database at `url` to read its events by position.
+    ///
+    /// # Errors
+    /// When the database does not exist or can't be read.
+    pub async fn open_events(url: &str) -> anyhow::Result<Self> {
+        let mut session = open(url).await?;
+        let last = end(&mut session).await?;
+        session.end("COMMIT").await?;
+        Ok(Self { session, last })
+    }
+
+    /// Up to `limit` orders with a number above `number`, as stored now, with their steps, up to a size
+    /// limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or a step can't be decoded.
+    pub async fn orders(
+        &mut self,
+        number: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Audited<(Order, Vec<StepRow>)>)>, StoreError> {
+        self.session.begin(begin()).await?;
+        let arguments = arguments![number, limit];
+        let read = self
+            .session
+            .fetch_within(FORWARD_BYTES, next_orders(), arguments);
+        let orders = read.await?.rows;
+        let orders = orders.iter().map(|row| {
+            let order = json("order", row.text(2)?);
+            Ok((row.integer(0)?, audited(row.text(1)?, order)?))
+        });
+        let mut orders: Vec<(i64, Audited<Order>)> = orders.collect::<Result<_, StoreError>>()?;
+        orders.retain(|(number, _)| *number <= self.last);
+        let sql = among!(select_steps!("WHERE order_id"), "");
+        let readable = orders.iter().filter_map(|(_, order)| order.as_ref().ok());
+        let ids = list(readable.map(|order| order.id));
+        let rows = self.session.fetch(sql, vec![ids]).await?;
+        self.session.end("COMMIT").await?;
+        let mut steps: HashMap<OrderId, Vec<StepRow>> = HashMap::new();
+        for row in &rows {
+            let row = read_step(row)?;
+            steps.entry(row.key.order_id).or_default().push(row);
+        }
+        let mut with_steps = |order: Order| {
+            let steps = steps.remove(&order.id).unwrap_or_default();
+            (order, steps)
+        };
+        let orders = orders.into_iter();
+        Ok(orders
+            .map(|(number, order)| (number, order.map(&mut with_steps)))
+            .collect())
+    }
+
+    /// Up to `limit` events after `position`, in commit order, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable, or the columns of a row can't be decoded.
+    pub async fn events(
+        &mut self,
+        position: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, Audited<CloudEvent>)>, StoreError> {
+        self.session.begin(begin()).await?;
+        let arguments = arguments![position, limit];
+        let read = self
+            .session
+            .fetch_within(FORWARD_BYTES, next_events(), arguments);
+        let rows = read.await?.rows;
+        self.session.end("COMMIT").await?;
+        let events = rows.iter().map(|row| {
+            let event = match unreadable_data(row)? {
+                Some(why) => Err(StoreError::Corrupt(why)),
+                None => cloud_event(row).map(|(_, event)| event),
+            };
+            Ok((row.integer(0)?, audited(row.text(2)?, event)?))
+        });
+        let mut events = events.collect::<Result<Vec<_>, StoreError>>()?;
+        events.retain(|(position, _)| *position <= self.last);
+        Ok(events)
+    }
+}

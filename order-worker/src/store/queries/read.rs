@@ -1,0 +1,341 @@
+//! Reads for clients: orders, products, customers, and the history of an order. Each is a single statement,
+//! and so a consistent snapshot.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt::Write,
+};
+
+use shared::{
+    customer::{Customer, ListCustomers},
+    event::Event,
+    id::{CustomerId, OrderId, Sku, Warehouse},
+    order::ListOrders,
+    page::Rows,
+    product::{ListProducts, sku_of_cursor},
+};
+
+use super::order_list::{scans_many_rows, select_orders};
+use crate::{
+    domain::{
+        order::Order,
+        product::Product,
+        step::{StepKey, StepRow},
+        stock::WarehouseStock,
+    },
+    store::{
+        Database, Store, StoreError,
+        sql::{
+            byte_limit::{ById, PAGE_BYTES, STEPS_BYTES, bounded},
+            database::{Argument, Row, Session, Sql, among, arguments, list},
+            row::{event, json, parse, read_step_at, readable, select_events},
+        },
+    },
+};
+
+/// Cursor of a list of orders: the last order's creation time and number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrderCursor {
+    /// Unix milliseconds.
+    pub created_at_ms: i64,
+    /// The order's number.
+    pub number: i64,
+}
+
+/// An order with its unfinished steps.
+pub type OrderAndSteps = (Order, Vec<StepRow>);
+
+/// A product with its stock by warehouse.
+pub type ProductAndStock = (Product, BTreeMap<Warehouse, WarehouseStock>);
+
+/// Selects orders with their steps, where the id…
+macro_rules! orders_and_steps_where_id {
+    () => {
+        "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
+         FROM orders LEFT JOIN steps ON steps.order_id = orders.id
+         WHERE orders.id"
+    };
+}
+pub(in crate::store) use orders_and_steps_where_id;
+
+impl Store {
+    /// One order.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn order(&self, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
+        one_order(self.reader().await?, id).await
+    }
+
+    /// The order to which a provider's payment belongs.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn order_of_payment(&self, reference: &str) -> Result<Option<OrderId>, StoreError> {
+        let mut session = self.primary().await?;
+        let sql = "SELECT order_id FROM payment_references WHERE reference = $1";
+        let rows = session.fetch(sql, arguments![reference]).await?;
+        let id = rows.first().map(|row| parse("order_id", row.text(0)?));
+        id.transpose()
+    }
+
+    /// Applies `read` to those of the steps `keys` that are not finished, and their orders, up to a size
+    /// limit. Reads the last commit, never a replica.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn steps<T>(
+        &self,
+        keys: &[StepKey],
+        read: impl Fn(StepRow, &Order) -> T,
+    ) -> Result<ById<Vec<T>>, StoreError> {
+        let mut session = self.primary().await?;
+        let ids = list(keys.iter().map(|key| key.order_id));
+        let sql = among!(
+            "SELECT orders.id, orders.state, order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, traceparent, answered, client_secret
+             FROM orders JOIN steps ON steps.order_id = orders.id
+             WHERE orders.id",
+            "ORDER BY orders.id"
+        );
+        let rows = session.fetch_within(STEPS_BYTES, sql, vec![ids]).await?;
+        let wanted: HashSet<_> = keys.iter().collect();
+        ById::read(&rows, |rows| {
+            let mut found = Vec::with_capacity(keys.len());
+            for (order, steps) in readable_orders(rows)? {
+                let steps = steps.into_iter().filter(|row| wanted.contains(&row.key));
+                found.extend(steps.map(|row| read(row, &order)));
+            }
+            Ok(found)
+        })
+    }
+
+    /// Up to `filter.limit + 1` orders, newest first, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn orders(
+        &self,
+        filter: &ListOrders,
+        after: Option<OrderCursor>,
+    ) -> Result<Rows<OrderAndSteps>, StoreError> {
+        let (sql, arguments) = select_orders(filter, after);
+        // In SQLite, long reads are detected while they run.
+        let _permit = match &*self.database {
+            Database::Postgres(postgres) if scans_many_rows(filter) => {
+                Some(postgres.acquire_scan_permit().await?)
+            }
+            Database::Postgres(_) | Database::Sqlite(_) => None,
+        };
+        let mut session = self.reader().await?;
+        let rows = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
+        let mut page = rows.read(readable_orders)?;
+        // An order that can't be decoded is left out of its page; the list continues after it.
+        let found = orders_in(&rows.rows).count();
+        page.is_cut |= page.rows.len() < found && found > filter.limit as usize;
+        Ok(page)
+    }
+
+    /// Up to `limit` events of `subject` after `sequence`, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn history(
+        &self,
+        subject: &str,
+        sequence: u64,
+        limit: u32,
+    ) -> Result<Rows<Event>, StoreError> {
+        const PAGE_OF_EVENTS: &str =
+            select_events!("WHERE subject = $1 AND sequence > $2 ORDER BY sequence LIMIT $3");
+        let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+        let bounded = bounded(PAGE_OF_EVENTS, PAGE_BYTES, "data", "sequence");
+        let sql = Sql::texts(PAGE_OF_EVENTS.to_owned(), bounded);
+        let mut session = self.reader().await?;
+        let rows = session
+            .fetch_within(PAGE_BYTES, sql, arguments![subject, sequence, limit])
+            .await?;
+        rows.read(|rows| {
+            let events = rows.iter().map(|row| event(row).map(|(_, event)| event));
+            events.collect()
+        })
+    }
+
+    /// One product.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn product(&self, sku: &Sku) -> Result<Option<ProductAndStock>, StoreError> {
+        let mut session = self.reader().await?;
+        let rows = session
+            .fetch(
+                "SELECT products.sku, state, warehouse, on_hand, reserved
+                 FROM products LEFT JOIN shelves ON shelves.sku = products.sku
+                 WHERE products.sku = $1",
+                arguments![sku.as_str()],
+            )
+            .await?;
+        Ok(products_and_stock(&rows)?.pop())
+    }
+
+    /// Up to `filter.limit + 1` products by SKU, up to a size limit.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn products(
+        &self,
+        filter: &ListProducts,
+    ) -> Result<Rows<ProductAndStock>, StoreError> {
+        let mut sql = Statement::new("SELECT sku, state FROM products WHERE true");
+        if !filter.include_deleted {
+            sql.push(" AND NOT is_deleted");
+        }
+        if let Some(cursor) = &filter.cursor {
+            sql.push(" AND sku > ")
+                .bind(sku_of_cursor(cursor).to_owned());
+        }
+        sql.push(" ORDER BY sku LIMIT ").bind(filter.limit + 1);
+        let (page, arguments) = sql.finish();
+        let sql = format!(
+            "SELECT page.sku, state, warehouse, on_hand, reserved
+             FROM ({page}) AS page LEFT JOIN shelves ON shelves.sku = page.sku
+             ORDER BY page.sku"
+        );
+        let mut session = self.reader().await?;
+        let rows = session.fetch_within(PAGE_BYTES, sql, arguments).await?;
+        rows.read(products_and_stock)
+    }
+
+    /// One customer.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn customer(&self, id: CustomerId) -> Result<Option<Customer>, StoreError> {
+        let mut session = self.reader().await?;
+        let rows = session
+            .fetch(
+                "SELECT state FROM customers WHERE id = $1",
+                arguments![id.to_string()],
+            )
+            .await?;
+        let row = rows.first();
+        row.map(|row| json("customer", row.text(0)?)).transpose()
+    }
+
+    /// Up to `filter.limit + 1` customers, newest first.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn customers(&self, filter: &ListCustomers) -> Result<Vec<Customer>, StoreError> {
+        let mut sql = Statement::new("SELECT state FROM customers WHERE true");
+        if let Some(storefront) = &filter.storefront {
+            sql.push(" AND storefront = ").bind(storefront.to_string());
+        }
+        if let Some(id) = &filter.cursor {
+            sql.push(" AND id < ").bind(id.clone());
+        }
+        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
+        let (sql, arguments) = sql.finish();
+        let mut session = self.reader().await?;
+        let rows = session.fetch(sql, arguments).await?;
+        rows.iter()
+            .map(|row| json("customer", row.text(0)?))
+            .collect()
+    }
+}
+
+async fn one_order(mut session: Session, id: OrderId) -> Result<Option<OrderAndSteps>, StoreError> {
+    let rows = fetch_order(&mut session, id).await?;
+    Ok(orders_and_steps(&rows)?.pop())
+}
+
+/// The rows of one order, for [`orders_and_steps`].
+pub(in crate::store) async fn fetch_order(
+    session: &mut Session,
+    id: OrderId,
+) -> Result<Vec<Row>, StoreError> {
+    const SQL: &str = concat!(orders_and_steps_where_id!(), " = $1");
+    session.fetch(SQL, arguments![id.to_string()]).await
+}
+
+/// Decodes rows of an order's id and state, and one of its steps or `NULL`s. Rows of the same order are
+/// adjacent.
+pub(in crate::store) fn orders_and_steps(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
+    let mut orders: Vec<OrderAndSteps> = Vec::new();
+    let mut last = "";
+    for row in rows {
+        let id = row.text(0)?;
+        if id != last {
+            orders.push((json("order", row.text(1)?)?, Vec::new()));
+            last = id;
+        }
+        if let (Some((_, steps)), Some(_)) = (orders.last_mut(), row.maybe_text(2)?) {
+            steps.push(read_step_at(row, 2)?);
+        }
+    }
+    Ok(orders)
+}
+
+/// The rows of each order.
+fn orders_in(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    rows.chunk_by(Row::has_same_first_column)
+}
+
+/// As [`orders_and_steps`], but leaves out orders that can't be decoded.
+fn readable_orders(rows: &[Row]) -> Result<Vec<OrderAndSteps>, StoreError> {
+    let orders = readable(orders_in(rows), orders_and_steps)?;
+    Ok(orders.into_iter().flatten().collect())
+}
+
+/// Decodes rows of a product's SKU and state, and one of its stock levels or `NULL`s. Rows of the same
+/// product are adjacent.
+fn products_and_stock(rows: &[Row]) -> Result<Vec<ProductAndStock>, StoreError> {
+    let mut products: Vec<ProductAndStock> = Vec::new();
+    let mut last = "";
+    for row in rows {
+        let sku = row.text(0)?;
+        if sku != last {
+            products.push((json("product", row.text(1)?)?, BTreeMap::new()));
+            last = sku;
+        }
+        if let (Some((_, stock_levels)), Some(warehouse)) =
+            (products.last_mut(), row.maybe_text(2)?)
+        {
+            let stock_level = WarehouseStock {
+                on_hand: row.integer(3)?,
+                reserved: row.integer(4)?,
+            };
+            stock_levels.insert(parse("warehouse", warehouse)?, stock_level);
+        }
+    }
+    Ok(products)
+}
+
+/// A statement being built, with the arguments bound so far.
+pub(in crate::store) struct Statement {
+    text: String,
+    arguments: Vec<Argument>,
+}
+
+impl Statement {
+    pub(in crate::store) fn new(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+
+    pub(in crate::store) fn push(&mut self, text: &'static str) -> &mut Self {
+        self.text.push_str(text);
+        self
+    }
+
+    pub(in crate::store) fn bind(&mut self, value: impl Into<Argument>) -> &mut Self {
+        self.arguments.push(value.into());
+        let _ = write!(self.text, "${}", self.arguments.len());
+        self
+    }
+
+    pub(in crate::store) fn finish(self) -> (String, Vec<Argument>) {
+        (self.text, self.arguments)
+    }
+}

@@ -1,0 +1,362 @@
+//! Statistics counted from the event feed, by day, storefront and name, and the amount of pending work.
+//! Counting runs apart from decisions; one worker at a time continues from the stored position.
+//! [`crate::stats`] presents the numbers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use shared::{
+    id::Storefront,
+    order::{CancelReason, OrderStatus},
+};
+
+use crate::store::{
+    Store, StoreError,
+    feed::feed_cursor::{FeedConsumer, FeedProgress},
+    sql::{
+        bulk::{Kind, Write, Writes},
+        byte_limit::{FORWARD_BYTES, PAGE_BYTES, bounded},
+        database::{Row, Session, Sql, among, arguments, list},
+        row::{json, millis, readable, timestamp},
+    },
+    transaction::save::sent_by,
+};
+
+/// Maximum count of steps that will be retried.
+const COUNTED_RETRIES: u32 = 10_000;
+/// Milliseconds of a day.
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// A count of `name` on a day, or an amount in minor units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Figure {
+    /// Days since 1970-01-01.
+    pub day: i64,
+    /// Name: `created`, `cancelled.pending.out_of_stock`, `captured.EUR`…
+    pub name: String,
+    /// Count or amount.
+    pub amount: i64,
+}
+
+/// Progress of counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountingProgress {
+    /// Progress through the feed.
+    pub progress: FeedProgress,
+    /// Time of the last counted event.
+    pub until: Option<Timestamp>,
+}
+
+impl CountingProgress {
+    const NOTHING: Self = Self {
+        progress: FeedProgress::NOTHING,
+        until: None,
+    };
+}
+
+/// Pending work in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// Number of due steps.
+    pub due_steps: i64,
+    /// Time at which the oldest of them became due.
+    pub oldest_due_at: Option<Timestamp>,
+    /// Number of dead steps and archived messages.
+    pub dead_letters: i64,
+    /// Number of steps that failed and will be retried.
+    pub retries: i64,
+    /// Number of unpublished events.
+    pub outbox_lag: i64,
+}
+
+type Counts = BTreeMap<(i64, String, String), i64>;
+
+const ADD_FIGURES: Write = Write {
+    sqlite: "
+        INSERT INTO figures (day, storefront, name, amount)
+        VALUES ($1, $2, $3, $4)
+        ON CONFLICT (day, storefront, name) DO UPDATE SET amount = amount + excluded.amount",
+    postgres:
+        "
+        INSERT INTO figures (day, storefront, name, amount)
+        SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[])
+        ON CONFLICT (day, storefront, name) DO UPDATE SET amount = figures.amount + excluded.amount",
+    columns: &[Kind::Integer, Kind::Text, Kind::Text, Kind::Integer],
+};
+
+impl Store {
+    /// Counts up to `limit` events after the stored position, up to a size limit; returns the progress. Does
+    /// nothing if another worker holds the lease.
+    ///
+    /// # Errors
+    /// When the database is unavailable; nothing was counted then.
+    pub async fn count_events(&self, limit: u32) -> Result<CountingProgress, StoreError> {
+        let Some(mut lease) = self.acquire_lease(FeedConsumer::Statistics).await? else {
+            return Ok(CountingProgress::NOTHING);
+        };
+        let position = lease.position;
+        let Some(tail) = count_tail(&mut lease.session, position, limit, FORWARD_BYTES).await?
+        else {
+            return Ok(CountingProgress::NOTHING);
+        };
+        let rows = tail
+            .counts
+            .into_iter()
+            .map(|((day, storefront, name), amount)| arguments![day, storefront, name, amount]);
+        let mut writes = Writes::default();
+        writes.add(ADD_FIGURES, rows.collect());
+        let is_counted = lease.advance_with(tail.reached, writes).await?;
+        Ok(if is_counted {
+            tail.counting
+        } else {
+            CountingProgress::NOTHING
+        })
+    }
+
+    /// All counts since `day`, with the sums of earlier days as day 0, and the position up to which events
+    /// are included: the stored counts, and up to `limit` later events, up to a size limit.
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn figures(
+        &self,
+        storefront: Option<&Storefront>,
+        day: i64,
+        limit: u32,
+    ) -> Result<(Vec<Figure>, i64), StoreError> {
+        let mut session = self.reader().await?;
+        let rows = session
+            .fetch(
+                "SELECT CASE WHEN day < $1 THEN 0 ELSE day END AS since, name, CAST(sum(amount) AS BIGINT)
+                 FROM figures WHERE $2 = '' OR storefront = $2 GROUP BY since, name
+                 UNION ALL
+                 SELECT NULL, name, position FROM relay WHERE name = 'figures'",
+                arguments![day, storefront.map_or("", Storefront::as_str)],
+            )
+            .await?;
+        let (mut sums, mut position) = (BTreeMap::<_, i64>::new(), 0);
+        for row in &rows {
+            let amount = row.integer(2)?;
+            match row.maybe_integer(0)? {
+                Some(day) => *sums.entry((day, row.text(1)?.to_owned())).or_default() += amount,
+                None => position = amount,
+            }
+        }
+        if let Some(tail) = count_tail(&mut session, position, limit, PAGE_BYTES).await? {
+            position = tail.reached;
+            for ((of, owner, name), amount) in tail.counts {
+                if storefront.is_none_or(|storefront| storefront.as_str() == owner) {
+                    let since = if of < day { 0 } else { of };
+                    *sums.entry((since, name)).or_default() += amount;
+                }
+            }
+        }
+        let figures = sums.into_iter();
+        let figures = figures.map(|((day, name), amount)| Figure { day, name, amount });
+        Ok((figures.collect(), position))
+    }
+
+    /// The pending work.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn backlog(&self, now: Timestamp) -> Result<Backlog, StoreError> {
+        let retries = self.count_retries(COUNTED_RETRIES).await?;
+        let mut session = self.primary().await?;
+        // Steps whose message was just sent are not counted; there may be a million of them.
+        let rows = session
+            .fetch(
+                "SELECT count(*), min(due_at) FROM (
+                     SELECT due_at FROM steps WHERE publish_at <= $2 AND due_at <= $1 LIMIT 100000
+                 ) AS due",
+                arguments![millis(now), millis(sent_by(now))],
+            )
+            .await?;
+        let due = rows.first();
+        let oldest = due.map(|row| row.maybe_integer(1)).transpose()?.flatten();
+        let count = |rows: Vec<Row>| rows.first().map_or(Ok(0), |row| row.integer(0));
+        let due_steps = due
+            .map(|row| row.integer(0))
+            .transpose()?
+            .unwrap_or_default();
+        let dead = "SELECT (SELECT count(*) FROM steps WHERE publish_at IS NULL)
+                         + (SELECT count(*) FROM dead_letters)";
+        let dead_letters = count(session.fetch(dead, Vec::new()).await?)?;
+        let lag = "SELECT coalesce((SELECT max(position) FROM events), 0) - position
+                   FROM relay WHERE name = 'events'";
+        let outbox_lag = count(session.fetch(lag, Vec::new()).await?)?;
+        Ok(Backlog {
+            due_steps,
+            oldest_due_at: oldest.map(timestamp).transpose()?,
+            dead_letters,
+            retries,
+            outbox_lag: outbox_lag.max(0),
+        })
+    }
+}
+
+/// Counts of events after the stored position.
+struct UncountedTail {
+    counts: Counts,
+    /// Position of the last counted event.
+    reached: i64,
+    counting: CountingProgress,
+}
+
+/// Counts up to `limit` events after `position`, up to a size limit; `None` if there are no events.
+async fn count_tail(
+    session: &mut Session,
+    position: i64,
+    limit: u32,
+    room: usize,
+) -> Result<Option<UncountedTail>, StoreError> {
+    // The data of events that are not counted is not read.
+    const NEXT: &str = "
+        SELECT position, subject, time, storefront, type,
+               CASE WHEN type IN ('order.created', 'order.cancelled', 'payment.captured',
+                                  'payment.refunded', 'payment.refund_failed') THEN data END AS data
+        FROM events WHERE position > $1 ORDER BY position LIMIT $2";
+    let sql = Sql::texts(NEXT.to_owned(), bounded(NEXT, room, "data", "position"));
+    let arguments = arguments![position, limit];
+    let read = session.fetch_within(room, sql, arguments).await?;
+    let Some(last) = read.rows.last() else {
+        return Ok(None);
+    };
+    let (reached, until) = (last.integer(0)?, timestamp(last.integer(2)?)?);
+    let events = readable(&read.rows, Counted::read)?;
+    let events: Vec<_> = events.into_iter().flatten().collect();
+    let currencies = currencies(session, &events).await?;
+    Ok(Some(UncountedTail {
+        counts: count(events, &currencies),
+        reached,
+        counting: CountingProgress {
+            progress: FeedProgress::through(&read, limit),
+            until: Some(until),
+        },
+    }))
+}
+
+/// An event to count.
+struct Counted {
+    subject: String,
+    day: i64,
+    storefront: String,
+    kind: CountedKind,
+}
+
+/// The kind of count.
+enum CountedKind {
+    Created {
+        is_imported: bool,
+    },
+    /// The status that the order reached.
+    ReachedStatus(&'static str),
+    /// The previous status, and the reason of the cancellation.
+    Cancelled(OrderStatus, CancelReason),
+    /// Captured minor units.
+    Captured(i64),
+    Refunded(i64),
+}
+
+impl Counted {
+    /// Decodes a row; `None` if its event is not counted.
+    fn read(row: &Row) -> Result<Option<Self>, StoreError> {
+        #[derive(Deserialize)]
+        struct Created {
+            #[serde(default)]
+            awaits_stock: bool,
+        }
+        #[derive(Deserialize)]
+        struct Cancelled {
+            reason: CancelReason,
+            was: Option<OrderStatus>,
+        }
+        #[derive(Deserialize)]
+        struct Moved {
+            amount: i64,
+        }
+        let Some(storefront) = row.maybe_text(3)? else {
+            return Ok(None);
+        };
+        let data = row.maybe_text(5)?.unwrap_or_default();
+        let amount = || json::<Moved>("event", data).map(|moved| moved.amount);
+        let kind = match row.text(4)? {
+            "order.created" => CountedKind::Created {
+                is_imported: json::<Created>("event", data)?.awaits_stock,
+            },
+            "order.processing" => CountedKind::ReachedStatus("processing"),
+            "order.shipped" => CountedKind::ReachedStatus("shipped"),
+            "order.delivered" => CountedKind::ReachedStatus("delivered"),
+            "order.cancelled" => {
+                let Cancelled { reason, was } = json("event", data)?;
+                CountedKind::Cancelled(was.unwrap_or(OrderStatus::Pending), reason)
+            }
+            "payment.captured" => CountedKind::Captured(amount()?),
+            "payment.refunded" => CountedKind::Refunded(amount()?),
+            "payment.refund_failed" => CountedKind::Refunded(-amount()?),
+            _ => return Ok(None),
+        };
+        Ok(Some(Self {
+            subject: row.text(1)?.to_owned(),
+            day: row.integer(2)?.div_euclid(DAY_MS),
+            storefront: storefront.to_owned(),
+            kind,
+        }))
+    }
+}
+
+/// The currencies of the orders of payment events, which don't contain a currency.
+async fn currencies(
+    session: &mut Session,
+    events: &[Counted],
+) -> Result<HashMap<String, String>, StoreError> {
+    #[derive(Deserialize)]
+    struct Priced {
+        currency: String,
+    }
+
+    let moved = events.iter().filter(|event| {
+        matches!(
+            event.kind,
+            CountedKind::Captured(_) | CountedKind::Refunded(_)
+        )
+    });
+    let ids: BTreeSet<&str> = moved.map(|event| event.subject.as_str()).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let sql = among!("SELECT id, state FROM orders WHERE id", "");
+    let rows = session.fetch(sql, vec![list(ids)]).await?;
+    let currencies = readable(&rows, |row| {
+        let order: Priced = json("order", row.text(1)?)?;
+        Ok((row.text(0)?.to_owned(), order.currency))
+    })?;
+    Ok(currencies.into_iter().collect())
+}
+
+fn count(events: Vec<Counted>, currencies: &HashMap<String, String>) -> Counts {
+    let mut counts = Counts::new();
+    for event in events {
+        let currency = || currencies.get(&event.subject).map_or("XXX", String::as_str);
+        let (name, amount) = match event.kind {
+            CountedKind::Created { is_imported } => {
+                if is_imported {
+                    let name = "imported".to_owned();
+                    let key = (event.day, event.storefront.clone(), name);
+                    *counts.entry(key).or_default() += 1;
+                }
+                ("created".to_owned(), 1)
+            }
+            CountedKind::ReachedStatus(status) => (status.to_owned(), 1),
+            CountedKind::Cancelled(was, reason) => {
+                (format!("cancelled.{}.{}", was.as_str(), reason.as_str()), 1)
+            }
+            CountedKind::Captured(amount) => (format!("captured.{}", currency()), amount),
+            CountedKind::Refunded(amount) => (format!("refunded.{}", currency()), amount),
+        };
+        *counts
+            .entry((event.day, event.storefront, name))
+            .or_default() += amount;
+    }
+    counts
+}

@@ -1,0 +1,237 @@
+//! Due webhook deliveries, and lists of endpoints and deliveries. Safe with several workers: a delivery is
+//! claimed for an attempt. The attempts are in [`crate::webhooks`].
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use shared::{
+    event::CloudEvent,
+    id::EndpointId,
+    webhook::{ListDeliveries, ListEndpoints},
+};
+
+use crate::{
+    domain::webhook::{Delivery, Endpoint},
+    store::{
+        Store, StoreError,
+        queries::read::Statement,
+        sql::{
+            database::{Argument, Sql, among, arguments, list},
+            row::{cloud_event, json, millis, readable, select_events},
+        },
+    },
+};
+
+/// Lease of a delivery that is being attempted; longer than an attempt takes.
+const LEASE: SignedDuration = SignedDuration::from_secs(60);
+
+/// A due delivery with everything needed to send it.
+#[derive(Debug)]
+pub struct DueDelivery {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// The event; `None` if it was deleted after its retention period.
+    pub event: Option<CloudEvent>,
+}
+
+/// The endpoints whose deliveries are to be claimed.
+#[derive(Debug, Clone, Copy)]
+pub enum ClaimFilter<'a> {
+    /// All enabled endpoints except those of the first list; those of the second list come last.
+    AllExcept(&'a [EndpointId], &'a [EndpointId]),
+    /// These endpoints, if they are enabled.
+    Only(&'a [EndpointId]),
+    /// Disabled and deleted endpoints.
+    Disabled,
+}
+
+impl Store {
+    /// Claims due deliveries, longest waiting first, at most `each` per endpoint and `limit` in all.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn claim_deliveries(
+        &self,
+        now: Timestamp,
+        share: ClaimFilter<'_>,
+        each: usize,
+        limit: usize,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let sql = Sql::dialects(
+            "SELECT due.id FROM webhook_endpoints AS endpoint JOIN deliveries AS due ON due.id IN (
+                 SELECT id FROM deliveries
+                 WHERE endpoint_id = endpoint.id AND due_at <= $1
+                 ORDER BY due_at LIMIT $2
+             )
+             WHERE (endpoint.id IN (SELECT value FROM json_each($3))) = $4
+               AND (is_enabled AND NOT is_deleted) = $7
+             ORDER BY endpoint.id IN (SELECT value FROM json_each($5)), due.due_at
+             LIMIT $6",
+            "SELECT due.id FROM webhook_endpoints AS endpoint, LATERAL (
+                 SELECT id, due_at FROM deliveries
+                 WHERE endpoint_id = endpoint.id AND due_at <= $1
+                 ORDER BY due_at LIMIT $2
+             ) AS due
+             WHERE (endpoint.id = ANY($3)) = $4
+               AND (is_enabled AND NOT is_deleted) = $7
+             ORDER BY endpoint.id = ANY($5), due.due_at
+             LIMIT $6",
+        );
+        let (named, is_theirs, last, is_on) = match share {
+            ClaimFilter::AllExcept(without, last) => (without, false, last, true),
+            ClaimFilter::Only(those) => (those, true, [].as_slice(), true),
+            ClaimFilter::Disabled => ([].as_slice(), false, [].as_slice(), false),
+        };
+        let arguments = [
+            arguments![millis(now), i64::try_from(each).unwrap_or(i64::MAX)],
+            vec![list(named)],
+            arguments![is_theirs],
+            vec![list(last)],
+            arguments![i64::try_from(limit).unwrap_or(i64::MAX), is_on],
+        ]
+        .concat();
+        let rows = self.primary().await?.fetch(sql, arguments).await?;
+        let ids = rows.iter().map(|row| row.text(0).map(str::to_owned));
+        let ids = ids.collect::<Result<Vec<_>, _>>()?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Claims those that no other worker has claimed meanwhile.
+        let sql = among!(
+            "UPDATE deliveries SET due_at = $2 WHERE due_at <= $3 AND id",
+            "RETURNING state"
+        );
+        let lease = millis(now + LEASE);
+        let arguments = [vec![list(ids)], arguments![lease, millis(now)]].concat();
+        let mut session = self.writer().await?;
+        let rows = session.fetch(sql, arguments).await?;
+        let deliveries: Vec<Delivery> = readable(&rows, |row| json("delivery", row.text(0)?))?;
+        drop(session);
+        self.with_their_events(deliveries).await
+    }
+
+    async fn with_their_events(
+        &self,
+        deliveries: Vec<Delivery>,
+    ) -> Result<Vec<DueDelivery>, StoreError> {
+        let mut session = self.primary().await?;
+        let ids: BTreeSet<_> = deliveries.iter().map(|due| due.endpoint_id).collect();
+        let sql = among!("SELECT state FROM webhook_endpoints WHERE id", "");
+        let rows = session.fetch(sql, vec![list(ids)]).await?;
+        let endpoints: Vec<Endpoint> = readable(&rows, |row| json("endpoint", row.text(0)?))?;
+        let endpoints: HashMap<_, _> = endpoints
+            .into_iter()
+            .map(|endpoint| (endpoint.id, endpoint))
+            .collect();
+        let ids = deliveries.iter().map(|due| due.event_id);
+        let sql = among!(select_events!("WHERE id"), "");
+        let rows = session.fetch(sql, vec![list(ids)]).await?;
+        let events = rows
+            .iter()
+            .map(cloud_event)
+            .map(|read| read.map(|(_, event)| (event.id, event)))
+            .collect::<Result<HashMap<_, _>, _>>()?;
+        let due = deliveries.into_iter().filter_map(|delivery| {
+            Some(DueDelivery {
+                endpoint: endpoints.get(&delivery.endpoint_id)?.clone(),
+                event: events.get(&delivery.event_id).cloned(),
+                delivery,
+            })
+        });
+        Ok(due.collect())
+    }
+
+    /// One endpoint.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
+        let sql = "SELECT state FROM webhook_endpoints WHERE id = $1";
+        let mut session = self.reader().await?;
+        let rows = session.fetch(sql, arguments![id.to_string()]).await?;
+        let row = rows.first();
+        row.map(|row| json("endpoint", row.text(0)?)).transpose()
+    }
+
+    /// Up to `filter.limit + 1` endpoints, newest first.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn endpoints(&self, filter: &ListEndpoints) -> Result<Vec<Endpoint>, StoreError> {
+        let mut sql = Statement::new("SELECT state FROM webhook_endpoints WHERE NOT is_deleted");
+        if let Some(storefront) = &filter.storefront {
+            sql.push(" AND storefront = ").bind(storefront.to_string());
+        }
+        if let Some(id) = &filter.cursor {
+            sql.push(" AND id < ").bind(id.clone());
+        }
+        sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
+        let (sql, arguments) = sql.finish();
+        let rows = self.reader().await?.fetch(sql, arguments).await?;
+        rows.iter()
+            .map(|row| json("endpoint", row.text(0)?))
+            .collect()
+    }
+
+    /// Up to `filter.limit + 1` deliveries of an endpoint, newest first.
+    ///
+    /// # Errors
+    /// When the database is unavailable.
+    pub async fn deliveries(&self, filter: &ListDeliveries) -> Result<Vec<Delivery>, StoreError> {
+        let (sql, arguments) = select_deliveries(filter);
+        let rows = self.reader().await?.fetch(sql, arguments).await?;
+        rows.iter()
+            .map(|row| json("delivery", row.text(0)?))
+            .collect()
+    }
+}
+
+/// The statement for a page of an endpoint's deliveries, and its arguments; each list has an index.
+fn select_deliveries(filter: &ListDeliveries) -> (String, Vec<Argument>) {
+    let mut sql = Statement::new("SELECT state FROM deliveries WHERE endpoint_id = ");
+    sql.bind(filter.id.to_string());
+    if let Some(status) = filter.status {
+        sql.push(" AND status = ").bind(status.as_str());
+    }
+    if let Some(id) = &filter.cursor {
+        sql.push(" AND id < ").bind(id.clone());
+    }
+    sql.push(" ORDER BY id DESC LIMIT ").bind(filter.limit + 1);
+    sql.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::request::Request;
+
+    use crate::store::queues::webhooks::*;
+    use crate::store::sqlite;
+
+    #[test]
+    fn deliveries_by_status_use_their_index() {
+        let connection = sqlite::in_memory();
+        let id = "01a205f2-115c-7001-8d8a-8446d457e741";
+        for (filter, by) in [
+            (json!({"id": id}), " deliveries_by_endpoint "),
+            (
+                json!({"id": id, "status": "failed", "cursor": id}),
+                " deliveries_by_endpoint_and_status ",
+            ),
+        ] {
+            let Ok(Request::ListDeliveries(filter)) =
+                Request::read("webhook_endpoint.deliveries", filter)
+            else {
+                panic!("it is a list of webhooks")
+            };
+            let (sql, arguments) = select_deliveries(&filter);
+            let steps = sqlite::plan(&connection, &sql, arguments);
+            assert!(
+                matches!(&steps[..], [step] if step.contains(by)),
+                "{steps:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Bulk writes: writes many rows with one statement, and executes several such statements at once. Used by
+//! the saving of batches and by all other writers of many rows. [`database`](super::database) binds and
+//! executes single statements.
+
+use std::fmt::Write as _;
+
+use sqlx::{Arguments as _, AssertSqlSafe, SqlSafeStr, SqlStr, postgres::PgArguments};
+
+use super::database::{Argument, Session, without_nul};
+use crate::store::StoreError;
+
+/// Rows of a [`Write`].
+type Rows = Vec<Vec<Argument>>;
+
+/// A statement that writes many rows. SQLite executes it once per row, which is cheap without a network;
+/// PostgreSQL gets all rows at once, as one array per column.
+#[derive(Clone, Copy)]
+pub(crate) struct Write {
+    /// SQLite text, for one row: `$1, $2, …`.
+    pub(crate) sqlite: &'static str,
+    /// PostgreSQL text, for arrays of columns: `unnest($1, $2, …)`.
+    pub(crate) postgres: &'static str,
+    /// Types of the columns.
+    pub(crate) columns: &'static [Kind],
+}
+
+/// Type of a column; all are nullable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Integer,
+    Boolean,
+    Text,
+}
+
+/// Statements that are executed together: by SQLite one after the other, by PostgreSQL as one statement,
+/// which saves round trips. No two of them may write the same row, and none sees the writes of another.
+///
+/// PostgreSQL executes the parts of a `WITH` that are not read from at the end, last part first
+/// (`ExecInitModifyTable` in its source). Writes whose lock should be held for the shortest time are
+/// therefore added first. The order affects performance only.
+#[derive(Default)]
+pub(crate) struct Writes(Vec<Part>);
+
+struct Part {
+    /// A part of the `WITH` that the statement reads from, in PostgreSQL only: `name AS (…)`, with the same
+    /// arguments.
+    source: Option<&'static str>,
+    write: Write,
+    rows: Rows,
+}
+
+impl Writes {
+    /// Adds a statement with its `rows`, if there are any.
+    pub(crate) fn add(&mut self, write: Write, rows: Rows) {
+        self.push(None, write, rows);
+    }
+
+    /// Adds a statement with its `rows`, if there are any. In PostgreSQL it reads from `source`, a part of
+    /// the `WITH` with the same arguments: `name AS (…)`.
+    pub(crate) fn add_from(&mut self, source: &'static str, write: Write, rows: Rows) {
+        self.push(Some(source), write, rows);
+    }
+
+    fn push(&mut self, source: Option<&'static str>, write: Write, rows: Rows) {
+        if !rows.is_empty() {
+            self.0.push(Part {
+                source,
+                write,
+                rows,
+            });
+        }
+    }
+
+    /// Builds one PostgreSQL statement in which each write is a part of a `WITH`.
+    fn into_statement(self) -> Result<(SqlStr, PgArguments), StoreError> {
+        let (mut sql, mut bound, mut taken) = (String::new(), PgArguments::default(), 0);
+        for (place, part) in self.0.into_iter().enumerate() {
+            let separator = if place == 0 { "WITH" } else { "," };
+            let _ = write!(sql, "{separator} ");
+            if let Some(source) = part.source {
+                let _ = write!(sql, "{}, ", renumbered(source, taken));
+            }
+            let text = renumbered(part.write.postgres, taken);
+            let _ = write!(sql, "part_{place} AS ({text})");
+            taken += part.write.columns.len();
+            bind(&mut bound, part.write.columns, part.rows)?;
+        }
+        sql.push_str(" SELECT");
+        Ok((AssertSqlSafe(sql).into_sql_str(), bound))
+    }
+}
+
+/// Increases the numbers of a statement's arguments by `taken`.
+fn renumbered(sql: &str, taken: usize) -> String {
+    let mut parts = sql.split('$');
+    let mut renumbered = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = part.split_at(digits);
+        let number = number.parse::<usize>().unwrap_or_default() + taken;
+        let _ = write!(renumbered, "${number}{rest}");
+    }
+    renumbered
+}
+
+impl Session {
+    /// Writes `rows`, if there are any.
+    pub(crate) async fn write(&mut self, write: Write, rows: Rows) -> Result<(), StoreError> {
+        let mut writes = Writes::default();
+        writes.add(write, rows);
+        self.write_all(writes).await
+    }
+
+    /// Executes all statements, if there are any.
+    pub(crate) async fn write_all(&mut self, writes: Writes) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(connection) => {
+                for part in &writes.0 {
+                    connection.execute_all(part.write.sqlite, &part.rows)?;
+                }
+            }
+            Self::Postgres(_) if writes.0.is_empty() => {}
+            Self::Postgres(postgres) => {
+                let (sql, bound) = writes.into_statement()?;
+                postgres.execute(sql, bound).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Binds `rows` as one array per column.
+fn bind(bound: &mut PgArguments, kinds: &[Kind], rows: Rows) -> Result<(), StoreError> {
+    let mut cells: Vec<Vec<Argument>> = kinds
+        .iter()
+        .map(|_| Vec::with_capacity(rows.len()))
+        .collect();
+    for row in rows {
+        for (column, cell) in cells.iter_mut().zip(row) {
+            column.push(cell);
+        }
+    }
+    for (kind, column) in kinds.iter().zip(cells) {
+        let cells = column.into_iter();
+        match kind {
+            Kind::Integer => bound.add(cells.map(integer).collect::<Vec<_>>()),
+            Kind::Boolean => bound.add(cells.map(boolean).collect::<Vec<_>>()),
+            Kind::Text => bound.add(cells.map(text).collect::<Vec<_>>()),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(())
+}
+
+fn integer(cell: Argument) -> Option<i64> {
+    match cell {
+        Argument::Integer(value) => value,
+        Argument::Boolean(_) | Argument::Text(_) | Argument::List(_) => None,
+    }
+}
+
+fn boolean(cell: Argument) -> Option<bool> {
+    match cell {
+        Argument::Boolean(value) => Some(value),
+        Argument::Integer(_) | Argument::Text(_) | Argument::List(_) => None,
+    }
+}
+
+fn text(cell: Argument) -> Option<String> {
+    match cell {
+        Argument::Text(text) => text.map(without_nul),
+        Argument::Integer(_) | Argument::Boolean(_) | Argument::List(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::sql::bulk::*;
+
+    #[test]
+    fn combined_statements_have_renumbered_arguments() {
+        let write = |postgres| Write {
+            sqlite: "",
+            postgres,
+            columns: &[Kind::Text, Kind::Integer],
+        };
+        let rows = || vec![vec![Argument::from("a"), Argument::from(1_i64)]];
+        let mut writes = Writes::default();
+        writes.add(write("INSERT INTO a SELECT * FROM unnest($1, $2)"), rows());
+        writes.add(write("never"), Vec::new());
+        let source = "turn AS (UPDATE e SET f = $2 RETURNING f)";
+        let insert = "INSERT INTO b SELECT $1 || $2, f FROM turn";
+        writes.add_from(source, write(insert), rows());
+        let (sql, bound) = writes.into_statement().unwrap();
+        assert_eq!(
+            sql.as_str(),
+            "WITH part_0 AS (INSERT INTO a SELECT * FROM unnest($1, $2)), \
+             turn AS (UPDATE e SET f = $4 RETURNING f), \
+             part_1 AS (INSERT INTO b SELECT $3 || $4, f FROM turn) SELECT"
+        );
+        assert_eq!(bound.len(), 4);
+    }
+}

@@ -1,0 +1,9 @@
+//! One interface to both databases: statements, arguments, rows and sessions.
+//!
+//! Statements are written once; where the dialects differ, a statement has a text for each. Neighbours: `sqlite` and
+//! `postgres` open the connections that a session uses.
+
+pub(crate) mod bulk;
+pub(in crate::store) mod byte_limit;
+pub(crate) mod database;
+pub(in crate::store) mod row;

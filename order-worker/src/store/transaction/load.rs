@@ -1,0 +1,364 @@
+//! Loads the working set of a batch with at most one statement per table, regardless of the size of the
+//! batch. Rows that may be changed are locked as they are loaded, table by table and by key, in the same
+//! order by all workers, so no deadlock occurs. SQLite has one writer, whose transaction locks everything.
+//! [`save`](super::save) writes the changes.
+
+use std::collections::{BTreeSet, HashMap};
+
+use shared::{
+    customer::Customer,
+    id::{CustomerId, Sku},
+};
+
+use super::loaded::{LoadedRows, UnlockedRead};
+use crate::{
+    domain::{
+        load_set::LoadSet,
+        order::Order,
+        product::Product,
+        webhook::{Delivery, Endpoint},
+        working_set::{IdempotencyRecord, WorkingSet},
+    },
+    store::{
+        StoreError,
+        sql::{
+            byte_limit::BATCH_BYTES,
+            database::{Session, Sql, among, arguments, list},
+            row::{json, parse, read_step, select_steps, stock_at, stock_level, unsigned},
+        },
+    },
+};
+
+pub(in crate::store) async fn load_working_set(
+    session: &mut Session,
+    mut needs: LoadSet,
+) -> Result<(WorkingSet, LoadedRows), StoreError> {
+    let mut working_set = WorkingSet::default();
+    // If stock levels are needed for new orders only, the products are known in advance and the other rows
+    // are read-only.
+    let (ordered, locks) = if needs.orders.is_empty() && needs.changed_products.is_empty() {
+        (needs.skus(&HashMap::new()), Locks::Nothing)
+    } else {
+        (BTreeSet::new(), Locks::Rows)
+    };
+    if !(needs.idempotency_keys.is_empty() && ordered.is_empty()) {
+        idempotency_records_and_stock(session, &mut working_set, &mut needs, &ordered).await?;
+    }
+    if !needs.external_ids.is_empty() {
+        external_ids(session, &mut working_set, &needs).await?;
+    }
+    if !needs.orders.is_empty() {
+        orders(session, &mut working_set, &needs, locks).await?;
+    }
+    let skus = needs.skus(&working_set.orders);
+    let others: Vec<_> = skus.difference(&ordered).collect();
+    if !others.is_empty() {
+        // Changes of a product or its stock levels are serialized by the product's row. Orders lock the stock
+        // levels only.
+        if !needs.changed_products.is_empty() {
+            changed_products(session, &mut working_set, &needs.changed_products).await?;
+        }
+        stock_levels(session, &mut working_set, &others, locks).await?;
+    }
+    if !needs.changed_customers.is_empty() {
+        changed_customers(session, &mut working_set, &needs.changed_customers).await?;
+    }
+    // Read after the stock levels are locked. Deleting a product locks them too, so the result stays valid.
+    let products = skus
+        .iter()
+        .filter(|sku| !working_set.products.contains_key(sku));
+    let products: Vec<_> = products.collect();
+    if !(products.is_empty() && needs.customers.is_empty() && needs.new_orders == 0) {
+        load_unlocked(session, &mut working_set, &products, &needs).await?;
+    }
+    if needs.endpoint_counts {
+        endpoint_counts(session, &mut working_set).await?;
+    }
+    if !needs.endpoints.is_empty() {
+        endpoints(session, &mut working_set, &needs).await?;
+    }
+    if !needs.deliveries.is_empty() {
+        deliveries(session, &mut working_set, &needs).await?;
+    }
+    let unlocked = match locks {
+        Locks::Rows => UnlockedRead::default(),
+        Locks::Nothing => UnlockedRead {
+            orders: working_set.orders.keys().copied().collect(),
+            products: others.into_iter().cloned().collect(),
+        },
+    };
+    let known = LoadedRows {
+        orders: working_set.orders.keys().copied().collect(),
+        products: working_set.products.keys().cloned().collect(),
+        customers: working_set.customers.keys().copied().collect(),
+        endpoints: working_set.endpoints.keys().copied().collect(),
+        idempotency_keys: working_set.recorded.keys().cloned().collect(),
+        unlocked,
+        locked_customers: needs.changed_customers.into_iter().collect(),
+    };
+    Ok((working_set, known))
+}
+
+/// Whether loaded rows are locked.
+#[derive(Clone, Copy)]
+enum Locks {
+    Rows,
+    Nothing,
+}
+
+/// Loads idempotency records, and the stock levels of `skus`, locked.
+async fn idempotency_records_and_stock(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    needs: &mut LoadSet,
+    skus: &BTreeSet<Sku>,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT 'stock', sku, warehouse, on_hand, reserved, NULL, NULL FROM shelves
+         WHERE sku IN (SELECT value FROM json_each($2))
+         UNION ALL
+         SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
+         WHERE key IN (SELECT value FROM json_each($1))",
+        "WITH locked AS (
+             SELECT sku, warehouse, on_hand, reserved FROM shelves
+             WHERE sku = ANY($2) ORDER BY sku, warehouse FOR UPDATE
+         )
+         SELECT 'stock', sku, warehouse, on_hand, reserved, NULL, NULL FROM locked
+         UNION ALL
+         SELECT 'recorded', key, fingerprint, NULL, NULL, answer, outcome FROM idempotency
+         WHERE key = ANY($1)",
+    );
+    let arguments = arguments![list(&needs.idempotency_keys), list(skus)];
+    for row in session.fetch(sql, arguments).await? {
+        if row.text(0)? == "shelf" {
+            stock_at(&row, 1, &mut working_set.stock_levels)?;
+            continue;
+        }
+        let (answer, outcome) = (row.maybe_text(5)?, row.maybe_text(6)?);
+        let recorded = IdempotencyRecord {
+            fingerprint: row.text(2)?.to_owned(),
+            answer: answer.map(|text| json("answer", text)).transpose()?,
+            outcome: outcome.map(|text| json("outcome", text)).transpose()?,
+        };
+        if let (Some(answer), None) = (&recorded.answer, &recorded.outcome) {
+            needs.add_resource(answer);
+        }
+        working_set
+            .recorded
+            .insert(row.text(1)?.to_owned(), recorded);
+    }
+    Ok(())
+}
+
+async fn orders(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    needs: &LoadSet,
+    locks: Locks,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM orders WHERE id IN (SELECT value FROM json_each($1))",
+        match locks {
+            Locks::Rows => "SELECT state FROM orders WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+            Locks::Nothing => "SELECT state FROM orders WHERE id = ANY($1)",
+        },
+    );
+    // A single command is loaded regardless of its size.
+    let room = if needs.commands > 1 {
+        BATCH_BYTES
+    } else {
+        usize::MAX
+    };
+    let ids = list(&needs.orders);
+    let read = session.fetch_within(room, sql, vec![ids.clone()]).await?;
+    if read.is_cut {
+        return Err(StoreError::TooLarge);
+    }
+    for row in read.rows {
+        let order: Order = json("order", row.text(0)?)?;
+        working_set.orders.insert(order.id, order);
+    }
+    let sql = among!(select_steps!("WHERE order_id"), "");
+    for row in session.fetch(sql, vec![ids]).await? {
+        let step = read_step(&row)?;
+        working_set.steps.insert(step.key.clone(), step);
+    }
+    Ok(())
+}
+
+async fn external_ids(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    needs: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = among!(
+        "SELECT storefront, external_id, id FROM orders WHERE external_id",
+        ""
+    );
+    let names = list(needs.external_ids.iter().map(|(_, name)| name));
+    for row in session.fetch(sql, vec![names]).await? {
+        let name = (parse("storefront", row.text(0)?)?, row.text(1)?.to_owned());
+        working_set
+            .external_ids
+            .insert(name, parse("order", row.text(2)?)?);
+    }
+    Ok(())
+}
+
+async fn stock_levels(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    skus: &[&Sku],
+    locks: Locks,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT sku, warehouse, on_hand, reserved FROM shelves
+         WHERE sku IN (SELECT value FROM json_each($1))",
+        match locks {
+            Locks::Rows => {
+                "SELECT sku, warehouse, on_hand, reserved FROM shelves
+                 WHERE sku = ANY($1) ORDER BY sku, warehouse FOR UPDATE"
+            }
+            Locks::Nothing => {
+                "SELECT sku, warehouse, on_hand, reserved FROM shelves WHERE sku = ANY($1)"
+            }
+        },
+    );
+    for row in session.fetch(sql, vec![list(skus)]).await? {
+        stock_level(&row, &mut working_set.stock_levels)?;
+    }
+    Ok(())
+}
+
+async fn changed_products(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    skus: &[Sku],
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM products WHERE sku IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM products WHERE sku = ANY($1) ORDER BY sku FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(skus)]).await? {
+        let product: Product = json("product", row.text(0)?)?;
+        working_set
+            .products
+            .insert(product.details.sku.clone(), product);
+    }
+    Ok(())
+}
+
+async fn changed_customers(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    ids: &[CustomerId],
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM customers WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM customers WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(ids)]).await? {
+        let customer: Customer = json("customer", row.text(0)?)?;
+        working_set.customers.insert(customer.id, customer);
+    }
+    Ok(())
+}
+
+/// Loads rows without a lock: products, customers of new orders, and order numbers (gapless in SQLite, from a
+/// sequence in PostgreSQL).
+async fn load_unlocked(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    products: &[&Sku],
+    needs: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT 'product', state, NULL FROM products WHERE sku IN (SELECT value FROM json_each($1))
+         UNION ALL
+         SELECT 'customer', state, NULL FROM customers WHERE id IN (SELECT value FROM json_each($2))
+         UNION ALL
+         SELECT 'number', NULL, coalesce(max(number), 0) + 1 FROM orders",
+        "SELECT 'product', state, NULL::bigint FROM products WHERE sku = ANY($1)
+         UNION ALL
+         SELECT 'customer', state, NULL FROM customers WHERE id = ANY($2)
+         UNION ALL
+         SELECT 'number', NULL, nextval('order_numbers') FROM generate_series(1, $3)",
+    );
+    let mut drawn = Vec::new();
+    let arguments = arguments![list(products), list(&needs.customers), needs.new_orders];
+    for row in session.fetch(sql, arguments).await? {
+        match row.text(0)? {
+            "product" => {
+                let product: Product = json("product", row.text(1)?)?;
+                working_set
+                    .products
+                    .insert(product.details.sku.clone(), product);
+            }
+            "customer" => {
+                let customer: Customer = json("customer", row.text(1)?)?;
+                working_set.customers.insert(customer.id, customer);
+            }
+            _ => drawn.push(row.integer(2)?),
+        }
+    }
+    let count = i64::from(needs.new_orders);
+    working_set.numbers = match drawn[..] {
+        [first] => (first..first + count).collect(),
+        _ => drawn.into(),
+    };
+    Ok(())
+}
+
+async fn endpoint_counts(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+) -> Result<(), StoreError> {
+    let sql = "SELECT storefront, count(*) FROM webhook_endpoints WHERE NOT is_deleted GROUP BY storefront";
+    for row in session.fetch(sql, Vec::new()).await? {
+        let owner = row.maybe_text(0)?.map(|name| parse("storefront", name));
+        let count = unsigned("count", row.integer(1)?)?;
+        working_set
+            .endpoint_counts
+            .insert(owner.transpose()?, count);
+    }
+    Ok(())
+}
+
+async fn endpoints(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    needs: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM webhook_endpoints WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM webhook_endpoints WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(&needs.endpoints)]).await? {
+        let endpoint: Endpoint = json("endpoint", row.text(0)?)?;
+        working_set.endpoints.insert(endpoint.id, endpoint);
+    }
+    Ok(())
+}
+
+async fn deliveries(
+    session: &mut Session,
+    working_set: &mut WorkingSet,
+    needs: &LoadSet,
+) -> Result<(), StoreError> {
+    let sql = Sql::dialects(
+        "SELECT state FROM deliveries WHERE id IN (SELECT value FROM json_each($1))",
+        "SELECT state FROM deliveries WHERE id = ANY($1) ORDER BY id FOR UPDATE",
+    );
+    for row in session.fetch(sql, vec![list(&needs.deliveries)]).await? {
+        let delivery: Delivery = json("delivery", row.text(0)?)?;
+        working_set.deleted_events.insert(delivery.event_id);
+        working_set.deliveries.insert(delivery.id, delivery);
+    }
+    let sql = among!("SELECT id FROM events WHERE id", "");
+    let update_positions = list(&working_set.deleted_events);
+    for row in session.fetch(sql, vec![update_positions]).await? {
+        let kept = parse("event", row.text(0)?)?;
+        working_set.deleted_events.remove(&kept);
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Writes the changes of a batch: one statement per table, all at once. Rows that [existed](super::loaded)
+//! are updated, all others are inserted. If another worker has inserted the same row meanwhile, the batch
+//! fails with a key conflict and is decided again.
+
+mod catalogue;
+mod events;
+mod orders;
+mod recorded;
+mod steps;
+mod webhooks;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use shared::event::EventData;
+
+use super::loaded::LoadedRows;
+use crate::{
+    domain::working_set::WorkingSet,
+    store::{
+        StoreError,
+        maintenance::erase,
+        sql::{
+            bulk::{Write, Writes},
+            database::{Argument, Session},
+        },
+    },
+};
+
+/// A step's message is sent right after the commit. If the step has no result after this time, the sweeper
+/// sends the message again. It is longer than all timeouts of a step together.
+pub(in crate::store) const STEP_LEASE: SignedDuration = SignedDuration::from_secs(30);
+
+/// The latest time at which the message of a step that is due at `now` may be scheduled, even if the workers'
+/// clocks differ. A step that is scheduled later is not due yet.
+pub(in crate::store) fn sent_by(now: Timestamp) -> Timestamp {
+    now + STEP_LEASE + STEP_LEASE
+}
+
+/// Default retention of idempotency records. Clients and the broker stop repeating requests much earlier.
+pub(in crate::store) const IDEMPOTENCY_TTL: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+pub(in crate::store) async fn save_changes(
+    session: &mut Session,
+    working_set: &WorkingSet,
+    known: &LoadedRows,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    known.check_locked(&working_set.dirty)?;
+    let mut writes = Writes::default();
+    // PostgreSQL executes the first write last, and its lock is held for the shortest time.
+    events::events(&mut writes, working_set)?;
+    orders::orders(&mut writes, working_set, known)?;
+    orders::payment_references(&mut writes, working_set);
+    catalogue::stock_levels(&mut writes, working_set);
+    catalogue::products(&mut writes, working_set, known)?;
+    catalogue::customers(&mut writes, working_set, known)?;
+    webhooks::endpoints(&mut writes, working_set, known)?;
+    webhooks::deliveries(&mut writes, working_set)?;
+    steps::steps(&mut writes, working_set, now);
+    recorded::recorded(&mut writes, working_set, known, now)?;
+    session.write_all(writes).await?;
+    for event in &working_set.dirty.events {
+        if let EventData::OrderRedacted {} = event.fact {
+            erase::redact(session, &event.subject).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Serializes a JSON column.
+fn text(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+/// Updates existing rows and inserts the others.
+fn put(writes: &mut Writes, insert: Write, update: Write, rows: Vec<(bool, Vec<Argument>)>) {
+    let (known, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(is_known, _)| *is_known);
+    let rows = |rows: Vec<(bool, Vec<Argument>)>| rows.into_iter().map(|(_, row)| row).collect();
+    writes.add(insert, rows(new));
+    writes.add(update, rows(known));
+}

@@ -1,0 +1,129 @@
+//! Writes products with their stock levels, and customers.
+
+use super::{put, text};
+use crate::{
+    domain::working_set::WorkingSet,
+    store::{
+        StoreError,
+        sql::{
+            bulk::{Kind, Write, Writes},
+            database::arguments,
+        },
+        transaction::loaded::LoadedRows,
+    },
+};
+
+/// Inserts or updates: a stock level belongs to its product, whose row is locked before a new stock level is
+/// inserted.
+const PUT_STOCK_LEVELS: Write = Write {
+    sqlite: "
+        INSERT INTO shelves (sku, warehouse, on_hand, reserved)
+        VALUES ($1, $2, $3, $4)
+        ON CONFLICT (sku, warehouse) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved",
+    postgres: "
+        INSERT INTO shelves (sku, warehouse, on_hand, reserved)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+        ON CONFLICT (sku, warehouse) DO UPDATE SET on_hand = excluded.on_hand, reserved = excluded.reserved",
+    columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Integer],
+};
+
+pub(super) fn stock_levels(writes: &mut Writes, working_set: &WorkingSet) {
+    let rows = working_set
+        .dirty
+        .stock_levels
+        .iter()
+        .filter_map(|(sku, warehouse)| {
+            let stock_level = working_set.stock_levels.get(sku)?.get(warehouse)?;
+            Some(arguments![
+                sku.as_str(),
+                warehouse.as_str(),
+                stock_level.on_hand,
+                stock_level.reserved
+            ])
+        });
+    writes.add(PUT_STOCK_LEVELS, rows.collect());
+}
+
+const INSERT_PRODUCTS: Write = Write {
+    sqlite: "
+        INSERT INTO products (sku, is_deleted, state)
+        VALUES ($1, $2, $3)",
+    postgres: "
+        INSERT INTO products (sku, is_deleted, state)
+        SELECT * FROM unnest($1::text[], $2::boolean[], $3::text[])",
+    columns: &[Kind::Text, Kind::Boolean, Kind::Text],
+};
+
+const UPDATE_PRODUCTS: Write = Write {
+    sqlite: "
+        UPDATE products
+        SET is_deleted = $2, state = $3
+        WHERE sku = $1",
+    postgres: "
+        UPDATE products
+        SET is_deleted = changed.is_deleted, state = changed.state
+        FROM unnest($1::text[], $2::boolean[], $3::text[]) AS changed (sku, is_deleted, state)
+        WHERE products.sku = changed.sku",
+    columns: &[Kind::Text, Kind::Boolean, Kind::Text],
+};
+
+pub(super) fn products(
+    writes: &mut Writes,
+    working_set: &WorkingSet,
+    known: &LoadedRows,
+) -> Result<(), StoreError> {
+    let dirty = working_set.dirty.products.iter();
+    let rows = dirty.filter_map(|sku| Some((sku, working_set.products.get(sku)?)));
+    let rows = rows
+        .map(|(sku, product)| {
+            let row = arguments![sku.as_str(), product.is_deleted, text(product)?];
+            Ok((known.products.contains(sku), row))
+        })
+        .collect::<Result<_, StoreError>>()?;
+    put(writes, INSERT_PRODUCTS, UPDATE_PRODUCTS, rows);
+    Ok(())
+}
+
+const INSERT_CUSTOMERS: Write = Write {
+    sqlite: "
+        INSERT INTO customers (id, storefront, state)
+        VALUES ($1, $2, $3)",
+    postgres: "
+        INSERT INTO customers (id, storefront, state)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[])",
+    columns: &[Kind::Text, Kind::Text, Kind::Text],
+};
+
+const UPDATE_CUSTOMERS: Write = Write {
+    sqlite: "
+        UPDATE customers
+        SET state = $3
+        WHERE id = $1",
+    postgres: "
+        UPDATE customers
+        SET state = changed.state
+        FROM unnest($1::text[], $2::text[], $3::text[]) AS changed (id, storefront, state)
+        WHERE customers.id = changed.id",
+    columns: &[Kind::Text, Kind::Text, Kind::Text],
+};
+
+pub(super) fn customers(
+    writes: &mut Writes,
+    working_set: &WorkingSet,
+    known: &LoadedRows,
+) -> Result<(), StoreError> {
+    let dirty = working_set.dirty.customers.iter();
+    let rows = dirty.filter_map(|id| Some((id, working_set.customers.get(id)?)));
+    let rows = rows
+        .map(|(id, customer)| {
+            let row = arguments![
+                id.to_string(),
+                customer.storefront.as_str(),
+                text(customer)?
+            ];
+            Ok((known.customers.contains(id), row))
+        })
+        .collect::<Result<_, StoreError>>()?;
+    put(writes, INSERT_CUSTOMERS, UPDATE_CUSTOMERS, rows);
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Appends events to the feed.
+
+use shared::id::Storefront;
+
+use crate::{
+    domain::working_set::WorkingSet,
+    store::{
+        StoreError,
+        sql::{
+            bulk::{Kind, Write, Writes},
+            database::arguments,
+            row::millis,
+        },
+    },
+};
+
+/// In PostgreSQL, workers append to the feed one at a time, from here until their commit; see the table
+/// `feed`.
+const APPEND_LOCK: &str = "
+        turn AS (
+            UPDATE feed SET position = position + cardinality($1::text[])
+            WHERE name = 'events'
+            RETURNING position - cardinality($1::text[]) AS before
+        )";
+
+/// SQLite has one writer: the next position is the last one plus one.
+const INSERT_EVENTS: Write = Write {
+    sqlite: "
+        INSERT INTO events
+            (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    postgres: "
+        INSERT INTO events
+            (position, id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data)
+        SELECT turn.before + new.ordinality, new.id, new.subject, new.sequence, new.time, new.storefront,
+               new.type, new.actor, new.intent, new.request_id, new.attempt, new.data
+        FROM turn,
+             unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[],
+                    $7::text[], $8::text[], $9::text[], $10::bigint[], $11::text[])
+             WITH ORDINALITY
+             AS new (id, subject, sequence, time, storefront, type, actor, intent, request_id, attempt, data, ordinality)",
+    columns: &[
+        Kind::Text,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Text,
+    ],
+};
+
+pub(super) fn events(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+    let rows = working_set
+        .dirty
+        .events
+        .iter()
+        .map(|event| {
+            let data = event.fact.data();
+            let data = data.map_err(|failure| StoreError::Failed(failure.to_string()))?;
+            Ok(arguments![
+                event.id.to_string(),
+                event.subject.as_str(),
+                i64::try_from(event.sequence).unwrap_or(i64::MAX),
+                millis(event.time),
+                event.storefront.as_ref().map(Storefront::as_str),
+                event.fact.kind(),
+                event.origin.actor.as_str(),
+                event.origin.intent.as_str(),
+                event.origin.request_id.as_str(),
+                event.origin.attempt.map(i64::from),
+                data
+            ])
+        })
+        .collect::<Result<_, StoreError>>()?;
+    writes.add_from(APPEND_LOCK, INSERT_EVENTS, rows);
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Writes scheduled steps, and deletes finished ones.
+
+use jiff::Timestamp;
+
+use super::STEP_LEASE;
+use crate::{
+    domain::working_set::WorkingSet,
+    store::sql::{
+        bulk::{Kind, Write, Writes},
+        database::arguments,
+        row::millis,
+    },
+};
+
+const DELETE_STEPS: Write = Write {
+    sqlite: "
+        DELETE FROM steps
+        WHERE order_id = $1 AND step = $2",
+    postgres: "
+        DELETE FROM steps
+        USING unnest($1::text[], $2::text[]) AS gone (order_id, step)
+        WHERE steps.order_id = gone.order_id AND steps.step = gone.step",
+    columns: &[Kind::Text, Kind::Text],
+};
+
+/// Inserts or updates: a step belongs to its order, whose row is locked.
+const PUT_STEPS: Write = Write {
+    sqlite: "
+        INSERT OR REPLACE INTO steps
+            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at, traceparent,
+             answered, client_secret)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    postgres: "
+        INSERT INTO steps
+            (order_id, step, attempt, failures, due_at, publish_at, last_error, request_id, put_at, traceparent,
+             answered, client_secret)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[],
+                             $6::bigint[], $7::text[], $8::text[], $9::bigint[], $10::text[],
+                             $11::bigint[], $12::text[])
+        ON CONFLICT (order_id, step) DO UPDATE
+        SET attempt = excluded.attempt, failures = excluded.failures, due_at = excluded.due_at,
+            publish_at = excluded.publish_at, last_error = excluded.last_error,
+            request_id = excluded.request_id, put_at = excluded.put_at,
+            traceparent = excluded.traceparent, answered = excluded.answered,
+            client_secret = excluded.client_secret",
+    columns: &[
+        Kind::Text,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Integer,
+        Kind::Text,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Text,
+        Kind::Integer,
+        Kind::Text,
+    ],
+};
+
+pub(super) fn steps(writes: &mut Writes, working_set: &WorkingSet, now: Timestamp) {
+    let (mut put, mut gone) = (Vec::new(), Vec::new());
+    for key in &working_set.dirty.steps {
+        match working_set.steps.get(key) {
+            Some(row) => {
+                let publish_at = match (row.is_dead, row.due_at <= now) {
+                    (true, _) => None,
+                    (false, true) => Some(millis(now + STEP_LEASE)),
+                    (false, false) => Some(millis(row.due_at)),
+                };
+                put.push(arguments![
+                    key.order_id.to_string(),
+                    key.step.to_string(),
+                    row.attempt,
+                    row.failures,
+                    millis(row.due_at),
+                    publish_at,
+                    row.last_error.as_deref(),
+                    row.request_id.as_str(),
+                    millis(now),
+                    row.traceparent.as_deref(),
+                    row.error_responses,
+                    row.client_secret.as_deref()
+                ]);
+            }
+            None => gone.push(arguments![key.order_id.to_string(), key.step.to_string()]),
+        }
+    }
+    writes.add(DELETE_STEPS, gone);
+    writes.add(PUT_STEPS, put);
+}

@@ -1,0 +1,103 @@
+//! Writes webhook endpoints and the results of deliveries.
+
+use shared::id::Storefront;
+
+use super::{put, text};
+use crate::{
+    domain::working_set::WorkingSet,
+    store::{
+        StoreError,
+        sql::{
+            bulk::{Kind, Write, Writes},
+            database::arguments,
+            row::millis,
+        },
+        transaction::loaded::LoadedRows,
+    },
+};
+
+const INSERT_ENDPOINTS: Write = Write {
+    sqlite: "
+        INSERT INTO webhook_endpoints (id, storefront, is_enabled, is_deleted, state)
+        VALUES ($1, $2, $3, $4, $5)",
+    postgres: "
+        INSERT INTO webhook_endpoints (id, storefront, is_enabled, is_deleted, state)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::boolean[], $4::boolean[], $5::text[])",
+    columns: ENDPOINT,
+};
+
+const UPDATE_ENDPOINTS: Write = Write {
+    sqlite: "
+        INSERT OR REPLACE INTO webhook_endpoints (id, storefront, is_enabled, is_deleted, state)
+        VALUES ($1, $2, $3, $4, $5)",
+    postgres: "
+        UPDATE webhook_endpoints
+        SET is_enabled = changed.is_enabled, is_deleted = changed.is_deleted, state = changed.state
+        FROM unnest($1::text[], $2::text[], $3::boolean[], $4::boolean[], $5::text[])
+             AS changed (id, storefront, is_enabled, is_deleted, state)
+        WHERE webhook_endpoints.id = changed.id",
+    columns: ENDPOINT,
+};
+
+const ENDPOINT: &[Kind] = &[
+    Kind::Text,
+    Kind::Text,
+    Kind::Boolean,
+    Kind::Boolean,
+    Kind::Text,
+];
+
+pub(super) fn endpoints(
+    writes: &mut Writes,
+    working_set: &WorkingSet,
+    known: &LoadedRows,
+) -> Result<(), StoreError> {
+    let dirty = working_set.dirty.endpoints.iter();
+    let rows = dirty.filter_map(|id| Some((id, working_set.endpoints.get(id)?)));
+    let rows = rows
+        .map(|(id, endpoint)| {
+            let row = arguments![
+                id.to_string(),
+                endpoint.storefront.as_ref().map(Storefront::as_str),
+                endpoint.is_enabled,
+                endpoint.is_deleted,
+                text(endpoint)?
+            ];
+            Ok((known.endpoints.contains(id), row))
+        })
+        .collect::<Result<_, StoreError>>()?;
+    put(writes, INSERT_ENDPOINTS, UPDATE_ENDPOINTS, rows);
+    Ok(())
+}
+
+/// Deliveries are inserted by [`Store::fan_out`](super::Store::fan_out).
+const UPDATE_DELIVERIES: Write = Write {
+    sqlite: "
+        UPDATE deliveries
+        SET status = $2, due_at = $3, state = $4
+        WHERE id = $1",
+    postgres: "
+        UPDATE deliveries
+        SET status = changed.status, due_at = changed.due_at, state = changed.state
+        FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
+             AS changed (id, status, due_at, state)
+        WHERE deliveries.id = changed.id",
+    columns: &[Kind::Text, Kind::Text, Kind::Integer, Kind::Text],
+};
+
+pub(super) fn deliveries(writes: &mut Writes, working_set: &WorkingSet) -> Result<(), StoreError> {
+    let dirty = working_set.dirty.deliveries.iter();
+    let rows = dirty.filter_map(|id| working_set.deliveries.get(id));
+    let rows = rows
+        .map(|delivery| {
+            Ok(arguments![
+                delivery.id.to_string(),
+                delivery.status.as_str(),
+                delivery.due_at.map(millis),
+                text(delivery)?
+            ])
+        })
+        .collect::<Result<_, StoreError>>()?;
+    writes.add(UPDATE_DELIVERIES, rows);
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! The part of the command line that both programs share: `--check-config`, `health`, `completions`, the `--help`
+//! text about environment variables, and how errors end the process.
+//!
+//! A program's own subcommands are in its `main.rs`; they flatten [`CommonCommand`] and [`CommonOptions`].
+
+use std::{fmt::Display, io, net::SocketAddr, process::ExitCode};
+
+use clap::{Args, CommandFactory, Subcommand};
+use clap_complete::Shell;
+
+use crate::{
+    config::{Env, describe},
+    health, telemetry, trace,
+};
+
+/// Options of both programs.
+#[derive(Debug, Args)]
+pub struct CommonOptions {
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// Subcommands of both programs.
+#[derive(Debug, Subcommand)]
+pub enum CommonCommand {
+    /// Check whether the program that runs on this machine is ready; exit with 0 if it is, otherwise with 1
+    Health,
+    /// Print a shell completion script to standard output
+    Completions {
+        /// Shell to print the script for
+        shell: Shell,
+    },
+}
+
+impl CommonCommand {
+    /// Runs the command for the program whose arguments are `C` and whose health endpoint is at `health_addr`.
+    ///
+    /// # Errors
+    /// When the address is invalid, or the program is not ready.
+    pub async fn run<C: CommandFactory>(
+        self,
+        health_addr: impl FnOnce(&Env) -> anyhow::Result<SocketAddr>,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Health => health::check_ready(health_addr(&Env::from_process())?).await,
+            Self::Completions { shell } => {
+                let mut command = C::command();
+                let name = command.get_name().to_owned();
+                clap_complete::generate(shell, &mut command, name, &mut io::stdout());
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The end of `--help`: the environment variables of the table `own` and the common ones, then `exit_status`.
+pub fn after_help(own: &str, exit_status: &str) -> String {
+    format!("{}\n{exit_status}", describe(own))
+}
+
+/// Installs the TLS implementation of the process: several dependencies use TLS and none sets a default.
+pub fn install_tls() {
+    // Fails only if one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Checks the configuration: that of logs and traces, and with `read` the program's own. Prints what `read` returns.
+///
+/// # Errors
+/// Names the variable that is wrong.
+pub fn check_config<T: Display>(
+    read: impl FnOnce(&Env) -> anyhow::Result<T>,
+) -> anyhow::Result<()> {
+    let env = Env::from_process();
+    telemetry::check(&env)?;
+    trace::check(&env)?;
+    println!("the configuration is valid: {}", read(&env)?);
+    Ok(())
+}
+
+/// The exit status for `result`. An error is printed in one line to standard error, after the program's name, and
+/// ends with status `on_error`.
+pub fn exit_code(program: &str, result: anyhow::Result<ExitCode>, on_error: u8) -> ExitCode {
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::from(on_error)
+        }
+    }
+}
