@@ -1,7 +1,7 @@
 //! Periodic maintenance, run by every worker: deletes rows whose retention period is over, and corrects
 //! timers that were set while the clock was ahead. Each round consists of short transactions with pauses
-//! between them, so that requests are not delayed. The statements are in `store/retention.rs` and
-//! `store/outbox.rs`.
+//! between them, so that requests are not delayed. The statements are in `store/maintenance/retention.rs` and
+//! `store/queues/outbox.rs`.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Statistics of the worker: counts of orders and revenue computed from the event feed, the state of the
 //! system for operators, and the gauges for Prometheus. Counting runs apart from decisions and lags behind
-//! them; a reply includes recent events that are not counted yet. The statements are in `store/stats.rs`.
+//! them; a reply includes recent events that are not counted yet. The statements are in `store/queries/stats.rs`.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

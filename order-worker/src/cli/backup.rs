@@ -1,6 +1,6 @@
 //! `order-worker backup`: copies a SQLite database, and the sandbox ledger beside it, while a worker is using
 //! them. The copy is consistent: both files show the same moment. A file appears under its name only when it
-//! is complete. PostgreSQL has its own tools (`pg_dump`, `pg_basebackup`). [`export`](crate::export) writes
+//! is complete. PostgreSQL has its own tools (`pg_dump`, `pg_basebackup`). [`export`](super::export) writes
 //! the same data as JSON.
 
 use std::{

@@ -1,6 +1,6 @@
 //! `order-worker export`: writes orders or events as JSON lines, in the representation of the API. Rows that
 //! can't be decoded are left out and reported. The database is read page by page (see [`ExportPages`]), so a slow
-//! reader holds no transaction open. [`backup`](crate::backup) copies a SQLite database instead.
+//! reader holds no transaction open. [`backup`](super::backup) copies a SQLite database instead.
 
 use std::io::Write;
 

@@ -10,7 +10,7 @@
 //!
 //! A message that lapin itself can't decode closes the connection of this queue's consumer, which takes one
 //! message at a time, until RabbitMQ's delivery limit removes the message. Steps that will still be retried
-//! are in [`retries`](crate::retries).
+//! are in [`retries`](super::retries).
 
 use std::{sync::Arc, time::Duration};
 

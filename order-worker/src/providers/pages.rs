@@ -4,7 +4,7 @@
 //! A page is a JSON array, an object with an array in `data`, or JSON lines. The next page is given by the
 //! `Link` header (`rel="next"`, RFC 8288), by the URL in `next`, or by `next_cursor`, which becomes the
 //! parameter `cursor`. A row that can't be decoded is returned as an error of its own; the other rows stay
-//! usable. The [`jobs`](crate::jobs) process the rows.
+//! usable. The [`jobs`](crate::background::jobs) process the rows.
 
 use std::{collections::BTreeMap, error::Error, time::Duration};
 

@@ -4,17 +4,13 @@
 //! decide, write the changes, commit. Reads use other connections and never wait for a write.
 //!
 //! - `sqlite`, `postgres`: opening, locking, migrations and connections of each database; `schema`:
-//!   compatibility of schema versions.
-//! - `database`: statements, arguments and rows for both databases; `bulk`: writes of many rows;
-//!   `byte_limit`: results of limited size; `row`: decoding.
-//! - `load`, `loaded`, `save`: the rows of a batch, with a constant number of statements.
-//! - `read`, `order_list`, `orders_by_id`: reads for clients.
-//! - `feed`: events for clients; `feed_cursor`: positions and leases of feed consumers; `fan_out`,
-//!   `webhooks`: webhook deliveries.
-//! - `outbox`: steps to send; `dead_letters`, `retries`: failed steps and archived messages.
-//! - `stats`: statistics counted from the feed; `jobs`: state of the periodic jobs.
-//! - `retention`, `erase`, `reset`: deletion of expired rows, of personal data, and of demonstration data.
-//! - `audit`, `pages`, `debug`: reads for `order-worker verify`, `order-worker export` and the debug API.
+//!   compatibility of schema versions; `error`: the meaning of database errors.
+//! - `sql`: statements, arguments and rows for both databases; bulk writes; results of limited size.
+//! - `transaction`: loads the rows of a batch and saves the changes.
+//! - `queries`: reads for clients, `order-worker export` and statistics.
+//! - `feed`: the event feed, its consumers, and the deliveries that events create for webhook endpoints.
+//! - `queues`: steps to send, webhook deliveries, periodic jobs, failed steps and archived messages.
+//! - `maintenance`: `order-worker verify`, retention, erasure of personal data, the demo and debug functions.
 
 mod error;
 mod feed;

@@ -1,6 +1,6 @@
 //! Feed consumers: background tasks that process every event in commit order ([`FeedConsumer`]). Each
 //! continues from its stored position. A lease ensures that only one worker advances a consumer at a time.
-//! Clients read the feed with [`feed`](super::feed).
+//! Clients read the feed with [`events`](super::events).
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,5 @@
 //! Deletes expired rows in short transactions. Safe with several workers.
-//! [`housekeeping`](crate::housekeeping) calls it periodically.
+//! [`housekeeping`](crate::background::housekeeping) calls it periodically.
 
 use jiff::Timestamp;
 

@@ -1,6 +1,6 @@
 //! Statistics counted from the event feed, by day, storefront and name, and the amount of pending work.
 //! Counting runs apart from decisions; one worker at a time continues from the stored position.
-//! [`crate::stats`] presents the numbers.
+//! [`background::stats`](crate::background::stats) presents the numbers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,5 +1,5 @@
 //! Dead letters in the database: dead steps (rows of `steps`) and archived messages. The operations on them
-//! are in [`crate::dead_letters`].
+//! are in [`failures::dead_letters`](crate::failures::dead_letters).
 
 use jiff::Timestamp;
 use shared::{

@@ -1,4 +1,4 @@
-//! Steps that failed and will be retried, for operators. The operations on them are in [`crate::retries`].
+//! Steps that failed and will be retried, for operators. The operations on them are in [`failures::retries`](crate::failures::retries).
 
 use shared::retry::RetriedStep;
 

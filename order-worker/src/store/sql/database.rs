@@ -4,7 +4,7 @@
 //! of values is passed as one argument: a JSON array in SQLite, an array in PostgreSQL. SQLite executes a
 //! statement within the call, so its sessions never suspend a task.
 //!
-//! The connections come from [`sqlite`](super::sqlite) and [`postgres`](super::postgres).
+//! The connections come from [`sqlite`](crate::store::sqlite) and [`postgres`](crate::store::postgres).
 
 use std::{io, mem, time::Duration};
 

@@ -30,7 +30,7 @@ pub(in crate::store) struct UnlockedRead {
 
 impl LoadedRows {
     /// Checks that all changed rows are locked. Each command declares its changes in a
-    /// [`LoadSet`](crate::domain::needs::LoadSet); a batch with an undeclared change is not written.
+    /// [`LoadSet`](crate::domain::load_set::LoadSet); a batch with an undeclared change is not written.
     ///
     /// # Errors
     /// [`StoreError::Failed`] with the name of the row that is not locked.

@@ -70,7 +70,7 @@ pub(super) fn endpoints(
     Ok(())
 }
 
-/// Deliveries are inserted by [`Store::fan_out`](super::Store::fan_out).
+/// Deliveries are inserted by [`Store::fan_out`](crate::store::Store::fan_out).
 const UPDATE_DELIVERIES: Write = Write {
     sqlite: "
         UPDATE deliveries
